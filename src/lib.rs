@@ -1,1 +1,6 @@
-//! x
+//! paymux, an aggregated-payment gateway.
+
+pub mod api;
+pub mod domain;
+pub mod store;
+pub mod world;

@@ -1,0 +1,321 @@
+//! One try to have an order paid through one institution.
+//!
+//! Which moves are legal is decided here, from the attempt's state and one finding (section 4 of
+//! the invariants); what a move means for the order is `order.rs`.
+
+use std::time::Duration;
+
+use crate::domain::amount::Amount;
+use crate::domain::evidence::{Finding, Handover, Means, Reason, Receipt};
+use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, Timestamp};
+use crate::domain::institutions::{Facts, Mode};
+
+/// Where an attempt stands (section 4 of the invariants).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AttemptState {
+    /// Durable, and perhaps on its way.
+    Intent,
+    /// Sent, and nobody knows.
+    Unknown,
+    /// The institution has it and waits for the payer.
+    Accepted,
+    /// We asked the institution to end it, or want to.
+    Closing,
+    /// The money moved. Never left.
+    Paid,
+    /// Definitely refused, or definitely never sent.
+    Failed,
+    /// Definitely can no longer be paid.
+    Closed,
+}
+
+impl AttemptState {
+    /// Every state, for stores that read names back.
+    pub const ALL: [Self; 7] = [
+        Self::Intent,
+        Self::Unknown,
+        Self::Accepted,
+        Self::Closing,
+        Self::Paid,
+        Self::Failed,
+        Self::Closed,
+    ];
+
+    /// The name in the database, the audit log and the metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Intent => "INTENT",
+            Self::Unknown => "UNKNOWN",
+            Self::Accepted => "ACCEPTED",
+            Self::Closing => "CLOSING",
+            Self::Paid => "PAID",
+            Self::Failed => "FAILED",
+            Self::Closed => "CLOSED",
+        }
+    }
+
+    /// The name merchants see (`attemptStatus`): doubt shows as `PENDING`.
+    pub fn public_name(self) -> &'static str {
+        match self {
+            Self::Intent | Self::Unknown | Self::Closing => "PENDING",
+            Self::Accepted | Self::Paid | Self::Failed | Self::Closed => self.name(),
+        }
+    }
+
+    /// Whether money may still move through it.
+    pub fn is_live(self) -> bool {
+        match self {
+            Self::Intent | Self::Unknown | Self::Accepted | Self::Closing => true,
+            Self::Paid | Self::Failed | Self::Closed => false,
+        }
+    }
+}
+
+/// Which process wrote an attempt: leftovers of a dead one are in doubt (S1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub i64);
+
+/// What a signature needs and an adapter may not invent. That of the creating call is kept:
+/// later calls may have to quote it, and a repeated create must be equal (A3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// The moment of the call.
+    pub now: Timestamp,
+    /// Drawn for the call.
+    pub nonce: [u8; 10],
+}
+
+/// One try through one institution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// What the institution knows it by (K2).
+    pub id: AttemptId,
+    /// Its place among the order's attempts, from 1.
+    pub seq: u32,
+    /// Through whom.
+    pub institution: InstitutionId,
+    /// The merchant's account there.
+    pub account: AccountId,
+    /// How the payer pays.
+    pub mode: Mode,
+    /// What is asked; the order's sum.
+    pub amount: Amount,
+    /// Where it stands.
+    pub state: AttemptState,
+    /// Stamp of the creating call.
+    pub stamp: Stamp,
+    /// When a create may last have left; A5 counts from here.
+    pub sent_at: Timestamp,
+    /// The configuration it was made under (F2).
+    pub configuration: u64,
+    /// The process that wrote it (S1).
+    pub epoch: Epoch,
+    /// What the payer needs, once the institution gave it.
+    pub handover: Option<Handover>,
+    /// What the institution said of the payment.
+    pub receipt: Option<Receipt>,
+    /// Why it was refused.
+    pub reason: Option<Reason>,
+    /// Paid after it had been refused or closed (V4).
+    pub late_success: bool,
+}
+
+/// What one finding does to one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Move {
+    /// It becomes this.
+    To(Box<Attempt>),
+    /// Nothing new.
+    Stay,
+    /// It contradicts an end and must be asked about first (V4).
+    Confirm,
+    /// It cannot be true of this attempt (V3).
+    Impossible(Contradiction),
+}
+
+/// Why a well-signed message is put aside (V3). An alarm, never a state change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contradiction {
+    /// Another sum or currency than was asked.
+    Amount,
+    /// Another account of the same institution (C2).
+    Account,
+    /// Another institution's attempt (C2).
+    Institution,
+    /// Refused or closed, said of an attempt that was paid.
+    PaidAlready,
+}
+
+impl Contradiction {
+    /// A stable word for metrics and the audit log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Amount => "amount",
+            Self::Account => "account",
+            Self::Institution => "institution",
+            Self::PaidAlready => "paid_already",
+        }
+    }
+}
+
+impl Attempt {
+    /// The move that a finding justifies, by the table of section 4.
+    pub fn weigh(&self, finding: &Finding, by: Means, facts: &Facts, now: Timestamp) -> Move {
+        match finding {
+            Finding::NotSent => self.not_sent(),
+            Finding::Refused(reason) => self.refused(reason),
+            Finding::Accepted(handover) => self.accepted(handover.as_ref(), by),
+            Finding::Succeeded(receipt) => self.succeeded(receipt, by),
+            Finding::Closed => self.closed(),
+            Finding::NotFound => self.not_found(by, facts, now),
+            Finding::Ambiguous(_) => match self.state {
+                AttemptState::Intent => self.become_(AttemptState::Unknown),
+                AttemptState::Unknown
+                | AttemptState::Accepted
+                | AttemptState::Closing
+                | AttemptState::Paid
+                | AttemptState::Failed
+                | AttemptState::Closed => Move::Stay,
+            },
+        }
+    }
+
+    fn become_(&self, state: AttemptState) -> Move {
+        Move::To(Box::new(Self {
+            state,
+            ..self.clone()
+        }))
+    }
+
+    /// E1 ends only what was never sent before: from any later state an earlier send may have
+    /// arrived.
+    fn not_sent(&self) -> Move {
+        match self.state {
+            AttemptState::Intent => {
+                let reason = Some(Reason::from_code("NOT_REACHED"));
+                Move::To(Box::new(Self {
+                    state: AttemptState::Failed,
+                    reason,
+                    ..self.clone()
+                }))
+            }
+            AttemptState::Unknown
+            | AttemptState::Accepted
+            | AttemptState::Closing
+            | AttemptState::Paid
+            | AttemptState::Failed
+            | AttemptState::Closed => Move::Stay,
+        }
+    }
+
+    fn refused(&self, reason: &Reason) -> Move {
+        match self.state {
+            AttemptState::Intent
+            | AttemptState::Unknown
+            | AttemptState::Accepted
+            | AttemptState::Closing => {
+                let reason = Some(reason.clone());
+                Move::To(Box::new(Self {
+                    state: AttemptState::Failed,
+                    reason,
+                    ..self.clone()
+                }))
+            }
+            AttemptState::Paid => Move::Impossible(Contradiction::PaidAlready),
+            AttemptState::Failed | AttemptState::Closed => Move::Stay,
+        }
+    }
+
+    /// An attempt that is being closed is taken up again only when the institution refuses the
+    /// close; a late reply to the create, or a query, is no such refusal.
+    fn accepted(&self, handover: Option<&Handover>, by: Means) -> Move {
+        let taken = || {
+            let handover = handover.cloned().or_else(|| self.handover.clone());
+            Move::To(Box::new(Self {
+                state: AttemptState::Accepted,
+                handover,
+                ..self.clone()
+            }))
+        };
+        match self.state {
+            AttemptState::Intent | AttemptState::Unknown => taken(),
+            AttemptState::Closing if by == Means::Close => taken(),
+            AttemptState::Accepted if handover.is_some() && handover != self.handover.as_ref() => {
+                taken()
+            }
+            AttemptState::Accepted
+            | AttemptState::Closing
+            | AttemptState::Paid
+            | AttemptState::Failed
+            | AttemptState::Closed => Move::Stay,
+        }
+    }
+
+    fn succeeded(&self, receipt: &Receipt, by: Means) -> Move {
+        if receipt.amount != self.amount {
+            return Move::Impossible(Contradiction::Amount);
+        }
+        let paid = |late_success| {
+            Move::To(Box::new(Self {
+                state: AttemptState::Paid,
+                receipt: Some(receipt.clone()),
+                late_success,
+                ..self.clone()
+            }))
+        };
+        match self.state {
+            AttemptState::Intent
+            | AttemptState::Unknown
+            | AttemptState::Accepted
+            | AttemptState::Closing => paid(false),
+            AttemptState::Failed | AttemptState::Closed => match by {
+                Means::Query => paid(true),
+                Means::Create | Means::Close | Means::Callback => Move::Confirm,
+            },
+            AttemptState::Paid => Move::Stay,
+        }
+    }
+
+    fn closed(&self) -> Move {
+        match self.state {
+            AttemptState::Unknown | AttemptState::Accepted | AttemptState::Closing => {
+                self.become_(AttemptState::Closed)
+            }
+            AttemptState::Paid => Move::Impossible(Contradiction::PaidAlready),
+            // What was never known to have left cannot have been closed: the reply to the create
+            // is still to come, or the next query tells.
+            AttemptState::Intent | AttemptState::Failed | AttemptState::Closed => Move::Stay,
+        }
+    }
+
+    /// A5: "not found" ends an attempt only when nothing sent can still be on its way, and, at an
+    /// institution that closes, only in answer to a close. One that remembers a close of what it
+    /// has not seen answers that close with "closed" instead.
+    fn not_found(&self, by: Means, facts: &Facts, now: Timestamp) -> Move {
+        let limit = self
+            .sent_at
+            .plus(Duration::from_millis(facts.visibility_ms));
+        let conclusive = match by {
+            Means::Close => facts.can_close && !facts.remembers_close,
+            Means::Query => !facts.can_close,
+            Means::Create | Means::Callback => false,
+        };
+        match self.state {
+            AttemptState::Unknown | AttemptState::Closing if conclusive && now > limit => {
+                let reason = Some(Reason::from_code("NEVER_ARRIVED"));
+                Move::To(Box::new(Self {
+                    state: AttemptState::Failed,
+                    reason,
+                    ..self.clone()
+                }))
+            }
+            AttemptState::Intent
+            | AttemptState::Unknown
+            | AttemptState::Accepted
+            | AttemptState::Closing
+            | AttemptState::Paid
+            | AttemptState::Failed
+            | AttemptState::Closed => Move::Stay,
+        }
+    }
+}

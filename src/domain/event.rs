@@ -1,0 +1,137 @@
+//! What we owe a merchant because something changed: the body is fixed at birth (N1, N3, N9).
+
+use serde::Serialize;
+
+use crate::domain::identifiers::{EventId, MerchantId, PayOrderNo};
+use crate::domain::order::Order;
+
+/// What an event reports (`eventType`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventType {
+    /// The order was paid.
+    OrderPaid,
+    /// The order ended unpaid.
+    OrderClosed,
+}
+
+impl EventType {
+    /// Every type, for stores that read names back.
+    pub const ALL: [Self; 2] = [Self::OrderPaid, Self::OrderClosed];
+
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OrderPaid => "ORDER_PAID",
+            Self::OrderClosed => "ORDER_CLOSED",
+        }
+    }
+
+    fn letter(self) -> char {
+        match self {
+            Self::OrderPaid => 'P',
+            Self::OrderClosed => 'C',
+        }
+    }
+}
+
+/// One thing a merchant is owed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The same on every delivery.
+    pub id: EventId,
+    /// What it reports.
+    pub kind: EventType,
+    /// Who is owed.
+    pub merchant: MerchantId,
+    /// What it is about.
+    pub order: PayOrderNo,
+    /// The order's version that it reports (N5).
+    pub version: u64,
+    /// Where it goes; `None` waits to be fetched (`interface.md`, Where events go).
+    pub destination: Option<Box<str>>,
+    /// The bytes of the body, the same on every delivery. Holds personal data.
+    pub body: Vec<u8>,
+}
+
+impl std::fmt::Debug for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Event({} {} of {})",
+            self.id.as_str(),
+            self.kind.name(),
+            self.order
+        )
+    }
+}
+
+/// A3.3's ten fields, and ours behind them.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    merchant_order_no: &'a str,
+    merchant_name: &'a str,
+    order_date: &'a str,
+    order_amount: String,
+    merchant_id: &'a str,
+    mobile_no: &'a str,
+    payment_date: String,
+    payment_time: String,
+    pay_order_no: &'a str,
+    order_status: &'static str,
+    event_id: &'a str,
+    event_type: &'static str,
+    version: u64,
+    currency: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    institution_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attach: Option<&'a str>,
+}
+
+impl Event {
+    /// The event that reports what this order has just become.
+    ///
+    /// `bankReturnUrl` receives `ORDER_PAID` and nothing else, so that a merchant who knows only
+    /// the ten fields is never misled by a second message.
+    pub(in crate::domain) fn of(kind: EventType, order: &Order) -> Self {
+        let id = EventId::of(&order.no, kind.letter(), order.version);
+        let terms = &order.terms;
+        let destination = match kind {
+            EventType::OrderPaid => Some(terms.return_url.clone()),
+            EventType::OrderClosed => order.notice_url.clone(),
+        };
+        let paid_at = order.receipt().map(|receipt| receipt.paid_at);
+        let fields = Body {
+            merchant_order_no: terms.merchant_order_no.as_str(),
+            merchant_name: &terms.merchant_name,
+            order_date: terms.order_date.as_str(),
+            order_amount: terms.amount.to_string(),
+            merchant_id: terms.merchant.as_str(),
+            mobile_no: terms.mobile.expose(),
+            payment_date: paid_at.map(|at| at.date()).unwrap_or_default(),
+            payment_time: paid_at.map(|at| at.time_of_day()).unwrap_or_default(),
+            pay_order_no: order.no.as_str(),
+            order_status: order.state.name(),
+            event_id: id.as_str(),
+            event_type: kind.name(),
+            version: order.version,
+            currency: terms.amount.currency().code(),
+            institution_id: order
+                .settling_attempt()
+                .map(|attempt| attempt.institution.as_str()),
+            attach: terms.attach.as_deref(),
+        };
+        // Text and numbers only: writing them cannot fail.
+        let body = serde_json::to_vec(&fields).unwrap_or_default();
+        Self {
+            id,
+            kind,
+            merchant: terms.merchant.clone(),
+            order: order.no.clone(),
+            version: order.version,
+            destination,
+            body,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The one shape all news takes: what a reply, a callback or a silence proves (E1 to E5).
+
+use crate::domain::amount::Amount;
+use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, Timestamp};
+
+/// What one message, or its absence, proves about one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// Whose word it is; decided by the address it came to, never by the message (C1).
+    pub institution: InstitutionId,
+    /// The account at that institution; `None` where its messages do not name one.
+    pub account: Option<AccountId>,
+    /// What it is about (K2).
+    pub attempt: AttemptId,
+    /// How we came to hear it.
+    pub by: Means,
+    /// What it says.
+    pub finding: Finding,
+}
+
+/// How news came: only what we asked for ourselves can confirm what contradicts (V4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// The reply to a create call.
+    Create,
+    /// The reply to a query.
+    Query,
+    /// The reply to a close call.
+    Close,
+    /// A message the institution sent unasked.
+    Callback,
+}
+
+/// What the news says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// E1: no byte of the call left this machine.
+    NotSent,
+    /// E2: a final refusal, with the institution's own word for the reason.
+    Refused(Reason),
+    /// E3: taken, waiting for the payer; the hand-over where the reply carries one.
+    Accepted(Option<Handover>),
+    /// E3: the money moved.
+    Succeeded(Receipt),
+    /// E4: it can no longer be paid.
+    Closed,
+    /// The institution does not know the number; proves nothing before its visibility limit (A5).
+    NotFound,
+    /// E5: everything else.
+    Ambiguous(Ambiguity),
+}
+
+/// Why a message proves nothing (E5). Counted; never a reason to end anything (V1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ambiguity {
+    /// No whole answer came in time, or the connection broke.
+    NoAnswer,
+    /// An answer with a 5xx status.
+    ServerFault,
+    /// An answer that is not signed, or not by the institution's key.
+    Unproven,
+    /// An answer that does not have the dialect's shape.
+    Unreadable,
+    /// A status or code that the adapter does not list (C3).
+    UnlistedWord,
+    /// An answer about something else than was asked.
+    Mismatch,
+}
+
+impl Ambiguity {
+    /// A stable word for metrics and the timeline.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NoAnswer => "no_answer",
+            Self::ServerFault => "server_fault",
+            Self::Unproven => "unproven",
+            Self::Unreadable => "unreadable",
+            Self::UnlistedWord => "unlisted_word",
+            Self::Mismatch => "mismatch",
+        }
+    }
+}
+
+/// The institution's own code for a refusal: at most 64 printable ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason(Box<str>);
+
+impl Reason {
+    /// Keeps what is printable of a code, so that it may stand in an answer and a log.
+    pub fn from_code(code: &str) -> Self {
+        Self(
+            code.chars()
+                .filter(char::is_ascii_graphic)
+                .take(64)
+                .collect(),
+        )
+    }
+
+    /// The code.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What the payer needs to go and pay, and how long it lives.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Handover {
+    /// Link or parameters.
+    pub way: Way,
+    /// When it stops working, where the institution says.
+    pub expires: Option<Timestamp>,
+}
+
+/// The forms a hand-over takes.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Way {
+    /// An https address of the institution's payment page (R-5.1.1-0a).
+    Link(Box<str>),
+    /// Signed start parameters of the institution's SDK, as JSON text (R-5.1.3-2).
+    Sdk(Box<str>),
+}
+
+/// A link lets its holder pay, so it is not printed.
+impl std::fmt::Debug for Handover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.way {
+            Way::Link(_) => "Handover(link)",
+            Way::Sdk(_) => "Handover(sdk)",
+        })
+    }
+}
+
+/// What a success tells: all that A3.2 and a statement need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// What was paid; must equal what was asked (E3, O2).
+    pub amount: Amount,
+    /// The institution's own number of the payment.
+    pub institution_no: Box<str>,
+    /// When the payer paid, by the institution's clock.
+    pub paid_at: Timestamp,
+    /// The institution's fee in minor units, where it tells.
+    pub fee_minor: Option<i64>,
+}

@@ -1,0 +1,480 @@
+//! Names and moments: who, which, when.
+//!
+//! Every type here can only be built by parsing or minting, so a value that exists is
+//! well-formed. Nothing here reads a clock or draws a random number: both are handed in.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::macros::{format_description, offset};
+use time::{Date, OffsetDateTime, UtcOffset};
+
+/// Time zone of every date in the interface (`product.md`, decisions): Asia/Shanghai, fixed.
+const ZONE: UtcOffset = offset!(+8);
+
+/// Thirty-two symbols without I, L, O and U: no number is misread at a counter.
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// A value that does not have the shape it must have.
+///
+/// The text says what was expected; it never quotes what was found, which may be personal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}")]
+pub struct Malformed {
+    /// What would have been accepted, for a person.
+    pub expected: &'static str,
+}
+
+fn is_name(text: &str, length_max: usize) -> bool {
+    (1..=length_max).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $length_max:literal, $expected:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// Reads the name, or says what was expected (Q10).
+            pub fn parse(text: &str) -> Result<Self, Malformed> {
+                if is_name(text, $length_max) {
+                    Ok(Self(text.into()))
+                } else {
+                    Err(Malformed { expected: $expected })
+                }
+            }
+
+            /// The name as it stands on the wire.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// A merchant as enrolled (`merchantId`, 商户编号).
+    MerchantId, 32, "1 to 32 of A-Z a-z 0-9 _ -"
+);
+name!(
+    /// The merchant's own number of an order (`merchantOrderNo`, 商户订单号), unique per merchant.
+    MerchantOrderNo, 32, "1 to 32 of A-Z a-z 0-9 _ -"
+);
+name!(
+    /// A payment institution as configured.
+    InstitutionId, 32, "1 to 32 of A-Z a-z 0-9 _ -"
+);
+name!(
+    /// The merchant's account at an institution: evidence from one account never moves another's
+    /// attempt (C2).
+    AccountId, 64, "1 to 64 of A-Z a-z 0-9 _ -"
+);
+name!(
+    /// Names a signing key (`keyid`).
+    KeyId, 64, "1 to 64 of A-Z a-z 0-9 _ -"
+);
+
+macro_rules! number {
+    ($(#[$doc:meta])* $type:ident, $letter:literal, $expected:literal) => {
+        $(#[$doc])*
+        ///
+        /// Shape: one letter for the kind, then the moment and 80 drawn bits in base 32: 27
+        /// letters and digits, ascending with time, taken by every institution we know.
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// Makes a new number from a moment and a draw.
+            pub fn mint(now: Timestamp, draw: [u8; 10]) -> Self {
+                Self(minted($letter, now, draw).into())
+            }
+
+            /// Reads a number of ours.
+            pub fn parse(text: &str) -> Result<Self, Malformed> {
+                let fits = text.len() == 27
+                    && text.starts_with($letter)
+                    && text.bytes().all(|b| b.is_ascii_alphanumeric());
+                if fits { Ok(Self(text.into())) } else { Err(Malformed { expected: $expected }) }
+            }
+
+            /// The number as it stands on the wire.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+number!(
+    /// Our number of an order (`payOrderNo`, 支付订单号).
+    PayOrderNo, 'P', "a payOrderNo as this gateway gave it"
+);
+number!(
+    /// Names one attempt towards its institution; its idempotency key (K2).
+    AttemptId, 'A', "an attempt number as this gateway gave it"
+);
+number!(
+    /// Names one refund towards its institution; its idempotency key (K2).
+    RefundOrderNo, 'R', "a refundOrderNo as this gateway gave it"
+);
+
+impl RefundOrderNo {
+    /// The number of the surplus refund of an attempt: it follows from the attempt, so that the
+    /// same surplus cannot be given two.
+    pub fn of_surplus(attempt: &AttemptId) -> Self {
+        Self(format!("R{}", attempt.as_str().get(1..).unwrap_or_default()).into())
+    }
+}
+
+fn minted(letter: char, now: Timestamp, draw: [u8; 10]) -> String {
+    let moment = u128::try_from(now.ms().max(0)).unwrap_or(0) & 0xffff_ffff_ffff;
+    let drawn = draw
+        .iter()
+        .fold(0u128, |sum, byte| (sum << 8) | u128::from(*byte));
+    let bits = (moment << 80) | drawn;
+    let mut text = String::with_capacity(27);
+    text.push(letter);
+    for place in (0u32..26).rev() {
+        let digit = usize::try_from((bits >> place.saturating_mul(5)) & 31).unwrap_or(0);
+        text.push(ALPHABET.get(digit).copied().map_or('0', char::from));
+    }
+    text
+}
+
+/// Names one event: the same id on every delivery (N3), and never two for one transition (N4).
+///
+/// Shape: `E`, the 26 symbols of the order's number, a letter for the type, the order's version
+/// in base 32 (four symbols). It follows from what it reports, so the same transition cannot be
+/// given two.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct EventId(Arc<str>);
+
+impl EventId {
+    /// The id of the event that this version of this order brings.
+    pub fn of(order: &PayOrderNo, letter: char, version: u64) -> Self {
+        let mut text = String::with_capacity(32);
+        text.push('E');
+        text.push_str(order.as_str().get(1..).unwrap_or_default());
+        text.push(letter);
+        for place in (0u32..4).rev() {
+            let digit = usize::try_from((version >> place.saturating_mul(5)) & 31).unwrap_or(0);
+            text.push(ALPHABET.get(digit).copied().map_or('0', char::from));
+        }
+        Self(text.into())
+    }
+
+    /// Reads back an id that was stored.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        if text.len() == 32 && text.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            Ok(Self(text.into()))
+        } else {
+            Err(Malformed {
+                expected: "an eventId as this gateway gave it",
+            })
+        }
+    }
+
+    /// The id as it stands on the wire.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Opens the payer's page of one order and nothing else: whoever holds it may see and choose.
+///
+/// Shape in an address: `payOrderNo`, a dot, 32 hexadecimal digits of a secret drawn for the
+/// order. The secret is stored sealed with the order and compared in constant time.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PageToken {
+    order: PayOrderNo,
+    secret: [u8; 16],
+}
+
+impl PageToken {
+    /// The token of an order with that secret.
+    pub fn new(order: PayOrderNo, secret: [u8; 16]) -> Self {
+        Self { order, secret }
+    }
+
+    /// Reads a token from the address of a page.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        let wrong = Malformed {
+            expected: "the address of a payment page, whole",
+        };
+        let (order, secret) = text.split_once('.').ok_or_else(|| wrong.clone())?;
+        let order = PayOrderNo::parse(order).map_err(|_| wrong.clone())?;
+        let secret = unhex(secret).ok_or(wrong)?;
+        Ok(Self { order, secret })
+    }
+
+    /// The order it speaks of.
+    pub fn order(&self) -> &PayOrderNo {
+        &self.order
+    }
+
+    /// Whether it opens the page of an order with this secret. Takes the same time either way.
+    pub fn opens(&self, secret: &[u8; 16]) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(&self.secret, secret).is_ok()
+    }
+
+    /// The text for an address. Not `Display`: it must not slip into a log.
+    pub fn expose(&self) -> String {
+        format!("{}.{}", self.order, hex(&self.secret))
+    }
+}
+
+impl fmt::Debug for PageToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PageToken({}.…)", self.order)
+    }
+}
+
+/// Lower-case hexadecimal text of some bytes.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write;
+    bytes.iter().fold(
+        String::with_capacity(bytes.len().saturating_mul(2)),
+        |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        },
+    )
+}
+
+/// Bytes of a hexadecimal text of exactly the right length.
+pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    if text.len() != N.checked_mul(2)? || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut bytes = [0u8; N];
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        let from = at.checked_mul(2)?;
+        *byte = u8::from_str_radix(text.get(from..from.checked_add(2)?)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+/// A moment, as milliseconds since 1970-01-01T00:00Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The moment so many milliseconds after the epoch.
+    pub const fn from_ms(ms: i64) -> Self {
+        Self(ms)
+    }
+
+    /// The moment so many seconds after the epoch.
+    pub const fn from_s(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1_000))
+    }
+
+    /// Milliseconds since the epoch.
+    pub const fn ms(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the epoch.
+    pub const fn seconds(self) -> i64 {
+        self.0.div_euclid(1_000)
+    }
+
+    /// That much later.
+    #[must_use]
+    pub fn plus(self, span: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)),
+        )
+    }
+
+    /// How long from `earlier` until this moment; nothing if it is not later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    fn local(self) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(self.seconds())
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+            .to_offset(ZONE)
+    }
+
+    /// The day in Asia/Shanghai, `yyyyMMdd` (G-11).
+    pub fn date(self) -> String {
+        self.local()
+            .format(format_description!("[year][month][day]"))
+            .unwrap_or_default()
+    }
+
+    /// The time of day in Asia/Shanghai, `HHmmss` (G-11).
+    pub fn time_of_day(self) -> String {
+        self.local()
+            .format(format_description!("[hour][minute][second]"))
+            .unwrap_or_default()
+    }
+
+    /// Minutes since midnight in Asia/Shanghai: what opening hours are compared with.
+    pub fn minute_of_day(self) -> u16 {
+        let local = self.local();
+        u16::from(local.hour())
+            .saturating_mul(60)
+            .saturating_add(u16::from(local.minute()))
+    }
+
+    /// RFC 3339, to the second, in Asia/Shanghai.
+    pub fn rfc3339(self) -> String {
+        self.local()
+            .format(format_description!(
+                "[year]-[month]-[day]T[hour]:[minute]:[second]+08:00"
+            ))
+            .unwrap_or_default()
+    }
+
+    /// Reads `yyyyMMdd` and `HHmmss` of Asia/Shanghai.
+    pub fn parse_local(date: &str, time_of_day: &str) -> Result<Self, Malformed> {
+        let wrong = Malformed {
+            expected: "yyyyMMdd and HHmmss",
+        };
+        let date = Date::parse(date, format_description!("[year][month][day]"))
+            .map_err(|_| wrong.clone())?;
+        let time = time::Time::parse(time_of_day, format_description!("[hour][minute][second]"))
+            .map_err(|_| wrong)?;
+        Ok(Self::from_s(
+            date.with_time(time).assume_offset(ZONE).unix_timestamp(),
+        ))
+    }
+}
+
+/// A calendar day as merchants write it: `yyyyMMdd`, a day that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CalendarDay(Arc<str>);
+
+impl CalendarDay {
+    /// Reads `yyyyMMdd`; 30 February is refused.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        let wrong = Malformed {
+            expected: "a day as yyyyMMdd",
+        };
+        if text.len() != 8 || !text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(wrong);
+        }
+        Date::parse(text, format_description!("[year][month][day]"))
+            .map(|_| Self(text.into()))
+            .map_err(|_| wrong)
+    }
+
+    /// The eight digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A nonce that was presented under a valid signature and not seen before by this process.
+///
+/// Spending it is part of the change the request causes (Q5), so it is neither `Clone` nor
+/// `Copy`: one admission, one effect.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FreshNonce {
+    /// The key it was presented under.
+    pub key: KeyId,
+    /// 16 to 64 characters of base64url.
+    pub value: Box<str>,
+    /// When the signature says it was made; compared with the replay floor (Q6).
+    pub created: Timestamp,
+    /// Until when it must be remembered.
+    pub keep_until: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// G-11: numbers we make are letters and digits only, at most 32, and sort by time.
+    #[test]
+    fn minted_numbers_are_plain_and_ascend() {
+        let early = PayOrderNo::mint(Timestamp::from_ms(1_000), [0xff; 10]);
+        let late = PayOrderNo::mint(Timestamp::from_ms(1_001), [0; 10]);
+        assert!(early < late);
+        assert_eq!(early.as_str().len(), 27);
+        assert_eq!(PayOrderNo::parse(late.as_str()), Ok(late.clone()));
+        assert!(
+            AttemptId::parse(late.as_str()).is_err(),
+            "a number of another kind"
+        );
+        let event = EventId::of(&late, 'P', 33);
+        assert_eq!(event.as_str().len(), 32);
+        assert!(event.as_str().ends_with("P0011"));
+        assert_ne!(event, EventId::of(&late, 'P', 34));
+    }
+
+    /// Q10: identifiers are `[A-Za-z0-9_-]`, bounded.
+    #[test]
+    fn names_hold_only_their_alphabet() {
+        assert!(MerchantOrderNo::parse("a-Z_9").is_ok());
+        for bad in [
+            "",
+            "a b",
+            "a/b",
+            "é",
+            "a\n",
+            "123456789012345678901234567890123",
+        ] {
+            assert!(MerchantOrderNo::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    /// G-11: dates are those of Asia/Shanghai and must exist.
+    #[test]
+    fn days_are_read_in_shanghai() {
+        let moment = Timestamp::parse_local("20261122", "003000").unwrap();
+        assert_eq!(moment.seconds(), 1_795_278_600);
+        assert_eq!(moment.date(), "20261122");
+        assert_eq!(moment.time_of_day(), "003000");
+        assert_eq!(moment.rfc3339(), "2026-11-22T00:30:00+08:00");
+        assert!(CalendarDay::parse("20240229").is_ok());
+        for bad in ["20230229", "2023-2-1", "20231301", "2023022", "+2023021"] {
+            assert!(CalendarDay::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// K3: a page opens only with the secret of its order.
+    #[test]
+    fn a_page_token_survives_its_address() {
+        let order = PayOrderNo::mint(Timestamp::from_ms(5), [7; 10]);
+        let token = PageToken::new(order, [9; 16]);
+        let read = PageToken::parse(&token.expose()).unwrap();
+        assert!(read.opens(&[9; 16]));
+        assert!(!read.opens(&[8; 16]));
+        assert!(PageToken::parse("P123.zz").is_err());
+        assert!(!format!("{token:?}").contains("0909"));
+    }
+}

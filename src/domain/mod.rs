@@ -1,0 +1,17 @@
+//! The words of the trade: pure, synchronous, without a clock, a socket or a die.
+
+pub mod amount;
+pub mod attempt;
+pub mod audit;
+pub mod change;
+pub mod event;
+pub mod evidence;
+pub mod identifiers;
+pub mod institutions;
+pub mod journal;
+pub mod merchant;
+pub mod order;
+pub mod personal;
+pub mod refund;
+pub mod refusal;
+pub mod schedule;

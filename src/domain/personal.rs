@@ -1,0 +1,69 @@
+//! Values about a person: they can be masked and exposed on purpose, never printed (D1, D5).
+
+use std::fmt;
+
+use crate::domain::identifiers::Malformed;
+
+/// The one character that stands for what is not shown (D5, R-6.3.2-3b).
+pub const MASK: char = '*';
+
+/// The payer's mobile number (`mobileNo`, 手机号): eleven digits, first a 1.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MobileNo(Box<str>);
+
+impl MobileNo {
+    /// Reads eleven digits.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        let fits =
+            text.len() == 11 && text.starts_with('1') && text.bytes().all(|b| b.is_ascii_digit());
+        if fits {
+            Ok(Self(text.into()))
+        } else {
+            Err(Malformed {
+                expected: "a mobile number of 11 digits",
+            })
+        }
+    }
+
+    /// The digits, for the merchant that sent them, the institution that needs them, and the seal.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// `138****5678`, for everybody else.
+    pub fn masked(&self) -> String {
+        masked(&self.0, 3, 4)
+    }
+}
+
+/// Its first and last characters, with the rest replaced by [`MASK`]: the only masking there is.
+pub fn masked(text: &str, first: usize, last: usize) -> String {
+    let length = text.chars().count();
+    let tail = length.saturating_sub(last);
+    text.chars()
+        .enumerate()
+        .map(|(at, c)| if at < first || at >= tail { c } else { MASK })
+        .collect()
+}
+
+impl fmt::Debug for MobileNo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.masked())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// D1, D5, R-6.3.2-3b: a mobile number shows itself masked, with one mask character.
+    #[test]
+    fn a_mobile_number_cannot_be_printed() {
+        let mobile = MobileNo::parse("13812345678").unwrap();
+        assert_eq!(mobile.masked(), "138****5678");
+        assert_eq!(format!("{mobile:?}"), "138****5678");
+        for bad in ["1381234567", "23812345678", "138-1234567", "138123456789"] {
+            assert!(MobileNo::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Who may ask and through whom: one version of the enrolment, swapped whole (F1).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::domain::identifiers::InstitutionId;
+use crate::domain::institutions::Directory;
+use crate::institution::Institution;
+use crate::signature::{KeyRing, SigningKey};
+
+/// Everything about merchants and institutions that a request is judged by.
+pub struct Register {
+    /// Merchants, institutions, routes, contracts.
+    pub directory: Directory,
+    /// The merchants' keys; the owner of a key is a `merchantId`.
+    pub keys: KeyRing,
+    /// The institutions' dialects.
+    pub adapters: HashMap<InstitutionId, Arc<dyn Institution>>,
+    /// How this gateway is known.
+    pub platform: Platform,
+}
+
+/// How this gateway is known to merchants.
+pub struct Platform {
+    /// `https://host[:port]` that merchants sign for and pages are served under.
+    pub origin: String,
+    /// Signs answers and notifications.
+    pub signing: Arc<SigningKey>,
+    /// `/.well-known/jwks.json`: current and next keys with validity.
+    pub jwks: bytes::Bytes,
+}

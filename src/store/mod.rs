@@ -1,0 +1,202 @@
+//! What must outlive the process: seven methods in the domain's words, each one transaction.
+//!
+//! "Not there", "taken" and "stale" are outcomes; an error means that the question was not
+//! answered. What is promised is the list of scenarios in `tests/it/store.rs`.
+
+use async_trait::async_trait;
+
+use crate::domain::attempt::Epoch;
+use crate::domain::change::Change;
+use crate::domain::event::Event;
+use crate::domain::identifiers::{
+    AttemptId, InstitutionId, MerchantId, MerchantOrderNo, PageToken, PayOrderNo, Timestamp,
+};
+use crate::domain::order::Order;
+use crate::domain::personal::MobileNo;
+
+/// A durable memory of orders. Cheap to share; every method may be called from many tasks.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// An order, whole, under a name that its asker may use (K3).
+    async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError>;
+
+    /// Writes a change whole or not at all; returns once it is durable.
+    async fn commit(&self, change: &Change) -> Result<Committed, StoreError>;
+
+    /// Keeps an institution's message as it came, sealed: the evidence behind a change, or a
+    /// bounded sample of what was refused.
+    async fn keep(&self, message: &Message) -> Result<Kept, StoreError>;
+
+    /// The institution through which this payer last paid this merchant.
+    async fn last_used(
+        &self,
+        merchant: &MerchantId,
+        payer: &MobileNo,
+    ) -> Result<Option<InstitutionId>, StoreError>;
+
+    /// Takes work that is due, under a fencing number, until the lease ends.
+    async fn lease(&self, work: Work, now: Timestamp, count: u32)
+    -> Result<Vec<Lease>, StoreError>;
+
+    /// Says what became of leased work; refused when the lease was lost (N6).
+    async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError>;
+
+    /// Raises the replay floor, durably, and forgets the nonces that fall below it (Q6).
+    async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError>;
+
+    /// This process's mark on attempts (S1); the same for the life of the store.
+    fn epoch(&self) -> Epoch;
+
+    /// The durable replay floor: a request created at or before it is refused (Q6).
+    fn floor(&self) -> Timestamp;
+
+    /// When the next work of this kind is due, so that a worker can wait for it and no longer.
+    async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError>;
+}
+
+/// Names an order. No variant is without an owner: whoever asks must hold the merchant's name,
+/// the institution's number or the page's secret (K3, C2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderKey {
+    /// By our number.
+    Ours(MerchantId, PayOrderNo),
+    /// By the merchant's number.
+    Theirs(MerchantId, MerchantOrderNo),
+    /// By what an institution knows.
+    OfAttempt(InstitutionId, AttemptId),
+    /// By the address of the payer's page.
+    OfPage(PageToken),
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// Durable.
+    Done,
+    /// Somebody wrote first: load and decide again (K4). Nothing was written.
+    Stale,
+    /// The merchant's number is taken. Nothing was written.
+    KeyTaken,
+    /// The nonce was spent before, or is at or below the floor. Nothing was written.
+    NonceSpent,
+}
+
+/// An institution's message as it came (inbox, section 9).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Whose address it came to.
+    pub institution: InstitutionId,
+    /// What we think of it.
+    pub verdict: Verdict,
+    /// Head and body, raw; sealed before it is stored.
+    pub raw: Vec<u8>,
+    /// When it came.
+    pub at: Timestamp,
+}
+
+/// What we think of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Proven the institution's own.
+    Genuine,
+    /// Genuine, and impossible (V3).
+    Quarantined,
+    /// Not proven; a bounded sample is kept.
+    Forged,
+}
+
+impl Verdict {
+    /// The name in the database and the metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Genuine => "GENUINE",
+            Self::Quarantined => "QUARANTINED",
+            Self::Forged => "FORGED",
+        }
+    }
+}
+
+/// Forged messages kept of one institution at most; past it they are only counted.
+pub const FORGED_KEPT_MAX: u32 = 100;
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Stored.
+    New,
+    /// These very bytes were stored before.
+    Seen,
+    /// The sample is full; not stored.
+    Dropped,
+}
+
+/// What workers take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Work {
+    /// Orders that are due: in doubt, waiting for the payer, or to be ended (A6).
+    Orders,
+    /// Orders with intents of processes that are dead (S1).
+    Leftovers,
+    /// Events that are due, at most a few of each destination (N7).
+    Events,
+}
+
+/// Work taken for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// What was taken.
+    pub of: Leased,
+    /// Grows with every lease of the same row; an older one settles nothing (N6).
+    pub fence: u64,
+    /// How often it was tried since it last changed.
+    pub tries: u32,
+}
+
+/// What a lease holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leased {
+    /// An order, whole, as it was when it was taken.
+    Order(Box<Order>),
+    /// An event, and when it was born.
+    Event(Box<Event>, Timestamp),
+}
+
+/// How long a lease of each kind lasts: longer than the work may take.
+pub const LEASE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Events of one destination leased at once (N7).
+pub const DESTINATION_SHARE: u32 = 8;
+
+/// What became of leased work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing came of it; take it up again then. Counts as one try.
+    Again(Timestamp),
+    /// The merchant has it.
+    Delivered(Timestamp),
+    /// The schedule is used up; stays visible (N2).
+    Dead,
+}
+
+/// What became of a settlement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// Durable.
+    Done,
+    /// The lease was lost: somebody else has it, or the row changed meanwhile.
+    LeaseLost,
+}
+
+/// The question was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing was written; ask again later (Q8).
+    #[error("the store cannot be reached: {0}")]
+    Unavailable(String),
+    /// It may or may not have been written (Q8).
+    #[error("the outcome of a write could not be learned: {0}")]
+    InDoubt(String),
+    /// What is stored cannot be read; a person must look.
+    #[error("what is stored cannot be read: {0}")]
+    Corrupt(String),
+}
