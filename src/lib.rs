@@ -1,1 +1,3 @@
-//! x
+//! An aggregated-payment gateway.
+
+pub mod seal;
