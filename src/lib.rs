@@ -1,3 +1,4 @@
 //! An aggregated-payment gateway.
 
 pub mod seal;
+pub mod signature;
