@@ -2,5 +2,9 @@
 
 pub mod api;
 pub mod domain;
+pub mod flow;
+pub mod institution;
+pub mod seal;
+pub mod signature;
 pub mod store;
 pub mod world;

@@ -1,0 +1,399 @@
+//! Encryption and keyed digests of stored personal fields (D2): AES-256-GCM bound to its place, and
+//! HMAC-SHA-256 with one purpose each. Keys have ids, so that they can be changed and destroyed.
+//! Never falls back to plain text, never makes a key (D3), never prints one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::{hmac, rand};
+
+/// How long the id of a sealing key may be. Unit: bytes.
+pub const KEY_ID_BYTES_MAX: usize = 16;
+
+/// The first byte of everything sealed: which layout follows.
+const LAYOUT: u8 = 1;
+const TAG_BYTES: usize = 16;
+
+/// Why something was not sealed or opened. Says nothing about the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SealFault {
+    /// A key id is empty, too long or not plain text.
+    #[error("the id of a sealing key is 1 to 16 characters A-Z a-z 0-9 - _")]
+    BadKeyId,
+    /// The key to seal with is not among the keys, or the key a field was sealed with is gone (D3).
+    #[error("the key this field is sealed with is not available")]
+    KeyUnknown,
+    /// Shorter than the layout demands, or of a layout that is not known.
+    #[error("the sealed field is cut off or of an unknown layout")]
+    Malformed,
+    /// Changed, or moved from another table, row or column (D2).
+    #[error("the sealed field was changed or belongs elsewhere")]
+    NotGenuine,
+    /// The library failed: no randomness, or a content without bounds.
+    #[error("the field could not be sealed")]
+    NotSealed,
+}
+
+/// Where a sealed field is stored; it opens nowhere else (D2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The table's name.
+    pub table: &'a str,
+    /// The row's key, which must never change.
+    pub row: &'a str,
+    /// The column's name.
+    pub column: &'a str,
+}
+
+impl Place<'_> {
+    /// Lengths before texts, so that no two places read alike.
+    fn bytes(self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for part in [self.table, self.row, self.column] {
+            bytes.extend_from_slice(&length_prefix(part.len()));
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        bytes
+    }
+}
+
+/// A field that only its key opens, and only in its place.
+///
+/// Shape: layout (1 byte), length of the key id (1), key id, nonce (12), ciphertext, tag (16).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Sealed(Vec<u8>);
+
+impl Sealed {
+    /// As it is stored.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// As it is stored.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealed({} bytes)", self.0.len())
+    }
+}
+
+/// The keys that seal, open and digest. Cannot be printed; the library wipes its
+/// copies when they are dropped. A key seals at most 2^32 fields: nonces are drawn at random.
+pub struct Seal {
+    current: String,
+    keys: BTreeMap<String, LessSafeKey>,
+    digest: hmac::Key,
+}
+
+impl fmt::Debug for Seal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seal")
+    }
+}
+
+impl Seal {
+    /// Takes the keys: the id of the one that seals, all that open, and the one that digests.
+    ///
+    /// # Errors
+    /// [`SealFault::BadKeyId`]; [`SealFault::KeyUnknown`] if the current key is not among the keys.
+    pub fn new(
+        current_id: &str,
+        keys: BTreeMap<String, [u8; 32]>,
+        digest_key: [u8; 32],
+    ) -> Result<Self, SealFault> {
+        let mut usable = BTreeMap::new();
+        for (id, key) in keys {
+            if !is_key_id(&id) {
+                return Err(SealFault::BadKeyId);
+            }
+            let key = UnboundKey::new(&AES_256_GCM, &key).map_err(|_| SealFault::NotSealed)?;
+            usable.insert(id, LessSafeKey::new(key));
+        }
+        if !usable.contains_key(current_id) {
+            return Err(SealFault::KeyUnknown);
+        }
+        Ok(Self {
+            current: current_id.to_owned(),
+            keys: usable,
+            digest: hmac::Key::new(hmac::HMAC_SHA256, &digest_key),
+        })
+    }
+
+    /// Seals a field for its place, with the current key and a fresh random nonce (D2).
+    ///
+    /// # Errors
+    /// [`SealFault::NotSealed`]: store nothing then.
+    pub fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Sealed, SealFault> {
+        let key = self.keys.get(&self.current).ok_or(SealFault::KeyUnknown)?;
+        let id_length = u8::try_from(self.current.len()).map_err(|_| SealFault::BadKeyId)?;
+        let mut nonce = [0; NONCE_LEN];
+        rand::fill(&mut nonce).map_err(|_| SealFault::NotSealed)?;
+
+        let mut content = plain.to_vec();
+        let aad = Aad::from(place.bytes());
+        let tag = key
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), aad, &mut content)
+            .map_err(|_| SealFault::NotSealed)?;
+        let head = [LAYOUT, id_length];
+        Ok(Sealed(
+            [
+                &head,
+                self.current.as_bytes(),
+                &nonce,
+                &content,
+                tag.as_ref(),
+            ]
+            .concat(),
+        ))
+    }
+
+    /// Opens what was sealed for this place.
+    ///
+    /// # Errors
+    /// [`SealFault::KeyUnknown`], [`SealFault::Malformed`], [`SealFault::NotGenuine`].
+    pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Vec<u8>, SealFault> {
+        let (id, nonce, content) = parts(sealed).ok_or(SealFault::Malformed)?;
+        let key = self.keys.get(id).ok_or(SealFault::KeyUnknown)?;
+        let mut content = content.to_vec();
+        let aad = Aad::from(place.bytes());
+        let plain_length = key
+            .open_in_place(Nonce::assume_unique_for_key(nonce), aad, &mut content)
+            .map_err(|_| SealFault::NotGenuine)?
+            .len();
+        content.truncate(plain_length);
+        Ok(content)
+    }
+
+    /// A digest by which equal values are found without being known. Each purpose has its own.
+    pub fn digest(&self, purpose: &str, value: &[u8]) -> [u8; 32] {
+        first_bytes(&self.mac("digest", purpose, value))
+    }
+
+    /// A short proof that we named this value for this purpose: for links and codes.
+    pub fn token(&self, purpose: &str, value: &[u8]) -> [u8; 16] {
+        first_bytes(&self.mac("token", purpose, value))
+    }
+
+    /// Whether a token is ours for this value and purpose, in time that tells nothing about it.
+    pub fn verify_token(&self, purpose: &str, value: &[u8], token: &[u8]) -> bool {
+        verify_slices_are_equal(&self.token(purpose, value), token).is_ok()
+    }
+
+    /// Use and purpose are part of what is digested, so that no result means two things.
+    fn mac(&self, what_for: &str, purpose: &str, value: &[u8]) -> hmac::Tag {
+        let mut mac = hmac::Context::with_key(&self.digest);
+        mac.update(what_for.as_bytes());
+        mac.update(&[0]);
+        mac.update(&length_prefix(purpose.len()));
+        mac.update(purpose.as_bytes());
+        mac.update(value);
+        mac.sign()
+    }
+}
+
+/// The first bytes of a tag, which has 32.
+fn first_bytes<const N: usize>(tag: &hmac::Tag) -> [u8; N] {
+    let mut bytes = [0; N];
+    for (to, from) in bytes.iter_mut().zip(tag.as_ref()) {
+        *to = *from;
+    }
+    bytes
+}
+
+/// Key id, nonce, and ciphertext with tag.
+fn parts(sealed: &[u8]) -> Option<(&str, [u8; NONCE_LEN], &[u8])> {
+    let [LAYOUT, id_length, rest @ ..] = sealed else {
+        return None;
+    };
+    let (id, rest) = rest.split_at_checked(usize::from(*id_length))?;
+    let id = std::str::from_utf8(id).ok().filter(|id| is_key_id(id))?;
+    let (nonce, content) = rest.split_first_chunk::<NONCE_LEN>()?;
+    (content.len() >= TAG_BYTES).then_some((id, *nonce, content))
+}
+
+fn is_key_id(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=KEY_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(plain)
+}
+
+fn length_prefix(length: usize) -> [u8; 8] {
+    // No text in memory is longer than 64 bits can say.
+    u64::try_from(length).unwrap_or(u64::MAX).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PHONE: Place<'_> = Place {
+        table: "orders",
+        row: "P2026000001",
+        column: "mobile_no",
+    };
+
+    fn seal(current: &str, ids: &[(&str, u8)]) -> Seal {
+        let keys = ids
+            .iter()
+            .map(|(id, byte)| ((*id).to_owned(), [*byte; 32]))
+            .collect();
+        Seal::new(current, keys, [9; 32]).unwrap()
+    }
+
+    /// D2
+    #[test]
+    fn what_was_sealed_opens_in_its_place() {
+        let seal = seal("2026-11", &[("2026-11", 1)]);
+        for plain in [&b"13800000000"[..], b""] {
+            let sealed = seal.seal(PHONE, plain).unwrap();
+            assert_eq!(seal.open(PHONE, sealed.as_bytes()), Ok(plain.to_vec()));
+        }
+    }
+
+    /// D2
+    #[test]
+    fn the_same_field_never_seals_to_the_same_bytes() {
+        let seal = seal("k", &[("k", 1)]);
+        assert_ne!(
+            seal.seal(PHONE, b"1").unwrap(),
+            seal.seal(PHONE, b"1").unwrap()
+        );
+    }
+
+    /// D2
+    #[test]
+    fn a_sealed_field_does_not_open_elsewhere() {
+        let seal = seal("k", &[("k", 1)]);
+        let sealed = seal.seal(PHONE, b"13800000000").unwrap();
+        for elsewhere in [
+            Place {
+                table: "refunds",
+                ..PHONE
+            },
+            Place {
+                row: "P2026000002",
+                ..PHONE
+            },
+            Place {
+                column: "payer",
+                ..PHONE
+            },
+            Place {
+                table: "ordersP",
+                row: "2026000001",
+                ..PHONE
+            },
+        ] {
+            assert_eq!(
+                seal.open(elsewhere, sealed.as_bytes()),
+                Err(SealFault::NotGenuine)
+            );
+        }
+    }
+
+    /// D2
+    #[test]
+    fn one_flipped_bit_is_noticed_wherever_it_is() {
+        let seal = seal("k", &[("k", 1)]);
+        let sealed = seal.seal(PHONE, b"13800000000").unwrap().into_bytes();
+        for place in 0..sealed.len() {
+            for bit in 0..8 {
+                let mut changed = sealed.clone();
+                changed[place] ^= 1 << bit;
+                assert!(
+                    seal.open(PHONE, &changed).is_err(),
+                    "byte {place}, bit {bit}"
+                );
+            }
+        }
+    }
+
+    /// D2
+    #[test]
+    fn what_is_cut_off_does_not_open() {
+        let seal = seal("k", &[("k", 1)]);
+        let sealed = seal.seal(PHONE, b"13800000000").unwrap().into_bytes();
+        for length in 0..sealed.len() {
+            assert!(
+                seal.open(PHONE, &sealed[..length]).is_err(),
+                "{length} bytes"
+            );
+        }
+        assert_eq!(seal.open(PHONE, &sealed[..20]), Err(SealFault::Malformed));
+    }
+
+    /// D3
+    #[test]
+    fn without_its_key_a_field_stays_closed() {
+        let sealed = seal("old", &[("old", 1)]).seal(PHONE, b"1").unwrap();
+        let after = seal("new", &[("new", 2), ("old", 1)]);
+        assert_eq!(after.open(PHONE, sealed.as_bytes()), Ok(b"1".to_vec()));
+        let destroyed = seal("new", &[("new", 2)]);
+        assert_eq!(
+            destroyed.open(PHONE, sealed.as_bytes()),
+            Err(SealFault::KeyUnknown)
+        );
+        let another = seal("old", &[("old", 3)]);
+        assert_eq!(
+            another.open(PHONE, sealed.as_bytes()),
+            Err(SealFault::NotGenuine)
+        );
+    }
+
+    /// D3
+    #[test]
+    fn there_is_no_seal_without_its_current_key() {
+        let none = Seal::new("k", BTreeMap::new(), [0; 32]);
+        assert_eq!(none.unwrap_err(), SealFault::KeyUnknown);
+        for id in ["", "seventeen-letters", "ü"] {
+            let keys = BTreeMap::from([(id.to_owned(), [1; 32])]);
+            assert_eq!(
+                Seal::new(id, keys, [0; 32]).unwrap_err(),
+                SealFault::BadKeyId
+            );
+        }
+    }
+
+    /// D2
+    #[test]
+    fn digests_differ_by_purpose_value_and_key() {
+        let seal = seal("k", &[("k", 1)]);
+        let digest = seal.digest("payer", b"13800000000");
+        assert_eq!(digest, seal.digest("payer", b"13800000000"));
+        assert_ne!(digest, seal.digest("content", b"13800000000"));
+        assert_ne!(digest, seal.digest("payer1", b"3800000000"));
+        let keys = BTreeMap::from([("k".to_owned(), [1; 32])]);
+        let other = Seal::new("k", keys, [8; 32]).unwrap();
+        assert_ne!(digest, other.digest("payer", b"13800000000"));
+    }
+
+    ///
+    #[test]
+    fn a_token_counts_for_its_value_and_purpose_alone() {
+        let seal = seal("k", &[("k", 1)]);
+        let token = seal.token("page", b"P2026000001");
+        assert!(seal.verify_token("page", b"P2026000001", &token));
+        assert!(!seal.verify_token("page", b"P2026000002", &token));
+        assert!(!seal.verify_token("card", b"P2026000001", &token));
+        assert!(!seal.verify_token("page", b"P2026000001", &token[..15]));
+        assert!(!seal.verify_token("page", b"P2026000001", b""));
+        assert_ne!(token, seal.digest("page", b"P2026000001")[..16]);
+    }
+
+    /// D1
+    #[test]
+    fn nothing_of_a_seal_can_be_printed() {
+        let seal = seal("k", &[("k", 1)]);
+        assert_eq!(format!("{seal:?}"), "Seal");
+        let sealed = seal.seal(PHONE, b"1").unwrap();
+        assert_eq!(
+            format!("{sealed:?}"),
+            format!("Sealed({} bytes)", sealed.as_bytes().len())
+        );
+    }
+}

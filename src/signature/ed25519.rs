@@ -1,0 +1,96 @@
+//! Ed25519 (RFC 8032, keys by RFC 8410): `ed25519` of RFC 9421, section 3.3.6.
+//! Refuses public keys under which anybody could sign.
+
+use std::sync::Arc;
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, ParsedPublicKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::signature::key::{Algorithm, Scheme, Sign, Verify};
+
+/// This file's line in the list of algorithms.
+pub(super) const SCHEME: Scheme = Scheme {
+    algorithm: Algorithm("ed25519"),
+    read_private,
+    read_public,
+};
+
+/// Everything of a `SubjectPublicKeyInfo` that comes before the 32 bytes of the key (RFC 8410, section 4).
+const SPKI_HEAD: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
+
+/// The y of the points of order 8; those of smaller order are 0, 1 and -1.
+const ORDER_EIGHT: [[u8; 32]; 2] = [
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
+        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
+        0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
+        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
+        0x03, 0x7a,
+    ],
+];
+
+/// A new key: PKCS #8 and `SubjectPublicKeyInfo`.
+pub(super) fn generate() -> Option<(Vec<u8>, Vec<u8>)> {
+    let pair = Ed25519KeyPair::generate().ok()?;
+    // Version 1 is what other tools read; version 2 is not.
+    let private = pair.to_pkcs8v1().ok()?.as_ref().to_vec();
+    Some((private, pair.public_der()))
+}
+
+fn read_private(der: &[u8]) -> Option<Arc<dyn Sign>> {
+    Some(Arc::new(Ed25519KeyPair::from_pkcs8(der).ok()?))
+}
+
+fn read_public(der: &[u8]) -> Option<Arc<dyn Verify>> {
+    let point = <&[u8; 32]>::try_from(der.strip_prefix(&SPKI_HEAD)?).ok()?;
+    if is_of_small_order(point) {
+        return None;
+    }
+    Some(Arc::new(ParsedPublicKey::new(&ED25519, der).ok()?))
+}
+
+/// Under such a key one signature fits about every eighth message, whoever made it: an empty
+/// secret, which never verifies (Q3). All zeroes is one of them.
+fn is_of_small_order(point: &[u8; 32]) -> bool {
+    let mut y = *point;
+    if let Some(sign) = y.last_mut() {
+        *sign &= 0x7f;
+    }
+    match y {
+        [0 | 1, rest @ ..] if rest == [0; 31] => true,
+        // -1, and 0 and 1 written as p and p + 1
+        [0xec..=0xee, rest @ .., 0x7f] if rest == [0xff; 30] => true,
+        _ => ORDER_EIGHT.contains(&y),
+    }
+}
+
+impl Sign for Ed25519KeyPair {
+    fn sign(&self, base: &[u8]) -> Option<Vec<u8>> {
+        Some(self.try_sign(base).ok()?.as_ref().to_vec())
+    }
+
+    fn public_der(&self) -> Vec<u8> {
+        [SPKI_HEAD.as_slice(), self.public_key().as_ref()].concat()
+    }
+
+    fn public_jwk(&self) -> serde_json::Value {
+        serde_json::json!({
+            "kty": "OKP",
+            "crv": "Ed25519",
+            "x": URL_SAFE_NO_PAD.encode(self.public_key().as_ref()),
+            "alg": "EdDSA",
+        })
+    }
+}
+
+impl Verify for ParsedPublicKey {
+    fn verifies(&self, base: &[u8], signature: &[u8]) -> bool {
+        self.verify_sig(base, signature).is_ok()
+    }
+}

@@ -1,0 +1,142 @@
+//! The parts of a message as the signature base shows them (RFC 9421, sections 2.1 and 2.2).
+//! Takes values as they are; whether they are right is for others to say.
+
+use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
+
+use crate::signature::Question;
+use crate::signature::covered::Part;
+use crate::signature::fault::SignatureFault;
+use crate::signature::field;
+
+/// A message that is signed or verified.
+pub(super) struct Message<'a> {
+    pub(super) head: Head<'a>,
+    pub(super) headers: &'a HeaderMap,
+    /// What it answers, if it is an answer and bound.
+    pub(super) question: Option<&'a Question>,
+}
+
+/// What a message has besides fields.
+pub(super) enum Head<'a> {
+    Request {
+        method: &'a Method,
+        target_uri: &'a str,
+    },
+    Answer {
+        status: StatusCode,
+    },
+}
+
+/// What became of a part.
+pub(super) enum Found {
+    Written,
+    Absent,
+    Unsupported,
+}
+
+impl Message<'_> {
+    /// Appends a part's value.
+    ///
+    /// # Errors
+    /// [`SignatureFault::Malformed`] for a field or target that is not printable.
+    pub(super) fn write(&self, part: &Part<'_>, out: &mut String) -> Result<Found, SignatureFault> {
+        if part.req {
+            return match self.question {
+                Some(question) => question.write(part, out),
+                None => Ok(Found::Absent),
+            };
+        }
+        if part.key.is_some() {
+            return Ok(Found::Unsupported);
+        }
+        match (&self.head, &*part.name) {
+            (Head::Request { method, target_uri }, name) if name.starts_with('@') => {
+                derive(name, method, target_uri, out)
+            }
+            (Head::Answer { status }, "@status") => {
+                out.push_str(status.as_str());
+                Ok(Found::Written)
+            }
+            (Head::Answer { .. }, name) if name.starts_with('@') => Ok(Found::Unsupported),
+            (Head::Request { .. } | Head::Answer { .. }, name) => self.write_field(name, out),
+        }
+    }
+
+    fn write_field(&self, name: &str, out: &mut String) -> Result<Found, SignatureFault> {
+        // Reading a name makes it lower case; a component's name has to be so already.
+        let header = match HeaderName::from_bytes(name.as_bytes()) {
+            Ok(header) if header.as_str() == name => header,
+            Ok(_) | Err(_) => return Ok(Found::Unsupported),
+        };
+        let Some(value) = field::value(self.headers, &header)? else {
+            return Ok(Found::Absent);
+        };
+        out.push_str(&value);
+        Ok(Found::Written)
+    }
+}
+
+impl Question {
+    fn write(&self, part: &Part<'_>, out: &mut String) -> Result<Found, SignatureFault> {
+        match (&*part.name, part.key.as_deref()) {
+            (name, None) if name.starts_with('@') => {
+                return derive(name, &self.method, &self.target_uri, out);
+            }
+            ("content-digest", None) => out.push_str(&self.content_digest),
+            ("signature", Some(label)) if label == self.label => out.push_str(&self.signature),
+            ("signature", Some(_)) => return Ok(Found::Absent),
+            // A question keeps what an answer has to be bound to, not the whole request.
+            _ => return Ok(Found::Unsupported),
+        }
+        Ok(Found::Written)
+    }
+}
+
+/// Appends a component of RFC 9421, section 2.2 that follows from method and target.
+fn derive(
+    name: &str,
+    method: &Method,
+    target_uri: &str,
+    out: &mut String,
+) -> Result<Found, SignatureFault> {
+    const FAULT: SignatureFault = SignatureFault::Malformed("the target is not an absolute URI");
+    match name {
+        "@method" => {
+            out.push_str(method.as_str());
+            return Ok(Found::Written);
+        }
+        // Whatever a line break could smuggle into the base stops here.
+        "@target-uri" if target_uri.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            out.push_str(target_uri);
+            return Ok(Found::Written);
+        }
+        "@target-uri" => return Err(FAULT),
+        "@authority" | "@scheme" | "@path" | "@query" | "@request-target" => (),
+        _ => return Ok(Found::Unsupported),
+    }
+    let uri: Uri = target_uri.parse().map_err(|_| FAULT)?;
+    let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
+        return Err(FAULT);
+    };
+    match name {
+        "@scheme" => out.push_str(&scheme.to_ascii_lowercase()),
+        "@authority" => {
+            out.push_str(&host.to_ascii_lowercase());
+            let port = uri
+                .port()
+                .filter(|port| !matches!((scheme, port.as_u16()), ("https", 443) | ("http", 80)));
+            if let Some(port) = port {
+                out.push(':');
+                out.push_str(port.as_str());
+            }
+        }
+        "@path" => out.push_str(uri.path()),
+        "@query" => {
+            out.push('?');
+            out.push_str(uri.query().unwrap_or_default());
+        }
+        // `@request-target`, in the one form an HTTP/1.1 request to an origin has.
+        _ => out.push_str(uri.path_and_query().map_or("/", |target| target.as_str())),
+    }
+    Ok(Found::Written)
+}

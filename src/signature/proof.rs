@@ -1,0 +1,184 @@
+//! Who signed a message: its signature, held against the keys that count (Q2, Q3).
+//! Judges neither time nor novelty, and believes nothing of a message before its signature.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use crate::signature::covered::Part;
+use crate::signature::digest;
+use crate::signature::fault::{SignatureFault, shown};
+use crate::signature::field::{self, Input};
+use crate::signature::key::{EnrolledKey, KeyRing};
+use crate::signature::message::{Head, Message};
+use crate::signature::{Question, REQUEST_PARTS, SIGNATURE, SIGNATURE_INPUT, signatures};
+
+/// A message whose signature is that of a known key, and what its signature says.
+///
+/// That it is recent and not a repeat is not proven: see `created_s`, `expires_s` and `nonce`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    /// The key.
+    pub key_id: String,
+    /// Whose key it is, as enrolled.
+    pub owner: String,
+    /// Under which label the signature stood.
+    pub label: String,
+    /// When it was signed, by the signer's clock. Unit: Unix seconds.
+    pub created_s: i64,
+    /// After when the signer does not want it believed. Unit: Unix seconds.
+    pub expires_s: Option<i64>,
+    /// What the signer says makes it new; any text.
+    pub nonce: Option<String>,
+}
+
+/// Proves who signed a request (Q2, Q3).
+///
+/// Shape: raw body and fields, untouched; `target_uri` as the caller must have meant it, absolute.
+///
+/// # Errors
+/// [`SignatureFault`]; nothing in the message is to be believed then.
+pub fn verify_request(
+    request: &Request<Bytes>,
+    target_uri: &str,
+    keys: &KeyRing,
+    now_s: i64,
+) -> Result<Proven, SignatureFault> {
+    let head = Head::Request {
+        method: request.method(),
+        target_uri,
+    };
+    let message = Message {
+        head,
+        headers: request.headers(),
+        question: None,
+    };
+    prove(&message, &REQUEST_PARTS, request.body(), keys, now_s)
+}
+
+/// Proves who signed an answer, and that it answers this question and no other.
+///
+/// # Errors
+/// As [`verify_request`].
+pub fn verify_response(
+    response: &Response<Bytes>,
+    question: &Question,
+    keys: &KeyRing,
+    now_s: i64,
+) -> Result<Proven, SignatureFault> {
+    let head = Head::Answer {
+        status: response.status(),
+    };
+    let message = Message {
+        head,
+        headers: response.headers(),
+        question: Some(question),
+    };
+    prove(
+        &message,
+        &question.answer_parts(),
+        response.body(),
+        keys,
+        now_s,
+    )
+}
+
+/// The order matters: cheap refusals first, the signature last, and nothing after it.
+pub(super) fn prove(
+    message: &Message<'_>,
+    demanded: &[Part<'_>],
+    body: &[u8],
+    keys: &KeyRing,
+    now_s: i64,
+) -> Result<Proven, SignatureFault> {
+    let input_field = field::value(message.headers, &SIGNATURE_INPUT)?;
+    let signature_field = field::value(message.headers, &SIGNATURE)?;
+    let (input_field, signature_field) = match (input_field, signature_field) {
+        (Some(input), Some(signature)) => (input, signature),
+        (None, None) => return Err(SignatureFault::Unsigned),
+        (Some(_), None) | (None, Some(_)) => {
+            return Err(SignatureFault::Malformed(
+                "Signature-Input and Signature go together",
+            ));
+        }
+    };
+    let (input, enrolled) = the_known_one(field::inputs(&input_field)?, keys)?;
+    let signature = signatures(&signature_field)?
+        .into_iter()
+        .find_map(|(label, bytes)| (label == input.label).then_some(bytes))
+        .ok_or(SignatureFault::Malformed(
+            "Signature lacks a label of Signature-Input",
+        ))?;
+    if let Some(fault) = input.fault {
+        return Err(SignatureFault::Malformed(fault));
+    }
+    let created_s = input
+        .created_s
+        .ok_or(SignatureFault::ParameterMissing("created"))?;
+    check_algorithm(&input, enrolled)?;
+    input.covered.demand(demanded)?;
+    check_validity(enrolled, now_s)?;
+    let base = input.covered.base(message)?;
+    digest::check(message.headers, body)?;
+    if !enrolled.key.verifies(base.as_bytes(), &signature) {
+        return Err(SignatureFault::SignatureMismatch { base });
+    }
+    Ok(Proven {
+        key_id: enrolled.id.clone(),
+        owner: enrolled.owner.clone(),
+        label: input.label.to_owned(),
+        created_s,
+        expires_s: input.expires_s,
+        nonce: input.nonce.map(Cow::into_owned),
+    })
+}
+
+/// The signature that names a known key; those of strangers beside it do not count.
+fn the_known_one<'f, 'k>(
+    inputs: Vec<Input<'f>>,
+    keys: &'k KeyRing,
+) -> Result<(Input<'f>, &'k EnrolledKey), SignatureFault> {
+    let mut known = None;
+    let mut stranger = None;
+    for input in inputs {
+        let named = input.key_id.as_deref().unwrap_or_default();
+        match (keys.key(named), &known) {
+            (Some(key), None) => known = Some((input, key)),
+            (Some(_), Some(_)) => return Err(SignatureFault::TooManySignatures),
+            (None, _) => stranger = stranger.or_else(|| Some(shown(named))),
+        }
+    }
+    known.ok_or_else(|| SignatureFault::KeyUnknown {
+        named: stranger.unwrap_or_default(),
+    })
+}
+
+fn check_algorithm(input: &Input<'_>, enrolled: &EnrolledKey) -> Result<(), SignatureFault> {
+    let expected = enrolled.key.algorithm();
+    match input.algorithm.as_deref() {
+        Some(named) if named != expected.name() => Err(SignatureFault::AlgorithmMismatch {
+            named: shown(named),
+            expected,
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn check_validity(enrolled: &EnrolledKey, now_s: i64) -> Result<(), SignatureFault> {
+    let key_id = || enrolled.id.clone();
+    let (not_before_s, not_after_s) = (enrolled.not_before_s, enrolled.not_after_s);
+    if now_s < not_before_s {
+        return Err(SignatureFault::KeyNotYetValid {
+            key_id: key_id(),
+            not_before_s,
+        });
+    }
+    if now_s > not_after_s {
+        return Err(SignatureFault::KeyExpired {
+            key_id: key_id(),
+            not_after_s,
+        });
+    }
+    Ok(())
+}
