@@ -27,7 +27,13 @@ pub trait Institution: Send + Sync {
     fn request(&self, call: &Call<'_>, stamp: &Stamp) -> Outgoing;
 
     /// What the reply to this call proves.
-    fn read(&self, call: &Call<'_>, asked: &Asked, reply: &Response<Bytes>, now: Timestamp) -> Evidence;
+    fn read(
+        &self,
+        call: &Call<'_>,
+        asked: &Asked,
+        reply: &Response<Bytes>,
+        now: Timestamp,
+    ) -> Evidence;
 
     /// Proves that the institution sent this callback, then says what it proves.
     ///
@@ -37,7 +43,12 @@ pub trait Institution: Send + Sync {
     fn read_callback(&self, callback: &Request<Bytes>, now: Timestamp) -> Result<Evidence, Forged>;
 
     /// The answer to a callback in the institution's own form (C4).
-    fn acknowledgement(&self, callback: &Request<Bytes>, heard: Heard, now: Timestamp) -> Response<Bytes>;
+    fn acknowledgement(
+        &self,
+        callback: &Request<Bytes>,
+        heard: Heard,
+        now: Timestamp,
+    ) -> Response<Bytes>;
 }
 
 /// What we ask an institution. Borrows from a committed order: nothing else can be sent (A1).
