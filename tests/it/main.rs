@@ -10,4 +10,5 @@
     reason = "a test stops at the first surprise and may say its seed; lints exempt only #[test] functions"
 )]
 
+mod conformance;
 mod tidy;
