@@ -48,7 +48,8 @@ test: setup-tests deny-tool ## everything a change has to pass; ends with the te
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 	cargo deny --log-level error check bans licenses sources
-	cargo test
+	cargo test --doc
+	cargo test --tests
 
 bench: setup ## measures a whole journey, optimised
 	cargo bench --bench journey
