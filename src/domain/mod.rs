@@ -6,6 +6,7 @@ pub mod audit;
 pub mod change;
 pub mod event;
 pub mod evidence;
+pub mod fields;
 pub mod identifiers;
 pub mod institutions;
 pub mod journal;

@@ -1,0 +1,395 @@
+//! One strict reader for the bodies others send us: one JSON object of plain fields (Q10).
+//!
+//! Numbers stay the text they came as, nothing is rounded and nothing is guessed. It never says
+//! what a value means, and never shows one.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::domain::identifiers::Malformed;
+use crate::domain::refusal::Refusal;
+
+/// The largest body that is read. Unit: bytes (Q1; the default limit of the interface).
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Names in one object at most: four times as many as the longest table has.
+pub const NAMES_MAX: usize = 64;
+
+/// How deep a value may be nested, the object itself counted.
+pub const DEPTH_MAX: usize = 8;
+
+/// The longest name. Unit: bytes.
+const NAME_BYTES_MAX: usize = 64;
+
+/// The longest number that is one. Unit: characters.
+const NUMBER_CHARS_MAX: usize = 32;
+
+/// Why a body is not one object of plain fields.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FieldsFault {
+    /// Over [`BODY_BYTES_MAX`].
+    #[error("too large")]
+    TooLarge,
+    /// Not UTF-8.
+    #[error("not UTF-8")]
+    NotUtf8,
+    /// Not JSON, cut off, followed by something, or half a surrogate pair in a string.
+    #[error("not JSON")]
+    NotJson,
+    /// JSON, but not an object.
+    #[error("not an object")]
+    NotAnObject,
+    /// A value is nested deeper than [`DEPTH_MAX`].
+    #[error("nested too deeply")]
+    TooDeep,
+    /// More names than [`NAMES_MAX`].
+    #[error("too many fields")]
+    TooMany,
+    /// A name is too long or holds control characters.
+    #[error("a field's name is too long or holds control characters")]
+    BadName,
+    /// A name stands twice, however it is spelled.
+    #[error("a field stands twice")]
+    Twice(Box<str>),
+}
+
+/// How a merchant is told.
+impl From<FieldsFault> for Refusal {
+    fn from(fault: FieldsFault) -> Self {
+        match fault {
+            FieldsFault::TooLarge => Self::BodyTooLarge {
+                bytes_max: BODY_BYTES_MAX,
+            },
+            FieldsFault::NotUtf8 => Self::BodyUnreadable("it is not UTF-8"),
+            FieldsFault::NotJson => Self::BodyUnreadable("it is not JSON"),
+            FieldsFault::NotAnObject => Self::BodyUnreadable("it is not an object"),
+            FieldsFault::TooDeep => Self::BodyUnreadable("it is nested too deeply"),
+            FieldsFault::TooMany => Self::BodyUnreadable("it has too many fields"),
+            FieldsFault::BadName => Self::BodyUnreadable("a name in it cannot be one"),
+            FieldsFault::Twice(name) => Self::FieldTwice(name),
+        }
+    }
+}
+
+enum Value<'a> {
+    Text(Cow<'a, str>),
+    Number(&'a str),
+    Flag(bool),
+    Nested,
+    Null,
+}
+
+struct Field<'a> {
+    name: Cow<'a, str>,
+    value: Value<'a>,
+    raw: &'a str,
+}
+
+/// The fields of one JSON object, in the order they came. `null` counts as absent.
+pub struct Fields<'a>(Vec<Field<'a>>);
+
+impl<'a> Fields<'a> {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`FieldsFault`], which never quotes a value.
+    pub fn parse(body: &'a [u8]) -> Result<Self, FieldsFault> {
+        if body.len() > BODY_BYTES_MAX {
+            return Err(FieldsFault::TooLarge);
+        }
+        let text = std::str::from_utf8(body).map_err(|_| FieldsFault::NotUtf8)?;
+        if depth(text) > DEPTH_MAX {
+            return Err(FieldsFault::TooDeep);
+        }
+        let members: Members<'_> = serde_json::from_str(text).map_err(|fault| {
+            if fault.is_data() {
+                FieldsFault::NotAnObject
+            } else {
+                FieldsFault::NotJson
+            }
+        })?;
+        if members.0.len() > NAMES_MAX {
+            return Err(FieldsFault::TooMany);
+        }
+        let mut known = HashSet::with_capacity(members.0.len());
+        for (name, _) in &members.0 {
+            if name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
+                return Err(FieldsFault::BadName);
+            }
+            if !known.insert(name) {
+                return Err(FieldsFault::Twice(name.as_ref().into()));
+            }
+        }
+        let fields = members.0.into_iter().map(|(name, raw)| {
+            let raw = raw.get();
+            Ok(Field {
+                name,
+                value: value(raw)?,
+                raw,
+            })
+        });
+        Ok(Self(fields.collect::<Result<_, FieldsFault>>()?))
+    }
+
+    /// Every name that stands in the object, `null` ones as well.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|field| field.name.as_ref())
+    }
+
+    /// A string without control characters.
+    pub fn text(&self, name: &str) -> Option<Result<&str, Malformed>> {
+        Some(match &self.present(name)?.value {
+            Value::Text(text) => plain(text),
+            Value::Number(_) | Value::Flag(_) | Value::Nested | Value::Null => Err(Malformed {
+                expected: "a string",
+            }),
+        })
+    }
+
+    /// A string without control characters, or a number exactly as it was written.
+    pub fn scalar(&self, name: &str) -> Option<Result<&str, Malformed>> {
+        Some(match &self.present(name)?.value {
+            Value::Text(text) => plain(text),
+            Value::Number(digits) if digits.len() <= NUMBER_CHARS_MAX => Ok(digits),
+            Value::Number(_) => Err(Malformed {
+                expected: "a number of at most 32 characters",
+            }),
+            Value::Flag(_) | Value::Nested | Value::Null => Err(Malformed {
+                expected: "a string or a number",
+            }),
+        })
+    }
+
+    /// `true` or `false`, not as a string.
+    pub fn flag(&self, name: &str) -> Option<Result<bool, Malformed>> {
+        Some(match &self.present(name)?.value {
+            Value::Flag(flag) => Ok(*flag),
+            Value::Text(_) | Value::Number(_) | Value::Nested | Value::Null => Err(Malformed {
+                expected: "true or false",
+            }),
+        })
+    }
+
+    /// The JSON text of a value as it came. Of a nested one only syntax and depth are checked.
+    pub fn raw(&self, name: &str) -> Option<&'a str> {
+        self.present(name).map(|field| field.raw)
+    }
+
+    fn present(&self, name: &str) -> Option<&Field<'a>> {
+        self.0
+            .iter()
+            .find(|field| field.name == name)
+            .filter(|field| !matches!(field.value, Value::Null))
+    }
+}
+
+/// Names only: values may be personal (D1).
+impl fmt::Debug for Fields<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}
+
+fn plain(text: &str) -> Result<&str, Malformed> {
+    if text.contains(char::is_control) {
+        Err(Malformed {
+            expected: "text without control characters",
+        })
+    } else {
+        Ok(text)
+    }
+}
+
+fn value(raw: &str) -> Result<Value<'_>, FieldsFault> {
+    Ok(match raw.as_bytes().first() {
+        Some(b'"') => {
+            let Text(text) = serde_json::from_str(raw).map_err(|_| FieldsFault::NotJson)?;
+            Value::Text(text)
+        }
+        Some(b'{' | b'[') => Value::Nested,
+        Some(b't') => Value::Flag(true),
+        Some(b'f') => Value::Flag(false),
+        Some(b'n') => Value::Null,
+        Some(_) | None => Value::Number(raw),
+    })
+}
+
+/// How deep brackets stand in each other. Exact for JSON; of anything else the parser decides.
+fn depth(text: &str) -> usize {
+    let (mut now, mut deepest) = (0usize, 0usize);
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => {
+                now = now.saturating_add(1);
+                deepest = deepest.max(now);
+            }
+            b'}' | b']' if !quoted => now = now.saturating_sub(1),
+            _ => (),
+        }
+    }
+    deepest
+}
+
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The members as they stand; a map type would hide that a name stands twice.
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some((Text(name), raw)) = map.next_entry()? {
+                    members.push((name, raw));
+                }
+                Ok(Members(members))
+            }
+        }
+        from.deserialize_map(Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(body: impl AsRef<[u8]>) -> FieldsFault {
+        Fields::parse(body.as_ref()).unwrap_err()
+    }
+
+    /// M4, G-1: a number is read as it was written, a string as it was meant.
+    #[test]
+    fn values_come_out_exactly() {
+        let body = r#" {"a":"x\u00e9\n","s":"12","n":0012e,"z":1} "#;
+        assert_eq!(fault(body), FieldsFault::NotJson);
+        let body = r#" {"a":"x\u00e9","c":"a\u0000","n":12.30,"big":1e400,"t":true,"o":{"k":[1]},"z":null} "#;
+        let fields = Fields::parse(body.as_bytes()).unwrap();
+        assert_eq!(fields.text("a"), Some(Ok("xé")));
+        assert_eq!(fields.scalar("a"), Some(Ok("xé")));
+        assert_eq!(fields.scalar("n"), Some(Ok("12.30")));
+        assert_eq!(fields.scalar("big"), Some(Ok("1e400")));
+        assert_eq!(fields.flag("t"), Some(Ok(true)));
+        assert_eq!(fields.raw("o"), Some(r#"{"k":[1]}"#));
+        assert!(fields.text("n").unwrap().is_err());
+        assert!(fields.scalar("o").unwrap().is_err());
+        assert!(fields.flag("a").unwrap().is_err());
+        assert!(fields.text("c").unwrap().is_err(), "a control character");
+        assert_eq!(fields.text("z"), None, "null counts as absent");
+        assert_eq!(fields.text("none"), None);
+        assert_eq!(fields.names().count(), 7);
+        assert!(Fields::parse(b"{}").unwrap().names().next().is_none());
+    }
+
+    /// Q10: bounded numbers.
+    #[test]
+    fn a_number_of_a_thousand_digits_is_no_number() {
+        let body = format!(r#"{{"n":{}}}"#, "9".repeat(1_000));
+        let fields = Fields::parse(body.as_bytes()).unwrap();
+        assert!(fields.scalar("n").unwrap().is_err());
+    }
+
+    /// Q10: one name, one value, however the name is spelled.
+    #[test]
+    fn a_name_stands_once() {
+        let twice = FieldsFault::Twice("a".into());
+        assert_eq!(fault(r#"{"a":1,"a":1}"#), twice);
+        assert_eq!(fault(r#"{"a":1,"\u0061":2}"#), twice);
+        assert_eq!(fault(r#"{"a":null,"b":1,"a":"x"}"#), twice);
+    }
+
+    /// Q10: what is not exactly one JSON object is refused, and said which way.
+    #[test]
+    fn what_is_not_one_object_is_refused() {
+        for body in [
+            "",
+            " ",
+            "{",
+            "{\"a\":1",
+            "{\"a\":1}x",
+            "{\"a\":1}{}",
+            "{a:1}",
+            "{\"a\":01}",
+            "{\"a\":NaN}",
+            "{\"a\":+1}",
+            "{\"a\":1,}",
+            "{'a':1}",
+            "{\"a\":\"\n\"}",
+            "{\"a\":\"\0\"}",
+            "\u{feff}{}",
+            "{\"a\":\"\\ud800\"}",
+            "{\"\\ud800\":1}",
+            "{\"a\":\"\\udc00\\ud800\"}",
+            "{\"a\":\"\\x\"}",
+            "{}\0",
+            "{\"a\":tru}",
+            "{\"a\":[1}",
+        ] {
+            assert_eq!(fault(body), FieldsFault::NotJson, "{body:?}");
+        }
+        for body in ["[]", "[{}]", "\"x\"", "1", "null", "true"] {
+            assert_eq!(fault(body), FieldsFault::NotAnObject, "{body:?}");
+        }
+        assert_eq!(fault(b"{\"a\":\"\xff\"}"), FieldsFault::NotUtf8);
+        assert_eq!(fault(b"{\"a\":\"\xed\xa0\x80\"}"), FieldsFault::NotUtf8);
+    }
+
+    /// Q10: depth, names and size are bounded before anything is built from them.
+    #[test]
+    fn what_is_too_much_is_refused() {
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            for nested in [10_000, DEPTH_MAX] {
+                let body = format!("{{\"a\":{}1{}}}", open.repeat(nested), close.repeat(nested));
+                assert_eq!(fault(body), FieldsFault::TooDeep);
+            }
+        }
+        assert_eq!(fault("[".repeat(60_000)), FieldsFault::TooDeep);
+        let shallow = "{\"a\":[[[[[[[1]]]]]]]}";
+        assert!(Fields::parse(shallow.as_bytes()).is_ok());
+        assert!(Fields::parse(br#"{"a":"[[[[[[[[[[[[\"[[[["}"#).is_ok());
+
+        let names = |count: usize| {
+            let members: Vec<_> = (0..count).map(|n| format!("\"n{n}\":1")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        assert!(Fields::parse(names(NAMES_MAX).as_bytes()).is_ok());
+        assert_eq!(fault(names(NAMES_MAX + 1)), FieldsFault::TooMany);
+        assert_eq!(fault(" ".repeat(BODY_BYTES_MAX + 1)), FieldsFault::TooLarge);
+        let long = format!("{{\"{}\":1}}", "n".repeat(65));
+        assert_eq!(fault(long), FieldsFault::BadName);
+        assert_eq!(fault(r#"{"a\u0007":1}"#), FieldsFault::BadName);
+    }
+
+    /// Q10: every way to cut a body off is refused.
+    #[test]
+    fn half_a_body_is_no_body() {
+        let body = r#"{"a":"x\u00e9","n":12.30,"o":{"k":[1,"]"]},"t":true}"#;
+        for end in 0..body.len() {
+            assert_eq!(fault(&body[..end]), FieldsFault::NotJson, "{end}");
+        }
+    }
+
+    /// D1: what somebody sent does not reach a log through its fields.
+    #[test]
+    fn fields_show_their_names_only() {
+        let fields = Fields::parse(br#"{"mobileNo":"13812345678"}"#).unwrap();
+        assert_eq!(format!("{fields:?}"), r#"["mobileNo"]"#);
+    }
+}
