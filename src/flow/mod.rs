@@ -2,4 +2,33 @@
 //!
 //! Flows hold no state and never wait for time: workers tell them what time it is.
 
+pub mod admit_request;
+pub mod answer;
+pub mod call_institution;
+pub mod chase_doubts;
+pub mod close_order;
+pub mod list_institutions;
+pub mod notify_merchant;
+pub mod place_order;
+pub mod read_order;
+pub mod receive_callback;
 pub mod register;
+pub mod select_institution;
+pub mod weigh_evidence;
+
+use crate::domain::refusal::Refusal;
+use crate::store::StoreError;
+
+/// A question the store did not answer, as the merchant hears it (Q8).
+impl From<StoreError> for Refusal {
+    fn from(fault: StoreError) -> Self {
+        match fault {
+            StoreError::Unavailable(_) => Self::Unavailable,
+            StoreError::InDoubt(_) => Self::OutcomeUnknown,
+            StoreError::Corrupt(why) => {
+                tracing::error!(why, "what is stored cannot be read; a person must look");
+                Self::Unavailable
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+# The front door. `make test` is all a change has to pass; everything else is here to be found.
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-tests deny-tool demo test bench deny
+SHELL := /bin/bash
+
+# command-or-path:package, as Debian and Ubuntu call it. Building takes the first list, the tests both.
+BUILD_TOOLS := cmake:cmake cc:build-essential
+BROWSER := $(if $(shell grep -sx ID=ubuntu /etc/os-release),\
+  chromium-browser:chromium-browser chromedriver:chromium-chromedriver,\
+  chromium:chromium chromedriver:chromium-driver)
+TEST_TOOLS := openssl:openssl nginx:nginx $(BROWSER) \
+  /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc:fonts-noto-cjk
+
+# Asks the distribution for what is missing and for nothing else; with everything there it is silent.
+define install
+@PATH="$$PATH:/usr/sbin"; missing=(); \
+for tool in $(1); do \
+  command -v "$${tool%%:*}" >/dev/null || [ -e "$${tool%%:*}" ] || missing+=("$${tool##*:}"); \
+done; \
+[ $${#missing[@]} -gt 0 ] || exit 0; \
+ask="apt-get -y -o DPkg::Lock::Timeout=300"; root=(); \
+if [ "$$(id -u)" -ne 0 ]; then root=(sudo); fi; \
+if ! command -v apt-get >/dev/null || { [ "$$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; }; then \
+  echo "missing: $${missing[*]}. Install them by hand: this needs apt-get, and root or sudo." >&2; exit 1; \
+fi; \
+echo "installing from the distribution: $${missing[*]}"; \
+"$${root[@]}" $$ask update -qq || true; \
+"$${root[@]}" env DEBIAN_FRONTEND=noninteractive $$ask install -qq --no-install-recommends "$${missing[@]}" \
+  || { echo "could not install: $${missing[*]}; what apt-get said is above." >&2; exit 1; }
+endef
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: ## installs what the build needs, where it is missing
+	@command -v cargo >/dev/null || { echo "missing: Rust. Install it as https://rustup.rs says." >&2; exit 1; }
+	$(call install,$(BUILD_TOOLS))
+
+setup-tests: setup ## the same for the tests
+	$(call install,$(TEST_TOOLS))
+	@for part in fmt clippy; do cargo $$part --version >/dev/null 2>&1 || rustup component add rustfmt clippy; done
+
+demo: setup ## starts everything on this machine and pays: gateway, institutions, merchant
+	cargo run -- demo
+
+test: setup-tests deny-tool ## everything a change has to pass; ends with the tests' own last line
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	cargo deny --log-level error check bans licenses sources
+	cargo test --doc
+	cargo test --tests
+
+bench: setup ## measures a whole journey, optimised
+	cargo bench --bench journey
+
+deny: setup deny-tool ## licences, origins and known faults of everything we link
+	cargo deny check bans licenses sources
+	@if cargo deny fetch db; then cargo deny check --disable-fetch advisories; \
+	else echo "not checked: the advisory database could not be fetched, see above." >&2; fi
+
+# Unoptimised, it is built in a minute or two; it lands beside cargo.
+deny-tool: setup
+	@cargo deny --version >/dev/null 2>&1 || CARGO_PROFILE_DEV_DEBUG=false cargo install --locked --debug --version 0.20.2 cargo-deny

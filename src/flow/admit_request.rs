@@ -1,0 +1,337 @@
+//! Who is it, is it recent, is it new? The checks of Q1 from the signature on, top to bottom.
+//!
+//! `Admitted` is made here and nowhere else, and holding one is the proof. Its nonce is spent by
+//! the change that the request causes, not here (Q5).
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+
+use crate::domain::change::{Cause, Change};
+use crate::domain::identifiers::{FreshNonce, KeyId, MerchantId, Timestamp};
+use crate::domain::merchant::{Admission, CertificateDigest, ClientCertificate, Merchant};
+use crate::domain::refusal::Refusal;
+use crate::flow::register::Register;
+use crate::signature::{self, Proven, SignatureFault};
+use crate::store::{Committed, Store};
+
+/// A nonce is remembered this long after the signature's `expires` (Q5).
+const NONCE_KEPT_AFTER: Duration = Duration::from_secs(60);
+
+/// How far a request's times may lie from ours. Unit: seconds. Source: `interface.md`, Details.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// `created` at most so long ago.
+    pub created_past_s: i64,
+    /// `created` at most so far ahead.
+    pub created_ahead_s: i64,
+    /// `expires` at most so long after `created`.
+    pub expires_max_s: i64,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            created_past_s: 300,
+            created_ahead_s: 30,
+            expires_max_s: 300,
+        }
+    }
+}
+
+/// What a request wants, as far as admission cares (R-4-3, R-6.3.2-4b).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Starts something new; suspended merchants may not.
+    Start,
+    /// Continues or ends what is there.
+    Continue,
+}
+
+/// Proof that a merchant asked this, recently and, as far as this process knows, for the first
+/// time. Neither `Clone` nor `Copy`: one admission, one effect.
+#[derive(Debug)]
+pub struct Admitted {
+    merchant: MerchantId,
+    nonce: FreshNonce,
+}
+
+impl Admitted {
+    /// Who asks.
+    pub fn merchant(&self) -> &MerchantId {
+        &self.merchant
+    }
+
+    /// What the change it causes must spend.
+    pub fn into_cause(self) -> Cause {
+        Cause::Request(self.nonce)
+    }
+
+    /// Spends the nonce of a request that reads only, in memory (Q5).
+    ///
+    /// # Errors
+    /// It was spent before.
+    pub fn into_reader(self, reads: &ReadNonces) -> Result<MerchantId, Refusal> {
+        if reads.spend(&self.nonce) {
+            Ok(self.merchant)
+        } else {
+            Err(Refusal::NonceSpent)
+        }
+    }
+}
+
+/// Judges key, signature, time and certificate of a request whose size and syntax are known good.
+///
+/// # Errors
+/// The first check that fails, in the order of Q1. `proven` says whether the caller was known by
+/// then, so that the refusal can be signed.
+pub fn admit_request(
+    register: &Register,
+    window: &Window,
+    request: &Request<Bytes>,
+    certificate: Option<&CertificateDigest>,
+    purpose: Purpose,
+    times: Times,
+) -> Result<Admitted, Refused> {
+    let target = target_uri(register, request).map_err(Refused::stranger)?;
+    let proven = signature::verify_request(request, &target, &register.keys, times.now.seconds())
+        .map_err(|fault| Refused::stranger(refusal(fault)))?;
+    let merchant = MerchantId::parse(&proven.owner)
+        .ok()
+        .and_then(|id| register.directory.merchants.get(&id))
+        .ok_or(Refused::stranger(Refusal::KeyUnknown))?;
+    let known = |refusal| Refused {
+        refusal,
+        proven: true,
+    };
+    let nonce = fresh_nonce(&proven, window, times).map_err(known)?;
+    check_certificate(merchant, certificate).map_err(known)?;
+    let admitted = match (merchant.admission, purpose) {
+        (Admission::Admitted, _) | (Admission::Suspended, Purpose::Continue) => true,
+        (Admission::Applied, _) | (Admission::Suspended, Purpose::Start) => false,
+    };
+    if !admitted {
+        return Err(known(Refusal::MerchantNotAdmitted));
+    }
+    Ok(Admitted {
+        merchant: merchant.id.clone(),
+        nonce,
+    })
+}
+
+/// The moment of the judgement and the durable replay floor.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// Now.
+    pub now: Timestamp,
+    /// Requests created at or before it are refused, whatever the clock says (Q6).
+    pub floor: Timestamp,
+}
+
+/// A refusal, and whether it may be signed because the caller had been proven by then.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What is answered.
+    pub refusal: Refusal,
+    /// The signature was good.
+    pub proven: bool,
+}
+
+impl Refused {
+    fn stranger(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            proven: false,
+        }
+    }
+}
+
+/// The target URI as it must have been signed: our origin and the request's path and query.
+///
+/// # Errors
+/// The request names another authority, or none (421).
+fn target_uri(register: &Register, request: &Request<Bytes>) -> Result<String, Refusal> {
+    let origin = register.platform.origin.as_str();
+    let ours = origin.strip_prefix("https://").unwrap_or(origin);
+    let mut hosts = request.headers().get_all(http::header::HOST).iter();
+    let host = hosts.next().and_then(|host| host.to_str().ok());
+    let named = request.uri().authority().map(http::uri::Authority::as_str);
+    let agrees = |name: Option<&str>| {
+        name.is_some_and(|name| {
+            name.eq_ignore_ascii_case(ours)
+                || name
+                    .strip_suffix(":443")
+                    .is_some_and(|bare| bare.eq_ignore_ascii_case(ours))
+        })
+    };
+    if hosts.next().is_some() || !agrees(host) || (named.is_some() && !agrees(named)) {
+        return Err(Refusal::AuthorityWrong {
+            expected: origin.into(),
+        });
+    }
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    Ok(format!("{origin}{path}"))
+}
+
+fn refusal(fault: SignatureFault) -> Refusal {
+    match fault {
+        SignatureFault::KeyUnknown { .. } => Refusal::KeyUnknown,
+        SignatureFault::KeyNotYetValid { .. } | SignatureFault::KeyExpired { .. } => {
+            Refusal::KeyExpired
+        }
+        SignatureFault::DigestMismatch { .. } => Refusal::DigestMismatch,
+        SignatureFault::SignatureMismatch { base } => Refusal::SignatureMismatch {
+            base: Some(base.into()),
+        },
+        SignatureFault::Unsigned
+        | SignatureFault::Malformed(_)
+        | SignatureFault::CoversTooLittle { .. }
+        | SignatureFault::ParameterMissing(_)
+        | SignatureFault::UnsupportedComponent(_)
+        | SignatureFault::ComponentAbsent(_)
+        | SignatureFault::TooManySignatures
+        | SignatureFault::AlgorithmMismatch { .. }
+        | SignatureFault::NotSigned => Refusal::SignatureUnusable(fault.to_string().into()),
+    }
+}
+
+/// Time window, replay floor, shape of the nonce (Q5, Q6).
+fn fresh_nonce(proven: &Proven, window: &Window, times: Times) -> Result<FreshNonce, Refusal> {
+    let created = Timestamp::from_s(proven.created_s);
+    let now_s = times.now.seconds();
+    if proven.created_s > now_s.saturating_add(window.created_ahead_s) {
+        return Err(Refusal::OutsideWindow(
+            "created lies in the future; set the clock that signs",
+        ));
+    }
+    if proven.created_s < now_s.saturating_sub(window.created_past_s) {
+        return Err(Refusal::OutsideWindow(
+            "created is too long ago; sign each request anew",
+        ));
+    }
+    if created <= times.floor {
+        return Err(Refusal::OutsideWindow(
+            "created is before what this gateway still remembers",
+        ));
+    }
+    let Some(expires_s) = proven.expires_s else {
+        return Err(Refusal::OutsideWindow(
+            "the signature needs the parameter expires",
+        ));
+    };
+    if expires_s > proven.created_s.saturating_add(window.expires_max_s) {
+        return Err(Refusal::OutsideWindow("expires is too long after created"));
+    }
+    if expires_s < now_s || expires_s < proven.created_s {
+        return Err(Refusal::OutsideWindow(
+            "the signature has expired; sign each request anew",
+        ));
+    }
+    let plain = |nonce: &&str| {
+        (16..=64).contains(&nonce.len())
+            && nonce
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let value = proven
+        .nonce
+        .as_deref()
+        .filter(plain)
+        .ok_or(Refusal::NonceMalformed)?;
+    Ok(FreshNonce {
+        key: KeyId::parse(&proven.key_id).map_err(|_| Refusal::KeyUnknown)?,
+        value: value.into(),
+        created,
+        keep_until: Timestamp::from_s(expires_s).plus(NONCE_KEPT_AFTER),
+    })
+}
+
+/// Q4: certificate and key belong to the same merchant.
+fn check_certificate(
+    merchant: &Merchant,
+    shown: Option<&CertificateDigest>,
+) -> Result<(), Refusal> {
+    match (merchant.client_certificate, shown) {
+        (ClientCertificate::Off, _) | (ClientCertificate::Optional, None) => Ok(()),
+        (ClientCertificate::Required, None) => Err(Refusal::CertificateMissing),
+        (ClientCertificate::Required | ClientCertificate::Optional, Some(digest)) => {
+            if merchant.certificates.contains(digest) {
+                Ok(())
+            } else {
+                Err(Refusal::CertificateForeign)
+            }
+        }
+    }
+}
+
+/// Spends the nonce of a request whose effect is an answer or a refusal only (Q5), and gives back
+/// what is to be answered: the refusal, unless the nonce itself turns out to be spent.
+pub async fn refuse(store: &dyn Store, refused: (Refusal, Cause), now: Timestamp) -> Refusal {
+    let (refusal, cause) = refused;
+    match &refusal {
+        Refusal::TooOften { .. } | Refusal::Unavailable | Refusal::OutcomeUnknown => refusal,
+        Refusal::NonceSpent => refusal,
+        _ => match spend(store, cause, now).await {
+            Ok(()) => refusal,
+            Err(other) => other,
+        },
+    }
+}
+
+/// Spends the nonce of a request that changed nothing else (Q5).
+pub async fn spend(store: &dyn Store, cause: Cause, now: Timestamp) -> Result<(), Refusal> {
+    let Cause::Request(nonce) = cause else {
+        return Ok(());
+    };
+    match store.commit(&Change::spend(nonce, now)).await? {
+        Committed::Done => Ok(()),
+        Committed::NonceSpent => Err(Refusal::NonceSpent),
+        Committed::Stale | Committed::KeyTaken => Err(Refusal::Contended),
+    }
+}
+
+/// Nonces of requests that read only, in memory: two generations, the older forgotten when the
+/// younger is as old as a signature can live.
+pub struct ReadNonces {
+    kept: Mutex<Generations>,
+    entries_max: usize,
+}
+
+#[derive(Default)]
+struct Generations {
+    young: HashSet<(KeyId, Box<str>)>,
+    old: HashSet<(KeyId, Box<str>)>,
+    since: Option<Timestamp>,
+}
+
+/// As long as a read-only nonce is remembered at least: a signature's longest life and its grace.
+const READ_GENERATION: Duration = Duration::from_secs(420);
+
+impl ReadNonces {
+    /// Remembers so many at most in each generation; past it the older is given up early, which
+    /// can repeat a reading and nothing else.
+    pub fn new(entries_max: usize) -> Self {
+        Self {
+            kept: Mutex::default(),
+            entries_max,
+        }
+    }
+
+    fn spend(&self, nonce: &FreshNonce) -> bool {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *kept.since.get_or_insert(nonce.created);
+        let over = kept.young.len() >= self.entries_max;
+        if over || nonce.created.since(since) >= READ_GENERATION {
+            kept.old = std::mem::take(&mut kept.young);
+            kept.since = Some(nonce.created);
+        }
+        let entry = (nonce.key.clone(), nonce.value.clone());
+        !kept.old.contains(&entry) && kept.young.insert(entry)
+    }
+}

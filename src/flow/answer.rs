@@ -1,0 +1,31 @@
+//! Signs what leaves, bound to the question it answers (R-6.3.1-1b).
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use crate::domain::identifiers::Timestamp;
+use crate::flow::register::Platform;
+use crate::signature::{self, Question};
+
+/// Signs an answer with the platform's key. An answer to an unsigned question stays unsigned:
+/// there is nothing to bind it to.
+pub fn sign_answer(
+    platform: &Platform,
+    request: &Request<Bytes>,
+    answer: &mut Response<Bytes>,
+    now: Timestamp,
+) {
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    let target = format!("{}{path}", platform.origin);
+    let Some(question) = Question::of(request, &target) else {
+        return;
+    };
+    if let Err(fault) =
+        signature::sign_response(answer, Some(&question), &platform.signing, now.seconds())
+    {
+        tracing::error!(%fault, "an answer could not be signed");
+    }
+}

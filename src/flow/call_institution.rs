@@ -1,0 +1,81 @@
+//! One exchange with an institution; every way it can end is evidence.
+
+use std::time::Duration;
+
+use crate::domain::attempt::Stamp;
+use crate::domain::evidence::{Ambiguity, Evidence, Finding, Means};
+use crate::institution::{Call, Institution, Outgoing};
+use crate::world::{Party, Patience, SendError, World};
+
+/// How long a payer waits for the hand-over; after it the answer is "not known yet" (R-6.4-1a).
+pub const CREATE_PATIENCE: Patience = patience(5_000, 6_000);
+
+/// How long a query or a close may take when a worker asks.
+pub const ASK_PATIENCE: Patience = patience(5_000, 8_000);
+
+/// How long a merchant's query waits for the institution's word (R-A3.2-3).
+pub const READ_PATIENCE: Patience = patience(800, 1_000);
+
+/// Bytes of an institution's answer that are read; a longer one proves nothing.
+const REPLY_BYTES_MAX: usize = 64 * 1024;
+
+const fn patience(head_ms: u64, whole_ms: u64) -> Patience {
+    Patience {
+        head: Duration::from_millis(head_ms),
+        whole: Duration::from_millis(whole_ms),
+        body_bytes_max: REPLY_BYTES_MAX,
+    }
+}
+
+/// Makes one call and says what came of it. What it borrows was committed before (A1, R4).
+pub async fn call_institution(
+    world: &World,
+    adapter: &dyn Institution,
+    call: &Call<'_>,
+    patience: Patience,
+) -> Evidence {
+    let stamp = match call {
+        // A repeated create must be equal (A3), so its stamp is the stored one, renewed in time.
+        Call::Create(attempt, _) => Stamp {
+            now: world.clock.now(),
+            nonce: attempt.stamp.nonce,
+        },
+        Call::Query(..) | Call::Close(..) => Stamp {
+            now: world.clock.now(),
+            nonce: world.entropy.draw(),
+        },
+    };
+    let (request, asked) = match adapter.request(call, &stamp) {
+        Outgoing::Send(request, asked) => (request, asked),
+        Outgoing::Local(handover) => {
+            return evidence(adapter, call, Finding::Accepted(Some(handover)));
+        }
+    };
+    let party = Party::Institution(adapter.id().clone());
+    match world.outbound.send(&party, request, patience).await {
+        Ok(reply) => adapter.read(call, &asked, &reply, world.clock.now()),
+        Err(SendError::NotSent(why)) => {
+            tracing::warn!(institution.id = %adapter.id(), call = call.word(), why, "not sent");
+            evidence(adapter, call, Finding::NotSent)
+        }
+        Err(SendError::Unknown(why)) => {
+            tracing::warn!(institution.id = %adapter.id(), call = call.word(), why, "in doubt");
+            evidence(adapter, call, Finding::Ambiguous(Ambiguity::NoAnswer))
+        }
+    }
+}
+
+fn evidence(adapter: &dyn Institution, call: &Call<'_>, finding: Finding) -> Evidence {
+    let by = match call {
+        Call::Create(..) => Means::Create,
+        Call::Query(..) => Means::Query,
+        Call::Close(..) => Means::Close,
+    };
+    Evidence {
+        institution: adapter.id().clone(),
+        account: Some(call.attempt().account.clone()),
+        attempt: call.attempt().id.clone(),
+        by,
+        finding,
+    }
+}

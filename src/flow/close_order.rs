@@ -1,0 +1,93 @@
+//! The merchant gives up. Closing is a durable wish; evidence ends the order, not the wish.
+
+use crate::domain::attempt::AttemptState;
+use crate::domain::order::{Ending, Order, OrderState};
+use crate::domain::refusal::Refusal;
+use crate::flow::admit_request::{Admitted, refuse, spend};
+use crate::flow::call_institution::{READ_PATIENCE, call_institution};
+use crate::flow::register::Register;
+use crate::flow::weigh_evidence::{Weight, weigh_evidence};
+use crate::institution::Call;
+use crate::store::{Committed, OrderKey, Store};
+use crate::world::World;
+
+/// Others may write to the same order meanwhile; so often the wish is decided again.
+const ROUNDS_MAX: u32 = 3;
+
+/// Writes down the wish, asks the institution once, and answers the order as it then stands:
+/// CLOSED (200), or still OPEN because nobody knows yet (202).
+///
+/// # Errors
+/// The order is unknown, does not match, or is paid.
+pub async fn close_order(
+    store: &dyn Store,
+    world: &World,
+    register: &Register,
+    caller: Admitted,
+    (key, matches): (OrderKey, impl Fn(&Order) -> bool + Send + Sync),
+) -> Result<Order, Refusal> {
+    let mut cause = caller.into_cause();
+    for _ in 0..ROUNDS_MAX {
+        let now = world.clock.now();
+        let Some(order) = store.order(&key).await?.filter(|order| matches(order)) else {
+            return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await);
+        };
+        match order.state {
+            OrderState::Open => (),
+            OrderState::Closed => {
+                spend(store, cause, now).await?;
+                return Ok(order);
+            }
+            OrderState::Paid => {
+                return Err(refuse(store, (Refusal::OrderPaid, cause), now).await);
+            }
+        }
+        let change = match order.end(Ending::Merchant, cause, now) {
+            Ok(change) => change,
+            // The wish stands already.
+            Err(cause) => {
+                spend(store, cause, now).await?;
+                return Ok(order);
+            }
+        };
+        match store.commit(&change).await? {
+            Committed::Done => {
+                let order = change.into_order().ok_or(Refusal::OutcomeUnknown)?;
+                return ask_once(store, world, register, order).await;
+            }
+            Committed::NonceSpent => return Err(Refusal::NonceSpent),
+            Committed::Stale | Committed::KeyTaken => cause = change.into_cause(),
+        }
+    }
+    Err(Refusal::Contended)
+}
+
+/// One try to have the close confirmed while the merchant waits; the rest is the workers'.
+async fn ask_once(
+    store: &dyn Store,
+    world: &World,
+    register: &Register,
+    order: Order,
+) -> Result<Order, Refusal> {
+    let Some(attempt) = order
+        .live_attempt()
+        .filter(|a| a.state == AttemptState::Closing)
+    else {
+        return Ok(order);
+    };
+    let Some(adapter) = register.adapters.get(&attempt.institution) else {
+        return Ok(order);
+    };
+    if !adapter.facts().can_close {
+        return Ok(order);
+    }
+    let call = Call::Close(attempt, &order.terms);
+    let evidence = call_institution(world, adapter.as_ref(), &call, READ_PATIENCE).await;
+    let asked = order.clone();
+    Ok(
+        match weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await? {
+            Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order) => order,
+            Weight::Quarantined(_) | Weight::Stranger | Weight::Contended => asked,
+        },
+    )
+}

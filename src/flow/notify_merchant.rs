@@ -1,0 +1,133 @@
+//! The merchant is told, until it says it heard (A3.3, X-4): the same bytes under the same id,
+//! signed anew for each delivery (N3).
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::{Method, Request, Response, header};
+
+use crate::domain::event::Event;
+use crate::domain::identifiers::Timestamp;
+use crate::domain::schedule;
+use crate::flow::register::Platform;
+use crate::signature::{self, Covering};
+use crate::store::{Fate, Lease, Leased, Settled, Store, StoreError};
+use crate::world::{Party, Patience, SendError, World};
+
+/// Bytes of a merchant's answer that are read (`interface.md`, Notifications).
+const ANSWER_BYTES_MAX: usize = 4 * 1024;
+
+/// Life of a notification's signature. Unit: seconds.
+const SIGNATURE_LIFE_S: i64 = 300;
+
+/// What became of one delivery; a word for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// The merchant said SUCCESS, so long after the event's birth.
+    Delivered(Duration),
+    /// It will be tried again.
+    Again,
+    /// The schedule is used up (N2).
+    Dead,
+    /// Somebody else has the lease; a repeat is possible, a loss is not (N6).
+    LeaseLost,
+}
+
+/// Delivers one leased event once, and settles its lease.
+pub async fn notify_merchant(
+    store: &dyn Store,
+    world: &World,
+    platform: &Platform,
+    lease: &Lease,
+) -> Result<Delivery, StoreError> {
+    let Leased::Event(event, born) = &lease.of else {
+        return Ok(Delivery::LeaseLost);
+    };
+    let attempt = lease.tries.saturating_add(1);
+    let delivered = match request(world, platform, event, attempt) {
+        Some(request) => {
+            let answer = world
+                .outbound
+                .send(&Party::Merchant, request, patience(attempt))
+                .await;
+            was_heard(event, answer)
+        }
+        None => false,
+    };
+    let now = world.clock.now();
+    let age = now.since(*born);
+    let (fate, outcome) = if delivered {
+        (Fate::Delivered(now), Delivery::Delivered(age))
+    } else {
+        match schedule::notice_wait(attempt, age) {
+            Some(wait) => (Fate::Again(now.plus(wait)), Delivery::Again),
+            None => {
+                tracing::error!(event.id = event.id.as_str(), merchant.id = %event.merchant,
+                    "a notification was never acknowledged and is given up; it can be sent again");
+                (Fate::Dead, Delivery::Dead)
+            }
+        }
+    };
+    Ok(match store.settle(lease, fate).await? {
+        Settled::Done => outcome,
+        Settled::LeaseLost => Delivery::LeaseLost,
+    })
+}
+
+/// 2 s for the first byte and 4 s in all at first, so that a healthy merchant is told within 3 s
+/// and a slow one holds up nobody; 10 s later on.
+fn patience(attempt: u32) -> Patience {
+    let (head, whole) = if attempt == 1 { (2, 4) } else { (10, 10) };
+    Patience {
+        head: Duration::from_secs(head),
+        whole: Duration::from_secs(whole),
+        body_bytes_max: ANSWER_BYTES_MAX,
+    }
+}
+
+fn request(
+    world: &World,
+    platform: &Platform,
+    event: &Event,
+    attempt: u32,
+) -> Option<Request<Bytes>> {
+    let target = event.destination.as_deref()?;
+    let mut request = Request::builder()
+        .method(Method::POST)
+        .uri(target)
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("paymux-delivery", attempt)
+        .body(Bytes::from(event.body.clone()))
+        .ok()?;
+    let now: Timestamp = world.clock.now();
+    let nonce = URL_SAFE_NO_PAD.encode(world.entropy.draw::<16>());
+    let covering = Covering {
+        created_s: now.seconds(),
+        expires_s: Some(now.seconds().saturating_add(SIGNATURE_LIFE_S)),
+        nonce: Some(&nonce),
+    };
+    signature::sign_request(&mut request, target, &platform.signing, &covering).ok()?;
+    Some(request)
+}
+
+/// Only HTTP 2xx, whole, with `noticeResult: SUCCESS`, ends delivery (R-A3.3-2).
+fn was_heard(event: &Event, answer: Result<Response<Bytes>, SendError>) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Notice {
+        #[serde(rename = "noticeResult")]
+        result: String,
+    }
+    match answer {
+        Ok(answer) => {
+            answer.status().is_success()
+                && serde_json::from_slice::<Notice>(answer.body())
+                    .is_ok_and(|notice| notice.result == "SUCCESS")
+        }
+        Err(fault) => {
+            tracing::info!(event.id = event.id.as_str(), %fault, "not delivered");
+            false
+        }
+    }
+}

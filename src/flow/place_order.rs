@@ -1,0 +1,225 @@
+//! A merchant asks to be paid (A3.1).
+
+use crate::domain::attempt::Stamp;
+use crate::domain::change::Cause;
+use crate::domain::identifiers::{AttemptId, InstitutionId, MerchantId, PayOrderNo, Timestamp};
+use crate::domain::institutions::{BusinessType, Mode, Wanted};
+use crate::domain::order::{Opening, Order, OrderState, Start, Terms};
+use crate::domain::refusal::Refusal;
+use crate::flow::admit_request::{Admitted, refuse, spend};
+use crate::flow::register::Register;
+use crate::flow::select_institution::{Answered, Choice, choose, create};
+use crate::store::{Committed, OrderKey, Store};
+use crate::world::World;
+
+/// Places an order, or answers how an equal one stands.
+///
+/// Without an institution nobody is called. With one, order, attempt and nonce are one commit;
+/// then the institution is called, and the answer is that of a selection.
+///
+/// # Errors
+/// Everything of `interface.md` for A3.1; the nonce is spent with all but 429, 500 and 503 (Q5).
+pub async fn place_order(
+    store: &dyn Store,
+    world: &World,
+    register: &Register,
+    caller: Admitted,
+    terms: Terms,
+) -> Result<Answered, Refusal> {
+    let now = world.clock.now();
+    let key = OrderKey::Theirs(terms.merchant.clone(), terms.merchant_order_no.clone());
+    let cause = caller.into_cause();
+    let chosen = match judge(register, &terms, now) {
+        Ok(chosen) => chosen,
+        // What cannot be placed any more may have been placed before: then it is a repeat.
+        Err(refusal) => match store.order(&key).await? {
+            Some(order) if *order.terms == terms => {
+                return repeated(store, world, register, order, cause).await;
+            }
+            _ => return Err(refuse(store, (refusal, cause), now).await),
+        },
+    };
+    let opening = Opening {
+        no: PayOrderNo::mint(now, world.entropy.draw()),
+        page_secret: world.entropy.draw(),
+        notice_url: notice_url(register, &terms.merchant),
+        terms: terms.clone(),
+    };
+    let first = chosen.and_then(|choice| start(store, world, register, &terms.merchant, &choice));
+    let change = Order::open(opening, first, cause, now);
+    match store.commit(&change).await? {
+        Committed::Done => (),
+        Committed::NonceSpent => return Err(Refusal::NonceSpent),
+        Committed::Stale => return Err(Refusal::Contended),
+        Committed::KeyTaken => {
+            let cause = change.into_cause();
+            return match store.order(&key).await? {
+                Some(order) if *order.terms == terms => {
+                    repeated(store, world, register, order, cause).await
+                }
+                _ => Err(refuse(store, (Refusal::OrderConflict, cause), now).await),
+            };
+        }
+    }
+    let order = change.into_order().ok_or(Refusal::OutcomeUnknown)?;
+    if order.attempts.is_empty() {
+        Ok(Answered::fresh(order))
+    } else {
+        create(store, world, register, order).await
+    }
+}
+
+/// What the enrolment says of these terms: the institution to take, where one must be.
+fn judge(register: &Register, terms: &Terms, now: Timestamp) -> Result<Option<Choice>, Refusal> {
+    let merchant = register
+        .directory
+        .merchants
+        .get(&terms.merchant)
+        .ok_or(Refusal::MerchantNotAdmitted)?;
+    if *merchant.name != *terms.merchant_name {
+        return Err(Refusal::MerchantNameWrong);
+    }
+    if !merchant.may_be_told_at(&terms.return_url) {
+        return Err(Refusal::ReturnUrlUnregistered);
+    }
+    let mode = match terms.business_type {
+        BusinessType::Single(mode) => Some(mode),
+        BusinessType::Aggregated => terms.named.as_ref().and_then(|(_, mode)| *mode),
+    };
+    if let Some((institution, _)) = &terms.named {
+        return open_to(register, terms, institution, mode, now).map(Some);
+    }
+    match terms.business_type {
+        // The payer chooses: on the merchant's cards, or on our page.
+        BusinessType::Aggregated | BusinessType::Single(Mode::Webview) => Ok(None),
+        BusinessType::Single(mode) => {
+            if let Some(default) = merchant.default_institutions.get(&mode) {
+                return open_to(register, terms, default, Some(mode), now).map(Some);
+            }
+            let wanted = wanted(terms, Some(mode), now);
+            let offers = register.directory.offers(&wanted, None);
+            let mut open = offers.iter().filter(|offer| offer.withheld.is_none());
+            match (open.next(), open.next()) {
+                (Some(only), None) => Ok(Some(Choice {
+                    institution: only.institution.id.clone(),
+                    mode,
+                })),
+                _ => Err(Refusal::InstitutionRequired),
+            }
+        }
+    }
+}
+
+/// Whether this institution is open to this payment, and in which mode.
+///
+/// # Errors
+/// It is unknown, not contracted, or withheld for a reason that the refusal names.
+pub(in crate::flow) fn open_to(
+    register: &Register,
+    terms: &Terms,
+    institution: &InstitutionId,
+    mode: Option<Mode>,
+    now: Timestamp,
+) -> Result<Choice, Refusal> {
+    let known = register
+        .directory
+        .institutions
+        .get(institution)
+        .ok_or(Refusal::InstitutionUnknown)?;
+    let wanted = wanted(terms, mode, now);
+    if let Some(withheld) = register.directory.withheld(known, &wanted) {
+        return Err(match withheld {
+            crate::domain::institutions::Withheld::NotContracted => {
+                Refusal::InstitutionNotContracted
+            }
+            reason => Refusal::InstitutionUnavailable(reason),
+        });
+    }
+    // Without a wish, the first mode that is open: the webview where it is offered.
+    let open = |mode: &Mode| {
+        let wanted = Wanted {
+            mode: Some(*mode),
+            ..wanted
+        };
+        register.directory.withheld(known, &wanted).is_none()
+    };
+    let mode = mode.or_else(|| Mode::ALL.into_iter().find(open)).ok_or(
+        Refusal::InstitutionUnavailable(crate::domain::institutions::Withheld::ModeNotOffered),
+    )?;
+    Ok(Choice {
+        institution: institution.clone(),
+        mode,
+    })
+}
+
+/// The question that these terms put to the directory.
+pub(in crate::flow) fn wanted(terms: &Terms, mode: Option<Mode>, now: Timestamp) -> Wanted<'_> {
+    Wanted {
+        merchant: &terms.merchant,
+        payer: &terms.mobile,
+        amount: terms.amount,
+        transaction_type: terms.transaction_type,
+        mode,
+        now,
+    }
+}
+
+/// What a new attempt through this choice is made of; `None` without a contract.
+pub(in crate::flow) fn start(
+    store: &dyn Store,
+    world: &World,
+    register: &Register,
+    merchant: &MerchantId,
+    choice: &Choice,
+) -> Option<Start> {
+    let now = world.clock.now();
+    Some(Start {
+        id: AttemptId::mint(now, world.entropy.draw()),
+        institution: choice.institution.clone(),
+        account: register
+            .directory
+            .account(merchant, &choice.institution)?
+            .clone(),
+        mode: choice.mode,
+        stamp: Stamp {
+            now,
+            nonce: world.entropy.draw(),
+        },
+        configuration: register.directory.version,
+        epoch: store.epoch(),
+    })
+}
+
+fn notice_url(register: &Register, merchant: &MerchantId) -> Option<Box<str>> {
+    let merchant = register.directory.merchants.get(merchant)?;
+    merchant.notice_url.as_deref().map(Into::into)
+}
+
+/// An equal request came before: the present state in the form of the first answer (Q7). Where
+/// an institution was part of it, the payer gets a usable hand-over again (R-6.1.1-1).
+async fn repeated(
+    store: &dyn Store,
+    world: &World,
+    register: &Register,
+    order: Order,
+    cause: Cause,
+) -> Result<Answered, Refusal> {
+    let now = world.clock.now();
+    let again = order.telling_attempt().map(|attempt| Choice {
+        institution: attempt.institution.clone(),
+        mode: attempt.mode,
+    });
+    match again {
+        Some(choice) if order.takes_attempts(now) && order.terms.named.is_some() => {
+            let key = OrderKey::Ours(order.terms.merchant.clone(), order.no.clone());
+            choose(store, world, register, (key, cause), choice).await
+        }
+        _ => {
+            spend(store, cause, now).await?;
+            Ok(match order.state {
+                OrderState::Open | OrderState::Closed => Answered::standing(order, now),
+                OrderState::Paid => Answered::paid(order),
+            })
+        }
+    }
+}

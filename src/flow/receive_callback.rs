@@ -1,0 +1,100 @@
+//! An institution has news. The address decides whose word it is (C1); the answer follows
+//! the commit (C4).
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use crate::domain::identifiers::InstitutionId;
+use crate::flow::register::Register;
+use crate::flow::weigh_evidence::{Weight, weigh_evidence};
+use crate::institution::Heard;
+use crate::store::{Message, Store, Verdict};
+use crate::world::World;
+
+/// Bytes of a callback that are kept, head and body.
+const KEPT_BYTES_MAX: usize = 16 * 1024;
+
+/// What became of a callback: the answer, and the verdict for the books of operations.
+pub struct Received {
+    /// In the institution's own form.
+    pub answer: Response<Bytes>,
+    /// What we thought of the message.
+    pub verdict: Verdict,
+}
+
+/// Lets the adapter prove the message genuine, weighs what it says, and only then answers.
+/// `None` when there is no such institution.
+///
+/// A message that is forged, impossible, or about nothing we know changes nothing; it is counted
+/// by its verdict, and kept sealed, the forged ones as a bounded sample.
+pub async fn receive_callback(
+    store: &dyn Store,
+    world: &World,
+    register: &Register,
+    institution: &InstitutionId,
+    callback: &Request<Bytes>,
+) -> Option<Received> {
+    let adapter = register.adapters.get(institution)?;
+    let now = world.clock.now();
+    let evidence = match adapter.read_callback(callback, now) {
+        Ok(evidence) => evidence,
+        Err(forged) => {
+            tracing::warn!(institution.id = %institution, why = forged.0, "callback not proven");
+            let message = message(institution, callback, Verdict::Forged, now);
+            let _ = store.keep(&message).await;
+            let answer = adapter.acknowledgement(callback, Heard::Refused, now);
+            return Some(Received {
+                answer,
+                verdict: Verdict::Forged,
+            });
+        }
+    };
+    let genuine = message(institution, callback, Verdict::Genuine, now);
+    // Both are written in one group commit; the answer waits for both.
+    let (weight, kept) = tokio::join!(
+        weigh_evidence(store, world, adapter.as_ref(), evidence, None),
+        store.keep(&genuine)
+    );
+    let (heard, verdict) = match weight {
+        Ok(Weight::Moved(_) | Weight::Known(_)) => (Heard::Recorded, Verdict::Genuine),
+        Ok(Weight::Unconfirmed(_) | Weight::Contended) | Err(_) => {
+            (Heard::TryAgain, Verdict::Genuine)
+        }
+        Ok(Weight::Quarantined(_) | Weight::Stranger) => (Heard::Refused, Verdict::Quarantined),
+    };
+    if verdict == Verdict::Quarantined {
+        let message = message(institution, callback, verdict, now);
+        let _ = store.keep(&message).await;
+    }
+    let heard = if kept.is_err() && heard == Heard::Recorded {
+        Heard::TryAgain
+    } else {
+        heard
+    };
+    let answer = adapter.acknowledgement(callback, heard, now);
+    Some(Received { answer, verdict })
+}
+
+fn message(
+    institution: &InstitutionId,
+    callback: &Request<Bytes>,
+    verdict: Verdict,
+    at: crate::domain::identifiers::Timestamp,
+) -> Message {
+    let mut raw = Vec::with_capacity(callback.body().len().saturating_add(1_024));
+    for (name, value) in callback.headers() {
+        raw.extend_from_slice(name.as_str().as_bytes());
+        raw.extend_from_slice(b": ");
+        raw.extend_from_slice(value.as_bytes());
+        raw.extend_from_slice(b"\r\n");
+    }
+    raw.extend_from_slice(b"\r\n");
+    raw.extend_from_slice(callback.body());
+    raw.truncate(KEPT_BYTES_MAX);
+    Message {
+        institution: institution.clone(),
+        verdict,
+        raw,
+        at,
+    }
+}

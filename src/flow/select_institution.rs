@@ -1,0 +1,318 @@
+//! The payer chose; the order goes there.
+
+use crate::domain::attempt::{Attempt, AttemptState};
+use crate::domain::change::Cause;
+use crate::domain::evidence::Reason;
+use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::domain::institutions::Mode;
+use crate::domain::order::{Order, OrderState};
+use crate::domain::refusal::Refusal;
+use crate::flow::admit_request::{refuse, spend};
+use crate::flow::call_institution::{CREATE_PATIENCE, call_institution};
+use crate::flow::place_order::{open_to, start};
+use crate::flow::register::Register;
+use crate::flow::weigh_evidence::{Weight, weigh_evidence};
+use crate::institution::Call;
+use crate::store::{Committed, OrderKey, Store};
+use crate::world::World;
+
+/// Others may write to the same order meanwhile; so often a choice is decided again.
+const ROUNDS_MAX: u32 = 3;
+
+/// An institution, and how the payer pays through it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Which.
+    pub institution: InstitutionId,
+    /// How.
+    pub mode: Mode,
+}
+
+/// An order as it stands, and what that means for who asked.
+#[derive(Debug)]
+pub struct Answered {
+    /// The order, committed (O5).
+    pub order: Order,
+    /// `result` of the answer.
+    pub outcome: Outcome,
+    /// It was made by this request: 201 would be the difference, were it one to merchants.
+    pub fresh: bool,
+}
+
+/// What `result` an answer has (`interface.md`, Values).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Taken.
+    Accepted,
+    /// Paid before; nothing was started (R-6.1.1-2).
+    AlreadyPaid,
+    /// The institution was asked and its answer is not known yet: 202.
+    Pending,
+    /// The order is closed.
+    Closed,
+    /// The institution definitely refused; the order stays open.
+    Refused(Reason),
+}
+
+impl Answered {
+    /// A new order that nobody was called for.
+    pub(in crate::flow) fn fresh(order: Order) -> Self {
+        Self {
+            order,
+            outcome: Outcome::Accepted,
+            fresh: true,
+        }
+    }
+
+    /// A paid order.
+    pub(in crate::flow) fn paid(order: Order) -> Self {
+        Self {
+            order,
+            outcome: Outcome::AlreadyPaid,
+            fresh: false,
+        }
+    }
+
+    /// An order whose latest attempt tells what to answer.
+    pub(in crate::flow) fn standing(order: Order, now: Timestamp) -> Self {
+        let outcome = match order.state {
+            OrderState::Paid => Outcome::AlreadyPaid,
+            OrderState::Closed => Outcome::Closed,
+            OrderState::Open => match order.attempts.last() {
+                None => Outcome::Accepted,
+                Some(attempt) => attempt_outcome(attempt, now),
+            },
+        };
+        Self {
+            order,
+            outcome,
+            fresh: false,
+        }
+    }
+}
+
+fn attempt_outcome(attempt: &Attempt, now: Timestamp) -> Outcome {
+    match attempt.state {
+        AttemptState::Accepted if usable(attempt, now) => Outcome::Accepted,
+        AttemptState::Paid => Outcome::AlreadyPaid,
+        AttemptState::Failed => Outcome::Refused(
+            attempt
+                .reason
+                .clone()
+                .unwrap_or_else(|| Reason::from_code("REFUSED")),
+        ),
+        AttemptState::Intent
+        | AttemptState::Unknown
+        | AttemptState::Accepted
+        | AttemptState::Closing => Outcome::Pending,
+        // The payer may choose again.
+        AttemptState::Closed => Outcome::Accepted,
+    }
+}
+
+/// Whether the stored hand-over still lives.
+fn usable(attempt: &Attempt, now: Timestamp) -> bool {
+    attempt
+        .handover
+        .as_ref()
+        .is_some_and(|handover| handover.expires.is_none_or(|expires| now < expires))
+}
+
+/// Takes an order to the institution that was chosen, by whoever may name the order: the merchant
+/// (with a nonce to spend) or the payer on our page.
+///
+/// # Errors
+/// Everything of `interface.md` for X-2; the nonce is spent with all but 429, 500 and 503 (Q5).
+pub async fn select_institution(
+    store: &dyn Store,
+    world: &World,
+    register: &Register,
+    (key, cause): (OrderKey, Cause),
+    (institution, mode): (InstitutionId, Option<Mode>),
+) -> Result<Answered, Refusal> {
+    let now = world.clock.now();
+    let Some(order) = store.order(&key).await? else {
+        return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await);
+    };
+    if order.state == OrderState::Paid {
+        spend(store, cause, now).await?;
+        return Ok(Answered::paid(order));
+    }
+    if !order.takes_attempts(now) {
+        return Err(refuse(store, (Refusal::OrderClosed, cause), now).await);
+    }
+    let mode = match order.terms.business_type {
+        crate::domain::institutions::BusinessType::Single(only) => match mode {
+            Some(other) if other != only => {
+                let refusal = Refusal::FieldsDisagree("mode must equal the order's businessType");
+                return Err(refuse(store, (refusal, cause), now).await);
+            }
+            _ => Some(only),
+        },
+        crate::domain::institutions::BusinessType::Aggregated => mode,
+    };
+    // What is under way already is answered, even if the institution was withdrawn meanwhile.
+    let under_way = order
+        .live_attempt()
+        .filter(|attempt| attempt.institution == institution);
+    let choice = match under_way {
+        Some(attempt) => Ok(Choice {
+            mode: mode.unwrap_or(attempt.mode),
+            institution,
+        }),
+        None => open_to(register, &order.terms, &institution, mode, now),
+    };
+    match choice {
+        Ok(choice) => choose(store, world, register, (key, cause), choice).await,
+        Err(refusal) => Err(refuse(store, (refusal, cause), now).await),
+    }
+}
+
+/// Brings an order to an institution that is known to be open to it.
+pub(in crate::flow) async fn choose(
+    store: &dyn Store,
+    world: &World,
+    register: &Register,
+    (key, cause): (OrderKey, Cause),
+    choice: Choice,
+) -> Result<Answered, Refusal> {
+    let mut cause = cause;
+    for _ in 0..ROUNDS_MAX {
+        let now = world.clock.now();
+        let order = store.order(&key).await?.ok_or(Refusal::OrderUnknown)?;
+        if order.state != OrderState::Open {
+            spend(store, cause, now).await?;
+            return Ok(Answered::standing(order, now));
+        }
+        let change = match step(store, world, register, &order, &choice) {
+            Step::Answer => {
+                spend(store, cause, now).await?;
+                return Ok(Answered::standing(order, now));
+            }
+            Step::Start(start) => match order.start_attempt(*start, cause, now) {
+                Ok(change) => change,
+                Err(refused) => return Err(refuse(store, refused, now).await),
+            },
+            Step::CreateAgain => match order.live_attempt() {
+                Some(attempt) => order.repeat_create(&attempt.id, cause, now),
+                None => return Err(refuse(store, (Refusal::Contended, cause), now).await),
+            },
+            Step::Release => match order.release_attempt(cause, now) {
+                Ok(change) => change,
+                Err(cause) => {
+                    spend(store, cause, now).await?;
+                    return Ok(Answered {
+                        order,
+                        outcome: Outcome::Pending,
+                        fresh: false,
+                    });
+                }
+            },
+            Step::NotContracted => {
+                let refused = (Refusal::InstitutionNotContracted, cause);
+                return Err(refuse(store, refused, now).await);
+            }
+        };
+        // Durable before a byte leaves (A1): a crash may lose an answer, never an intent.
+        match store.commit(&change).await? {
+            Committed::Done => {
+                let order = change.into_order().ok_or(Refusal::OutcomeUnknown)?;
+                return match order.live_attempt().map(|attempt| attempt.state) {
+                    Some(AttemptState::Closing) => Ok(Answered {
+                        order,
+                        outcome: Outcome::Pending,
+                        fresh: false,
+                    }),
+                    _ => create(store, world, register, order).await,
+                };
+            }
+            Committed::NonceSpent => return Err(Refusal::NonceSpent),
+            // Somebody wrote first: decide again on what is there now.
+            Committed::Stale | Committed::KeyTaken => cause = change.into_cause(),
+        }
+    }
+    Err(Refusal::Contended)
+}
+
+/// What a choice means for an open order.
+enum Step {
+    /// The stored state is the answer.
+    Answer,
+    /// A new attempt.
+    Start(Box<crate::domain::order::Start>),
+    /// The same attempt, created once more: the institution returns the same hand-over (A3).
+    CreateAgain,
+    /// The live attempt must be closed first (A2).
+    Release,
+    /// There is no account to pay into.
+    NotContracted,
+}
+
+fn step(
+    store: &dyn Store,
+    world: &World,
+    register: &Register,
+    order: &Order,
+    choice: &Choice,
+) -> Step {
+    let now = world.clock.now();
+    let Some(live) = order.live_attempt() else {
+        return match start(store, world, register, &order.terms.merchant, choice) {
+            Some(start) => Step::Start(Box::new(start)),
+            None => Step::NotContracted,
+        };
+    };
+    let same = live.institution == choice.institution && live.mode == choice.mode;
+    let repeatable = register
+        .adapters
+        .get(&live.institution)
+        .is_some_and(|adapter| adapter.facts().repeatable_create);
+    match live.state {
+        AttemptState::Accepted if same && usable(live, now) => Step::Answer,
+        AttemptState::Accepted if same && repeatable => Step::CreateAgain,
+        AttemptState::Intent | AttemptState::Unknown | AttemptState::Closing if same => {
+            Step::Answer
+        }
+        AttemptState::Intent
+        | AttemptState::Unknown
+        | AttemptState::Accepted
+        | AttemptState::Closing
+        | AttemptState::Paid
+        | AttemptState::Failed
+        | AttemptState::Closed => Step::Release,
+    }
+}
+
+/// Calls the institution for the live attempt of a committed order, and weighs what comes back.
+pub(in crate::flow) async fn create(
+    store: &dyn Store,
+    world: &World,
+    register: &Register,
+    order: Order,
+) -> Result<Answered, Refusal> {
+    let Some(attempt) = order.live_attempt() else {
+        return Ok(Answered::standing(order, world.clock.now()));
+    };
+    let Some(adapter) = register.adapters.get(&attempt.institution) else {
+        return Ok(Answered {
+            order,
+            outcome: Outcome::Pending,
+            fresh: false,
+        });
+    };
+    let call = Call::Create(attempt, &order.terms);
+    let evidence = call_institution(world, adapter.as_ref(), &call, CREATE_PATIENCE).await;
+    let asked = order.clone();
+    let order = match weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await? {
+        Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order) => order,
+        // The intent stands; the worker that chases doubts goes on from here.
+        Weight::Quarantined(_) | Weight::Stranger | Weight::Contended => {
+            return Ok(Answered {
+                order: asked,
+                outcome: Outcome::Pending,
+                fresh: false,
+            });
+        }
+    };
+    Ok(Answered::standing(order, world.clock.now()))
+}

@@ -1,0 +1,96 @@
+//! Evidence meets order: read, decide, write. Every reply, callback and query ends here, and
+//! nothing else moves an attempt. The page to read when money is in question.
+
+use crate::domain::attempt::Contradiction;
+use crate::domain::evidence::{Evidence, Means};
+use crate::domain::order::{Order, Weighed};
+use crate::flow::call_institution::{ASK_PATIENCE, call_institution};
+use crate::institution::{Call, Institution};
+use crate::store::{Committed, OrderKey, Store, StoreError};
+use crate::world::World;
+
+/// Others may write to the same order meanwhile; so often it is decided again.
+const ROUNDS_MAX: u32 = 5;
+
+/// What became of a piece of evidence.
+#[derive(Debug)]
+pub enum Weight {
+    /// It moved the order; durable.
+    Moved(Order),
+    /// It said nothing new (C5).
+    Known(Order),
+    /// It contradicts an end, and the institution did not confirm it when asked (V4).
+    Unconfirmed(Order),
+    /// It cannot be true; an alarm was raised (V3).
+    Quarantined(Contradiction),
+    /// It speaks of nothing we know.
+    Stranger,
+    /// The order kept changing under us; the evidence must be brought again.
+    Contended,
+}
+
+/// Weighs evidence against its order and makes what follows durable.
+///
+/// `known` is the order as the caller last saw it, if it did: the decision is guarded by its
+/// version, so an order that moved meanwhile (a callback may be faster than the reply) is read
+/// again, not assumed.
+pub async fn weigh_evidence(
+    store: &dyn Store,
+    world: &World,
+    adapter: &dyn Institution,
+    evidence: Evidence,
+    known: Option<Order>,
+) -> Result<Weight, StoreError> {
+    let key = OrderKey::OfAttempt(evidence.institution.clone(), evidence.attempt.clone());
+    let mut evidence = evidence;
+    let mut known = known;
+    for _ in 0..ROUNDS_MAX {
+        let order = match known.take() {
+            Some(order) => order,
+            None => match store.order(&key).await? {
+                Some(order) => order,
+                None => return Ok(Weight::Stranger),
+            },
+        };
+        match order.weigh(&evidence, adapter.facts(), world.clock.now()) {
+            Weighed::Repeat => return Ok(Weight::Known(order)),
+            Weighed::Quarantine(why) => {
+                tracing::error!(order.no = %order.no, institution.id = %evidence.institution,
+                    why = why.word(), "evidence put aside: it cannot be true of this attempt");
+                return Ok(Weight::Quarantined(why));
+            }
+            Weighed::ConfirmByQuery => {
+                let Some(confirmed) = confirm(world, adapter, &order, &evidence).await else {
+                    return Ok(Weight::Unconfirmed(order));
+                };
+                evidence = confirmed;
+            }
+            Weighed::Commit(change) => match store.commit(&change).await? {
+                Committed::Done => {
+                    return Ok(change.into_order().map_or(Weight::Contended, Weight::Moved));
+                }
+                Committed::Stale | Committed::KeyTaken | Committed::NonceSpent => (),
+            },
+        }
+    }
+    Ok(Weight::Contended)
+}
+
+/// Asks the institution whether what contradicts an end is so (V4). Only its answer to our own
+/// question counts, so an answer that came by a query needs no second one.
+async fn confirm(
+    world: &World,
+    adapter: &dyn Institution,
+    order: &Order,
+    evidence: &Evidence,
+) -> Option<Evidence> {
+    if evidence.by == Means::Query {
+        return None;
+    }
+    let attempt = order
+        .attempts
+        .iter()
+        .find(|attempt| attempt.id == evidence.attempt)?;
+    let call = Call::Query(attempt, &order.terms);
+    Some(call_institution(world, adapter, &call, ASK_PATIENCE).await)
+}

@@ -1,0 +1,14 @@
+//! One test program, one module for each concern. Nothing here sleeps, reads the wall clock or
+//! leans on another test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::print_stderr,
+    reason = "a test stops at the first surprise and may say its seed; lints exempt only #[test] functions"
+)]
+
+mod conformance;
+mod tidy;

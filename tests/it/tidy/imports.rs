@@ -1,0 +1,218 @@
+//! Who may import whom, and which library is named where: the layout's table, held as data.
+
+use super::tree::{Source, code};
+use super::{is_name, module, none, ours, standing};
+
+/// By the first name of a path under `src/`. A module may always name itself.
+const IMPORTS: &str = "
+    main        -> command
+    lib         ->
+    command     -> api config domain flow institution limits metrics outbound run sandbox seal signature store workers world
+    run         -> api config domain edge flow institution limits metrics outbound seal signature store workers world
+    config      -> domain flow institution seal signature
+    edge        -> api domain metrics
+    api         -> domain flow institution metrics store world
+    workers     -> domain flow institution metrics store world
+    flow        -> domain institution limits signature store world
+    store       -> domain seal
+    institution -> domain signature
+    outbound    -> domain metrics world
+    limits      -> domain world
+    world       -> domain
+    sandbox     -> signature
+    domain      ->
+    signature   ->
+    seal        ->
+    metrics     ->
+";
+
+/// Replacing a library is a change to one place: its name, and the files or folders that may use it.
+const HOMES: &str = "
+    anyhow             -> main command
+    arc_swap           -> flow/register
+    clap               -> main command
+    governor           -> limits
+    http_body_util     -> outbound sandbox
+    hyper              -> outbound sandbox
+    hyper_util         -> outbound sandbox
+    moka               -> store/remembered
+    pingora            -> edge
+    pingora_core       -> edge
+    pingora_http       -> edge
+    prometheus         -> metrics
+    rcgen              -> command/keys
+    rusqlite           -> store/sqlite
+    sfv                -> signature
+    tokio_rustls       -> outbound sandbox
+    toml               -> config
+    tracing_subscriber -> main
+    webpki_roots       -> outbound
+    x509_parser        -> config
+";
+
+fn table(text: &str) -> impl Iterator<Item = (&str, Vec<&str>)> {
+    text.lines()
+        .filter_map(|line| line.split_once("->"))
+        .map(|(from, to)| (from.trim(), to.split_whitespace().collect()))
+}
+
+/// First names after `crate::` (in `main.rs`, which is a crate of its own, after `paymux::`).
+fn modules_named(code: &str) -> Vec<String> {
+    let mut named = Vec::new();
+    for root in ["crate::", "paymux::"] {
+        for (before, after) in standing(code, root) {
+            if before.ends_with("::") {
+                continue;
+            }
+            if let Some(group) = after.strip_prefix('{') {
+                named.extend(group_heads(group));
+            } else {
+                named.push(
+                    after
+                        .chars()
+                        .take_while(|letter| is_name(*letter))
+                        .collect(),
+                );
+            }
+        }
+    }
+    named
+}
+
+/// `domain::{A, B}, world}` names `domain` and `world`.
+fn group_heads(group: &str) -> Vec<String> {
+    let mut heads = vec![String::new()];
+    let mut depth = 0_usize;
+    let mut in_head = true;
+    for letter in group.chars() {
+        match letter {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                heads.push(String::new());
+                in_head = true;
+            }
+            ':' => in_head = false,
+            _ if depth == 0 && in_head && is_name(letter) => {
+                heads.last_mut().expect("starts with one").push(letter);
+            }
+            _ => (),
+        }
+    }
+    heads.retain(|head| !head.is_empty());
+    heads
+}
+
+fn import_faults(file: &Source) -> Vec<String> {
+    let Some(from) = module(&file.path) else {
+        return Vec::new();
+    };
+    let Some((_, allowed)) = table(IMPORTS).find(|(name, _)| *name == from) else {
+        return vec![format!("{}: {from} is not in the import table", file.path)];
+    };
+    let inside = file.path.trim_start_matches("src/");
+    let code = code(file.production());
+    let mut faults: Vec<String> = modules_named(&code)
+        .into_iter()
+        .filter(|to| to != from && !allowed.contains(&to.as_str()))
+        .map(|to| format!("{}: {from} may not import {to:?}", file.path))
+        .collect();
+    let depth = file.path.matches('/').count() - usize::from(file.path.ends_with("/mod.rs"));
+    if standing(&code, &"super::".repeat(depth)).next().is_some() {
+        faults.push(format!(
+            "{}: paths across modules start with crate::",
+            file.path
+        ));
+    }
+    for (library, homes) in table(HOMES) {
+        let at_home = homes.iter().any(|home| {
+            let below = inside.strip_prefix(home);
+            below.is_some_and(|below| below == ".rs" || below.starts_with('/'))
+        });
+        let named = standing(&code, library).any(|(before, after)| {
+            let imported = before.trim_end().ends_with("use") && after.starts_with([';', ' ']);
+            !before.ends_with("::") && (after.starts_with("::") || imported)
+        });
+        if named && !at_home {
+            faults.push(format!(
+                "{}: {library} is named only in {}",
+                file.path,
+                homes.join(", ")
+            ));
+        }
+    }
+    faults
+}
+
+#[test]
+fn imports_follow_the_layout() {
+    let faults: Vec<String> = ours().iter().flat_map(import_faults).collect();
+    none(&faults);
+}
+
+#[test]
+fn a_wrong_import_is_found() {
+    for (path, text) in [
+        ("src/domain/order.rs", "use crate::world::Clock;"),
+        (
+            "src/flow/place_order.rs",
+            "use crate::{domain::{Order, Amount},\n  seal};",
+        ),
+        (
+            "src/flow/place_order.rs",
+            "fn f() { let x = crate::api::answer(); }",
+        ),
+        ("src/limits.rs", "use super::store::Store;"),
+        ("src/flow/place_order.rs", "use super::super::edge;"),
+        ("src/store/mod.rs", "use super::domain;"),
+        ("src/main.rs", "use paymux::run;"),
+        ("src/command/serve.rs", "use crate::edge::Listener;"),
+        ("src/console/mod.rs", "fn f() {}"),
+        ("src/api/mod.rs", "use pingora_http::ResponseHeader;"),
+        ("src/flow/answer.rs", "use hyper;"),
+        ("src/store/mod.rs", "fn f(x: rusqlite::Connection) {}"),
+        ("src/store/ringing.rs", "use moka::sync::Cache;"),
+        ("src/api/mod.rs", "use governor as limits;"),
+    ] {
+        assert_eq!(
+            import_faults(&Source::new(path, text)).len(),
+            1,
+            "{path}: {text}"
+        );
+    }
+}
+
+#[test]
+fn a_right_import_passes() {
+    for (path, text) in [
+        (
+            "src/domain/order.rs",
+            "use crate::domain::Amount;\nuse super::refund::Refund;",
+        ),
+        (
+            "src/flow/place_order.rs",
+            "use crate::{domain::{seal, Amount}, world::World};",
+        ),
+        (
+            "src/flow/place_order.rs",
+            "// crate::seal\nconst A: &str = \"crate::seal\";",
+        ),
+        ("src/store/sqlite.rs", "use rusqlite::Connection;"),
+        (
+            "src/outbound.rs",
+            "use hyper::Uri;\nlet x = hyper_util::f();",
+        ),
+        (
+            "src/seal.rs",
+            "#[cfg(test)]\nmod tests {\n    use super::*;\n}",
+        ),
+        (
+            "src/main.rs",
+            "rustls::crypto::aws_lc_rs::default_provider();\nuse paymux::command;",
+        ),
+        ("tests/it/order.rs", "use paymux::domain::Order;"),
+    ] {
+        none(&import_faults(&Source::new(path, text)));
+    }
+}
