@@ -46,9 +46,13 @@ pub async fn call_institution(
         },
     };
     let (request, asked) = match adapter.request(call, &stamp) {
-        Outgoing::Send(request, asked) => (request, asked),
+        Outgoing::Send(request, asked) => (*request, asked),
         Outgoing::Local(handover) => {
             return evidence(adapter, call, Finding::Accepted(Some(handover)));
+        }
+        Outgoing::Unmade => {
+            tracing::error!(institution.id = %adapter.id(), call = call.word(), "cannot be signed");
+            return evidence(adapter, call, Finding::NotSent);
         }
     };
     let party = Party::Institution(adapter.id().clone());

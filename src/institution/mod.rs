@@ -1,7 +1,7 @@
 //! Adapters: each translates between our calls and one institution's dialect, and does nothing
 //! else. They open no socket, read no clock, roll no dice.
 
-pub mod standard;
+mod standard;
 
 use std::sync::Arc;
 
@@ -16,7 +16,10 @@ use crate::domain::order::Terms;
 use crate::signature::{KeyRing, Question, SigningKey};
 
 /// Every kind of institution there is; a further one is a file of its own and a line here.
-pub const KINDS: &[Kind] = &[standard::KIND];
+#[rustfmt::skip]
+pub const KINDS: &[Kind] = &[
+    Kind { name: "standard", facts: standard::FACTS, build: standard::build },
+];
 
 /// The kind of that name, as `routes.toml` has it.
 pub fn kind(name: &str) -> Option<&'static Kind> {
@@ -78,8 +81,8 @@ pub trait Institution: Send + Sync {
 
     /// The request that makes this call, or the hand-over where no call is needed.
     ///
-    /// The stamp is drawn anew for each sending, also of a repeated create: the bodies of equal
-    /// creates are equal all the same (A3), their signatures must not be (Q5).
+    /// The stamp has the moment of this sending. Equal creates have equal bodies all the same
+    /// (A3); only their signatures differ (Q5).
     fn request(&self, call: &Call<'_>, stamp: &Stamp) -> Outgoing;
 
     /// What the reply to this call proves.

@@ -20,7 +20,7 @@ use crate::domain::institutions::Facts;
 use crate::domain::merchant;
 use crate::domain::order::Terms;
 use crate::institution::{
-    Asked, Call, Forged, Heard, Institution, Kind, Outgoing, Settings, SettingsFault,
+    Asked, Call, Forged, Heard, Institution, Outgoing, Settings, SettingsFault,
 };
 use crate::signature::{
     Covering, Proven, Question, sign_request, sign_response, verify_request, verify_response,
@@ -35,21 +35,18 @@ const SIGNED_FOR_S: i64 = 300;
 const CALLBACK_AGE_S_MAX: i64 = 300;
 const CALLBACK_LEAD_S_MAX: i64 = 30;
 
-/// This file's line in the list of kinds.
-pub(super) const KIND: Kind = Kind {
-    name: "standard",
-    facts: Facts {
-        // A call is believed for `SIGNED_FOR_S`, by a clock that may be half a minute late (A5).
-        visibility_ms: 330_000,
-        can_close: true,
-        remembers_close: false,
-        repeatable_create: true,
-        calls_per_second: 50,
-    },
-    build,
+/// What the dialect can do.
+pub(super) const FACTS: Facts = Facts {
+    // A call is believed for `SIGNED_FOR_S`, by a clock that may be half a minute late (A5).
+    visibility_ms: 330_000,
+    can_close: true,
+    remembers_close: false,
+    repeatable_create: true,
+    calls_per_second: 50,
 };
 
-fn build(settings: Settings) -> Result<Arc<dyn Institution>, SettingsFault> {
+/// Makes the adapter of one institution.
+pub(super) fn build(settings: Settings) -> Result<Arc<dyn Institution>, SettingsFault> {
     let is_origin = |text: &str| merchant::origin(text).as_deref() == Some(text);
     if !is_origin(&settings.origin) {
         return Err(SettingsFault::NotAnOrigin("origin"));
@@ -180,8 +177,9 @@ impl Standard {
             .header(CONTENT_TYPE, "application/json")
             .body(Bytes::from(body.ok()?))
             .ok()?;
-        // The call's word keeps the nonces of calls apart that were made of one stamp.
-        let nonce = format!("{}-{}", call.word(), hex(&stamp.nonce));
+        // The call's word and the moment keep the nonces apart of calls that share a draw: a
+        // repeated create has the body of the first, and must not look replayed (Q5).
+        let nonce = format!("{}-{}-{}", call.word(), hex(&stamp.nonce), stamp.now.ms());
         let created_s = stamp.now.seconds();
         let covering = Covering {
             created_s,
