@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use paymux::domain::attempt::AttemptState;
 use paymux::domain::identifiers::InstitutionId;
-use paymux::institution::{Asked, Institution, Settings, SettingsFault, kind};
+use paymux::domain::institutions::Mode;
+use paymux::institution::{Asked, Call, Institution, Settings, SettingsFault, kind};
 use paymux::signature::{
     Covering, EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey, sign_request,
     sign_response, verify_response,
 };
 
-use super::recorded::NOW_S;
-use super::{Rig, Signer};
+use super::recorded::{NOW_S, order_with};
+use super::{Rig, Signer, sent, stamp};
 
 const CALLBACK_URL: &str = "https://pay.example/v1/callbacks/harbour";
 
@@ -130,4 +132,34 @@ fn an_address_that_is_no_origin_builds_no_adapter() {
         );
     }
     assert!(kind("no-such-kind").is_none());
+}
+
+/// Q5, A3: no two calls share a nonce, not even a create and its repeat, which share the draw.
+#[test]
+fn each_call_has_a_nonce_of_its_own() {
+    let rig = rig();
+    let order = order_with(AttemptState::Intent, Mode::Webview);
+    let (attempt, terms) = (&order.attempts[0], &*order.terms);
+    let create = Call::Create(attempt, terms);
+    let mut nonces = Vec::new();
+    for (call, at_s) in [
+        (create, NOW_S),
+        (create, NOW_S + 1),
+        (Call::Query(attempt, terms), NOW_S),
+        (Call::Close(attempt, terms), NOW_S),
+    ] {
+        let (request, _) = sent(&rig, &call, &stamp(at_s));
+        let input = request.headers()["signature-input"].to_str().unwrap();
+        assert!(input.contains(&format!(";created={at_s};expires={};", at_s + 300)));
+        let nonce = input.split("nonce=\"").nth(1).unwrap();
+        nonces.push(nonce.split('"').next().unwrap().to_owned());
+    }
+    for nonce in &nonces {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        assert!((16..=64).contains(&nonce.len()) && nonce.bytes().all(plain));
+    }
+    let drawn = nonces.len();
+    nonces.sort();
+    nonces.dedup();
+    assert_eq!(nonces.len(), drawn);
 }
