@@ -1,4 +1,4 @@
-//! paymux, an aggregated-payment gateway.
+#![doc = include_str!("../ARCHITECTURE.md")]
 
 pub mod api;
 pub mod domain;
