@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod domain;
+pub mod edge;
 pub mod flow;
 pub mod institution;
 pub mod limits;
