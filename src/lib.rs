@@ -7,6 +7,7 @@ pub mod flow;
 pub mod institution;
 pub mod limits;
 pub mod metrics;
+pub mod outbound;
 pub mod seal;
 pub mod signature;
 pub mod store;
