@@ -2,8 +2,12 @@
 
 pub mod api;
 pub mod domain;
+pub mod edge;
 pub mod flow;
 pub mod institution;
+pub mod limits;
+pub mod metrics;
+pub mod outbound;
 pub mod seal;
 pub mod signature;
 pub mod store;
