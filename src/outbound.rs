@@ -20,7 +20,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -40,9 +41,8 @@ const ADDRESSES_MAX: usize = 4;
 /// Shorter than servers' usual patience, so that we seldom write into a closing connection:
 /// that would leave a request in doubt.
 const IDLE_MAX: Duration = Duration::from_secs(15);
-/// Unused connections kept for one destination.
-const IDLE_CONNECTIONS_MAX: usize = 8;
-/// Connections at once to one merchant's origin (N7), and to one institution.
+/// Connections at once to one merchant's origin (N7), and to one institution. As many are kept
+/// when they fall idle: a handshake costs more than a request.
 const MERCHANT_CONNECTIONS_MAX: usize = 16;
 const INSTITUTION_CONNECTIONS_MAX: usize = 256;
 /// Destinations remembered before unused ones are forgotten.
@@ -57,8 +57,8 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 pub struct LineSettings {
     /// Authorities believed; none means the public ones.
     pub roots: Vec<CertificateDer<'static>>,
-    /// The client certificate shown, leaf first, and its key.
-    pub client_identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    /// The client certificate shown, with its key.
+    pub client_identity: Option<Arc<CertifiedKey>>,
 }
 
 /// Whom we may call and how.
@@ -254,9 +254,8 @@ impl Destination {
 
     fn keep(&self, sender: Sender) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_CONNECTIONS_MAX {
-            idle.push((sender, Instant::now()));
-        }
+        // Never more than there are places: a connection in use holds one.
+        idle.push((sender, Instant::now()));
     }
 }
 
@@ -394,7 +393,7 @@ fn public_roots() -> RootCertStore {
 fn connector(
     mut roots: RootCertStore,
     more: Vec<CertificateDer<'static>>,
-    identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    identity: Option<Arc<CertifiedKey>>,
 ) -> Result<TlsConnector, rustls::Error> {
     for root in more {
         roots.add(root)?;
@@ -403,7 +402,9 @@ fn connector(
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots);
     let mut config = match identity {
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+        Some(shown) => {
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
+        }
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

@@ -16,6 +16,7 @@ use clap::{Args, Subcommand};
 use http::{Method, Request, Response, header};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use serde_json::{Map, Value, json};
 
 use crate::domain::identifiers::{InstitutionId, hex};
@@ -181,7 +182,9 @@ fn line(args: &CallArgs) -> anyhow::Result<Hyper> {
         let chain =
             CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>()?;
         let key = read(&args.certificate_key, "--certificate-key", "it belongs to --certificate")?;
-        Some((chain, PrivateKeyDer::from_pem_slice(key.as_bytes())?))
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        Some(Arc::new(CertifiedKey::from_der(chain, key, &provider)?))
     } else {
         None
     };
