@@ -8,6 +8,7 @@ pub mod institution;
 pub mod limits;
 pub mod metrics;
 pub mod outbound;
+pub mod sandbox;
 pub mod seal;
 pub mod signature;
 pub mod store;

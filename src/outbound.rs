@@ -402,9 +402,7 @@ fn connector(
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots);
     let mut config = match identity {
-        Some(shown) => {
-            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
-        }
+        Some(shown) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown))),
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

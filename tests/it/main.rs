@@ -12,4 +12,5 @@
 
 mod conformance;
 mod institutions;
+mod sandbox;
 mod tidy;

@@ -40,7 +40,7 @@ const HOMES: &str = "
     pingora_core       -> edge
     pingora_http       -> edge
     prometheus         -> metrics
-    rcgen              -> command/keys
+    rcgen              -> command/keys sandbox/authority
     rusqlite           -> store/sqlite
     sfv                -> signature
     tokio_rustls       -> outbound sandbox
