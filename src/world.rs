@@ -69,6 +69,10 @@ pub enum Party {
     Merchant,
 }
 
+/// What a request is for, as a word for metrics; travels in its extensions, not on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Errand(pub &'static str);
+
 /// How long and how much an exchange may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {

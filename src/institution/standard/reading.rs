@@ -22,8 +22,8 @@ const SDK_BYTES_MAX: usize = 8_192;
 const INSTITUTION_NO_BYTES_MAX: usize = 64;
 
 /// Codes by which a create is refused for good (E2): the interface's own, except those of the
-/// statuses 401, 408, 409, 421 and 429.
-const FINAL_REFUSALS: [&str; 25] = [
+/// statuses 401, 408, 409, 421 and 429; `payment_refused` is the word for "not from this payer".
+const FINAL_REFUSALS: [&str; 27] = [
     "amount_out_of_range",
     "amount_too_precise",
     "amount_unreadable",
@@ -47,7 +47,9 @@ const FINAL_REFUSALS: [&str; 25] = [
     "merchant_not_admitted",
     "method_wrong",
     "not_offered",
+    "order_closed",
     "path_unknown",
+    "payment_refused",
     "return_url_unregistered",
 ];
 
