@@ -1,6 +1,8 @@
 #![doc = include_str!("../ARCHITECTURE.md")]
 
 pub mod api;
+pub mod command;
+pub mod config;
 pub mod domain;
 pub mod edge;
 pub mod flow;
