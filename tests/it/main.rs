@@ -14,4 +14,5 @@ mod config;
 mod conformance;
 mod institutions;
 mod sandbox;
+mod store;
 mod tidy;
