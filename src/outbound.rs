@@ -30,9 +30,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::domain::identifiers::InstitutionId;
-use crate::world::{Outbound, Party, Patience, SendError};
-
-pub use address::Network;
+use crate::world::{Network, Outbound, Party, Patience, SendError};
 
 /// Name, connection and handshake together: a destination that takes longer was not reached.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);

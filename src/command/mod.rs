@@ -2,6 +2,8 @@
 //!
 //! A command prints to standard output, answers with an exit status, and keeps nothing.
 
+pub mod call;
 pub mod check;
 mod development;
 pub mod keys;
+pub mod serve;

@@ -23,7 +23,9 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let now = SystemClock::start().now();
     let config = config::read(&args.config, now, &config::environment)
         .map_err(|faults| anyhow::anyhow!("{faults}"))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let drained = runtime.block_on(async {
         let gateway = Gateway::build(config).await?;
         for (address, what) in gateway.addresses().iter().zip(["public", "operations"]) {
