@@ -15,4 +15,5 @@ mod conformance;
 mod institutions;
 mod sandbox;
 mod store;
+mod socket;
 mod tidy;
