@@ -347,6 +347,22 @@ impl Directory {
         reason
     }
 
+    /// The modes that both an institution offers and the merchant's contract names.
+    pub fn modes_open(&self, merchant: &MerchantId, institution: &Institution) -> Vec<Mode> {
+        let key = (merchant.clone(), institution.id.clone());
+        let agreed = self
+            .contracts
+            .get(&key)
+            .map(|contract| contract.modes.as_slice());
+        let agreed = agreed.unwrap_or_default();
+        institution
+            .modes
+            .iter()
+            .copied()
+            .filter(|mode| agreed.contains(mode))
+            .collect()
+    }
+
     /// The merchant's account at an institution, if they have a contract.
     pub fn account(
         &self,

@@ -5,10 +5,11 @@ use crate::domain::order::{Ending, Order, OrderState};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::{Admitted, refuse, spend};
 use crate::flow::call_institution::{READ_PATIENCE, call_institution};
+use crate::flow::read_order::Named;
 use crate::flow::register::Register;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
 use crate::institution::Call;
-use crate::store::{Committed, OrderKey, Store};
+use crate::store::{Committed, Store};
 use crate::world::World;
 
 /// Others may write to the same order meanwhile; so often the wish is decided again.
@@ -24,12 +25,12 @@ pub async fn close_order(
     world: &World,
     register: &Register,
     caller: Admitted,
-    (key, matches): (OrderKey, impl Fn(&Order) -> bool + Send + Sync),
+    named: &Named,
 ) -> Result<Order, Refusal> {
     let mut cause = caller.into_cause();
     for _ in 0..ROUNDS_MAX {
         let now = world.clock.now();
-        let Some(order) = store.order(&key).await?.filter(|order| matches(order)) else {
+        let Some(order) = named.load(store).await? else {
             return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await);
         };
         match order.state {

@@ -1,14 +1,17 @@
 //! A merchant asks to be paid (A3.1).
 
+use std::sync::Arc;
+
 use crate::domain::attempt::Stamp;
 use crate::domain::change::Cause;
 use crate::domain::identifiers::{AttemptId, InstitutionId, MerchantId, PayOrderNo, Timestamp};
-use crate::domain::institutions::{BusinessType, Mode, Wanted};
+use crate::domain::institutions::{BusinessType, Mode, Wanted, Withheld};
 use crate::domain::order::{Opening, Order, OrderState, Start, Terms};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::{Admitted, refuse, spend};
+use crate::flow::read_order::Named;
 use crate::flow::register::Register;
-use crate::flow::select_institution::{Answered, Choice, choose, create};
+use crate::flow::select_institution::{Answered, Choice, Outcome, create, select_institution};
 use crate::store::{Committed, OrderKey, Store};
 use crate::world::World;
 
@@ -39,22 +42,23 @@ pub async fn place_order(
             _ => return Err(refuse(store, (refusal, cause), now).await),
         },
     };
+    let first = chosen.and_then(|choice| start(store, world, register, &terms.merchant, &choice));
     let opening = Opening {
         no: PayOrderNo::mint(now, world.entropy.draw()),
         page_secret: world.entropy.draw(),
         notice_url: notice_url(register, &terms.merchant),
-        terms: terms.clone(),
+        terms,
     };
-    let first = chosen.and_then(|choice| start(store, world, register, &terms.merchant, &choice));
     let change = Order::open(opening, first, cause, now);
     match store.commit(&change).await? {
         Committed::Done => (),
         Committed::NonceSpent => return Err(Refusal::NonceSpent),
         Committed::Stale => return Err(Refusal::Contended),
         Committed::KeyTaken => {
+            let terms = change.order().map(|order| Arc::clone(&order.terms));
             let cause = change.into_cause();
             return match store.order(&key).await? {
-                Some(order) if *order.terms == terms => {
+                Some(order) if Some(&order.terms) == terms.as_ref() => {
                     repeated(store, world, register, order, cause).await
                 }
                 _ => Err(refuse(store, (Refusal::OrderConflict, cause), now).await),
@@ -129,9 +133,7 @@ pub(in crate::flow) fn open_to(
     let wanted = wanted(terms, mode, now);
     if let Some(withheld) = register.directory.withheld(known, &wanted) {
         return Err(match withheld {
-            crate::domain::institutions::Withheld::NotContracted => {
-                Refusal::InstitutionNotContracted
-            }
+            Withheld::NotContracted => Refusal::InstitutionNotContracted,
             reason => Refusal::InstitutionUnavailable(reason),
         });
     }
@@ -143,9 +145,9 @@ pub(in crate::flow) fn open_to(
         };
         register.directory.withheld(known, &wanted).is_none()
     };
-    let mode = mode.or_else(|| Mode::ALL.into_iter().find(open)).ok_or(
-        Refusal::InstitutionUnavailable(crate::domain::institutions::Withheld::ModeNotOffered),
-    )?;
+    let mode = mode
+        .or_else(|| Mode::ALL.into_iter().find(open))
+        .ok_or(Refusal::InstitutionUnavailable(Withheld::ModeNotOffered))?;
     Ok(Choice {
         institution: institution.clone(),
         mode,
@@ -205,21 +207,39 @@ async fn repeated(
     cause: Cause,
 ) -> Result<Answered, Refusal> {
     let now = world.clock.now();
-    let again = order.telling_attempt().map(|attempt| Choice {
-        institution: attempt.institution.clone(),
-        mode: attempt.mode,
-    });
-    match again {
-        Some(choice) if order.takes_attempts(now) && order.terms.named.is_some() => {
+    // The institution an equal request would be taken to: the one it was taken to first.
+    let through = order
+        .attempts
+        .last()
+        .filter(|_| names_institution(&order.terms));
+    match through.map(|attempt| (attempt.institution.clone(), Some(attempt.mode))) {
+        Some(choice) if order.takes_attempts(now) => {
             let key = OrderKey::Ours(order.terms.merchant.clone(), order.no.clone());
-            choose(store, world, register, (key, cause), choice).await
+            select_institution(store, world, register, (&Named::by(key), cause), choice).await
         }
         _ => {
             spend(store, cause, now).await?;
             Ok(match order.state {
-                OrderState::Open | OrderState::Closed => Answered::standing(order, now),
                 OrderState::Paid => Answered::paid(order),
+                OrderState::Closed => Answered {
+                    outcome: Outcome::Closed,
+                    order,
+                    fresh: false,
+                },
+                OrderState::Open => Answered {
+                    outcome: Outcome::Accepted,
+                    order,
+                    fresh: false,
+                },
             })
         }
+    }
+}
+
+/// Whether placing alone decides the institution, by name or because the mode needs one.
+fn names_institution(terms: &Terms) -> bool {
+    match terms.business_type {
+        BusinessType::Aggregated | BusinessType::Single(Mode::Webview) => terms.named.is_some(),
+        BusinessType::Single(Mode::Chatbot | Mode::Native) => true,
     }
 }

@@ -2,29 +2,77 @@
 //! doubt; never a guess.
 
 use crate::domain::attempt::AttemptState;
+use crate::domain::identifiers::{CalendarDay, MerchantOrderNo, PayOrderNo};
 use crate::domain::order::Order;
+use crate::domain::personal::MobileNo;
 use crate::domain::refusal::Refusal;
 use crate::flow::call_institution::{READ_PATIENCE, call_institution};
 use crate::flow::register::Register;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
 use crate::institution::Call;
-use crate::store::{OrderKey, Store};
+use crate::store::{OrderKey, Store, StoreError};
 use crate::world::World;
 
-/// Reads an order under a key that its asker may use.
+/// How a caller names an order: by one number, and whatever else it said of it must match.
+#[derive(Debug, Clone)]
+pub struct Named {
+    /// By which number, and whose.
+    pub key: OrderKey,
+    /// `payOrderNo`, if it was given.
+    pub pay_order_no: Option<PayOrderNo>,
+    /// `merchantOrderNo`, if it was given.
+    pub merchant_order_no: Option<MerchantOrderNo>,
+    /// `createDate`, if it was given.
+    pub create_date: Option<CalendarDay>,
+    /// `mobileNo`, if it was given.
+    pub mobile: Option<MobileNo>,
+}
+
+impl Named {
+    /// By a key alone.
+    pub fn by(key: OrderKey) -> Self {
+        Self {
+            key,
+            pay_order_no: None,
+            merchant_order_no: None,
+            create_date: None,
+            mobile: None,
+        }
+    }
+
+    /// The order, if there is one of this owner and everything said of it is so (K3): any
+    /// mismatch is answered like "not found" (R-A3.2-1).
+    pub async fn load(&self, store: &dyn Store) -> Result<Option<Order>, StoreError> {
+        Ok(store
+            .order(&self.key)
+            .await?
+            .filter(|order| self.fits(order)))
+    }
+
+    fn fits(&self, order: &Order) -> bool {
+        let terms = &order.terms;
+        self.pay_order_no.as_ref().is_none_or(|no| *no == order.no)
+            && self
+                .merchant_order_no
+                .as_ref()
+                .is_none_or(|no| *no == terms.merchant_order_no)
+            && self
+                .create_date
+                .as_ref()
+                .is_none_or(|day| day.as_str() == order.created.date())
+            && self
+                .mobile
+                .as_ref()
+                .is_none_or(|mobile| *mobile == terms.mobile)
+    }
+}
+
+/// Reads an order under a name that its asker may use.
 ///
 /// # Errors
 /// There is none, or it does not match what else was said of it: answered alike (K3).
-pub async fn read_order(
-    store: &dyn Store,
-    key: &OrderKey,
-    matches: impl Fn(&Order) -> bool,
-) -> Result<Order, Refusal> {
-    store
-        .order(key)
-        .await?
-        .filter(matches)
-        .ok_or(Refusal::OrderUnknown)
+pub async fn read_order(store: &dyn Store, named: &Named) -> Result<Order, Refusal> {
+    named.load(store).await?.ok_or(Refusal::OrderUnknown)
 }
 
 /// Asks the institution about an order that is in doubt, within a small time budget (R-A3.2-3),

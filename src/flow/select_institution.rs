@@ -4,12 +4,13 @@ use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::change::Cause;
 use crate::domain::evidence::Reason;
 use crate::domain::identifiers::{InstitutionId, Timestamp};
-use crate::domain::institutions::Mode;
+use crate::domain::institutions::{BusinessType, Mode};
 use crate::domain::order::{Order, OrderState};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::{refuse, spend};
 use crate::flow::call_institution::{CREATE_PATIENCE, call_institution};
 use crate::flow::place_order::{open_to, start};
+use crate::flow::read_order::Named;
 use crate::flow::register::Register;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
 use crate::institution::Call;
@@ -127,11 +128,11 @@ pub async fn select_institution(
     store: &dyn Store,
     world: &World,
     register: &Register,
-    (key, cause): (OrderKey, Cause),
+    (named, cause): (&Named, Cause),
     (institution, mode): (InstitutionId, Option<Mode>),
 ) -> Result<Answered, Refusal> {
     let now = world.clock.now();
-    let Some(order) = store.order(&key).await? else {
+    let Some(order) = named.load(store).await? else {
         return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await);
     };
     if order.state == OrderState::Paid {
@@ -142,14 +143,14 @@ pub async fn select_institution(
         return Err(refuse(store, (Refusal::OrderClosed, cause), now).await);
     }
     let mode = match order.terms.business_type {
-        crate::domain::institutions::BusinessType::Single(only) => match mode {
+        BusinessType::Single(only) => match mode {
             Some(other) if other != only => {
                 let refusal = Refusal::FieldsDisagree("mode must equal the order's businessType");
                 return Err(refuse(store, (refusal, cause), now).await);
             }
             _ => Some(only),
         },
-        crate::domain::institutions::BusinessType::Aggregated => mode,
+        BusinessType::Aggregated => mode,
     };
     // What is under way already is answered, even if the institution was withdrawn meanwhile.
     let under_way = order
@@ -163,7 +164,7 @@ pub async fn select_institution(
         None => open_to(register, &order.terms, &institution, mode, now),
     };
     match choice {
-        Ok(choice) => choose(store, world, register, (key, cause), choice).await,
+        Ok(choice) => choose(store, world, register, (&named.key, cause), choice).await,
         Err(refusal) => Err(refuse(store, (refusal, cause), now).await),
     }
 }
@@ -173,13 +174,13 @@ pub(in crate::flow) async fn choose(
     store: &dyn Store,
     world: &World,
     register: &Register,
-    (key, cause): (OrderKey, Cause),
+    (key, cause): (&OrderKey, Cause),
     choice: Choice,
 ) -> Result<Answered, Refusal> {
     let mut cause = cause;
     for _ in 0..ROUNDS_MAX {
         let now = world.clock.now();
-        let order = store.order(&key).await?.ok_or(Refusal::OrderUnknown)?;
+        let order = store.order(key).await?.ok_or(Refusal::OrderUnknown)?;
         if order.state != OrderState::Open {
             spend(store, cause, now).await?;
             return Ok(Answered::standing(order, now));

@@ -10,6 +10,9 @@
     reason = "a test stops at the first surprise and may say its seed; lints exempt only #[test] functions"
 )]
 
+mod config;
 mod conformance;
+mod institutions;
 mod sandbox;
+mod store;
 mod tidy;

@@ -1,0 +1,314 @@
+//! A3.1 and X-1: fields in, fields out, list of institutions.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::api::reading::{Asked, text};
+use crate::api::refusal::RETRY_AFTER_S;
+use crate::domain::amount::{Amount, CNY, Currency};
+use crate::domain::attempt::AttemptState;
+use crate::domain::evidence::Way;
+use crate::domain::identifiers::{CalendarDay, Malformed, MerchantOrderNo};
+use crate::domain::institutions::{BusinessType, Mode, Offer, TransactionType};
+use crate::domain::order::{Order, Terms};
+use crate::domain::refusal::Refusal;
+use crate::flow::register::Register;
+use crate::flow::select_institution::{Answered, Outcome};
+
+/// Every field of a request to place an order: the standard's thirteen and ours.
+pub const FIELDS: [&str; 19] = [
+    "transactionType",
+    "businessType",
+    "bankReturnUrl",
+    "merchantOrderNo",
+    "merchantName",
+    "orderDate",
+    "orderAmount",
+    "currency",
+    "merchantId",
+    "mobileNo",
+    "goodsNo",
+    "goodsName",
+    "goodsDescription",
+    "expireMinutes",
+    "institutionId",
+    "mode",
+    "attach",
+    "explainInstitutions",
+    "withCards",
+];
+
+/// Minutes an order lives where the merchant does not say (G-21).
+const EXPIRE_MINUTES_DEFAULT: u16 = 15;
+
+/// Minutes an order may live.
+const EXPIRE_MINUTES_MAX: u16 = 1_440;
+
+/// The terms of an order, read (R-A3.1-1).
+///
+/// # Errors
+/// The first field that is missing, malformed or impossible.
+pub fn terms(asked: &Asked<'_>) -> Result<Terms, Refusal> {
+    let business_type = asked.required("businessType", |name| {
+        let expected = "one of WEBVIEW CHATBOT NATIVE AGGREGATED";
+        BusinessType::parse(name).ok_or(Malformed { expected })
+    })?;
+    let transaction_type = asked.required("transactionType", |name| {
+        let expected = "one of PASSWORD_PAY PASSWORD_FREE_PAY SCAN_PAY CODE_PAY";
+        let mut all = TransactionType::ALL.into_iter();
+        all.find(|known| known.name() == name)
+            .ok_or(Malformed { expected })
+    })?;
+    let (institution, mode) = asked.institution()?;
+    let named = named(business_type, institution, mode)?;
+    let currency = match asked.optional("currency", |code| Ok::<Box<str>, _>(code.into()))? {
+        Some(code) => Currency::parse(&code).map_err(|_| Refusal::CurrencyUnknown)?,
+        None => CNY,
+    };
+    let amount = asked
+        .scalar("orderAmount")?
+        .ok_or(Refusal::FieldMissing("orderAmount"))?;
+    let terms = Terms {
+        merchant: asked.merchant().clone(),
+        merchant_order_no: asked.required("merchantOrderNo", MerchantOrderNo::parse)?,
+        merchant_name: asked.required("merchantName", text(128))?,
+        order_date: asked.required("orderDate", CalendarDay::parse)?,
+        amount: Amount::parse(amount, currency)?,
+        business_type,
+        transaction_type,
+        return_url: asked.required("bankReturnUrl", text(512))?,
+        mobile: asked.mobile()?.ok_or(Refusal::FieldMissing("mobileNo"))?,
+        goods_no: asked.optional("goodsNo", text(64))?,
+        goods_name: asked.optional("goodsName", text(128))?,
+        goods_description: asked.optional("goodsDescription", text(512))?,
+        attach: asked.optional("attach", text(512))?,
+        expire_minutes: expire_minutes(asked)?,
+        named,
+    };
+    // Understood, and not to be had here yet: said after everything else was found sound.
+    if transaction_type != TransactionType::PasswordPay {
+        return Err(Refusal::NotOffered(
+            "transactionType other than PASSWORD_PAY",
+        ));
+    }
+    let chatbot = business_type == BusinessType::Single(Mode::Chatbot)
+        || terms
+            .named
+            .as_ref()
+            .is_some_and(|(_, mode)| *mode == Some(Mode::Chatbot));
+    if chatbot {
+        return Err(Refusal::NotOffered("payment by chatbot"));
+    }
+    Ok(terms)
+}
+
+/// `mode` belongs to aggregated orders; elsewhere it is absent or equal to `businessType`.
+fn named(
+    business_type: BusinessType,
+    institution: Option<crate::domain::identifiers::InstitutionId>,
+    mode: Option<Mode>,
+) -> Result<Option<(crate::domain::identifiers::InstitutionId, Option<Mode>)>, Refusal> {
+    match (business_type, mode) {
+        (BusinessType::Single(only), Some(mode)) if mode != only => Err(Refusal::FieldsDisagree(
+            "mode must be absent or equal to businessType",
+        )),
+        (BusinessType::Single(only), _) => Ok(institution.map(|id| (id, Some(only)))),
+        (BusinessType::Aggregated, Some(_)) if institution.is_none() => Err(
+            Refusal::FieldsDisagree("mode says how to pay through institutionId; name both"),
+        ),
+        (BusinessType::Aggregated, mode) => Ok(institution.map(|id| (id, mode))),
+    }
+}
+
+fn expire_minutes(asked: &Asked<'_>) -> Result<u16, Refusal> {
+    let Some(text) = asked.scalar("expireMinutes")? else {
+        return Ok(EXPIRE_MINUTES_DEFAULT);
+    };
+    let minutes = text
+        .parse()
+        .ok()
+        .filter(|m| (1..=EXPIRE_MINUTES_MAX).contains(m));
+    minutes.ok_or(Refusal::FieldMalformed {
+        field: "expireMinutes",
+        expected: "whole minutes from 1 to 1440",
+    })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    pay_order_no: &'a str,
+    create_date: String,
+    merchant_id: &'a str,
+    merchant_order_no: &'a str,
+    merchant_name: &'a str,
+    order_amount: String,
+    result: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pay_url: Option<String>,
+    order_status: &'static str,
+    expire_time: String,
+    attempt_status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    institution_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sdk_parameters: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attach: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    institutions: Option<Vec<Listed<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cards: Option<Vec<serde_json::Value>>,
+}
+
+/// One institution of the list.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed<'a> {
+    institution_id: &'a str,
+    name: &'a str,
+    name_en: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logo_url: Option<&'a str>,
+    modes: Vec<&'static str>,
+    password_free: PasswordFree,
+    available: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+/// Password-free payment is not offered yet, and says so.
+#[derive(Serialize)]
+struct PasswordFree {
+    available: bool,
+    enabled: bool,
+}
+
+/// What goes with an order in its answer.
+#[derive(Default)]
+pub struct Extras<'a> {
+    /// Institutions for this payer, where they were asked for.
+    pub offers: Option<Vec<Offer<'a>>>,
+    /// Withheld ones are listed as well, with their reasons.
+    pub explain: bool,
+    /// Ready message cards are wanted.
+    pub cards: bool,
+}
+
+/// The answer of A3.1, X-1 and X-2 (R-A3.1-2).
+pub fn answer(register: &Register, answered: &Answered, extras: Extras<'_>) -> Response<Bytes> {
+    let order = &answered.order;
+    let terms = &order.terms;
+    let attempt = order.telling_attempt();
+    let handover = attempt
+        .filter(|attempt| attempt.state == AttemptState::Accepted)
+        .and_then(|attempt| attempt.handover.as_ref());
+    let sdk_parameters = match handover.map(|handover| &handover.way) {
+        Some(Way::Sdk(json)) => serde_json::from_str(json).ok(),
+        Some(Way::Link(_)) | None => None,
+    };
+    let (result, status, reason) = match &answered.outcome {
+        Outcome::Accepted => ("ACCEPTED", StatusCode::OK, None),
+        Outcome::AlreadyPaid => ("ALREADY_PAID", StatusCode::OK, None),
+        Outcome::Closed => ("CLOSED", StatusCode::OK, None),
+        Outcome::Pending => ("PENDING", StatusCode::ACCEPTED, None),
+        Outcome::Refused(reason) => ("REFUSED", StatusCode::OK, Some(reason.as_str())),
+    };
+    let cards = (extras.cards).then(|| {
+        crate::api::cards::cards(order, extras.offers.as_deref(), pay_url(register, order))
+    });
+    let body = Body {
+        pay_order_no: order.no.as_str(),
+        create_date: order.created.date(),
+        merchant_id: terms.merchant.as_str(),
+        merchant_order_no: terms.merchant_order_no.as_str(),
+        merchant_name: &terms.merchant_name,
+        order_amount: terms.amount.to_string(),
+        result,
+        pay_url: pay_url(register, order),
+        order_status: order.state.name(),
+        expire_time: order.expires.rfc3339(),
+        attempt_status: attempt.map_or("NONE", |attempt| attempt.state.public_name()),
+        institution_id: attempt.map(|attempt| attempt.institution.as_str()),
+        mode: attempt.map(|attempt| attempt.mode.name()),
+        sdk_parameters,
+        reason,
+        attach: terms.attach.as_deref(),
+        institutions: extras.offers.as_ref().map(|offers| {
+            let shown = offers
+                .iter()
+                .filter(|offer| extras.explain || offer.withheld.is_none());
+            shown.map(|offer| listed(register, order, offer)).collect()
+        }),
+        cards,
+    };
+    let mut answer = json(status, &body);
+    if status == StatusCode::ACCEPTED {
+        answer
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+    }
+    answer
+}
+
+fn listed<'a>(register: &Register, order: &Order, offer: &Offer<'a>) -> Listed<'a> {
+    let modes = register
+        .directory
+        .modes_open(&order.terms.merchant, offer.institution);
+    Listed {
+        institution_id: offer.institution.id.as_str(),
+        name: &offer.institution.name,
+        name_en: &offer.institution.name_en,
+        logo_url: offer.institution.logo_url.as_deref(),
+        modes: modes.into_iter().map(Mode::name).collect(),
+        password_free: PasswordFree {
+            available: false,
+            enabled: false,
+        },
+        available: offer.withheld.is_none(),
+        reason: offer
+            .withheld
+            .map(crate::domain::institutions::Withheld::word),
+    }
+}
+
+/// Where the payer pays (R-A3.1-3): the institution's page once it is known, until then, in
+/// webview mode, our own, where the payer chooses.
+pub fn pay_url(register: &Register, order: &Order) -> Option<String> {
+    let attempt = order
+        .live_attempt()
+        .filter(|a| a.state == AttemptState::Accepted);
+    let handover = attempt.and_then(|attempt| attempt.handover.as_ref());
+    match handover.map(|handover| &handover.way) {
+        Some(Way::Link(link)) => Some(link.to_string()),
+        Some(Way::Sdk(_)) => None,
+        None => (order.terms.business_type == BusinessType::Single(Mode::Webview))
+            .then(|| page_url(register, order)),
+    }
+}
+
+/// The address of the payer's page of an order.
+pub fn page_url(register: &Register, order: &Order) -> String {
+    format!(
+        "{}/pay/{}",
+        register.platform.origin,
+        order.page_token().expose()
+    )
+}
+
+/// A JSON answer.
+pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Bytes> {
+    // Our own bodies hold text, numbers and lists of them: writing them cannot fail.
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    let mut answer = Response::new(Bytes::from(body));
+    *answer.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, json);
+    answer
+}

@@ -1,0 +1,162 @@
+//! Fields in: the body of a request, read once and strictly (Q10), into types that cannot be
+//! wrong. Reads no field before the caller is proven.
+
+use crate::domain::fields::Fields;
+use crate::domain::identifiers::{
+    CalendarDay, InstitutionId, Malformed, MerchantId, MerchantOrderNo, PayOrderNo,
+};
+use crate::domain::institutions::Mode;
+use crate::domain::personal::MobileNo;
+use crate::domain::refusal::Refusal;
+use crate::flow::read_order::Named;
+use crate::store::OrderKey;
+
+/// A request's fields, and the merchant that was proven to send them.
+pub struct Asked<'a> {
+    fields: &'a Fields<'a>,
+    merchant: &'a MerchantId,
+}
+
+impl<'a> Asked<'a> {
+    /// Checks the names, and that `merchantId` is the caller (Q4).
+    ///
+    /// # Errors
+    /// A field this interface does not have; `merchantId` missing, malformed, somebody else's.
+    pub fn of(
+        fields: &'a Fields<'a>,
+        merchant: &'a MerchantId,
+        allowed: &[&str],
+    ) -> Result<Self, Refusal> {
+        let stranger = fields.names().find(|name| !allowed.contains(name));
+        if let Some(name) = stranger {
+            let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+            return Err(Refusal::FieldUnknown(shown.into()));
+        }
+        let asked = Self { fields, merchant };
+        let named = asked.required("merchantId", MerchantId::parse)?;
+        if named == *merchant {
+            Ok(asked)
+        } else {
+            Err(Refusal::MerchantForeign)
+        }
+    }
+
+    /// The caller.
+    pub fn merchant(&self) -> &MerchantId {
+        self.merchant
+    }
+
+    /// A required string, read into its type.
+    pub fn required<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, Malformed>,
+    ) -> Result<T, Refusal> {
+        self.optional(name, parse)?
+            .ok_or(Refusal::FieldMissing(name))
+    }
+
+    /// An optional string, read into its type.
+    pub fn optional<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, Refusal> {
+        let Some(text) = self.fields.text(name) else {
+            return Ok(None);
+        };
+        text.and_then(parse)
+            .map(Some)
+            .map_err(Refusal::malformed(name))
+    }
+
+    /// A string or number, exactly as it was written.
+    pub fn scalar(&self, name: &'static str) -> Result<Option<&str>, Refusal> {
+        self.fields
+            .scalar(name)
+            .transpose()
+            .map_err(Refusal::malformed(name))
+    }
+
+    /// `true` or `false`; absent is false.
+    pub fn flag(&self, name: &'static str) -> Result<bool, Refusal> {
+        let flag = self
+            .fields
+            .flag(name)
+            .transpose()
+            .map_err(Refusal::malformed(name))?;
+        Ok(flag.unwrap_or(false))
+    }
+
+    /// The payer's number: string or JSON number (G-1).
+    pub fn mobile(&self) -> Result<Option<MobileNo>, Refusal> {
+        let Some(text) = self.scalar("mobileNo")? else {
+            return Ok(None);
+        };
+        MobileNo::parse(text)
+            .map(Some)
+            .map_err(Refusal::malformed("mobileNo"))
+    }
+
+    /// The institution that is named, and the mode in it.
+    pub fn institution(&self) -> Result<(Option<InstitutionId>, Option<Mode>), Refusal> {
+        let institution = self.optional("institutionId", InstitutionId::parse)?;
+        Ok((institution, self.optional("mode", mode)?))
+    }
+
+    /// How the order is named: by `payOrderNo` or `merchantOrderNo`; whatever else of A3.2's
+    /// fields is given must match (`interface.md`, Details).
+    pub fn order(&self) -> Result<Named, Refusal> {
+        let pay_order_no = self.optional("payOrderNo", PayOrderNo::parse);
+        let pay_order_no = match pay_order_no {
+            Err(Refusal::FieldMalformed { .. }) => return Err(Refusal::OrderUnknown),
+            read => read?,
+        };
+        let merchant_order_no = self.optional("merchantOrderNo", MerchantOrderNo::parse)?;
+        let merchant = self.merchant.clone();
+        let key = match (&pay_order_no, &merchant_order_no) {
+            (Some(no), _) => OrderKey::Ours(merchant, no.clone()),
+            (None, Some(no)) => OrderKey::Theirs(merchant, no.clone()),
+            (None, None) => return Err(Refusal::FieldMissing("payOrderNo")),
+        };
+        Ok(Named {
+            key,
+            pay_order_no,
+            merchant_order_no,
+            create_date: self.optional("createDate", CalendarDay::parse)?,
+            mobile: self.mobile()?,
+        })
+    }
+}
+
+/// The fields that name an order.
+pub const NAMING: [&str; 5] = [
+    "payOrderNo",
+    "createDate",
+    "mobileNo",
+    "merchantOrderNo",
+    "merchantId",
+];
+
+fn mode(name: &str) -> Result<Mode, Malformed> {
+    Mode::ALL
+        .into_iter()
+        .find(|mode| mode.name() == name)
+        .ok_or(Malformed {
+            expected: "one of WEBVIEW CHATBOT NATIVE",
+        })
+}
+
+/// Text for people: 1 to so many characters. Control characters were refused before.
+pub fn text(chars_max: usize) -> impl Fn(&str) -> Result<Box<str>, Malformed> {
+    move |text| {
+        let fits = !text.trim().is_empty() && text.chars().count() <= chars_max;
+        if fits {
+            Ok(text.into())
+        } else {
+            Err(Malformed {
+                expected: "text, not empty, not too long",
+            })
+        }
+    }
+}

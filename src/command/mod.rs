@@ -1,0 +1,7 @@
+//! What a person or a script asks of the binary: one file for each subcommand.
+//!
+//! A command prints to standard output, answers with an exit status, and keeps nothing.
+
+pub mod check;
+mod development;
+pub mod keys;
