@@ -5,3 +5,4 @@
 pub mod check;
 mod development;
 pub mod keys;
+pub mod sandbox;

@@ -166,11 +166,12 @@ fn place(port: u16) -> SocketAddr {
 /// The gateway's public key of this id, as the pretend parties know it.
 fn ring(folder: &Path, id: &str) -> anyhow::Result<KeyRing> {
     let path = folder.join(format!("{id}.pub"));
-    if !path.exists() {
-        pair(folder, id)?;
-    }
-    let key =
-        VerifyingKey::from_spki_pem(&read(&path)?).with_context(|| path.display().to_string())?;
+    let pem = if path.exists() {
+        read(&path)?
+    } else {
+        pair(folder, id)?.public_pem()
+    };
+    let key = VerifyingKey::from_spki_pem(&pem).with_context(|| path.display().to_string())?;
     let enrolled = EnrolledKey {
         id: id.to_owned(),
         owner: "paymux".to_owned(),
