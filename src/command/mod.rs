@@ -7,3 +7,4 @@ pub mod check;
 mod development;
 pub mod keys;
 pub mod serve;
+pub mod sandbox;
