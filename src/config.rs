@@ -8,11 +8,13 @@ mod enrolment;
 mod faults;
 mod gateway;
 mod institutions;
+mod merchants;
 mod named;
 mod reading;
+mod section;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,15 +24,17 @@ use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
 pub use crate::config::faults::{Fault, Faults};
-pub use crate::config::named::{Holder, NamedFile};
+pub use crate::config::named::{Holder, NamedFile, validity_s};
 
 use crate::config::enrolment::Enrolment;
-use crate::config::reading::{Reader, Section};
+use crate::config::reading::Reader;
+use crate::config::section::Section;
 use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
 use crate::domain::institutions::Directory;
 use crate::domain::merchant::Admission;
 use crate::flow::admit_request::Window;
 use crate::flow::register::{Platform, Register};
+use crate::outbound::Network;
 use crate::seal::Seal;
 use crate::signature::KeyRing;
 
@@ -125,32 +129,6 @@ pub struct InstitutionLeg {
     pub roots: Option<Vec<CertificateDer<'static>>>,
     /// What we show it.
     pub identity: Option<Arc<CertifiedKey>>,
-}
-
-/// A network of addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    /// Any address of it.
-    pub address: IpAddr,
-    /// How many leading bits all its addresses share.
-    pub bits: u8,
-}
-
-impl Network {
-    /// Whether an address lies in it. One of the other family never does.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let shared = |a: u128, b: u128, width: u32| {
-            let rest = width.saturating_sub(u32::from(self.bits));
-            a.checked_shr(rest).unwrap_or(0) == b.checked_shr(rest).unwrap_or(0)
-        };
-        match (self.address, address) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => {
-                shared(u32::from(a).into(), u32::from(b).into(), u32::BITS)
-            }
-            (IpAddr::V6(a), IpAddr::V6(b)) => shared(a.into(), b.into(), u128::BITS),
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
-    }
 }
 
 /// A signing key, for people.

@@ -1,5 +1,7 @@
 //! `paymux keys`: makes, lists and shows keys. Never prints a private one, never replaces one.
 
+mod development;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::command::check::table;
-use crate::command::development::{Secrecy, Workshop, read_key, write_new};
+use crate::command::keys::development::{Secrecy, Workshop, read_key, write_new};
 use crate::config::{self, KeyNote};
 use crate::domain::identifiers::{KeyId, Timestamp};
 use crate::signature::SigningKey;

@@ -3,5 +3,4 @@
 //! A command prints to standard output, answers with an exit status, and keeps nothing.
 
 pub mod check;
-mod development;
 pub mod keys;

@@ -2,7 +2,7 @@
 //! how much it bears, how it is known.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +14,14 @@ use rustls::sign::CertifiedKey;
 
 use crate::config::enrolment::Enrolment;
 use crate::config::named::{Holder, text};
-use crate::config::reading::{Found, Reader, Section, Shape, shape};
-use crate::config::{KeyNote, Limits, Listen, Network, StoreSettings};
+use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::section::Section;
+use crate::config::{KeyNote, Limits, Listen, StoreSettings};
 use crate::domain::identifiers::KeyId;
 use crate::domain::merchant::origin;
 use crate::flow::admit_request::Window;
 use crate::flow::register::Platform;
+use crate::outbound::Network;
 use crate::seal::Seal;
 use crate::signature::SigningKey;
 
@@ -288,13 +290,8 @@ pub(super) fn platform(
 /// Networks that are not public and that may be called all the same.
 pub(super) fn networks(r: &mut Reader<'_>, s: &mut Section<'_>) -> Vec<Network> {
     const NETWORK: Shape = shape("a network, ADDRESS/BITS", "\"127.0.0.0/8\"");
-    let read = |text: &str| {
-        let (address, bits) = text.split_once('/')?;
-        let address: IpAddr = address.parse().ok()?;
-        let bits: u8 = bits.parse().ok()?;
-        let bits_max = if address.is_ipv4() { 32 } else { 128 };
-        (bits <= bits_max).then_some(Network { address, bits })
-    };
-    let found = s.list(r, "allowed_private_networks", NETWORK, read);
+    let found = s.list(r, "allowed_private_networks", NETWORK, |text| {
+        text.parse().ok()
+    });
     found.into_iter().map(|found| found.value).collect()
 }

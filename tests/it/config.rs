@@ -1,7 +1,6 @@
 //! `routes.toml`: refused as a whole with every fault at once, or taken as a whole (F1).
 
 use std::fs;
-use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -112,12 +111,8 @@ fn the_committed_configuration_stands_with_fresh_keys() {
     assert_eq!(jwks["keys"][0]["nbf"], 1_767_196_800);
     assert_eq!(jwks["keys"][0]["exp"], 2_082_729_599_u64);
     assert_eq!(config.reviews.len(), 3);
-    let local: IpAddr = "127.9.9.9".parse().unwrap();
-    let elsewhere: IpAddr = "128.0.0.1".parse().unwrap();
-    let [four, six] = config.outbound.allowed_private_networks[..] else {
-        panic!("two networks");
-    };
-    assert!(four.contains(local) && !four.contains(elsewhere) && !six.contains(local));
+    let local = ["127.0.0.0/8", "::1/128"].map(|text| text.parse().unwrap());
+    assert_eq!(config.outbound.allowed_private_networks, local);
 }
 
 /// F2: a later reading has a greater version; the same text has the same digest.
@@ -327,9 +322,6 @@ fn a_certificate_that_does_not_fit_is_refused() {
 /// S1: without a key in force today there is nothing to sign with.
 #[test]
 fn a_platform_key_must_be_in_force() {
-    let span = "id = \"platform-1\"\nkey = \"file:certs/platform-1.key\"\nnot_before = 20";
-    let later = span.replace("20", "20");
-    assert_eq!(span, later);
     let fault = Site::with(
         "certs/platform-1.key\"\nnot_before = 2026-01-01",
         "certs/platform-1.key\"\nnot_before = 2027-01-01",
