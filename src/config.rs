@@ -8,8 +8,10 @@ mod enrolment;
 mod faults;
 mod gateway;
 mod institutions;
+mod merchants;
 mod named;
 mod reading;
+mod section;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,15 +24,17 @@ use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
 pub use crate::config::faults::{Fault, Faults};
-pub use crate::config::named::{Holder, NamedFile};
+pub use crate::config::named::{Holder, NamedFile, validity_s};
 
 use crate::config::enrolment::Enrolment;
-use crate::config::reading::{Reader, Section};
+use crate::config::reading::Reader;
+use crate::config::section::Section;
 use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
 use crate::domain::institutions::Directory;
 use crate::domain::merchant::Admission;
 use crate::flow::admit_request::Window;
 use crate::flow::register::{Platform, Register};
+use crate::outbound::Network;
 use crate::seal::Seal;
 use crate::signature::KeyRing;
 use crate::world::Network;

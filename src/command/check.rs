@@ -3,10 +3,11 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::{self, Config};
+use crate::domain::identifiers::Timestamp;
 use crate::domain::institutions::{Directory, Institution, Mode};
 use crate::domain::merchant::{Admission, Merchant};
 use crate::world::{Clock, SystemClock};
@@ -24,12 +25,16 @@ pub struct CheckArgs {
 /// # Errors
 /// The output cannot be written.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let mut out = io::stdout().lock();
-    match config::read(
-        &args.config,
-        SystemClock::start().now(),
-        &config::environment,
-    ) {
+    let now = SystemClock::start().now();
+    check(&mut io::stdout().lock(), &args.config, now)
+}
+
+/// Does it at a given moment.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn check(out: &mut dyn Write, path: &Path, now: Timestamp) -> anyhow::Result<ExitCode> {
+    match config::read(path, now, &config::environment) {
         Err(faults) => {
             writeln!(out, "{faults}")?;
             let count = faults.0.len();
@@ -74,11 +79,7 @@ fn summary(config: &Config) -> String {
         }
     }
     text.push_str(&table(&rows));
-    let _ = writeln!(
-        text,
-        "\nno fault in {}",
-        &config.digest.get(..12).unwrap_or_default()
-    );
+    let _ = writeln!(text, "\nno fault; SHA-256 {}", config.digest);
     text
 }
 

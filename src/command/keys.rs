@@ -1,5 +1,7 @@
 //! `paymux keys`: makes, lists and shows keys. Never prints a private one, never replaces one.
 
+mod development;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::command::check::table;
-use crate::command::development::{Secrecy, Workshop, read_key, write_new};
+use crate::command::keys::development::{Secrecy, Workshop, read_key, write_new};
 use crate::config::{self, KeyNote};
 use crate::domain::identifiers::{KeyId, Timestamp};
 use crate::signature::SigningKey;
@@ -110,7 +112,11 @@ pub fn dev(
     Ok(ExitCode::SUCCESS)
 }
 
-fn make(out: &mut dyn Write, id: &str, folder: &Path) -> anyhow::Result<ExitCode> {
+/// Makes a key pair; refuses to replace one.
+///
+/// # Errors
+/// The id is none, or a file is there or cannot be written.
+pub fn make(out: &mut dyn Write, id: &str, folder: &Path) -> anyhow::Result<ExitCode> {
     let id = KeyId::parse(id)?;
     let private = folder.join(format!("{id}.key"));
     let public = folder.join(format!("{id}.pub"));
@@ -139,7 +145,11 @@ fn make(out: &mut dyn Write, id: &str, folder: &Path) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(out: &mut dyn Write, config: &Path, now: Timestamp) -> anyhow::Result<ExitCode> {
+/// Lists every signing key with the days that are left to it.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn list(out: &mut dyn Write, config: &Path, now: Timestamp) -> anyhow::Result<ExitCode> {
     let config = match config::read(config, now, &config::environment) {
         Ok(config) => config,
         Err(faults) => {
@@ -183,7 +193,11 @@ fn row(key: &KeyNote, now: Timestamp) -> [String; 6] {
     ]
 }
 
-fn show(out: &mut dyn Write, config: &Path, now: Timestamp) -> anyhow::Result<ExitCode> {
+/// Prints the JWK set that merchants are given.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn show(out: &mut dyn Write, config: &Path, now: Timestamp) -> anyhow::Result<ExitCode> {
     match config::read(config, now, &config::environment) {
         Ok(config) => {
             out.write_all(&config.register.platform.jwks)?;

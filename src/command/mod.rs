@@ -4,7 +4,6 @@
 
 pub mod call;
 pub mod check;
-mod development;
 pub mod keys;
 pub mod serve;
 pub mod sandbox;

@@ -1,4 +1,4 @@
-//! The tables about everybody else: merchants, their contracts, and the routes of payments.
+//! What merchants and institutions have in common, their contracts, and the routes of payments.
 //!
 //! Each table is read whole before tables are held against each other, so that one fault does not
 //! hide or cause another.
@@ -6,34 +6,29 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
-
 use crate::config::capabilities::Capability;
-use crate::config::gateway::{KEY_ID, ORIGIN, plain_origin};
-use crate::config::named::{Holder, NamedFile, Readers, certificates, read_file, text};
-use crate::config::reading::{Edge, Found, Reader, Section, Shape, shape};
+use crate::config::gateway::KEY_ID;
+use crate::config::named::text;
+use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::section::{Edge, Section};
 use crate::config::{InstitutionLeg, KeyNote, Review};
 use crate::domain::amount::{Amount, CNY, MINOR_UNITS_MAX};
-use crate::domain::identifiers::{AccountId, InstitutionId, KeyId, MerchantId, unhex};
+use crate::domain::identifiers::{AccountId, InstitutionId, KeyId, MerchantId};
 use crate::domain::institutions::{
     Contract, Institution as Enrolled, Mode, Route, TransactionType,
 };
-use crate::domain::merchant::{Admission, CertificateDigest, ClientCertificate, Merchant};
+use crate::domain::merchant::{Admission, Merchant};
 use crate::institution::Institution;
 use crate::signature::EnrolledKey;
 
 pub(super) const NAME: Shape = shape("a name of 1 to 64 characters", "\"Tea House\"");
-const MERCHANT: Shape = shape("a merchant's id, 1 to 32 of A-Z a-z 0-9 _ -", "\"M1001\"");
+pub(super) const MERCHANT: Shape =
+    shape("a merchant's id, 1 to 32 of A-Z a-z 0-9 _ -", "\"M1001\"");
 pub(super) const INSTITUTION: Shape = shape(
     "an institution's id, 1 to 32 of A-Z a-z 0-9 _ -",
     "\"bluebank\"",
 );
 pub(super) const MODE: Shape = shape("one of WEBVIEW, CHATBOT, NATIVE", "\"WEBVIEW\"");
-const ADDRESS: Shape = shape(
-    "an https address under one of notify_origins",
-    "\"https://shop.example/notice\"",
-);
-
 /// Everything that was read about others, sound or not: what is absent here was a fault.
 #[derive(Default)]
 pub(super) struct Enrolment {
@@ -53,76 +48,10 @@ pub(super) struct Enrolment {
     pub(super) reviews: Vec<Review>,
     /// The modes of every contract that names its two parties, whatever else is wrong with it.
     contracted: HashMap<(MerchantId, InstitutionId), Vec<Mode>>,
-    defaults: Vec<(MerchantId, Mode, Found<InstitutionId>)>,
+    pub(super) defaults: Vec<(MerchantId, Mode, Found<InstitutionId>)>,
 }
 
 impl Enrolment {
-    pub(super) fn merchant(&mut self, r: &mut Reader<'_>, mut s: Section<'_>) {
-        const MTLS: Shape = shape("one of required, optional, off", "\"optional\"");
-        let id = s.must(r, "id", MERCHANT, |v| MerchantId::parse(v.as_str()?).ok());
-        if let Some(id) = &id {
-            r.once(&mut self.merchant_ids, id, &s.subject("id"));
-        }
-        let owner = id.as_ref().map(|id| id.value.as_str());
-        let name = s.must(r, "name", NAME, |v| v.as_str().and_then(name));
-        let admission = self.admission(r, &mut s, owner);
-        let mtls = s.must(r, "mtls", MTLS, |v| match v.as_str()? {
-            "required" => Some(ClientCertificate::Required),
-            "optional" => Some(ClientCertificate::Optional),
-            "off" => Some(ClientCertificate::Off),
-            _ => None,
-        });
-        let certificates = client_certificates(r, &mut s);
-        if let Some(mtls) = &mtls
-            && mtls.value == ClientCertificate::Required
-            && certificates.as_ref().is_some_and(Vec::is_empty)
-        {
-            let advice = "enrol the merchant's certificate, or say mtls = \"optional\"";
-            let expected = "a certificate, because mtls is required";
-            r.fault(
-                mtls.line,
-                &s.subject("certificates"),
-                expected,
-                "none",
-                advice,
-            );
-        }
-        let origins = s.some(r, "notify_origins", ORIGIN, plain_origin);
-        let notice_url = s.may(r, "notice_url", ADDRESS, |v| text(v).map(str::to_owned));
-        let keys = self.public_keys(r, &mut s, owner);
-        self.merchant_keys.extend(keys);
-        self.defaults_of(r, &mut s, id.as_ref());
-        s.end(r);
-        let (Some(id), Some(name), Some(admission), Some(mtls)) = (id, name, admission, mtls)
-        else {
-            return;
-        };
-        let merchant = Merchant {
-            id: id.value.clone(),
-            name: name.value,
-            admission,
-            client_certificate: mtls.value,
-            certificates: certificates.unwrap_or_default(),
-            notify_origins: origins.into_iter().map(|found| found.value).collect(),
-            notice_url: notice_url.as_ref().map(|found| found.value.clone()),
-            default_institutions: HashMap::new(),
-        };
-        if let Some(url) = notice_url
-            && !merchant.may_be_told_at(&url.value)
-        {
-            let advice = "add its origin to notify_origins";
-            let found = format!("{:?}", url.value);
-            r.fault(
-                url.line,
-                &s.subject("notice_url"),
-                ADDRESS.expected,
-                &found,
-                advice,
-            );
-        }
-        self.merchants.insert(id.value, merchant);
-    }
-
     /// Where somebody stands in the operator's review, with evidence and day (R-4-3).
     pub(super) fn admission(
         &mut self,
@@ -201,23 +130,6 @@ impl Enrolment {
             table.end(r);
         }
         keys
-    }
-
-    fn defaults_of(
-        &mut self,
-        r: &mut Reader<'_>,
-        s: &mut Section<'_>,
-        merchant: Option<&Found<MerchantId>>,
-    ) {
-        let mut table = s.table(r, "default_institution");
-        for mode in Mode::ALL {
-            let read = |text: &str| InstitutionId::parse(text).ok();
-            let named = table.may(r, mode.name(), INSTITUTION, |v| v.as_str().and_then(read));
-            if let (Some(named), Some(merchant)) = (named, merchant) {
-                self.defaults.push((merchant.value.clone(), mode, named));
-            }
-        }
-        table.end(r);
     }
 
     pub(super) fn contract(&mut self, r: &mut Reader<'_>, mut s: Section<'_>) {
@@ -358,8 +270,10 @@ impl Enrolment {
     pub(super) fn settle(&mut self, r: &mut Reader<'_>) {
         const SUBJECT: &str = "[merchant.default_institution]";
         for (merchant, mode, named) in std::mem::take(&mut self.defaults) {
-            let contract = self.contracts.get(&(merchant.clone(), named.value.clone()));
-            if contract.is_none_or(|contract| !contract.modes.contains(&mode)) {
+            let modes = self
+                .contracted
+                .get(&(merchant.clone(), named.value.clone()));
+            if modes.is_none_or(|modes| !modes.contains(&mode)) {
                 let expected = format!(
                     "an institution that {merchant} has a contract with for {}",
                     mode.name()
@@ -414,38 +328,6 @@ pub(super) fn mode(text: &str) -> Option<Mode> {
 pub(super) fn name(text: &str) -> Option<String> {
     let fits = (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
     fits.then(|| text.to_owned())
-}
-
-/// Digests of certificates, given as such or as the file to digest (Q4).
-fn client_certificates(r: &mut Reader<'_>, s: &mut Section<'_>) -> Option<Vec<CertificateDigest>> {
-    const CERTIFICATE: Shape = shape(
-        "the SHA-256 digest of a certificate, or a file with one",
-        "\"certs/M1001.pem\"",
-    );
-    let named = s.list(r, "certificates", CERTIFICATE, |text| {
-        (!text.is_empty()).then(|| text.to_owned())
-    });
-    let subject = s.subject("certificates");
-    let mut digests = Vec::with_capacity(named.len());
-    for Found { value, line } in &named {
-        if let Some(digest) = unhex(value) {
-            digests.push(digest);
-            continue;
-        }
-        let path = r.path(value);
-        r.named.push(NamedFile::Certificate {
-            certificate: path.clone(),
-            key: None,
-            holder: Holder::Client,
-        });
-        let ders = read_file(r, &path, *line, &subject, Readers::Anybody)
-            .and_then(|pem| certificates(r, &pem, *line, &subject));
-        if let Some(der) = ders.as_ref().and_then(|ders| ders.first()) {
-            let digest = digest(&SHA256, der);
-            digests.extend(CertificateDigest::try_from(digest.as_ref()));
-        }
-    }
-    (digests.len() == named.len()).then_some(digests)
 }
 
 /// `amount_min` and `amount_max`, in minor units; every sum where absent.

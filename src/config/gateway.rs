@@ -14,12 +14,14 @@ use rustls::sign::CertifiedKey;
 
 use crate::config::enrolment::Enrolment;
 use crate::config::named::{Holder, text};
-use crate::config::reading::{Found, Reader, Section, Shape, shape};
+use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::section::Section;
 use crate::config::{KeyNote, Limits, Listen, StoreSettings};
 use crate::domain::identifiers::KeyId;
 use crate::domain::merchant::origin;
 use crate::flow::admit_request::Window;
 use crate::flow::register::Platform;
+use crate::outbound::Network;
 use crate::seal::Seal;
 use crate::signature::SigningKey;
 use crate::world::Network;
@@ -289,7 +291,8 @@ pub(super) fn platform(
 /// Networks that are not public and that may be called all the same.
 pub(super) fn networks(r: &mut Reader<'_>, s: &mut Section<'_>) -> Vec<Network> {
     const NETWORK: Shape = shape("a network, ADDRESS/BITS", "\"127.0.0.0/8\"");
-    let read = |text: &str| text.parse().ok();
-    let found = s.list(r, "allowed_private_networks", NETWORK, read);
+    let found = s.list(r, "allowed_private_networks", NETWORK, |text| {
+        text.parse().ok()
+    });
     found.into_iter().map(|found| found.value).collect()
 }

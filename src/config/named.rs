@@ -14,7 +14,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use toml::de::DeValue;
 
-use crate::config::reading::{Found, Reader, Section, Shape, shape};
+use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::section::Section;
 use crate::domain::identifiers::unhex;
 use crate::signature::{SigningKey, VerifyingKey};
 
@@ -312,7 +313,7 @@ pub(super) fn certificates(
         return None;
     };
     for der in &ders {
-        let Ok((_, certificate)) = x509_parser::parse_x509_certificate(der) else {
+        let Some((from, until)) = validity_s(der) else {
             r.fault(
                 line,
                 subject,
@@ -322,10 +323,6 @@ pub(super) fn certificates(
             );
             return None;
         };
-        let (from, until) = (
-            certificate.validity().not_before.timestamp(),
-            certificate.validity().not_after.timestamp(),
-        );
         if !(from..=until).contains(&r.now.seconds()) {
             let found = format!("one from {} to {}", day(from), day(until));
             r.fault(line, subject, "a certificate in force", &found, "renew it");
@@ -336,6 +333,17 @@ pub(super) fn certificates(
         }
     }
     Some(ders)
+}
+
+/// First and last second in which a certificate counts; nothing if it cannot be read. Unit: Unix
+/// seconds.
+pub fn validity_s(der: &CertificateDer<'_>) -> Option<(i64, i64)> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    let validity = certificate.validity();
+    Some((
+        validity.not_before.timestamp(),
+        validity.not_after.timestamp(),
+    ))
 }
 
 /// The day of a moment, for people.

@@ -1,11 +1,11 @@
 //! `routes.toml`: refused as a whole with every fault at once, or taken as a whole (F1).
 
 use std::fs;
-use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use paymux::command::keys;
+use paymux::command::{check, keys};
 use paymux::config::{self, Config, Faults};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, hex};
 use paymux::domain::institutions::Mode;
@@ -112,12 +112,8 @@ fn the_committed_configuration_stands_with_fresh_keys() {
     assert_eq!(jwks["keys"][0]["nbf"], 1_767_196_800);
     assert_eq!(jwks["keys"][0]["exp"], 2_082_729_599_u64);
     assert_eq!(config.reviews.len(), 3);
-    let local: IpAddr = "127.9.9.9".parse().unwrap();
-    let elsewhere: IpAddr = "128.0.0.1".parse().unwrap();
-    let [four, six] = config.outbound.allowed_private_networks[..] else {
-        panic!("two networks");
-    };
-    assert!(four.contains(local) && !four.contains(elsewhere) && !six.contains(local));
+    let local = ["127.0.0.0/8", "::1/128"].map(|text| text.parse().unwrap());
+    assert_eq!(config.outbound.allowed_private_networks, local);
 }
 
 /// F2: a later reading has a greater version; the same text has the same digest.
@@ -327,9 +323,6 @@ fn a_certificate_that_does_not_fit_is_refused() {
 /// S1: without a key in force today there is nothing to sign with.
 #[test]
 fn a_platform_key_must_be_in_force() {
-    let span = "id = \"platform-1\"\nkey = \"file:certs/platform-1.key\"\nnot_before = 20";
-    let later = span.replace("20", "20");
-    assert_eq!(span, later);
     let fault = Site::with(
         "certs/platform-1.key\"\nnot_before = 2026-01-01",
         "certs/platform-1.key\"\nnot_before = 2027-01-01",
@@ -359,4 +352,79 @@ fn no_key_is_made_outside_the_folder_of_development() {
     let site = Site::with("file:certs/seal-1.key", "file:seal-1.key");
     assert!(site.make_keys().contains("left  "));
     assert!(!site.path("seal-1.key").exists());
+}
+
+/// F1: `paymux check` says what would be served, or everything that is wrong and exits with 1.
+#[test]
+fn check_says_what_would_be_served_or_what_is_wrong() {
+    let site = Site::with("stopped = false", "stopped = true ");
+    let checked = || {
+        let mut out = Vec::new();
+        let status = check::check(&mut out, &site.path("routes.toml"), now()).unwrap();
+        (format!("{status:?}"), String::from_utf8(out).unwrap())
+    };
+    let (status, text) = checked();
+    assert_eq!(status, format!("{:?}", ExitCode::SUCCESS));
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = text.lines().map(words).collect();
+    assert!(
+        lines.contains(&"M1001 admitted WEBVIEW bluebank (stopped), redpay".to_owned()),
+        "{text}"
+    );
+    assert!(
+        lines.contains(&"M1001 admitted CHATBOT bluebank (stopped)".to_owned()),
+        "{text}"
+    );
+    site.replace(&[("head_ms = 5_000", "head_ms = 0"), ("body_ms", "boddy_ms")]);
+    let (status, text) = checked();
+    assert_eq!(status, format!("{:?}", ExitCode::FAILURE));
+    assert!(
+        text.ends_with("2 faults; nothing of this file would be used\n"),
+        "{text}"
+    );
+}
+
+/// Every key is listed with the days that are left to it; merchants are given public halves only.
+#[test]
+fn keys_are_listed_and_shown() {
+    let site = Site::fresh();
+    let mut out = Vec::new();
+    keys::list(&mut out, &site.path("routes.toml"), now()).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert_eq!(text.lines().count(), 7, "{text}");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("M1001-1 "))
+        .unwrap();
+    let words: Vec<_> = line.split_whitespace().collect();
+    assert_eq!(
+        words[1..],
+        [
+            "M1001",
+            "ed25519",
+            "2026-01-01",
+            "2035-12-31",
+            "3326",
+            "days"
+        ]
+    );
+    let mut out = Vec::new();
+    keys::show(&mut out, &site.path("routes.toml"), now()).unwrap();
+    let set: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert!(set["keys"][0]["x"].is_string() && set["keys"][0]["d"].is_null());
+}
+
+/// D3: a key that is there is not replaced, whoever asks.
+#[test]
+fn a_key_pair_is_made_once() {
+    let folder = TempDir::new().unwrap();
+    let mut out = Vec::new();
+    keys::make(&mut out, "M2002-1", folder.path()).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains("[[merchant.keys]]") && text.contains("BEGIN PUBLIC KEY"));
+    assert!(!text.contains("PRIVATE KEY"));
+    let key = fs::read(folder.path().join("M2002-1.key")).unwrap();
+    assert!(keys::make(&mut Vec::new(), "M2002-1", folder.path()).is_err());
+    assert!(keys::make(&mut Vec::new(), "../M", folder.path()).is_err());
+    assert_eq!(fs::read(folder.path().join("M2002-1.key")).unwrap(), key);
 }

@@ -14,6 +14,6 @@ mod config;
 mod conformance;
 mod institutions;
 mod sandbox;
-mod store;
 mod socket;
+mod store;
 mod tidy;

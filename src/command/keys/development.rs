@@ -5,7 +5,6 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -15,16 +14,16 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
-use crate::config::{Holder, NamedFile};
+use crate::config::{Holder, NamedFile, validity_s};
 use crate::domain::identifiers::{Timestamp, hex};
 use crate::signature::SigningKey;
 use crate::world::{Entropy, SystemEntropy};
 
 /// How long a development authority lasts, and a certificate it signs. Unit: days.
-const AUTHORITY_DAYS: u64 = 3_650;
-const CERTIFICATE_DAYS: u64 = 820;
+const AUTHORITY_DAYS: i64 = 3_650;
+const CERTIFICATE_DAYS: i64 = 820;
 
 /// Whether a file may be read by everybody.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -88,7 +87,8 @@ impl Workshop {
             NamedFile::Public { id, path } => self.key_pair(id, &path.with_extension("key"), path),
             NamedFile::Secret(path) if path.exists() => Ok(()),
             NamedFile::Secret(path) => {
-                let bytes: [u8; 32] = (&SystemEntropy as &dyn Entropy).draw();
+                let mut bytes = [0_u8; 32];
+                SystemEntropy.fill(&mut bytes);
                 let text = format!("{}\n", hex(&bytes));
                 self.write(path, &text, Secrecy::Private, "32 random bytes")
             }
@@ -207,34 +207,27 @@ impl Workshop {
         Ok(pair)
     }
 
-    fn params(&self, name: &str, days: u64) -> anyhow::Result<CertificateParams> {
+    fn params(&self, name: &str, days: i64) -> anyhow::Result<CertificateParams> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params
             .distinguished_name
             .push(DnType::OrganizationName, "paymux development");
         params.distinguished_name.push(DnType::CommonName, name);
-        let day = Duration::from_secs(86_400);
-        let now = self.now.seconds();
-        let from = OffsetDateTime::from_unix_timestamp(now.saturating_sub(86_400))?;
-        let span = day.saturating_mul(u32::try_from(days)?);
-        let until = OffsetDateTime::from_unix_timestamp(self.now.plus(span).seconds())?;
-        params.not_before = from;
-        params.not_after = until;
+        let now = OffsetDateTime::from_unix_timestamp(self.now.seconds())?;
+        let span = |days| now.checked_add(Duration::days(days));
+        params.not_before = span(-1).context("the clock is at its beginning")?;
+        params.not_after = span(days).context("the clock is at its end")?;
         Ok(params)
     }
 
     fn is_in_force(&self, path: &Path) -> bool {
         let now = self.now.seconds();
-        fs::read(path).is_ok_and(|pem| {
-            CertificateDer::from_pem_slice(&pem).is_ok_and(|der| {
-                x509_parser::parse_x509_certificate(&der).is_ok_and(|(_, certificate)| {
-                    let validity = certificate.validity();
-                    (validity.not_before.timestamp()..=validity.not_after.timestamp())
-                        .contains(&now)
-                })
-            })
-        })
+        let der = fs::read(path)
+            .ok()
+            .and_then(|pem| CertificateDer::from_pem_slice(&pem).ok());
+        der.and_then(|der| validity_s(&der))
+            .is_some_and(|(from, until)| (from..=until).contains(&now))
     }
 
     fn write(
