@@ -11,4 +11,5 @@
 )]
 
 mod conformance;
+mod page;
 mod tidy;
