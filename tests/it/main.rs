@@ -16,4 +16,5 @@ mod institutions;
 mod sandbox;
 mod socket;
 mod store;
+mod page;
 mod tidy;
