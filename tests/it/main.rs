@@ -11,4 +11,6 @@
 )]
 
 mod conformance;
+mod order;
 mod tidy;
+mod world;
