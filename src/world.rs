@@ -2,8 +2,8 @@
 //!
 //! The real ones are `SystemClock`, `SystemEntropy` and `outbound.rs`; tests hold all three.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -69,6 +69,10 @@ pub enum Party {
     Merchant,
 }
 
+/// What a request is for, as a word for metrics; travels in its extensions, not on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Errand(pub &'static str);
+
 /// How long and how much an exchange may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
@@ -91,17 +95,64 @@ pub enum SendError {
     Unknown(String),
 }
 
-/// The machine's clock.
-pub struct SystemClock;
+/// The machine's clock, steadied: between two readings it advances with the monotonic clock, and
+/// it follows a wall clock that was set by an eighth of the time that passes, so that a step
+/// never looks like time that went by (T1, T2).
+pub struct SystemClock {
+    started: Instant,
+    reading: Mutex<Reading>,
+}
+
+struct Reading {
+    elapsed_ms: i64,
+    shown_ms: i64,
+}
+
+impl SystemClock {
+    /// Reads the wall clock once and goes on from there.
+    #[expect(clippy::disallowed_methods, reason = "this is the door")]
+    pub fn start() -> Self {
+        let reading = Reading {
+            elapsed_ms: 0,
+            shown_ms: wall_ms(),
+        };
+        Self {
+            started: Instant::now(),
+            reading: Mutex::new(reading),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+fn wall_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the door")]
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Timestamp::from_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        let elapsed_ms = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = elapsed_ms.saturating_sub(reading.elapsed_ms).max(0);
+        reading.elapsed_ms = reading.elapsed_ms.max(elapsed_ms);
+        reading.shown_ms = steadied(reading.shown_ms, passed, wall_ms());
+        Timestamp::from_ms(reading.shown_ms)
     }
+}
+
+/// What a clock that showed `shown_ms` shows after that much time, beside a wall clock.
+fn steadied(shown_ms: i64, passed_ms: i64, wall_ms: i64) -> i64 {
+    let expected = shown_ms.saturating_add(passed_ms);
+    let bend = passed_ms.checked_div(8).unwrap_or(0);
+    // Reading often must not keep it from following, so a single millisecond is always allowed
+    // once time has passed.
+    let bend = if passed_ms > 0 { bend.max(1) } else { 0 };
+    let astray = wall_ms.saturating_sub(expected);
+    expected
+        .saturating_add(astray.clamp(bend.saturating_neg(), bend))
+        .max(shown_ms)
 }
 
 /// The crypto provider's generator.
@@ -116,5 +167,26 @@ impl Entropy for SystemEntropy {
             reason = "a guessable number would be worse than a stop"
         )]
         aws_lc_rs::rand::fill(bytes).expect("the system's random generator works");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// T1, T2: a wall clock that is set by a day looks like a little time going by, and the
+    /// difference is made up slowly; it never runs backwards.
+    #[test]
+    fn a_clock_that_is_set_does_not_look_like_time_that_passed() {
+        const DAY_MS: i64 = 86_400_000;
+        assert_eq!(steadied(1_000, 80, 1_080), 1_080);
+        assert_eq!(steadied(1_000, 80, 1_080 + DAY_MS), 1_090);
+        assert_eq!(steadied(1_000, 80, 1_080 - DAY_MS), 1_070);
+        assert_eq!(steadied(1_000, 0, 500), 1_000);
+        let mut shown = 0;
+        for second in 1..=20 {
+            shown = steadied(shown, 1_000, second * 1_000 + 2_000);
+        }
+        assert_eq!(shown, 22_000, "two seconds are made up within sixteen");
     }
 }

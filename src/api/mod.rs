@@ -23,7 +23,9 @@ use crate::domain::institutions::BusinessType;
 use crate::domain::merchant::CertificateDigest;
 use crate::domain::order::OrderState;
 use crate::domain::refusal::Refusal;
-use crate::flow::admit_request::{Admitted, Purpose, ReadNonces, Times, Window, admit_request};
+use crate::flow::admit_request::{
+    Admitted, Gate, Knock, Purpose, ReadNonces, Times, admit_request,
+};
 use crate::flow::answer::sign_answer;
 use crate::flow::close_order::close_order;
 use crate::flow::list_institutions::list_institutions;
@@ -51,9 +53,9 @@ pub struct Api {
     /// Time, chance, network.
     pub world: World,
     /// The enrolment in force, swapped whole (F1).
-    pub register: ArcSwap<Register>,
-    /// How far a request's times may lie from ours.
-    pub window: Window,
+    pub register: Arc<ArcSwap<Register>>,
+    /// What every merchant's request passes.
+    pub gate: Gate,
     /// Nonces of requests that read only.
     pub reads: ReadNonces,
 }
@@ -173,8 +175,12 @@ impl Api {
             now,
             floor: self.store.floor(),
         };
-        let certificate = peer.certificate.as_ref();
-        let admitted = admit_request(register, &self.window, request, certificate, purpose, times);
+        let knock = Knock {
+            address: peer.address,
+            certificate: peer.certificate,
+            purpose,
+        };
+        let admitted = admit_request(&self.gate, register, request, &knock, times);
         let (mut answer, proven) = match admitted {
             Err(refused) => (self.refused(interface, &refused.refusal), refused.proven),
             Ok(caller) => {

@@ -3,6 +3,8 @@
 //! Pure: the store's writer calls [`Link::follow`] inside its transaction, because only there the
 //! order of commits is known.
 
+use std::borrow::Cow;
+
 use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::domain::identifiers::Timestamp;
@@ -16,7 +18,7 @@ pub struct Deed {
     /// Who: `merchant:…`, `institution:…`, `payer`, `clock`, `operator:…`.
     pub actor: String,
     /// What, as a stable word: `order.place`, `attempt.start` …
-    pub action: &'static str,
+    pub action: Cow<'static, str>,
     /// To what: the number of the order.
     pub object: String,
     /// What came of it: the states after it.
@@ -72,7 +74,7 @@ mod tests {
     fn deed(result: &str) -> Deed {
         Deed {
             actor: "merchant:M1".into(),
-            action: "order.place",
+            action: "order.place".into(),
             object: "P1".into(),
             result: result.into(),
         }

@@ -107,7 +107,7 @@ impl Change {
             events: events(before, &after),
             deed: Deed {
                 actor: cause.actor(&after),
-                action: action(before, &after),
+                action: action(before, &after).into(),
                 object: after.no.as_str().into(),
                 result: result(&after),
             },

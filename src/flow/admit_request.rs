@@ -1,9 +1,11 @@
-//! Who is it, is it recent, is it new? The checks of Q1 from the signature on, top to bottom.
+//! Who is it, how often, is it recent, is it new? The checks of Q1 behind size and syntax, top to
+//! bottom.
 //!
 //! `Admitted` is made here and nowhere else, and holding one is the proof. Its nonce is spent by
 //! the change that the request causes, not here (Q5).
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use crate::domain::identifiers::{FreshNonce, KeyId, MerchantId, Timestamp};
 use crate::domain::merchant::{Admission, CertificateDigest, ClientCertificate, Merchant};
 use crate::domain::refusal::Refusal;
 use crate::flow::register::Register;
+use crate::limits::{Limits, Wait};
 use crate::signature::{self, Proven, SignatureFault};
 use crate::store::{Committed, Store};
 
@@ -83,19 +86,45 @@ impl Admitted {
     }
 }
 
-/// Judges key, signature, time and certificate of a request whose size and syntax are known good.
+/// What every request passes: how often one may knock, and how far its times may lie from ours.
+pub struct Gate {
+    /// Rates, by caller before the signature and by merchant after it.
+    pub limits: Limits,
+    /// Time window of signatures.
+    pub window: Window,
+}
+
+/// Who knocks, as far as the connection tells, and what for.
+#[derive(Debug, Clone, Copy)]
+pub struct Knock {
+    /// The address of the connection.
+    pub address: IpAddr,
+    /// SHA-256 of the client certificate, whose handshake proved its key.
+    pub certificate: Option<CertificateDigest>,
+    /// What the request wants.
+    pub purpose: Purpose,
+}
+
+/// Judges rate, key, signature, time and certificate of a request whose size and syntax are known
+/// good, in the order of Q1.
 ///
 /// # Errors
-/// The first check that fails, in the order of Q1. `proven` says whether the caller was known by
-/// then, so that the refusal can be signed.
+/// The first check that fails. `proven` says whether the caller was known by then, so that the
+/// refusal can be signed.
 pub fn admit_request(
+    gate: &Gate,
     register: &Register,
-    window: &Window,
     request: &Request<Bytes>,
-    certificate: Option<&CertificateDigest>,
-    purpose: Purpose,
+    knock: &Knock,
     times: Times,
 ) -> Result<Admitted, Refused> {
+    // A certificate that is nobody's costs nothing to make: its bearer counts by address.
+    let enrolled = knock
+        .certificate
+        .filter(|shown| register.knows_certificate(shown));
+    gate.limits
+        .knock(knock.address, enrolled.as_ref())
+        .map_err(|Wait(wait)| Refused::stranger(Refusal::TooOften { wait }))?;
     let target = target_uri(register, request).map_err(Refused::stranger)?;
     let proven = signature::verify_request(request, &target, &register.keys, times.now.seconds())
         .map_err(|fault| Refused::stranger(refusal(fault)))?;
@@ -107,9 +136,12 @@ pub fn admit_request(
         refusal,
         proven: true,
     };
-    let nonce = fresh_nonce(&proven, window, times).map_err(known)?;
-    check_certificate(merchant, certificate).map_err(known)?;
-    let admitted = match (merchant.admission, purpose) {
+    let nonce = fresh_nonce(&proven, &gate.window, times).map_err(known)?;
+    check_certificate(merchant, knock.certificate.as_ref()).map_err(known)?;
+    gate.limits
+        .admit(&merchant.id)
+        .map_err(|Wait(wait)| known(Refusal::TooOften { wait }))?;
+    let admitted = match (merchant.admission, knock.purpose) {
         (Admission::Admitted, _) | (Admission::Suspended, Purpose::Continue) => true,
         (Admission::Applied, _) | (Admission::Suspended, Purpose::Start) => false,
     };

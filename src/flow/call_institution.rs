@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::domain::attempt::Stamp;
 use crate::domain::evidence::{Ambiguity, Evidence, Finding, Means};
 use crate::institution::{Call, Institution, Outgoing};
-use crate::world::{Party, Patience, SendError, World};
+use crate::world::{Errand, Party, Patience, SendError, World};
 
 /// How long a payer waits for the hand-over; after it the answer is "not known yet" (R-6.4-1a).
 pub const CREATE_PATIENCE: Patience = patience(5_000, 6_000);
@@ -45,12 +45,17 @@ pub async fn call_institution(
             nonce: world.entropy.draw(),
         },
     };
-    let (request, asked) = match adapter.request(call, &stamp) {
-        Outgoing::Send(request, asked) => (request, asked),
+    let (mut request, asked) = match adapter.request(call, &stamp) {
+        Outgoing::Send(request, asked) => (*request, asked),
         Outgoing::Local(handover) => {
             return evidence(adapter, call, Finding::Accepted(Some(handover)));
         }
+        Outgoing::Unmade => {
+            tracing::error!(institution.id = %adapter.id(), call = call.word(), "cannot be signed");
+            return evidence(adapter, call, Finding::NotSent);
+        }
     };
+    request.extensions_mut().insert(Errand(call.word()));
     let party = Party::Institution(adapter.id().clone());
     match world.outbound.send(&party, request, patience).await {
         Ok(reply) => adapter.read(call, &asked, &reply, world.clock.now()),

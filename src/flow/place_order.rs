@@ -1,5 +1,7 @@
 //! A merchant asks to be paid (A3.1).
 
+use std::sync::Arc;
+
 use crate::domain::attempt::Stamp;
 use crate::domain::change::Cause;
 use crate::domain::identifiers::{AttemptId, InstitutionId, MerchantId, PayOrderNo, Timestamp};
@@ -40,22 +42,23 @@ pub async fn place_order(
             _ => return Err(refuse(store, (refusal, cause), now).await),
         },
     };
+    let first = chosen.and_then(|choice| start(store, world, register, &terms.merchant, &choice));
     let opening = Opening {
         no: PayOrderNo::mint(now, world.entropy.draw()),
         page_secret: world.entropy.draw(),
         notice_url: notice_url(register, &terms.merchant),
-        terms: terms.clone(),
+        terms,
     };
-    let first = chosen.and_then(|choice| start(store, world, register, &terms.merchant, &choice));
     let change = Order::open(opening, first, cause, now);
     match store.commit(&change).await? {
         Committed::Done => (),
         Committed::NonceSpent => return Err(Refusal::NonceSpent),
         Committed::Stale => return Err(Refusal::Contended),
         Committed::KeyTaken => {
+            let terms = change.order().map(|order| Arc::clone(&order.terms));
             let cause = change.into_cause();
             return match store.order(&key).await? {
-                Some(order) if *order.terms == terms => {
+                Some(order) if Some(&order.terms) == terms.as_ref() => {
                     repeated(store, world, register, order, cause).await
                 }
                 _ => Err(refuse(store, (Refusal::OrderConflict, cause), now).await),

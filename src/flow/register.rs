@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::domain::identifiers::InstitutionId;
 use crate::domain::institutions::Directory;
+use crate::domain::merchant::CertificateDigest;
 use crate::institution::Institution;
 use crate::signature::{KeyRing, SigningKey};
 
@@ -28,4 +29,12 @@ pub struct Platform {
     pub signing: Arc<SigningKey>,
     /// `/.well-known/jwks.json`: current and next keys with validity.
     pub jwks: bytes::Bytes,
+}
+
+impl Register {
+    /// Whether a client certificate is enrolled for anybody.
+    pub fn knows_certificate(&self, digest: &CertificateDigest) -> bool {
+        let mut merchants = self.directory.merchants.values();
+        merchants.any(|merchant| merchant.certificates.contains(digest))
+    }
 }

@@ -1,7 +1,9 @@
 //! Adapters: each translates between our calls and one institution's dialect, and does nothing
 //! else. They open no socket, read no clock, roll no dice.
 
-pub mod standard;
+mod standard;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -11,6 +13,60 @@ use crate::domain::evidence::{Evidence, Handover};
 use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::Facts;
 use crate::domain::order::Terms;
+use crate::signature::{KeyRing, Question, SigningKey};
+
+/// Every kind of institution there is; a further one is a file of its own and a line here.
+#[rustfmt::skip]
+pub const KINDS: &[Kind] = &[
+    Kind { name: "standard", facts: standard::FACTS, build: standard::build },
+];
+
+/// The kind of that name, as `routes.toml` has it.
+pub fn kind(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name)
+}
+
+/// A dialect, and how an institution that speaks it is built.
+#[derive(Debug)]
+pub struct Kind {
+    /// Its name in `routes.toml`.
+    pub name: &'static str,
+    /// What the dialect can do, where an operator does not know better.
+    pub facts: Facts,
+    /// Makes the adapter of one configured institution.
+    pub build: Build,
+}
+
+/// Checks the settings and makes an adapter of them.
+pub type Build = fn(Settings) -> Result<Arc<dyn Institution>, SettingsFault>;
+
+/// One institution as configured.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Its name in calls, paths and tables.
+    pub id: InstitutionId,
+    /// Where it is called: `https://host[:port]`, in lower case, without the default port.
+    pub origin: String,
+    /// Where it calls us: our public origin, in the same shape. Callbacks come to
+    /// `{callback_origin}/v1/callbacks/{id}`.
+    pub callback_origin: String,
+    /// What we are called there; the merchant's own name where absent.
+    pub merchant_name: Option<String>,
+    /// Signs our calls and acknowledgements.
+    pub signing: Arc<SigningKey>,
+    /// The institution's keys; only those whose owner is [`Settings::id`] count (C1).
+    pub keys: KeyRing,
+    /// What its dialect can do; at first [`Kind::facts`].
+    pub facts: Facts,
+}
+
+/// Why no adapter can be made of settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsFault {
+    /// The named setting is not an origin.
+    #[error("{0}: expected https://host[:port], in lower case, without path or default port")]
+    NotAnOrigin(&'static str),
+}
 
 /// One institution's dialect.
 ///
@@ -24,6 +80,9 @@ pub trait Institution: Send + Sync {
     fn facts(&self) -> &Facts;
 
     /// The request that makes this call, or the hand-over where no call is needed.
+    ///
+    /// The stamp has the moment of this sending. Equal creates have equal bodies all the same
+    /// (A3); only their signatures differ (Q5).
     fn request(&self, call: &Call<'_>, stamp: &Stamp) -> Outgoing;
 
     /// What the reply to this call proves.
@@ -38,8 +97,8 @@ pub trait Institution: Send + Sync {
     /// Proves that the institution sent this callback, then says what it proves.
     ///
     /// # Errors
-    /// [`Forged`], before any field is believed. An unlisted status word is not an error but
-    /// `Finding::Ambiguous` (C3). Neither ever quotes the content.
+    /// [`Forged`]. An unlisted status word is not an error but `Finding::Ambiguous` (C3). Neither
+    /// ever quotes the content.
     fn read_callback(&self, callback: &Request<Bytes>, now: Timestamp) -> Result<Evidence, Forged>;
 
     /// The answer to a callback in the institution's own form (C4).
@@ -91,18 +150,21 @@ impl Call<'_> {
 #[derive(Debug)]
 pub enum Outgoing {
     /// A request to send, and what reading its reply will need.
-    Send(Request<Bytes>, Asked),
+    Send(Box<Request<Bytes>>, Asked),
     /// No call is needed: the page's address can be made here.
     Local(Handover),
+    /// It could not be made or signed: nothing leaves (E1).
+    Unmade,
 }
 
 /// What of a sent request its reply is bound to; opaque to everybody but the adapter.
 #[derive(Debug, Clone, Default)]
-pub struct Asked(pub Option<crate::signature::Question>);
+pub struct Asked(pub Option<Question>);
 
-/// A callback that was not proven to be the institution's. Never quotes its content.
+/// A callback that is evidence of nothing: not proven to be the institution's, or so unreadable
+/// that it names no attempt. Holds a stable word for metrics; never quotes the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not proven to come from the institution: {0}")]
+#[error("the callback is not believed: {0}")]
 pub struct Forged(pub &'static str);
 
 /// What we tell an institution about its callback.

@@ -1,1 +1,311 @@
-//! placeholder
+//! The `standard` dialect: an institution that itself speaks A3.1 to A3.4, with this gateway as
+//! its merchant (`interface.md`, "The `standard` dialect").
+//!
+//! The attempt's number is the merchant's order number there, the attempt's account the merchant.
+
+mod reading;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Request, Response, StatusCode};
+use serde::Serialize;
+
+use crate::domain::attempt::{Attempt, Stamp};
+use crate::domain::evidence::{Ambiguity, Evidence, Finding, Means};
+use crate::domain::fields::Fields;
+use crate::domain::identifiers::{AttemptId, InstitutionId, Timestamp, hex};
+use crate::domain::institutions::Facts;
+use crate::domain::merchant;
+use crate::domain::order::Terms;
+use crate::institution::{
+    Asked, Call, Forged, Heard, Institution, Outgoing, Settings, SettingsFault,
+};
+use crate::signature::{
+    Covering, Proven, Question, sign_request, sign_response, verify_request, verify_response,
+};
+
+/// How long a request of ours may be believed. Unit: seconds.
+const SIGNED_FOR_S: i64 = 300;
+
+/// How old and how far in the future a callback's signature may be. Unit: seconds.
+///
+/// No nonce is kept: an institution signs each delivery anew, and a repeat changes nothing (C5).
+const CALLBACK_AGE_S_MAX: i64 = 300;
+const CALLBACK_LEAD_S_MAX: i64 = 30;
+
+/// What the dialect can do.
+pub(super) const FACTS: Facts = Facts {
+    // A call is believed for `SIGNED_FOR_S`, by a clock that may be half a minute late (A5).
+    visibility_ms: 330_000,
+    can_close: true,
+    remembers_close: false,
+    repeatable_create: true,
+    calls_per_second: 50,
+};
+
+/// Makes the adapter of one institution.
+pub(super) fn build(settings: Settings) -> Result<Arc<dyn Institution>, SettingsFault> {
+    let is_origin = |text: &str| merchant::origin(text).as_deref() == Some(text);
+    if !is_origin(&settings.origin) {
+        return Err(SettingsFault::NotAnOrigin("origin"));
+    }
+    if !is_origin(&settings.callback_origin) {
+        return Err(SettingsFault::NotAnOrigin("callback_origin"));
+    }
+    let callback_url = format!("{}/v1/callbacks/{}", settings.callback_origin, settings.id);
+    Ok(Arc::new(Standard {
+        settings,
+        callback_url,
+    }))
+}
+
+struct Standard {
+    settings: Settings,
+    callback_url: String,
+}
+
+impl Institution for Standard {
+    fn id(&self) -> &InstitutionId {
+        &self.settings.id
+    }
+
+    fn facts(&self) -> &Facts {
+        &self.settings.facts
+    }
+
+    fn request(&self, call: &Call<'_>, stamp: &Stamp) -> Outgoing {
+        match self.signed(call, stamp) {
+            Some((request, question)) => Outgoing::Send(Box::new(request), Asked(Some(question))),
+            None => Outgoing::Unmade,
+        }
+    }
+
+    fn read(
+        &self,
+        call: &Call<'_>,
+        asked: &Asked,
+        reply: &Response<Bytes>,
+        now: Timestamp,
+    ) -> Evidence {
+        let said = self
+            .proven(asked, reply, now)
+            .and_then(|fields| reading::reply(call, reply.status(), &fields));
+        let attempt = call.attempt();
+        Evidence {
+            institution: self.settings.id.clone(),
+            // A proven reply is bound to our question, which named the account.
+            account: said.is_ok().then(|| attempt.account.clone()),
+            attempt: attempt.id.clone(),
+            by: match call {
+                Call::Create(..) => Means::Create,
+                Call::Query(..) => Means::Query,
+                Call::Close(..) => Means::Close,
+            },
+            finding: said.unwrap_or_else(Finding::Ambiguous),
+        }
+    }
+
+    fn read_callback(&self, callback: &Request<Bytes>, now: Timestamp) -> Result<Evidence, Forged> {
+        let proven = verify_request(
+            callback,
+            &self.callback_url,
+            &self.settings.keys,
+            now.seconds(),
+        )
+        .map_err(|_| Forged("signature"))?;
+        if !self.is_theirs(&proven) {
+            return Err(Forged("key_of_another"));
+        }
+        if !is_recent(&proven, now) {
+            return Err(Forged("outside_window"));
+        }
+        // Genuine from here on; but what names no attempt can be weighed against nothing, so it
+        // is no more evidence than a forgery is.
+        let fields = Fields::parse(callback.body()).map_err(|_| Forged("unreadable"))?;
+        let attempt = fields
+            .text("merchantOrderNo")
+            .and_then(Result::ok)
+            .and_then(|no| AttemptId::parse(no).ok())
+            .ok_or(Forged("names_no_attempt"))?;
+        let account = reading::account(&fields);
+        let finding = match &account {
+            Some(_) => reading::notice(&fields).unwrap_or_else(Finding::Ambiguous),
+            None => Finding::Ambiguous(Ambiguity::Unreadable),
+        };
+        Ok(Evidence {
+            institution: self.settings.id.clone(),
+            account,
+            attempt,
+            by: Means::Callback,
+            finding,
+        })
+    }
+
+    fn acknowledgement(
+        &self,
+        callback: &Request<Bytes>,
+        heard: Heard,
+        now: Timestamp,
+    ) -> Response<Bytes> {
+        let mut answer = answer(heard);
+        let question = Question::of(callback, &self.callback_url);
+        // TLS authenticates it as well: unsigned it is still better than no answer.
+        let _ = sign_response(
+            &mut answer,
+            question.as_ref(),
+            &self.settings.signing,
+            now.seconds(),
+        );
+        answer
+    }
+}
+
+impl Standard {
+    fn signed(&self, call: &Call<'_>, stamp: &Stamp) -> Option<(Request<Bytes>, Question)> {
+        let (path, body) = match call {
+            Call::Create(attempt, terms) => (
+                "/v1/orders",
+                serde_json::to_vec(&self.placing(attempt, terms)),
+            ),
+            Call::Query(attempt, _) => ("/v1/orders/query", serde_json::to_vec(&naming(attempt))),
+            Call::Close(attempt, _) => ("/v1/orders/close", serde_json::to_vec(&naming(attempt))),
+        };
+        let target = format!("{}{path}", self.settings.origin);
+        let mut request = Request::post(target.as_str())
+            .header(CONTENT_TYPE, "application/json")
+            .body(Bytes::from(body.ok()?))
+            .ok()?;
+        // The call's word and the moment keep the nonces apart of calls that share a draw: a
+        // repeated create has the body of the first, and must not look replayed (Q5).
+        let nonce = format!("{}-{}-{}", call.word(), hex(&stamp.nonce), stamp.now.ms());
+        let created_s = stamp.now.seconds();
+        let covering = Covering {
+            created_s,
+            expires_s: Some(created_s.saturating_add(SIGNED_FOR_S)),
+            nonce: Some(&nonce),
+        };
+        sign_request(&mut request, &target, &self.settings.signing, &covering).ok()?;
+        let question = Question::of(&request, &target)?;
+        Some((request, question))
+    }
+
+    /// The thirteen fields of A3.1. Nothing of the stamp: equal creates have equal bodies (A3).
+    fn placing<'a>(&'a self, attempt: &'a Attempt, terms: &'a Terms) -> Placing<'a> {
+        let own_name = self.settings.merchant_name.as_deref();
+        Placing {
+            transaction_type: terms.transaction_type.name(),
+            business_type: attempt.mode.name(),
+            bank_return_url: &self.callback_url,
+            naming: naming(attempt),
+            merchant_name: own_name.unwrap_or(&terms.merchant_name),
+            order_date: terms.order_date.as_str(),
+            order_amount: attempt.amount.to_string(),
+            currency: attempt.amount.currency().code(),
+            mobile_no: terms.mobile.expose(),
+            goods_no: terms.goods_no.as_deref(),
+            goods_name: terms.goods_name.as_deref(),
+            goods_description: terms.goods_description.as_deref(),
+        }
+    }
+
+    fn proven<'r>(
+        &self,
+        asked: &Asked,
+        reply: &'r Response<Bytes>,
+        now: Timestamp,
+    ) -> Result<Fields<'r>, Ambiguity> {
+        // Signed or not, it says that it failed, and nothing about what it did before.
+        if reply.status().is_server_error() {
+            return Err(Ambiguity::ServerFault);
+        }
+        let question = asked.0.as_ref().ok_or(Ambiguity::Unproven)?;
+        let proven = verify_response(reply, question, &self.settings.keys, now.seconds());
+        match proven {
+            Ok(proven) if self.is_theirs(&proven) => {
+                Fields::parse(reply.body()).map_err(|_| Ambiguity::Unreadable)
+            }
+            Ok(_) | Err(_) => Err(Ambiguity::Unproven),
+        }
+    }
+
+    /// C1: the address decides whose key counts, whatever else is on the ring.
+    fn is_theirs(&self, proven: &Proven) -> bool {
+        proven.owner == self.settings.id.as_str()
+    }
+}
+
+fn is_recent(proven: &Proven, now: Timestamp) -> bool {
+    let now_s = now.seconds();
+    let earliest = now_s.saturating_sub(CALLBACK_AGE_S_MAX);
+    let latest = now_s.saturating_add(CALLBACK_LEAD_S_MAX);
+    let expired = proven.expires_s.is_some_and(|expires_s| expires_s < now_s);
+    (earliest..=latest).contains(&proven.created_s) && !expired
+}
+
+/// How an order is named in every call: by the attempt's number alone.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Naming<'a> {
+    merchant_id: &'a str,
+    merchant_order_no: &'a str,
+}
+
+fn naming(attempt: &Attempt) -> Naming<'_> {
+    Naming {
+        merchant_id: attempt.account.as_str(),
+        merchant_order_no: attempt.id.as_str(),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Placing<'a> {
+    transaction_type: &'a str,
+    business_type: &'a str,
+    bank_return_url: &'a str,
+    #[serde(flatten)]
+    naming: Naming<'a>,
+    merchant_name: &'a str,
+    order_date: &'a str,
+    order_amount: String,
+    currency: &'a str,
+    mobile_no: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    goods_no: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    goods_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    goods_description: Option<&'a str>,
+}
+
+/// What A3.3 is answered with, unsigned.
+fn answer(heard: Heard) -> Response<Bytes> {
+    let problem = "application/problem+json";
+    let (status, media_type, body) = match heard {
+        Heard::Recorded => (
+            StatusCode::OK,
+            "application/json",
+            r#"{"noticeResult":"SUCCESS"}"#,
+        ),
+        Heard::TryAgain => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            problem,
+            r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"nothing was recorded, send the notification again","result":"REFUSED","code":"unavailable"}"#,
+        ),
+        Heard::Refused => (
+            StatusCode::UNAUTHORIZED,
+            problem,
+            r#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"expected a notification about an order of ours, signed just now by an enrolled key","result":"REFUSED","code":"signature_unusable"}"#,
+        ),
+    };
+    let mut answer = Response::new(Bytes::from_static(body.as_bytes()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    if heard == Heard::TryAgain {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    answer
+}

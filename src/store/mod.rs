@@ -3,6 +3,9 @@
 //! "Not there", "taken" and "stale" are outcomes; an error means that the question was not
 //! answered. What is promised is the list of scenarios in `tests/it/store.rs`.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::domain::attempt::Epoch;
@@ -13,6 +16,46 @@ use crate::domain::identifiers::{
 };
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
+use crate::seal::{Seal, SealFault};
+
+pub mod remembered;
+pub mod ringing;
+mod sqlite;
+
+/// Opens the embedded store in this file, and makes it if there is none. It is closed, with
+/// everything accepted written, when the last holder drops it.
+///
+/// `on_fatal` is called, from a thread of the store, when storage failed to synchronise: whoever
+/// waited was told that its outcome is in doubt, and the process must stop at once (S3).
+///
+/// # Errors
+/// [`OpenError`]; nothing was changed then, except that an older schema may have been renewed.
+pub fn open(path: &Path, seal: Arc<Seal>, on_fatal: OnFatal) -> Result<Arc<dyn Store>, OpenError> {
+    Ok(Arc::new(sqlite::Sqlite::open(path, seal, on_fatal)?))
+}
+
+/// What stops the process (S3); told why, in words for an operator.
+pub type OnFatal = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Why a store was not opened. The start must stop (S1, D3).
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process holds it: one process per embedded store (S1).
+    #[error("{0} is in use by another process")]
+    InUse(Box<Path>),
+    /// There are data and no usable key for them (D3). No new key is ever made for them.
+    #[error("the sealing keys do not fit the stored data: {0}")]
+    WrongKey(SealFault),
+    /// Made by a later release, or changed by hand.
+    #[error("the schema of the store is not this release's: {0}")]
+    Schema(String),
+    /// The audit log does not end in a record of its own chain (S1, L1).
+    #[error("the tail of the audit log does not verify")]
+    Audit,
+    /// The file or its folder cannot be used.
+    #[error("the store cannot be opened: {0}")]
+    File(String),
+}
 
 /// A durable memory of orders. Cheap to share; every method may be called from many tasks.
 #[async_trait]

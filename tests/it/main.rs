@@ -11,6 +11,7 @@
 )]
 
 mod conformance;
+mod institutions;
 mod order;
 mod tidy;
 mod world;

@@ -2,7 +2,6 @@
 //! enough for thousands of lives; it has every word an institution can say and some it must not.
 
 use std::hash::{DefaultHasher, Hasher};
-use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -44,9 +43,6 @@ pub(crate) struct Plain {
     pub(crate) id: InstitutionId,
     pub(crate) facts: Facts,
 }
-
-static NOWHERE: LazyLock<AttemptId> =
-    LazyLock::new(|| AttemptId::mint(Timestamp::from_ms(0), [0; 10]));
 
 impl Plain {
     fn proven_body(&self, headers: &http::HeaderMap, body: &Bytes) -> Option<Value> {
@@ -130,7 +126,7 @@ impl Institution for Plain {
         let request = Request::post(format!("https://{}.example/", self.id))
             .body(Bytes::from(serde_json::to_vec(&body).unwrap()))
             .unwrap();
-        Outgoing::Send(request, Asked::default())
+        Outgoing::Send(Box::new(request), Asked::default())
     }
 
     fn read(&self, call: &Call<'_>, _: &Asked, reply: &Response<Bytes>, _: Timestamp) -> Evidence {
@@ -163,13 +159,8 @@ impl Institution for Plain {
         let body = self
             .proven_body(callback.headers(), callback.body())
             .ok_or(Forged("the proof does not fit the body"))?;
-        Ok(self.evidence(&body, Means::Callback).unwrap_or(Evidence {
-            institution: self.id.clone(),
-            account: None,
-            attempt: NOWHERE.clone(),
-            by: Means::Callback,
-            finding: Finding::Ambiguous(Ambiguity::Unreadable),
-        }))
+        self.evidence(&body, Means::Callback)
+            .ok_or(Forged("it names no attempt"))
     }
 
     fn acknowledgement(&self, _: &Request<Bytes>, heard: Heard, _: Timestamp) -> Response<Bytes> {

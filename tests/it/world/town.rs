@@ -1,7 +1,9 @@
 //! One gateway and everybody around it, for journeys: what is asked is answered at once.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,10 +15,11 @@ use http::{Request, Response};
 use paymux::api::{Api, Peer};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, MerchantOrderNo};
 use paymux::domain::order::Order;
-use paymux::flow::admit_request::{ReadNonces, Window};
+use paymux::flow::admit_request::{Gate, ReadNonces, Window};
 use paymux::flow::chase_doubts::chase_order;
 use paymux::flow::notify_merchant::{Delivery, notify_merchant};
 use paymux::flow::register::Register;
+use paymux::limits::{LimitSettings, Limits, Rate};
 use paymux::store::{OrderKey, Store, Work};
 use paymux::world::{Clock, World};
 use serde_json::{Value, json};
@@ -266,13 +269,27 @@ impl Town {
     }
 }
 
-/// The parts that answering takes, together.
+/// The parts that answering takes, together; nobody knocks too often.
 pub(crate) fn api(store: Arc<dyn Store>, world: World, register: Register) -> Api {
+    let often = Rate {
+        per_second: NonZeroU32::MAX,
+        burst: NonZeroU32::MAX,
+    };
+    let settings = LimitSettings {
+        certificate: often,
+        address: often,
+        merchant: often,
+        institutions: HashMap::new(),
+    };
+    let gate = Gate {
+        limits: Limits::new(&settings, Arc::clone(&world.clock)),
+        window: Window::default(),
+    };
     Api {
         store,
         world,
-        register: ArcSwap::from_pointee(register),
-        window: Window::default(),
+        register: Arc::new(ArcSwap::from_pointee(register)),
+        gate,
         reads: ReadNonces::new(1_000),
     }
 }

@@ -1,0 +1,316 @@
+//! `paymux call`: signs and sends a merchant's request and proves the answer: the client in the
+//! box. `--explain` shows what was signed, and a curl line that does the same.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use http::{Method, Request, Response, header};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Map, Value, json};
+
+use crate::domain::identifiers::{InstitutionId, hex};
+use crate::outbound::{Hyper, LineSettings, OutboundSettings};
+use crate::signature::{self, Covering, EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey};
+use crate::world::{Clock, Entropy, Outbound, Party, Patience, SystemClock, SystemEntropy};
+
+/// How long an answer may take: longer than the gateway lets an institution take.
+const PATIENCE: Patience = Patience {
+    head: Duration::from_secs(15),
+    whole: Duration::from_secs(20),
+    body_bytes_max: 1 << 20,
+};
+
+/// The gateway, as a party of the network door.
+const GATEWAY: &str = "gateway";
+
+/// Arguments of `paymux call`.
+#[derive(Debug, Args)]
+pub struct CallArgs {
+    #[command(subcommand)]
+    what: What,
+    /// Where the gateway is, as merchants sign for it
+    #[arg(long, global = true, default_value = "https://localhost:8443")]
+    gateway: String,
+    /// Authorities believed for the gateway's certificate (PEM)
+    #[arg(long, global = true, default_value = "certs/authority.crt")]
+    roots: PathBuf,
+    /// Who asks
+    #[arg(long, global = true, default_value = "M001")]
+    merchant: String,
+    /// The merchant's signing key (PKCS#8 PEM)
+    #[arg(long, global = true, default_value = "certs/merchant.key")]
+    key: PathBuf,
+    /// The name it was enrolled under
+    #[arg(long, global = true, default_value = "m001-2026")]
+    key_id: String,
+    /// The merchant's client certificate (PEM); used if the file exists
+    #[arg(long, global = true, default_value = "certs/merchant-client.crt")]
+    certificate: PathBuf,
+    /// Its key (PEM)
+    #[arg(long, global = true, default_value = "certs/merchant-client.key")]
+    certificate_key: PathBuf,
+    /// A further or another field of the body, NAME=VALUE; may be repeated
+    #[arg(long = "field", global = true, value_name = "NAME=VALUE")]
+    fields: Vec<String>,
+    /// Show what was signed, and a curl line that does the same
+    #[arg(long, global = true)]
+    explain: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Place an order (A3.1)
+    Place {
+        /// Yuan, such as 12.30
+        #[arg(long)]
+        amount: String,
+        /// The payer's number
+        #[arg(long)]
+        mobile: String,
+        /// WEBVIEW, NATIVE or AGGREGATED
+        #[arg(long, default_value = "AGGREGATED")]
+        business_type: String,
+        /// The merchant's own number; a new one if absent
+        #[arg(long)]
+        order_no: Option<String>,
+        /// The merchant's enrolled name
+        #[arg(long, default_value = "清风茶社")]
+        name: String,
+        /// Where the result goes
+        #[arg(long, default_value = "https://localhost:8500/notice")]
+        return_url: String,
+        /// An institution, if it is chosen already
+        #[arg(long)]
+        institution: Option<String>,
+    },
+    /// List the institutions open to an order's payer, with reasons (X-1)
+    Institutions(Named),
+    /// Take an order to an institution (X-2)
+    Select {
+        #[command(flatten)]
+        named: Named,
+        /// Which
+        #[arg(long)]
+        institution: String,
+        /// WEBVIEW or NATIVE
+        #[arg(long)]
+        mode: Option<String>,
+    },
+    /// Ask where an order stands (A3.2)
+    Query(Named),
+    /// End an unpaid order (X-3)
+    Close(Named),
+}
+
+/// How an order is named.
+#[derive(Debug, Args)]
+struct Named {
+    /// The merchant's own number
+    #[arg(long)]
+    order_no: Option<String>,
+    /// The gateway's number
+    #[arg(long)]
+    pay_order_no: Option<String>,
+}
+
+/// Signs, sends, proves, prints. Exit status 0 for a 2xx answer.
+pub fn run(args: &CallArgs) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(call(args))
+}
+
+async fn call(args: &CallArgs) -> anyhow::Result<ExitCode> {
+    let pem = read(&args.key, "--key", "`paymux keys dev` makes the one of routes.toml")?;
+    let key = SigningKey::from_pkcs8_pem(&args.key_id, &pem)
+        .with_context(|| format!("{}: not a usable signing key", args.key.display()))?;
+    let outbound = line(args)?;
+    let clock = SystemClock::start();
+    let (path, body) = body(args, &clock)?;
+    let target = format!("{}{path}", args.gateway.trim_end_matches('/'));
+    let mut request = Request::builder()
+        .method(Method::POST)
+        .uri(&target)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Bytes::from(serde_json::to_vec(&body)?))?;
+    let entropy: &dyn Entropy = &SystemEntropy;
+    let nonce = URL_SAFE_NO_PAD.encode(entropy.draw::<16>());
+    let now_s = clock.now().seconds();
+    let covering =
+        Covering { created_s: now_s, expires_s: Some(now_s.saturating_add(300)), nonce: Some(&nonce) };
+    let base = signature::sign_request(&mut request, &target, &key, &covering)?;
+    let mut out = std::io::stdout().lock();
+    if args.explain {
+        explain(&mut out, args, &request, &base)?;
+    }
+    let question = Question::of(&request, &target).context("the request was not signed")?;
+    let keys = platform_keys(&outbound, args).await?;
+    let answer = send(&outbound, request).await?;
+    let proof = match signature::verify_response(&answer, &question, &keys, now_s) {
+        Ok(proven) => format!("signed by {} and bound to this request", proven.key_id),
+        Err(fault) => format!("NOT PROVEN: {fault}"),
+    };
+    writeln!(out, "HTTP {}  ({proof})", answer.status())?;
+    match serde_json::from_slice::<Value>(answer.body()) {
+        Ok(json) => writeln!(out, "{}", serde_json::to_string_pretty(&json)?)?,
+        Err(_) => writeln!(out, "{}", String::from_utf8_lossy(answer.body()))?,
+    }
+    Ok(if answer.status().is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn read(path: &Path, flag: &str, advice: &str) -> anyhow::Result<String> {
+    std::fs::read_to_string(path)
+        .with_context(|| format!("{}: cannot be read; give {flag}, or: {advice}", path.display()))
+}
+
+/// The network door, with the gateway as its only party.
+fn line(args: &CallArgs) -> anyhow::Result<Hyper> {
+    let roots = read(&args.roots, "--roots", "`paymux keys dev` makes a development authority")?;
+    let roots = CertificateDer::pem_slice_iter(roots.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+    let client_identity = if args.certificate.exists() {
+        let chain = read(&args.certificate, "--certificate", "leave it away")?;
+        let chain =
+            CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+        let key = read(&args.certificate_key, "--certificate-key", "it belongs to --certificate")?;
+        Some((chain, PrivateKeyDer::from_pem_slice(key.as_bytes())?))
+    } else {
+        None
+    };
+    let settings = LineSettings { roots, client_identity };
+    let institutions = HashMap::from([(InstitutionId::parse(GATEWAY)?, settings)]);
+    Ok(Hyper::new(OutboundSettings { institutions, ..OutboundSettings::default() })?)
+}
+
+async fn send(outbound: &Hyper, request: Request<Bytes>) -> anyhow::Result<Response<Bytes>> {
+    let party = Party::Institution(InstitutionId::parse(GATEWAY)?);
+    Ok(outbound.send(&party, request, PATIENCE).await?)
+}
+
+/// The platform's keys as it publishes them, fetched over TLS that names the gateway.
+async fn platform_keys(outbound: &Hyper, args: &CallArgs) -> anyhow::Result<KeyRing> {
+    let address = format!("{}/.well-known/jwks.json", args.gateway.trim_end_matches('/'));
+    let request = Request::builder().method(Method::GET).uri(address).body(Bytes::new())?;
+    let answer = send(outbound, request).await.context("is the gateway running?")?;
+    let set: Value = serde_json::from_slice(answer.body())?;
+    let keys = set.get("keys").and_then(Value::as_array).context("no keys are published")?;
+    let mut enrolled = Vec::new();
+    for key in keys {
+        let text = |name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default();
+        if text("crv") != "Ed25519" {
+            continue;
+        }
+        // RFC 8410: the fixed head of an Ed25519 public key, then its 32 bytes.
+        let mut der = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+        der.extend(URL_SAFE_NO_PAD.decode(text("x"))?);
+        let pem = format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            STANDARD.encode(der)
+        );
+        let seconds = |name: &str, or: i64| key.get(name).and_then(Value::as_i64).unwrap_or(or);
+        enrolled.push(EnrolledKey {
+            id: text("kid").to_owned(),
+            owner: "platform".into(),
+            key: VerifyingKey::from_spki_pem(&pem)?,
+            not_before_s: seconds("nbf", 0),
+            not_after_s: seconds("exp", i64::MAX),
+        });
+    }
+    Ok(KeyRing::new(enrolled)?)
+}
+
+/// Path and body of what is asked.
+fn body(args: &CallArgs, clock: &Arc<dyn Clock>) -> anyhow::Result<(&'static str, Value)> {
+    let mut body = Map::new();
+    let mut put = |name: &str, value: &Option<String>| {
+        if let Some(value) = value {
+            body.insert(name.into(), json!(value));
+        }
+    };
+    put("merchantId", &Some(args.merchant.clone()));
+    let mut name_order = |named: &Named| {
+        put("merchantOrderNo", &named.order_no);
+        put("payOrderNo", &named.pay_order_no);
+    };
+    let path = match &args.what {
+        What::Place { amount, mobile, business_type, order_no, name, return_url, institution } => {
+            let drawn: &dyn Entropy = &SystemEntropy;
+            let minted = || format!("T{}", hex(&drawn.draw::<8>()));
+            put("transactionType", &Some("PASSWORD_PAY".into()));
+            put("businessType", &Some(business_type.clone()));
+            put("bankReturnUrl", &Some(return_url.clone()));
+            put("merchantOrderNo", &Some(order_no.clone().unwrap_or_else(minted)));
+            put("merchantName", &Some(name.clone()));
+            put("orderDate", &Some(clock.now().date()));
+            put("orderAmount", &Some(amount.clone()));
+            put("mobileNo", &Some(mobile.clone()));
+            put("institutionId", institution);
+            body.insert("explainInstitutions".into(), json!(business_type == "AGGREGATED"));
+            "/v1/orders"
+        }
+        What::Institutions(named) => {
+            name_order(named);
+            body.insert("explainInstitutions".into(), json!(true));
+            "/v1/orders/institutions"
+        }
+        What::Select { named, institution, mode } => {
+            name_order(named);
+            put("institutionId", &Some(institution.clone()));
+            put("mode", mode);
+            "/v1/orders/select"
+        }
+        What::Query(named) => {
+            name_order(named);
+            "/v1/orders/query"
+        }
+        What::Close(named) => {
+            name_order(named);
+            "/v1/orders/close"
+        }
+    };
+    for field in &args.fields {
+        let Some((name, value)) = field.split_once('=') else {
+            bail!("--field {field}: expected NAME=VALUE");
+        };
+        body.insert(name.into(), json!(value));
+    }
+    Ok((path, Value::Object(body)))
+}
+
+/// What was signed, and how to send the same without this program.
+fn explain(
+    out: &mut impl Write,
+    args: &CallArgs,
+    request: &Request<Bytes>,
+    base: &str,
+) -> anyhow::Result<()> {
+    writeln!(out, "signature base (RFC 9421), signed with {}:\n", args.key_id)?;
+    writeln!(out, "{base}\n")?;
+    writeln!(out, "the same with curl, while the signature lives (300 s, and once):\n")?;
+    write!(out, "curl --cacert {}", shell(&args.roots.display().to_string()))?;
+    if args.certificate.exists() {
+        let (certificate, key) = (args.certificate.display(), args.certificate_key.display());
+        write!(out, " \\\n  --cert {}", shell(&certificate.to_string()))?;
+        write!(out, " --key {}", shell(&key.to_string()))?;
+    }
+    for (name, value) in request.headers() {
+        let line = format!("{name}: {}", value.to_str().unwrap_or_default());
+        write!(out, " \\\n  -H {}", shell(&line))?;
+    }
+    let body = String::from_utf8_lossy(request.body());
+    writeln!(out, " \\\n  --data-binary {} \\\n  {}\n", shell(&body), shell(&request.uri().to_string()))?;
+    Ok(())
+}
+
+/// A word that a shell reads back as it was.
+fn shell(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}

@@ -1,0 +1,137 @@
+//! TLS of the public listener: who we are, swappable while running, and proof of who is calling.
+//!
+//! Never decides whether a client certificate is welcome; that is the enrolment's business (Q4).
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme, version,
+};
+
+/// The certificate chain and key we show; replaced at once, without a restart (F1).
+#[derive(Debug)]
+pub struct TlsIdentity(RwLock<Arc<CertifiedKey>>);
+
+impl TlsIdentity {
+    /// Takes a chain, leaf first, and its key.
+    ///
+    /// # Errors
+    /// If the chain is empty or the key is not the leaf's.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, Error> {
+        Ok(Self(RwLock::new(Arc::new(certified(chain, key)?))))
+    }
+
+    /// Shows another certificate from the next handshake on. Connections that stand keep theirs.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; then the old one stays.
+    pub fn replace(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<(), Error> {
+        let next = Arc::new(certified(chain, key)?);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for TlsIdentity {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let shown = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Some(Arc::clone(&shown))
+    }
+}
+
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, Error> {
+    if chain.is_empty() {
+        return Err(Error::NoCertificatesPresented);
+    }
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+}
+
+/// TLS 1.2 and 1.3, a client certificate asked for, sessions resumable, HTTP/1.1 only.
+///
+/// Tickets are stateless, sealed with keys that change by themselves: a memory of sessions would
+/// hold a few hundred, and a handshake from the start costs twice the CPU of a resumed one.
+pub(super) fn server_config(identity: Arc<TlsIdentity>) -> Result<ServerConfig, Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&version::TLS12, &version::TLS13])?
+        .with_client_cert_verifier(Arc::new(ProvenKey(provider)))
+        .with_cert_resolver(identity);
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Accepts any client certificate whose private key the client proves to hold, or none.
+///
+/// No authority is asked: a merchant's certificate is enrolled by its digest, so that a name in a
+/// certificate, whoever signed it, opens nothing (Q4). The signature over the handshake is what
+/// makes the digest worth comparing; that is checked in full.
+#[derive(Debug)]
+struct ProvenKey(Arc<CryptoProvider>);
+
+impl ClientCertVerifier for ProvenKey {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        ParsedCertificate::try_from(leaf).map(|_| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(
+            message,
+            leaf,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(
+            message,
+            leaf,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

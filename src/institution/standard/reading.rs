@@ -1,0 +1,267 @@
+//! What proven words of the `standard` dialect mean: each word one by one (C3), and whatever is
+//! not listed proves nothing (V1). Never looks at who said it; that was settled before.
+
+use http::StatusCode;
+use http::uri::{Scheme, Uri};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::domain::amount::{Amount, CNY, Currency};
+use crate::domain::attempt::{Attempt, AttemptState};
+use crate::domain::evidence::{Ambiguity, Finding, Handover, Reason, Receipt, Way};
+use crate::domain::fields::Fields;
+use crate::domain::identifiers::{AccountId, Timestamp};
+use crate::domain::institutions::Mode;
+use crate::institution::Call;
+
+/// The longest page address and the longest SDK parameters. Unit: bytes.
+const LINK_BYTES_MAX: usize = 2_048;
+const SDK_BYTES_MAX: usize = 8_192;
+
+/// The longest number an institution may give a payment. Unit: bytes.
+const INSTITUTION_NO_BYTES_MAX: usize = 64;
+
+/// Codes by which a create is refused for good (E2): the interface's own, except those of the
+/// statuses 401, 408, 409, 421 and 429; `payment_refused` is the word for "not from this payer".
+const FINAL_REFUSALS: [&str; 27] = [
+    "amount_out_of_range",
+    "amount_too_precise",
+    "amount_unreadable",
+    "body_too_large",
+    "body_unreadable",
+    "certificate_foreign",
+    "currency_unknown",
+    "field_duplicate",
+    "field_malformed",
+    "field_missing",
+    "field_unknown",
+    "fields_disagree",
+    "head_too_large",
+    "institution_not_contracted",
+    "institution_required",
+    "institution_unavailable",
+    "institution_unknown",
+    "media_type_wrong",
+    "merchant_foreign",
+    "merchant_name_wrong",
+    "merchant_not_admitted",
+    "method_wrong",
+    "not_offered",
+    "order_closed",
+    "path_unknown",
+    "payment_refused",
+    "return_url_unregistered",
+];
+
+type Said = Result<Finding, Ambiguity>;
+
+/// What a proven reply says.
+pub(super) fn reply(call: &Call<'_>, status: StatusCode, fields: &Fields<'_>) -> Said {
+    let attempt = call.attempt();
+    match status.as_u16() {
+        200 | 202 => {
+            is_about(attempt, fields)?;
+            match call {
+                Call::Create(..) => created(attempt, fields),
+                Call::Query(..) => queried(attempt, fields),
+                Call::Close(..) => closed(fields),
+            }
+        }
+        400..=499 => refused(call, status.as_u16(), needed(fields, "code")?),
+        _ => Err(Ambiguity::UnlistedWord),
+    }
+}
+
+/// What a proven callback (A3.3) says. Events of refunds say `PAID` as well, of no new payment.
+pub(super) fn notice(fields: &Fields<'_>) -> Said {
+    match (
+        optional(fields, "eventType")?,
+        needed(fields, "orderStatus")?,
+    ) {
+        (None | Some("ORDER_PAID"), "PAID") => paid(fields, CNY),
+        (None | Some("ORDER_CLOSED"), "CLOSED") => Ok(Finding::Closed),
+        _ => Err(Ambiguity::UnlistedWord),
+    }
+}
+
+/// The account a callback names (C2).
+pub(super) fn account(fields: &Fields<'_>) -> Option<AccountId> {
+    AccountId::parse(fields.text("merchantId")?.ok()?).ok()
+}
+
+/// `PENDING` is the institution's own "not known yet": it may still be refused, taken or lost
+/// behind it, so it is neither accepted nor ended but asked about, like silence.
+fn created(attempt: &Attempt, fields: &Fields<'_>) -> Said {
+    // Its answer need not name a currency: it is bound to our question, which did.
+    let asked = attempt.amount.currency();
+    match (needed(fields, "result")?, optional(fields, "orderStatus")?) {
+        ("ACCEPTED", None | Some("OPEN")) => {
+            is_of_sum(attempt, fields, asked)?;
+            Ok(Finding::Accepted(handover(attempt.mode, fields)?))
+        }
+        ("REFUSED", None | Some("OPEN"))
+            if optional(fields, "attemptStatus")? == Some("FAILED") =>
+        {
+            let reason = optional(fields, "reason")?.unwrap_or("REFUSED");
+            Ok(Finding::Refused(Reason::from_code(reason)))
+        }
+        ("ALREADY_PAID", None | Some("PAID")) => paid(fields, asked),
+        ("CLOSED", None | Some("CLOSED")) | ("ACCEPTED", Some("CLOSED")) => Ok(Finding::Closed),
+        ("PENDING", None | Some("OPEN")) => Err(Ambiguity::NoAnswer),
+        _ => Err(Ambiguity::UnlistedWord),
+    }
+}
+
+fn queried(attempt: &Attempt, fields: &Fields<'_>) -> Said {
+    match needed(fields, "orderStatus")? {
+        "OPEN" => {
+            is_of_sum(attempt, fields, CNY)?;
+            Ok(Finding::Accepted(None))
+        }
+        "PAID" => paid(fields, CNY),
+        "CLOSED" => Ok(Finding::Closed),
+        _ => Err(Ambiguity::UnlistedWord),
+    }
+}
+
+/// An order that is still open has noted the wish; it is no refusal to close.
+fn closed(fields: &Fields<'_>) -> Said {
+    match needed(fields, "orderStatus")? {
+        "CLOSED" => Ok(Finding::Closed),
+        "PAID" => paid(fields, CNY),
+        "OPEN" => Err(Ambiguity::NoAnswer),
+        _ => Err(Ambiguity::UnlistedWord),
+    }
+}
+
+fn refused(call: &Call<'_>, status: u16, code: &str) -> Said {
+    match (call, status, code) {
+        (Call::Create(..), 401 | 408 | 409 | 421 | 429, _) => Err(Ambiguity::UnlistedWord),
+        // The refusal of a repeat says nothing about the create before it, which may have
+        // arrived: fields and admission are judged before the number is looked up.
+        (Call::Create(attempt, _), _, code)
+            if attempt.state == AttemptState::Intent && FINAL_REFUSALS.contains(&code) =>
+        {
+            Ok(Finding::Refused(Reason::from_code(code)))
+        }
+        (Call::Query(..) | Call::Close(..), 404, "order_unknown") => Ok(Finding::NotFound),
+        // It knows the order and will not end it: the attempt stands as it stood.
+        (Call::Close(..), 409, "close_refused") => Ok(Finding::Accepted(None)),
+        // `order_paid` among them: the query that follows brings the receipt.
+        _ => Err(Ambiguity::UnlistedWord),
+    }
+}
+
+fn is_about(attempt: &Attempt, fields: &Fields<'_>) -> Result<(), Ambiguity> {
+    let number = needed(fields, "merchantOrderNo")?;
+    let account = needed(fields, "merchantId")?;
+    if number == attempt.id.as_str() && account == attempt.account.as_str() {
+        Ok(())
+    } else {
+        Err(Ambiguity::Mismatch)
+    }
+}
+
+/// E3 wants the sum to match before anything counts as taken. What was paid is compared by the
+/// domain, which raises the alarm (V3).
+fn is_of_sum(attempt: &Attempt, fields: &Fields<'_>, absent: Currency) -> Result<(), Ambiguity> {
+    if sum(fields, absent)? == attempt.amount {
+        Ok(())
+    } else {
+        Err(Ambiguity::Mismatch)
+    }
+}
+
+fn paid(fields: &Fields<'_>, absent: Currency) -> Said {
+    let amount = sum(fields, absent)?;
+    let no = needed(fields, "payOrderNo")?;
+    let date = needed(fields, "paymentDate")?;
+    let time = needed(fields, "paymentTime")?;
+    if no.is_empty() || no.len() > INSTITUTION_NO_BYTES_MAX {
+        return Err(Ambiguity::Unreadable);
+    }
+    Ok(Finding::Succeeded(Receipt {
+        amount,
+        institution_no: no.into(),
+        paid_at: Timestamp::parse_local(date, time).map_err(|_| Ambiguity::Unreadable)?,
+        fee_minor: fee_minor(fields, amount.currency()),
+    }))
+}
+
+/// `orderAmount` in `currency`; without the latter in `absent` (M6).
+fn sum(fields: &Fields<'_>, absent: Currency) -> Result<Amount, Ambiguity> {
+    let currency = match optional(fields, "currency")? {
+        Some(code) => Currency::parse(code).map_err(|_| Ambiguity::Unreadable)?,
+        None => absent,
+    };
+    let text = fields
+        .scalar("orderAmount")
+        .and_then(Result::ok)
+        .ok_or(Ambiguity::Unreadable)?;
+    Amount::parse(text, currency).map_err(|_| Ambiguity::Unreadable)
+}
+
+/// Only told, never relied on: an odd fee must not hold up a payment.
+fn fee_minor(fields: &Fields<'_>, currency: Currency) -> Option<i64> {
+    match fields.scalar("fee")?.ok()? {
+        "0" | "0.0" | "0.00" => Some(0),
+        text => Amount::parse(text, currency).ok().map(Amount::minor),
+    }
+}
+
+/// What the mode needs of the answer. A hand-over that cannot be used makes the answer
+/// unreadable; one that is absent does not: the chatbot mode has none.
+fn handover(mode: Mode, fields: &Fields<'_>) -> Result<Option<Handover>, Ambiguity> {
+    let way = match mode {
+        Mode::Webview => optional(fields, "payUrl")?.map(link),
+        Mode::Native => fields.raw("sdkParameters").map(sdk),
+        Mode::Chatbot => None,
+    };
+    let Some(way) = way else {
+        return Ok(None);
+    };
+    let way = way.ok_or(Ambiguity::Unreadable)?;
+    let expires = match optional(fields, "expireTime")? {
+        Some(text) => {
+            let moment = OffsetDateTime::parse(text, &Rfc3339);
+            Some(moment.map_err(|_| Ambiguity::Unreadable)?)
+        }
+        None => None,
+    };
+    Ok(Some(Handover {
+        way,
+        expires: expires.map(|moment| Timestamp::from_s(moment.unix_timestamp())),
+    }))
+}
+
+/// The payer is sent there, so it is https and nothing that shows one host and means another.
+fn link(text: &str) -> Option<Way> {
+    let fits = text.len() <= LINK_BYTES_MAX
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte));
+    if !fits {
+        return None;
+    }
+    let uri: Uri = text.parse().ok()?;
+    let plain = uri.scheme() == Some(&Scheme::HTTPS) && !uri.authority()?.as_str().contains('@');
+    plain.then(|| Way::Link(text.into()))
+}
+
+/// An object or a string, passed on as the JSON text it came as (R-5.1.3-2).
+fn sdk(raw: &str) -> Option<Way> {
+    let fits = raw.len() <= SDK_BYTES_MAX && raw.starts_with(['{', '"']);
+    let reads = fits && serde_json::from_str::<serde_json::Value>(raw).is_ok();
+    reads.then(|| Way::Sdk(raw.into()))
+}
+
+fn needed<'f>(fields: &'f Fields<'_>, name: &str) -> Result<&'f str, Ambiguity> {
+    optional(fields, name)?.ok_or(Ambiguity::Unreadable)
+}
+
+fn optional<'f>(fields: &'f Fields<'_>, name: &str) -> Result<Option<&'f str>, Ambiguity> {
+    fields
+        .text(name)
+        .transpose()
+        .map_err(|_| Ambiguity::Unreadable)
+}

@@ -1,0 +1,337 @@
+//! Every metric: name, unit and labels on one page.
+//!
+//! Labels are bounded: interfaces, words of our own enums, configured institutions. Never a number
+//! of an order, never anything personal (D1).
+
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::domain::identifiers::InstitutionId;
+
+/// From a tenth of a millisecond to ten seconds: a commit lies at the left, a slow institution
+/// at the right.
+const SECONDS: [f64; 14] = [
+    0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 10.0,
+];
+/// Changes in one commit.
+const BATCH: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// What kind of caller asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallerClass {
+    /// A merchant that proved itself.
+    Merchant,
+    /// An institution's callback.
+    Institution,
+    /// A payer's browser.
+    Payer,
+    /// Nobody we know.
+    Unknown,
+}
+
+impl CallerClass {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Merchant => "merchant",
+            Self::Institution => "institution",
+            Self::Payer => "payer",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// All metrics of one gateway; no global, so that several can live in one process.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    requests_in_flight: IntGauge,
+    refusals: IntCounterVec,
+    institution_calls: IntCounterVec,
+    institution_call_seconds: HistogramVec,
+    callbacks: IntCounterVec,
+    notifications: IntCounterVec,
+    result_to_notice_seconds: Histogram,
+    works_due: IntGaugeVec,
+    store_commit_changes: Histogram,
+    store_commit_seconds: Histogram,
+    configuration: IntGaugeVec,
+}
+
+impl Metrics {
+    /// Registers every metric.
+    ///
+    /// # Errors
+    /// If two of them have one name: a fault of this file.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new_custom(Some("paymux".to_owned()), None)?;
+        let page = Page(&registry);
+        let built = page.gauges(
+            "build_info",
+            "Always 1; the version of the program.",
+            &["version"],
+        )?;
+        built.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Self {
+            requests: page.counters(
+                "requests_total",
+                "Requests answered, by interface, class of caller and result.",
+                &["interface", "caller_class", "result"],
+            )?,
+            request_seconds: page.histograms(
+                "request_duration_seconds",
+                "From a whole request to its answer.",
+                &["interface"],
+            )?,
+            requests_in_flight: page.gauge(
+                "requests_in_flight",
+                "Requests handed over and not answered.",
+            )?,
+            refusals: page.counters("refusals_total", "Refusals, by public code.", &["code"])?,
+            institution_calls: page.counters(
+                "institution_calls_total",
+                "Calls to institutions, by what the reply proved.",
+                &["institution", "call", "outcome"],
+            )?,
+            institution_call_seconds: page.histograms(
+                "institution_call_duration_seconds",
+                "From a call to its reply, or to giving up on it.",
+                &["institution", "call"],
+            )?,
+            callbacks: page.counters(
+                "callbacks_total",
+                "Callbacks received, by what became of them.",
+                &["institution", "verdict"],
+            )?,
+            notifications: page.counters(
+                "notifications_total",
+                "Attempts to tell merchants, by result.",
+                &["result"],
+            )?,
+            result_to_notice_seconds: page.histogram(
+                "result_to_notice_seconds",
+                "From a durable result to the end of its first notification (N8).",
+                &SECONDS,
+            )?,
+            works_due: page.gauges("work_due", "Leasable work whose time has come.", &["work"])?,
+            store_commit_changes: page.histogram(
+                "store_commit_changes",
+                "Changes written by one commit.",
+                &BATCH,
+            )?,
+            store_commit_seconds: page.histogram(
+                "store_commit_duration_seconds",
+                "One commit, synchronised.",
+                &SECONDS,
+            )?,
+            configuration: page.gauges(
+                "configuration_info",
+                "Always 1; the configuration in force (F2).",
+                &["version"],
+            )?,
+            registry,
+        })
+    }
+
+    /// A request was answered. `interface` and `result` are words of the program, never of the
+    /// caller.
+    pub fn request(
+        &self,
+        interface: &'static str,
+        caller: CallerClass,
+        result: &'static str,
+        took: Duration,
+    ) {
+        self.requests
+            .with_label_values(&[interface, caller.word(), result])
+            .inc();
+        self.request_seconds
+            .with_label_values(&[interface])
+            .observe(took.as_secs_f64());
+    }
+
+    /// A request was refused with this public code.
+    pub fn refusal(&self, code: &'static str) {
+        self.refusals.with_label_values(&[code]).inc();
+    }
+
+    /// Counts a request as under way until the returned value is dropped.
+    pub fn in_flight(&self) -> InFlight {
+        self.requests_in_flight.inc();
+        InFlight(self.requests_in_flight.clone())
+    }
+
+    /// A call to an institution ended; `outcome` names the finding.
+    pub fn institution_call(
+        &self,
+        institution: &InstitutionId,
+        call: &'static str,
+        outcome: &'static str,
+        took: Duration,
+    ) {
+        let institution = institution.as_str();
+        self.institution_calls
+            .with_label_values(&[institution, call, outcome])
+            .inc();
+        self.institution_call_seconds
+            .with_label_values(&[institution, call])
+            .observe(took.as_secs_f64());
+    }
+
+    /// A callback was judged. Only for configured institutions: the path is the caller's.
+    pub fn callback(&self, institution: &InstitutionId, verdict: &'static str) {
+        self.callbacks
+            .with_label_values(&[institution.as_str(), verdict])
+            .inc();
+    }
+
+    /// An attempt to tell a merchant ended.
+    pub fn notification(&self, result: &'static str) {
+        self.notifications.with_label_values(&[result]).inc();
+    }
+
+    /// A result's first notification ended this long after the result was durable (N8).
+    pub fn result_to_notice(&self, took: Duration) {
+        self.result_to_notice_seconds.observe(took.as_secs_f64());
+    }
+
+    /// How much work of a kind is due.
+    pub fn work_due(&self, work: &'static str, count: u32) {
+        self.works_due
+            .with_label_values(&[work])
+            .set(i64::from(count));
+    }
+
+    /// The store committed this many changes at once.
+    pub fn commit(&self, changes: u32, took: Duration) {
+        self.store_commit_changes.observe(f64::from(changes));
+        self.store_commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Another configuration is in force; the one before is no longer shown.
+    pub fn configuration_in_force(&self, version: &str) {
+        self.configuration.reset();
+        self.configuration.with_label_values(&[version]).set(1);
+    }
+
+    /// The page `/metrics` shows, in Prometheus' text format.
+    pub fn render(&self) -> String {
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap_or_default()
+    }
+}
+
+/// One request under way; counts itself out when dropped.
+#[derive(Debug)]
+pub struct InFlight(IntGauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Makes and registers in one step.
+struct Page<'a>(&'a Registry);
+
+impl Page<'_> {
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        let made = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(made.clone()))?;
+        Ok(made)
+    }
+
+    fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, prometheus::Error> {
+        let made = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(made.clone()))?;
+        Ok(made)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        let made = IntGauge::new(name, help)?;
+        self.0.register(Box::new(made.clone()))?;
+        Ok(made)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let opts = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+        let made = HistogramVec::new(opts, labels)?;
+        self.0.register(Box::new(made.clone()))?;
+        Ok(made)
+    }
+
+    fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+    ) -> Result<Histogram, prometheus::Error> {
+        let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        let made = Histogram::with_opts(opts)?;
+        self.0.register(Box::new(made.clone()))?;
+        Ok(made)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each metric is one page's business: what is recorded is shown, with its labels.
+    #[test]
+    fn what_is_recorded_is_shown() {
+        let metrics = Metrics::new().unwrap();
+        let harbour = InstitutionId::parse("harbour").unwrap();
+        let soon = Duration::from_millis(3);
+        metrics.request("place_order", CallerClass::Merchant, "accepted", soon);
+        metrics.refusal("nonce_spent");
+        metrics.institution_call(&harbour, "create", "accepted", soon);
+        metrics.callback(&harbour, "new");
+        metrics.notification("success");
+        metrics.result_to_notice(soon);
+        metrics.work_due("notify", 7);
+        metrics.commit(12, soon);
+        metrics.configuration_in_force("a");
+        metrics.configuration_in_force("b");
+        let counted = metrics.in_flight();
+        let page = metrics.render();
+        for line in [
+            r#"paymux_requests_total{caller_class="merchant",interface="place_order",result="accepted"} 1"#,
+            r#"paymux_refusals_total{code="nonce_spent"} 1"#,
+            r#"paymux_institution_calls_total{call="create",institution="harbour",outcome="accepted"} 1"#,
+            r#"paymux_callbacks_total{institution="harbour",verdict="new"} 1"#,
+            r#"paymux_notifications_total{result="success"} 1"#,
+            r#"paymux_work_due{work="notify"} 7"#,
+            r#"paymux_configuration_info{version="b"} 1"#,
+            "paymux_store_commit_changes_sum 12",
+            "paymux_result_to_notice_seconds_count 1",
+            "paymux_requests_in_flight 1",
+            "paymux_build_info{",
+        ] {
+            assert!(page.contains(line), "{line} is not in\n{page}");
+        }
+        assert!(!page.contains(r#"version="a""#));
+        drop(counted);
+        assert!(metrics.render().contains("paymux_requests_in_flight 0"));
+    }
+}

@@ -1,0 +1,103 @@
+//! A store that remembers which nonces were spent, so that a replay is refused without asking.
+//! Remembers only what cannot change any more, and may forget it at any moment.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use moka::sync::Cache;
+
+use crate::domain::attempt::Epoch;
+use crate::domain::change::Change;
+use crate::domain::identifiers::{FreshNonce, InstitutionId, MerchantId, Timestamp};
+use crate::domain::order::Order;
+use crate::domain::personal::MobileNo;
+use crate::store::{
+    Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
+};
+
+/// Nonces remembered at most; about 150 bytes each.
+const NONCES_MAX: u64 = 200_000;
+
+/// Remembers spent nonces in front of another store.
+pub struct Remembered {
+    store: Arc<dyn Store>,
+    spent: Cache<Box<str>, ()>,
+}
+
+impl Remembered {
+    /// In front of this store.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        let spent = Cache::new(NONCES_MAX);
+        Self { store, spent }
+    }
+}
+
+/// No key's name holds a space.
+fn name(nonce: &FreshNonce) -> Box<str> {
+    format!("{} {}", nonce.key, nonce.value).into()
+}
+
+#[async_trait]
+impl Store for Remembered {
+    async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
+        let nonce = change.nonce().map(name);
+        if let Some(nonce) = &nonce
+            && self.spent.contains_key(nonce)
+        {
+            return Ok(Committed::NonceSpent);
+        }
+        let committed = self.store.commit(change).await?;
+        // Only what is durable is remembered: a change that wrote nothing spent nothing.
+        if committed == Committed::Done
+            && let Some(nonce) = nonce
+        {
+            self.spent.insert(nonce, ());
+        }
+        Ok(committed)
+    }
+
+    async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
+        self.store.order(key).await
+    }
+
+    async fn keep(&self, message: &Message) -> Result<Kept, StoreError> {
+        self.store.keep(message).await
+    }
+
+    async fn last_used(
+        &self,
+        merchant: &MerchantId,
+        payer: &MobileNo,
+    ) -> Result<Option<InstitutionId>, StoreError> {
+        self.store.last_used(merchant, payer).await
+    }
+
+    async fn lease(
+        &self,
+        work: Work,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.store.lease(work, now, count).await
+    }
+
+    async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError> {
+        self.store.settle(lease, fate).await
+    }
+
+    async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
+        self.store.raise_floor(floor).await
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.store.epoch()
+    }
+
+    fn floor(&self) -> Timestamp {
+        self.store.floor()
+    }
+
+    async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
+        self.store.next_due(work).await
+    }
+}

@@ -1,0 +1,109 @@
+//! A store that wakes the workers when a commit owes somebody something (N8), so that nobody
+//! has to look again and again. A ring says "look", never what there is.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+
+use crate::domain::attempt::Epoch;
+use crate::domain::change::Change;
+use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use crate::domain::order::Order;
+use crate::domain::personal::MobileNo;
+use crate::store::{
+    Committed, Fate, Kept, Lease, Leased, Message, OrderKey, Settled, Store, StoreError, Work,
+};
+
+/// One bell for each kind of work. Each is rung with `notify_one`: a ring that nobody waits for
+/// is kept for the next who does.
+#[derive(Debug, Default)]
+pub struct Bells {
+    /// An order is due at another time than before.
+    pub orders: Notify,
+    /// An event was born, or a destination has room again.
+    pub events: Notify,
+}
+
+/// Rings after what another store made durable.
+pub struct Ringing {
+    store: Arc<dyn Store>,
+    bells: Arc<Bells>,
+}
+
+impl Ringing {
+    /// In front of this store, with these bells.
+    pub fn new(store: Arc<dyn Store>, bells: Arc<Bells>) -> Self {
+        Self { store, bells }
+    }
+}
+
+#[async_trait]
+impl Store for Ringing {
+    async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
+        let committed = self.store.commit(change).await?;
+        if committed == Committed::Done
+            && let Some(rows) = change.rows()
+        {
+            if rows.due.is_some() {
+                self.bells.orders.notify_one();
+            }
+            if rows.events.iter().any(|event| event.destination.is_some()) {
+                self.bells.events.notify_one();
+            }
+        }
+        Ok(committed)
+    }
+
+    async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError> {
+        let settled = self.store.settle(lease, fate).await?;
+        if settled == Settled::Done {
+            match &lease.of {
+                Leased::Order(_) => self.bells.orders.notify_one(),
+                Leased::Event(..) => self.bells.events.notify_one(),
+            }
+        }
+        Ok(settled)
+    }
+
+    async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
+        self.store.order(key).await
+    }
+
+    async fn keep(&self, message: &Message) -> Result<Kept, StoreError> {
+        self.store.keep(message).await
+    }
+
+    async fn last_used(
+        &self,
+        merchant: &MerchantId,
+        payer: &MobileNo,
+    ) -> Result<Option<InstitutionId>, StoreError> {
+        self.store.last_used(merchant, payer).await
+    }
+
+    async fn lease(
+        &self,
+        work: Work,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.store.lease(work, now, count).await
+    }
+
+    async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
+        self.store.raise_floor(floor).await
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.store.epoch()
+    }
+
+    fn floor(&self) -> Timestamp {
+        self.store.floor()
+    }
+
+    async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
+        self.store.next_due(work).await
+    }
+}

@@ -1,0 +1,261 @@
+//! The embedded store: one file, one writer thread that commits whole batches of changes at once,
+//! and a few connections that read. Never acknowledges what is not synchronised.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use async_trait::async_trait;
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::oneshot;
+
+use crate::domain::attempt::Epoch;
+use crate::domain::change::Change;
+use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use crate::domain::order::Order;
+use crate::domain::personal::MobileNo;
+use crate::seal::{Seal, SealFault};
+use crate::store::{
+    Committed, Fate, Kept, Lease, Message, OnFatal, OpenError, OrderKey, Settled, Store,
+    StoreError, Work,
+};
+use writer::{Asked, Threads, Writing};
+
+mod file;
+mod inbox;
+mod lease;
+mod loading;
+mod rows;
+mod sealed;
+mod writer;
+
+/// Connections that read. A read takes some tens of microseconds, so few are enough.
+const READERS: usize = 4;
+
+/// Nonces forgotten in one transaction, so that forgetting holds up no payment.
+const FORGOTTEN_AT_ONCE: i64 = 2_000;
+
+/// The embedded store. Dropping it writes what was accepted and lets go of the file.
+pub(super) struct Sqlite {
+    // Threads end before connections close, and the lock goes last.
+    threads: Threads,
+    readers: Vec<Mutex<Connection>>,
+    next_reader: AtomicUsize,
+    seal: Arc<Seal>,
+    epoch: Epoch,
+    shared: Arc<Shared>,
+    _lock: std::fs::File,
+}
+
+/// What the threads tell each other and the readers.
+struct Shared {
+    /// The durable floor, in milliseconds.
+    floor: AtomicI64,
+    /// Batches committed so far.
+    commits: AtomicU64,
+    /// The log outgrew its bound: the writer has to checkpoint it.
+    log_is_long: AtomicBool,
+    on_fatal: OnFatal,
+}
+
+/// Why a statement or a row did not do.
+#[derive(Debug)]
+enum Fault {
+    Sql(rusqlite::Error),
+    Corrupt(String),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<SealFault> for Fault {
+    fn from(fault: SealFault) -> Self {
+        Self::Corrupt(fault.to_string())
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Corrupt(what) => Self::Corrupt(what),
+            Fault::Sql(error) => {
+                let corrupt = matches!(
+                    error.sqlite_error_code(),
+                    Some(
+                        ErrorCode::DatabaseCorrupt
+                            | ErrorCode::NotADatabase
+                            | ErrorCode::ConstraintViolation
+                    )
+                ) || matches!(
+                    error,
+                    rusqlite::Error::FromSqlConversionFailure(..)
+                        | rusqlite::Error::IntegralValueOutOfRange(..)
+                        | rusqlite::Error::InvalidColumnType(..)
+                        | rusqlite::Error::Utf8Error(..)
+                );
+                if corrupt {
+                    Self::Corrupt(error.to_string())
+                } else {
+                    Self::Unavailable(error.to_string())
+                }
+            }
+        }
+    }
+}
+
+impl Sqlite {
+    /// Start-up by S1: lock, schema, key, tail of the audit log, floor, epoch.
+    pub(super) fn open(path: &Path, seal: Arc<Seal>, on_fatal: OnFatal) -> Result<Self, OpenError> {
+        let lock = file::lock(path)?;
+        let mut connection = file::connect(path, file::Role::Writer)?;
+        file::migrate(&mut connection)?;
+        file::sync_folder(path)?;
+        let found = file::start(&mut connection, &seal)?;
+        let readers = (0..READERS)
+            .map(|_| file::connect(path, file::Role::Reader).map(Mutex::new))
+            .collect::<Result<_, _>>()?;
+        let shared = Arc::new(Shared {
+            floor: AtomicI64::new(found.floor.ms()),
+            commits: AtomicU64::new(0),
+            log_is_long: AtomicBool::new(false),
+            on_fatal,
+        });
+        let checkpoints = file::connect(path, file::Role::Writer)?;
+        Ok(Self {
+            threads: Threads::start(connection, checkpoints, found.link, &shared)
+                .map_err(|error| OpenError::File(error.to_string()))?,
+            readers,
+            next_reader: AtomicUsize::new(0),
+            seal,
+            epoch: found.epoch,
+            shared,
+            _lock: lock,
+        })
+    }
+
+    /// Asks one question in one read transaction.
+    fn read<T>(&self, ask: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
+        let connection = self.reader()?;
+        let answer = (|| {
+            if !connection.is_autocommit() {
+                connection.execute_batch("ROLLBACK")?;
+            }
+            connection.prepare_cached("BEGIN")?.execute([])?;
+            let answer = ask(&connection);
+            connection.prepare_cached("COMMIT")?.execute([])?;
+            answer
+        })();
+        Ok(answer?)
+    }
+
+    fn reader(&self) -> Result<MutexGuard<'_, Connection>, StoreError> {
+        let first = self.next_reader.fetch_add(1, Ordering::Relaxed);
+        for step in 0..READERS {
+            let at = first.wrapping_add(step) % READERS;
+            match self.readers.get(at).map(Mutex::try_lock) {
+                Some(Ok(free)) => return Ok(free),
+                Some(Err(TryLockError::Poisoned(left))) => return Ok(left.into_inner()),
+                Some(Err(TryLockError::WouldBlock)) | None => (),
+            }
+        }
+        self.readers
+            .get(first % READERS)
+            .map(|reader| reader.lock().unwrap_or_else(PoisonError::into_inner))
+            .ok_or_else(|| StoreError::Unavailable("no connection".into()))
+    }
+
+    /// Has something written in the next batch; returns once that is durable.
+    async fn write<T: Send + 'static>(
+        &self,
+        run: impl FnMut(&mut Writing<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.threads.send(Box::new(Asked::new(run, reply))).await?;
+        answer
+            .await
+            .unwrap_or_else(|_| Err(StoreError::InDoubt("the writer stopped".into())))
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
+        self.read(|connection| loading::order(connection, &self.seal, key))
+    }
+
+    async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
+        // Sealed here, in the caller's thread: the writer's time is everybody's.
+        let write = rows::write(&self.seal, change)?;
+        self.write(move |writing| write.apply(writing)).await
+    }
+
+    async fn keep(&self, message: &Message) -> Result<Kept, StoreError> {
+        let letter = inbox::seal(&self.seal, message)?;
+        // A flood of forged messages must not reach the writer.
+        if let Some(kept) = self.read(|connection| letter.judge(connection))? {
+            return Ok(kept);
+        }
+        self.write(move |writing| letter.write(writing)).await
+    }
+
+    async fn last_used(
+        &self,
+        merchant: &MerchantId,
+        payer: &MobileNo,
+    ) -> Result<Option<InstitutionId>, StoreError> {
+        let digest = sealed::payer_digest(&self.seal, merchant, payer);
+        self.read(|connection| loading::last_used(connection, &digest))
+    }
+
+    async fn lease(
+        &self,
+        work: Work,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let epoch = self.epoch;
+        // An idle look must not cost a synchronisation.
+        let idle = self.read(|connection| {
+            Ok(lease::candidates(connection, work, epoch, now, count)?.is_empty())
+        })?;
+        if idle {
+            return Ok(Vec::new());
+        }
+        let taken = self
+            .write(move |writing| lease::take(writing, work, epoch, now, count))
+            .await?;
+        self.read(|connection| lease::load(connection, &self.seal, work, &taken))
+    }
+
+    async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError> {
+        let settlement = lease::Settlement::of(lease, fate);
+        self.write(move |writing| settlement.apply(writing)).await
+    }
+
+    async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
+        loop {
+            let forgotten = self
+                .write(move |writing| writing.raise_floor(floor, FORGOTTEN_AT_ONCE))
+                .await?;
+            if i64::try_from(forgotten).unwrap_or(0) < FORGOTTEN_AT_ONCE {
+                return Ok(());
+            }
+        }
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn floor(&self) -> Timestamp {
+        Timestamp::from_ms(self.shared.floor.load(Ordering::Acquire))
+    }
+
+    async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
+        let epoch = self.epoch;
+        self.read(|connection| lease::next_due(connection, work, epoch))
+    }
+}

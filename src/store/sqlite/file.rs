@@ -1,0 +1,230 @@
+//! Opening the file: one process at a time, this release's schema, the right key, a sound tail.
+//! Never repairs anything.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::domain::attempt::Epoch;
+use crate::domain::audit::{Deed, Link};
+use crate::domain::identifiers::Timestamp;
+use crate::seal::{Place, Seal, SealFault};
+use crate::store::OpenError;
+use crate::store::sqlite::rows::CHAIN;
+
+/// A fault of the write-ahead log was fixed here; nothing older may hold money.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+
+/// Forward only; the number of those applied stands in the file's `user_version`.
+const MIGRATIONS: [&str; 1] = [include_str!("../schema/sqlite/0001_orders.sql")];
+
+const CANARY: Place<'_> = Place {
+    table: "meta",
+    row: "canary",
+    column: "sealed",
+};
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::File(error.to_string())
+    }
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Writer,
+    Reader,
+}
+
+/// Takes the file for this process (S1). The lock ends with the process, however that ends.
+pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let beside = PathBuf::from(beside);
+    let unusable =
+        |error: std::io::Error| OpenError::File(format!("{}: {error}", beside.display()));
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&beside)
+        .map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.into())),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+/// A connection set up for its role.
+pub(super) fn connect(path: &Path, role: Role) -> Result<Connection, OpenError> {
+    if rusqlite::version_number() < SQLITE_VERSION_MIN {
+        let text = format!("SQLite {} is too old", rusqlite::version());
+        return Err(OpenError::File(text));
+    }
+    let connection = Connection::open(path)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        let text = format!("no write-ahead log can be kept there (journal mode {mode})");
+        return Err(OpenError::File(text));
+    }
+    // Checkpoints are made off the commit path; after one, the log shrinks to its bound.
+    connection.execute_batch(
+        "PRAGMA synchronous = FULL;
+         PRAGMA foreign_keys = ON;
+         PRAGMA wal_autocheckpoint = 0;
+         PRAGMA journal_size_limit = 67108864;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA busy_timeout = 5000;",
+    )?;
+    connection.execute_batch(match role {
+        Role::Writer => "PRAGMA cache_size = -65536;",
+        Role::Reader => "PRAGMA cache_size = -8192; PRAGMA query_only = ON;",
+    })?;
+    Ok(connection)
+}
+
+/// Brings the schema to this release's, then compares all of it with what it must be.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
+    let applied: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let applied = usize::try_from(applied).unwrap_or(usize::MAX);
+    if applied > MIGRATIONS.len() {
+        let known = MIGRATIONS.len();
+        return Err(OpenError::Schema(format!(
+            "it has version {applied}, this release knows {known}"
+        )));
+    }
+    apply_from(connection, applied)?;
+    let mut fresh = Connection::open_in_memory()?;
+    apply_from(&mut fresh, 0)?;
+    if schema(connection)? == schema(&fresh)? {
+        Ok(())
+    } else {
+        Err(OpenError::Schema("somebody changed it".into()))
+    }
+}
+
+fn apply_from(connection: &mut Connection, applied: usize) -> Result<(), OpenError> {
+    for (version, migration) in (1_i64..).zip(MIGRATIONS).skip(applied) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn schema(connection: &Connection) -> Result<Vec<(String, Option<String>)>, OpenError> {
+    let mut statement = connection.prepare(
+        "SELECT type || ' ' || name, sql FROM sqlite_schema
+         WHERE name NOT LIKE 'sqlite_stat%' ORDER BY name",
+    )?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// A new file's name is durable only with its folder.
+pub(super) fn sync_folder(path: &Path) -> Result<(), OpenError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    };
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| OpenError::File(format!("{}: {error}", folder.display())))
+}
+
+/// What a start finds.
+pub(super) struct Found {
+    pub(super) epoch: Epoch,
+    pub(super) floor: Timestamp,
+    pub(super) link: Link,
+}
+
+/// Tries the key, checks the audit log's tail, and begins a new epoch, durably.
+pub(super) fn start(connection: &mut Connection, seal: &Seal) -> Result<Found, OpenError> {
+    let transaction = connection.transaction()?;
+    try_key(&transaction, seal)?;
+    let link = tail(&transaction)?;
+    let epoch = transaction.query_row(
+        "INSERT INTO meta (name, number) VALUES ('epoch', 1)
+         ON CONFLICT (name) DO UPDATE SET number = number + 1 RETURNING number",
+        [],
+        |row| row.get(0),
+    )?;
+    let floor: Option<i64> = transaction
+        .query_row("SELECT number FROM meta WHERE name = 'floor'", [], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    transaction.commit()?;
+    Ok(Found {
+        epoch: Epoch(epoch),
+        floor: Timestamp::from_ms(floor.unwrap_or(i64::MIN)),
+        link,
+    })
+}
+
+/// D3: what the last start sealed must open and must be what this key would digest. Sealed anew
+/// each time, so that a key that seals nothing else any more can be taken away.
+fn try_key(connection: &Connection, seal: &Seal) -> Result<(), OpenError> {
+    let digest = seal.digest("canary", b"paymux");
+    let stored: Option<Vec<u8>> = connection
+        .query_row("SELECT sealed FROM meta WHERE name = 'canary'", [], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    if let Some(stored) = stored {
+        let opened = seal.open(CANARY, &stored).map_err(OpenError::WrongKey)?;
+        if opened != digest {
+            return Err(OpenError::WrongKey(SealFault::NotGenuine));
+        }
+    }
+    let sealed = seal.seal(CANARY, &digest).map_err(OpenError::WrongKey)?;
+    connection.execute(
+        "INSERT INTO meta (name, sealed) VALUES ('canary', ?1)
+         ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed",
+        params![sealed.as_bytes()],
+    )?;
+    Ok(())
+}
+
+/// The last record must follow from what it says and from the hash before it (L1).
+fn tail(connection: &Connection) -> Result<Link, OpenError> {
+    let last = connection
+        .query_row(
+            "SELECT seq, at, actor, action, object, result, prev, hash FROM audit
+             WHERE chain_id = ?1 ORDER BY seq DESC LIMIT 1",
+            params![CHAIN],
+            |row| {
+                let deed = Deed {
+                    actor: row.get(2)?,
+                    action: row.get::<_, String>(3)?.into(),
+                    object: row.get(4)?,
+                    result: row.get(5)?,
+                };
+                let seq: i64 = row.get(0)?;
+                let at = Timestamp::from_ms(row.get(1)?);
+                let hashes: ([u8; 32], [u8; 32]) = (row.get(6)?, row.get(7)?);
+                Ok((seq, at, deed, hashes))
+            },
+        )
+        .optional()?;
+    let Some((seq, at, deed, (prev, hash))) = last else {
+        return Ok(Link::START);
+    };
+    let seq = u64::try_from(seq).map_err(|_| OpenError::Audit)?;
+    let before = Link {
+        seq: seq.saturating_sub(1),
+        hash: prev,
+    };
+    let link = before.follow(CHAIN, &deed, at);
+    if link.hash == hash {
+        Ok(link)
+    } else {
+        Err(OpenError::Audit)
+    }
+}

@@ -1,0 +1,294 @@
+//! Work taken for a while. A lease is the row's own due time, moved behind the lease's end, under
+//! a fencing number that grows with every lease, settlement and change: whoever holds an older
+//! number settles nothing (N6), and what a crash leaves behind is due again by itself (Z3).
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::domain::attempt::Epoch;
+use crate::domain::event::{Event, EventType};
+use crate::domain::identifiers::{EventId, MerchantId, PayOrderNo, Timestamp};
+use crate::seal::Seal;
+use crate::store::sqlite::writer::Writing;
+use crate::store::sqlite::{Fault, loading, sealed};
+use crate::store::{DESTINATION_SHARE, Fate, LEASE, Lease, Leased, Settled, Work};
+
+/// Orders with intents of other processes. The list of live states is there for the index.
+const LEFTOVERS: &str = "SELECT pay_order_no FROM attempts
+    WHERE state IN ('INTENT', 'UNKNOWN', 'ACCEPTED', 'CLOSING')
+    AND state = 'INTENT' AND epoch <> ?1 LIMIT ?2";
+
+/// The oldest due ones of one destination, whether waiting or left by a lease that ended.
+const DUE_OF_ORIGIN: &str = "SELECT event_id, due_at FROM (SELECT event_id, due_at FROM events
+        WHERE due_at IS NOT NULL AND origin = ?1 AND state = 'PENDING' AND due_at <= ?2
+        ORDER BY due_at LIMIT ?3)
+    UNION ALL SELECT event_id, due_at FROM (SELECT event_id, due_at FROM events
+        WHERE due_at IS NOT NULL AND origin = ?1 AND state = 'LEASED' AND due_at <= ?2
+        ORDER BY due_at LIMIT ?3)
+    ORDER BY due_at LIMIT ?3";
+
+/// A row that was leased, by its key, with what the lease says.
+pub(super) struct Taken {
+    row: String,
+    fence: i64,
+    tries: u32,
+}
+
+/// Keys of rows that may be leased now, the longest due first.
+pub(super) fn candidates(
+    connection: &Connection,
+    work: Work,
+    epoch: Epoch,
+    now: Timestamp,
+    count: u32,
+) -> Result<Vec<String>, Fault> {
+    let (sql, first) = match work {
+        Work::Orders => {
+            let sql = "SELECT pay_order_no FROM orders WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2";
+            (sql, now.ms())
+        }
+        Work::Leftovers => (LEFTOVERS, epoch.0),
+        Work::Events => return due_events(connection, now, count),
+    };
+    let mut statement = connection.prepare_cached(sql)?;
+    let keys = statement.query_map(params![first, count], |row| row.get(0))?;
+    Ok(keys.collect::<Result<_, _>>()?)
+}
+
+/// N7: of each destination at most its share, counting what is on its way already.
+fn due_events(connection: &Connection, now: Timestamp, count: u32) -> Result<Vec<String>, Fault> {
+    let mut due: Vec<(i64, String)> = Vec::new();
+    for_each_origin(connection, |origin| {
+        let running: u32 = connection
+            .prepare_cached(
+                "SELECT COUNT(*) FROM events WHERE due_at IS NOT NULL AND origin = ?1
+                 AND state = 'LEASED' AND due_at > ?2",
+            )?
+            .query_row(params![origin, now.ms()], |row| row.get(0))?;
+        let free = DESTINATION_SHARE.saturating_sub(running);
+        let mut statement = connection.prepare_cached(DUE_OF_ORIGIN)?;
+        let found = statement.query_map(params![origin, now.ms(), free], |row| {
+            Ok((row.get(1)?, row.get(0)?))
+        })?;
+        for event in found {
+            due.push(event?);
+        }
+        Ok(())
+    })?;
+    due.sort_unstable();
+    due.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+    Ok(due.into_iter().map(|(_, event)| event).collect())
+}
+
+/// Visits every destination that something is to be delivered to, by one step of the index each.
+fn for_each_origin(
+    connection: &Connection,
+    mut visit: impl FnMut(&str) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut next = connection.prepare_cached(
+        "SELECT MIN(origin) FROM events WHERE due_at IS NOT NULL AND origin > ?1",
+    )?;
+    let mut origin = String::new();
+    while let Some(found) =
+        next.query_row(params![origin], |row| row.get::<_, Option<String>>(0))?
+    {
+        visit(&found)?;
+        origin = found;
+    }
+    Ok(())
+}
+
+/// Leases what is due.
+pub(super) fn take(
+    writing: &mut Writing<'_>,
+    work: Work,
+    epoch: Epoch,
+    now: Timestamp,
+    count: u32,
+) -> Result<Vec<Taken>, Fault> {
+    let sql = match work {
+        Work::Orders | Work::Leftovers => {
+            "UPDATE orders SET due_at = ?2, fence = fence + 1 WHERE pay_order_no = ?1
+             RETURNING fence, tries"
+        }
+        Work::Events => {
+            "UPDATE events SET state = 'LEASED', due_at = ?2, fence = fence + 1
+             WHERE event_id = ?1 RETURNING fence, tries"
+        }
+    };
+    let mut statement = writing.connection.prepare_cached(sql)?;
+    let until = now.plus(LEASE).ms();
+    candidates(writing.connection, work, epoch, now, count)?
+        .into_iter()
+        .map(|row| {
+            let (fence, tries) = statement.query_row(params![row, until], |found| {
+                Ok((found.get(0)?, found.get(1)?))
+            })?;
+            Ok(Taken { row, fence, tries })
+        })
+        .collect()
+}
+
+/// Reads whole what was leased. A row whose fence has grown since is somebody else's by now.
+pub(super) fn load(
+    connection: &Connection,
+    seal: &Seal,
+    work: Work,
+    taken: &[Taken],
+) -> Result<Vec<Lease>, Fault> {
+    let mut leases = Vec::with_capacity(taken.len());
+    for lease in taken {
+        let of = match work {
+            Work::Orders | Work::Leftovers => loading::order_where(
+                connection,
+                seal,
+                "pay_order_no = ?1 AND fence = ?2",
+                params![lease.row, lease.fence],
+            )?
+            .map(|order| Leased::Order(Box::new(order))),
+            Work::Events => event(connection, seal, lease)?,
+        };
+        let fence = u64::try_from(lease.fence).unwrap_or(0);
+        let tries = lease.tries;
+        leases.extend(of.map(|of| Lease { of, fence, tries }));
+    }
+    Ok(leases)
+}
+
+fn event(connection: &Connection, seal: &Seal, lease: &Taken) -> Result<Option<Leased>, Fault> {
+    let sql = "SELECT event_type, merchant_id, pay_order_no, version, destination, sealed, born
+        FROM events WHERE event_id = ?1 AND fence = ?2";
+    let found = connection
+        .prepare_cached(sql)?
+        .query_row(params![lease.row, lease.fence], |row| {
+            let names: (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let version: i64 = row.get(3)?;
+            let destination: Option<Box<str>> = row.get(4)?;
+            let sealed: Vec<u8> = row.get(5)?;
+            Ok((names, version, destination, sealed, row.get(6)?))
+        })
+        .optional()?;
+    let Some(((kind, merchant, order), version, destination, body, born)) = found else {
+        return Ok(None);
+    };
+    let malformed = || Fault::Corrupt("a stored event is malformed".into());
+    let event = Event {
+        id: EventId::parse(&lease.row).map_err(|_| malformed())?,
+        kind: EventType::ALL
+            .into_iter()
+            .find(|known| known.name() == kind)
+            .ok_or_else(malformed)?,
+        merchant: MerchantId::parse(&merchant).map_err(|_| malformed())?,
+        order: PayOrderNo::parse(&order).map_err(|_| malformed())?,
+        version: u64::try_from(version).map_err(|_| malformed())?,
+        destination,
+        body: seal.open(sealed::event_place(&lease.row), &body)?,
+    };
+    let born = Timestamp::from_ms(born);
+    Ok(Some(Leased::Event(Box::new(event), born)))
+}
+
+/// What became of leased work, spelled out.
+pub(super) struct Settlement {
+    is_event: bool,
+    row: String,
+    fence: i64,
+    fate: Fate,
+}
+
+impl Settlement {
+    pub(super) fn of(lease: &Lease, fate: Fate) -> Self {
+        let (is_event, row) = match &lease.of {
+            Leased::Order(order) => (false, order.no.as_str()),
+            Leased::Event(event, _) => (true, event.id.as_str()),
+        };
+        Self {
+            is_event,
+            row: row.to_owned(),
+            // A fence that does not fit was never given out.
+            fence: i64::try_from(lease.fence).unwrap_or(-1),
+            fate,
+        }
+    }
+
+    pub(super) fn apply(&self, writing: &mut Writing<'_>) -> Result<Settled, Fault> {
+        let (sql, moment) = match (self.is_event, self.fate) {
+            (false, Fate::Again(at)) => (
+                "UPDATE orders SET due_at = ?3, tries = tries + 1, fence = fence + 1
+                 WHERE pay_order_no = ?1 AND fence = ?2",
+                Some(at),
+            ),
+            // Only a change ends an order.
+            (false, Fate::Delivered(_) | Fate::Dead) => return Ok(Settled::LeaseLost),
+            (true, Fate::Again(at)) => (
+                "UPDATE events SET state = 'PENDING', due_at = ?3, tries = tries + 1,
+                 fence = fence + 1 WHERE event_id = ?1 AND fence = ?2 AND state = 'LEASED'",
+                Some(at),
+            ),
+            (true, Fate::Delivered(at)) => (
+                "UPDATE events SET state = 'DELIVERED', due_at = NULL, delivered_at = ?3,
+                 tries = tries + 1, fence = fence + 1
+                 WHERE event_id = ?1 AND fence = ?2 AND state = 'LEASED'",
+                Some(at),
+            ),
+            (true, Fate::Dead) => (
+                "UPDATE events SET state = 'DEAD', due_at = ?3, tries = tries + 1,
+                 fence = fence + 1 WHERE event_id = ?1 AND fence = ?2 AND state = 'LEASED'",
+                None,
+            ),
+        };
+        let mut statement = writing.connection.prepare_cached(sql)?;
+        let settled =
+            statement.execute(params![self.row, self.fence, moment.map(Timestamp::ms)])?;
+        Ok(if settled == 1 {
+            Settled::Done
+        } else {
+            Settled::LeaseLost
+        })
+    }
+}
+
+/// When a look would find work of this kind; a destination that uses its whole share is waited
+/// for until one of its leases ends.
+pub(super) fn next_due(
+    connection: &Connection,
+    work: Work,
+    epoch: Epoch,
+) -> Result<Option<Timestamp>, Fault> {
+    let due: Option<i64> = match work {
+        Work::Orders => connection
+            .prepare_cached("SELECT MIN(due_at) FROM orders WHERE due_at IS NOT NULL")?
+            .query_row([], |row| row.get(0))?,
+        Work::Leftovers => {
+            let any = candidates(connection, work, epoch, Timestamp::from_ms(0), 1)?;
+            any.first().map(|_| i64::MIN)
+        }
+        Work::Events => next_event(connection)?,
+    };
+    Ok(due.map(Timestamp::from_ms))
+}
+
+fn next_event(connection: &Connection) -> Result<Option<i64>, Fault> {
+    let earliest = |origin: &str, state: &str| {
+        let sql = "SELECT MIN(due_at) FROM events
+            WHERE due_at IS NOT NULL AND origin = ?1 AND state = ?2";
+        let mut statement = connection.prepare_cached(sql)?;
+        statement.query_row(params![origin, state], |row| row.get::<_, Option<i64>>(0))
+    };
+    let mut next: Option<i64> = None;
+    for_each_origin(connection, |origin| {
+        let sql = "SELECT COUNT(*) FROM events
+            WHERE due_at IS NOT NULL AND origin = ?1 AND state = 'LEASED'";
+        let leased: u32 = connection
+            .prepare_cached(sql)?
+            .query_row(params![origin], |row| row.get(0))?;
+        let waiting = if leased < DESTINATION_SHARE {
+            earliest(origin, "PENDING")?
+        } else {
+            None
+        };
+        let soonest = waiting.into_iter().chain(earliest(origin, "LEASED")?).min();
+        next = next.into_iter().chain(soonest).min();
+        Ok(())
+    })?;
+    Ok(next)
+}

@@ -1,0 +1,275 @@
+//! Rows read back as the order they were: whole, or an error that says what cannot be read.
+
+use std::sync::Arc;
+
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+use serde::de::DeserializeOwned;
+
+use crate::domain::amount::{Amount, Currency};
+use crate::domain::attempt::{Attempt, AttemptState, Epoch, Stamp};
+use crate::domain::evidence::{Handover, Reason, Receipt, Way};
+use crate::domain::identifiers::{
+    AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
+    RefundOrderNo, Timestamp, unhex,
+};
+use crate::domain::institutions::{BusinessType, Mode, TransactionType};
+use crate::domain::order::{Ending, Order, OrderState, Terms};
+use crate::domain::personal::MobileNo;
+use crate::domain::refund::{Refund, RefundState, SurplusCause};
+use crate::seal::{Place, Seal};
+use crate::store::OrderKey;
+use crate::store::sqlite::Fault;
+use crate::store::sqlite::sealed::{Path, Private};
+
+const ORDER: &str = "SELECT pay_order_no, merchant_id, merchant_order_no, order_date, minor,
+    currency, business_type, transaction_type, return_url, notice_url, expire_minutes,
+    named_institution, named_mode, sealed, created, expires, state, ending, version, settling
+    FROM orders WHERE ";
+
+/// An order under a name that its asker may use (K3).
+pub(super) fn order(
+    connection: &Connection,
+    seal: &Seal,
+    key: &OrderKey,
+) -> Result<Option<Order>, Fault> {
+    match key {
+        OrderKey::Ours(merchant, no) => {
+            let which = "pay_order_no = ?1 AND merchant_id = ?2";
+            let values = params![no.as_str(), merchant.as_str()];
+            order_where(connection, seal, which, values)
+        }
+        OrderKey::Theirs(merchant, no) => {
+            let which = "merchant_id = ?1 AND merchant_order_no = ?2";
+            let values = params![merchant.as_str(), no.as_str()];
+            order_where(connection, seal, which, values)
+        }
+        OrderKey::OfAttempt(institution, attempt) => {
+            let which = "pay_order_no = (SELECT pay_order_no FROM attempts
+                WHERE attempt_id = ?1 AND institution_id = ?2)";
+            let values = params![attempt.as_str(), institution.as_str()];
+            order_where(connection, seal, which, values)
+        }
+        OrderKey::OfPage(token) => {
+            let values = params![token.order().as_str()];
+            let found = order_where(connection, seal, "pay_order_no = ?1", values)?;
+            Ok(found.filter(|order| token.opens(&order.page_secret)))
+        }
+    }
+}
+
+/// The order that fits a condition.
+pub(super) fn order_where(
+    connection: &Connection,
+    seal: &Seal,
+    which: &str,
+    values: impl Params,
+) -> Result<Option<Order>, Fault> {
+    let mut statement = connection.prepare_cached(&format!("{ORDER}{which}"))?;
+    let mut rows = statement.query(values)?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let mut order = order_alone(&Columns { row }, seal)?;
+    order.attempts = attempts(connection, seal, &order.no)?;
+    order.refunds = refunds(connection, &order.no)?;
+    Ok(Some(order))
+}
+
+/// The institution through which this payer last paid this merchant.
+pub(super) fn last_used(
+    connection: &Connection,
+    digest: &[u8; 32],
+) -> Result<Option<InstitutionId>, Fault> {
+    let mut statement =
+        connection.prepare_cached("SELECT institution_id FROM payers WHERE payer_digest = ?1")?;
+    let id: Option<String> = statement
+        .query_row(params![digest], |row| row.get(0))
+        .optional()?;
+    id.map(|id| read(InstitutionId::parse(&id))).transpose()
+}
+
+/// A row, read by the places of its columns.
+struct Columns<'a> {
+    row: &'a Row<'a>,
+}
+
+impl Columns<'_> {
+    fn get<T: FromSql>(&self, at: usize) -> Result<T, Fault> {
+        Ok(self.row.get(at)?)
+    }
+
+    fn parse<T, E>(&self, at: usize, parse: impl Fn(&str) -> Result<T, E>) -> Result<T, Fault> {
+        let text = self.row.get_ref(at)?.as_str();
+        read(parse(text.map_err(rusqlite::Error::from)?))
+    }
+
+    fn parse_maybe<T, E>(
+        &self,
+        at: usize,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, Fault> {
+        let text = self.row.get_ref(at)?.as_str_or_null();
+        let text = text.map_err(rusqlite::Error::from)?;
+        text.map(|text| read(parse(text))).transpose()
+    }
+
+    fn moment(&self, at: usize) -> Result<Timestamp, Fault> {
+        Ok(Timestamp::from_ms(self.get(at)?))
+    }
+
+    fn number(&self, at: usize) -> Result<u64, Fault> {
+        read(u64::try_from(self.get::<i64>(at)?))
+    }
+
+    /// Sum and currency, side by side.
+    fn amount(&self, at: usize) -> Result<Amount, Fault> {
+        let currency = self.parse(at.saturating_add(1), Currency::parse)?;
+        read(Amount::from_minor(self.get(at)?, currency))
+    }
+}
+
+/// Never quotes what was found, which may be personal.
+fn read<T, E>(result: Result<T, E>) -> Result<T, Fault> {
+    result.map_err(|_| {
+        let kind = std::any::type_name::<T>();
+        Fault::Corrupt(format!("a stored {kind} is malformed"))
+    })
+}
+
+fn named<T: Copy>(all: &[T], name: impl Fn(T) -> &'static str) -> impl Fn(&str) -> Result<T, ()> {
+    move |text| all.iter().copied().find(|one| name(*one) == text).ok_or(())
+}
+
+/// Opens a sealed text.
+fn open<T: DeserializeOwned>(seal: &Seal, place: Place<'_>, sealed: &[u8]) -> Result<T, Fault> {
+    read(serde_json::from_slice(&seal.open(place, sealed)?))
+}
+
+fn order_alone(columns: &Columns<'_>, seal: &Seal) -> Result<Order, Fault> {
+    let no = columns.parse(0, PayOrderNo::parse)?;
+    let private: Private<'static> = open(seal, Private::place(&no), &columns.get::<Vec<u8>>(13)?)?;
+    let page_secret = read(unhex(&private.page_secret).ok_or(()))?;
+    let named_institution = columns.parse_maybe(11, InstitutionId::parse)?;
+    let named_mode = columns.parse_maybe(12, named(&Mode::ALL, Mode::name))?;
+    let terms = Terms {
+        merchant: columns.parse(1, MerchantId::parse)?,
+        merchant_order_no: columns.parse(2, MerchantOrderNo::parse)?,
+        merchant_name: private.merchant_name.into(),
+        order_date: columns.parse(3, CalendarDay::parse)?,
+        amount: columns.amount(4)?,
+        business_type: columns.parse(6, |name| BusinessType::parse(name).ok_or(()))?,
+        transaction_type: columns.parse(7, named(&TransactionType::ALL, TransactionType::name))?,
+        return_url: columns.get::<Box<str>>(8)?,
+        mobile: read(MobileNo::parse(&private.mobile))?,
+        goods_no: private.goods_no.map(Into::into),
+        goods_name: private.goods_name.map(Into::into),
+        goods_description: private.goods_description.map(Into::into),
+        attach: private.attach.map(Into::into),
+        expire_minutes: columns.get(10)?,
+        named: named_institution.map(|institution| (institution, named_mode)),
+    };
+    Ok(Order {
+        no,
+        terms: Arc::new(terms),
+        page_secret,
+        notice_url: columns.get(9)?,
+        created: columns.moment(14)?,
+        expires: columns.moment(15)?,
+        state: columns.parse(16, named(&OrderState::ALL, OrderState::name))?,
+        ending: columns.parse_maybe(17, named(&Ending::ALL, Ending::name))?,
+        version: columns.number(18)?,
+        settling: columns.parse_maybe(19, AttemptId::parse)?,
+        attempts: Vec::new(),
+        refunds: Vec::new(),
+    })
+}
+
+fn attempts(
+    connection: &Connection,
+    seal: &Seal,
+    order: &PayOrderNo,
+) -> Result<Vec<Attempt>, Fault> {
+    let sql = "SELECT seq, attempt_id, institution_id, account_id, mode, minor, currency, state,
+        stamp_at, stamp_nonce, sent_at, configuration, epoch, handover, receipt_minor,
+        receipt_currency, institution_no, paid_at, fee_minor, reason, late_success
+        FROM attempts WHERE pay_order_no = ?1 ORDER BY seq";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![order.as_str()])?;
+    let mut attempts = Vec::new();
+    while let Some(row) = rows.next()? {
+        attempts.push(attempt(&Columns { row }, seal)?);
+    }
+    Ok(attempts)
+}
+
+fn attempt(columns: &Columns<'_>, seal: &Seal) -> Result<Attempt, Fault> {
+    let id = columns.parse(1, AttemptId::parse)?;
+    let handover = match columns.get::<Option<Vec<u8>>>(13)? {
+        Some(sealed) => Some(handover(seal, &id, &sealed)?),
+        None => None,
+    };
+    Ok(Attempt {
+        id,
+        seq: columns.get(0)?,
+        institution: columns.parse(2, InstitutionId::parse)?,
+        account: columns.parse(3, AccountId::parse)?,
+        mode: columns.parse(4, named(&Mode::ALL, Mode::name))?,
+        amount: columns.amount(5)?,
+        state: columns.parse(7, named(&AttemptState::ALL, AttemptState::name))?,
+        stamp: Stamp {
+            now: columns.moment(8)?,
+            nonce: columns.get(9)?,
+        },
+        sent_at: columns.moment(10)?,
+        configuration: columns.number(11)?,
+        epoch: Epoch(columns.get(12)?),
+        handover,
+        receipt: receipt(columns)?,
+        reason: columns.parse_maybe(19, |code| Ok::<_, ()>(Reason::from_code(code)))?,
+        late_success: columns.get(20)?,
+    })
+}
+
+fn receipt(columns: &Columns<'_>) -> Result<Option<Receipt>, Fault> {
+    if columns.get::<Option<i64>>(14)?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Receipt {
+        amount: columns.amount(14)?,
+        institution_no: columns.get(16)?,
+        paid_at: columns.moment(17)?,
+        fee_minor: columns.get(18)?,
+    }))
+}
+
+fn handover(seal: &Seal, attempt: &AttemptId, sealed: &[u8]) -> Result<Handover, Fault> {
+    let path: Path<'static> = open(seal, Path::place(attempt.as_str()), sealed)?;
+    let way = match (path.link, path.sdk) {
+        (Some(link), None) => Way::Link(link.into()),
+        (None, Some(sdk)) => Way::Sdk(sdk.into()),
+        (Some(_), Some(_)) | (None, None) => return read(Err(())),
+    };
+    let expires = path.expires.map(Timestamp::from_ms);
+    Ok(Handover { way, expires })
+}
+
+fn refunds(connection: &Connection, order: &PayOrderNo) -> Result<Vec<Refund>, Fault> {
+    let sql = "SELECT refund_order_no, attempt_id, minor, currency, state, cause, created
+        FROM refunds WHERE pay_order_no = ?1 ORDER BY seq";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![order.as_str()])?;
+    let mut refunds = Vec::new();
+    while let Some(row) = rows.next()? {
+        let columns = Columns { row };
+        refunds.push(Refund {
+            no: columns.parse(0, RefundOrderNo::parse)?,
+            attempt: columns.parse(1, AttemptId::parse)?,
+            amount: columns.amount(2)?,
+            state: columns.parse(4, named(&RefundState::ALL, RefundState::name))?,
+            cause: columns.parse(5, named(&SurplusCause::ALL, SurplusCause::name))?,
+            created: columns.moment(6)?,
+        });
+    }
+    Ok(refunds)
+}

@@ -1,0 +1,396 @@
+//! A change as the rows it becomes: sealed and spelled out in the caller's thread, so that the
+//! writer only hands them over. Decides nothing.
+
+use rusqlite::types::Value;
+use rusqlite::{params, params_from_iter};
+
+use crate::domain::attempt::{Attempt, AttemptState};
+use crate::domain::audit::Deed;
+use crate::domain::change::{Change, Rows};
+use crate::domain::event::Event;
+use crate::domain::evidence::Reason;
+use crate::domain::identifiers::{AttemptId, PayOrderNo, Timestamp};
+use crate::domain::institutions::Mode;
+use crate::domain::journal::Entry;
+use crate::domain::merchant::origin;
+use crate::domain::order::{Order, Terms};
+use crate::domain::refund::Refund;
+use crate::seal::Seal;
+use crate::store::sqlite::Fault;
+use crate::store::sqlite::sealed::{
+    Path, Private, event_place, not_sealed, payer_digest, seal_text,
+};
+use crate::store::sqlite::writer::Writing;
+use crate::store::{Committed, StoreError};
+
+/// The one audit chain of this store.
+pub(super) const CHAIN: &str = "main";
+
+const INSERT_ORDER: &str =
+    "INSERT INTO orders (pay_order_no, merchant_id, merchant_order_no, order_date, minor,
+    currency, business_type, transaction_type, return_url, notice_url, expire_minutes,
+    named_institution, named_mode, terms_digest, sealed, created, expires, state, ending, version,
+    settling, due_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
+    ?20, ?21, ?22) ON CONFLICT DO NOTHING";
+
+/// Ends the order's lease: a settlement that holds the old fence comes too late (N6).
+const UPDATE_ORDER: &str = "UPDATE orders SET state = ?3, ending = ?4, version = ?5, settling = ?6,
+    due_at = ?7, tries = 0, fence = fence + 1 WHERE pay_order_no = ?1 AND version = ?2";
+
+const UPSERT_ATTEMPT: &str = "INSERT INTO attempts (pay_order_no, seq, attempt_id, institution_id,
+    account_id, mode, minor, currency, state, stamp_at, stamp_nonce, sent_at, configuration, epoch,
+    handover, receipt_minor, receipt_currency, institution_no, paid_at, fee_minor, reason,
+    late_success)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
+    ?20, ?21, ?22)
+    ON CONFLICT (pay_order_no, seq) DO UPDATE SET state = excluded.state,
+    sent_at = excluded.sent_at, handover = excluded.handover,
+    receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
+    institution_no = excluded.institution_no, paid_at = excluded.paid_at,
+    fee_minor = excluded.fee_minor, reason = excluded.reason, late_success = excluded.late_success";
+
+const UPSERT_REFUND: &str = "INSERT INTO refunds (refund_order_no, pay_order_no, seq, attempt_id,
+    minor, currency, state, cause, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+    ON CONFLICT (refund_order_no) DO UPDATE SET state = excluded.state";
+
+const COUNT_EVENT: &str = "INSERT INTO sequences (merchant_id, last) VALUES (?1, 1)
+    ON CONFLICT (merchant_id) DO UPDATE SET last = last + 1";
+
+const INSERT_EVENT: &str = "INSERT INTO events (event_id, merchant_id, sequence, event_type,
+    pay_order_no, version, destination, origin, sealed, born, state, due_at)
+    VALUES (?1, ?2, (SELECT last FROM sequences WHERE merchant_id = ?2), ?3, ?4, ?5, ?6, ?7, ?8,
+    ?9, 'PENDING', ?10)";
+
+const INSERT_ENTRY: &str = "INSERT INTO journal (at, happening, pay_order_no, debit, credit, minor,
+    currency) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+
+const UPSERT_PAYER: &str = "INSERT INTO payers (payer_digest, institution_id, at)
+    VALUES (?1, ?2, ?3) ON CONFLICT (payer_digest) DO UPDATE
+    SET institution_id = excluded.institution_id, at = excluded.at WHERE excluded.at >= at";
+
+/// A statement and its values.
+struct Row {
+    sql: &'static str,
+    values: Vec<Value>,
+}
+
+impl Row {
+    fn write(&self, writing: &Writing<'_>) -> Result<usize, Fault> {
+        let mut statement = writing.connection.prepare_cached(self.sql)?;
+        Ok(statement.execute(params_from_iter(&self.values))?)
+    }
+}
+
+/// All that a change writes.
+pub(super) struct Write {
+    nonce: Option<(String, String, Timestamp)>,
+    /// The row that is written only if nobody wrote first, and what it means if not.
+    guard: Option<(Row, Committed)>,
+    rows: Vec<Row>,
+    deed: Option<Deed>,
+    at: Timestamp,
+}
+
+impl Write {
+    /// Guards first; a guard that fails takes back the nonce, so that nothing is left.
+    pub(super) fn apply(&self, writing: &mut Writing<'_>) -> Result<Committed, Fault> {
+        if let Some((key, nonce, created)) = &self.nonce {
+            let spent = "INSERT INTO nonces (key_id, nonce, created) VALUES (?1, ?2, ?3)
+                ON CONFLICT DO NOTHING";
+            if *created <= writing.floor
+                || writing.connection.prepare_cached(spent)?.execute(params![
+                    key,
+                    nonce,
+                    created.ms()
+                ])? == 0
+            {
+                return Ok(Committed::NonceSpent);
+            }
+        }
+        if let Some((row, otherwise)) = &self.guard
+            && row.write(writing)? == 0
+        {
+            if let Some((key, nonce, _)) = &self.nonce {
+                writing
+                    .connection
+                    .prepare_cached("DELETE FROM nonces WHERE key_id = ?1 AND nonce = ?2")?
+                    .execute(params![key, nonce])?;
+            }
+            return Ok(*otherwise);
+        }
+        for row in &self.rows {
+            row.write(writing)?;
+        }
+        if let Some(deed) = &self.deed {
+            record(writing, deed, self.at)?;
+        }
+        Ok(Committed::Done)
+    }
+}
+
+/// L1, L2: chained here, because only here the order of commits is known.
+fn record(writing: &mut Writing<'_>, deed: &Deed, at: Timestamp) -> Result<(), Fault> {
+    let link = writing.link.follow(CHAIN, deed, at);
+    let seq = i64::try_from(link.seq).map_err(|_| Fault::Corrupt("audit log full".into()))?;
+    let sql = "INSERT INTO audit (chain_id, seq, at, actor, action, object, result, prev, hash)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    writing.connection.prepare_cached(sql)?.execute(params![
+        CHAIN,
+        seq,
+        at.ms(),
+        deed.actor,
+        deed.action,
+        deed.object,
+        deed.result,
+        writing.link.hash,
+        link.hash
+    ])?;
+    writing.link = link;
+    Ok(())
+}
+
+/// Spells out a change.
+pub(super) fn write(seal: &Seal, change: &Change) -> Result<Write, StoreError> {
+    let nonce = change.nonce().map(|nonce| {
+        let (key, value) = (nonce.key.as_str().into(), nonce.value.to_string());
+        (key, value, nonce.created)
+    });
+    let mut write = Write {
+        nonce,
+        guard: None,
+        rows: Vec::new(),
+        deed: None,
+        at: change.at(),
+    };
+    if let Some(rows) = change.rows() {
+        write.deed = Some(rows.deed.clone());
+        write.guard = Some(guard(seal, rows)?);
+        write.rows = dependents(seal, rows, change.at())?;
+    }
+    Ok(write)
+}
+
+fn guard(seal: &Seal, rows: &Rows) -> Result<(Row, Committed), StoreError> {
+    let order = &rows.order;
+    let standing = [
+        text(order.state.name()),
+        order.ending.map(|ending| ending.name().to_owned()).into(),
+        number(order.version)?,
+        maybe(order.settling.as_ref().map(AttemptId::as_str)),
+        moment(rows.due),
+    ];
+    let (sql, mut values, otherwise) = match rows.before {
+        None => (INSERT_ORDER, fixed(seal, order)?, Committed::KeyTaken),
+        Some(before) => {
+            let values = vec![text(order.no.as_str()), number(before)?];
+            (UPDATE_ORDER, values, Committed::Stale)
+        }
+    };
+    values.extend(standing);
+    Ok((Row { sql, values }, otherwise))
+}
+
+/// What never changes of an order.
+fn fixed(seal: &Seal, order: &Order) -> Result<Vec<Value>, StoreError> {
+    let terms = &order.terms;
+    let private = Private::of(order);
+    let sealed = seal_text(seal, Private::place(&order.no), &private)?;
+    let (institution, mode) = match &terms.named {
+        Some((institution, mode)) => (Some(institution.as_str()), mode.map(Mode::name)),
+        None => (None, None),
+    };
+    let mut values = Vec::with_capacity(22);
+    values.extend([
+        text(order.no.as_str()),
+        text(terms.merchant.as_str()),
+        text(terms.merchant_order_no.as_str()),
+        text(terms.order_date.as_str()),
+        terms.amount.minor().into(),
+        text(terms.amount.currency().code()),
+        text(terms.business_type.name()),
+        text(terms.transaction_type.name()),
+        text(&terms.return_url),
+        maybe(order.notice_url.as_deref()),
+        i64::from(terms.expire_minutes).into(),
+        maybe(institution),
+        maybe(mode),
+        fingerprint(seal, terms, &private)?.to_vec().into(),
+        sealed.into(),
+        order.created.ms().into(),
+        order.expires.ms().into(),
+    ]);
+    Ok(values)
+}
+
+/// Everything the merchant asked for, as a keyed digest (section 1): the stored terms were these.
+fn fingerprint(seal: &Seal, terms: &Terms, private: &Private<'_>) -> Result<[u8; 32], StoreError> {
+    let named = terms.named.as_ref();
+    let spelled = serde_json::to_vec(&(
+        terms.merchant.as_str(),
+        terms.merchant_order_no.as_str(),
+        terms.order_date.as_str(),
+        (terms.amount.minor(), terms.amount.currency().code()),
+        (terms.business_type.name(), terms.transaction_type.name()),
+        &terms.return_url,
+        terms.expire_minutes,
+        named.map(|(id, mode)| (id.as_str(), mode.map(Mode::name))),
+        (&private.mobile, &private.merchant_name, &private.attach),
+        (
+            &private.goods_no,
+            &private.goods_name,
+            &private.goods_description,
+        ),
+    ));
+    let spelled = spelled.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    Ok(seal.digest("terms", &spelled))
+}
+
+fn dependents(seal: &Seal, rows: &Rows, at: Timestamp) -> Result<Vec<Row>, StoreError> {
+    let order = &rows.order;
+    let mut written = Vec::with_capacity(8);
+    for attempt in rows.attempts() {
+        written.push(attempt_row(seal, &order.no, attempt)?);
+        // The election happened in this change: it never changes an attempt again (O1).
+        if attempt.state == AttemptState::Paid && order.settling.as_ref() == Some(&attempt.id) {
+            let digest = payer_digest(seal, &order.terms.merchant, &order.terms.mobile);
+            written.push(Row {
+                sql: UPSERT_PAYER,
+                values: vec![
+                    digest.to_vec().into(),
+                    text(attempt.institution.as_str()),
+                    at.ms().into(),
+                ],
+            });
+        }
+    }
+    for refund in rows.refunds() {
+        written.push(refund_row(order, refund)?);
+    }
+    for entry in &rows.entries {
+        written.push(entry_row(order, entry, at));
+    }
+    for event in &rows.events {
+        written.push(Row {
+            sql: COUNT_EVENT,
+            values: vec![text(event.merchant.as_str())],
+        });
+        written.push(event_row(seal, event, at)?);
+    }
+    Ok(written)
+}
+
+fn attempt_row(seal: &Seal, order: &PayOrderNo, attempt: &Attempt) -> Result<Row, StoreError> {
+    let receipt = attempt.receipt.as_ref();
+    let handover = match &attempt.handover {
+        Some(handover) => {
+            let place = Path::place(attempt.id.as_str());
+            Some(seal_text(seal, place, &Path::of(handover))?)
+        }
+        None => None,
+    };
+    let values = vec![
+        text(order.as_str()),
+        i64::from(attempt.seq).into(),
+        text(attempt.id.as_str()),
+        text(attempt.institution.as_str()),
+        text(attempt.account.as_str()),
+        text(attempt.mode.name()),
+        attempt.amount.minor().into(),
+        text(attempt.amount.currency().code()),
+        text(attempt.state.name()),
+        attempt.stamp.now.ms().into(),
+        attempt.stamp.nonce.to_vec().into(),
+        attempt.sent_at.ms().into(),
+        number(attempt.configuration)?,
+        attempt.epoch.0.into(),
+        handover.into(),
+        receipt.map(|receipt| receipt.amount.minor()).into(),
+        maybe(receipt.map(|receipt| receipt.amount.currency().code())),
+        maybe(receipt.map(|receipt| receipt.institution_no.as_ref())),
+        receipt.map(|receipt| receipt.paid_at.ms()).into(),
+        receipt.and_then(|receipt| receipt.fee_minor).into(),
+        maybe(attempt.reason.as_ref().map(Reason::as_str)),
+        i64::from(attempt.late_success).into(),
+    ];
+    let sql = UPSERT_ATTEMPT;
+    Ok(Row { sql, values })
+}
+
+fn refund_row(order: &Order, refund: &Refund) -> Result<Row, StoreError> {
+    let before = order
+        .refunds
+        .iter()
+        .take_while(|known| known.no != refund.no)
+        .count();
+    let seq = u64::try_from(before).unwrap_or(u64::MAX).saturating_add(1);
+    let values = vec![
+        text(refund.no.as_str()),
+        text(order.no.as_str()),
+        number(seq)?,
+        text(refund.attempt.as_str()),
+        refund.amount.minor().into(),
+        text(refund.amount.currency().code()),
+        text(refund.state.name()),
+        text(refund.cause.name()),
+        refund.created.ms().into(),
+    ];
+    let sql = UPSERT_REFUND;
+    Ok(Row { sql, values })
+}
+
+fn entry_row(order: &Order, entry: &Entry, at: Timestamp) -> Row {
+    Row {
+        sql: INSERT_ENTRY,
+        values: vec![
+            at.ms().into(),
+            text(entry.happening),
+            text(order.no.as_str()),
+            entry.debit.name().into(),
+            entry.credit.name().into(),
+            entry.amount.minor().into(),
+            text(entry.amount.currency().code()),
+        ],
+    }
+}
+
+fn event_row(seal: &Seal, event: &Event, at: Timestamp) -> Result<Row, StoreError> {
+    let sealed = seal
+        .seal(event_place(event.id.as_str()), &event.body)
+        .map_err(not_sealed)?;
+    let destination = event.destination.as_deref();
+    // The key of its queue (N7); an address without an origin is a queue of its own.
+    let origin = destination.map(|to| origin(to).unwrap_or_else(|| to.to_owned()));
+    let values = vec![
+        text(event.id.as_str()),
+        text(event.merchant.as_str()),
+        text(event.kind.name()),
+        text(event.order.as_str()),
+        number(event.version)?,
+        maybe(destination),
+        origin.into(),
+        sealed.into_bytes().into(),
+        at.ms().into(),
+        moment(destination.map(|_| at)),
+    ];
+    let sql = INSERT_EVENT;
+    Ok(Row { sql, values })
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+fn maybe(text: Option<&str>) -> Value {
+    text.map(str::to_owned).into()
+}
+
+fn moment(at: Option<Timestamp>) -> Value {
+    at.map(Timestamp::ms).into()
+}
+
+fn number(number: u64) -> Result<Value, StoreError> {
+    let number = i64::try_from(number);
+    let number = number.map_err(|_| StoreError::Corrupt("a number is out of range".into()))?;
+    Ok(number.into())
+}

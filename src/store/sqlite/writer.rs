@@ -1,0 +1,301 @@
+//! The one thread that writes: everything waiting, in order, in one transaction with one
+//! synchronisation, and then each caller its own answer. Never tries a synchronisation twice (S3).
+
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, params};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::domain::audit::Link;
+use crate::domain::identifiers::Timestamp;
+use crate::store::StoreError;
+use crate::store::sqlite::{Fault, Shared};
+
+/// Jobs written in one transaction at most.
+const BATCH_MAX: usize = 256;
+
+/// Jobs waiting for the writer at most; whoever comes then waits at the door.
+const WAITING_MAX: usize = 1_024;
+
+/// How often the log is carried over into the file, off the commit path.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// Past this many pages the writer carries the log over itself, between two batches: only then
+/// can the log start again from its beginning. 64 MB.
+const LOG_PAGES_MAX: i64 = 16_384;
+
+/// What a job sees of the transaction it is part of.
+pub(super) struct Writing<'a> {
+    pub(super) connection: &'a Connection,
+    /// Where the audit log will stand.
+    pub(super) link: Link,
+    /// Where the replay floor will stand.
+    pub(super) floor: Timestamp,
+}
+
+impl Writing<'_> {
+    /// Q6: the floor rises in the transaction that forgets; returns how many were forgotten.
+    pub(super) fn raise_floor(&mut self, floor: Timestamp, at_once: i64) -> Result<usize, Fault> {
+        if floor > self.floor {
+            self.connection
+                .prepare_cached(
+                    "INSERT INTO meta (name, number) VALUES ('floor', ?1)
+                     ON CONFLICT (name) DO UPDATE SET number = excluded.number",
+                )?
+                .execute(params![floor.ms()])?;
+            self.floor = floor;
+        }
+        let forgotten = self
+            .connection
+            .prepare_cached(
+                "DELETE FROM nonces WHERE (key_id, nonce) IN
+                 (SELECT key_id, nonce FROM nonces WHERE created <= ?1 ORDER BY created LIMIT ?2)",
+            )?
+            .execute(params![self.floor.ms(), at_once])?;
+        Ok(forgotten)
+    }
+}
+
+/// One thing to be written. May run twice: a batch that fails is rolled back and run singly.
+pub(super) trait Job: Send {
+    fn run(&mut self, writing: &mut Writing<'_>) -> Result<(), Fault>;
+    fn answer(self: Box<Self>, durable: Result<(), StoreError>);
+}
+
+/// A job and who waits for its outcome.
+pub(super) struct Asked<T, F> {
+    run: F,
+    outcome: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Asked<T, F> {
+    pub(super) fn new(run: F, reply: oneshot::Sender<Result<T, StoreError>>) -> Self {
+        let outcome = None;
+        Self {
+            run,
+            outcome,
+            reply,
+        }
+    }
+}
+
+impl<T: Send, F: FnMut(&mut Writing<'_>) -> Result<T, Fault> + Send> Job for Asked<T, F> {
+    fn run(&mut self, writing: &mut Writing<'_>) -> Result<(), Fault> {
+        self.outcome = Some((self.run)(writing)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, durable: Result<(), StoreError>) {
+        let Self { outcome, reply, .. } = *self;
+        let missing = || StoreError::InDoubt("the writer lost count".into());
+        // Whoever asked may have gone; what was written stays written.
+        let _ = reply.send(durable.and_then(|()| outcome.ok_or_else(missing)));
+    }
+}
+
+/// The writer and the one who carries the log over. Dropping them waits for both to end.
+pub(super) struct Threads {
+    jobs: Option<mpsc::Sender<Box<dyn Job>>>,
+    stop: Option<Sender<()>>,
+    running: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    pub(super) fn start(
+        connection: Connection,
+        checkpoints: Connection,
+        link: Link,
+        shared: &Arc<Shared>,
+    ) -> std::io::Result<Self> {
+        let (jobs, waiting) = mpsc::channel(WAITING_MAX);
+        let (stop, stopped) = channel();
+        let writer = Writer {
+            connection,
+            link,
+            shared: Arc::clone(shared),
+        };
+        let shared = Arc::clone(shared);
+        let running = vec![
+            Builder::new()
+                .name("store-writer".into())
+                .spawn(move || writer.run(waiting))?,
+            Builder::new()
+                .name("store-checkpoint".into())
+                .spawn(move || checkpoint_often(&checkpoints, &stopped, &shared))?,
+        ];
+        Ok(Self {
+            jobs: Some(jobs),
+            stop: Some(stop),
+            running,
+        })
+    }
+
+    /// Queues a job.
+    ///
+    /// # Errors
+    /// The writer has stopped; nothing was written.
+    pub(super) async fn send(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
+        let gone = || StoreError::Unavailable("the writer has stopped".into());
+        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
+        jobs.send(job).await.map_err(|_| gone())
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.jobs = None;
+        self.stop = None;
+        for thread in self.running.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Why a transaction did not become durable.
+enum Failure {
+    /// It was rolled back: nothing was written.
+    RolledBack(Fault),
+    /// Nobody knows (S3).
+    InDoubt(String),
+}
+
+struct Writer {
+    connection: Connection,
+    link: Link,
+    shared: Arc<Shared>,
+}
+
+impl Writer {
+    fn run(mut self, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        while waiting.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
+            // A panic leaves its callers in doubt, like a failed synchronisation.
+            let end = catch_unwind(AssertUnwindSafe(|| self.write_all(&mut batch)));
+            match end {
+                Ok(ControlFlow::Continue(())) => self.shorten_log(),
+                Ok(ControlFlow::Break(why)) => return (self.shared.on_fatal)(&why),
+                Err(_) => return (self.shared.on_fatal)("the writer of the store panicked"),
+            }
+        }
+    }
+
+    fn write_all(&mut self, batch: &mut Vec<Box<dyn Job>>) -> ControlFlow<String> {
+        match self.write(batch) {
+            Ok(()) => {
+                batch.drain(..).for_each(|job| job.answer(Ok(())));
+                ControlFlow::Continue(())
+            }
+            Err(Failure::InDoubt(why)) => {
+                for job in batch.drain(..) {
+                    job.answer(Err(StoreError::InDoubt(why.clone())));
+                }
+                ControlFlow::Break(why)
+            }
+            Err(Failure::RolledBack(fault)) if batch.len() == 1 => {
+                let fault = StoreError::from(fault);
+                tracing::error!(%fault, "a write was refused by the store");
+                for job in batch.drain(..) {
+                    job.answer(Err(fault.clone()));
+                }
+                ControlFlow::Continue(())
+            }
+            // One of them is at fault; the others must not suffer for it.
+            Err(Failure::RolledBack(_)) => {
+                for job in batch.drain(..) {
+                    self.write_all(&mut vec![job])?;
+                }
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    /// One transaction, one synchronisation.
+    fn write(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        let begun = self.step("BEGIN IMMEDIATE");
+        begun.map_err(|error| Failure::RolledBack(error.into()))?;
+        let mut writing = Writing {
+            connection: &self.connection,
+            link: self.link,
+            floor: Timestamp::from_ms(self.shared.floor.load(Ordering::Acquire)),
+        };
+        for job in batch {
+            if let Err(fault) = job.run(&mut writing) {
+                return Err(self.roll_back(fault));
+            }
+        }
+        let Writing { link, floor, .. } = writing;
+        self.step("COMMIT")
+            .map_err(|error| Failure::InDoubt(error.to_string()))?;
+        self.link = link;
+        self.shared.floor.store(floor.ms(), Ordering::Release);
+        self.shared.commits.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Some faults have rolled back by themselves.
+    fn roll_back(&self, fault: Fault) -> Failure {
+        if self.connection.is_autocommit() {
+            return Failure::RolledBack(fault);
+        }
+        match self.step("ROLLBACK") {
+            Ok(()) => Failure::RolledBack(fault),
+            Err(error) => Failure::InDoubt(error.to_string()),
+        }
+    }
+
+    fn step(&self, sql: &str) -> Result<(), rusqlite::Error> {
+        self.connection.prepare_cached(sql)?.execute([]).map(|_| ())
+    }
+
+    fn shorten_log(&self) {
+        if self.shared.log_is_long.swap(false, Ordering::Relaxed) {
+            checkpoint(&self.connection, &self.shared);
+        }
+    }
+}
+
+fn checkpoint_often(connection: &Connection, stopped: &Receiver<()>, shared: &Shared) {
+    let mut carried = 0;
+    while stopped.recv_timeout(CHECKPOINT_EVERY) == Err(RecvTimeoutError::Timeout) {
+        let commits = shared.commits.load(Ordering::Acquire);
+        if commits == carried {
+            continue;
+        }
+        carried = commits;
+        if checkpoint(connection, shared) > LOG_PAGES_MAX {
+            shared.log_is_long.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Carries over what can be without making anybody wait; returns the pages of a log that was not
+/// carried over whole.
+fn checkpoint(connection: &Connection, shared: &Shared) -> i64 {
+    let made = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+    });
+    match made {
+        Ok((pages, carried)) if carried < pages => pages,
+        Ok(_) => 0,
+        Err(rusqlite::Error::SqliteFailure(cause, _))
+            if matches!(
+                cause.code,
+                ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked
+            ) =>
+        {
+            0
+        }
+        // A second synchronisation could succeed without having stored anything (S3).
+        Err(error) => {
+            (shared.on_fatal)(&error.to_string());
+            0
+        }
+    }
+}

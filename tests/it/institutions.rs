@@ -1,0 +1,348 @@
+//! One contract for every kind of institution, held against recorded exchanges. The recordings
+//! hold unsigned messages and what they prove; keys are made here and forgotten.
+
+mod recorded;
+mod standard;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use paymux::domain::attempt::{AttemptState, Stamp};
+use paymux::domain::evidence::{Evidence, Finding};
+use paymux::domain::identifiers::Timestamp;
+use paymux::domain::order::Weighed;
+use paymux::institution::{Asked, Call, Forged, Heard, Institution, KINDS, Outgoing};
+use serde_json::Value;
+
+use recorded::{NOW_S, Recording, describe, order_with, recordings};
+
+/// What the other side of a dialect does in a test.
+trait Rig {
+    fn adapter(&self) -> &dyn Institution;
+    /// A callback of this body, unsigned.
+    fn callback(&self, body: Bytes) -> Request<Bytes>;
+    /// Signs as the institution does, or as a stranger would.
+    fn sign_callback(&self, callback: &mut Request<Bytes>, as_whom: Signer, created_s: i64);
+    fn sign_reply(&self, reply: &mut Response<Bytes>, to: &Asked, as_whom: Signer);
+    /// Whether the institution would believe this of us.
+    fn is_ours(&self, answer: &Response<Bytes>, to: &Request<Bytes>) -> bool;
+}
+
+#[derive(Clone, Copy)]
+enum Signer {
+    Institution,
+    /// A key on the ring that belongs to somebody else.
+    Other,
+    /// A key nobody knows, under the id of the institution's.
+    Stranger,
+}
+
+fn rigs() -> Vec<(&'static str, Box<dyn Rig>)> {
+    let rig = |name| match name {
+        "standard" => Box::new(standard::rig()),
+        other => panic!("the kind {other} has no rig here, so it is held to no contract"),
+    };
+    KINDS
+        .iter()
+        .map(|kind| (kind.name, rig(kind.name) as Box<dyn Rig>))
+        .collect()
+}
+
+/// Runs a check on every recording of every kind.
+fn on_all(check: impl Fn(&dyn Rig, &Recording)) {
+    for (name, rig) in rigs() {
+        let recordings = recordings(name);
+        assert!(recordings.len() > 10, "{name} has hardly any recordings");
+        for recording in recordings {
+            check(rig.as_ref(), &recording);
+        }
+    }
+}
+
+fn stamp(at_s: i64) -> Stamp {
+    Stamp {
+        now: Timestamp::from_s(at_s),
+        nonce: [7; 10],
+    }
+}
+
+fn sent(rig: &dyn Rig, call: &Call<'_>, stamp: &Stamp) -> (Request<Bytes>, Asked) {
+    match rig.adapter().request(call, stamp) {
+        Outgoing::Send(request, asked) => (*request, asked),
+        Outgoing::Local(_) | Outgoing::Unmade => panic!("{} is not sent", call.word()),
+    }
+}
+
+/// What a recording proves with this body, signed as the institution does.
+fn reading(rig: &dyn Rig, recording: &Recording, body: &[u8]) -> Result<Evidence, Forged> {
+    read_as(rig, recording, body, Some(Signer::Institution))
+}
+
+fn read_as(
+    rig: &dyn Rig,
+    recording: &Recording,
+    body: &[u8],
+    as_whom: Option<Signer>,
+) -> Result<Evidence, Forged> {
+    let body = Bytes::copy_from_slice(body);
+    let now = Timestamp::from_s(NOW_S);
+    let order = recording.order();
+    let Some(call) = recording.call(&order) else {
+        let mut callback = rig.callback(body);
+        if let Some(signer) = as_whom {
+            rig.sign_callback(&mut callback, signer, NOW_S);
+        }
+        return rig.adapter().read_callback(&callback, now);
+    };
+    let (_, asked) = sent(rig, &call, &stamp(NOW_S));
+    let mut reply = Response::builder()
+        .status(recording.status)
+        .header("content-type", "application/json")
+        .body(body)
+        .unwrap();
+    if let Some(signer) = as_whom {
+        rig.sign_reply(&mut reply, &asked, signer);
+    }
+    Ok(rig.adapter().read(&call, &asked, &reply, now))
+}
+
+fn proves_nothing(read: &Result<Evidence, Forged>) -> bool {
+    match read {
+        Ok(evidence) => matches!(evidence.finding, Finding::Ambiguous(_)),
+        Err(_) => true,
+    }
+}
+
+/// C3, E2, E3, E4: each recorded reply and callback reads to the evidence noted beside it.
+#[test]
+fn every_recorded_message_reads_to_its_evidence() {
+    on_all(|rig, recording| {
+        let read = reading(rig, recording, recording.body());
+        assert_eq!(describe(&read), recording.evidence, "{}", recording.file);
+        if let Ok(evidence) = &read {
+            assert_eq!(&evidence.institution, rig.adapter().id());
+            let believed = !proves_nothing(&read);
+            assert!(
+                !believed || evidence.account.is_some(),
+                "{}",
+                recording.file
+            );
+        }
+    });
+}
+
+/// C3, V1: a status word that is not listed is ambiguous, wherever it stands.
+#[test]
+fn an_unlisted_word_proves_nothing() {
+    on_all(|rig, recording| {
+        for word in &recording.words {
+            for unlisted in ["SUCCESS", "paid", "", "PAID "] {
+                let body = recording.body_with(word, &Value::from(unlisted));
+                let read = reading(rig, recording, &body);
+                assert!(
+                    proves_nothing(&read),
+                    "{} {word}={unlisted}",
+                    recording.file
+                );
+            }
+        }
+    });
+}
+
+/// V3, C2, E3: another sum, currency, account or attempt never pays an order.
+#[test]
+fn what_was_paid_for_something_else_pays_nothing() {
+    on_all(|rig, recording| {
+        for (name, other) in &recording.others {
+            let body = recording.body_with(name, other);
+            let Ok(evidence) = reading(rig, recording, &body) else {
+                continue;
+            };
+            let order = order_with(AttemptState::Unknown, recording.mode());
+            let weighed = order.weigh(&evidence, rig.adapter().facts(), Timestamp::from_s(NOW_S));
+            assert!(
+                matches!(weighed, Weighed::Repeat | Weighed::Quarantine(_)),
+                "{} {name}: {weighed:?}",
+                recording.file
+            );
+        }
+    });
+}
+
+/// V1, E5: half a message proves nothing, signed as it is or not; nor does an endless one.
+#[test]
+fn a_cut_off_or_oversized_body_proves_nothing() {
+    on_all(|rig, recording| {
+        let body = recording.body();
+        for end in 0..body.len() {
+            for signer in [Some(Signer::Institution), None] {
+                let read = read_as(rig, recording, &body[..end], signer);
+                assert!(proves_nothing(&read), "{} up to {end}", recording.file);
+            }
+        }
+        let mut endless = body.to_vec();
+        endless.resize(1 << 20, b' ');
+        assert!(proves_nothing(&reading(rig, recording, &endless)));
+    });
+}
+
+/// E5, C1: what is not signed by a key of this very institution proves nothing.
+#[test]
+fn the_word_of_anybody_else_proves_nothing() {
+    on_all(|rig, recording| {
+        for signer in [None, Some(Signer::Other), Some(Signer::Stranger)] {
+            let read = read_as(rig, recording, recording.body(), signer);
+            assert!(proves_nothing(&read), "{}", recording.file);
+        }
+    });
+}
+
+/// C1, E5: one changed byte of a callback's body or of a reply's makes it nobody's.
+#[test]
+fn one_changed_byte_is_noticed() {
+    on_all(|rig, recording| {
+        let order = recording.order();
+        let now = Timestamp::from_s(NOW_S);
+        let changed = |at: usize| {
+            let mut body = recording.body().to_vec();
+            body[at] ^= 1;
+            Bytes::from(body)
+        };
+        let bytes = 0..recording.body().len();
+        if let Some(call) = recording.call(&order) {
+            let (_, asked) = sent(rig, &call, &stamp(NOW_S));
+            let mut reply = Response::builder()
+                .status(recording.status)
+                .header("content-type", "application/json")
+                .body(Bytes::copy_from_slice(recording.body()))
+                .unwrap();
+            rig.sign_reply(&mut reply, &asked, Signer::Institution);
+            for at in bytes {
+                *reply.body_mut() = changed(at);
+                let evidence = rig.adapter().read(&call, &asked, &reply, now);
+                assert!(proves_nothing(&Ok(evidence)), "{} {at}", recording.file);
+            }
+        } else {
+            let mut callback = rig.callback(Bytes::copy_from_slice(recording.body()));
+            rig.sign_callback(&mut callback, Signer::Institution, NOW_S);
+            for at in bytes {
+                *callback.body_mut() = changed(at);
+                let read = rig.adapter().read_callback(&callback, now);
+                assert_eq!(
+                    describe(&read),
+                    "forged signature",
+                    "{} {at}",
+                    recording.file
+                );
+            }
+        }
+    });
+}
+
+/// E5: a genuine answer to another question, or under another status, is no answer to this one.
+#[test]
+fn an_answer_to_another_question_proves_nothing() {
+    on_all(|rig, recording| {
+        let order = recording.order();
+        let Some(call) = recording.call(&order) else {
+            return;
+        };
+        let (_, asked) = sent(rig, &call, &stamp(NOW_S));
+        let (_, asked_before) = sent(rig, &call, &stamp(NOW_S - 1));
+        let mut reply = Response::new(Bytes::copy_from_slice(recording.body()));
+        *reply.status_mut() = recording.status.try_into().unwrap();
+        let json = HeaderValue::from_static("application/json");
+        reply.headers_mut().insert("content-type", json);
+        rig.sign_reply(&mut reply, &asked_before, Signer::Institution);
+        let read = |reply: &Response<Bytes>, asked: &Asked| {
+            let now = Timestamp::from_s(NOW_S);
+            Ok(rig.adapter().read(&call, asked, reply, now))
+        };
+        assert!(proves_nothing(&read(&reply, &asked)), "{}", recording.file);
+        assert!(proves_nothing(&read(&reply, &Asked(None))));
+        *reply.status_mut() = http::StatusCode::ACCEPTED;
+        if recording.status != 202 {
+            assert!(proves_nothing(&read(&reply, &asked_before)));
+        }
+    });
+}
+
+/// C5: a callback is believed while its signature is recent, and not before or after.
+#[test]
+fn an_old_callback_is_not_believed() {
+    on_all(|rig, recording| {
+        if recording.call != "callback" {
+            return;
+        }
+        for (created_s, recent) in [
+            (NOW_S - 301, false),
+            (NOW_S - 299, true),
+            (NOW_S + 30, true),
+            (NOW_S + 31, false),
+        ] {
+            let mut callback = rig.callback(Bytes::copy_from_slice(recording.body()));
+            rig.sign_callback(&mut callback, Signer::Institution, created_s);
+            let read = rig
+                .adapter()
+                .read_callback(&callback, Timestamp::from_s(NOW_S));
+            let refused = describe(&read) == "forged outside_window";
+            assert_eq!(refused, !recent, "{} {created_s}", recording.file);
+        }
+    });
+}
+
+/// A3, K2: what is sent is what was recorded, and an equal create has equal bytes.
+#[test]
+fn a_repeated_create_is_the_same_create() {
+    on_all(|rig, recording| {
+        let order = recording.order();
+        let Some(call) = recording.call(&order) else {
+            return;
+        };
+        let (first, _) = sent(rig, &call, &stamp(NOW_S));
+        let (again, _) = sent(rig, &call, &stamp(NOW_S + 60));
+        assert_eq!(first.body(), again.body());
+        assert_eq!(first.uri(), again.uri());
+        assert_ne!(
+            first.headers(),
+            again.headers(),
+            "a repeat must not look replayed (Q5)"
+        );
+        if let Some(request) = &recording.request {
+            assert_eq!(first.method().as_str(), "POST");
+            assert_eq!(first.uri().to_string(), request.uri, "{}", recording.file);
+            let body = std::str::from_utf8(first.body()).unwrap();
+            assert_eq!(body, request.body.get(), "{}", recording.file);
+        }
+    });
+}
+
+/// C4: only what is recorded is acknowledged, by a signed answer to this very callback.
+#[test]
+fn only_what_is_recorded_is_acknowledged() {
+    on_all(|rig, recording| {
+        if recording.call != "callback" {
+            return;
+        }
+        let mut callback = rig.callback(Bytes::copy_from_slice(recording.body()));
+        rig.sign_callback(&mut callback, Signer::Institution, NOW_S);
+        let mut other = rig.callback(Bytes::copy_from_slice(recording.body()));
+        rig.sign_callback(&mut other, Signer::Institution, NOW_S - 1);
+        for (heard, acknowledged) in [
+            (Heard::Recorded, true),
+            (Heard::TryAgain, false),
+            (Heard::Refused, false),
+        ] {
+            let now = Timestamp::from_s(NOW_S);
+            let answer = rig.adapter().acknowledgement(&callback, heard, now);
+            assert!(rig.is_ours(&answer, &callback));
+            assert!(!rig.is_ours(&answer, &other));
+            assert_eq!(answer.status().is_success(), acknowledged);
+        }
+        let unsigned = rig.callback(Bytes::new());
+        let now = Timestamp::from_s(NOW_S);
+        let answer = rig
+            .adapter()
+            .acknowledgement(&unsigned, Heard::Refused, now);
+        assert!(answer.status().is_client_error());
+    });
+}

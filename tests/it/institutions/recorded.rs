@@ -1,0 +1,217 @@
+//! Recorded exchanges: how they are read, and the order they are about.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+
+use paymux::domain::amount::{Amount, CNY};
+use paymux::domain::attempt::{Attempt, AttemptState, Epoch, Stamp};
+use paymux::domain::evidence::{Evidence, Finding, Way};
+use paymux::domain::identifiers::{
+    AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
+    Timestamp,
+};
+use paymux::domain::institutions::{BusinessType, Mode, TransactionType};
+use paymux::domain::order::{Order, OrderState, Terms};
+use paymux::domain::personal::MobileNo;
+use paymux::institution::{Call, Forged};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// When everything happens: 2026-11-22 00:30:00 in Shanghai.
+pub(super) const NOW_S: i64 = 1_795_278_600;
+
+/// The attempt all recordings speak of, and its account.
+const ATTEMPT: &str = "A01KAMB7E80000000000000000A";
+const ACCOUNT: &str = "ACC-1";
+
+/// One recorded exchange.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Recording {
+    #[serde(skip)]
+    pub(super) file: String,
+    /// `create`, `query`, `close` or `callback`.
+    pub(super) call: String,
+    #[serde(default)]
+    mode: Option<String>,
+    /// The attempt's state when the call is made; `INTENT` where it is absent.
+    #[serde(default)]
+    state: Option<String>,
+    /// What we send.
+    #[serde(default)]
+    pub(super) request: Option<Asking>,
+    #[serde(default)]
+    pub(super) status: u16,
+    body: Box<RawValue>,
+    /// As [`describe`] says it.
+    pub(super) evidence: String,
+    /// Fields that hold words the meaning hangs on.
+    #[serde(default)]
+    pub(super) words: Vec<String>,
+    /// Values of something else than was asked for.
+    #[serde(default)]
+    pub(super) others: BTreeMap<String, Value>,
+}
+
+/// A recorded request.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asking {
+    pub(super) uri: String,
+    pub(super) body: Box<RawValue>,
+}
+
+impl Recording {
+    pub(super) fn body(&self) -> &[u8] {
+        self.body.get().as_bytes()
+    }
+
+    /// The body with one field replaced.
+    pub(super) fn body_with(&self, name: &str, value: &Value) -> Vec<u8> {
+        let mut body: Value = serde_json::from_str(self.body.get()).unwrap();
+        body[name] = value.clone();
+        serde_json::to_vec(&body).unwrap()
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        let named = self.mode.as_deref().unwrap_or("WEBVIEW");
+        Mode::ALL
+            .into_iter()
+            .find(|mode| mode.name() == named)
+            .unwrap()
+    }
+
+    /// The order whose attempt it speaks of.
+    pub(super) fn order(&self) -> Order {
+        let named = self.state.as_deref().unwrap_or("INTENT");
+        let state = AttemptState::ALL
+            .into_iter()
+            .find(|state| state.name() == named);
+        order_with(state.unwrap(), self.mode())
+    }
+
+    /// The call it answers; none if it is a callback.
+    pub(super) fn call<'a>(&self, order: &'a Order) -> Option<Call<'a>> {
+        let (attempt, terms) = (&order.attempts[0], &*order.terms);
+        match self.call.as_str() {
+            "create" => Some(Call::Create(attempt, terms)),
+            "query" => Some(Call::Query(attempt, terms)),
+            "close" => Some(Call::Close(attempt, terms)),
+            "callback" => None,
+            other => panic!("{}: there is no call {other}", self.file),
+        }
+    }
+}
+
+/// Every recording of a kind.
+pub(super) fn recordings(kind: &str) -> Vec<Recording> {
+    let folder = format!("{}/tests/institution/{kind}", env!("CARGO_MANIFEST_DIR"));
+    let read = |file: fs::DirEntry| {
+        let text = fs::read_to_string(file.path()).unwrap();
+        let mut recording: Recording =
+            serde_json::from_str(&text).unwrap_or_else(|fault| panic!("{file:?}: {fault}"));
+        recording.file = file.file_name().into_string().unwrap();
+        recording
+    };
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|file| read(file.unwrap()))
+        .collect()
+}
+
+/// What a message proves, in words.
+pub(super) fn describe(read: &Result<Evidence, Forged>) -> String {
+    let finding = match read {
+        Ok(evidence) => &evidence.finding,
+        Err(Forged(word)) => return format!("forged {word}"),
+    };
+    match finding {
+        Finding::NotSent => "not_sent".to_owned(),
+        Finding::Refused(reason) => format!("refused {}", reason.as_str()),
+        Finding::Accepted(None) => "accepted".to_owned(),
+        Finding::Accepted(Some(handover)) => {
+            let until = handover.expires.map(|moment| moment.rfc3339());
+            let until = until
+                .map(|text| format!(" until {text}"))
+                .unwrap_or_default();
+            match &handover.way {
+                Way::Link(link) => format!("accepted link {link}{until}"),
+                Way::Sdk(parameters) => format!("accepted sdk {parameters}{until}"),
+            }
+        }
+        Finding::Succeeded(receipt) => {
+            let amount = receipt.amount;
+            let fee = receipt.fee_minor.map(|minor| format!(" fee {minor}"));
+            format!(
+                "paid {amount} {} as {} at {}{}",
+                amount.currency().code(),
+                receipt.institution_no,
+                receipt.paid_at.rfc3339(),
+                fee.unwrap_or_default()
+            )
+        }
+        Finding::Closed => "closed".to_owned(),
+        Finding::NotFound => "not_found".to_owned(),
+        Finding::Ambiguous(why) => format!("ambiguous {}", why.word()),
+    }
+}
+
+/// An open order of 12.30 yuan with one attempt.
+pub(super) fn order_with(state: AttemptState, mode: Mode) -> Order {
+    let now = Timestamp::from_s(NOW_S);
+    let amount = Amount::parse("12.30", CNY).unwrap();
+    let terms = Terms {
+        merchant: MerchantId::parse("M1").unwrap(),
+        merchant_order_no: MerchantOrderNo::parse("T-1").unwrap(),
+        merchant_name: "茶".into(),
+        order_date: CalendarDay::parse("20261121").unwrap(),
+        amount,
+        business_type: BusinessType::Aggregated,
+        transaction_type: TransactionType::PasswordPay,
+        return_url: "https://shop.example/notice".into(),
+        mobile: MobileNo::parse("13812345678").unwrap(),
+        goods_no: None,
+        goods_name: Some("Oolong \"1\"".into()),
+        goods_description: None,
+        attach: Some("not for the institution".into()),
+        expire_minutes: 15,
+        named: None,
+    };
+    let stamp = Stamp {
+        now,
+        nonce: [7; 10],
+    };
+    let attempt = Attempt {
+        id: AttemptId::parse(ATTEMPT).unwrap(),
+        seq: 1,
+        institution: InstitutionId::parse("harbour").unwrap(),
+        account: AccountId::parse(ACCOUNT).unwrap(),
+        mode,
+        amount,
+        state,
+        stamp,
+        sent_at: now,
+        configuration: 1,
+        epoch: Epoch(1),
+        handover: None,
+        receipt: None,
+        reason: None,
+        late_success: false,
+    };
+    Order {
+        no: PayOrderNo::mint(now, [1; 10]),
+        terms: Arc::new(terms),
+        page_secret: [0; 16],
+        notice_url: None,
+        created: now,
+        expires: now.plus(std::time::Duration::from_mins(15)),
+        state: OrderState::Open,
+        ending: None,
+        version: 1,
+        settling: None,
+        attempts: vec![attempt],
+        refunds: vec![],
+    }
+}
