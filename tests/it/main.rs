@@ -10,6 +10,7 @@
     reason = "a test stops at the first surprise and may say its seed; lints exempt only #[test] functions"
 )]
 
+mod close;
 mod conformance;
 mod institutions;
 mod order;
