@@ -5,5 +5,5 @@
 pub mod call;
 pub mod check;
 pub mod keys;
-pub mod serve;
 pub mod sandbox;
+pub mod serve;
