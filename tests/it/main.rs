@@ -10,9 +10,13 @@
     reason = "a test stops at the first surprise and may say its seed; lints exempt only #[test] functions"
 )]
 
+mod admission;
+mod callback;
 mod close;
 mod conformance;
 mod institutions;
+mod notice;
 mod order;
+mod selection;
 mod tidy;
 mod world;
