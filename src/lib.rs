@@ -1,6 +1,8 @@
 #![doc = include_str!("../ARCHITECTURE.md")]
 
 pub mod api;
+pub mod command;
+pub mod config;
 pub mod domain;
 pub mod edge;
 pub mod flow;
@@ -8,7 +10,10 @@ pub mod institution;
 pub mod limits;
 pub mod metrics;
 pub mod outbound;
+pub mod run;
+pub mod sandbox;
 pub mod seal;
 pub mod signature;
 pub mod store;
+pub mod workers;
 pub mod world;

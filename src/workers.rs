@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::domain::identifiers::Timestamp;
 use crate::flow::chase_doubts::chase_order;
 use crate::flow::notify_merchant::{Delivery, notify_merchant};
 use crate::flow::register::Register;
 use crate::metrics::Metrics;
+use crate::store::ringing::Bells;
 use crate::store::{Lease, Store, StoreError, Work};
 use crate::world::World;
 
@@ -46,10 +47,8 @@ pub struct Workers {
     pub register: Arc<ArcSwap<Register>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Rung by a commit that makes an order due.
-    pub orders_bell: Arc<Notify>,
-    /// Rung by a commit that owes somebody an event (N8).
-    pub events_bell: Arc<Notify>,
+    /// Rung by commits that make work due (N8).
+    pub bells: Arc<Bells>,
 }
 
 impl Workers {
@@ -68,8 +67,8 @@ impl Workers {
     ) {
         let hands = Arc::new(Semaphore::new(at_once));
         let bell = match work {
-            Work::Events => Arc::clone(&self.events_bell),
-            Work::Orders | Work::Leftovers => Arc::clone(&self.orders_bell),
+            Work::Events => &self.bells.events,
+            Work::Orders | Work::Leftovers => &self.bells.orders,
         };
         while !*stop.borrow() {
             // Registered before looking, so that a ring in between is not missed.
@@ -99,8 +98,12 @@ impl Workers {
         work: Work,
         hands: &Arc<Semaphore>,
     ) -> Result<usize, StoreError> {
-        let Ok(first) = Arc::clone(hands).acquire_owned().await else { return Ok(0) };
-        let free = u32::try_from(hands.available_permits()).unwrap_or(0).saturating_add(1);
+        let Ok(first) = Arc::clone(hands).acquire_owned().await else {
+            return Ok(0);
+        };
+        let free = u32::try_from(hands.available_permits())
+            .unwrap_or(0)
+            .saturating_add(1);
         let leases = self.store.lease(work, self.world.clock.now(), free).await?;
         let count = leases.len();
         let mut hand = Some(first);
@@ -135,8 +138,8 @@ impl Workers {
         drop(hand);
         // A hand is free and the row may be due again.
         match work {
-            Work::Events => self.events_bell.notify_one(),
-            Work::Orders | Work::Leftovers => self.orders_bell.notify_one(),
+            Work::Events => self.bells.events.notify_one(),
+            Work::Orders | Work::Leftovers => self.bells.orders.notify_one(),
         }
     }
 
@@ -155,7 +158,9 @@ impl Workers {
 
     async fn until_next(&self, work: Work) -> Duration {
         match self.store.next_due(work).await {
-            Ok(Some(due)) => due.since(self.world.clock.now()).clamp(Duration::from_millis(20), NAP_MAX),
+            Ok(Some(due)) => due
+                .since(self.world.clock.now())
+                .clamp(Duration::from_millis(20), NAP_MAX),
             Ok(None) => NAP_MAX,
             Err(_) => FAULT_NAP,
         }

@@ -30,6 +30,11 @@ impl TlsIdentity {
         Ok(Self(RwLock::new(Arc::new(certified(chain, key)?))))
     }
 
+    /// Shows what was read and checked before.
+    pub fn of(shown: Arc<CertifiedKey>) -> Self {
+        Self(RwLock::new(shown))
+    }
+
     /// Shows another certificate from the next handshake on. Connections that stand keep theirs.
     ///
     /// # Errors

@@ -13,10 +13,15 @@
 mod admission;
 mod callback;
 mod close;
+mod config;
 mod conformance;
 mod institutions;
 mod notice;
 mod order;
+mod page;
+mod sandbox;
 mod selection;
+mod socket;
+mod store;
 mod tidy;
 mod world;

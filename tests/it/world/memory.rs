@@ -325,9 +325,15 @@ impl Durable {
     }
 
     fn keep(&mut self, message: &Message) -> Kept {
-        let same =
-            |row: &&MessageRow| row.institution == message.institution && row.raw == message.raw;
-        if self.inbox.iter().any(|row| same(&row)) {
+        let mut rows = self.inbox.iter_mut();
+        let same = |row: &&mut MessageRow| {
+            row.institution == message.institution && row.raw == message.raw
+        };
+        if let Some(row) = rows.find(same) {
+            // A verdict on the same bytes only hardens.
+            if message.verdict == Verdict::Quarantined {
+                row.verdict = Verdict::Quarantined;
+            }
             return Kept::Seen;
         }
         let forged = |row: &&MessageRow| {

@@ -1,0 +1,148 @@
+//! `paymux check`: reads the configuration whole and says everything that is wrong, or what would
+//! be served. Starts nothing, changes nothing.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::config::{self, Config};
+use crate::domain::identifiers::Timestamp;
+use crate::domain::institutions::{Directory, Institution, Mode};
+use crate::domain::merchant::{Admission, Merchant};
+use crate::world::{Clock, SystemClock};
+
+/// What `paymux check` takes.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// The configuration.
+    #[arg(long, default_value = config::FILE)]
+    pub config: PathBuf,
+}
+
+/// Prints every fault, one a line, and exits with 1; or a summary, and exits with 0.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let now = SystemClock::start().now();
+    check(&mut io::stdout().lock(), &args.config, now)
+}
+
+/// Does it at a given moment.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn check(out: &mut dyn Write, path: &Path, now: Timestamp) -> anyhow::Result<ExitCode> {
+    match config::read(path, now, &config::environment) {
+        Err(faults) => {
+            writeln!(out, "{faults}")?;
+            let count = faults.0.len();
+            let noun = if count == 1 { "fault" } else { "faults" };
+            writeln!(out, "{count} {noun}; nothing of this file would be used")?;
+            Ok(ExitCode::FAILURE)
+        }
+        Ok(config) => {
+            write!(out, "{}", summary(&config))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// What would be served: addresses, and the institutions of each merchant in each mode.
+fn summary(config: &Config) -> String {
+    let mut text = String::new();
+    for warning in &config.warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    let directory = &config.register.directory;
+    let _ = write!(
+        text,
+        "public      {} as {}\noperations  {}\nstore       {}\nsigning     {}\n\n",
+        config.listen.public,
+        config.register.platform.origin,
+        config.listen.operations,
+        config.store.url,
+        config.register.platform.signing.id(),
+    );
+    let mut rows = vec![["merchant", "state", "mode", "institutions"].map(str::to_owned)];
+    let mut merchants: Vec<&Merchant> = directory.merchants.values().collect();
+    merchants.sort_by_key(|merchant| merchant.id.as_str());
+    for merchant in merchants {
+        for mode in Mode::ALL {
+            rows.push([
+                merchant.id.to_string(),
+                state(merchant.admission).to_owned(),
+                mode.name().to_owned(),
+                served(directory, merchant, mode),
+            ]);
+        }
+    }
+    text.push_str(&table(&rows));
+    let _ = writeln!(text, "\nno fault; SHA-256 {}", config.digest);
+    text
+}
+
+/// The institutions a merchant may use in a mode, in their order, each with what holds it back.
+fn served(directory: &Directory, merchant: &Merchant, mode: Mode) -> String {
+    let mut routes: Vec<_> = directory.routes.iter().collect();
+    routes.sort_by_key(|route| route.order);
+    let mut words: Vec<String> = Vec::new();
+    for route in routes {
+        let key = (merchant.id.clone(), route.institution.clone());
+        let contract = directory.contracts.get(&key);
+        let Some(institution) = directory
+            .institutions
+            .get(&route.institution)
+            .filter(|it| it.modes.contains(&mode))
+            .filter(|_| contract.is_some_and(|contract| contract.modes.contains(&mode)))
+        else {
+            continue;
+        };
+        let word = format!("{}{}", institution.id, held_back(institution));
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    if words.is_empty() {
+        "none".to_owned()
+    } else {
+        words.join(", ")
+    }
+}
+
+fn held_back(institution: &Institution) -> String {
+    match institution.admission {
+        Admission::Admitted if institution.stopped => " (stopped)".to_owned(),
+        Admission::Admitted => String::new(),
+        Admission::Applied | Admission::Suspended => format!(" ({})", state(institution.admission)),
+    }
+}
+
+fn state(admission: Admission) -> &'static str {
+    match admission {
+        Admission::Applied => "applied",
+        Admission::Admitted => "admitted",
+        Admission::Suspended => "suspended",
+    }
+}
+
+/// Columns as wide as their widest entry.
+pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (width, cell) in widths.iter().zip(row) {
+            let _ = write!(line, "{cell:width$}  ", width = *width);
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,212 @@
+//! `paymux keys`: makes, lists and shows keys. Never prints a private one, never replaces one.
+
+mod development;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::command::check::table;
+use crate::command::keys::development::{Secrecy, Workshop, read_key, write_new};
+use crate::config::{self, KeyNote};
+use crate::domain::identifiers::{KeyId, Timestamp};
+use crate::signature::SigningKey;
+use crate::world::{Clock, SystemClock};
+
+/// What `paymux keys` takes.
+#[derive(Debug, Args)]
+pub struct KeysArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub deed: KeysDeed,
+}
+
+/// What `paymux keys` can do.
+#[derive(Debug, Subcommand)]
+pub enum KeysDeed {
+    /// Makes what the configuration names in one folder and what is not there yet: for development
+    Dev(DevArgs),
+    /// Makes a key pair and prints what its owner must have enrolled
+    Make(MakeArgs),
+    /// Lists every signing key with its validity
+    List(ReadArgs),
+    /// Prints what merchants must be given: the gateway's public keys as a JWK set
+    Show(ReadArgs),
+}
+
+/// What `paymux keys dev` takes.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// The configuration.
+    #[arg(long, default_value = config::FILE)]
+    pub config: PathBuf,
+    /// The folder; nothing outside it is made.
+    #[arg(long, default_value = "certs")]
+    pub dir: PathBuf,
+}
+
+/// What `paymux keys make` takes.
+#[derive(Debug, Args)]
+pub struct MakeArgs {
+    /// The key's id, as it will stand in every signature.
+    #[arg(long)]
+    pub id: String,
+    /// The folder for `ID.key` and `ID.pub`.
+    #[arg(long, default_value = ".")]
+    pub out: PathBuf,
+}
+
+/// What reading commands take.
+#[derive(Debug, Args)]
+pub struct ReadArgs {
+    /// The configuration.
+    #[arg(long, default_value = config::FILE)]
+    pub config: PathBuf,
+}
+
+/// Does it.
+///
+/// # Errors
+/// A file cannot be read or written, the output cannot be written; a fault of the configuration
+/// is printed and exits with 1.
+pub fn run(args: &KeysArgs) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    let now = SystemClock::start().now();
+    match &args.deed {
+        KeysDeed::Dev(args) => dev(&mut out, &args.config, &args.dir, now),
+        KeysDeed::Make(args) => make(&mut out, &args.id, &args.out),
+        KeysDeed::List(args) => list(&mut out, &args.config, now),
+        KeysDeed::Show(args) => show(&mut out, &args.config, now),
+    }
+}
+
+/// Makes what is missing of the development keys and certificates, and says what it made.
+///
+/// # Errors
+/// The configuration or a file that is there cannot be read, or a file cannot be written.
+pub fn dev(
+    out: &mut dyn Write,
+    config: &Path,
+    folder: &Path,
+    now: Timestamp,
+) -> anyhow::Result<ExitCode> {
+    let mut workshop = Workshop::new(folder, now)?;
+    for file in config::named_files(config, now)? {
+        workshop.make(&file)?;
+    }
+    for line in &workshop.made {
+        writeln!(out, "made  {line}")?;
+    }
+    for path in &workshop.left {
+        let (path, folder) = (path.display(), folder.display());
+        writeln!(
+            out,
+            "left  {path}  not there, and not in {folder}: not for development"
+        )?;
+    }
+    if workshop.made.is_empty() {
+        writeln!(out, "nothing was missing in {}", folder.display())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes a key pair; refuses to replace one.
+///
+/// # Errors
+/// The id is none, or a file is there or cannot be written.
+pub fn make(out: &mut dyn Write, id: &str, folder: &Path) -> anyhow::Result<ExitCode> {
+    let id = KeyId::parse(id)?;
+    let private = folder.join(format!("{id}.key"));
+    let public = folder.join(format!("{id}.pub"));
+    let (private_pem, public_pem) = SigningKey::generate_ed25519()?;
+    write_new(&private, &private_pem, Secrecy::Private)?;
+    write_new(&public, &public_pem, Secrecy::Public)?;
+    let key = read_key(id.as_str(), &private)?;
+    let algorithm = key.algorithm();
+    writeln!(
+        out,
+        "{} is yours alone: give it to nobody",
+        private.display()
+    )?;
+    writeln!(
+        out,
+        "{} goes to whoever has to know you; in routes.toml:\n",
+        public.display()
+    )?;
+    writeln!(
+        out,
+        "[[merchant.keys]]\nid = \"{id}\"\nalgorithm = \"{algorithm}\"\nfile = \"{}\"\n\
+         not_before = YYYY-MM-DD\nnot_after = YYYY-MM-DD\n",
+        public.display()
+    )?;
+    writeln!(out, "{public_pem}\n{}", key.public_jwk())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lists every signing key with the days that are left to it.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn list(out: &mut dyn Write, config: &Path, now: Timestamp) -> anyhow::Result<ExitCode> {
+    let config = match config::read(config, now, &config::environment) {
+        Ok(config) => config,
+        Err(faults) => {
+            writeln!(out, "{faults}")?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let head = ["id", "owner", "algorithm", "from", "until", "left"].map(str::to_owned);
+    let rows: Vec<_> = [head]
+        .into_iter()
+        .chain(config.keys.iter().map(|key| row(key, now)))
+        .collect();
+    write!(out, "{}", table(&rows))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(key: &KeyNote, now: Timestamp) -> [String; 6] {
+    let day = |seconds| {
+        let text = Timestamp::from_s(seconds).rfc3339();
+        text.get(..10).unwrap_or_default().to_owned()
+    };
+    let (from, until, left) = match key.validity_s {
+        None => ("-".to_owned(), "-".to_owned(), "-".to_owned()),
+        Some((from, until)) => {
+            let left = match until.saturating_sub(now.seconds()) {
+                ..0 => "ended".to_owned(),
+                _ if from > now.seconds() => "not yet".to_owned(),
+                seconds => format!("{} days", seconds.div_euclid(86_400)),
+            };
+            (day(from), day(until), left)
+        }
+    };
+    let algorithm = key.algorithm.to_owned();
+    [
+        key.id.clone(),
+        key.owner.clone(),
+        algorithm,
+        from,
+        until,
+        left,
+    ]
+}
+
+/// Prints the JWK set that merchants are given.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn show(out: &mut dyn Write, config: &Path, now: Timestamp) -> anyhow::Result<ExitCode> {
+    match config::read(config, now, &config::environment) {
+        Ok(config) => {
+            out.write_all(&config.register.platform.jwks)?;
+            writeln!(out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(faults) => {
+            writeln!(out, "{faults}")?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}

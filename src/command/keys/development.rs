@@ -1,0 +1,268 @@
+//! Makes keys and certificates for development: whatever `routes.toml` names in one folder and
+//! what is not there yet. Never touches a file outside that folder, never replaces a key (D3).
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use aws_lc_rs::digest::{SHA256, digest};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
+};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use time::{Duration, OffsetDateTime};
+
+use crate::config::{Holder, NamedFile, validity_s};
+use crate::domain::identifiers::{Timestamp, hex};
+use crate::signature::SigningKey;
+use crate::world::{Entropy, SystemEntropy};
+
+/// How long a development authority lasts, and a certificate it signs. Unit: days.
+const AUTHORITY_DAYS: i64 = 3_650;
+const CERTIFICATE_DAYS: i64 = 820;
+
+/// Whether a file may be read by everybody.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Secrecy {
+    Public,
+    Private,
+}
+
+/// The folder in which files are made, and what was made there.
+pub(super) struct Workshop {
+    folder: PathBuf,
+    now: Timestamp,
+    /// One line for each file that was made.
+    pub(super) made: Vec<String>,
+    /// Files that are named elsewhere and not there: not for this command.
+    pub(super) left: Vec<PathBuf>,
+}
+
+impl Workshop {
+    pub(super) fn new(folder: &Path, now: Timestamp) -> anyhow::Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        Ok(Self {
+            folder: folder.canonicalize()?,
+            now,
+            made: Vec::new(),
+            left: Vec::new(),
+        })
+    }
+
+    /// Makes what one name needs.
+    pub(super) fn make(&mut self, file: &NamedFile) -> anyhow::Result<()> {
+        let path = match file {
+            NamedFile::Certificate { certificate, .. } => certificate,
+            NamedFile::Private { path, .. }
+            | NamedFile::Public { path, .. }
+            | NamedFile::Authorities(path)
+            | NamedFile::Secret(path) => path,
+        };
+        if !self.is_ours(path) {
+            if !path.exists() {
+                self.left.push(path.clone());
+            }
+            return Ok(());
+        }
+        match file {
+            NamedFile::Certificate {
+                certificate,
+                key,
+                holder,
+            } => {
+                let beside = certificate.with_extension("key");
+                self.certificate(certificate, key.as_ref().unwrap_or(&beside), *holder)
+            }
+            NamedFile::Authorities(path) => self.authority().and_then(|(pem, _)| {
+                if path.exists() {
+                    return Ok(());
+                }
+                self.write(path, &pem, Secrecy::Public, "certificate of the authority")
+            }),
+            NamedFile::Private { id, path } => self.key_pair(id, path, &path.with_extension("pub")),
+            NamedFile::Public { id, path } => self.key_pair(id, &path.with_extension("key"), path),
+            NamedFile::Secret(path) if path.exists() => Ok(()),
+            NamedFile::Secret(path) => {
+                let mut bytes = [0_u8; 32];
+                SystemEntropy.fill(&mut bytes);
+                let text = format!("{}\n", hex(&bytes));
+                self.write(path, &text, Secrecy::Private, "32 random bytes")
+            }
+        }
+    }
+
+    /// A name that leads elsewhere is not for development.
+    fn is_ours(&self, path: &Path) -> bool {
+        let folder = path.parent().map(Path::canonicalize);
+        folder.is_some_and(|folder| folder.is_ok_and(|folder| folder.starts_with(&self.folder)))
+    }
+
+    /// A key that signs as `id`. A private key that is there is kept, and its public half made.
+    fn key_pair(&mut self, id: &str, private: &Path, public: &Path) -> anyhow::Result<()> {
+        if private.exists() && public.exists() {
+            return Ok(());
+        }
+        if public.exists() {
+            // Somebody else's key: its private half is not ours to make.
+            return Ok(());
+        }
+        if !private.exists() {
+            let (pem, _) = SigningKey::generate_ed25519()?;
+            self.write(
+                private,
+                &pem,
+                Secrecy::Private,
+                &format!("private key {id}, ed25519"),
+            )?;
+        }
+        let key = read_key(id, private)?;
+        self.write(
+            public,
+            &key.public_pem(),
+            Secrecy::Public,
+            &format!("public key {id}"),
+        )
+    }
+
+    /// The development authority: its certificate in PEM, and its key.
+    fn authority(&mut self) -> anyhow::Result<(String, KeyPair)> {
+        let (certificate, key) = (self.folder.join("ca.pem"), self.folder.join("ca.key"));
+        if certificate.exists() && key.exists() {
+            let pem = fs::read_to_string(&certificate)?;
+            return Ok((pem, KeyPair::from_pem(&fs::read_to_string(&key)?)?));
+        }
+        let pair = self.tls_key(&key)?;
+        let pem = self.authority_params()?.self_signed(&pair)?.pem();
+        self.write(
+            &certificate,
+            &pem,
+            Secrecy::Public,
+            "certificate of the authority",
+        )?;
+        Ok((pem, pair))
+    }
+
+    /// Always the same name, so that any of its certificates is the issuer of all it signed.
+    fn authority_params(&self) -> anyhow::Result<CertificateParams> {
+        let mut params = self.params("paymux development authority", AUTHORITY_DAYS)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        Ok(params)
+    }
+
+    /// A certificate in force with its key. One of a server is signed by the authority, one of a
+    /// client by itself: it is enrolled by digest, so no authority is needed.
+    fn certificate(&mut self, path: &Path, key: &Path, holder: Holder) -> anyhow::Result<()> {
+        if self.is_in_force(path) && key.exists() {
+            return Ok(());
+        }
+        let pair = self.tls_key(key)?;
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let mut params = self.params(&name, CERTIFICATE_DAYS)?;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let pem = match holder {
+            Holder::Server => {
+                let (_, authority_key) = self.authority()?;
+                let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+                params.subject_alt_names = CertificateParams::new(names)?.subject_alt_names;
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+                let issuer = Issuer::new(self.authority_params()?, authority_key);
+                params.signed_by(&pair, &issuer)?.pem()
+            }
+            Holder::Client => {
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+                params.self_signed(&pair)?.pem()
+            }
+        };
+        let der = CertificateDer::from_pem_slice(pem.as_bytes())?;
+        let digest = hex(digest(&SHA256, &der).as_ref());
+        self.write(
+            path,
+            &pem,
+            Secrecy::Public,
+            &format!("certificate, SHA-256 {digest}"),
+        )
+    }
+
+    /// The key of a certificate, made if it is not there: ECDSA on P-256, which every client takes.
+    fn tls_key(&mut self, path: &Path) -> anyhow::Result<KeyPair> {
+        if path.exists() {
+            return Ok(KeyPair::from_pem(&fs::read_to_string(path)?)?);
+        }
+        let pair = KeyPair::generate()?;
+        self.write(
+            path,
+            &pair.serialize_pem(),
+            Secrecy::Private,
+            "private key for TLS",
+        )?;
+        Ok(pair)
+    }
+
+    fn params(&self, name: &str, days: i64) -> anyhow::Result<CertificateParams> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, "paymux development");
+        params.distinguished_name.push(DnType::CommonName, name);
+        let now = OffsetDateTime::from_unix_timestamp(self.now.seconds())?;
+        let span = |days| now.checked_add(Duration::days(days));
+        params.not_before = span(-1).context("the clock is at its beginning")?;
+        params.not_after = span(days).context("the clock is at its end")?;
+        Ok(params)
+    }
+
+    fn is_in_force(&self, path: &Path) -> bool {
+        let now = self.now.seconds();
+        let der = fs::read(path)
+            .ok()
+            .and_then(|pem| CertificateDer::from_pem_slice(&pem).ok());
+        der.and_then(|der| validity_s(&der))
+            .is_some_and(|(from, until)| (from..=until).contains(&now))
+    }
+
+    fn write(
+        &mut self,
+        path: &Path,
+        text: &str,
+        secrecy: Secrecy,
+        what: &str,
+    ) -> anyhow::Result<()> {
+        if secrecy == Secrecy::Public && path.exists() {
+            fs::remove_file(path)?;
+        }
+        write_new(path, text, secrecy)?;
+        self.made.push(format!("{}  {what}", path.display()));
+        Ok(())
+    }
+}
+
+/// Reads a private key that signs as `id`.
+pub(super) fn read_key(id: &str, path: &Path) -> anyhow::Result<SigningKey> {
+    let pem = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    SigningKey::from_pkcs8_pem(id, &pem).with_context(|| format!("reading {}", path.display()))
+}
+
+/// Writes a file that was not there, a private one for its owner only from its first byte.
+pub(super) fn write_new(path: &Path, text: &str, secrecy: Secrecy) -> anyhow::Result<()> {
+    let mode = match secrecy {
+        Secrecy::Public => 0o644,
+        Secrecy::Private => 0o600,
+    };
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("writing {}", path.display()))
+}

@@ -1,0 +1,9 @@
+//! What a person or a script asks of the binary: one file for each subcommand.
+//!
+//! A command prints to standard output, answers with an exit status, and keeps nothing.
+
+pub mod call;
+pub mod check;
+pub mod keys;
+pub mod sandbox;
+pub mod serve;

@@ -1,0 +1,280 @@
+//! `routes.toml` and the environment: read, checked whole, handed over whole (F1). Nothing of a
+//! file with a fault is used, and every fault is found in one reading.
+//!
+//! The only file that reads the environment. Secrets are names here, never values.
+
+mod capabilities;
+mod enrolment;
+mod faults;
+mod gateway;
+mod institutions;
+mod merchants;
+mod named;
+mod reading;
+mod section;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
+
+pub use crate::config::faults::{Fault, Faults};
+pub use crate::config::named::{Holder, NamedFile, validity_s};
+
+use crate::config::enrolment::Enrolment;
+use crate::config::reading::Reader;
+use crate::config::section::Section;
+use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
+use crate::domain::institutions::Directory;
+use crate::domain::merchant::Admission;
+use crate::flow::admit_request::Window;
+use crate::flow::register::{Platform, Register};
+use crate::outbound::Network;
+use crate::seal::Seal;
+use crate::signature::KeyRing;
+use crate::world::Network;
+
+/// The file that is read when no other is named.
+pub const FILE: &str = "routes.toml";
+
+/// Everything a gateway is told at its start, checked whole.
+pub struct Config {
+    /// `[listen]`.
+    pub listen: Listen,
+    /// `[store]`.
+    pub store: StoreSettings,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[outbound]`, and the connections to institutions.
+    pub outbound: OutboundSettings,
+    /// Merchants, institutions, contracts, routes, keys and adapters.
+    pub register: Register,
+    /// Every signing key there is, whosever: for people.
+    pub keys: Vec<KeyNote>,
+    /// Where everybody stands in the operator's review (R-4-3).
+    pub reviews: Vec<Review>,
+    /// What an operator should know and what is no fault.
+    pub warnings: Vec<Fault>,
+    /// SHA-256 of the file, in hexadecimal digits: which text this is.
+    pub digest: String,
+}
+
+/// Where we listen.
+pub struct Listen {
+    /// Merchants, callbacks and payers.
+    pub public: SocketAddr,
+    /// Metrics, health and console; never the public one.
+    pub operations: SocketAddr,
+    /// What the public listener shows; certificate and key belong together and are in force.
+    pub identity: Arc<CertifiedKey>,
+    /// How long a stop waits for what is in flight.
+    pub drain: Duration,
+}
+
+/// What the store is opened with.
+pub struct StoreSettings {
+    /// `sqlite:PATH`, the path from where the process runs.
+    pub url: String,
+    /// Seals stored personal fields (D2).
+    pub seal: Arc<Seal>,
+}
+
+/// How much a gateway bears. Source of the defaults: `interface.md`, Details.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// A request's body. Unit: bytes.
+    pub body_bytes_max: usize,
+    /// Lines of a request's head.
+    pub header_lines_max: usize,
+    /// All of a request's head. Unit: bytes.
+    pub header_bytes_max: usize,
+    /// Until a request's head is there.
+    pub head: Duration,
+    /// Until its body is there, counted from the head.
+    pub body: Duration,
+    /// How far a signature's times may lie from ours.
+    pub window: Window,
+    /// Requests at the same time; past it, 503 at once.
+    pub in_flight_max: usize,
+    /// Connections at the same time.
+    pub connections_max: usize,
+    /// Connections of one address at the same time.
+    pub connections_per_address_max: usize,
+    /// Counted by client certificate or address, before the signature is checked.
+    pub requests_per_second_per_caller: u32,
+    /// Counted by merchant, after it.
+    pub requests_per_second_per_merchant: u32,
+}
+
+/// Whom outgoing connections believe and which addresses they may reach.
+pub struct OutboundSettings {
+    /// Authorities for merchants' servers; the public ones where absent.
+    pub merchant_roots: Option<Vec<CertificateDer<'static>>>,
+    /// Networks that are not public and that merchants' addresses may lie in all the same.
+    pub allowed_private_networks: Vec<Network>,
+    /// The connection to each institution.
+    pub institutions: HashMap<InstitutionId, InstitutionLeg>,
+}
+
+/// The connection to one institution.
+#[derive(Clone)]
+pub struct InstitutionLeg {
+    /// `https://host[:port]`: nothing else of it is called.
+    pub origin: String,
+    /// Authorities for its server; the public ones where absent.
+    pub roots: Option<Vec<CertificateDer<'static>>>,
+    /// What we show it.
+    pub identity: Option<Arc<CertifiedKey>>,
+}
+
+/// A signing key, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyNote {
+    /// `keyid`.
+    pub id: String,
+    /// Whose, in words.
+    pub owner: String,
+    /// What it signs with.
+    pub algorithm: &'static str,
+    /// First and last second in which it counts, if that is limited. Unit: Unix seconds.
+    pub validity_s: Option<(i64, i64)>,
+}
+
+/// Where somebody stands in the operator's review, and why (R-4-3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    /// `merchantId` or the institution's id.
+    pub who: String,
+    /// The state.
+    pub admission: Admission,
+    /// Where its evidence is.
+    pub evidence: String,
+    /// Since when. Unit: Unix seconds.
+    pub since_s: i64,
+}
+
+/// Reads a configuration.
+///
+/// `now` decides which keys and certificates are in force and becomes the version of the
+/// directory, which thereby grows with every swap and every start (F2).
+///
+/// # Errors
+/// Every fault of the file, of the files it names and of the environment. None quotes a secret.
+pub fn read(
+    path: &Path,
+    now: Timestamp,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Faults> {
+    let text = content(path)?;
+    let mut r = Reader::new(path, &text, now, environment);
+    let config = whole(&mut r, &text);
+    r.faults.sort_by_key(|fault| fault.line);
+    r.warnings.sort_by_key(|fault| fault.line);
+    match config {
+        Some(config) if r.faults.is_empty() => Ok(Config {
+            warnings: r.warnings,
+            ..config
+        }),
+        Some(_) | None => Err(Faults(r.faults)),
+    }
+}
+
+/// Every file a configuration names, whether it is there or not, as far as the text can be read.
+///
+/// # Errors
+/// The file itself cannot be read.
+pub fn named_files(path: &Path, now: Timestamp) -> Result<Vec<NamedFile>, Faults> {
+    let text = content(path)?;
+    let mut r = Reader::new(path, &text, now, &|_| None);
+    let _ = whole(&mut r, &text);
+    Ok(r.named)
+}
+
+/// The environment of this process.
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn content(path: &Path) -> Result<String, Faults> {
+    std::fs::read_to_string(path).map_err(|fault| {
+        Faults(vec![Fault {
+            file: path.display().to_string(),
+            line: 0,
+            subject: "the whole file".to_owned(),
+            expected: "a readable text file".to_owned(),
+            found: fault.to_string(),
+            advice: "name it with --config".to_owned(),
+        }])
+    })
+}
+
+/// Reads every table, whatever was wrong with those before it.
+fn whole(r: &mut Reader<'_>, text: &str) -> Option<Config> {
+    let document = r.document()?;
+    let mut top = Section::whole(&document);
+    let mut enrolment = Enrolment::default();
+    let table = top.required(r, "listen");
+    let (listen, origin) = gateway::listen(r, table);
+    let table = top.required(r, "store");
+    let store = gateway::store(r, table);
+    let table = top.table(r, "limits");
+    let limits = gateway::limits(r, table);
+    let table = top.table(r, "platform");
+    let platform = gateway::platform(r, table, origin.clone(), &mut enrolment);
+    let mut table = top.table(r, "outbound");
+    let merchant_roots = table.authorities(r, "merchant_roots");
+    let allowed_private_networks = gateway::networks(r, &mut table);
+    table.end(r);
+    for table in top.tables(r, "merchant") {
+        enrolment.merchant(r, table);
+    }
+    for table in top.tables(r, "institution") {
+        enrolment.institution(r, table, origin.as_deref());
+    }
+    for table in top.tables(r, "contract") {
+        enrolment.contract(r, table);
+    }
+    for table in top.tables(r, "route") {
+        enrolment.route(r, table);
+    }
+    enrolment.settle(r);
+    top.end(r);
+    let outbound = OutboundSettings {
+        merchant_roots,
+        allowed_private_networks,
+        institutions: std::mem::take(&mut enrolment.legs),
+    };
+    Some(Config {
+        listen: listen?,
+        store: store?,
+        limits,
+        outbound,
+        keys: std::mem::take(&mut enrolment.notes),
+        reviews: std::mem::take(&mut enrolment.reviews),
+        register: register(enrolment, platform?, r.now)?,
+        warnings: Vec::new(),
+        digest: hex(digest(&SHA256, text.as_bytes()).as_ref()),
+    })
+}
+
+fn register(enrolment: Enrolment, platform: Platform, now: Timestamp) -> Option<Register> {
+    Some(Register {
+        directory: Directory {
+            version: u64::try_from(now.ms()).unwrap_or(0),
+            merchants: enrolment.merchants,
+            institutions: enrolment.institutions,
+            routes: enrolment.routes,
+            contracts: enrolment.contracts,
+        },
+        // An id that comes twice is a fault already.
+        keys: KeyRing::new(enrolment.merchant_keys).ok()?,
+        adapters: enrolment.adapters,
+        platform,
+    })
+}

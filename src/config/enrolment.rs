@@ -1,0 +1,371 @@
+//! What merchants and institutions have in common, their contracts, and the routes of payments.
+//!
+//! Each table is read whole before tables are held against each other, so that one fault does not
+//! hide or cause another.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::config::capabilities::Capability;
+use crate::config::gateway::KEY_ID;
+use crate::config::named::text;
+use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::section::{Edge, Section};
+use crate::config::{InstitutionLeg, KeyNote, Review};
+use crate::domain::amount::{Amount, CNY, MINOR_UNITS_MAX};
+use crate::domain::identifiers::{AccountId, InstitutionId, KeyId, MerchantId};
+use crate::domain::institutions::{
+    Contract, Institution as Enrolled, Mode, Route, TransactionType,
+};
+use crate::domain::merchant::{Admission, Merchant};
+use crate::institution::Institution;
+use crate::signature::EnrolledKey;
+
+pub(super) const NAME: Shape = shape("a name of 1 to 64 characters", "\"Tea House\"");
+pub(super) const MERCHANT: Shape =
+    shape("a merchant's id, 1 to 32 of A-Z a-z 0-9 _ -", "\"M1001\"");
+pub(super) const INSTITUTION: Shape = shape(
+    "an institution's id, 1 to 32 of A-Z a-z 0-9 _ -",
+    "\"bluebank\"",
+);
+pub(super) const MODE: Shape = shape("one of WEBVIEW, CHATBOT, NATIVE", "\"WEBVIEW\"");
+/// Everything that was read about others, sound or not: what is absent here was a fault.
+#[derive(Default)]
+pub(super) struct Enrolment {
+    /// Ids of keys and the lines they stand on, whosever they are: a key is found by its id.
+    pub(super) key_ids: BTreeMap<String, usize>,
+    pub(super) merchant_ids: BTreeMap<String, usize>,
+    pub(super) institution_ids: BTreeMap<String, usize>,
+    pub(super) merchants: HashMap<MerchantId, Merchant>,
+    pub(super) merchant_keys: Vec<EnrolledKey>,
+    pub(super) institutions: HashMap<InstitutionId, Enrolled>,
+    pub(super) capabilities: HashMap<InstitutionId, Vec<Capability>>,
+    pub(super) adapters: HashMap<InstitutionId, Arc<dyn Institution>>,
+    pub(super) legs: HashMap<InstitutionId, InstitutionLeg>,
+    pub(super) contracts: HashMap<(MerchantId, InstitutionId), Contract>,
+    pub(super) routes: Vec<Route>,
+    pub(super) notes: Vec<KeyNote>,
+    pub(super) reviews: Vec<Review>,
+    /// The modes of every contract that names its two parties, whatever else is wrong with it.
+    contracted: HashMap<(MerchantId, InstitutionId), Vec<Mode>>,
+    pub(super) defaults: Vec<(MerchantId, Mode, Found<InstitutionId>)>,
+}
+
+impl Enrolment {
+    /// Where somebody stands in the operator's review, with evidence and day (R-4-3).
+    pub(super) fn admission(
+        &mut self,
+        r: &mut Reader<'_>,
+        s: &mut Section<'_>,
+        who: Option<&str>,
+    ) -> Option<Admission> {
+        const STATE: Shape = shape("one of applied, admitted, suspended", "\"applied\"");
+        const EVIDENCE: Shape = shape(
+            "where the evidence of this state is (R-4-3)",
+            "\"contract 2026-17, reviewed by the operator\"",
+        );
+        let state = s.must(r, "state", STATE, |v| match v.as_str()? {
+            "applied" => Some(Admission::Applied),
+            "admitted" => Some(Admission::Admitted),
+            "suspended" => Some(Admission::Suspended),
+            _ => None,
+        });
+        let evidence = s.must(r, "evidence", EVIDENCE, text);
+        let since = s.moment(r, "since", Edge::First);
+        if let (Some(state), Some(evidence), Some(since), Some(who)) =
+            (&state, evidence, since, who)
+        {
+            self.reviews.push(Review {
+                who: who.to_owned(),
+                admission: state.value,
+                evidence: evidence.value.to_owned(),
+                since_s: since.value,
+            });
+        }
+        state.map(|found| found.value)
+    }
+
+    /// `keys[]` of a merchant or an institution: without one, nothing it says can be believed.
+    pub(super) fn public_keys(
+        &mut self,
+        r: &mut Reader<'_>,
+        s: &mut Section<'_>,
+        owner: Option<&str>,
+    ) -> Vec<EnrolledKey> {
+        let mut keys = Vec::new();
+        let tables = s.tables(r, "keys");
+        if tables.is_empty() {
+            let advice = "add a table [[….keys]] with id, algorithm, file, not_before, not_after";
+            r.fault(
+                s.line,
+                &s.subject("keys"),
+                "at least one public key",
+                "none",
+                advice,
+            );
+        }
+        for mut table in tables {
+            let id = table.must(r, "id", KEY_ID, |v| KeyId::parse(v.as_str()?).ok());
+            if let Some(id) = &id {
+                r.once(&mut self.key_ids, id, &table.subject("id"));
+            }
+            let key = table.public_key(r, id.as_ref().map(|id| id.value.as_str()));
+            let span = table.span(r);
+            if let (Some(id), Some(key), Some((from, until)), Some(owner)) = (id, key, span, owner)
+            {
+                self.notes.push(KeyNote {
+                    id: id.value.to_string(),
+                    owner: owner.to_owned(),
+                    algorithm: key.algorithm().name(),
+                    validity_s: Some((from, until)),
+                });
+                keys.push(EnrolledKey {
+                    id: id.value.to_string(),
+                    owner: owner.to_owned(),
+                    key,
+                    not_before_s: from,
+                    not_after_s: until,
+                });
+            }
+            table.end(r);
+        }
+        keys
+    }
+
+    pub(super) fn contract(&mut self, r: &mut Reader<'_>, mut s: Section<'_>) {
+        const ACCOUNT: Shape = shape("1 to 64 of A-Z a-z 0-9 _ -", "\"88001001\"");
+        const KIND: Shape = shape(
+            "one of PASSWORD_PAY, PASSWORD_FREE_PAY, SCAN_PAY, CODE_PAY",
+            "\"PASSWORD_PAY\"",
+        );
+        const HOURS: Shape = shape("opening hours HH:MM-HH:MM", "\"08:00-22:00\"");
+        let merchant = s.must(r, "merchant", MERCHANT, |v| {
+            MerchantId::parse(v.as_str()?).ok()
+        });
+        let institution = self.institution_named(r, &mut s);
+        if let Some(found) = &merchant {
+            let known = self.merchant_ids.contains_key(found.value.as_str());
+            must_be_known(r, &s, "merchant", found, known);
+        }
+        let account = s.must(r, "account", ACCOUNT, |v| {
+            AccountId::parse(v.as_str()?).ok()
+        });
+        let modes = s.some(r, "modes", MODE, mode);
+        let kinds = s.some(r, "transaction_types", KIND, |text| {
+            TransactionType::ALL
+                .into_iter()
+                .find(|kind| kind.name() == text)
+        });
+        let sums = sums(r, &mut s);
+        let hours = s.may(r, "hours", HOURS, |v| v.as_str().and_then(hours));
+        s.end(r);
+        let (Some(merchant), Some(institution)) = (merchant, institution) else {
+            return;
+        };
+        let key = (merchant.value, institution.value);
+        self.check_offered(r, &s, &key.1, &modes, &kinds);
+        let modes: Vec<Mode> = modes.into_iter().map(|found| found.value).collect();
+        if self.contracted.insert(key.clone(), modes.clone()).is_some() {
+            let found = format!("a second one of {} with {}", key.0, key.1);
+            let advice = "join the two";
+            r.fault(
+                s.line,
+                &s.title,
+                "one contract of each pair",
+                &found,
+                advice,
+            );
+        }
+        let (Some(account), Some((minor_min, minor_max))) = (account, sums) else {
+            return;
+        };
+        let contract = Contract {
+            merchant: key.0.clone(),
+            institution: key.1.clone(),
+            account: account.value,
+            modes,
+            transaction_types: kinds.into_iter().map(|found| found.value).collect(),
+            minor_min,
+            minor_max,
+            hours: hours.map(|found| found.value),
+        };
+        self.contracts.insert(key, contract);
+    }
+
+    /// A contract gives nothing that the institution does not offer.
+    fn check_offered(
+        &self,
+        r: &mut Reader<'_>,
+        s: &Section<'_>,
+        institution: &InstitutionId,
+        modes: &[Found<Mode>],
+        kinds: &[Found<TransactionType>],
+    ) {
+        let advice = "remove it here, or add it to the institution";
+        if let Some(offered) = self.institutions.get(institution) {
+            for mode in modes
+                .iter()
+                .filter(|mode| !offered.modes.contains(&mode.value))
+            {
+                let expected = format!("a mode that {institution} offers");
+                let found = mode.value.name();
+                r.fault(mode.line, &s.subject("modes"), &expected, found, advice);
+            }
+        }
+        let Some(capabilities) = self.capabilities.get(institution) else {
+            return;
+        };
+        for kind in kinds {
+            let needed = Capability::for_payment(kind.value);
+            if !capabilities.contains(&needed) {
+                let word = needed.word();
+                let expected = format!("a kind that {institution} offers ({word})");
+                let found = kind.value.name();
+                r.fault(
+                    kind.line,
+                    &s.subject("transaction_types"),
+                    &expected,
+                    found,
+                    advice,
+                );
+            }
+        }
+    }
+
+    pub(super) fn route(&mut self, r: &mut Reader<'_>, mut s: Section<'_>) {
+        const PREFIX: Shape = shape("1 to 11 digits", "\"138\"");
+        let institution = self.institution_named(r, &mut s);
+        let place = u64::try_from(self.routes.len()).unwrap_or(u64::MAX);
+        let order = s.number(r, "order", place.saturating_add(1), 0..=1_000_000);
+        let prefixes = s.list(r, "payer_prefixes", PREFIX, |text| {
+            let fits = (1..=11).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+            fits.then(|| text.to_owned())
+        });
+        let sums = sums(r, &mut s);
+        s.end(r);
+        if let (Some(institution), Some((minor_min, minor_max))) = (institution, sums) {
+            self.routes.push(Route {
+                institution: institution.value,
+                minor_min,
+                minor_max,
+                payer_prefixes: prefixes.into_iter().map(|found| found.value).collect(),
+                order: u32::try_from(order).unwrap_or(u32::MAX),
+            });
+        }
+    }
+
+    fn institution_named(
+        &self,
+        r: &mut Reader<'_>,
+        s: &mut Section<'_>,
+    ) -> Option<Found<InstitutionId>> {
+        let read = |text: &str| InstitutionId::parse(text).ok();
+        let found = s.must(r, "institution", INSTITUTION, |v| v.as_str().and_then(read))?;
+        let known = self.institution_ids.contains_key(found.value.as_str());
+        must_be_known(r, s, "institution", &found, known);
+        Some(found)
+    }
+
+    /// What only shows when every table is read.
+    pub(super) fn settle(&mut self, r: &mut Reader<'_>) {
+        const SUBJECT: &str = "[merchant.default_institution]";
+        for (merchant, mode, named) in std::mem::take(&mut self.defaults) {
+            let modes = self
+                .contracted
+                .get(&(merchant.clone(), named.value.clone()));
+            if modes.is_none_or(|modes| !modes.contains(&mode)) {
+                let expected = format!(
+                    "an institution that {merchant} has a contract with for {}",
+                    mode.name()
+                );
+                let found = format!("{:?}", named.value.as_str());
+                let advice = "add the [[contract]], or name another institution";
+                r.fault(named.line, SUBJECT, &expected, &found, advice);
+            } else if let Some(merchant) = self.merchants.get_mut(&merchant) {
+                merchant.default_institutions.insert(mode, named.value);
+            }
+        }
+        for (id, line) in &self.institution_ids {
+            let lacks = [
+                (
+                    "[[route]]",
+                    !self.routes.iter().any(|it| it.institution.as_str() == id),
+                ),
+                (
+                    "[[contract]]",
+                    !self.contracts.keys().any(|(_, it)| it.as_str() == id),
+                ),
+            ];
+            for (table, _) in lacks.into_iter().filter(|(_, is_lacking)| *is_lacking) {
+                let expected = format!("a {table} that names {id}");
+                let advice = "nobody is offered it until there is one";
+                let note = r.note(*line, "[[institution]]", &expected, "none", advice);
+                r.warnings.push(note);
+            }
+        }
+    }
+}
+
+fn must_be_known(
+    r: &mut Reader<'_>,
+    s: &Section<'_>,
+    name: &'static str,
+    found: &Found<impl std::fmt::Display>,
+    is_known: bool,
+) {
+    if !is_known {
+        let expected = format!("the id of a [[{name}]] of this file");
+        let there = format!("\"{}\"", found.value);
+        let advice = format!("add the [[{name}]], or correct the id");
+        r.fault(found.line, &s.subject(name), &expected, &there, &advice);
+    }
+}
+
+pub(super) fn mode(text: &str) -> Option<Mode> {
+    Mode::ALL.into_iter().find(|mode| mode.name() == text)
+}
+
+pub(super) fn name(text: &str) -> Option<String> {
+    let fits = (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    fits.then(|| text.to_owned())
+}
+
+/// `amount_min` and `amount_max`, in minor units; every sum where absent.
+fn sums(r: &mut Reader<'_>, s: &mut Section<'_>) -> Option<(i64, i64)> {
+    const SUM: Shape = shape("a sum in yuan as decimal text, above zero", "\"0.01\"");
+    let before = r.faults.len();
+    let read = |text: &str| Amount::parse(text, CNY).ok().map(Amount::minor);
+    let min = s.may(r, "amount_min", SUM, |v| v.as_str().and_then(read));
+    let max = s.may(r, "amount_max", SUM, |v| v.as_str().and_then(read));
+    let line = max.as_ref().map_or(s.line, |found| found.line);
+    let min = min.map_or(1, |found| found.value);
+    let max = max.map_or(MINOR_UNITS_MAX, |found| found.value);
+    if min > max {
+        let advice = "exchange the two, or correct one";
+        let subject = s.subject("amount_max");
+        r.fault(
+            line,
+            &subject,
+            "a sum not below amount_min",
+            "a smaller one",
+            advice,
+        );
+    }
+    (r.faults.len() == before).then_some((min, max))
+}
+
+/// Minutes of the day, end excluded; may pass midnight.
+fn hours(text: &str) -> Option<(u16, u16)> {
+    let minute = |text: &str| {
+        let (hour, minute) = text.split_once(':')?;
+        if hour.len() != 2 || minute.len() != 2 {
+            return None;
+        }
+        let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
+        let at = hour.checked_mul(60)?.checked_add(minute)?;
+        (minute < 60 && at <= 1_440).then_some(at)
+    };
+    let (from, until) = text.split_once('-')?;
+    let (from, until) = (minute(from)?, minute(until)?);
+    (from < 1_440 && from != until).then_some((from, until))
+}

@@ -1,0 +1,99 @@
+//! What is wrong with a configuration: where, what was expected, what was found, what to do.
+//!
+//! A fault never quotes a secret: what stands where a name of one belongs is not repeated.
+
+use std::fmt;
+
+/// One thing that is wrong, or that an operator should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The file as it was named.
+    pub file: String,
+    /// The line, counted from 1; 0 if the whole file is meant.
+    pub line: usize,
+    /// The table and the name in it: `[[merchant]] keys`.
+    pub subject: String,
+    /// What would have been right.
+    pub expected: String,
+    /// What is there instead.
+    pub found: String,
+    /// What to do about it.
+    pub advice: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        write!(
+            f,
+            ": {}: expected {}, found {}; {}",
+            self.subject, self.expected, self.found, self.advice
+        )
+    }
+}
+
+/// Everything that is wrong, in the order of the file, one line each (F1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Faults(pub Vec<Fault>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, fault) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            fault.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// The known name that a mistyped one most likely meant.
+pub(super) fn nearest(typed: &str, known: &[&'static str]) -> Option<&'static str> {
+    known
+        .iter()
+        .map(|name| (distance(typed, name), *name))
+        .min()
+        .filter(|(steps, name)| *steps <= name.len().div_ceil(3))
+        .map(|(_, name)| name)
+}
+
+/// Insertions, removals and replacements between two names.
+fn distance(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (at, a) in from.bytes().enumerate() {
+        let mut corner = at;
+        let mut left = at.saturating_add(1);
+        let mut next = vec![left];
+        for (b, above) in to.bytes().zip(row.iter().skip(1)) {
+            let replaced = corner.saturating_add(usize::from(a != b));
+            left = replaced
+                .min(left.saturating_add(1))
+                .min(above.saturating_add(1));
+            next.push(left);
+            corner = *above;
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// F1: a mistyped name is answered with the one that was meant, and nonsense with none.
+    #[test]
+    fn a_mistyped_name_is_answered_with_the_nearest() {
+        assert_eq!(distance("kitten", "sitting"), 3);
+        let known = ["notify_origins", "notice_url", "name", "name_en"];
+        assert_eq!(nearest("notify_origin", &known), Some("notify_origins"));
+        assert_eq!(nearest("nmae", &known), Some("name"));
+        assert_eq!(nearest("frobnicate", &known), None);
+    }
+}

@@ -1,0 +1,298 @@
+//! The tables about the gateway itself: where it listens, what it remembers and with which keys,
+//! how much it bears, how it is known.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustls::client::verify_server_name;
+use rustls::pki_types::ServerName;
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
+
+use crate::config::enrolment::Enrolment;
+use crate::config::named::{Holder, text};
+use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::section::Section;
+use crate::config::{KeyNote, Limits, Listen, StoreSettings};
+use crate::domain::identifiers::KeyId;
+use crate::domain::merchant::origin;
+use crate::flow::admit_request::Window;
+use crate::flow::register::Platform;
+use crate::outbound::Network;
+use crate::seal::Seal;
+use crate::signature::SigningKey;
+use crate::world::Network;
+
+/// An https origin as it is compared everywhere: lower case, no default port, no path.
+pub(super) const ORIGIN: Shape = shape(
+    "https://host[:port] in lower case, without path or default port",
+    "\"https://pay.example.com\"",
+);
+/// The id of a key as it stands in `keyid`.
+pub(super) const KEY_ID: Shape = shape("1 to 64 of A-Z a-z 0-9 _ -", "\"platform-2026\"");
+
+/// An origin that is written as it is compared.
+pub(super) fn plain_origin(text: &str) -> Option<String> {
+    origin(text).filter(|origin| origin == text)
+}
+
+pub(super) fn listen(r: &mut Reader<'_>, mut s: Section<'_>) -> (Option<Listen>, Option<String>) {
+    const ADDRESS: Shape = shape("an address and a port", "\"127.0.0.1:8443\"");
+    let address = |text: &str| text.parse::<SocketAddr>().ok();
+    let public = s.may(r, "public", ADDRESS, |v| v.as_str().and_then(address));
+    let operations = s.may(r, "operations", ADDRESS, |v| v.as_str().and_then(address));
+    let beyond = s.flag(r, "operations_beyond_loopback", false);
+    let origin = s.must(r, "public_origin", ORIGIN, |v| {
+        text(v).and_then(plain_origin)
+    });
+    let drain_s = s.number(r, "drain_s", 30, 1..=600);
+    let identity = s.identity(r, ["certificate", "key"], Holder::Server);
+
+    let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let line = operations.as_ref().map_or(s.line, |found| found.line);
+    let public = public.map_or(loopback(8443), |found| found.value);
+    let operations = operations.map_or(loopback(9443), |found| found.value);
+    let subject = s.subject("operations");
+    if !operations.ip().is_loopback() && !beyond {
+        let advice = "listen on 127.0.0.1, or say operations_beyond_loopback = true \
+                      and keep strangers out by other means";
+        r.fault(
+            line,
+            &subject,
+            "a loopback address",
+            &format!("{operations:?}"),
+            advice,
+        );
+    }
+    if operations == public {
+        let advice = "choose another port: metrics are not for the public";
+        r.fault(
+            line,
+            &subject,
+            "an address of its own",
+            "the public one",
+            advice,
+        );
+    }
+    if let (Some(origin), Some(identity)) = (&origin, &identity) {
+        check_name(r, &s, origin, identity);
+    }
+    s.end(r);
+    let listen = identity.map(|identity| Listen {
+        public,
+        operations,
+        identity,
+        drain: Duration::from_secs(drain_s),
+    });
+    (listen, origin.map(|found| found.value))
+}
+
+/// A certificate for another name would fail every merchant's connection.
+fn check_name(
+    r: &mut Reader<'_>,
+    s: &Section<'_>,
+    origin: &Found<String>,
+    identity: &CertifiedKey,
+) {
+    let uri = origin.value.parse::<http::Uri>().ok();
+    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
+    let fits = || {
+        let name = ServerName::try_from(host.trim_matches(['[', ']'])).ok()?;
+        let certificate = ParsedCertificate::try_from(identity.cert.first()?).ok()?;
+        verify_server_name(&certificate, &name).ok()
+    };
+    if fits().is_none() {
+        let expected = format!("{host}, which public_origin says, in the certificate");
+        let advice = "name the certificate of that host";
+        r.fault(
+            origin.line,
+            &s.subject("certificate"),
+            &expected,
+            "other names",
+            advice,
+        );
+    }
+}
+
+pub(super) fn store(r: &mut Reader<'_>, mut s: Section<'_>) -> Option<StoreSettings> {
+    const URL: Shape = shape("sqlite:PATH", "\"sqlite:var/paymux.sqlite\"");
+    const SEAL_ID: Shape = shape("1 to 16 of A-Z a-z 0-9 - _", "\"seal-1\"");
+    let path = |text: &str| {
+        let path = text.strip_prefix("sqlite:")?;
+        (!path.is_empty()).then(|| path.to_owned())
+    };
+    let url = s.may(r, "url", URL, |v| v.as_str().and_then(path));
+    let url = url.map_or("var/paymux.sqlite".to_owned(), |found| found.value);
+    let seal_id = |id: &str| {
+        let fits = (1..=crate::seal::KEY_ID_BYTES_MAX).contains(&id.len())
+            && id
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        fits.then(|| id.to_owned())
+    };
+    let current = s.must(r, "seal_key", SEAL_ID, |v| v.as_str().and_then(seal_id));
+    let digest_key = s.secret_bytes(r, "digest_key");
+    let mut seen = BTreeMap::new();
+    let mut keys = BTreeMap::new();
+    for mut table in s.tables(r, "seal_keys") {
+        let id = table.must(r, "id", SEAL_ID, |v| v.as_str().and_then(seal_id));
+        let key = table.secret_bytes(r, "key");
+        if let Some(id) = id {
+            r.once(&mut seen, &id, &table.subject("id"));
+            if let Some(key) = key {
+                keys.insert(id.value, key);
+            }
+        }
+        table.end(r);
+    }
+    if let Some(current) = &current
+        && !seen.contains_key(&current.value)
+    {
+        // D3: without the key that seals nothing may start.
+        let advice = "add it under [[store.seal_keys]], or name one that is there";
+        let found = format!("{:?}", current.value);
+        r.fault(
+            current.line,
+            &s.subject("seal_key"),
+            "the id of a seal key",
+            &found,
+            advice,
+        );
+    }
+    let url = format!("sqlite:{}", r.path(&url).display());
+    let line = s.line;
+    s.end(r);
+    match Seal::new(&current?.value, keys, digest_key?) {
+        Ok(seal) => Some(StoreSettings {
+            url,
+            seal: Arc::new(seal),
+        }),
+        Err(_) if !r.faults.is_empty() => None,
+        Err(fault) => {
+            r.fault(
+                line,
+                "[store]",
+                "keys that seal",
+                &fault.to_string(),
+                "check them",
+            );
+            None
+        }
+    }
+}
+
+pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
+    let seconds = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let rate = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    let limits = Limits {
+        body_bytes_max: size(s.number(r, "body_bytes_max", 65_536, 4_096..=1_048_576)),
+        header_lines_max: size(s.number(r, "header_lines_max", 64, 16..=256)),
+        header_bytes_max: size(s.number(r, "header_bytes_max", 16_384, 4_096..=65_536)),
+        head: Duration::from_millis(s.number(r, "head_ms", 5_000, 100..=60_000)),
+        body: Duration::from_millis(s.number(r, "body_ms", 10_000, 100..=120_000)),
+        window: Window {
+            created_past_s: seconds(s.number(r, "created_past_s", 300, 30..=3_600)),
+            created_ahead_s: seconds(s.number(r, "created_ahead_s", 30, 0..=300)),
+            expires_max_s: seconds(s.number(r, "expires_max_s", 300, 30..=3_600)),
+        },
+        in_flight_max: size(s.number(r, "in_flight_max", 1_024, 1..=100_000)),
+        connections_max: size(s.number(r, "connections_max", 8_192, 1..=1_000_000)),
+        connections_per_address_max: size(s.number(
+            r,
+            "connections_per_address_max",
+            256,
+            1..=1_000_000,
+        )),
+        requests_per_second_per_caller: rate(s.number(
+            r,
+            "requests_per_second_per_caller",
+            500,
+            1..=1_000_000,
+        )),
+        requests_per_second_per_merchant: rate(s.number(
+            r,
+            "requests_per_second_per_merchant",
+            500,
+            1..=1_000_000,
+        )),
+    };
+    s.end(r);
+    limits
+}
+
+/// How we are known: the key that signs now, and every key that is or will be in force.
+pub(super) fn platform(
+    r: &mut Reader<'_>,
+    mut s: Section<'_>,
+    origin: Option<String>,
+    enrolment: &mut Enrolment,
+) -> Option<Platform> {
+    let mut keys: Vec<(i64, i64, Arc<SigningKey>)> = Vec::new();
+    let before = r.faults.len();
+    for mut table in s.tables(r, "keys") {
+        let id = table.must(r, "id", KEY_ID, |v| KeyId::parse(v.as_str()?).ok());
+        let key = table.signing_key(r, "key", id.as_ref().map(|id| id.value.as_str()));
+        let span = table.span(r);
+        if let Some(id) = &id {
+            r.once(&mut enrolment.key_ids, id, &table.subject("id"));
+        }
+        if let (Some(key), Some((from, until))) = (key, span) {
+            enrolment.notes.push(KeyNote {
+                id: key.id().to_owned(),
+                owner: "this gateway".to_owned(),
+                algorithm: key.algorithm().name(),
+                validity_s: Some((from, until)),
+            });
+            keys.push((from, until, key));
+        }
+        table.end(r);
+    }
+    let line = s.line;
+    s.end(r);
+    let now = r.now.seconds();
+    keys.sort_by_key(|(from, _, _)| *from);
+    let in_force = keys
+        .iter()
+        .rev()
+        .find(|(from, until, _)| (*from..=*until).contains(&now));
+    let signing = in_force.map(|(_, _, key)| Arc::clone(key));
+    if signing.is_none() && r.faults.len() == before {
+        let advice = "add one under [[platform.keys]]: paymux keys make --id platform-2026";
+        r.fault(
+            line,
+            "[[platform.keys]]",
+            "a key in force today",
+            "none",
+            advice,
+        );
+    }
+    let known = keys.iter().filter(|(_, until, _)| *until >= now);
+    let jwks: Vec<serde_json::Value> = known
+        .map(|(from, until, key)| {
+            let mut jwk = key.public_jwk();
+            if let Some(members) = jwk.as_object_mut() {
+                members.insert("nbf".to_owned(), (*from).into());
+                members.insert("exp".to_owned(), (*until).into());
+            }
+            jwk
+        })
+        .collect();
+    Some(Platform {
+        origin: origin?,
+        signing: signing?,
+        jwks: Bytes::from(serde_json::json!({ "keys": jwks }).to_string()),
+    })
+}
+
+/// Networks that are not public and that may be called all the same.
+pub(super) fn networks(r: &mut Reader<'_>, s: &mut Section<'_>) -> Vec<Network> {
+    const NETWORK: Shape = shape("a network, ADDRESS/BITS", "\"127.0.0.0/8\"");
+    let found = s.list(r, "allowed_private_networks", NETWORK, |text| {
+        text.parse().ok()
+    });
+    found.into_iter().map(|found| found.value).collect()
+}

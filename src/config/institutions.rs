@@ -1,0 +1,242 @@
+//! The tables about institutions: how each is reached, what it offers, and its adapter.
+
+use std::sync::Arc;
+
+use crate::config::capabilities::{Capability, lacking};
+use crate::config::enrolment::{Enrolment, INSTITUTION, MODE, NAME, mode, name};
+use crate::config::gateway::{KEY_ID, ORIGIN, plain_origin};
+use crate::config::named::{Holder, text};
+use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::section::{Edge, Section};
+use crate::config::{InstitutionLeg, KeyNote};
+use crate::domain::identifiers::{InstitutionId, KeyId};
+use crate::domain::institutions::{Facts, Institution, Mode};
+use crate::institution::{KINDS, Kind, Settings, kind};
+use crate::signature::{EnrolledKey, KeyRing, SigningKey};
+
+/// How an institution is called, as far as it could be read.
+struct Reached {
+    kind: Option<&'static Kind>,
+    origin: Option<String>,
+    merchant_name: Option<String>,
+    signing: Option<Arc<SigningKey>>,
+    keys: Vec<EnrolledKey>,
+    facts: Option<Facts>,
+}
+
+impl Enrolment {
+    pub(super) fn institution(
+        &mut self,
+        r: &mut Reader<'_>,
+        mut s: Section<'_>,
+        callback_origin: Option<&str>,
+    ) {
+        const LOGO: Shape = shape("an https address", "\"https://bank.example/logo.png\"");
+        let id = s.must(r, "id", INSTITUTION, |v| {
+            InstitutionId::parse(v.as_str()?).ok()
+        });
+        if let Some(id) = &id {
+            r.once(&mut self.institution_ids, id, &s.subject("id"));
+        }
+        let owner = id.as_ref().map(|id| id.value.as_str());
+        let chinese = s.must(r, "name", NAME, |v| v.as_str().and_then(name));
+        let english = s.must(r, "name_en", NAME, |v| v.as_str().and_then(name));
+        let logo_url = s.may(r, "logo_url", LOGO, |v| {
+            text(v).filter(|url| crate::domain::merchant::origin(url).is_some())
+        });
+        let admission = self.admission(r, &mut s, owner);
+        let stopped = s.flag(r, "stopped", false);
+        let modes = s.some(r, "modes", MODE, mode);
+        let modes: Vec<Mode> = modes.into_iter().map(|found| found.value).collect();
+        let capabilities = capabilities(r, &mut s, &modes);
+        let reached = self.reached(r, &mut s, owner);
+        let leg = leg(r, &mut s, reached.origin.clone());
+        s.end(r);
+        let Some(Found { value: id, .. }) = id else {
+            return;
+        };
+        self.capabilities.insert(id.clone(), capabilities);
+        self.legs.extend(leg.map(|leg| (id.clone(), leg)));
+        let facts = reached.facts.clone();
+        self.adapter(r, &s, &id, reached, callback_origin);
+        let (Some(chinese), Some(english), Some(admission), Some(facts)) =
+            (chinese, english, admission, facts)
+        else {
+            return;
+        };
+        let institution = Institution {
+            id: id.clone(),
+            name: chinese.value,
+            name_en: english.value,
+            logo_url: logo_url.map(|found| found.value.to_owned()),
+            admission,
+            stopped,
+            modes,
+            facts,
+        };
+        self.institutions.insert(id, institution);
+    }
+
+    /// Kind, address and keys of both sides.
+    fn reached(&mut self, r: &mut Reader<'_>, s: &mut Section<'_>, owner: Option<&str>) -> Reached {
+        const KIND: Shape = shape("the name of a dialect", "\"standard\"");
+        let found = s.must(r, "kind", KIND, text);
+        let dialect = found.as_ref().and_then(|found| kind(found.value));
+        if let (Some(found), None) = (&found, dialect) {
+            let names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
+            let expected = format!("one of {}", names.join(", "));
+            let there = format!("{:?}", found.value);
+            r.fault(
+                found.line,
+                &s.subject("kind"),
+                &expected,
+                &there,
+                "correct it",
+            );
+        }
+        let origin = s.must(r, "url", ORIGIN, |v| text(v).and_then(plain_origin));
+        let merchant_name = s.may(r, "merchant_name", NAME, |v| v.as_str().and_then(name));
+        let key_id = s.must(r, "key_id", KEY_ID, |v| KeyId::parse(v.as_str()?).ok());
+        if let Some(id) = &key_id {
+            r.once(&mut self.key_ids, id, &s.subject("key_id"));
+        }
+        let signing = s.signing_key(r, "key", key_id.as_ref().map(|id| id.value.as_str()));
+        if let (Some(key), Some(owner)) = (&signing, owner) {
+            self.notes.push(KeyNote {
+                id: key.id().to_owned(),
+                owner: format!("this gateway towards {owner}"),
+                algorithm: key.algorithm().name(),
+                validity_s: None,
+            });
+        }
+        let keys = self.public_keys(r, s, owner);
+        Reached {
+            kind: dialect,
+            origin: origin.map(|found| found.value),
+            merchant_name: merchant_name.map(|found| found.value),
+            signing,
+            keys,
+            facts: facts(r, s, dialect),
+        }
+    }
+
+    fn adapter(
+        &mut self,
+        r: &mut Reader<'_>,
+        s: &Section<'_>,
+        id: &InstitutionId,
+        reached: Reached,
+        callback_origin: Option<&str>,
+    ) {
+        let (Some(kind), Some(facts)) = (reached.kind, reached.facts) else {
+            return;
+        };
+        let (Some(origin), Some(signing), Some(callback_origin)) =
+            (reached.origin, reached.signing, callback_origin)
+        else {
+            return;
+        };
+        // An id that comes twice is a fault already.
+        let Ok(keys) = KeyRing::new(reached.keys) else {
+            return;
+        };
+        let settings = Settings {
+            id: id.clone(),
+            origin,
+            callback_origin: callback_origin.to_owned(),
+            merchant_name: reached.merchant_name,
+            signing,
+            keys,
+            facts,
+        };
+        match (kind.build)(settings) {
+            Ok(adapter) => {
+                self.adapters.insert(id.clone(), adapter);
+            }
+            Err(fault) => {
+                let expected = format!("what the dialect {} needs", kind.name);
+                r.fault(
+                    s.line,
+                    &s.title,
+                    &expected,
+                    &fault.to_string(),
+                    "correct it",
+                );
+            }
+        }
+    }
+}
+
+/// What is declared, checked against clause 6.2 for every mode (R-6.2.1-1 to R-6.2.3-4).
+fn capabilities(r: &mut Reader<'_>, s: &mut Section<'_>, modes: &[Mode]) -> Vec<Capability> {
+    const WORD: Shape = shape(
+        "one of password_pay, password_free_pay, full_refund, partial_refund, repeated_refund, \
+         bind_card, reset_password, queries, personal_services, scan_pay",
+        "\"password_pay\"",
+    );
+    const REQUIREMENT: Shape = shape("the id of a requirement", "\"R-6.2.1-3\"");
+    const REASON: Shape = shape("why, and who decided it", "\"contract 2026-17, annex 2\"");
+    let found = s.list(r, "capabilities", WORD, Capability::parse);
+    let offered: Vec<_> = found.into_iter().map(|found| found.value).collect();
+    let mut departures = Vec::new();
+    for mut table in s.tables(r, "departures") {
+        let requirement = table.must(r, "requirement", REQUIREMENT, text);
+        let reason = table.must(r, "reason", REASON, text);
+        let _ = table.moment(r, "since", Edge::First);
+        if let (Some(requirement), Some(_)) = (requirement, reason) {
+            departures.push(requirement);
+        }
+        table.end(r);
+    }
+    for lack in lacking(modes, &offered) {
+        let expected = format!("{}, a MUST of clause 6.2: {}", lack.requirement, lack.what);
+        let departure = departures
+            .iter()
+            .find(|found| found.value == lack.requirement);
+        let subject = s.subject("capabilities");
+        if let Some(found) = departure {
+            let advice = "an operator has recorded the departure";
+            let note = r.note(found.line, &subject, &expected, "a departure", advice);
+            r.warnings.push(note);
+        } else {
+            let advice = "declare what it can do, drop the mode, or record \
+                          [[institution.departures]] with requirement, reason and since";
+            r.fault(s.line, &subject, &expected, "none of it", advice);
+        }
+    }
+    offered
+}
+
+/// What the dialect can do, as far as an operator may know better.
+fn facts(r: &mut Reader<'_>, s: &mut Section<'_>, kind: Option<&Kind>) -> Option<Facts> {
+    let Some(kind) = kind else {
+        s.knows(&["visibility_s", "calls_per_second"]);
+        return None;
+    };
+    let least_s = kind.facts.visibility_ms.div_ceil(1_000);
+    // Never below the dialect's own: "not found" before that proves nothing (A5).
+    let visibility_s = s.number(r, "visibility_s", least_s, least_s..=604_800);
+    let default = u64::from(kind.facts.calls_per_second);
+    let calls = s.number(r, "calls_per_second", default, 1..=100_000);
+    Some(Facts {
+        visibility_ms: visibility_s.saturating_mul(1_000),
+        calls_per_second: u32::try_from(calls).unwrap_or(u32::MAX),
+        ..kind.facts.clone()
+    })
+}
+
+/// The connection to it: whom we believe, what we show.
+fn leg(r: &mut Reader<'_>, s: &mut Section<'_>, origin: Option<String>) -> Option<InstitutionLeg> {
+    let roots = s.authorities(r, "roots");
+    let identity = if s.has("client_certificate") || s.has("client_key") {
+        s.identity(r, ["client_certificate", "client_key"], Holder::Client)
+    } else {
+        s.knows(&["client_certificate", "client_key"]);
+        None
+    };
+    Some(InstitutionLeg {
+        origin: origin?,
+        roots,
+        identity,
+    })
+}

@@ -1,0 +1,136 @@
+//! The tables about merchants: who may ask, from where, and where each is told.
+
+use std::collections::HashMap;
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use crate::config::enrolment::{Enrolment, INSTITUTION, MERCHANT, NAME, name};
+use crate::config::gateway::{ORIGIN, plain_origin};
+use crate::config::named::{Holder, NamedFile, Readers, certificates, read_file, text};
+use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::section::Section;
+use crate::domain::identifiers::{InstitutionId, MerchantId, unhex};
+use crate::domain::institutions::Mode;
+use crate::domain::merchant::{CertificateDigest, ClientCertificate, Merchant};
+
+const ADDRESS: Shape = shape(
+    "an https address under one of notify_origins",
+    "\"https://shop.example/notice\"",
+);
+
+impl Enrolment {
+    pub(super) fn merchant(&mut self, r: &mut Reader<'_>, mut s: Section<'_>) {
+        const MTLS: Shape = shape("one of required, optional, off", "\"optional\"");
+        let id = s.must(r, "id", MERCHANT, |v| MerchantId::parse(v.as_str()?).ok());
+        if let Some(id) = &id {
+            r.once(&mut self.merchant_ids, id, &s.subject("id"));
+        }
+        let owner = id.as_ref().map(|id| id.value.as_str());
+        let name = s.must(r, "name", NAME, |v| v.as_str().and_then(name));
+        let admission = self.admission(r, &mut s, owner);
+        let mtls = s.must(r, "mtls", MTLS, |v| match v.as_str()? {
+            "required" => Some(ClientCertificate::Required),
+            "optional" => Some(ClientCertificate::Optional),
+            "off" => Some(ClientCertificate::Off),
+            _ => None,
+        });
+        let certificates = client_certificates(r, &mut s);
+        if let Some(mtls) = &mtls
+            && mtls.value == ClientCertificate::Required
+            && certificates.as_ref().is_some_and(Vec::is_empty)
+        {
+            let advice = "enrol the merchant's certificate, or say mtls = \"optional\"";
+            let expected = "a certificate, because mtls is required";
+            r.fault(
+                mtls.line,
+                &s.subject("certificates"),
+                expected,
+                "none",
+                advice,
+            );
+        }
+        let origins = s.some(r, "notify_origins", ORIGIN, plain_origin);
+        let notice_url = s.may(r, "notice_url", ADDRESS, |v| text(v).map(str::to_owned));
+        let keys = self.public_keys(r, &mut s, owner);
+        self.merchant_keys.extend(keys);
+        self.defaults_of(r, &mut s, id.as_ref());
+        s.end(r);
+        let (Some(id), Some(name), Some(admission), Some(mtls)) = (id, name, admission, mtls)
+        else {
+            return;
+        };
+        let merchant = Merchant {
+            id: id.value.clone(),
+            name: name.value,
+            admission,
+            client_certificate: mtls.value,
+            certificates: certificates.unwrap_or_default(),
+            notify_origins: origins.into_iter().map(|found| found.value).collect(),
+            notice_url: notice_url.as_ref().map(|found| found.value.clone()),
+            default_institutions: HashMap::new(),
+        };
+        if let Some(url) = notice_url
+            && !merchant.may_be_told_at(&url.value)
+        {
+            let advice = "add its origin to notify_origins";
+            let found = format!("{:?}", url.value);
+            r.fault(
+                url.line,
+                &s.subject("notice_url"),
+                ADDRESS.expected,
+                &found,
+                advice,
+            );
+        }
+        self.merchants.insert(id.value, merchant);
+    }
+
+    fn defaults_of(
+        &mut self,
+        r: &mut Reader<'_>,
+        s: &mut Section<'_>,
+        merchant: Option<&Found<MerchantId>>,
+    ) {
+        let mut table = s.table(r, "default_institution");
+        for mode in Mode::ALL {
+            let read = |text: &str| InstitutionId::parse(text).ok();
+            let named = table.may(r, mode.name(), INSTITUTION, |v| v.as_str().and_then(read));
+            if let (Some(named), Some(merchant)) = (named, merchant) {
+                self.defaults.push((merchant.value.clone(), mode, named));
+            }
+        }
+        table.end(r);
+    }
+}
+
+/// Digests of certificates, given as such or as the file to digest (Q4).
+fn client_certificates(r: &mut Reader<'_>, s: &mut Section<'_>) -> Option<Vec<CertificateDigest>> {
+    const CERTIFICATE: Shape = shape(
+        "the SHA-256 digest of a certificate, or a file with one",
+        "\"certs/M1001.pem\"",
+    );
+    let named = s.list(r, "certificates", CERTIFICATE, |text| {
+        (!text.is_empty()).then(|| text.to_owned())
+    });
+    let subject = s.subject("certificates");
+    let mut digests = Vec::with_capacity(named.len());
+    for Found { value, line } in &named {
+        if let Some(digest) = unhex(value) {
+            digests.push(digest);
+            continue;
+        }
+        let path = r.path(value);
+        r.named.push(NamedFile::Certificate {
+            certificate: path.clone(),
+            key: None,
+            holder: Holder::Client,
+        });
+        let ders = read_file(r, &path, *line, &subject, Readers::Anybody)
+            .and_then(|pem| certificates(r, &pem, *line, &subject));
+        if let Some(der) = ders.as_ref().and_then(|ders| ders.first()) {
+            let digest = digest(&SHA256, der);
+            digests.extend(CertificateDigest::try_from(digest.as_ref()));
+        }
+    }
+    (digests.len() == named.len()).then_some(digests)
+}

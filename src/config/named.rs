@@ -1,0 +1,398 @@
+//! What the configuration names and does not hold: secrets, keys, certificates.
+//!
+//! A secret is `env:NAME` or `file:PATH`, never a value; a file with one belongs to its owner only.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use toml::de::DeValue;
+
+use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::section::Section;
+use crate::domain::identifiers::unhex;
+use crate::signature::{SigningKey, VerifyingKey};
+
+/// No key, certificate or list of authorities is larger. Unit: bytes.
+const FILE_BYTES_MAX: u64 = 1_048_576;
+
+const SECRET: Shape = shape(
+    "the name of a secret, env:NAME or file:PATH",
+    "\"file:certs/….key\"",
+);
+const FILE: Shape = shape("the name of a file", "\"certs/….pem\"");
+
+/// A file the configuration names, and what belongs into it: what `paymux keys dev` makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedFile {
+    /// A certificate and, where we hold it, its private key; names it is made for, if it serves.
+    Certificate {
+        /// The chain in PEM.
+        certificate: PathBuf,
+        /// The private key in PEM, if it is a file and named.
+        key: Option<PathBuf>,
+        /// For whom.
+        holder: Holder,
+    },
+    /// Certificates of authorities in PEM.
+    Authorities(PathBuf),
+    /// A private key that signs as this id: PKCS #8 in PEM.
+    Private {
+        /// `keyid`.
+        id: String,
+        /// Where.
+        path: PathBuf,
+    },
+    /// The public half of somebody's key with this id, in PEM.
+    Public {
+        /// `keyid`.
+        id: String,
+        /// Where.
+        path: PathBuf,
+    },
+    /// 32 bytes as 64 hexadecimal digits.
+    Secret(PathBuf),
+}
+
+/// Who shows a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// Our listener.
+    Server,
+    /// A caller: a merchant towards us, or we towards an institution.
+    Client,
+}
+
+/// The content of a secret, and the file it came from, if it is one. Cannot be printed.
+pub(super) struct Secret {
+    pub(super) text: String,
+    pub(super) line: usize,
+}
+
+impl Section<'_> {
+    /// Reads what a secret's name stands for. `holds` says what belongs there.
+    pub(super) fn secret(
+        &mut self,
+        r: &mut Reader<'_>,
+        name: &'static str,
+        holds: impl FnOnce(PathBuf) -> Option<NamedFile>,
+    ) -> Option<Secret> {
+        let Found { value, line } = self.must(r, name, SECRET, |value| Some(value.clone()))?;
+        let subject = self.subject(name);
+        let text = value.as_str().unwrap_or_default();
+        if let Some(path) = text.strip_prefix("file:") {
+            let path = r.path(path);
+            r.named.extend(holds(path.clone()));
+            let text = read_file(r, &path, line, &subject, Readers::Owner)?;
+            return Some(Secret { text, line });
+        }
+        let Some(variable) = text.strip_prefix("env:").filter(|name| is_variable(name)) else {
+            let advice = "put the value into a file that only its owner may read, \
+                          and write file:PATH; then count the value here as known to others";
+            r.fault(
+                line,
+                &subject,
+                SECRET.expected,
+                "something else (not shown)",
+                advice,
+            );
+            return None;
+        };
+        let text = r.variable(variable).filter(|text| !text.is_empty());
+        if text.is_none() {
+            let expected = format!("the environment variable {variable}");
+            r.fault(
+                line,
+                &subject,
+                &expected,
+                "nothing",
+                "set it before starting",
+            );
+        }
+        text.map(|text| Secret { text, line })
+    }
+
+    /// A secret of 32 bytes.
+    pub(super) fn secret_bytes(
+        &mut self,
+        r: &mut Reader<'_>,
+        name: &'static str,
+    ) -> Option<[u8; 32]> {
+        let secret = self.secret(r, name, |path| Some(NamedFile::Secret(path)))?;
+        let bytes = unhex(secret.text.trim());
+        if bytes.is_none() {
+            let advice = "make one: openssl rand -hex 32";
+            let found = "something else (not shown)";
+            let expected = "32 bytes as 64 hexadecimal digits";
+            r.fault(secret.line, &self.subject(name), expected, found, advice);
+        }
+        bytes
+    }
+
+    /// Our private key, by its id.
+    pub(super) fn signing_key(
+        &mut self,
+        r: &mut Reader<'_>,
+        name: &'static str,
+        id: Option<&str>,
+    ) -> Option<Arc<SigningKey>> {
+        let holds = |path| {
+            let id = id?.to_owned();
+            Some(NamedFile::Private { id, path })
+        };
+        let secret = self.secret(r, name, holds)?;
+        match SigningKey::from_pkcs8_pem(id?, &secret.text) {
+            Ok(key) => Some(Arc::new(key)),
+            Err(fault) => {
+                let expected = "a private key, PKCS #8 in PEM";
+                let advice = "make one with paymux keys make";
+                let subject = self.subject(name);
+                r.fault(secret.line, &subject, expected, &fault.to_string(), advice);
+                None
+            }
+        }
+    }
+
+    /// Somebody's public key, and whether it is of the algorithm the line beside it names.
+    pub(super) fn public_key(
+        &mut self,
+        r: &mut Reader<'_>,
+        id: Option<&str>,
+    ) -> Option<VerifyingKey> {
+        const ALGORITHM: Shape = shape("the name of a signature algorithm", "\"ed25519\"");
+        let algorithm = self.must(r, "algorithm", ALGORITHM, text);
+        let holds = |path| NamedFile::Public {
+            id: id.unwrap_or_default().to_owned(),
+            path,
+        };
+        let file = self.file(r, "file", holds)?;
+        let key = match VerifyingKey::from_spki_pem(&file.value) {
+            Ok(key) => key,
+            Err(fault) => {
+                let expected = "a public key, SubjectPublicKeyInfo in PEM";
+                let advice = "ask its owner for the public half";
+                r.fault(
+                    file.line,
+                    &self.subject("file"),
+                    expected,
+                    &fault.to_string(),
+                    advice,
+                );
+                return None;
+            }
+        };
+        let algorithm = algorithm?;
+        if algorithm.value != key.algorithm().name() {
+            let expected = format!("{}, which the key in the file is for", key.algorithm());
+            let found = format!("{:?}", algorithm.value);
+            let advice = "write what the owner told you, or ask for the right key";
+            r.fault(
+                algorithm.line,
+                &self.subject("algorithm"),
+                &expected,
+                &found,
+                advice,
+            );
+        }
+        Some(key)
+    }
+
+    /// The content of a file that must be named.
+    fn file(
+        &mut self,
+        r: &mut Reader<'_>,
+        name: &'static str,
+        holds: impl FnOnce(PathBuf) -> NamedFile,
+    ) -> Option<Found<String>> {
+        let Found { value, line } = self.must(r, name, FILE, text)?;
+        let path = r.path(value);
+        r.named.push(holds(path.clone()));
+        let value = read_file(r, &path, line, &self.subject(name), Readers::Anybody)?;
+        Some(Found { value, line })
+    }
+
+    /// Certificates of authorities; `None` if none are named.
+    pub(super) fn authorities(
+        &mut self,
+        r: &mut Reader<'_>,
+        name: &'static str,
+    ) -> Option<Vec<CertificateDer<'static>>> {
+        let Found { value, line } = self.may(r, name, FILE, text)?;
+        let path = r.path(value);
+        r.named.push(NamedFile::Authorities(path.clone()));
+        let subject = self.subject(name);
+        let pem = read_file(r, &path, line, &subject, Readers::Anybody)?;
+        certificates(r, &pem, line, &subject)
+    }
+
+    /// A certificate with its private key: what a listener or a caller shows.
+    ///
+    /// Both are checked against each other here, because a listener would panic on them.
+    pub(super) fn identity(
+        &mut self,
+        r: &mut Reader<'_>,
+        names: [&'static str; 2],
+        holder: Holder,
+    ) -> Option<Arc<CertifiedKey>> {
+        let [certificate, key] = names;
+        let chain = self.must(r, certificate, FILE, text);
+        let path = chain.as_ref().map(|chain| r.path(chain.value));
+        let mut private_path = None;
+        let private = self.secret(r, key, |path| {
+            private_path = Some(path);
+            None
+        });
+        let (chain, path) = (chain?, path?);
+        r.named.push(NamedFile::Certificate {
+            certificate: path.clone(),
+            key: private_path,
+            holder,
+        });
+        let subject = self.subject(certificate);
+        let pem = read_file(r, &path, chain.line, &subject, Readers::Anybody)?;
+        let ders = certificates(r, &pem, chain.line, &subject)?;
+        let private = private?;
+        let key_subject = self.subject(key);
+        let Ok(der) = PrivateKeyDer::from_pem_slice(private.text.as_bytes()) else {
+            let advice = "name the file with the certificate's private key";
+            r.fault(
+                private.line,
+                &key_subject,
+                "a private key in PEM",
+                "none",
+                advice,
+            );
+            return None;
+        };
+        match CertifiedKey::from_der(ders, der, &default_provider()) {
+            Ok(identity) => Some(Arc::new(identity)),
+            Err(fault) => {
+                let expected = "the private key of the certificate";
+                let advice = "name the two files that belong together";
+                r.fault(
+                    private.line,
+                    &key_subject,
+                    expected,
+                    &fault.to_string(),
+                    advice,
+                );
+                None
+            }
+        }
+    }
+}
+
+/// The text of a value.
+pub(super) fn text<'d>(value: &'d DeValue<'d>) -> Option<&'d str> {
+    value.as_str().filter(|text| !text.is_empty())
+}
+
+/// Certificates in PEM, each readable and in force.
+pub(super) fn certificates(
+    r: &mut Reader<'_>,
+    pem: &str,
+    line: usize,
+    subject: &str,
+) -> Option<Vec<CertificateDer<'static>>> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let expected = "certificates in PEM";
+    let Some(ders) = read.ok().filter(|ders| !ders.is_empty()) else {
+        r.fault(
+            line,
+            subject,
+            expected,
+            "none",
+            "name a file with BEGIN CERTIFICATE in it",
+        );
+        return None;
+    };
+    for der in &ders {
+        let Some((from, until)) = validity_s(der) else {
+            r.fault(
+                line,
+                subject,
+                expected,
+                "one that cannot be read",
+                "ask for it anew",
+            );
+            return None;
+        };
+        if !(from..=until).contains(&r.now.seconds()) {
+            let found = format!("one from {} to {}", day(from), day(until));
+            r.fault(line, subject, "a certificate in force", &found, "renew it");
+        } else if until.saturating_sub(r.now.seconds()) < 30 * 86_400 {
+            let found = format!("the end on {}", day(until));
+            let note = r.note(line, subject, "30 more days", &found, "renew it");
+            r.warnings.push(note);
+        }
+    }
+    Some(ders)
+}
+
+/// First and last second in which a certificate counts; nothing if it cannot be read. Unit: Unix
+/// seconds.
+pub fn validity_s(der: &CertificateDer<'_>) -> Option<(i64, i64)> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    let validity = certificate.validity();
+    Some((
+        validity.not_before.timestamp(),
+        validity.not_after.timestamp(),
+    ))
+}
+
+/// The day of a moment, for people.
+pub(super) fn day(seconds: i64) -> String {
+    let text = crate::domain::identifiers::Timestamp::from_s(seconds).rfc3339();
+    text.get(..10).unwrap_or_default().to_owned()
+}
+
+/// Who may read a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Readers {
+    Anybody,
+    Owner,
+}
+
+/// The content of a named file.
+pub(super) fn read_file(
+    r: &mut Reader<'_>,
+    path: &Path,
+    line: usize,
+    subject: &str,
+    readers: Readers,
+) -> Option<String> {
+    let name = path.display();
+    let read = || {
+        let file = File::open(path)?;
+        let mode = file.metadata()?.permissions().mode();
+        let mut text = String::new();
+        file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+        Ok::<_, std::io::Error>((text, mode & 0o777))
+    };
+    match read() {
+        Ok((text, mode)) => {
+            if readers == Readers::Owner && mode & 0o077 != 0 {
+                let expected = format!("{name} to be for its owner only");
+                let advice = format!("chmod 600 {name}");
+                r.fault(line, subject, &expected, &format!("mode {mode:o}"), &advice);
+            }
+            Some(text)
+        }
+        Err(fault) => {
+            let expected = format!("a readable file {name}");
+            let advice = "name the right file, or make it: paymux keys dev";
+            r.fault(line, subject, &expected, &fault.to_string(), advice);
+            None
+        }
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}

@@ -1,0 +1,147 @@
+//! Walks a TOML document and remembers everything that is wrong with it, each with its line.
+//!
+//! A reader never stops at a fault: what cannot be read is `None`, and the fault is on the list.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use crate::config::faults::Fault;
+use crate::config::named::NamedFile;
+use crate::domain::identifiers::Timestamp;
+
+/// What belongs somewhere: in words, and as one would write it.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) expected: &'static str,
+    pub(super) example: &'static str,
+}
+
+/// Names a shape.
+pub(super) const fn shape(expected: &'static str, example: &'static str) -> Shape {
+    Shape { expected, example }
+}
+
+/// A value and the line it stands on.
+#[derive(Debug, Clone)]
+pub(super) struct Found<T> {
+    pub(super) value: T,
+    pub(super) line: usize,
+}
+
+/// One reading of one file.
+pub(super) struct Reader<'e> {
+    file: String,
+    folder: PathBuf,
+    text: &'e str,
+    environment: &'e dyn Fn(&str) -> Option<String>,
+    pub(super) now: Timestamp,
+    pub(super) faults: Vec<Fault>,
+    pub(super) warnings: Vec<Fault>,
+    /// Every file the document names, there or not.
+    pub(super) named: Vec<NamedFile>,
+}
+
+impl<'e> Reader<'e> {
+    pub(super) fn new(
+        path: &Path,
+        text: &'e str,
+        now: Timestamp,
+        environment: &'e dyn Fn(&str) -> Option<String>,
+    ) -> Self {
+        Self {
+            file: path.display().to_string(),
+            folder: path.parent().map(Path::to_owned).unwrap_or_default(),
+            text,
+            environment,
+            now,
+            faults: Vec::new(),
+            warnings: Vec::new(),
+            named: Vec::new(),
+        }
+    }
+
+    /// The document; of one that is not TOML, every place that says so.
+    pub(super) fn document(&mut self) -> Option<DeTable<'e>> {
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        for error in &errors {
+            let line = error.span().map_or(0, |span| self.line(span.start));
+            // Only the message: the text around it may be a secret.
+            self.fault(
+                line,
+                "syntax",
+                "TOML 1.0",
+                error.message(),
+                "correct this line",
+            );
+        }
+        errors.is_empty().then(|| table.into_inner())
+    }
+
+    pub(super) fn line(&self, at: usize) -> usize {
+        let before = self.text.get(..at).unwrap_or_default();
+        before.matches('\n').count().saturating_add(1)
+    }
+
+    /// Names in the document are relative to its folder.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        (self.environment)(name)
+    }
+
+    pub(super) fn note(
+        &self,
+        line: usize,
+        subject: &str,
+        expected: &str,
+        found: &str,
+        advice: &str,
+    ) -> Fault {
+        Fault {
+            file: self.file.clone(),
+            line,
+            subject: subject.to_owned(),
+            expected: expected.to_owned(),
+            found: found.to_owned(),
+            advice: advice.to_owned(),
+        }
+    }
+
+    pub(super) fn fault(
+        &mut self,
+        line: usize,
+        subject: &str,
+        expected: &str,
+        found: &str,
+        advice: &str,
+    ) {
+        let fault = self.note(line, subject, expected, found, advice);
+        self.faults.push(fault);
+    }
+
+    /// Remembers an id; one that was there before is a fault.
+    pub(super) fn once(
+        &mut self,
+        seen: &mut BTreeMap<String, usize>,
+        id: &Found<impl ToString>,
+        subject: &str,
+    ) {
+        let name = id.value.to_string();
+        if let Some(line) = seen.get(&name) {
+            let found = format!("{name:?}, which line {line} has taken");
+            self.fault(
+                id.line,
+                subject,
+                "an id that nothing else has",
+                &found,
+                "choose another",
+            );
+        } else {
+            seen.insert(name, id.line);
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! One table of a TOML document: which names it may hold, and what it must hold.
+//!
+//! What cannot be read is absent to the caller, and the fault is on the reader's list.
+
+use std::ops::RangeInclusive;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use toml::de::{DeTable, DeValue};
+
+use crate::config::faults::nearest;
+use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::domain::identifiers::Timestamp;
+
+/// What a day means as the end of a span: its first second, or its last.
+#[derive(Clone, Copy)]
+pub(super) enum Edge {
+    First,
+    Last,
+}
+
+/// One table of the document, and which names it may hold: those that were asked for.
+pub(super) struct Section<'d> {
+    pub(super) title: String,
+    pub(super) line: usize,
+    table: Option<&'d DeTable<'d>>,
+    known: Vec<&'static str>,
+}
+
+impl<'d> Section<'d> {
+    pub(super) fn whole(table: &'d DeTable<'d>) -> Self {
+        Self {
+            title: String::new(),
+            line: 1,
+            table: Some(table),
+            known: Vec::new(),
+        }
+    }
+
+    pub(super) fn subject(&self, name: &str) -> String {
+        format!("{} {name}", self.title).trim().to_owned()
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(name))
+    }
+
+    /// Names that may stand here although nobody asked for them this time.
+    pub(super) fn knows(&mut self, names: &[&'static str]) {
+        self.known.extend(names);
+    }
+
+    fn value(&mut self, r: &Reader<'_>, name: &'static str) -> Option<Found<&'d DeValue<'d>>> {
+        self.known.push(name);
+        let value = self.table?.get(name)?;
+        Some(Found {
+            line: r.line(value.span().start),
+            value: value.get_ref(),
+        })
+    }
+
+    /// Reads a value if there is one.
+    pub(super) fn may<T>(
+        &mut self,
+        r: &mut Reader<'_>,
+        name: &'static str,
+        shape: Shape,
+        read: impl FnOnce(&'d DeValue<'d>) -> Option<T>,
+    ) -> Option<Found<T>> {
+        let Found { value, line } = self.value(r, name)?;
+        if let Some(value) = read(value) {
+            return Some(Found { value, line });
+        }
+        let advice = format!("write {name} = {}", shape.example);
+        r.fault(
+            line,
+            &self.subject(name),
+            shape.expected,
+            &describe(value),
+            &advice,
+        );
+        None
+    }
+
+    /// Reads a value that must be there.
+    pub(super) fn must<T>(
+        &mut self,
+        r: &mut Reader<'_>,
+        name: &'static str,
+        shape: Shape,
+        read: impl FnOnce(&'d DeValue<'d>) -> Option<T>,
+    ) -> Option<Found<T>> {
+        if self.has(name) {
+            return self.may(r, name, shape, read);
+        }
+        self.known.push(name);
+        // That a whole table is missing has been said once.
+        self.table?;
+        let advice = format!("add {name} = {}", shape.example);
+        r.fault(
+            self.line,
+            &self.subject(name),
+            shape.expected,
+            "nothing",
+            &advice,
+        );
+        None
+    }
+
+    /// A whole number within bounds, or what is meant when it is absent.
+    pub(super) fn number(
+        &mut self,
+        r: &mut Reader<'_>,
+        name: &'static str,
+        default: u64,
+        bounds: RangeInclusive<u64>,
+    ) -> u64 {
+        let Some(Found { value, line }) = self.value(r, name) else {
+            return default;
+        };
+        let number = value
+            .as_integer()
+            .and_then(|n| u64::from_str_radix(n.as_str(), n.radix()).ok());
+        if let Some(number) = number.filter(|n| bounds.contains(n)) {
+            return number;
+        }
+        let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
+        let advice = format!("write {name} = {default}");
+        r.fault(
+            line,
+            &self.subject(name),
+            &expected,
+            &describe(value),
+            &advice,
+        );
+        default
+    }
+
+    pub(super) fn flag(&mut self, r: &mut Reader<'_>, name: &'static str, default: bool) -> bool {
+        let example = if default { "true" } else { "false" };
+        self.may(r, name, shape("true or false", example), DeValue::as_bool)
+            .map_or(default, |found| found.value)
+    }
+
+    /// A list of texts; absent is empty. Each entry that does not fit is a fault of its own.
+    pub(super) fn list<T>(
+        &mut self,
+        r: &mut Reader<'_>,
+        name: &'static str,
+        shape: Shape,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Vec<Found<T>> {
+        let Some(Found { value, line }) = self.value(r, name) else {
+            return Vec::new();
+        };
+        let advice = format!("write {name} = [{}]", shape.example);
+        let Some(entries) = value.as_array() else {
+            let expected = format!("a list, each entry {}", shape.expected);
+            r.fault(
+                line,
+                &self.subject(name),
+                &expected,
+                &describe(value),
+                &advice,
+            );
+            return Vec::new();
+        };
+        let mut found = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let line = r.line(entry.span().start);
+            if let Some(value) = entry.get_ref().as_str().and_then(&read) {
+                found.push(Found { value, line });
+            } else {
+                let there = describe(entry.get_ref());
+                r.fault(line, &self.subject(name), shape.expected, &there, &advice);
+            }
+        }
+        found
+    }
+
+    /// A list of texts with at least one entry.
+    pub(super) fn some<T>(
+        &mut self,
+        r: &mut Reader<'_>,
+        name: &'static str,
+        shape: Shape,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Vec<Found<T>> {
+        let there = self.table.and_then(|table| table.get(name));
+        let is_empty = |list: &DeValue<'_>| list.as_array().is_some_and(|list| list.is_empty());
+        if there.is_none_or(|value| is_empty(value.get_ref())) {
+            let expected = format!("at least one, {}", shape.expected);
+            let advice = format!("write {name} = [{}]", shape.example);
+            r.fault(self.line, &self.subject(name), &expected, "none", &advice);
+        }
+        self.list(r, name, shape, read)
+    }
+
+    /// A moment. A day is one of Asia/Shanghai. Unit: Unix seconds.
+    pub(super) fn moment(
+        &mut self,
+        r: &mut Reader<'_>,
+        name: &'static str,
+        edge: Edge,
+    ) -> Option<Found<i64>> {
+        const DAY: Shape = shape("a day or a moment with its offset", "2026-11-22");
+        self.must(r, name, DAY, |value| match value.as_datetime() {
+            Some(moment) => seconds(&moment.to_string(), edge),
+            None => None,
+        })
+    }
+
+    /// From `not_before` to `not_after`, which must not end before it begins. Unit: Unix seconds.
+    pub(super) fn span(&mut self, r: &mut Reader<'_>) -> Option<(i64, i64)> {
+        let from = self.moment(r, "not_before", Edge::First);
+        let until = self.moment(r, "not_after", Edge::Last);
+        let (from, until) = (from?, until?);
+        if from.value > until.value {
+            let found = "an earlier one";
+            let advice = "exchange the two, or correct one";
+            let subject = self.subject("not_after");
+            r.fault(
+                until.line,
+                &subject,
+                "a day after not_before",
+                found,
+                advice,
+            );
+            return None;
+        }
+        Some((from.value, until.value))
+    }
+
+    /// `[name]` in this table; one without content if it is absent.
+    pub(super) fn table(&mut self, r: &mut Reader<'_>, name: &'static str) -> Section<'d> {
+        let title = self.inner(name);
+        let there = self.value(r, name);
+        let line = there.as_ref().map_or(self.line, |found| found.line);
+        let table = there.as_ref().and_then(|found| found.value.as_table());
+        if let (Some(found), None) = (&there, table) {
+            let advice = format!("write [{title}] on a line of its own");
+            r.fault(
+                line,
+                &format!("[{title}]"),
+                "a table",
+                &describe(found.value),
+                &advice,
+            );
+        }
+        Section {
+            title: format!("[{title}]"),
+            line,
+            table,
+            known: Vec::new(),
+        }
+    }
+
+    /// `[name]`, which must be there.
+    pub(super) fn required(&mut self, r: &mut Reader<'_>, name: &'static str) -> Section<'d> {
+        if !self.has(name) {
+            let title = format!("[{}]", self.inner(name));
+            r.fault(
+                0,
+                &title,
+                "this table",
+                "nothing",
+                "add it; the routes.toml that comes with paymux shows how",
+            );
+        }
+        self.table(r, name)
+    }
+
+    /// Every `[[name]]` in this table.
+    pub(super) fn tables(&mut self, r: &mut Reader<'_>, name: &'static str) -> Vec<Section<'d>> {
+        let title = self.inner(name);
+        let Some(Found { value, line }) = self.value(r, name) else {
+            return Vec::new();
+        };
+        let entries = value.as_array().map(|list| list.iter()).unwrap_or_default();
+        let tables: Vec<_> = entries
+            .filter_map(|entry| {
+                Some(Section {
+                    title: format!("[[{title}]]"),
+                    line: r.line(entry.span().start),
+                    table: Some(entry.get_ref().as_table()?),
+                    known: Vec::new(),
+                })
+            })
+            .collect();
+        if value
+            .as_array()
+            .is_none_or(|list| list.len() != tables.len())
+        {
+            let advice = format!("write [[{title}]] on a line of its own");
+            r.fault(
+                line,
+                &format!("[[{title}]]"),
+                "tables",
+                &describe(value),
+                &advice,
+            );
+        }
+        tables
+    }
+
+    fn inner(&self, name: &str) -> String {
+        match self.title.trim_matches(['[', ']']) {
+            "" => name.to_owned(),
+            outer => format!("{outer}.{name}"),
+        }
+    }
+
+    /// Ends the table: whatever was not asked for is unknown.
+    pub(super) fn end(&self, r: &mut Reader<'_>) {
+        for name in self.table.iter().flat_map(|table| table.keys()) {
+            let typed = name.get_ref().as_ref();
+            if self.known.contains(&typed) {
+                continue;
+            }
+            let expected = format!("one of {}", self.known.join(", "));
+            let advice = nearest(typed, &self.known).map_or_else(
+                || "remove it".to_owned(),
+                |known| format!("did you mean {known}?"),
+            );
+            let line = r.line(name.span().start);
+            let subject = if self.title.is_empty() {
+                "names"
+            } else {
+                &self.title
+            };
+            r.fault(
+                line,
+                subject,
+                &expected,
+                &format!("unknown name {typed:?}"),
+                &advice,
+            );
+        }
+    }
+}
+
+fn seconds(moment: &str, edge: Edge) -> Option<i64> {
+    if moment.len() == 10 {
+        let time_of_day = match edge {
+            Edge::First => "000000",
+            Edge::Last => "235959",
+        };
+        let moment = Timestamp::parse_local(&moment.replace('-', ""), time_of_day).ok()?;
+        return Some(moment.seconds());
+    }
+    let moment = OffsetDateTime::parse(moment, &Rfc3339).ok()?;
+    Some(moment.unix_timestamp())
+}
+
+/// What stands there, short. Nothing that looks like a private key is repeated.
+fn describe(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) if text.contains("PRIVATE KEY") => {
+            "a private key (not shown)".to_owned()
+        }
+        DeValue::String(text) if text.chars().count() > 60 => {
+            format!("a text of {} characters", text.chars().count())
+        }
+        DeValue::String(text) => format!("{text:?}"),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::Datetime(moment) => moment.to_string(),
+        DeValue::Array(list) if list.is_empty() => "an empty list".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}

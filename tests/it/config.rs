@@ -1,0 +1,430 @@
+//! `routes.toml`: refused as a whole with every fault at once, or taken as a whole (F1).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use paymux::command::{check, keys};
+use paymux::config::{self, Config, Faults};
+use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, hex};
+use paymux::domain::institutions::Mode;
+use tempfile::TempDir;
+
+const COMMITTED: &str = include_str!("../../routes.toml");
+
+/// A folder with a configuration and the development keys it names.
+struct Site {
+    folder: TempDir,
+}
+
+impl Site {
+    /// The committed configuration as it stands, with fresh keys.
+    fn fresh() -> Self {
+        let site = Self {
+            folder: TempDir::new().unwrap(),
+        };
+        site.write(COMMITTED);
+        site.make_keys();
+        site
+    }
+
+    /// The same with one text in place of another, wherever it stands.
+    fn with(from: &str, to: &str) -> Self {
+        let site = Self::fresh();
+        site.replace(&[(from, to)]);
+        site
+    }
+
+    fn replace(&self, changes: &[(&str, &str)]) {
+        let mut text = COMMITTED.to_owned();
+        for (from, to) in changes {
+            assert!(text.contains(from), "{from} is not in routes.toml");
+            text = text.replace(from, to);
+        }
+        self.write(&text);
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(self.path("routes.toml"), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn make_keys(&self) -> String {
+        let mut out = Vec::new();
+        let (file, folder) = (self.path("routes.toml"), self.path("certs"));
+        keys::dev(&mut out, &file, &folder, now()).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn read(&self) -> Result<Config, Faults> {
+        config::read(&self.path("routes.toml"), now(), &|_| None)
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let faults = self.read().err().expect("there is a fault");
+        let folder = format!("{}/", self.folder.path().display());
+        let lines = faults.to_string().replace(&folder, "");
+        lines.lines().map(str::to_owned).collect()
+    }
+
+    fn only_fault(&self) -> String {
+        let faults = self.faults();
+        assert_eq!(faults.len(), 1, "{faults:#?}");
+        faults.into_iter().next().unwrap()
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::parse_local("20261122", "120000").unwrap()
+}
+
+fn line_of(text: &str, part: &str) -> usize {
+    let at = text.find(part).unwrap();
+    text[..at].lines().count().max(1) + usize::from(text[..at].ends_with('\n'))
+}
+
+/// F1: the committed configuration is sound with the keys that `paymux keys dev` makes.
+#[test]
+fn the_committed_configuration_stands_with_fresh_keys() {
+    let config = Site::fresh().read().map_err(|f| f.to_string()).unwrap();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let directory = &config.register.directory;
+    let merchant = &directory.merchants[&MerchantId::parse("M1001").unwrap()];
+    let bank = InstitutionId::parse("bluebank").unwrap();
+    assert_eq!(merchant.default_institutions[&Mode::Native], bank);
+    assert_eq!(merchant.certificates.len(), 1);
+    assert_eq!(directory.institutions.len(), 2);
+    assert_eq!(directory.contracts.len(), 2);
+    assert_eq!(directory.routes[1].minor_max, 200_000);
+    assert_eq!(config.register.adapters.len(), 2);
+    assert!(config.register.keys.key("M1001-1").is_some());
+    assert!(
+        config.register.keys.key("bluebank-1").is_none(),
+        "not a merchant's"
+    );
+    assert_eq!(config.register.platform.origin, "https://localhost:8443");
+    let jwks: serde_json::Value = serde_json::from_slice(&config.register.platform.jwks).unwrap();
+    assert_eq!(jwks["keys"][0]["kid"], "platform-1");
+    assert_eq!(jwks["keys"][0]["nbf"], 1_767_196_800);
+    assert_eq!(jwks["keys"][0]["exp"], 2_082_729_599_u64);
+    assert_eq!(config.reviews.len(), 3);
+    let local = ["127.0.0.0/8", "::1/128"].map(|text| text.parse().unwrap());
+    assert_eq!(config.outbound.allowed_private_networks, local);
+}
+
+/// F2: a later reading has a greater version; the same text has the same digest.
+#[test]
+fn a_later_reading_has_a_greater_version() {
+    let site = Site::fresh();
+    let first = site.read().map_err(|f| f.to_string()).unwrap();
+    let later = now().plus(std::time::Duration::from_secs(1));
+    let path = site.path("routes.toml");
+    let second = config::read(&path, later, &|_| None)
+        .map_err(|f| f.to_string())
+        .unwrap();
+    assert!(second.register.directory.version > first.register.directory.version);
+    assert_eq!(first.digest, second.digest);
+}
+
+/// F1: ten faults are listed at once, each with its line.
+#[test]
+fn every_fault_is_listed_at_once_with_its_line() {
+    let site = Site::fresh();
+    let changes = [
+        (
+            "operations = \"127.0.0.1:9443\"",
+            "operations = \"0.0.0.0:9443\"",
+        ),
+        ("\"https://localhost:8443\"", "\"http://localhost:8443/\""),
+        ("head_ms = 5_000", "head_ms = \"soon\""),
+        ("\"127.0.0.0/8\"", "\"127.0.0.0/33\""),
+        ("mtls = \"optional\"", "mtls = \"sometimes\""),
+        (
+            "file = \"certs/redpay-1.pub\"",
+            "file = \"certs/absent.pub\"",
+        ),
+        ("amount_max = \"50000.00\"", "amount_max = \"50000.001\""),
+        (
+            "institution = \"redpay\"\naccount",
+            "institution = \"redbank\"\naccount",
+        ),
+        ("# hours = \"08:00-22:00\"", "hours = \"8-22\""),
+        ("NATIVE = \"bluebank\"", "NATIVE = \"redpay\""),
+    ];
+    site.replace(&changes);
+    let text = fs::read_to_string(site.path("routes.toml")).unwrap();
+    let faults = site.faults();
+    assert_eq!(faults.len(), changes.len(), "{faults:#?}");
+    for (_, to) in changes {
+        let line = line_of(&text, to);
+        let is_listed = |line: usize| {
+            let place = format!("routes.toml:{line}: ");
+            faults.iter().any(|fault| fault.starts_with(&place))
+        };
+        assert!(is_listed(line), "line {line} ({to}): {faults:#?}");
+    }
+    assert!(
+        faults
+            .iter()
+            .all(|fault| fault.contains(": expected ") && fault.contains(", found "))
+    );
+}
+
+/// D1: a secret in place of its name is refused, and nothing of it is repeated.
+#[test]
+fn a_secret_in_plain_is_refused_and_not_quoted() {
+    let secret = hex(&[0xa5; 32]);
+    let fault = Site::with("\"file:certs/seal-1.key\"", &format!("\"{secret}\"")).only_fault();
+    assert!(
+        fault.contains("[[store.seal_keys]] key: expected the name of a secret"),
+        "{fault}"
+    );
+    assert!(!fault.contains("a5a5"), "{fault}");
+    let unfinished = Site::with("\"file:certs/seal-1.key\"", &format!("\"{secret}"));
+    assert!(!unfinished.faults().concat().contains("a5a5"));
+}
+
+/// F1: what is not TOML is told by its line.
+#[test]
+fn a_text_that_is_not_toml_is_told_by_its_line() {
+    let site = Site::with("mtls = \"optional\" ", "mtls = optional\" ");
+    let line = line_of(COMMITTED, "mtls = ");
+    let place = format!("routes.toml:{line}: syntax");
+    assert!(site.faults()[0].starts_with(&place), "{:?}", site.faults());
+}
+
+/// F1: an unknown name is a fault with the name that was meant.
+#[test]
+fn an_unknown_name_is_answered_with_the_nearest() {
+    let fault = Site::with("notice_url =", "notice_ulr =").only_fault();
+    assert!(
+        fault.contains("unknown name \"notice_ulr\"; did you mean notice_url?"),
+        "{fault}"
+    );
+    let fault = Site::with("[outbound]", "[outbuond]").only_fault();
+    assert!(fault.contains("did you mean outbound?"), "{fault}");
+}
+
+/// D3: without a key that seals nothing starts.
+#[test]
+fn a_missing_seal_key_is_a_fault() {
+    let site = Site::fresh();
+    fs::remove_file(site.path("certs/seal-1.key")).unwrap();
+    assert!(site.only_fault().contains("seal-1.key, found No such file"));
+    let fault = Site::with("seal_key = \"seal-1\"", "seal_key = \"seal-2\"").only_fault();
+    assert!(
+        fault.contains("[store] seal_key: expected the id of a seal key"),
+        "{fault}"
+    );
+}
+
+/// D1: a private key that others can read is refused.
+#[test]
+fn a_private_key_that_others_can_read_is_refused() {
+    let site = Site::fresh();
+    let key = site.path("certs/platform-1.key");
+    assert_eq!(
+        fs::metadata(&key).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+    let fault = site.only_fault();
+    assert!(fault.contains("found mode 640; chmod 600"), "{fault}");
+}
+
+/// F1: a secret may come from the environment; one that is not set is a fault.
+#[test]
+fn a_secret_may_come_from_the_environment() {
+    let site = Site::with("\"file:certs/seal-1.key\"", "\"env:PAYMUX_SEAL\"");
+    let key = hex(&[7; 32]);
+    let environment = |name: &str| (name == "PAYMUX_SEAL").then(|| key.clone());
+    assert!(config::read(&site.path("routes.toml"), now(), &environment).is_ok());
+    assert!(
+        site.only_fault()
+            .contains("expected the environment variable PAYMUX_SEAL, found nothing")
+    );
+}
+
+/// R-6.2.1-3, R-6.2.2-5: a mode without what clause 6.2 demands is refused, unless an operator
+/// records the departure.
+#[test]
+fn a_capability_that_clause_6_2_demands_is_demanded() {
+    let faults = Site::with(
+        "\"bind_card\", \"reset_password\", \"queries\", \"scan_pay\"",
+        "\"reset_password\", \"scan_pay\"",
+    )
+    .faults();
+    let ids = ["R-6.2.1-3", "R-6.2.2-3", "R-6.2.2-5", "R-6.2.3-3"];
+    assert_eq!(faults.len(), ids.len(), "{faults:#?}");
+    for (fault, id) in faults.iter().zip(ids) {
+        assert!(fault.contains(id), "{fault}");
+    }
+    let recorded = "\"bind_card\", \"queries\", \"scan_pay\"]\ndepartures = [\
+        { requirement = \"R-6.2.1-4\", reason = \"annex 2\", since = 2026-01-01 },\
+        { requirement = \"R-6.2.2-4\", reason = \"annex 2\", since = 2026-01-01 },\
+        { requirement = \"R-6.2.3-4\", reason = \"annex 2\", since = 2026-01-01 },";
+    let site = Site::with(
+        "\"bind_card\", \"reset_password\", \"queries\", \"scan_pay\",",
+        recorded,
+    );
+    let config = site.read().map_err(|f| f.to_string()).unwrap();
+    assert_eq!(config.warnings.len(), 3, "{:?}", config.warnings);
+}
+
+/// R-4-3: nobody is enrolled without evidence and day.
+#[test]
+fn a_state_without_evidence_is_refused() {
+    let fault = Site::with("evidence = \"development: nobody reviewed it\"\n", "").only_fault();
+    assert!(fault.contains("[[merchant]] evidence"), "{fault}");
+}
+
+/// Q3, F1: the same key id cannot mean two keys, whosever they are.
+#[test]
+fn a_key_id_that_comes_twice_is_a_fault() {
+    let fault = Site::with("id = \"redpay-1\"", "id = \"M1001-1\"").only_fault();
+    assert!(
+        fault.contains("which line") && fault.contains("has taken"),
+        "{fault}"
+    );
+}
+
+/// F1: a certificate and a key that do not belong together, or a certificate of another name, are
+/// found before a listener meets them.
+#[test]
+fn a_certificate_that_does_not_fit_is_refused() {
+    let fault = Site::with("\"file:certs/server.key\"", "\"file:certs/M1001.key\"").only_fault();
+    assert!(
+        fault.contains("expected the private key of the certificate"),
+        "{fault}"
+    );
+    let fault = Site::with("https://localhost:8443", "https://pay.example:8443").only_fault();
+    assert!(
+        fault.contains("pay.example, which public_origin says"),
+        "{fault}"
+    );
+    let site = Site::fresh();
+    let later = Timestamp::parse_local("20330101", "000000").unwrap();
+    let faults = config::read(&site.path("routes.toml"), later, &|_| None)
+        .err()
+        .unwrap();
+    assert!(
+        faults
+            .0
+            .iter()
+            .all(|fault| fault.expected == "a certificate in force")
+    );
+    assert_eq!(faults.0.len(), 2, "{faults}");
+}
+
+/// S1: without a key in force today there is nothing to sign with.
+#[test]
+fn a_platform_key_must_be_in_force() {
+    let fault = Site::with(
+        "certs/platform-1.key\"\nnot_before = 2026-01-01",
+        "certs/platform-1.key\"\nnot_before = 2027-01-01",
+    )
+    .only_fault();
+    assert!(
+        fault.contains("expected a key in force today, found none"),
+        "{fault}"
+    );
+}
+
+/// D3: keys that are there are never replaced.
+#[test]
+fn development_keys_are_made_once() {
+    let site = Site::fresh();
+    let before = fs::read(site.path("certs/seal-1.key")).unwrap();
+    assert!(site.make_keys().starts_with("nothing was missing"));
+    assert_eq!(fs::read(site.path("certs/seal-1.key")).unwrap(), before);
+    fs::remove_file(site.path("certs/M1001-1.pub")).unwrap();
+    assert_eq!(site.make_keys().lines().count(), 1);
+    assert!(site.read().is_ok());
+}
+
+/// D3: no key is made for a name outside the folder of development.
+#[test]
+fn no_key_is_made_outside_the_folder_of_development() {
+    let site = Site::with("file:certs/seal-1.key", "file:seal-1.key");
+    assert!(site.make_keys().contains("left  "));
+    assert!(!site.path("seal-1.key").exists());
+}
+
+/// F1: `paymux check` says what would be served, or everything that is wrong and exits with 1.
+#[test]
+fn check_says_what_would_be_served_or_what_is_wrong() {
+    let site = Site::with("stopped = false", "stopped = true ");
+    let checked = || {
+        let mut out = Vec::new();
+        let status = check::check(&mut out, &site.path("routes.toml"), now()).unwrap();
+        (format!("{status:?}"), String::from_utf8(out).unwrap())
+    };
+    let (status, text) = checked();
+    assert_eq!(status, format!("{:?}", ExitCode::SUCCESS));
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = text.lines().map(words).collect();
+    assert!(
+        lines.contains(&"M1001 admitted WEBVIEW bluebank (stopped), redpay".to_owned()),
+        "{text}"
+    );
+    assert!(
+        lines.contains(&"M1001 admitted CHATBOT bluebank (stopped)".to_owned()),
+        "{text}"
+    );
+    site.replace(&[("head_ms = 5_000", "head_ms = 0"), ("body_ms", "boddy_ms")]);
+    let (status, text) = checked();
+    assert_eq!(status, format!("{:?}", ExitCode::FAILURE));
+    assert!(
+        text.ends_with("2 faults; nothing of this file would be used\n"),
+        "{text}"
+    );
+}
+
+/// Every key is listed with the days that are left to it; merchants are given public halves only.
+#[test]
+fn keys_are_listed_and_shown() {
+    let site = Site::fresh();
+    let mut out = Vec::new();
+    keys::list(&mut out, &site.path("routes.toml"), now()).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert_eq!(text.lines().count(), 7, "{text}");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("M1001-1 "))
+        .unwrap();
+    let words: Vec<_> = line.split_whitespace().collect();
+    assert_eq!(
+        words[1..],
+        [
+            "M1001",
+            "ed25519",
+            "2026-01-01",
+            "2035-12-31",
+            "3326",
+            "days"
+        ]
+    );
+    let mut out = Vec::new();
+    keys::show(&mut out, &site.path("routes.toml"), now()).unwrap();
+    let set: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert!(set["keys"][0]["x"].is_string() && set["keys"][0]["d"].is_null());
+}
+
+/// D3: a key that is there is not replaced, whoever asks.
+#[test]
+fn a_key_pair_is_made_once() {
+    let folder = TempDir::new().unwrap();
+    let mut out = Vec::new();
+    keys::make(&mut out, "M2002-1", folder.path()).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains("[[merchant.keys]]") && text.contains("BEGIN PUBLIC KEY"));
+    assert!(!text.contains("PRIVATE KEY"));
+    let key = fs::read(folder.path().join("M2002-1.key")).unwrap();
+    assert!(keys::make(&mut Vec::new(), "M2002-1", folder.path()).is_err());
+    assert!(keys::make(&mut Vec::new(), "../M", folder.path()).is_err());
+    assert_eq!(fs::read(folder.path().join("M2002-1.key")).unwrap(), key);
+}
