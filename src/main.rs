@@ -1,1 +1,43 @@
-fn main() {}
+//! The list of subcommands, each handed to its file in `command/`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use paymux::command::{call, check, keys, serve};
+
+/// An aggregated-payment gateway (聚合支付网关)
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Paymux {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway on routes.toml
+    Serve(serve::ServeArgs),
+    /// Read the configuration whole and say everything that is wrong; starts nothing
+    Check(check::CheckArgs),
+    /// Make, list and show keys and development certificates
+    Keys(keys::KeysArgs),
+    /// Sign and send a merchant's request: the client in the box
+    Call(call::CallArgs),
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    // One crypto provider in the process, before anything asks for one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match Paymux::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Keys(args) => keys::run(&args),
+        Command::Call(args) => call::run(&args),
+    }
+}

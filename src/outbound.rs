@@ -30,9 +30,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::domain::identifiers::InstitutionId;
-use crate::world::{Outbound, Party, Patience, SendError};
-
-pub use address::Network;
+use crate::world::{Network, Outbound, Party, Patience, SendError};
 
 /// Name, connection and handshake together: a destination that takes longer was not reached.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
@@ -402,9 +400,7 @@ fn connector(
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots);
     let mut config = match identity {
-        Some(shown) => {
-            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
-        }
+        Some(shown) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown))),
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

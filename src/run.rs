@@ -22,7 +22,7 @@ use crate::api::{Answer, Api, Peer};
 use crate::config::{self, Config};
 use crate::domain::identifiers::hex;
 use crate::domain::institutions::Directory;
-use crate::edge::{Answering, Bounds, Drained, Edge, Listener, Refuse, Stop, TlsIdentity};
+use crate::edge::{Bounds, Drained, Edge, Listener, Refuse, Responding, Stop, TlsIdentity};
 use crate::flow::admit_request::{Gate, ReadNonces};
 use crate::flow::chase_doubts::adopt_leftovers;
 use crate::limits::{LimitSettings, Limits, Rate, Wait};
@@ -71,8 +71,15 @@ impl Gateway {
             limits: Limits::new(&limits, clock.clone()),
             metrics: Arc::clone(&metrics),
         };
-        let world = World { clock: clock.clone(), entropy: Arc::new(SystemEntropy), outbound: Arc::new(door) };
-        let gate = Gate { limits: Limits::new(&limits, clock), window: config.limits.window };
+        let world = World {
+            clock: clock.clone(),
+            entropy: Arc::new(SystemEntropy),
+            outbound: Arc::new(door),
+        };
+        let gate = Gate {
+            limits: Limits::new(&limits, clock),
+            window: config.limits.window,
+        };
         let register = Arc::new(ArcSwap::from_pointee(config.register));
         let api = Arc::new(Api {
             store: Arc::clone(&store),
@@ -83,27 +90,40 @@ impl Gateway {
         });
         let adopted = adopt_leftovers(&*store, world.clock.now()).await?;
         if adopted > 0 {
-            tracing::warn!(orders = adopted, "a stopped process left orders in doubt; asking about them");
+            tracing::warn!(
+                orders = adopted,
+                "a stopped process left orders in doubt; asking about them"
+            );
         }
         let ready = Arc::new(watch::Sender::new(false));
         let listeners = vec![
             Listener {
                 address: config.listen.public,
                 identity: Some(Arc::new(TlsIdentity::of(config.listen.identity))),
-                answer: public(api, Arc::clone(&metrics)),
+                responder: public(api, Arc::clone(&metrics)),
             },
             Listener {
                 address: config.listen.operations,
                 identity: None,
-                answer: operations(Arc::clone(&metrics), Arc::clone(&store), ready.subscribe()),
+                responder: operations(Arc::clone(&metrics), Arc::clone(&store), ready.subscribe()),
             },
         ];
         let bounds = bounds(&config.limits, config.listen.drain);
-        let edge = Edge::bind(listeners, bounds, refuse(), Arc::clone(&metrics))
+        let edge = Edge::bind(listeners, bounds, &refuse(), &metrics)
             .context("[listen]: an address cannot be used; is another gateway running?")?;
-        let workers =
-            Arc::new(Workers { store: Arc::clone(&store), world, register, metrics, bells });
-        Ok(Self { edge, workers, store, ready })
+        let workers = Arc::new(Workers {
+            store: Arc::clone(&store),
+            world,
+            register,
+            metrics,
+            bells,
+        });
+        Ok(Self {
+            edge,
+            workers,
+            store,
+            ready,
+        })
     }
 
     /// Where it listens: public first, then operations.
@@ -125,7 +145,9 @@ impl Gateway {
         self.ready.send_replace(false);
         stop.send_replace(true);
         if tokio::time::timeout(WORKERS_DRAIN, workers).await.is_err() {
-            tracing::warn!("workers were still busy; what they held is leased again at the next start");
+            tracing::warn!(
+                "workers were still busy; what they held is leased again at the next start"
+            );
         }
         // Dropping the last hold of the store writes what waits and joins its threads.
         drop(self.store);
@@ -139,7 +161,10 @@ fn open_store(config: &Config, bells: Arc<Bells>) -> anyhow::Result<Arc<dyn Stor
     let path = url.strip_prefix(SQLITE).with_context(|| {
         format!("[store] url: expected sqlite:PATH, found {url}; the shared store is not built yet")
     })?;
-    if let Some(folder) = Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    if let Some(folder) = Path::new(path)
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
         std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
     }
     // After a failed synchronisation nobody knows what is stored; going on would be a guess (S3).
@@ -156,7 +181,13 @@ fn open_store(config: &Config, bells: Arc<Bells>) -> anyhow::Result<Arc<dyn Stor
 fn outbound(config: &Config) -> OutboundSettings {
     let institutions = config.outbound.institutions.iter().map(|(id, leg)| {
         let roots = leg.roots.clone().unwrap_or_default();
-        (id.clone(), LineSettings { roots, client_identity: leg.identity.clone() })
+        (
+            id.clone(),
+            LineSettings {
+                roots,
+                client_identity: leg.identity.clone(),
+            },
+        )
     });
     OutboundSettings {
         institutions: institutions.collect(),
@@ -168,7 +199,10 @@ fn outbound(config: &Config) -> OutboundSettings {
 fn limit_settings(config: &Config) -> LimitSettings {
     let rate = |per_second: u32| {
         let per_second = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
-        Rate { per_second, burst: per_second }
+        Rate {
+            per_second,
+            burst: per_second,
+        }
     };
     LimitSettings {
         certificate: rate(config.limits.requests_per_second_per_caller),
@@ -181,9 +215,15 @@ fn limit_settings(config: &Config) -> LimitSettings {
 fn institution_rates(
     directory: &Directory,
 ) -> std::collections::HashMap<crate::domain::identifiers::InstitutionId, NonZeroU32> {
-    let rates = directory.institutions.iter().filter_map(|(id, institution)| {
-        Some((id.clone(), NonZeroU32::new(institution.facts.calls_per_second)?))
-    });
+    let rates = directory
+        .institutions
+        .iter()
+        .filter_map(|(id, institution)| {
+            Some((
+                id.clone(),
+                NonZeroU32::new(institution.facts.calls_per_second)?,
+            ))
+        });
     rates.collect()
 }
 
@@ -204,12 +244,16 @@ fn bounds(limits: &config::Limits, drain_within: Duration) -> Bounds {
 }
 
 /// What answers on the public listener, counted.
-fn public(api: Arc<Api>, metrics: Arc<Metrics>) -> crate::edge::Answer {
-    Arc::new(move |request: Request<Bytes>, peer: Peer| -> Answering {
+fn public(api: Arc<Api>, metrics: Arc<Metrics>) -> crate::edge::Responder {
+    Arc::new(move |request: Request<Bytes>, peer: Peer| -> Responding {
         let (api, metrics) = (Arc::clone(&api), Arc::clone(&metrics));
         Box::pin(async move {
             let began = now();
-            let Answer { response, interface, result } = api.answer(request, peer).await;
+            let Answer {
+                response,
+                interface,
+                result,
+            } = api.answer(request, peer).await;
             let caller = match interface {
                 "X-11" => CallerClass::Institution,
                 "page" | "X-6" => CallerClass::Payer,
@@ -230,8 +274,8 @@ fn operations(
     metrics: Arc<Metrics>,
     store: Arc<dyn Store>,
     ready: watch::Receiver<bool>,
-) -> crate::edge::Answer {
-    Arc::new(move |request: Request<Bytes>, _peer: Peer| -> Answering {
+) -> crate::edge::Responder {
+    Arc::new(move |request: Request<Bytes>, _peer: Peer| -> Responding {
         let (metrics, store, ready) = (Arc::clone(&metrics), Arc::clone(&store), *ready.borrow());
         Box::pin(async move {
             let (status, text) = match request.uri().path() {
@@ -245,7 +289,10 @@ fn operations(
                         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned())
                     }
                 }
-                _ => (StatusCode::NOT_FOUND, "/metrics /healthz /readyz\n".to_owned()),
+                _ => (
+                    StatusCode::NOT_FOUND,
+                    "/metrics /healthz /readyz\n".to_owned(),
+                ),
             };
             let mut response = Response::new(Bytes::from(text));
             *response.status_mut() = status;
@@ -264,7 +311,10 @@ fn refuse() -> Refuse {
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long a request took, for the metrics alone")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a request took, for the metrics alone"
+)]
 fn now() -> Instant {
     Instant::now()
 }
@@ -288,9 +338,14 @@ impl Outbound for Paced {
             return self.hyper.send(party, request, patience).await;
         };
         if let Err(Wait(_)) = self.limits.call(institution) {
-            return Err(SendError::NotSent("the institution's rate is used up".into()));
+            return Err(SendError::NotSent(
+                "the institution's rate is used up".into(),
+            ));
         }
-        let errand = request.extensions().get::<Errand>().map_or("other", |errand| errand.0);
+        let errand = request
+            .extensions()
+            .get::<Errand>()
+            .map_or("other", |errand| errand.0);
         let began = now();
         let reply = self.hyper.send(party, request, patience).await;
         let outcome = match &reply {
@@ -299,7 +354,8 @@ impl Outbound for Paced {
             Err(SendError::NotSent(_)) => "not_sent",
             Err(SendError::Unknown(_)) => "unknown",
         };
-        self.metrics.institution_call(institution, errand, outcome, began.elapsed());
+        self.metrics
+            .institution_call(institution, errand, outcome, began.elapsed());
         reply
     }
 }

@@ -98,8 +98,12 @@ impl Workers {
         work: Work,
         hands: &Arc<Semaphore>,
     ) -> Result<usize, StoreError> {
-        let Ok(first) = Arc::clone(hands).acquire_owned().await else { return Ok(0) };
-        let free = u32::try_from(hands.available_permits()).unwrap_or(0).saturating_add(1);
+        let Ok(first) = Arc::clone(hands).acquire_owned().await else {
+            return Ok(0);
+        };
+        let free = u32::try_from(hands.available_permits())
+            .unwrap_or(0)
+            .saturating_add(1);
         let leases = self.store.lease(work, self.world.clock.now(), free).await?;
         let count = leases.len();
         let mut hand = Some(first);
@@ -154,7 +158,9 @@ impl Workers {
 
     async fn until_next(&self, work: Work) -> Duration {
         match self.store.next_due(work).await {
-            Ok(Some(due)) => due.since(self.world.clock.now()).clamp(Duration::from_millis(20), NAP_MAX),
+            Ok(Some(due)) => due
+                .since(self.world.clock.now())
+                .clamp(Duration::from_millis(20), NAP_MAX),
             Ok(None) => NAP_MAX,
             Err(_) => FAULT_NAP,
         }

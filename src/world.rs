@@ -2,6 +2,8 @@
 //!
 //! The real ones are `SystemClock`, `SystemEntropy` and `outbound.rs`; tests hold all three.
 
+use std::net::IpAddr;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -67,6 +69,45 @@ pub enum Party {
     /// A merchant's registered origin: public addresses only, unless the operator allows named
     /// networks (`interface.md`, Enrolment).
     Merchant,
+}
+
+/// A network the operator allows although it is not public: `127.0.0.0/8`, `fd00::/8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl FromStr for Network {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let expected = "expected a network such as 127.0.0.0/8";
+        let (address, prefix) = text.split_once('/').ok_or(expected)?;
+        let address: IpAddr = address.parse().map_err(|_| expected)?;
+        let prefix: u8 = prefix.parse().map_err(|_| expected)?;
+        if prefix > if address.is_ipv4() { 32 } else { 128 } {
+            return Err(expected);
+        }
+        Ok(Self { address, prefix })
+    }
+}
+
+impl Network {
+    /// Whether an address lies in it. One of the other family never does.
+    pub fn contains(&self, other: IpAddr) -> bool {
+        match (self.address, other) {
+            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
+                let differ = u32::from(ours) ^ u32::from(theirs);
+                differ.leading_zeros() >= u32::from(self.prefix)
+            }
+            (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
+                let differ = u128::from(ours) ^ u128::from(theirs);
+                differ.leading_zeros() >= u32::from(self.prefix)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
 }
 
 /// What a request is for, as a word for metrics; travels in its extensions, not on the wire.

@@ -126,12 +126,18 @@ struct Named {
 
 /// Signs, sends, proves, prints. Exit status 0 for a 2xx answer.
 pub fn run(args: &CallArgs) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(call(args))
 }
 
 async fn call(args: &CallArgs) -> anyhow::Result<ExitCode> {
-    let pem = read(&args.key, "--key", "`paymux keys dev` makes the one of routes.toml")?;
+    let pem = read(
+        &args.key,
+        "--key",
+        "`paymux keys dev` makes the one of routes.toml",
+    )?;
     let key = SigningKey::from_pkcs8_pem(&args.key_id, &pem)
         .with_context(|| format!("{}: not a usable signing key", args.key.display()))?;
     let outbound = line(args)?;
@@ -146,8 +152,11 @@ async fn call(args: &CallArgs) -> anyhow::Result<ExitCode> {
     let entropy: &dyn Entropy = &SystemEntropy;
     let nonce = URL_SAFE_NO_PAD.encode(entropy.draw::<16>());
     let now_s = clock.now().seconds();
-    let covering =
-        Covering { created_s: now_s, expires_s: Some(now_s.saturating_add(300)), nonce: Some(&nonce) };
+    let covering = Covering {
+        created_s: now_s,
+        expires_s: Some(now_s.saturating_add(300)),
+        nonce: Some(&nonce),
+    };
     let base = signature::sign_request(&mut request, &target, &key, &covering)?;
     let mut out = std::io::stdout().lock();
     if args.explain {
@@ -165,32 +174,54 @@ async fn call(args: &CallArgs) -> anyhow::Result<ExitCode> {
         Ok(json) => writeln!(out, "{}", serde_json::to_string_pretty(&json)?)?,
         Err(_) => writeln!(out, "{}", String::from_utf8_lossy(answer.body()))?,
     }
-    Ok(if answer.status().is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if answer.status().is_success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn read(path: &Path, flag: &str, advice: &str) -> anyhow::Result<String> {
-    std::fs::read_to_string(path)
-        .with_context(|| format!("{}: cannot be read; give {flag}, or: {advice}", path.display()))
+    std::fs::read_to_string(path).with_context(|| {
+        format!(
+            "{}: cannot be read; give {flag}, or: {advice}",
+            path.display()
+        )
+    })
 }
 
 /// The network door, with the gateway as its only party.
 fn line(args: &CallArgs) -> anyhow::Result<Hyper> {
-    let roots = read(&args.roots, "--roots", "`paymux keys dev` makes a development authority")?;
+    let roots = read(
+        &args.roots,
+        "--roots",
+        "`paymux keys dev` makes a development authority",
+    )?;
     let roots = CertificateDer::pem_slice_iter(roots.as_bytes()).collect::<Result<Vec<_>, _>>()?;
     let client_identity = if args.certificate.exists() {
         let chain = read(&args.certificate, "--certificate", "leave it away")?;
         let chain =
             CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>()?;
-        let key = read(&args.certificate_key, "--certificate-key", "it belongs to --certificate")?;
+        let key = read(
+            &args.certificate_key,
+            "--certificate-key",
+            "it belongs to --certificate",
+        )?;
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         Some(Arc::new(CertifiedKey::from_der(chain, key, &provider)?))
     } else {
         None
     };
-    let settings = LineSettings { roots, client_identity };
+    let settings = LineSettings {
+        roots,
+        client_identity,
+    };
     let institutions = HashMap::from([(InstitutionId::parse(GATEWAY)?, settings)]);
-    Ok(Hyper::new(OutboundSettings { institutions, ..OutboundSettings::default() })?)
+    Ok(Hyper::new(OutboundSettings {
+        institutions,
+        ..OutboundSettings::default()
+    })?)
 }
 
 async fn send(outbound: &Hyper, request: Request<Bytes>) -> anyhow::Result<Response<Bytes>> {
@@ -200,11 +231,22 @@ async fn send(outbound: &Hyper, request: Request<Bytes>) -> anyhow::Result<Respo
 
 /// The platform's keys as it publishes them, fetched over TLS that names the gateway.
 async fn platform_keys(outbound: &Hyper, args: &CallArgs) -> anyhow::Result<KeyRing> {
-    let address = format!("{}/.well-known/jwks.json", args.gateway.trim_end_matches('/'));
-    let request = Request::builder().method(Method::GET).uri(address).body(Bytes::new())?;
-    let answer = send(outbound, request).await.context("is the gateway running?")?;
+    let address = format!(
+        "{}/.well-known/jwks.json",
+        args.gateway.trim_end_matches('/')
+    );
+    let request = Request::builder()
+        .method(Method::GET)
+        .uri(address)
+        .body(Bytes::new())?;
+    let answer = send(outbound, request)
+        .await
+        .context("is the gateway running?")?;
     let set: Value = serde_json::from_slice(answer.body())?;
-    let keys = set.get("keys").and_then(Value::as_array).context("no keys are published")?;
+    let keys = set
+        .get("keys")
+        .and_then(Value::as_array)
+        .context("no keys are published")?;
     let mut enrolled = Vec::new();
     for key in keys {
         let text = |name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -212,7 +254,9 @@ async fn platform_keys(outbound: &Hyper, args: &CallArgs) -> anyhow::Result<KeyR
             continue;
         }
         // RFC 8410: the fixed head of an Ed25519 public key, then its 32 bytes.
-        let mut der = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+        let mut der = vec![
+            0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+        ];
         der.extend(URL_SAFE_NO_PAD.decode(text("x"))?);
         let pem = format!(
             "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
@@ -231,7 +275,7 @@ async fn platform_keys(outbound: &Hyper, args: &CallArgs) -> anyhow::Result<KeyR
 }
 
 /// Path and body of what is asked.
-fn body(args: &CallArgs, clock: &Arc<dyn Clock>) -> anyhow::Result<(&'static str, Value)> {
+fn body(args: &CallArgs, clock: &dyn Clock) -> anyhow::Result<(&'static str, Value)> {
     let mut body = Map::new();
     let mut put = |name: &str, value: &Option<String>| {
         if let Some(value) = value {
@@ -244,19 +288,33 @@ fn body(args: &CallArgs, clock: &Arc<dyn Clock>) -> anyhow::Result<(&'static str
         put("payOrderNo", &named.pay_order_no);
     };
     let path = match &args.what {
-        What::Place { amount, mobile, business_type, order_no, name, return_url, institution } => {
+        What::Place {
+            amount,
+            mobile,
+            business_type,
+            order_no,
+            name,
+            return_url,
+            institution,
+        } => {
             let drawn: &dyn Entropy = &SystemEntropy;
             let minted = || format!("T{}", hex(&drawn.draw::<8>()));
             put("transactionType", &Some("PASSWORD_PAY".into()));
             put("businessType", &Some(business_type.clone()));
             put("bankReturnUrl", &Some(return_url.clone()));
-            put("merchantOrderNo", &Some(order_no.clone().unwrap_or_else(minted)));
+            put(
+                "merchantOrderNo",
+                &Some(order_no.clone().unwrap_or_else(minted)),
+            );
             put("merchantName", &Some(name.clone()));
             put("orderDate", &Some(clock.now().date()));
             put("orderAmount", &Some(amount.clone()));
             put("mobileNo", &Some(mobile.clone()));
             put("institutionId", institution);
-            body.insert("explainInstitutions".into(), json!(business_type == "AGGREGATED"));
+            body.insert(
+                "explainInstitutions".into(),
+                json!(business_type == "AGGREGATED"),
+            );
             "/v1/orders"
         }
         What::Institutions(named) => {
@@ -264,7 +322,11 @@ fn body(args: &CallArgs, clock: &Arc<dyn Clock>) -> anyhow::Result<(&'static str
             body.insert("explainInstitutions".into(), json!(true));
             "/v1/orders/institutions"
         }
-        What::Select { named, institution, mode } => {
+        What::Select {
+            named,
+            institution,
+            mode,
+        } => {
             name_order(named);
             put("institutionId", &Some(institution.clone()));
             put("mode", mode);
@@ -295,10 +357,21 @@ fn explain(
     request: &Request<Bytes>,
     base: &str,
 ) -> anyhow::Result<()> {
-    writeln!(out, "signature base (RFC 9421), signed with {}:\n", args.key_id)?;
+    writeln!(
+        out,
+        "signature base (RFC 9421), signed with {}:\n",
+        args.key_id
+    )?;
     writeln!(out, "{base}\n")?;
-    writeln!(out, "the same with curl, while the signature lives (300 s, and once):\n")?;
-    write!(out, "curl --cacert {}", shell(&args.roots.display().to_string()))?;
+    writeln!(
+        out,
+        "the same with curl, while the signature lives (300 s, and once):\n"
+    )?;
+    write!(
+        out,
+        "curl --cacert {}",
+        shell(&args.roots.display().to_string())
+    )?;
     if args.certificate.exists() {
         let (certificate, key) = (args.certificate.display(), args.certificate_key.display());
         write!(out, " \\\n  --cert {}", shell(&certificate.to_string()))?;
@@ -309,7 +382,12 @@ fn explain(
         write!(out, " \\\n  -H {}", shell(&line))?;
     }
     let body = String::from_utf8_lossy(request.body());
-    writeln!(out, " \\\n  --data-binary {} \\\n  {}\n", shell(&body), shell(&request.uri().to_string()))?;
+    writeln!(
+        out,
+        " \\\n  --data-binary {} \\\n  {}\n",
+        shell(&body),
+        shell(&request.uri().to_string())
+    )?;
     Ok(())
 }
 

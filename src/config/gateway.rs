@@ -21,9 +21,9 @@ use crate::domain::identifiers::KeyId;
 use crate::domain::merchant::origin;
 use crate::flow::admit_request::Window;
 use crate::flow::register::Platform;
-use crate::outbound::Network;
 use crate::seal::Seal;
 use crate::signature::SigningKey;
+use crate::world::Network;
 
 /// An https origin as it is compared everywhere: lower case, no default port, no path.
 pub(super) const ORIGIN: Shape = shape(
@@ -290,8 +290,7 @@ pub(super) fn platform(
 /// Networks that are not public and that may be called all the same.
 pub(super) fn networks(r: &mut Reader<'_>, s: &mut Section<'_>) -> Vec<Network> {
     const NETWORK: Shape = shape("a network, ADDRESS/BITS", "\"127.0.0.0/8\"");
-    let found = s.list(r, "allowed_private_networks", NETWORK, |text| {
-        text.parse().ok()
-    });
+    let read = |text: &str| text.parse().ok();
+    let found = s.list(r, "allowed_private_networks", NETWORK, read);
     found.into_iter().map(|found| found.value).collect()
 }

@@ -3,45 +3,8 @@
 //! A merchant's address makes us call; an address inside our own network would make us a way in.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
 
-/// A network the operator allows although it is not public: `127.0.0.0/8`, `fd00::/8`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    prefix: u8,
-}
-
-impl FromStr for Network {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let expected = "expected a network such as 127.0.0.0/8";
-        let (address, prefix) = text.split_once('/').ok_or(expected)?;
-        let address: IpAddr = address.parse().map_err(|_| expected)?;
-        let prefix: u8 = prefix.parse().map_err(|_| expected)?;
-        if prefix > if address.is_ipv4() { 32 } else { 128 } {
-            return Err(expected);
-        }
-        Ok(Self { address, prefix })
-    }
-}
-
-impl Network {
-    fn contains(&self, other: IpAddr) -> bool {
-        match (self.address, other) {
-            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
-                let differ = u32::from(ours) ^ u32::from(theirs);
-                differ.leading_zeros() >= u32::from(self.prefix)
-            }
-            (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
-                let differ = u128::from(ours) ^ u128::from(theirs);
-                differ.leading_zeros() >= u32::from(self.prefix)
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
-    }
-}
+use crate::world::Network;
 
 /// Whether this very address may be connected to.
 pub(super) fn may_be_called(address: IpAddr, allowed: &[Network]) -> bool {

@@ -13,4 +13,6 @@
 mod config;
 mod conformance;
 mod institutions;
+mod sandbox;
+mod store;
 mod tidy;

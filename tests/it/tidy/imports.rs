@@ -9,7 +9,7 @@ const IMPORTS: &str = "
     lib         ->
     command     -> api config domain flow institution limits metrics outbound run sandbox seal signature store workers world
     run         -> api config domain edge flow institution limits metrics outbound seal signature store workers world
-    config      -> domain flow institution outbound seal signature
+    config      -> domain flow institution seal signature world
     edge        -> api domain metrics
     api         -> domain flow institution metrics store world
     workers     -> domain flow institution metrics store world
@@ -40,7 +40,7 @@ const HOMES: &str = "
     pingora_core       -> edge
     pingora_http       -> edge
     prometheus         -> metrics
-    rcgen              -> command/keys
+    rcgen              -> command/keys sandbox/authority
     rusqlite           -> store/sqlite
     sfv                -> signature
     tokio_rustls       -> outbound sandbox

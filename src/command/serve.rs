@@ -1,0 +1,41 @@
+//! `paymux serve`: runs the gateway on `routes.toml` until it is told to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::config;
+use crate::edge::Drained;
+use crate::run::Gateway;
+use crate::world::{Clock, SystemClock};
+
+/// Arguments of `paymux serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The configuration; `paymux check` says what is wrong with it
+    #[arg(long, default_value = config::FILE)]
+    pub config: PathBuf,
+}
+
+/// Reads the configuration whole, serves, and drains at SIGTERM or SIGINT.
+pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let now = SystemClock::start().now();
+    let config = config::read(&args.config, now, &config::environment)
+        .map_err(|faults| anyhow::anyhow!("{faults}"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let drained = runtime.block_on(async {
+        let gateway = Gateway::build(config).await?;
+        for (address, what) in gateway.addresses().iter().zip(["public", "operations"]) {
+            tracing::info!(%address, what, "listening");
+        }
+        tokio::spawn(gateway.stopper().stop_on_signals()?);
+        anyhow::Ok(gateway.serve().await)
+    })?;
+    Ok(match drained {
+        Drained::Whole => ExitCode::SUCCESS,
+        Drained::Cut => ExitCode::FAILURE,
+    })
+}

@@ -1,0 +1,142 @@
+//! A throwaway certificate authority for pretend parties and tests. Its key lives in memory only,
+//! unless somebody writes it down; nobody outside a sandbox should ever trust it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
+};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+/// Why certificates could not be made or used. The text says what was wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("certificate or key: {0}")]
+pub struct CertificateFault(String);
+
+fn fault(why: impl fmt::Display) -> CertificateFault {
+    CertificateFault(why.to_string())
+}
+
+/// A certificate chain and its private key, both in PEM.
+#[derive(Clone)]
+pub struct Identity {
+    /// The party's own certificate first.
+    pub certificates_pem: String,
+    /// PKCS #8.
+    pub key_pem: String,
+}
+
+/// The key is not printed.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity")
+    }
+}
+
+impl Identity {
+    fn read(
+        &self,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), CertificateFault> {
+        let chain: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(self.certificates_pem.as_bytes()).collect();
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).map_err(fault)?;
+        Ok((chain.map_err(fault)?, key))
+    }
+
+    /// TLS 1.2 and 1.3 with this certificate; asks callers for none.
+    pub(super) fn server_side(&self) -> Result<Arc<ServerConfig>, CertificateFault> {
+        let (chain, key) = self.read()?;
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(fault)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(fault)?;
+        Ok(Arc::new(config))
+    }
+}
+
+/// TLS towards servers whose certificates lead to these roots, showing a certificate if there is one.
+pub(super) fn client_side(
+    roots_pem: &str,
+    identity: Option<&Identity>,
+) -> Result<Arc<ClientConfig>, CertificateFault> {
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(roots_pem.as_bytes()) {
+        roots.add(root.map_err(fault)?).map_err(fault)?;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(fault)?
+        .with_root_certificates(roots);
+    let config = match identity {
+        None => config.with_no_client_auth(),
+        Some(identity) => {
+            let (chain, key) = identity.read()?;
+            config.with_client_auth_cert(chain, key).map_err(fault)?
+        }
+    };
+    Ok(Arc::new(config))
+}
+
+/// A certificate authority made for one run.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// [`CertificateFault`] if the library makes no key.
+    pub fn new(name: &str) -> Result<Self, CertificateFault> {
+        let mut params = dated(Vec::new(), name)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().map_err(fault)?;
+        let issuer = CertifiedIssuer::self_signed(params, key).map_err(fault)?;
+        Ok(Self { issuer })
+    }
+
+    /// What others have to trust, in PEM.
+    pub fn roots_pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A certificate for these DNS names and addresses, good for servers and for callers.
+    ///
+    /// # Errors
+    /// [`CertificateFault`] for a name that cannot stand in a certificate.
+    pub fn issue(&self, name: &str, hosts: &[&str]) -> Result<Identity, CertificateFault> {
+        let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let mut params = dated(hosts, name)?;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().map_err(fault)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(fault)?;
+        Ok(Identity {
+            certificates_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        })
+    }
+}
+
+fn dated(hosts: Vec<String>, name: &str) -> Result<CertificateParams, CertificateFault> {
+    let mut params = CertificateParams::new(hosts).map_err(fault)?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "paymux sandbox");
+    params.not_before = date_time_ymd(2025, 1, 1);
+    params.not_after = date_time_ymd(2045, 1, 1);
+    Ok(params)
+}

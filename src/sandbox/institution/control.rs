@@ -1,0 +1,95 @@
+//! The control interface of a pretend institution: which faults there are, what should go wrong
+//! next, what stands in the book. Answers this machine only.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::sandbox::institution::Desk;
+use crate::sandbox::institution::book::Payment;
+use crate::sandbox::institution::faults::{Call, FAULTS, Fault};
+use crate::sandbox::institution::terms::yuan_text;
+use crate::sandbox::refusal::{Refusal, answered};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Next {
+    fault: String,
+    #[serde(default = "once")]
+    times: u32,
+    #[serde(default)]
+    call: Option<String>,
+}
+
+fn once() -> u32 {
+    1
+}
+
+pub(super) fn answer(
+    desk: &Desk,
+    request: &Request<Bytes>,
+    what: &str,
+    from: SocketAddr,
+) -> Response<Bytes> {
+    if !from.ip().is_loopback() {
+        return Refusal::of(403, "not_here", "only from this machine").into_response();
+    }
+    match (request.method(), what) {
+        (&Method::GET, "faults") => answered(&table()),
+        (&Method::GET, "books") => answered(&book(desk)),
+        (&Method::POST, "next") => order(desk, request.body())
+            .map_or_else(Refusal::into_response, |ordered| answered(&ordered)),
+        _ => Refusal::of(404, "path_unknown", "GET faults, GET books, POST next").into_response(),
+    }
+}
+
+fn order(desk: &Desk, body: &[u8]) -> Result<Value, Refusal> {
+    let next: Next = serde_json::from_slice(body).map_err(|fault| Refusal::unreadable(&fault))?;
+    let malformed = |field, detail| Refusal::of(400, "field_malformed", detail).at(field);
+    let fault = Fault::from_word(&next.fault)
+        .ok_or_else(|| malformed("fault", "see GET /control/faults"))?;
+    let call = match next.call.as_deref() {
+        None => None,
+        Some(word) => {
+            let call = Call::from_word(word);
+            Some(call.ok_or_else(|| malformed("call", "create, query or close"))?)
+        }
+    };
+    desk.faults.order(fault, call, next.times);
+    Ok(json!({ "fault": fault.word(), "times": next.times, "call": call.map(Call::word) }))
+}
+
+fn table() -> Value {
+    let lines = FAULTS.iter().map(|(_, word, cents, what)| {
+        json!({ "fault": word, "sumEndsIn": format!("{cents:02}"), "does": what })
+    });
+    json!({ "faults": lines.collect::<Vec<_>>() })
+}
+
+fn book(desk: &Desk) -> Value {
+    desk.book.look(|book| {
+        let lines: Vec<Value> = book.payments().map(|payment| line(desk, payment)).collect();
+        json!({ "calls": book.calls, "taken": yuan_text(book.taken_cents()), "payments": lines })
+    })
+}
+
+fn line(desk: &Desk, payment: &Payment) -> Value {
+    json!({
+        "merchantId": payment.terms.merchant_id,
+        "merchantOrderNo": payment.terms.merchant_order_no,
+        "payOrderNo": payment.institution_no,
+        "orderAmount": yuan_text(payment.terms.sum_cents),
+        "orderStatus": payment.state.word(),
+        "taken": yuan_text(payment.taken_cents),
+        "page": desk.page_url(&payment.token),
+        "creates": payment.creates,
+        "queries": payment.queries,
+        "closes": payment.closes,
+        "failures": payment.failures,
+        "callbacks": payment.callbacks,
+        "acknowledged": payment.acknowledged,
+    })
+}

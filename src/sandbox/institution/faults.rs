@@ -1,0 +1,326 @@
+//! What a pretend institution does wrong on demand: by the last two digits of a sum, or because its
+//! control interface was told so. A fault shapes how the institution behaves, never what its book says.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Times a fault may be ordered for at once.
+const TIMES_MAX: u32 = 1_000;
+
+/// The calls of the dialect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// A3.1.
+    Create,
+    /// A3.2.
+    Query,
+    ///
+    Close,
+}
+
+impl Call {
+    /// The word the control interface knows it by.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Create, Self::Query, Self::Close]
+            .into_iter()
+            .find(|call| call.word() == word)
+    }
+
+    /// See [`Call::from_word`].
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Query => "query",
+            Self::Close => "close",
+        }
+    }
+}
+
+/// When a fault can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// A proven, readable call came.
+    Call(Call),
+    /// Money was taken.
+    Payment,
+}
+
+/// What can go wrong at an institution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Acts, answers after [`Waits::slow`].
+    SlowAnswer,
+    /// Acts, holds the connection for [`Waits::hold`] and closes it without an answer.
+    NoAnswer,
+    /// Acts, closes the connection at once.
+    AnswerLost,
+    /// Answers 503 and does nothing.
+    ServerError,
+    /// Acts, and answers 500.
+    ActsThenServerError,
+    /// Acts; the answer's signature is not the institution's.
+    ForgedAnswer,
+    /// Acts; the answer's `orderStatus` is a word nobody lists.
+    UnlistedWord,
+    /// Refuses a create for good: 422 `payment_refused`; nothing is booked.
+    RefusesPayment,
+    /// Takes the money and calls back before the create call is answered.
+    EarlyCallback,
+    /// Does not close: 409 `close_refused`.
+    RefusesClose,
+    /// Confirms a close, and takes the money [`Waits::late`] later all the same.
+    PaysAfterClose,
+    /// Calls back again after the acknowledgement.
+    DuplicateCallback,
+    /// Calls back [`Waits::late`] after the payment.
+    LateCallback,
+    /// The first callback names another sum.
+    WrongSumCallback,
+    /// The first callback's signature is not the institution's.
+    ForgedCallback,
+    /// Never calls back.
+    LostCallback,
+}
+
+/// One line of the published table: fault, word for the control interface, last two digits of the
+/// sum that cause it, what happens.
+pub const FAULTS: [(Fault, &str, i64, &str); 16] = [
+    (Fault::SlowAnswer, "slow_answer", 61, "acts, answers late"),
+    (
+        Fault::NoAnswer,
+        "no_answer",
+        62,
+        "acts, holds the connection, never answers",
+    ),
+    (
+        Fault::AnswerLost,
+        "answer_lost",
+        63,
+        "acts, closes the connection at once",
+    ),
+    (
+        Fault::ServerError,
+        "server_error",
+        64,
+        "does nothing, answers 503",
+    ),
+    (
+        Fault::ActsThenServerError,
+        "acts_then_server_error",
+        65,
+        "acts, answers 500",
+    ),
+    (
+        Fault::ForgedAnswer,
+        "forged_answer",
+        66,
+        "acts, the answer is signed by a stranger",
+    ),
+    (
+        Fault::UnlistedWord,
+        "unlisted_word",
+        67,
+        "acts, the answer says SETTLING",
+    ),
+    (
+        Fault::RefusesPayment,
+        "refuses_payment",
+        68,
+        "refuses for good, books nothing",
+    ),
+    (
+        Fault::EarlyCallback,
+        "early_callback",
+        69,
+        "takes the money, calls back, then answers",
+    ),
+    (
+        Fault::RefusesClose,
+        "refuses_close",
+        71,
+        "answers a close with 409",
+    ),
+    (
+        Fault::PaysAfterClose,
+        "pays_after_close",
+        72,
+        "confirms the close, takes the money later",
+    ),
+    (
+        Fault::DuplicateCallback,
+        "duplicate_callback",
+        81,
+        "calls back again after the acknowledgement",
+    ),
+    (Fault::LateCallback, "late_callback", 82, "calls back late"),
+    (
+        Fault::WrongSumCallback,
+        "wrong_sum_callback",
+        83,
+        "the first callback names another sum",
+    ),
+    (
+        Fault::ForgedCallback,
+        "forged_callback",
+        84,
+        "the first callback is signed by a stranger",
+    ),
+    (Fault::LostCallback, "lost_callback", 85, "never calls back"),
+];
+
+impl Fault {
+    /// The word the control interface knows it by.
+    pub fn word(self) -> &'static str {
+        FAULTS
+            .iter()
+            .find_map(|(fault, word, ..)| (*fault == self).then_some(*word))
+            .unwrap_or_default()
+    }
+
+    /// See [`Fault::word`].
+    pub fn from_word(word: &str) -> Option<Self> {
+        FAULTS
+            .iter()
+            .find_map(|(fault, known, ..)| (*known == word).then_some(*fault))
+    }
+
+    fn shows_at(self, occasion: Occasion) -> bool {
+        match self {
+            Self::SlowAnswer
+            | Self::NoAnswer
+            | Self::AnswerLost
+            | Self::ServerError
+            | Self::ActsThenServerError
+            | Self::ForgedAnswer
+            | Self::UnlistedWord => matches!(occasion, Occasion::Call(_)),
+            Self::RefusesPayment | Self::EarlyCallback => occasion == Occasion::Call(Call::Create),
+            Self::RefusesClose | Self::PaysAfterClose => occasion == Occasion::Call(Call::Close),
+            Self::DuplicateCallback
+            | Self::LateCallback
+            | Self::WrongSumCallback
+            | Self::ForgedCallback
+            | Self::LostCallback => occasion == Occasion::Payment,
+        }
+    }
+
+    /// What the sum itself asks for. Faults of answers show at the create call only, so that what
+    /// went wrong there can be found out afterwards.
+    fn of_sum(sum_cents: i64, occasion: Occasion) -> Option<Self> {
+        let digits = sum_cents.rem_euclid(100);
+        FAULTS
+            .iter()
+            .find_map(|(fault, _, cents, _)| (*cents == digits).then_some(*fault))
+            .filter(|fault| fault.shows_at(occasion))
+            .filter(|fault| {
+                !fault.shows_at(Occasion::Call(Call::Query))
+                    || occasion == Occasion::Call(Call::Create)
+            })
+    }
+}
+
+/// How long the institution's delays are.
+#[derive(Debug, Clone)]
+pub struct Waits {
+    /// Before a slow answer.
+    pub slow: Duration,
+    /// Until a connection is closed on which no answer will come.
+    pub hold: Duration,
+    /// Before a late callback, and before money is taken after a close.
+    pub late: Duration,
+    /// Between callbacks until one is acknowledged; the last one repeats.
+    pub again: Vec<Duration>,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self {
+            slow: Duration::from_secs(3),
+            hold: Duration::from_secs(30),
+            late: Duration::from_secs(5),
+            again: [1, 2, 5, 10].map(Duration::from_secs).to_vec(),
+        }
+    }
+}
+
+struct Ordered {
+    fault: Fault,
+    call: Option<Call>,
+    left: u32,
+}
+
+/// Faults that were ordered and have not happened yet.
+#[derive(Default)]
+pub(super) struct Faults {
+    ordered: Mutex<Vec<Ordered>>,
+}
+
+impl Faults {
+    /// Orders a fault for the next occasions at which it can show.
+    pub(super) fn order(&self, fault: Fault, call: Option<Call>, times: u32) {
+        let left = times.min(TIMES_MAX);
+        self.ordered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Ordered { fault, call, left });
+    }
+
+    /// What goes wrong now: what was ordered comes before what the sum asks for.
+    pub(super) fn arise(&self, occasion: Occasion, sum_cents: Option<i64>) -> Option<Fault> {
+        let mut ordered = self.ordered.lock().unwrap_or_else(PoisonError::into_inner);
+        ordered.retain(|order| order.left > 0);
+        let due = ordered.iter_mut().find(|order| {
+            order.fault.shows_at(occasion)
+                && order
+                    .call
+                    .is_none_or(|call| occasion == Occasion::Call(call))
+        });
+        if let Some(order) = due {
+            order.left = order.left.saturating_sub(1);
+            return Some(order.fault);
+        }
+        sum_cents.and_then(|sum| Fault::of_sum(sum, occasion))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CREATE: Occasion = Occasion::Call(Call::Create);
+    const QUERY: Occasion = Occasion::Call(Call::Query);
+
+    /// C3
+    #[test]
+    fn words_and_sums_name_one_fault_each() {
+        for (fault, word, cents, _) in FAULTS {
+            assert_eq!(Fault::from_word(word), Some(fault));
+            assert_eq!(fault.word(), word);
+            let same = FAULTS.iter().filter(|line| line.2 == cents).count();
+            assert_eq!(same, 1, "{word}");
+        }
+    }
+
+    /// E5
+    #[test]
+    fn an_ordered_fault_shows_as_often_as_ordered() {
+        let faults = Faults::default();
+        faults.order(Fault::AnswerLost, Some(Call::Query), 2);
+        assert_eq!(faults.arise(CREATE, None), None);
+        assert_eq!(faults.arise(QUERY, None), Some(Fault::AnswerLost));
+        assert_eq!(faults.arise(QUERY, None), Some(Fault::AnswerLost));
+        assert_eq!(faults.arise(QUERY, None), None);
+    }
+
+    /// E5
+    #[test]
+    fn a_sum_spoils_the_create_call_and_no_query() {
+        let faults = Faults::default();
+        assert_eq!(faults.arise(CREATE, Some(1_062)), Some(Fault::NoAnswer));
+        assert_eq!(faults.arise(QUERY, Some(1_062)), None);
+        assert_eq!(
+            faults.arise(Occasion::Payment, Some(85)),
+            Some(Fault::LostCallback)
+        );
+        assert_eq!(faults.arise(CREATE, Some(100)), None);
+    }
+}

@@ -1,0 +1,234 @@
+//! A pretend institution of the `standard` dialect: a real HTTPS server with its own book, payment
+//! page, SDK, callbacks and faults. Written from the wire formats; shares no code with the adapter.
+
+pub(super) mod book;
+mod callback;
+mod control;
+pub(super) mod faults;
+mod orders;
+mod page;
+pub(super) mod terms;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::HOST;
+use http::{Method, Request};
+use tokio::task::JoinSet;
+
+use crate::sandbox::authority::Identity;
+use crate::sandbox::exchange::Caller;
+use crate::sandbox::institution::book::Book;
+use crate::sandbox::institution::faults::{Call, Fault, Faults, Waits};
+use crate::sandbox::ledger::Ledger;
+use crate::sandbox::refusal::Refusal;
+use crate::sandbox::server::{Place, Reply, Serving, Site, StartFault};
+use crate::signature::{KeyRing, SigningKey};
+
+/// What makes an institution this one.
+#[derive(Clone)]
+pub struct InstitutionSettings {
+    /// As paymux calls it: the last part of the callback's address.
+    pub id: String,
+    /// What payers read.
+    pub name: String,
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The host of its public addresses; must stand in its certificate.
+    pub host: String,
+    /// Its TLS certificate.
+    pub identity: Identity,
+    /// What it signs with.
+    pub key: SigningKey,
+    /// Whose calls it takes, and whose word on a callback counts.
+    pub callers: KeyRing,
+    /// The merchants' accounts it keeps (`merchantId`).
+    pub accounts: Vec<String>,
+    /// Whom it trusts when it calls back, in PEM.
+    pub roots_pem: String,
+    /// Whether it takes close calls at all.
+    pub can_close: bool,
+    /// Whether a close of a number it has not seen makes it refuse that number later (A5).
+    pub remembers_close: bool,
+    /// How long its delays are.
+    pub waits: Waits,
+}
+
+/// A running institution. Dropping it ends it at once; its book is gone with it.
+pub struct Institution {
+    desk: Arc<Desk>,
+    address: SocketAddr,
+    serving: Option<Serving>,
+}
+
+impl Institution {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// [`StartFault`] for an address that is taken and for unusable certificates or keys.
+    pub async fn start(settings: InstitutionSettings) -> Result<Self, StartFault> {
+        let place = Place::bind(settings.listen, &settings.identity).await?;
+        let address = place.address;
+        // The id of the institution's key, and not the key: what forgeries are made with.
+        let (private, _) = SigningKey::generate_ed25519()?;
+        let strangers_key = SigningKey::from_pkcs8_pem(settings.key.id(), &private)?;
+        let desk = Arc::new(Desk {
+            authority: format!("{}:{}", settings.host, address.port()),
+            caller: Caller::new(&settings.roots_pem, None)?,
+            book: Ledger::default(),
+            faults: Faults::default(),
+            errands: Mutex::default(),
+            strangers_key,
+            settings,
+        });
+        let site: Arc<dyn Site> = desk.clone();
+        let serving = place.serve(site);
+        Ok(Self {
+            desk,
+            address,
+            serving: Some(serving),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `https://host:port`: what calls to it are signed for.
+    pub fn origin(&self) -> String {
+        self.desk.origin()
+    }
+
+    /// A copy of its book.
+    pub fn books(&self) -> Book {
+        self.desk.book.look(Clone::clone)
+    }
+
+    /// The address of a payment's page, whatever its mode.
+    pub fn page_url(&self, number: &str) -> Option<String> {
+        let token = |book: &Book| Some(book.payment(number)?.token.clone());
+        let token = self.desk.book.look(token)?;
+        Some(self.desk.page_url(&token))
+    }
+
+    /// What `look` finds in the book, as soon as it finds something, or nothing in that time.
+    pub async fn wait_for<R>(
+        &self,
+        look: impl Fn(&Book) -> Option<R>,
+        at_most: Duration,
+    ) -> Option<R> {
+        self.desk.book.wait_for(look, at_most).await
+    }
+
+    /// Its faults, to be ordered.
+    pub fn control(&self) -> Control {
+        Control(Arc::clone(&self.desk))
+    }
+
+    /// Ends it; its address is free afterwards.
+    pub async fn stop(mut self) {
+        if let Some(serving) = self.serving.take() {
+            serving.stop().await;
+        }
+    }
+}
+
+/// What `POST /control/next` does, without a socket.
+#[derive(Clone)]
+pub struct Control(Arc<Desk>);
+
+impl Control {
+    /// The fault shows at the next occasions at which it can, so many times.
+    pub fn next(&self, fault: Fault, times: u32) {
+        self.0.faults.order(fault, None, times);
+    }
+
+    /// The same, at calls of one kind only.
+    pub fn next_at(&self, call: Call, fault: Fault, times: u32) {
+        self.0.faults.order(fault, Some(call), times);
+    }
+}
+
+/// What the institution's parts share.
+struct Desk {
+    settings: InstitutionSettings,
+    authority: String,
+    strangers_key: SigningKey,
+    caller: Caller,
+    book: Ledger<Book>,
+    faults: Faults,
+    errands: Mutex<JoinSet<()>>,
+}
+
+impl Desk {
+    fn origin(&self) -> String {
+        format!("https://{}", self.authority)
+    }
+
+    fn page_url(&self, token: &str) -> String {
+        format!("{}/page/{token}", self.origin())
+    }
+
+    /// Does something beside answering; ends with the institution.
+    fn send_on(&self, errand: impl Future<Output = ()> + Send + 'static) {
+        let mut errands = self.errands.lock().unwrap_or_else(PoisonError::into_inner);
+        while errands.try_join_next().is_some() {}
+        errands.spawn(errand);
+    }
+
+    fn drop_errands(&self) {
+        let mut errands = self.errands.lock().unwrap_or_else(PoisonError::into_inner);
+        errands.abort_all();
+    }
+
+    fn is_meant(&self, request: &Request<Bytes>) -> bool {
+        let host = request.headers().get(HOST);
+        host.is_some_and(|host| host.as_bytes() == self.authority.as_bytes())
+    }
+}
+
+impl Drop for Institution {
+    fn drop(&mut self) {
+        self.desk.drop_errands();
+    }
+}
+
+#[async_trait]
+impl Site for Desk {
+    async fn reply(self: Arc<Self>, request: Request<Bytes>, from: SocketAddr) -> Reply {
+        if !self.is_meant(&request) {
+            let origin = self.origin();
+            return refused(Refusal::of(421, "authority_wrong", origin));
+        }
+        let path = request.uri().path().to_owned();
+        let mut parts = path.trim_start_matches('/').split('/');
+        let call = match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some("v1"), Some("orders"), None, None) => Call::Create,
+            (Some("v1"), Some("orders"), Some("query"), None) => Call::Query,
+            (Some("v1"), Some("orders"), Some("close"), None) => Call::Close,
+            (Some("control"), Some(what), None, None) => {
+                return Reply::Answer(control::answer(&self, &request, what, from));
+            }
+            (Some("page"), Some(token), None, None) => {
+                return Reply::Answer(page::answer(&self, &request, token));
+            }
+            (Some("style.css"), None, None, None) => return Reply::Answer(page::style()),
+            (Some("sdk"), Some("pay"), None, None) => {
+                return Reply::Answer(page::pay_by_sdk(&self, &request));
+            }
+            _ => return refused(Refusal::of(404, "path_unknown", "no such address")),
+        };
+        if request.method() != Method::POST {
+            return refused(Refusal::of(405, "method_wrong", "POST"));
+        }
+        orders::answer(&self, call, &request).await
+    }
+}
+
+fn refused(refusal: Refusal) -> Reply {
+    Reply::Answer(refusal.into_response())
+}

@@ -1,0 +1,219 @@
+//! What the payer sees at a pretend institution: its payment page without a script, and what its SDK
+//! would do on a phone. The password is masked, read by nobody and kept nowhere.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::sandbox::clock::now_s;
+use crate::sandbox::institution::Desk;
+use crate::sandbox::institution::book::{Key, Paying, Payment, State};
+use crate::sandbox::institution::callback;
+use crate::sandbox::institution::terms::yuan_text;
+use crate::sandbox::refusal::{Refusal, answered, written};
+
+const POLICY: &str = "default-src 'none'; style-src 'self'; form-action 'self'; \
+                      frame-ancestors 'none'; base-uri 'none'";
+
+const STYLE: &str = "\
+body{margin:0 auto;max-width:26rem;padding:1rem;font:1.05rem/1.5 system-ui,sans-serif;color:#1c2430;background:#f4f6f8}\
+main{background:#fff;border-radius:.8rem;padding:1.2rem}h1{font-size:1.1rem;margin:0 0 .8rem}\
+.sum{font-size:2.2rem;font-weight:600;margin:.4rem 0}dl{margin:0 0 1rem}dt{color:#667}dd{margin:0 0 .5rem}\
+input{box-sizing:border-box;width:100%;padding:.7rem;font-size:1.1rem;border:1px solid #99a;border-radius:.5rem}\
+button{display:block;width:100%;margin:.7rem 0 0;padding:.9rem;font-size:1.05rem;border:0;border-radius:.5rem;background:#dde2e8}\
+button.pay{background:#0a7d4b;color:#fff}small{color:#667}";
+
+/// What a payer does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Pay,
+    Fail,
+    Nothing,
+}
+
+impl Outcome {
+    fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "pay" => Some(Self::Pay),
+            "fail" => Some(Self::Fail),
+            "nothing" => Some(Self::Nothing),
+            _ => None,
+        }
+    }
+}
+
+/// `GET` shows the page, `POST` takes the form.
+pub(super) fn answer(desk: &Arc<Desk>, request: &Request<Bytes>, token: &str) -> Response<Bytes> {
+    let found = desk.book.change(|book| book.of_token(token, now_s()));
+    let Some((key, payment)) = found else {
+        let text = message("找不到这笔支付", "There is no such payment.", None);
+        return html(StatusCode::NOT_FOUND, desk, &text);
+    };
+    match *request.method() {
+        Method::GET => html(StatusCode::OK, desk, &offered(&payment)),
+        Method::POST => {
+            let form = std::str::from_utf8(request.body()).unwrap_or_default();
+            let word = form
+                .split('&')
+                .find_map(|pair| pair.strip_prefix("outcome="));
+            let Some(outcome) = word.and_then(Outcome::from_word) else {
+                let text = message("请选择一个操作", "Please choose a button.", Some(token));
+                return html(StatusCode::BAD_REQUEST, desk, &text);
+            };
+            html(
+                StatusCode::OK,
+                desk,
+                &taken(act(desk, &key, outcome), outcome, token),
+            )
+        }
+        _ => Refusal::of(405, "method_wrong", "GET, POST").into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SdkCall {
+    token: String,
+    outcome: String,
+}
+
+/// What the institution's SDK does after the payer confirmed on the phone.
+pub(super) fn pay_by_sdk(desk: &Arc<Desk>, request: &Request<Bytes>) -> Response<Bytes> {
+    let call: SdkCall = match serde_json::from_slice(request.body()) {
+        Ok(call) => call,
+        Err(fault) => return Refusal::unreadable(&fault).into_response(),
+    };
+    let Some(outcome) = Outcome::from_word(&call.outcome) else {
+        let refusal = Refusal::of(400, "field_malformed", "pay, fail or nothing");
+        return refusal.at("outcome").into_response();
+    };
+    let found = desk.book.change(|book| book.of_token(&call.token, now_s()));
+    let Some((key, _)) = found else {
+        return Refusal::of(404, "order_unknown", "no such token").into_response();
+    };
+    act(desk, &key, outcome);
+    let state = desk
+        .book
+        .look(|book| book.look(&key).map(|payment| payment.state));
+    answered(&json!({ "orderStatus": state.map(State::word) }))
+}
+
+fn act(desk: &Arc<Desk>, key: &Key, outcome: Outcome) -> Paying {
+    match outcome {
+        Outcome::Nothing => Paying::Not(State::Open),
+        Outcome::Fail => {
+            desk.book.change(|book| book.fail(key));
+            Paying::Not(State::Open)
+        }
+        Outcome::Pay => {
+            let paying = desk.book.change(|book| book.pay(key, now_s()));
+            if paying == Paying::Taken {
+                callback::announce(desk, key);
+            }
+            paying
+        }
+    }
+}
+
+fn offered(payment: &Payment) -> String {
+    match payment.state {
+        State::Paid => return message("已支付", "This payment is complete.", None),
+        State::Closed => return message("订单已关闭", "This payment is closed.", None),
+        State::Open => (),
+    }
+    let terms = &payment.terms;
+    let goods = terms.goods_name.as_deref().unwrap_or("—");
+    format!(
+        "<p class=\"sum\">¥ {sum}</p>\
+         <dl><dt>商户 · Merchant</dt><dd>{merchant}</dd><dt>商品 · Goods</dt><dd>{goods}</dd>\
+         <dt>支付单号 · Payment</dt><dd>{number}</dd></dl>\
+         <form method=\"post\" action=\"/page/{token}\">\
+         <label>支付密码 · Password <input type=\"password\" name=\"password\" inputmode=\"numeric\" \
+         maxlength=\"6\" autocomplete=\"off\"></label>\
+         <button class=\"pay\" name=\"outcome\" value=\"pay\">支付成功 · Pay</button>\
+         <button name=\"outcome\" value=\"fail\">支付失败 · Fail</button>\
+         <button name=\"outcome\" value=\"nothing\">什么都不做 · Do nothing</button></form>\
+         <p><small>模拟机构，不会扣款，请勿输入真实密码。<br>A pretend institution: no money moves, \
+         enter no real password.</small></p>",
+        sum = yuan_text(terms.sum_cents),
+        merchant = escaped(&terms.merchant_name),
+        goods = escaped(goods),
+        number = payment.institution_no,
+        token = payment.token,
+    )
+}
+
+fn taken(paying: Paying, outcome: Outcome, token: &str) -> String {
+    let back = Some(token);
+    match (paying, outcome) {
+        (Paying::Taken | Paying::Not(State::Paid), _) => {
+            message("支付成功", "Paid. You may go back to the merchant.", back)
+        }
+        (Paying::Not(State::Closed), _) => message("订单已关闭", "This payment is closed.", back),
+        (Paying::Unknown, _) => message("找不到这笔支付", "There is no such payment.", None),
+        (Paying::Not(State::Open), Outcome::Fail) => {
+            message("支付失败", "The payment failed; you may try again.", back)
+        }
+        (Paying::Not(State::Open), Outcome::Pay | Outcome::Nothing) => {
+            message("未做任何操作", "Nothing was done.", back)
+        }
+    }
+}
+
+fn message(chinese: &str, english: &str, back: Option<&str>) -> String {
+    let link = back.map_or_else(String::new, |token| {
+        format!("<p><a href=\"/page/{token}\">返回 · Back</a></p>")
+    });
+    format!("<p class=\"sum\">{chinese}</p><p>{english}</p>{link}")
+}
+
+/// The page's only look.
+pub(super) fn style() -> Response<Bytes> {
+    written(StatusCode::OK, "text/css; charset=utf-8", STYLE.to_owned())
+}
+
+fn html(status: StatusCode, desk: &Desk, main: &str) -> Response<Bytes> {
+    let name = escaped(&desk.settings.name);
+    let page = format!(
+        "<!doctype html><html lang=\"zh-CN\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
+         <title>{name}</title><link rel=\"stylesheet\" href=\"/style.css\"></head>\
+         <body><main><h1>{name}</h1>{main}</main></body></html>"
+    );
+    let mut answer = written(status, "text/html; charset=utf-8", page);
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}
+
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// R-5.1.1-0a
+    #[test]
+    fn names_cannot_write_the_page() {
+        assert_eq!(escaped("<b>\"&'"), "&lt;b&gt;&quot;&amp;&#39;");
+    }
+}

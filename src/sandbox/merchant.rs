@@ -1,0 +1,317 @@
+//! A pretend merchant: a real HTTPS server that hears the gateway's notifications at `/notice` and
+//! writes down every one, with faults of its own. Its buying side is `client.rs`.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::HOST;
+use http::{Method, Request};
+use serde_json::{Value, json};
+
+use crate::sandbox::authority::Identity;
+use crate::sandbox::clock::{now_ms, now_s, wait};
+use crate::sandbox::ledger::Ledger;
+use crate::sandbox::refusal::{Refusal, answered};
+use crate::sandbox::server::{Place, Reply, Serving, Site, StartFault};
+use crate::signature::{KeyRing, verify_request};
+
+/// Notices kept; the oldest go first.
+const NOTICES_MAX: usize = 100_000;
+
+/// What makes a merchant this one.
+#[derive(Clone)]
+pub struct MerchantSettings {
+    /// As the gateway calls it.
+    pub id: String,
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The host of its public addresses; must stand in its certificate.
+    pub host: String,
+    /// Its TLS certificate.
+    pub identity: Identity,
+    /// Whose notifications it believes.
+    pub platform: KeyRing,
+    /// How long it takes when it is slow.
+    pub slow: Duration,
+}
+
+/// What can go wrong at a merchant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MerchantFault {
+    /// Hears it and answers 503.
+    Refuses,
+    /// Answers 200 without `SUCCESS`.
+    Lies,
+    /// Answers late.
+    Slow,
+    /// Closes the connection without an answer; nothing is written down.
+    Dead,
+}
+
+/// One proven notification, as it came.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    /// The raw body.
+    pub body: Bytes,
+    /// The same, read.
+    pub fields: Value,
+    /// `eventId`.
+    pub event_id: String,
+    /// `eventType`.
+    pub event_type: String,
+    /// `version`.
+    pub version: i64,
+    /// When it came. Unit: Unix milliseconds.
+    pub arrived_ms: i64,
+    /// Whether it was acknowledged.
+    pub acknowledged: bool,
+}
+
+/// What came to a merchant.
+#[derive(Debug, Clone, Default)]
+pub struct Inbox {
+    /// Each event once, in order of first acknowledgement: what the merchant acts on.
+    pub events: Vec<Notice>,
+    /// Every proven notification, repeats and unacknowledged ones included.
+    pub deliveries: Vec<Notice>,
+    /// Requests to the endpoint that were not believed.
+    pub forged: u32,
+    seen: BTreeSet<String>,
+}
+
+impl Inbox {
+    /// The event of this type for this `merchantOrderNo`.
+    pub fn event(&self, event_type: &str, merchant_order_no: &str) -> Option<&Notice> {
+        self.events.iter().find(|notice| {
+            let number = notice.fields.get("merchantOrderNo").and_then(Value::as_str);
+            notice.event_type == event_type && number == Some(merchant_order_no)
+        })
+    }
+
+    fn keep(&mut self, notice: Notice) {
+        if notice.acknowledged && self.seen.insert(notice.event_id.clone()) {
+            push_bounded(&mut self.events, notice.clone());
+        }
+        push_bounded(&mut self.deliveries, notice);
+    }
+}
+
+fn push_bounded(notices: &mut Vec<Notice>, notice: Notice) {
+    if notices.len() >= NOTICES_MAX {
+        notices.drain(..NOTICES_MAX / 2);
+    }
+    notices.push(notice);
+}
+
+/// A running merchant. Dropping it ends it at once.
+pub struct Merchant {
+    shop: Arc<Shop>,
+    address: SocketAddr,
+    serving: Serving,
+}
+
+impl Merchant {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// [`StartFault`] for an address that is taken and for unusable certificates.
+    pub async fn start(settings: MerchantSettings) -> Result<Self, StartFault> {
+        let place = Place::bind(settings.listen, &settings.identity).await?;
+        let address = place.address;
+        let shop = Arc::new(Shop {
+            authority: format!("{}:{}", settings.host, address.port()),
+            settings,
+            inbox: Ledger::default(),
+            faults: Mutex::default(),
+        });
+        let site: Arc<dyn Site> = shop.clone();
+        Ok(Self {
+            serving: place.serve(site),
+            shop,
+            address,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `https://host:port`: what it registers with the gateway.
+    pub fn origin(&self) -> String {
+        format!("https://{}", self.shop.authority)
+    }
+
+    /// Where it hears notifications: `bankReturnUrl`, `noticeUrl`.
+    pub fn notice_url(&self) -> String {
+        format!("{}/notice", self.origin())
+    }
+
+    /// A copy of its inbox.
+    pub fn inbox(&self) -> Inbox {
+        self.shop.inbox.look(Clone::clone)
+    }
+
+    /// What `look` finds in the inbox, as soon as it finds something, or nothing in that time.
+    pub async fn wait_for<R>(
+        &self,
+        look: impl Fn(&Inbox) -> Option<R>,
+        at_most: Duration,
+    ) -> Option<R> {
+        self.shop.inbox.wait_for(look, at_most).await
+    }
+
+    /// The next notifications meet this fault, so many of them.
+    pub fn next(&self, fault: MerchantFault, times: u32) {
+        let mut faults = self
+            .shop
+            .faults
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        faults.push((fault, times));
+    }
+
+    /// Ends it; its address is free afterwards.
+    pub async fn stop(self) {
+        self.serving.stop().await;
+    }
+}
+
+struct Shop {
+    settings: MerchantSettings,
+    authority: String,
+    inbox: Ledger<Inbox>,
+    faults: Mutex<Vec<(MerchantFault, u32)>>,
+}
+
+impl Shop {
+    fn fault(&self) -> Option<MerchantFault> {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.retain(|(_, left)| *left > 0);
+        let (fault, left) = faults.first_mut()?;
+        *left = left.saturating_sub(1);
+        Some(*fault)
+    }
+
+    fn read(&self, request: &Request<Bytes>) -> Result<Notice, Refusal> {
+        let host = request.headers().get(HOST);
+        if host.is_none_or(|host| host.as_bytes() != self.authority.as_bytes()) {
+            return Err(Refusal::of(421, "authority_wrong", "another host"));
+        }
+        let target = format!("https://{}{}", self.authority, request.uri());
+        let now = now_s();
+        let proven = verify_request(request, &target, &self.settings.platform, now)
+            .map_err(|fault| Refusal::of(401, "signature_unusable", fault.to_string()))?;
+        if proven.created_s < now.saturating_sub(300) || proven.expires_s.is_some_and(|it| it < now)
+        {
+            return Err(Refusal::of(401, "outside_window", "too old"));
+        }
+        let fields: Value =
+            serde_json::from_slice(request.body()).map_err(|fault| Refusal::unreadable(&fault))?;
+        let text = |name: &str| {
+            let value = fields.get(name).and_then(Value::as_str);
+            let missing = || Refusal::of(400, "field_missing", "a notification has it").at(name);
+            value.map(str::to_owned).ok_or_else(missing)
+        };
+        // A3.3's fields are all required (R-A3.3-1).
+        for name in [
+            "merchantOrderNo",
+            "merchantName",
+            "orderDate",
+            "orderAmount",
+            "merchantId",
+            "mobileNo",
+            "paymentDate",
+            "paymentTime",
+            "payOrderNo",
+            "orderStatus",
+        ] {
+            text(name)?;
+        }
+        Ok(Notice {
+            body: request.body().clone(),
+            event_id: text("eventId")?,
+            event_type: text("eventType")?,
+            version: fields
+                .get("version")
+                .and_then(Value::as_i64)
+                .unwrap_or_default(),
+            arrived_ms: now_ms(),
+            acknowledged: false,
+            fields,
+        })
+    }
+}
+
+#[async_trait]
+impl Site for Shop {
+    async fn reply(self: Arc<Self>, request: Request<Bytes>, _from: SocketAddr) -> Reply {
+        let answer = match (request.method(), request.uri().path()) {
+            (&Method::POST, "/notice") => match self.read(&request) {
+                Ok(notice) => return self.hear(notice).await,
+                Err(refusal) => {
+                    self.inbox
+                        .change(|inbox| inbox.forged = inbox.forged.saturating_add(1));
+                    refusal
+                }
+            },
+            _ => Refusal::of(404, "path_unknown", "POST /notice"),
+        };
+        Reply::Answer(answer.into_response())
+    }
+}
+
+impl Shop {
+    async fn hear(&self, mut notice: Notice) -> Reply {
+        let answer = match self.fault() {
+            Some(MerchantFault::Dead) => return Reply::Silence(Duration::ZERO),
+            Some(MerchantFault::Refuses) => {
+                Refusal::of(503, "unavailable", "try again later").into_response()
+            }
+            Some(MerchantFault::Lies) => answered(&json!({ "noticeResult": "RECEIVED" })),
+            Some(MerchantFault::Slow) => {
+                wait(self.settings.slow).await;
+                notice.acknowledged = true;
+                answered(&json!({ "noticeResult": "SUCCESS" }))
+            }
+            None => {
+                notice.acknowledged = true;
+                answered(&json!({ "noticeResult": "SUCCESS" }))
+            }
+        };
+        self.inbox.change(|inbox| inbox.keep(notice));
+        Reply::Answer(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notice(event_id: &str, acknowledged: bool) -> Notice {
+        Notice {
+            body: Bytes::new(),
+            fields: json!({ "merchantOrderNo": "M1" }),
+            event_id: event_id.to_owned(),
+            event_type: "ORDER_PAID".to_owned(),
+            version: 1,
+            arrived_ms: 0,
+            acknowledged,
+        }
+    }
+
+    /// N2
+    #[test]
+    fn repeats_are_kept_and_acted_on_once() {
+        let mut inbox = Inbox::default();
+        inbox.keep(notice("e1", false));
+        assert!(inbox.event("ORDER_PAID", "M1").is_none());
+        inbox.keep(notice("e1", true));
+        inbox.keep(notice("e1", true));
+        assert_eq!((inbox.events.len(), inbox.deliveries.len()), (1, 3));
+    }
+}

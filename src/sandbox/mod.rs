@@ -1,0 +1,40 @@
+//! Pretend institutions of the `standard` dialect and a pretend merchant: real HTTPS servers with
+//! their own books, for demonstrations and tests. Written from the wire formats and as strict as the
+//! real thing; shares nothing with the gateway but `signature`. Memory only; no money anywhere.
+//!
+//! What goes wrong on demand stands in [`FAULTS`]: by the last two digits of the sum, or by
+//! `POST /control/next {"fault": "no_answer", "times": 1, "call": "create"}` at the institution.
+//! Faults of answers that a sum asks for show at the first create call only; what came of it can
+//! then be asked. `GET /control/faults` publishes the same table, `GET /control/books` the book.
+//!
+//! | Sum ends in | Fault |
+//! |---|---|
+//! | `61` `62` `63` | slow answer; none, connection held; none, connection closed |
+//! | `64` `65` | 503 and nothing done; 500 although done |
+//! | `66` `67` | forged signature on the answer; unlisted status word |
+//! | `68` `69` | payment refused; paid and called back before the answer |
+//! | `71` `72` | close refused; money taken after a confirmed close |
+//! | `81` `82` `85` | callback twice; late; never |
+//! | `83` `84` | first callback with another sum; with a forged signature |
+
+mod authority;
+mod client;
+mod clock;
+mod exchange;
+mod institution;
+mod ledger;
+mod merchant;
+mod payer;
+mod refusal;
+mod server;
+
+pub use authority::{Authority, CertificateFault, Identity};
+pub use client::{Answer, ClientSettings, MerchantClient};
+pub use exchange::ExchangeFault;
+pub use institution::book::{Book, Key, Payment, State};
+pub use institution::faults::{Call, FAULTS, Fault, Waits};
+pub use institution::terms::Terms;
+pub use institution::{Control, Institution, InstitutionSettings};
+pub use merchant::{Inbox, Merchant, MerchantFault, MerchantSettings, Notice};
+pub use payer::{Page, PayerFault, PretendPayer};
+pub use server::StartFault;

@@ -1,0 +1,247 @@
+//! A pretend payer with a browser that knows links and forms and nothing else: opens a page, presses
+//! a button, follows one redirect. Runs no script, keeps no cookie.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LOCATION, ORIGIN};
+use http::{HeaderMap, Method, Request, Uri};
+use serde_json::{Value, json};
+
+use crate::sandbox::authority::CertificateFault;
+use crate::sandbox::exchange::{Caller, ExchangeFault};
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Why the payer could not go on. The text is for whoever reads the test.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PayerFault {
+    /// See there.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeFault),
+    /// The page has no form to press a button of.
+    #[error("no form on the page (status {0})")]
+    NoForm(u16),
+    /// An address that cannot be followed.
+    #[error("not an address: {0}")]
+    Address(String),
+    /// The page answered something else than a redirect.
+    #[error("no redirect (status {0})")]
+    NoRedirect(u16),
+}
+
+/// What the browser shows.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Where it is.
+    pub url: String,
+    /// HTTP status.
+    pub status: u16,
+    /// Header fields.
+    pub headers: HeaderMap,
+    /// Its text.
+    pub html: String,
+}
+
+impl Page {
+    /// Address of the first form, and the names and values of its hidden fields.
+    fn form(&self) -> Option<(String, Vec<(String, String)>)> {
+        let start = self.html.find("<form")?;
+        let form = self.html.get(start..)?;
+        let form = form.split("</form>").next()?;
+        let mut tags = form.split('<').filter_map(|tag| tag.split('>').next());
+        let head = tags.find(|tag| tag.starts_with("form"))?;
+        let action = attribute(head, "action").unwrap_or_default();
+        let hidden = tags
+            .filter(|tag| tag.starts_with("input"))
+            .filter(|tag| attribute(tag, "type").as_deref() == Some("hidden"))
+            .filter_map(|tag| Some((attribute(tag, "name")?, attribute(tag, "value")?)))
+            .collect();
+        Some((absolute(&self.url, &action)?, hidden))
+    }
+}
+
+/// A payer.
+pub struct PretendPayer {
+    caller: Caller,
+}
+
+impl PretendPayer {
+    /// A payer whose browser trusts these roots (PEM).
+    ///
+    /// # Errors
+    /// [`CertificateFault`] for roots that cannot be read.
+    pub fn new(roots_pem: &str) -> Result<Self, CertificateFault> {
+        let caller = Caller::new(roots_pem, None)?;
+        Ok(Self { caller })
+    }
+
+    /// Opens an address.
+    ///
+    /// # Errors
+    /// [`PayerFault::Exchange`], [`PayerFault::Address`].
+    pub async fn open(&self, url: &str) -> Result<Page, PayerFault> {
+        self.exchange(Method::GET, url, None).await
+    }
+
+    /// Opens an institution's page and pays; the page that follows.
+    ///
+    /// # Errors
+    /// [`PayerFault`], whichever step it was.
+    pub async fn pay(&self, pay_url: &str) -> Result<Page, PayerFault> {
+        self.press(pay_url, ("outcome", "pay")).await
+    }
+
+    /// Opens an institution's page and lets the payment fail.
+    ///
+    /// # Errors
+    /// [`PayerFault`], whichever step it was.
+    pub async fn fail(&self, pay_url: &str) -> Result<Page, PayerFault> {
+        self.press(pay_url, ("outcome", "fail")).await
+    }
+
+    /// Opens the gateway's own page, chooses an institution, and says where that leads (303).
+    ///
+    /// # Errors
+    /// [`PayerFault`], whichever step it was; [`PayerFault::NoRedirect`] if it leads nowhere yet.
+    pub async fn choose(&self, page_url: &str, institution: &str) -> Result<String, PayerFault> {
+        let page = self.press(page_url, ("institutionId", institution)).await?;
+        let location = page.headers.get(LOCATION).and_then(|to| to.to_str().ok());
+        match location {
+            Some(location) if page.status == 303 => absolute(&page.url, location)
+                .ok_or_else(|| PayerFault::Address(location.to_owned())),
+            _ => Err(PayerFault::NoRedirect(page.status)),
+        }
+    }
+
+    /// Opens a page and sends its first form with this button.
+    ///
+    /// # Errors
+    /// [`PayerFault`], whichever step it was.
+    pub async fn press(&self, url: &str, button: (&str, &str)) -> Result<Page, PayerFault> {
+        let page = self.open(url).await?;
+        let (action, mut fields) = page.form().ok_or(PayerFault::NoForm(page.status))?;
+        fields.push((button.0.to_owned(), button.1.to_owned()));
+        let body: Vec<String> = fields
+            .iter()
+            .map(|(name, value)| format!("{}={}", quoted(name), quoted(value)))
+            .collect();
+        let form = Some((FORM, body.join("&")));
+        self.exchange(Method::POST, &action, form).await
+    }
+
+    /// Pays on a pretend phone, with the parameters that the institution's SDK was started with.
+    /// `outcome`: `pay`, `fail`, `nothing`. The answer is the SDK's.
+    ///
+    /// # Errors
+    /// [`PayerFault`], whichever step it was.
+    pub async fn pay_by_sdk(
+        &self,
+        institution_origin: &str,
+        sdk_parameters: &Value,
+        outcome: &str,
+    ) -> Result<Page, PayerFault> {
+        let body = json!({ "token": sdk_parameters.get("token"), "outcome": outcome });
+        let url = format!("{institution_origin}/sdk/pay");
+        let body = Some(("application/json", body.to_string()));
+        self.exchange(Method::POST, &url, body).await
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        url: &str,
+        body: Option<(&str, String)>,
+    ) -> Result<Page, PayerFault> {
+        let wrong = || PayerFault::Address(url.to_owned());
+        let mut request = Request::builder().method(method).uri(url);
+        let body = body.map_or_else(String::new, |(media_type, body)| {
+            let headers = request.headers_mut();
+            if let (Some(headers), Ok(media_type)) = (headers, media_type.parse()) {
+                headers.insert(CONTENT_TYPE, media_type);
+            }
+            body
+        });
+        if !body.is_empty() {
+            // Browsers say where a form was.
+            request = request.header(ORIGIN, origin(url).ok_or_else(wrong)?);
+        }
+        let request = request.body(Bytes::from(body)).map_err(|_| wrong())?;
+        let (head, body) = self.caller.send(request).await?.into_parts();
+        Ok(Page {
+            url: url.to_owned(),
+            status: head.status.as_u16(),
+            headers: head.headers,
+            html: String::from_utf8_lossy(&body).into_owned(),
+        })
+    }
+}
+
+fn origin(url: &str) -> Option<String> {
+    let uri: Uri = url.parse().ok()?;
+    Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?))
+}
+
+fn absolute(base: &str, reference: &str) -> Option<String> {
+    if reference.is_empty() {
+        return Some(base.to_owned());
+    }
+    if reference.starts_with("https://") {
+        return Some(reference.to_owned());
+    }
+    if reference.starts_with('/') {
+        return Some(format!("{}{reference}", origin(base)?));
+    }
+    let uri: Uri = base.parse().ok()?;
+    let folder = uri.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+    Some(format!("{}{folder}/{reference}", origin(base)?))
+}
+
+/// `name="value"` of a tag, with the five characters that pages must escape put back.
+fn attribute(tag: &str, name: &str) -> Option<String> {
+    let start = tag.find(&format!(" {name}=\""))?;
+    let value = tag.get(start..)?.split('"').nth(1)?;
+    Some(
+        value
+            .replace("&lt;", "<")
+            .replace("&gt;", ">")
+            .replace("&quot;", "\"")
+            .replace("&#39;", "'")
+            .replace("&amp;", "&"),
+    )
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// X-6
+    #[test]
+    fn the_form_of_a_page_is_found_with_what_it_hides() {
+        let page = Page {
+            url: "https://pay.example/pay/abc".to_owned(),
+            status: 200,
+            headers: HeaderMap::new(),
+            html: "<p>x</p><form method=\"post\" action=\"/pay/abc\"><input type=\"hidden\" \
+                   name=\"k\" value=\"a&amp;b\"><button name=\"outcome\">Pay</button></form>"
+                .to_owned(),
+        };
+        let hidden = vec![("k".to_owned(), "a&b".to_owned())];
+        let action = "https://pay.example/pay/abc".to_owned();
+        assert_eq!(page.form(), Some((action, hidden)));
+        assert_eq!(quoted("a b&"), "a%20b%26");
+    }
+}

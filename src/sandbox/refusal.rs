@@ -1,0 +1,88 @@
+//! What a pretend party answers when it does not do what was asked: `application/problem+json` (G-12).
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::{Value, json};
+
+/// One refusal.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    pub(super) code: &'static str,
+    pub(super) detail: String,
+    pub(super) field: Option<String>,
+}
+
+impl Refusal {
+    pub(super) fn of(status: u16, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            field: None,
+        }
+    }
+
+    /// Names the field to blame.
+    pub(super) fn at(mut self, field: &str) -> Self {
+        self.field = Some(field.to_owned());
+        self
+    }
+
+    /// What is wrong with a body, by the reader's own words; those name the field in backticks.
+    pub(super) fn unreadable(fault: &serde_json::Error) -> Self {
+        let detail = fault.to_string();
+        let code = [
+            ("missing field", "field_missing"),
+            ("unknown field", "field_unknown"),
+            ("duplicate field", "field_duplicate"),
+        ]
+        .into_iter()
+        .find_map(|(head, code)| detail.starts_with(head).then_some(code));
+        let field = code
+            .and_then(|_| detail.split('`').nth(1))
+            .map(str::to_owned);
+        Self {
+            status: 400,
+            code: code.unwrap_or("body_unreadable"),
+            detail,
+            field,
+        }
+    }
+
+    pub(super) fn into_response(self) -> Response<Bytes> {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
+        let mut body = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason().unwrap_or_default(),
+            "status": self.status,
+            "detail": self.detail,
+            "result": "REFUSED",
+            "code": self.code,
+        });
+        if let (Some(field), Some(members)) = (self.field, body.as_object_mut()) {
+            members.insert("field".to_owned(), field.into());
+        }
+        written(status, "application/problem+json", body.to_string())
+    }
+}
+
+/// A JSON answer.
+pub(super) fn answered(body: &Value) -> Response<Bytes> {
+    written(StatusCode::OK, "application/json", body.to_string())
+}
+
+/// An answer of any kind; nothing a pretend party says may be kept.
+pub(super) fn written(
+    status: StatusCode,
+    media_type: &'static str,
+    body: String,
+) -> Response<Bytes> {
+    let mut answer = Response::new(Bytes::from(body));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

@@ -1,0 +1,160 @@
+//! HTTPS for pretend parties: TLS, HTTP/1.1, whole bodies. Knows nothing of payments.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+use crate::sandbox::authority::{CertificateFault, Identity};
+use crate::sandbox::clock::wait;
+use crate::signature::KeyFault;
+
+/// Bytes of a body that are read; a longer one is refused unread.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Connections at a time; more wait in the system's queue.
+const CONNECTIONS_MAX: usize = 1_024;
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+
+/// Why a pretend party did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFault {
+    /// The address is taken, or not ours.
+    #[error("cannot listen: {0}")]
+    Listen(#[from] io::Error),
+    /// See there.
+    #[error(transparent)]
+    Certificate(#[from] CertificateFault),
+    /// See there.
+    #[error(transparent)]
+    Key(#[from] KeyFault),
+}
+
+/// What a party does with a request.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// Answers.
+    Answer(Response<Bytes>),
+    /// Closes the connection without a byte, after a while.
+    Silence(Duration),
+}
+
+/// One pretend party, as its server sees it.
+#[async_trait]
+pub(super) trait Site: Send + Sync + 'static {
+    async fn reply(self: Arc<Self>, request: Request<Bytes>, from: SocketAddr) -> Reply;
+}
+
+/// A bound address that does not serve yet: a party has to know its address before it can answer.
+pub(super) struct Place {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    pub(super) address: SocketAddr,
+}
+
+impl Place {
+    pub(super) async fn bind(listen: SocketAddr, identity: &Identity) -> Result<Self, StartFault> {
+        let acceptor = TlsAcceptor::from(identity.server_side()?);
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        Ok(Self {
+            listener,
+            acceptor,
+            address,
+        })
+    }
+
+    pub(super) fn serve(self, site: Arc<dyn Site>) -> Serving {
+        Serving {
+            accepting: tokio::spawn(accept(self.listener, self.acceptor, site)),
+        }
+    }
+}
+
+/// A running server. Dropping it ends it and every connection at once.
+pub(super) struct Serving {
+    accepting: JoinHandle<()>,
+}
+
+impl Serving {
+    /// Ends it; the address is free afterwards.
+    pub(super) async fn stop(mut self) {
+        self.accepting.abort();
+        // The task was just cancelled; that it says so is no news.
+        let _ = (&mut self.accepting).await;
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, site: Arc<dyn Site>) {
+    let mut connections = JoinSet::new();
+    loop {
+        if connections.len() >= CONNECTIONS_MAX {
+            connections.join_next().await;
+        }
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, from)) => {
+                    connections.spawn(converse(stream, acceptor.clone(), Arc::clone(&site), from));
+                }
+                // Out of descriptors, most likely: those in use have to end first.
+                Err(_) => wait(Duration::from_millis(50)).await,
+            },
+            Some(_) = connections.join_next() => (),
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, acceptor: TlsAcceptor, site: Arc<dyn Site>, from: SocketAddr) {
+    // Answers are small; waiting to fill a packet only delays them.
+    let _ = stream.set_nodelay(true);
+    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await else {
+        return;
+    };
+    let answer = service_fn(move |request| answer(Arc::clone(&site), request, from));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
+    if let Err(fault) = served {
+        tracing::debug!(%fault, "a connection to a pretend party ended early");
+    }
+}
+
+/// The error ends the connection without an answer.
+async fn answer(
+    site: Arc<dyn Site>,
+    request: Request<Incoming>,
+    from: SocketAddr,
+) -> Result<Response<Full<Bytes>>, io::Error> {
+    let (head, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
+        let mut refusal = Response::new(Full::new(Bytes::new()));
+        *refusal.status_mut() = http::StatusCode::PAYLOAD_TOO_LARGE;
+        return Ok(refusal);
+    };
+    let request = Request::from_parts(head, body.to_bytes());
+    match site.reply(request, from).await {
+        Reply::Answer(answer) => Ok(answer.map(Full::new)),
+        Reply::Silence(how_long) => {
+            wait(how_long).await;
+            Err(io::Error::other("a pretend party keeps silent"))
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What a store promises: one list of scenarios, run on each store and again with each store that
+//! holds a store. A behaviour not in this list is not promised.
+
+use std::sync::Arc;
+
+use paymux::store::Store;
+use paymux::store::remembered::Remembered;
+use paymux::store::ringing::{Bells, Ringing};
+
+use embedded::Embedded;
+
+pub(crate) mod builders;
+pub(crate) mod embedded;
+pub(crate) mod leases;
+pub(crate) mod writes;
+
+/// A place where a store can be closed and opened again on the same data.
+pub(crate) trait Stores {
+    /// Opens it; whoever opened it before has dropped it.
+    fn open(&self) -> Arc<dyn Store>;
+}
+
+/// Runs every scenario on stores of one kind.
+macro_rules! contract {
+    ($kind:ident, $stores:expr) => {
+        mod $kind {
+            use super::*;
+            contract! { @each $stores;
+                writes: what_was_written_reads_back_equal, surplus_reads_back_equal,
+                    an_order_is_found_under_its_names_alone, a_taken_number_writes_nothing,
+                    a_stale_change_writes_nothing, a_spent_nonce_is_refused_for_ever,
+                    a_nonce_is_spent_without_an_effect, of_equal_requests_exactly_one_is_done,
+                    what_is_forgotten_is_below_the_floor, the_floor_never_sinks,
+                    each_opening_is_an_epoch_of_its_own, the_last_institution_is_remembered,
+                    a_message_is_kept_once, of_forged_messages_a_sample_is_kept,
+                    a_verdict_on_the_same_bytes_only_hardens;
+                leases: a_leased_order_is_leased_to_nobody_else, a_lost_lease_settles_nothing,
+                    a_change_ends_the_lease, tries_are_counted_until_a_change,
+                    an_order_is_due_when_its_change_says, leftovers_are_those_of_dead_processes,
+                    an_event_is_leased_until_it_is_delivered, a_dead_event_rests,
+                    a_destination_has_only_its_share, what_goes_nowhere_is_not_leased;
+            }
+        }
+    };
+    (@each $stores:expr; $($file:ident: $($scenario:ident),+;)+) => {
+        $($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $scenario() {
+                super::$file::$scenario(&$stores).await;
+            }
+        )+)+
+    };
+}
+
+contract!(sqlite, Embedded::new());
+contract!(sqlite_remembered, Remembering(Embedded::new()));
+contract!(sqlite_ringing, Rung(Embedded::new()));
+
+struct Remembering(Embedded);
+
+impl Stores for Remembering {
+    fn open(&self) -> Arc<dyn Store> {
+        Arc::new(Remembered::new(self.0.open()))
+    }
+}
+
+struct Rung(Embedded);
+
+impl Stores for Rung {
+    fn open(&self) -> Arc<dyn Store> {
+        Arc::new(Ringing::new(self.0.open(), Arc::new(Bells::default())))
+    }
+}

@@ -1,0 +1,156 @@
+//! Orders and what happens to them, with everything filled in that a scenario is not about.
+
+use paymux::domain::amount::{Amount, CNY};
+use paymux::domain::attempt::{Epoch, Stamp};
+use paymux::domain::change::{Cause, Change};
+use paymux::domain::evidence::{Evidence, Finding, Handover, Means, Receipt, Way};
+use paymux::domain::identifiers::{
+    AccountId, AttemptId, CalendarDay, FreshNonce, InstitutionId, KeyId, MerchantId,
+    MerchantOrderNo, PayOrderNo, Timestamp,
+};
+use paymux::domain::institutions::{BusinessType, Facts, Mode, TransactionType};
+use paymux::domain::order::{Opening, Order, Start, Terms, Weighed};
+use paymux::domain::personal::MobileNo;
+use paymux::store::{Committed, Store};
+
+/// The payer's number in every order here.
+pub(crate) const MOBILE: &str = "13812345678";
+
+/// A moment, so many seconds into the story.
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_s(1_800_000_000 + seconds)
+}
+
+pub(crate) fn draw(n: u32) -> [u8; 10] {
+    let mut draw = [7; 10];
+    draw[..4].copy_from_slice(&n.to_be_bytes());
+    draw
+}
+
+pub(crate) fn merchant(name: &str) -> MerchantId {
+    MerchantId::parse(name).unwrap()
+}
+
+pub(crate) fn institution(name: &str) -> InstitutionId {
+    InstitutionId::parse(name).unwrap()
+}
+
+/// A request made at the story's first second.
+pub(crate) fn nonce(value: &str) -> FreshNonce {
+    FreshNonce {
+        key: KeyId::parse("key-1").unwrap(),
+        value: value.into(),
+        created: at(1),
+        keep_until: at(400),
+    }
+}
+
+pub(crate) fn request(value: &str) -> Cause {
+    Cause::Request(nonce(value))
+}
+
+pub(crate) fn terms(n: u32) -> Terms {
+    Terms {
+        merchant: merchant("M1"),
+        merchant_order_no: MerchantOrderNo::parse(&format!("ORDER-{n}")).unwrap(),
+        merchant_name: "茶馆".into(),
+        order_date: CalendarDay::parse("20270115").unwrap(),
+        amount: Amount::from_minor(1230, CNY).unwrap(),
+        business_type: BusinessType::Aggregated,
+        transaction_type: TransactionType::PasswordPay,
+        return_url: "https://shop.example/notice".into(),
+        mobile: MobileNo::parse(MOBILE).unwrap(),
+        goods_no: Some("G-1".into()),
+        goods_name: Some("乌龙茶 \"二两\"".into()),
+        goods_description: Some("".into()),
+        attach: Some("table=4;\u{1F375}".into()),
+        expire_minutes: 30,
+        named: Some((institution("harbour"), Some(Mode::Webview))),
+    }
+}
+
+pub(crate) fn opening(n: u32, terms: Terms) -> Opening {
+    Opening {
+        no: PayOrderNo::mint(at(1), draw(n)),
+        page_secret: [9; 16],
+        terms,
+        notice_url: Some("https://shop.example:8443/events".into()),
+    }
+}
+
+/// Order `n` of the story, by a request with a nonce of its own.
+pub(crate) fn place(n: u32, first: Option<Start>) -> Change {
+    let cause = request(&format!("placing-{n}-........"));
+    Order::open(opening(n, terms(n)), first, cause, at(1))
+}
+
+pub(crate) fn start(n: u32, through: &str, epoch: Epoch) -> Start {
+    Start {
+        id: AttemptId::mint(at(1), draw(n)),
+        institution: institution(through),
+        account: AccountId::parse("ACC-1").unwrap(),
+        mode: Mode::Webview,
+        stamp: Stamp {
+            now: at(1),
+            nonce: draw(n + 1_000),
+        },
+        configuration: 3,
+        epoch,
+    }
+}
+
+fn facts() -> Facts {
+    Facts {
+        visibility_ms: 60_000,
+        can_close: true,
+        remembers_close: false,
+        repeatable_create: true,
+        calls_per_second: 100,
+    }
+}
+
+pub(crate) fn accepted() -> Finding {
+    Finding::Accepted(Some(Handover {
+        way: Way::Link("https://harbour.example/pay?token=secret".into()),
+        expires: Some(at(600)),
+    }))
+}
+
+pub(crate) fn succeeded() -> Finding {
+    Finding::Succeeded(Receipt {
+        amount: Amount::from_minor(1230, CNY).unwrap(),
+        institution_no: "H-0001".into(),
+        paid_at: at(20),
+        fee_minor: Some(7),
+    })
+}
+
+/// What a finding about the order's attempt number `seq` makes of it.
+pub(crate) fn weigh(order: &Order, seq: usize, finding: Finding, by: Means, s: i64) -> Change {
+    let attempt = &order.attempts[seq - 1];
+    let evidence = Evidence {
+        institution: attempt.institution.clone(),
+        account: Some(attempt.account.clone()),
+        attempt: attempt.id.clone(),
+        by,
+        finding,
+    };
+    match order.weigh(&evidence, &facts(), at(s)) {
+        Weighed::Commit(change) => *change,
+        other => panic!("expected a change, not {other:?}"),
+    }
+}
+
+/// Commits what must succeed, and gives the order as it became.
+pub(crate) async fn done(store: &dyn Store, change: Change) -> Order {
+    assert_eq!(store.commit(&change).await, Ok(Committed::Done));
+    change.into_order().unwrap()
+}
+
+/// Order `n`, placed and paid through `through`.
+pub(crate) async fn paid(store: &dyn Store, n: u32, through: &str, terms: Terms) -> Order {
+    let cause = request(&format!("placing-{n}-........"));
+    let first = Some(start(n, through, store.epoch()));
+    let order = done(store, Order::open(opening(n, terms), first, cause, at(1))).await;
+    done(store, weigh(&order, 1, succeeded(), Means::Callback, 20)).await
+}

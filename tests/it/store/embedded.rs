@@ -1,0 +1,455 @@
+//! What only the embedded store promises: about its file, its key and its one process.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use paymux::domain::attempt::Epoch;
+use paymux::domain::audit::{Deed, Link};
+use paymux::domain::change::{Cause, Change};
+use paymux::domain::evidence::Means;
+use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use paymux::domain::order::{Ending, Order};
+use paymux::domain::personal::MobileNo;
+use paymux::seal::Seal;
+use paymux::store::remembered::Remembered;
+use paymux::store::ringing::{Bells, Ringing};
+use paymux::store::{
+    Committed, Fate, Kept, Lease, Message, OpenError, OrderKey, Settled, Store, StoreError,
+    Verdict, Work, open,
+};
+use rusqlite::Connection;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use super::Stores;
+use super::builders::{
+    MOBILE, accepted, at, done, institution, nonce, opening, paid, place, request, start,
+    succeeded, terms, weigh,
+};
+
+/// A folder of its own for one database.
+pub(crate) struct Embedded {
+    folder: TempDir,
+}
+
+impl Embedded {
+    pub(crate) fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        Self { folder }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("paymux.db")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("paymux.db-wal")
+    }
+
+    /// A look past the store, as an auditor would have it.
+    fn look(&self) -> Connection {
+        Connection::open(self.file()).unwrap()
+    }
+}
+
+impl Stores for Embedded {
+    fn open(&self) -> Arc<dyn Store> {
+        open_with(&self.file(), 1, 2).unwrap()
+    }
+}
+
+fn open_with(path: &Path, key: u8, digest_key: u8) -> Result<Arc<dyn Store>, OpenError> {
+    let keys = BTreeMap::from([("2027".to_owned(), [key; 32])]);
+    let seal = Seal::new("2027", keys, [digest_key; 32]).unwrap();
+    open(path, Arc::new(seal), Box::new(|why| panic!("{why}")))
+}
+
+fn count(file: &Connection, table: &str) -> u32 {
+    let sql = format!("SELECT COUNT(*) FROM {table}");
+    file.query_row(&sql, [], |row| row.get(0)).unwrap()
+}
+
+/// N1, L2, M1: rows, event, posting and audit record of a change stand in the file together, and
+/// nothing of a change that failed.
+#[tokio::test]
+async fn a_change_is_written_whole() {
+    let stores = Embedded::new();
+    let store = stores.open();
+    let order = paid(&*store, 1, "harbour", terms(1)).await;
+    let stale = order.clone();
+    let file = stores.look();
+    let tables = [
+        "orders", "attempts", "events", "journal", "audit", "nonces", "payers",
+    ];
+    let counts: Vec<u32> = tables.iter().map(|table| count(&file, table)).collect();
+    assert_eq!(counts, [1, 1, 1, 1, 2, 1, 1]);
+    let again = Order::open(opening(2, terms(1)), None, request("again-....."), at(30));
+    assert_eq!(store.commit(&again).await, Ok(Committed::KeyTaken));
+    let unchanged: Vec<u32> = tables.iter().map(|table| count(&file, table)).collect();
+    assert_eq!(unchanged, counts);
+    assert_eq!(stale.version, 2);
+}
+
+/// M2: over all accounts of a currency the sums come to nothing, and the merchants' accounts to
+/// what was paid; every event of a merchant has the next number.
+#[tokio::test]
+async fn the_books_balance() {
+    let stores = Embedded::new();
+    let store = stores.open();
+    for n in 1..=3 {
+        paid(&*store, n, "harbour", terms(n)).await;
+    }
+    let file = stores.look();
+    let sql = "SELECT SUM(minor), SUM(CASE WHEN account GLOB 'MERCH:*' THEN -minor END) FROM (
+        SELECT debit AS account, minor FROM journal
+        UNION ALL SELECT credit, -minor FROM journal) GROUP BY TRUE";
+    let (balance, merchants): (i64, i64) = file
+        .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    assert_eq!((balance, merchants), (0, 3 * 1230));
+    let sequences: String = file
+        .query_row("SELECT GROUP_CONCAT(sequence) FROM events", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!(sequences, "1,2,3");
+}
+
+/// L1: recomputing the chain from what the records say gives every hash, across a restart.
+#[tokio::test]
+async fn the_audit_log_verifies() {
+    let stores = Embedded::new();
+    paid(&*stores.open(), 1, "harbour", terms(1)).await;
+    let store = stores.open();
+    paid(&*store, 2, "harbour", terms(2)).await;
+    let file = stores.look();
+    let mut statement = file
+        .prepare(
+            "SELECT seq, at, actor, action, object, result, prev, hash FROM audit ORDER BY seq",
+        )
+        .unwrap();
+    let mut rows = statement.query([]).unwrap();
+    let mut link = Link::START;
+    while let Some(row) = rows.next().unwrap() {
+        let deed = Deed {
+            actor: row.get(2).unwrap(),
+            action: row.get::<_, String>(3).unwrap().into(),
+            object: row.get(4).unwrap(),
+            result: row.get(5).unwrap(),
+        };
+        assert_eq!(row.get::<_, [u8; 32]>(6).unwrap(), link.hash);
+        link = link.follow("main", &deed, Timestamp::from_ms(row.get(1).unwrap()));
+        assert_eq!(
+            row.get::<_, i64>(0).unwrap(),
+            i64::try_from(link.seq).unwrap()
+        );
+        assert_eq!(row.get::<_, [u8; 32]>(7).unwrap(), link.hash);
+    }
+    assert_eq!(link.seq, 4);
+}
+
+/// S1, L1: a log whose last record was altered stops the start.
+#[tokio::test]
+async fn an_altered_tail_stops_the_start() {
+    let stores = Embedded::new();
+    paid(&*stores.open(), 1, "harbour", terms(1)).await;
+    let altered = "UPDATE audit SET result = 'OPEN' WHERE seq = 2";
+    assert_eq!(stores.look().execute(altered, []).unwrap(), 1);
+    assert!(matches!(
+        open_with(&stores.file(), 1, 2),
+        Err(OpenError::Audit)
+    ));
+}
+
+/// Q8: a change that the file refuses fails alone, whoever shares its transaction.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_change_fails_alone() {
+    let stores = Embedded::new();
+    let store = stores.open();
+    let mut all = JoinSet::new();
+    for n in 0..200 {
+        let store = store.clone();
+        // Number 150 brings an attempt number that the one before it has.
+        let attempt = if n == 150 { 149 } else { n };
+        let first = Some(start(attempt, "harbour", store.epoch()));
+        all.spawn(async move { (n, store.commit(&place(n, first)).await) });
+    }
+    let mut refused = Vec::new();
+    for (n, outcome) in all.join_all().await {
+        match outcome {
+            Ok(committed) => assert_eq!(committed, Committed::Done),
+            Err(error) => refused.push((n, error)),
+        }
+    }
+    assert_eq!(refused.len(), 1);
+    assert!(matches!(refused[0], (149 | 150, StoreError::Corrupt(_))));
+    let file = stores.look();
+    for table in ["orders", "attempts", "audit", "nonces"] {
+        assert_eq!(count(&file, table), 199, "{table}");
+    }
+    let last: u32 = file
+        .query_row("SELECT MAX(seq) FROM audit", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(last, 199);
+}
+
+/// A2, O1, Z3: what the domain never decides the file refuses once more.
+#[tokio::test]
+async fn the_file_is_a_second_line() {
+    let stores = Embedded::new();
+    paid(&*stores.open(), 1, "harbour", terms(1)).await;
+    done(
+        &*stores.open(),
+        place(2, Some(start(2, "harbour", Epoch(1)))),
+    )
+    .await;
+    let file = stores.look();
+    for bad in [
+        "UPDATE orders SET state = 'OPEN', due_at = 1 WHERE state = 'PAID'",
+        "UPDATE orders SET settling = NULL WHERE state = 'PAID'",
+        "UPDATE orders SET due_at = NULL WHERE state = 'OPEN'",
+        "UPDATE orders SET version = 0",
+        "UPDATE orders SET minor = 0",
+        "UPDATE attempts SET receipt_minor = minor + 1 WHERE state = 'PAID'",
+        "UPDATE attempts SET state = 'PAID' WHERE state = 'INTENT'",
+        "UPDATE events SET due_at = NULL",
+        "UPDATE journal SET minor = -minor",
+        "INSERT INTO attempts SELECT pay_order_no, 2, 'A', institution_id, account_id, mode, minor,
+            currency, state, stamp_at, stamp_nonce, sent_at, configuration, epoch, NULL, NULL, NULL,
+            NULL, NULL, NULL, NULL, 0 FROM attempts WHERE state = 'INTENT'",
+    ] {
+        assert!(file.execute(bad, []).is_err(), "{bad}");
+    }
+}
+
+/// D1, D2: neither the file nor its log holds personal data that can be read.
+#[tokio::test]
+async fn personal_data_are_nowhere_in_the_clear() {
+    let stores = Embedded::new();
+    let store = stores.open();
+    let first = Some(start(1, "harbour", store.epoch()));
+    let order = done(&*store, place(1, first)).await;
+    done(&*store, weigh(&order, 1, accepted(), Means::Create, 2)).await;
+    paid(&*store, 2, "harbour", terms(2)).await;
+    let raw = format!("mobile={MOBILE}").into_bytes();
+    let message = Message {
+        institution: institution("harbour"),
+        verdict: Verdict::Genuine,
+        raw,
+        at: at(3),
+    };
+    assert_eq!(store.keep(&message).await, Ok(Kept::New));
+    let mut bytes = std::fs::read(stores.file()).unwrap();
+    bytes.extend(std::fs::read(stores.log()).unwrap());
+    let holds = |text: &str| {
+        bytes
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+    };
+    assert!(holds(order.no.as_str()), "the search finds what is there");
+    for personal in [
+        MOBILE,
+        "茶馆",
+        "乌龙茶",
+        "table=4",
+        "token=secret",
+        "0909090909090909",
+    ] {
+        assert!(!holds(personal), "{personal}");
+    }
+}
+
+/// D3: with data and another key the store does not open, and the data stay as they are.
+#[tokio::test]
+async fn a_wrong_key_opens_nothing() {
+    let stores = Embedded::new();
+    let order = done(&*stores.open(), place(1, None)).await;
+    for (key, digest_key) in [(9, 2), (1, 9)] {
+        let wrong = open_with(&stores.file(), key, digest_key);
+        assert!(matches!(wrong, Err(OpenError::WrongKey(_))));
+    }
+    let key = OrderKey::Ours(order.terms.merchant.clone(), order.no.clone());
+    assert_eq!(stores.open().order(&key).await, Ok(Some(order)));
+}
+
+/// D2: a key that is no longer current still opens what it sealed.
+#[tokio::test]
+async fn keys_can_be_changed() {
+    let stores = Embedded::new();
+    let order = done(&*stores.open(), place(1, None)).await;
+    let keys = BTreeMap::from([("2027".to_owned(), [1; 32]), ("2028".to_owned(), [5; 32])]);
+    let seal = Seal::new("2028", keys, [2; 32]).unwrap();
+    let fatal = Box::new(|why: &str| panic!("{why}"));
+    let store = open(&stores.file(), Arc::new(seal), fatal).unwrap();
+    let key = OrderKey::Ours(order.terms.merchant.clone(), order.no.clone());
+    assert_eq!(store.order(&key).await, Ok(Some(order)));
+}
+
+/// S1: one process per file; once it has gone the next may.
+#[tokio::test]
+async fn a_second_opener_is_refused() {
+    let stores = Embedded::new();
+    let store = stores.open();
+    let second = open_with(&stores.file(), 1, 2);
+    assert!(matches!(second, Err(OpenError::InUse(_))));
+    drop(store);
+    assert!(open_with(&stores.file(), 1, 2).is_ok());
+}
+
+/// S1: a schema that somebody changed, or that a later release made, is not worked on.
+#[tokio::test]
+async fn a_foreign_schema_is_refused() {
+    for change in ["DROP INDEX attempts_live", "PRAGMA user_version = 99"] {
+        let stores = Embedded::new();
+        drop(stores.open());
+        stores.look().execute_batch(change).unwrap();
+        let opened = open_with(&stores.file(), 1, 2);
+        assert!(matches!(opened, Err(OpenError::Schema(_))), "{change}");
+    }
+}
+
+/// S1: whatever of the log a power failure tore off, what is left opens and is whole.
+#[tokio::test]
+async fn a_torn_log_opens() {
+    let stores = Embedded::new();
+    let store = stores.open();
+    let order = done(&*store, place(1, None)).await;
+    let log_before = std::fs::metadata(stores.log()).unwrap().len();
+    let closing = order.end(Ending::Merchant, Cause::Clock, at(3)).unwrap();
+    let closed = done(&*store, closing).await;
+    let log_after = std::fs::metadata(stores.log()).unwrap().len();
+    assert!(log_before < log_after);
+    for (torn, expected) in [
+        (log_after, &closed),
+        (log_after - 1, &order),
+        (log_before + 5_000, &order),
+    ] {
+        let copy = Embedded::new();
+        std::fs::copy(stores.file(), copy.file()).unwrap();
+        let mut log = std::fs::read(stores.log()).unwrap();
+        log.truncate(usize::try_from(torn).unwrap());
+        std::fs::write(copy.log(), log).unwrap();
+        let key = OrderKey::Ours(order.terms.merchant.clone(), order.no.clone());
+        let read = copy.open().order(&key).await.unwrap();
+        assert_eq!(read.as_ref(), Some(expected), "{torn}");
+    }
+}
+
+/// A look for work that finds none writes nothing, so it costs no synchronisation.
+#[tokio::test]
+async fn an_idle_look_writes_nothing() {
+    let stores = Embedded::new();
+    let store = stores.open();
+    done(&*store, place(1, None)).await;
+    let before = std::fs::read(stores.log()).unwrap();
+    for work in [Work::Orders, Work::Events, Work::Leftovers] {
+        assert_eq!(store.lease(work, at(2), 10).await, Ok(vec![]));
+    }
+    assert_eq!(std::fs::read(stores.log()).unwrap(), before);
+}
+
+/// N8: a commit that owes something rings, and one that owes nothing does not.
+#[tokio::test]
+async fn a_commit_with_due_work_rings() {
+    let stores = Embedded::new();
+    let bells = Arc::new(Bells::default());
+    let store = Ringing::new(stores.open(), bells.clone());
+    let spend = Change::spend(nonce("only-the-nonce-..."), at(1));
+    assert_eq!(store.commit(&spend).await, Ok(Committed::Done));
+    assert!(!rings(&bells.orders) && !rings(&bells.events));
+    let order = done(&store, place(1, Some(start(1, "harbour", store.epoch())))).await;
+    assert!(rings(&bells.orders) && !rings(&bells.events));
+    let change = weigh(&order, 1, succeeded(), Means::Callback, 20);
+    assert_eq!(store.commit(&change).await, Ok(Committed::Done));
+    assert!(rings(&bells.events));
+    assert_eq!(store.commit(&change).await, Ok(Committed::Stale));
+    assert!(!rings(&bells.events));
+}
+
+/// Whether a bell was rung since the last look.
+fn rings(bell: &tokio::sync::Notify) -> bool {
+    let mut waiting = std::pin::pin!(bell.notified());
+    waiting.as_mut().enable()
+}
+
+/// Q5: what is known to be spent is refused without asking the store again.
+#[tokio::test]
+async fn a_known_replay_is_not_asked_about() {
+    let stores = Embedded::new();
+    let counted = Arc::new(Counted {
+        store: stores.open(),
+        commits: AtomicU32::new(0),
+    });
+    let store = Remembered::new(counted.clone());
+    for expected in [
+        Committed::Done,
+        Committed::NonceSpent,
+        Committed::NonceSpent,
+    ] {
+        let spend = Change::spend(nonce("only-the-nonce-..."), at(2));
+        assert_eq!(store.commit(&spend).await, Ok(expected));
+    }
+    assert_eq!(counted.commits.load(Ordering::Relaxed), 1);
+}
+
+/// Counts what it is asked to commit.
+struct Counted {
+    store: Arc<dyn Store>,
+    commits: AtomicU32,
+}
+
+#[async_trait]
+impl Store for Counted {
+    async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.store.commit(change).await
+    }
+
+    async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
+        self.store.order(key).await
+    }
+
+    async fn keep(&self, message: &Message) -> Result<Kept, StoreError> {
+        self.store.keep(message).await
+    }
+
+    async fn last_used(
+        &self,
+        merchant: &MerchantId,
+        payer: &MobileNo,
+    ) -> Result<Option<InstitutionId>, StoreError> {
+        self.store.last_used(merchant, payer).await
+    }
+
+    async fn lease(
+        &self,
+        work: Work,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.store.lease(work, now, count).await
+    }
+
+    async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError> {
+        self.store.settle(lease, fate).await
+    }
+
+    async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
+        self.store.raise_floor(floor).await
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.store.epoch()
+    }
+
+    fn floor(&self) -> Timestamp {
+        self.store.floor()
+    }
+
+    async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
+        self.store.next_due(work).await
+    }
+}

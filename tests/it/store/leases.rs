@@ -1,0 +1,254 @@
+//! Scenarios of work that is taken for a while.
+
+use std::time::Duration;
+
+use paymux::domain::change::Cause;
+use paymux::domain::event::EventType;
+use paymux::domain::evidence::Means;
+use paymux::domain::identifiers::{EventId, Timestamp};
+use paymux::domain::order::{Ending, Order, Terms};
+use paymux::store::{DESTINATION_SHARE, Fate, LEASE, Lease, Leased, Settled, Store, Work};
+
+use super::Stores;
+use super::builders::{accepted, at, done, opening, paid, place, start, succeeded, terms, weigh};
+
+fn order(lease: &Lease) -> &Order {
+    match &lease.of {
+        Leased::Order(order) => order,
+        Leased::Event(..) => panic!("an event among orders"),
+    }
+}
+
+fn event_id(lease: &Lease) -> EventId {
+    match &lease.of {
+        Leased::Event(event, _) => event.id.clone(),
+        Leased::Order(_) => panic!("an order among events"),
+    }
+}
+
+async fn lease(store: &dyn Store, work: Work, now: Timestamp) -> Vec<Lease> {
+    store.lease(work, now, 100).await.unwrap()
+}
+
+/// An order in doubt, due half a second after second 2.
+async fn doubtful(store: &dyn Store, n: u32) -> Order {
+    let first = Some(start(n, "harbour", store.epoch()));
+    let order = done(store, place(n, first)).await;
+    done(store, weigh(&order, 1, accepted(), Means::Create, 2)).await
+}
+
+/// N6, Z3: a lease excludes others until it ends, and no longer; it holds the order whole.
+pub(crate) async fn a_leased_order_is_leased_to_nobody_else(stores: &dyn Stores) {
+    let store = stores.open();
+    let due = doubtful(&*store, 1).await;
+    doubtful(&*store, 2).await;
+    assert_eq!(lease(&*store, Work::Orders, at(2)).await, []);
+    let first = store.lease(Work::Orders, at(3), 1).await.unwrap();
+    assert_eq!((first.len(), first[0].tries), (1, 0));
+    let rest = lease(&*store, Work::Orders, at(3)).await;
+    assert_eq!(rest.len(), 1);
+    let mut both = [order(&first[0]).clone(), order(&rest[0]).clone()];
+    both.sort_by(|a, b| a.no.cmp(&b.no));
+    assert_eq!(both[0], due);
+    assert_eq!(lease(&*store, Work::Orders, at(4)).await, []);
+    let after = lease(&*store, Work::Orders, at(3).plus(LEASE)).await;
+    assert_eq!(after.len(), 2);
+    let again = after
+        .iter()
+        .find(|lease| order(lease).no == order(&first[0]).no);
+    assert!(again.unwrap().fence > first[0].fence);
+}
+
+/// N6: an old fence settles nothing, and no fence settles twice.
+pub(crate) async fn a_lost_lease_settles_nothing(stores: &dyn Stores) {
+    let store = stores.open();
+    doubtful(&*store, 1).await;
+    let old = lease(&*store, Work::Orders, at(3)).await.remove(0);
+    let new = lease(&*store, Work::Orders, at(40)).await.remove(0);
+    let again = Fate::Again(at(50));
+    assert_eq!(store.settle(&old, again).await, Ok(Settled::LeaseLost));
+    assert_eq!(store.settle(&new, again).await, Ok(Settled::Done));
+    assert_eq!(store.settle(&new, again).await, Ok(Settled::LeaseLost));
+    assert_eq!(lease(&*store, Work::Orders, at(49)).await, []);
+    assert_eq!(lease(&*store, Work::Orders, at(50)).await.len(), 1);
+    let made_up = Lease {
+        fence: u64::MAX,
+        ..new
+    };
+    assert_eq!(store.settle(&made_up, again).await, Ok(Settled::LeaseLost));
+}
+
+/// N6: a change ends the lease; what its holder says afterwards does not count, and the order is
+/// due when the change says.
+pub(crate) async fn a_change_ends_the_lease(stores: &dyn Stores) {
+    let store = stores.open();
+    let before = doubtful(&*store, 1).await;
+    let held = lease(&*store, Work::Orders, at(3)).await.remove(0);
+    let closing = before.release_attempt(Cause::Page, at(4)).unwrap();
+    let closing = done(&*store, closing).await;
+    let late = store.settle(&held, Fate::Again(at(900))).await;
+    assert_eq!(late, Ok(Settled::LeaseLost));
+    let now = lease(&*store, Work::Orders, at(4)).await;
+    assert_eq!(order(&now[0]), &closing);
+}
+
+/// A6: the schedule goes by the tries since the last change.
+pub(crate) async fn tries_are_counted_until_a_change(stores: &dyn Stores) {
+    let store = stores.open();
+    let before = doubtful(&*store, 1).await;
+    for tries in 0..3 {
+        let now = at(10 + i64::from(tries));
+        let held = lease(&*store, Work::Orders, now).await.remove(0);
+        assert_eq!(held.tries, tries);
+        let again = now.plus(Duration::from_secs(1));
+        assert_eq!(
+            store.settle(&held, Fate::Again(again)).await,
+            Ok(Settled::Done)
+        );
+    }
+    let closing = before.release_attempt(Cause::Page, at(20)).unwrap();
+    done(&*store, closing).await;
+    let held = lease(&*store, Work::Orders, at(20)).await.remove(0);
+    assert_eq!(held.tries, 0);
+}
+
+/// Z3: an order is due when its change says so: to expire, to be asked about, or never again.
+pub(crate) async fn an_order_is_due_when_its_change_says(stores: &dyn Stores) {
+    let store = stores.open();
+    assert_eq!(store.next_due(Work::Orders).await, Ok(None));
+    let idle = done(&*store, place(1, None)).await;
+    assert_eq!(store.next_due(Work::Orders).await, Ok(Some(idle.expires)));
+    doubtful(&*store, 2).await;
+    let asked = at(2).plus(Duration::from_millis(500));
+    assert_eq!(store.next_due(Work::Orders).await, Ok(Some(asked)));
+    let due = lease(&*store, Work::Orders, idle.expires).await;
+    assert_eq!(due.len(), 2);
+    let ends = Some(idle.expires.plus(LEASE));
+    assert_eq!(store.next_due(Work::Orders).await, Ok(ends));
+    done(
+        &*store,
+        idle.end(Ending::Expired, Cause::Clock, at(9_000)).unwrap(),
+    )
+    .await;
+    let order_2 = due.iter().map(order).find(|order| order.no != idle.no);
+    let settled = weigh(order_2.unwrap(), 1, succeeded(), Means::Query, 9_000);
+    done(&*store, settled).await;
+    assert_eq!(store.next_due(Work::Orders).await, Ok(None));
+}
+
+/// S1: intents are left over once their process is dead, never before; taken over they are none.
+pub(crate) async fn leftovers_are_those_of_dead_processes(stores: &dyn Stores) {
+    let store = stores.open();
+    let intent = done(&*store, place(1, Some(start(1, "harbour", store.epoch())))).await;
+    doubtful(&*store, 2).await;
+    done(&*store, place(3, None)).await;
+    assert_eq!(lease(&*store, Work::Leftovers, at(5)).await, []);
+    assert_eq!(store.next_due(Work::Leftovers).await, Ok(None));
+    drop(store);
+    let store = stores.open();
+    assert!(store.next_due(Work::Leftovers).await.unwrap().is_some());
+    let left = lease(&*store, Work::Leftovers, at(5)).await;
+    assert_eq!(left.iter().map(order).collect::<Vec<_>>(), [&intent]);
+    let adopted = order(&left[0]).adopt(store.epoch(), at(5)).unwrap();
+    done(&*store, adopted).await;
+    assert_eq!(lease(&*store, Work::Leftovers, at(5)).await, []);
+    assert_eq!(lease(&*store, Work::Orders, at(6)).await.len(), 2);
+}
+
+/// N1, N2, N3: an event is due with its change, the same on every delivery, until it is heard.
+pub(crate) async fn an_event_is_leased_until_it_is_delivered(stores: &dyn Stores) {
+    let store = stores.open();
+    let paid = paid(&*store, 1, "harbour", terms(1)).await;
+    assert_eq!(store.next_due(Work::Events).await, Ok(Some(at(20))));
+    let first = lease(&*store, Work::Events, at(20)).await.remove(0);
+    let Leased::Event(event, born) = &first.of else {
+        panic!("an order among events");
+    };
+    assert_eq!(
+        (event.kind, event.version),
+        (EventType::OrderPaid, paid.version)
+    );
+    assert_eq!(
+        (&event.order, &event.merchant),
+        (&paid.no, &paid.terms.merchant)
+    );
+    assert_eq!(event.destination.as_deref(), Some(&*paid.terms.return_url));
+    assert_eq!((*born, first.tries), (at(20), 0));
+    assert!(String::from_utf8_lossy(&event.body).contains("ORDER_PAID"));
+    assert_eq!(lease(&*store, Work::Events, at(21)).await, []);
+    let again = store.settle(&first, Fate::Again(at(30))).await;
+    assert_eq!(again, Ok(Settled::Done));
+    assert_eq!(lease(&*store, Work::Events, at(29)).await, []);
+    drop(store);
+    let store = stores.open();
+    let second = lease(&*store, Work::Events, at(30)).await.remove(0);
+    assert_eq!((&second.of, second.tries), (&first.of, 1));
+    let late = store.settle(&first, Fate::Delivered(at(31))).await;
+    assert_eq!(late, Ok(Settled::LeaseLost));
+    let heard = store.settle(&second, Fate::Delivered(at(31))).await;
+    assert_eq!(heard, Ok(Settled::Done));
+    assert_eq!(lease(&*store, Work::Events, at(9_999)).await, []);
+    assert_eq!(store.next_due(Work::Events).await, Ok(None));
+}
+
+/// N2: what was given up is not delivered by itself; a lease that ended without a word is.
+pub(crate) async fn a_dead_event_rests(stores: &dyn Stores) {
+    let store = stores.open();
+    paid(&*store, 1, "harbour", terms(1)).await;
+    let lost = lease(&*store, Work::Events, at(20)).await.remove(0);
+    let held = lease(&*store, Work::Events, at(20).plus(LEASE))
+        .await
+        .remove(0);
+    assert_eq!(event_id(&lost), event_id(&held));
+    assert_eq!(store.settle(&held, Fate::Dead).await, Ok(Settled::Done));
+    assert_eq!(lease(&*store, Work::Events, at(9_999)).await, []);
+    let again = store.settle(&held, Fate::Again(at(9_999))).await;
+    assert_eq!(again, Ok(Settled::LeaseLost));
+}
+
+/// N7: a destination uses its share and no more, whatever waits for it; others are not held up.
+pub(crate) async fn a_destination_has_only_its_share(stores: &dyn Stores) {
+    let store = stores.open();
+    let share = usize::try_from(DESTINATION_SHARE).unwrap();
+    for n in 1..=DESTINATION_SHARE + 4 {
+        paid(&*store, n, "harbour", terms(n)).await;
+    }
+    let elsewhere = Terms {
+        return_url: "https://tea.example/notice".into(),
+        ..terms(50)
+    };
+    paid(&*store, 50, "harbour", elsewhere).await;
+    let mut held = lease(&*store, Work::Events, at(20)).await;
+    assert_eq!(held.len(), share + 1);
+    assert_eq!(lease(&*store, Work::Events, at(21)).await, []);
+    let next = store.next_due(Work::Events).await;
+    assert_eq!(next, Ok(Some(at(20).plus(LEASE))));
+    held.retain(|lease| match &lease.of {
+        Leased::Event(event, _) => {
+            event.destination.as_deref() != Some("https://tea.example/notice")
+        }
+        Leased::Order(_) => false,
+    });
+    assert_eq!(held.len(), share);
+    let heard = store.settle(&held[0], Fate::Delivered(at(22))).await;
+    assert_eq!(heard, Ok(Settled::Done));
+    assert_eq!(store.next_due(Work::Events).await, Ok(Some(at(20))));
+    assert_eq!(lease(&*store, Work::Events, at(22)).await.len(), 1);
+    let over = lease(&*store, Work::Events, at(60)).await;
+    assert_eq!(over.len(), share + 1);
+}
+
+/// an event without a destination waits to be fetched and is nobody's work.
+pub(crate) async fn what_goes_nowhere_is_not_leased(stores: &dyn Stores) {
+    let store = stores.open();
+    let mut unheard = opening(1, terms(1));
+    unheard.notice_url = None;
+    let open = done(&*store, Order::open(unheard, None, Cause::Page, at(1))).await;
+    done(
+        &*store,
+        open.end(Ending::Merchant, Cause::Page, at(2)).unwrap(),
+    )
+    .await;
+    assert_eq!(lease(&*store, Work::Events, at(9_999)).await, []);
+    assert_eq!(store.next_due(Work::Events).await, Ok(None));
+}

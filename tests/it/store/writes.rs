@@ -1,0 +1,314 @@
+//! Scenarios of writing, reading back, spending nonces and keeping messages.
+
+use std::collections::BTreeSet;
+
+use paymux::domain::change::{Cause, Change};
+use paymux::domain::evidence::{Finding, Means, Reason};
+use paymux::domain::identifiers::{FreshNonce, MerchantOrderNo, PageToken};
+use paymux::domain::order::{Ending, Order, Terms};
+use paymux::domain::personal::MobileNo;
+use paymux::store::{Committed, FORGED_KEPT_MAX, Kept, Message, OrderKey, Store, Verdict};
+use tokio::task::JoinSet;
+
+use super::Stores;
+use super::builders::{
+    MOBILE, accepted, at, done, draw, institution, merchant, nonce, opening, paid, place, request,
+    start, succeeded, terms, weigh,
+};
+
+fn ours(order: &Order) -> OrderKey {
+    OrderKey::Ours(order.terms.merchant.clone(), order.no.clone())
+}
+
+async fn reads_back(store: &dyn Store, order: &Order) {
+    let read = store.order(&ours(order)).await.unwrap().unwrap();
+    assert_eq!(&read, order);
+    // What cannot be printed is compared once more by what it says.
+    assert_eq!(read.terms.mobile.expose(), order.terms.mobile.expose());
+    assert_eq!(read.page_secret, order.page_secret);
+}
+
+/// O5, K4: after each change of its life an order reads back as it was decided.
+pub(crate) async fn what_was_written_reads_back_equal(stores: &dyn Stores) {
+    let store = stores.open();
+    let first = Some(start(1, "harbour", store.epoch()));
+    let order = done(&*store, place(1, first)).await;
+    reads_back(&*store, &order).await;
+    let order = done(&*store, weigh(&order, 1, accepted(), Means::Create, 2)).await;
+    reads_back(&*store, &order).await;
+    let order = done(&*store, weigh(&order, 1, succeeded(), Means::Callback, 20)).await;
+    assert!(order.settling.is_some());
+    reads_back(&*store, &order).await;
+
+    let bare = Terms {
+        goods_no: None,
+        goods_name: None,
+        goods_description: None,
+        attach: None,
+        named: None,
+        ..terms(2)
+    };
+    let mut sparse = opening(2, bare);
+    sparse.notice_url = None;
+    let open = done(&*store, Order::open(sparse, None, Cause::Page, at(1))).await;
+    reads_back(&*store, &open).await;
+    let closed = open.end(Ending::Merchant, Cause::Clock, at(3)).unwrap();
+    let closed = done(&*store, closed).await;
+    drop(store);
+    let store = stores.open();
+    reads_back(&*store, &closed).await;
+    reads_back(&*store, &order).await;
+}
+
+/// A4, V4: refusals, a second attempt, late money and its refund read back as well.
+pub(crate) async fn surplus_reads_back_equal(stores: &dyn Stores) {
+    let store = stores.open();
+    let order = done(&*store, place(1, Some(start(1, "harbour", store.epoch())))).await;
+    let refused = Finding::Refused(Reason::from_code("NO_FUNDS"));
+    let order = done(&*store, weigh(&order, 1, refused, Means::Create, 2)).await;
+    reads_back(&*store, &order).await;
+    let second = order.start_attempt(start(2, "island", store.epoch()), Cause::Page, at(3));
+    let order = done(&*store, second.unwrap()).await;
+    let order = done(&*store, weigh(&order, 2, succeeded(), Means::Query, 20)).await;
+    let order = done(&*store, weigh(&order, 1, succeeded(), Means::Query, 30)).await;
+    assert_eq!(order.refunds.len(), 1);
+    assert!(order.attempts[0].late_success);
+    reads_back(&*store, &order).await;
+}
+
+/// K3, C2: each name finds the order for its owner, and for nobody else.
+pub(crate) async fn an_order_is_found_under_its_names_alone(stores: &dyn Stores) {
+    let store = stores.open();
+    let order = done(&*store, place(1, Some(start(1, "harbour", store.epoch())))).await;
+    let (no, theirs) = (order.no.clone(), order.terms.merchant_order_no.clone());
+    let attempt = order.attempts[0].id.clone();
+    for key in [
+        OrderKey::Ours(merchant("M1"), no.clone()),
+        OrderKey::Theirs(merchant("M1"), theirs.clone()),
+        OrderKey::OfAttempt(institution("harbour"), attempt.clone()),
+        OrderKey::OfPage(order.page_token()),
+    ] {
+        let read = store.order(&key).await.unwrap();
+        assert_eq!(read.as_ref(), Some(&order), "{key:?}");
+    }
+    for key in [
+        OrderKey::Ours(merchant("M2"), no.clone()),
+        OrderKey::Theirs(merchant("M2"), theirs),
+        OrderKey::Theirs(merchant("M1"), MerchantOrderNo::parse("ORDER-9").unwrap()),
+        OrderKey::OfAttempt(institution("island"), attempt),
+        OrderKey::OfPage(PageToken::new(no, [8; 16])),
+    ] {
+        assert_eq!(store.order(&key).await, Ok(None), "{key:?}");
+    }
+}
+
+/// Section 1: a merchant's number is given once; who comes second leaves nothing, not even a
+/// spent nonce.
+pub(crate) async fn a_taken_number_writes_nothing(stores: &dyn Stores) {
+    let store = stores.open();
+    let order = done(&*store, place(1, None)).await;
+    let again = Order::open(
+        opening(2, terms(1)),
+        None,
+        request("second-nonce-...."),
+        at(2),
+    );
+    assert_eq!(store.commit(&again).await, Ok(Committed::KeyTaken));
+    assert_eq!(store.order(&ours(again.order().unwrap())).await, Ok(None));
+    reads_back(&*store, &order).await;
+    let spend = Change::spend(nonce("second-nonce-...."), at(3));
+    assert_eq!(store.commit(&spend).await, Ok(Committed::Done));
+    let elsewhere = Terms {
+        merchant: merchant("M2"),
+        ..terms(1)
+    };
+    let other = Order::open(opening(3, elsewhere), None, Cause::Page, at(2));
+    assert_eq!(store.commit(&other).await, Ok(Committed::Done));
+}
+
+/// K4: a decision on an older version changes nothing and leaves its nonce unspent.
+pub(crate) async fn a_stale_change_writes_nothing(stores: &dyn Stores) {
+    let store = stores.open();
+    let before = done(&*store, place(1, None)).await;
+    let by_page = before
+        .start_attempt(start(1, "harbour", store.epoch()), Cause::Page, at(2))
+        .unwrap();
+    let late = before
+        .end(Ending::Merchant, request("closing-nonce-..."), at(2))
+        .unwrap();
+    let order = done(&*store, by_page).await;
+    assert_eq!(store.commit(&late).await, Ok(Committed::Stale));
+    reads_back(&*store, &order).await;
+    let spend = Change::spend(nonce("closing-nonce-..."), at(3));
+    assert_eq!(store.commit(&spend).await, Ok(Committed::Done));
+}
+
+/// Q5: a nonce is spent once, at once and after a restart; under another key it is another.
+pub(crate) async fn a_spent_nonce_is_refused_for_ever(stores: &dyn Stores) {
+    let store = stores.open();
+    done(&*store, place(1, None)).await;
+    let replay = || {
+        Order::open(
+            opening(2, terms(2)),
+            None,
+            request("placing-1-........"),
+            at(2),
+        )
+    };
+    assert_eq!(store.commit(&replay()).await, Ok(Committed::NonceSpent));
+    drop(store);
+    let store = stores.open();
+    let change = replay();
+    assert_eq!(store.commit(&change).await, Ok(Committed::NonceSpent));
+    assert_eq!(store.order(&ours(change.order().unwrap())).await, Ok(None));
+    let other_key = FreshNonce {
+        key: paymux::domain::identifiers::KeyId::parse("key-2").unwrap(),
+        ..nonce("placing-1-........")
+    };
+    let spend = Change::spend(other_key, at(3));
+    assert_eq!(store.commit(&spend).await, Ok(Committed::Done));
+}
+
+/// Q5: a repeat's answer and a refusal for reasons of state spend their nonce too.
+pub(crate) async fn a_nonce_is_spent_without_an_effect(stores: &dyn Stores) {
+    let store = stores.open();
+    for expected in [Committed::Done, Committed::NonceSpent] {
+        let spend = Change::spend(nonce("only-the-nonce-..."), at(2));
+        assert_eq!(store.commit(&spend).await, Ok(expected));
+    }
+}
+
+/// Q5: of sixty-four copies of one request, sent at once, one has an effect.
+pub(crate) async fn of_equal_requests_exactly_one_is_done(stores: &dyn Stores) {
+    let store = stores.open();
+    let mut copies = JoinSet::new();
+    for n in 0..64 {
+        let store = store.clone();
+        copies.spawn(async move {
+            let cause = request("the-same-nonce-...");
+            let change = Order::open(opening(n, terms(n)), None, cause, at(1));
+            store.commit(&change).await.unwrap()
+        });
+    }
+    let outcomes = copies.join_all().await;
+    let done = outcomes.iter().filter(|one| **one == Committed::Done);
+    assert_eq!(done.count(), 1);
+    let spent = outcomes.iter().filter(|one| **one == Committed::NonceSpent);
+    assert_eq!(spent.count(), 63);
+}
+
+/// Q6: what is forgotten stays refused, by the floor, after a restart too.
+pub(crate) async fn what_is_forgotten_is_below_the_floor(stores: &dyn Stores) {
+    let store = stores.open();
+    let spend = |created| {
+        let nonce = FreshNonce {
+            created,
+            ..nonce("a-nonce-of-old-...")
+        };
+        Change::spend(nonce, at(9))
+    };
+    assert_eq!(store.commit(&spend(at(1))).await, Ok(Committed::Done));
+    store.raise_floor(at(5)).await.unwrap();
+    assert_eq!(store.floor(), at(5));
+    assert_eq!(store.commit(&spend(at(1))).await, Ok(Committed::NonceSpent));
+    drop(store);
+    let store = stores.open();
+    assert_eq!(store.floor(), at(5));
+    for created in [at(1), at(5)] {
+        let replay = store.commit(&spend(created)).await;
+        assert_eq!(replay, Ok(Committed::NonceSpent));
+    }
+    // Forgotten, and signed anew above the floor: another request.
+    assert_eq!(store.commit(&spend(at(6))).await, Ok(Committed::Done));
+}
+
+/// T2: a clock that was set back raises no floor, and lowers none.
+pub(crate) async fn the_floor_never_sinks(stores: &dyn Stores) {
+    let store = stores.open();
+    assert!(store.floor() < at(0));
+    store.raise_floor(at(5)).await.unwrap();
+    store.raise_floor(at(2)).await.unwrap();
+    assert_eq!(store.floor(), at(5));
+    drop(store);
+    assert_eq!(stores.open().floor(), at(5));
+}
+
+/// S1: no two processes write the same mark on their attempts.
+pub(crate) async fn each_opening_is_an_epoch_of_its_own(stores: &dyn Stores) {
+    let epochs: BTreeSet<_> = (0..3).map(|_| stores.open().epoch()).collect();
+    assert_eq!(epochs.len(), 3);
+}
+
+/// R-A2.4.1-3a: the institution last used comes first, for this payer at this merchant alone.
+pub(crate) async fn the_last_institution_is_remembered(stores: &dyn Stores) {
+    let store = stores.open();
+    let payer = MobileNo::parse(MOBILE).unwrap();
+    let of = |name| (merchant(name), payer.clone());
+    let (m1, payer_1) = of("M1");
+    assert_eq!(store.last_used(&m1, &payer_1).await, Ok(None));
+    let unpaid = done(&*store, place(9, Some(start(9, "island", store.epoch())))).await;
+    assert_eq!(store.last_used(&m1, &payer_1).await, Ok(None));
+    assert_eq!(unpaid.settling, None);
+    paid(&*store, 1, "harbour", terms(1)).await;
+    let last = store.last_used(&m1, &payer_1).await;
+    assert_eq!(last, Ok(Some(institution("harbour"))));
+    paid(&*store, 2, "island", terms(2)).await;
+    let last = store.last_used(&m1, &payer_1).await;
+    assert_eq!(last, Ok(Some(institution("island"))));
+    assert_eq!(store.last_used(&merchant("M2"), &payer).await, Ok(None));
+    let other = MobileNo::parse("13900000000").unwrap();
+    assert_eq!(store.last_used(&m1, &other).await, Ok(None));
+}
+
+fn message(from: &str, verdict: Verdict, raw: impl Into<Vec<u8>>) -> Message {
+    Message {
+        institution: institution(from),
+        verdict,
+        raw: raw.into(),
+        at: at(5),
+    }
+}
+
+/// C5, section 1: the same bytes of the same institution are kept once.
+pub(crate) async fn a_message_is_kept_once(stores: &dyn Stores) {
+    let store = stores.open();
+    let genuine = message("harbour", Verdict::Genuine, "paid");
+    assert_eq!(store.keep(&genuine).await, Ok(Kept::New));
+    assert_eq!(store.keep(&genuine).await, Ok(Kept::Seen));
+    let other = message("harbour", Verdict::Genuine, "paid.");
+    assert_eq!(store.keep(&other).await, Ok(Kept::New));
+    let elsewhere = message("island", Verdict::Genuine, "paid");
+    assert_eq!(store.keep(&elsewhere).await, Ok(Kept::New));
+    drop(store);
+    assert_eq!(stores.open().keep(&genuine).await, Ok(Kept::Seen));
+}
+
+/// A flood of forged messages fills nothing but its sample, and only its institution's.
+pub(crate) async fn of_forged_messages_a_sample_is_kept(stores: &dyn Stores) {
+    let store = stores.open();
+    for n in 0..FORGED_KEPT_MAX {
+        let forged = message("harbour", Verdict::Forged, n.to_be_bytes());
+        assert_eq!(store.keep(&forged).await, Ok(Kept::New));
+    }
+    let more = message("harbour", Verdict::Forged, "one more");
+    assert_eq!(store.keep(&more).await, Ok(Kept::Dropped));
+    let known = message("harbour", Verdict::Forged, 0_u32.to_be_bytes());
+    assert_eq!(store.keep(&known).await, Ok(Kept::Seen));
+    let genuine = message("harbour", Verdict::Genuine, draw(1));
+    assert_eq!(store.keep(&genuine).await, Ok(Kept::New));
+    let elsewhere = message("island", Verdict::Forged, "one more");
+    assert_eq!(store.keep(&elsewhere).await, Ok(Kept::New));
+}
+
+/// V3: what was taken for genuine and then put aside is known as put aside; it takes no place in
+/// the sample of forged ones.
+pub(crate) async fn a_verdict_on_the_same_bytes_only_hardens(stores: &dyn Stores) {
+    let store = stores.open();
+    let same = |verdict| message("harbour", verdict, "paid");
+    assert_eq!(store.keep(&same(Verdict::Genuine)).await, Ok(Kept::New));
+    assert_eq!(
+        store.keep(&same(Verdict::Quarantined)).await,
+        Ok(Kept::Seen)
+    );
+    assert_eq!(store.keep(&same(Verdict::Forged)).await, Ok(Kept::Seen));
+}
