@@ -214,10 +214,8 @@ mod tests {
             merchant: rate(1, 1),
             institutions: [(InstitutionId::parse("harbour").unwrap(), NonZeroU32::MIN)].into(),
         };
-        (
-            Limits::new(&settings, Arc::clone(&clock) as Arc<dyn Clock>),
-            clock,
-        )
+        let shown: Arc<dyn Clock> = Arc::<Hand>::clone(&clock);
+        (Limits::new(&settings, shown), clock)
     }
 
     /// Q1: each is counted under what it has proven, and nobody uses up another's allowance.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use paymux::command::{call, check, keys, serve};
+use paymux::command::{call, check, keys, sandbox, serve};
 
 /// An aggregated-payment gateway (聚合支付网关)
 #[derive(Parser)]
@@ -21,6 +21,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Make, list and show keys and development certificates
     Keys(keys::KeysArgs),
+    /// Play institutions and a merchant on this machine, with faults on demand
+    Sandbox(sandbox::SandboxArgs),
     /// Sign and send a merchant's request: the client in the box
     Call(call::CallArgs),
 }
@@ -38,6 +40,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Keys(args) => keys::run(&args),
+        Command::Sandbox(args) => sandbox::run(&args),
         Command::Call(args) => call::run(&args),
     }
 }

@@ -10,8 +10,6 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::domain::identifiers::InstitutionId;
-
 /// From a tenth of a millisecond to ten seconds: a commit lies at the left, a slow institution
 /// at the right.
 const SECONDS: [f64; 14] = [
@@ -168,12 +166,11 @@ impl Metrics {
     /// A call to an institution ended; `outcome` names the finding.
     pub fn institution_call(
         &self,
-        institution: &InstitutionId,
+        institution: &str,
         call: &'static str,
         outcome: &'static str,
         took: Duration,
     ) {
-        let institution = institution.as_str();
         self.institution_calls
             .with_label_values(&[institution, call, outcome])
             .inc();
@@ -183,9 +180,9 @@ impl Metrics {
     }
 
     /// A callback was judged. Only for configured institutions: the path is the caller's.
-    pub fn callback(&self, institution: &InstitutionId, verdict: &'static str) {
+    pub fn callback(&self, institution: &str, verdict: &'static str) {
         self.callbacks
-            .with_label_values(&[institution.as_str(), verdict])
+            .with_label_values(&[institution, verdict])
             .inc();
     }
 
@@ -301,12 +298,12 @@ mod tests {
     #[test]
     fn what_is_recorded_is_shown() {
         let metrics = Metrics::new().unwrap();
-        let harbour = InstitutionId::parse("harbour").unwrap();
+        let harbour = "harbour";
         let soon = Duration::from_millis(3);
         metrics.request("place_order", CallerClass::Merchant, "accepted", soon);
         metrics.refusal("nonce_spent");
-        metrics.institution_call(&harbour, "create", "accepted", soon);
-        metrics.callback(&harbour, "new");
+        metrics.institution_call(harbour, "create", "accepted", soon);
+        metrics.callback(harbour, "new");
         metrics.notification("success");
         metrics.result_to_notice(soon);
         metrics.work_due("notify", 7);

@@ -4,9 +4,9 @@
 //! to an address it has not looked at. No other file but the sandbox names hyper.
 
 mod address;
+mod line;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,25 +17,19 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsConnector;
 
 use crate::domain::identifiers::InstitutionId;
 use crate::world::{Network, Outbound, Party, Patience, SendError};
 
+use line::{Line, Sender, Target, connector, public_roots};
+
 /// Name, connection and handshake together: a destination that takes longer was not reached.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-/// Addresses of one name that are tried.
-const ADDRESSES_MAX: usize = 4;
 /// Shorter than servers' usual patience, so that we seldom write into a closing connection:
 /// that would leave a request in doubt.
 const IDLE_MAX: Duration = Duration::from_secs(15);
@@ -45,8 +39,6 @@ const MERCHANT_CONNECTIONS_MAX: usize = 16;
 const INSTITUTION_CONNECTIONS_MAX: usize = 256;
 /// Destinations remembered before unused ones are forgotten.
 const DESTINATIONS_MAX: usize = 1024;
-/// Bytes of an answer's head.
-const HEAD_BYTES_MAX: usize = 32 << 10;
 /// How long a connection may take to become free after its answer was read.
 const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -77,17 +69,7 @@ pub struct Hyper {
     destinations: Mutex<HashMap<Key, Arc<Destination>>>,
 }
 
-/// How a kind of party is reached.
-#[derive(Clone)]
-struct Line {
-    tls: TlsConnector,
-    connections_max: usize,
-    /// None: whatever address its configuration names.
-    vetted: Option<Arc<[Network]>>,
-}
-
 type Key = (Option<InstitutionId>, String, u16);
-type Sender = SendRequest<Full<Bytes>>;
 
 /// The connections to one origin of one party; never shared between parties.
 struct Destination {
@@ -257,65 +239,6 @@ impl Destination {
     }
 }
 
-impl Line {
-    async fn connect(&self, target: &Target) -> Result<Sender, SendError> {
-        let tcp = self.dial(target).await?;
-        tcp.set_nodelay(true).map_err(not_sent)?;
-        if !target.secure {
-            // Only what our own configuration names, and only inside this machine.
-            let inside = tcp
-                .peer_addr()
-                .is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
-            if self.vetted.is_some() || !inside {
-                return Err(not_sent("https is required"));
-            }
-            return speak(tcp).await;
-        }
-        let name = ServerName::try_from(target.host.clone()).map_err(not_sent)?;
-        speak(self.tls.connect(name, tcp).await.map_err(not_sent)?).await
-    }
-
-    /// Connects to one of the very addresses that were looked at; the name is not asked again.
-    async fn dial(&self, target: &Target) -> Result<TcpStream, SendError> {
-        let found: Vec<SocketAddr> = match target.host.parse::<IpAddr>() {
-            Ok(address) => vec![SocketAddr::new(address, target.port)],
-            Err(_) => tokio::net::lookup_host((target.host.as_str(), target.port))
-                .await
-                .map_err(not_sent)?
-                .collect(),
-        };
-        let mut last = not_sent("the name has no address that may be called");
-        let allowed = |found: &SocketAddr| match &self.vetted {
-            Some(networks) => address::may_be_called(found.ip(), networks),
-            None => true,
-        };
-        for address in found.into_iter().filter(allowed).take(ADDRESSES_MAX) {
-            match TcpStream::connect(address).await {
-                Ok(tcp) => return Ok(tcp),
-                Err(error) => last = not_sent(error),
-            }
-        }
-        Err(last)
-    }
-}
-
-async fn speak<T>(io: T) -> Result<Sender, SendError>
-where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(HEAD_BYTES_MAX)
-        .handshake(TokioIo::new(io))
-        .await
-        .map_err(not_sent)?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection ended");
-        }
-    });
-    Ok(sender)
-}
-
 async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<Bytes, SendError> {
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
@@ -341,35 +264,6 @@ async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<Bytes, SendEr
     })
 }
 
-/// Scheme, host and port of an address.
-struct Target {
-    secure: bool,
-    host: String,
-    port: u16,
-}
-
-impl Target {
-    fn of(uri: &Uri) -> Result<Self, SendError> {
-        let secure = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") => false,
-            Some(_) | None => return Err(not_sent("expected an https address")),
-        };
-        let authority = uri.authority().ok_or_else(|| not_sent("expected a host"))?;
-        let host = authority.host();
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        Ok(Self {
-            secure,
-            host: bare.unwrap_or(host).to_ascii_lowercase(),
-            port: authority
-                .port_u16()
-                .unwrap_or(if secure { 443 } else { 80 }),
-        })
-    }
-}
-
 /// Path and query as target, the authority as `host`.
 fn in_origin_form(request: Request<Bytes>) -> Result<Request<Full<Bytes>>, SendError> {
     let (mut parts, body) = request.into_parts();
@@ -380,31 +274,6 @@ fn in_origin_form(request: Request<Bytes>) -> Result<Request<Full<Bytes>>, SendE
     let path = parts.uri.path_and_query().cloned();
     parts.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
     Ok(Request::from_parts(parts, Full::new(body)))
-}
-
-fn public_roots() -> RootCertStore {
-    RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    }
-}
-
-fn connector(
-    mut roots: RootCertStore,
-    more: Vec<CertificateDer<'static>>,
-    identity: Option<Arc<CertifiedKey>>,
-) -> Result<TlsConnector, rustls::Error> {
-    for root in more {
-        roots.add(root)?;
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots);
-    let mut config = match identity {
-        Some(shown) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown))),
-        None => builder.with_no_client_auth(),
-    };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;

@@ -5,4 +5,5 @@
 pub mod call;
 pub mod check;
 pub mod keys;
+pub mod sandbox;
 pub mod serve;

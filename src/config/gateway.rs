@@ -290,7 +290,8 @@ pub(super) fn platform(
 /// Networks that are not public and that may be called all the same.
 pub(super) fn networks(r: &mut Reader<'_>, s: &mut Section<'_>) -> Vec<Network> {
     const NETWORK: Shape = shape("a network, ADDRESS/BITS", "\"127.0.0.0/8\"");
-    let read = |text: &str| text.parse().ok();
-    let found = s.list(r, "allowed_private_networks", NETWORK, read);
+    let found = s.list(r, "allowed_private_networks", NETWORK, |text| {
+        text.parse().ok()
+    });
     found.into_iter().map(|found| found.value).collect()
 }

@@ -118,6 +118,8 @@ impl Door {
         let mut session = HttpSession::new(stream);
         session.set_read_timeout(None);
         session.set_pipelining_enabled(true);
+        // It would count `100 Continue` as an answer before the end; we answer only after it.
+        session.set_close_on_response_before_downstream_finish(false);
         session.set_pipelined_prefix(read);
         let request =
             match timeout(bounds.body_within, read_request(&mut session, head, bounds)).await {

@@ -84,6 +84,11 @@ fn request_line(line: &[u8]) -> Result<bool, Refusal> {
     if !graphic(method) || !graphic(target) || more.is_some() {
         return Err(unreadable("the request line is not readable"));
     }
+    // `*` and `host:port` name no path; what lies behind the edge knows nothing else.
+    let forms = [&b"/"[..], b"https://", b"http://"];
+    if !target.is_some_and(|target| forms.iter().any(|form| target.starts_with(form))) {
+        return Err(unreadable("the request target is not a path"));
+    }
     match version {
         Some(b"HTTP/1.1") => Ok(true),
         Some(b"HTTP/1.0") => Ok(false),
@@ -166,6 +171,8 @@ mod tests {
             b"POST / HTTP/1.1\r\n\r\n",
             b"POST  / HTTP/1.1\r\nHost: a\r\n\r\n",
             b"POST /\x80 HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
             b"POST / HTTP/2.0\r\nHost: a\r\n\r\n",
             b"\r\n\r\n",
         ] {

@@ -1,4 +1,4 @@
-//! A pretend merchant: a real HTTPS server that hears the gateway's notifications at `/notice` and
+//! A pretend merchant: a real HTTPS server that hears the gateway's notifications at `/notices` and
 //! writes down every one, with faults of its own. Its buying side is `client.rs`.
 
 use std::collections::BTreeSet;
@@ -148,7 +148,7 @@ impl Merchant {
 
     /// Where it hears notifications: `bankReturnUrl`, `noticeUrl`.
     pub fn notice_url(&self) -> String {
-        format!("{}/notice", self.origin())
+        format!("{}/notices", self.origin())
     }
 
     /// A copy of its inbox.
@@ -251,7 +251,7 @@ impl Shop {
 impl Site for Shop {
     async fn reply(self: Arc<Self>, request: Request<Bytes>, _from: SocketAddr) -> Reply {
         let answer = match (request.method(), request.uri().path()) {
-            (&Method::POST, "/notice") => match self.read(&request) {
+            (&Method::POST, "/notices") => match self.read(&request) {
                 Ok(notice) => return self.hear(notice).await,
                 Err(refusal) => {
                     self.inbox
@@ -259,7 +259,7 @@ impl Site for Shop {
                     refusal
                 }
             },
-            _ => Refusal::of(404, "path_unknown", "POST /notice"),
+            _ => Refusal::of(404, "path_unknown", "POST /notices"),
         };
         Reply::Answer(answer.into_response())
     }

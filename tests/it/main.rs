@@ -10,9 +10,16 @@
     reason = "a test stops at the first surprise and may say its seed; lints exempt only #[test] functions"
 )]
 
+mod close;
 mod config;
 mod conformance;
+mod conformance;
 mod institutions;
+mod institutions;
+mod order;
+mod page;
 mod sandbox;
+mod socket;
 mod store;
 mod tidy;
+mod world;

@@ -391,7 +391,7 @@ async fn a_merchant_hears_each_event_once_whatever_it_does() {
     ] {
         event[field] = json!("M1");
     }
-    let post = async || gateway.post("/notice", &event).await;
+    let post = async || gateway.post("/notices", &event).await;
     for fault in [
         MerchantFault::Refuses,
         MerchantFault::Lies,

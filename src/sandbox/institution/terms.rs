@@ -108,8 +108,10 @@ impl Terms {
     /// What was understood and is impossible here.
     fn judge(&self) -> Result<(), Refusal> {
         let impossible = |code, detail| Err(Refusal::of(422, code, detail));
-        if !matches!(self.transaction_type.as_str(), "PASSWORD_PAY" | "SCAN_PAY") {
-            return impossible("not_offered", "transaction types: PASSWORD_PAY, SCAN_PAY");
+        // Without an agreement a password-free payment is offered the password page.
+        let offered = ["PASSWORD_PAY", "PASSWORD_FREE_PAY", "SCAN_PAY"];
+        if !offered.contains(&self.transaction_type.as_str()) {
+            return impossible("not_offered", "no such transaction type here");
         }
         if !matches!(
             self.business_type.as_str(),

@@ -1,0 +1,364 @@
+//! What the payer sees, as HTML: pure, Chinese first and English second, no script, nothing from
+//! elsewhere. Everything that came from outside passes [`escape`]; the address of the page, which
+//! opens it, is never part of it.
+
+use crate::api::page::texts::{
+    BACK, CHOOSE_ANOTHER, CONTINUE, I_HAVE_PAID, LOOK_AGAIN, NONE_OPEN, NOT_ACCEPTED, PASSWORDS,
+    Panel, STOP, SURPLUS, Said, panel,
+};
+use crate::domain::amount::CNY;
+use crate::domain::attempt::{Attempt, AttemptState};
+use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::domain::institutions::{BusinessType, Directory, Institution, Mode};
+use crate::domain::order::{Ending, Order, OrderState};
+
+/// The only style there is; the policy of the page names its digest.
+pub(super) const STYLE: &str = include_str!("style.css");
+
+/// How often the page looks again by itself while nobody knows. Unit: seconds.
+const LOOK_AGAIN_S: u8 = 3;
+
+/// What the state of an order means to its payer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum View<'a> {
+    /// Nothing is under way; the last try, where the institution refused it.
+    Choose(Option<&'a Attempt>),
+    /// The institution waits for the payer.
+    Continue(&'a Attempt),
+    /// Nobody knows yet, or a try is being ended.
+    Confirming(&'a Attempt),
+    /// It is paid in the merchant's application, not on a page.
+    Elsewhere,
+    /// Paid.
+    Paid,
+    /// Ended without payment.
+    Ended(Ending),
+}
+
+impl<'a> View<'a> {
+    fn of(order: &'a Order, now: Timestamp) -> Self {
+        match order.state {
+            OrderState::Paid => return Self::Paid,
+            OrderState::Closed => return Self::Ended(order.ending.unwrap_or(Ending::Expired)),
+            OrderState::Open => (),
+        }
+        let takes = order.takes_attempts(now);
+        let Some(live) = order.live_attempt() else {
+            return match order.terms.business_type {
+                _ if !takes => Self::Ended(order.ending.unwrap_or(Ending::Expired)),
+                BusinessType::Single(Mode::Chatbot | Mode::Native) => Self::Elsewhere,
+                BusinessType::Single(Mode::Webview) | BusinessType::Aggregated => {
+                    let last = order.attempts.last();
+                    Self::Choose(last.filter(|attempt| attempt.state == AttemptState::Failed))
+                }
+            };
+        };
+        match live.state {
+            AttemptState::Accepted if takes && live.mode == Mode::Webview => Self::Continue(live),
+            AttemptState::Accepted if takes => Self::Elsewhere,
+            // Time alone ends nothing (V2): what is live after the deadline may still be paid.
+            AttemptState::Accepted
+            | AttemptState::Intent
+            | AttemptState::Unknown
+            | AttemptState::Closing
+            | AttemptState::Paid
+            | AttemptState::Failed
+            | AttemptState::Closed => Self::Confirming(live),
+        }
+    }
+
+    /// A stable word for programs that look at the page.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Choose(_) => "choose",
+            Self::Continue(_) => "continue",
+            Self::Confirming(_) => "confirming",
+            Self::Elsewhere => "elsewhere",
+            Self::Paid => "paid",
+            Self::Ended(Ending::Expired) => "expired",
+            Self::Ended(Ending::Merchant) => "closed",
+        }
+    }
+}
+
+/// The page of an order (R-A2.1-5): what is to be paid, to whom, how it stands, and the
+/// institutions that are `open` to this payer on a page.
+pub fn page(order: &Order, open: &[&Institution], directory: &Directory, now: Timestamp) -> String {
+    let view = View::of(order, now);
+    let Panel {
+        class,
+        sign,
+        title,
+        lines,
+    } = panel(view);
+    let (refresh, refused, instead) = match view {
+        View::Choose(last) => (None, last, None),
+        View::Continue(live) => (None, None, Some(live)),
+        View::Confirming(live) => (Some(LOOK_AGAIN_S), None, Some(live)),
+        View::Elsewhere | View::Paid | View::Ended(_) => (None, None, None),
+    };
+    let note = refused.map_or_else(String::new, |attempt| {
+        let name = name(directory, &attempt.institution);
+        let text = both(NOT_ACCEPTED);
+        format!("<p class=\"note\" id=\"refused\" role=\"alert\">{name}：{text}</p>")
+    });
+    let surplus = if order.refunds.is_empty() {
+        String::new()
+    } else {
+        format!("<p id=\"surplus\">{}</p>", both(SURPLUS))
+    };
+    let lines: String = lines.iter().map(paragraph).collect();
+    let body = [
+        bill(order, view, now),
+        format!("<section class=\"card {class}\">{note}"),
+        format!(
+            "<div class=\"{}\">{sign}<h1 id=\"state\" data-state=\"{}\">{}</h1>{lines}{surplus}</div>",
+            if sign.is_empty() { "" } else { "said" },
+            view.word(),
+            both(title)
+        ),
+        ways(view, directory, instead),
+        others(view, open, instead),
+        "</section>".to_owned(),
+        particulars(order, directory),
+    ]
+    .concat();
+    document(refresh, &body)
+}
+
+/// The page of a refusal. `again`: whether going back to the page of the order may help.
+pub fn refusal(title: Said, line: Said, again: bool) -> String {
+    let back = if again {
+        format!("<a class=\"link\" id=\"back\" href=\"\">{}</a>", both(BACK))
+    } else {
+        String::new()
+    };
+    let body = format!(
+        "<section class=\"card warn\"><div class=\"said\">{STOP}<h1 id=\"state\" \
+         data-state=\"refused\">{}</h1><p>{}</p></div>{back}</section>",
+        both(title),
+        both(line)
+    );
+    document(None, &body)
+}
+
+/// Text from outside, for HTML content and quoted attributes. Characters that steer direction or
+/// the terminal are left out: with them a name can be made to read as another.
+pub fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars().filter(|letter| !steers(*letter)) {
+        match letter {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            other => safe.push(other),
+        }
+    }
+    safe
+}
+
+/// Whether a character changes how others are shown instead of being shown.
+pub fn steers(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter,
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// `¥12.30`; other currencies by their code, because several share the sign.
+pub fn money(order: &Order) -> (&'static str, String) {
+    let amount = order.terms.amount;
+    let sign = if amount.currency() == CNY {
+        "¥"
+    } else {
+        amount.currency().code()
+    };
+    (sign, amount.to_string())
+}
+
+/// `2026-11-22 14:30`, in Asia/Shanghai.
+pub fn to_the_minute(moment: Timestamp) -> String {
+    moment
+        .rfc3339()
+        .chars()
+        .take(16)
+        .map(|c| if c == 'T' { ' ' } else { c })
+        .collect()
+}
+
+/// To whom, how much, for what, until when.
+fn bill(order: &Order, view: View<'_>, now: Timestamp) -> String {
+    let (sign, sum) = money(order);
+    // A sum is never broken into two lines: it would be misread.
+    let width = if sum.len() > 9 { " wide" } else { "" };
+    let merchant = escape(&order.terms.merchant_name);
+    let goods = order.terms.goods_name.as_ref().map(|goods| {
+        let goods = escape(goods);
+        format!("<p class=\"goods\" id=\"goods\">{goods}</p>")
+    });
+    let left = match view {
+        View::Choose(_) | View::Continue(_) | View::Elsewhere => time_left(order, now),
+        View::Confirming(_) | View::Paid | View::Ended(_) => String::new(),
+    };
+    format!(
+        "<header class=\"card bill\"><p class=\"merchant\" id=\"merchant\">{merchant}</p>\
+         <p class=\"sum{width}\" id=\"sum\"><small>{sign}</small>{sum}</p>{}{left}</header>",
+        goods.unwrap_or_default()
+    )
+}
+
+fn time_left(order: &Order, now: Timestamp) -> String {
+    let until = to_the_minute(order.expires);
+    let today = order.expires.date() == now.date();
+    let until: String = until.chars().skip(if today { 11 } else { 5 }).collect();
+    let minutes = order.expires.since(now).as_secs().div_ceil(60);
+    let (zh, en) = if minutes < 120 {
+        (format!("{minutes} 分钟"), format!("{minutes} min"))
+    } else {
+        let hours = minutes / 60;
+        (format!("{hours} 小时"), format!("{hours} h"))
+    };
+    format!(
+        "<p class=\"left\" id=\"left\">请在 {until} 前完成，约剩 {zh}{}</p>",
+        english(&format!("Pay by {until}, about {en} left"))
+    )
+}
+
+/// Going on at the institution, and looking again.
+fn ways(view: View<'_>, directory: &Directory, instead: Option<&Attempt>) -> String {
+    let (onward, look) = match (view, instead) {
+        // By way of the choice again, not by the stored link: a link that has expired meanwhile
+        // is then made anew, and the page holds nothing that lets others pay.
+        (View::Continue(_), Some(live)) => (
+            format!(
+                "<form method=\"post\"><button class=\"go\" id=\"continue\" \
+                 name=\"institutionId\" value=\"{}\"><span>{} · {}{}</span></button></form>",
+                live.institution,
+                CONTINUE.0,
+                name(directory, &live.institution),
+                english(CONTINUE.1)
+            ),
+            I_HAVE_PAID,
+        ),
+        (View::Confirming(_), _) => (String::new(), LOOK_AGAIN),
+        _ => return String::new(),
+    };
+    let look = both(look);
+    format!("{onward}<a class=\"link\" id=\"refresh\" href=\"\">{look}</a>")
+}
+
+/// The institutions to choose from, where there is a choice.
+fn others(view: View<'_>, open: &[&Institution], instead: Option<&Attempt>) -> String {
+    let title = match view {
+        View::Choose(_) => String::new(),
+        View::Continue(_) | View::Elsewhere => other_title(),
+        // Only what was never confirmed can be given up by choosing another.
+        View::Confirming(live) if live.state == AttemptState::Unknown => other_title(),
+        View::Confirming(_) | View::Paid | View::Ended(_) => return String::new(),
+    };
+    let choices: String = open
+        .iter()
+        .filter(|offered| instead.is_none_or(|live| live.institution != offered.id))
+        .map(|offered| choice(offered))
+        .collect();
+    match (view, choices.is_empty()) {
+        (_, false) => format!("{title}<form method=\"post\">{choices}</form>"),
+        (View::Choose(_), true) => {
+            let text = both(NONE_OPEN);
+            format!("<p class=\"note\" id=\"none\">{text}</p>")
+        }
+        (_, true) => String::new(),
+    }
+}
+
+fn other_title() -> String {
+    format!("<h2>{}</h2>", both(CHOOSE_ANOTHER))
+}
+
+/// One institution, as a button. Its logo is not shown: fetching it would tell a third party who
+/// is about to pay.
+fn choice(institution: &Institution) -> String {
+    let id = escape(institution.id.as_str());
+    let mark: String = institution.name.chars().take(1).collect();
+    format!(
+        "<button id=\"institution-{id}\" name=\"institutionId\" value=\"{id}\">\
+         <span class=\"mark\" aria-hidden=\"true\">{}</span><span>{}{}</span></button>",
+        escape(&mark),
+        escape(&institution.name),
+        english(&escape(&institution.name_en))
+    )
+}
+
+/// The order by its numbers; the phone number masked (R-6.3.2-3b).
+fn particulars(order: &Order, directory: &Directory) -> String {
+    let terms = &order.terms;
+    let paid_at = order.receipt().map(|receipt| {
+        let local = receipt.paid_at.rfc3339().replace('T', " ");
+        local.chars().take(19).collect::<String>()
+    });
+    let through = order.settling_attempt();
+    let through = through.map(|attempt| name(directory, &attempt.institution));
+    let details = terms.goods_description.as_deref().map(escape);
+    let rows = [
+        ("paid-at", ("支付时间", "Paid at"), paid_at),
+        ("paid-through", ("支付机构", "Paid through"), through),
+        ("description", ("商品描述", "Details"), details),
+        (
+            "merchant-order-no",
+            ("订单号", "Order no."),
+            Some(terms.merchant_order_no.to_string()),
+        ),
+        (
+            "pay-order-no",
+            ("支付单号", "Ref."),
+            Some(order.no.to_string()),
+        ),
+        ("mobile", ("手机号", "Phone"), Some(terms.mobile.masked())),
+    ];
+    let rows = rows.map(|(id, title, text)| {
+        let text = text?;
+        let title = both(title);
+        Some(format!("<dt>{title}</dt><dd id=\"{id}\">{text}</dd>"))
+    });
+    let rows: String = rows.into_iter().flatten().collect();
+    format!("<dl class=\"card\">{rows}</dl>")
+}
+
+/// The Chinese name, escaped; the id where the institution has been withdrawn.
+fn name(directory: &Directory, id: &InstitutionId) -> String {
+    escape(
+        directory
+            .institutions
+            .get(id)
+            .map_or(id.as_str(), |institution| &institution.name),
+    )
+}
+
+fn paragraph(said: &Said) -> String {
+    format!("<p>{}</p>", both(*said))
+}
+
+fn both((zh, en): Said) -> String {
+    format!("{zh}{}", english(en))
+}
+
+fn english(text: &str) -> String {
+    format!("<span class=\"en\" lang=\"en\">{text}</span>")
+}
+
+fn document(refresh: Option<u8>, body: &str) -> String {
+    let refresh = refresh
+        .map(|seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">"))
+        .unwrap_or_default();
+    let footer = both(PASSWORDS);
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"zh-CN\">\n<head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
+         <meta name=\"color-scheme\" content=\"light dark\">\
+         <meta name=\"format-detection\" content=\"telephone=no\">\
+         <meta name=\"robots\" content=\"noindex\">{refresh}\
+         <title>支付 · Payment</title><style>{STYLE}</style></head>\n\
+         <body><main>{body}<footer>{footer}</footer></main></body>\n</html>\n"
+    )
+}

@@ -1,0 +1,318 @@
+//! `paymux sandbox`: plays three institutions and a merchant on this machine, with the keys and
+//! certificates of one folder. For development: makes signing keys that are missing there, replaces
+//! none, and keeps its books in memory only.
+
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::sandbox::{
+    FAULTS, Identity, Institution, InstitutionSettings, Merchant, MerchantSettings, Waits,
+};
+use crate::signature::{EnrolledKey, KeyRing, SigningKey, VerifyingKey};
+
+/// Who is played beside the merchant; each listens one port further.
+const CAST: [Role; 3] = [
+    Role {
+        id: "bluebank",
+        name: "蓝色银行",
+        name_en: "Blue Bank",
+        account: "88001001",
+        remembers_close: true,
+    },
+    Role {
+        id: "redpay",
+        name: "红色支付",
+        name_en: "Red Pay",
+        account: "R-77-1001",
+        remembers_close: false,
+    },
+    Role {
+        id: "greencard",
+        name: "绿色卡组织",
+        name_en: "Green Card",
+        account: "GC1001",
+        remembers_close: false,
+    },
+];
+
+struct Role {
+    id: &'static str,
+    name: &'static str,
+    name_en: &'static str,
+    account: &'static str,
+    remembers_close: bool,
+}
+
+/// What `paymux sandbox` takes.
+#[derive(Debug, clap::Args)]
+pub struct SandboxArgs {
+    /// The folder with ca.pem, server.pem and server.key, as `paymux keys dev` makes them.
+    #[arg(long, default_value = "certs")]
+    pub dir: PathBuf,
+    /// The merchant's port; the institutions take the next three. With 0, everybody takes a free one.
+    #[arg(long, default_value_t = 7443)]
+    pub port: u16,
+    /// The host of all addresses; must stand in server.pem.
+    #[arg(long, default_value = "localhost")]
+    pub host: String,
+    /// The merchant's `merchantId`.
+    #[arg(long, default_value = "M1001")]
+    pub merchant: String,
+    /// The id of the gateway's key that signs notifications.
+    #[arg(long, default_value = "platform-1")]
+    pub platform_key: String,
+}
+
+/// Everybody who is played. Dropping it ends them.
+pub struct Stage {
+    /// In the order of their ports.
+    pub institutions: Vec<Institution>,
+    /// Who hears notifications.
+    pub merchant: Merchant,
+}
+
+/// Plays until it is interrupted or terminated.
+///
+/// # Errors
+/// A file cannot be read or written, a port is taken, the output cannot be written.
+pub fn run(args: &SandboxArgs) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let stage = open(args).await?;
+        io::stdout().write_all(told(args, &stage).as_bytes())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = interrupt.recv() => (),
+            _ = terminate.recv() => (),
+        }
+        for institution in stage.institutions {
+            institution.stop().await;
+        }
+        stage.merchant.stop().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Starts everybody and waits for nothing.
+///
+/// # Errors
+/// A file cannot be read or written, or a port is taken.
+pub async fn open(args: &SandboxArgs) -> anyhow::Result<Stage> {
+    let advice = "run `paymux keys dev` first";
+    let identity = Identity {
+        certificates_pem: read(&args.dir.join("server.pem")).context(advice)?,
+        key_pem: read(&args.dir.join("server.key")).context(advice)?,
+    };
+    let roots_pem = read(&args.dir.join("ca.pem")).context(advice)?;
+    let settings = MerchantSettings {
+        id: args.merchant.clone(),
+        listen: place(args.port),
+        host: args.host.clone(),
+        identity: identity.clone(),
+        platform: ring(&args.dir, &args.platform_key)?,
+        slow: Duration::from_secs(3),
+    };
+    let merchant = Merchant::start(settings)
+        .await
+        .with_context(|| format!("the merchant, port {}", args.port))?;
+    let mut institutions = Vec::with_capacity(CAST.len());
+    for (role, behind) in CAST.iter().zip(1..) {
+        let port = match args.port {
+            0 => 0,
+            first => first.saturating_add(behind),
+        };
+        let settings = InstitutionSettings {
+            id: role.id.to_owned(),
+            name: format!("{} · {}", role.name, role.name_en),
+            listen: place(port),
+            host: args.host.clone(),
+            identity: identity.clone(),
+            key: pair(&args.dir, &format!("{}-1", role.id))?,
+            callers: ring(&args.dir, &format!("paymux-{}", role.id))?,
+            accounts: vec![role.account.to_owned()],
+            roots_pem: roots_pem.clone(),
+            can_close: true,
+            remembers_close: role.remembers_close,
+            waits: Waits::default(),
+        };
+        let institution = Institution::start(settings)
+            .await
+            .with_context(|| format!("{}, port {port}", role.id))?;
+        institutions.push(institution);
+    }
+    Ok(Stage {
+        institutions,
+        merchant,
+    })
+}
+
+/// Loopback only: nobody beyond this machine should meet a pretend bank.
+fn place(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+/// The gateway's public key of this id, as the pretend parties know it.
+fn ring(folder: &Path, id: &str) -> anyhow::Result<KeyRing> {
+    let path = folder.join(format!("{id}.pub"));
+    let pem = if path.exists() {
+        read(&path)?
+    } else {
+        pair(folder, id)?.public_pem()
+    };
+    let key = VerifyingKey::from_spki_pem(&pem).with_context(|| path.display().to_string())?;
+    let enrolled = EnrolledKey {
+        id: id.to_owned(),
+        owner: "paymux".to_owned(),
+        key,
+        not_before_s: 0,
+        not_after_s: i64::MAX,
+    };
+    Ok(KeyRing::new(vec![enrolled])?)
+}
+
+/// A signing key and its public half in `ID.key` and `ID.pub`, made if neither is there.
+fn pair(folder: &Path, id: &str) -> anyhow::Result<SigningKey> {
+    let path = folder.join(format!("{id}.key"));
+    if !path.exists() {
+        let (private, public) = SigningKey::generate_ed25519()?;
+        write_new(&folder.join(format!("{id}.pub")), &public, 0o644)?;
+        write_new(&path, &private, 0o600)?;
+    }
+    SigningKey::from_pkcs8_pem(id, &read(&path)?).with_context(|| path.display().to_string())
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+}
+
+fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(mode).open(path);
+    match file {
+        Ok(mut file) => Ok(file.write_all(text.as_bytes())?),
+        Err(fault) if fault.kind() == ErrorKind::AlreadyExists => anyhow::bail!(
+            "{} is there without its private half, which is not ours to make",
+            path.display()
+        ),
+        Err(fault) => Err(fault).with_context(|| format!("writing {}", path.display())),
+    }
+}
+
+/// Who plays where, the tables for `routes.toml`, and what goes wrong on demand.
+fn told(args: &SandboxArgs, stage: &Stage) -> String {
+    let mut text = format!(
+        "# merchant {} hears notifications at {}\n",
+        args.merchant,
+        stage.merchant.notice_url()
+    );
+    for (order, (role, institution)) in (1..).zip(CAST.iter().zip(&stage.institutions)) {
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            "\n{}",
+            tables(args, role, &institution.origin(), order)
+        );
+    }
+    text.push_str(
+        "\n# Sums that end in these digits go wrong; POST /control/next orders the same:\n",
+    );
+    for (_, word, cents, what) in FAULTS {
+        let _ = writeln!(text, "#   {cents:02}  {word}: {what}");
+    }
+    text
+}
+
+fn tables(args: &SandboxArgs, role: &Role, origin: &str, order: u32) -> String {
+    let Role {
+        id,
+        name,
+        name_en,
+        account,
+        ..
+    } = role;
+    let (dir, merchant) = (args.dir.display(), &args.merchant);
+    format!(
+        r#"[[institution]]
+id = "{id}"
+kind = "standard"
+url = "{origin}"
+name = "{name}"
+name_en = "{name_en}"
+state = "admitted"
+evidence = "development: played by the sandbox"
+since = 2026-01-01
+modes = ["WEBVIEW", "CHATBOT", "NATIVE"]
+capabilities = [
+    "password_pay", "password_free_pay", "full_refund", "partial_refund", "repeated_refund",
+    "bind_card", "reset_password", "queries", "scan_pay",
+]
+key_id = "paymux-{id}"
+key = "file:{dir}/paymux-{id}.key"
+roots = "{dir}/ca.pem"
+
+[[institution.keys]]
+id = "{id}-1"
+algorithm = "ed25519"
+file = "{dir}/{id}-1.pub"
+not_before = 2026-01-01
+not_after = 2035-12-31
+
+[[contract]]
+merchant = "{merchant}"
+institution = "{id}"
+account = "{account}"
+modes = ["WEBVIEW", "CHATBOT", "NATIVE"]
+transaction_types = ["PASSWORD_PAY", "PASSWORD_FREE_PAY", "SCAN_PAY"]
+amount_min = "0.01"
+amount_max = "50000.00"
+
+[[route]]
+institution = "{id}"
+order = {order}
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::Authority;
+
+    /// G-12
+    #[tokio::test]
+    async fn three_institutions_and_a_merchant_start_from_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new("Test").unwrap();
+        let identity = authority.issue("Server", &["localhost"]).unwrap();
+        for (name, text) in [
+            ("ca.pem", authority.roots_pem()),
+            ("server.pem", identity.certificates_pem),
+            ("server.key", identity.key_pem),
+        ] {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let args = SandboxArgs {
+            dir: folder.path().to_owned(),
+            port: 0,
+            host: "localhost".to_owned(),
+            merchant: "M1001".to_owned(),
+            platform_key: "platform-1".to_owned(),
+        };
+        let stage = open(&args).await.unwrap();
+        let text = told(&args, &stage);
+        assert_eq!(text.matches("[[institution]]").count(), 3);
+        assert!(folder.path().join("bluebank-1.pub").exists());
+    }
+}

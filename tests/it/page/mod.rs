@@ -1,0 +1,312 @@
+//! The payer's page: what a payer sees and may do in each state, answered by the whole public
+//! surface, without sockets.
+
+mod message_cards;
+mod one_order;
+
+use bytes::Bytes;
+use http::Request;
+
+use paymux::api::page::view;
+use paymux::domain::institutions::{BusinessType, Mode};
+use paymux::domain::order::Ending;
+use paymux::world::SendError;
+
+use one_order::*;
+
+/// R-A2.1-5: before paying, the payer sees to whom, how much, for what, and can choose; the phone
+/// number is masked (R-6.3.2-3b).
+#[tokio::test]
+async fn the_payer_sees_the_order_before_paying() {
+    let order = open(terms(webview()), None);
+    let page = fetched(&api(&order, lost()), &path(&order)).await;
+    assert_eq!(page.status(), 200);
+    let page = text(&page);
+    for seen in [
+        "清风茶舍",
+        "<small>¥</small>128.50",
+        "明前龙井",
+        "T20261122000001",
+        "138****5678",
+    ] {
+        assert!(page.contains(seen), "{seen}");
+    }
+    assert!(page.contains(order.no.as_str()));
+    assert!(page.contains("id=\"institution-harbour\"") && page.contains("Harbour Bank"));
+    assert!(!page.contains("13812345678"));
+}
+
+/// R-5.1.1-3: only institutions that have a page and are open to this payment are offered, in
+/// aggregated orders as well; an order for an SDK offers none.
+#[tokio::test]
+async fn only_institutions_with_a_page_are_offered() {
+    for business_type in [webview(), BusinessType::Aggregated] {
+        let order = open(terms(business_type), None);
+        let page = fetched(&api(&order, lost()), &path(&order)).await;
+        assert!(text(&page).contains("id=\"institution-lake\""));
+        assert!(!text(&page).contains("meadow") && !text(&page).contains("peak"));
+    }
+    let order = open(terms(BusinessType::Single(Mode::Native)), None);
+    let page = fetched(&api(&order, lost()), &path(&order)).await;
+    assert!(text(&page).contains("data-state=\"elsewhere\""));
+    assert!(!text(&page).contains("<button"));
+}
+
+/// R-6.1.1-3a, R-6.3.1-2e, R-6.5-1b: nothing runs, nobody frames the page, nobody keeps it, and
+/// the institution does not learn its address.
+#[tokio::test]
+async fn the_page_is_closed_to_everybody_else() {
+    let order = open(terms(webview()), None);
+    let api = api(&order, lost());
+    let (sent_on, _) = posted(&api, &path(&order), "institutionId=harbour").await;
+    let missing = fetched(&api, "/pay/nothing").await;
+    for answer in [fetched(&api, &path(&order)).await, sent_on, missing] {
+        let policy = head(&answer, "content-security-policy");
+        assert!(
+            policy.starts_with("default-src 'none'; style-src 'sha256-"),
+            "{policy}"
+        );
+        assert!(!policy.contains("unsafe") && !policy.contains("script"));
+        for part in [
+            "form-action 'self' https:",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+        ] {
+            assert!(policy.contains(part), "{part}");
+        }
+        assert_eq!(head(&answer, "referrer-policy"), "no-referrer");
+        assert_eq!(head(&answer, "x-frame-options"), "DENY");
+        assert_eq!(head(&answer, "cache-control"), "no-store");
+        assert!(head(&answer, "strict-transport-security").starts_with("max-age="));
+        assert!(!answer.headers().contains_key("set-cookie"));
+        assert!(!answer.headers().contains_key("access-control-allow-origin"));
+    }
+}
+
+/// R-6.5-1a, R-6.5-1c, R-6.1.1-3b: in no state does the page hold a script, a field for a secret,
+/// its own address, the institution's link, or anything fetched from elsewhere.
+#[test]
+fn the_page_holds_no_secret_and_no_script() {
+    let secret = open(terms(webview()), None).page_token().expose();
+    for (state, page) in every_state() {
+        assert!(
+            page.contains(&format!("id=\"state\" data-state=\"{state}\"")),
+            "{state}"
+        );
+        for never in [
+            "<script",
+            "<input",
+            "javascript:",
+            " style=",
+            "src=",
+            "http://",
+            "https://",
+        ] {
+            assert!(!page.contains(never), "{state}: {never}");
+        }
+        assert!(!page.contains(&secret), "{state}");
+        assert_eq!(page.matches("<style>").count(), 1);
+        assert!(page.contains("<html lang=\"zh-CN\">") && page.contains("lang=\"en\""));
+    }
+}
+
+/// Only the page that waits for news looks again by itself.
+#[test]
+fn only_doubt_refreshes_itself() {
+    for (state, page) in every_state() {
+        assert_eq!(
+            page.contains("http-equiv=\"refresh\""),
+            state == "confirming",
+            "{state}"
+        );
+    }
+}
+
+/// R-6.1.1-2: who opens a paid order's page again reads that it is paid, and can start nothing.
+#[tokio::test]
+async fn a_paid_order_says_so_and_starts_nothing() {
+    let order = paid();
+    let api = api(&order, lost());
+    let (answer, result) = posted(&api, &path(&order), "institutionId=lake").await;
+    assert_eq!((answer.status().as_u16(), result), (303, "ALREADY_PAID"));
+    assert_eq!(head(&answer, "location"), path(&order));
+    let page = fetched(&api, &path(&order)).await;
+    for seen in [
+        "支付成功",
+        "无需再次付款",
+        "already paid",
+        "返回箭头",
+        "2026-11-22 00:31:35",
+    ] {
+        assert!(text(&page).contains(seen), "{seen}");
+    }
+    assert!(!text(&page).contains("<form"));
+}
+
+/// R-5.1.1-0a: a choice leads to the institution's page, and coming back leads there again.
+#[tokio::test]
+async fn choosing_leads_to_the_institution() {
+    let order = open(terms(webview()), None);
+    let api = api(&order, lost());
+    for _ in 0..2 {
+        let (answer, result) = posted(&api, &path(&order), "institutionId=harbour").await;
+        assert_eq!((answer.status().as_u16(), result), (303, "ACCEPTED"));
+        assert_eq!(head(&answer, "location"), LINK);
+    }
+    let page = fetched(&api, &path(&order)).await;
+    let page = text(&page);
+    assert!(page.contains("id=\"continue\"") && page.contains("value=\"harbour\""));
+    assert!(
+        page.contains("id=\"institution-lake\"") && !page.contains("id=\"institution-harbour\"")
+    );
+}
+
+/// A2: another institution is chosen only after the first attempt has ended; until then the page
+/// says that it is being confirmed, and offers nothing.
+#[tokio::test]
+async fn choosing_another_waits_for_the_first_to_end() {
+    let order = tried(link(LINK));
+    let api = api(&order, lost());
+    let (answer, result) = posted(&api, &path(&order), "institutionId=lake").await;
+    assert_eq!((answer.status().as_u16(), result), (303, "PENDING"));
+    let page = fetched(&api, &path(&order)).await;
+    assert!(text(&page).contains("data-state=\"confirming\"") && !text(&page).contains("<form"));
+}
+
+/// V1: silence is doubt, not failure; the payer may still give up what was never confirmed.
+#[tokio::test]
+async fn silence_is_shown_as_doubt() {
+    let order = open(terms(webview()), None);
+    let api = api(&order, lost());
+    let (answer, result) = posted(&api, &path(&order), "institutionId=lake").await;
+    assert_eq!((answer.status().as_u16(), result), (303, "PENDING"));
+    let page = fetched(&api, &path(&order)).await;
+    assert!(text(&page).contains("data-state=\"confirming\""));
+    assert!(
+        text(&page).contains("请勿重复付款") && text(&page).contains("id=\"institution-harbour\"")
+    );
+}
+
+/// A refusal leaves the order open and says which institution did not accept.
+#[tokio::test]
+async fn a_refusal_asks_for_another_institution() {
+    let order = open(terms(webview()), None);
+    let api = api(&order, SendError::NotSent("refused".into()));
+    let (answer, result) = posted(&api, &path(&order), "institutionId=lake").await;
+    assert_eq!((answer.status().as_u16(), result), (200, "REFUSED"));
+    let page = text(&answer);
+    assert!(page.contains("id=\"refused\"") && page.contains("湖畔支付"));
+    assert!(page.contains("请换一家") && page.contains("id=\"institution-harbour\""));
+}
+
+/// O4: a closed order says so, says what to do, and takes no choice.
+#[tokio::test]
+async fn a_closed_order_says_what_to_do() {
+    let order = ended(Ending::Expired);
+    let api = api(&order, lost());
+    let (answer, result) = posted(&api, &path(&order), "institutionId=lake").await;
+    assert_eq!((answer.status().as_u16(), result), (303, "CLOSED"));
+    let page = fetched(&api, &path(&order)).await;
+    assert!(text(&page).contains("订单已过期") && text(&page).contains("重新下单"));
+    assert!(!text(&page).contains("<form"));
+}
+
+/// V2: an attempt that is live when time runs out may still be paid, so the page does not say
+/// that the order has ended.
+#[test]
+fn time_alone_ends_nothing_on_the_page() {
+    let live = tried(link(LINK));
+    assert!(shown(&live, live.expires).contains("data-state=\"confirming\""));
+    let idle = open(terms(webview()), None);
+    assert!(shown(&idle, idle.expires).contains("data-state=\"expired\""));
+}
+
+/// K3: a malformed, an unknown and a wrong token are answered by the same friendly page.
+#[tokio::test]
+async fn every_wrong_token_is_answered_alike() {
+    let order = open(terms(webview()), None);
+    let api = api(&order, lost());
+    let wrong = format!("/pay/{}.{}", order.no, "0".repeat(32));
+    let unknown = format!("/pay/P{}.{}", "0".repeat(26), "0".repeat(32));
+    let first = fetched(&api, &wrong).await;
+    assert_eq!(first.status(), 404);
+    assert!(text(&first).contains("This payment page does not exist"));
+    for path in [unknown.as_str(), "/pay/", "/pay/..", "/pay/P1.zz"] {
+        let answer = fetched(&api, path).await;
+        assert_eq!(answer.status(), 404, "{path}");
+        assert_eq!(answer.body(), first.body(), "{path}");
+        assert_eq!(answer.headers(), first.headers(), "{path}");
+    }
+    let (answer, result) = posted(&api, &wrong, "institutionId=lake").await;
+    assert_eq!((answer.status().as_u16(), result), (404, "order_unknown"));
+}
+
+/// R-6.3.1-3a: the form is read strictly, and what is wrong with it is said on a page.
+#[tokio::test]
+async fn a_form_that_is_not_ours_is_refused() {
+    let order = open(terms(webview()), None);
+    let api = api(&order, lost());
+    let long = format!("institutionId={}", "a".repeat(300));
+    for (form, status) in [
+        ("", 400),
+        ("institution=lake", 400),
+        ("institutionId=", 400),
+        ("institutionId=lake&x=1", 400),
+        ("institutionId=%6cake", 400),
+        (long.as_str(), 413),
+        ("institutionId=nobody", 422),
+        ("institutionId=meadow", 422),
+        ("institutionId=peak", 422),
+    ] {
+        let (answer, _) = posted(&api, &path(&order), form).await;
+        assert_eq!(answer.status(), status, "{form}");
+        assert_eq!(head(&answer, "content-type"), "text/html; charset=utf-8");
+        assert!(text(&answer).contains("id=\"back\""), "{form}");
+    }
+    for media in ["application/json", "multipart/form-data", "text/plain"] {
+        let request = Request::post(path(&order))
+            .header("content-type", media)
+            .body(Bytes::from_static(b"institutionId=lake"))
+            .unwrap();
+        assert_eq!(asked(&api, request).await.0.status(), 415, "{media}");
+    }
+}
+
+/// R-6.3.1-3a: text from a merchant is shown as text, wherever it stands.
+#[test]
+fn text_from_outside_is_never_markup() {
+    let mut hostile = terms(webview());
+    hostile.merchant_name = HOSTILE.into();
+    hostile.goods_name = Some(HOSTILE.into());
+    hostile.goods_description = Some(HOSTILE.into());
+    let page = shown(&open(hostile, None), NOW);
+    assert!(!page.contains("<script") && !page.contains('\u{202e}'));
+    let safe = "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&quot;&amp;";
+    assert_eq!(page.matches(safe).count(), 3);
+    assert_eq!(view::escape(HOSTILE), safe);
+}
+
+/// R-A2.3-5b: page and SDK read the state as JSON; HEAD works; nothing personal is in it.
+#[tokio::test]
+async fn the_state_is_told_as_json() {
+    let order = paid();
+    let api = api(&order, lost());
+    let answer = fetched(&api, &format!("{}/status", path(&order))).await;
+    let state: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+    let expected = serde_json::json!({
+        "orderStatus": "PAID", "attemptStatus": "PAID", "payOrderNo": order.no.as_str(),
+        "orderAmount": "128.50", "currency": "CNY", "expireTime": "2026-11-22T00:45:00+08:00",
+        "paymentDate": "20261122", "paymentTime": "003135",
+    });
+    assert_eq!(state, expected);
+    assert_eq!(head(&answer, "cache-control"), "no-store");
+    for path in [path(&order), format!("{}/status", path(&order))] {
+        let request = Request::head(path).body(Bytes::new()).unwrap();
+        let (answer, result) = asked(&api, request).await;
+        assert_eq!((answer.status().as_u16(), result), (200, "SHOWN"));
+        assert!(answer.body().is_empty());
+    }
+    let missing = fetched(&api, "/pay/nothing/status").await;
+    assert_eq!(missing.status(), 404);
+    assert_eq!(head(&missing, "content-type"), "application/problem+json");
+}

@@ -1,0 +1,423 @@
+//! Orders in every state a payer can meet, and a gateway whose store holds one of them.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+
+use paymux::api::page::view;
+use paymux::api::{Api, Peer};
+use paymux::domain::amount::{Amount, CNY};
+use paymux::domain::attempt::{Epoch, Stamp};
+use paymux::domain::change::{Cause, Change};
+use paymux::domain::evidence::{Evidence, Finding, Handover, Means, Receipt, Way};
+use paymux::domain::identifiers::{
+    AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
+    Timestamp,
+};
+use paymux::domain::institutions::{
+    BusinessType, Contract, Directory, Facts, Mode, Offer, Route, TransactionType,
+};
+use paymux::domain::merchant::Admission;
+use paymux::domain::order::{Ending, Opening, Order, Start, Terms, Weighed};
+use paymux::domain::personal::MobileNo;
+use paymux::flow::admit_request::{ReadNonces, Window};
+use paymux::flow::register::{Platform, Register};
+use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing};
+use paymux::signature::{KeyRing, SigningKey};
+use paymux::store::{
+    Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
+};
+use paymux::world::{Clock, Entropy, Outbound, Party, Patience, SendError, World};
+
+pub(super) const NOW: Timestamp = Timestamp::from_s(1_795_278_600);
+pub(super) const LINK: &str = "https://harbour.example/cashier?order=1&sign=abc";
+pub(super) const HOSTILE: &str = "<script>alert('1')</script>\"&\u{202e}";
+
+pub(super) fn facts() -> Facts {
+    Facts {
+        visibility_ms: 60_000,
+        can_close: true,
+        remembers_close: true,
+        repeatable_create: true,
+        calls_per_second: 50,
+    }
+}
+
+pub(super) fn institution(
+    id: &str,
+    name: &str,
+    name_en: &str,
+) -> paymux::domain::institutions::Institution {
+    paymux::domain::institutions::Institution {
+        id: InstitutionId::parse(id).unwrap(),
+        name: name.into(),
+        name_en: name_en.into(),
+        logo_url: None,
+        admission: Admission::Admitted,
+        stopped: false,
+        modes: vec![Mode::Webview],
+        facts: facts(),
+    }
+}
+
+/// Harbour and Lake are open, Meadow has an SDK only, Peak takes larger sums only.
+pub(super) fn directory() -> Directory {
+    let merchant = MerchantId::parse("M1").unwrap();
+    let mut directory = Directory::default();
+    let mut meadow = institution("meadow", "草原支付", "Meadow Pay");
+    meadow.modes = vec![Mode::Native];
+    let all = [
+        institution("harbour", "港湾银行", "Harbour Bank"),
+        institution("lake", "湖畔支付", "Lake Pay"),
+        meadow,
+        institution("peak", "山峰银行", "Peak Bank"),
+    ];
+    for (place, institution) in (0u32..).zip(all) {
+        let id = institution.id.clone();
+        directory.routes.push(Route {
+            institution: id.clone(),
+            minor_min: if place == 3 { 1_000_000 } else { 1 },
+            minor_max: 100_000_000,
+            payer_prefixes: vec![],
+            order: place,
+        });
+        let contract = Contract {
+            merchant: merchant.clone(),
+            institution: id.clone(),
+            account: AccountId::parse("acct").unwrap(),
+            modes: Mode::ALL.to_vec(),
+            transaction_types: vec![TransactionType::PasswordPay],
+            minor_min: 1,
+            minor_max: 100_000_000,
+            hours: None,
+        };
+        directory
+            .contracts
+            .insert((merchant.clone(), id.clone()), contract);
+        directory.institutions.insert(id, institution);
+    }
+    directory
+}
+
+pub(super) fn terms(business_type: BusinessType) -> Terms {
+    Terms {
+        merchant: MerchantId::parse("M1").unwrap(),
+        merchant_order_no: MerchantOrderNo::parse("T20261122000001").unwrap(),
+        merchant_name: "清风茶舍".into(),
+        order_date: CalendarDay::parse("20261122").unwrap(),
+        amount: Amount::parse("128.50", CNY).unwrap(),
+        business_type,
+        transaction_type: TransactionType::PasswordPay,
+        return_url: "https://tea.example/paid".into(),
+        mobile: MobileNo::parse("13812345678").unwrap(),
+        goods_no: None,
+        goods_name: Some("明前龙井 · 礼盒装".into()),
+        goods_description: Some("250 克 × 2".into()),
+        attach: None,
+        expire_minutes: 15,
+        named: None,
+    }
+}
+
+pub(super) fn open(terms: Terms, first: Option<Start>) -> Order {
+    let opening = Opening {
+        no: PayOrderNo::mint(NOW, [3; 10]),
+        page_secret: [0x5a; 16],
+        terms,
+        notice_url: None,
+    };
+    let change = Order::open(opening, first, Cause::Clock, NOW);
+    change.into_order().unwrap()
+}
+
+pub(super) fn webview() -> BusinessType {
+    BusinessType::Single(Mode::Webview)
+}
+
+pub(super) fn start(institution: &str, mode: Mode) -> Start {
+    Start {
+        id: AttemptId::mint(NOW, [4; 10]),
+        institution: InstitutionId::parse(institution).unwrap(),
+        account: AccountId::parse("acct").unwrap(),
+        mode,
+        stamp: Stamp {
+            now: NOW,
+            nonce: [1; 10],
+        },
+        configuration: 1,
+        epoch: Epoch(1),
+    }
+}
+
+pub(super) fn link(address: &str) -> Finding {
+    Finding::Accepted(Some(Handover {
+        way: Way::Link(address.into()),
+        expires: None,
+    }))
+}
+
+pub(super) fn after(order: &Order, finding: Finding) -> Order {
+    let attempt = order.attempts.last().unwrap();
+    let evidence = Evidence {
+        institution: attempt.institution.clone(),
+        account: None,
+        attempt: attempt.id.clone(),
+        by: Means::Query,
+        finding,
+    };
+    match order.weigh(&evidence, &facts(), NOW) {
+        Weighed::Commit(change) => change.into_order().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(super) fn tried(finding: Finding) -> Order {
+    after(
+        &open(terms(webview()), Some(start("harbour", Mode::Webview))),
+        finding,
+    )
+}
+
+pub(super) fn paid() -> Order {
+    let receipt = Receipt {
+        amount: Amount::parse("128.50", CNY).unwrap(),
+        institution_no: "H1".into(),
+        paid_at: NOW.plus(Duration::from_secs(95)),
+        fee_minor: None,
+    };
+    after(&tried(link(LINK)), Finding::Succeeded(receipt))
+}
+
+pub(super) fn ended(why: Ending) -> Order {
+    let order = open(terms(webview()), None);
+    order
+        .end(why, Cause::Clock, NOW)
+        .unwrap()
+        .into_order()
+        .unwrap()
+}
+
+pub(super) fn shown(order: &Order, now: Timestamp) -> String {
+    let directory = directory();
+    let open: Vec<_> = ["harbour", "lake"]
+        .iter()
+        .map(|id| &directory.institutions[&InstitutionId::parse(id).unwrap()])
+        .collect();
+    view::page(order, &open, &directory, now)
+}
+
+/// Every state a payer can meet, by the word the page carries.
+pub(super) fn every_state() -> Vec<(&'static str, String)> {
+    let doubt = Finding::Ambiguous(paymux::domain::evidence::Ambiguity::NoAnswer);
+    let refused = Finding::Refused(paymux::domain::evidence::Reason::from_code("NO_ACCOUNT"));
+    let accepted = tried(link(LINK));
+    let native = BusinessType::Single(Mode::Native);
+    let closing = accepted.release_attempt(Cause::Page, NOW).unwrap();
+    vec![
+        ("choose", shown(&open(terms(webview()), None), NOW)),
+        ("choose", shown(&tried(refused), NOW)),
+        ("continue", shown(&accepted, NOW)),
+        ("confirming", shown(&tried(doubt), NOW)),
+        ("confirming", shown(&closing.into_order().unwrap(), NOW)),
+        ("confirming", shown(&accepted, accepted.expires)),
+        ("elsewhere", shown(&open(terms(native), None), NOW)),
+        ("paid", shown(&paid(), NOW)),
+        ("expired", shown(&ended(Ending::Expired), NOW)),
+        ("closed", shown(&ended(Ending::Merchant), NOW)),
+    ]
+}
+
+/// Holds one order.
+struct Shelf(Mutex<Order>);
+
+impl Shelf {
+    fn holds(&self, key: &OrderKey) -> Option<Order> {
+        let order = self.0.lock().unwrap().clone();
+        let named = match key {
+            OrderKey::OfPage(token) => {
+                *token.order() == order.no && token.opens(&order.page_secret)
+            }
+            OrderKey::Ours(_, no) => *no == order.no,
+            OrderKey::Theirs(_, no) => *no == order.terms.merchant_order_no,
+            OrderKey::OfAttempt(_, id) => order.attempts.iter().any(|known| known.id == *id),
+        };
+        named.then_some(order)
+    }
+}
+
+#[async_trait]
+impl Store for Shelf {
+    async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
+        Ok(self.holds(key))
+    }
+    async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
+        let mut held = self.0.lock().unwrap();
+        let rows = change.rows().unwrap();
+        if rows.before != Some(held.version) {
+            return Ok(Committed::Stale);
+        }
+        *held = rows.order.clone();
+        Ok(Committed::Done)
+    }
+    async fn keep(&self, _: &Message) -> Result<Kept, StoreError> {
+        Ok(Kept::New)
+    }
+    async fn last_used(
+        &self,
+        _: &MerchantId,
+        _: &MobileNo,
+    ) -> Result<Option<InstitutionId>, StoreError> {
+        Ok(None)
+    }
+    async fn lease(&self, _: Work, _: Timestamp, _: u32) -> Result<Vec<Lease>, StoreError> {
+        Ok(Vec::new())
+    }
+    async fn settle(&self, _: &Lease, _: Fate) -> Result<Settled, StoreError> {
+        Ok(Settled::LeaseLost)
+    }
+    async fn raise_floor(&self, _: Timestamp) -> Result<(), StoreError> {
+        Ok(())
+    }
+    fn epoch(&self) -> Epoch {
+        Epoch(1)
+    }
+    fn floor(&self) -> Timestamp {
+        Timestamp::from_ms(0)
+    }
+    async fn next_due(&self, _: Work) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+}
+
+/// An institution whose link is made here, or that has to be asked; then nobody answers.
+struct Teller(InstitutionId, Facts);
+
+impl Institution for Teller {
+    fn id(&self) -> &InstitutionId {
+        &self.0
+    }
+    fn facts(&self) -> &Facts {
+        &self.1
+    }
+    fn request(&self, call: &Call<'_>, _: &Stamp) -> Outgoing {
+        match (call, self.0.as_str()) {
+            (Call::Create(..), "harbour") => Outgoing::Local(Handover {
+                way: Way::Link(LINK.into()),
+                expires: None,
+            }),
+            _ => Outgoing::Send(Request::new(Bytes::new()), Asked::default()),
+        }
+    }
+    fn read(&self, _: &Call<'_>, _: &Asked, _: &Response<Bytes>, _: Timestamp) -> Evidence {
+        unreachable!("nobody answers")
+    }
+    fn read_callback(&self, _: &Request<Bytes>, _: Timestamp) -> Result<Evidence, Forged> {
+        Err(Forged("not signed"))
+    }
+    fn acknowledgement(&self, _: &Request<Bytes>, _: Heard, _: Timestamp) -> Response<Bytes> {
+        Response::new(Bytes::new())
+    }
+}
+
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+}
+
+impl Entropy for Still {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(9);
+    }
+}
+
+/// What becomes of everything that is sent.
+struct Wire(SendError);
+
+#[async_trait]
+impl Outbound for Wire {
+    async fn send(
+        &self,
+        _: &Party,
+        _: Request<Bytes>,
+        _: Patience,
+    ) -> Result<Response<Bytes>, SendError> {
+        Err(self.0.clone())
+    }
+}
+
+pub(super) fn api(order: &Order, wire: SendError) -> Api {
+    let (private, _) = SigningKey::generate_ed25519().unwrap();
+    let teller = |id: &str| {
+        let id = InstitutionId::parse(id).unwrap();
+        let adapter: Arc<dyn Institution> = Arc::new(Teller(id.clone(), facts()));
+        (id, adapter)
+    };
+    let register = Register {
+        directory: directory(),
+        keys: KeyRing::default(),
+        adapters: HashMap::from([teller("harbour"), teller("lake")]),
+        platform: Platform {
+            origin: "https://pay.example".into(),
+            signing: Arc::new(SigningKey::from_pkcs8_pem("p1", &private).unwrap()),
+            jwks: Bytes::new(),
+        },
+    };
+    Api {
+        store: Arc::new(Shelf(Mutex::new(order.clone()))),
+        world: World {
+            clock: Arc::new(Still),
+            entropy: Arc::new(Still),
+            outbound: Arc::new(Wire(wire)),
+        },
+        register: ArcSwap::from_pointee(register),
+        window: Window::default(),
+        reads: ReadNonces::new(1),
+    }
+}
+
+pub(super) fn lost() -> SendError {
+    SendError::Unknown("nobody answers".into())
+}
+
+pub(super) fn path(order: &Order) -> String {
+    format!("/pay/{}", order.page_token().expose())
+}
+
+pub(super) async fn asked(api: &Api, request: Request<Bytes>) -> (Response<Bytes>, &'static str) {
+    let peer = Peer {
+        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        certificate: None,
+    };
+    let answer = api.answer(request, peer).await;
+    (answer.response, answer.result)
+}
+
+pub(super) async fn fetched(api: &Api, path: &str) -> Response<Bytes> {
+    let request = Request::get(path).body(Bytes::new()).unwrap();
+    asked(api, request).await.0
+}
+
+pub(super) async fn posted(api: &Api, path: &str, form: &str) -> (Response<Bytes>, &'static str) {
+    let request = Request::post(path)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Bytes::copy_from_slice(form.as_bytes()))
+        .unwrap();
+    asked(api, request).await
+}
+
+pub(super) fn text(response: &Response<Bytes>) -> &str {
+    std::str::from_utf8(response.body()).unwrap()
+}
+
+pub(super) fn head<'a>(response: &'a Response<Bytes>, name: &str) -> &'a str {
+    response.headers()[name].to_str().unwrap()
+}

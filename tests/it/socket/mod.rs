@@ -1,0 +1,131 @@
+//! The real edge and the real network on loopback: sockets, TLS, limits, draining. Ports are the
+//! system's choice; whatever is waited for is waited for itself.
+
+mod edge;
+mod outbound;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Longer than anything here takes; only a test that fails waits for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A limit that is meant to be passed.
+const SHORT: Duration = Duration::from_millis(50);
+
+/// A certificate and its key, made for one test.
+struct Identity {
+    certificate: CertificateDer<'static>,
+    key: Vec<u8>,
+}
+
+impl Identity {
+    fn new() -> Self {
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        Self {
+            certificate: made.cert.der().clone(),
+            key: made.signing_key.serialize_der(),
+        }
+    }
+
+    fn chain(&self) -> Vec<CertificateDer<'static>> {
+        vec![self.certificate.clone()]
+    }
+
+    fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::try_from(self.key.clone()).unwrap()
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.certificate);
+        digest.as_ref().try_into().unwrap()
+    }
+}
+
+/// A client that believes one certificate.
+fn client(
+    server: &Identity,
+    versions: &[&'static SupportedProtocolVersion],
+    shown: Option<&Identity>,
+) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add(server.certificate.clone()).unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match shown {
+        Some(shown) => builder.with_client_auth_cert(shown.chain(), shown.key()),
+        None => Ok(builder.with_no_client_auth()),
+    };
+    TlsConnector::from(Arc::new(config.unwrap()))
+}
+
+async fn connect(
+    client: &TlsConnector,
+    address: SocketAddr,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(address).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    client.connect(name, tcp).await
+}
+
+/// One message: its head as text, its body.
+struct Message {
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Message {
+    fn status(&self) -> u16 {
+        self.head.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then_some(value.trim())
+        })
+    }
+}
+
+/// Reads one message framed by `content-length`; none at the end of the connection.
+async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> Option<Message> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let byte = tokio::time::timeout(PATIENCE, stream.read_u8()).await;
+        head.push(byte.expect("something comes or the connection ends").ok()?);
+    }
+    let mut message = Message {
+        head: String::from_utf8(head).unwrap(),
+        body: Vec::new(),
+    };
+    let length = message
+        .header("content-length")
+        .unwrap_or("0")
+        .parse()
+        .unwrap();
+    message.body.resize(length, 0);
+    stream.read_exact(&mut message.body).await.ok()?;
+    Some(message)
+}
+
+/// Sends bytes and reads one answer.
+async fn ask<S>(stream: &mut S, bytes: impl AsRef<[u8]>) -> Option<Message>
+where
+    S: AsyncRead + AsyncWriteExt + Unpin,
+{
+    // A server that has seen enough may have closed already; its answer is what counts.
+    let _ = stream.write_all(bytes.as_ref()).await;
+    let _ = stream.flush().await;
+    read_message(stream).await
+}

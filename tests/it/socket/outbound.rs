@@ -1,0 +1,316 @@
+//! What the real network promises: what may have left is never called unsent, and a merchant's
+//! address never leads inside.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use paymux::domain::identifiers::InstitutionId;
+use paymux::outbound::{Hyper, LineSettings, OutboundSettings};
+use paymux::world::{Outbound, Party, Patience, SendError};
+use rustls::ServerConfig;
+use rustls::server::WebPkiClientVerifier;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+
+/// What the other side does with the connections it gets, one after another: each line is one
+/// connection, each word what follows one request on it.
+type Script = Vec<Vec<Step>>;
+
+#[derive(Clone)]
+enum Step {
+    /// Answers with these bytes and keeps the connection.
+    Say(String),
+    /// Closes after the request was read, without a word.
+    HangUp,
+    /// Waits for the caller to give up.
+    Wait,
+}
+
+/// A server that follows a script and tells what it read, with the number of the connection.
+struct Other {
+    address: SocketAddr,
+    identity: Identity,
+    read: mpsc::UnboundedReceiver<(usize, Message)>,
+}
+
+impl Other {
+    async fn start(script: Script) -> Self {
+        Self::demanding(script, None).await
+    }
+
+    async fn demanding(script: Script, caller: Option<&Identity>) -> Self {
+        let identity = Identity::new();
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let builder = if let Some(caller) = caller {
+            let mut roots = RootCertStore::empty();
+            roots.add(caller.certificate.clone()).unwrap();
+            let provider = Arc::new(default_provider());
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        } else {
+            builder.with_no_client_auth()
+        };
+        let config = builder.with_single_cert(identity.chain(), identity.key());
+        let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, read) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            for (number, steps) in script.into_iter().enumerate() {
+                let (tcp, _) = listener.accept().await.unwrap();
+                let Ok(mut tls) = acceptor.accept(tcp).await else {
+                    continue;
+                };
+                for step in steps {
+                    let Some(message) = read_message(&mut tls).await else {
+                        break;
+                    };
+                    let _ = tell.send((number, message));
+                    match step {
+                        Step::Say(answer) => tls.write_all(answer.as_bytes()).await.unwrap(),
+                        Step::HangUp => break,
+                        Step::Wait => assert!(read_message(&mut tls).await.is_none()),
+                    }
+                }
+            }
+        });
+        Self {
+            address,
+            identity,
+            read,
+        }
+    }
+
+    fn network(&self) -> Hyper {
+        network(&self.identity, &["127.0.0.0/8"])
+    }
+
+    fn url(&self, host: &str) -> String {
+        format!("https://{host}:{}/notice?x=1", self.address.port())
+    }
+
+    async fn ask(&mut self, network: &Hyper) -> Result<Response<Bytes>, SendError> {
+        let url = self.url("localhost");
+        network.send(&Party::Merchant, request(&url), PLENTY).await
+    }
+
+    async fn told(&mut self) -> (usize, Message) {
+        self.read.recv().await.unwrap()
+    }
+}
+
+const PLENTY: Patience = Patience {
+    head: PATIENCE,
+    whole: PATIENCE,
+    body_bytes_max: 32,
+};
+
+fn network(believed: &Identity, allowed: &[&str]) -> Hyper {
+    Hyper::new(OutboundSettings {
+        merchant_roots: believed.chain(),
+        allowed_networks: allowed.iter().map(|text| text.parse().unwrap()).collect(),
+        ..OutboundSettings::default()
+    })
+    .unwrap()
+}
+
+fn request(url: &str) -> Request<Bytes> {
+    let request = Request::post(url).header("content-length", "5");
+    request.body(Bytes::from_static(b"hello")).unwrap()
+}
+
+fn say(body: &str) -> Step {
+    let length = body.len();
+    Step::Say(format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"
+    ))
+}
+
+fn was_not_sent(sent: &Result<Response<Bytes>, SendError>) -> bool {
+    matches!(sent, Err(SendError::NotSent(_)))
+}
+
+fn is_unknown(sent: &Result<Response<Bytes>, SendError>) -> bool {
+    matches!(sent, Err(SendError::Unknown(_)))
+}
+
+/// One exchange arrives whole, by name and by address, and the connection is used again.
+#[tokio::test]
+async fn a_request_goes_out_and_its_answer_comes_back() {
+    let mut other = Other::start(vec![vec![say("one"), say("two")], vec![say("three")]]).await;
+    let network = other.network();
+    for (host, answer, connection) in [
+        ("localhost", "one", 0),
+        ("LOCALHOST", "two", 0),
+        ("127.0.0.1", "three", 1),
+    ] {
+        let url = other.url(host);
+        let sent = network.send(&Party::Merchant, request(&url), PLENTY).await;
+        assert_eq!(sent.unwrap().body(), answer);
+        let (number, message) = other.told().await;
+        assert_eq!(number, connection, "{host}");
+        assert!(message.head.starts_with("POST /notice?x=1 HTTP/1.1\r\n"));
+        assert_eq!(message.body, b"hello");
+        let authority = format!("{host}:{}", other.address.port());
+        assert_eq!(message.header("host"), Some(authority.as_str()));
+    }
+}
+
+/// Enrolment: an address that is not public is not called unless its network is allowed.
+#[tokio::test]
+async fn a_private_address_is_not_called() {
+    let mut other = Other::start(vec![]).await;
+    for allowed in [&[][..], &["10.0.0.0/8", "127.0.0.2/32"]] {
+        let network = network(&other.identity, allowed);
+        for host in [
+            "127.0.0.1",
+            "localhost",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "2130706433",
+        ] {
+            let url = other.url(host);
+            let sent = network.send(&Party::Merchant, request(&url), PLENTY).await;
+            assert!(was_not_sent(&sent), "{host}: {sent:?}");
+        }
+    }
+    assert!(other.read.try_recv().is_err());
+}
+
+/// E1: what fails before the first byte was not sent.
+#[tokio::test]
+async fn a_connection_that_never_stood_sent_nothing() {
+    let mut other = Other::start(vec![vec![say("one")]]).await;
+    let stranger = network(&Identity::new(), &["127.0.0.0/8"]);
+    let sent = other.ask(&stranger).await;
+    assert!(was_not_sent(&sent), "an authority not believed: {sent:?}");
+
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = format!("https://{}/", taken.local_addr().unwrap());
+    drop(taken);
+    let network = other.network();
+    for url in [
+        closed.as_str(),
+        "http://127.0.0.1/",
+        "/only/a/path",
+        "https://no-such-name.invalid/",
+    ] {
+        let sent = network.send(&Party::Merchant, request(url), PLENTY).await;
+        assert!(was_not_sent(&sent), "{url}: {sent:?}");
+    }
+    let nobody = Party::Institution(InstitutionId::parse("nobody").unwrap());
+    let url = other.url("localhost");
+    let sent = network.send(&nobody, request(&url), PLENTY).await;
+    assert!(
+        was_not_sent(&sent),
+        "an institution nobody configured: {sent:?}"
+    );
+}
+
+/// V1, E5: once the request may have been read, every failure leaves it in doubt, and it is not
+/// sent a second time.
+#[tokio::test]
+async fn a_failure_after_the_request_leaves_it_in_doubt() {
+    let long = "HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\n";
+    let short = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut";
+    for steps in [
+        vec![Step::HangUp],
+        vec![Step::Say("not http\r\n\r\n".to_owned())],
+        vec![Step::Say(format!("{long}{}", "x".repeat(33)))],
+        vec![Step::Say(short.to_owned())],
+    ] {
+        let mut other = Other::start(vec![steps, vec![say("again")]]).await;
+        let network = other.network();
+        let sent = other.ask(&network).await;
+        assert!(is_unknown(&sent), "{sent:?}");
+        other.told().await;
+        assert!(other.read.try_recv().is_err(), "sent once");
+    }
+}
+
+/// A failure on a kept connection after the request was read is in doubt as well: it is not sent
+/// again over a new one.
+#[tokio::test]
+async fn a_kept_connection_that_breaks_leaves_its_request_in_doubt() {
+    let steps = vec![vec![say("one"), Step::HangUp], vec![say("again")]];
+    let mut other = Other::start(steps).await;
+    let network = other.network();
+    other.ask(&network).await.unwrap();
+    let sent = other.ask(&network).await;
+    assert!(is_unknown(&sent), "{sent:?}");
+    assert_eq!(other.told().await.0, 0);
+    assert_eq!(other.told().await.0, 0);
+    assert_eq!(other.ask(&network).await.unwrap().body(), "again");
+}
+
+/// Deadlines hold for the head and for the whole, and passing one leaves the request in doubt.
+#[tokio::test]
+async fn a_deadline_leaves_the_request_in_doubt() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
+    let slow_body = vec![Step::Say(head.to_owned()), Step::Wait];
+    for (steps, patience) in [
+        (
+            vec![Step::Wait],
+            Patience {
+                head: SHORT * 20,
+                ..PLENTY
+            },
+        ),
+        (
+            slow_body,
+            Patience {
+                whole: SHORT * 20,
+                ..PLENTY
+            },
+        ),
+    ] {
+        let mut other = Other::start(vec![steps]).await;
+        let network = other.network();
+        let url = other.url("localhost");
+        let sent = network
+            .send(&Party::Merchant, request(&url), patience)
+            .await;
+        assert!(is_unknown(&sent), "{sent:?}");
+        other.told().await;
+    }
+}
+
+/// Interface, Enrolment: a redirect is an answer like any other and is not followed.
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let answer =
+        "HTTP/1.1 307 Temporary Redirect\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
+    let mut other = Other::start(vec![vec![Step::Say(answer.to_owned()), say("followed")]]).await;
+    let network = other.network();
+    assert_eq!(other.ask(&network).await.unwrap().status(), 307);
+    other.told().await;
+    assert!(other.read.try_recv().is_err());
+}
+
+/// An institution is shown our certificate, believed by its own authorities, and may lie in a
+/// private network.
+#[tokio::test]
+async fn an_institution_has_a_line_of_its_own() {
+    let ours = Identity::new();
+    let mut other = Other::demanding(vec![vec![say("one")]], Some(&ours)).await;
+    let harbour = InstitutionId::parse("harbour").unwrap();
+    let line = LineSettings {
+        roots: other.identity.chain(),
+        client_identity: Some((ours.chain(), ours.key())),
+    };
+    let network = Hyper::new(OutboundSettings {
+        institutions: [(harbour.clone(), line)].into(),
+        ..OutboundSettings::default()
+    })
+    .unwrap();
+    let url = other.url("localhost");
+    let sent = network
+        .send(&Party::Institution(harbour), request(&url), PLENTY)
+        .await;
+    assert_eq!(sent.unwrap().body(), "one");
+    other.told().await;
+}

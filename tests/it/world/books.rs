@@ -1,0 +1,328 @@
+//! A pretend institution: keeps its own books of what it was asked and what money it took, lives
+//! by the true time, and owes a callback for every payment until that is acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use paymux::domain::identifiers::InstitutionId;
+use paymux::domain::institutions::Facts;
+use serde_json::{Value, json};
+
+use super::dialect::{LINK_LIFE_MS, PROOF, proof, proven};
+
+/// The longest that anything sent is on its way; every institution's visibility limit is longer.
+pub(crate) const FLIGHT_MS_MAX: i64 = 20_000;
+
+/// What an institution's dialect can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ability {
+    pub(crate) can_close: bool,
+    pub(crate) remembers_close: bool,
+    pub(crate) repeatable_create: bool,
+}
+
+impl Ability {
+    /// Can do everything.
+    pub(crate) const ALL: Self = Self {
+        can_close: true,
+        remembers_close: true,
+        repeatable_create: true,
+    };
+
+    /// Can do nothing that is not required.
+    pub(crate) const NONE: Self = Self {
+        can_close: false,
+        remembers_close: false,
+        repeatable_create: false,
+    };
+
+    pub(crate) fn facts(self) -> Facts {
+        Facts {
+            visibility_ms: u64::try_from(FLIGHT_MS_MAX).unwrap() + 10_000,
+            can_close: self.can_close,
+            remembers_close: self.remembers_close,
+            repeatable_create: self.repeatable_create,
+            calls_per_second: 100,
+        }
+    }
+}
+
+/// How an institution behaves beyond its dialect. Tests and lives change it as they go.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Manners {
+    /// Refuses new payments, finally.
+    pub(crate) refuses: bool,
+    /// Takes money although it confirmed a close or refused: the fault that A8 allows for.
+    pub(crate) takes_after_end: bool,
+    /// Will not close what is waiting: the payer is just typing.
+    pub(crate) keeps_open: bool,
+    /// Says another sum than was paid, once asked.
+    pub(crate) misquotes: bool,
+    /// Uses a word its adapter does not list.
+    pub(crate) mumbles: bool,
+}
+
+/// Where a payment stands in the institution's own books.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Waiting,
+    Paid,
+    Closed,
+    Refused,
+}
+
+/// One payment in the institution's own books.
+#[derive(Debug, Clone)]
+pub(crate) struct Payment {
+    pub(crate) account: String,
+    pub(crate) minor: i64,
+    pub(crate) currency: String,
+    pub(crate) standing: Standing,
+    /// It told somebody that this can no longer be paid.
+    pub(crate) said_closed: bool,
+    /// It told somebody that it refused this.
+    pub(crate) said_refused: bool,
+    /// The gateway acknowledged the callback.
+    pub(crate) acknowledged: bool,
+    pub(crate) creates: u32,
+    paid_at: i64,
+    until: i64,
+    sdk: bool,
+}
+
+pub(crate) struct Books {
+    pub(crate) id: InstitutionId,
+    pub(crate) ability: Ability,
+    pub(crate) manners: Manners,
+    pub(crate) payments: BTreeMap<String, Payment>,
+    /// Every call that arrived: its kind and the attempt it named.
+    pub(crate) calls: Vec<(String, String)>,
+    never: BTreeSet<String>,
+}
+
+impl Books {
+    pub(crate) fn new(id: &str, ability: Ability) -> Self {
+        Self {
+            id: InstitutionId::parse(id).unwrap(),
+            ability,
+            manners: Manners::default(),
+            payments: BTreeMap::new(),
+            calls: Vec::new(),
+            never: BTreeSet::new(),
+        }
+    }
+
+    /// Acts on a call and answers it.
+    pub(crate) fn answer(&mut self, call: &Request<Bytes>, truth: i64) -> Response<Bytes> {
+        let asked: Value = serde_json::from_slice(call.body()).unwrap();
+        let word = asked["call"].as_str().unwrap().to_owned();
+        let id = asked["id"].as_str().unwrap().to_owned();
+        self.calls.push((word.clone(), id.clone()));
+        self.expire(truth);
+        let said = match word.as_str() {
+            "create" => self.create(&id, &asked, truth),
+            "close" => self.close(&id),
+            _ => self.word(&id),
+        };
+        let said = if self.manners.mumbles {
+            "PONDERING"
+        } else {
+            said
+        };
+        self.reply(&id, said, truth)
+    }
+
+    fn create(&mut self, id: &str, asked: &Value, truth: i64) -> &'static str {
+        if self.never.contains(id) {
+            return "REFUSED";
+        }
+        let refuses = self.manners.refuses;
+        let repeatable = self.ability.repeatable_create;
+        if let Some(known) = self.payments.get_mut(id) {
+            known.creates += 1;
+            return match known.standing {
+                _ if !repeatable => "DUPLICATE",
+                Standing::Waiting => "WAITING",
+                Standing::Paid => "PAID",
+                // It can no longer be paid, and its page is not shown again.
+                Standing::Closed => "ENDED",
+                Standing::Refused => "REFUSED",
+            };
+        }
+        let minutes = asked["minutes"].as_i64().unwrap();
+        let standing = if refuses {
+            Standing::Refused
+        } else {
+            Standing::Waiting
+        };
+        let payment = Payment {
+            account: asked["account"].as_str().unwrap().to_owned(),
+            minor: asked["minor"].as_i64().unwrap(),
+            currency: asked["currency"].as_str().unwrap().to_owned(),
+            standing,
+            said_closed: false,
+            said_refused: refuses,
+            acknowledged: false,
+            creates: 1,
+            paid_at: 0,
+            until: truth + minutes * 60_000,
+            sdk: asked["sdk"].as_bool().unwrap(),
+        };
+        self.payments.insert(id.to_owned(), payment);
+        if refuses { "REFUSED" } else { "WAITING" }
+    }
+
+    fn close(&mut self, id: &str) -> &'static str {
+        if !self.ability.can_close {
+            return "NO_SUCH_CALL";
+        }
+        let keeps_open = self.manners.keeps_open;
+        let Some(payment) = self.payments.get_mut(id) else {
+            if self.ability.remembers_close {
+                self.never.insert(id.to_owned());
+                return "CLOSED";
+            }
+            return "NOT_FOUND";
+        };
+        if payment.standing == Standing::Waiting && !keeps_open {
+            payment.standing = Standing::Closed;
+        }
+        self.word(id)
+    }
+
+    /// The word for where a payment stands; what was said is remembered.
+    fn word(&mut self, id: &str) -> &'static str {
+        let closed_unseen = self.never.contains(id);
+        let Some(payment) = self.payments.get_mut(id) else {
+            return if closed_unseen { "CLOSED" } else { "NOT_FOUND" };
+        };
+        match payment.standing {
+            Standing::Waiting => "WAITING",
+            Standing::Paid => "PAID",
+            Standing::Closed => {
+                payment.said_closed = true;
+                "CLOSED"
+            }
+            Standing::Refused => {
+                payment.said_refused = true;
+                "REFUSED"
+            }
+        }
+    }
+
+    /// What the payer did not pay in time can no longer be paid.
+    fn expire(&mut self, truth: i64) {
+        for payment in self.payments.values_mut() {
+            if payment.standing == Standing::Waiting && truth >= payment.until {
+                payment.standing = Standing::Closed;
+            }
+        }
+    }
+
+    fn reply(&self, id: &str, word: &str, truth: i64) -> Response<Bytes> {
+        let (body, proof) = proven(self.id.as_str(), &self.body(id, word, truth));
+        Response::builder().header(PROOF, proof).body(body).unwrap()
+    }
+
+    fn body(&self, id: &str, word: &str, truth: i64) -> Value {
+        let mut body = json!({ "id": id, "word": word });
+        let Some(payment) = self.payments.get(id) else {
+            return body;
+        };
+        let wrong = i64::from(self.manners.misquotes);
+        body["account"] = payment.account.as_str().into();
+        body["minor"] = (payment.minor + wrong).into();
+        body["currency"] = payment.currency.as_str().into();
+        if word == "WAITING" {
+            body["linkUntil"] = (truth + LINK_LIFE_MS).into();
+            if payment.sdk {
+                body["sdk"] = json!({ "prepay": id, "order": 1 });
+            } else {
+                body["link"] = format!("https://{}.example/pay/{id}", self.id).into();
+            }
+        }
+        if word == "PAID" {
+            body["paidAt"] = payment.paid_at.into();
+            body["number"] = format!("{}-{id}", self.id).into();
+            body["fee"] = 3.into();
+        }
+        body
+    }
+
+    /// The payments that a payer can pay now.
+    pub(crate) fn payable(&mut self, truth: i64) -> Vec<String> {
+        self.expire(truth);
+        let bad = self.manners.takes_after_end;
+        self.payments
+            .iter()
+            .filter(|(_, payment)| match payment.standing {
+                Standing::Waiting => true,
+                Standing::Paid => false,
+                Standing::Closed => bad && payment.said_closed,
+                Standing::Refused => bad && payment.said_refused,
+            })
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// The payer pays.
+    pub(crate) fn pay(&mut self, id: &str, truth: i64) {
+        let payment = self.payments.get_mut(id).unwrap();
+        payment.standing = Standing::Paid;
+        payment.paid_at = truth;
+    }
+
+    /// Payments whose callback nobody has acknowledged.
+    pub(crate) fn owed(&self) -> Vec<String> {
+        self.payments
+            .iter()
+            .filter(|(_, payment)| payment.standing == Standing::Paid && !payment.acknowledged)
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// The message about a payment, as it goes to the gateway.
+    pub(crate) fn callback(&self, id: &str, truth: i64) -> Request<Bytes> {
+        let word = match self.payments[id].standing {
+            Standing::Waiting => "WAITING",
+            Standing::Paid => "PAID",
+            Standing::Closed => "CLOSED",
+            Standing::Refused => "REFUSED",
+        };
+        self.letter(&self.body(id, word, truth))
+    }
+
+    /// Any message of this institution, well proven.
+    pub(crate) fn letter(&self, body: &Value) -> Request<Bytes> {
+        let (body, proof) = proven(self.id.as_str(), body);
+        Request::post(format!("/v1/callbacks/{}", self.id))
+            .header(PROOF, proof)
+            .body(body)
+            .unwrap()
+    }
+
+    /// A message that says it is this institution's, and is not.
+    pub(crate) fn forgery(&self, body: &Value) -> Request<Bytes> {
+        let body = Bytes::from(serde_json::to_vec(body).unwrap());
+        let proof = proof("somebody else", &body);
+        Request::post(format!("/v1/callbacks/{}", self.id))
+            .header(PROOF, proof)
+            .body(body)
+            .unwrap()
+    }
+
+    /// The body of a success of a payment.
+    pub(crate) fn success(&self, id: &str, truth: i64) -> Value {
+        let mut body = self.body(id, "PAID", truth);
+        body["paidAt"] = truth.into();
+        body
+    }
+
+    /// What the gateway's answer to a callback means to this institution.
+    pub(crate) fn acknowledge(&mut self, id: &str, answer: &Response<Bytes>) {
+        if answer.status() == StatusCode::OK {
+            self.payments.get_mut(id).unwrap().acknowledged = true;
+        }
+    }
+}

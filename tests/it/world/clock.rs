@@ -1,0 +1,50 @@
+//! A clock with hands that tests move. What truly passes and what the clock shows are kept apart,
+//! so that a jump of the clock moves nothing else.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use paymux::domain::identifiers::Timestamp;
+use paymux::world::Clock;
+
+/// Noon in Shanghai on some day. Unit: milliseconds.
+pub(crate) const START_MS: i64 = 1_790_308_800_000;
+
+pub(crate) struct Hands {
+    truth: AtomicI64,
+    off: AtomicI64,
+}
+
+impl Hands {
+    pub(crate) fn new() -> Self {
+        Self {
+            truth: AtomicI64::new(START_MS),
+            off: AtomicI64::new(0),
+        }
+    }
+
+    /// The time by which institutions, payers and letters live. Unit: milliseconds.
+    pub(crate) fn truth(&self) -> i64 {
+        self.truth.load(Ordering::SeqCst)
+    }
+
+    /// Time passes.
+    pub(crate) fn pass(&self, ms: i64) {
+        self.truth.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    /// How far the gateway's clock is off. Unit: milliseconds.
+    pub(crate) fn off(&self) -> i64 {
+        self.off.load(Ordering::SeqCst)
+    }
+
+    /// Sets the gateway's clock wrong, or right again.
+    pub(crate) fn set_off(&self, ms: i64) {
+        self.off.store(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Hands {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_ms(self.truth() + self.off())
+    }
+}

@@ -1,0 +1,176 @@
+//! A plain dialect for tests, and its adapter: JSON proven by a keyed digest in one header. Cheap
+//! enough for thousands of lives; it has every word an institution can say and some it must not.
+
+use std::hash::{DefaultHasher, Hasher};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use serde_json::{Value, json};
+
+use paymux::domain::amount::{Amount, Currency};
+use paymux::domain::attempt::Stamp;
+use paymux::domain::evidence::{
+    Ambiguity, Evidence, Finding, Handover, Means, Reason, Receipt, Way,
+};
+use paymux::domain::identifiers::{AccountId, AttemptId, InstitutionId, Timestamp};
+use paymux::domain::institutions::{Facts, Mode};
+use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing};
+
+/// The header that proves whose message it is.
+pub(crate) const PROOF: &str = "x-proof";
+
+/// What the payer's link lives for. Unit: milliseconds.
+pub(crate) const LINK_LIFE_MS: i64 = 120_000;
+
+/// Digest of a body that only one institution can make.
+pub(crate) fn proof(institution: &str, body: &[u8]) -> String {
+    let mut digest = DefaultHasher::new();
+    digest.write(b"secret of ");
+    digest.write(institution.as_bytes());
+    digest.write(body);
+    format!("{:016x}", digest.finish())
+}
+
+/// A message of an institution: a reply or the body of a callback.
+pub(crate) fn proven(institution: &str, body: &Value) -> (Bytes, String) {
+    let body = Bytes::from(serde_json::to_vec(body).unwrap());
+    let proof = proof(institution, &body);
+    (body, proof)
+}
+
+/// The adapter of the plain dialect.
+pub(crate) struct Plain {
+    pub(crate) id: InstitutionId,
+    pub(crate) facts: Facts,
+}
+
+impl Plain {
+    fn proven_body(&self, headers: &http::HeaderMap, body: &Bytes) -> Option<Value> {
+        let shown = headers.get(PROOF)?.to_str().ok()?;
+        (shown == proof(self.id.as_str(), body))
+            .then(|| serde_json::from_slice(body).unwrap_or(Value::Null))
+    }
+
+    fn finding(&self, body: &Value, by: Means) -> Finding {
+        let number = |name: &str| body.get(name).and_then(Value::as_i64);
+        let text = |name: &str| body.get(name).and_then(Value::as_str);
+        let amount = text("currency")
+            .and_then(|code| Currency::parse(code).ok())
+            .zip(number("minor"))
+            .and_then(|(currency, minor)| Amount::from_minor(minor, currency).ok());
+        match text("word") {
+            Some("WAITING") => Finding::Accepted(handover(body)),
+            Some("PAID") => match amount.zip(number("paidAt")) {
+                Some((amount, paid_at)) => Finding::Succeeded(Receipt {
+                    amount,
+                    institution_no: text("number").unwrap_or_default().into(),
+                    paid_at: Timestamp::from_ms(paid_at),
+                    fee_minor: number("fee"),
+                }),
+                None => Finding::Ambiguous(Ambiguity::Unreadable),
+            },
+            Some("REFUSED") => Finding::Refused(Reason::from_code("NO_FUNDS")),
+            Some("CLOSED") if by != Means::Create => Finding::Closed,
+            Some("NOT_FOUND") => Finding::NotFound,
+            Some(_) => Finding::Ambiguous(Ambiguity::UnlistedWord),
+            None => Finding::Ambiguous(Ambiguity::Unreadable),
+        }
+    }
+
+    fn evidence(&self, body: &Value, by: Means) -> Option<Evidence> {
+        let id = body.get("id").and_then(Value::as_str)?;
+        let account = body.get("account").and_then(Value::as_str);
+        Some(Evidence {
+            institution: self.id.clone(),
+            account: account.and_then(|account| AccountId::parse(account).ok()),
+            attempt: AttemptId::parse(id).ok()?,
+            by,
+            finding: self.finding(body, by),
+        })
+    }
+}
+
+fn handover(body: &Value) -> Option<Handover> {
+    let expires = body.get("linkUntil").and_then(Value::as_i64);
+    let way = match (body.get("link"), body.get("sdk")) {
+        (Some(Value::String(link)), _) => Way::Link(link.as_str().into()),
+        (_, Some(sdk)) => Way::Sdk(sdk.to_string().into()),
+        _ => return None,
+    };
+    Some(Handover {
+        way,
+        expires: expires.map(Timestamp::from_ms),
+    })
+}
+
+impl Institution for Plain {
+    fn id(&self) -> &InstitutionId {
+        &self.id
+    }
+
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn request(&self, call: &Call<'_>, _: &Stamp) -> Outgoing {
+        let attempt = call.attempt();
+        let body = json!({
+            "call": call.word(),
+            "id": attempt.id.as_str(),
+            "account": attempt.account.as_str(),
+            "minor": attempt.amount.minor(),
+            "currency": attempt.amount.currency().code(),
+            "minutes": call.terms().expire_minutes,
+            "sdk": attempt.mode == Mode::Native,
+        });
+        let request = Request::post(format!("https://{}.example/", self.id))
+            .body(Bytes::from(serde_json::to_vec(&body).unwrap()))
+            .unwrap();
+        Outgoing::Send(Box::new(request), Asked::default())
+    }
+
+    fn read(&self, call: &Call<'_>, _: &Asked, reply: &Response<Bytes>, _: Timestamp) -> Evidence {
+        let by = match call {
+            Call::Create(..) => Means::Create,
+            Call::Query(..) => Means::Query,
+            Call::Close(..) => Means::Close,
+        };
+        let ambiguous = |why| Evidence {
+            institution: self.id.clone(),
+            account: None,
+            attempt: call.attempt().id.clone(),
+            by,
+            finding: Finding::Ambiguous(why),
+        };
+        if reply.status().is_server_error() {
+            return ambiguous(Ambiguity::ServerFault);
+        }
+        let Some(body) = self.proven_body(reply.headers(), reply.body()) else {
+            return ambiguous(Ambiguity::Unproven);
+        };
+        match self.evidence(&body, by) {
+            Some(evidence) if evidence.attempt == call.attempt().id => evidence,
+            Some(_) => ambiguous(Ambiguity::Mismatch),
+            None => ambiguous(Ambiguity::Unreadable),
+        }
+    }
+
+    fn read_callback(&self, callback: &Request<Bytes>, _: Timestamp) -> Result<Evidence, Forged> {
+        let body = self
+            .proven_body(callback.headers(), callback.body())
+            .ok_or(Forged("the proof does not fit the body"))?;
+        self.evidence(&body, Means::Callback)
+            .ok_or(Forged("it names no attempt"))
+    }
+
+    fn acknowledgement(&self, _: &Request<Bytes>, heard: Heard, _: Timestamp) -> Response<Bytes> {
+        let (status, word) = match heard {
+            Heard::Recorded => (StatusCode::OK, "RECORDED"),
+            Heard::TryAgain => (StatusCode::SERVICE_UNAVAILABLE, "LATER"),
+            Heard::Refused => (StatusCode::BAD_REQUEST, "NO"),
+        };
+        let mut answer = Response::new(Bytes::from_static(word.as_bytes()));
+        *answer.status_mut() = status;
+        answer
+    }
+}

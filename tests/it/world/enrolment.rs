@@ -1,0 +1,232 @@
+//! Who is enrolled in the tests' world: merchants with keys, institutions with abilities, and a
+//! contract between each two unless a test takes it away.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, header};
+use paymux::domain::identifiers::{AccountId, InstitutionId, MerchantId};
+use paymux::domain::institutions::{
+    Contract, Directory, Institution, Mode, Route, TransactionType,
+};
+use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
+use paymux::flow::register::{Platform, Register};
+use paymux::signature::{Covering, EnrolledKey, KeyRing, SigningKey, VerifyingKey, sign_request};
+use serde_json::Value;
+
+use super::books::Ability;
+use super::clock::START_MS;
+use super::dialect::Plain;
+
+/// How the gateway is known.
+pub(crate) const ORIGIN: &str = "https://pay.example";
+pub(crate) const HOST: &str = "pay.example";
+
+/// A key pair of this run.
+pub(crate) struct Pair {
+    private: String,
+    public: String,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let (private, public) = SigningKey::generate_ed25519().unwrap();
+        Self { private, public }
+    }
+
+    pub(crate) fn signing(&self, id: &str) -> SigningKey {
+        SigningKey::from_pkcs8_pem(id, &self.private).unwrap()
+    }
+
+    pub(crate) fn verifying(&self) -> VerifyingKey {
+        VerifyingKey::from_spki_pem(&self.public).unwrap()
+    }
+}
+
+/// Keys of two merchants, a stranger and the platform; which bytes they are steers nothing.
+pub(crate) static PAIRS: LazyLock<[Pair; 4]> =
+    LazyLock::new(|| [Pair::new(), Pair::new(), Pair::new(), Pair::new()]);
+
+static SIGNERS: LazyLock<HashMap<&str, SigningKey>> = LazyLock::new(|| {
+    [
+        ("M1-key", 0),
+        ("M1-old", 2),
+        ("M2-key", 1),
+        ("stranger", 2),
+        ("platform", 3),
+    ]
+    .map(|(id, pair)| (id, PAIRS[pair].signing(id)))
+    .into()
+});
+
+/// The private key of an id.
+pub(crate) fn signer(id: &str) -> &'static SigningKey {
+    &SIGNERS[id]
+}
+
+/// The platform's public key, as merchants hold it.
+pub(crate) fn platform_ring() -> KeyRing {
+    KeyRing::new(vec![enrolled("platform", "platform", 3, i64::MAX)]).unwrap()
+}
+
+fn enrolled(id: &str, owner: &str, pair: usize, not_after_s: i64) -> EnrolledKey {
+    EnrolledKey {
+        id: id.into(),
+        owner: owner.into(),
+        key: PAIRS[pair].verifying(),
+        not_before_s: 0,
+        not_after_s,
+    }
+}
+
+/// The fingerprint of the certificate enrolled for a merchant.
+pub(crate) fn certificate(merchant: &str) -> [u8; 32] {
+    let mut digest = [0; 32];
+    digest[..merchant.len()].copy_from_slice(merchant.as_bytes());
+    digest
+}
+
+pub(crate) fn merchant(id: &str) -> Merchant {
+    let shop = format!("https://{}.shop.example", id.to_ascii_lowercase());
+    Merchant {
+        id: MerchantId::parse(id).unwrap(),
+        name: "Tea House".into(),
+        admission: Admission::Admitted,
+        client_certificate: ClientCertificate::Optional,
+        certificates: vec![certificate(id)],
+        notice_url: Some(format!("{shop}/events")),
+        notify_origins: vec![shop],
+        default_institutions: HashMap::new(),
+    }
+}
+
+fn institution(id: &str, ability: Ability) -> Institution {
+    Institution {
+        id: InstitutionId::parse(id).unwrap(),
+        name: format!("{id} 银行"),
+        name_en: format!("{id} Bank"),
+        logo_url: Some(format!("https://{id}.example/logo.png")),
+        admission: Admission::Admitted,
+        stopped: false,
+        modes: vec![Mode::Webview, Mode::Native],
+        facts: ability.facts(),
+    }
+}
+
+fn contract(merchant: &str, institution: &str) -> Contract {
+    Contract {
+        merchant: MerchantId::parse(merchant).unwrap(),
+        institution: InstitutionId::parse(institution).unwrap(),
+        account: AccountId::parse(&format!("{merchant}-at-{institution}")).unwrap(),
+        modes: vec![Mode::Webview, Mode::Native],
+        transaction_types: TransactionType::ALL.to_vec(),
+        minor_min: 1,
+        minor_max: 1_000_000,
+        hours: None,
+    }
+}
+
+fn route(id: &str, order: u32) -> Route {
+    Route {
+        institution: InstitutionId::parse(id).unwrap(),
+        minor_min: 1,
+        minor_max: 500_000,
+        payer_prefixes: Vec::new(),
+        order,
+    }
+}
+
+/// The merchants of the tests' world.
+pub(crate) const MERCHANTS: [&str; 2] = ["M1", "M2"];
+
+/// Everybody enrolled with everybody. `M1-old` is a key of M1 that expired a day ago.
+pub(crate) fn register(institutions: &[(&str, Ability)]) -> Register {
+    let mut directory = Directory {
+        version: 1,
+        ..Directory::default()
+    };
+    let mut adapters: HashMap<_, Arc<dyn paymux::institution::Institution>> = HashMap::new();
+    for (place, (name, ability)) in (1..).zip(institutions) {
+        let enrolled = institution(name, *ability);
+        let id = enrolled.id.clone();
+        let facts = ability.facts();
+        adapters.insert(
+            id.clone(),
+            Arc::new(Plain {
+                id: id.clone(),
+                facts,
+            }),
+        );
+        directory.institutions.insert(id.clone(), enrolled);
+        directory.routes.push(route(name, place));
+        for merchant in MERCHANTS {
+            let contract = contract(merchant, name);
+            let key = (contract.merchant.clone(), id.clone());
+            directory.contracts.insert(key, contract);
+        }
+    }
+    for id in MERCHANTS {
+        let merchant = merchant(id);
+        directory.merchants.insert(merchant.id.clone(), merchant);
+    }
+    let yesterday_s = START_MS / 1_000 - 86_400;
+    let keys = KeyRing::new(vec![
+        enrolled("M1-key", "M1", 0, i64::MAX),
+        enrolled("M1-old", "M1", 2, yesterday_s),
+        enrolled("M2-key", "M2", 1, i64::MAX),
+    ])
+    .unwrap();
+    Register {
+        directory,
+        keys,
+        adapters,
+        platform: Platform {
+            origin: ORIGIN.into(),
+            signing: Arc::new(signer("platform").clone()),
+            jwks: Bytes::from_static(b"{\"keys\":[]}"),
+        },
+    }
+}
+
+/// A request as a merchant sends it, not signed yet.
+pub(crate) fn unsigned(path: &str, body: impl Into<Bytes>) -> Request<Bytes> {
+    let mut request = Request::post(path).body(body.into()).unwrap();
+    let headers = request.headers_mut();
+    headers.insert(header::HOST, HeaderValue::from_static(HOST));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    request
+}
+
+/// Signs a request anew.
+pub(crate) fn sign(request: &mut Request<Bytes>, key: &str, created_s: i64, nonce: &str) {
+    let target = format!("{ORIGIN}{}", request.uri().path());
+    let covering = Covering {
+        created_s,
+        expires_s: Some(created_s + 120),
+        nonce: Some(nonce),
+    };
+    sign_request(request, &target, signer(key), &covering).unwrap();
+}
+
+/// The thirteen fields of an order, all sound.
+pub(crate) fn order_fields(merchant: &str, no: &str) -> Value {
+    serde_json::json!({
+        "transactionType": "PASSWORD_PAY",
+        "businessType": "AGGREGATED",
+        "bankReturnUrl": format!("https://{}.shop.example/paid", merchant.to_ascii_lowercase()),
+        "merchantOrderNo": no,
+        "merchantName": "Tea House",
+        "orderDate": "20260925",
+        "orderAmount": "12.30",
+        "currency": "CNY",
+        "merchantId": merchant,
+        "mobileNo": "13812345678",
+        "goodsNo": "T-1",
+        "goodsName": "龙井",
+        "goodsDescription": "250 g",
+    })
+}

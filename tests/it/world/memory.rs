@@ -1,0 +1,441 @@
+//! A store in memory, as strict as the trait says, and the truth that checks look into. A restart
+//! keeps what was durable and forgets the rest.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use paymux::domain::attempt::{AttemptState, Epoch};
+use paymux::domain::audit::Deed;
+use paymux::domain::change::{Change, Rows};
+use paymux::domain::event::Event;
+use paymux::domain::identifiers::{
+    AttemptId, EventId, FreshNonce, InstitutionId, KeyId, MerchantId, MerchantOrderNo, PayOrderNo,
+    Timestamp,
+};
+use paymux::domain::journal::Entry;
+use paymux::domain::merchant::origin;
+use paymux::domain::order::Order;
+use paymux::domain::personal::MobileNo;
+use paymux::store::{
+    Committed, DESTINATION_SHARE, FORGED_KEPT_MAX, Fate, Kept, LEASE, Lease, Leased, Message,
+    OrderKey, Settled, Store, StoreError, Verdict, Work,
+};
+
+/// An order's row: what is stored beside the order itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OrderRow {
+    pub(crate) order: Order,
+    pub(crate) due: Option<Timestamp>,
+    lease: Taken,
+}
+
+/// An event's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EventRow {
+    pub(crate) event: Event,
+    pub(crate) born: Timestamp,
+    pub(crate) fate: EventFate,
+    pub(crate) due: Timestamp,
+    lease: Taken,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventFate {
+    Pending,
+    Delivered,
+    Dead,
+}
+
+/// Who has a row, until when, and how often it was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Taken {
+    fence: u64,
+    until: Option<Timestamp>,
+    tries: u32,
+}
+
+impl Taken {
+    fn is_free(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| until <= now)
+    }
+
+    fn next_due(&self, due: Timestamp) -> Timestamp {
+        self.until.map_or(due, |until| until.max(due))
+    }
+
+    fn take(&mut self, now: Timestamp) -> (u64, u32) {
+        self.fence += 1;
+        self.until = Some(now.plus(LEASE));
+        (self.fence, self.tries)
+    }
+}
+
+/// Everything durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Durable {
+    pub(crate) orders: BTreeMap<PayOrderNo, OrderRow>,
+    pub(crate) events: BTreeMap<EventId, EventRow>,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) deeds: Vec<(Deed, Timestamp)>,
+    pub(crate) nonces: BTreeMap<(KeyId, Box<str>), Timestamp>,
+    pub(crate) inbox: Vec<MessageRow>,
+    pub(crate) floor: Timestamp,
+    epoch: i64,
+}
+
+/// A kept message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MessageRow {
+    pub(crate) institution: InstitutionId,
+    pub(crate) verdict: Verdict,
+    raw: Vec<u8>,
+}
+
+impl Durable {
+    fn find(&self, key: &OrderKey) -> Option<&OrderRow> {
+        let mut rows = self.orders.values();
+        match key {
+            OrderKey::Ours(merchant, no) => self
+                .orders
+                .get(no)
+                .filter(|row| row.order.terms.merchant == *merchant),
+            OrderKey::Theirs(merchant, no) => rows.find(|row| is_theirs(&row.order, merchant, no)),
+            OrderKey::OfAttempt(institution, id) => {
+                rows.find(|row| has_attempt(&row.order, institution, id))
+            }
+            OrderKey::OfPage(token) => self
+                .orders
+                .get(token.order())
+                .filter(|row| token.opens(&row.order.page_secret)),
+        }
+    }
+
+    /// Whether an institution may have heard of this attempt (A1).
+    pub(crate) fn knows_attempt(&self, institution: &InstitutionId, id: &AttemptId) -> bool {
+        self.find(&OrderKey::OfAttempt(institution.clone(), id.clone()))
+            .is_some()
+    }
+
+    fn write(&mut self, change: &Change) -> Committed {
+        let spent = |nonce: &FreshNonce| {
+            nonce.created <= self.floor
+                || self
+                    .nonces
+                    .contains_key(&(nonce.key.clone(), nonce.value.clone()))
+        };
+        if change.nonce().is_some_and(spent) {
+            return Committed::NonceSpent;
+        }
+        if let Some(refused) = change.rows().and_then(|rows| self.guard(rows)) {
+            return refused;
+        }
+        if let Some(nonce) = change.nonce() {
+            let key = (nonce.key.clone(), nonce.value.clone());
+            self.nonces.insert(key, nonce.created);
+        }
+        if let Some(rows) = change.rows() {
+            self.write_rows(rows, change.at());
+        }
+        Committed::Done
+    }
+
+    fn guard(&self, rows: &Rows) -> Option<Committed> {
+        let order = &rows.order;
+        let known = self.orders.get(&order.no);
+        let Some(before) = rows.before else {
+            let (merchant, no) = (&order.terms.merchant, &order.terms.merchant_order_no);
+            let theirs = OrderKey::Theirs(merchant.clone(), no.clone());
+            let taken = known.is_some() || self.find(&theirs).is_some();
+            return taken.then_some(Committed::KeyTaken);
+        };
+        let fits = known.is_some_and(|row| row.order.version == before);
+        (!fits).then_some(Committed::Stale)
+    }
+
+    fn write_rows(&mut self, rows: &Rows, at: Timestamp) {
+        let fence = self
+            .orders
+            .get(&rows.order.no)
+            .map_or(0, |row| row.lease.fence);
+        // A change releases the lease: what is due is due anew.
+        let row = OrderRow {
+            order: rows.order.clone(),
+            due: rows.due,
+            lease: Taken {
+                fence: fence + 1,
+                ..Taken::default()
+            },
+        };
+        self.orders.insert(rows.order.no.clone(), row);
+        self.entries.extend(rows.entries.iter().cloned());
+        self.deeds.push((rows.deed.clone(), at));
+        for event in &rows.events {
+            let row = EventRow {
+                event: event.clone(),
+                born: at,
+                fate: EventFate::Pending,
+                due: at,
+                lease: Taken::default(),
+            };
+            let twice = self.events.insert(event.id.clone(), row);
+            assert!(twice.is_none(), "N4: {event:?} was born twice");
+        }
+    }
+
+    fn lease_orders(&mut self, now: Timestamp, count: usize, leftovers: bool) -> Vec<Lease> {
+        let epoch = Epoch(self.epoch);
+        let mut due: Vec<(Timestamp, PayOrderNo)> = self
+            .orders
+            .iter()
+            .filter(|(_, row)| row.lease.is_free(now))
+            .filter_map(|(no, row)| {
+                let wanted = if leftovers {
+                    row.order.attempts.iter().any(|attempt| {
+                        attempt.state == AttemptState::Intent && attempt.epoch != epoch
+                    })
+                } else {
+                    row.due.is_some_and(|due| due <= now)
+                };
+                wanted.then(|| (row.due.unwrap_or(now), no.clone()))
+            })
+            .collect();
+        due.sort();
+        due.truncate(count);
+        due.into_iter()
+            .map(|(_, no)| {
+                let row = self.orders.get_mut(&no).unwrap();
+                let (fence, tries) = row.lease.take(now);
+                let of = Leased::Order(Box::new(row.order.clone()));
+                Lease { of, fence, tries }
+            })
+            .collect()
+    }
+
+    fn lease_events(&mut self, now: Timestamp, count: usize) -> Vec<Lease> {
+        let mut shares: BTreeMap<String, u32> = BTreeMap::new();
+        for row in self.events.values() {
+            let taken = row.fate == EventFate::Pending && !row.lease.is_free(now);
+            if let (true, Some(to)) = (taken, row.event.destination.as_deref()) {
+                *shares.entry(queue(to)).or_default() += 1;
+            }
+        }
+        let mut due: Vec<(Timestamp, EventId)> = self
+            .events
+            .iter()
+            .filter(|(_, row)| row.fate == EventFate::Pending && row.due <= now)
+            .filter(|(_, row)| row.lease.is_free(now) && row.event.destination.is_some())
+            .map(|(id, row)| (row.due, id.clone()))
+            .collect();
+        due.sort_by(|one, other| (one.0, one.1.as_str()).cmp(&(other.0, other.1.as_str())));
+        let mut leases = Vec::new();
+        for (_, id) in due {
+            let row = self.events.get_mut(&id).unwrap();
+            let share = shares
+                .entry(queue(row.event.destination.as_deref().unwrap()))
+                .or_default();
+            if leases.len() >= count || *share >= DESTINATION_SHARE {
+                continue;
+            }
+            *share += 1;
+            let (fence, tries) = row.lease.take(now);
+            let of = Leased::Event(Box::new(row.event.clone()), row.born);
+            leases.push(Lease { of, fence, tries });
+        }
+        leases
+    }
+
+    fn settle(&mut self, lease: &Lease, fate: Fate) -> Settled {
+        match &lease.of {
+            Leased::Order(order) => match self.orders.get_mut(&order.no) {
+                Some(row) if holds(&row.lease, lease) && row.order.version == order.version => {
+                    if let Fate::Again(at) = fate {
+                        row.due = Some(at);
+                    }
+                    row.lease.until = None;
+                    row.lease.tries += 1;
+                    Settled::Done
+                }
+                _ => Settled::LeaseLost,
+            },
+            Leased::Event(event, _) => match self.events.get_mut(&event.id) {
+                Some(row) if holds(&row.lease, lease) && row.fate == EventFate::Pending => {
+                    match fate {
+                        Fate::Again(at) => row.due = at,
+                        Fate::Delivered(_) => row.fate = EventFate::Delivered,
+                        Fate::Dead => row.fate = EventFate::Dead,
+                    }
+                    row.lease.until = None;
+                    row.lease.tries += 1;
+                    Settled::Done
+                }
+                _ => Settled::LeaseLost,
+            },
+        }
+    }
+
+    fn keep(&mut self, message: &Message) -> Kept {
+        let same =
+            |row: &&MessageRow| row.institution == message.institution && row.raw == message.raw;
+        if self.inbox.iter().any(|row| same(&row)) {
+            return Kept::Seen;
+        }
+        let forged = |row: &&MessageRow| {
+            row.institution == message.institution && row.verdict == Verdict::Forged
+        };
+        let full =
+            self.inbox.iter().filter(forged).count() >= usize::try_from(FORGED_KEPT_MAX).unwrap();
+        if message.verdict == Verdict::Forged && full {
+            return Kept::Dropped;
+        }
+        self.inbox.push(MessageRow {
+            institution: message.institution.clone(),
+            verdict: message.verdict,
+            raw: message.raw.clone(),
+        });
+        Kept::New
+    }
+}
+
+fn holds(taken: &Taken, lease: &Lease) -> bool {
+    taken.fence == lease.fence && taken.until.is_some()
+}
+
+fn queue(destination: &str) -> String {
+    origin(destination).unwrap_or_default()
+}
+
+fn is_theirs(order: &Order, merchant: &MerchantId, no: &MerchantOrderNo) -> bool {
+    order.terms.merchant == *merchant && order.terms.merchant_order_no == *no
+}
+
+fn has_attempt(order: &Order, institution: &InstitutionId, id: &AttemptId) -> bool {
+    order
+        .attempts
+        .iter()
+        .any(|attempt| attempt.institution == *institution && attempt.id == *id)
+}
+
+/// One process's hold on what is durable.
+pub(crate) struct Memory {
+    durable: Arc<Mutex<Durable>>,
+    epoch: Epoch,
+}
+
+impl Memory {
+    pub(crate) fn new() -> Self {
+        let durable = Durable {
+            orders: BTreeMap::new(),
+            events: BTreeMap::new(),
+            entries: Vec::new(),
+            deeds: Vec::new(),
+            nonces: BTreeMap::new(),
+            inbox: Vec::new(),
+            floor: Timestamp::from_ms(0),
+            epoch: 1,
+        };
+        Self {
+            durable: Arc::new(Mutex::new(durable)),
+            epoch: Epoch(1),
+        }
+    }
+
+    /// The next process on the same durable state.
+    pub(crate) fn restarted(&self) -> Self {
+        let mut durable = self.durable.lock().unwrap();
+        durable.epoch += 1;
+        Self {
+            durable: Arc::clone(&self.durable),
+            epoch: Epoch(durable.epoch),
+        }
+    }
+
+    /// What is durable, to look into.
+    pub(crate) fn durable(&self) -> MutexGuard<'_, Durable> {
+        self.durable.lock().unwrap()
+    }
+}
+
+#[async_trait]
+impl Store for Memory {
+    async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
+        Ok(self.durable().find(key).map(|row| row.order.clone()))
+    }
+
+    async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
+        Ok(self.durable().write(change))
+    }
+
+    async fn keep(&self, message: &Message) -> Result<Kept, StoreError> {
+        Ok(self.durable().keep(message))
+    }
+
+    async fn last_used(
+        &self,
+        merchant: &MerchantId,
+        payer: &MobileNo,
+    ) -> Result<Option<InstitutionId>, StoreError> {
+        let durable = self.durable();
+        let paid = durable.orders.values().filter_map(|row| {
+            let terms = &row.order.terms;
+            let theirs = terms.merchant == *merchant && terms.mobile == *payer;
+            let attempt = row.order.settling_attempt().filter(|_| theirs)?;
+            let at = attempt.receipt.as_ref()?.paid_at;
+            Some((at, attempt.institution.clone()))
+        });
+        Ok(paid.max_by_key(|(at, _)| *at).map(|(_, id)| id))
+    }
+
+    async fn lease(
+        &self,
+        work: Work,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let mut durable = self.durable();
+        let count = usize::try_from(count).unwrap();
+        Ok(match work {
+            Work::Orders => durable.lease_orders(now, count, false),
+            Work::Leftovers => durable.lease_orders(now, count, true),
+            Work::Events => durable.lease_events(now, count),
+        })
+    }
+
+    async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError> {
+        Ok(self.durable().settle(lease, fate))
+    }
+
+    async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
+        let mut durable = self.durable();
+        durable.floor = durable.floor.max(floor);
+        let floor = durable.floor;
+        durable.nonces.retain(|_, created| *created > floor);
+        Ok(())
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn floor(&self) -> Timestamp {
+        self.durable().floor
+    }
+
+    async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
+        let durable = self.durable();
+        Ok(match work {
+            Work::Orders => durable
+                .orders
+                .values()
+                .filter_map(|row| Some(row.lease.next_due(row.due?)))
+                .min(),
+            Work::Leftovers => None,
+            Work::Events => durable
+                .events
+                .values()
+                .filter(|row| row.fate == EventFate::Pending && row.event.destination.is_some())
+                .map(|row| row.lease.next_due(row.due))
+                .min(),
+        })
+    }
+}

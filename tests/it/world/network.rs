@@ -1,0 +1,247 @@
+//! The network as a list of exchanges waiting to be answered. A journey answers each at once, by
+//! a script; a life releases them one at a time, each in one of the ways a network can end.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Poll, Waker};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use paymux::domain::identifiers::InstitutionId;
+use paymux::domain::merchant::origin;
+use paymux::world::{Outbound, Party, Patience, SendError};
+
+use super::books::{Books, FLIGHT_MS_MAX};
+use super::clock::Hands;
+use super::inbox::Inbox;
+
+/// How an exchange ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Arrived, answered.
+    Answered,
+    /// No byte left.
+    NotSent,
+    /// Left, and never arrived.
+    LostBefore,
+    /// Arrived and acted upon; the answer was lost.
+    LostAfter,
+    /// Nobody answers in time; it arrives later.
+    Late,
+    /// Arrived twice; the second answer came back.
+    Twice,
+    /// Answered with a 500 although it was acted upon.
+    FaultAfter,
+    /// Answered with a 502 by somebody on the way.
+    FaultBefore,
+    /// The answer arrived with one byte changed.
+    Garbled,
+}
+
+type Outcome = Result<Response<Bytes>, SendError>;
+
+/// Where an answer is put for whoever waits for it.
+#[derive(Default)]
+struct Slot {
+    outcome: Option<Outcome>,
+    waker: Option<Waker>,
+}
+
+/// A request that left the gateway.
+pub(crate) struct Exchange {
+    pub(crate) party: Party,
+    pub(crate) request: Request<Bytes>,
+    /// When it left, by the true time. Unit: milliseconds.
+    pub(crate) sent: i64,
+    /// When the gateway stops waiting.
+    pub(crate) until: i64,
+    /// Acted upon already; the answer is still on its way.
+    reply: Option<Response<Bytes>>,
+    slot: Arc<Mutex<Slot>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Parties {
+    pub(crate) institutions: BTreeMap<InstitutionId, Books>,
+    /// By origin.
+    pub(crate) merchants: BTreeMap<String, Inbox>,
+    /// Sent, and waiting to be answered.
+    pub(crate) waiting: Vec<Exchange>,
+    /// Given up by the gateway and still on its way, with the moment it left.
+    pub(crate) late: Vec<(i64, Party, Request<Bytes>)>,
+    /// Endings of the next exchanges where answers are given at once; then all are answered.
+    pub(crate) script: VecDeque<Ending>,
+    /// Exchanges wait to be released.
+    pub(crate) held: bool,
+    /// Every request that left, in order.
+    pub(crate) sent: Vec<(Party, Request<Bytes>)>,
+}
+
+impl Parties {
+    fn deliver(&mut self, party: &Party, request: &Request<Bytes>, truth: i64) -> Outcome {
+        match party {
+            Party::Institution(id) => match self.institutions.get_mut(id) {
+                Some(books) => Ok(books.answer(request, truth)),
+                None => Err(SendError::NotSent("no such host".into())),
+            },
+            Party::Merchant => {
+                let at = origin(&request.uri().to_string()).unwrap_or_default();
+                match self.merchants.get_mut(&at) {
+                    Some(inbox) => Ok(inbox.answer(request)),
+                    None => Err(SendError::NotSent("no such host".into())),
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, exchange: &mut Exchange, ending: Ending, truth: i64) -> Outcome {
+        let mut act = |parties: &mut Self| match exchange.reply.take() {
+            Some(reply) => Ok(reply),
+            None => parties.deliver(&exchange.party, &exchange.request, truth),
+        };
+        let lost = || Err(SendError::Unknown("nobody answered in time".into()));
+        match ending {
+            Ending::Answered => act(self),
+            Ending::NotSent => Err(SendError::NotSent("connection refused".into())),
+            Ending::LostBefore => lost(),
+            Ending::LostAfter => act(self).and_then(|_| lost()),
+            Ending::Late => {
+                let request = exchange.request.clone();
+                self.late
+                    .push((exchange.sent, exchange.party.clone(), request));
+                lost()
+            }
+            Ending::Twice => {
+                act(self).and_then(|_| self.deliver(&exchange.party, &exchange.request, truth))
+            }
+            Ending::FaultAfter => act(self).map(|_| fault(StatusCode::INTERNAL_SERVER_ERROR)),
+            Ending::FaultBefore => Ok(fault(StatusCode::BAD_GATEWAY)),
+            Ending::Garbled => act(self).map(garbled),
+        }
+    }
+}
+
+fn fault(status: StatusCode) -> Response<Bytes> {
+    let mut answer = Response::new(Bytes::new());
+    *answer.status_mut() = status;
+    answer
+}
+
+fn garbled(reply: Response<Bytes>) -> Response<Bytes> {
+    let (head, body) = reply.into_parts();
+    let mut bytes = body.to_vec();
+    if let Some(byte) = bytes.last_mut() {
+        *byte ^= 1;
+    }
+    Response::from_parts(head, Bytes::from(bytes))
+}
+
+pub(crate) struct Network {
+    parties: Mutex<Parties>,
+    clock: Arc<Hands>,
+}
+
+impl Network {
+    pub(crate) fn new(clock: Arc<Hands>) -> Self {
+        Self {
+            parties: Mutex::default(),
+            clock,
+        }
+    }
+
+    /// The world outside, to look into and to change.
+    pub(crate) fn parties(&self) -> MutexGuard<'_, Parties> {
+        self.parties.lock().unwrap()
+    }
+
+    /// Ends one waiting exchange.
+    pub(crate) fn release(&self, at: usize, ending: Ending) {
+        let truth = self.clock.truth();
+        let mut parties = self.parties();
+        let mut exchange = parties.waiting.remove(at);
+        let outcome = parties.end(&mut exchange, ending, truth);
+        drop(parties);
+        let mut slot = exchange.slot.lock().unwrap();
+        slot.outcome = Some(outcome);
+        if let Some(waker) = slot.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Lets a waiting request arrive and be acted upon, its answer still on the way.
+    pub(crate) fn arrive(&self, at: usize) {
+        let truth = self.clock.truth();
+        let mut parties = self.parties();
+        let mut exchange = parties.waiting.remove(at);
+        if exchange.reply.is_none() {
+            exchange.reply = parties
+                .deliver(&exchange.party, &exchange.request, truth)
+                .ok();
+        }
+        parties.waiting.insert(at, exchange);
+    }
+
+    /// Whether a waiting request has arrived already, so that it can no longer be "not sent".
+    pub(crate) fn has_arrived(&self, at: usize) -> bool {
+        self.parties().waiting[at].reply.is_some()
+    }
+
+    /// Lets something late arrive; its answer reaches nobody.
+    pub(crate) fn arrive_late(&self, at: usize) {
+        let truth = self.clock.truth();
+        let mut parties = self.parties();
+        let (_, party, request) = parties.late.remove(at);
+        let _ = parties.deliver(&party, &request, truth);
+    }
+
+    /// The next moment at which something on its way must have ended, by the true time.
+    pub(crate) fn deadline(&self) -> Option<i64> {
+        let parties = self.parties();
+        let waits = parties.waiting.iter().map(|exchange| exchange.until);
+        let flights = parties.late.iter().map(|(sent, ..)| sent + FLIGHT_MS_MAX);
+        waits.chain(flights).min()
+    }
+}
+
+#[async_trait]
+impl Outbound for Network {
+    async fn send(
+        &self,
+        party: &Party,
+        request: Request<Bytes>,
+        patience: Patience,
+    ) -> Result<Response<Bytes>, SendError> {
+        let truth = self.clock.truth();
+        let slot: Arc<Mutex<Slot>> = Arc::default();
+        {
+            let mut parties = self.parties();
+            parties.sent.push((party.clone(), request.clone()));
+            let mut exchange = Exchange {
+                party: party.clone(),
+                request,
+                sent: truth,
+                until: truth + i64::try_from(patience.whole.as_millis()).unwrap(),
+                reply: None,
+                slot: Arc::clone(&slot),
+            };
+            if !parties.held {
+                let ending = parties.script.pop_front().unwrap_or(Ending::Answered);
+                return parties.end(&mut exchange, ending, truth);
+            }
+            parties.waiting.push(exchange);
+        }
+        poll_fn(|task| {
+            let mut slot = slot.lock().unwrap();
+            match slot.outcome.take() {
+                Some(outcome) => Poll::Ready(outcome),
+                None => {
+                    slot.waker = Some(task.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}

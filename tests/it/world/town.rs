@@ -1,0 +1,316 @@
+//! One gateway and everybody around it, for journeys: what is asked is answered at once.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response};
+use paymux::api::{Api, Peer};
+use paymux::domain::identifiers::{InstitutionId, MerchantId, MerchantOrderNo};
+use paymux::domain::order::Order;
+use paymux::flow::admit_request::{Gate, ReadNonces, Window};
+use paymux::flow::chase_doubts::chase_order;
+use paymux::flow::notify_merchant::{Delivery, notify_merchant};
+use paymux::flow::register::Register;
+use paymux::limits::{LimitSettings, Limits, Rate};
+use paymux::store::{OrderKey, Store, Work};
+use paymux::world::{Clock, World};
+use serde_json::{Value, json};
+
+use super::books::{Ability, Books};
+use super::chance::Draws;
+use super::clock::Hands;
+use super::enrolment::{MERCHANTS, order_fields, register, sign, unsigned};
+use super::inbox::Inbox;
+use super::memory::{Durable, Memory};
+use super::network::Network;
+
+/// Runs what waits for nothing but answers that are given at once.
+pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let mut task = Context::from_waker(Waker::noop());
+    match future.as_mut().poll(&mut task) {
+        Poll::Ready(done) => done,
+        Poll::Pending => panic!("it waits for somebody who will not come"),
+    }
+}
+
+/// An answer as a merchant reads it.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) status: u16,
+    pub(crate) json: Value,
+    pub(crate) result: &'static str,
+    pub(crate) response: Response<Bytes>,
+}
+
+impl Told {
+    pub(crate) fn text(&self, field: &str) -> &str {
+        self.json[field].as_str().unwrap_or("")
+    }
+}
+
+pub(crate) struct Town {
+    pub(crate) clock: Arc<Hands>,
+    pub(crate) network: Arc<Network>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) api: Api,
+    nonces: AtomicU64,
+}
+
+/// A connection without a client certificate.
+pub(crate) const PEER: Peer = Peer {
+    address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    certificate: None,
+};
+
+impl Town {
+    /// Two merchants and two institutions that can do everything.
+    pub(crate) fn new() -> Self {
+        Self::with(&[("bank", Ability::ALL), ("purse", Ability::ALL)])
+    }
+
+    /// Two merchants and these institutions.
+    pub(crate) fn with(institutions: &[(&str, Ability)]) -> Self {
+        Self::enrolled(institutions, register(institutions))
+    }
+
+    /// These institutions, under this enrolment.
+    pub(crate) fn enrolled(institutions: &[(&str, Ability)], register: Register) -> Self {
+        let clock = Arc::new(Hands::new());
+        let network = Arc::new(Network::new(Arc::clone(&clock)));
+        for (name, ability) in institutions {
+            let books = Books::new(name, *ability);
+            let id = books.id.clone();
+            network.parties().institutions.insert(id, books);
+        }
+        for name in MERCHANTS {
+            let origin = format!("https://{}.shop.example", name.to_ascii_lowercase());
+            let inbox = Inbox::default();
+            network.parties().merchants.insert(origin, inbox);
+        }
+        let memory = Arc::new(Memory::new());
+        let world = World {
+            clock: Arc::<Hands>::clone(&clock),
+            entropy: Arc::new(Draws::new(1)),
+            outbound: Arc::<Network>::clone(&network),
+        };
+        let api = api(Arc::<Memory>::clone(&memory), world, register);
+        Self {
+            clock,
+            network,
+            memory,
+            api,
+            nonces: AtomicU64::new(0),
+        }
+    }
+
+    /// The gateway stops and starts again.
+    pub(crate) fn restart(&mut self) {
+        self.memory = Arc::new(self.memory.restarted());
+        self.api.store = Arc::<Memory>::clone(&self.memory);
+        self.api.reads = ReadNonces::new(1_000);
+    }
+
+    pub(crate) fn register(&self) -> Arc<Register> {
+        self.api.register.load_full()
+    }
+
+    pub(crate) fn now_s(&self) -> i64 {
+        self.clock.now().seconds()
+    }
+
+    /// Time passes.
+    pub(crate) fn pass_s(&self, seconds: i64) {
+        self.clock.pass(seconds * 1_000);
+    }
+
+    /// A nonce nobody used.
+    pub(crate) fn nonce(&self) -> String {
+        format!("nonce-{:020}", self.nonces.fetch_add(1, Ordering::SeqCst))
+    }
+
+    /// A request of a merchant, signed as it should be.
+    pub(crate) fn signed(&self, merchant: &str, path: &str, body: &Value) -> Request<Bytes> {
+        let mut request = unsigned(path, serde_json::to_vec(body).unwrap());
+        let key = format!("{merchant}-key");
+        sign(&mut request, &key, self.now_s(), &self.nonce());
+        request
+    }
+
+    /// Hands a request to the gateway.
+    pub(crate) fn send(&self, request: Request<Bytes>) -> Told {
+        self.send_from(request, PEER)
+    }
+
+    pub(crate) fn send_from(&self, request: Request<Bytes>, peer: Peer) -> Told {
+        let answer = now(self.api.answer(request, peer));
+        let json = serde_json::from_slice(answer.response.body()).unwrap_or(Value::Null);
+        Told {
+            status: answer.response.status().as_u16(),
+            json,
+            result: answer.result,
+            response: answer.response,
+        }
+    }
+
+    /// Asks, signed.
+    pub(crate) fn ask(&self, merchant: &str, path: &str, body: &Value) -> Told {
+        self.send(self.signed(merchant, path, body))
+    }
+
+    /// Places an order of M1 with these fields changed or added; `null` takes one away.
+    pub(crate) fn place(&self, no: &str, changes: Value) -> Told {
+        self.ask(
+            "M1",
+            "/v1/orders",
+            &changed(order_fields("M1", no), changes),
+        )
+    }
+
+    /// M1's payer chose.
+    pub(crate) fn select(&self, no: &str, institution: &str) -> Told {
+        let mut body = naming(no);
+        body["institutionId"] = institution.into();
+        self.ask("M1", "/v1/orders/select", &body)
+    }
+
+    pub(crate) fn query(&self, no: &str) -> Told {
+        self.ask("M1", "/v1/orders/query", &naming(no))
+    }
+
+    pub(crate) fn close(&self, no: &str) -> Told {
+        self.ask("M1", "/v1/orders/close", &naming(no))
+    }
+
+    /// M1's order as it is stored.
+    pub(crate) fn order(&self, no: &str) -> Order {
+        let merchant = MerchantId::parse("M1").unwrap();
+        let key = OrderKey::Theirs(merchant, MerchantOrderNo::parse(no).unwrap());
+        now(self.memory.order(&key)).unwrap().unwrap()
+    }
+
+    /// Everything durable, to compare.
+    pub(crate) fn snapshot(&self) -> Durable {
+        self.memory.durable().clone()
+    }
+
+    /// Looks into, or changes, an institution.
+    pub(crate) fn at<T>(&self, institution: &str, look: impl FnOnce(&mut Books) -> T) -> T {
+        let id = InstitutionId::parse(institution).unwrap();
+        look(self.network.parties().institutions.get_mut(&id).unwrap())
+    }
+
+    /// Looks into M1's inbox.
+    pub(crate) fn inbox<T>(&self, look: impl FnOnce(&mut Inbox) -> T) -> T {
+        let mut parties = self.network.parties();
+        look(
+            parties
+                .merchants
+                .get_mut("https://m1.shop.example")
+                .unwrap(),
+        )
+    }
+
+    /// The payer pays what is waiting for M1's order at an institution; nobody is told yet.
+    pub(crate) fn pay(&self, no: &str, institution: &str) -> String {
+        let id = self.attempt(no, institution);
+        let truth = self.clock.truth();
+        self.at(institution, |books| books.pay(&id, truth));
+        id
+    }
+
+    /// The latest attempt of M1's order through an institution.
+    pub(crate) fn attempt(&self, no: &str, institution: &str) -> String {
+        let order = self.order(no);
+        let mut through = order
+            .attempts
+            .iter()
+            .filter(|attempt| attempt.institution.as_str() == institution);
+        through.next_back().unwrap().id.as_str().to_owned()
+    }
+
+    /// The institution tells the gateway how a payment stands.
+    pub(crate) fn call_back(&self, institution: &str, id: &str) -> Told {
+        let truth = self.clock.truth();
+        let callback = self.at(institution, |books| books.callback(id, truth));
+        let told = self.send(callback);
+        self.at(institution, |books| books.acknowledge(id, &told.response));
+        told
+    }
+
+    /// What the worker does for orders that are due; how many there were.
+    pub(crate) fn chase(&self) -> usize {
+        let register = self.register();
+        let (store, world) = (&*self.api.store, &self.api.world);
+        let leases = now(store.lease(Work::Orders, world.clock.now(), 100)).unwrap();
+        for lease in &leases {
+            now(chase_order(store, world, &register, lease)).unwrap();
+        }
+        leases.len()
+    }
+
+    /// What the worker does for events that are due.
+    pub(crate) fn deliver(&self) -> Vec<Delivery> {
+        let register = self.register();
+        let (store, world) = (&*self.api.store, &self.api.world);
+        let leases = now(store.lease(Work::Events, world.clock.now(), 100)).unwrap();
+        leases
+            .iter()
+            .map(|lease| now(notify_merchant(store, world, &register.platform, lease)).unwrap())
+            .collect()
+    }
+}
+
+/// The parts that answering takes, together; nobody knocks too often.
+pub(crate) fn api(store: Arc<dyn Store>, world: World, register: Register) -> Api {
+    let often = Rate {
+        per_second: NonZeroU32::MAX,
+        burst: NonZeroU32::MAX,
+    };
+    let settings = LimitSettings {
+        certificate: often,
+        address: often,
+        merchant: often,
+        institutions: HashMap::new(),
+    };
+    let gate = Gate {
+        limits: Limits::new(&settings, Arc::clone(&world.clock)),
+        window: Window::default(),
+    };
+    Api {
+        store,
+        world,
+        register: Arc::new(ArcSwap::from_pointee(register)),
+        gate,
+        reads: ReadNonces::new(1_000),
+    }
+}
+
+/// How M1 names its order.
+pub(crate) fn naming(no: &str) -> Value {
+    json!({ "merchantId": "M1", "merchantOrderNo": no })
+}
+
+/// Fields with some changed or added; `null` takes one away.
+pub(crate) fn changed(mut fields: Value, changes: Value) -> Value {
+    let all = fields.as_object_mut().unwrap();
+    let Value::Object(changes) = changes else {
+        return fields;
+    };
+    for (name, value) in changes {
+        if value.is_null() {
+            all.remove(&name);
+        } else {
+            all.insert(name, value);
+        }
+    }
+    fields
+}
