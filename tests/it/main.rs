@@ -15,8 +15,6 @@ mod callback;
 mod close;
 mod config;
 mod conformance;
-mod conformance;
-mod institutions;
 mod institutions;
 mod notice;
 mod order;
