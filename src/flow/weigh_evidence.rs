@@ -2,7 +2,7 @@
 //! nothing else moves an attempt. The page to read when money is in question.
 
 use crate::domain::attempt::Contradiction;
-use crate::domain::evidence::{Evidence, Means};
+use crate::domain::evidence::{Evidence, Finding, Means};
 use crate::domain::order::{Order, Weighed};
 use crate::flow::call_institution::{ASK_PATIENCE, call_institution};
 use crate::institution::{Call, Institution};
@@ -60,10 +60,13 @@ pub async fn weigh_evidence(
                 return Ok(Weight::Quarantined(why));
             }
             Weighed::ConfirmByQuery => {
-                let Some(confirmed) = confirm(world, adapter, &order, &evidence).await else {
-                    return Ok(Weight::Unconfirmed(order));
-                };
-                evidence = confirmed;
+                let confirmed = confirm(world, adapter, &order, &evidence).await;
+                match confirmed.filter(|answer| matches!(answer.finding, Finding::Succeeded(_))) {
+                    Some(confirmed) => evidence = confirmed,
+                    // Anything else moves no ended attempt, and would read as heard already: then
+                    // whoever brought the news would never bring it again (C4).
+                    None => return Ok(Weight::Unconfirmed(order)),
+                }
             }
             Weighed::Commit(change) => match store.commit(&change).await? {
                 Committed::Done => {

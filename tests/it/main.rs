@@ -10,15 +10,17 @@
     reason = "a test stops at the first surprise and may say its seed; lints exempt only #[test] functions"
 )]
 
+mod admission;
+mod callback;
 mod close;
 mod config;
 mod conformance;
-mod conformance;
 mod institutions;
-mod institutions;
+mod notice;
 mod order;
 mod page;
 mod sandbox;
+mod selection;
 mod socket;
 mod store;
 mod tidy;

@@ -7,6 +7,7 @@ use paymux::store::Store;
 use paymux::store::remembered::Remembered;
 use paymux::store::ringing::{Bells, Ringing};
 
+use crate::world::memory::Memory;
 use embedded::Embedded;
 
 pub(crate) mod builders;
@@ -53,8 +54,16 @@ macro_rules! contract {
 }
 
 contract!(sqlite, Embedded::new());
+contract!(memory, Memory::new());
 contract!(sqlite_remembered, Remembering(Embedded::new()));
 contract!(sqlite_ringing, Rung(Embedded::new()));
+
+/// What the simulation runs on; each opening is the next process.
+impl Stores for Memory {
+    fn open(&self) -> Arc<dyn Store> {
+        Arc::new(self.restarted())
+    }
+}
 
 struct Remembering(Embedded);
 

@@ -7,9 +7,9 @@ use super::{is_name, module, none, ours, standing};
 const IMPORTS: &str = "
     main        -> command
     lib         ->
-    command     -> api config domain flow institution limits metrics outbound run sandbox seal signature store workers world
+    command     -> api config domain edge flow institution limits metrics outbound run sandbox seal signature store workers world
     run         -> api config domain edge flow institution limits metrics outbound seal signature store workers world
-    config      -> domain flow institution outbound seal signature
+    config      -> domain flow institution seal signature world
     edge        -> api domain metrics
     api         -> domain flow institution metrics store world
     workers     -> domain flow institution metrics store world
@@ -28,8 +28,8 @@ const IMPORTS: &str = "
 
 /// Replacing a library is a change to one place: its name, and the files or folders that may use it.
 const HOMES: &str = "
-    anyhow             -> main command
-    arc_swap           -> flow/register
+    anyhow             -> main command run
+    arc_swap           -> api run workers
     clap               -> main command
     governor           -> limits
     http_body_util     -> outbound sandbox
@@ -47,7 +47,7 @@ const HOMES: &str = "
     toml               -> config
     tracing_subscriber -> main
     webpki_roots       -> outbound
-    x509_parser        -> config
+    x509_parser        -> config command/development
 ";
 
 fn table(text: &str) -> impl Iterator<Item = (&str, Vec<&str>)> {

@@ -57,8 +57,8 @@ pub(crate) struct Manners {
     pub(crate) takes_after_end: bool,
     /// Will not close what is waiting: the payer is just typing.
     pub(crate) keeps_open: bool,
-    /// Says another sum than was paid, once asked.
-    pub(crate) misquotes: bool,
+    /// Lets payers pay less than was asked.
+    pub(crate) takes_less: bool,
     /// Uses a word its adapter does not list.
     pub(crate) mumbles: bool,
 }
@@ -86,9 +86,18 @@ pub(crate) struct Payment {
     /// The gateway acknowledged the callback.
     pub(crate) acknowledged: bool,
     pub(crate) creates: u32,
+    /// The payer paid less than was asked.
+    pub(crate) is_short: bool,
     paid_at: i64,
     until: i64,
     sdk: bool,
+}
+
+impl Payment {
+    /// Its time ran out.
+    pub(crate) fn is_over(&self, truth: i64) -> bool {
+        truth >= self.until
+    }
 }
 
 pub(crate) struct Books {
@@ -165,6 +174,7 @@ impl Books {
             said_refused: refuses,
             acknowledged: false,
             creates: 1,
+            is_short: false,
             paid_at: 0,
             until: truth + minutes * 60_000,
             sdk: asked["sdk"].as_bool().unwrap(),
@@ -214,7 +224,7 @@ impl Books {
     /// What the payer did not pay in time can no longer be paid.
     fn expire(&mut self, truth: i64) {
         for payment in self.payments.values_mut() {
-            if payment.standing == Standing::Waiting && truth >= payment.until {
+            if payment.standing == Standing::Waiting && payment.is_over(truth) {
                 payment.standing = Standing::Closed;
             }
         }
@@ -230,9 +240,8 @@ impl Books {
         let Some(payment) = self.payments.get(id) else {
             return body;
         };
-        let wrong = i64::from(self.manners.misquotes);
         body["account"] = payment.account.as_str().into();
-        body["minor"] = (payment.minor + wrong).into();
+        body["minor"] = payment.minor.into();
         body["currency"] = payment.currency.as_str().into();
         if word == "WAITING" {
             body["linkUntil"] = (truth + LINK_LIFE_MS).into();
@@ -248,6 +257,11 @@ impl Books {
             body["fee"] = 3.into();
         }
         body
+    }
+
+    /// Whether a create of this attempt would be refused: it was closed unseen.
+    pub(crate) fn will_refuse(&self, id: &str) -> bool {
+        self.never.contains(id)
     }
 
     /// The payments that a payer can pay now.
@@ -271,6 +285,10 @@ impl Books {
         let payment = self.payments.get_mut(id).unwrap();
         payment.standing = Standing::Paid;
         payment.paid_at = truth;
+        if self.manners.takes_less {
+            payment.is_short = true;
+            payment.minor -= 1;
+        }
     }
 
     /// Payments whose callback nobody has acknowledged.

@@ -42,6 +42,8 @@ pub(crate) struct Inbox {
     pub(crate) notices: BTreeMap<String, Notice>,
     /// Whole requests, in the order they came, where a test wants to look at them.
     pub(crate) requests: Vec<Request<Bytes>>,
+    /// What cannot be, and was.
+    pub(crate) faults: Vec<String>,
 }
 
 impl Inbox {
@@ -53,11 +55,10 @@ impl Inbox {
             times: 0,
             acknowledged: false,
         });
-        assert_eq!(
-            known.raw,
-            notice.body(),
-            "N3: one event, one body on every delivery"
-        );
+        if known.raw != notice.body() {
+            let fault = "N3: one event came with two bodies";
+            self.faults.push(fault.to_owned());
+        }
         known.times += 1;
         known.acknowledged |= self.mood == Mood::Hears;
         self.requests.push(notice.clone());

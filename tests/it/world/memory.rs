@@ -81,7 +81,18 @@ pub(crate) struct Durable {
     pub(crate) nonces: BTreeMap<(KeyId, Box<str>), Timestamp>,
     pub(crate) inbox: Vec<MessageRow>,
     pub(crate) floor: Timestamp,
+    /// Every change of an order, in the order of commits.
+    pub(crate) history: Vec<Step>,
+    /// What cannot be, and was.
+    pub(crate) faults: Vec<String>,
     epoch: i64,
+}
+
+/// One change of one order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) before: Option<Order>,
+    pub(crate) after: Order,
 }
 
 /// A kept message.
@@ -113,8 +124,13 @@ impl Durable {
 
     /// Whether an institution may have heard of this attempt (A1).
     pub(crate) fn knows_attempt(&self, institution: &InstitutionId, id: &AttemptId) -> bool {
-        self.find(&OrderKey::OfAttempt(institution.clone(), id.clone()))
-            .is_some()
+        self.order_of(institution, id).is_some()
+    }
+
+    /// The order that an institution knows by this attempt.
+    pub(crate) fn order_of(&self, institution: &InstitutionId, id: &AttemptId) -> Option<&Order> {
+        let key = OrderKey::OfAttempt(institution.clone(), id.clone());
+        self.find(&key).map(|row| &row.order)
     }
 
     fn write(&mut self, change: &Change) -> Committed {
@@ -167,7 +183,11 @@ impl Durable {
                 ..Taken::default()
             },
         };
-        self.orders.insert(rows.order.no.clone(), row);
+        let before = self.orders.insert(rows.order.no.clone(), row);
+        self.history.push(Step {
+            before: before.map(|row| row.order),
+            after: rows.order.clone(),
+        });
         self.entries.extend(rows.entries.iter().cloned());
         self.deeds.push((rows.deed.clone(), at));
         for event in &rows.events {
@@ -178,8 +198,9 @@ impl Durable {
                 due: at,
                 lease: Taken::default(),
             };
-            let twice = self.events.insert(event.id.clone(), row);
-            assert!(twice.is_none(), "N4: {event:?} was born twice");
+            if self.events.insert(event.id.clone(), row).is_some() {
+                self.faults.push(format!("N4: {event:?} was born twice"));
+            }
         }
     }
 
@@ -274,10 +295,45 @@ impl Durable {
         }
     }
 
+    /// Takes an old lease for the newest: what a fencing number is there to prevent.
+    pub(crate) fn believe(&mut self, lease: &Lease) {
+        let taken = match &lease.of {
+            Leased::Order(order) => self.orders.get_mut(&order.no).map(|row| &mut row.lease),
+            Leased::Event(event, _) => self.events.get_mut(&event.id).map(|row| {
+                row.fate = EventFate::Pending;
+                &mut row.lease
+            }),
+        };
+        if let Some(taken) = taken {
+            taken.fence = lease.fence;
+            taken.until = taken.until.or(Some(Timestamp::from_ms(0)));
+        }
+    }
+
+    /// Gives the events of an order a second birth under other ids.
+    pub(crate) fn double_event(&mut self, order: &Order) {
+        let theirs: Vec<EventRow> = self
+            .events
+            .values()
+            .filter(|row| row.event.order == order.no)
+            .cloned()
+            .collect();
+        for mut row in theirs {
+            row.event.id = EventId::parse(&row.event.id.as_str().replace('E', "F")).unwrap();
+            self.events.insert(row.event.id.clone(), row);
+        }
+    }
+
     fn keep(&mut self, message: &Message) -> Kept {
-        let same =
-            |row: &&MessageRow| row.institution == message.institution && row.raw == message.raw;
-        if self.inbox.iter().any(|row| same(&row)) {
+        let mut rows = self.inbox.iter_mut();
+        let same = |row: &&mut MessageRow| {
+            row.institution == message.institution && row.raw == message.raw
+        };
+        if let Some(row) = rows.find(same) {
+            // A verdict on the same bytes only hardens.
+            if message.verdict == Verdict::Quarantined {
+                row.verdict = Verdict::Quarantined;
+            }
             return Kept::Seen;
         }
         let forged = |row: &&MessageRow| {
@@ -332,6 +388,8 @@ impl Memory {
             nonces: BTreeMap::new(),
             inbox: Vec::new(),
             floor: Timestamp::from_ms(0),
+            history: Vec::new(),
+            faults: Vec::new(),
             epoch: 1,
         };
         Self {

@@ -62,6 +62,13 @@ pub(crate) struct Exchange {
     slot: Arc<Mutex<Slot>>,
 }
 
+impl Exchange {
+    /// Acted upon; only the answer is still on its way.
+    pub(crate) fn has_arrived(&self) -> bool {
+        self.reply.is_some()
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Parties {
     pub(crate) institutions: BTreeMap<InstitutionId, Books>,
@@ -181,11 +188,6 @@ impl Network {
                 .ok();
         }
         parties.waiting.insert(at, exchange);
-    }
-
-    /// Whether a waiting request has arrived already, so that it can no longer be "not sent".
-    pub(crate) fn has_arrived(&self, at: usize) -> bool {
-        self.parties().waiting[at].reply.is_some()
     }
 
     /// Lets something late arrive; its answer reaches nobody.

@@ -262,10 +262,14 @@ impl Town {
         let register = self.register();
         let (store, world) = (&*self.api.store, &self.api.world);
         let leases = now(store.lease(Work::Events, world.clock.now(), 100)).unwrap();
-        leases
+        let delivered = leases
             .iter()
             .map(|lease| now(notify_merchant(store, world, &register.platform, lease)).unwrap())
-            .collect()
+            .collect();
+        for inbox in self.network.parties().merchants.values() {
+            assert!(inbox.faults.is_empty(), "{:?}", inbox.faults);
+        }
+        delivered
     }
 }
 

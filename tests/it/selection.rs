@@ -1,0 +1,416 @@
+//! The payer chose: the order goes to that institution, and to no second one at a time.
+
+use std::sync::Barrier;
+use std::thread;
+
+use paymux::domain::attempt::AttemptState;
+use paymux::domain::institutions::Mode;
+use paymux::domain::order::OrderState;
+use serde_json::json;
+
+use crate::world::books::Ability;
+use crate::world::enrolment::register;
+use crate::world::network::Ending;
+use crate::world::town::{Town, changed, naming};
+
+const TWO: [(&str, Ability); 2] = [("bank", Ability::ALL), ("purse", Ability::ALL)];
+
+fn creates(town: &Town, institution: &str) -> usize {
+    town.at(institution, |books| {
+        let created = books.calls.iter().filter(|(call, _)| call == "create");
+        created.count()
+    })
+}
+
+fn states(town: &Town, no: &str) -> Vec<AttemptState> {
+    town.order(no)
+        .attempts
+        .iter()
+        .map(|one| one.state)
+        .collect()
+}
+
+/// R-5.1.4-4, R-5.1.4-5, R-A2.4.1-4a, R-A2.4.1-4b, R-A2.4.1-5a, R-5.1.1-0a: the choice goes to that
+/// institution and its link is handed on unchanged.
+#[test]
+fn a_choice_is_answered_with_the_institutions_link() {
+    let town = Town::new();
+    town.place("T1", json!({}));
+    let told = town.select("T1", "purse");
+    let id = town.attempt("T1", "purse");
+    assert_eq!(told.status, 200, "{:?}", told.json);
+    assert_eq!(
+        told.text("payUrl"),
+        format!("https://purse.example/pay/{id}")
+    );
+    assert_eq!(told.text("attemptStatus"), "ACCEPTED");
+    assert_eq!(told.text("institutionId"), "purse");
+    assert_eq!((creates(&town, "bank"), creates(&town, "purse")), (0, 1));
+    let asked = town.at("purse", |books| books.payments[&id].clone());
+    assert_eq!((asked.minor, asked.currency.as_str()), (1_230, "CNY"));
+    assert_eq!(asked.account, "M1-at-purse");
+}
+
+/// R-A2.4.3-4, R-A2.4.3-5: in native mode the choice is answered with start parameters.
+#[test]
+fn a_native_choice_is_answered_with_start_parameters() {
+    let town = Town::new();
+    town.place("T1", json!({}));
+    let native = changed(
+        naming("T1"),
+        json!({ "institutionId": "bank", "mode": "NATIVE" }),
+    );
+    let told = town.ask("M1", "/v1/orders/select", &native);
+    let id = town.attempt("T1", "bank");
+    assert_eq!(
+        told.json["sdkParameters"],
+        json!({ "prepay": id, "order": 1 })
+    );
+    assert_eq!(told.text("mode"), "NATIVE");
+}
+
+/// A2: choosing the same again answers the stored link while it lives, and calls nobody.
+#[test]
+fn the_same_choice_again_answers_the_same_link() {
+    let town = Town::new();
+    town.place("T1", json!({}));
+    let first = town.select("T1", "bank");
+    let again = town.select("T1", "bank");
+    assert_eq!(again.text("payUrl"), first.text("payUrl"));
+    assert_eq!((creates(&town, "bank"), states(&town, "T1").len()), (1, 1));
+}
+
+/// A3: when the link has expired, the same attempt is created again where the institution allows
+/// that.
+#[test]
+fn an_expired_link_is_made_again_under_the_same_attempt() {
+    let town = Town::new();
+    town.place("T1", json!({}));
+    town.select("T1", "bank");
+    town.pass_s(121);
+    let told = town.select("T1", "bank");
+    assert_eq!((told.status, told.text("attemptStatus")), (200, "ACCEPTED"));
+    assert_eq!(states(&town, "T1"), [AttemptState::Accepted]);
+    let id = town.attempt("T1", "bank");
+    assert_eq!(town.at("bank", |books| books.payments[&id].creates), 2);
+}
+
+/// A2, A3: where it does not, the old attempt is closed first, by the institution's word, and only
+/// then a new one begins.
+#[test]
+fn an_expired_link_elsewhere_means_a_new_attempt_after_the_close() {
+    let once = Ability {
+        repeatable_create: false,
+        ..Ability::ALL
+    };
+    let town = Town::with(&[("bank", once)]);
+    town.place("T1", json!({}));
+    town.select("T1", "bank");
+    town.pass_s(121);
+    let told = town.select("T1", "bank");
+    assert_eq!((told.status, told.text("result")), (202, "PENDING"));
+    assert_eq!(states(&town, "T1"), [AttemptState::Closing]);
+    town.chase();
+    let told = town.select("T1", "bank");
+    assert_eq!(told.status, 200);
+    assert_eq!(
+        states(&town, "T1"),
+        [AttemptState::Closed, AttemptState::Accepted]
+    );
+}
+
+/// A2: another institution waits until evidence ended the live attempt: 202 and `Retry-After`.
+#[test]
+fn another_institution_waits_for_the_first() {
+    let town = Town::new();
+    town.place("T1", json!({}));
+    town.select("T1", "bank");
+    town.network.parties().script.push_back(Ending::LostBefore);
+    for _ in 0..2 {
+        let told = town.select("T1", "purse");
+        assert_eq!((told.status, told.text("result")), (202, "PENDING"));
+        assert!(told.response.headers().contains_key("retry-after"));
+        assert_eq!(creates(&town, "purse"), 0);
+    }
+    assert_eq!(states(&town, "T1"), [AttemptState::Closing]);
+    town.chase();
+    town.pass_s(1);
+    town.chase();
+    let told = town.select("T1", "purse");
+    assert_eq!((told.status, told.text("institutionId")), (200, "purse"));
+    assert_eq!(
+        states(&town, "T1"),
+        [AttemptState::Closed, AttemptState::Accepted]
+    );
+}
+
+/// A2, A7: if the payer paid at the first meanwhile, there is no second payment.
+#[test]
+fn a_payment_at_the_first_settles_the_order() {
+    let town = Town::new();
+    town.place("T1", json!({}));
+    town.select("T1", "bank");
+    town.select("T1", "purse");
+    town.pay("T1", "bank");
+    town.chase();
+    assert_eq!(town.order("T1").state, OrderState::Paid);
+    assert_eq!(town.select("T1", "purse").text("result"), "ALREADY_PAID");
+    assert_eq!(creates(&town, "purse"), 0);
+}
+
+/// E2, R-6.1.1-1: a definite refusal is an answer, with the institution's word for why; the order
+/// stays open and may be paid elsewhere.
+#[test]
+fn a_refusal_leaves_the_order_open() {
+    let town = Town::new();
+    town.place("T1", json!({}));
+    town.at("bank", |books| books.manners.refuses = true);
+    let told = town.select("T1", "bank");
+    assert_eq!((told.status, told.text("result")), (200, "REFUSED"));
+    assert_eq!(told.text("attemptStatus"), "FAILED");
+    assert_eq!(told.text("reason"), "NO_FUNDS");
+    assert_eq!(told.text("orderStatus"), "OPEN");
+    assert_eq!(town.select("T1", "purse").text("result"), "ACCEPTED");
+    assert_eq!(
+        states(&town, "T1"),
+        [AttemptState::Failed, AttemptState::Accepted]
+    );
+}
+
+/// E1: what never left may go elsewhere at once.
+#[test]
+fn what_was_not_sent_has_failed() {
+    let town = Town::new();
+    town.place("T1", json!({}));
+    town.network.parties().script.push_back(Ending::NotSent);
+    let told = town.select("T1", "bank");
+    assert_eq!(
+        (told.text("result"), told.text("reason")),
+        ("REFUSED", "NOT_REACHED")
+    );
+    assert_eq!(town.select("T1", "purse").status, 200);
+}
+
+/// E5, V1, A3, R-6.4-1a: silence, a server's fault, a damaged or unlisted answer decide nothing:
+/// 202, asked about and never sent again.
+#[test]
+fn what_is_in_doubt_is_asked_about_and_not_sent_again() {
+    for ending in [
+        Ending::LostBefore,
+        Ending::LostAfter,
+        Ending::Late,
+        Ending::FaultAfter,
+        Ending::FaultBefore,
+        Ending::Garbled,
+    ] {
+        let town = Town::new();
+        town.place("T1", json!({}));
+        town.network.parties().script.push_back(ending);
+        let told = town.select("T1", "bank");
+        assert_eq!(
+            (told.status, told.text("result")),
+            (202, "PENDING"),
+            "{ending:?}"
+        );
+        for _ in 0..3 {
+            town.select("T1", "bank");
+            town.pass_s(1);
+            town.network.parties().script.push_back(Ending::LostBefore);
+            town.chase();
+        }
+        assert!(creates(&town, "bank") <= 1, "{ending:?}");
+        assert_eq!(states(&town, "T1"), [AttemptState::Unknown], "{ending:?}");
+    }
+    let town = Town::new();
+    town.place("T1", json!({}));
+    town.at("bank", |books| books.manners.mumbles = true);
+    assert_eq!(town.select("T1", "bank").text("result"), "PENDING", "C3");
+}
+
+/// A1: what an institution hears of is durable before it hears, even when its store stops there.
+#[test]
+fn no_call_precedes_its_intent() {
+    let town = Town::new();
+    town.place("T1", json!({}));
+    town.network.parties().held = true;
+    let mut journey = Box::pin(town.api.answer(
+        town.signed(
+            "M1",
+            "/v1/orders/select",
+            &changed(naming("T1"), json!({ "institutionId": "bank" })),
+        ),
+        crate::world::town::PEER,
+    ));
+    let mut task = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(journey.as_mut().poll(&mut task).is_pending());
+    assert_eq!(town.network.parties().waiting.len(), 1);
+    assert_eq!(states(&town, "T1"), [AttemptState::Intent]);
+}
+
+/// S1, A1: an intent of a process that died is in doubt at the next start, and is asked about.
+#[test]
+fn a_leftover_intent_is_in_doubt() {
+    let mut town = Town::new();
+    town.place("T1", json!({}));
+    town.network.parties().held = true;
+    {
+        let select = changed(naming("T1"), json!({ "institutionId": "bank" }));
+        let request = town.signed("M1", "/v1/orders/select", &select);
+        let mut journey = Box::pin(town.api.answer(request, crate::world::town::PEER));
+        let mut task = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(journey.as_mut().poll(&mut task).is_pending());
+    }
+    town.restart();
+    let clock = town.api.world.clock.now();
+    let adopt = paymux::flow::chase_doubts::adopt_leftovers;
+    let adopted = crate::world::town::now(adopt(&*town.api.store, clock)).unwrap();
+    assert_eq!(adopted, 1);
+    assert_eq!(states(&town, "T1"), [AttemptState::Unknown]);
+    town.network.arrive(0);
+    town.network.parties().held = false;
+    town.pass_s(1);
+    town.chase();
+    assert_eq!(states(&town, "T1"), [AttemptState::Accepted]);
+}
+
+/// R-A2.4.1-3a: what is not open to this payment is refused, with the reason, and leaves no
+/// attempt behind.
+#[test]
+fn an_institution_that_is_not_open_is_refused() {
+    let mut register = register(&TWO);
+    let directory = &mut register.directory;
+    let bank = directory.routes[0].institution.clone();
+    let purse = directory.routes[1].institution.clone();
+    directory.routes[0].payer_prefixes = vec!["139".into()];
+    let m1 = directory
+        .merchants
+        .keys()
+        .find(|id| id.as_str() == "M1")
+        .unwrap()
+        .clone();
+    let town = Town::enrolled(&TWO, register);
+    town.place("T1", json!({}));
+    let before = town.snapshot();
+    let refused = |institution: &str, code: &str, reason: Option<&str>, status: u16| {
+        let told = town.select("T1", institution);
+        assert_eq!((told.status, told.result), (status, code));
+        assert_eq!(told.json["reason"].as_str(), reason);
+        assert_eq!(told.text("field"), "institutionId");
+        let mut after = town.snapshot();
+        after.nonces = before.nonces.clone();
+        assert_eq!(after, before, "{code} left something behind");
+    };
+    refused("nobody", "institution_unknown", None, 422);
+    refused(
+        "bank",
+        "institution_unavailable",
+        Some("PAYER_NOT_SERVED"),
+        422,
+    );
+    let change = |edit: &dyn Fn(&mut paymux::domain::institutions::Directory)| {
+        let mut register = crate::world::enrolment::register(&TWO);
+        edit(&mut register.directory);
+        town.api.register.store(std::sync::Arc::new(register));
+    };
+    change(&|directory| directory.institutions.get_mut(&bank).unwrap().stopped = true);
+    refused(
+        "bank",
+        "institution_unavailable",
+        Some("INSTITUTION_DOWN"),
+        422,
+    );
+    change(&|directory| {
+        directory.contracts.remove(&(m1.clone(), purse.clone()));
+    });
+    refused(
+        "purse",
+        "institution_not_contracted",
+        Some("NOT_CONTRACTED"),
+        403,
+    );
+    change(&|directory| {
+        let contract = directory.contracts.get_mut(&(m1.clone(), purse.clone()));
+        contract.unwrap().minor_max = 1_000;
+    });
+    refused(
+        "purse",
+        "institution_unavailable",
+        Some("AMOUNT_ABOVE_LIMIT"),
+        422,
+    );
+    change(&|directory| {
+        let contract = directory.contracts.get_mut(&(m1.clone(), purse.clone()));
+        contract.unwrap().modes = vec![Mode::Chatbot];
+    });
+    refused(
+        "purse",
+        "institution_unavailable",
+        Some("MODE_NOT_OFFERED"),
+        422,
+    );
+}
+
+/// F2: an institution that was taken out of service still answers for what was begun there.
+#[test]
+fn a_stopped_institution_finishes_what_it_began() {
+    let town = Town::new();
+    town.place("T1", json!({}));
+    let first = town.select("T1", "bank");
+    let mut register = register(&TWO);
+    for institution in register.directory.institutions.values_mut() {
+        institution.stopped = true;
+    }
+    town.api.register.store(std::sync::Arc::new(register));
+    assert_eq!(
+        town.select("T1", "bank").text("payUrl"),
+        first.text("payUrl")
+    );
+    let paid = town.pay("T1", "bank");
+    assert_eq!(town.call_back("bank", &paid).status, 200);
+    assert_eq!(town.order("T1").state, OrderState::Paid);
+}
+
+/// Q5, Q7, A2: sixty-four copies of one request at once have one effect: the nonce is spent once.
+/// Sixty-four equal requests with nonces of their own have one effect too: one order, one attempt.
+#[test]
+fn many_at_once_are_one() {
+    let town = Town::new();
+    let named = changed(
+        crate::world::enrolment::order_fields("M1", "T1"),
+        json!({ "institutionId": "bank" }),
+    );
+    let copy = town.signed("M1", "/v1/orders", &named);
+    let equal: Vec<_> = (0..64)
+        .map(|_| town.signed("M1", "/v1/orders", &named))
+        .collect();
+    let start = Barrier::new(64);
+    let together = |requests: Vec<http::Request<bytes::Bytes>>| -> Vec<u16> {
+        thread::scope(|scope| {
+            let (town, start) = (&town, &start);
+            let running: Vec<_> = requests
+                .into_iter()
+                .map(|request| {
+                    scope.spawn(move || {
+                        start.wait();
+                        town.send(request).status
+                    })
+                })
+                .collect();
+            running.into_iter().map(|one| one.join().unwrap()).collect()
+        })
+    };
+    let copies = together(vec![copy; 64]);
+    assert_eq!(
+        copies.iter().filter(|status| **status == 401).count(),
+        63,
+        "{copies:?}"
+    );
+    let answers = together(equal);
+    assert!(
+        answers.iter().all(|status| matches!(status, 200 | 202)),
+        "{answers:?}"
+    );
+    let durable = town.snapshot();
+    assert_eq!((durable.orders.len(), durable.nonces.len()), (1, 65));
+    assert_eq!((states(&town, "T1").len(), creates(&town, "bank")), (1, 1));
+}
