@@ -34,7 +34,7 @@ use crate::domain::institutions::Directory;
 use crate::domain::merchant::Admission;
 use crate::flow::admit_request::Window;
 use crate::flow::register::{Platform, Register};
-use crate::outbound::Network;
+
 use crate::seal::Seal;
 use crate::signature::KeyRing;
 use crate::world::Network;

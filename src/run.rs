@@ -355,7 +355,7 @@ impl Outbound for Paced {
             Err(SendError::Unknown(_)) => "unknown",
         };
         self.metrics
-            .institution_call(institution, errand, outcome, began.elapsed());
+            .institution_call(institution.as_str(), errand, outcome, began.elapsed());
         reply
     }
 }

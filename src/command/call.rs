@@ -43,22 +43,22 @@ pub struct CallArgs {
     #[arg(long, global = true, default_value = "https://localhost:8443")]
     gateway: String,
     /// Authorities believed for the gateway's certificate (PEM)
-    #[arg(long, global = true, default_value = "certs/authority.crt")]
+    #[arg(long, global = true, default_value = "certs/ca.pem")]
     roots: PathBuf,
     /// Who asks
-    #[arg(long, global = true, default_value = "M001")]
+    #[arg(long, global = true, default_value = "M1001")]
     merchant: String,
     /// The merchant's signing key (PKCS#8 PEM)
-    #[arg(long, global = true, default_value = "certs/merchant.key")]
+    #[arg(long, global = true, default_value = "certs/M1001-1.key")]
     key: PathBuf,
     /// The name it was enrolled under
-    #[arg(long, global = true, default_value = "m001-2026")]
+    #[arg(long, global = true, default_value = "M1001-1")]
     key_id: String,
     /// The merchant's client certificate (PEM); used if the file exists
-    #[arg(long, global = true, default_value = "certs/merchant-client.crt")]
+    #[arg(long, global = true, default_value = "certs/M1001.pem")]
     certificate: PathBuf,
     /// Its key (PEM)
-    #[arg(long, global = true, default_value = "certs/merchant-client.key")]
+    #[arg(long, global = true, default_value = "certs/M1001.key")]
     certificate_key: PathBuf,
     /// A further or another field of the body, NAME=VALUE; may be repeated
     #[arg(long = "field", global = true, value_name = "NAME=VALUE")]
@@ -85,10 +85,10 @@ enum What {
         #[arg(long)]
         order_no: Option<String>,
         /// The merchant's enrolled name
-        #[arg(long, default_value = "清风茶社")]
+        #[arg(long, default_value = "Tea House")]
         name: String,
         /// Where the result goes
-        #[arg(long, default_value = "https://localhost:8500/notice")]
+        #[arg(long, default_value = "https://localhost:7443/notices")]
         return_url: String,
         /// An institution, if it is chosen already
         #[arg(long)]

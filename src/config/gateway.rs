@@ -21,7 +21,6 @@ use crate::domain::identifiers::KeyId;
 use crate::domain::merchant::origin;
 use crate::flow::admit_request::Window;
 use crate::flow::register::Platform;
-use crate::outbound::Network;
 use crate::seal::Seal;
 use crate::signature::SigningKey;
 use crate::world::Network;
