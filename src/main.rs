@@ -24,7 +24,7 @@ enum Command {
     /// Play institutions and a merchant on this machine, with faults on demand
     Sandbox(sandbox::SandboxArgs),
     /// Sign and send a merchant's request: the client in the box
-    Call(call::CallArgs),
+    Call(Box<call::CallArgs>),
 }
 
 fn main() -> anyhow::Result<ExitCode> {

@@ -282,8 +282,8 @@ fn operations(
                 "/metrics" => (StatusCode::OK, metrics.render()),
                 "/healthz" => (StatusCode::OK, "alive\n".to_owned()),
                 "/readyz" => {
-                    let reads = store.next_due(store::Work::Orders).await.is_ok();
-                    if ready && reads {
+                    let answers = store.next_due(store::Work::Orders).await.is_ok();
+                    if ready && answers {
                         (StatusCode::OK, "ready\n".to_owned())
                     } else {
                         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned())

@@ -31,7 +31,7 @@ const NAP_MAX: Duration = Duration::from_secs(5);
 const FAULT_NAP: Duration = Duration::from_millis(500);
 
 /// How often the replay floor is raised.
-const FLOOR_EVERY: Duration = Duration::from_secs(60);
+const FLOOR_EVERY: Duration = Duration::from_mins(1);
 
 /// How far behind the clock the floor stays: a signature lives 300 s, its nonce 60 s longer, and
 /// `created` may lie 30 s ahead (Q5, Q6).

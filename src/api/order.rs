@@ -202,7 +202,7 @@ pub struct Extras<'a> {
 }
 
 /// The answer of A3.1, X-1 and X-2 (R-A3.1-2).
-pub fn answer(register: &Register, answered: &Answered, extras: Extras<'_>) -> Response<Bytes> {
+pub fn answer(register: &Register, answered: &Answered, extras: &Extras<'_>) -> Response<Bytes> {
     let order = &answered.order;
     let terms = &order.terms;
     let attempt = order.telling_attempt();
@@ -213,12 +213,10 @@ pub fn answer(register: &Register, answered: &Answered, extras: Extras<'_>) -> R
         Some(Way::Sdk(json)) => serde_json::from_str(json).ok(),
         Some(Way::Link(_)) | None => None,
     };
-    let (result, status, reason) = match &answered.outcome {
-        Outcome::Accepted => ("ACCEPTED", StatusCode::OK, None),
-        Outcome::AlreadyPaid => ("ALREADY_PAID", StatusCode::OK, None),
-        Outcome::Closed => ("CLOSED", StatusCode::OK, None),
-        Outcome::Pending => ("PENDING", StatusCode::ACCEPTED, None),
-        Outcome::Refused(reason) => ("REFUSED", StatusCode::OK, Some(reason.as_str())),
+    let (status, reason) = match &answered.outcome {
+        Outcome::Accepted | Outcome::AlreadyPaid | Outcome::Closed => (StatusCode::OK, None),
+        Outcome::Pending => (StatusCode::ACCEPTED, None),
+        Outcome::Refused(reason) => (StatusCode::OK, Some(reason.as_str())),
     };
     let cards = (extras.cards).then(|| {
         crate::api::cards::cards(order, extras.offers.as_deref(), pay_url(register, order))
@@ -230,7 +228,7 @@ pub fn answer(register: &Register, answered: &Answered, extras: Extras<'_>) -> R
         merchant_order_no: terms.merchant_order_no.as_str(),
         merchant_name: &terms.merchant_name,
         order_amount: terms.amount.to_string(),
-        result,
+        result: answered.outcome.word(),
         pay_url: pay_url(register, order),
         order_status: order.state.name(),
         expire_time: order.expires.rfc3339(),

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use serde::Serialize;
 
 use crate::api::order::json;
-use crate::api::{Answer, Api, word};
+use crate::api::{Answer, Api};
 use crate::domain::attempt::AttemptState;
 use crate::domain::change::Cause;
 use crate::domain::evidence::Way;
@@ -155,7 +155,7 @@ async fn choose(api: &Api, register: &Register, named: &Named, request: &Request
         Err(Refusal::OrderClosed) => return Ok((back(request), "CLOSED")),
         Err(refusal) => return Err(refusal),
     };
-    let result = word(&answered.outcome);
+    let result = answered.outcome.word();
     let response = match answered.outcome {
         Outcome::Accepted => match link(&answered.order) {
             Some(link) => see_other(link),

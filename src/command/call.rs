@@ -341,13 +341,19 @@ fn body(args: &CallArgs, clock: &dyn Clock) -> anyhow::Result<(&'static str, Val
             "/v1/orders/close"
         }
     };
-    for field in &args.fields {
+    add_fields(&mut body, &args.fields)?;
+    Ok((path, Value::Object(body)))
+}
+
+/// Further fields, as they were given.
+fn add_fields(body: &mut Map<String, Value>, fields: &[String]) -> anyhow::Result<()> {
+    for field in fields {
         let Some((name, value)) = field.split_once('=') else {
             bail!("--field {field}: expected NAME=VALUE");
         };
         body.insert(name.into(), json!(value));
     }
-    Ok((path, Value::Object(body)))
+    Ok(())
 }
 
 /// What was signed, and how to send the same without this program.

@@ -216,10 +216,10 @@ fn action(before: Option<&Order>, after: &Order) -> &'static str {
     if before.attempts.len() != after.attempts.len() {
         return "attempt.start";
     }
-    if before.ending != after.ending {
-        "order.ending"
-    } else {
+    if before.ending == after.ending {
         "attempt.move"
+    } else {
+        "order.ending"
     }
 }
 

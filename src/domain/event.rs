@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::domain::identifiers::{EventId, MerchantId, PayOrderNo};
+use crate::domain::identifiers::{EventId, MerchantId, PayOrderNo, Timestamp};
 use crate::domain::order::Order;
 
 /// What an event reports (`eventType`).
@@ -109,8 +109,8 @@ impl Event {
             order_amount: terms.amount.to_string(),
             merchant_id: terms.merchant.as_str(),
             mobile_no: terms.mobile.expose(),
-            payment_date: paid_at.map(|at| at.date()).unwrap_or_default(),
-            payment_time: paid_at.map(|at| at.time_of_day()).unwrap_or_default(),
+            payment_date: paid_at.map(Timestamp::date).unwrap_or_default(),
+            payment_time: paid_at.map(Timestamp::time_of_day).unwrap_or_default(),
             pay_order_no: order.no.as_str(),
             order_status: order.state.name(),
             event_id: id.as_str(),

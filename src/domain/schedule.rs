@@ -10,7 +10,7 @@ const NOTICE_WAITS_S: [u64; 18] = [
 ];
 
 /// How long after its birth an event is still delivered: 7 days.
-pub const NOTICE_LIFE: Duration = Duration::from_secs(7 * 86_400);
+pub const NOTICE_LIFE: Duration = Duration::from_hours(7 * 24);
 
 /// Waits between questions about what is in doubt, while the payer is likely on the page.
 const DOUBT_WAITS_MS: [u64; 6] = [500, 1_000, 2_000, 4_000, 8_000, 15_000];
@@ -37,8 +37,8 @@ pub fn doubt_wait(asked: u32) -> Duration {
     match (DOUBT_WAITS_MS.get(at), DOUBT_WAITS_LATER_S.get(later)) {
         (Some(ms), _) => Duration::from_millis(*ms),
         (None, Some(s)) => Duration::from_secs(*s),
-        (None, None) if asked <= DOUBT_HOURLY_MAX.saturating_add(12) => Duration::from_secs(3_600),
-        (None, None) => Duration::from_secs(86_400),
+        (None, None) if asked <= DOUBT_HOURLY_MAX.saturating_add(12) => Duration::from_hours(1),
+        (None, None) => Duration::from_hours(24),
     }
 }
 

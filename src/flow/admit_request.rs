@@ -22,7 +22,7 @@ use crate::signature::{self, Proven, SignatureFault};
 use crate::store::{Committed, Store};
 
 /// A nonce is remembered this long after the signature's `expires` (Q5).
-const NONCE_KEPT_AFTER: Duration = Duration::from_secs(60);
+const NONCE_KEPT_AFTER: Duration = Duration::from_mins(1);
 
 /// How far a request's times may lie from ours. Unit: seconds. Source: `interface.md`, Details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -306,13 +306,19 @@ fn check_certificate(
 /// what is to be answered: the refusal, unless the nonce itself turns out to be spent.
 pub async fn refuse(store: &dyn Store, refused: (Refusal, Cause), now: Timestamp) -> Refusal {
     let (refusal, cause) = refused;
-    match &refusal {
-        Refusal::TooOften { .. } | Refusal::Unavailable | Refusal::OutcomeUnknown => refusal,
-        Refusal::NonceSpent => refusal,
-        _ => match spend(store, cause, now).await {
-            Ok(()) => refusal,
-            Err(other) => other,
-        },
+    let spends_none = matches!(
+        refusal,
+        Refusal::TooOften { .. }
+            | Refusal::Unavailable
+            | Refusal::OutcomeUnknown
+            | Refusal::NonceSpent
+    );
+    if spends_none {
+        return refusal;
+    }
+    match spend(store, cause, now).await {
+        Ok(()) => refusal,
+        Err(other) => other,
     }
 }
 
@@ -343,7 +349,7 @@ struct Generations {
 }
 
 /// As long as a read-only nonce is remembered at least: a signature's longest life and its grace.
-const READ_GENERATION: Duration = Duration::from_secs(420);
+const READ_GENERATION: Duration = Duration::from_mins(7);
 
 impl ReadNonces {
     /// Remembers so many at most in each generation; past it the older is given up early, which

@@ -78,12 +78,9 @@ pub async fn chase_order(
                 "an institution with unfinished orders is missing from the configuration");
             continue;
         };
-        match ask(store, world, adapter.as_ref(), &order, &attempt).await? {
-            Some(after) => {
-                order = after;
-                moved = true;
-            }
-            None => continue,
+        if let Some(after) = ask(store, world, adapter.as_ref(), &order, &attempt).await? {
+            order = after;
+            moved = true;
         }
     }
     if moved {

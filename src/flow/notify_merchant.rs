@@ -60,15 +60,12 @@ pub async fn notify_merchant(
     let age = now.since(*born);
     let (fate, outcome) = if delivered {
         (Fate::Delivered(now), Delivery::Delivered(age))
+    } else if let Some(wait) = schedule::notice_wait(attempt, age) {
+        (Fate::Again(now.plus(wait)), Delivery::Again)
     } else {
-        match schedule::notice_wait(attempt, age) {
-            Some(wait) => (Fate::Again(now.plus(wait)), Delivery::Again),
-            None => {
-                tracing::error!(event.id = event.id.as_str(), merchant.id = %event.merchant,
-                    "a notification was never acknowledged and is given up; it can be sent again");
-                (Fate::Dead, Delivery::Dead)
-            }
-        }
+        tracing::error!(event.id = event.id.as_str(), merchant.id = %event.merchant,
+            "a notification was never acknowledged and is given up; it can be sent again");
+        (Fate::Dead, Delivery::Dead)
     };
     Ok(match store.settle(lease, fate).await? {
         Settled::Done => outcome,

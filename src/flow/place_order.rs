@@ -132,9 +132,10 @@ pub(in crate::flow) fn open_to(
         .ok_or(Refusal::InstitutionUnknown)?;
     let wanted = wanted(terms, mode, now);
     if let Some(withheld) = register.directory.withheld(known, &wanted) {
-        return Err(match withheld {
-            Withheld::NotContracted => Refusal::InstitutionNotContracted,
-            reason => Refusal::InstitutionUnavailable(reason),
+        return Err(if withheld == Withheld::NotContracted {
+            Refusal::InstitutionNotContracted
+        } else {
+            Refusal::InstitutionUnavailable(withheld)
         });
     }
     // Without a wish, the first mode that is open: the webview where it is offered.

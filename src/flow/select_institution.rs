@@ -55,6 +55,19 @@ pub enum Outcome {
     Refused(Reason),
 }
 
+impl Outcome {
+    /// The word on the wire (`result`).
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Accepted => "ACCEPTED",
+            Self::AlreadyPaid => "ALREADY_PAID",
+            Self::Pending => "PENDING",
+            Self::Closed => "CLOSED",
+            Self::Refused(_) => "REFUSED",
+        }
+    }
+}
+
 impl Answered {
     /// A new order that nobody was called for.
     pub(in crate::flow) fn fresh(order: Order) -> Self {

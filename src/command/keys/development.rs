@@ -35,6 +35,8 @@ pub(super) enum Secrecy {
 /// The folder in which files are made, and what was made there.
 pub(super) struct Workshop {
     folder: PathBuf,
+    /// The same, from the root and without links: what names are compared with.
+    whole_folder: PathBuf,
     now: Timestamp,
     /// One line for each file that was made.
     pub(super) made: Vec<String>,
@@ -46,7 +48,8 @@ impl Workshop {
     pub(super) fn new(folder: &Path, now: Timestamp) -> anyhow::Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         Ok(Self {
-            folder: folder.canonicalize()?,
+            folder: folder.to_owned(),
+            whole_folder: folder.canonicalize()?,
             now,
             made: Vec::new(),
             left: Vec::new(),
@@ -98,7 +101,8 @@ impl Workshop {
     /// A name that leads elsewhere is not for development.
     fn is_ours(&self, path: &Path) -> bool {
         let folder = path.parent().map(Path::canonicalize);
-        folder.is_some_and(|folder| folder.is_ok_and(|folder| folder.starts_with(&self.folder)))
+        folder
+            .is_some_and(|folder| folder.is_ok_and(|folder| folder.starts_with(&self.whole_folder)))
     }
 
     /// A key that signs as `id`. A private key that is there is kept, and its public half made.

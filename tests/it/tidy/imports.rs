@@ -9,7 +9,7 @@ const IMPORTS: &str = "
     lib         ->
     command     -> api config domain flow institution limits metrics outbound run sandbox seal signature store workers world
     run         -> api config domain edge flow institution limits metrics outbound seal signature store workers world
-    config      -> domain flow institution outbound seal signature
+    config      -> domain flow institution seal signature world
     edge        -> api domain metrics
     api         -> domain flow institution metrics store world
     workers     -> domain flow institution metrics store world

@@ -1,0 +1,261 @@
+//! What merchants ask (A3.1, A3.2, X-1 to X-3): syntax, then identity, then fields, then the
+//! journey; what leaves is signed once the caller is known.
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, header};
+
+use crate::api::order::Extras;
+use crate::api::reading::{Asked, NAMING};
+use crate::api::{Answer, Api, Endpoint, Peer, order, query};
+use crate::domain::fields::Fields;
+use crate::domain::institutions::{BusinessType, Offer};
+use crate::domain::order::OrderState;
+use crate::domain::refusal::Refusal;
+use crate::flow::admit_request::{Admitted, Knock, Purpose, Times, admit_request};
+use crate::flow::answer::sign_answer;
+use crate::flow::close_order::close_order;
+use crate::flow::list_institutions::list_institutions;
+use crate::flow::place_order::place_order;
+use crate::flow::read_order::{read_order, refresh};
+use crate::flow::register::Register;
+use crate::flow::select_institution::{Answered, Outcome, select_institution};
+
+impl Api {
+    /// A merchant's request: syntax, then identity, then fields, then the journey; what leaves is
+    /// signed once the caller is known (`interface.md`, Order of judgement).
+    pub(in crate::api) async fn merchant(
+        &self,
+        register: &Register,
+        endpoint: Endpoint<'_>,
+        interface: &'static str,
+        request: &Request<Bytes>,
+        peer: Peer,
+    ) -> Answer {
+        let now = self.world.clock.now();
+        if !is_json(request.headers()) {
+            return self.refused(interface, &Refusal::MediaTypeWrong);
+        }
+        let fields = match Fields::parse(request.body()) {
+            Ok(fields) => fields,
+            Err(fault) => return self.refused(interface, &fault.into()),
+        };
+        let purpose = match endpoint {
+            Endpoint::Place | Endpoint::Select => Purpose::Start,
+            Endpoint::Institutions
+            | Endpoint::Query
+            | Endpoint::Close
+            | Endpoint::Callback(_)
+            | Endpoint::Keys
+            | Endpoint::Page(_)
+            | Endpoint::PageStatus(_) => Purpose::Continue,
+        };
+        let times = Times {
+            now,
+            floor: self.store.floor(),
+        };
+        let knock = Knock {
+            address: peer.address,
+            certificate: peer.certificate,
+            purpose,
+        };
+        let admitted = admit_request(&self.gate, register, request, &knock, times);
+        let (mut answer, proven) = match admitted {
+            Err(refused) => (self.refused(interface, &refused.refusal), refused.proven),
+            Ok(caller) => {
+                let done = self.journey(register, endpoint, &fields, caller).await;
+                let answer = match done {
+                    Ok((response, result)) => Answer {
+                        response,
+                        interface,
+                        result,
+                    },
+                    Err(refusal) => self.refused(interface, &refusal),
+                };
+                (answer, true)
+            }
+        };
+        if proven {
+            sign_answer(&register.platform, request, &mut answer.response, now);
+        }
+        answer
+    }
+
+    async fn journey(
+        &self,
+        register: &Register,
+        endpoint: Endpoint<'_>,
+        fields: &Fields<'_>,
+        caller: Admitted,
+    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
+        match endpoint {
+            Endpoint::Place => self.place(register, fields, caller).await,
+            Endpoint::Institutions => self.institutions(register, fields, caller).await,
+            Endpoint::Select => self.select(register, fields, caller).await,
+            Endpoint::Query => self.query(register, fields, caller).await,
+            Endpoint::Close => self.close(register, fields, caller).await,
+            Endpoint::Callback(_)
+            | Endpoint::Keys
+            | Endpoint::Page(_)
+            | Endpoint::PageStatus(_) => Err(Refusal::PathUnknown),
+        }
+    }
+
+    async fn place(
+        &self,
+        register: &Register,
+        fields: &Fields<'_>,
+        caller: Admitted,
+    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
+        let merchant = caller.merchant().clone();
+        let asked = Asked::of(fields, &merchant, &order::FIELDS)?;
+        let terms = order::terms(&asked)?;
+        let explain = asked.flag("explainInstitutions")?;
+        let cards = asked.flag("withCards")?;
+        let answered = place_order(&*self.store, &self.world, register, caller, terms).await?;
+        let listed = answered.order.terms.business_type == BusinessType::Aggregated
+            && answered.order.state == OrderState::Open;
+        let offers = if listed {
+            Some(self.offers(register, &answered).await?)
+        } else {
+            None
+        };
+        let extras = Extras {
+            offers,
+            explain,
+            cards,
+        };
+        Ok((
+            order::answer(register, &answered, &extras),
+            answered.outcome.word(),
+        ))
+    }
+
+    /// Reads only: the nonce is spent in memory (Q5).
+    async fn institutions(
+        &self,
+        register: &Register,
+        fields: &Fields<'_>,
+        caller: Admitted,
+    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
+        let merchant = caller.into_reader(&self.reads)?;
+        let mut allowed = NAMING.to_vec();
+        allowed.extend(["explainInstitutions", "withCards"]);
+        let asked = Asked::of(fields, &merchant, &allowed)?;
+        let explain = asked.flag("explainInstitutions")?;
+        let cards = asked.flag("withCards")?;
+        let found = read_order(&*self.store, &asked.order()?).await?;
+        let outcome = match found.state {
+            OrderState::Open => Outcome::Accepted,
+            OrderState::Paid => Outcome::AlreadyPaid,
+            OrderState::Closed => Outcome::Closed,
+        };
+        let answered = Answered {
+            order: found,
+            outcome,
+            fresh: false,
+        };
+        let offers = Some(self.offers(register, &answered).await?);
+        let extras = Extras {
+            offers,
+            explain,
+            cards,
+        };
+        Ok((
+            order::answer(register, &answered, &extras),
+            answered.outcome.word(),
+        ))
+    }
+
+    async fn offers<'a>(
+        &self,
+        register: &'a Register,
+        answered: &Answered,
+    ) -> Result<Vec<Offer<'a>>, Refusal> {
+        let now = self.world.clock.now();
+        Ok(list_institutions(&*self.store, register, &answered.order, now).await?)
+    }
+
+    async fn select(
+        &self,
+        register: &Register,
+        fields: &Fields<'_>,
+        caller: Admitted,
+    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
+        let merchant = caller.merchant().clone();
+        let mut allowed = NAMING.to_vec();
+        allowed.extend(["institutionId", "mode", "withCards"]);
+        let asked = Asked::of(fields, &merchant, &allowed)?;
+        let (institution, mode) = asked.institution()?;
+        let institution = institution.ok_or(Refusal::FieldMissing("institutionId"))?;
+        let named = asked.order()?;
+        let cards = asked.flag("withCards")?;
+        let by = (&named, caller.into_cause());
+        let answered =
+            select_institution(&*self.store, &self.world, register, by, (institution, mode))
+                .await?;
+        let extras = Extras {
+            offers: None,
+            explain: false,
+            cards,
+        };
+        Ok((
+            order::answer(register, &answered, &extras),
+            answered.outcome.word(),
+        ))
+    }
+
+    /// Reads only: the nonce is spent in memory (Q5).
+    async fn query(
+        &self,
+        register: &Register,
+        fields: &Fields<'_>,
+        caller: Admitted,
+    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
+        let merchant = caller.into_reader(&self.reads)?;
+        let asked = Asked::of(fields, &merchant, &NAMING)?;
+        let found = read_order(&*self.store, &asked.order()?).await?;
+        let found = refresh(&*self.store, &self.world, register, found).await?;
+        Ok((query::answer(&found), "ACCEPTED"))
+    }
+
+    async fn close(
+        &self,
+        register: &Register,
+        fields: &Fields<'_>,
+        caller: Admitted,
+    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
+        let merchant = caller.merchant().clone();
+        let asked = Asked::of(fields, &merchant, &NAMING)?;
+        let named = asked.order()?;
+        let found = close_order(&*self.store, &self.world, register, caller, &named).await?;
+        let outcome = match found.state {
+            OrderState::Closed => Outcome::Closed,
+            OrderState::Paid => Outcome::AlreadyPaid,
+            OrderState::Open => Outcome::Pending,
+        };
+        let answered = Answered {
+            order: found,
+            outcome,
+            fresh: false,
+        };
+        Ok((
+            order::answer(register, &answered, &Extras::default()),
+            answered.outcome.word(),
+        ))
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(only), None) = (types.next(), types.next()) else {
+        return false;
+    };
+    let Ok(text) = only.to_str() else {
+        return false;
+    };
+    let mut parts = text.split(';').map(str::trim);
+    let json = parts
+        .next()
+        .is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
+    json && parts.all(|parameter| parameter.eq_ignore_ascii_case("charset=utf-8"))
+}
