@@ -122,7 +122,7 @@ impl Play<'_> {
                 .ask("/v1/orders/close", "TEA-6", json!({}))
                 .await?;
             answered(&answer, 200, "CLOSED")?;
-            let found = payment_of(&stage.red.books(), "TEA-6").map(|payment| payment.found);
+            let found = payment_of(&stage.red.books(), "TEA-6").map(|payment| payment.state);
             same("its book", &Some(State::Closed), &found)?;
             Ok(((), "closed in Red Pay's book first, then here".to_owned()))
         };
