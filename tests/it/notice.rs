@@ -4,7 +4,6 @@ use paymux::flow::notify_merchant::Delivery;
 use paymux::flow::notify_merchant::notify_merchant;
 use paymux::signature::verify_request;
 use paymux::store::{Store, Work};
-use paymux::world::Clock;
 use serde_json::json;
 
 use crate::world::enrolment::platform_ring;

@@ -20,7 +20,7 @@ use paymux::domain::identifiers::{
     Timestamp,
 };
 use paymux::domain::institutions::{
-    BusinessType, Contract, Directory, Facts, Mode, Offer, Route, TransactionType,
+    BusinessType, Contract, Directory, Facts, Mode, Route, TransactionType,
 };
 use paymux::domain::merchant::Admission;
 use paymux::domain::order::{Ending, Opening, Order, Start, Terms, Weighed};

@@ -204,17 +204,50 @@ impl Durable {
         }
     }
 
+    fn is_leftover(&self, order: &Order) -> bool {
+        let mut attempts = order.attempts.iter();
+        attempts.any(|one| one.state == AttemptState::Intent && one.epoch != Epoch(self.epoch))
+    }
+
+    fn has_leftovers(&self) -> bool {
+        let mut rows = self.orders.values();
+        rows.any(|row| self.is_leftover(&row.order))
+    }
+
+    /// Of a destination whose share is taken, the next moment is that of a lease's end.
+    fn next_event(&self) -> Option<Timestamp> {
+        let mut queues: BTreeMap<String, (u32, Vec<Timestamp>, Vec<Timestamp>)> = BTreeMap::new();
+        for row in self.events.values() {
+            let (EventFate::Pending, Some(to)) = (row.fate, row.event.destination.as_deref())
+            else {
+                continue;
+            };
+            let (taken, ends, waiting) = queues.entry(queue(to)).or_default();
+            match row.lease.until {
+                Some(until) => {
+                    *taken += 1;
+                    ends.push(until);
+                }
+                None => waiting.push(row.due),
+            }
+        }
+        let next = queues.into_values().flat_map(|(taken, mut ends, waiting)| {
+            if taken < DESTINATION_SHARE {
+                ends.extend(waiting);
+            }
+            ends
+        });
+        next.min()
+    }
+
     fn lease_orders(&mut self, now: Timestamp, count: usize, leftovers: bool) -> Vec<Lease> {
-        let epoch = Epoch(self.epoch);
         let mut due: Vec<(Timestamp, PayOrderNo)> = self
             .orders
             .iter()
             .filter(|(_, row)| row.lease.is_free(now))
             .filter_map(|(no, row)| {
                 let wanted = if leftovers {
-                    row.order.attempts.iter().any(|attempt| {
-                        attempt.state == AttemptState::Intent && attempt.epoch != epoch
-                    })
+                    self.is_leftover(&row.order)
                 } else {
                     row.due.is_some_and(|due| due <= now)
                 };
@@ -487,13 +520,10 @@ impl Store for Memory {
                 .values()
                 .filter_map(|row| Some(row.lease.next_due(row.due?)))
                 .min(),
-            Work::Leftovers => None,
-            Work::Events => durable
-                .events
-                .values()
-                .filter(|row| row.fate == EventFate::Pending && row.event.destination.is_some())
-                .map(|row| row.lease.next_due(row.due))
-                .min(),
+            Work::Leftovers => durable
+                .has_leftovers()
+                .then_some(Timestamp::from_ms(i64::MIN)),
+            Work::Events => durable.next_event(),
         })
     }
 }
