@@ -51,7 +51,8 @@ test: setup-tests deny-tool ## everything a change has to pass; ends with the te
 	cargo test --doc
 	cargo test --tests
 
-bench: setup ## measures a whole journey, optimised
+bench: setup ## measures whole journeys, optimised, beside nginx
+	$(call install,nginx:nginx taskset:util-linux)
 	cargo bench --bench journey
 
 deny: setup deny-tool ## licences, origins and known faults of everything we link

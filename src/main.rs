@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use paymux::command::{call, check, keys, sandbox, serve};
+use paymux::command::{call, check, demo, keys, sandbox, serve};
 
 /// An aggregated-payment gateway (聚合支付网关)
 #[derive(Parser)]
@@ -15,6 +15,8 @@ struct Paymux {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Start everything on this machine, take real orders through every flow, and watch
+    Demo(demo::DemoArgs),
     /// Run the gateway on routes.toml
     Serve(serve::ServeArgs),
     /// Read the configuration whole and say everything that is wrong; starts nothing
@@ -30,13 +32,24 @@ enum Command {
 fn main() -> anyhow::Result<ExitCode> {
     // One crypto provider in the process, before anything asks for one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let command = Paymux::parse().command;
+    // The demonstration orders faults on purpose; warnings about them would hide its lines.
+    let level = match command {
+        Command::Demo(_) => "error",
+        Command::Serve(_)
+        | Command::Check(_)
+        | Command::Keys(_)
+        | Command::Sandbox(_)
+        | Command::Call(_) => "info",
+    };
     let filter =
-        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    match Paymux::parse().command {
+    match command {
+        Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Keys(args) => keys::run(&args),

@@ -4,6 +4,7 @@
 
 pub mod call;
 pub mod check;
+pub mod demo;
 pub mod keys;
 pub mod sandbox;
 pub mod serve;

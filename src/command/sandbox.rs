@@ -164,7 +164,7 @@ fn place(port: u16) -> SocketAddr {
 }
 
 /// The gateway's public key of this id, as the pretend parties know it.
-fn ring(folder: &Path, id: &str) -> anyhow::Result<KeyRing> {
+pub(in crate::command) fn ring(folder: &Path, id: &str) -> anyhow::Result<KeyRing> {
     let path = folder.join(format!("{id}.pub"));
     let pem = if path.exists() {
         read(&path)?
@@ -183,7 +183,7 @@ fn ring(folder: &Path, id: &str) -> anyhow::Result<KeyRing> {
 }
 
 /// A signing key and its public half in `ID.key` and `ID.pub`, made if neither is there.
-fn pair(folder: &Path, id: &str) -> anyhow::Result<SigningKey> {
+pub(in crate::command) fn pair(folder: &Path, id: &str) -> anyhow::Result<SigningKey> {
     let path = folder.join(format!("{id}.key"));
     if !path.exists() {
         let (private, public) = SigningKey::generate_ed25519()?;
@@ -193,7 +193,7 @@ fn pair(folder: &Path, id: &str) -> anyhow::Result<SigningKey> {
     SigningKey::from_pkcs8_pem(id, &read(&path)?).with_context(|| path.display().to_string())
 }
 
-fn read(path: &Path) -> anyhow::Result<String> {
+pub(in crate::command) fn read(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
 }
 

@@ -50,6 +50,8 @@ pub struct Payment {
     pub expires_s: i64,
     /// When the payer paid. Unit: Unix seconds.
     pub paid_s: Option<i64>,
+    /// The same, as exactly as the clock tells it. Unit: Unix milliseconds.
+    pub paid_ms: Option<i64>,
     /// When it was closed, by a call or by lapsing. Unit: Unix seconds.
     pub closed_s: Option<i64>,
     /// Taken from the payer. Unit: cents.
@@ -188,6 +190,7 @@ impl Book {
             created_s: now_s,
             expires_s: now_s.saturating_add(terms.lives_s()),
             paid_s: None,
+            paid_ms: None,
             closed_s: None,
             taken_cents: 0,
             creates: 0,
@@ -235,27 +238,27 @@ impl Book {
     }
 
     /// Takes the money once, and only while it is open.
-    pub(super) fn pay(&mut self, key: &Key, now_s: i64) -> Paying {
+    pub(super) fn pay(&mut self, key: &Key, now_ms: i64) -> Paying {
         let Some(payment) = self.payments.get_mut(key) else {
             return Paying::Unknown;
         };
-        payment.lapse(now_s);
+        payment.lapse(now_ms.div_euclid(1_000));
         match payment.state {
             State::Paid | State::Closed => Paying::Not(payment.state),
             State::Open => {
-                take(payment, now_s);
+                take(payment, now_ms);
                 Paying::Taken
             }
         }
     }
 
     /// What should not happen: takes the money of a closed payment, once.
-    pub(super) fn pay_after_close(&mut self, key: &Key, now_s: i64) -> Paying {
+    pub(super) fn pay_after_close(&mut self, key: &Key, now_ms: i64) -> Paying {
         match self.payments.get_mut(key) {
             None => Paying::Unknown,
             Some(payment) if payment.state == State::Paid => Paying::Not(State::Paid),
             Some(payment) => {
-                take(payment, now_s);
+                take(payment, now_ms);
                 Paying::Taken
             }
         }
@@ -280,9 +283,10 @@ impl Book {
     }
 }
 
-fn take(payment: &mut Payment, now_s: i64) {
+fn take(payment: &mut Payment, now_ms: i64) {
     payment.state = State::Paid;
-    payment.paid_s = Some(now_s);
+    payment.paid_s = Some(now_ms.div_euclid(1_000));
+    payment.paid_ms = Some(now_ms);
     payment.taken_cents = payment.taken_cents.saturating_add(payment.terms.sum_cents);
 }
 
@@ -358,7 +362,7 @@ mod tests {
         let key = booked(&mut book);
         assert_eq!(book.query(&key, 899).unwrap().state, State::Open);
         assert_eq!(book.query(&key, 900).unwrap().state, State::Closed);
-        assert_eq!(book.pay(&key, 901), Paying::Not(State::Closed));
+        assert_eq!(book.pay(&key, 901_000), Paying::Not(State::Closed));
     }
 
     /// A5

@@ -9,7 +9,7 @@ use http::header::CONTENT_TYPE;
 use http::{Request, Response};
 use serde_json::{Value, json};
 
-use crate::sandbox::clock::{draw_number, draw_token, now_s, rfc_3339, shanghai, wait};
+use crate::sandbox::clock::{draw_number, draw_token, now_ms, now_s, rfc_3339, shanghai, wait};
 use crate::sandbox::institution::Desk;
 use crate::sandbox::institution::book::{Closing, Created, Fresh, Key, Paying, Payment, State};
 use crate::sandbox::institution::callback;
@@ -134,7 +134,7 @@ async fn create(desk: &Arc<Desk>, body: &[u8]) -> Done {
     let outcome = match desk.book.change(|book| book.create(&terms, fresh)) {
         Created::Stands(payment) => {
             if fault == Some(Fault::EarlyCallback)
-                && desk.book.change(|book| book.pay(&key, now_s())) == Paying::Taken
+                && desk.book.change(|book| book.pay(&key, now_ms())) == Paying::Taken
             {
                 callback::hurry(desk, &key).await;
             }
@@ -318,7 +318,11 @@ fn close(desk: &Arc<Desk>, body: &[u8]) -> Done {
 
 async fn pay_late(desk: Arc<Desk>, key: Key) {
     wait(desk.settings.waits.late).await;
-    if desk.book.change(|book| book.pay_after_close(&key, now_s())) == Paying::Taken {
+    if desk
+        .book
+        .change(|book| book.pay_after_close(&key, now_ms()))
+        == Paying::Taken
+    {
         callback::announce(&desk, &key);
     }
 }

@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::sandbox::clock::now_s;
+use crate::sandbox::clock::{now_ms, now_s};
 use crate::sandbox::institution::Desk;
 use crate::sandbox::institution::book::{Key, Paying, Payment, State};
 use crate::sandbox::institution::callback;
@@ -110,7 +110,7 @@ fn act(desk: &Arc<Desk>, key: &Key, outcome: Outcome) -> Paying {
             Paying::Not(State::Open)
         }
         Outcome::Pay => {
-            let paying = desk.book.change(|book| book.pay(key, now_s()));
+            let paying = desk.book.change(|book| book.pay(key, now_ms()));
             if paying == Paying::Taken {
                 callback::announce(desk, key);
             }

@@ -12,9 +12,9 @@ use crate::store::sqlite::writer::Writing;
 use crate::store::sqlite::{Fault, loading, sealed};
 use crate::store::{DESTINATION_SHARE, Fate, LEASE, Lease, Leased, Settled, Work};
 
-/// Orders with intents of other processes. The list of live states is there for the index.
+/// Orders with intents of other processes. The states that are over are named for the index.
 const LEFTOVERS: &str = "SELECT pay_order_no FROM attempts
-    WHERE state IN ('INTENT', 'UNKNOWN', 'ACCEPTED', 'CLOSING')
+    WHERE state <> 'PAID' AND state <> 'FAILED' AND state <> 'CLOSED'
     AND state = 'INTENT' AND epoch <> ?1 LIMIT ?2";
 
 /// The oldest due ones of one destination, whether waiting or left by a lease that ended.

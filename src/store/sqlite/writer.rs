@@ -299,3 +299,66 @@ fn checkpoint(connection: &Connection, shared: &Shared) -> i64 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+
+    use super::*;
+    use crate::store::sqlite::file;
+
+    /// Runs one job on a writer of its own: what its caller hears, and what the process is told.
+    async fn run(job: fn(&mut Writing<'_>) -> Result<(), Fault>) -> (StoreError, String) {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("paymux.db");
+        let connect = || file::connect(&path, file::Role::Writer).unwrap();
+        let mut connection = connect();
+        file::migrate(&mut connection).unwrap();
+        let (told, heard) = channel();
+        let shared = Arc::new(Shared {
+            floor: AtomicI64::new(0),
+            commits: AtomicU64::new(0),
+            log_is_long: AtomicBool::new(false),
+            on_fatal: Box::new(move |why| told.send(why.to_owned()).unwrap()),
+        });
+        let threads = Threads::start(connection, connect(), Link::START, &shared).unwrap();
+        let (reply, answer) = oneshot::channel();
+        let asked = Asked::new(job, reply);
+        threads.send(Box::new(asked)).await.unwrap();
+        let stopped = |_| StoreError::InDoubt("the writer stopped".into());
+        let answer = answer.await.map_err(stopped).and_then(|outcome| outcome);
+        let why = heard.recv().unwrap();
+        // Nobody is told "done" by a writer that has stopped.
+        let (reply, after) = oneshot::channel();
+        let _ = threads.send(Box::new(Asked::new(job, reply))).await;
+        drop(threads);
+        assert!(!matches!(after.await, Ok(Ok(()))));
+        (answer.unwrap_err(), why)
+    }
+
+    /// S3, Q8: after a commit that failed nobody is told "done" or "not done", and the process is
+    /// told to stop.
+    #[tokio::test]
+    async fn a_commit_that_fails_stops_the_process() {
+        let (heard, why) = run(|writing| {
+            // Found out by the commit alone, like a failed synchronisation.
+            writing.connection.execute_batch(
+                "PRAGMA defer_foreign_keys = ON;
+                 INSERT INTO journal (at, happening, pay_order_no, debit, credit, minor, currency)
+                 VALUES (1, 'ORDER_PAID', 'nowhere', 'RECV:a', 'MERCH:b', 1, 'CNY');",
+            )?;
+            Ok(())
+        })
+        .await;
+        assert!(matches!(heard, StoreError::InDoubt(_)), "{heard}");
+        assert!(why.contains("FOREIGN KEY"), "{why}");
+    }
+
+    /// S3: a defect in the writer leaves its callers in doubt and stops the process as well.
+    #[tokio::test]
+    async fn a_writer_that_panics_stops_the_process() {
+        let (heard, why) = run(|_| panic!("a defect")).await;
+        assert!(matches!(heard, StoreError::InDoubt(_)), "{heard}");
+        assert!(why.contains("panicked"), "{why}");
+    }
+}

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -21,12 +20,11 @@ use paymux::domain::identifiers::{
     Timestamp,
 };
 use paymux::domain::institutions::{
-    BusinessType, Contract, Directory, Facts, Mode, Offer, Route, TransactionType,
+    BusinessType, Contract, Directory, Facts, Mode, Route, TransactionType,
 };
 use paymux::domain::merchant::Admission;
 use paymux::domain::order::{Ending, Opening, Order, Start, Terms, Weighed};
 use paymux::domain::personal::MobileNo;
-use paymux::flow::admit_request::{ReadNonces, Window};
 use paymux::flow::register::{Platform, Register};
 use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing};
 use paymux::signature::{KeyRing, SigningKey};
@@ -311,7 +309,7 @@ impl Institution for Teller {
                 way: Way::Link(LINK.into()),
                 expires: None,
             }),
-            _ => Outgoing::Send(Request::new(Bytes::new()), Asked::default()),
+            _ => Outgoing::Send(Box::new(Request::new(Bytes::new())), Asked::default()),
         }
     }
     fn read(&self, _: &Call<'_>, _: &Asked, _: &Response<Bytes>, _: Timestamp) -> Evidence {
@@ -375,17 +373,13 @@ pub(super) fn api(order: &Order, wire: SendError) -> Api {
             jwks: Bytes::new(),
         },
     };
-    Api {
-        store: Arc::new(Shelf(Mutex::new(order.clone()))),
-        world: World {
-            clock: Arc::new(Still),
-            entropy: Arc::new(Still),
-            outbound: Arc::new(Wire(wire)),
-        },
-        register: ArcSwap::from_pointee(register),
-        window: Window::default(),
-        reads: ReadNonces::new(1),
-    }
+    let world = World {
+        clock: Arc::new(Still),
+        entropy: Arc::new(Still),
+        outbound: Arc::new(Wire(wire)),
+    };
+    let shelf = Arc::new(Shelf(Mutex::new(order.clone())));
+    crate::world::town::api(shelf, world, register)
 }
 
 pub(super) fn lost() -> SendError {

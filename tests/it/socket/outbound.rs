@@ -1,6 +1,8 @@
 //! What the real network promises: what may have left is never called unsent, and a merchant's
 //! address never leads inside.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Request, Response};
 use paymux::domain::identifiers::InstitutionId;
@@ -8,6 +10,7 @@ use paymux::outbound::{Hyper, LineSettings, OutboundSettings};
 use paymux::world::{Outbound, Party, Patience, SendError};
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::CertifiedKey;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
@@ -298,9 +301,11 @@ async fn an_institution_has_a_line_of_its_own() {
     let ours = Identity::new();
     let mut other = Other::demanding(vec![vec![say("one")]], Some(&ours)).await;
     let harbour = InstitutionId::parse("harbour").unwrap();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let shown = CertifiedKey::from_der(ours.chain(), ours.key(), &provider).unwrap();
     let line = LineSettings {
         roots: other.identity.chain(),
-        client_identity: Some((ours.chain(), ours.key())),
+        client_identity: Some(Arc::new(shown)),
     };
     let network = Hyper::new(OutboundSettings {
         institutions: [(harbour.clone(), line)].into(),

@@ -137,7 +137,9 @@ pub(crate) fn weigh(order: &Order, seq: usize, finding: Finding, by: Means, s: i
     };
     match order.weigh(&evidence, &facts(), at(s)) {
         Weighed::Commit(change) => *change,
-        other => panic!("expected a change, not {other:?}"),
+        other @ (Weighed::Repeat | Weighed::ConfirmByQuery | Weighed::Quarantine(_)) => {
+            panic!("expected a change, not {other:?}")
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::{is_name, module, none, ours, standing};
 const IMPORTS: &str = "
     main        -> command
     lib         ->
-    command     -> api config domain flow institution limits metrics outbound run sandbox seal signature store workers world
+    command     -> api config domain edge flow institution limits metrics outbound run sandbox seal signature store workers world
     run         -> api config domain edge flow institution limits metrics outbound seal signature store workers world
     config      -> domain flow institution seal signature world
     edge        -> api domain metrics
@@ -28,8 +28,8 @@ const IMPORTS: &str = "
 
 /// Replacing a library is a change to one place: its name, and the files or folders that may use it.
 const HOMES: &str = "
-    anyhow             -> main command
-    arc_swap           -> flow/register
+    anyhow             -> main command run
+    arc_swap           -> api run workers
     clap               -> main command
     governor           -> limits
     http_body_util     -> outbound sandbox
@@ -47,7 +47,7 @@ const HOMES: &str = "
     toml               -> config
     tracing_subscriber -> main
     webpki_roots       -> outbound
-    x509_parser        -> config
+    x509_parser        -> config command/development
 ";
 
 fn table(text: &str) -> impl Iterator<Item = (&str, Vec<&str>)> {
@@ -167,7 +167,7 @@ fn a_wrong_import_is_found() {
         ("src/flow/place_order.rs", "use super::super::edge;"),
         ("src/store/mod.rs", "use super::domain;"),
         ("src/main.rs", "use paymux::run;"),
-        ("src/command/serve.rs", "use crate::edge::Listener;"),
+        ("src/workers.rs", "use crate::edge::Listener;"),
         ("src/console/mod.rs", "fn f() {}"),
         ("src/api/mod.rs", "use pingora_http::ResponseHeader;"),
         ("src/flow/answer.rs", "use hyper;"),

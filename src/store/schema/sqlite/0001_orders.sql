@@ -1,7 +1,8 @@
 -- Orders and what became of them. Sums are whole minor units, moments milliseconds since 1970,
 -- states their names. Columns called `sealed` or `handover` hold personal data and open only with
 -- the seal, in their own table, row and column (D2). The constraints are a second line: the
--- domain decides, and what it must never decide is refused here once more.
+-- domain decides, and what it must never decide is refused here once more. They are spelled with
+-- OR: a list after IN is built as a table of its own at every write.
 
 CREATE TABLE meta (
     name   TEXT NOT NULL PRIMARY KEY,
@@ -27,8 +28,8 @@ CREATE TABLE orders (
     sealed            BLOB NOT NULL,
     created           INTEGER NOT NULL,
     expires           INTEGER NOT NULL,
-    state             TEXT NOT NULL CHECK (state IN ('OPEN', 'PAID', 'CLOSED')),
-    ending            TEXT CHECK (ending IN ('EXPIRED', 'MERCHANT')),
+    state             TEXT NOT NULL CHECK (state = 'OPEN' OR state = 'PAID' OR state = 'CLOSED'),
+    ending            TEXT CHECK (ending = 'EXPIRED' OR ending = 'MERCHANT'),
     version           INTEGER NOT NULL CHECK (version >= 1),
     settling          TEXT,
     due_at            INTEGER,
@@ -51,8 +52,9 @@ CREATE TABLE attempts (
     mode             TEXT NOT NULL,
     minor            INTEGER NOT NULL CHECK (minor > 0),
     currency         TEXT NOT NULL,
-    state            TEXT NOT NULL CHECK (state IN
-        ('INTENT', 'UNKNOWN', 'ACCEPTED', 'CLOSING', 'PAID', 'FAILED', 'CLOSED')),
+    state            TEXT NOT NULL CHECK (
+        state = 'INTENT' OR state = 'UNKNOWN' OR state = 'ACCEPTED' OR state = 'CLOSING'
+        OR state = 'PAID' OR state = 'FAILED' OR state = 'CLOSED'),
     stamp_at         INTEGER NOT NULL,
     stamp_nonce      BLOB NOT NULL,
     sent_at          INTEGER NOT NULL,
@@ -65,7 +67,7 @@ CREATE TABLE attempts (
     paid_at          INTEGER,
     fee_minor        INTEGER,
     reason           TEXT,
-    late_success     INTEGER NOT NULL CHECK (late_success IN (0, 1)),
+    late_success     INTEGER NOT NULL CHECK (late_success = 0 OR late_success = 1),
     PRIMARY KEY (pay_order_no, seq),
     -- O2: what was paid is what was asked.
     CHECK (receipt_minor IS NULL OR (receipt_minor = minor AND receipt_currency = currency)),
@@ -74,7 +76,7 @@ CREATE TABLE attempts (
 
 -- A2, and where leftovers of dead processes are found (S1).
 CREATE UNIQUE INDEX attempts_live ON attempts (pay_order_no)
-    WHERE state IN ('INTENT', 'UNKNOWN', 'ACCEPTED', 'CLOSING');
+    WHERE state <> 'PAID' AND state <> 'FAILED' AND state <> 'CLOSED';
 
 CREATE TABLE refunds (
     refund_order_no TEXT NOT NULL PRIMARY KEY,
@@ -83,8 +85,9 @@ CREATE TABLE refunds (
     attempt_id      TEXT NOT NULL REFERENCES attempts (attempt_id),
     minor           INTEGER NOT NULL CHECK (minor > 0),
     currency        TEXT NOT NULL,
-    state           TEXT NOT NULL CHECK (state IN
-        ('RESERVED', 'PROCESSING', 'UNKNOWN', 'MANUAL', 'SUCCEEDED', 'FAILED')),
+    state           TEXT NOT NULL CHECK (
+        state = 'RESERVED' OR state = 'PROCESSING' OR state = 'UNKNOWN'
+        OR state = 'MANUAL' OR state = 'SUCCEEDED' OR state = 'FAILED'),
     cause           TEXT NOT NULL,
     created         INTEGER NOT NULL,
     UNIQUE (pay_order_no, seq)
@@ -104,13 +107,14 @@ CREATE TABLE events (
     origin       TEXT,
     sealed       BLOB NOT NULL,
     born         INTEGER NOT NULL,
-    state        TEXT NOT NULL CHECK (state IN ('PENDING', 'LEASED', 'DELIVERED', 'DEAD')),
+    state        TEXT NOT NULL CHECK (
+        state = 'PENDING' OR state = 'LEASED' OR state = 'DELIVERED' OR state = 'DEAD'),
     due_at       INTEGER,
     delivered_at INTEGER,
     tries        INTEGER NOT NULL DEFAULT 0,
     fence        INTEGER NOT NULL DEFAULT 0,
     -- Z3: what can be delivered and is not has a due time, and nothing else has one.
-    CHECK ((due_at IS NOT NULL) = (state IN ('PENDING', 'LEASED') AND origin IS NOT NULL)),
+    CHECK ((due_at IS NOT NULL) = ((state = 'PENDING' OR state = 'LEASED') AND origin IS NOT NULL)),
     CHECK ((state = 'DELIVERED') = (delivered_at IS NOT NULL))
 ) STRICT;
 
@@ -161,7 +165,7 @@ CREATE INDEX nonces_by_age ON nonces (created);
 CREATE TABLE inbox (
     institution_id TEXT NOT NULL,
     digest         BLOB NOT NULL,
-    verdict        TEXT NOT NULL CHECK (verdict IN ('GENUINE', 'QUARANTINED', 'FORGED')),
+    verdict        TEXT NOT NULL CHECK (verdict = 'GENUINE' OR verdict = 'QUARANTINED' OR verdict = 'FORGED'),
     at             INTEGER NOT NULL,
     sealed         BLOB NOT NULL,
     PRIMARY KEY (institution_id, digest)

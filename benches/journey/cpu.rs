@@ -1,0 +1,130 @@
+//! What processes cost: time on the processor by thread, from the kernel's own books, and the
+//! pinning to one core that makes those figures comparable. Estimates nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+/// Who is measured runs here, alone.
+pub(crate) const MEASURED_CORE: &str = "0";
+/// Load, institution and backend run here.
+pub(crate) const LOAD_CORE: &str = "1";
+
+/// A process that is measured, ended with this value.
+pub(crate) struct Party(Child);
+
+impl Party {
+    /// Starts a program on the measured core.
+    pub(crate) fn start(program: &Command) -> Result<Self> {
+        let mut pinned = Command::new("taskset");
+        pinned
+            .args(["-c", MEASURED_CORE])
+            .arg(program.get_program());
+        pinned.args(program.get_args());
+        for (name, value) in program.get_envs() {
+            if let Some(value) = value {
+                pinned.env(name, value);
+            }
+        }
+        pinned.stdin(Stdio::null());
+        let child = pinned
+            .spawn()
+            .with_context(|| format!("cannot start {program:?} through taskset"))?;
+        Ok(Self(child))
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        let ended = self.0.try_wait()?;
+        ensure!(ended.is_none(), "a measured process ended: {ended:?}");
+        Ok(())
+    }
+
+    /// Time on the processor so far, of the process and of those it started.
+    pub(crate) fn spent(&self) -> Spent {
+        let mut spent = Spent::default();
+        let pid = self.0.id().to_string();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        spent.add(&pid);
+        for child in children.unwrap_or_default().split_whitespace() {
+            spent.add(child);
+        }
+        spent
+    }
+}
+
+impl Drop for Party {
+    fn drop(&mut self) {
+        // Asked, not killed: a killed nginx leaves its worker behind.
+        let pid = self.0.id().to_string();
+        if Command::new("kill").arg(pid).status().is_err() {
+            let _ = self.0.kill();
+        }
+        let _ = self.0.wait();
+    }
+}
+
+/// Nanoseconds on the processor by thread, with the thread's name.
+#[derive(Default)]
+pub(crate) struct Spent(BTreeMap<String, (String, u64)>);
+
+impl Spent {
+    fn add(&mut self, pid: &str) {
+        let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+            return;
+        };
+        for thread in threads.flatten() {
+            let path = thread.path();
+            let read = |name: &str| fs::read_to_string(path.join(name)).unwrap_or_default();
+            let ns = read("schedstat")
+                .split_whitespace()
+                .next()
+                .and_then(|ns| ns.parse().ok())
+                .unwrap_or_default();
+            let id = thread.file_name().to_string_lossy().into_owned();
+            self.0.insert(id, (read("comm").trim().to_owned(), ns));
+        }
+    }
+
+    /// What was spent since `before`.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        let threads = self.0.iter().map(|(id, (name, ns))| {
+            let was = before.0.get(id).map_or(0, |(_, ns)| *ns);
+            (id.clone(), (name.clone(), ns.saturating_sub(was)))
+        });
+        Self(threads.collect())
+    }
+
+    /// Of all threads.
+    pub(crate) fn total_ns(&self) -> u64 {
+        self.0.values().map(|(_, ns)| ns).sum()
+    }
+
+    /// By name, because threads of one name do the same work.
+    pub(crate) fn by_name(&self) -> BTreeMap<&str, u64> {
+        let mut sums = BTreeMap::new();
+        for (name, ns) in self.0.values() {
+            *sums.entry(name.as_str()).or_default() += ns;
+        }
+        sums
+    }
+}
+
+/// Keeps this process, and the threads it will start, on the core of the load.
+pub(crate) fn pin_load() -> Result<()> {
+    let cores = std::thread::available_parallelism()?;
+    ensure!(
+        cores.get() >= 2,
+        "two cores are needed: one is measured, the other makes load"
+    );
+    let pid = std::process::id().to_string();
+    let pinned = Command::new("taskset")
+        .args(["-a", "-p", "-c", LOAD_CORE, &pid])
+        .stdout(Stdio::null())
+        .status()
+        .context("taskset (package util-linux) is needed")?;
+    ensure!(pinned.success(), "cannot pin to core {LOAD_CORE}");
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! What the parts of a request cost alone, on the load's core: the same functions that the gateway
+//! calls, on the same messages. Says where to look, not what a request costs.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Request, Response};
+use paymux::domain::fields::Fields;
+use paymux::seal::{Place, Seal};
+use paymux::signature::{
+    Covering, EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey, sign_request,
+    sign_response, verify_request,
+};
+
+use crate::requests::now_s;
+
+const TIMES: u32 = 5_000;
+const TARGET: &str = "https://localhost:8443/v1/orders";
+
+/// A name, and microseconds for one.
+pub(crate) type Part = (&'static str, f64);
+
+/// Measures each part.
+pub(crate) fn measure(request_body: &Bytes, answer_body: &Bytes) -> Result<Vec<Part>> {
+    let (private, public) = SigningKey::generate_ed25519()?;
+    let key = SigningKey::from_pkcs8_pem("bench", &private)?;
+    let now = now_s();
+    let ring = KeyRing::new(vec![EnrolledKey {
+        id: "bench".to_owned(),
+        owner: "M100001".to_owned(),
+        key: VerifyingKey::from_spki_pem(&public)?,
+        not_before_s: 0,
+        not_after_s: i64::MAX,
+    }])?;
+    let covering = Covering {
+        created_s: now,
+        expires_s: Some(now + 300),
+        nonce: Some("0123456789abcdef"),
+    };
+    let mut request = Request::post(TARGET)
+        .header(CONTENT_TYPE, "application/json")
+        .body(request_body.clone())?;
+    sign_request(&mut request, TARGET, &key, &covering)?;
+    let question = Question::of(&request, TARGET).context("no question")?;
+    let keys = std::iter::once(("k1".to_owned(), [7; 32])).collect();
+    let seal = Seal::new("k1", keys, [9; 32])?;
+    let place = Place {
+        table: "orders",
+        row: "P20260701000000000001",
+        column: "mobile",
+    };
+
+    let verify = timed(|| verify_request(&request, TARGET, &ring, now).is_ok());
+    let sign = timed(|| {
+        let mut answer = Response::new(answer_body.clone());
+        let json = http::HeaderValue::from_static("application/json");
+        answer.headers_mut().insert(CONTENT_TYPE, json);
+        sign_response(&mut answer, Some(&question), &key, now).is_ok()
+    });
+    let read = timed(|| Fields::parse(request_body).is_ok());
+    let sealed = timed(|| seal.seal(place, b"13812345678").is_ok());
+    Ok(vec![
+        ("verify the request: digest, Ed25519", verify?),
+        ("sign the answer: digest, Ed25519", sign?),
+        ("read the body strictly", read?),
+        ("seal one personal field", sealed?),
+    ])
+}
+
+fn timed(mut work: impl FnMut() -> bool) -> Result<f64> {
+    let start = Instant::now();
+    let mut good = true;
+    for _ in 0..TIMES {
+        good &= std::hint::black_box(work());
+    }
+    anyhow::ensure!(good, "a part that is measured failed");
+    Ok(start.elapsed().as_secs_f64() * 1_000_000.0 / f64::from(TIMES))
+}

@@ -1,0 +1,232 @@
+//! Acts in which something goes wrong, or comes twice, or is given up.
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use crate::command::demo::enrolment::{BLUE, GREEN, RED};
+use crate::command::demo::printing::{Early, same};
+use crate::command::demo::stage::{PATIENCE, payment_of};
+use crate::command::demo::steps::claims::{
+    answered, choose, field, known, listed, masked, offers, once, with,
+};
+use crate::command::demo::steps::{ALICE, Play};
+use crate::sandbox::{Notice, Payment, State};
+
+/// A payer whom Green Card does not serve.
+const BOB: &str = "18600005678";
+
+impl Play<'_> {
+    /// E5, V1: an answer is lost; the gateway finds out instead of guessing.
+    pub async fn lost_answer(&mut self) -> Result<(), Early> {
+        self.told
+            .head("LOST ANSWER  the institution acted, its answer never came")?;
+        let stage = self.stage;
+        let order = stage.tea.order("TEA-4", "AGGREGATED", "66.63", ALICE);
+        self.place(order, |_| String::new()).await?;
+        let doing = async {
+            let answer = choose(&stage.tea, "TEA-4", RED).await?;
+            answered(&answer, 202, "PENDING")?;
+            let told = answer.headers.contains_key("retry-after");
+            anyhow::ensure!(told, "expected Retry-After, found none");
+            let there = payment_of(&stage.red.books(), "TEA-4").map(|payment| payment.state);
+            same("its book", &Some(State::Open), &there)?;
+            let said = "202 PENDING, nobody knows yet; the order is in its book";
+            Ok(((), said.to_owned()))
+        };
+        let what = "the payer chooses Red Pay, which hangs up";
+        self.told.step(what, doing).await?;
+        let doing = async {
+            let asked = stage
+                .red
+                .wait_for(
+                    |book| {
+                        payment_of(book, "TEA-4")
+                            .filter(|it| it.queries > 0)
+                            .map(drop)
+                    },
+                    PATIENCE,
+                )
+                .await;
+            asked.context("expected a query in its book, found none")?;
+            let found = known(&stage.tea, "TEA-4").await?;
+            same("attemptStatus", &"ACCEPTED", &found.as_str())?;
+            Ok((
+                (),
+                "it asked, and sent nothing twice: the order is there".to_owned(),
+            ))
+        };
+        self.told.step("the gateway finds out", doing).await?;
+        let link = self.select("TEA-4", RED, &stage.red).await?;
+        self.pay(&link).await?;
+        self.settle("TEA-4", RED).await
+    }
+
+    /// C5: the same news twice.
+    pub async fn duplicate_callback(&mut self) -> Result<(), Early> {
+        self.told
+            .head("TWICE  the institution calls back two times")?;
+        let stage = self.stage;
+        let order = with(
+            stage.tea.order("TEA-5", "AGGREGATED", "18.81", ALICE),
+            json!({ "institutionId": BLUE.id, "mode": "WEBVIEW" }),
+        );
+        let placed = self.place(order, |_| " at bluebank".to_owned()).await?;
+        self.pay(placed.text("payUrl")).await?;
+        self.settle("TEA-5", BLUE).await?;
+        let doing = async {
+            let heard = |payment: &&Payment| payment.acknowledged >= 2;
+            let twice = stage
+                .blue
+                .wait_for(
+                    |book| payment_of(book, "TEA-5").filter(heard).map(drop),
+                    PATIENCE,
+                )
+                .await;
+            twice.context("expected two acknowledged callbacks in its book, found fewer")?;
+            let inbox = stage.tea.merchant.inbox();
+            let of_order = |it: &&Notice| field(&it.fields, "merchantOrderNo") == "TEA-5";
+            let (events, deliveries) = (
+                inbox.events.iter().filter(of_order).count(),
+                inbox.deliveries.iter().filter(of_order).count(),
+            );
+            same("events and notifications", &(1, 1), &(events, deliveries))?;
+            let event = inbox.event("ORDER_PAID", "TEA-5").context("no event")?;
+            let now = stage
+                .tea
+                .ask("/v1/orders/query", "TEA-5", json!({}))
+                .await?;
+            let version = now.json.get("version").and_then(Value::as_i64);
+            same("version of the order", &Some(event.version), &version)?;
+            Ok((
+                (),
+                "both acknowledged; one event, one notification".to_owned(),
+            ))
+        };
+        self.told
+            .step("the second one changes nothing", doing)
+            .await
+    }
+
+    /// the merchant gives up.
+    pub async fn closed(&mut self) -> Result<(), Early> {
+        self.told.head("CLOSED  the merchant gives up")?;
+        let stage = self.stage;
+        let order = with(
+            stage.tea.order("TEA-6", "WEBVIEW", "25.00", ALICE),
+            json!({ "institutionId": RED.id }),
+        );
+        let placed = self.place(order, |_| " at redpay".to_owned()).await?;
+        let doing = async {
+            let answer = stage
+                .tea
+                .ask("/v1/orders/close", "TEA-6", json!({}))
+                .await?;
+            answered(&answer, 200, "CLOSED")?;
+            let found = payment_of(&stage.red.books(), "TEA-6").map(|payment| payment.state);
+            same("its book", &Some(State::Closed), &found)?;
+            Ok(((), "closed in Red Pay's book first, then here".to_owned()))
+        };
+        self.told.step("the merchant closes it", doing).await?;
+        let doing = async {
+            stage.tea.told("ORDER_CLOSED", "TEA-6").await?;
+            let tried = stage.payer.pay(placed.text("payUrl")).await;
+            anyhow::ensure!(tried.is_err(), "expected no way to pay, found {tried:?}");
+            let taken = payment_of(&stage.red.books(), "TEA-6").map(|payment| payment.taken_cents);
+            same("money taken", &Some(0), &taken)?;
+            Ok((
+                (),
+                "the page has nothing to press; no money moved".to_owned(),
+            ))
+        };
+        let what = "the merchant is told, and the payer can pay no more";
+        self.told.step(what, doing).await
+    }
+
+    /// Q7, R-6.1.1-2: asking again.
+    pub async fn repeats(&mut self) -> Result<(), Early> {
+        self.told.head("AGAIN  a merchant that asks twice")?;
+        let stage = self.stage;
+        let order = with(
+            stage.tea.order("TEA-7", "WEBVIEW", "9.90", ALICE),
+            json!({ "institutionId": BLUE.id }),
+        );
+        let first = self.place(order.clone(), |_| String::new()).await?;
+        let doing = async {
+            let again = stage.tea.place(&order).await?;
+            answered(&again, 200, "ACCEPTED")?;
+            same(
+                "payOrderNo",
+                &first.text("payOrderNo"),
+                &again.text("payOrderNo"),
+            )?;
+            same("payUrl", &first.text("payUrl"), &again.text("payUrl"))?;
+            let other = with(order.clone(), json!({ "orderAmount": "9.91" }));
+            let refused = stage.tea.place(&other).await?;
+            let found = (refused.status, refused.text("code"));
+            same(
+                "another sum under the same number",
+                &(409, "order_conflict"),
+                &found,
+            )?;
+            Ok((
+                (),
+                "the same order; another sum is refused (409)".to_owned(),
+            ))
+        };
+        self.told.step("the same request again", doing).await?;
+        self.pay(first.text("payUrl")).await?;
+        self.settle("TEA-7", BLUE).await?;
+        let doing = async {
+            let placed = stage.tea.place(&order).await?;
+            answered(&placed, 200, "ALREADY_PAID")?;
+            let chosen = choose(&stage.tea, "TEA-7", RED).await?;
+            answered(&chosen, 200, "ALREADY_PAID")?;
+            once(stage, "TEA-7", BLUE)?;
+            Ok((
+                (),
+                "ALREADY_PAID, and nobody is asked to pay again".to_owned(),
+            ))
+        };
+        self.told
+            .step("and again, now that it is paid", doing)
+            .await
+    }
+
+    /// R-A2.4.1-3a: who the payer is decides the list.
+    pub async fn two_payers(&mut self) -> Result<(), Early> {
+        self.told.head("TWO PAYERS  each sees their own list")?;
+        let stage = self.stage;
+        for (number, mobile, reason) in [("BOOK-1", ALICE, ""), ("BOOK-2", BOB, "PAYER_NOT_SERVED")]
+        {
+            self.placed = self.placed.saturating_add(1);
+            let order = with(
+                stage.books.order(number, "AGGREGATED", "50.00", mobile),
+                json!({ "explainInstitutions": true }),
+            );
+            let doing = async {
+                let answer = stage.books.place(&order).await?;
+                answered(&answer, 200, "ACCEPTED")?;
+                let expected = vec![(BLUE.id, ""), (RED.id, ""), (GREEN.id, reason)];
+                let mut found = listed(&answer);
+                // The payer's last one comes first; here only who is on the list matters.
+                found.sort_by_key(|(id, _)| expected.iter().position(|(it, _)| it == id));
+                same("institutions and reasons", &expected, &found)?;
+                Ok(((), offers(&answer)))
+            };
+            let what = format!("Book Shop asks for ¥50.00 from {}", masked(mobile));
+            self.told.step(&what, doing).await?;
+        }
+        let doing = async {
+            let answer = stage
+                .tea
+                .ask("/v1/orders/query", "BOOK-1", json!({}))
+                .await?;
+            let found = (answer.status, answer.text("code"));
+            same("a foreign order", &(404, "order_unknown"), &found)?;
+            Ok(((), "404, like any order that is not there".to_owned()))
+        };
+        self.told
+            .step("Tea House asks for Book Shop's order", doing)
+            .await
+    }
+}
