@@ -91,7 +91,8 @@ impl Browser {
             stream.read_to_end(&mut answer).await.unwrap();
             String::from_utf8(answer).unwrap()
         };
-        let answer = tokio::time::timeout(PATIENCE * 3, exchange).await;
+        // A browser starts slowly beside thousands of simulated lives on two cores.
+        let answer = tokio::time::timeout(PATIENCE * 12, exchange).await;
         let answer = answer.unwrap_or_else(|_| panic!("{method} {path}: no answer"));
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let mut body: Value = serde_json::from_str(body).unwrap();
