@@ -60,7 +60,7 @@ impl Browser {
             driver,
             port,
             session: String::new(),
-            profile: profile,
+            profile,
         };
         let capabilities = capabilities(browser.profile.path());
         let opened = browser.call("POST", "/session", &capabilities).await;
