@@ -11,11 +11,13 @@
 )]
 
 mod admission;
+mod browser;
 mod callback;
 mod close;
 mod config;
 mod conformance;
 mod institutions;
+mod journey;
 mod notice;
 mod order;
 mod page;

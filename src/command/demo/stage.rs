@@ -278,7 +278,7 @@ async fn shop(certs: &Path, role: Role, port: u16, ports: &Ports) -> anyhow::Res
         host: "localhost".to_owned(),
         identity: identity(certs, "server")?,
         platform: platform.clone(),
-        slow: Duration::from_millis(1_500),
+        slow: Duration::from_secs(30),
     };
     let merchant = Merchant::start(settings)
         .await

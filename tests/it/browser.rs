@@ -1,0 +1,281 @@
+//! The payer's page in a real Chromium of a phone's size, without scripts. Drives it by WebDriver;
+//! whatever is waited for, the driver waits for. Pictures go to `target/screenshots/`.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use paymux::command::demo::enrolment::{BLUE, RED};
+use paymux::command::demo::stage::{Folder, PATIENCE, Stage, payment_of};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// What Debian and Ubuntu call it.
+const DRIVERS: [&str; 2] = ["chromedriver", "/usr/bin/chromedriver"];
+const WIDTH: f64 = 390.0;
+const HEIGHT: f64 = 844.0;
+/// The name of an element in WebDriver's answers.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// chromedriver as a process, and one session in it.
+struct Browser {
+    driver: Child,
+    port: u16,
+    session: String,
+    profile: Folder,
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // Terminated, it takes its browser with it; killed, it would leave it behind.
+        let id = self.driver.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &id]).status();
+        let _ = self.driver.wait();
+    }
+}
+
+impl Browser {
+    async fn start() -> Self {
+        let mut driver = DRIVERS
+            .iter()
+            .find_map(|name| {
+                let mut command = Command::new(name);
+                command.arg("--port=0").stdout(Stdio::piped());
+                command.stderr(Stdio::null()).spawn().ok()
+            })
+            .expect("chromedriver is needed here: apt-get install chromium chromium-driver");
+        let lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port = lines
+            .map_while(Result::ok)
+            .find_map(|line| {
+                let (_, port) = line.split_once("successfully on port ")?;
+                port.trim_end_matches('.').parse().ok()
+            })
+            .expect("chromedriver says its port");
+        let profile = Folder::make().unwrap();
+        let mut browser = Self {
+            driver,
+            port,
+            session: String::new(),
+            profile: profile,
+        };
+        let capabilities = capabilities(browser.profile.path());
+        let opened = browser.call("POST", "/session", &capabilities).await;
+        browser.session = opened["sessionId"].as_str().unwrap().to_owned();
+        // The driver itself waits for what is looked for.
+        let waits = json!({ "implicit": PATIENCE.as_millis() });
+        browser.post("timeouts", &waits).await;
+        browser
+    }
+
+    /// One exchange with the driver; the value of its answer.
+    async fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        let body = if method == "GET" {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let port = self.port;
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost:{port}\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let exchange = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            String::from_utf8(answer).unwrap()
+        };
+        // A browser starts slowly beside thousands of simulated lives on two cores.
+        let answer = tokio::time::timeout(PATIENCE * 12, exchange).await;
+        let answer = answer.unwrap_or_else(|_| panic!("{method} {path}: no answer"));
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let mut body: Value = serde_json::from_str(body).unwrap();
+        assert!(
+            head.contains(" 200 "),
+            "{method} {path}: {}",
+            body["value"]["message"]
+        );
+        body["value"].take()
+    }
+
+    async fn post(&self, what: &str, body: &Value) -> Value {
+        let path = format!("/session/{}/{what}", self.session);
+        self.call("POST", &path, body).await
+    }
+
+    async fn read(&self, what: &str) -> Value {
+        let path = format!("/session/{}/{what}", self.session);
+        self.call("GET", &path, &Value::Null).await
+    }
+
+    async fn go(&self, url: &str) {
+        self.post("url", &json!({ "url": url })).await;
+    }
+
+    async fn url(&self) -> String {
+        self.read("url").await.as_str().unwrap().to_owned()
+    }
+
+    /// The element of this selector, as soon as it is there.
+    async fn find(&self, selector: &str) -> String {
+        let by = json!({ "using": "css selector", "value": selector });
+        let found = self.post("element", &by).await;
+        format!("element/{}", found[ELEMENT].as_str().unwrap())
+    }
+
+    async fn text(&self, selector: &str) -> String {
+        let element = self.find(selector).await;
+        let text = self.read(&format!("{element}/text")).await;
+        text.as_str().unwrap().to_owned()
+    }
+
+    async fn attribute(&self, selector: &str, name: &str) -> String {
+        let element = self.find(selector).await;
+        let value = self.read(&format!("{element}/attribute/{name}")).await;
+        value.as_str().unwrap_or_default().to_owned()
+    }
+
+    async fn click(&self, selector: &str) {
+        let element = self.find(selector).await;
+        self.post(&format!("{element}/click"), &json!({})).await;
+    }
+
+    async fn write(&self, selector: &str, text: &str) {
+        let element = self.find(selector).await;
+        self.post(&format!("{element}/value"), &json!({ "text": text }))
+            .await;
+    }
+
+    /// Nothing hangs over the edges of the screen, and fingers can hit it.
+    async fn fits(&self, selector: &str, least_height: f64) {
+        let element = self.find(selector).await;
+        let rect = self.read(&format!("{element}/rect")).await;
+        let side = |name: &str| rect[name].as_f64().unwrap();
+        let (left, width) = (side("x"), side("width"));
+        assert!(left >= 0.0 && left + width <= WIDTH, "{selector}: {rect}");
+        assert!(side("height") >= least_height, "{selector}: {rect}");
+    }
+
+    /// A picture for people.
+    async fn shot(&self, name: &str) {
+        let picture = self.read("screenshot").await;
+        let picture = STANDARD.decode(picture.as_str().unwrap()).unwrap();
+        let folder: PathBuf = [env!("CARGO_MANIFEST_DIR"), "target", "screenshots"]
+            .iter()
+            .collect();
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("{name}.png")), picture).unwrap();
+    }
+}
+
+/// A phone without scripts, with a profile of its own, that calls nobody else.
+fn capabilities(profile: &Path) -> Value {
+    let data = format!("--user-data-dir={}", profile.display());
+    json!({ "capabilities": { "alwaysMatch": {
+        "acceptInsecureCerts": true,
+        "goog:chromeOptions": {
+            "args": [
+                "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                "--disable-dev-shm-usage", data,
+            ],
+            "mobileEmulation": {
+                "deviceMetrics": { "width": WIDTH, "height": HEIGHT, "pixelRatio": 2.0 },
+            },
+            "prefs": { "profile.managed_default_content_settings.javascript": 2 },
+        },
+    } } })
+}
+
+/// X-6, R-5.1.1-3, R-6.1.1-2, R-6.3.2-3b: the payer sees the order, chooses, pays at the
+/// institution behind a masked field, and reads on our page that it is paid.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payer_chooses_and_pays_on_a_phone() {
+    let stage = Stage::set_anywhere("").await.unwrap();
+    let _open = stage.open().await.unwrap();
+    let order = stage.tea.order("T1", "WEBVIEW", "12.30", "13800001234");
+    let placed = stage.tea.place(&order).await.unwrap();
+    let page = placed.text("payUrl");
+    let browser = Browser::start().await;
+
+    browser.go(page).await;
+    browser.shot("1-choose").await;
+    assert_eq!(browser.attribute("#state", "data-state").await, "choose");
+    assert_eq!(browser.text("#merchant").await, "Tea House");
+    assert_eq!(browser.text("#sum").await, "¥12.30");
+    assert!(browser.text("#goods").await.contains("龙井"));
+    browser.fits("main", HEIGHT / 2.0).await;
+    browser.fits("#institution-redpay", 44.0).await;
+
+    browser.click("#institution-bluebank").await;
+    let masked = browser.attribute("input[name=password]", "type").await;
+    assert_eq!(masked, "password");
+    let there = browser.url().await;
+    assert!(there.starts_with(&stage.blue.origin()), "{there}");
+    browser.write("input[name=password]", "123456").await;
+    browser.shot("2-institution").await;
+    browser.fits("main", HEIGHT / 3.0).await;
+    browser.fits("button.pay", 44.0).await;
+
+    browser.go(page).await;
+    browser.shot("3-waiting").await;
+    assert_eq!(browser.attribute("#state", "data-state").await, "continue");
+    browser.click("#continue").await;
+    browser.click("button.pay").await;
+    assert!(browser.text("main").await.contains("支付成功"));
+    browser.shot("4-paid-there").await;
+
+    stage.tea.told("ORDER_PAID", "T1").await.unwrap();
+    browser.go(page).await;
+    browser.shot("5-paid").await;
+    assert_eq!(browser.attribute("#state", "data-state").await, "paid");
+    assert!(browser.text("body").await.contains("138****1234"));
+    assert_eq!(
+        payment_of(&stage.blue.books(), "T1").unwrap().taken_cents,
+        1_230
+    );
+}
+
+/// V1, R-6.5-1a: while nobody knows, the page says so, and it goes on by itself, without a script.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_in_doubt_goes_on_by_itself() {
+    let stage = Stage::set_anywhere("").await.unwrap();
+    let _open = stage.open().await.unwrap();
+    let order = stage.tea.order("T1", "WEBVIEW", "66.63", "13800001234");
+    let placed = stage.tea.place(&order).await.unwrap();
+    let page = placed.text("payUrl");
+    let browser = Browser::start().await;
+    browser.go(page).await;
+    browser.click("#institution-redpay").await;
+    browser.find("[data-state=confirming]").await;
+    browser.shot("6-confirming").await;
+    browser.find("[data-state=continue]").await;
+    assert_eq!(browser.url().await, page);
+    let book = stage.red.books();
+    assert_eq!(
+        payment_of(&book, "T1").unwrap().creates,
+        1,
+        "asked, not sent again"
+    );
+
+    let closed = stage
+        .tea
+        .ask("/v1/orders/close", "T1", json!({}))
+        .await
+        .unwrap();
+    assert_eq!(closed.text("result"), "CLOSED");
+    browser.go(page).await;
+    browser.shot("7-closed").await;
+    assert_eq!(browser.attribute("#state", "data-state").await, "closed");
+    browser.go(&format!("{}/pay/nobodys", stage.origin())).await;
+    browser.shot("8-unknown").await;
+    assert_eq!(browser.attribute("#state", "data-state").await, "refused");
+    assert_eq!(RED.id, "redpay", "as the click names it");
+    assert_eq!(BLUE.id, "bluebank", "as the click names it");
+}

@@ -1,0 +1,239 @@
+//! Whole journeys over real sockets: the gateway as it is built to run, pretend institutions, two
+//! pretend merchants and a payer on loopback, on the demonstration's own stage.
+
+mod chain;
+mod process;
+
+use paymux::command::demo::enrolment::{BLUE, RED, account};
+use paymux::command::demo::stage::{Open, PATIENCE, Shop, Stage, identity, payment_of};
+use paymux::edge::Drained;
+use paymux::sandbox::{
+    Answer, Call, ClientSettings, Fault, Identity, Institution, MerchantClient, MerchantFault,
+    State,
+};
+use paymux::signature::{KeyRing, SigningKey};
+use serde_json::{Value, json};
+
+/// A payer whom every institution serves.
+const PAYER: &str = "13800001234";
+
+async fn open() -> (Stage, Open) {
+    let stage = Stage::set_anywhere("").await.unwrap();
+    let open = stage.open().await.unwrap();
+    (stage, open)
+}
+
+/// An order in the webview mode that goes to an institution at once.
+fn order(shop: &Shop, number: &str, sum: &str, institution: &str) -> Value {
+    let mut order = shop.order(number, "WEBVIEW", sum, PAYER);
+    order["institutionId"] = json!(institution);
+    order
+}
+
+async fn placed(shop: &Shop, order: &Value) -> Answer {
+    let answer = shop.place(order).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.json);
+    assert_eq!(answer.proof.as_ref().unwrap().owner, "paymux");
+    answer
+}
+
+async fn queried(shop: &Shop, number: &str) -> Answer {
+    shop.ask("/v1/orders/query", number, json!({}))
+        .await
+        .unwrap()
+}
+
+/// How an order stands: `orderStatus`, `attemptStatus`.
+async fn standing(shop: &Shop, number: &str) -> (String, String) {
+    let answer = queried(shop, number).await;
+    let text = |field| answer.text(field).to_owned();
+    (text("orderStatus"), text("attemptStatus"))
+}
+
+/// The attempt's number, by which the institution knows the order.
+fn attempt(institution: &Institution, number: &str) -> String {
+    let book = institution.books();
+    let payment = payment_of(&book, number).unwrap();
+    payment.terms.merchant_order_no.clone()
+}
+
+/// The institution has it in its book.
+async fn booked(institution: &Institution, number: &str) {
+    let seen = institution.wait_for(|book| payment_of(book, number).map(drop), PATIENCE);
+    seen.await.expect("the call arrives");
+}
+
+/// A3.1, X-1, X-2, A3.2, A3.3, X-11: placed, chosen, paid, called back, told, queried; money once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_placed_chosen_paid_told_and_found() {
+    let (stage, open) = open().await;
+    let shop = &stage.tea;
+    let order = shop.order("T1", "AGGREGATED", "12.30", PAYER);
+    let answer = placed(shop, &order).await;
+    assert_eq!(answer.json["institutions"].as_array().unwrap().len(), 3);
+    let choice = json!({ "institutionId": RED.id, "mode": "WEBVIEW" });
+    let chosen = shop.ask("/v1/orders/select", "T1", choice).await.unwrap();
+    assert_eq!(
+        (chosen.status, chosen.text("attemptStatus")),
+        (200, "ACCEPTED")
+    );
+    stage.payer.pay(chosen.text("payUrl")).await.unwrap();
+    let notice = shop.told("ORDER_PAID", "T1").await.unwrap();
+    for (field, value) in [
+        ("orderAmount", "12.30"),
+        ("mobileNo", PAYER),
+        ("payOrderNo", answer.text("payOrderNo")),
+        ("orderStatus", "PAID"),
+        ("institutionId", RED.id),
+    ] {
+        assert_eq!(notice.fields[field], value, "{field}");
+    }
+    let found = queried(shop, "T1").await;
+    assert_eq!(
+        (found.text("orderStatus"), found.text("fee")),
+        ("PAID", "0.04")
+    );
+    assert_eq!(stage.red.books().taken_cents(), 1_230);
+    assert_eq!(open.close().await.unwrap(), Drained::Whole);
+}
+
+/// A client of the gateway with this key and this certificate.
+fn client(stage: &Stage, key: SigningKey, identity: Option<Identity>) -> MerchantClient {
+    let roots_pem = std::fs::read_to_string(stage.certs().join("ca.pem")).unwrap();
+    MerchantClient::new(ClientSettings {
+        gateway_origin: stage.origin(),
+        roots_pem,
+        identity,
+        key,
+        gateway_keys: KeyRing::default(),
+    })
+    .unwrap()
+}
+
+fn key(stage: &Stage, id: &str) -> SigningKey {
+    let pem = std::fs::read_to_string(stage.certs().join(format!("{id}.key"))).unwrap();
+    SigningKey::from_pkcs8_pem(id, &pem).unwrap()
+}
+
+/// Q1, Q2, Q4, Q5: whatever is wrong with a request is refused, and nothing of it happens.
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_requests_are_refused_and_change_nothing() {
+    let (stage, _open) = open().await;
+    let shop = &stage.tea;
+    let wanted = order(shop, "T1", "12.30", BLUE.id);
+    let signed = |body: &str| shop.client.signed("/v1/orders", body).unwrap();
+    let send = async |request| {
+        let answer = shop.client.send(request).await.unwrap();
+        (answer.status, answer.text("code").to_owned())
+    };
+
+    let mut large = wanted.clone();
+    large["goodsDescription"] = json!("龙".repeat(30_000));
+    let answer = send(signed(&large.to_string())).await;
+    assert_eq!(answer, (413, "body_too_large".to_owned()));
+
+    let mut unsigned = signed(&wanted.to_string());
+    unsigned.headers_mut().remove("signature");
+    unsigned.headers_mut().remove("signature-input");
+    assert_eq!(send(unsigned).await.0, 401);
+
+    let (head, _) = signed(&wanted.to_string()).into_parts();
+    let cheaper = wanted.to_string().replace("12.30", "1.23");
+    let changed = http::Request::from_parts(head, cheaper.into());
+    assert_eq!(send(changed).await, (401, "digest_mismatch".to_owned()));
+
+    let elsewhere = shop.client.post("/v1/nothing", &wanted).await.unwrap();
+    assert_eq!(elsewhere.status, 404);
+
+    let theirs = identity(&stage.certs(), stage.books.role.id).unwrap();
+    for (shown, code) in [
+        (Some(theirs), "certificate_foreign"),
+        (None, "certificate_missing"),
+    ] {
+        let client = client(&stage, key(&stage, "M1001-1"), shown);
+        let answer = client.post("/v1/orders", &wanted).await.unwrap();
+        assert_eq!(answer.text("code"), code, "{}", answer.json);
+    }
+
+    assert_eq!(queried(shop, "T1").await.status, 404);
+    assert_eq!(stage.blue.books().payments().count(), 0);
+    let once = signed(&wanted.to_string());
+    assert_eq!(send(once.clone()).await.0, 200);
+    assert_eq!(send(once).await, (401, "nonce_spent".to_owned()));
+    assert_eq!(stage.blue.books().payments().count(), 1);
+}
+
+/// C2, V3: a stranger's callback and one with another sum move nothing; the right one still does.
+#[tokio::test(flavor = "multi_thread")]
+async fn false_callbacks_change_nothing() {
+    let (stage, _open) = open().await;
+    let shop = &stage.tea;
+    let answer = placed(shop, &order(shop, "T1", "12.30", BLUE.id)).await;
+    let before = queried(shop, "T1").await.json;
+    let callback = |sum: &str| {
+        json!({
+            "merchantOrderNo": attempt(&stage.blue, "T1"), "merchantName": "Tea House",
+            "orderDate": "20260101", "orderAmount": sum, "currency": "CNY",
+            "merchantId": account(stage.tea.role, BLUE), "mobileNo": PAYER,
+            "paymentDate": "20260101", "paymentTime": "120000", "payOrderNo": "P1",
+            "orderStatus": "PAID",
+        })
+    };
+    let (stranger, _) = SigningKey::generate_ed25519().unwrap();
+    let stranger = SigningKey::from_pkcs8_pem("bluebank-1", &stranger).unwrap();
+    for (who, key, sum) in [
+        ("a stranger", stranger, "12.30"),
+        ("another institution", key(&stage, "redpay-1"), "12.30"),
+        ("another sum", key(&stage, "bluebank-1"), "12.31"),
+    ] {
+        let client = client(&stage, key, None);
+        let said = client.post("/v1/callbacks/bluebank", &callback(sum)).await;
+        let said = said.unwrap();
+        let refused = who == "another sum" || said.text("noticeResult") != "SUCCESS";
+        assert!(refused, "{who}: {} {}", said.status, said.json);
+        assert_eq!(queried(shop, "T1").await.json, before, "{who}");
+        assert!(shop.merchant.inbox().deliveries.is_empty(), "{who}");
+    }
+    stage.payer.pay(answer.text("payUrl")).await.unwrap();
+    shop.told("ORDER_PAID", "T1").await.unwrap();
+    assert_eq!(stage.blue.books().taken_cents(), 1_230);
+}
+
+/// N7: a merchant that does not answer holds nobody else up, and is told in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_merchant_delays_nobody() {
+    let (stage, _open) = open().await;
+    stage.tea.merchant.next(MerchantFault::Slow, 1);
+    for (shop, number) in [(&stage.tea, "T1"), (&stage.books, "B1")] {
+        let answer = placed(shop, &order(shop, number, "12.30", BLUE.id)).await;
+        stage.payer.pay(answer.text("payUrl")).await.unwrap();
+    }
+    stage.books.told("ORDER_PAID", "B1").await.unwrap();
+    let slow = stage.tea.merchant.inbox();
+    assert!(slow.event("ORDER_PAID", "T1").is_none(), "still waiting");
+    stage.tea.told("ORDER_PAID", "T1").await.unwrap();
+}
+
+/// S2: a stop lets a choice finish that waits on a slow institution, and its answer arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_finishes_what_is_in_flight() {
+    let (stage, open) = open().await;
+    let control = stage.blue.control();
+    control.next_at(Call::Create, Fault::SlowAnswer, 1);
+    let wanted = order(&stage.tea, "T1", "12.30", BLUE.id);
+    let stopping = async {
+        booked(&stage.blue, "T1").await;
+        open.close().await.unwrap()
+    };
+    let (answer, drained) = tokio::join!(placed(&stage.tea, &wanted), stopping);
+    assert!(answer.text("payUrl").starts_with(&stage.blue.origin()));
+    assert_eq!(drained, Drained::Whole);
+    assert!(stage.tea.place(&wanted).await.is_err(), "nobody listens");
+
+    let _open = stage.open().await.unwrap();
+    let again = placed(&stage.tea, &wanted).await;
+    assert_eq!(again.text("payUrl"), answer.text("payUrl"));
+    let book = stage.blue.books();
+    let payment = payment_of(&book, "T1").unwrap();
+    assert_eq!((payment.creates, payment.state), (1, State::Open));
+}

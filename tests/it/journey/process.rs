@@ -1,0 +1,204 @@
+//! The real binary as its own process: killed, terminated, asked to check and to demonstrate.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use paymux::command::demo::enrolment::BLUE;
+use paymux::command::demo::stage::{PATIENCE, Stage, payment_of};
+use paymux::sandbox::{Call, Fault};
+use serde_json::json;
+
+use super::{booked, order, placed, queried, standing};
+
+fn paymux() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_paymux"))
+}
+
+/// `paymux serve` as a process; killed when it is dropped.
+struct Served(Option<Child>);
+
+impl Served {
+    /// Starts it and waits until it says that it listens.
+    fn start(stage: &Stage) -> Self {
+        let mut child = paymux()
+            .arg("serve")
+            .arg("--config")
+            .arg(&stage.config)
+            .env("RUST_LOG", "info")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let said = lines.find(|line| {
+            let line = line.as_ref().unwrap();
+            line.contains("listening") && line.contains("operations")
+        });
+        assert!(said.is_some(), "it says where it listens");
+        // Somebody has to go on reading, or it would wait for its own log.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self(Some(child))
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.0.as_ref().unwrap().id().to_string();
+        let sent = Command::new("kill").args([name, &id]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    async fn ended(mut self) -> ExitStatus {
+        let mut child = self.0.take().unwrap();
+        let waiting = tokio::task::spawn_blocking(move || child.wait().unwrap());
+        let ended = tokio::time::timeout(PATIENCE, waiting).await;
+        ended.expect("it ends").unwrap()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A1, S1, V1: what was durable before a crash is there after it; what was in flight is asked
+/// about, not sent again, and can be paid.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_loses_no_order_and_its_doubt_is_resolved() {
+    let stage = Stage::set_anywhere("").await.unwrap();
+    let shop = &stage.tea;
+    let served = Served::start(&stage);
+    let paid = placed(shop, &order(shop, "T1", "12.30", BLUE.id)).await;
+    stage.payer.pay(paid.text("payUrl")).await.unwrap();
+    shop.told("ORDER_PAID", "T1").await.unwrap();
+
+    let control = stage.blue.control();
+    control.next_at(Call::Create, Fault::NoAnswer, 1);
+    let lost = order(shop, "T2", "45.60", BLUE.id);
+    let crash = async {
+        booked(&stage.blue, "T2").await;
+        served.signal("-KILL");
+        served.ended().await
+    };
+    let (answer, _) = tokio::join!(shop.place(&lost), crash);
+    assert!(answer.is_err(), "the answer died with the process");
+
+    let _open = stage.open().await.unwrap();
+    let found = queried(shop, "T1").await;
+    assert_eq!(
+        (found.text("orderStatus"), found.text("payOrderNo")),
+        ("PAID", paid.text("payOrderNo"))
+    );
+    let asked =
+        |book: &paymux::sandbox::Book| payment_of(book, "T2").filter(|it| it.queries > 0).map(drop);
+    stage.blue.wait_for(asked, PATIENCE).await.expect("it asks");
+    let known = ("OPEN".to_owned(), "ACCEPTED".to_owned());
+    assert_eq!(standing(shop, "T2").await, known);
+    let answer = placed(shop, &lost).await;
+    stage.payer.pay(answer.text("payUrl")).await.unwrap();
+    shop.told("ORDER_PAID", "T2").await.unwrap();
+    assert_eq!(stage.blue.books().payments().count(), 2);
+    assert_eq!(stage.blue.books().taken_cents(), 1_230 + 4_560);
+}
+
+/// S2: SIGTERM and an impatient second one lose nothing: the answer arrives, the process ends with
+/// 0, and the order is there afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sigterms_lose_nothing() {
+    let stage = Stage::set_anywhere("").await.unwrap();
+    let shop = &stage.tea;
+    let served = Served::start(&stage);
+    stage
+        .blue
+        .control()
+        .next_at(Call::Create, Fault::SlowAnswer, 1);
+    let wanted = order(shop, "T1", "12.30", BLUE.id);
+    let stop = async {
+        booked(&stage.blue, "T1").await;
+        served.signal("-TERM");
+        served.signal("-TERM");
+        served.ended().await
+    };
+    let (answer, ended) = tokio::join!(placed(shop, &wanted), stop);
+    assert_eq!(answer.text("attemptStatus"), "ACCEPTED");
+    assert!(ended.success(), "{ended}");
+    let _open = stage.open().await.unwrap();
+    let found = standing(shop, "T1").await;
+    assert_eq!(found, ("OPEN".to_owned(), "ACCEPTED".to_owned()));
+}
+
+async fn ran(mut command: Command) -> (Output, String) {
+    let running = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = running.await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output, text)
+}
+
+fn check(config: &Path) -> Command {
+    let mut command = paymux();
+    command.arg("check").arg("--config").arg(config);
+    command
+}
+
+/// F1: every fault is said at once, and the exit status says that there are any.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_every_fault_at_once() {
+    let stage = Stage::set_anywhere("").await.unwrap();
+    let (output, text) = ran(check(&stage.config)).await;
+    assert!(output.status.success(), "{text}");
+    let right = std::fs::read_to_string(&stage.config).unwrap();
+    let wrong = right
+        .replace("seal_key = \"seal-1\"", "seal_key = \"seal-9\"")
+        .replace("kind = \"standard\"", "kind = \"unheard-of\"")
+        .replace("mtls = \"required\"", "mtls = \"perhaps\"")
+        .replace(
+            "\n[[route]]\ninstitution = \"redpay\"",
+            "\n[[route]]\ninstitution = \"nobody\"",
+        );
+    std::fs::write(&stage.config, wrong + "\n[nonsense]\nx = 1\n").unwrap();
+    let (output, text) = ran(check(&stage.config)).await;
+    assert_eq!(output.status.code(), Some(1));
+    for word in ["seal-9", "unheard-of", "perhaps", "nobody", "nonsense"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert!(
+        text.contains("nothing of this file would be used"),
+        "{text}"
+    );
+}
+
+/// Everything in one command: every flow, held against books and inboxes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demonstration_holds() {
+    let mut command = paymux();
+    command.args(["demo", "--once"]);
+    let (output, text) = ran(command).await;
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("steps held") && !text.contains('✗'), "{text}");
+    assert!(!text.contains('\x1b'), "no colours in a pipe: {text}");
+    let folder = text
+        .lines()
+        .find_map(|line| line.split_once(" files in ").map(|(_, folder)| folder))
+        .unwrap();
+    assert!(!Path::new(folder).exists(), "it cleans up: {folder}");
+}
+
+/// A taken port is said by its number, with the way to choose others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_port_is_named() {
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let mut command = paymux();
+    command.args(["demo", "--once", "--port-base", &port]);
+    let (output, _) = ran(command).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(
+        said.contains(&port) && said.contains("--port-base"),
+        "{said}"
+    );
+    // What a script would read is not there by accident.
+    assert_eq!(json!(output.stdout), json!([]));
+}
