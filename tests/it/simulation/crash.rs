@@ -131,7 +131,7 @@ impl Journey {
                 for (callback, id) in owed {
                     let answer = once(self.town.api.answer(callback, PEER))?;
                     self.town.at(institution, |books| {
-                        books.acknowledge(&id, &answer.response)
+                        books.acknowledge(&id, &answer.response);
                     });
                 }
                 Some(())

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use paymux::api::Api;
 use paymux::domain::identifiers::InstitutionId;
+use paymux::domain::identifiers::Timestamp;
 use paymux::flow::chase_doubts::{adopt_leftovers, chase_order};
 use paymux::flow::notify_merchant::notify_merchant;
 use paymux::store::{Store, Work};
@@ -501,7 +502,7 @@ impl Life {
     fn next_due(&self) -> Option<i64> {
         let due = |work| crate::world::town::now(self.memory.next_due(work)).unwrap();
         let both = [due(Work::Orders), due(Work::Events)];
-        both.into_iter().flatten().map(|due| due.ms()).min()
+        both.into_iter().flatten().map(Timestamp::ms).min()
     }
 }
 
