@@ -5,16 +5,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Request;
 use paymux::domain::attempt::AttemptState;
+use paymux::domain::identifiers::AttemptId;
 use paymux::domain::order::OrderState;
 use paymux::domain::refund::{RefundState, SurplusCause};
 use paymux::store::{FORGED_KEPT_MAX, Verdict};
 use serde_json::json;
 
+use crate::world::books::Books;
 use crate::world::dialect::PROOF;
 use crate::world::frail::{Frail, Trouble};
 use crate::world::memory::{Durable, Memory};
 use crate::world::network::Ending;
 use crate::world::town::Town;
+
+/// Makes a callback from an institution's books.
+type Make = Box<dyn Fn(&mut Books) -> Request<Bytes>>;
 
 /// An order that waits for its payer at `bank`, and the number the bank knows it by.
 fn waiting() -> (Town, String) {
@@ -83,7 +88,6 @@ fn what_is_not_so_changes_nothing() {
     let (town, id) = waiting();
     let truth = town.clock.truth();
     let elsewhere = town.at("purse", |books| books.id.clone());
-    type Make = Box<dyn Fn(&mut crate::world::books::Books) -> Request<Bytes>>;
     let letter = |field: &'static str, value: serde_json::Value| -> Make {
         let id = id.clone();
         Box::new(move |books| {
@@ -264,7 +268,7 @@ fn a_second_payment_does_not_settle_again() {
     assert_eq!(town.call_back("bank", &first).status, 200);
     let order = town.order("T1");
     assert_eq!(
-        order.settling.as_ref().map(|id| id.as_str()),
+        order.settling.as_ref().map(AttemptId::as_str),
         Some(second.as_str())
     );
     assert_eq!(order.refunds.len(), 1);

@@ -1,5 +1,6 @@
 //! Placing an order, its list of institutions, and what became of it (A3.1, A3.2, X-1).
 
+use paymux::domain::identifiers::AttemptId;
 use serde_json::{Value, json};
 
 use crate::world::books::Ability;
@@ -319,7 +320,7 @@ fn a_payment_is_booked_whole() {
     town.call_back("bank", &paid);
     let order = town.order("T1");
     assert_eq!(
-        order.settling.as_ref().map(|id| id.as_str()),
+        order.settling.as_ref().map(AttemptId::as_str),
         Some(paid.as_str())
     );
     assert_eq!(

@@ -127,7 +127,11 @@ impl Flawed {
                 visibility_ms: 0,
                 ..facts
             },
-            _ => facts,
+            Flaw::AskedAmount
+            | Flaw::ClosedForNotFound
+            | Flaw::RefusedForAmbiguous
+            | Flaw::Credulous
+            | Flaw::ForgetfulClose => facts,
         };
         Self {
             plain: Plain { id, facts },

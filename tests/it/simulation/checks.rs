@@ -316,6 +316,11 @@ fn attempts_against_books(order: &Order, parties: &Parties, truth: i64) -> Broke
         "A8: {open} payments of {} can be made or were",
         order.no
     );
+    surplus_has_its_cause(order, parties)
+}
+
+/// A8: every surplus has the cause that it is said to have.
+fn surplus_has_its_cause(order: &Order, parties: &Parties) -> Broken {
     for refund in &order.refunds {
         let attempt = order
             .attempts

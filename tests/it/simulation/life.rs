@@ -3,16 +3,18 @@
 //! look; at the end faults stop and everything must come to rest.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use paymux::api::Api;
 use paymux::domain::identifiers::InstitutionId;
+use paymux::domain::identifiers::Timestamp;
 use paymux::flow::chase_doubts::{adopt_leftovers, chase_order};
 use paymux::flow::notify_merchant::notify_merchant;
 use paymux::store::{Store, Work};
 use paymux::world::{Clock, Outbound, World};
-use serde_json::Value;
+use tempfile::TempDir;
 
 use super::actors::{Flaw, Flawed, Gate, Hasty, Task};
 use super::asking::{Asked, Outside};
@@ -26,6 +28,7 @@ use crate::world::inbox::{Inbox, Mood};
 use crate::world::memory::Memory;
 use crate::world::network::{Ending, Network};
 use crate::world::town::{PEER, api};
+use crate::world::twin::Twin;
 
 /// Steps of a life before faults stop.
 const STEPS: usize = 160;
@@ -54,27 +57,41 @@ enum Done {
     Worked,
 }
 
+/// What a life runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// Memory.
+    Memory,
+    /// Memory and the embedded store, asked the same.
+    Embedded,
+    /// Memory, with a protection missing somewhere.
+    Planted(Plant),
+}
+
 pub(crate) struct Life {
     pub(super) dice: Dice,
     pub(super) clock: Arc<Hands>,
-    pub(super) network: Arc<Network>,
-    pub(super) memory: Arc<Memory>,
-    pub(super) frail: Arc<Frail>,
     pub(super) outside: Outside,
-    pub(super) trace: Vec<String>,
-    api: Arc<Api>,
+    pub(super) network: Arc<Network>,
+    memory: Arc<Memory>,
+    trace: Vec<String>,
     tasks: Vec<Task<Done>>,
+    /// None while no process runs.
+    process: Option<(Arc<Frail>, Arc<Api>)>,
     gates: Vec<Arc<Gate>>,
     checks: Checks,
-    plant: Option<Plant>,
+    ground: Ground,
+    /// Where the embedded store has its file, and what it was asked and has not answered yet.
+    folder: TempDir,
+    asked: Arc<AtomicUsize>,
     abilities: Vec<(&'static str, Ability)>,
     seed: u64,
     lives: u64,
 }
 
 /// Lives one life; what broke, if something did.
-pub(crate) fn live(seed: u64, plant: Option<Plant>) -> Broken {
-    let mut life = Life::new(seed, plant);
+pub(crate) fn live(seed: u64, ground: Ground) -> Broken {
+    let mut life = Life::new(seed, ground);
     let lived = life.live_on();
     lived.map_err(|broken| {
         let last = life.trace.len().saturating_sub(60);
@@ -83,7 +100,7 @@ pub(crate) fn live(seed: u64, plant: Option<Plant>) -> Broken {
 }
 
 impl Life {
-    pub(crate) fn new(seed: u64, plant: Option<Plant>) -> Self {
+    pub(crate) fn new(seed: u64, ground: Ground) -> Self {
         let mut dice = Dice::new(seed);
         let clock = Arc::new(Hands::new());
         let network = Arc::new(Network::new(Arc::clone(&clock)));
@@ -103,25 +120,38 @@ impl Life {
                 parties.merchants.insert(origin, Inbox::default());
             }
         }
-        let memory = Arc::new(Memory::new());
-        let (frail, api) = process(plant, &memory, &network, &clock, (seed, &abilities));
-        Self {
+        let mut life = Self {
             dice,
             clock,
-            network,
-            memory,
-            frail,
             outside: Outside::default(),
+            network,
+            memory: Arc::new(Memory::new()),
             trace: Vec::new(),
-            api,
             tasks: Vec::new(),
+            process: None,
             gates: Vec::new(),
             checks: Checks::default(),
-            plant,
+            ground,
+            folder: TempDir::new().unwrap(),
+            asked: Arc::default(),
             abilities,
             seed,
-            lives: 1,
-        }
+            lives: 0,
+        };
+        life.start_again();
+        life
+    }
+
+    fn api(&self) -> Arc<Api> {
+        Arc::clone(&self.process.as_ref().unwrap().1)
+    }
+
+    pub(super) fn frail(&self) -> &Frail {
+        &self.process.as_ref().unwrap().0
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.frail().is_stopped()
     }
 
     fn live_on(&mut self) -> Broken {
@@ -131,7 +161,7 @@ impl Life {
         self.rest()
     }
 
-    fn note(&mut self, what: impl FnOnce() -> String) {
+    pub(super) fn note(&mut self, what: impl FnOnce() -> String) {
         let at = self.clock.truth() % 10_000_000;
         self.trace.push(format!("{at:>8} {}", what()));
     }
@@ -158,7 +188,7 @@ impl Life {
             93..=94 => self.manners_change(),
             95..=97 => self.trouble_is_planned(),
             98 => self.floor_rises(),
-            _ => self.frail.stop(),
+            _ => self.frail().stop(),
         }
         self.go_on()
     }
@@ -167,8 +197,13 @@ impl Life {
     fn go_on(&mut self) -> Broken {
         loop {
             let ready = self.tasks.iter().position(Task::is_ready);
-            let Some(at) = ready.filter(|_| !self.frail.is_stopped()) else {
-                break;
+            let Some(at) = ready.filter(|_| !self.is_stopped()) else {
+                if self.is_stopped() || self.asked.load(Ordering::SeqCst) == 0 {
+                    break;
+                }
+                // The embedded store answers from a thread of its own, and wakes this one.
+                std::thread::park();
+                continue;
             };
             if let Some(done) = self.tasks[at].go_on() {
                 drop(self.tasks.remove(at));
@@ -176,7 +211,7 @@ impl Life {
             }
             self.look()?;
         }
-        if self.frail.is_stopped() {
+        if self.is_stopped() {
             self.start_again();
             return self.go_on();
         }
@@ -218,21 +253,50 @@ impl Life {
         self.tasks.clear();
         self.gates.clear();
         self.clock.start();
+        self.process = None;
         self.memory = Arc::new(self.memory.restarted());
-        let draws = self.seed ^ (self.lives << 32);
-        let process = process(
-            self.plant,
-            &self.memory,
-            &self.network,
-            &self.clock,
-            (draws, &self.abilities),
-        );
-        (self.frail, self.api) = process;
-        let (api, now) = (Arc::clone(&self.api), self.clock.now());
+        self.process = Some(self.process_on_what_is_durable());
+        let (api, now) = (self.api(), self.clock.now());
         self.tasks.push(Task::new(async move {
             let _ = adopt_leftovers(&*api.store, now).await;
             Done::Worked
         }));
+    }
+
+    fn process_on_what_is_durable(&self) -> (Arc<Frail>, Arc<Api>) {
+        let (memory, network) = (&self.memory, &self.network);
+        let frail = match self.ground {
+            Ground::Planted(Plant::Store(lack)) => Frail::lacking(memory, lack),
+            Ground::Planted(Plant::Adapter(_) | Plant::HastyNetwork) | Ground::Memory => {
+                Frail::new(Arc::<Memory>::clone(memory))
+            }
+            Ground::Embedded => {
+                let file = self.folder.path().join("paymux.db");
+                let asked = Arc::clone(&self.asked);
+                Frail::new(Arc::new(Twin::open(Arc::clone(memory), &file, asked)))
+            }
+        };
+        let outbound: Arc<dyn Outbound> = if self.ground == Ground::Planted(Plant::HastyNetwork) {
+            Arc::new(Hasty(Arc::clone(network)))
+        } else {
+            Arc::<Network>::clone(network)
+        };
+        let mut register = register(&self.abilities);
+        if let Ground::Planted(Plant::Adapter(flaw)) = self.ground {
+            for (id, adapter) in &mut register.adapters {
+                let facts = adapter.facts().clone();
+                *adapter = Arc::new(Flawed::new(id.clone(), facts, flaw));
+            }
+        }
+        let draws = self.seed ^ ((self.lives - 1) << 32);
+        let world = World {
+            clock: Arc::<Hands>::clone(&self.clock),
+            entropy: Arc::new(Draws::new(draws)),
+            outbound,
+        };
+        let frail = Arc::new(frail);
+        let api = api(Arc::<Frail>::clone(&frail), world, register);
+        (frail, Arc::new(api))
     }
 
     fn is_busy(&self) -> bool {
@@ -246,7 +310,7 @@ impl Life {
         }
         self.note(|| format!("{asked:?}"));
         let request = self.outside.request(&asked);
-        let api = Arc::clone(&self.api);
+        let api = self.api();
         self.tasks.push(Task::new(async move {
             let answer = api.answer(request, PEER).await;
             Done::Answered(asked, answer.response, answer.result)
@@ -254,11 +318,11 @@ impl Life {
     }
 
     /// A callback reaches the gateway.
-    fn call(&mut self, id: InstitutionId, payment: String, callback: Request<Bytes>) {
+    pub(super) fn call(&mut self, id: InstitutionId, payment: String, callback: Request<Bytes>) {
         if self.is_busy() {
             return;
         }
-        let api = Arc::clone(&self.api);
+        let api = self.api();
         self.tasks.push(Task::new(async move {
             let answer = api.answer(callback, PEER).await;
             Done::Called(id, payment, answer.response)
@@ -292,7 +356,7 @@ impl Life {
 
     /// A worker leases and does what is due.
     fn worker(&mut self, work: Work, count: u32, gate: Arc<Gate>) {
-        let api = Arc::clone(&self.api);
+        let api = self.api();
         self.tasks.push(Task::new(async move {
             let now = api.world.clock.now();
             let leases = api.store.lease(work, now, count).await.unwrap_or_default();
@@ -313,152 +377,8 @@ impl Life {
         }));
     }
 
-    fn payer_pays(&mut self) {
-        let truth = self.clock.truth();
-        let network = Arc::clone(&self.network);
-        let mut parties = network.parties();
-        let mut payable = Vec::new();
-        for (id, books) in &mut parties.institutions {
-            payable.extend(
-                books
-                    .payable(truth)
-                    .into_iter()
-                    .map(|one| (id.clone(), one)),
-            );
-        }
-        if payable.is_empty() {
-            return;
-        }
-        let (id, payment) = self.dice.pick(&payable).clone();
-        self.note(|| format!("the payer pays {payment} at {id}"));
-        parties
-            .institutions
-            .get_mut(&id)
-            .unwrap()
-            .pay(&payment, truth);
-    }
-
-    /// An institution tells what it knows: mostly what it owes, sometimes once more.
-    fn institution_tells(&mut self) {
-        let again = self.dice.one_in(5);
-        let network = Arc::clone(&self.network);
-        let parties = network.parties();
-        let mut letters = Vec::new();
-        for (id, books) in &parties.institutions {
-            let about = if again {
-                books.payments.keys().cloned().collect()
-            } else {
-                books.owed()
-            };
-            letters.extend(about.into_iter().map(|one| (id.clone(), one)));
-        }
-        if letters.is_empty() {
-            return;
-        }
-        let (id, payment) = self.dice.pick(&letters).clone();
-        let books = &parties.institutions[&id];
-        let callback = books.callback(&payment, self.clock.truth());
-        let is_owed = books.owed().contains(&payment);
-        drop(parties);
-        self.note(|| format!("{id} tells about {payment}"));
-        // Only what was paid needs to be heard of.
-        let payment = if is_owed { payment } else { String::new() };
-        self.call(id, payment, callback);
-    }
-
-    /// A forged success, or a well-proven one about somebody else's attempt.
-    fn somebody_lies(&mut self) {
-        let network = Arc::clone(&self.network);
-        let parties = network.parties();
-        let all: Vec<_> = parties
-            .institutions
-            .iter()
-            .flat_map(|(id, books)| books.payments.keys().map(|one| (id.clone(), one.clone())))
-            .collect();
-        if all.is_empty() {
-            return;
-        }
-        let (id, payment) = self.dice.pick(&all).clone();
-        let success = parties.institutions[&id].success(&payment, self.clock.truth());
-        let speaker = InstitutionId::parse(INSTITUTIONS[self.dice.below(3)]).unwrap();
-        let speaker_books = &parties.institutions[&speaker];
-        let callback = if speaker == id {
-            speaker_books.forgery(&success)
-        } else {
-            speaker_books.letter(&success)
-        };
-        drop(parties);
-        self.note(|| format!("somebody lies as {speaker} about {payment}"));
-        self.call(speaker, String::new(), callback);
-    }
-
-    fn network_ends_one(&mut self) {
-        let many = self.network.parties().waiting.len();
-        if many == 0 {
-            return;
-        }
-        let at = self.dice.below(many);
-        let (arrived, what) = {
-            let parties = self.network.parties();
-            let one = &parties.waiting[at];
-            (one.has_arrived(), describe(&one.request))
-        };
-        if !arrived && self.dice.one_in(4) {
-            self.note(|| format!("{what} arrives, its answer is on the way"));
-            return self.network.arrive(at);
-        }
-        let ending = self.ending(arrived);
-        self.note(|| format!("{what} ends {ending:?}"));
-        self.network.release(at, ending);
-    }
-
-    fn ending(&mut self, arrived: bool) -> Ending {
-        let bad: &[Ending] = if arrived {
-            &[Ending::LostAfter, Ending::FaultAfter, Ending::Garbled]
-        } else {
-            &[
-                Ending::NotSent,
-                Ending::LostBefore,
-                Ending::LostAfter,
-                Ending::Late,
-                Ending::Twice,
-                Ending::FaultAfter,
-                Ending::FaultBefore,
-                Ending::Garbled,
-            ]
-        };
-        if self.dice.one_in(3) {
-            *self.dice.pick(bad)
-        } else {
-            Ending::Answered
-        }
-    }
-
-    fn something_late_arrives(&mut self) {
-        let many = self.network.parties().late.len();
-        if many > 0 {
-            let at = self.dice.below(many);
-            let what = describe(&self.network.parties().late[at].2);
-            self.note(|| format!("{what} arrives late"));
-            self.network.arrive_late(at);
-        }
-    }
-
-    fn time_passes(&mut self) -> Broken {
-        let ms = match self.dice.below(8) {
-            0..=4 => self.dice.between(10, 3_000),
-            5 | 6 => self.dice.between(3_000, 20_000),
-            _ => self.dice.between(20_000, 90_000),
-        };
-        let bend = self.dice.between(-ms / 8, ms / 8);
-        self.note(|| format!("{ms} ms pass, the clock shows {}", ms + bend));
-        self.pass(ms)?;
-        self.clock.bend(bend);
-        Ok(())
-    }
-
     /// Time passes; nothing on its way outlives its moment.
-    fn pass(&mut self, ms: i64) -> Broken {
+    pub(super) fn pass(&mut self, ms: i64) -> Broken {
         let until = self.clock.truth() + ms;
         while let Some(deadline) = self.network.deadline().filter(|one| *one <= until) {
             let wait = deadline - self.clock.truth();
@@ -489,64 +409,11 @@ impl Life {
         }
     }
 
-    /// The machine's clock is set while no process runs.
-    fn clock_jumps(&mut self) {
-        let off = match self.dice.below(4) {
-            0 => 0,
-            1 => self.dice.between(-600_000, 0),
-            2 => self.dice.between(0, 60_000),
-            _ => self.dice.between(0, 7_200_000),
-        };
-        self.note(|| format!("the clock is set {off} ms off"));
-        self.frail.stop();
-        self.clock.set_off(off);
-    }
-
-    fn manners_change(&mut self) {
-        let network = Arc::clone(&self.network);
-        let mut parties = network.parties();
-        if self.dice.one_in(3) {
-            let moods = [Mood::Hears, Mood::Hears, Mood::Mutters, Mood::Stumbles];
-            for inbox in parties.merchants.values_mut() {
-                inbox.mood = *self.dice.pick(&moods);
-            }
-            return;
-        }
-        let id = InstitutionId::parse(INSTITUTIONS[self.dice.below(3)]).unwrap();
-        let manners = &mut parties.institutions.get_mut(&id).unwrap().manners;
-        let which = self.dice.below(5);
-        let on = self.dice.one_in(2);
-        match which {
-            0 => manners.refuses = on,
-            1 => manners.takes_after_end = on,
-            2 => manners.keeps_open = on,
-            3 => manners.takes_less = on && self.dice.one_in(4),
-            _ => manners.mumbles = on,
-        }
-        let shown = format!("{manners:?}");
-        self.note(|| format!("{id} is {shown}"));
-    }
-
-    fn trouble_is_planned(&mut self) {
-        let at = u64::try_from(self.dice.between(1, 5)).unwrap();
-        let trouble = *self.dice.pick(&[
-            Trouble::Unavailable,
-            Trouble::LostUnwritten,
-            Trouble::LostWritten,
-            Trouble::StopBefore,
-            Trouble::StopBefore,
-            Trouble::StopAfter,
-            Trouble::StopAfter,
-        ]);
-        self.note(|| format!("{trouble:?} at write {at} from now"));
-        self.frail.plan(at, trouble);
-    }
-
     /// Q6: as the worker that forgets nonces does it.
     fn floor_rises(&mut self) {
         let floor =
             paymux::domain::identifiers::Timestamp::from_ms(self.clock.now().ms() - 480_000);
-        let api = Arc::clone(&self.api);
+        let api = self.api();
         self.tasks.push(Task::new(async move {
             let _ = api.store.raise_floor(floor).await;
             Done::Worked
@@ -556,10 +423,10 @@ impl Life {
     /// Faults stop; everything must come to rest.
     fn rest(&mut self) -> Broken {
         self.note(|| "faults stop".to_owned());
-        self.frail.stop();
+        self.frail().stop();
         self.clock.set_off(0);
         self.go_on()?;
-        self.frail.plan(u64::MAX, Trouble::Unavailable);
+        self.frail().plan(u64::MAX, Trouble::Unavailable);
         {
             let mut parties = self.network.parties();
             for books in parties.institutions.values_mut() {
@@ -635,7 +502,7 @@ impl Life {
     fn next_due(&self) -> Option<i64> {
         let due = |work| crate::world::town::now(self.memory.next_due(work)).unwrap();
         let both = [due(Work::Orders), due(Work::Events)];
-        both.into_iter().flatten().map(|due| due.ms()).min()
+        both.into_iter().flatten().map(Timestamp::ms).min()
     }
 }
 
@@ -646,48 +513,4 @@ fn ability(dice: &mut Dice) -> Ability {
         remembers_close: can_close && dice.one_in(2),
         repeatable_create: dice.one_in(2),
     }
-}
-
-fn describe(request: &Request<Bytes>) -> String {
-    let asked: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-    match (asked["call"].as_str(), asked["id"].as_str()) {
-        (Some(call), Some(id)) => format!("{call} {id}"),
-        _ => format!("notice {}", asked["eventId"]),
-    }
-}
-
-/// A process on what is durable.
-fn process(
-    plant: Option<Plant>,
-    memory: &Arc<Memory>,
-    network: &Arc<Network>,
-    clock: &Arc<Hands>,
-    (draws, abilities): (u64, &[(&'static str, Ability)]),
-) -> (Arc<Frail>, Arc<Api>) {
-    let frail = match plant {
-        Some(Plant::Store(lack)) => Frail::lacking(memory, lack),
-        Some(Plant::Adapter(_) | Plant::HastyNetwork) | None => {
-            Frail::new(Arc::<Memory>::clone(memory))
-        }
-    };
-    let frail = Arc::new(frail);
-    let outbound: Arc<dyn Outbound> = if plant == Some(Plant::HastyNetwork) {
-        Arc::new(Hasty(Arc::clone(network)))
-    } else {
-        Arc::<Network>::clone(network)
-    };
-    let mut register = register(abilities);
-    if let Some(Plant::Adapter(flaw)) = plant {
-        for (id, adapter) in &mut register.adapters {
-            let facts = adapter.facts().clone();
-            *adapter = Arc::new(Flawed::new(id.clone(), facts, flaw));
-        }
-    }
-    let world = World {
-        clock: Arc::<Hands>::clone(clock),
-        entropy: Arc::new(Draws::new(draws)),
-        outbound,
-    };
-    let api = api(Arc::<Frail>::clone(&frail), world, register);
-    (frail, Arc::new(api))
 }

@@ -50,6 +50,7 @@ impl Ability {
 
 /// How an institution behaves beyond its dialect. Tests and lives change it as they go.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is on or off by itself")]
 pub(crate) struct Manners {
     /// Refuses new payments, finally.
     pub(crate) refuses: bool,
@@ -74,6 +75,10 @@ pub(crate) enum Standing {
 
 /// One payment in the institution's own books.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is true or not by itself"
+)]
 pub(crate) struct Payment {
     pub(crate) account: String,
     pub(crate) minor: i64,

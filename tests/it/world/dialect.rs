@@ -51,32 +51,6 @@ impl Plain {
             .then(|| serde_json::from_slice(body).unwrap_or(Value::Null))
     }
 
-    fn finding(&self, body: &Value, by: Means) -> Finding {
-        let number = |name: &str| body.get(name).and_then(Value::as_i64);
-        let text = |name: &str| body.get(name).and_then(Value::as_str);
-        let amount = text("currency")
-            .and_then(|code| Currency::parse(code).ok())
-            .zip(number("minor"))
-            .and_then(|(currency, minor)| Amount::from_minor(minor, currency).ok());
-        match text("word") {
-            Some("WAITING") => Finding::Accepted(handover(body)),
-            Some("PAID") => match amount.zip(number("paidAt")) {
-                Some((amount, paid_at)) => Finding::Succeeded(Receipt {
-                    amount,
-                    institution_no: text("number").unwrap_or_default().into(),
-                    paid_at: Timestamp::from_ms(paid_at),
-                    fee_minor: number("fee"),
-                }),
-                None => Finding::Ambiguous(Ambiguity::Unreadable),
-            },
-            Some("REFUSED") => Finding::Refused(Reason::from_code("NO_FUNDS")),
-            Some("CLOSED") if by != Means::Create => Finding::Closed,
-            Some("NOT_FOUND") => Finding::NotFound,
-            Some(_) => Finding::Ambiguous(Ambiguity::UnlistedWord),
-            None => Finding::Ambiguous(Ambiguity::Unreadable),
-        }
-    }
-
     fn evidence(&self, body: &Value, by: Means) -> Option<Evidence> {
         let id = body.get("id").and_then(Value::as_str)?;
         let account = body.get("account").and_then(Value::as_str);
@@ -85,8 +59,34 @@ impl Plain {
             account: account.and_then(|account| AccountId::parse(account).ok()),
             attempt: AttemptId::parse(id).ok()?,
             by,
-            finding: self.finding(body, by),
+            finding: finding(body, by),
         })
+    }
+}
+
+fn finding(body: &Value, by: Means) -> Finding {
+    let number = |name: &str| body.get(name).and_then(Value::as_i64);
+    let text = |name: &str| body.get(name).and_then(Value::as_str);
+    let amount = text("currency")
+        .and_then(|code| Currency::parse(code).ok())
+        .zip(number("minor"))
+        .and_then(|(currency, minor)| Amount::from_minor(minor, currency).ok());
+    match text("word") {
+        Some("WAITING") => Finding::Accepted(handover(body)),
+        Some("PAID") => match amount.zip(number("paidAt")) {
+            Some((amount, paid_at)) => Finding::Succeeded(Receipt {
+                amount,
+                institution_no: text("number").unwrap_or_default().into(),
+                paid_at: Timestamp::from_ms(paid_at),
+                fee_minor: number("fee"),
+            }),
+            None => Finding::Ambiguous(Ambiguity::Unreadable),
+        },
+        Some("REFUSED") => Finding::Refused(Reason::from_code("NO_FUNDS")),
+        Some("CLOSED") if by != Means::Create => Finding::Closed,
+        Some("NOT_FOUND") => Finding::NotFound,
+        Some(_) => Finding::Ambiguous(Ambiguity::UnlistedWord),
+        None => Finding::Ambiguous(Ambiguity::Unreadable),
     }
 }
 

@@ -3,7 +3,7 @@
 //! that must find out.
 
 use std::future::pending;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -62,7 +62,6 @@ pub(crate) struct Frail {
     lacking: Option<(Lack, Arc<Memory>)>,
     plan: Mutex<Plan>,
     stopped: AtomicBool,
-    writes: AtomicU64,
 }
 
 impl Frail {
@@ -72,7 +71,6 @@ impl Frail {
             lacking: None,
             plan: Mutex::new(None),
             stopped: AtomicBool::new(false),
-            writes: AtomicU64::new(0),
         }
     }
 
@@ -99,13 +97,7 @@ impl Frail {
         self.stopped.store(true, Ordering::SeqCst);
     }
 
-    /// Writes so far.
-    pub(crate) fn writes(&self) -> u64 {
-        self.writes.load(Ordering::SeqCst)
-    }
-
     fn due(&self) -> Option<Trouble> {
-        self.writes.fetch_add(1, Ordering::SeqCst);
         let mut plan = self.plan.lock().unwrap();
         let (left, trouble) = (*plan)?;
         if left > 1 {

@@ -420,14 +420,14 @@ impl Memory {
             deeds: Vec::new(),
             nonces: BTreeMap::new(),
             inbox: Vec::new(),
-            floor: Timestamp::from_ms(0),
+            floor: Timestamp::from_ms(i64::MIN),
             history: Vec::new(),
             faults: Vec::new(),
-            epoch: 1,
+            epoch: 0,
         };
         Self {
             durable: Arc::new(Mutex::new(durable)),
-            epoch: Epoch(1),
+            epoch: Epoch(0),
         }
     }
 

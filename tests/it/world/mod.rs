@@ -11,3 +11,4 @@ pub(crate) mod inbox;
 pub(crate) mod memory;
 pub(crate) mod network;
 pub(crate) mod town;
+pub(crate) mod twin;

@@ -236,13 +236,11 @@ impl Outbound for Network {
         }
         poll_fn(|task| {
             let mut slot = slot.lock().unwrap();
-            match slot.outcome.take() {
-                Some(outcome) => Poll::Ready(outcome),
-                None => {
-                    slot.waker = Some(task.waker().clone());
-                    Poll::Pending
-                }
+            if let Some(outcome) = slot.outcome.take() {
+                return Poll::Ready(outcome);
             }
+            slot.waker = Some(task.waker().clone());
+            Poll::Pending
         })
         .await
     }

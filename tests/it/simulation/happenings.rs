@@ -1,0 +1,222 @@
+//! What happens to a gateway in a life: payers pay, institutions tell, somebody lies, the network
+//! ends exchanges, clocks are set, manners change and machines fail.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Request;
+use paymux::domain::identifiers::InstitutionId;
+use serde_json::Value;
+
+use super::checks::Broken;
+use super::life::{INSTITUTIONS, Life};
+use crate::world::frail::Trouble;
+use crate::world::inbox::Mood;
+use crate::world::network::Ending;
+
+impl Life {
+    pub(super) fn payer_pays(&mut self) {
+        let truth = self.clock.truth();
+        let network = Arc::clone(&self.network);
+        let mut parties = network.parties();
+        let mut payable = Vec::new();
+        for (id, books) in &mut parties.institutions {
+            payable.extend(
+                books
+                    .payable(truth)
+                    .into_iter()
+                    .map(|one| (id.clone(), one)),
+            );
+        }
+        if payable.is_empty() {
+            return;
+        }
+        let (id, payment) = self.dice.pick(&payable).clone();
+        self.note(|| format!("the payer pays {payment} at {id}"));
+        parties
+            .institutions
+            .get_mut(&id)
+            .unwrap()
+            .pay(&payment, truth);
+    }
+
+    /// An institution tells what it knows: mostly what it owes, sometimes once more.
+    pub(super) fn institution_tells(&mut self) {
+        let again = self.dice.one_in(5);
+        let network = Arc::clone(&self.network);
+        let parties = network.parties();
+        let mut letters = Vec::new();
+        for (id, books) in &parties.institutions {
+            let about = if again {
+                books.payments.keys().cloned().collect()
+            } else {
+                books.owed()
+            };
+            letters.extend(about.into_iter().map(|one| (id.clone(), one)));
+        }
+        if letters.is_empty() {
+            return;
+        }
+        let (id, payment) = self.dice.pick(&letters).clone();
+        let books = &parties.institutions[&id];
+        let callback = books.callback(&payment, self.clock.truth());
+        let is_owed = books.owed().contains(&payment);
+        drop(parties);
+        self.note(|| format!("{id} tells about {payment}"));
+        // Only what was paid needs to be heard of.
+        let payment = if is_owed { payment } else { String::new() };
+        self.call(id, payment, callback);
+    }
+
+    /// A forged success, or a well-proven one about somebody else's attempt.
+    pub(super) fn somebody_lies(&mut self) {
+        let network = Arc::clone(&self.network);
+        let parties = network.parties();
+        let all: Vec<_> = parties
+            .institutions
+            .iter()
+            .flat_map(|(id, books)| books.payments.keys().map(|one| (id.clone(), one.clone())))
+            .collect();
+        if all.is_empty() {
+            return;
+        }
+        let (id, payment) = self.dice.pick(&all).clone();
+        let success = parties.institutions[&id].success(&payment, self.clock.truth());
+        let speaker = InstitutionId::parse(INSTITUTIONS[self.dice.below(3)]).unwrap();
+        let speaker_books = &parties.institutions[&speaker];
+        let callback = if speaker == id {
+            speaker_books.forgery(&success)
+        } else {
+            speaker_books.letter(&success)
+        };
+        drop(parties);
+        self.note(|| format!("somebody lies as {speaker} about {payment}"));
+        self.call(speaker, String::new(), callback);
+    }
+
+    pub(super) fn network_ends_one(&mut self) {
+        let many = self.network.parties().waiting.len();
+        if many == 0 {
+            return;
+        }
+        let at = self.dice.below(many);
+        let (arrived, what) = {
+            let parties = self.network.parties();
+            let one = &parties.waiting[at];
+            (one.has_arrived(), describe(&one.request))
+        };
+        if !arrived && self.dice.one_in(4) {
+            self.note(|| format!("{what} arrives, its answer is on the way"));
+            return self.network.arrive(at);
+        }
+        let ending = self.ending(arrived);
+        self.note(|| format!("{what} ends {ending:?}"));
+        self.network.release(at, ending);
+    }
+
+    fn ending(&mut self, arrived: bool) -> Ending {
+        let bad: &[Ending] = if arrived {
+            &[Ending::LostAfter, Ending::FaultAfter, Ending::Garbled]
+        } else {
+            &[
+                Ending::NotSent,
+                Ending::LostBefore,
+                Ending::LostAfter,
+                Ending::Late,
+                Ending::Twice,
+                Ending::FaultAfter,
+                Ending::FaultBefore,
+                Ending::Garbled,
+            ]
+        };
+        if self.dice.one_in(3) {
+            *self.dice.pick(bad)
+        } else {
+            Ending::Answered
+        }
+    }
+
+    pub(super) fn something_late_arrives(&mut self) {
+        let many = self.network.parties().late.len();
+        if many > 0 {
+            let at = self.dice.below(many);
+            let what = describe(&self.network.parties().late[at].2);
+            self.note(|| format!("{what} arrives late"));
+            self.network.arrive_late(at);
+        }
+    }
+
+    pub(super) fn time_passes(&mut self) -> Broken {
+        let ms = match self.dice.below(8) {
+            0..=4 => self.dice.between(10, 3_000),
+            5 | 6 => self.dice.between(3_000, 20_000),
+            _ => self.dice.between(20_000, 90_000),
+        };
+        let bend = self.dice.between(-ms / 8, ms / 8);
+        self.note(|| format!("{ms} ms pass, the clock shows {}", ms + bend));
+        self.pass(ms)?;
+        self.clock.bend(bend);
+        Ok(())
+    }
+
+    /// The machine's clock is set while no process runs.
+    pub(super) fn clock_jumps(&mut self) {
+        let off = match self.dice.below(4) {
+            0 => 0,
+            1 => self.dice.between(-600_000, 0),
+            2 => self.dice.between(0, 60_000),
+            _ => self.dice.between(0, 7_200_000),
+        };
+        self.note(|| format!("the clock is set {off} ms off"));
+        self.frail().stop();
+        self.clock.set_off(off);
+    }
+
+    pub(super) fn manners_change(&mut self) {
+        let network = Arc::clone(&self.network);
+        let mut parties = network.parties();
+        if self.dice.one_in(3) {
+            let moods = [Mood::Hears, Mood::Hears, Mood::Mutters, Mood::Stumbles];
+            for inbox in parties.merchants.values_mut() {
+                inbox.mood = *self.dice.pick(&moods);
+            }
+            return;
+        }
+        let id = InstitutionId::parse(INSTITUTIONS[self.dice.below(3)]).unwrap();
+        let manners = &mut parties.institutions.get_mut(&id).unwrap().manners;
+        let which = self.dice.below(5);
+        let on = self.dice.one_in(2);
+        match which {
+            0 => manners.refuses = on,
+            1 => manners.takes_after_end = on,
+            2 => manners.keeps_open = on,
+            3 => manners.takes_less = on && self.dice.one_in(4),
+            _ => manners.mumbles = on,
+        }
+        let shown = format!("{manners:?}");
+        self.note(|| format!("{id} is {shown}"));
+    }
+
+    pub(super) fn trouble_is_planned(&mut self) {
+        let at = u64::try_from(self.dice.between(1, 5)).unwrap();
+        let trouble = *self.dice.pick(&[
+            Trouble::Unavailable,
+            Trouble::LostUnwritten,
+            Trouble::LostWritten,
+            Trouble::StopBefore,
+            Trouble::StopBefore,
+            Trouble::StopAfter,
+            Trouble::StopAfter,
+        ]);
+        self.note(|| format!("{trouble:?} at write {at} from now"));
+        self.frail().plan(at, trouble);
+    }
+}
+
+fn describe(request: &Request<Bytes>) -> String {
+    let asked: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+    match (asked["call"].as_str(), asked["id"].as_str()) {
+        (Some(call), Some(id)) => format!("{call} {id}"),
+        _ => format!("notice {}", asked["eventId"]),
+    }
+}

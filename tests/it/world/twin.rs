@@ -1,0 +1,160 @@
+//! Two stores asked the same: the one in memory, which checks can look into, and the embedded one.
+//! Whatever they answer differently is a fault of one of them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use paymux::domain::attempt::Epoch;
+use paymux::domain::change::Change;
+use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use paymux::domain::order::Order;
+use paymux::domain::personal::MobileNo;
+use paymux::seal::Seal;
+use paymux::store::{
+    Committed, Fate, Kept, Lease, Leased, Message, OrderKey, Settled, Store, StoreError, Work, open,
+};
+
+use super::memory::Memory;
+
+/// As many as there are: which of several are taken first is nobody's promise.
+const ALL: u32 = 1_000;
+
+pub(crate) struct Twin {
+    memory: Arc<Memory>,
+    embedded: Arc<dyn Store>,
+    /// The embedded store's lease to each of the memory's.
+    leases: Mutex<BTreeMap<(String, u64), Lease>>,
+    /// Questions that the embedded store has not answered yet.
+    asked: Arc<AtomicUsize>,
+}
+
+impl Twin {
+    /// Opens the file beside a memory that has lived as long.
+    pub(crate) fn open(memory: Arc<Memory>, file: &Path, asked: Arc<AtomicUsize>) -> Self {
+        let keys = BTreeMap::from([("2026".to_owned(), [3; 32])]);
+        let seal = Seal::new("2026", keys, [4; 32]).unwrap();
+        let embedded = open(file, Arc::new(seal), Box::new(|why| panic!("{why}"))).unwrap();
+        assert_eq!(embedded.epoch(), memory.epoch());
+        assert_eq!(embedded.floor(), memory.floor());
+        asked.store(0, Ordering::SeqCst);
+        Self {
+            memory,
+            embedded,
+            leases: Mutex::default(),
+            asked,
+        }
+    }
+
+    async fn same<T: PartialEq + std::fmt::Debug>(
+        &self,
+        one: impl Future<Output = Result<T, StoreError>>,
+        other: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let one = one.await?;
+        let other = self.wait(other).await?;
+        if one != other {
+            let fault = format!("the stores differ: {one:?} in memory, {other:?} embedded");
+            self.memory.durable().faults.push(fault);
+        }
+        Ok(one)
+    }
+
+    async fn wait<T>(&self, other: impl Future<Output = T>) -> T {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let other = other.await;
+        self.asked.fetch_sub(1, Ordering::SeqCst);
+        other
+    }
+}
+
+fn name(lease: &Lease) -> String {
+    match &lease.of {
+        Leased::Order(order) => order.no.as_str().to_owned(),
+        Leased::Event(event, _) => event.id.as_str().to_owned(),
+    }
+}
+
+#[async_trait]
+impl Store for Twin {
+    async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
+        self.same(self.memory.order(key), self.embedded.order(key))
+            .await
+    }
+
+    async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
+        self.same(self.memory.commit(change), self.embedded.commit(change))
+            .await
+    }
+
+    async fn keep(&self, message: &Message) -> Result<Kept, StoreError> {
+        self.same(self.memory.keep(message), self.embedded.keep(message))
+            .await
+    }
+
+    async fn last_used(
+        &self,
+        merchant: &MerchantId,
+        payer: &MobileNo,
+    ) -> Result<Option<InstitutionId>, StoreError> {
+        self.same(
+            self.memory.last_used(merchant, payer),
+            self.embedded.last_used(merchant, payer),
+        )
+        .await
+    }
+
+    async fn lease(&self, work: Work, now: Timestamp, _: u32) -> Result<Vec<Lease>, StoreError> {
+        let mut one = self.memory.lease(work, now, ALL).await?;
+        let mut other = self.wait(self.embedded.lease(work, now, ALL)).await?;
+        one.sort_by_key(name);
+        other.sort_by_key(name);
+        let plain = |leases: &[Lease]| -> Vec<(Leased, u32)> {
+            let plain = leases.iter().map(|lease| (lease.of.clone(), lease.tries));
+            plain.collect()
+        };
+        if plain(&one) != plain(&other) {
+            let fault = format!("leases differ: {one:?} in memory, {other:?} embedded");
+            self.memory.durable().faults.push(fault);
+        }
+        let mut leases = self.leases.lock().unwrap();
+        for (ours, theirs) in one.iter().zip(other) {
+            leases.insert((name(ours), ours.fence), theirs);
+        }
+        Ok(one)
+    }
+
+    async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError> {
+        let key = (name(lease), lease.fence);
+        let theirs = self.leases.lock().unwrap().get(&key).cloned();
+        let theirs = theirs.ok_or(StoreError::Corrupt("a lease nobody gave".into()))?;
+        self.same(
+            self.memory.settle(lease, fate),
+            self.embedded.settle(&theirs, fate),
+        )
+        .await
+    }
+
+    async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
+        self.same(
+            self.memory.raise_floor(floor),
+            self.embedded.raise_floor(floor),
+        )
+        .await
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.memory.epoch()
+    }
+
+    fn floor(&self) -> Timestamp {
+        self.memory.floor()
+    }
+
+    async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
+        self.same(self.memory.next_due(work), self.embedded.next_due(work))
+            .await
+    }
+}
