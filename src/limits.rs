@@ -197,6 +197,10 @@ mod tests {
         fn now(&self) -> Timestamp {
             Timestamp::from_ms(self.0.load(Ordering::SeqCst))
         }
+
+        fn started(&self) -> Timestamp {
+            Timestamp::from_ms(0)
+        }
     }
 
     fn rate(per_second: u32, burst: u32) -> Rate {

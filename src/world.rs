@@ -28,6 +28,10 @@ pub struct World {
 pub trait Clock: Send + Sync {
     /// Wall time. It may jump; no rule of money depends on it alone (T2).
     fn now(&self) -> Timestamp;
+
+    /// What it showed when this process began to read it. Between two processes it may have been
+    /// set: only from here on is a difference of two readings time that passed.
+    fn started(&self) -> Timestamp;
 }
 
 /// Draws what nobody can guess.
@@ -141,6 +145,7 @@ pub enum SendError {
 /// never looks like time that went by (T1, T2).
 pub struct SystemClock {
     started: Instant,
+    started_ms: i64,
     reading: Mutex<Reading>,
 }
 
@@ -153,12 +158,14 @@ impl SystemClock {
     /// Reads the wall clock once and goes on from there.
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
     pub fn start() -> Self {
+        let started_ms = wall_ms();
         let reading = Reading {
             elapsed_ms: 0,
-            shown_ms: wall_ms(),
+            shown_ms: started_ms,
         };
         Self {
             started: Instant::now(),
+            started_ms,
             reading: Mutex::new(reading),
         }
     }
@@ -176,20 +183,26 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let elapsed_ms = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = elapsed_ms.saturating_sub(reading.elapsed_ms).max(0);
-        reading.elapsed_ms = reading.elapsed_ms.max(elapsed_ms);
+        let until_ms = elapsed_ms.max(reading.elapsed_ms);
+        let passed = (reading.elapsed_ms, until_ms);
         reading.shown_ms = steadied(reading.shown_ms, passed, wall_ms());
+        reading.elapsed_ms = until_ms;
         Timestamp::from_ms(reading.shown_ms)
+    }
+
+    fn started(&self) -> Timestamp {
+        Timestamp::from_ms(self.started_ms)
     }
 }
 
-/// What a clock that showed `shown_ms` shows after that much time, beside a wall clock.
-fn steadied(shown_ms: i64, passed_ms: i64, wall_ms: i64) -> i64 {
-    let expected = shown_ms.saturating_add(passed_ms);
-    let bend = passed_ms.checked_div(8).unwrap_or(0);
-    // Reading often must not keep it from following, so a single millisecond is always allowed
-    // once time has passed.
-    let bend = if passed_ms > 0 { bend.max(1) } else { 0 };
+/// What a clock that showed `shown_ms` shows when the monotonic clock went on from one moment to
+/// another, beside a wall clock.
+fn steadied(shown_ms: i64, (from_ms, until_ms): (i64, i64), wall_ms: i64) -> i64 {
+    let expected = shown_ms.saturating_add(until_ms.saturating_sub(from_ms));
+    // An eighth of all time, not of each reading's: however often it is read, it follows, and no
+    // faster.
+    let eighth = |ms: i64| ms.checked_div(8).unwrap_or(0);
+    let bend = eighth(until_ms).saturating_sub(eighth(from_ms));
     let astray = wall_ms.saturating_sub(expected);
     expected
         .saturating_add(astray.clamp(bend.saturating_neg(), bend))
@@ -220,13 +233,19 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_does_not_look_like_time_that_passed() {
         const DAY_MS: i64 = 86_400_000;
-        assert_eq!(steadied(1_000, 80, 1_080), 1_080);
-        assert_eq!(steadied(1_000, 80, 1_080 + DAY_MS), 1_090);
-        assert_eq!(steadied(1_000, 80, 1_080 - DAY_MS), 1_070);
-        assert_eq!(steadied(1_000, 0, 500), 1_000);
+        assert_eq!(steadied(1_000, (0, 80), 1_080), 1_080);
+        assert_eq!(steadied(1_000, (0, 80), 1_080 + DAY_MS), 1_090);
+        assert_eq!(steadied(1_000, (0, 80), 1_080 - DAY_MS), 1_070);
+        assert_eq!(steadied(1_000, (0, 0), 500), 1_000);
+        let mut often = 0;
+        for ms in 0..8_000 {
+            often = steadied(often, (ms, ms + 1), DAY_MS);
+        }
+        assert_eq!(often, 9_000, "read every millisecond");
         let mut shown = 0;
         for second in 1..=20 {
-            shown = steadied(shown, 1_000, second * 1_000 + 2_000);
+            let passed = ((second - 1) * 1_000, second * 1_000);
+            shown = steadied(shown, passed, second * 1_000 + 2_000);
         }
         assert_eq!(shown, 22_000, "two seconds are made up within sixteen");
     }

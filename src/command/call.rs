@@ -1,6 +1,8 @@
 //! `paymux call`: signs and sends a merchant's request and proves the answer: the client in the
 //! box. `--explain` shows what was signed, and a curl line that does the same.
 
+mod published;
+
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::{Method, Request, Response, header};
@@ -19,9 +21,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use serde_json::{Map, Value, json};
 
+use crate::command::call::published::platform_keys;
 use crate::domain::identifiers::{InstitutionId, hex};
 use crate::outbound::{Hyper, LineSettings, OutboundSettings};
-use crate::signature::{self, Covering, EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey};
+use crate::signature::{self, Covering, Question, SigningKey};
 use crate::world::{Clock, Entropy, Outbound, Party, Patience, SystemClock, SystemEntropy};
 
 /// How long an answer may take: longer than the gateway lets an institution take.
@@ -124,7 +127,7 @@ struct Named {
     pay_order_no: Option<String>,
 }
 
-/// Signs, sends, proves, prints. Exit status 0 for a 2xx answer.
+/// Signs, sends, proves, prints. Exit status 0 for a 2xx answer that is proven.
 pub fn run(args: &CallArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -163,9 +166,10 @@ async fn call(args: &CallArgs) -> anyhow::Result<ExitCode> {
         explain(&mut out, args, &request, &base)?;
     }
     let question = Question::of(&request, &target).context("the request was not signed")?;
-    let keys = platform_keys(&outbound, args).await?;
+    let keys = platform_keys(&outbound, &args.gateway).await?;
     let answer = send(&outbound, request).await?;
-    let proof = match signature::verify_response(&answer, &question, &keys, now_s) {
+    let proven = signature::verify_response(&answer, &question, &keys, now_s);
+    let proof = match &proven {
         Ok(proven) => format!("signed by {} and bound to this request", proven.key_id),
         Err(fault) => format!("NOT PROVEN: {fault}"),
     };
@@ -174,7 +178,7 @@ async fn call(args: &CallArgs) -> anyhow::Result<ExitCode> {
         Ok(json) => writeln!(out, "{}", serde_json::to_string_pretty(&json)?)?,
         Err(_) => writeln!(out, "{}", String::from_utf8_lossy(answer.body()))?,
     }
-    Ok(if answer.status().is_success() {
+    Ok(if answer.status().is_success() && proven.is_ok() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -227,51 +231,6 @@ fn line(args: &CallArgs) -> anyhow::Result<Hyper> {
 async fn send(outbound: &Hyper, request: Request<Bytes>) -> anyhow::Result<Response<Bytes>> {
     let party = Party::Institution(InstitutionId::parse(GATEWAY)?);
     Ok(outbound.send(&party, request, PATIENCE).await?)
-}
-
-/// The platform's keys as it publishes them, fetched over TLS that names the gateway.
-async fn platform_keys(outbound: &Hyper, args: &CallArgs) -> anyhow::Result<KeyRing> {
-    let address = format!(
-        "{}/.well-known/jwks.json",
-        args.gateway.trim_end_matches('/')
-    );
-    let request = Request::builder()
-        .method(Method::GET)
-        .uri(address)
-        .body(Bytes::new())?;
-    let answer = send(outbound, request)
-        .await
-        .context("is the gateway running?")?;
-    let set: Value = serde_json::from_slice(answer.body())?;
-    let keys = set
-        .get("keys")
-        .and_then(Value::as_array)
-        .context("no keys are published")?;
-    let mut enrolled = Vec::new();
-    for key in keys {
-        let text = |name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default();
-        if text("crv") != "Ed25519" {
-            continue;
-        }
-        // RFC 8410: the fixed head of an Ed25519 public key, then its 32 bytes.
-        let mut der = vec![
-            0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
-        ];
-        der.extend(URL_SAFE_NO_PAD.decode(text("x"))?);
-        let pem = format!(
-            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
-            STANDARD.encode(der)
-        );
-        let seconds = |name: &str, or: i64| key.get(name).and_then(Value::as_i64).unwrap_or(or);
-        enrolled.push(EnrolledKey {
-            id: text("kid").to_owned(),
-            owner: "platform".into(),
-            key: VerifyingKey::from_spki_pem(&pem)?,
-            not_before_s: seconds("nbf", 0),
-            not_after_s: seconds("exp", i64::MAX),
-        });
-    }
-    Ok(KeyRing::new(enrolled)?)
 }
 
 /// Path and body of what is asked.

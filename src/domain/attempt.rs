@@ -240,7 +240,13 @@ impl Attempt {
         match self.state {
             AttemptState::Intent | AttemptState::Unknown => taken(),
             AttemptState::Closing if by == Means::Close => taken(),
-            AttemptState::Accepted if handover.is_some() && handover != self.handover.as_ref() => {
+            // Only a create makes a new hand-over. A query may fill one in; if it could renew one, an
+            // institution that dates each answer anew would move the attempt with every question.
+            AttemptState::Accepted
+                if handover.is_some()
+                    && handover != self.handover.as_ref()
+                    && (by == Means::Create || self.handover.is_none()) =>
+            {
                 taken()
             }
             AttemptState::Accepted

@@ -1,8 +1,11 @@
 //! Evidence meets order: read, decide, write. Every reply, callback and query ends here, and
 //! nothing else moves an attempt. The page to read when money is in question.
 
+use std::time::Duration;
+
 use crate::domain::attempt::Contradiction;
 use crate::domain::evidence::{Evidence, Finding, Means};
+use crate::domain::identifiers::Timestamp;
 use crate::domain::order::{Order, Weighed};
 use crate::flow::call_institution::{ASK_PATIENCE, call_institution};
 use crate::institution::{Call, Institution};
@@ -52,7 +55,11 @@ pub async fn weigh_evidence(
                 None => return Ok(Weight::Stranger),
             },
         };
-        match order.weigh(&evidence, adapter.facts(), world.clock.now()) {
+        let now = world.clock.now();
+        if evidence.finding == Finding::NotFound && !has_run_long_enough(world, adapter, now) {
+            return Ok(Weight::Known(order));
+        }
+        match order.weigh(&evidence, adapter.facts(), now) {
             Weighed::Repeat => return Ok(Weight::Known(order)),
             Weighed::Quarantine(why) => {
                 tracing::error!(order.no = %order.no, institution.id = %evidence.institution,
@@ -77,6 +84,13 @@ pub async fn weigh_evidence(
         }
     }
     Ok(Weight::Contended)
+}
+
+/// Whether everything that an earlier process may have sent has arrived by now (A5, T2). When it
+/// was sent is known by that process's clock alone, and the clock may have been set since.
+fn has_run_long_enough(world: &World, adapter: &dyn Institution, now: Timestamp) -> bool {
+    let visible = Duration::from_millis(adapter.facts().visibility_ms);
+    now > world.clock.started().plus(visible)
 }
 
 /// Asks the institution whether what contradicts an end is so (V4). Only its answer to our own

@@ -94,7 +94,8 @@ impl Browser {
             stream.write_all(request.as_bytes()).await.unwrap();
             read_answer(&mut stream).await
         };
-        let answer = tokio::time::timeout(PATIENCE * 3, exchange).await;
+        // A browser starts slowly on a machine that is busy with other tests.
+        let answer = tokio::time::timeout(PATIENCE * 6, exchange).await;
         let (head, mut body) = answer.unwrap_or_else(|_| panic!("{method} {path}: no answer"));
         assert!(
             head.contains(" 200 "),

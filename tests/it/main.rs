@@ -23,6 +23,7 @@ mod order;
 mod page;
 mod sandbox;
 mod selection;
+mod simulation;
 mod socket;
 mod store;
 mod tidy;

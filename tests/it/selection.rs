@@ -119,6 +119,23 @@ fn an_expired_link_elsewhere_means_a_new_attempt_after_the_close() {
     );
 }
 
+/// A6: asking about an attempt that waits for its payer moves nothing, however the institution
+/// dates its answers, so that the questions become rarer.
+#[test]
+fn a_question_does_not_renew_the_link() {
+    let town = Town::new();
+    town.place("T1", json!({}));
+    town.select("T1", "bank");
+    let before = town.order("T1");
+    for _ in 0..6 {
+        town.pass_s(20);
+        assert_eq!(town.chase(), 1);
+    }
+    assert_eq!(town.order("T1"), before);
+    town.pass_s(20);
+    assert_eq!(town.chase(), 0, "half a minute between questions by now");
+}
+
 /// A2: another institution waits until evidence ended the live attempt: 202 and `Retry-After`.
 #[test]
 fn another_institution_waits_for_the_first() {

@@ -329,6 +329,10 @@ impl Clock for Still {
     fn now(&self) -> Timestamp {
         NOW
     }
+
+    fn started(&self) -> Timestamp {
+        NOW
+    }
 }
 
 impl Entropy for Still {

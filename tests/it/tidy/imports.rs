@@ -167,7 +167,7 @@ fn a_wrong_import_is_found() {
         ("src/flow/place_order.rs", "use super::super::edge;"),
         ("src/store/mod.rs", "use super::domain;"),
         ("src/main.rs", "use paymux::run;"),
-        ("src/command/serve.rs", "use crate::edge::Listener;"),
+        ("src/workers.rs", "use crate::edge::Listener;"),
         ("src/console/mod.rs", "fn f() {}"),
         ("src/api/mod.rs", "use pingora_http::ResponseHeader;"),
         ("src/flow/answer.rs", "use hyper;"),

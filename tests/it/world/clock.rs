@@ -1,5 +1,5 @@
-//! A clock with hands that tests move. What truly passes and what the clock shows are kept apart,
-//! so that a jump of the clock moves nothing else.
+//! A clock with hands that tests move. What truly passes and what the clock shows are kept apart:
+//! it bends while a process runs and jumps between two, as the machine's clock does.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -12,6 +12,7 @@ pub(crate) const START_MS: i64 = 1_790_308_800_000;
 pub(crate) struct Hands {
     truth: AtomicI64,
     off: AtomicI64,
+    started: AtomicI64,
 }
 
 impl Hands {
@@ -19,6 +20,7 @@ impl Hands {
         Self {
             truth: AtomicI64::new(START_MS),
             off: AtomicI64::new(0),
+            started: AtomicI64::new(START_MS),
         }
     }
 
@@ -27,24 +29,33 @@ impl Hands {
         self.truth.load(Ordering::SeqCst)
     }
 
+    /// Shows a little more or less than passed: at most an eighth of it.
+    pub(crate) fn bend(&self, ms: i64) {
+        self.off.fetch_add(ms, Ordering::SeqCst);
+    }
+
     /// Time passes.
     pub(crate) fn pass(&self, ms: i64) {
         self.truth.fetch_add(ms, Ordering::SeqCst);
-    }
-
-    /// How far the gateway's clock is off. Unit: milliseconds.
-    pub(crate) fn off(&self) -> i64 {
-        self.off.load(Ordering::SeqCst)
     }
 
     /// Sets the gateway's clock wrong, or right again.
     pub(crate) fn set_off(&self, ms: i64) {
         self.off.store(ms, Ordering::SeqCst);
     }
+
+    /// A process begins to read the clock; it may have been set since the one before.
+    pub(crate) fn start(&self) {
+        self.started.store(self.now().ms(), Ordering::SeqCst);
+    }
 }
 
 impl Clock for Hands {
     fn now(&self) -> Timestamp {
-        Timestamp::from_ms(self.truth() + self.off())
+        Timestamp::from_ms(self.truth() + self.off.load(Ordering::SeqCst))
+    }
+
+    fn started(&self) -> Timestamp {
+        Timestamp::from_ms(self.started.load(Ordering::SeqCst))
     }
 }

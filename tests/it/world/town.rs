@@ -114,6 +114,7 @@ impl Town {
 
     /// The gateway stops and starts again.
     pub(crate) fn restart(&mut self) {
+        self.clock.start();
         self.memory = Arc::new(self.memory.restarted());
         self.api.store = Arc::<Memory>::clone(&self.memory);
         self.api.reads = ReadNonces::new(1_000);

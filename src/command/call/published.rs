@@ -1,0 +1,54 @@
+//! The platform's keys as it publishes them, for proving its answers.
+
+use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http::{Method, Request};
+use serde_json::Value;
+
+use super::send;
+use crate::outbound::Hyper;
+use crate::signature::{EnrolledKey, KeyRing, VerifyingKey};
+
+/// The platform's keys as it publishes them, fetched over TLS that names the gateway.
+pub(super) async fn platform_keys(outbound: &Hyper, gateway: &str) -> anyhow::Result<KeyRing> {
+    let address = format!("{}/.well-known/jwks.json", gateway.trim_end_matches('/'));
+    let request = Request::builder()
+        .method(Method::GET)
+        .uri(address)
+        .body(Bytes::new())?;
+    let answer = send(outbound, request)
+        .await
+        .context("is the gateway running?")?;
+    let set: Value = serde_json::from_slice(answer.body())?;
+    let keys = set
+        .get("keys")
+        .and_then(Value::as_array)
+        .context("no keys are published")?;
+    let mut enrolled = Vec::new();
+    for key in keys {
+        let text = |name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default();
+        if text("crv") != "Ed25519" {
+            continue;
+        }
+        // RFC 8410: the fixed head of an Ed25519 public key, then its 32 bytes.
+        let mut der = vec![
+            0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+        ];
+        der.extend(URL_SAFE_NO_PAD.decode(text("x"))?);
+        let pem = format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            STANDARD.encode(der)
+        );
+        let seconds = |name: &str, or: i64| key.get(name).and_then(Value::as_i64).unwrap_or(or);
+        enrolled.push(EnrolledKey {
+            id: text("kid").to_owned(),
+            owner: "platform".into(),
+            key: VerifyingKey::from_spki_pem(&pem)?,
+            not_before_s: seconds("nbf", 0),
+            not_after_s: seconds("exp", i64::MAX),
+        });
+    }
+    Ok(KeyRing::new(enrolled)?)
+}

@@ -1,0 +1,221 @@
+//! What a life is made of beside the gateway: tasks on one thread, an adapter with a flaw, a
+//! network that takes silence for "not sent".
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+use paymux::domain::attempt::Stamp;
+use paymux::domain::evidence::{Evidence, Finding, Reason};
+use paymux::domain::identifiers::{InstitutionId, Timestamp};
+use paymux::domain::institutions::Facts;
+use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing};
+use paymux::world::{Outbound, Party, Patience, SendError};
+
+use crate::world::dialect::Plain;
+use crate::world::network::Network;
+
+/// Set when a task can go on.
+struct Flag {
+    ready: AtomicBool,
+    runner: Thread,
+}
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.ready.store(true, Ordering::SeqCst);
+        self.runner.unpark();
+    }
+}
+
+type Running<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// One thing the gateway is doing.
+pub(crate) struct Task<T> {
+    flag: Arc<Flag>,
+    running: Running<T>,
+}
+
+impl<T> Task<T> {
+    pub(crate) fn new(running: impl Future<Output = T> + Send + 'static) -> Self {
+        let flag = Flag {
+            ready: AtomicBool::new(true),
+            runner: thread::current(),
+        };
+        Self {
+            flag: Arc::new(flag),
+            running: Box::pin(running),
+        }
+    }
+
+    /// Whether it has reason to go on.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.flag.ready.load(Ordering::SeqCst)
+    }
+
+    /// Goes on until it waits again; its end, if it came to that.
+    pub(crate) fn go_on(&mut self) -> Option<T> {
+        self.flag.ready.store(false, Ordering::SeqCst);
+        let waker = Waker::from(Arc::clone(&self.flag));
+        let mut task = Context::from_waker(&waker);
+        match self.running.as_mut().poll(&mut task) {
+            Poll::Ready(end) => Some(end),
+            Poll::Pending => None,
+        }
+    }
+}
+
+/// Where somebody stands still until let go: a thread that was not given the processor.
+#[derive(Default)]
+pub(crate) struct Gate(Mutex<(bool, Option<Waker>)>);
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        let mut gate = self.0.lock().unwrap();
+        gate.0 = true;
+        if let Some(waker) = gate.1.take() {
+            waker.wake();
+        }
+    }
+
+    pub(crate) async fn pass(&self) {
+        poll_fn(|task| {
+            let mut gate = self.0.lock().unwrap();
+            if gate.0 {
+                return Poll::Ready(());
+            }
+            gate.1 = Some(task.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// What an adapter does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// Reports the sum that was asked, whatever came (E3, O2).
+    AskedAmount,
+    /// Declares that nothing is ever on its way (A5).
+    NoWait,
+    /// Takes "not found" for "closed" (A5).
+    ClosedForNotFound,
+    /// Takes silence's cousins, a 5xx or damage, for a refusal (V1).
+    RefusedForAmbiguous,
+    /// Believes callbacks without their proof (C1).
+    Credulous,
+    /// Says that closes of what it has not seen are remembered, where they are not (A5).
+    ForgetfulClose,
+}
+
+/// The plain adapter with a flaw.
+pub(crate) struct Flawed {
+    plain: Plain,
+    flaw: Flaw,
+}
+
+impl Flawed {
+    pub(crate) fn new(id: InstitutionId, facts: Facts, flaw: Flaw) -> Self {
+        let facts = match flaw {
+            Flaw::NoWait => Facts {
+                visibility_ms: 0,
+                ..facts
+            },
+            _ => facts,
+        };
+        Self {
+            plain: Plain { id, facts },
+            flaw,
+        }
+    }
+}
+
+impl Institution for Flawed {
+    fn id(&self) -> &InstitutionId {
+        self.plain.id()
+    }
+
+    fn facts(&self) -> &Facts {
+        self.plain.facts()
+    }
+
+    fn request(&self, call: &Call<'_>, stamp: &Stamp) -> Outgoing {
+        self.plain.request(call, stamp)
+    }
+
+    fn read(
+        &self,
+        call: &Call<'_>,
+        asked: &Asked,
+        reply: &Response<Bytes>,
+        now: Timestamp,
+    ) -> Evidence {
+        let mut read = self.plain.read(call, asked, reply, now);
+        match (&mut read.finding, self.flaw) {
+            (Finding::Succeeded(receipt), Flaw::AskedAmount) => {
+                receipt.amount = call.attempt().amount;
+            }
+            (finding @ Finding::NotFound, Flaw::ClosedForNotFound) => *finding = Finding::Closed,
+            (finding @ Finding::NotFound, Flaw::ForgetfulClose)
+                if matches!(call, Call::Close(..)) =>
+            {
+                *finding = Finding::Closed;
+            }
+            (finding @ Finding::Ambiguous(_), Flaw::RefusedForAmbiguous) => {
+                *finding = Finding::Refused(Reason::from_code("500"));
+            }
+            _ => (),
+        }
+        read
+    }
+
+    fn read_callback(&self, callback: &Request<Bytes>, now: Timestamp) -> Result<Evidence, Forged> {
+        match (self.plain.read_callback(callback, now), self.flaw) {
+            (Err(_), Flaw::Credulous) => {
+                let mut believed = callback.clone();
+                let proof = crate::world::dialect::proof(self.plain.id.as_str(), callback.body());
+                let proof = proof.parse().unwrap();
+                believed
+                    .headers_mut()
+                    .insert(crate::world::dialect::PROOF, proof);
+                self.plain.read_callback(&believed, now)
+            }
+            (read, _) => read,
+        }
+    }
+
+    fn acknowledgement(
+        &self,
+        callback: &Request<Bytes>,
+        heard: Heard,
+        now: Timestamp,
+    ) -> Response<Bytes> {
+        self.plain.acknowledgement(callback, heard, now)
+    }
+}
+
+/// Takes silence for "not sent": the half of E1 that is money.
+pub(crate) struct Hasty(pub(crate) Arc<Network>);
+
+#[async_trait]
+impl Outbound for Hasty {
+    async fn send(
+        &self,
+        party: &Party,
+        request: Request<Bytes>,
+        patience: Patience,
+    ) -> Result<Response<Bytes>, SendError> {
+        self.0
+            .send(party, request, patience)
+            .await
+            .map_err(|error| match error {
+                SendError::Unknown(why) | SendError::NotSent(why) => SendError::NotSent(why),
+            })
+    }
+}

@@ -1,0 +1,244 @@
+//! What merchants ask in a life, what they were answered, and what those answers bind the gateway
+//! to: one effect for one request, and nothing taken back.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use paymux::domain::identifiers::{MerchantId, MerchantOrderNo};
+use paymux::domain::order::{Order, OrderState};
+use paymux::world::Clock;
+use serde_json::{Value, json};
+
+use super::checks::{Broken, hold};
+use super::life::{INSTITUTIONS, Life};
+use crate::world::enrolment::{MERCHANTS, order_fields, sign, unsigned};
+use crate::world::memory::Durable;
+
+/// Orders in one life at most.
+const ORDERS_MAX: usize = 4;
+
+/// One asking: which of the requests, and whether its order was known to be paid by then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    request: usize,
+    order: usize,
+    path: &'static str,
+    told_paid: bool,
+}
+
+/// An order as its merchant knows it.
+struct Known {
+    merchant: &'static str,
+    no: String,
+    fields: Value,
+    pay_order_no: Option<String>,
+    told_paid: bool,
+}
+
+/// A request that was sent at least once.
+struct Sent {
+    request: Request<Bytes>,
+    order: usize,
+    path: &'static str,
+    /// Answers that say that it had its effect.
+    effects: u32,
+}
+
+#[derive(Default)]
+pub(crate) struct Outside {
+    orders: Vec<Known>,
+    sent: Vec<Sent>,
+}
+
+impl Outside {
+    /// The request of an asking.
+    pub(crate) fn request(&self, asked: &Asked) -> Request<Bytes> {
+        self.sent[asked.request].request.clone()
+    }
+
+    /// Holds an answer to what was said before.
+    pub(crate) fn hear(
+        &mut self,
+        asked: &Asked,
+        answer: &Response<Bytes>,
+        durable: &Durable,
+    ) -> Broken {
+        let status = answer.status().as_u16();
+        let told: Value = serde_json::from_slice(answer.body()).unwrap();
+        let sent = &mut self.sent[asked.request];
+        let reads = matches!(asked.path, "/v1/orders/query" | "/v1/orders/institutions");
+        if !reads && matches!(status, 200 | 202 | 403 | 404 | 409 | 422) {
+            sent.effects += 1;
+            hold!(
+                sent.effects == 1,
+                "Q5: {asked:?} was admitted {} times",
+                sent.effects
+            );
+        }
+        if !matches!(status, 200 | 202) {
+            return Ok(());
+        }
+        let known = &mut self.orders[asked.order];
+        let no = told["payOrderNo"].as_str().unwrap().to_owned();
+        let first = known.pay_order_no.get_or_insert_with(|| no.clone());
+        hold!(*first == no, "K1: {} is {first} and {no}", known.no);
+        let Some(order) = find(known, durable) else {
+            return Err(format!("O5: {no} was answered and does not exist"));
+        };
+        hold!(
+            order.no.as_str() == no,
+            "O5: {no} was answered, {} is there",
+            order.no
+        );
+        let paid = told["orderStatus"] == "PAID";
+        hold!(
+            !paid || order.state == OrderState::Paid,
+            "O5: {no} was answered as paid"
+        );
+        hold!(
+            paid || !asked.told_paid,
+            "O5: {no} was paid and is answered {}",
+            told["orderStatus"]
+        );
+        known.told_paid |= paid;
+        Ok(())
+    }
+
+    /// What was answered stays so.
+    pub(crate) fn look(&self, durable: &Durable) -> Broken {
+        for known in &self.orders {
+            let order = find(known, durable);
+            hold!(
+                known.pay_order_no.is_none() || order.is_some(),
+                "O5: {} was answered and is gone",
+                known.no
+            );
+            let paid = order.is_some_and(|order| order.state == OrderState::Paid);
+            hold!(
+                paid || !known.told_paid,
+                "O5: {} was answered as paid",
+                known.no
+            );
+        }
+        Ok(())
+    }
+
+    /// Section 14: every answer that was given exists.
+    pub(crate) fn end(&self, durable: &Durable) -> Broken {
+        self.look(durable)
+    }
+}
+
+fn find<'a>(known: &Known, durable: &'a Durable) -> Option<&'a Order> {
+    let merchant = MerchantId::parse(known.merchant).unwrap();
+    let no = MerchantOrderNo::parse(&known.no).unwrap();
+    let mut rows = durable.orders.values();
+    let row = rows.find(|row| {
+        row.order.terms.merchant == merchant && row.order.terms.merchant_order_no == no
+    });
+    row.map(|row| &row.order)
+}
+
+impl Life {
+    /// Signs a new request about an order and sends it.
+    fn ask_anew(&mut self, order: usize, path: &'static str, body: &Value) {
+        let merchant = self.outside.orders[order].merchant;
+        let mut request = unsigned(path, serde_json::to_vec(body).unwrap());
+        let nonce = format!("nonce-{:020}", self.outside.sent.len());
+        let key = format!("{merchant}-key");
+        sign(&mut request, &key, self.clock.now().seconds(), &nonce);
+        self.outside.sent.push(Sent {
+            request,
+            order,
+            path,
+            effects: 0,
+        });
+        self.send(self.outside.sent.len() - 1);
+    }
+
+    fn send(&mut self, request: usize) {
+        let sent = &self.outside.sent[request];
+        let asked = Asked {
+            request,
+            order: sent.order,
+            path: sent.path,
+            told_paid: self.outside.orders[sent.order].told_paid,
+        };
+        self.ask(asked);
+    }
+
+    pub(super) fn ask_for_order(&mut self) {
+        if self.outside.orders.len() >= ORDERS_MAX {
+            return self.ask_to_select();
+        }
+        let merchant = *self.dice.pick(&MERCHANTS);
+        let no = format!("T{}", self.outside.orders.len());
+        let mut fields = order_fields(merchant, &no);
+        fields["orderAmount"] = (*self.dice.pick(&["0.02", "12.30", "999.99"])).into();
+        fields["expireMinutes"] = self.dice.between(1, 4).into();
+        fields["mobileNo"] = (*self.dice.pick(&["13812345678", "13987654321"])).into();
+        if self.dice.one_in(2) {
+            fields["institutionId"] = (*self.dice.pick(&INSTITUTIONS)).into();
+            fields["businessType"] = (*self.dice.pick(&["WEBVIEW", "NATIVE", "AGGREGATED"])).into();
+        }
+        self.outside.orders.push(Known {
+            merchant,
+            no,
+            fields: fields.clone(),
+            pay_order_no: None,
+            told_paid: false,
+        });
+        self.ask_anew(self.outside.orders.len() - 1, "/v1/orders", &fields);
+    }
+
+    fn some_order(&mut self) -> Option<usize> {
+        let many = self.outside.orders.len();
+        (many > 0).then(|| self.dice.below(many))
+    }
+
+    /// The same order again, or other content under its number.
+    pub(super) fn ask_again(&mut self) {
+        let Some(order) = self.some_order() else {
+            return;
+        };
+        let mut fields = self.outside.orders[order].fields.clone();
+        if self.dice.one_in(4) {
+            fields["orderAmount"] = "0.01".into();
+        }
+        self.ask_anew(order, "/v1/orders", &fields);
+    }
+
+    fn naming(&self, order: usize) -> Value {
+        let known = &self.outside.orders[order];
+        json!({ "merchantId": known.merchant, "merchantOrderNo": known.no })
+    }
+
+    pub(super) fn ask_to_select(&mut self) {
+        let Some(order) = self.some_order() else {
+            return;
+        };
+        let mut body = self.naming(order);
+        body["institutionId"] = (*self.dice.pick(&INSTITUTIONS)).into();
+        self.ask_anew(order, "/v1/orders/select", &body);
+    }
+
+    pub(super) fn ask_about(&mut self) {
+        if let Some(order) = self.some_order() {
+            self.ask_anew(order, "/v1/orders/query", &self.naming(order));
+        }
+    }
+
+    pub(super) fn ask_to_close(&mut self) {
+        if let Some(order) = self.some_order() {
+            self.ask_anew(order, "/v1/orders/close", &self.naming(order));
+        }
+    }
+
+    /// Somebody repeats what was sent, byte for byte.
+    pub(super) fn replay(&mut self) {
+        let many = self.outside.sent.len();
+        if many > 0 {
+            let request = self.dice.below(many);
+            self.send(request);
+        }
+    }
+}

@@ -1,0 +1,521 @@
+//! What must be true after every step (section 14 of the invariants), held against the gateway's
+//! store and against the books of institutions and merchants.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use paymux::domain::amount::Amount;
+use paymux::domain::attempt::{Attempt, AttemptState};
+use paymux::domain::event::EventType;
+use paymux::domain::identifiers::{AttemptId, EventId, InstitutionId, PayOrderNo};
+use paymux::domain::journal::Account;
+use paymux::domain::order::{Order, OrderState};
+use paymux::domain::refund::SurplusCause;
+use paymux::world::Party;
+use serde_json::Value;
+
+use crate::world::books::{Payment, Standing};
+use crate::world::memory::{Durable, EventFate, Step};
+use crate::world::network::Parties;
+
+/// A promise that was found broken.
+pub(crate) type Broken = Result<(), String>;
+
+/// Says which promise broke, unless the condition holds.
+macro_rules! hold {
+    ($condition:expr, $($words:tt)+) => {
+        if !$condition {
+            return Err(format!($($words)+));
+        }
+    };
+}
+pub(crate) use hold;
+
+/// What earlier looks have seen.
+#[derive(Default)]
+pub(crate) struct Checks {
+    steps: usize,
+    calls: BTreeMap<InstitutionId, usize>,
+    sent: usize,
+    creates: BTreeMap<String, u32>,
+    delivered: BTreeSet<EventId>,
+    events: BTreeMap<EventId, Vec<u8>>,
+}
+
+impl Checks {
+    /// After every step.
+    pub(crate) fn look(&mut self, durable: &Durable, parties: &Parties, truth: i64) -> Broken {
+        if let Some(fault) = durable.faults.first() {
+            return Err(fault.clone());
+        }
+        for step in &durable.history[self.steps..] {
+            transition(step)?;
+        }
+        self.steps = durable.history.len();
+        for row in durable.orders.values() {
+            order_alone(&row.order)?;
+            attempts_against_books(&row.order, parties, truth)?;
+            hold!(
+                row.due.is_some() || row.order.live_attempt().is_none(),
+                "A6: {} has a live attempt and no due time",
+                row.order.no
+            );
+            events_of(&row.order, durable)?;
+        }
+        money(durable)?;
+        self.calls_were_intended(durable, parties)?;
+        self.creates_are_repeated_where_allowed(parties)?;
+        self.events_stand(durable)?;
+        notices(durable, parties)
+    }
+
+    /// A1: no call was seen for an attempt that is not durable.
+    fn calls_were_intended(&mut self, durable: &Durable, parties: &Parties) -> Broken {
+        for (id, books) in &parties.institutions {
+            let seen = self.calls.entry(id.clone()).or_default();
+            for (call, attempt) in &books.calls[*seen..] {
+                let attempt = AttemptId::parse(attempt).unwrap();
+                hold!(
+                    durable.knows_attempt(id, &attempt),
+                    "A1: {id} was called ({call}) for {attempt}, which is not durable"
+                );
+            }
+            *seen = books.calls.len();
+        }
+        Ok(())
+    }
+
+    /// A3: a create is sent again only where the institution allows it, and is then equal.
+    fn creates_are_repeated_where_allowed(&mut self, parties: &Parties) -> Broken {
+        for (party, request) in &parties.sent[self.sent..] {
+            let Party::Institution(id) = party else {
+                continue;
+            };
+            let asked: Value = serde_json::from_slice(request.body()).unwrap();
+            if asked["call"] != "create" {
+                continue;
+            }
+            let times = self.creates.entry(asked["id"].to_string()).or_default();
+            *times += 1;
+            hold!(
+                *times == 1 || parties.institutions[id].ability.repeatable_create,
+                "A3: {id} was sent a create of {} again",
+                asked["id"]
+            );
+        }
+        self.sent = parties.sent.len();
+        Ok(())
+    }
+
+    /// N2, N9: a delivered event stays delivered, and no event's body changes or vanishes.
+    fn events_stand(&mut self, durable: &Durable) -> Broken {
+        for (id, row) in &durable.events {
+            let body = self
+                .events
+                .entry(id.clone())
+                .or_insert_with(|| row.event.body.clone());
+            hold!(*body == row.event.body, "N9: the body of {id:?} changed");
+            if row.fate == EventFate::Delivered {
+                self.delivered.insert(id.clone());
+            } else {
+                let left = self.delivered.contains(id);
+                hold!(!left, "N6: {id:?} was delivered and is {:?} now", row.fate);
+            }
+        }
+        for id in self.events.keys() {
+            hold!(durable.events.contains_key(id), "N2: {id:?} is gone");
+        }
+        Ok(())
+    }
+}
+
+/// K4 and the table of section 4: versions grow by one, ends are not left, terms never change.
+fn transition(step: &Step) -> Broken {
+    let after = &step.after;
+    let Some(before) = &step.before else {
+        hold!(
+            after.version == 1,
+            "K4: {} begins at {}",
+            after.no,
+            after.version
+        );
+        return Ok(());
+    };
+    let no = &after.no;
+    hold!(
+        after.version == before.version + 1,
+        "K4: {no} went from {} to {}",
+        before.version,
+        after.version
+    );
+    hold!(
+        after.terms == before.terms && after.created == before.created,
+        "section 1: the terms of {no} changed"
+    );
+    hold!(
+        before.state == OrderState::Open || before.state == after.state,
+        "O5: {no} left {}",
+        before.state.name()
+    );
+    hold!(
+        before.settling.is_none() || before.settling == after.settling,
+        "O1: {no} was settled anew"
+    );
+    hold!(
+        before.ending.is_none() || before.ending == after.ending,
+        "O4: {no} forgot that it is being ended"
+    );
+    hold!(
+        after.attempts.len() >= before.attempts.len(),
+        "K1: an attempt of {no} vanished"
+    );
+    let started = after.attempts.len() > before.attempts.len();
+    hold!(
+        !started
+            || (before.state == OrderState::Open
+                && before.ending.is_none()
+                && before.live_attempt().is_none()),
+        "O4, A2: an attempt was started on {no}"
+    );
+    for (was, is) in before.attempts.iter().zip(&after.attempts) {
+        let kept = was.id == is.id
+            && was.institution == is.institution
+            && was.account == is.account
+            && was.amount == is.amount
+            && was.configuration == is.configuration;
+        hold!(kept, "section 1: an attempt of {no} changed what it is");
+        let legal = was.state == is.state || may_become(was.state, is.state);
+        hold!(
+            legal,
+            "section 4: {} went from {} to {}",
+            is.id,
+            was.state.name(),
+            is.state.name()
+        );
+    }
+    Ok(())
+}
+
+fn may_become(from: AttemptState, to: AttemptState) -> bool {
+    use AttemptState::{Accepted, Closed, Closing, Failed, Intent, Paid, Unknown};
+    match from {
+        Intent => matches!(to, Accepted | Paid | Failed | Unknown),
+        Unknown => matches!(to, Accepted | Paid | Failed | Closed | Closing),
+        Accepted => matches!(to, Paid | Failed | Closed | Closing),
+        Closing => matches!(to, Closed | Paid | Failed | Accepted),
+        Failed | Closed => to == Paid,
+        Paid => false,
+    }
+}
+
+/// O1 to O3, A2, A4, A7: what an order must be, whatever happened.
+fn order_alone(order: &Order) -> Broken {
+    let no = &order.no;
+    let paid = |one: &&Attempt| one.state == AttemptState::Paid;
+    let settled = order.settling_attempt().filter(paid);
+    hold!(
+        (order.state == OrderState::Paid) == order.settling.is_some(),
+        "O1: {no} is {} with {:?}",
+        order.state.name(),
+        order.settling
+    );
+    hold!(
+        order.settling.is_none() || settled.is_some(),
+        "O1: what settled {no} is not PAID"
+    );
+    if let Some(receipt) = order.receipt() {
+        hold!(
+            receipt.amount == order.terms.amount,
+            "O2: {no} was settled with another sum"
+        );
+    }
+    let live = order
+        .attempts
+        .iter()
+        .filter(|one| one.state.is_live())
+        .count();
+    hold!(
+        order.state != OrderState::Closed || live == 0,
+        "O3: {no} is closed and live"
+    );
+    hold!(live <= 1, "A2: {no} has {live} live attempts");
+    for attempt in order.attempts.iter().filter(paid) {
+        let settles = order.settling.as_ref() == Some(&attempt.id);
+        let back: Vec<_> = order
+            .refunds
+            .iter()
+            .filter(|refund| refund.attempt == attempt.id && refund.state.is_holding())
+            .collect();
+        hold!(
+            back.len() == usize::from(!settles),
+            "A4, A7: {} of {no} has {} ways back",
+            attempt.id,
+            back.len()
+        );
+        for refund in back {
+            hold!(
+                refund.amount == attempt.amount,
+                "A4: not all of {} goes back",
+                attempt.id
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The gateway's word against the institutions' own books.
+fn attempts_against_books(order: &Order, parties: &Parties, truth: i64) -> Broken {
+    let mut open = 0;
+    for attempt in &order.attempts {
+        let books = &parties.institutions[&attempt.institution];
+        let payment = books.payments.get(attempt.id.as_str());
+        let id = &attempt.id;
+        match attempt.state {
+            AttemptState::Paid => {
+                let Some(theirs) = payment.filter(|one| one.standing == Standing::Paid) else {
+                    return Err(format!("E3: {id} is PAID here and nothing was paid there"));
+                };
+                hold!(
+                    theirs.minor == attempt.amount.minor(),
+                    "O2: {id} was paid with {}",
+                    theirs.minor
+                );
+                hold!(
+                    theirs.account == attempt.account.as_str(),
+                    "C2: {id} was paid to {}",
+                    theirs.account
+                );
+            }
+            AttemptState::Failed | AttemptState::Closed => {
+                let ended = payment.is_none_or(has_said_its_end) || is_expired(payment, truth);
+                hold!(
+                    ended,
+                    "V1: {id} is {} here and open or paid there",
+                    attempt.state.name()
+                );
+                let may_arrive = payment.is_none() && is_on_its_way(attempt, parties);
+                hold!(
+                    !may_arrive,
+                    "A5: {id} is {} here and still on its way there",
+                    attempt.state.name()
+                );
+            }
+            AttemptState::Intent
+            | AttemptState::Unknown
+            | AttemptState::Accepted
+            | AttemptState::Closing => (),
+        }
+        let can_be_paid = payment.is_some_and(|one| match one.standing {
+            Standing::Waiting => !is_expired(Some(one), truth),
+            Standing::Paid => !has_said_its_end(one),
+            Standing::Closed | Standing::Refused => false,
+        });
+        open += usize::from(can_be_paid);
+    }
+    hold!(
+        open <= 1,
+        "A8: {open} payments of {} can be made or were",
+        order.no
+    );
+    for refund in &order.refunds {
+        let attempt = order
+            .attempts
+            .iter()
+            .find(|one| one.id == refund.attempt)
+            .unwrap();
+        let theirs = &parties.institutions[&attempt.institution].payments[attempt.id.as_str()];
+        let so = match refund.cause {
+            SurplusCause::AfterClose => theirs.said_closed,
+            SurplusCause::AfterRefusal => theirs.said_refused,
+            // Another one's late money settled the order while this one was live.
+            SurplusCause::Overlap => order.settling_attempt().is_some_and(|one| one.late_success),
+        };
+        hold!(
+            so,
+            "A8: {} is surplus because {}, which is not so",
+            attempt.id,
+            refund.cause.name()
+        );
+    }
+    Ok(())
+}
+
+fn has_said_its_end(payment: &Payment) -> bool {
+    payment.said_closed || payment.said_refused
+}
+
+fn is_expired(payment: Option<&Payment>, truth: i64) -> bool {
+    payment.is_some_and(|one| {
+        matches!(one.standing, Standing::Waiting | Standing::Closed) && one.is_over(truth)
+    })
+}
+
+/// Whether a create of this attempt may still reach its institution.
+fn is_on_its_way(attempt: &Attempt, parties: &Parties) -> bool {
+    let books = &parties.institutions[&attempt.institution];
+    if books.will_refuse(attempt.id.as_str()) {
+        return false;
+    }
+    let waiting = parties.waiting.iter().filter(|one| !one.has_arrived());
+    let mut requests = waiting
+        .map(|one| &one.request)
+        .chain(parties.late.iter().map(|(_, _, request)| request));
+    requests.any(|request| {
+        let asked: Value = serde_json::from_slice(request.body()).unwrap();
+        asked["call"] == "create" && asked["id"] == attempt.id.as_str()
+    })
+}
+
+/// N1, N4: an event for every reported transition, and no other.
+fn events_of(order: &Order, durable: &Durable) -> Broken {
+    let theirs = durable
+        .events
+        .values()
+        .filter(|row| row.event.order == order.no);
+    let kinds: Vec<EventType> = theirs.map(|row| row.event.kind).collect();
+    let expected: &[EventType] = match order.state {
+        OrderState::Open => &[],
+        OrderState::Paid => &[EventType::OrderPaid],
+        OrderState::Closed => &[EventType::OrderClosed],
+    };
+    hold!(
+        kinds == expected,
+        "N1, N4: {} is {} and has {kinds:?}",
+        order.no,
+        order.state.name()
+    );
+    Ok(())
+}
+
+/// M1 to M3: the postings are exactly what the orders say.
+fn money(durable: &Durable) -> Broken {
+    let mut posted: BTreeMap<Account, i64> = BTreeMap::new();
+    for entry in &durable.entries {
+        *posted.entry(entry.debit.clone()).or_default() += entry.amount.minor();
+        *posted.entry(entry.credit.clone()).or_default() += entry.amount.minor();
+    }
+    let mut expected: BTreeMap<Account, i64> = BTreeMap::new();
+    let mut book = |account: Account, amount: Amount| {
+        *expected.entry(account).or_default() += amount.minor();
+    };
+    for row in durable.orders.values() {
+        let order = &row.order;
+        for attempt in order
+            .attempts
+            .iter()
+            .filter(|one| one.state == AttemptState::Paid)
+        {
+            let settles = order.settling.as_ref() == Some(&attempt.id);
+            book(Account::Recv(attempt.institution.clone()), attempt.amount);
+            book(
+                if settles {
+                    Account::Merch(order.no.clone())
+                } else {
+                    Account::Surp(attempt.id.clone())
+                },
+                attempt.amount,
+            );
+        }
+    }
+    hold!(
+        posted == expected,
+        "M2, M3: posted {posted:?}, expected {expected:?}"
+    );
+    Ok(())
+}
+
+/// N1, N3, N9: merchants heard what was committed, once for each version.
+fn notices(durable: &Durable, parties: &Parties) -> Broken {
+    for inbox in parties.merchants.values() {
+        if let Some(fault) = inbox.faults.first() {
+            return Err(fault.clone());
+        }
+        let mut versions: BTreeMap<(String, u64), &str> = BTreeMap::new();
+        for (id, notice) in &inbox.notices {
+            let event = EventId::parse(id).unwrap();
+            let Some(row) = durable.events.get(&event) else {
+                return Err(format!("N1: {id} was delivered and is not durable"));
+            };
+            hold!(
+                row.event.body == notice.raw,
+                "N3: {id} was delivered otherwise"
+            );
+            let told = notice.json();
+            let no = told["payOrderNo"].as_str().unwrap().to_owned();
+            let version = told["version"].as_u64().unwrap();
+            let twice = versions.insert((no.clone(), version), id);
+            hold!(
+                twice.is_none(),
+                "N4: {no} has two events at version {version}"
+            );
+            let order = &durable.orders[&PayOrderNo::parse(&no).unwrap()].order;
+            hold!(
+                told["orderStatus"] == order.state.name(),
+                "O5: {no} was told to be otherwise"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// At the end, with faults stopped: Z1 to Z3, A8 and what was acknowledged.
+pub(crate) fn end(durable: &Durable, parties: &Parties) -> Broken {
+    for row in durable.orders.values() {
+        let order = &row.order;
+        if is_for_people(order, parties) {
+            continue;
+        }
+        hold!(
+            order.live_attempt().is_none(),
+            "Z1: {:?} is live for ever",
+            order.live_attempt()
+        );
+        hold!(
+            order.state != OrderState::Open,
+            "Z3: {} neither paid nor expired",
+            order.no
+        );
+    }
+    for row in durable.events.values() {
+        let owed = row.event.destination.is_some() && row.fate == EventFate::Pending;
+        hold!(!owed, "Z2: {:?} was never delivered", row.event);
+        let id = row.event.id.as_str();
+        let mut inboxes = parties.merchants.values();
+        let heard = inboxes.any(|inbox| inbox.notices.get(id).is_some_and(|one| one.acknowledged));
+        hold!(
+            heard || row.fate == EventFate::Dead,
+            "Z2: nobody acknowledged {:?}",
+            row.event
+        );
+    }
+    for (id, books) in &parties.institutions {
+        for (attempt, payment) in &books.payments {
+            if payment.standing != Standing::Paid || payment.is_short {
+                continue;
+            }
+            let attempt = AttemptId::parse(attempt).unwrap();
+            let order = durable.order_of(id, &attempt);
+            let here = order.and_then(|order| order.attempts.iter().find(|one| one.id == attempt));
+            let known = here.is_some_and(|one| one.state == AttemptState::Paid);
+            hold!(
+                known,
+                "money at {id} for {attempt} that the gateway does not know"
+            );
+            hold!(
+                payment.acknowledged,
+                "C4: {id} is never told that {attempt} was recorded"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// An institution that took another sum than was asked: nothing here may settle it (V3).
+fn is_for_people(order: &Order, parties: &Parties) -> bool {
+    order.attempts.iter().any(|attempt| {
+        let books = &parties.institutions[&attempt.institution];
+        books
+            .payments
+            .get(attempt.id.as_str())
+            .is_some_and(|one| one.is_short)
+    })
+}
