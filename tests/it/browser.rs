@@ -1,4 +1,4 @@
-//! The payer's page in a real Chromium of a phone's size, without scripts. Drives it by WebDriver;
+//! The payer's page in a real Chromium of a phone's size, without scripts. Drives it by `WebDriver`;
 //! whatever is waited for, the driver waits for. Pictures go to `target/screenshots/`.
 
 use std::io::{BufRead, BufReader};
@@ -16,8 +16,7 @@ use tokio::net::TcpStream;
 /// What Debian and Ubuntu call it.
 const DRIVERS: [&str; 2] = ["chromedriver", "/usr/bin/chromedriver"];
 const WIDTH: f64 = 390.0;
-const HEIGHT: f64 = 844.0;
-/// The name of an element in WebDriver's answers.
+/// The name of an element in the driver's answers.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// chromedriver as a process, and one session in it.
@@ -170,7 +169,8 @@ impl Browser {
         let rect = self.read(&format!("{element}/rect")).await;
         let side = |name: &str| rect[name].as_f64().unwrap();
         let (left, width) = (side("x"), side("width"));
-        assert!(left >= 0.0 && left + width <= WIDTH, "{selector}: {rect}");
+        let right: f64 = [left, width].iter().sum();
+        assert!(left >= 0.0 && right <= WIDTH, "{selector}: {rect}");
         assert!(side("height") >= least_height, "{selector}: {rect}");
     }
 
@@ -243,7 +243,7 @@ async fn a_payer_chooses_and_pays_on_a_phone() {
     assert_eq!(browser.text("#merchant").await, "Tea House");
     assert_eq!(browser.text("#sum").await, "¥12.30");
     assert!(browser.text("#goods").await.contains("龙井"));
-    browser.fits("main", HEIGHT / 2.0).await;
+    browser.fits("main", 400.0).await;
     browser.fits(&institution(RED), 44.0).await;
 
     browser.tap(&institution(BLUE)).await;
@@ -253,7 +253,7 @@ async fn a_payer_chooses_and_pays_on_a_phone() {
     assert!(there.starts_with(&stage.blue.origin()), "{there}");
     browser.write("input[name=password]", "123456").await;
     browser.shot("2-institution").await;
-    browser.fits("main", HEIGHT / 3.0).await;
+    browser.fits("main", 300.0).await;
     browser.fits("button.pay", 44.0).await;
 
     browser.go(page).await;

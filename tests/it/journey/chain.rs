@@ -176,7 +176,7 @@ async fn a_gateway_serves_as_an_institution_of_another() {
     let _back = back.open().await.unwrap();
     let config = config::read(&file, now, &|_| None).unwrap_or_else(|faults| panic!("{faults}"));
     let gateway = Gateway::build(config).await.unwrap();
-    let stop = gateway.stopper();
+    let stopper = gateway.stopper();
     let serving = tokio::spawn(gateway.serve());
     let platform = ring(&certs, "front-1");
     let settings = shop_settings(&back, ports.tea, platform.clone());
@@ -205,8 +205,8 @@ async fn a_gateway_serves_as_an_institution_of_another() {
         page.starts_with(&format!("{}/pay/", back.origin())),
         "{page}"
     );
-    let bank = payer.choose(page, BLUE.id).await.unwrap();
-    payer.pay(&bank).await.unwrap();
+    let link = payer.choose(page, BLUE.id).await.unwrap();
+    payer.pay(&link).await.unwrap();
 
     let paid = shop.wait_for(|inbox| inbox.event("ORDER_PAID", "T1").cloned(), PATIENCE);
     let notice = paid.await.expect("the news comes through both");
@@ -224,6 +224,6 @@ async fn a_gateway_serves_as_an_institution_of_another() {
     );
     assert_eq!(back.blue.books().payments().count(), 1);
     assert_eq!(shop.inbox().deliveries.len(), 1);
-    stop.stop();
+    stopper.stop();
     serving.await.unwrap();
 }
