@@ -1,7 +1,7 @@
 //! The payer's page in a real Chromium of a phone's size, without scripts. Drives it by `WebDriver`;
 //! whatever is waited for, the driver waits for. Pictures go to `target/screenshots/`.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -31,10 +31,13 @@ struct Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver leaves its browser behind when it is told to end.
-        for id in [&self.chromium, &self.driver.id().to_string()] {
-            let _ = Command::new("kill").args(["-TERM", id]).status();
+        // The driver ends its browser with the session, and with nothing else.
+        if self.end_session().is_err() {
+            let _ = Command::new("kill")
+                .args(["-KILL", &self.chromium])
+                .status();
         }
+        let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
 }
@@ -73,6 +76,18 @@ impl Browser {
         let waits = json!({ "implicit": PATIENCE.as_millis() });
         browser.post("timeouts", &waits).await;
         browser
+    }
+
+    /// Waits until the browser is gone, and with it its hold on the profile's folder.
+    fn end_session(&self) -> std::io::Result<()> {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let (session, port) = (&self.session, self.port);
+        write!(
+            stream,
+            "DELETE /session/{session} HTTP/1.1\r\nhost: localhost:{port}\r\ncontent-length: 0\r\n\r\n"
+        )?;
+        stream.read_exact(&mut [0])
     }
 
     /// One exchange with the driver; the value of its answer.

@@ -167,7 +167,7 @@ fn taken(paying: Paying, outcome: Outcome, token: &str) -> String {
 
 fn message(chinese: &str, english: &str, back: Option<&str>) -> String {
     let link = back.map_or_else(String::new, |token| {
-        format!("<p><a href=\"/page/{token}\">查看这笔支付 · Look at this payment</a></p>")
+        format!("<p><a href=\"/page/{token}\">查看这笔支付 · This payment</a></p>")
     });
     format!("<p class=\"sum\">{chinese}</p><p>{english}</p>{link}")
 }
