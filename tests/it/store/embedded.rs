@@ -351,7 +351,7 @@ async fn an_idle_look_writes_nothing() {
     assert_eq!(std::fs::read(stores.log()).unwrap(), before);
 }
 
-/// N8: a commit that owes something rings, and one that owes nothing does not.
+/// N8: a commit that owes something soon rings, and one that owes nothing does not.
 #[tokio::test]
 async fn a_commit_with_due_work_rings() {
     let stores = Embedded::new();
@@ -360,7 +360,12 @@ async fn a_commit_with_due_work_rings() {
     let spend = Change::spend(nonce("only-the-nonce-..."), at(1));
     assert_eq!(store.commit(&spend).await, Ok(Committed::Done));
     assert!(!rings(&bells.orders) && !rings(&bells.events));
+    // An intent counts as in doubt after 15 s, an order expires later: nobody need look now.
     let order = done(&store, place(1, Some(start(1, "harbour", store.epoch())))).await;
+    assert!(!rings(&bells.orders) && !rings(&bells.events));
+    // What was accepted is asked about after half a second.
+    let accepted = weigh(&order, 1, Finding::Accepted(None), Means::Create, 2);
+    let order = done(&store, accepted).await;
     assert!(rings(&bells.orders) && !rings(&bells.events));
     let change = weigh(&order, 1, succeeded(), Means::Callback, 20);
     assert_eq!(store.commit(&change).await, Ok(Committed::Done));
