@@ -37,13 +37,15 @@ enum Signer {
 }
 
 fn rigs() -> Vec<(&'static str, Box<dyn Rig>)> {
-    let rig = |name| match name {
-        "standard" => Box::new(standard::rig()),
-        other => panic!("the kind {other} has no rig here, so it is held to no contract"),
+    let rig = |name: &str| -> Box<dyn Rig> {
+        match name {
+            "standard" => Box::new(standard::rig()),
+            other => panic!("the kind {other} has no rig here, so it is held to no contract"),
+        }
     };
     KINDS
         .iter()
-        .map(|kind| (kind.name, rig(kind.name) as Box<dyn Rig>))
+        .map(|kind| (kind.name, rig(kind.name)))
         .collect()
 }
 

@@ -132,7 +132,7 @@ pub(super) fn describe(read: &Result<Evidence, Forged>) -> String {
         Finding::Refused(reason) => format!("refused {}", reason.as_str()),
         Finding::Accepted(None) => "accepted".to_owned(),
         Finding::Accepted(Some(handover)) => {
-            let until = handover.expires.map(|moment| moment.rfc3339());
+            let until = handover.expires.map(Timestamp::rfc3339);
             let until = until
                 .map(|text| format!(" until {text}"))
                 .unwrap_or_default();

@@ -169,10 +169,10 @@ pub(super) fn after(order: &Order, finding: Finding) -> Order {
         by: Means::Query,
         finding,
     };
-    match order.weigh(&evidence, &facts(), NOW) {
-        Weighed::Commit(change) => change.into_order().unwrap(),
-        other => panic!("{other:?}"),
-    }
+    let Weighed::Commit(change) = order.weigh(&evidence, &facts(), NOW) else {
+        panic!("it moved nothing");
+    };
+    change.into_order().unwrap()
 }
 
 pub(super) fn tried(finding: Finding) -> Order {

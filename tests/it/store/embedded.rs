@@ -364,7 +364,7 @@ async fn a_commit_with_due_work_rings() {
     let order = done(&store, place(1, Some(start(1, "harbour", store.epoch())))).await;
     assert!(!rings(&bells.orders) && !rings(&bells.events));
     // What was accepted is asked about after half a second.
-    let accepted = weigh(&order, 1, Finding::Accepted(None), Means::Create, 2);
+    let accepted = weigh(&order, 1, accepted(), Means::Create, 2);
     let order = done(&store, accepted).await;
     assert!(rings(&bells.orders) && !rings(&bells.events));
     let change = weigh(&order, 1, succeeded(), Means::Callback, 20);
