@@ -14,7 +14,7 @@ use crate::flow::chase_doubts::chase_order;
 use crate::flow::notify_merchant::{Delivery, notify_merchant};
 use crate::flow::register::Register;
 use crate::metrics::Metrics;
-use crate::store::ringing::Bells;
+use crate::store::ringing::{Bells, SOON};
 use crate::store::{Lease, Store, StoreError, Work};
 use crate::world::World;
 
@@ -25,7 +25,11 @@ const ORDERS_AT_ONCE: usize = 64;
 const EVENTS_AT_ONCE: usize = 256;
 
 /// Sleeps no longer than this, whatever the due times say: a clock may jump (T2).
-const NAP_MAX: Duration = Duration::from_secs(5);
+const NAP_MAX: Duration = SOON;
+
+/// Between two looks for due orders, however often it rings: every selection rings, and what it
+/// rings for is due half a second later.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// After a fault of the store, before it is asked again.
 const FAULT_NAP: Duration = Duration::from_millis(500);
@@ -85,6 +89,9 @@ impl Workers {
                 () = nap(wait) => (),
                 () = rung => (),
                 _ = stop.changed() => (),
+            }
+            if work == Work::Orders {
+                nap(LOOK_EVERY).await;
             }
         }
         // Every hand back: what was taken up is ended.

@@ -177,23 +177,30 @@ pub async fn select_institution(
         None => open_to(register, &order.terms, &institution, mode, now),
     };
     match choice {
-        Ok(choice) => choose(store, world, register, (&named.key, cause), choice).await,
+        Ok(choice) => {
+            let by = (&named.key, cause);
+            choose(store, world, register, by, (order, choice)).await
+        }
         Err(refusal) => Err(refuse(store, (refusal, cause), now).await),
     }
 }
 
-/// Brings an order to an institution that is known to be open to it.
-pub(in crate::flow) async fn choose(
+/// Brings an order, as it was read, to an institution that is known to be open to it.
+async fn choose(
     store: &dyn Store,
     world: &World,
     register: &Register,
     (key, cause): (&OrderKey, Cause),
-    choice: Choice,
+    (read, choice): (Order, Choice),
 ) -> Result<Answered, Refusal> {
     let mut cause = cause;
+    let mut read = Some(read);
     for _ in 0..ROUNDS_MAX {
         let now = world.clock.now();
-        let order = store.order(key).await?.ok_or(Refusal::OrderUnknown)?;
+        let order = match read.take() {
+            Some(order) => order,
+            None => store.order(key).await?.ok_or(Refusal::OrderUnknown)?,
+        };
         if order.state != OrderState::Open {
             spend(store, cause, now).await?;
             return Ok(Answered::standing(order, now));

@@ -2,6 +2,7 @@
 //! has to look again and again. A ring says "look", never what there is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
@@ -14,6 +15,10 @@ use crate::domain::personal::MobileNo;
 use crate::store::{
     Committed, Fate, Kept, Lease, Leased, Message, OrderKey, Settled, Store, StoreError, Work,
 };
+
+/// What is due later than this is not rung for: nobody sleeps longer (`workers.rs`), and an order
+/// that expires in a quarter of an hour needs nobody to look now.
+pub const SOON: Duration = Duration::from_secs(5);
 
 /// One bell for each kind of work. Each is rung with `notify_one`: a ring that nobody waits for
 /// is kept for the next who does.
@@ -45,7 +50,7 @@ impl Store for Ringing {
         if committed == Committed::Done
             && let Some(rows) = change.rows()
         {
-            if rows.due.is_some() {
+            if rows.due.is_some_and(|due| due <= change.at().plus(SOON)) {
                 self.bells.orders.notify_one();
             }
             if rows.events.iter().any(|event| event.destination.is_some()) {

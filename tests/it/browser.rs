@@ -1,13 +1,13 @@
-//! The payer's page in a real Chromium of a phone's size, without scripts. Drives it by WebDriver;
+//! The payer's page in a real Chromium of a phone's size, without scripts. Drives it by `WebDriver`;
 //! whatever is waited for, the driver waits for. Pictures go to `target/screenshots/`.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use paymux::command::demo::enrolment::{BLUE, RED};
+use paymux::command::demo::enrolment::{BLUE, Cast, RED};
 use paymux::command::demo::stage::{Folder, PATIENCE, Stage, payment_of};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,8 +16,7 @@ use tokio::net::TcpStream;
 /// What Debian and Ubuntu call it.
 const DRIVERS: [&str; 2] = ["chromedriver", "/usr/bin/chromedriver"];
 const WIDTH: f64 = 390.0;
-const HEIGHT: f64 = 844.0;
-/// The name of an element in WebDriver's answers.
+/// The name of an element in the driver's answers.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// chromedriver as a process, and one session in it.
@@ -25,14 +24,20 @@ struct Browser {
     driver: Child,
     port: u16,
     session: String,
+    /// Its process.
+    chromium: String,
     profile: Folder,
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Terminated, it takes its browser with it; killed, it would leave it behind.
-        let id = self.driver.id().to_string();
-        let _ = Command::new("kill").args(["-TERM", &id]).status();
+        // The driver ends its browser with the session, and with nothing else.
+        if self.end_session().is_err() {
+            let _ = Command::new("kill")
+                .args(["-KILL", &self.chromium])
+                .status();
+        }
+        let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
 }
@@ -60,15 +65,29 @@ impl Browser {
             driver,
             port,
             session: String::new(),
-            profile: profile,
+            chromium: String::new(),
+            profile,
         };
         let capabilities = capabilities(browser.profile.path());
         let opened = browser.call("POST", "/session", &capabilities).await;
         browser.session = opened["sessionId"].as_str().unwrap().to_owned();
+        browser.chromium = opened["capabilities"]["goog:processID"].to_string();
         // The driver itself waits for what is looked for.
         let waits = json!({ "implicit": PATIENCE.as_millis() });
         browser.post("timeouts", &waits).await;
         browser
+    }
+
+    /// Waits until the browser is gone, and with it its hold on the profile's folder.
+    fn end_session(&self) -> std::io::Result<()> {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let (session, port) = (&self.session, self.port);
+        write!(
+            stream,
+            "DELETE /session/{session} HTTP/1.1\r\nhost: localhost:{port}\r\ncontent-length: 0\r\n\r\n"
+        )?;
+        stream.read_exact(&mut [0])
     }
 
     /// One exchange with the driver; the value of its answer.
@@ -87,15 +106,11 @@ impl Browser {
         let exchange = async {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
             stream.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await.unwrap();
-            String::from_utf8(answer).unwrap()
+            read_answer(&mut stream).await
         };
-        // A browser starts slowly beside thousands of simulated lives on two cores.
-        let answer = tokio::time::timeout(PATIENCE * 12, exchange).await;
-        let answer = answer.unwrap_or_else(|_| panic!("{method} {path}: no answer"));
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let mut body: Value = serde_json::from_str(body).unwrap();
+        // A browser starts slowly on a machine that is busy with other tests.
+        let answer = tokio::time::timeout(PATIENCE * 6, exchange).await;
+        let (head, mut body) = answer.unwrap_or_else(|_| panic!("{method} {path}: no answer"));
         assert!(
             head.contains(" 200 "),
             "{method} {path}: {}",
@@ -141,9 +156,20 @@ impl Browser {
         value.as_str().unwrap_or_default().to_owned()
     }
 
-    async fn click(&self, selector: &str) {
+    /// A finger on the middle of it. A mouse is not played here: without scripts the driver waits
+    /// for ever for its click to be over.
+    async fn tap(&self, selector: &str) {
         let element = self.find(selector).await;
-        self.post(&format!("{element}/click"), &json!({})).await;
+        let id = element.trim_start_matches("element/");
+        let tap = json!({ "actions": [{
+            "type": "pointer", "id": "finger", "parameters": { "pointerType": "touch" },
+            "actions": [
+                { "type": "pointerMove", "duration": 0, "x": 0, "y": 0, "origin": { ELEMENT: id } },
+                { "type": "pointerDown", "button": 0 },
+                { "type": "pointerUp", "button": 0 },
+            ],
+        }] });
+        self.post("actions", &tap).await;
     }
 
     async fn write(&self, selector: &str, text: &str) {
@@ -158,7 +184,8 @@ impl Browser {
         let rect = self.read(&format!("{element}/rect")).await;
         let side = |name: &str| rect[name].as_f64().unwrap();
         let (left, width) = (side("x"), side("width"));
-        assert!(left >= 0.0 && left + width <= WIDTH, "{selector}: {rect}");
+        let right: f64 = [left, width].iter().sum();
+        assert!(left >= 0.0 && right <= WIDTH, "{selector}: {rect}");
         assert!(side("height") >= least_height, "{selector}: {rect}");
     }
 
@@ -174,6 +201,22 @@ impl Browser {
     }
 }
 
+/// Head and body. The driver says that it closes the connection, and keeps it: its length counts.
+async fn read_answer(stream: &mut TcpStream) -> (String, Value) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"))
+        .expect("an answer says its length");
+    let mut body = vec![0; length.trim().parse().unwrap()];
+    stream.read_exact(&mut body).await.unwrap();
+    (head, serde_json::from_slice(&body).unwrap())
+}
+
 /// A phone without scripts, with a profile of its own, that calls nobody else.
 fn capabilities(profile: &Path) -> Value {
     let data = format!("--user-data-dir={}", profile.display());
@@ -186,11 +229,16 @@ fn capabilities(profile: &Path) -> Value {
                 "--disable-dev-shm-usage", data,
             ],
             "mobileEmulation": {
-                "deviceMetrics": { "width": WIDTH, "height": HEIGHT, "pixelRatio": 2.0 },
+                "deviceMetrics": { "width": 390, "height": 844, "pixelRatio": 2.0 },
             },
             "prefs": { "profile.managed_default_content_settings.javascript": 2 },
         },
     } } })
+}
+
+/// The button of an institution on our page.
+fn institution(cast: Cast) -> String {
+    format!("#institution-{}", cast.id)
 }
 
 /// X-6, R-5.1.1-3, R-6.1.1-2, R-6.3.2-3b: the payer sees the order, chooses, pays at the
@@ -210,24 +258,25 @@ async fn a_payer_chooses_and_pays_on_a_phone() {
     assert_eq!(browser.text("#merchant").await, "Tea House");
     assert_eq!(browser.text("#sum").await, "¥12.30");
     assert!(browser.text("#goods").await.contains("龙井"));
-    browser.fits("main", HEIGHT / 2.0).await;
-    browser.fits("#institution-redpay", 44.0).await;
+    browser.fits("main", 400.0).await;
+    browser.fits(&institution(RED), 44.0).await;
 
-    browser.click("#institution-bluebank").await;
+    browser.tap(&institution(BLUE)).await;
     let masked = browser.attribute("input[name=password]", "type").await;
     assert_eq!(masked, "password");
     let there = browser.url().await;
     assert!(there.starts_with(&stage.blue.origin()), "{there}");
     browser.write("input[name=password]", "123456").await;
     browser.shot("2-institution").await;
-    browser.fits("main", HEIGHT / 3.0).await;
+    browser.fits("main", 300.0).await;
     browser.fits("button.pay", 44.0).await;
 
     browser.go(page).await;
     browser.shot("3-waiting").await;
     assert_eq!(browser.attribute("#state", "data-state").await, "continue");
-    browser.click("#continue").await;
-    browser.click("button.pay").await;
+    browser.tap("#continue").await;
+    browser.tap("button.pay").await;
+    browser.find("main a").await;
     assert!(browser.text("main").await.contains("支付成功"));
     browser.shot("4-paid-there").await;
 
@@ -252,7 +301,7 @@ async fn a_page_in_doubt_goes_on_by_itself() {
     let page = placed.text("payUrl");
     let browser = Browser::start().await;
     browser.go(page).await;
-    browser.click("#institution-redpay").await;
+    browser.tap(&institution(RED)).await;
     browser.find("[data-state=confirming]").await;
     browser.shot("6-confirming").await;
     browser.find("[data-state=continue]").await;
@@ -276,6 +325,4 @@ async fn a_page_in_doubt_goes_on_by_itself() {
     browser.go(&format!("{}/pay/nobodys", stage.origin())).await;
     browser.shot("8-unknown").await;
     assert_eq!(browser.attribute("#state", "data-state").await, "refused");
-    assert_eq!(RED.id, "redpay", "as the click names it");
-    assert_eq!(BLUE.id, "bluebank", "as the click names it");
 }

@@ -24,8 +24,9 @@ body{margin:0 auto;max-width:26rem;padding:1rem;font:1.05rem/1.5 system-ui,sans-
 main{background:#fff;border-radius:.8rem;padding:1.2rem}h1{font-size:1.1rem;margin:0 0 .8rem}\
 .sum{font-size:2.2rem;font-weight:600;margin:.4rem 0}dl{margin:0 0 1rem}dt{color:#667}dd{margin:0 0 .5rem}\
 input{box-sizing:border-box;width:100%;padding:.7rem;font-size:1.1rem;border:1px solid #99a;border-radius:.5rem}\
-button{display:block;width:100%;margin:.7rem 0 0;padding:.9rem;font-size:1.05rem;border:0;border-radius:.5rem;background:#dde2e8}\
-button.pay{background:#0a7d4b;color:#fff}small{color:#667}";
+button{display:block;width:100%;margin:.7rem 0 0;padding:.9rem;font:inherit;border:0;border-radius:.5rem;background:#dde2e8;color:inherit}\
+button.pay{background:#0a7d4b;color:#fff;font-weight:600}small{color:#667}\
+a{display:block;padding:.9rem;border:1px solid #dde2e8;border-radius:.5rem;color:#0a5bb5;text-align:center;text-decoration:none}";
 
 /// What a payer does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -134,8 +135,8 @@ fn offered(payment: &Payment) -> String {
          <form method=\"post\" action=\"/page/{token}\">\
          <label>支付密码 · Password <input type=\"password\" name=\"password\" inputmode=\"numeric\" \
          maxlength=\"6\" autocomplete=\"off\"></label>\
-         <button class=\"pay\" name=\"outcome\" value=\"pay\">支付成功 · Pay</button>\
-         <button name=\"outcome\" value=\"fail\">支付失败 · Fail</button>\
+         <button class=\"pay\" name=\"outcome\" value=\"pay\">确认支付 · Pay</button>\
+         <button name=\"outcome\" value=\"fail\">让支付失败 · Fail</button>\
          <button name=\"outcome\" value=\"nothing\">什么都不做 · Do nothing</button></form>\
          <p><small>模拟机构，不会扣款，请勿输入真实密码。<br>A pretend institution: no money moves, \
          enter no real password.</small></p>",
@@ -166,7 +167,7 @@ fn taken(paying: Paying, outcome: Outcome, token: &str) -> String {
 
 fn message(chinese: &str, english: &str, back: Option<&str>) -> String {
     let link = back.map_or_else(String::new, |token| {
-        format!("<p><a href=\"/page/{token}\">返回 · Back</a></p>")
+        format!("<p><a href=\"/page/{token}\">查看这笔支付 · This payment</a></p>")
     });
     format!("<p class=\"sum\">{chinese}</p><p>{english}</p>{link}")
 }

@@ -4,6 +4,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::domain::attempt::Epoch;
@@ -66,6 +67,9 @@ pub(super) fn connect(path: &Path, role: Role) -> Result<Connection, OpenError> 
     }
     let connection = Connection::open(path)?;
     connection.set_prepared_statement_cache_capacity(64);
+    // Plans must not depend on what is bound: otherwise a statement is planned anew for each
+    // value it is given, which costs more than running it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         let text = format!("no write-ahead log can be kept there (journal mode {mode})");

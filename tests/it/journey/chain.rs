@@ -48,13 +48,13 @@ transaction_types = ["PASSWORD_PAY"]
     )
 }
 
-/// The first gateway, with one merchant and the second gateway as its only institution.
-fn front(folder: &Path, ports: &Ports, shop: &str, back: &Stage) -> String {
+/// The first gateway itself; it takes the certificate of the second.
+fn front(folder: &Path, ports: &Ports, back: &Stage) -> String {
     let Ports {
         public, operations, ..
     } = ports;
-    let (origin, theirs) = (back.origin(), back.certs());
-    let (folder, theirs) = (folder.display(), theirs.display());
+    let (folder, theirs) = (folder.display(), back.certs());
+    let theirs = theirs.display();
     format!(
         r#"
 [listen]
@@ -82,7 +82,16 @@ not_after = 2099-12-31
 [outbound]
 merchant_roots = "{theirs}/ca.pem"
 allowed_private_networks = ["127.0.0.0/8", "::1/128"]
+"#
+    )
+}
 
+/// Whom the first gateway knows: one merchant, and the second gateway as its only institution.
+fn front_parties(shop: &str, back: &Stage) -> String {
+    let (origin, theirs) = (back.origin(), back.certs());
+    let theirs = theirs.display();
+    format!(
+        r#"
 [[merchant]]
 id = "M9"
 name = "Corner Shop"
@@ -168,15 +177,15 @@ async fn a_gateway_serves_as_an_institution_of_another() {
     let back = Stage::set_anywhere(&more).await.unwrap();
     let shop_origin = format!("https://localhost:{}", ports.tea);
     let file = folder.path().join(config::FILE);
-    let text = front(folder.path(), &ports, &shop_origin, &back);
-    std::fs::write(&file, text).unwrap();
+    let text = front(folder.path(), &ports, &back);
+    std::fs::write(&file, text + &front_parties(&shop_origin, &back)).unwrap();
     let (certs, now) = (folder.path().join("certs"), SystemClock::start().now());
     keys::dev(&mut Vec::new(), &file, &certs, now).unwrap();
 
     let _back = back.open().await.unwrap();
     let config = config::read(&file, now, &|_| None).unwrap_or_else(|faults| panic!("{faults}"));
     let gateway = Gateway::build(config).await.unwrap();
-    let stop = gateway.stopper();
+    let stopper = gateway.stopper();
     let serving = tokio::spawn(gateway.serve());
     let platform = ring(&certs, "front-1");
     let settings = shop_settings(&back, ports.tea, platform.clone());
@@ -205,8 +214,8 @@ async fn a_gateway_serves_as_an_institution_of_another() {
         page.starts_with(&format!("{}/pay/", back.origin())),
         "{page}"
     );
-    let bank = payer.choose(page, BLUE.id).await.unwrap();
-    payer.pay(&bank).await.unwrap();
+    let link = payer.choose(page, BLUE.id).await.unwrap();
+    payer.pay(&link).await.unwrap();
 
     let paid = shop.wait_for(|inbox| inbox.event("ORDER_PAID", "T1").cloned(), PATIENCE);
     let notice = paid.await.expect("the news comes through both");
@@ -224,6 +233,6 @@ async fn a_gateway_serves_as_an_institution_of_another() {
     );
     assert_eq!(back.blue.books().payments().count(), 1);
     assert_eq!(shop.inbox().deliveries.len(), 1);
-    stop.stop();
+    stopper.stop();
     serving.await.unwrap();
 }

@@ -115,13 +115,13 @@ async fn two_sigterms_lose_nothing() {
         .control()
         .next_at(Call::Create, Fault::SlowAnswer, 1);
     let wanted = order(shop, "T1", "12.30", BLUE.id);
-    let stop = async {
+    let ending = async {
         booked(&stage.blue, "T1").await;
         served.signal("-TERM");
         served.signal("-TERM");
         served.ended().await
     };
-    let (answer, ended) = tokio::join!(placed(shop, &wanted), stop);
+    let (answer, ended) = tokio::join!(placed(shop, &wanted), ending);
     assert_eq!(answer.text("attemptStatus"), "ACCEPTED");
     assert!(ended.success(), "{ended}");
     let _open = stage.open().await.unwrap();
