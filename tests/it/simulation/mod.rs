@@ -97,6 +97,12 @@ fn a_missing_nonce_is_found() {
     must_be_found(Plant::Store(Lack::Nonce));
 }
 
+/// Q6
+#[test]
+fn a_missing_floor_is_found() {
+    must_be_found(Plant::Store(Lack::Floor));
+}
+
 /// N6
 #[test]
 fn a_missing_fence_is_found() {

@@ -40,6 +40,8 @@ pub(crate) enum Lack {
     Intent,
     /// Spent nonces are forgotten (Q5).
     Nonce,
+    /// Nonces are forgotten and the floor stays where it was (Q6).
+    Floor,
     /// An old lease settles as well as a new one (N6).
     Fence,
     /// Events are not written with their change (N1).
@@ -179,7 +181,7 @@ impl Frail {
                     row.order.refunds.clear();
                 }
                 Lack::SecondEvent => durable.double_event(&rows.order),
-                Lack::Intent | Lack::Nonce | Lack::Fence | Lack::Version => (),
+                Lack::Intent | Lack::Nonce | Lack::Floor | Lack::Fence | Lack::Version => (),
             }
         }
         Ok(committed)
@@ -230,6 +232,11 @@ impl Store for Frail {
     }
 
     async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
+        if let Some((Lack::Floor, memory)) = &self.lacking {
+            let mut durable = memory.durable();
+            durable.nonces.retain(|_, created| *created > floor);
+            return Ok(());
+        }
         self.write(self.inner.raise_floor(floor)).await
     }
 
