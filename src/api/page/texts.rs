@@ -52,12 +52,12 @@ pub(super) const ORDER_AGAIN: Said = (
     "To buy, go back to the Chatbot and order again.",
 );
 pub(super) const IF_PAID: Said = (
-    "如您已付款，请勿重复支付，款项将原路退回。",
-    "If you did pay, do not pay again: the money goes back the way it came.",
+    "如您已付款，请勿重复支付，并与商户联系。",
+    "If you did pay, do not pay again, and ask the merchant.",
 );
 pub(super) const SURPLUS: Said = (
-    "我们收到一笔不应收取的付款，将原路退回。",
-    "A payment arrived that was not due; it goes back the way it came.",
+    "我们收到一笔不应收取的付款，已登记待退。",
+    "A payment arrived that was not due; it is booked to be refunded.",
 );
 
 /// How one view looks and what it says.
