@@ -249,8 +249,8 @@ fn a_secret_may_come_from_the_environment() {
     );
 }
 
-/// R-6.2.1-3, R-6.2.2-5: a mode without what clause 6.2 demands is refused, unless an operator
-/// records the departure.
+/// R-6.2.1-3, R-6.2.2-5, R-6.1.4-2: a mode without what clause 6.2 demands is refused, password
+/// reset among it, unless an operator records the departure.
 #[test]
 fn a_capability_that_clause_6_2_demands_is_demanded() {
     let faults = Site::with(

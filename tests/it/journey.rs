@@ -63,7 +63,46 @@ async fn booked(institution: &Institution, number: &str) {
     seen.await.expect("the call arrives");
 }
 
-/// A3.1, X-1, X-2, A3.2, A3.3, X-11: placed, chosen, paid, called back, told, queried; money once.
+/// What the operations listener answers.
+async fn operations(stage: &Stage, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let address = ("127.0.0.1", stage.ports.operations);
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// R-6.3.1-4a, R-6.3.2-3d: what was asked is counted by interface, result and time taken, and
+/// nothing that is counted or published names a payer or an order.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_is_counted_without_naming_anybody() {
+    let (stage, open) = open().await;
+    let answer = placed(&stage.tea, &order(&stage.tea, "T1", "12.30", RED.id)).await;
+    let page = operations(&stage, "/metrics").await;
+    for line in [
+        "paymux_requests_total{caller_class=\"merchant\",interface=\"A3.1\",result=\"ACCEPTED\"} 1",
+        "paymux_request_duration_seconds_count{interface=\"A3.1\"} 1",
+        "paymux_institution_calls_total{call=\"create\",institution=\"redpay\",outcome=\"answered\"} 1",
+    ] {
+        assert!(page.contains(line), "{line} is not in {page}");
+    }
+    assert!(operations(&stage, "/readyz").await.contains("200 OK"));
+    let keys = stage
+        .payer
+        .open(&format!("{}/.well-known/jwks.json", stage.origin()));
+    let published = keys.await.unwrap().html;
+    assert!(published.contains("Ed25519"), "{published}");
+    for personal in [PAYER, answer.text("payOrderNo"), "T1"] {
+        assert!(!page.contains(personal) && !published.contains(personal));
+    }
+    open.close().await.unwrap();
+}
+
+/// A3.1, X-1, X-2, A3.2, A3.3, X-11, R-3-1, R-A1-10, R-5.1.1-0b, R-6.2.4-1: placed, chosen, paid,
+/// called back, told, queried through one interface, with no messaging configured; money once.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_placed_chosen_paid_told_and_found() {
     let (stage, open) = open().await;

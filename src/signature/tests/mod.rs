@@ -113,7 +113,7 @@ fn malformed(outcome: &Result<Proven, SignatureFault>) -> bool {
 
 const FULL: &str = "(\"@method\" \"@target-uri\" \"content-digest\" \"content-type\")";
 
-/// RFC 9421, appendix B.2.6, its request with a SHA-512 digest.
+/// R-6.3.2-2b: RFC 9421, appendix B.2.6, its request with a SHA-512 digest.
 #[test]
 fn the_published_example_of_ed25519_is_proven_and_reproduced() {
     let request = Request::post("/foo?param=Value&Pet=dog")

@@ -169,7 +169,8 @@ async fn check_says_every_fault_at_once() {
     );
 }
 
-/// Everything in one command: every flow, held against books and inboxes.
+/// R-4-6, R-6.2.3-1: everything in one command: every flow in each mode, held against books and
+/// inboxes.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demonstration_holds() {
     let mut command = paymux();
