@@ -90,10 +90,8 @@ async fn what_is_asked_is_counted_without_naming_anybody() {
         assert!(page.contains(line), "{line} is not in {page}");
     }
     assert!(operations(&stage, "/readyz").await.contains("200 OK"));
-    let keys = stage
-        .payer
-        .open(&format!("{}/.well-known/jwks.json", stage.origin()));
-    let published = keys.await.unwrap().html;
+    let keys = format!("{}/.well-known/jwks.json", stage.origin());
+    let published = stage.payer.open(&keys).await.unwrap().html;
     assert!(published.contains("Ed25519"), "{published}");
     for personal in [PAYER, answer.text("payOrderNo"), "T1"] {
         assert!(!page.contains(personal) && !published.contains(personal));
