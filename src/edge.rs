@@ -137,7 +137,7 @@ pub struct Edge {
     services: Vec<Accepting<Door>>,
     addresses: Vec<SocketAddr>,
     sockets: ListenFds,
-    places: Arc<Places>,
+    places: Vec<Arc<Places>>,
     drain_within: Duration,
     stop: Stop,
 }
@@ -153,7 +153,7 @@ impl Edge {
         refuse: &Refuse,
         metrics: &Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let places = Arc::new(Places::new(&bounds));
+        let mut all_places = Vec::new();
         let mut sockets = Fds::new();
         let mut services = Vec::new();
         let mut addresses = Vec::new();
@@ -167,13 +167,16 @@ impl Edge {
             let socket = TcpListener::bind(listener.address)?;
             socket.set_nonblocking(true)?;
             let address = socket.local_addr()?;
+            // Each door counts its own: whoever crowds the public one must not keep operations out.
+            let places = Arc::new(Places::new(&bounds));
+            all_places.push(Arc::clone(&places));
             let door = Door {
                 acceptor,
                 responder: listener.responder,
                 bounds,
                 refuse: Arc::clone(refuse),
                 metrics: Arc::clone(metrics),
-                places: Arc::clone(&places),
+                places,
             };
             let mut service = Accepting::new(address.to_string(), door);
             service.add_tcp(&address.to_string());
@@ -186,7 +189,7 @@ impl Edge {
             services,
             addresses,
             sockets: Arc::new(sockets.into()),
-            places,
+            places: all_places,
             drain_within: bounds.drain_within,
             stop: Stop(Arc::new(watch::Sender::new(false))),
         })
@@ -215,13 +218,16 @@ impl Edge {
             });
         }
         accepting.join_all().await;
-        if timeout(self.drain_within, self.places.drain())
-            .await
-            .is_ok()
-        {
+        let drained = async {
+            for places in &self.places {
+                places.drain().await;
+            }
+        };
+        if timeout(self.drain_within, drained).await.is_ok() {
             return Drained::Whole;
         }
-        let requests = self.places.requests_open();
+        let open = self.places.iter().map(|places| places.requests_open());
+        let requests: usize = open.sum();
         tracing::error!(
             requests,
             "the time to drain passed with requests not answered"

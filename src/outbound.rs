@@ -56,7 +56,7 @@ pub struct LineSettings {
 pub struct OutboundSettings {
     /// Every institution that may be called.
     pub institutions: HashMap<InstitutionId, LineSettings>,
-    /// Authorities believed for merchants beside the public ones.
+    /// Authorities believed for merchants; none means the public ones.
     pub merchant_roots: Vec<CertificateDer<'static>>,
     /// Networks merchants may lie in although they are not public.
     pub allowed_networks: Vec<Network>,
@@ -85,20 +85,19 @@ impl Hyper {
     pub fn new(settings: OutboundSettings) -> Result<Self, rustls::Error> {
         let mut institutions = HashMap::new();
         for (id, line) in settings.institutions {
-            let roots = if line.roots.is_empty() {
-                public_roots()
-            } else {
-                RootCertStore::empty()
-            };
             let line = Line {
-                tls: connector(roots, line.roots, line.client_identity)?,
+                tls: connector(roots_beside(&line.roots), line.roots, line.client_identity)?,
                 connections_max: INSTITUTION_CONNECTIONS_MAX,
                 vetted: None,
             };
             institutions.insert(id, line);
         }
         let merchants = Line {
-            tls: connector(public_roots(), settings.merchant_roots, None)?,
+            tls: connector(
+                roots_beside(&settings.merchant_roots),
+                settings.merchant_roots,
+                None,
+            )?,
             connections_max: MERCHANT_CONNECTIONS_MAX,
             vetted: Some(settings.allowed_networks.into()),
         };
@@ -274,6 +273,16 @@ fn in_origin_form(request: Request<Bytes>) -> Result<Request<Full<Bytes>>, SendE
     let path = parts.uri.path_and_query().cloned();
     parts.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
     Ok(Request::from_parts(parts, Full::new(body)))
+}
+
+/// What is believed beside these authorities: the public ones only where there are none, so that
+/// pinning an authority leaves no other.
+fn roots_beside(named: &[CertificateDer<'static>]) -> RootCertStore {
+    if named.is_empty() {
+        public_roots()
+    } else {
+        RootCertStore::empty()
+    }
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;

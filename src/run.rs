@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use tokio::sync::watch;
 use crate::api::refusal::problem;
 use crate::api::{Answer, Api, Peer};
 use crate::config::{self, Config};
-use crate::domain::identifiers::hex;
+use crate::domain::identifiers::{InstitutionId, hex};
 use crate::domain::institutions::Directory;
 use crate::edge::{Bounds, Drained, Edge, Listener, Refuse, Responding, Stop, TlsIdentity};
 use crate::flow::admit_request::{Gate, ReadNonces};
@@ -41,6 +42,9 @@ const READ_NONCES_MAX: usize = 200_000;
 
 /// How long the workers may take to end what is in their hands; a notification may last 10 s.
 const WORKERS_DRAIN: Duration = Duration::from_secs(15);
+
+/// How long a create waits for its turn at an institution whose rate is used up.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// The store that is built so far.
 const SQLITE: &str = "sqlite:";
@@ -165,7 +169,11 @@ fn open_store(config: &Config, bells: Arc<Bells>) -> anyhow::Result<Arc<dyn Stor
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
     {
-        std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .with_context(|| format!("{}", folder.display()))?;
     }
     // After a failed synchronisation nobody knows what is stored; going on would be a guess (S3).
     let on_fatal = Box::new(|why: &str| {
@@ -214,7 +222,7 @@ fn limit_settings(config: &Config) -> LimitSettings {
 
 fn institution_rates(
     directory: &Directory,
-) -> std::collections::HashMap<crate::domain::identifiers::InstitutionId, NonZeroU32> {
+) -> std::collections::HashMap<InstitutionId, NonZeroU32> {
     let rates = directory
         .institutions
         .iter()
@@ -326,6 +334,32 @@ struct Paced {
     metrics: Arc<Metrics>,
 }
 
+impl Paced {
+    /// Holds to the institution's declared rate. A payer waits for a create, so it waits its turn
+    /// for a while; what a worker asks is asked again later anyway.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a create waits its turn, and for nothing else"
+    )]
+    async fn paced(&self, institution: &InstitutionId, errand: &str) -> Result<(), SendError> {
+        let mut left = if errand == "create" {
+            TURN_WAIT_MAX
+        } else {
+            Duration::ZERO
+        };
+        while let Err(Wait(wait)) = self.limits.call(institution) {
+            let Some(rest) = left.checked_sub(wait) else {
+                return Err(SendError::NotSent(
+                    "the institution's rate is used up".into(),
+                ));
+            };
+            left = rest;
+            tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+        }
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl Outbound for Paced {
     async fn send(
@@ -337,15 +371,11 @@ impl Outbound for Paced {
         let Party::Institution(institution) = party else {
             return self.hyper.send(party, request, patience).await;
         };
-        if let Err(Wait(_)) = self.limits.call(institution) {
-            return Err(SendError::NotSent(
-                "the institution's rate is used up".into(),
-            ));
-        }
         let errand = request
             .extensions()
             .get::<Errand>()
             .map_or("other", |errand| errand.0);
+        self.paced(institution, errand).await?;
         let began = now();
         let reply = self.hyper.send(party, request, patience).await;
         let outcome = match &reply {

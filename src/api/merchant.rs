@@ -54,7 +54,6 @@ impl Api {
             floor: self.store.floor(),
         };
         let knock = Knock {
-            address: peer.address,
             certificate: peer.certificate,
             purpose,
         };
@@ -62,6 +61,7 @@ impl Api {
         let (mut answer, proven) = match admitted {
             Err(refused) => (self.refused(interface, &refused.refusal), refused.proven),
             Ok(caller) => {
+                let label: Box<str> = caller.label().into();
                 let done = self.journey(register, endpoint, &fields, caller).await;
                 let answer = match done {
                     Ok((response, result)) => Answer {
@@ -71,11 +71,12 @@ impl Api {
                     },
                     Err(refusal) => self.refused(interface, &refusal),
                 };
-                (answer, true)
+                (answer, Some(label))
             }
         };
-        if proven {
-            sign_answer(&register.platform, request, &mut answer.response, now);
+        if let Some(label) = proven {
+            let question = (request, &*label);
+            sign_answer(&register.platform, question, &mut answer.response, now);
         }
         answer
     }

@@ -14,12 +14,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
+use crate::api::refusal::no_store;
 use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
 use crate::domain::merchant::CertificateDigest;
 use crate::domain::refusal::Refusal;
-use crate::flow::admit_request::{Gate, ReadNonces};
+use crate::flow::admit_request::{Gate, ReadNonces, knock};
 use crate::flow::receive_callback::receive_callback;
 use crate::flow::register::Register;
 use crate::store::{Store, Verdict};
@@ -100,6 +101,9 @@ impl Api {
     /// Answers one request. Never fails: what cannot be done is a refusal.
     pub async fn answer(&self, request: Request<Bytes>, peer: Peer) -> Answer {
         let register = self.register.load_full();
+        if let Err(refusal) = knock(&self.gate, &register, peer.address, peer.certificate) {
+            return self.refused("unknown", &refusal);
+        }
         let path = request.uri().path();
         let Some((endpoint, methods, interface)) = Endpoint::find(path) else {
             return self.refused("unknown", &Refusal::PathUnknown);
@@ -202,13 +206,4 @@ fn keys(register: &Register) -> Answer {
         interface: "jwks",
         result: "ACCEPTED",
     }
-}
-
-/// R-6.5-1b: nothing that is answered here is kept by anybody on the way.
-fn no_store(headers: &mut HeaderMap) {
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
 }

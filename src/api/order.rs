@@ -9,10 +9,10 @@ use crate::api::reading::{Asked, text};
 use crate::api::refusal::RETRY_AFTER_S;
 use crate::domain::amount::{Amount, CNY, Currency};
 use crate::domain::attempt::AttemptState;
-use crate::domain::evidence::Way;
+use crate::domain::evidence::{Handover, Way};
 use crate::domain::identifiers::{CalendarDay, Malformed, MerchantOrderNo};
 use crate::domain::institutions::{BusinessType, Mode, Offer, TransactionType};
-use crate::domain::order::{Order, Terms};
+use crate::domain::order::{Order, OrderState, Terms};
 use crate::domain::refusal::Refusal;
 use crate::flow::register::Register;
 use crate::flow::select_institution::{Answered, Outcome};
@@ -206,9 +206,7 @@ pub fn answer(register: &Register, answered: &Answered, extras: &Extras<'_>) -> 
     let order = &answered.order;
     let terms = &order.terms;
     let attempt = order.telling_attempt();
-    let handover = attempt
-        .filter(|attempt| attempt.state == AttemptState::Accepted)
-        .and_then(|attempt| attempt.handover.as_ref());
+    let handover = usable_handover(order);
     let sdk_parameters = match handover.map(|handover| &handover.way) {
         Some(Way::Sdk(json)) => serde_json::from_str(json).ok(),
         Some(Way::Link(_)) | None => None,
@@ -279,16 +277,24 @@ fn listed<'a>(register: &Register, order: &Order, offer: &Offer<'a>) -> Listed<'
 /// Where the payer pays (R-A3.1-3): the institution's page once it is known, until then, in
 /// webview mode, our own, where the payer chooses.
 pub fn pay_url(register: &Register, order: &Order) -> Option<String> {
-    let attempt = order
-        .live_attempt()
-        .filter(|a| a.state == AttemptState::Accepted);
-    let handover = attempt.and_then(|attempt| attempt.handover.as_ref());
-    match handover.map(|handover| &handover.way) {
+    match usable_handover(order).map(|handover| &handover.way) {
         Some(Way::Link(link)) => Some(link.to_string()),
         Some(Way::Sdk(_)) => None,
         None => (order.terms.business_type == BusinessType::Single(Mode::Webview))
             .then(|| page_url(register, order)),
     }
+}
+
+/// The hand-over that leads to paying: of an order that may still be paid, and of no other, or our
+/// own answer would cause a second payment.
+fn usable_handover(order: &Order) -> Option<&Handover> {
+    if order.state != OrderState::Open || order.ending.is_some() {
+        return None;
+    }
+    let attempt = order.live_attempt()?;
+    (attempt.state == AttemptState::Accepted)
+        .then_some(attempt.handover.as_ref())
+        .flatten()
 }
 
 /// The address of the payer's page of an order.

@@ -1,7 +1,7 @@
 //! Refusal to HTTP: status, problem document (RFC 9457), headers; once.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 use crate::domain::amount::AmountFault;
@@ -51,6 +51,7 @@ pub fn problem(refusal: &Refusal, request_id: &str) -> Response<Bytes> {
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/problem+json"),
     );
+    no_store(headers);
     if let Some(wait) = retry_after_s(refusal) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(wait));
     }
@@ -135,4 +136,13 @@ pub fn status(refusal: &Refusal) -> StatusCode {
         Refusal::OutcomeUnknown => StatusCode::INTERNAL_SERVER_ERROR,
         Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     }
+}
+
+/// R-6.5-1b: nothing that is answered here is kept by anybody on the way.
+pub fn no_store(headers: &mut HeaderMap) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
 }

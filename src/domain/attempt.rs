@@ -307,7 +307,10 @@ impl Attempt {
             Means::Create | Means::Callback => false,
         };
         match self.state {
-            AttemptState::Unknown | AttemptState::Closing if conclusive && now > limit => {
+            // What it once accepted did arrive: that it does not know it now proves nothing.
+            AttemptState::Unknown | AttemptState::Closing
+                if conclusive && now > limit && self.handover.is_none() =>
+            {
                 let reason = Some(Reason::from_code("NEVER_ARRIVED"));
                 Move::To(Box::new(Self {
                     state: AttemptState::Failed,

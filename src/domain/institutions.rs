@@ -24,6 +24,9 @@ impl Mode {
     /// Every mode.
     pub const ALL: [Self; 3] = [Self::Webview, Self::Chatbot, Self::Native];
 
+    /// The modes offered so far: payment by chatbot comes with messages to the payer.
+    pub const OFFERED: [Self; 2] = [Self::Webview, Self::Native];
+
     /// The name on the wire.
     pub fn name(self) -> &'static str {
         match self {
@@ -175,6 +178,8 @@ pub struct Contract {
 pub enum Withheld {
     /// No contract between merchant and institution.
     NotContracted,
+    /// The merchant may start nothing new (R-4-3): also not on its payers' pages.
+    MerchantNotAdmitted,
     /// Not offered in this mode.
     ModeNotOffered,
     /// Not offered for this kind of payment.
@@ -196,6 +201,7 @@ impl Withheld {
     pub fn word(self) -> &'static str {
         match self {
             Self::NotContracted => "NOT_CONTRACTED",
+            Self::MerchantNotAdmitted => "MERCHANT_NOT_ADMITTED",
             Self::ModeNotOffered => "MODE_NOT_OFFERED",
             Self::TransactionTypeNotOffered => "TRANSACTION_TYPE_NOT_OFFERED",
             Self::AmountBelowLimit => "AMOUNT_BELOW_LIMIT",
@@ -287,11 +293,18 @@ impl Directory {
         let Some(contract) = self.contracts.get(&key) else {
             return Some(Withheld::NotContracted);
         };
+        let merchant = self.merchants.get(wanted.merchant);
+        if merchant.is_none_or(|merchant| merchant.admission != Admission::Admitted) {
+            return Some(Withheld::MerchantNotAdmitted);
+        }
         if institution.stopped || institution.admission != Admission::Admitted {
             return Some(Withheld::InstitutionDown);
         }
-        let offered =
-            |mode: &Mode| institution.modes.contains(mode) && contract.modes.contains(mode);
+        let offered = |mode: &Mode| {
+            Mode::OFFERED.contains(mode)
+                && institution.modes.contains(mode)
+                && contract.modes.contains(mode)
+        };
         let in_mode = match wanted.mode {
             Some(mode) => offered(&mode),
             None => Mode::ALL.iter().any(offered),
@@ -359,7 +372,7 @@ impl Directory {
             .modes
             .iter()
             .copied()
-            .filter(|mode| agreed.contains(mode))
+            .filter(|mode| agreed.contains(mode) && Mode::OFFERED.contains(mode))
             .collect()
     }
 

@@ -27,7 +27,9 @@ pub fn notice_wait(attempts: u32, age: Duration) -> Option<Duration> {
     let at = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
     let wait = NOTICE_WAITS_S.get(at).copied().unwrap_or(86_400);
     let wait = Duration::from_secs(wait);
-    (age.saturating_add(wait) <= NOTICE_LIFE).then_some(wait)
+    // A clock that was set ahead ends nothing before the schedule has been gone through (T2).
+    let young = age.saturating_add(wait) <= NOTICE_LIFE;
+    (young || at < NOTICE_WAITS_S.len()).then_some(wait)
 }
 
 /// The wait before the next question, after that many without an answer that ended it.

@@ -138,7 +138,9 @@ impl Door {
         )
         .await
         .ok()??;
-        let (stream, more) = session.reuse().await.ok()??.into_parts();
+        // A client that takes nothing more must not keep its place while the connection closes.
+        let kept = timeout(bounds.write_within, session.reuse()).await.ok()?;
+        let (stream, more) = kept.ok()??.into_parts();
         Some((stream, more.unwrap_or_default()))
     }
 

@@ -1,14 +1,14 @@
-//! How many connections and requests are here, and that all of them have left.
+//! How many connections and requests one listener has, and that all of them have left.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::Bounds;
 
-/// What all listeners count together.
+/// What one listener counts.
 pub(super) struct Places {
     connections: Semaphore,
     connections_max: u32,
@@ -32,6 +32,7 @@ impl Places {
 
     /// A connection's place, or none left, here or for its address.
     pub(super) fn connection(&self, address: IpAddr) -> Option<Place<'_>> {
+        let address = subscriber(address);
         let permit = self.connections.try_acquire().ok()?;
         let mut taken = self
             .per_address
@@ -91,6 +92,15 @@ impl Drop for Place<'_> {
                 taken.remove(&self.address);
             }
         }
+    }
+}
+
+/// An address as one subscriber holds it: of IPv6 the /64, for else one line could hold every
+/// place under addresses of its own.
+fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
     }
 }
 

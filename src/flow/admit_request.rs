@@ -60,12 +60,19 @@ pub enum Purpose {
 pub struct Admitted {
     merchant: MerchantId,
     nonce: FreshNonce,
+    label: Box<str>,
+    at: Timestamp,
 }
 
 impl Admitted {
     /// Who asks.
     pub fn merchant(&self) -> &MerchantId {
         &self.merchant
+    }
+
+    /// The label of the signature that proved it: what the answer is bound to.
+    pub fn label(&self) -> &str {
+        &self.label
     }
 
     /// What the change it causes must spend.
@@ -78,7 +85,7 @@ impl Admitted {
     /// # Errors
     /// It was spent before.
     pub fn into_reader(self, reads: &ReadNonces) -> Result<MerchantId, Refusal> {
-        if reads.spend(&self.nonce) {
+        if reads.spend(&self.nonce, self.at) {
             Ok(self.merchant)
         } else {
             Err(Refusal::NonceSpent)
@@ -97,15 +104,29 @@ pub struct Gate {
 /// Who knocks, as far as the connection tells, and what for.
 #[derive(Debug, Clone, Copy)]
 pub struct Knock {
-    /// The address of the connection.
-    pub address: IpAddr,
     /// SHA-256 of the client certificate, whose handshake proved its key.
     pub certificate: Option<CertificateDigest>,
     /// What the request wants.
     pub purpose: Purpose,
 }
 
-/// Judges rate, key, signature, time and certificate of a request whose size and syntax are known
+/// Counts whoever knocks, whatever for, before anything is read or looked up (Q1). A certificate
+/// that is nobody's costs nothing to make: its bearer counts by address.
+///
+/// # Errors
+/// Too often; nothing was recorded.
+pub fn knock(
+    gate: &Gate,
+    register: &Register,
+    address: IpAddr,
+    certificate: Option<CertificateDigest>,
+) -> Result<(), Refusal> {
+    let enrolled = certificate.filter(|shown| register.knows_certificate(shown));
+    let counted = gate.limits.knock(address, enrolled.as_ref());
+    counted.map_err(|Wait(wait)| Refusal::TooOften { wait })
+}
+
+/// Judges key, signature, time, certificate and rate of a request whose size and syntax are known
 /// good, in the order of Q1.
 ///
 /// # Errors
@@ -118,13 +139,6 @@ pub fn admit_request(
     knock: &Knock,
     times: Times,
 ) -> Result<Admitted, Refused> {
-    // A certificate that is nobody's costs nothing to make: its bearer counts by address.
-    let enrolled = knock
-        .certificate
-        .filter(|shown| register.knows_certificate(shown));
-    gate.limits
-        .knock(knock.address, enrolled.as_ref())
-        .map_err(|Wait(wait)| Refused::stranger(Refusal::TooOften { wait }))?;
     let target = target_uri(register, request).map_err(Refused::stranger)?;
     let proven = signature::verify_request(request, &target, &register.keys, times.now.seconds())
         .map_err(|fault| Refused::stranger(refusal(fault)))?;
@@ -132,9 +146,10 @@ pub fn admit_request(
         .ok()
         .and_then(|id| register.directory.merchants.get(&id))
         .ok_or(Refused::stranger(Refusal::KeyUnknown))?;
+    let label: Box<str> = proven.label.as_str().into();
     let known = |refusal| Refused {
         refusal,
-        proven: true,
+        proven: Some(label.clone()),
     };
     let nonce = fresh_nonce(&proven, &gate.window, times).map_err(known)?;
     check_certificate(merchant, knock.certificate.as_ref()).map_err(known)?;
@@ -151,6 +166,8 @@ pub fn admit_request(
     Ok(Admitted {
         merchant: merchant.id.clone(),
         nonce,
+        label,
+        at: times.now,
     })
 }
 
@@ -168,15 +185,15 @@ pub struct Times {
 pub struct Refused {
     /// What is answered.
     pub refusal: Refusal,
-    /// The signature was good.
-    pub proven: bool,
+    /// The label of the signature, if it was good.
+    pub proven: Option<Box<str>>,
 }
 
 impl Refused {
     fn stranger(refusal: Refusal) -> Self {
         Self {
             refusal,
-            proven: false,
+            proven: None,
         }
     }
 }
@@ -361,13 +378,13 @@ impl ReadNonces {
         }
     }
 
-    fn spend(&self, nonce: &FreshNonce) -> bool {
+    fn spend(&self, nonce: &FreshNonce, now: Timestamp) -> bool {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = *kept.since.get_or_insert(nonce.created);
+        let since = *kept.since.get_or_insert(now);
         let over = kept.young.len() >= self.entries_max;
-        if over || nonce.created.since(since) >= READ_GENERATION {
+        if over || now.since(since) >= READ_GENERATION {
             kept.old = std::mem::take(&mut kept.young);
-            kept.since = Some(nonce.created);
+            kept.since = Some(now);
         }
         let entry = (nonce.key.clone(), nonce.value.clone());
         !kept.old.contains(&entry) && kept.young.insert(entry)

@@ -7,11 +7,10 @@ use crate::domain::identifiers::Timestamp;
 use crate::flow::register::Platform;
 use crate::signature::{self, Question};
 
-/// Signs an answer with the platform's key. An answer to an unsigned question stays unsigned:
-/// there is nothing to bind it to.
+/// Signs an answer with the platform's key, bound to the signature that proved its question.
 pub fn sign_answer(
     platform: &Platform,
-    request: &Request<Bytes>,
+    (request, label): (&Request<Bytes>, &str),
     answer: &mut Response<Bytes>,
     now: Timestamp,
 ) {
@@ -20,7 +19,7 @@ pub fn sign_answer(
         .path_and_query()
         .map_or("/", |target| target.as_str());
     let target = format!("{}{path}", platform.origin);
-    let Some(question) = Question::of(request, &target) else {
+    let Some(question) = Question::under(request, &target, label) else {
         return;
     };
     if let Err(fault) =

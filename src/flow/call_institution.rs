@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::attempt::Stamp;
 use crate::domain::evidence::{Ambiguity, Evidence, Finding, Means};
+use crate::domain::order::INTENT_PATIENCE;
 use crate::institution::{Call, Institution, Outgoing};
 use crate::world::{Errand, Party, Patience, SendError, World};
 
@@ -35,9 +36,15 @@ pub async fn call_institution(
     patience: Patience,
 ) -> Evidence {
     let stamp = match call {
-        // A repeated create must be equal (A3), so its stamp is the stored one, renewed in time.
+        // Written down long ago by a process that stood still since: by now it counts as in doubt
+        // and may have been ended, so it must not leave any more (A5, Q9).
+        Call::Create(attempt, _) if world.clock.now().since(attempt.sent_at) >= INTENT_PATIENCE => {
+            return evidence(adapter, call, Finding::NotSent);
+        }
+        // A repeated create must be equal (A3): the stored stamp, dated by the last intent to send,
+        // from which A5 counts as well.
         Call::Create(attempt, _) => Stamp {
-            now: world.clock.now(),
+            now: attempt.sent_at,
             nonce: attempt.stamp.nonce,
         },
         Call::Query(..) | Call::Close(..) => Stamp {

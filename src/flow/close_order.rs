@@ -60,7 +60,7 @@ pub async fn close_order(
             Committed::Stale | Committed::KeyTaken => cause = change.into_cause(),
         }
     }
-    Err(Refusal::Contended)
+    Err(refuse(store, (Refusal::Contended, cause), world.clock.now()).await)
 }
 
 /// One try to have the close confirmed while the merchant waits; the rest is the workers'.
@@ -86,9 +86,10 @@ async fn ask_once(
     let evidence = call_institution(world, adapter.as_ref(), &call, READ_PATIENCE).await;
     let asked = order.clone();
     Ok(
-        match weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await? {
-            Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order) => order,
-            Weight::Quarantined(_) | Weight::Stranger | Weight::Contended => asked,
+        match weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
+            Ok(Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order)) => order,
+            // What was committed stands and is answered, whatever became of the news (Q8).
+            Ok(Weight::Quarantined(_) | Weight::Stranger | Weight::Contended) | Err(_) => asked,
         },
     )
 }

@@ -19,9 +19,11 @@ pub async fn list_institutions<'a>(
         BusinessType::Single(mode) => Some(mode),
         BusinessType::Aggregated => None,
     };
+    // A convenience: that it cannot be had must not hide an order that was placed.
     let last = store
         .last_used(&order.terms.merchant, &order.terms.mobile)
-        .await?;
+        .await
+        .unwrap_or_default();
     Ok(register
         .directory
         .offers(&wanted(&order.terms, mode, now), last.as_ref()))

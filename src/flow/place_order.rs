@@ -53,7 +53,10 @@ pub async fn place_order(
     match store.commit(&change).await? {
         Committed::Done => (),
         Committed::NonceSpent => return Err(Refusal::NonceSpent),
-        Committed::Stale => return Err(Refusal::Contended),
+        Committed::Stale => {
+            let refused = (Refusal::Contended, change.into_cause());
+            return Err(refuse(store, refused, now).await);
+        }
         Committed::KeyTaken => {
             let terms = change.order().map(|order| Arc::clone(&order.terms));
             let cause = change.into_cause();
@@ -132,10 +135,16 @@ pub(in crate::flow) fn open_to(
         .ok_or(Refusal::InstitutionUnknown)?;
     let wanted = wanted(terms, mode, now);
     if let Some(withheld) = register.directory.withheld(known, &wanted) {
-        return Err(if withheld == Withheld::NotContracted {
-            Refusal::InstitutionNotContracted
-        } else {
-            Refusal::InstitutionUnavailable(withheld)
+        return Err(match withheld {
+            Withheld::NotContracted => Refusal::InstitutionNotContracted,
+            Withheld::MerchantNotAdmitted => Refusal::MerchantNotAdmitted,
+            Withheld::ModeNotOffered
+            | Withheld::TransactionTypeNotOffered
+            | Withheld::AmountBelowLimit
+            | Withheld::AmountAboveLimit
+            | Withheld::OutsideHours
+            | Withheld::PayerNotServed
+            | Withheld::InstitutionDown => Refusal::InstitutionUnavailable(withheld),
         });
     }
     // Without a wish, the first mode that is open: the webview where it is offered.
@@ -208,10 +217,9 @@ async fn repeated(
     cause: Cause,
 ) -> Result<Answered, Refusal> {
     let now = world.clock.now();
-    // The institution an equal request would be taken to: the one it was taken to first.
+    // Under way already: the payer gets its hand-over again, made anew where it is gone.
     let through = order
-        .attempts
-        .last()
+        .live_attempt()
         .filter(|_| names_institution(&order.terms));
     match through.map(|attempt| (attempt.institution.clone(), Some(attempt.mode))) {
         Some(choice) if order.takes_attempts(now) => {
@@ -227,6 +235,9 @@ async fn repeated(
                     order,
                     fresh: false,
                 },
+                OrderState::Open if names_institution(&order.terms) => {
+                    Answered::standing(order, now)
+                }
                 OrderState::Open => Answered {
                     outcome: Outcome::Accepted,
                     order,

@@ -97,9 +97,10 @@ pub async fn refresh(
     let evidence = call_institution(world, adapter.as_ref(), &call, READ_PATIENCE).await;
     let asked = order.clone();
     Ok(
-        match weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await? {
-            Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order) => order,
-            Weight::Quarantined(_) | Weight::Stranger | Weight::Contended => asked,
+        match weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
+            Ok(Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order)) => order,
+            // What was committed stands and is answered, whatever became of the news (Q8).
+            Ok(Weight::Quarantined(_) | Weight::Stranger | Weight::Contended) | Err(_) => asked,
         },
     )
 }

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use http::{Request, Response};
 
+use crate::domain::evidence::Finding;
 use crate::domain::identifiers::InstitutionId;
 use crate::flow::register::Register;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
@@ -49,6 +50,8 @@ pub async fn receive_callback(
             });
         }
     };
+    // Not read is not a repeat: for what has ended here, nobody would ask again (C3, C4).
+    let unclear = matches!(evidence.finding, Finding::Ambiguous(_));
     let genuine = message(institution, callback, Verdict::Genuine, now);
     // Both are written in one group commit; the answer waits for both.
     let (weight, kept) = tokio::join!(
@@ -56,6 +59,10 @@ pub async fn receive_callback(
         store.keep(&genuine)
     );
     let (heard, verdict) = match weight {
+        Ok(Weight::Moved(_) | Weight::Known(_)) if unclear => {
+            tracing::error!(institution.id = %institution, "a proven callback could not be read");
+            (Heard::TryAgain, Verdict::Genuine)
+        }
         Ok(Weight::Moved(_) | Weight::Known(_)) => (Heard::Recorded, Verdict::Genuine),
         Ok(Weight::Unconfirmed(_) | Weight::Contended) | Err(_) => {
             (Heard::TryAgain, Verdict::Genuine)

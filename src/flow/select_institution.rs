@@ -1,5 +1,7 @@
 //! The payer chose; the order goes there.
 
+use std::time::Duration;
+
 use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::change::Cause;
 use crate::domain::evidence::Reason;
@@ -19,6 +21,9 @@ use crate::world::World;
 
 /// Others may write to the same order meanwhile; so often a choice is decided again.
 const ROUNDS_MAX: u32 = 3;
+
+/// How long after a repeated create the next repeat may follow.
+const REPEAT_CREATE_AFTER: Duration = Duration::from_secs(5);
 
 /// An institution, and how the payer pays through it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +99,9 @@ impl Answered {
             OrderState::Closed => Outcome::Closed,
             OrderState::Open => match order.attempts.last() {
                 None => Outcome::Accepted,
+                Some(attempt) if attempt.state.is_live() && order.ending.is_some() => {
+                    Outcome::Pending
+                }
                 Some(attempt) => attempt_outcome(attempt, now),
             },
         };
@@ -168,7 +176,8 @@ pub async fn select_institution(
     // What is under way already is answered, even if the institution was withdrawn meanwhile.
     let under_way = order
         .live_attempt()
-        .filter(|attempt| attempt.institution == institution);
+        .filter(|attempt| attempt.institution == institution)
+        .filter(|attempt| mode.is_none_or(|mode| mode == attempt.mode));
     let choice = match under_way {
         Some(attempt) => Ok(Choice {
             mode: mode.unwrap_or(attempt.mode),
@@ -210,9 +219,13 @@ async fn choose(
                 spend(store, cause, now).await?;
                 return Ok(Answered::standing(order, now));
             }
-            Step::Start(start) => match order.start_attempt(*start, cause, now) {
-                Ok(change) => change,
-                Err(refused) => return Err(refuse(store, refused, now).await),
+            // Judged on what is true now: somebody may have ended the attempt this choice was for.
+            Step::Start(start) => match judged(register, &order, &choice, now) {
+                Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
+                Ok(()) => match order.start_attempt(*start, cause, now) {
+                    Ok(change) => change,
+                    Err(refused) => return Err(refuse(store, refused, now).await),
+                },
             },
             Step::CreateAgain => match order.live_attempt() {
                 Some(attempt) => order.repeat_create(&attempt.id, cause, now),
@@ -252,7 +265,24 @@ async fn choose(
             Committed::Stale | Committed::KeyTaken => cause = change.into_cause(),
         }
     }
-    Err(Refusal::Contended)
+    Err(refuse(store, (Refusal::Contended, cause), world.clock.now()).await)
+}
+
+/// Whether the institution is open to this order at this moment.
+fn judged(
+    register: &Register,
+    order: &Order,
+    choice: &Choice,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    open_to(
+        register,
+        &order.terms,
+        &choice.institution,
+        Some(choice.mode),
+        now,
+    )
+    .map(|_| ())
 }
 
 /// What a choice means for an open order.
@@ -290,6 +320,8 @@ fn step(
         .is_some_and(|adapter| adapter.facts().repeatable_create);
     match live.state {
         AttemptState::Accepted if same && usable(live, now) => Step::Answer,
+        AttemptState::Accepted if same && repeated_lately(live, now) => Step::Answer,
+        AttemptState::Accepted if same && !order.takes_attempts(now) => Step::Answer,
         AttemptState::Accepted if same && repeatable => Step::CreateAgain,
         AttemptState::Intent | AttemptState::Unknown | AttemptState::Closing if same => {
             Step::Answer
@@ -302,6 +334,12 @@ fn step(
         | AttemptState::Failed
         | AttemptState::Closed => Step::Release,
     }
+}
+
+/// Whether its create was sent once more a moment ago: each repeat is a call to the institution, so
+/// pressing again and again must not become a flood there.
+fn repeated_lately(live: &Attempt, now: Timestamp) -> bool {
+    live.sent_at > live.stamp.now && now.since(live.sent_at) < REPEAT_CREATE_AFTER
 }
 
 /// Calls the institution for the live attempt of a committed order, and weighs what comes back.
@@ -324,10 +362,11 @@ pub(in crate::flow) async fn create(
     let call = Call::Create(attempt, &order.terms);
     let evidence = call_institution(world, adapter.as_ref(), &call, CREATE_PATIENCE).await;
     let asked = order.clone();
-    let order = match weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await? {
-        Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order) => order,
-        // The intent stands; the worker that chases doubts goes on from here.
-        Weight::Quarantined(_) | Weight::Stranger | Weight::Contended => {
+    let order = match weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
+        Ok(Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order)) => order,
+        // The intent stands, whatever became of the news: never "nothing was recorded" (Q8). The
+        // worker that chases doubts goes on from here.
+        Ok(Weight::Quarantined(_) | Weight::Stranger | Weight::Contended) | Err(_) => {
             return Ok(Answered {
                 order: asked,
                 outcome: Outcome::Pending,

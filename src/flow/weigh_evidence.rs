@@ -46,6 +46,7 @@ pub async fn weigh_evidence(
 ) -> Result<Weight, StoreError> {
     let key = OrderKey::OfAttempt(evidence.institution.clone(), evidence.attempt.clone());
     let mut evidence = evidence;
+    let mut given = known.is_some();
     let mut known = known;
     for _ in 0..ROUNDS_MAX {
         let order = match known.take() {
@@ -60,6 +61,8 @@ pub async fn weigh_evidence(
             return Ok(Weight::Known(order));
         }
         match order.weigh(&evidence, adapter.facts(), now) {
+            // As the caller last saw it, the order may be older than what others have seen (O5).
+            Weighed::Repeat if given => given = false,
             Weighed::Repeat => return Ok(Weight::Known(order)),
             Weighed::Quarantine(why) => {
                 tracing::error!(order.no = %order.no, institution.id = %evidence.institution,

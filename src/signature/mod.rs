@@ -81,11 +81,23 @@ impl Question {
     ///
     /// Of several signatures the first: it is the sender's own, others are added on the way.
     pub fn of(request: &Request<Bytes>, target_uri: &str) -> Option<Self> {
+        Self::find(request, target_uri, None)
+    }
+
+    /// The same under a label: the signature that was proven, which need not be the first.
+    pub fn under(request: &Request<Bytes>, target_uri: &str, label: &str) -> Option<Self> {
+        Self::find(request, target_uri, Some(label))
+    }
+
+    fn find(request: &Request<Bytes>, target_uri: &str, wanted: Option<&str>) -> Option<Self> {
         let content_digest = field::value(request.headers(), &CONTENT_DIGEST)
             .ok()??
             .into_owned();
         let field = field::value(request.headers(), &SIGNATURE).ok()??;
-        let (label, bytes) = signatures(&field).ok()?.into_iter().next()?;
+        let (label, bytes) = signatures(&field)
+            .ok()?
+            .into_iter()
+            .find(|(label, _)| wanted.is_none_or(|wanted| wanted == &**label))?;
         Some(Self {
             method: request.method().clone(),
             target_uri: target_uri.to_owned(),

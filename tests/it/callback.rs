@@ -136,8 +136,9 @@ fn what_is_not_so_changes_nothing() {
             "QUARANTINED",
             400,
         ),
-        (letter("word", json!("paid")), "GENUINE", 200),
-        (letter("word", json!("SUCCESS")), "GENUINE", 200),
+        // Proven, and not understood: not heard, so that it comes again.
+        (letter("word", json!("paid")), "GENUINE", 503),
+        (letter("word", json!("SUCCESS")), "GENUINE", 503),
     ];
     let before = without_inbox(town.snapshot());
     for (place, (make, verdict, status)) in cases.iter().enumerate() {

@@ -97,7 +97,6 @@ impl Order {
             .filter(|known| known.id == *attempt)
         {
             known.sent_at = now;
-            known.handover = None;
         }
         Change::between(Some(self), after, cause, now)
     }
@@ -232,7 +231,14 @@ impl Order {
                 let cause = match was {
                     Some(AttemptState::Closed) => SurplusCause::AfterClose,
                     Some(AttemptState::Failed) => SurplusCause::AfterRefusal,
-                    _ => SurplusCause::Overlap,
+                    // The one that settled did so after its end: that took the money twice (A8).
+                    _ => match self.settling_attempt() {
+                        Some(late) if late.late_success && late.reason.is_some() => {
+                            SurplusCause::AfterRefusal
+                        }
+                        Some(late) if late.late_success => SurplusCause::AfterClose,
+                        _ => SurplusCause::Overlap,
+                    },
                 };
                 after.refunds.push(Refund {
                     no: RefundOrderNo::of_surplus(&id),

@@ -220,6 +220,8 @@ impl Order {
     /// When it next needs attention without being asked (A6): what is live is asked about, what
     /// is open expires. Decided anew at every change; the schedule in between is the lease's.
     pub fn due(&self, now: Timestamp) -> Option<Timestamp> {
+        // What is live on an order that is not to be paid any more is closed at once.
+        let unwanted = self.state != OrderState::Open || self.ending.is_some();
         let ask = self
             .attempts
             .iter()
@@ -227,6 +229,7 @@ impl Order {
             .map(|attempt| match attempt.state {
                 AttemptState::Intent => attempt.sent_at.plus(INTENT_PATIENCE),
                 AttemptState::Closing => now,
+                AttemptState::Unknown | AttemptState::Accepted if unwanted => now,
                 AttemptState::Unknown
                 | AttemptState::Accepted
                 | AttemptState::Paid

@@ -100,7 +100,9 @@ fn created(attempt: &Attempt, fields: &Fields<'_>) -> Said {
             Ok(Finding::Accepted(handover(attempt.mode, fields)?))
         }
         ("REFUSED", None | Some("OPEN"))
-            if optional(fields, "attemptStatus")? == Some("FAILED") =>
+            // Of a repeat it says nothing about the create before it, whose order stays open there.
+            if optional(fields, "attemptStatus")? == Some("FAILED")
+                && attempt.state == AttemptState::Intent =>
         {
             let reason = optional(fields, "reason")?.unwrap_or("REFUSED");
             Ok(Finding::Refused(Reason::from_code(reason)))

@@ -2,6 +2,7 @@
 //! Never repairs anything.
 
 use std::fs::{File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
@@ -46,17 +47,22 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
     let beside = PathBuf::from(beside);
     let unusable =
         |error: std::io::Error| OpenError::File(format!("{}: {error}", beside.display()));
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&beside)
-        .map_err(unusable)?;
+    let file = private(&beside).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.into())),
         Err(TryLockError::Error(error)) => Err(unusable(error)),
     }
+}
+
+/// Opens a file for its owner alone, making it where it is missing (R-6.3.2-1a).
+fn private(path: &Path) -> std::io::Result<File> {
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
 }
 
 /// A connection set up for its role.
@@ -65,6 +71,8 @@ pub(super) fn connect(path: &Path, role: Role) -> Result<Connection, OpenError> 
         let text = format!("SQLite {} is too old", rusqlite::version());
         return Err(OpenError::File(text));
     }
+    // The log and its index take the file's mode from it.
+    private(path).map_err(|error| OpenError::File(format!("{}: {error}", path.display())))?;
     let connection = Connection::open(path)?;
     connection.set_prepared_statement_cache_capacity(64);
     // Plans must not depend on what is bound: otherwise a statement is planned anew for each

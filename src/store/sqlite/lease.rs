@@ -143,9 +143,21 @@ pub(super) fn load(
                 seal,
                 "pay_order_no = ?1 AND fence = ?2",
                 params![lease.row, lease.fence],
-            )?
-            .map(|order| Leased::Order(Box::new(order))),
-            Work::Events => event(connection, seal, lease)?,
+            )
+            .map(|order| order.map(|order| Leased::Order(Box::new(order)))),
+            Work::Events => event(connection, seal, lease),
+        };
+        let of = match of {
+            // One row that cannot be read must not hold up those leased with it.
+            Err(Fault::Corrupt(what)) => {
+                tracing::error!(
+                    row = lease.row,
+                    what,
+                    "leased work cannot be read; a person must look"
+                );
+                continue;
+            }
+            read => read?,
         };
         let fence = u64::try_from(lease.fence).unwrap_or(0);
         let tries = lease.tries;

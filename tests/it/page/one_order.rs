@@ -22,7 +22,7 @@ use paymux::domain::identifiers::{
 use paymux::domain::institutions::{
     BusinessType, Contract, Directory, Facts, Mode, Route, TransactionType,
 };
-use paymux::domain::merchant::Admission;
+use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
 use paymux::domain::order::{Ending, Opening, Order, Start, Terms, Weighed};
 use paymux::domain::personal::MobileNo;
 use paymux::flow::register::{Platform, Register};
@@ -68,6 +68,17 @@ pub(super) fn institution(
 pub(super) fn directory() -> Directory {
     let merchant = MerchantId::parse("M1").unwrap();
     let mut directory = Directory::default();
+    let enrolled = Merchant {
+        id: merchant.clone(),
+        name: "清风茶舍".into(),
+        admission: Admission::Admitted,
+        client_certificate: ClientCertificate::Off,
+        certificates: vec![],
+        notify_origins: vec![],
+        notice_url: None,
+        default_institutions: HashMap::new(),
+    };
+    directory.merchants.insert(merchant.clone(), enrolled);
     let mut meadow = institution("meadow", "草原支付", "Meadow Pay");
     meadow.modes = vec![Mode::Native];
     let all = [
