@@ -8,8 +8,14 @@ use bytes::Bytes;
 use http::Request;
 
 use paymux::api::page::view;
+use paymux::domain::change::Cause;
+use paymux::domain::evidence::Finding;
+use paymux::domain::identifiers::Timestamp;
 use paymux::domain::institutions::{BusinessType, Mode};
+use paymux::domain::merchant::Admission;
 use paymux::domain::order::Ending;
+use paymux::flow::call_institution::{CREATE_PATIENCE, call_institution};
+use paymux::institution::Call;
 use paymux::world::SendError;
 
 use one_order::*;
@@ -309,4 +315,55 @@ async fn the_state_is_told_as_json() {
     let missing = fetched(&api, "/pay/nothing/status").await;
     assert_eq!(missing.status(), 404);
     assert_eq!(head(&missing, "content-type"), "application/problem+json");
+}
+
+/// O4, R-6.1.1-2: an order that is being ended, or is paid, leads nobody to a page where it could
+/// be paid, though the institution's answer still brings one.
+#[tokio::test]
+async fn an_order_that_is_ending_hands_out_no_link() {
+    let order = open(terms(webview()), Some(start("harbour", Mode::Webview)));
+    let order = order
+        .end(Ending::Merchant, Cause::Clock, NOW)
+        .unwrap()
+        .into_order()
+        .unwrap();
+    let order = after(&order, link(LINK));
+    assert_eq!(order.due(NOW), Some(NOW), "closed at once");
+    let api = api(&order, lost());
+    let (answer, _) = posted(&api, &path(&order), "institutionId=harbour").await;
+    assert_ne!(head(&answer, "location"), LINK);
+    let register = api.register.load();
+    let shown = paymux::api::order::pay_url(&register, &order).unwrap();
+    assert!(shown.starts_with("https://pay.example/pay/"), "{shown}");
+}
+
+/// R-4-3, R-6.3.2-4b: a suspended merchant's orders are started nowhere, on their pages neither.
+#[tokio::test]
+async fn a_suspended_merchants_page_starts_nothing() {
+    let order = open(terms(webview()), None);
+    let api = api(&order, lost());
+    let mut register = one_order::register();
+    for merchant in register.directory.merchants.values_mut() {
+        merchant.admission = Admission::Suspended;
+    }
+    api.register.store(std::sync::Arc::new(register));
+    let (_, result) = posted(&api, &path(&order), "institutionId=harbour").await;
+    assert_eq!(result, "merchant_not_admitted");
+    let page = fetched(&api, &path(&order)).await;
+    assert!(!text(&page).contains("institution-harbour"));
+}
+
+/// A5, Q9: a create that was written down long ago, by a process that stood still since, does not
+/// leave any more: by now it is in doubt, and may have been ended.
+#[tokio::test]
+async fn a_create_that_is_too_old_is_not_sent() {
+    let mut late = start("lake", Mode::Webview);
+    late.stamp.now = Timestamp::from_ms(NOW.ms() - 15_000);
+    let order = open(terms(webview()), Some(late));
+    let api = api(&order, lost());
+    let register = api.register.load();
+    let adapter = &register.adapters[&order.attempts[0].institution];
+    let call = Call::Create(&order.attempts[0], &order.terms);
+    let evidence = call_institution(&api.world, &**adapter, &call, CREATE_PATIENCE).await;
+    assert_eq!(evidence.finding, Finding::NotSent);
 }

@@ -367,14 +367,14 @@ impl Outbound for Wire {
     }
 }
 
-pub(super) fn api(order: &Order, wire: SendError) -> Api {
+pub(super) fn register() -> Register {
     let (private, _) = SigningKey::generate_ed25519().unwrap();
     let teller = |id: &str| {
         let id = InstitutionId::parse(id).unwrap();
         let adapter: Arc<dyn Institution> = Arc::new(Teller(id.clone(), facts()));
         (id, adapter)
     };
-    let register = Register {
+    Register {
         directory: directory(),
         keys: KeyRing::default(),
         adapters: HashMap::from([teller("harbour"), teller("lake")]),
@@ -383,14 +383,17 @@ pub(super) fn api(order: &Order, wire: SendError) -> Api {
             signing: Arc::new(SigningKey::from_pkcs8_pem("p1", &private).unwrap()),
             jwks: Bytes::new(),
         },
-    };
+    }
+}
+
+pub(super) fn api(order: &Order, wire: SendError) -> Api {
     let world = World {
         clock: Arc::new(Still),
         entropy: Arc::new(Still),
         outbound: Arc::new(Wire(wire)),
     };
     let shelf = Arc::new(Shelf(Mutex::new(order.clone())));
-    crate::world::town::api(shelf, world, register)
+    crate::world::town::api(shelf, world, register())
 }
 
 pub(super) fn lost() -> SendError {
