@@ -10,6 +10,8 @@ BROWSER := $(if $(shell grep -sx ID=ubuntu /etc/os-release),\
   chromium:chromium chromedriver:chromium-driver)
 TEST_TOOLS := openssl:openssl nginx:nginx $(BROWSER) \
   /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc:fonts-noto-cjk
+# Looked at when it is used: a Python without what makes virtual environments counts as none.
+PYTHON_TOOLS = python3:python3 $(if $(shell python3 -c 'import ensurepip' 2>/dev/null || echo none),none:python3-venv)
 
 # Asks the distribution for what is missing and for nothing else; with everything there it is silent.
 define install
@@ -37,7 +39,13 @@ setup: ## installs what the build needs, where it is missing
 	$(call install,$(BUILD_TOOLS))
 
 setup-tests: setup ## the same for the tests
-	$(call install,$(TEST_TOOLS))
+	$(call install,$(TEST_TOOLS) $(PYTHON_TOOLS))
+	@cmp -s tests/python/requirements.txt target/python/requirements.txt || { \
+	  echo "installing what the tests take from PyPI into target/python" && \
+	  python3 -m venv --clear target/python && \
+	  target/python/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps \
+	    --requirement tests/python/requirements.txt && \
+	  target/python/bin/pip check && cp tests/python/requirements.txt target/python/; }
 	@for part in fmt clippy; do cargo $$part --version >/dev/null 2>&1 || rustup component add rustfmt clippy; done
 
 demo: setup ## starts everything on this machine and pays: gateway, institutions, merchant
