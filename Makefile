@@ -9,7 +9,8 @@ BROWSER := $(if $(shell grep -sx ID=ubuntu /etc/os-release),\
   chromium-browser:chromium-browser chromedriver:chromium-chromedriver,\
   chromium:chromium chromedriver:chromium-driver)
 TEST_TOOLS := openssl:openssl nginx:nginx $(BROWSER) \
-  /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc:fonts-noto-cjk
+  /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc:fonts-noto-cjk \
+  curl:curl node:nodejs npm:npm javac:default-jdk-headless
 # Looked at when it is used: a Python without what makes virtual environments counts as none.
 PYTHON_TOOLS = python3:python3 $(if $(shell python3 -c 'import ensurepip' 2>/dev/null || echo none),none:python3-venv)
 
@@ -46,6 +47,11 @@ setup-tests: setup ## the same for the tests
 	  target/python/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps \
 	    --requirement tests/python/requirements.txt && \
 	  target/python/bin/pip check && cp tests/python/requirements.txt target/python/; }
+	@cmp -s docs/clients/node/package-lock.json target/node/filled-from || { \
+	  echo "installing what the tests take from npm into target/node" && \
+	  mkdir -p target/node && cp docs/clients/node/package*.json target/node/ && \
+	  npm --prefix target/node ci --silent --no-audit --no-fund && \
+	  cp docs/clients/node/package-lock.json target/node/filled-from; }
 	@for part in fmt clippy; do cargo $$part --version >/dev/null 2>&1 || rustup component add rustfmt clippy; done
 
 demo: setup ## starts everything on this machine and pays: gateway, institutions, merchant
