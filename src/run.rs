@@ -4,8 +4,11 @@
 //! start the workers, accept traffic. Stopping is the reverse: refuse new connections, finish what
 //! was handed over, let the workers end what is in their hands, close the store.
 
+mod paced;
+mod responders;
+mod settings;
+
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,38 +16,29 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
 use tokio::sync::watch;
 
-use crate::api::refusal::problem;
-use crate::api::{Answer, Api, Peer};
-use crate::config::{self, Config};
-use crate::domain::identifiers::{InstitutionId, hex};
-use crate::domain::institutions::Directory;
-use crate::edge::{Bounds, Drained, Edge, Listener, Refuse, Responding, Stop, TlsIdentity};
+use crate::api::Api;
+use crate::config::Config;
+use crate::edge::{Drained, Edge, Listener, Stop, TlsIdentity};
 use crate::flow::admit_request::{Gate, ReadNonces};
 use crate::flow::chase_doubts::adopt_leftovers;
-use crate::limits::{LimitSettings, Limits, Rate, Wait};
-use crate::metrics::{CallerClass, Metrics};
-use crate::outbound::{Hyper, LineSettings, OutboundSettings};
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::outbound::Hyper;
 use crate::store::remembered::Remembered;
 use crate::store::ringing::{Bells, Ringing};
 use crate::store::{self, Store};
 use crate::workers::Workers;
-use crate::world::{
-    Entropy, Errand, Outbound, Party, Patience, SendError, SystemClock, SystemEntropy, World,
-};
+use crate::world::{SystemClock, SystemEntropy, World};
+
+use paced::Paced;
 
 /// Nonces of read-only requests remembered in each of two generations.
 const READ_NONCES_MAX: usize = 200_000;
 
 /// How long the workers may take to end what is in their hands; a notification may last 10 s.
 const WORKERS_DRAIN: Duration = Duration::from_secs(15);
-
-/// How long a create waits for its turn at an institution whose rate is used up.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// The store that is built so far.
 const SQLITE: &str = "sqlite:";
@@ -69,9 +63,9 @@ impl Gateway {
         let clock = Arc::new(SystemClock::start());
         let bells = Arc::new(Bells::default());
         let store = open_store(&config, Arc::clone(&bells))?;
-        let limits = limit_settings(&config);
+        let limits = settings::limits(&config);
         let door = Paced {
-            hyper: Hyper::new(outbound(&config)).context("[outbound]")?,
+            hyper: Hyper::new(settings::outbound(&config)).context("[outbound]")?,
             limits: Limits::new(&limits, clock.clone()),
             metrics: Arc::clone(&metrics),
         };
@@ -104,16 +98,20 @@ impl Gateway {
             Listener {
                 address: config.listen.public,
                 identity: Some(Arc::new(TlsIdentity::of(config.listen.identity))),
-                responder: public(api, Arc::clone(&metrics)),
+                responder: responders::public(api, Arc::clone(&metrics)),
             },
             Listener {
                 address: config.listen.operations,
                 identity: None,
-                responder: operations(Arc::clone(&metrics), Arc::clone(&store), ready.subscribe()),
+                responder: responders::operations(
+                    Arc::clone(&metrics),
+                    Arc::clone(&store),
+                    ready.subscribe(),
+                ),
             },
         ];
-        let bounds = bounds(&config.limits, config.listen.drain);
-        let edge = Edge::bind(listeners, bounds, &refuse(), &metrics)
+        let bounds = settings::bounds(&config.limits, config.listen.drain);
+        let edge = Edge::bind(listeners, bounds, &responders::refuse(), &metrics)
             .context("[listen]: an address cannot be used; is another gateway running?")?;
         let workers = Arc::new(Workers {
             store: Arc::clone(&store),
@@ -185,207 +183,10 @@ fn open_store(config: &Config, bells: Arc<Bells>) -> anyhow::Result<Arc<dyn Stor
     Ok(Arc::new(Ringing::new(store, bells)))
 }
 
-/// Institutions' lines and the rules for merchants' addresses.
-fn outbound(config: &Config) -> OutboundSettings {
-    let institutions = config.outbound.institutions.iter().map(|(id, leg)| {
-        let roots = leg.roots.clone().unwrap_or_default();
-        (
-            id.clone(),
-            LineSettings {
-                roots,
-                client_identity: leg.identity.clone(),
-            },
-        )
-    });
-    OutboundSettings {
-        institutions: institutions.collect(),
-        merchant_roots: config.outbound.merchant_roots.clone().unwrap_or_default(),
-        allowed_networks: config.outbound.allowed_private_networks.clone(),
-    }
-}
-
-fn limit_settings(config: &Config) -> LimitSettings {
-    let rate = |per_second: u32| {
-        let per_second = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
-        Rate {
-            per_second,
-            burst: per_second,
-        }
-    };
-    LimitSettings {
-        certificate: rate(config.limits.requests_per_second_per_caller),
-        address: rate(config.limits.requests_per_second_per_caller),
-        merchant: rate(config.limits.requests_per_second_per_merchant),
-        institutions: institution_rates(&config.register.directory),
-    }
-}
-
-fn institution_rates(
-    directory: &Directory,
-) -> std::collections::HashMap<InstitutionId, NonZeroU32> {
-    let rates = directory
-        .institutions
-        .iter()
-        .filter_map(|(id, institution)| {
-            Some((
-                id.clone(),
-                NonZeroU32::new(institution.facts.calls_per_second)?,
-            ))
-        });
-    rates.collect()
-}
-
-fn bounds(limits: &config::Limits, drain_within: Duration) -> Bounds {
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    Bounds {
-        body_bytes_max: limits.body_bytes_max,
-        header_lines_max: limits.header_lines_max,
-        header_bytes_max: limits.header_bytes_max,
-        head_within: limits.head,
-        body_within: limits.body,
-        in_flight_max: count(limits.in_flight_max),
-        connections_max: count(limits.connections_max),
-        connections_per_address_max: count(limits.connections_per_address_max),
-        drain_within,
-        ..Bounds::default()
-    }
-}
-
-/// What answers on the public listener, counted.
-fn public(api: Arc<Api>, metrics: Arc<Metrics>) -> crate::edge::Responder {
-    Arc::new(move |request: Request<Bytes>, peer: Peer| -> Responding {
-        let (api, metrics) = (Arc::clone(&api), Arc::clone(&metrics));
-        Box::pin(async move {
-            let began = now();
-            let Answer {
-                response,
-                interface,
-                result,
-            } = api.answer(request, peer).await;
-            let caller = match interface {
-                "X-11" => CallerClass::Institution,
-                "page" | "X-6" => CallerClass::Payer,
-                "jwks" | "unknown" => CallerClass::Unknown,
-                _ => CallerClass::Merchant,
-            };
-            metrics.request(interface, caller, result, began.elapsed());
-            if response.status().is_client_error() || response.status().is_server_error() {
-                metrics.refusal(result);
-            }
-            response
-        })
-    })
-}
-
-/// Metrics and health, for the operations listener only.
-fn operations(
-    metrics: Arc<Metrics>,
-    store: Arc<dyn Store>,
-    ready: watch::Receiver<bool>,
-) -> crate::edge::Responder {
-    Arc::new(move |request: Request<Bytes>, _peer: Peer| -> Responding {
-        let (metrics, store, ready) = (Arc::clone(&metrics), Arc::clone(&store), *ready.borrow());
-        Box::pin(async move {
-            let (status, text) = match request.uri().path() {
-                "/metrics" => (StatusCode::OK, metrics.render()),
-                "/healthz" => (StatusCode::OK, "alive\n".to_owned()),
-                "/readyz" => {
-                    let answers = store.next_due(store::Work::Orders).await.is_ok();
-                    if ready && answers {
-                        (StatusCode::OK, "ready\n".to_owned())
-                    } else {
-                        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned())
-                    }
-                }
-                _ => (
-                    StatusCode::NOT_FOUND,
-                    "/metrics /healthz /readyz\n".to_owned(),
-                ),
-            };
-            let mut response = Response::new(Bytes::from(text));
-            *response.status_mut() = status;
-            let plain = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-            response.headers_mut().insert(header::CONTENT_TYPE, plain);
-            response
-        })
-    })
-}
-
-/// How the edge refuses what never became a request.
-fn refuse() -> Refuse {
-    Arc::new(|refusal| {
-        let entropy: &dyn Entropy = &SystemEntropy;
-        problem(refusal, &hex(&entropy.draw::<8>()))
-    })
-}
-
 #[expect(
     clippy::disallowed_methods,
     reason = "how long a request took, for the metrics alone"
 )]
 fn now() -> Instant {
     Instant::now()
-}
-
-/// The network door, within each institution's declared rate, and counted.
-struct Paced {
-    hyper: Hyper,
-    limits: Limits,
-    metrics: Arc<Metrics>,
-}
-
-impl Paced {
-    /// Holds to the institution's declared rate. A payer waits for a create, so it waits its turn
-    /// for a while; what a worker asks is asked again later anyway.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a create waits its turn, and for nothing else"
-    )]
-    async fn paced(&self, institution: &InstitutionId, errand: &str) -> Result<(), SendError> {
-        let mut left = if errand == "create" {
-            TURN_WAIT_MAX
-        } else {
-            Duration::ZERO
-        };
-        while let Err(Wait(wait)) = self.limits.call(institution) {
-            let Some(rest) = left.checked_sub(wait) else {
-                return Err(SendError::NotSent(
-                    "the institution's rate is used up".into(),
-                ));
-            };
-            left = rest;
-            tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
-        }
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Outbound for Paced {
-    async fn send(
-        &self,
-        party: &Party,
-        request: Request<Bytes>,
-        patience: Patience,
-    ) -> Result<Response<Bytes>, SendError> {
-        let Party::Institution(institution) = party else {
-            return self.hyper.send(party, request, patience).await;
-        };
-        let errand = request
-            .extensions()
-            .get::<Errand>()
-            .map_or("other", |errand| errand.0);
-        self.paced(institution, errand).await?;
-        let began = now();
-        let reply = self.hyper.send(party, request, patience).await;
-        let outcome = match &reply {
-            Ok(reply) if reply.status().is_server_error() => "server_fault",
-            Ok(_) => "answered",
-            Err(SendError::NotSent(_)) => "not_sent",
-            Err(SendError::Unknown(_)) => "unknown",
-        };
-        self.metrics
-            .institution_call(institution.as_str(), errand, outcome, began.elapsed());
-        reply
-    }
 }
