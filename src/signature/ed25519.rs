@@ -14,6 +14,9 @@ pub(super) const SCHEME: Scheme = Scheme {
     algorithm: Algorithm("ed25519"),
     read_private,
     read_public,
+    read_jwk,
+    generate,
+    slow: false,
 };
 
 /// Everything of a `SubjectPublicKeyInfo` that comes before the 32 bytes of the key (RFC 8410, section 4).
@@ -35,12 +38,19 @@ const ORDER_EIGHT: [[u8; 32]; 2] = [
     ],
 ];
 
-/// A new key: PKCS #8 and `SubjectPublicKeyInfo`.
-pub(super) fn generate() -> Option<(Vec<u8>, Vec<u8>)> {
+/// Version 1 of PKCS #8 is what other tools read; version 2 is not.
+fn generate() -> Option<Vec<u8>> {
     let pair = Ed25519KeyPair::generate().ok()?;
-    // Version 1 is what other tools read; version 2 is not.
-    let private = pair.to_pkcs8v1().ok()?.as_ref().to_vec();
-    Some((private, pair.public_der()))
+    Some(pair.to_pkcs8v1().ok()?.as_ref().to_vec())
+}
+
+/// RFC 8037, section 2.
+fn read_jwk(jwk: &serde_json::Value) -> Option<Arc<dyn Verify>> {
+    if jwk.get("crv")?.as_str()? != "Ed25519" {
+        return None;
+    }
+    let point = URL_SAFE_NO_PAD.decode(jwk.get("x")?.as_str()?).ok()?;
+    read_public(&[SPKI_HEAD.as_slice(), &point].concat())
 }
 
 fn read_private(der: &[u8]) -> Option<Arc<dyn Sign>> {
@@ -86,11 +96,5 @@ impl Sign for Ed25519KeyPair {
             "x": URL_SAFE_NO_PAD.encode(self.public_key().as_ref()),
             "alg": "EdDSA",
         })
-    }
-}
-
-impl Verify for ParsedPublicKey {
-    fn verifies(&self, base: &[u8], signature: &[u8]) -> bool {
-        self.verify_sig(base, signature).is_ok()
     }
 }

@@ -16,8 +16,14 @@ pub enum KeyFault {
         expected: &'static str,
     },
     /// Readable, but of no algorithm known here, damaged, or of a kind that proves nothing.
-    #[error("the key is damaged, weak, or of an algorithm that is not supported (supported: {0})")]
+    #[error(
+        "the key is damaged, weak (RSA: 2048 to 4096 bits, an exponent of 65537 or more), or of an \
+         algorithm that is not supported (supported: {0})"
+    )]
     Unsupported(String),
+    /// A shared secret that could be guessed.
+    #[error("a shared secret is 32 to 256 random bytes")]
+    SecretUnfit,
     /// A key id travels inside quotes in a header.
     #[error("a key id is 1 to 64 characters of printable ASCII without quotes and backslashes")]
     BadId,
@@ -27,6 +33,9 @@ pub enum KeyFault {
         /// The id in question.
         id: String,
     },
+    /// Of this algorithm nothing is signed here, or its keys are no pairs.
+    #[error("{0} is verified here, but no key pair is made for it")]
+    NotMadeHere(Algorithm),
     /// The library could make no key.
     #[error("no key could be generated")]
     NotGenerated,

@@ -3,25 +3,36 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::num::NonZero;
 use std::sync::Arc;
 
+use aws_lc_rs::signature::ParsedPublicKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
+use serde_json::Value;
 use sfv::StringRef;
+use tokio::sync::Semaphore;
 
-use crate::signature::ed25519;
 use crate::signature::fault::KeyFault;
+use crate::signature::{ecdsa, ed25519, hmac, rsa};
 
 /// Every algorithm there is; a further one is a file of its own and a line here.
 ///
-/// Where keys of two algorithms look alike, the first that reads the key has it.
-const SCHEMES: &[Scheme] = &[ed25519::SCHEME];
+/// Where keys of two algorithms look alike, as those of RSA do, the first that reads the key has it
+/// unless the algorithm is named beside it.
+const SCHEMES: &[Scheme] = &[
+    ed25519::SCHEME,
+    ecdsa::SCHEME,
+    rsa::PSS,
+    rsa::PKCS1,
+    hmac::SCHEME,
+];
 
 const KEY_ID_BYTES_MAX: usize = 64;
 const PRIVATE_LABEL: &str = "PRIVATE KEY";
-const PUBLIC_LABEL: &str = "PUBLIC KEY";
+pub(super) const PUBLIC_LABEL: &str = "PUBLIC KEY";
 
 /// What the file of an algorithm offers.
 pub(super) struct Scheme {
@@ -30,16 +41,23 @@ pub(super) struct Scheme {
     pub(super) read_private: fn(&[u8]) -> Option<Arc<dyn Sign>>,
     /// `SubjectPublicKeyInfo` to a key that verifies; nothing as above.
     pub(super) read_public: fn(&[u8]) -> Option<Arc<dyn Verify>>,
+    /// A JSON Web Key (RFC 7517) to a key that verifies; nothing as above.
+    pub(super) read_jwk: fn(&Value) -> Option<Arc<dyn Verify>>,
+    /// A new key, as PKCS #8; nothing where none is made in this form.
+    pub(super) generate: fn() -> Option<Vec<u8>>,
+    /// Whether signing takes as long as everything else of a request together.
+    pub(super) slow: bool,
 }
 
 /// A private key of some algorithm.
 pub(super) trait Sign: Send + Sync {
     /// Nothing if the library fails.
     fn sign(&self, base: &[u8]) -> Option<Vec<u8>>;
-    /// The public half as `SubjectPublicKeyInfo`.
+    /// The public half as `SubjectPublicKeyInfo`; empty if there is none.
     fn public_der(&self) -> Vec<u8>;
-    /// The public half as RFC 7517 has it, with `alg` and without what the owner adds.
-    fn public_jwk(&self) -> serde_json::Value;
+    /// The public half as RFC 7517 has it, with `alg` and without what the owner adds; null if
+    /// there is none.
+    fn public_jwk(&self) -> Value;
 }
 
 /// A public key of some algorithm.
@@ -47,14 +65,41 @@ pub(super) trait Verify: Send + Sync {
     fn verifies(&self, base: &[u8], signature: &[u8]) -> bool;
 }
 
+/// Every public key the library parses itself, once.
+impl Verify for ParsedPublicKey {
+    fn verifies(&self, base: &[u8], signature: &[u8]) -> bool {
+        self.verify_sig(base, signature).is_ok()
+    }
+}
+
 /// A signature algorithm by its name in the registry of RFC 9421, or ours where that has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Algorithm(pub(super) &'static str);
 
 impl Algorithm {
+    /// The algorithm of that name, if it is one of ours.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::all().find(|algorithm| algorithm.0 == name)
+    }
+
+    /// Every algorithm that is verified here.
+    pub fn all() -> impl Iterator<Item = Self> {
+        SCHEMES.iter().map(|scheme| scheme.algorithm)
+    }
+
     /// The name as `alg` has it: `ed25519`.
     pub fn name(self) -> &'static str {
         self.0
+    }
+
+    /// Whether both sides hold the same secret, so that a signature proves less than one of a
+    /// private key does (R-6.3.1-1b).
+    pub fn is_shared(self) -> bool {
+        self == hmac::SCHEME.algorithm
+    }
+
+    fn scheme(self) -> Option<&'static Scheme> {
+        SCHEMES.iter().find(|scheme| scheme.algorithm == self)
     }
 }
 
@@ -70,6 +115,8 @@ pub struct SigningKey {
     id: String,
     algorithm: Algorithm,
     private: Arc<dyn Sign>,
+    /// Of a slow key: how many may sign with it at once.
+    turns: Option<Arc<Semaphore>>,
 }
 
 impl SigningKey {
@@ -94,18 +141,52 @@ impl SigningKey {
                     id: id.to_owned(),
                     algorithm: scheme.algorithm,
                     private,
+                    turns: scheme.slow.then(turns),
                 })
             })
             .ok_or_else(unsupported)
     }
 
-    /// Makes a new Ed25519 key: the private key (PKCS #8) and the public key, both in PEM.
+    /// A key of which both sides hold the same bytes: `hmac-sha256`. It has no public half.
+    ///
+    /// # Errors
+    /// [`KeyFault::BadId`]; [`KeyFault::SecretUnfit`] for one that could be guessed.
+    pub fn from_secret(id: &str, secret: &[u8]) -> Result<Self, KeyFault> {
+        check_id(id)?;
+        Ok(Self {
+            id: id.to_owned(),
+            algorithm: hmac::SCHEME.algorithm,
+            private: hmac::read(secret).ok_or(KeyFault::SecretUnfit)?,
+            turns: None,
+        })
+    }
+
+    /// Makes a new key: the private key (PKCS #8) and the public key, both in PEM.
+    ///
+    /// # Errors
+    /// [`KeyFault::NotMadeHere`] for an algorithm that is only verified, or whose keys are no pairs;
+    /// [`KeyFault::NotGenerated`] if the library has no randomness.
+    pub fn generate(algorithm: Algorithm) -> Result<(String, String), KeyFault> {
+        let made = algorithm.scheme().ok_or_else(unsupported)?;
+        let Some(private) = (made.generate)() else {
+            let makes = made.algorithm != rsa::PKCS1.algorithm && !algorithm.is_shared();
+            return Err(if makes {
+                KeyFault::NotGenerated
+            } else {
+                KeyFault::NotMadeHere(algorithm)
+            });
+        };
+        let key = (made.read_private)(&private).ok_or(KeyFault::NotGenerated)?;
+        let public = pem(PUBLIC_LABEL, &key.public_der());
+        Ok((pem(PRIVATE_LABEL, &private), public))
+    }
+
+    /// Makes a new Ed25519 key, as [`SigningKey::generate`] does.
     ///
     /// # Errors
     /// [`KeyFault::NotGenerated`] if the library has no randomness.
     pub fn generate_ed25519() -> Result<(String, String), KeyFault> {
-        let (private, public) = ed25519::generate().ok_or(KeyFault::NotGenerated)?;
-        Ok((pem(PRIVATE_LABEL, &private), pem(PUBLIC_LABEL, &public)))
+        Self::generate(ed25519::SCHEME.algorithm)
     }
 
     /// What stands in `keyid`.
@@ -118,8 +199,15 @@ impl SigningKey {
         self.algorithm
     }
 
-    /// The public half as a JSON Web Key with `kid`, `use` and `alg`; whoever publishes it adds `nbf` and `exp`.
-    pub fn public_jwk(&self) -> serde_json::Value {
+    /// Of a key that takes long to sign: its turns, one for each that may sign at once. Whoever
+    /// answers others meanwhile takes a turn and signs elsewhere. Quick keys have none.
+    pub fn turns(&self) -> Option<&Arc<Semaphore>> {
+        self.turns.as_ref()
+    }
+
+    /// The public half as a JSON Web Key with `kid`, `use` and `alg`; whoever publishes it adds
+    /// `nbf` and `exp`. Null for a shared secret.
+    pub fn public_jwk(&self) -> Value {
         let mut jwk = self.private.public_jwk();
         if let Some(members) = jwk.as_object_mut() {
             members.insert("kid".to_owned(), self.id.as_str().into());
@@ -128,7 +216,8 @@ impl SigningKey {
         jwk
     }
 
-    /// The public half as `SubjectPublicKeyInfo` in PEM: what is enrolled elsewhere.
+    /// The public half as `SubjectPublicKeyInfo` in PEM: what is enrolled elsewhere. Of a shared
+    /// secret an empty block.
     pub fn public_pem(&self) -> String {
         pem(PUBLIC_LABEL, &self.private.public_der())
     }
@@ -152,28 +241,53 @@ pub struct VerifyingKey {
 }
 
 impl VerifyingKey {
-    /// Reads a public key.
+    /// Reads a public key; the algorithm is the one it is for, of RSA keys `rsa-pss-sha512`.
     ///
     /// Shape: `SubjectPublicKeyInfo` in PEM.
     ///
     /// # Errors
     /// [`KeyFault::Unreadable`], [`KeyFault::Unsupported`].
     pub fn from_spki_pem(pem: &str) -> Result<Self, KeyFault> {
-        let der = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).map_err(|_| {
-            KeyFault::Unreadable {
-                expected: PUBLIC_LABEL,
-            }
-        })?;
-        SCHEMES
-            .iter()
-            .find_map(|scheme| {
-                let public = (scheme.read_public)(&der)?;
-                Some(Self {
-                    algorithm: scheme.algorithm,
-                    public,
-                })
-            })
-            .ok_or_else(unsupported)
+        let der = spki(pem)?;
+        let read = |scheme: &Scheme| Some(Self::of(scheme, (scheme.read_public)(&der)?));
+        SCHEMES.iter().find_map(read).ok_or_else(unsupported)
+    }
+
+    /// Reads a public key of this algorithm. An RSA key does not say which padding it is for: the
+    /// enrolment does, once and for all (Q3).
+    ///
+    /// # Errors
+    /// As [`VerifyingKey::from_spki_pem`], also for a key of another algorithm.
+    pub fn of_algorithm(algorithm: Algorithm, pem: &str) -> Result<Self, KeyFault> {
+        let der = spki(pem)?;
+        let read = |scheme: &Scheme| Some(Self::of(scheme, (scheme.read_public)(&der)?));
+        algorithm.scheme().and_then(read).ok_or_else(unsupported)
+    }
+
+    /// Reads a public key as it is published (RFC 7517), by `kty` and, of RSA, by `alg`.
+    ///
+    /// # Errors
+    /// [`KeyFault::Unsupported`].
+    pub fn from_jwk(jwk: &Value) -> Result<Self, KeyFault> {
+        let read = |scheme: &Scheme| Some(Self::of(scheme, (scheme.read_jwk)(jwk)?));
+        SCHEMES.iter().find_map(read).ok_or_else(unsupported)
+    }
+
+    /// A key of which both sides hold the same bytes: `hmac-sha256`.
+    ///
+    /// # Errors
+    /// [`KeyFault::SecretUnfit`] for one that could be guessed: an empty one never verifies (Q3).
+    pub fn from_secret(secret: &[u8]) -> Result<Self, KeyFault> {
+        let public = hmac::read(secret).ok_or(KeyFault::SecretUnfit)?;
+        Ok(Self {
+            algorithm: hmac::SCHEME.algorithm,
+            public,
+        })
+    }
+
+    fn of(scheme: &Scheme, public: Arc<dyn Verify>) -> Self {
+        let algorithm = scheme.algorithm;
+        Self { algorithm, public }
     }
 
     /// What signatures of this key are made with; nothing in a message can say otherwise (Q3).
@@ -242,11 +356,20 @@ fn check_id(id: &str) -> Result<(), KeyFault> {
     Ok(())
 }
 
+fn spki(pem: &str) -> Result<SubjectPublicKeyInfoDer<'static>, KeyFault> {
+    SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).map_err(|_| KeyFault::Unreadable {
+        expected: PUBLIC_LABEL,
+    })
+}
+
+/// Half of the processors: the other half goes on answering.
+fn turns() -> Arc<Semaphore> {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    Arc::new(Semaphore::new(processors.div_ceil(2)))
+}
+
 fn unsupported() -> KeyFault {
-    let names: Vec<&str> = SCHEMES
-        .iter()
-        .map(|scheme| scheme.algorithm.name())
-        .collect();
+    let names: Vec<&str> = Algorithm::all().map(Algorithm::name).collect();
     KeyFault::Unsupported(names.join(", "))
 }
 

@@ -4,12 +4,15 @@
 
 mod covered;
 mod digest;
+mod ecdsa;
 mod ed25519;
 mod fault;
 mod field;
+mod hmac;
 mod key;
 mod message;
 mod proof;
+mod rsa;
 #[cfg(test)]
 mod tests;
 

@@ -10,7 +10,7 @@ use crate::signature::covered::Part;
 use crate::signature::digest;
 use crate::signature::fault::{SignatureFault, shown};
 use crate::signature::field::{self, Input};
-use crate::signature::key::{EnrolledKey, KeyRing};
+use crate::signature::key::{Algorithm, EnrolledKey, KeyRing};
 use crate::signature::message::{Head, Message};
 use crate::signature::{Question, REQUEST_PARTS, SIGNATURE, SIGNATURE_INPUT, signatures};
 
@@ -23,6 +23,8 @@ pub struct Proven {
     pub key_id: String,
     /// Whose key it is, as enrolled.
     pub owner: String,
+    /// What the key is for; a shared secret proves less than a private key.
+    pub algorithm: Algorithm,
     /// Under which label the signature stood.
     pub label: String,
     /// When it was signed, by the signer's clock. Unit: Unix seconds.
@@ -127,6 +129,7 @@ pub(super) fn prove(
     Ok(Proven {
         key_id: enrolled.id.clone(),
         owner: enrolled.owner.clone(),
+        algorithm: enrolled.key.algorithm(),
         label: input.label.to_owned(),
         created_s,
         expires_s: input.expires_s,

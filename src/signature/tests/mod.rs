@@ -1,6 +1,8 @@
 //! What is signed is proven, as the standard prints it; and the makers of messages the other tests use.
 
+mod algorithms;
 mod answered;
+mod published;
 mod refused;
 
 use super::proof::prove;
