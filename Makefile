@@ -65,9 +65,9 @@ test: setup-tests deny-tool ## everything a change has to pass; ends with the te
 	cargo test --doc
 	cargo test --tests
 
-bench: setup ## measures whole journeys, optimised, beside nginx
+bench: setup ## measures everything, optimised, beside nginx; PART="place full" a part, QUICK=1 a trial
 	$(call install,nginx:nginx taskset:util-linux)
-	cargo bench --bench journey
+	cargo bench --bench journey -- $(PART) $(if $(QUICK),--quick)
 
 deny: setup deny-tool ## licences, origins and known faults of everything we link
 	cargo deny check bans licenses sources

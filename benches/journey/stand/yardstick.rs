@@ -5,22 +5,26 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use tokio::io::AsyncWriteExt as _;
 
-use crate::cpu::Party;
-use crate::wire::Inbox;
+use crate::load::wire::Message;
+use crate::stand::cpu::Party;
+use crate::stand::https::{Reply, Site, serve};
 
 /// What nginx asks; on the load's core.
 pub(crate) struct Backend {
     pub(crate) port: u16,
-    answer: Arc<Mutex<Bytes>>,
+    site: Arc<Echo>,
 }
 
-/// Starts nginx on the measured core; certificates as [`crate::enrolment`] wrote them.
+/// Answers always the same.
+#[derive(Default)]
+struct Echo(Mutex<Bytes>);
+
+/// Starts nginx on the measured core; certificates as they were made there.
 pub(crate) fn start(dir: &Path, port: u16, backend_port: u16) -> Result<Party> {
     let path = dir.join("nginx.conf");
     fs::write(&path, config(dir, port, backend_port))?;
@@ -53,7 +57,7 @@ fn config(dir: &Path, port: u16, backend_port: u16) -> String {
 daemon off;
 pid {dir}/nginx.pid;
 error_log {dir}/nginx.log;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 4096; }}
 http {{
   access_log off;
   client_body_temp_path {dir}/body;
@@ -90,37 +94,21 @@ impl Backend {
     pub(crate) fn serve() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let answer: Arc<Mutex<Bytes>> = Arc::default();
-        let backend = Self {
-            port,
-            answer: Arc::clone(&answer),
-        };
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let answer = Arc::clone(&answer);
-                tokio::spawn(async move {
-                    let _ = stream.set_nodelay(true);
-                    let mut inbox = Inbox::default();
-                    while let Ok(Some(())) = inbox.next(&mut stream, |_| ()).await {
-                        let bytes = held(&answer).clone();
-                        if stream.write_all(&bytes).await.is_err() {
-                            break;
-                        }
-                    }
-                });
-            }
-        });
-        Ok(backend)
+        let site = Arc::<Echo>::default();
+        serve(listener, None, Arc::clone(&site))?;
+        Ok(Self { port, site })
     }
 
     /// From now on it answers these bytes: a copy of what the gateway answered.
     pub(crate) fn answers(&self, answer: &Bytes) {
-        held(&self.answer).clone_from(answer);
+        let mut kept = self.site.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.clone_from(answer);
     }
 }
 
-fn held(answer: &Mutex<Bytes>) -> MutexGuard<'_, Bytes> {
-    answer.lock().unwrap_or_else(PoisonError::into_inner)
+impl Site for Echo {
+    fn answer(&self, _asked: &Message<'_>) -> Result<Reply> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(kept.clone().into())
+    }
 }

@@ -35,6 +35,30 @@ impl Party {
         Ok(Self(child))
     }
 
+    /// For profilers and the books of the kernel.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Resident and proportional memory of the process alone. Unit: bytes.
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid()))?;
+        let of = |name: &str| -> Result<u64> {
+            let line = rollup.lines().find(|line| line.starts_with(name));
+            let kb = line.and_then(|line| line.split_whitespace().nth(1));
+            Ok(kb.context("no such line in smaps_rollup")?.parse::<u64>()? * 1_024)
+        };
+        Ok(Memory {
+            rss: of("Rss:")?,
+            pss: of("Pss:")?,
+        })
+    }
+
+    /// How many files and sockets the process has open.
+    pub(crate) fn open_files(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
+    }
+
     /// Whether it still runs.
     pub(crate) fn check(&mut self) -> Result<()> {
         let ended = self.0.try_wait()?;
@@ -64,6 +88,13 @@ impl Drop for Party {
         }
         let _ = self.0.wait();
     }
+}
+
+/// What a process holds. Unit: bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    pub(crate) rss: u64,
+    pub(crate) pss: u64,
 }
 
 /// Nanoseconds on the processor by thread, with the thread's name.
@@ -97,6 +128,13 @@ impl Spent {
         Self(threads.collect())
     }
 
+    /// Adds what was spent at another time.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        for (id, (name, ns)) in &other.0 {
+            self.0.entry(id.clone()).or_insert((name.clone(), 0)).1 += ns;
+        }
+    }
+
     /// Of all threads.
     pub(crate) fn total_ns(&self) -> u64 {
         self.0.values().map(|(_, ns)| ns).sum()
@@ -110,6 +148,31 @@ impl Spent {
         }
         sums
     }
+}
+
+/// Nanoseconds on the processor so far, of this process.
+pub(crate) fn own_ns() -> u64 {
+    let mut spent = Spent::default();
+    spent.add("self");
+    spent.total_ns()
+}
+
+/// Raises the number of files that this process, and those it starts, may have open, as far as it
+/// may: connections are files.
+pub(crate) fn raise_files() -> Result<()> {
+    let limits = fs::read_to_string("/proc/self/limits")?;
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let hard = line.and_then(|line| line.split_whitespace().nth(4));
+    let hard = hard.context("no limit of open files is known")?;
+    let raised = Command::new("prlimit")
+        .args(["--pid", &std::process::id().to_string()])
+        .arg(format!("--nofile={hard}:{hard}"))
+        .status()
+        .context("prlimit (package util-linux) is needed")?;
+    ensure!(raised.success(), "cannot raise the number of open files");
+    Ok(())
 }
 
 /// Keeps this process, and the threads it will start, on the core of the load.

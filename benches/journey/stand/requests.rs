@@ -2,39 +2,49 @@
 //! nonce of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::Request;
-use http::header::{CONTENT_TYPE, HOST};
-use paymux::signature::{Covering, SigningKey, sign_request};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::wire::written;
+use crate::stand::signer::Signer;
 
 pub(crate) const MERCHANT: &str = "M100001";
 pub(crate) const MERCHANT_NAME: &str = "Harbour Tea";
 pub(crate) const INSTITUTIONS: [&str; 3] = ["north", "south", "east"];
-pub(crate) const RETURN_ORIGIN: &str = "https://shop.example";
 
 /// How long a signature may be believed. Unit: seconds.
 const SIGNED_FOR_S: i64 = 300;
 
 /// Who asks, and where.
 pub(crate) struct Merchant {
-    pub(crate) key: SigningKey,
+    pub(crate) key: Signer,
     pub(crate) port: u16,
+    /// Where it hears of results.
+    pub(crate) notices: String,
+    /// Numbers of orders and requests given so far.
+    pub(crate) given: AtomicU64,
 }
 
 impl Merchant {
+    /// Numbers of new orders.
+    pub(crate) fn numbers(&self, count: usize) -> Vec<String> {
+        let number = |_| format!("order-{:010}", self.given.fetch_add(1, Ordering::Relaxed));
+        (0..count).map(number).collect()
+    }
+
     /// Requests to place orders (A3.1, aggregated): the answer lists the institutions.
     pub(crate) fn place(&self, orders: &[String]) -> Result<Arc<[Bytes]>> {
         self.all("/v1/orders", orders, |order| {
             json!({
                 "transactionType": "PASSWORD_PAY",
                 "businessType": "AGGREGATED",
-                "bankReturnUrl": format!("{RETURN_ORIGIN}/notice"),
+                "bankReturnUrl": self.notices,
                 "merchantOrderNo": order,
                 "merchantName": MERCHANT_NAME,
                 "orderDate": "20260701",
@@ -61,43 +71,51 @@ impl Merchant {
         })
     }
 
+    /// Questions where orders stand (A3.2).
+    pub(crate) fn query(&self, orders: &[String]) -> Result<Arc<[Bytes]>> {
+        self.all(
+            "/v1/orders/query",
+            orders,
+            |order| json!({ "merchantId": MERCHANT, "merchantOrderNo": order }),
+        )
+    }
+
     fn all(
         &self,
         path: &str,
         orders: &[String],
-        body: impl Fn(&str) -> serde_json::Value,
+        body: impl Fn(&str) -> Value,
     ) -> Result<Arc<[Bytes]>> {
-        let made = orders
-            .iter()
-            .map(|order| self.one(path, order, &body(order)));
+        let made = orders.iter().map(|order| self.one(path, &body(order)));
         made.collect::<Result<Vec<_>>>().map(Into::into)
     }
 
-    fn one(&self, path: &str, order: &str, body: &serde_json::Value) -> Result<Bytes> {
+    fn one(&self, path: &str, body: &Value) -> Result<Bytes> {
+        let body = body.to_string();
         let authority = format!("localhost:{}", self.port);
-        let target = format!("https://{authority}{path}");
-        let mut request = Request::post(target.as_str())
-            .header(HOST, authority)
-            .header(CONTENT_TYPE, "application/json")
-            .body(Bytes::from(body.to_string()))?;
+        let digest = STANDARD.encode(digest(&SHA256, body.as_bytes()));
         let created_s = now_s();
-        let nonce = format!("{order}-{}", path.len());
-        let covering = Covering {
-            created_s,
-            expires_s: Some(created_s + SIGNED_FOR_S),
-            nonce: Some(&nonce),
-        };
-        sign_request(&mut request, &target, &self.key, &covering)?;
-        let line = format!("POST {path} HTTP/1.1");
-        Ok(written(&line, request.headers(), request.body()))
+        let params = format!(
+            "(\"@method\" \"@target-uri\" \"content-digest\" \"content-type\");created={created_s};\
+             expires={};nonce=\"nonce-{:016}\";keyid=\"{}\"",
+            created_s + SIGNED_FOR_S,
+            self.given.fetch_add(1, Ordering::Relaxed),
+            self.key.id,
+        );
+        let base = format!(
+            "\"@method\": POST\n\"@target-uri\": https://{authority}{path}\n\
+             \"content-digest\": sha-256=:{digest}:\n\"content-type\": application/json\n\
+             \"@signature-params\": {params}"
+        );
+        let signature = self.key.sign(base.as_bytes())?;
+        let message = format!(
+            "POST {path} HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/json\r\n\
+             content-digest: sha-256=:{digest}:\r\nsignature-input: sig1={params}\r\n\
+             signature: sig1=:{signature}:\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len(),
+        );
+        Ok(message.into())
     }
-}
-
-/// Numbers of new orders, told apart by the round.
-pub(crate) fn numbers(round: usize, count: usize) -> Vec<String> {
-    (0..count)
-        .map(|at| format!("order-{round:04}-{at:08}"))
-        .collect()
 }
 
 /// Unit: Unix seconds.

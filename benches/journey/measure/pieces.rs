@@ -14,16 +14,16 @@ use paymux::signature::{
     sign_response, verify_request,
 };
 
-use crate::requests::now_s;
+use crate::stand::requests::now_s;
 
 const TIMES: u32 = 5_000;
 const TARGET: &str = "https://localhost:8443/v1/orders";
 
 /// A name, and microseconds for one.
-pub(crate) type Part = (&'static str, f64);
+pub(crate) type Piece = (&'static str, f64);
 
 /// Measures each part.
-pub(crate) fn measure(request_body: &Bytes, answer_body: &Bytes) -> Result<Vec<Part>> {
+pub(crate) fn measure(request_body: &Bytes, answer_body: &Bytes) -> Result<Vec<Piece>> {
     let (private, public) = SigningKey::generate_ed25519()?;
     let key = SigningKey::from_pkcs8_pem("bench", &private)?;
     let now = now_s();

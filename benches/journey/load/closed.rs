@@ -1,0 +1,135 @@
+//! Closed loop: so many callers, each asking again as soon as it is answered. Finds what a gateway
+//! can do at most and what it costs; says nothing about the waiting of callers who come by
+//! themselves (that is `open.rs`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::task::JoinSet;
+
+use crate::load::Caller;
+use crate::load::work::{Done, Work};
+use crate::stand::cpu::{Party, Spent, own_ns};
+
+/// What one round found.
+pub(crate) struct Round {
+    pub(crate) requests: usize,
+    pub(crate) wall_s: f64,
+    /// Of each request, from its first byte to its answer's last. Unit: microseconds; sorted.
+    pub(crate) latencies_us: Vec<u32>,
+    /// By the measured process meanwhile.
+    pub(crate) spent: Spent,
+    /// By the measured process until the end of the round.
+    pub(crate) ended: Spent,
+    /// By this process meanwhile, on the load's core.
+    pub(crate) load_ns: u64,
+}
+
+impl Round {
+    pub(crate) fn per_second(&self) -> f64 {
+        self.requests as f64 / self.wall_s
+    }
+
+    /// Processor time of the measured process for one request. Unit: microseconds.
+    pub(crate) fn cpu_us(&self) -> f64 {
+        self.spent.total_ns() as f64 / self.requests as f64 / 1_000.0
+    }
+
+    /// The share of its core that the measured process had.
+    pub(crate) fn busy(&self) -> f64 {
+        self.spent.total_ns() as f64 / self.wall_s / 1e9
+    }
+
+    /// The share of the other core that the load had, institutions and merchant included.
+    pub(crate) fn load_busy(&self) -> f64 {
+        self.load_ns as f64 / self.wall_s / 1e9
+    }
+
+    /// Unit: milliseconds.
+    pub(crate) fn percentile_ms(&self, percent: usize) -> f64 {
+        percentile_ms(&self.latencies_us, percent)
+    }
+
+    /// This and another as if they had been one, the other's end for the end.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.requests += other.requests;
+        self.wall_s += other.wall_s;
+        self.latencies_us.extend(other.latencies_us);
+        self.latencies_us.sort_unstable();
+        self.spent.add_all(&other.spent);
+        self.ended = other.ended;
+        self.load_ns += other.load_ns;
+        self
+    }
+}
+
+/// Of values that are sorted. Unit: they are microseconds, the answer milliseconds.
+pub(crate) fn percentile_ms(sorted_us: &[u32], percent: usize) -> f64 {
+    let last = sorted_us.len().saturating_sub(1);
+    let at = (sorted_us.len() * percent).div_ceil(100);
+    let us = sorted_us.get(at.saturating_sub(1).min(last));
+    us.map_or(0.0, |us| f64::from(*us) / 1_000.0)
+}
+
+/// Does the work of `range` among the callers, and says what it cost `party`. The first surprise
+/// ends it.
+pub(crate) async fn round(
+    party: &Party,
+    callers: &mut Vec<Caller>,
+    work: &Arc<Work>,
+    range: std::ops::Range<usize>,
+) -> Result<Round> {
+    let requests = range.len();
+    let (before, own_before) = (party.spent(), own_ns());
+    let start = Instant::now();
+    let mut latencies_us = send(callers, work, range).await?;
+    let wall_s = start.elapsed().as_secs_f64();
+    let (ended, own_ended) = (party.spent(), own_ns());
+    latencies_us.sort_unstable();
+    Ok(Round {
+        requests,
+        wall_s,
+        latencies_us,
+        spent: ended.since(&before),
+        ended,
+        load_ns: own_ended.saturating_sub(own_before),
+    })
+}
+
+/// The same with nothing measured: connections, caches and branch predictors.
+pub(crate) async fn send(
+    callers: &mut Vec<Caller>,
+    work: &Arc<Work>,
+    range: std::ops::Range<usize>,
+) -> Result<Vec<u32>> {
+    let next = Arc::new(AtomicUsize::new(range.start));
+    let mut sending: JoinSet<Result<(Caller, Vec<u32>)>> = JoinSet::new();
+    for mut caller in callers.drain(..) {
+        let (next, work, end) = (Arc::clone(&next), Arc::clone(work), range.end);
+        sending.spawn(async move {
+            let mut latencies_us = Vec::new();
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                if at >= end {
+                    return Ok((caller, latencies_us));
+                }
+                let start = Instant::now();
+                match work.once(&mut caller, at).await {
+                    Done::Good { .. } => (),
+                    Done::Shed { .. } => bail!("shed, where nothing should be: 429 or 503"),
+                    Done::Odd(answer) => bail!("{answer}"),
+                }
+                latencies_us.push(u32::try_from(start.elapsed().as_micros())?);
+            }
+        });
+    }
+    let mut latencies_us = Vec::new();
+    while let Some(ended) = sending.join_next().await {
+        let (caller, some) = ended.context("a caller broke")??;
+        callers.push(caller);
+        latencies_us.extend(some);
+    }
+    Ok(latencies_us)
+}

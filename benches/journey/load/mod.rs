@@ -1,0 +1,139 @@
+//! The load: kept-alive connections over mutual TLS that send messages made beforehand and look at
+//! every answer. Signs nothing of the merchant's while the clock runs.
+
+pub(crate) mod closed;
+pub(crate) mod metronome;
+pub(crate) mod open;
+pub(crate) mod wire;
+pub(crate) mod work;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::load::wire::{Inbox, Message, field};
+
+/// Whom to ask.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) port: u16,
+    pub(crate) tls: Arc<ClientConfig>,
+}
+
+/// One connection, after its handshake.
+pub(crate) struct Connection {
+    stream: TlsStream<TcpStream>,
+    inbox: Inbox,
+    /// The other side said that it ends the connection.
+    over: bool,
+}
+
+impl Connection {
+    /// Opens one, from this address of the loopback network: there are only so many ports.
+    pub(crate) async fn open(target: &Target, from: Ipv4Addr) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::from((from, 0)))?;
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, target.port));
+        let stream = socket.connect(to).await.context("no connection")?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from("localhost")?;
+        let stream = TlsConnector::from(Arc::clone(&target.tls))
+            .connect(name, stream)
+            .await
+            .context("no TLS")?;
+        Ok(Self {
+            stream,
+            inbox: Inbox::default(),
+            over: false,
+        })
+    }
+
+    /// Sends one request and hands the whole answer to `read`.
+    pub(crate) async fn ask<T>(
+        &mut self,
+        request: &[u8],
+        read: impl FnOnce(&Message<'_>) -> T,
+    ) -> Result<T> {
+        self.stream.write_all(request).await?;
+        self.stream.flush().await?;
+        let answer = self.inbox.next(&mut self.stream, |answer| {
+            let over = field(answer.head, "connection").is_some_and(|told| told == "close");
+            (read(&answer), over)
+        });
+        let (told, over) = answer.await?.context("the connection ended unanswered")?;
+        self.over = over;
+        Ok(told)
+    }
+}
+
+/// A place from which requests go one after another; its connection is opened again when the other
+/// side ended it.
+pub(crate) struct Seat {
+    target: Target,
+    held: Option<Connection>,
+    /// How many connections it has had.
+    pub(crate) opened: usize,
+}
+
+impl Seat {
+    pub(crate) fn new(target: &Target) -> Self {
+        Self {
+            target: target.clone(),
+            held: None,
+            opened: 0,
+        }
+    }
+
+    /// Connects, unless it is connected.
+    pub(crate) async fn open(&mut self) -> Result<()> {
+        if self.held.is_none() {
+            self.opened += 1;
+            self.held = Some(Connection::open(&self.target, Ipv4Addr::LOCALHOST).await?);
+        }
+        Ok(())
+    }
+
+    /// As [`Connection::ask`].
+    pub(crate) async fn ask<T>(
+        &mut self,
+        request: &[u8],
+        read: impl FnOnce(&Message<'_>) -> T,
+    ) -> Result<T> {
+        self.open().await?;
+        let mut connection = self.held.take().context("no connection")?;
+        let told = connection.ask(request, read).await?;
+        self.held = Some(connection).filter(|connection| !connection.over);
+        Ok(told)
+    }
+}
+
+/// One caller: a merchant's connection, and its institution's for the callback of its payment.
+pub(crate) struct Caller {
+    pub(crate) merchant: Seat,
+    pub(crate) institution: Seat,
+}
+
+/// So many callers, connected; with `both`, their institutions as well.
+pub(crate) async fn callers(target: &Target, count: usize, both: bool) -> Result<Vec<Caller>> {
+    let mut callers = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut caller = Caller {
+            merchant: Seat::new(target),
+            institution: Seat::new(target),
+        };
+        caller.merchant.open().await?;
+        if both {
+            caller.institution.open().await?;
+        }
+        callers.push(caller);
+    }
+    Ok(callers)
+}

@@ -1,0 +1,184 @@
+//! What a caller does each time it is its turn: one request made beforehand, or one whole payment.
+//! Looks at every answer and calls nothing good that it did not expect.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::load::Caller;
+use crate::load::wire::Message;
+use crate::stand::institution::Institution;
+use crate::stand::shop::Shop;
+
+/// A result that is not told to the merchant by then never is, as far as the load is concerned.
+const TOLD_WITHIN: Duration = Duration::from_secs(20);
+
+/// What callers do.
+pub(crate) enum Work {
+    Requests(Requests),
+    Payments(Payments),
+}
+
+/// Requests that were written and signed beforehand.
+pub(crate) struct Requests {
+    pub(crate) list: Arc<[Bytes]>,
+    /// Stands in the body of every good answer.
+    pub(crate) expected: &'static str,
+    /// Where the numbers of the institution's attempts are kept that the answers name.
+    pub(crate) attempts: Option<Mutex<Vec<String>>>,
+}
+
+/// Whole payments: placed, taken to an institution, called back, told to the merchant.
+pub(crate) struct Payments {
+    pub(crate) numbers: Vec<String>,
+    pub(crate) place: Arc<[Bytes]>,
+    pub(crate) select: Arc<[Bytes]>,
+    pub(crate) institution: Arc<Institution>,
+    pub(crate) shop: Arc<Shop>,
+}
+
+/// How it went.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// As expected; of a payment, how long the merchant's acknowledgement took from the first byte
+    /// of the callback. Unit: microseconds.
+    Good { told_us: u32 },
+    /// Refused because there is too much: 429 or 503.
+    Shed {
+        /// Whether something was recorded before, so that the same cannot be sent again.
+        spent: bool,
+    },
+    /// Anything else.
+    Odd(String),
+}
+
+/// What one answer says.
+enum Told {
+    Good(Option<String>),
+    Shed,
+    Odd(String),
+}
+
+impl Work {
+    /// How many times it can be done with requests of its own.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Requests(requests) => requests.list.len(),
+            Self::Payments(payments) => payments.place.len(),
+        }
+    }
+
+    /// Does it once.
+    pub(crate) async fn once(&self, caller: &mut Caller, at: usize) -> Done {
+        match self {
+            Self::Requests(requests) => requests.once(caller, at).await,
+            Self::Payments(payments) => payments.once(caller, at).await,
+        }
+    }
+}
+
+impl Requests {
+    /// As made, each answer holding `expected`.
+    pub(crate) fn of(list: Arc<[Bytes]>, expected: &'static str) -> Arc<Work> {
+        Arc::new(Work::Requests(Self {
+            list,
+            expected,
+            attempts: None,
+        }))
+    }
+
+    async fn once(&self, caller: &mut Caller, at: usize) -> Done {
+        let request = &self.list[at % self.list.len()];
+        let answer = caller
+            .merchant
+            .ask(request, |answer| told(answer, self.expected));
+        match answer.await {
+            Ok(Told::Good(attempt)) => {
+                if let (Some(attempts), Some(attempt)) = (&self.attempts, attempt) {
+                    let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
+                    attempts.push(attempt);
+                }
+                Done::Good { told_us: 0 }
+            }
+            Ok(Told::Shed) => Done::Shed { spent: false },
+            Ok(Told::Odd(answer)) => Done::Odd(answer),
+            Err(why) => Done::Odd(format!("{why:#}")),
+        }
+    }
+}
+
+impl Payments {
+    async fn once(&self, caller: &mut Caller, at: usize) -> Done {
+        match self.paid(caller, at % self.place.len()).await {
+            Ok(done) => done,
+            Err(why) => Done::Odd(format!("{why:#}")),
+        }
+    }
+
+    async fn paid(&self, caller: &mut Caller, at: usize) -> anyhow::Result<Done> {
+        let Caller {
+            merchant,
+            institution,
+        } = caller;
+        let placed = merchant.ask(&self.place[at], |answer| told(answer, ACCEPTED));
+        match placed.await? {
+            Told::Good(_) => (),
+            Told::Shed => return Ok(Done::Shed { spent: false }),
+            Told::Odd(answer) => return Ok(Done::Odd(answer)),
+        }
+        let selected = merchant.ask(&self.select[at], |answer| told(answer, ACCEPTED));
+        let attempt = match selected.await? {
+            Told::Good(Some(attempt)) => attempt,
+            Told::Good(None) => return Ok(Done::Odd("a selection without payUrl".to_owned())),
+            Told::Shed => return Ok(Done::Shed { spent: true }),
+            Told::Odd(answer) => return Ok(Done::Odd(answer)),
+        };
+        let hearing = self.shop.expect(&self.numbers[at]);
+        let callback = self.institution.callback(&attempt)?;
+        let start = Instant::now();
+        let heard = institution.ask(&callback, |answer| told(answer, SUCCESS));
+        match heard.await? {
+            Told::Good(_) => (),
+            Told::Shed => return Ok(Done::Shed { spent: true }),
+            Told::Odd(answer) => return Ok(Done::Odd(answer)),
+        }
+        let acknowledged = tokio::time::timeout(TOLD_WITHIN, hearing).await??;
+        let told = acknowledged.saturating_duration_since(start);
+        Ok(Done::Good {
+            told_us: u32::try_from(told.as_micros())?,
+        })
+    }
+}
+
+/// In every answer to placing and selecting that went well.
+pub(crate) const ACCEPTED: &str = "\"result\":\"ACCEPTED\"";
+/// In every answer to a query of an order that was placed.
+pub(crate) const OPEN: &str = "\"orderStatus\":\"OPEN\"";
+/// In every answer to a callback that was recorded.
+pub(crate) const SUCCESS: &str = "\"noticeResult\":\"SUCCESS\"";
+
+fn told(answer: &Message<'_>, expected: &str) -> Told {
+    let status = answer.head.get(9..12).unwrap_or_default();
+    if status == b"200" && holds(answer.body, expected.as_bytes()) {
+        return Told::Good(attempt(answer.body));
+    }
+    if status == b"429" || status == b"503" {
+        return Told::Shed;
+    }
+    let whole = [answer.head, answer.body].concat();
+    let whole = String::from_utf8_lossy(&whole).into_owned();
+    Told::Odd(format!("expected 200 with {expected}, found\n{whole}"))
+}
+
+/// The pretend institution names its attempt in the address it sends the payer to.
+fn attempt(body: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(body).ok()?;
+    let (_, link) = text.split_once("\"payUrl\":\"")?;
+    let (link, _) = link.split_once('"')?;
+    Some(link.rsplit('/').next()?.to_owned())
+}
+
+fn holds(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}

@@ -1,0 +1,148 @@
+//! Callbacks of an institution, and the notifications that follow them, each alone: the merchant's
+//! endpoint holds its answers back while callbacks are counted, and lets go afterwards.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+
+use crate::load::Caller;
+use crate::load::closed::{Round, round, send};
+use crate::load::work::{ACCEPTED, Requests, SUCCESS, Work};
+use crate::measure::Compared;
+use crate::measure::journeys::ROUND_WITHIN_S;
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::stand::cpu::own_ns;
+use crate::stand::{Stand, Wanted};
+
+/// So few that selecting them and calling back is about over before the gateway begins to ask the
+/// institution about the first of them.
+const BURST: usize = 500;
+const BURSTS: usize = 4;
+/// The merchant is told of a burst by then.
+const TOLD_WITHIN: Duration = Duration::from_secs(15);
+/// After the last acknowledgement, for the gateway to write it down.
+const SETTLE: Duration = Duration::from_millis(30);
+
+/// Both, with each number of callers.
+pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Vec<Compared>> {
+    let stand = Stand::start(&Wanted::default()).await?;
+    stand.institution.patient.store(true, Ordering::Relaxed);
+    log.say(&format!(
+        "callback: the gateway is process {}",
+        stand.gateway.pid()
+    ));
+    let mut found = Vec::new();
+    for callers in plan.callers.iter().copied() {
+        let mut callback = Compared::new("callback", callers);
+        let mut notify = Compared::new("notify", callers);
+        for turn in 1..=plan.rounds {
+            let step = format!(
+                "callback, {callers} callers, round {turn} of {}",
+                plan.rounds
+            );
+            let measured = log.step(&step, ROUND_WITHIN_S, bursts(plan, &stand, callers));
+            let Some([heard, told]) = measured.await else {
+                // Whatever is held back must not be held in the next round.
+                stand.shop.set_open(true);
+                continue;
+            };
+            log.say(&format!(
+                "{step}: {:.0}/s, {:.1} µs of CPU each; notify {:.0}/s, {:.1} µs",
+                heard.per_second(),
+                heard.cpu_us(),
+                told.per_second(),
+                told.cpu_us(),
+            ));
+            callback.gateway.push(heard);
+            notify.gateway.push(told);
+        }
+        found.extend([callback, notify]);
+    }
+    Ok(found)
+}
+
+async fn bursts(plan: &Plan, stand: &Stand, callers: usize) -> Result<[Round; 2]> {
+    let mut open = stand.callers(callers, false).await?;
+    let mut sums: Option<[Round; 2]> = None;
+    for _ in 0..if plan.quick { 1 } else { BURSTS } {
+        let [callbacks, notices] = burst(stand, &mut open).await?;
+        sums = Some(match sums {
+            Some([first, second]) => [first.and(callbacks), second.and(notices)],
+            None => [callbacks, notices],
+        });
+    }
+    sums.context("no burst")
+}
+
+async fn burst(stand: &Stand, open: &mut Vec<Caller>) -> Result<[Round; 2]> {
+    let numbers = stand.merchant.numbers(BURST);
+    let callbacks = accepted(stand, open, &numbers).await?;
+    let hearing: Vec<_> = numbers.iter().map(|no| stand.shop.expect(no)).collect();
+    stand.shop.set_open(false);
+    let work = Requests::of(callbacks, SUCCESS);
+    let called = round(&stand.gateway, open, &work, 0..BURST).await?;
+
+    let (before, own_before, start) = (stand.gateway.spent(), own_ns(), Instant::now());
+    stand.shop.set_open(true);
+    let mut last = start;
+    let mut latencies_us = Vec::with_capacity(BURST);
+    let all = async {
+        for hears in hearing {
+            let heard = hears.await?;
+            last = last.max(heard);
+            let since = heard.saturating_duration_since(start);
+            latencies_us.push(u32::try_from(since.as_micros())?);
+        }
+        Ok::<(), anyhow::Error>(())
+    };
+    let told = tokio::time::timeout(TOLD_WITHIN, all).await;
+    told.context("the merchant was not told in time")??;
+    let load_ns = own_ns().saturating_sub(own_before);
+    let mut settle = tokio::time::interval(SETTLE);
+    settle.tick().await;
+    settle.tick().await;
+    let ended = stand.gateway.spent();
+    latencies_us.sort_unstable();
+    let told = Round {
+        requests: BURST,
+        wall_s: (last - start).as_secs_f64(),
+        latencies_us,
+        spent: ended.since(&before),
+        ended,
+        load_ns,
+    };
+    Ok([called, told])
+}
+
+/// Takes these orders to the institution and signs the callbacks that say they were paid.
+async fn accepted(
+    stand: &Stand,
+    open: &mut Vec<Caller>,
+    numbers: &[String],
+) -> Result<Arc<[Bytes]>> {
+    stand.placed(numbers).await?;
+    let work = Arc::new(Work::Requests(Requests {
+        list: stand.merchant.select(numbers)?,
+        expected: ACCEPTED,
+        attempts: Some(Mutex::default()),
+    }));
+    send(open, &work, 0..numbers.len()).await?;
+    let Work::Requests(Requests {
+        attempts: Some(attempts),
+        ..
+    }) = &*work
+    else {
+        anyhow::bail!("no attempts are kept");
+    };
+    let attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
+    ensure!(
+        attempts.len() == numbers.len(),
+        "a selection named no attempt"
+    );
+    let callbacks = attempts.iter().map(|no| stand.institution.callback(no));
+    callbacks.collect::<Result<Vec<_>>>().map(Into::into)
+}

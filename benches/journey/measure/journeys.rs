@@ -1,0 +1,199 @@
+//! Single requests and whole payments in closed loop: what the gateway does at most in a second,
+//! and what one costs, beside the yardsticks.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use bytes::Bytes;
+
+use crate::load::closed::{Round, round, send};
+use crate::load::work::{ACCEPTED, OPEN, Requests, Work};
+use crate::load::{Target, callers as connected};
+use crate::measure::Compared;
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::stand::cpu::Party;
+use crate::stand::yardstick::Backend;
+use crate::stand::{Stand, Wanted};
+
+/// How many go before the clock starts: connections, caches and branch predictors.
+pub(crate) const WARMING: usize = 300;
+/// Orders placed in one round.
+const PLACED: usize = 8_000;
+/// Of which so many are taken to an institution: a burst that is about over before the gateway
+/// begins to ask the institution about the first of them, half a second later.
+const SELECTED: usize = 1_500;
+const QUERIED: usize = 10_000;
+const PAID: usize = 2_500;
+/// Yardsticks are faster and get the same bytes again and again.
+const YARDSTICK_REQUESTS: usize = 16_000;
+/// Longer than any round takes, also on a busy machine.
+pub(crate) const ROUND_WITHIN_S: u64 = 90;
+
+/// The two who are compared with.
+pub(crate) struct Yardsticks {
+    nginx: (Party, Target, Backend),
+    bare: Option<(Party, Target)>,
+}
+
+/// One kind of request, or a whole payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Journey {
+    Place,
+    Select,
+    Query,
+    Full,
+}
+
+impl Journey {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Place => "place",
+            Self::Select => "select",
+            Self::Query => "query",
+            Self::Full => "full payment",
+        }
+    }
+
+    /// Work of this kind, with everything that has to be there before it.
+    pub(crate) async fn prepare(self, stand: &Stand, count: usize) -> Result<Arc<Work>> {
+        let merchant = &stand.merchant;
+        let numbers = merchant.numbers(count);
+        Ok(match self {
+            Self::Place => Requests::of(merchant.place(&numbers)?, ACCEPTED),
+            Self::Select => {
+                stand.placed(&numbers).await?;
+                Requests::of(merchant.select(&numbers)?, ACCEPTED)
+            }
+            Self::Query => {
+                let some = &numbers[..count.min(500)];
+                stand.placed(some).await?;
+                let asked: Vec<String> = some.iter().cycle().take(count).cloned().collect();
+                Requests::of(merchant.query(&asked)?, OPEN)
+            }
+            Self::Full => stand.payments(count)?,
+        })
+    }
+}
+
+/// Measures one journey with each number of callers.
+pub(crate) async fn measure(
+    plan: &Plan,
+    log: &Progress,
+    journey: Journey,
+) -> Result<Vec<Compared>> {
+    let stand = Stand::start(&Wanted::default()).await?;
+    let name = journey.name();
+    log.say(&format!(
+        "{name}: the gateway is process {}",
+        stand.gateway.pid()
+    ));
+    let yardsticks = yardsticks(&stand, journey).await?;
+    let mut found = Vec::new();
+    for callers in plan.callers.iter().copied() {
+        let mut compared = Compared::new(name, callers);
+        for turn in 1..=plan.rounds {
+            let step = format!("{name}, {callers} callers, round {turn} of {}", plan.rounds);
+            let taken = turns(plan, &stand, yardsticks.as_ref(), journey, &mut compared);
+            if log.step(&step, ROUND_WITHIN_S, taken).await.is_some()
+                && let Some(last) = compared.gateway.last()
+            {
+                let (rate, us) = (last.per_second(), last.cpu_us());
+                log.say(&format!("{step}: {rate:.0}/s, {us:.1} µs of CPU each"));
+            }
+        }
+        found.push(compared);
+    }
+    Ok(found)
+}
+
+/// The gateway's turn, then the yardsticks'.
+async fn turns(
+    plan: &Plan,
+    stand: &Stand,
+    yardsticks: Option<&Yardsticks>,
+    journey: Journey,
+    compared: &mut Compared,
+) -> Result<()> {
+    let count = plan.sized(match journey {
+        Journey::Place => PLACED,
+        Journey::Select => SELECTED,
+        Journey::Query => QUERIED,
+        Journey::Full => PAID,
+    });
+    let warm = WARMING.min(count / 4);
+    let work = journey.prepare(stand, count + warm).await?;
+    let mut open = stand
+        .callers(compared.callers, journey == Journey::Full)
+        .await?;
+    send(&mut open, &work, 0..warm).await?;
+    let asked = round(&stand.gateway, &mut open, &work, warm..count + warm).await?;
+    if journey == Journey::Select {
+        let asking = stand.settled().await?.since(&asked.ended).total_ns();
+        let questions_us = asking as f64 / 1_000.0 / count as f64;
+        compared
+            .with_questions_us
+            .push(asked.cpu_us() + questions_us);
+    }
+    compared.gateway.push(asked);
+    drop(open);
+    if let Some(Yardsticks { nginx, bare }) = yardsticks {
+        let (party, target, _) = nginx;
+        compared
+            .nginx
+            .push(proxied(plan, party, target, compared.callers, &work).await?);
+        if let Some((party, target)) = bare {
+            compared
+                .bare
+                .push(proxied(plan, party, target, compared.callers, &work).await?);
+        }
+    }
+    Ok(())
+}
+
+/// The same requests to a yardstick, which answers what the gateway did.
+pub(crate) async fn proxied(
+    plan: &Plan,
+    party: &Party,
+    target: &Target,
+    callers: usize,
+    work: &Arc<Work>,
+) -> Result<Round> {
+    let mut open = connected(target, callers, false).await?;
+    send(&mut open, work, 0..WARMING).await?;
+    round(party, &mut open, work, 0..plan.sized(YARDSTICK_REQUESTS)).await
+}
+
+/// Both, answering what the gateway answered to such a request; none for whole payments.
+async fn yardsticks(stand: &Stand, journey: Journey) -> Result<Option<Yardsticks>> {
+    let numbers = stand.merchant.numbers(1);
+    let place = stand.merchant.place(&numbers)?;
+    let placed = stand.sample(&place[0], ACCEPTED).await?;
+    let whole = match journey {
+        Journey::Place => placed.whole,
+        Journey::Select => {
+            let select = stand.merchant.select(&numbers)?;
+            stand.sample(&select[0], ACCEPTED).await?.whole
+        }
+        Journey::Query => {
+            let query = stand.merchant.query(&numbers)?;
+            stand.sample(&query[0], OPEN).await?.whole
+        }
+        Journey::Full => return Ok(None),
+    };
+    let mut yardsticks = of(stand, &whole).await?;
+    if journey != Journey::Place {
+        yardsticks.bare = None;
+    }
+    Ok(Some(yardsticks))
+}
+
+/// Both, answering this.
+pub(crate) async fn of(stand: &Stand, answer: &Bytes) -> Result<Yardsticks> {
+    let nginx = stand.nginx().await?;
+    nginx.2.answers(answer);
+    Ok(Yardsticks {
+        bare: Some(stand.bare(answer).await?),
+        nginx,
+    })
+}

@@ -1,0 +1,142 @@
+//! How long callers wait who come by a schedule, at shares of what the gateway does at most.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::load::closed::{percentile_ms, round, send};
+use crate::load::metronome::Phase;
+use crate::load::open::{Crowd, Crowded, Served};
+use crate::measure::journeys::{Journey, WARMING};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::stand::{Stand, Wanted};
+
+const SHARES_PERCENT: [u32; 3] = [50, 70, 90];
+/// Connections among which those who come find a free one.
+const CONNECTIONS: usize = 256;
+/// Callers with whom the most is found.
+const CALLERS: usize = 64;
+const STEP_S: f64 = 5.0;
+/// Signing, placing beforehand and coming to rest included.
+const STEP_WITHIN_S: u64 = 120;
+
+/// One journey.
+pub(crate) struct Ladder {
+    pub(crate) journey: &'static str,
+    pub(crate) most_per_second: f64,
+    pub(crate) rungs: Vec<Rung>,
+}
+
+/// One share of the most. Waiting counts from the moment somebody was to come.
+pub(crate) struct Rung {
+    pub(crate) percent: u32,
+    pub(crate) per_second: f64,
+    pub(crate) count: usize,
+    /// Sorted. Unit: microseconds.
+    pub(crate) latencies_us: Vec<u32>,
+    /// By how much requests left later than they should have: the load's own fault, or that every
+    /// connection was taken. Sorted. Unit: microseconds.
+    pub(crate) late_us: Vec<u32>,
+    /// Of payments: from the callback's first byte to the merchant's acknowledgement. Sorted.
+    /// Unit: microseconds.
+    pub(crate) told_us: Vec<u32>,
+}
+
+/// Each journey on a gateway of its own.
+pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Vec<Ladder> {
+    let mut ladders = Vec::new();
+    for journey in [
+        Journey::Place,
+        Journey::Select,
+        Journey::Query,
+        Journey::Full,
+    ] {
+        let name = format!("{} by schedule", journey.name());
+        let wanted = Wanted::default();
+        let stand = log.step(&name, STEP_WITHIN_S, Stand::start(&wanted));
+        let Some(stand) = stand.await else {
+            continue;
+        };
+        let most = log.step(&name, STEP_WITHIN_S, most(plan, &stand, journey));
+        let Some(most_per_second) = most.await else {
+            continue;
+        };
+        log.say(&format!("{name}: at most {most_per_second:.0}/s"));
+        let mut rungs = Vec::new();
+        for percent in SHARES_PERCENT {
+            let step = format!("{name}, {percent} %");
+            let per_second = most_per_second * f64::from(percent) / 100.0;
+            let rung = rung(plan, &stand, journey, (percent, per_second));
+            let Some(rung) = log.step(&step, STEP_WITHIN_S, rung).await else {
+                continue;
+            };
+            log.say(&format!(
+                "{step}: p50 {:.1} ms, p99 {:.1} ms",
+                percentile_ms(&rung.latencies_us, 50),
+                percentile_ms(&rung.latencies_us, 99),
+            ));
+            rungs.push(rung);
+        }
+        ladders.push(Ladder {
+            journey: journey.name(),
+            most_per_second,
+            rungs,
+        });
+    }
+    ladders
+}
+
+/// What the gateway does at most, over seconds: what it does later by itself is in it.
+pub(crate) async fn most(plan: &Plan, stand: &Stand, journey: Journey) -> Result<f64> {
+    let count = plan.sized(match journey {
+        Journey::Place | Journey::Query => 12_000,
+        Journey::Select => 6_000,
+        Journey::Full => 5_000,
+    });
+    let work = journey.prepare(stand, count + WARMING).await?;
+    let mut open = stand.callers(CALLERS, journey == Journey::Full).await?;
+    send(&mut open, &work, 0..WARMING).await?;
+    let found = round(&stand.gateway, &mut open, &work, WARMING..WARMING + count).await?;
+    drop(open);
+    stand.settled().await?;
+    Ok(found.per_second())
+}
+
+async fn rung(
+    plan: &Plan,
+    stand: &Stand,
+    journey: Journey,
+    (percent, per_second): (u32, f64),
+) -> Result<Rung> {
+    let lasting: Duration = plan.lasting(STEP_S);
+    let count = (per_second * lasting.as_secs_f64()) as usize;
+    let work = journey.prepare(stand, count + WARMING).await?;
+    let mut open = stand.callers(CONNECTIONS, journey == Journey::Full).await?;
+    send(&mut open, &work, 0..WARMING).await?;
+    stand.settled().await?;
+    let crowd = Crowd::new(open, work, WARMING);
+    let phase = Phase {
+        per_second,
+        lasting,
+    };
+    let came = crowd.come(&[phase], Crowded::Waits).await?;
+    stand.settled().await?;
+    let well = came.count(Served::Well);
+    anyhow::ensure!(
+        well == came.arrivals.len(),
+        "{} of {} were not served well: {} shed, {}",
+        came.arrivals.len() - well,
+        came.arrivals.len(),
+        came.count(Served::Shed),
+        came.oddity.as_deref().unwrap_or("nothing odd")
+    );
+    Ok(Rung {
+        percent,
+        per_second,
+        count: well,
+        latencies_us: came.sorted(Served::Well, |one| one.latency_us),
+        late_us: came.sorted(Served::Well, |one| one.late_us),
+        told_us: came.sorted(Served::Well, |one| one.told_us),
+    })
+}

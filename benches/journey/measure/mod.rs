@@ -1,0 +1,53 @@
+//! The steps of a run: each brings up a gateway of its own with an empty database, measures one
+//! thing, and leaves nothing behind.
+
+pub(crate) mod algorithms;
+pub(crate) mod callbacks;
+pub(crate) mod commits;
+pub(crate) mod journeys;
+pub(crate) mod ladder;
+pub(crate) mod pieces;
+
+use crate::load::closed::Round;
+
+/// Rounds of one journey with so many callers, gateway and yardsticks by turns.
+pub(crate) struct Compared {
+    pub(crate) journey: &'static str,
+    pub(crate) callers: usize,
+    pub(crate) gateway: Vec<Round>,
+    pub(crate) nginx: Vec<Round>,
+    pub(crate) bare: Vec<Round>,
+    /// Of a journey that goes on by itself: the gateway's processor time for one request until it
+    /// is idle again. Unit: microseconds.
+    pub(crate) with_questions_us: Vec<f64>,
+}
+
+impl Compared {
+    pub(crate) fn new(journey: &'static str, callers: usize) -> Self {
+        Self {
+            journey,
+            callers,
+            gateway: Vec::new(),
+            nginx: Vec::new(),
+            bare: Vec::new(),
+            with_questions_us: Vec::new(),
+        }
+    }
+
+    /// How many times nginx's processor time for one request.
+    pub(crate) fn ratio(&self) -> Option<f64> {
+        let nginx = median(&self.nginx, Round::cpu_us)?;
+        Some(median(&self.gateway, Round::cpu_us)? / nginx)
+    }
+}
+
+/// Of some figure of the rounds; nothing if there were none.
+pub(crate) fn median(rounds: &[Round], of: impl Fn(&Round) -> f64) -> Option<f64> {
+    middle(rounds.iter().map(of).collect())
+}
+
+/// The middle one.
+pub(crate) fn middle(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}

@@ -1,0 +1,104 @@
+//! What is measured this time, and how long: the words of the command line.
+
+use anyhow::{Result, bail};
+
+/// What can be measured by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Place,
+    Select,
+    Query,
+    /// Callbacks, and the notifications they lead to.
+    Callback,
+    Full,
+    Algorithms,
+    Latency,
+    Overload,
+    Memory,
+    Startup,
+    Commits,
+    Pieces,
+}
+
+const PARTS: [(&str, Part); 14] = [
+    ("place", Part::Place),
+    ("select", Part::Select),
+    ("query", Part::Query),
+    ("callback", Part::Callback),
+    ("notify", Part::Callback),
+    ("full", Part::Full),
+    ("payment", Part::Full),
+    ("algorithms", Part::Algorithms),
+    ("latency", Part::Latency),
+    ("overload", Part::Overload),
+    ("memory", Part::Memory),
+    ("startup", Part::Startup),
+    ("commits", Part::Commits),
+    ("pieces", Part::Pieces),
+];
+
+/// What, how often and how much of it.
+pub(crate) struct Plan {
+    pub(crate) parts: Vec<Part>,
+    /// Everything, at full length: only then is the document written.
+    pub(crate) whole: bool,
+    pub(crate) quick: bool,
+    pub(crate) callers: Vec<usize>,
+    pub(crate) rounds: usize,
+}
+
+impl Plan {
+    /// Reads the words behind the program's name; `--bench` is cargo's own.
+    pub(crate) fn read(words: impl Iterator<Item = String>) -> Result<Self> {
+        let mut plan = Self {
+            parts: Vec::new(),
+            whole: false,
+            quick: false,
+            callers: Vec::new(),
+            rounds: 0,
+        };
+        let mut words = words.filter(|word| word != "--bench");
+        while let Some(word) = words.next() {
+            let mut number = || words.next().and_then(|word| word.parse().ok());
+            let part = PARTS.iter().find(|(name, _)| *name == word);
+            match (word.as_str(), part) {
+                (_, Some((_, part))) if plan.parts.contains(part) => (),
+                (_, Some((_, part))) => plan.parts.push(*part),
+                ("--quick", _) => plan.quick = true,
+                ("--callers", _) => plan.callers.extend(number()),
+                ("--rounds", _) => plan.rounds = number().unwrap_or(0),
+                _ => {
+                    let names: Vec<_> = PARTS.iter().map(|(name, _)| *name).collect();
+                    let names = names.join(" ");
+                    bail!("{word}: expected --quick, --callers N, --rounds N, or some of {names}");
+                }
+            }
+        }
+        plan.whole = plan.parts.is_empty() && !plan.quick && plan.callers.is_empty();
+        if plan.parts.is_empty() {
+            plan.parts = PARTS.iter().map(|(_, part)| *part).collect();
+            plan.parts.dedup();
+        }
+        if plan.callers.is_empty() {
+            plan.callers = if plan.quick {
+                vec![16]
+            } else {
+                vec![16, 64, 256]
+            };
+        }
+        if plan.rounds == 0 {
+            plan.rounds = if plan.quick { 1 } else { 3 };
+        }
+        Ok(plan)
+    }
+
+    /// A number of things to do, or a tenth of it when it is only tried.
+    pub(crate) fn sized(&self, count: usize) -> usize {
+        if self.quick { count / 10 } else { count }
+    }
+
+    /// The same of a time.
+    pub(crate) fn lasting(&self, seconds: f64) -> std::time::Duration {
+        std::time::Duration::from_secs_f64(if self.quick { seconds / 4.0 } else { seconds })
+    }
+}

@@ -1,0 +1,69 @@
+//! What the person at the terminal sees meanwhile, and what could not be measured: one hiccup costs
+//! one step, not the run.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+/// The log of one run.
+pub(crate) struct Progress {
+    start: Instant,
+    missing: RefCell<Vec<Missing>>,
+}
+
+/// A step that was not measured.
+pub(crate) struct Missing {
+    pub(crate) step: String,
+    pub(crate) why: String,
+}
+
+impl Progress {
+    pub(crate) fn start() -> Self {
+        Self {
+            start: Instant::now(),
+            missing: RefCell::default(),
+        }
+    }
+
+    /// One line.
+    pub(crate) fn say(&self, text: &str) {
+        eprintln!("[{:4} s] {text}", self.start.elapsed().as_secs());
+    }
+
+    /// Runs one step; what went wrong is kept, and the run goes on.
+    pub(crate) fn step<'a, T>(
+        &'a self,
+        name: &'a str,
+        within_s: u64,
+        step: impl Future<Output = Result<T>> + 'a,
+    ) -> Pin<Box<dyn Future<Output = Option<T>> + 'a>> {
+        let within = tokio::time::timeout(Duration::from_secs(within_s), Box::pin(step));
+        Box::pin(async move {
+            let ended = within.await;
+            let ended = ended
+                .with_context(|| format!("not done within {within_s} s"))
+                .flatten();
+            match ended {
+                Ok(found) => Some(found),
+                Err(why) => {
+                    let why = format!("{why:#}");
+                    self.say(&format!("{name}: NOT MEASURED: {why}"));
+                    let step = name.to_owned();
+                    self.missing.borrow_mut().push(Missing { step, why });
+                    None
+                }
+            }
+        })
+    }
+
+    /// All that was not measured.
+    pub(crate) fn missing(self) -> Vec<Missing> {
+        self.missing.into_inner()
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+}

@@ -1,0 +1,98 @@
+//! What was measured, as tables and drawings: on the terminal, and between the marks of
+//! `docs/performance.md`. Judges nothing: a missed goal is written down, not turned into a failure.
+
+mod tables;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use time::UtcDateTime;
+
+use crate::measure::Compared;
+use crate::measure::algorithms::Signed;
+use crate::measure::commits::Commits;
+use crate::measure::ladder::Ladder;
+use crate::measure::pieces::Piece;
+use crate::plan::Plan;
+use crate::progress::Missing;
+use crate::stand::yardstick;
+
+const BEGIN: &str = "<!-- measured: begin -->\n";
+const END: &str = "<!-- measured: end -->";
+
+/// All that one run found.
+#[derive(Default)]
+pub(crate) struct Findings {
+    pub(crate) compared: Vec<Compared>,
+    pub(crate) signed: Vec<Signed>,
+    pub(crate) ladders: Vec<Ladder>,
+    pub(crate) commits: Vec<Commits>,
+    pub(crate) pieces: Vec<Piece>,
+    pub(crate) missing: Vec<Missing>,
+    pub(crate) took: Duration,
+}
+
+/// Prints it; a whole run is also written into the document.
+pub(crate) fn written(plan: &Plan, found: &Findings) -> Result<()> {
+    let mut out = machine(plan, found)?;
+    tables::journeys(&mut out, &found.compared)?;
+    tables::threads(&mut out, &found.compared)?;
+    tables::signed(&mut out, &found.signed)?;
+    tables::ladders(&mut out, &found.ladders)?;
+    tables::commits(&mut out, &found.commits)?;
+    tables::pieces(&mut out, &found.pieces)?;
+    tables::missing(&mut out, &found.missing)?;
+    println!("{out}");
+    if plan.whole {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        renew(&root.join("docs/performance.md"), &out)?;
+    }
+    Ok(())
+}
+
+/// Puts the tables between the marks of a document.
+fn renew(document: &Path, tables: &str) -> Result<()> {
+    let text = fs::read_to_string(document)?;
+    let (before, rest) = text
+        .split_once(BEGIN)
+        .context("no mark where tables begin")?;
+    let (_, after) = rest.split_once(END).context("no mark where tables end")?;
+    fs::write(document, format!("{before}{BEGIN}{tables}{END}{after}"))?;
+    Ok(())
+}
+
+/// On what, when and how.
+fn machine(plan: &Plan, found: &Findings) -> Result<String> {
+    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = processors
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let model = model
+        .unwrap_or_default()
+        .trim_start_matches(['\t', ' ', ':']);
+    let kernel = Command::new("uname").arg("-sr").output()?;
+    let kernel = String::from_utf8_lossy(&kernel.stdout).trim().to_owned();
+    let cores = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let cores = cores.lines().filter(|line| line.starts_with("cpu")).count() - 1;
+    let now = UtcDateTime::now();
+    let mut out = format!(
+        "{cores} cores of {model}, {kernel}, {}, {} UTC, by `{}` in {} s.\n",
+        yardstick::version(),
+        now.format(&time::macros::format_description!(
+            "[year]-[month]-[day] [hour]:[minute]"
+        ))?,
+        if plan.whole {
+            "make bench"
+        } else {
+            "cargo bench --bench journey -- …"
+        },
+        found.took.as_secs(),
+    );
+    if plan.quick {
+        out.push_str("\nOnly tried (`--quick`): these figures mean nothing.\n");
+    }
+    Ok(out)
+}

@@ -1,0 +1,213 @@
+//! The tables, in Markdown. What was not measured has no line.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+
+use crate::load::closed::{Round, percentile_ms};
+use crate::measure::algorithms::Signed;
+use crate::measure::commits::Commits;
+use crate::measure::ladder::Ladder;
+use crate::measure::pieces::Piece;
+use crate::measure::{Compared, median, middle};
+use crate::progress::Missing;
+
+/// Closed loop: gateway and yardsticks.
+pub(crate) fn journeys(out: &mut String, compared: &[Compared]) -> Result<()> {
+    if compared.is_empty() {
+        return Ok(());
+    }
+    out.push_str(
+        "\n### As many as there can be\n\n\
+         Callers who ask again as soon as they are answered.\n\n\
+         | Journey | callers | | each second | p50 ms | p90 ms | p99 ms | CPU µs each | of nginx | its core busy | load's core busy |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for each in compared {
+        let parties = [
+            ("**gateway**", &each.gateway),
+            ("nginx, bare proxy", &each.nginx),
+            ("pingora, bare", &each.bare),
+        ];
+        for (who, rounds) in parties {
+            let Some(us) = median(rounds, Round::cpu_us) else {
+                continue;
+            };
+            let nginx = median(&each.nginx, Round::cpu_us);
+            let ratio = nginx.map(|nginx| format!("{:.1} ×", us / nginx));
+            let of = |figure: &dyn Fn(&Round) -> f64| median(rounds, figure).unwrap_or_default();
+            writeln!(
+                out,
+                "| {} | {} | {who} | {:.0} | {:.1} | {:.1} | {:.1} | {us:.1} | {} | {:.0} % | {:.0} % |",
+                each.journey,
+                each.callers,
+                of(&Round::per_second),
+                of(&|round| round.percentile_ms(50)),
+                of(&|round| round.percentile_ms(90)),
+                of(&|round| round.percentile_ms(99)),
+                ratio.unwrap_or_default(),
+                of(&Round::busy) * 100.0,
+                of(&Round::load_busy) * 100.0,
+            )?;
+        }
+        if let Some(us) = middle(each.with_questions_us.clone()) {
+            let nginx = median(&each.nginx, Round::cpu_us);
+            let ratio = nginx.map(|nginx| format!("{:.1} ×", us / nginx));
+            writeln!(
+                out,
+                "| {}, and asking about it | {} | **gateway** | | | | | {us:.1} | {} | | |",
+                each.journey,
+                each.callers,
+                ratio.unwrap_or_default(),
+            )?;
+        }
+    }
+    let rounds = compared.iter().map(|each| each.gateway.len()).max();
+    writeln!(
+        out,
+        "\nMedians of {} rounds by turns. Where the load's core is nearly always busy, the rate is \
+         what the load can do, and only the processor time is the gateway's or the yardstick's.",
+        rounds.unwrap_or_default()
+    )?;
+    Ok(())
+}
+
+/// Where the gateway's time goes, by the names its threads have.
+pub(crate) fn threads(out: &mut String, compared: &[Compared]) -> Result<()> {
+    if compared.is_empty() {
+        return Ok(());
+    }
+    out.push_str(
+        "\n| Journey | callers | thread of the gateway | CPU µs each |\n|---|---|---|---|\n",
+    );
+    for each in compared {
+        let Some(last) = each.gateway.last() else {
+            continue;
+        };
+        for (name, ns) in last.spent.by_name() {
+            let us = ns as f64 / 1_000.0 / last.requests as f64;
+            if us >= 0.5 {
+                writeln!(
+                    out,
+                    "| {} | {} | {name} | {us:.1} |",
+                    each.journey, each.callers
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The algorithms of signatures.
+pub(crate) fn signed(out: &mut String, signed: &[Signed]) -> Result<()> {
+    if signed.is_empty() {
+        return Ok(());
+    }
+    out.push_str(
+        "\n### By algorithm\n\nPlacing an order, 64 callers; RSA keys of 2,048 bits.\n\n\
+         | request signed with | answer signed with | each second | p99 ms | CPU µs each |\n\
+         |---|---|---|---|---|\n",
+    );
+    for each in signed {
+        let (asked, answered) = (each.asked.name(), each.answered.name());
+        let rounds = &each.rounds;
+        let Some(us) = median(rounds, Round::cpu_us) else {
+            writeln!(out, "| `{asked}` | `{answered}` | not measured | | |")?;
+            continue;
+        };
+        writeln!(
+            out,
+            "| `{asked}` | `{answered}` | {:.0} | {:.1} | {us:.1} |",
+            median(rounds, Round::per_second).unwrap_or_default(),
+            median(rounds, |round| round.percentile_ms(99)).unwrap_or_default(),
+        )?;
+    }
+    Ok(())
+}
+
+/// Open loop.
+pub(crate) fn ladders(out: &mut String, ladders: &[Ladder]) -> Result<()> {
+    if ladders.is_empty() {
+        return Ok(());
+    }
+    out.push_str(
+        "\n### By schedule\n\n\
+         Callers who come evenly spaced, whether those before them were answered or not; waiting \
+         counts from the moment somebody was to come.\n\n\
+         | Journey | share of the most | each second | how many | p50 ms | p90 ms | p99 ms | longest ms | sent late, p99 ms | told the merchant, p99 ms |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for ladder in ladders {
+        for rung in &ladder.rungs {
+            let latency = |percent| percentile_ms(&rung.latencies_us, percent);
+            let told = percentile_ms(&rung.told_us, 99);
+            writeln!(
+                out,
+                "| {} | {} % of {:.0} | {:.0} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {} |",
+                ladder.journey,
+                rung.percent,
+                ladder.most_per_second,
+                rung.per_second,
+                rung.count,
+                latency(50),
+                latency(90),
+                latency(99),
+                latency(100),
+                percentile_ms(&rung.late_us, 99),
+                if told > 0.0 {
+                    format!("{told:.1}")
+                } else {
+                    String::new()
+                },
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// The store alone.
+pub(crate) fn commits(out: &mut String, commits: &[Commits]) -> Result<()> {
+    let Some(alone) = commits.first() else {
+        return Ok(());
+    };
+    out.push_str(
+        "\n### The store alone\n\n\
+         | Store | callers | changes/s | of one caller | asked |\n|---|---|---|---|---|\n",
+    );
+    for each in commits {
+        let asked = if each.callers == 128 { "≥ 5 ×" } else { "" };
+        writeln!(
+            out,
+            "| SQLite, new orders | {} | {:.0} | {:.1} × | {asked} |",
+            each.callers,
+            each.per_second,
+            each.per_second / alone.per_second
+        )?;
+    }
+    Ok(())
+}
+
+/// Functions of the gateway alone.
+pub(crate) fn pieces(out: &mut String, pieces: &[Piece]) -> Result<()> {
+    if pieces.is_empty() {
+        return Ok(());
+    }
+    out.push_str("\n### Pieces of a request alone\n\n| Piece | µs |\n|---|---|\n");
+    for (name, us) in pieces {
+        writeln!(out, "| {name} | {us:.1} |")?;
+    }
+    Ok(())
+}
+
+/// What could not be measured, and why.
+pub(crate) fn missing(out: &mut String, missing: &[Missing]) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    out.push_str("\n### Not measured in this run\n\n");
+    for Missing { step, why } in missing {
+        let why = why.lines().next().unwrap_or_default();
+        writeln!(out, "- {step}: {why}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,228 @@
+//! The gateway of one run: its keys, a `routes.toml` that enrols one merchant and three
+//! institutions, and `paymux serve` on the measured core with them.
+
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use anyhow::{Context as _, Result};
+use paymux::signature::SigningKey;
+
+use crate::stand::Wanted;
+use crate::stand::certificates::Certificates;
+use crate::stand::cpu::Party;
+use crate::stand::institution::Institution;
+use crate::stand::requests::{INSTITUTIONS, MERCHANT, MERCHANT_NAME, Merchant};
+use crate::stand::shop::Shop;
+use crate::stand::signer::{Algorithm, Signer, platform_rsa};
+
+const DAYS: &str = "not_before = 2026-01-01\nnot_after = 2035-12-31";
+
+/// Everybody whom the gateway knows.
+pub(crate) struct Enrolled {
+    pub(crate) merchant: Merchant,
+    pub(crate) shop: Arc<Shop>,
+    /// The one that payers are taken to.
+    pub(crate) institution: Arc<Institution>,
+    pub(crate) routes: PathBuf,
+}
+
+/// Makes keys, starts the merchant's endpoint and the institutions on this core, and writes the
+/// `routes.toml` that names them all.
+pub(crate) fn write(
+    dir: &Path,
+    wanted: &Wanted,
+    [port, operations]: [u16; 2],
+    certificates: &Certificates,
+) -> Result<Enrolled> {
+    let signer = Signer::make(dir, "merchant-1", wanted.algorithm)?;
+    if wanted.answers == Algorithm::RsaPss {
+        secret(dir, "platform-1.key", &platform_rsa()?)?;
+    } else {
+        key(dir, "platform-1")?;
+    }
+    secret(dir, "digest.key", &"9".repeat(64))?;
+    secret(dir, "seal.key", &"7".repeat(64))?;
+    let server = fs::read_to_string(dir.join("server.key"))?;
+    secret(dir, "server-own.key", &server)?;
+    let shop = Shop::serve(Arc::clone(&certificates.server))?;
+    let mut routes = gateway(wanted, [port, operations]);
+    routes.push_str(&merchant(&signer, &shop, &certificates.caller_digest));
+    let mut institutions = Vec::new();
+    for (order, id) in INSTITUTIONS.into_iter().enumerate() {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let origin = format!("https://localhost:{}", listener.local_addr()?.port());
+        routes.push_str(&enrolled(id, order + 1, &origin)?);
+        key(dir, &format!("paymux-{id}"))?;
+        let institution = Arc::new(Institution {
+            id,
+            key: key(dir, &format!("{id}-1"))?,
+            origin,
+            gateway: port,
+            patient: AtomicBool::new(false),
+            callbacks: AtomicU64::new(0),
+        });
+        institution.serve(listener, Arc::clone(&certificates.server))?;
+        institutions.push(institution);
+    }
+    let path = dir.join("routes.toml");
+    fs::write(&path, routes)?;
+    Ok(Enrolled {
+        merchant: Merchant {
+            key: signer,
+            port,
+            notices: format!("{}/notices", shop.origin),
+            given: AtomicU64::new(0),
+        },
+        shop,
+        institution: institutions.swap_remove(0),
+        routes: path,
+    })
+}
+
+/// `paymux serve` on the measured core.
+pub(crate) fn serve(routes: &Path) -> Result<Party> {
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_paymux"));
+    serve.arg("serve").arg("--config").arg(routes);
+    serve.env("RUST_LOG", "error");
+    Party::start(&serve).context("paymux serve")
+}
+
+/// A key pair as `NAME.key` and `NAME.pub`, with its name for its id.
+fn key(dir: &Path, name: &str) -> Result<SigningKey> {
+    let (private, public) = SigningKey::generate_ed25519()?;
+    secret(dir, &format!("{name}.key"), &private)?;
+    fs::write(dir.join(format!("{name}.pub")), public)?;
+    Ok(SigningKey::from_pkcs8_pem(name, &private)?)
+}
+
+/// A file for its owner alone.
+pub(crate) fn secret(dir: &Path, name: &str, content: &str) -> Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(dir.join(name))?;
+    Ok(file.write_all(content.as_bytes())?)
+}
+
+/// The gateway itself. Rates are lifted: what is measured is work, not waiting. What it bears at
+/// once stays as it is by default, except that connections suffice for what is tried here.
+fn gateway(wanted: &Wanted, [port, operations]: [u16; 2]) -> String {
+    let database = wanted.database.display();
+    format!(
+        r#"[listen]
+public = "127.0.0.1:{port}"
+operations = "127.0.0.1:{operations}"
+public_origin = "https://localhost:{port}"
+certificate = "server.pem"
+key = "file:server-own.key"
+drain_s = 1
+
+[store]
+url = "sqlite:{database}"
+seal_key = "seal-1"
+digest_key = "file:digest.key"
+
+[[store.seal_keys]]
+id = "seal-1"
+key = "file:seal.key"
+
+[limits]
+requests_per_second_per_caller = 1_000_000
+requests_per_second_per_merchant = 1_000_000
+connections_max = 20_000
+connections_per_address_max = 20_000
+
+[[platform.keys]]
+id = "platform-1"
+key = "file:platform-1.key"
+{DAYS}
+
+[outbound]
+merchant_roots = "ca.pem"
+allowed_private_networks = ["127.0.0.0/8", "::1/128"]
+"#
+    )
+}
+
+fn merchant(signer: &Signer, shop: &Shop, caller_digest: &str) -> String {
+    let (id, algorithm, origin) = (&signer.id, signer.algorithm.name(), &shop.origin);
+    let key = if signer.algorithm == Algorithm::Hmac {
+        format!("secret = \"file:{id}.secret\"")
+    } else {
+        format!("file = \"{id}.pub\"")
+    };
+    format!(
+        r#"
+[[merchant]]
+id = "{MERCHANT}"
+name = "{MERCHANT_NAME}"
+state = "admitted"
+evidence = "a benchmark"
+since = 2026-01-01
+mtls = "required"
+certificates = ["{caller_digest}"]
+notify_origins = ["{origin}"]
+
+[[merchant.keys]]
+id = "{id}"
+algorithm = "{algorithm}"
+{key}
+{DAYS}
+"#
+    )
+}
+
+fn enrolled(id: &str, order: usize, origin: &str) -> Result<String> {
+    let mut text = String::new();
+    write!(
+        text,
+        r#"
+[[institution]]
+id = "{id}"
+kind = "standard"
+url = "{origin}"
+name = "机构 {id}"
+name_en = "Institution {id}"
+state = "admitted"
+evidence = "a benchmark"
+since = 2026-01-01
+modes = ["WEBVIEW"]
+capabilities = [
+    "password_pay", "full_refund", "partial_refund", "repeated_refund", "bind_card",
+    "reset_password",
+]
+key_id = "paymux-{id}"
+key = "file:paymux-{id}.key"
+roots = "ca.pem"
+calls_per_second = 100_000
+
+[[institution.keys]]
+id = "{id}-1"
+algorithm = "ed25519"
+file = "{id}-1.pub"
+{DAYS}
+
+[[contract]]
+merchant = "{MERCHANT}"
+institution = "{id}"
+account = "account-{id}"
+modes = ["WEBVIEW"]
+transaction_types = ["PASSWORD_PAY"]
+amount_min = "0.01"
+amount_max = "50000.00"
+
+[[route]]
+institution = "{id}"
+order = {order}
+"#
+    )?;
+    Ok(text)
+}

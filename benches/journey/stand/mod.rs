@@ -1,0 +1,213 @@
+//! What is measured, and what plays its surroundings: the gateway and the yardsticks on one core;
+//! institutions, the merchant's endpoint and the yardstick's backend on the other.
+
+pub(crate) mod bare;
+pub(crate) mod certificates;
+pub(crate) mod cpu;
+pub(crate) mod enrolment;
+pub(crate) mod https;
+pub(crate) mod institution;
+pub(crate) mod requests;
+pub(crate) mod shop;
+pub(crate) mod signer;
+pub(crate) mod yardstick;
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::load::wire::head_end;
+use crate::load::work::{ACCEPTED, Payments, Requests, Work};
+use crate::load::{Caller, Seat, Target, callers, closed};
+use crate::stand::cpu::{Party, Spent};
+use crate::stand::institution::Institution;
+use crate::stand::requests::Merchant;
+use crate::stand::shop::Shop;
+use crate::stand::signer::Algorithm;
+
+const READY_WITHIN: Duration = Duration::from_secs(20);
+/// Less than this in 700 ms is no work.
+const IDLE_NS_MAX: u64 = 15_000_000;
+const IDLE_WITHIN_TICKS: usize = 40;
+/// Callers that prepare orders while nothing is measured.
+const PREPARING: usize = 64;
+
+/// What kind of gateway.
+pub(crate) struct Wanted {
+    /// Of the merchant's key.
+    pub(crate) algorithm: Algorithm,
+    /// Of the platform's: Ed25519 or RSA.
+    pub(crate) answers: Algorithm,
+    /// Beside the rest, or elsewhere.
+    pub(crate) database: PathBuf,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            algorithm: Algorithm::Ed25519,
+            answers: Algorithm::Ed25519,
+            database: "paymux.sqlite".into(),
+        }
+    }
+}
+
+/// A gateway with an empty database and all that is around it.
+pub(crate) struct Stand {
+    pub(crate) gateway: Party,
+    pub(crate) to_gateway: Target,
+    pub(crate) operations: u16,
+    pub(crate) merchant: Merchant,
+    pub(crate) institution: Arc<Institution>,
+    pub(crate) shop: Arc<Shop>,
+    pub(crate) routes: PathBuf,
+    pub(crate) dir: TempDir,
+}
+
+/// One request and what was answered.
+pub(crate) struct Sample {
+    /// The request's body.
+    pub(crate) request: Bytes,
+    /// The answer's body.
+    pub(crate) answer: Bytes,
+    /// The answer as it came, head and body.
+    pub(crate) whole: Bytes,
+}
+
+impl Stand {
+    pub(crate) async fn start(wanted: &Wanted) -> Result<Self> {
+        // Beside the build, because /tmp may be memory, where nothing is ever synchronised.
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        let certificates = certificates::make(dir.path())?;
+        let [port, operations] = free_ports()?;
+        let enrolled = enrolment::write(dir.path(), wanted, [port, operations], &certificates)?;
+        let mut gateway = enrolment::serve(&enrolled.routes)?;
+        ready(&mut gateway, port).await.context("the gateway")?;
+        Ok(Self {
+            gateway,
+            to_gateway: Target {
+                port,
+                tls: certificates.caller,
+            },
+            operations,
+            merchant: enrolled.merchant,
+            institution: enrolled.institution,
+            shop: enrolled.shop,
+            routes: enrolled.routes,
+            dir,
+        })
+    }
+
+    /// nginx in front of a backend of the load's.
+    pub(crate) async fn nginx(&self) -> Result<(Party, Target, yardstick::Backend)> {
+        let [port, _] = free_ports()?;
+        let backend = yardstick::Backend::serve()?;
+        let mut nginx = yardstick::start(self.dir.path(), port, backend.port)?;
+        ready(&mut nginx, port).await.context("nginx")?;
+        Ok((nginx, self.target(port), backend))
+    }
+
+    /// A bare pingora that always answers this.
+    pub(crate) async fn bare(&self, answer: &Bytes) -> Result<(Party, Target)> {
+        let [port, _] = free_ports()?;
+        let mut bare = bare::start(self.dir.path(), port, answer)?;
+        ready(&mut bare, port).await.context("a bare pingora")?;
+        Ok((bare, self.target(port)))
+    }
+
+    fn target(&self, port: u16) -> Target {
+        Target {
+            port,
+            tls: Arc::clone(&self.to_gateway.tls),
+        }
+    }
+
+    /// Sends one request by a connection of its own; its answer must hold `expected`.
+    pub(crate) async fn sample(&self, request: &Bytes, expected: &str) -> Result<Sample> {
+        let sample = Seat::new(&self.to_gateway)
+            .ask(request, |answer| Sample {
+                request: request.slice(head_end(request)..),
+                answer: Bytes::copy_from_slice(answer.body),
+                whole: [answer.head, answer.body].concat().into(),
+            })
+            .await?;
+        let whole = String::from_utf8_lossy(&sample.whole);
+        if !whole.contains(expected) {
+            bail!("expected {expected}, found\n{whole}");
+        }
+        Ok(sample)
+    }
+
+    pub(crate) async fn callers(&self, count: usize, both: bool) -> Result<Vec<Caller>> {
+        callers(&self.to_gateway, count, both).await
+    }
+
+    /// Places these orders; nothing is measured.
+    pub(crate) async fn placed(&self, orders: &[String]) -> Result<()> {
+        let work = Requests::of(self.merchant.place(orders)?, ACCEPTED);
+        let mut callers = self.callers(PREPARING, false).await?;
+        closed::send(&mut callers, &work, 0..orders.len()).await?;
+        Ok(())
+    }
+
+    /// Payments that are prepared as far as they can be.
+    pub(crate) fn payments(&self, count: usize) -> Result<Arc<Work>> {
+        let numbers = self.merchant.numbers(count);
+        Ok(Arc::new(Work::Payments(Payments {
+            place: self.merchant.place(&numbers)?,
+            select: self.merchant.select(&numbers)?,
+            numbers,
+            institution: Arc::clone(&self.institution),
+            shop: Arc::clone(&self.shop),
+        })))
+    }
+
+    /// Waits until the gateway has nothing more to do, and says what it has spent by then.
+    pub(crate) async fn settled(&self) -> Result<Spent> {
+        let mut ticks = tokio::time::interval(Duration::from_millis(700));
+        let mut before = self.gateway.spent();
+        ticks.tick().await;
+        for _ in 0..IDLE_WITHIN_TICKS {
+            ticks.tick().await;
+            let now = self.gateway.spent();
+            if now.since(&before).total_ns() < IDLE_NS_MAX {
+                return Ok(now);
+            }
+            before = now;
+        }
+        bail!("the gateway does not come to rest");
+    }
+}
+
+/// Ports that nobody listens on.
+fn free_ports() -> Result<[u16; 2]> {
+    let mut held = Vec::new();
+    let mut ports = [0; 2];
+    for port in &mut ports {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        *port = listener.local_addr()?.port();
+        held.push(listener);
+    }
+    Ok(ports)
+}
+
+/// Waits until somebody listens.
+async fn ready(party: &mut Party, port: u16) -> Result<()> {
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    let ready = async {
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            party.check()?;
+            ticks.tick().await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(READY_WITHIN, ready)
+        .await
+        .context("nobody listens in time")?
+}
