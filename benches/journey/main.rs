@@ -18,8 +18,6 @@
     clippy::print_stderr,
     reason = "a benchmark reads the clock, computes rates, and tells a person"
 )]
-#![expect(dead_code, reason = "memory, start-up and overload are measured next")]
-
 mod load;
 mod measure;
 mod plan;
@@ -32,7 +30,9 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::measure::journeys::Journey;
-use crate::measure::{Compared, algorithms, callbacks, commits, journeys, ladder, pieces};
+use crate::measure::{
+    Compared, algorithms, callbacks, commits, journeys, ladder, memory, overload, pieces, startup,
+};
 use crate::plan::{Part, Plan};
 use crate::progress::Progress;
 use crate::report::Findings;
@@ -109,7 +109,25 @@ async fn measured(plan: &Plan, log: &Progress) -> Findings {
                 found.pieces = measured.unwrap_or_default();
                 None
             }
-            Part::Overload | Part::Memory | Part::Startup => None,
+            Part::Overload => {
+                for journey in [Journey::Full, Journey::Place] {
+                    let measured = overload::measure(plan, log, journey);
+                    let measured = log.step("overload", PART_WITHIN_S, measured).await;
+                    found.overloads.extend(measured);
+                }
+                None
+            }
+            Part::Memory => {
+                let measured = memory::measure(plan, log);
+                let measured = log.step("memory", PART_WITHIN_S, measured).await;
+                found.memory = measured.unwrap_or_default();
+                None
+            }
+            Part::Startup => {
+                let measured = startup::measure(plan, log);
+                found.startup = log.step("startup", PART_WITHIN_S, measured).await;
+                None
+            }
         };
         found.compared.extend(compared.unwrap_or_default());
     }

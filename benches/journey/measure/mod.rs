@@ -6,7 +6,10 @@ pub(crate) mod callbacks;
 pub(crate) mod commits;
 pub(crate) mod journeys;
 pub(crate) mod ladder;
+pub(crate) mod memory;
+pub(crate) mod overload;
 pub(crate) mod pieces;
+pub(crate) mod startup;
 
 use crate::load::closed::Round;
 

@@ -1,8 +1,12 @@
 //! What was measured, as tables and drawings: on the terminal, and between the marks of
 //! `docs/performance.md`. Judges nothing: a missed goal is written down, not turned into a failure.
 
+mod goals;
+mod plots;
+mod svg;
 mod tables;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +19,10 @@ use crate::measure::Compared;
 use crate::measure::algorithms::Signed;
 use crate::measure::commits::Commits;
 use crate::measure::ladder::Ladder;
+use crate::measure::memory::Held;
+use crate::measure::overload::Overload;
 use crate::measure::pieces::Piece;
+use crate::measure::startup::Startup;
 use crate::plan::Plan;
 use crate::progress::Missing;
 use crate::stand::yardstick;
@@ -29,26 +36,49 @@ pub(crate) struct Findings {
     pub(crate) compared: Vec<Compared>,
     pub(crate) signed: Vec<Signed>,
     pub(crate) ladders: Vec<Ladder>,
+    pub(crate) memory: Vec<Held>,
+    pub(crate) startup: Option<Startup>,
+    pub(crate) overloads: Vec<Overload>,
     pub(crate) commits: Vec<Commits>,
     pub(crate) pieces: Vec<Piece>,
     pub(crate) missing: Vec<Missing>,
     pub(crate) took: Duration,
 }
 
-/// Prints it; a whole run is also written into the document.
+/// Where the drawings of a whole run are.
+const DRAWINGS: &str = "docs/performance";
+/// Where those of anything else are, below the build.
+const TRIED: &str = "performance";
+
+/// Prints it. A whole run is also written into the document, with its drawings beside it.
 pub(crate) fn written(plan: &Plan, found: &Findings) -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = if plan.whole {
+        root.join(DRAWINGS)
+    } else {
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(TRIED)
+    };
+    let drawings = plots::draw(&folder, found)?;
     let mut out = machine(plan, found)?;
+    goals::table(&mut out, found)?;
+    for (file, title) in &drawings {
+        writeln!(out, "\n![{title}](performance/{file})")?;
+    }
     tables::journeys(&mut out, &found.compared)?;
     tables::threads(&mut out, &found.compared)?;
     tables::signed(&mut out, &found.signed)?;
     tables::ladders(&mut out, &found.ladders)?;
+    tables::overloads(&mut out, &found.overloads)?;
+    tables::memory(&mut out, &found.memory)?;
+    tables::startup(&mut out, found.startup.as_ref())?;
     tables::commits(&mut out, &found.commits)?;
     tables::pieces(&mut out, &found.pieces)?;
     tables::missing(&mut out, &found.missing)?;
     println!("{out}");
     if plan.whole {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         renew(&root.join("docs/performance.md"), &out)?;
+    } else {
+        println!("drawings: {}", folder.display());
     }
     Ok(())
 }

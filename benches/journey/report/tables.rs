@@ -8,7 +8,10 @@ use crate::load::closed::{Round, percentile_ms};
 use crate::measure::algorithms::Signed;
 use crate::measure::commits::Commits;
 use crate::measure::ladder::Ladder;
+use crate::measure::memory::Held;
+use crate::measure::overload::Overload;
 use crate::measure::pieces::Piece;
+use crate::measure::startup::Startup;
 use crate::measure::{Compared, median, middle};
 use crate::progress::Missing;
 
@@ -208,6 +211,95 @@ pub(crate) fn missing(out: &mut String, missing: &[Missing]) -> Result<()> {
     for Missing { step, why } in missing {
         let why = why.lines().next().unwrap_or_default();
         writeln!(out, "- {step}: {why}")?;
+    }
+    Ok(())
+}
+
+/// What connections take.
+pub(crate) fn memory(out: &mut String, memory: &[Held]) -> Result<()> {
+    let Some(least) = memory.first() else {
+        return Ok(());
+    };
+    out.push_str(
+        "\n### Memory\n\nMutual TLS, one order placed by each connection, which then stays silent.\n\n\
+         | connections | resident MB | proportional MB | kB for each connection |\n|---|---|---|---|\n",
+    );
+    for held in memory {
+        let more = held.memory.rss.saturating_sub(least.memory.rss) as f64 / 1e3;
+        let each = more / held.connections.max(1) as f64;
+        writeln!(
+            out,
+            "| {} | {:.1} | {:.1} | {} |",
+            held.connections,
+            held.memory.rss as f64 / 1e6,
+            held.memory.pss as f64 / 1e6,
+            if held.connections == 0 {
+                String::new()
+            } else {
+                format!("{each:.1}")
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// From the start of the program to `/readyz`.
+pub(crate) fn startup(out: &mut String, startup: Option<&Startup>) -> Result<()> {
+    let Some(startup) = startup else {
+        return Ok(());
+    };
+    let times = startup.ready_ms.iter().map(|ms| format!("{ms:.0}"));
+    let times: Vec<_> = times.collect();
+    writeln!(
+        out,
+        "\n### Start-up\n\nFrom the start of the program until `/readyz` says 200, over {} orders in a \
+         file of {:.1} GB that the system has read before: {} ms. Over an empty database: {:.0} ms.",
+        startup.orders,
+        startup.file_bytes as f64 / 1e9,
+        times.join(", "),
+        startup.empty_ms,
+    )?;
+    Ok(())
+}
+
+/// Ten times too many.
+pub(crate) fn overloads(out: &mut String, overloads: &[Overload]) -> Result<()> {
+    if overloads.is_empty() {
+        return Ok(());
+    }
+    out.push_str(
+        "\n### Ten times too many\n\n\
+         Callers come by schedule; those who find each of the load's connections taken go away unsent. \
+         Each second of the overload:\n\n\
+         | Journey | the most | offered | sent | served | of the most | served, p99 ms | refused | refused, p50 ms | refused, p99 ms | sent late, p99 ms | anything else | normal after |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for each in overloads {
+        let normal = each.normal_after_s.map(|after_s| format!("{after_s:.1} s"));
+        writeln!(
+            out,
+            "| {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} % | {:.1} | {:.0} | {:.1} | {:.1} | {:.1} | {} | {} |",
+            each.journey,
+            each.peak_per_second,
+            each.offered_per_second,
+            each.sent_per_second,
+            each.good_per_second,
+            each.good_per_second / each.peak_per_second * 100.0,
+            each.good_p99_ms,
+            each.refused_per_second,
+            each.refused_p50_ms,
+            each.refused_p99_ms,
+            each.late_p99_ms,
+            each.odd,
+            normal.as_deref().unwrap_or("never, while watched"),
+        )?;
+    }
+    for each in overloads {
+        if let Some(oddity) = &each.oddity {
+            let first: Vec<&str> = oddity.lines().take(2).collect();
+            let (journey, first) = (each.journey, first.join(" "));
+            writeln!(out, "\nThe first other answer to {journey}: {first}")?;
+        }
     }
     Ok(())
 }

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -12,15 +14,19 @@ pub(crate) const MEASURED_CORE: &str = "0";
 /// Load, institution and backend run here.
 pub(crate) const LOAD_CORE: &str = "1";
 
+/// An institution of the load's may owe an answer to who is stopped, and cannot give it meanwhile.
+const STOPPED_WITHIN: Duration = Duration::from_secs(3);
+
 /// A process that is measured, ended with this value.
 pub(crate) struct Party(Child);
 
 impl Party {
     /// Starts a program on the measured core.
     pub(crate) fn start(program: &Command) -> Result<Self> {
-        let mut pinned = Command::new("taskset");
+        // It ends with this process, however that ends.
+        let mut pinned = Command::new("setpriv");
         pinned
-            .args(["-c", MEASURED_CORE])
+            .args(["--pdeathsig", "TERM", "taskset", "-c", MEASURED_CORE])
             .arg(program.get_program());
         pinned.args(program.get_args());
         for (name, value) in program.get_envs() {
@@ -59,6 +65,23 @@ impl Party {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
     }
 
+    /// Ends it and waits until it has.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        if self.0.try_wait()?.is_none() {
+            // Asked, not killed: a killed nginx leaves its worker behind.
+            Command::new("kill").arg(self.pid().to_string()).status()?;
+            let asked = Instant::now();
+            while self.0.try_wait()?.is_none() {
+                if asked.elapsed() > STOPPED_WITHIN {
+                    self.0.kill()?;
+                    self.0.wait()?;
+                }
+                thread::park_timeout(Duration::from_millis(5));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether it still runs.
     pub(crate) fn check(&mut self) -> Result<()> {
         let ended = self.0.try_wait()?;
@@ -81,12 +104,10 @@ impl Party {
 
 impl Drop for Party {
     fn drop(&mut self) {
-        // Asked, not killed: a killed nginx leaves its worker behind.
-        let pid = self.0.id().to_string();
-        if Command::new("kill").arg(pid).status().is_err() {
+        if self.stop().is_err() {
             let _ = self.0.kill();
+            let _ = self.0.wait();
         }
-        let _ = self.0.wait();
     }
 }
 

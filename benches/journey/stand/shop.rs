@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -22,7 +21,6 @@ pub(crate) struct Shop {
     pub(crate) origin: String,
     open: watch::Sender<bool>,
     waiting: Mutex<HashMap<String, oneshot::Sender<Instant>>>,
-    heard: AtomicUsize,
 }
 
 impl Shop {
@@ -34,7 +32,6 @@ impl Shop {
             origin: format!("https://localhost:{port}"),
             open: watch::Sender::new(true),
             waiting: Mutex::default(),
-            heard: AtomicUsize::new(0),
         });
         serve(listener, Some(tls), Arc::clone(&shop))?;
         Ok(shop)
@@ -51,16 +48,10 @@ impl Shop {
         held(&self.waiting).insert(order.to_owned(), sender);
         receiver
     }
-
-    /// Notifications that came so far, answered or held back.
-    pub(crate) fn heard(&self) -> usize {
-        self.heard.load(Ordering::Relaxed)
-    }
 }
 
 impl Site for Shop {
     fn answer(&self, asked: &Message<'_>) -> Result<Reply> {
-        self.heard.fetch_add(1, Ordering::Relaxed);
         let body = std::str::from_utf8(asked.body)?;
         let name = "\"merchantOrderNo\":\"";
         let (_, number) = body.split_once(name).context("no merchantOrderNo")?;

@@ -1,0 +1,96 @@
+//! What the gateway holds while so many merchants stay connected by mutual TLS, each having placed
+//! one order and then fallen silent.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result, ensure};
+use tokio::task::JoinSet;
+
+use crate::load::Connection;
+use crate::load::work::ACCEPTED;
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::stand::cpu::Memory;
+use crate::stand::{Stand, Wanted};
+
+/// Handshakes under way at once.
+const AT_ONCE: usize = 32;
+/// Connections from each address of the loopback network.
+const PER_ADDRESS: usize = 4_000;
+/// The gateway gives up silent connections after a minute; figures of a slower run mean nothing.
+const WITHIN_S: u64 = 55;
+
+/// The gateway with that many connections.
+pub(crate) struct Held {
+    pub(crate) connections: usize,
+    pub(crate) memory: Memory,
+}
+
+/// From none to 10,000, always the same gateway.
+pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Vec<Held>> {
+    let levels: &[usize] = if plan.quick {
+        &[0, 200]
+    } else {
+        &[0, 1_000, 2_500, 5_000, 10_000]
+    };
+    let stand = Stand::start(&Wanted::default()).await?;
+    let numbers = stand
+        .merchant
+        .numbers(levels.iter().copied().max().unwrap_or(0));
+    let requests = stand.merchant.place(&numbers)?;
+    let mut open = Vec::new();
+    let mut found = Vec::new();
+    for level in levels {
+        let step = format!("memory at {level} connections");
+        let filled = fill(&stand, &requests, &mut open, *level);
+        if log.step(&step, WITHIN_S, filled).await.is_none() {
+            break;
+        }
+        stand.settled().await?;
+        let files = stand.gateway.open_files()?;
+        ensure!(
+            files >= *level,
+            "only {files} of {level} connections are still open"
+        );
+        let memory = stand.gateway.memory()?;
+        log.say(&format!(
+            "{step}: {:.1} MB resident",
+            memory.rss as f64 / 1e6
+        ));
+        found.push(Held {
+            connections: *level,
+            memory,
+        });
+    }
+    Ok(found)
+}
+
+/// Opens connections until there are so many.
+async fn fill(
+    stand: &Stand,
+    requests: &[bytes::Bytes],
+    open: &mut Vec<Connection>,
+    level: usize,
+) -> Result<()> {
+    let mut opening: JoinSet<Result<Connection>> = JoinSet::new();
+    let mut next = open.len();
+    while next < level || !opening.is_empty() {
+        while next < level && opening.len() < AT_ONCE {
+            let (target, request) = (stand.to_gateway.clone(), requests[next].clone());
+            let host = u8::try_from(2 + next / PER_ADDRESS)?;
+            opening.spawn(async move {
+                let from = Ipv4Addr::new(127, 0, 0, host);
+                let mut connection = Connection::open(&target, from).await?;
+                let good = connection.ask(&request, |answer| {
+                    String::from_utf8_lossy(answer.body).contains(ACCEPTED)
+                });
+                ensure!(good.await?, "an order was not accepted");
+                Ok(connection)
+            });
+            next += 1;
+        }
+        let opened = opening.join_next().await.context("nobody opens")?;
+        open.push(opened??);
+    }
+    Ok(())
+}

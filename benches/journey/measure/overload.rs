@@ -1,0 +1,190 @@
+//! Ten times as many callers as the gateway can serve, for a while: what it still does, how it
+//! refuses the rest, and how soon it is as before.
+//!
+//! Callers come by schedule and find one of many connections; who finds none free goes away and is
+//! counted apart. What was refused without being recorded comes again, as its `Retry-After` allows.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::load::closed::percentile_ms;
+use crate::load::metronome::Phase;
+use crate::load::open::{Arrival, Came, Crowd, Crowded, Served};
+use crate::measure::journeys::{Journey, WARMING};
+use crate::measure::ladder::most;
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::stand::{Stand, Wanted};
+
+/// Each has one, and its institution another for the callback.
+const CONNECTIONS: usize = 1_500;
+const TIMES: f64 = 10.0;
+const NORMAL_SHARE: f64 = 0.7;
+/// Before, during, after. Unit: seconds.
+const PHASES_S: [f64; 3] = [4.0, 6.0, 10.0];
+/// One point of the drawing.
+pub(crate) const SLICE: Duration = Duration::from_millis(250);
+/// It is as before when for so long nobody was refused and nobody waited much longer than before.
+const CALM: Duration = Duration::from_secs(1);
+const CALM_FACTOR: f64 = 2.0;
+const CALM_MS: f64 = 5.0;
+
+/// What was found.
+pub(crate) struct Overload {
+    pub(crate) journey: &'static str,
+    pub(crate) peak_per_second: f64,
+    pub(crate) offered_per_second: f64,
+    pub(crate) sent_per_second: f64,
+    pub(crate) good_per_second: f64,
+    pub(crate) refused_per_second: f64,
+    pub(crate) good_p99_ms: f64,
+    pub(crate) refused_p50_ms: f64,
+    pub(crate) refused_p99_ms: f64,
+    /// By how much those who were sent left later than they should: the load's own fault.
+    pub(crate) late_p99_ms: f64,
+    pub(crate) odd: usize,
+    pub(crate) oddity: Option<String>,
+    /// From the end of the overload; none if it did not happen while it was watched.
+    pub(crate) normal_after_s: Option<f64>,
+    pub(crate) timeline: Vec<Slice>,
+    /// When the overload began and ended. Unit: seconds.
+    pub(crate) bounds_s: [f64; 2],
+}
+
+/// So many in one slice of time, each second.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct Slice {
+    pub(crate) at_s: f64,
+    pub(crate) offered: f64,
+    pub(crate) good: f64,
+    pub(crate) refused: f64,
+}
+
+/// One journey on a gateway of its own.
+pub(crate) async fn measure(plan: &Plan, log: &Progress, journey: Journey) -> Result<Overload> {
+    let name = format!("{} under overload", journey.name());
+    let stand = Stand::start(&Wanted::default()).await?;
+    let peak = most(plan, &stand, journey).await?;
+    log.say(&format!(
+        "{name}: at most {peak:.0}/s; now {TIMES} times as many"
+    ));
+    let lasting = PHASES_S.map(|seconds| plan.lasting(seconds));
+    let [before, during, after] = lasting.map(|lasting| lasting.as_secs_f64());
+    let phases = [
+        (peak * NORMAL_SHARE, lasting[0]),
+        (peak * TIMES, lasting[1]),
+        (peak * NORMAL_SHARE, lasting[2]),
+    ];
+    // What is refused comes again; what is done is done. All of it and what is on its way.
+    let needed = peak * (NORMAL_SHARE * (before + after) + 1.5 * during);
+    let work = journey
+        .prepare(&stand, needed as usize + CONNECTIONS + WARMING)
+        .await?;
+    let open = stand.callers(CONNECTIONS, journey == Journey::Full).await?;
+    stand.settled().await?;
+    let crowd = Crowd::new(open, work, 0);
+    let phases = phases.map(|(per_second, lasting)| Phase {
+        per_second,
+        lasting,
+    });
+    let came = crowd.come(&phases, Crowded::Leaves).await?;
+    let found = judged(&came, journey, peak, [before, before + during]);
+    log.say(&format!(
+        "{name}: {:.0} % of the most, refusals p99 {:.1} ms, normal after {:?} s",
+        found.good_per_second / peak * 100.0,
+        found.refused_p99_ms,
+        found.normal_after_s,
+    ));
+    Ok(found)
+}
+
+fn judged(came: &Came, journey: Journey, peak: f64, bounds_s: [f64; 2]) -> Overload {
+    let [begin, end] = bounds_s;
+    let span = end - begin;
+    let during = |one: &&Arrival| (begin..end).contains(&at_s(one));
+    let sorted = |served: Served, of: fn(&Arrival) -> u32| {
+        let such = came.arrivals.iter().filter(during);
+        let mut values: Vec<u32> = such.filter(|one| one.served == served).map(of).collect();
+        values.sort_unstable();
+        values
+    };
+    let offered = came.arrivals.iter().filter(during).count();
+    let left = sorted(Served::NotAtAll, |one| one.at_us).len();
+    let refused = sorted(Served::Shed, |one| one.latency_us);
+    let good = sorted(Served::Well, |one| one.latency_us);
+    let ended = |one: &&Arrival| (begin..end).contains(&ended_s(one));
+    let served = came
+        .arrivals
+        .iter()
+        .filter(|one| one.served == Served::Well);
+    Overload {
+        journey: journey.name(),
+        peak_per_second: peak,
+        offered_per_second: offered as f64 / span,
+        sent_per_second: (offered - left) as f64 / span,
+        good_per_second: served.filter(ended).count() as f64 / span,
+        refused_per_second: refused.len() as f64 / span,
+        good_p99_ms: percentile_ms(&good, 99),
+        refused_p50_ms: percentile_ms(&refused, 50),
+        refused_p99_ms: percentile_ms(&refused, 99),
+        late_p99_ms: percentile_ms(&sorted(Served::Shed, |one| one.late_us), 99),
+        odd: came.count(Served::Oddly),
+        oddity: came.oddity.clone(),
+        normal_after_s: normal_after(came, bounds_s),
+        timeline: timeline(came),
+        bounds_s,
+    }
+}
+
+fn at_s(one: &Arrival) -> f64 {
+    f64::from(one.at_us) / 1e6
+}
+
+fn ended_s(one: &Arrival) -> f64 {
+    f64::from(one.at_us.saturating_add(one.latency_us)) / 1e6
+}
+
+/// The first moment after the overload from which it is calm.
+fn normal_after(came: &Came, [begin, end]: [f64; 2]) -> Option<f64> {
+    let within = |from: f64, to: f64| -> Vec<&Arrival> {
+        let such = came.arrivals.iter();
+        such.filter(|one| (from..to).contains(&at_s(one))).collect()
+    };
+    let p99 = |ones: &[&Arrival]| {
+        let mut values: Vec<u32> = ones.iter().map(|one| one.latency_us).collect();
+        values.sort_unstable();
+        percentile_ms(&values, 99)
+    };
+    let last = came.arrivals.iter().map(at_s).fold(0.0, f64::max);
+    let most_ms = p99(&within(0.0, begin)) * CALM_FACTOR + CALM_MS;
+    let mut from = end;
+    while from + CALM.as_secs_f64() <= last + 0.1 {
+        let then = within(from, from + CALM.as_secs_f64());
+        let well = then.iter().all(|one| one.served == Served::Well);
+        if well && !then.is_empty() && p99(&then) <= most_ms {
+            return Some(from - end);
+        }
+        from += 0.1;
+    }
+    None
+}
+
+fn timeline(came: &Came) -> Vec<Slice> {
+    let width_s = SLICE.as_secs_f64();
+    let last = came.arrivals.iter().map(ended_s).fold(0.0, f64::max);
+    let mut slices = vec![Slice::default(); (last / width_s) as usize + 1];
+    for (number, slice) in slices.iter_mut().enumerate() {
+        slice.at_s = (number as f64 + 0.5) * width_s;
+    }
+    for one in &came.arrivals {
+        slices[(at_s(one) / width_s) as usize].offered += 1.0 / width_s;
+        let ended = &mut slices[(ended_s(one) / width_s) as usize];
+        match one.served {
+            Served::Well => ended.good += 1.0 / width_s,
+            Served::Shed => ended.refused += 1.0 / width_s,
+            Served::Oddly | Served::NotAtAll => (),
+        }
+    }
+    slices
+}

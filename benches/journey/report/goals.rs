@@ -1,0 +1,169 @@
+//! What was asked for, beside what was found. The worst figure counts, and what was not measured
+//! is not called met.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+
+use crate::load::closed::{Round, percentile_ms};
+use crate::measure::ladder::Rung;
+use crate::measure::{Compared, median, middle};
+use crate::report::Findings;
+
+/// Told of each goal: what was found, in words, and whether that is what was asked for.
+type Judged = Option<(String, bool)>;
+
+/// The table; only of what this run set out to measure.
+pub(crate) fn table(out: &mut String, found: &Findings) -> Result<()> {
+    out.push_str("\n### Goals\n\n| Work | goal | found | |\n|---|---|---|---|\n");
+    let rows: [(&str, &str, Judged); 9] = [
+        (
+            "place an order",
+            "≤ 3.5 × nginx's CPU for a bare request",
+            ratio(found, "place", 3.5),
+        ),
+        (
+            "select an institution",
+            "≤ 6 × nginx's CPU",
+            ratio(found, "select", 6.0),
+        ),
+        (
+            "complete payment: place, select, callback, notification",
+            "≤ 450 µs of CPU, ≥ 2,200 each second",
+            payment(found),
+        ),
+        (
+            "own share of a request at half load, p99 (its institution's time included, which answers at once)",
+            "≤ 5 ms",
+            half_load(found),
+        ),
+        (
+            "callback's first byte to the merchant's acknowledgement at 70 % load, p99 (the durable result lies between)",
+            "≤ 50 ms",
+            told(found),
+        ),
+        (
+            "memory at 1,000 connections",
+            "≤ 60 MB",
+            memory(found, 1_000, 60.0),
+        ),
+        (
+            "memory at 10,000 connections",
+            "≤ 250 MB",
+            memory(found, 10_000, 250.0),
+        ),
+        ("ready on 1,000,000 orders", "≤ 200 ms", ready(found)),
+        (
+            "ten times overload",
+            "≥ 90 % of the peak, refusals p99 ≤ 50 ms, normal within 5 s",
+            overload(found),
+        ),
+    ];
+    for (work, goal, judged) in rows {
+        let (found, verdict) = match judged {
+            Some((found, true)) => (found, "met"),
+            Some((found, false)) => (found, "**missed**"),
+            None => ("not measured".to_owned(), ""),
+        };
+        writeln!(out, "| {work} | {goal} | {found} | {verdict} |")?;
+    }
+    Ok(())
+}
+
+/// Of each number of callers, all of which must be low enough.
+fn ratio(found: &Findings, journey: &str, most: f64) -> Judged {
+    let of = |each: &Compared| Some((each.callers, each.ratio()?));
+    let ratios: Vec<_> = of_journey(found, journey).filter_map(of).collect();
+    let worst = ratios.iter().map(|(_, ratio)| *ratio).reduce(f64::max)?;
+    let words = ratios
+        .iter()
+        .map(|(callers, ratio)| format!("{ratio:.1} × with {callers}"));
+    let words: Vec<_> = words.collect();
+    Some((format!("{} callers", words.join(", ")), worst <= most))
+}
+
+fn of_journey<'f>(found: &'f Findings, journey: &str) -> impl Iterator<Item = &'f Compared> {
+    let compared = found.compared.iter();
+    compared.filter(move |each| each.journey == journey)
+}
+
+/// The most that any number of callers got, and what one cost then.
+fn payment(found: &Findings) -> Judged {
+    let of = |each: &Compared| {
+        let us = median(&each.gateway, Round::cpu_us)?;
+        Some((median(&each.gateway, Round::per_second)?, us, each.callers))
+    };
+    let best = of_journey(found, "full payment").filter_map(of);
+    let (rate, us, callers) = best.max_by(|one, other| one.0.total_cmp(&other.0))?;
+    let words = format!("{us:.0} µs, {rate:.0} each second, with {callers} callers");
+    Some((words, us <= 450.0 && rate >= 2_200.0))
+}
+
+fn rung<'f>(found: &'f Findings, journey: &str, percent: u32) -> Option<&'f Rung> {
+    let ladder = found
+        .ladders
+        .iter()
+        .find(|ladder| ladder.journey == journey)?;
+    ladder.rungs.iter().find(|rung| rung.percent == percent)
+}
+
+fn half_load(found: &Findings) -> Judged {
+    let mut words = Vec::new();
+    let mut worst = 0.0_f64;
+    for journey in ["place", "select", "query"] {
+        let ms = percentile_ms(&rung(found, journey, 50)?.latencies_us, 99);
+        words.push(format!("{journey} {ms:.1} ms"));
+        worst = worst.max(ms);
+    }
+    Some((words.join(", "), worst <= 5.0))
+}
+
+fn told(found: &Findings) -> Judged {
+    let ms = percentile_ms(&rung(found, "full payment", 70)?.told_us, 99);
+    Some((format!("{ms:.1} ms"), ms <= 50.0))
+}
+
+fn memory(found: &Findings, connections: usize, most_mb: f64) -> Judged {
+    let held = found
+        .memory
+        .iter()
+        .find(|held| held.connections == connections)?;
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    let (rss, pss) = (mb(held.memory.rss), mb(held.memory.pss));
+    Some((
+        format!("{rss:.0} MB resident, {pss:.0} MB proportional"),
+        rss <= most_mb,
+    ))
+}
+
+fn ready(found: &Findings) -> Judged {
+    let startup = found
+        .startup
+        .as_ref()
+        .filter(|startup| startup.orders >= 1_000_000)?;
+    let ms = middle(startup.ready_ms.clone())?;
+    let worst = startup.ready_ms.iter().copied().fold(0.0, f64::max);
+    Some((format!("{ms:.0} ms, at most {worst:.0} ms"), worst <= 200.0))
+}
+
+/// Whole payments are what a gateway is for; overload of placing alone stands in its own table.
+fn overload(found: &Findings) -> Judged {
+    let one = found
+        .overloads
+        .iter()
+        .find(|one| one.journey == "full payment")?;
+    let share = one.good_per_second / one.peak_per_second * 100.0;
+    let times = one.offered_per_second / one.peak_per_second;
+    let normal = one.normal_after_s.map_or_else(
+        || "not normal while it was watched".to_owned(),
+        |after_s| format!("normal after {after_s:.1} s"),
+    );
+    let met = share >= 90.0
+        && one.refused_p99_ms <= 50.0
+        && one.normal_after_s.is_some_and(|after_s| after_s <= 5.0);
+    let words = format!(
+        "{share:.0} % at {times:.1} times, refusals p99 {:.0} ms, {normal}",
+        one.refused_p99_ms
+    );
+    Some((words, met))
+}
