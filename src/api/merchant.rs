@@ -46,6 +46,7 @@ impl Api {
             | Endpoint::Close
             | Endpoint::Callback(_)
             | Endpoint::Keys
+            | Endpoint::Interface
             | Endpoint::Page(_)
             | Endpoint::PageStatus(_) => Purpose::Continue,
         };
@@ -96,6 +97,7 @@ impl Api {
             Endpoint::Close => self.close(register, fields, caller).await,
             Endpoint::Callback(_)
             | Endpoint::Keys
+            | Endpoint::Interface
             | Endpoint::Page(_)
             | Endpoint::PageStatus(_) => Err(Refusal::PathUnknown),
         }

@@ -2,6 +2,7 @@
 //! screen. Knows nothing of sockets; what it answers is always from committed state.
 
 pub mod cards;
+mod interface;
 mod merchant;
 pub mod order;
 pub mod page;
@@ -69,12 +70,13 @@ enum Endpoint<'a> {
     Close,
     Callback(&'a str),
     Keys,
+    Interface,
     Page(&'a str),
     PageStatus(&'a str),
 }
 
 impl<'a> Endpoint<'a> {
-    /// Every endpoint, its method, and the name it is counted under.
+    /// Every endpoint, its methods, and the name it is counted under.
     fn find(path: &'a str) -> Option<(Self, &'static str, &'static str)> {
         Some(match path {
             "/v1/orders" => (Self::Place, "POST", "A3.1"),
@@ -82,15 +84,16 @@ impl<'a> Endpoint<'a> {
             "/v1/orders/select" => (Self::Select, "POST", "X-2"),
             "/v1/orders/query" => (Self::Query, "POST", "A3.2"),
             "/v1/orders/close" => (Self::Close, "POST", "X-3"),
-            "/.well-known/jwks.json" => (Self::Keys, "GET", "jwks"),
+            "/.well-known/jwks.json" => (Self::Keys, "GET, HEAD", "jwks"),
+            "/openapi.yaml" => (Self::Interface, "GET, HEAD", "openapi"),
             _ => {
                 if let Some(institution) = path.strip_prefix("/v1/callbacks/") {
                     return Some((Self::Callback(institution), "POST", "X-11"));
                 }
                 let token = path.strip_prefix("/pay/")?;
                 match token.strip_suffix("/status") {
-                    Some(token) => (Self::PageStatus(token), "GET", "X-6"),
-                    None => (Self::Page(token), "GET, POST", "page"),
+                    Some(token) => (Self::PageStatus(token), "GET, HEAD", "X-6"),
+                    None => (Self::Page(token), "GET, HEAD, POST", "page"),
                 }
             }
         })
@@ -108,11 +111,9 @@ impl Api {
         let Some((endpoint, methods, interface)) = Endpoint::find(path) else {
             return self.refused("unknown", &Refusal::PathUnknown);
         };
-        let head = *request.method() == Method::HEAD && methods.starts_with("GET");
-        if !head
-            && !methods
-                .split(", ")
-                .any(|method| request.method().as_str() == method)
+        if !methods
+            .split(", ")
+            .any(|method| request.method().as_str() == method)
         {
             return self.refused(interface, &Refusal::MethodWrong(methods));
         }
@@ -121,6 +122,7 @@ impl Api {
                 self.callback(&register, institution, &request).await
             }
             Endpoint::Keys => keys(&register),
+            Endpoint::Interface => interface::answer(),
             Endpoint::Page(token) | Endpoint::PageStatus(token) => {
                 let status = matches!(endpoint, Endpoint::PageStatus(_));
                 page::answer(self, &register, token, status, &request).await
@@ -134,8 +136,10 @@ impl Api {
                     .await
             }
         };
-        no_store(answer.response.headers_mut());
-        if head {
+        if endpoint != Endpoint::Interface {
+            no_store(answer.response.headers_mut());
+        }
+        if *request.method() == Method::HEAD {
             *answer.response.body_mut() = Bytes::new();
         }
         answer

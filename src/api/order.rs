@@ -129,7 +129,8 @@ fn expire_minutes(asked: &Asked<'_>) -> Result<u16, Refusal> {
     let minutes = text
         .parse()
         .ok()
-        .filter(|m| (1..=EXPIRE_MINUTES_MAX).contains(m));
+        .filter(|minutes| (1..=EXPIRE_MINUTES_MAX).contains(minutes))
+        .filter(|minutes: &u16| minutes.to_string() == text);
     minutes.ok_or(Refusal::FieldMalformed {
         field: "expireMinutes",
         expected: "whole minutes from 1 to 1440",

@@ -29,7 +29,7 @@ pub(super) fn public(api: Arc<Api>, metrics: Arc<Metrics>) -> Responder {
             let caller = match interface {
                 "X-11" => CallerClass::Institution,
                 "page" | "X-6" => CallerClass::Payer,
-                "jwks" | "unknown" => CallerClass::Unknown,
+                "jwks" | "openapi" | "unknown" => CallerClass::Unknown,
                 _ => CallerClass::Merchant,
             };
             metrics.request(interface, caller, result, began.elapsed());

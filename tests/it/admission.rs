@@ -197,6 +197,8 @@ fn malformed_fields_are_refused() {
         ("expireMinutes", json!(0)),
         ("expireMinutes", json!(1_441)),
         ("expireMinutes", json!(1.5)),
+        ("expireMinutes", json!("015")),
+        ("expireMinutes", json!("+15")),
         ("explainInstitutions", json!("true")),
     ] {
         let mut changes = json!({});

@@ -19,6 +19,7 @@ mod conformance;
 mod institutions;
 mod journey;
 mod notice;
+mod openapi;
 mod order;
 mod page;
 mod sandbox;

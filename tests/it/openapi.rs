@@ -1,0 +1,370 @@
+//! `docs/openapi.yaml` against the program: the same codes, the same paths, examples and notifications
+//! of the shape they are said to have, and a fuzzer that reads it and asks a running gateway.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request};
+use paymux::api::refusal::status;
+use paymux::command::demo::stage::Stage;
+use paymux::domain::amount::AmountFault;
+use paymux::domain::institutions::Withheld;
+use paymux::domain::refusal::Refusal;
+use paymux::edge::Drained;
+use serde_json::{Value, json};
+
+use crate::tidy::tree;
+
+const DOCUMENT: &str = "docs/openapi.yaml";
+
+/// Of the fuzzer and of the hooks' dice: the same requests each time, as far as the answers allow.
+const SEED: &str = "20261125";
+
+/// Requests made up of each interface, beside the examples and the limits of every field.
+const MADE_UP: &str = "60";
+
+/// Ends a fuzzer that hangs. Unit: seconds.
+const FUZZER_MAX_S: &str = "400";
+
+fn python(program: &str) -> Command {
+    let place = tree::root().join("target/python/bin");
+    assert!(
+        place.join(program).exists(),
+        "{program} is not in {}: run `make setup-tests`, which installs it",
+        place.display()
+    );
+    let mut command = Command::new("timeout");
+    command.arg(FUZZER_MAX_S).arg(place.join(program));
+    // What a machine trusts besides has no say in whom the tests trust.
+    for name in ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn judge() -> Command {
+    let mut command = python("python");
+    command.arg(tree::root().join("tests/openapi/document.py"));
+    command
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The document, judged and read.
+fn document() -> Value {
+    let output = judge().output().unwrap();
+    assert!(output.status.success(), "{DOCUMENT}: {}", said(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Holds values against a schema of the document.
+fn fit(schema: &str, values: &[Value]) {
+    let mut judging = judge();
+    judging.args(["--is", schema]).stdin(Stdio::piped());
+    let mut judging = judging.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = judging.stdin.take().unwrap();
+    for value in values {
+        writeln!(lines, "{value}").unwrap();
+    }
+    drop(lines);
+    let output = judging.wait_with_output().unwrap();
+    assert!(output.status.success(), "{schema}: {}", said(&output));
+}
+
+/// One of each kind.
+fn refusals() -> Vec<Refusal> {
+    let text = || "x".into();
+    vec![
+        Refusal::BodyUnreadable("x"),
+        Refusal::FieldTwice(text()),
+        Refusal::FieldUnknown(text()),
+        Refusal::FieldMissing("x"),
+        Refusal::FieldMalformed {
+            field: "x",
+            expected: "x",
+        },
+        Refusal::FieldsDisagree("x"),
+        Refusal::MediaTypeWrong,
+        Refusal::BodyTooLarge { bytes_max: 1 },
+        Refusal::HeadTooLarge,
+        Refusal::TooSlow,
+        Refusal::PathUnknown,
+        Refusal::MethodWrong("GET"),
+        Refusal::AuthorityWrong { expected: text() },
+        Refusal::SignatureUnusable(text()),
+        Refusal::KeyUnknown,
+        Refusal::KeyExpired,
+        Refusal::DigestMismatch,
+        Refusal::SignatureMismatch { base: None },
+        Refusal::OutsideWindow("x"),
+        Refusal::NonceSpent,
+        Refusal::NonceMalformed,
+        Refusal::CertificateMissing,
+        Refusal::CertificateForeign,
+        Refusal::MerchantNotAdmitted,
+        Refusal::MerchantForeign,
+        Refusal::OrderUnknown,
+        Refusal::OrderConflict,
+        Refusal::OrderClosed,
+        Refusal::OrderPaid,
+        Refusal::AttemptsExhausted,
+        Refusal::Contended,
+        Refusal::Amount(AmountFault::Unreadable),
+        Refusal::Amount(AmountFault::TooPrecise),
+        Refusal::Amount(AmountFault::OutOfRange),
+        Refusal::CurrencyUnknown,
+        Refusal::MerchantNameWrong,
+        Refusal::ReturnUrlUnregistered,
+        Refusal::InstitutionUnknown,
+        Refusal::InstitutionRequired,
+        Refusal::InstitutionNotContracted,
+        Refusal::InstitutionUnavailable(Withheld::InstitutionDown),
+        Refusal::NotOffered("x"),
+        Refusal::TooOften {
+            wait: Duration::from_secs(1),
+        },
+        Refusal::Unavailable,
+        Refusal::OutcomeUnknown,
+    ]
+}
+
+/// The words between quotes in one function of the program's text.
+fn words(path_start: &str, owner: &str, function: &str) -> BTreeSet<String> {
+    let files = tree::sources(&["src"]);
+    let file = files
+        .iter()
+        .find(|file| file.path.starts_with(path_start) && file.text.contains(owner))
+        .unwrap_or_else(|| panic!("{owner} is not under {path_start}"));
+    let (_, after) = file.text.split_once(owner).unwrap();
+    let (_, body) = after.split_once(function).unwrap();
+    let (body, _) = body.split_once("\n    }\n").unwrap();
+    body.split('"')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+fn texts(list: &Value) -> BTreeSet<String> {
+    let list = list.as_array().unwrap();
+    list.iter()
+        .map(|word| word.as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// G-12: every public code is in the document under the status it is answered with, and no other.
+#[test]
+fn the_document_and_the_program_know_the_same_codes() {
+    let document = document();
+    let schemas = &document["components"]["schemas"];
+    let all = texts(&schemas["Problem"]["properties"]["code"]["enum"]);
+    assert_eq!(
+        all,
+        words("src/domain/refusal", "impl Refusal {", "fn code(")
+    );
+
+    let mut stated = BTreeMap::new();
+    for (name, schema) in schemas.as_object().unwrap() {
+        let number = name.strip_prefix("Problem").unwrap_or_default();
+        let Ok(number) = number.parse::<u16>() else {
+            continue;
+        };
+        let narrowed = &schema["allOf"][1]["properties"];
+        assert_eq!(narrowed["status"]["const"], number, "{name}");
+        for code in texts(&narrowed["code"]["enum"]) {
+            let before = stated.insert(code.clone(), number);
+            assert_eq!(before, None, "{code} has one status");
+        }
+    }
+    let answered = refusals().into_iter().map(|refusal| {
+        let code = refusal.code().to_owned();
+        (code, status(&refusal).as_u16())
+    });
+    assert_eq!(stated, answered.collect());
+    assert_eq!(
+        stated.into_keys().collect::<BTreeSet<_>>(),
+        all,
+        "a code without a status"
+    );
+
+    let table = schemas["Problem"]["description"].as_str().unwrap();
+    for code in &all {
+        assert!(
+            table.contains(&format!("`{code}`")),
+            "{code} is not explained"
+        );
+    }
+}
+
+/// R-A2.4.1-3a: every reason for which an institution is withheld is in the document and explained.
+#[test]
+fn the_document_and_the_program_know_the_same_reasons() {
+    let withheld = &document()["components"]["schemas"]["Withheld"];
+    let reasons = texts(&withheld["enum"]);
+    assert_eq!(reasons, words("src/domain/", "impl Withheld {", "fn word("));
+    for reason in reasons {
+        let explained = format!("`{reason}`");
+        let text = withheld["description"].as_str().unwrap();
+        assert!(text.contains(&explained), "{reason} is not explained");
+    }
+}
+
+/// G-12: the document is complete: every path there is, and no other.
+#[test]
+fn the_document_has_every_path_and_no_other() {
+    let document = document();
+    let paths = document["paths"].as_object().unwrap();
+    let documented: BTreeSet<String> = paths
+        .keys()
+        .map(|path| path.split('{').next().unwrap_or_default().to_owned())
+        .collect();
+    let found = words("src/api/mod", "impl<'a> Endpoint<'a> {", "fn find(");
+    let found = found
+        .into_iter()
+        .filter(|word| word.starts_with('/') && word != "/status");
+    assert_eq!(documented, found.collect());
+    assert!(paths.contains_key("/pay/{token}/status"));
+}
+
+/// A3.3, R-A3.3-1: what merchants are really sent has the shape that the document says.
+#[tokio::test(flavor = "multi_thread")]
+async fn notifications_are_as_documented() {
+    let stage = Stage::set_anywhere("").await.unwrap();
+    let open = stage.open().await.unwrap();
+    let shop = &stage.tea;
+    let mut order = shop.order("T1", "WEBVIEW", "12.30", "13800001234");
+    order["institutionId"] = json!("bluebank");
+    order["attach"] = json!("table 7");
+    let placed = shop.place(&order).await.unwrap();
+    stage.payer.pay(placed.text("payUrl")).await.unwrap();
+    let paid = shop.told("ORDER_PAID", "T1").await.unwrap();
+    let second = shop.order("T2", "AGGREGATED", "12.30", "13800001234");
+    assert_eq!(shop.place(&second).await.unwrap().status, 200);
+    shop.ask("/v1/orders/close", "T2", json!({})).await.unwrap();
+    let closed = shop.told("ORDER_CLOSED", "T2").await.unwrap();
+    open.close().await.unwrap();
+
+    let told = [paid.fields, closed.fields];
+    let schema = &document()["components"]["schemas"]["Notification"];
+    for notice in &told {
+        for field in notice.as_object().unwrap().keys() {
+            let known = schema["properties"].get(field);
+            assert!(known.is_some(), "{field} is not in the document");
+        }
+    }
+    fit("Notification", &told);
+}
+
+/// G-12: the document that is served is the one in the repository, may be kept, and needs no
+/// signature.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_document_is_served() {
+    let stage = Stage::set_anywhere("").await.unwrap();
+    let open = stage.open().await.unwrap();
+    let ask = async |method: Method| {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}/openapi.yaml", stage.origin()))
+            .body(Bytes::new())
+            .unwrap();
+        stage.tea.client.send(request).await.unwrap()
+    };
+    let served = ask(Method::GET).await;
+    assert_eq!(served.status, 200);
+    assert!(served.body == tree::read(DOCUMENT), "another one is served");
+    for (name, value) in [
+        ("content-type", "application/yaml"),
+        ("cache-control", "public, max-age=3600"),
+        ("x-content-type-options", "nosniff"),
+    ] {
+        assert_eq!(served.headers[name], value);
+    }
+    let head = ask(Method::HEAD).await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    let wrong = ask(Method::POST).await;
+    assert_eq!(wrong.text("code"), "method_wrong");
+    assert_eq!(wrong.headers["allow"], "GET, HEAD");
+    open.close().await.unwrap();
+}
+
+/// The fuzzer against this stage: where it writes what was answered how often, and itself.
+fn fuzzer(stage: &Stage) -> (PathBuf, Command) {
+    let hooks = tree::root().join("tests/openapi");
+    let tally = stage.certs().join("tally.json");
+    let (_, first) = stage.institutions()[0];
+    let origin = stage.origin();
+    let mut command = python("schemathesis");
+    command
+        .current_dir(stage.certs())
+        .env("PYTHONPATH", &hooks)
+        .env("PAYMUX_ORIGIN", &origin)
+        .env("PAYMUX_CERTS", stage.certs())
+        .env("PAYMUX_NOTICE_URL", stage.tea.merchant.notice_url())
+        .env(
+            "PAYMUX_BOOKS_URL",
+            format!("{}/control/books", first.origin()),
+        )
+        .env("PAYMUX_SEED", SEED)
+        .env("PAYMUX_TALLY", &tally)
+        .arg("--config-file")
+        .arg(hooks.join("schemathesis.toml"))
+        .arg("run")
+        .arg(tree::root().join(DOCUMENT))
+        .args(["--url", &origin, "--tls-verify"])
+        .arg(stage.certs().join("ca.pem"))
+        .args(["--seed", SEED, "--max-examples", MADE_UP]);
+    (tally, command)
+}
+
+/// G-12, Q1, Q2, Q10, R-6.3.1-1b: whatever a fuzzer that knows the document makes up, signed well by
+/// a merchant or wrongly by anybody, the answers are as documented: shape, status, headers, proof; what
+/// is invalid is refused, what is valid is taken, and nothing is a fault of the gateway.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fuzzer_that_knows_the_document_finds_nothing() {
+    // It knocks from one address for one merchant, as fast as it can; limits have tests of their own.
+    let unlimited = "\n[limits]\nrequests_per_second_per_caller = 100000\n\
+                     requests_per_second_per_merchant = 100000\n";
+    let stage = Stage::set_anywhere(unlimited).await.unwrap();
+    let open = stage.open().await.unwrap();
+    let (tally, mut command) = fuzzer(&stage);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = output.await.unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &said(&output);
+    eprintln!("seed {SEED}");
+    assert!(output.status.success(), "seed {SEED}: {told}");
+
+    let tally = std::fs::read_to_string(tally).unwrap();
+    let tally: Vec<(String, u64)> = serde_json::from_str(&tally).unwrap();
+    let count = |wanted: &dyn Fn(&[&str]) -> bool| -> u64 {
+        let fitting = tally.iter().filter(|(line, _)| {
+            let words: Vec<_> = line.split(' ').collect();
+            wanted(&words)
+        });
+        fitting.map(|(_, count)| count).sum()
+    };
+    for (path, methods) in document()["paths"].as_object().unwrap() {
+        for method in ["get", "post"] {
+            if methods.get(method).is_none() {
+                continue;
+            }
+            let method = method.to_uppercase();
+            let taken = count(&|words| {
+                words[..2] == [&method, path] && ["200", "202", "303"].contains(&words[3])
+            });
+            assert!(taken > 0, "{method} {path} was never taken: {tally:#?}");
+        }
+    }
+    for how in [
+        "well", "unsigned", "changed", "garbled", "stranger", "other", "stale",
+    ] {
+        let asked = count(&|words| words[2] == how);
+        assert!(asked > 20, "only {asked} were signed {how}: {tally:#?}");
+    }
+    assert_eq!(open.close().await.unwrap(), Drained::Whole);
+}

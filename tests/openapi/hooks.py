@@ -1,0 +1,328 @@
+"""What the fuzzer does not know by itself: how requests are signed, which orders there are, and what is
+promised of every answer beyond its shape.
+
+Three requests of four are signed as their callers sign. Of the others each is made wrong in one way, and
+must then be refused and answered unsigned."""
+
+import atexit
+import json
+import os
+import random
+import re
+from collections import Counter
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+import schemathesis
+import yaml
+from signing import Platform, Signer
+
+ORIGIN = os.environ["PAYMUX_ORIGIN"]
+FOLDER = Path(os.environ["PAYMUX_CERTS"])
+NOTICE_URL = os.environ["PAYMUX_NOTICE_URL"]
+BOOKS_URL = os.environ["PAYMUX_BOOKS_URL"]
+DOCUMENT = yaml.safe_load((Path(__file__).parents[2] / "docs" / "openapi.yaml").read_text())
+SCHEMAS = DOCUMENT["components"]["schemas"]
+CODES = {
+    code: int(name.removeprefix("Problem"))
+    for name, schema in SCHEMAS.items()
+    if re.fullmatch(r"Problem\d{3}", name)
+    for code in schema["allOf"][1]["properties"]["code"]["enum"]
+}
+# Said before anybody is proven, so unsigned even to a caller who signed well.
+BEFORE_PROOF = {
+    *("too_often", "path_unknown", "method_wrong", "media_type_wrong", "authority_wrong", "head_too_large"),
+    *("body_unreadable", "body_too_large", "field_duplicate", "too_slow", "unavailable"),
+}
+MERCHANT, NAME, INSTITUTION = "M1001", "Tea House", "bluebank"
+INSTITUTIONS = ["bluebank", "redpay", "greencard"]
+
+dice = random.Random(int(os.environ["PAYMUX_SEED"]))
+merchant = Signer(FOLDER, f"{MERCHANT}-1")
+institution = Signer(FOLDER, f"{INSTITUTION}-1")
+# Enrolled for somebody else: a key that this gateway knows and that proves the wrong caller.
+other = Signer(FOLDER, "M2002-1")
+session = requests.Session()
+session.trust_env = False
+session.verify = str(FOLDER / "ca.pem")
+CERTIFICATE = (str(FOLDER / f"{MERCHANT}.pem"), str(FOLDER / f"{MERCHANT}.key"))
+platform = Platform(session.get(f"{ORIGIN}/.well-known/jwks.json").content)
+
+WRONG = ["unsigned", "changed", "garbled", "stranger", "other", "stale", "replayed"]
+
+
+class Signed(requests.auth.AuthBase):
+    """Signs the bytes that are sent, rightly or wrongly, and notes which."""
+
+    def __init__(self, signer: Signer, without: str | None):
+        self.signer, self.without = signer, without
+
+    def __call__(self, request):
+        body = request.body or b""
+        body = body.encode() if isinstance(body, str) else body
+        how = "well" if self.without is None and dice.random() < 0.75 else dice.choice(WRONG)
+        request.how = how
+        if how == "unsigned":
+            for name in ("Signature", "Signature-Input", "Content-Digest"):
+                request.headers.pop(name, None)
+            return request
+        signer = other if how == "other" else self.signer
+        media = request.headers.get("Content-Type", "")
+        media = media.decode() if isinstance(media, bytes) else media
+        nonce = "once-and-never-again" if how == "replayed" else None
+        made = signer.headers(request.method, request.url, media, body, nonce)
+        if how == "changed":
+            made["Content-Digest"] = f"sha-256=:{'A' * 43}=:"
+        elif how == "garbled":
+            made["Signature"] = made["Signature"][:9] + ("A" if made["Signature"][9] != "A" else "B") + made["Signature"][10:]
+        elif how == "stranger":
+            made["Signature-Input"] = made["Signature-Input"].replace(signer.key_id, "nobody-1")
+        elif how == "stale":
+            made["Signature-Input"] = re.sub(r"created=\d+;expires=\d+", "created=1;expires=2", made["Signature-Input"])
+        request.headers.update(made)
+        if self.without:
+            request.how = "unsigned"
+            request.headers = requests.structures.CaseInsensitiveDict(
+                {name: value for name, value in request.headers.items() if name.lower() != self.without.lower()}
+            )
+        return request
+
+
+def ask(path: str, body: dict, signer: Signer = merchant) -> requests.Response:
+    raw = json.dumps(body).encode()
+    media = "application/json"
+    headers = {"Content-Type": media, **signer.headers("POST", ORIGIN + path, media, raw)}
+    return session.post(ORIGIN + path, data=raw, headers=headers, cert=CERTIFICATE)
+
+
+def order(number: str, **more) -> dict:
+    return {
+        "transactionType": "PASSWORD_PAY",
+        "businessType": "WEBVIEW",
+        "bankReturnUrl": NOTICE_URL,
+        "merchantOrderNo": number,
+        "merchantName": NAME,
+        "orderDate": "20261126",
+        "orderAmount": "12.30",
+        "merchantId": MERCHANT,
+        "mobileNo": "13800001234",
+        **more,
+    }
+
+
+class Orders:
+    """Orders that there are, so that questions about orders find some."""
+
+    def __init__(self):
+        self.known, self.tokens = [], []
+        for at in range(12):
+            kind = ["WEBVIEW", "AGGREGATED", "NATIVE"][at % 3]
+            more = {"institutionId": INSTITUTION} if at % 2 and kind == "WEBVIEW" else {}
+            self.place(order(f"seed-{at}", businessType=kind, **more))
+        book = session.get(BOOKS_URL).json()
+        self.attempts = book["payments"]
+
+    def place(self, body: dict):
+        answer = ask("/v1/orders", body)
+        assert answer.status_code == 200, answer.text
+        self.learn(answer.json(), body)
+
+    def learn(self, said: dict, asked: dict):
+        entry = {key: said[key] for key in ("payOrderNo", "merchantOrderNo", "createDate")}
+        self.known.append(entry | {"mobileNo": str(asked["mobileNo"]), "businessType": asked["businessType"]})
+        del self.known[:-40]
+        if said.get("payUrl", "").startswith(f"{ORIGIN}/pay/"):
+            self.tokens.append(said["payUrl"].removeprefix(f"{ORIGIN}/pay/"))
+            del self.tokens[:-20]
+
+
+orders = Orders()
+replays = set()
+# How often each interface answered what to whom: so that nobody takes a run for a test that asked nothing.
+tally = Counter()
+atexit.register(lambda: Path(os.environ["PAYMUX_TALLY"]).write_text(json.dumps(sorted(tally.items()))))
+
+
+def is_name(value) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,32}", value) is not None
+
+
+def fitted(path: str, body: dict, positive: bool) -> dict:
+    """The body as a merchant of this gateway would send it; what was made wrong in it stays wrong."""
+    body = dict(body)
+    if is_name(body.get("merchantId")) and dice.random() < 0.95:
+        body["merchantId"] = MERCHANT
+    if not positive:
+        return body
+    # A schema cannot say how a number is written; the text does: digits, and no point.
+    for name in ("mobileNo", "expireMinutes"):
+        if isinstance(body.get(name), float) and body[name].is_integer():
+            body[name] = int(body[name])
+    if is_name(body.get("institutionId")) and dice.random() < 0.9:
+        body["institutionId"] = dice.choice(INSTITUTIONS)
+    if path == "/v1/orders":
+        if dice.random() < 0.9:
+            body["merchantName"], body["bankReturnUrl"] = NAME, NOTICE_URL
+        # Sums that end in certain cents make a pretend institution fail in its own ways, some slowly.
+        if dice.random() < 0.9:
+            body["orderAmount"] = dice.choice(["12.30", 12.3, "0.01", "1999.99", 8, "50000.00"])
+        if dice.random() < 0.5:
+            body["currency"] = dice.choice(["CNY", None])
+        if dice.random() < 0.8:
+            body["merchantOrderNo"] = f"F{dice.getrandbits(64):x}"
+    elif dice.random() < 0.9:
+        # What is asked about an order that others closed or chose for before says little.
+        if path != "/v1/orders/query" and dice.random() < 0.5:
+            orders.place(order(f"S{dice.getrandbits(64):x}", businessType="AGGREGATED"))
+            known = orders.known[-1]
+        else:
+            known = dice.choice(orders.known)
+        body.update({key: known[key] for key in known if body.get(key) is not None})
+        # An order of one mode takes no other; that is no matter of shape.
+        if known["businessType"] != "AGGREGATED" and body.get("mode") is not None:
+            body["mode"] = known["businessType"]
+    return body
+
+
+def signer_of(path: str) -> Signer | None:
+    if path.startswith("/v1/callbacks/"):
+        return institution
+    return merchant if path.startswith("/v1/orders") else None
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    path = case.operation.path
+    meta = case.meta
+    negative = lambda place: meta is not None and meta.is_negative_at(place)  # noqa: E731
+    place = schemathesis.core.parameters.ParameterLocation
+    if isinstance(case.body, dict) and path.startswith("/v1/orders"):
+        case.body = fitted(path, case.body, not negative(place.BODY))
+    if case.path_parameters and not negative(place.PATH) and dice.random() < 0.75:
+        if "token" in case.path_parameters and orders.tokens:
+            case.path_parameters["token"] = dice.choice(orders.tokens)
+        if "institution" in case.path_parameters:
+            case.path_parameters["institution"] = INSTITUTION
+            if isinstance(case.body, dict) and not negative(place.BODY) and orders.attempts and dice.random() < 0.5:
+                told = dice.choice(orders.attempts)
+                case.body.update({key: told[key] for key in ("merchantOrderNo", "merchantId", "orderAmount")})
+    data = meta.phase.data if meta is not None else None
+    scenario = getattr(data, "scenario", None)
+    missing = data.parameter if scenario == "missing_parameter" and data.parameter_location == place.HEADER else None
+    signer = signer_of(path)
+    if signer and case.method.upper() == "POST" and not negative(place.HEADER):
+        kwargs["auth"] = Signed(signer, missing)
+    elif signer and missing:
+        kwargs["auth"] = Signed(signer, missing)
+    if signer is merchant:
+        kwargs["cert"] = CERTIFICATE
+
+
+@schemathesis.deserializer("text/html")
+def html(context, response):
+    return response.content.decode()
+
+
+@schemathesis.hook
+def after_call(context, case, response):
+    how = getattr(response.request, "how", "plain")
+    outcome = said(response).get("code") or said(response).get("result") or ""
+    tally[f"{case.operation.label} {how} {response.status_code} {outcome}".rstrip()] += 1
+    if case.operation.path == "/v1/orders" and response.status_code in (200, 202) and isinstance(case.body, dict):
+        orders.learn(response.json(), case.body)
+
+
+def said(response) -> dict:
+    """The body, if it is a JSON object; else an empty one."""
+    media = (response.headers.get("content-type") or [""])[0]
+    try:
+        value = json.loads(response.content) if media.startswith("application/") and "json" in media else {}
+    except ValueError:
+        value = {}
+    return value if isinstance(value, dict) else {}
+
+
+def flat(headers) -> dict:
+    return {name.lower(): values[0] for name, values in headers.items()}
+
+
+@schemathesis.check
+def what_is_proven_is_answered_with_proof(ctx, response, case):
+    """R-6.3.1-1b: signed answers to callers who proved themselves, and nothing else to the others."""
+    how = getattr(response.request, "how", None)
+    path = urlsplit(response.request.url).path
+    if how is None or not path.startswith("/v1/orders") or response.request.method != "POST":
+        return
+    code = said(response).get("code")
+    signed = "signature" in response.headers
+    if how == "well" and (response.status_code < 400 or code not in BEFORE_PROOF):
+        wrong = platform.proves(response.request, response.status_code, flat(response.headers), response.content)
+        assert wrong is None, f"signed well and answered {response.status_code} {code}: {wrong}"
+    # The second of two requests under one nonce is of a caller who proved himself, and so is `other`.
+    if how not in ("well", "other", "replayed"):
+        assert response.status_code >= 400, f"{how}, and answered {response.status_code}"
+        assert not signed, f"{how}, and answered with a signature"
+    if how == "replayed" and response.status_code < 400:
+        # Reading and acting spend a nonce each.
+        acts = path.rsplit("/", 1)[1] not in ("query", "institutions")
+        assert acts not in replays, "one nonce, two answers"
+        replays.add(acts)
+    if how == "other":
+        assert response.status_code >= 400, "asked in the name of another, and answered"
+
+
+@schemathesis.check
+def refusals_are_known(ctx, response, case):
+    """G-12: a refusal is a problem document with a known code, its status, and a number; no fault is hidden in it."""
+    if response.status_code < 400 or response.request.method == "HEAD":
+        return
+    media = (response.headers.get("content-type") or [""])[0]
+    if media.startswith("text/html"):
+        assert case.operation.path == "/pay/{token}", "HTML to a program"
+        return
+    assert media == "application/problem+json", media
+    problem = said(response)
+    assert problem.get("code") in CODES, problem
+    assert problem["result"] == "REFUSED" and problem["status"] == response.status_code, problem
+    in_dialect = case.operation.path.startswith("/v1/callbacks/") and problem["type"] == "about:blank"
+    if not in_dialect:
+        assert CODES[problem["code"]] == response.status_code, problem
+        assert re.fullmatch(r"[0-9a-f]{16}", problem["requestId"]), problem
+        assert problem["type"] == "urn:paymux:problem:" + problem["code"], problem
+        assert response.status_code < 500, f"nothing was wrong with the gateway: {problem}"
+
+
+def undocumented(value, schema: dict) -> list[str]:
+    """Names in a value that its schema does not have."""
+    if "$ref" in schema:
+        schema = SCHEMAS[schema["$ref"].rsplit("/", 1)[1]]
+    if isinstance(value, list):
+        return [name for item in value for name in undocumented(item, schema.get("items", {}))]
+    parts = [schema, *schema.get("allOf", [])]
+    parts = [SCHEMAS[part["$ref"].rsplit("/", 1)[1]] if "$ref" in part else part for part in parts]
+    properties = {}
+    for part in parts:
+        for name, below in part.get("properties", {}).items():
+            properties.setdefault(name, below)
+    if not isinstance(value, dict) or not properties:
+        return []
+    strangers = [name for name in value if name not in properties]
+    return strangers + [n for name, item in value.items() if name in properties for n in undocumented(item, properties[name])]
+
+
+@schemathesis.check
+def nothing_undocumented_is_said(ctx, response, case):
+    """A document that is complete names every field that is answered."""
+    definition = case.operation.definition.raw["responses"].get(str(response.status_code))
+    body = said(response)
+    if definition is None or not body:
+        return
+    if "$ref" in definition:
+        definition = DOCUMENT["components"]["responses"][definition["$ref"].rsplit("/", 1)[1]]
+    media = (response.headers.get("content-type") or [""])[0].split(";")[0]
+    schema = definition.get("content", {}).get(media, {}).get("schema", {})
+    if "anyOf" in schema:
+        schema = SCHEMAS["Problem"]
+    strangers = undocumented(body, schema)
+    assert not strangers, f"not in the document: {strangers}"
