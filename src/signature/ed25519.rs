@@ -1,13 +1,15 @@
 //! Ed25519 (RFC 8032, keys by RFC 8410): `ed25519` of RFC 9421, section 3.3.6.
 //! Refuses public keys under which anybody could sign.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, ParsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::signature::key::{Algorithm, Scheme, Sign, Verify};
+use crate::signature::multiples::Known;
 
 /// This file's line in the list of algorithms.
 pub(super) const SCHEME: Scheme = Scheme {
@@ -62,7 +64,37 @@ fn read_public(der: &[u8]) -> Option<Arc<dyn Verify>> {
     if is_of_small_order(point) {
         return None;
     }
-    Some(Arc::new(ParsedPublicKey::new(&ED25519, der).ok()?))
+    Some(Arc::new(Public {
+        library: ParsedPublicKey::new(&ED25519, der).ok()?,
+        point: *point,
+        asked: AtomicU32::new(0),
+        known: OnceLock::new(),
+    }))
+}
+
+/// So many signatures in, a key is one that will call again: from then on its multiples are kept.
+const ASKED_BEFORE_KNOWN: u32 = 32;
+
+/// A public key: at first the library's, later with its multiples at hand, to the same verdicts.
+struct Public {
+    library: ParsedPublicKey,
+    point: [u8; 32],
+    asked: AtomicU32,
+    known: OnceLock<Option<Known>>,
+}
+
+impl Verify for Public {
+    fn verifies(&self, base: &[u8], signature: &[u8]) -> bool {
+        if let Some(Some(known)) = self.known.get() {
+            return known.verifies(base, signature);
+        }
+        // Only good signatures count: a stranger who names a key must not choose what is kept.
+        let good = self.library.verify_sig(base, signature).is_ok();
+        if good && self.asked.fetch_add(1, Ordering::Relaxed) == ASKED_BEFORE_KNOWN {
+            self.known.get_or_init(|| Known::of(self.point));
+        }
+        good
+    }
 }
 
 /// Under such a key one signature fits about every eighth message, whoever made it: an empty
@@ -96,5 +128,33 @@ impl Sign for Ed25519KeyPair {
             "x": URL_SAFE_NO_PAD.encode(self.public_key().as_ref()),
             "alg": "EdDSA",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Q2: however often a key has called, what was altered is not believed; and what a stranger
+    /// sends under its name does not count as its calling.
+    #[test]
+    fn a_key_that_calls_again_is_verified_to_the_same_verdicts() {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[3; 32]).unwrap();
+        let key = Public {
+            library: ParsedPublicKey::new(&ED25519, pair.public_key()).unwrap(),
+            point: pair.public_key().as_ref().try_into().unwrap(),
+            asked: AtomicU32::new(0),
+            known: OnceLock::new(),
+        };
+        let good = pair.sign(b"pay");
+        for _ in 0..2 * ASKED_BEFORE_KNOWN {
+            assert!(!key.verifies(b"pay more", good.as_ref()));
+        }
+        assert!(key.known.get().is_none());
+        for _ in 0..2 * ASKED_BEFORE_KNOWN {
+            assert!(key.verifies(b"pay", good.as_ref()));
+            assert!(!key.verifies(b"pay more", good.as_ref()));
+        }
+        assert!(matches!(key.known.get(), Some(Some(_))));
     }
 }

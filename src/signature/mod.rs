@@ -11,6 +11,7 @@ mod field;
 mod hmac;
 mod key;
 mod message;
+mod multiples;
 mod proof;
 mod rsa;
 #[cfg(test)]
