@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use pingora_core::listeners::tls::Acceptor;
+use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
 use pingora_core::server::{Fds, ListenFds};
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service as Accepting;
@@ -31,6 +32,11 @@ use door::Door;
 use places::Places;
 
 pub use identity::TlsIdentity;
+
+/// Room for an answer on its way out, so that it leaves in one piece. Nothing is buffered on the way
+/// in: TLS reads into a buffer of its own, and pingora's 64 KiB for each connection would be most of
+/// the memory of a gateway with many of them. Unit: bytes.
+const ANSWER_BYTES: usize = 8 << 10;
 
 /// What answers: from a whole request to a whole answer.
 pub type Responder = Arc<dyn Fn(Request<Bytes>, Peer) -> Responding + Send + Sync>;
@@ -179,7 +185,10 @@ impl Edge {
                 places,
             };
             let mut service = Accepting::new(address.to_string(), door);
-            service.add_tcp(&address.to_string());
+            service.add_listener(
+                ListenerConfig::tcp(address.to_string())
+                    .l4_buffer(L4BufferSettings::new(0, ANSWER_BYTES)),
+            );
             // pingora takes a socket over by the name of its address, as in an upgrade.
             sockets.add(address.to_string(), socket.into_raw_fd());
             services.push(service);
