@@ -136,13 +136,17 @@ impl Sqlite {
         })
     }
 
+    /// Asks a question of one statement, which is a read transaction by itself.
+    fn ask<T>(&self, ask: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
+        let connection = self.reader()?;
+        Ok(up_to_date(&connection).and_then(|()| ask(&connection))?)
+    }
+
     /// Asks one question in one read transaction.
     fn read<T>(&self, ask: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
         let connection = self.reader()?;
         let answer = (|| {
-            if !connection.is_autocommit() {
-                connection.execute_batch("ROLLBACK")?;
-            }
+            up_to_date(&connection)?;
             connection.prepare_cached("BEGIN")?.execute([])?;
             let answer = ask(&connection);
             connection.prepare_cached("COMMIT")?.execute([])?;
@@ -152,15 +156,15 @@ impl Sqlite {
     }
 
     fn reader(&self) -> Result<MutexGuard<'_, Connection>, StoreError> {
-        let first = self.next_reader.fetch_add(1, Ordering::Relaxed);
-        for step in 0..READERS {
-            let at = first.wrapping_add(step) % READERS;
-            match self.readers.get(at).map(Mutex::try_lock) {
-                Some(Ok(free)) => return Ok(free),
-                Some(Err(TryLockError::Poisoned(left))) => return Ok(left.into_inner()),
-                Some(Err(TryLockError::WouldBlock)) | None => (),
+        // The first that is free, not the next in turn: its pages are the freshest.
+        for reader in &self.readers {
+            match reader.try_lock() {
+                Ok(free) => return Ok(free),
+                Err(TryLockError::Poisoned(left)) => return Ok(left.into_inner()),
+                Err(TryLockError::WouldBlock) => (),
             }
         }
+        let first = self.next_reader.fetch_add(1, Ordering::Relaxed);
         self.readers
             .get(first % READERS)
             .map(|reader| reader.lock().unwrap_or_else(PoisonError::into_inner))
@@ -178,6 +182,14 @@ impl Sqlite {
             .await
             .unwrap_or_else(|_| Err(StoreError::InDoubt("the writer stopped".into())))
     }
+}
+
+/// Ends what a reading that failed half-way left open: it would go on seeing the past.
+fn up_to_date(connection: &Connection) -> Result<(), Fault> {
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -207,7 +219,7 @@ impl Store for Sqlite {
         payer: &MobileNo,
     ) -> Result<Option<InstitutionId>, StoreError> {
         let digest = sealed::payer_digest(&self.seal, merchant, payer);
-        self.read(|connection| loading::last_used(connection, &digest))
+        self.ask(|connection| loading::last_used(connection, &digest))
     }
 
     async fn lease(
