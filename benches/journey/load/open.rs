@@ -15,7 +15,8 @@ use crate::load::work::{Done, Work};
 
 /// Callers who are free, and numbers of work that was not done yet.
 pub(crate) struct Crowd {
-    free: Mutex<Vec<Caller>>,
+    /// The one that was free longest comes first: those who come are many, not the same few.
+    free: Mutex<VecDeque<Caller>>,
     permits: Semaphore,
     work: Arc<Work>,
     undone: Mutex<VecDeque<usize>>,
@@ -65,7 +66,7 @@ impl Crowd {
     pub(crate) fn new(callers: Vec<Caller>, work: Arc<Work>, first: usize) -> Arc<Self> {
         Arc::new(Self {
             permits: Semaphore::new(callers.len()),
-            free: Mutex::new(callers),
+            free: Mutex::new(callers.into()),
             undone: Mutex::new((first..work.len()).collect()),
             work,
         })
@@ -112,7 +113,7 @@ impl Crowd {
             Crowded::Waits => self.permits.acquire().await.ok(),
             Crowded::Leaves => self.permits.try_acquire().ok(),
         };
-        let caller = permit.as_ref().and_then(|_| held(&self.free).pop());
+        let caller = permit.as_ref().and_then(|_| held(&self.free).pop_front());
         let Some(mut caller) = caller else {
             return (arrival, None);
         };
@@ -140,7 +141,7 @@ impl Crowd {
                 }
             };
         }
-        held(&self.free).push(caller);
+        held(&self.free).push_back(caller);
         drop(permit);
         (arrival, oddity)
     }

@@ -2,6 +2,7 @@
 //! and what one costs, beside the yardsticks.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -71,7 +72,11 @@ impl Journey {
                 let asked: Vec<String> = some.iter().cycle().take(count).cloned().collect();
                 Requests::of(merchant.query(&asked)?, OPEN)
             }
-            Self::Full => stand.payments(count)?,
+            Self::Full => {
+                // Who is asked while its callback is on its way must not say that it is over.
+                stand.institution.patient.store(true, Ordering::Relaxed);
+                stand.payments(count)?
+            }
         })
     }
 }

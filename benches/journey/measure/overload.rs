@@ -64,8 +64,14 @@ pub(crate) struct Slice {
 /// One journey on a gateway of its own.
 pub(crate) async fn measure(plan: &Plan, log: &Progress, journey: Journey) -> Result<Overload> {
     let name = format!("{} under overload", journey.name());
-    let stand = Stand::start(&Wanted::default()).await?;
-    let peak = most(plan, &stand, journey).await?;
+    let unshed = Stand::start(&Wanted::default()).await?;
+    let peak = most(plan, &unshed, journey).await?;
+    drop(unshed);
+    let stand = Stand::start(&Wanted {
+        sheds: true,
+        ..Wanted::default()
+    })
+    .await?;
     log.say(&format!(
         "{name}: at most {peak:.0}/s; now {TIMES} times as many"
     ));

@@ -9,7 +9,7 @@ use crate::load::closed::{Round, percentile_ms};
 use crate::measure::median;
 use crate::measure::overload::{Overload, Slice};
 use crate::report::Findings;
-use crate::report::svg::{Axis, Chart, Line, Panel, Scale, drawn};
+use crate::report::svg::{Axis, Chart, Line, Panel, Scale, Shown, drawn};
 
 /// Draws everything there is into a folder; the names of the files, and what they show.
 pub(crate) fn draw(folder: &Path, found: &Findings) -> Result<Vec<(String, String)>> {
@@ -50,7 +50,7 @@ fn line(name: &str, style: usize, points: Vec<(f64, f64)>) -> Line {
         name: name.to_owned(),
         style,
         points,
-        plain: false,
+        shown: Shown::Both,
     }
 }
 
@@ -138,7 +138,10 @@ fn memory(found: &Findings) -> Chart {
     let lines = vec![
         line("resident (RSS)", 0, of(|memory| memory.rss)),
         line("proportional (PSS)", 1, of(|memory| memory.pss)),
-        line("goals", 5, vec![(1_000.0, 60.0), (10_000.0, 250.0)]),
+        Line {
+            shown: Shown::Points,
+            ..line("goals", 5, vec![(1_000.0, 60.0), (10_000.0, 250.0)])
+        },
     ];
     Chart {
         title: "Memory of the gateway by connections".to_owned(),
@@ -158,9 +161,9 @@ fn overloaded(overload: &Overload) -> Chart {
         let slices = overload.timeline.iter();
         slices.map(|slice| (slice.at_s, rate(slice))).collect()
     };
-    let plain = |mut line: Line| {
-        line.plain = true;
-        line
+    let plain = |line: Line| Line {
+        shown: Shown::Line,
+        ..line
     };
     let last = overload.timeline.last().map_or(0.0, |slice| slice.at_s);
     let level = overload.peak_per_second;

@@ -42,8 +42,18 @@ pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) style: usize,
     pub(crate) points: Vec<(f64, f64)>,
-    /// Without marks at its points: a goal, or very many points.
-    pub(crate) plain: bool,
+    pub(crate) shown: Shown,
+}
+
+/// What is drawn of a line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// The line and its points.
+    Both,
+    /// The line alone: there are very many points, or none in particular.
+    Line,
+    /// The points alone: nothing is known between them.
+    Points,
 }
 
 const WIDTH: f64 = 380.0;
@@ -61,7 +71,7 @@ text { font: 12px system-ui, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #24
 .title { font-size: 15px; font-weight: 600; } .panel { font-size: 13px; font-weight: 600; }
 .ground { fill: #ffffff; } .grid { stroke: #d8dee4; } .axis { stroke: #57606a; }
 .shade { fill: #afb8c1; opacity: 0.3; }
-.line { fill: none; stroke-width: 2; }
+.line { fill: none !important; stroke-width: 2; }
 .s0 { stroke: #0550ae; fill: #0550ae; } .s1 { stroke: #bc4c00; fill: #bc4c00; }
 .s2 { stroke: #1a7f37; fill: #1a7f37; } .s3 { stroke: #8250df; fill: #8250df; }
 .s4 { stroke: #9a6700; fill: #9a6700; } .s5 { stroke: #57606a; fill: #57606a; }
@@ -84,7 +94,10 @@ text { fill: #e6edf3; } .ground { fill: #0d1117; } .grid { stroke: #30363d; }
 pub(crate) fn drawn(chart: &Chart) -> String {
     let columns = chart.columns.min(chart.panels.len()).max(1);
     let rows = chart.panels.len().div_ceil(columns).max(1);
-    let (width, height) = (columns as f64 * WIDTH, HEAD + rows as f64 * HEIGHT);
+    let legend = legend(chart);
+    let written = (chart.title.chars().count() as f64 + 6.0) * (LETTER + 1.0);
+    let width = (columns as f64 * WIDTH).max(written).max(legend.1);
+    let height = HEAD + rows as f64 * HEIGHT;
     let mut out = String::new();
     let _ = write!(
         out,
@@ -94,7 +107,7 @@ pub(crate) fn drawn(chart: &Chart) -> String {
          <text class=\"title\" x=\"16\" y=\"25\">{0}</text>\n",
         escaped(&chart.title)
     );
-    legend(&mut out, chart);
+    out.push_str(&legend.0);
     for (number, panel) in chart.panels.iter().enumerate() {
         let x = (number % columns) as f64 * WIDTH;
         let y = HEAD + (number / columns) as f64 * HEIGHT;
@@ -106,23 +119,33 @@ pub(crate) fn drawn(chart: &Chart) -> String {
     out
 }
 
-fn legend(out: &mut String, chart: &Chart) {
-    let mut seen: Vec<(&str, usize)> = Vec::new();
+/// What its lines mean, and where that ends.
+fn legend(chart: &Chart) -> (String, f64) {
+    let mut seen: Vec<&Line> = Vec::new();
     for line in chart.panels.iter().flat_map(|panel| &panel.lines) {
-        if !seen.contains(&(&line.name, line.style)) {
-            seen.push((&line.name, line.style));
+        if seen.iter().all(|known| known.name != line.name) {
+            seen.push(line);
         }
     }
+    let mut out = String::new();
     let mut x = 16.0;
-    for (name, style) in seen {
-        let _ = writeln!(
-            out,
-            "<path class=\"line s{style}\" d=\"M{x} 45h26\"/><text x=\"{}\" y=\"49\">{}</text>",
-            x + 32.0,
-            escaped(name)
-        );
-        x += 50.0 + name.chars().count() as f64 * LETTER;
+    for line in seen {
+        let style = line.style;
+        if line.shown != Shown::Points {
+            let _ = write!(out, "<path class=\"line s{style}\" d=\"M{x} 45h26\"/>");
+        }
+        if line.shown != Shown::Line {
+            let _ = write!(
+                out,
+                "<circle class=\"s{style}\" cx=\"{}\" cy=\"45\" r=\"3\"/>",
+                x + 13.0
+            );
+        }
+        let name = escaped(&line.name);
+        let _ = writeln!(out, "<text x=\"{}\" y=\"49\">{name}</text>", x + 32.0);
+        x += 50.0 + line.name.chars().count() as f64 * LETTER;
     }
+    (out, x)
 }
 
 impl Panel {
@@ -203,8 +226,10 @@ impl Line {
             let step = if number == 0 { 'M' } else { 'L' };
             let _ = write!(path, "{step}{:.1} {:.1}", x.at(*px), y.at(*py));
         }
-        let _ = writeln!(out, "<path class=\"line s{style}\" d=\"{path}\"/>");
-        if !self.plain {
+        if self.shown != Shown::Points {
+            let _ = writeln!(out, "<path class=\"line s{style}\" d=\"{path}\"/>");
+        }
+        if self.shown != Shown::Line {
             for (px, py) in at {
                 let (cx, cy) = (x.at(*px), y.at(*py));
                 let _ = writeln!(

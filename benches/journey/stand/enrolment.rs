@@ -112,10 +112,48 @@ pub(crate) fn secret(dir: &Path, name: &str, content: &str) -> Result<()> {
     Ok(file.write_all(content.as_bytes())?)
 }
 
-/// The gateway itself. Rates are lifted: what is measured is work, not waiting. What it bears at
-/// once stays as it is by default, except that connections suffice for what is tried here.
+/// The table of limits that merchants meet, as the gateway is delivered.
+const DELIVERED: &str = include_str!("../../../routes.toml");
+/// Never in the way of what is measured.
+const LIFTED: [(&str, u32); 5] = [
+    ("requests_per_second_per_caller", 1_000_000),
+    ("requests_per_second_per_merchant", 1_000_000),
+    ("requests_per_connection_max", 1_000_000_000),
+    ("connections_max", 20_000),
+    ("connections_per_address_max", 20_000),
+];
+/// What refuses because there is too much at once.
+const SHEDDING: [(&str, u32); 7] = [
+    ("in_flight_max", 100_000),
+    ("in_flight_choices_max", 100_000),
+    ("in_flight_orders_max", 100_000),
+    ("delay_ms", 10_000),
+    ("start_ms", 10_000),
+    ("turns_waiting_max", 100_000),
+    ("turns_waiting_per_merchant_max", 100_000),
+];
+
+/// A line for each limit that this gateway knows.
+fn lifted(limits: &[(&str, u32)]) -> String {
+    let known = |name: &str| {
+        let mut lines = DELIVERED.lines();
+        lines.any(|line| {
+            line.split_once(" = ")
+                .is_some_and(|(key, _)| key.trim() == name)
+        })
+    };
+    let lines = limits.iter().filter(|(name, _)| known(name));
+    lines.fold(String::new(), |lines, (name, number)| {
+        format!("{lines}{name} = {number}\n")
+    })
+}
+
+/// The gateway itself. Rates are lifted: what is measured is work, not waiting.
 fn gateway(wanted: &Wanted, [port, operations]: [u16; 2]) -> String {
-    let database = wanted.database.display();
+    let mut limits = lifted(&LIFTED);
+    if !wanted.sheds {
+        limits += &lifted(&SHEDDING);
+    }
     format!(
         r#"[listen]
 public = "127.0.0.1:{port}"
@@ -126,7 +164,7 @@ key = "file:server-own.key"
 drain_s = 1
 
 [store]
-url = "sqlite:{database}"
+url = "sqlite:paymux.sqlite"
 seal_key = "seal-1"
 digest_key = "file:digest.key"
 
@@ -135,11 +173,7 @@ id = "seal-1"
 key = "file:seal.key"
 
 [limits]
-requests_per_second_per_caller = 1_000_000
-requests_per_second_per_merchant = 1_000_000
-connections_max = 20_000
-connections_per_address_max = 20_000
-
+{limits}
 [[platform.keys]]
 id = "platform-1"
 key = "file:platform-1.key"
@@ -181,6 +215,7 @@ algorithm = "{algorithm}"
 }
 
 fn enrolled(id: &str, order: usize, origin: &str) -> Result<String> {
+    let at_once = lifted(&[("calls_at_once", 10_000)]);
     let mut text = String::new();
     write!(
         text,
@@ -203,7 +238,7 @@ key_id = "paymux-{id}"
 key = "file:paymux-{id}.key"
 roots = "ca.pem"
 calls_per_second = 100_000
-
+{at_once}
 [[institution.keys]]
 id = "{id}-1"
 algorithm = "ed25519"

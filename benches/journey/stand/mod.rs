@@ -44,8 +44,9 @@ pub(crate) struct Wanted {
     pub(crate) algorithm: Algorithm,
     /// Of the platform's: Ed25519 or RSA.
     pub(crate) answers: Algorithm,
-    /// Beside the rest, or elsewhere.
-    pub(crate) database: PathBuf,
+    /// Refuses what is too much, as it does by default. Otherwise everybody waits as long as it
+    /// takes: what is measured then is work.
+    pub(crate) sheds: bool,
 }
 
 impl Default for Wanted {
@@ -53,7 +54,7 @@ impl Default for Wanted {
         Self {
             algorithm: Algorithm::Ed25519,
             answers: Algorithm::Ed25519,
-            database: "paymux.sqlite".into(),
+            sheds: false,
         }
     }
 }
