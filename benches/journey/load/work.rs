@@ -166,9 +166,12 @@ fn told(answer: &Message<'_>, expected: &str) -> Told {
     if status == b"429" || status == b"503" {
         return Told::Shed;
     }
-    let whole = [answer.head, answer.body].concat();
-    let whole = String::from_utf8_lossy(&whole).into_owned();
-    Told::Odd(format!("expected 200 with {expected}, found\n{whole}"))
+    let head = String::from_utf8_lossy(answer.head);
+    let (line, body) = (head.lines().next(), String::from_utf8_lossy(answer.body));
+    let line = line.unwrap_or_default();
+    Told::Odd(format!(
+        "expected 200 with {expected}, found {line}: {body}"
+    ))
 }
 
 /// The pretend institution names its attempt in the address it sends the payer to.

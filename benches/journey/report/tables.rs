@@ -296,9 +296,8 @@ pub(crate) fn overloads(out: &mut String, overloads: &[Overload]) -> Result<()> 
     }
     for each in overloads {
         if let Some(oddity) = &each.oddity {
-            let first: Vec<&str> = oddity.lines().take(2).collect();
-            let (journey, first) = (each.journey, first.join(" "));
-            writeln!(out, "\nThe first other answer to {journey}: {first}")?;
+            let (journey, oddity) = (each.journey, oddity.replace('\n', " "));
+            writeln!(out, "\nThe first other answer to {journey}: {oddity}")?;
         }
     }
     Ok(())
