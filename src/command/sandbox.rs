@@ -61,6 +61,9 @@ pub struct SandboxArgs {
     /// The merchant's port; the institutions take the next three. With 0, everybody takes a free one.
     #[arg(long, default_value_t = 7443)]
     pub port: u16,
+    /// Leaves the merchant's port to a merchant's own program
+    #[arg(long)]
+    pub without_merchant: bool,
     /// The host of all addresses; must stand in server.pem.
     #[arg(long, default_value = "localhost")]
     pub host: String,
@@ -76,8 +79,8 @@ pub struct SandboxArgs {
 pub struct Stage {
     /// In the order of their ports.
     pub institutions: Vec<Institution>,
-    /// Who hears notifications.
-    pub merchant: Merchant,
+    /// Who hears notifications, unless somebody else does.
+    pub merchant: Option<Merchant>,
 }
 
 /// Plays until it is interrupted or terminated.
@@ -100,7 +103,9 @@ pub fn run(args: &SandboxArgs) -> anyhow::Result<ExitCode> {
         for institution in stage.institutions {
             institution.stop().await;
         }
-        stage.merchant.stop().await;
+        if let Some(merchant) = stage.merchant {
+            merchant.stop().await;
+        }
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -116,17 +121,11 @@ pub async fn open(args: &SandboxArgs) -> anyhow::Result<Stage> {
         key_pem: read(&args.dir.join("server.key")).context(advice)?,
     };
     let roots_pem = read(&args.dir.join("ca.pem")).context(advice)?;
-    let settings = MerchantSettings {
-        id: args.merchant.clone(),
-        listen: place(args.port),
-        host: args.host.clone(),
-        identity: identity.clone(),
-        platform: ring(&args.dir, &args.platform_key)?,
-        slow: Duration::from_secs(3),
+    let merchant = if args.without_merchant {
+        None
+    } else {
+        Some(merchant(args, identity.clone()).await?)
     };
-    let merchant = Merchant::start(settings)
-        .await
-        .with_context(|| format!("the merchant, port {}", args.port))?;
     let mut institutions = Vec::with_capacity(CAST.len());
     for (role, behind) in CAST.iter().zip(1..) {
         let port = match args.port {
@@ -155,6 +154,24 @@ pub async fn open(args: &SandboxArgs) -> anyhow::Result<Stage> {
     Ok(Stage {
         institutions,
         merchant,
+    })
+}
+
+async fn merchant(args: &SandboxArgs, identity: Identity) -> anyhow::Result<Merchant> {
+    let settings = MerchantSettings {
+        id: args.merchant.clone(),
+        listen: place(args.port),
+        host: args.host.clone(),
+        identity,
+        platform: ring(&args.dir, &args.platform_key)?,
+        slow: Duration::from_secs(3),
+    };
+    let started = Merchant::start(settings).await;
+    started.with_context(|| {
+        format!(
+            "the merchant, port {}; with --without-merchant your own program may hear              notifications there",
+            args.port
+        )
     })
 }
 
@@ -212,11 +229,16 @@ fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
 
 /// Who plays where, the tables for `routes.toml`, and what goes wrong on demand.
 fn told(args: &SandboxArgs, stage: &Stage) -> String {
-    let mut text = format!(
-        "# merchant {} hears notifications at {}\n",
-        args.merchant,
-        stage.merchant.notice_url()
-    );
+    let mut text = match &stage.merchant {
+        Some(merchant) => {
+            let url = merchant.notice_url();
+            format!(
+                "# merchant {} hears notifications at {url}\n",
+                args.merchant
+            )
+        }
+        None => String::from("# notifications are heard by a program of yours\n"),
+    };
     for (order, (role, institution)) in (1..).zip(CAST.iter().zip(&stage.institutions)) {
         // Writing to a string does not fail.
         let _ = write!(
@@ -303,9 +325,10 @@ mod tests {
         ] {
             fs::write(folder.path().join(name), text).unwrap();
         }
-        let args = SandboxArgs {
+        let mut args = SandboxArgs {
             dir: folder.path().to_owned(),
             port: 0,
+            without_merchant: false,
             host: "localhost".to_owned(),
             merchant: "M1001".to_owned(),
             platform_key: "platform-1".to_owned(),
@@ -314,5 +337,10 @@ mod tests {
         let text = told(&args, &stage);
         assert_eq!(text.matches("[[institution]]").count(), 3);
         assert!(folder.path().join("bluebank-1.pub").exists());
+        assert!(stage.merchant.is_some());
+        args.without_merchant = true;
+        let stage = open(&args).await.unwrap();
+        assert!(stage.merchant.is_none());
+        assert!(told(&args, &stage).contains("a program of yours"));
     }
 }
