@@ -13,6 +13,7 @@
 mod admission;
 mod browser;
 mod callback;
+mod clients;
 mod close;
 mod config;
 mod conformance;

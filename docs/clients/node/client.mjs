@@ -1,0 +1,313 @@
+// A merchant of paymux, in Node: places, selects, queries, and hears notifications.
+const USAGE = `
+    node client.mjs place NUMBER SUM MOBILE [ORDER-DATE]
+    node client.mjs select NUMBER INSTITUTION
+    node client.mjs query NUMBER
+    node client.mjs listen
+
+The body of a proven answer goes to stdout. Exit status: 0 for 2xx (202: not known yet, ask again),
+1 refused, 2 used wrongly, 3 nothing proven: no answer, or none that the gateway signed for us.`;
+
+import crypto from 'node:crypto';
+import fs from 'node:fs';
+import https from 'node:https';
+import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { createSigner, createVerifier, httpbis } from 'http-message-signatures';
+import { parseDictionary, serializeItem } from 'structured-headers';
+
+const env = (name, otherwise) => process.env[name] ?? otherwise;
+// Where the gateway is, exactly as it calls itself (`public_origin`): this is signed.
+const GATEWAY = env('PAYMUX', 'https://localhost:8443');
+const ROOTS = env('PAYMUX_ROOTS', 'certs/ca.pem');
+// Who we are. A client certificate is shown if there is one.
+const MERCHANT = env('MERCHANT', 'M1001');
+const NAME = env('MERCHANT_NAME', 'Tea House');
+const KEY = env('MERCHANT_KEY', 'certs/M1001-1.key');
+const KEY_ID = env('MERCHANT_KEY_ID', 'M1001-1');
+const CERTIFICATE = env('MERCHANT_CERTIFICATE', 'certs/M1001.pem');
+const CERTIFICATE_KEY = env('MERCHANT_CERTIFICATE_KEY', 'certs/M1001.key');
+// Where we are told, exactly as we say it in bankReturnUrl: this is signed as well.
+const NOTICES = env('NOTICES', 'https://localhost:7443/notices');
+const NOTICES_CERTIFICATE = env('NOTICES_CERTIFICATE', 'certs/server.pem');
+const NOTICES_KEY = env('NOTICES_KEY', 'certs/server.key');
+const NOTICES_BOOK = env('NOTICES_BOOK', 'var/notices.txt');
+
+const REQUEST_PARTS = ['"@method"', '"@target-uri"', '"content-digest"', '"content-type"'];
+const ANSWER_PARTS = [
+  '"@status"', '"content-digest"', '"content-type"',
+  // These bind the answer to our question: nobody can hand us the answer to another one.
+  '"@method";req', '"@target-uri";req', '"content-digest";req', '"signature";req;key="sig1"',
+];
+const NOT_OLDER_S = 300;
+const SKEW_S = 30;
+const BODY_BYTES_MAX = 65536;
+const WAITS_S = [1, 2, 4]; // between tries, where the gateway does not say
+
+class NotProven extends Error {}
+
+const digestOf = (body, name = 'sha256') => crypto.createHash(name).update(body).digest('base64');
+
+const agent = new https.Agent({
+  ca: fs.existsSync(ROOTS) ? fs.readFileSync(ROOTS) : undefined,
+  ...(fs.existsSync(CERTIFICATE)
+    && { cert: fs.readFileSync(CERTIFICATE), key: fs.readFileSync(CERTIFICATE_KEY) }),
+});
+
+/** One exchange over TLS. No redirect is followed. */
+function send(method, url, headers, body) {
+  return new Promise((resolve, reject) => {
+    const request = https.request(url, { method, headers, agent, timeout: 20_000 }, (answer) => {
+      const parts = [];
+      answer.on('data', (part) => parts.push(part));
+      answer.on('error', reject);
+      answer.on('end', () => resolve({
+        status: answer.statusCode, headers: answer.headers, body: Buffer.concat(parts),
+      }));
+    });
+    request.on('timeout', () => request.destroy(new Error('no answer in time')));
+    request.on('error', reject);
+    request.end(body);
+  });
+}
+
+/** The algorithm follows from the key, never from the message. */
+function kind(key) {
+  const known = { ed25519: 'ed25519', ec: 'ecdsa-p256-sha256', rsa: 'rsa-pss-sha512' };
+  const found = known[key.asymmetricKeyType];
+  if (!found) throw new NotProven(`a key of a kind unknown here: ${key.asymmetricKeyType}`);
+  return found;
+}
+
+// RFC 9421 wants a salt of 64 bytes; the library takes the longest that fits.
+const PSS = { padding: crypto.constants.RSA_PKCS1_PSS_PADDING, saltLength: 64 };
+
+function signer(key, id) {
+  const alg = kind(key);
+  if (alg !== 'rsa-pss-sha512') return createSigner(key, alg, id);
+  return { id, alg, sign: async (data) => crypto.sign('sha512', data, { key, ...PSS }) };
+}
+
+function verifier(key) {
+  const alg = kind(key);
+  if (alg !== 'rsa-pss-sha512') return createVerifier(key, alg);
+  return async (data, signature) => crypto.verify('sha512', data, { key, ...PSS }, signature);
+}
+
+let published = { keys: [], fetched: -Infinity };
+
+/** A public key of the gateway, from the gateway itself: TLS vouches for it. */
+async function platformKey(id) {
+  const find = () => published.keys.find((jwk) => jwk.kid === id);
+  // An id we do not know is a new key, or a stranger: look, but not at every message.
+  if (!find() && performance.now() - published.fetched > 60_000) {
+    const answer = await send('GET', `${GATEWAY}/.well-known/jwks.json`, {});
+    if (answer.status !== 200) throw new NotProven(`no keys: HTTP ${answer.status}`);
+    published = { keys: JSON.parse(answer.body).keys, fetched: performance.now() };
+  }
+  const jwk = find();
+  const now = Date.now() / 1000;
+  if (!jwk || now < jwk.nbf || now > jwk.exp) {
+    throw new NotProven(`the platform has no key '${id}' in force`);
+  }
+  return crypto.createPublicKey({ key: jwk, format: 'jwk' });
+}
+
+/** Every digest of the body that we know must be right, and there must be one. */
+function checkDigest(headers, body) {
+  const digests = parseDictionary(headers['content-digest'] ?? '');
+  const known = [['sha-256', 'sha256'], ['sha-512', 'sha512']].filter(([name]) => digests.has(name));
+  const right = known.every(([name, hash]) => (
+    Buffer.from(digests.get(name)[0]).equals(Buffer.from(digestOf(body, hash), 'base64'))
+  ));
+  if (!known.length || !right) throw new NotProven('content-digest is not that of this body');
+}
+
+/**
+ * Proves that the gateway signed the message, all these parts of it, and this body.
+ *
+ * What the library leaves to us: it compares covered components by name alone, so that
+ * "@method" would do for "@method";req; it takes more than one signature; it knows no
+ * Content-Digest; and it answers null, not false, for a key that is not found.
+ */
+async function verify(message, body, parts, question) {
+  try {
+    const inputs = parseDictionary(message.headers['signature-input'] ?? '');
+    if (inputs.size !== 1) throw new NotProven('expected exactly one signature');
+    const [[covered, parameters]] = inputs.values();
+    const identifiers = covered.map((item) => serializeItem(item));
+    const missing = parts.filter((part) => !identifiers.includes(part));
+    if (missing.length) throw new NotProven(`the signature does not cover ${missing.join(' ')}`);
+    if (new Set(identifiers).size !== identifiers.length) throw new NotProven('a part is covered twice');
+    const key = await platformKey(parameters.get('keyid'));
+    const proven = await httpbis.verifyMessage({
+      keyLookup: async () => ({ algs: [kind(key)], verify: verifier(key) }),
+      requiredParams: ['created', 'keyid'],
+      maxAge: NOT_OLDER_S,
+      tolerance: SKEW_S,
+    }, message, question);
+    if (proven !== true) throw new NotProven('the signature is not the platform\'s');
+    checkDigest(message.headers, body);
+  } catch (fault) {
+    throw fault instanceof NotProven ? fault : new NotProven(fault.message);
+  }
+}
+
+/** A signed request. Sign again before each try: a nonce is good for once. */
+function signed(where, body) {
+  const key = crypto.createPrivateKey(fs.readFileSync(KEY));
+  return httpbis.signMessage({
+    key: signer(key, KEY_ID),
+    name: 'sig1',
+    fields: REQUEST_PARTS,
+    params: ['created', 'expires', 'nonce', 'keyid'],
+    paramValues: {
+      expires: new Date(Date.now() + 120_000),
+      nonce: crypto.randomBytes(24).toString('base64url'),
+    },
+  }, {
+    method: 'POST',
+    url: GATEWAY + where,
+    headers: {
+      'content-type': 'application/json',
+      // Over the very bytes that are sent.
+      'content-digest': `sha-256=:${digestOf(body)}:`,
+    },
+  });
+}
+
+/** Asks until there is an answer: the same bytes each time, signed anew. */
+async function ask(where, fields) {
+  const body = Buffer.from(JSON.stringify({ merchantId: MERCHANT, ...fields }));
+  for (let tries = 0; ; tries += 1) {
+    const question = await signed(where, body);
+    let wait = WAITS_S[tries];
+    try {
+      const headers = { ...question.headers, 'content-length': body.length };
+      const answer = await send('POST', question.url, headers, body);
+      if (wait === undefined || ![429, 500, 503].includes(answer.status)) return { answer, question };
+      wait = Math.min(Number.parseInt(answer.headers['retry-after'], 10) || wait, 30);
+    } catch (fault) {
+      if (wait === undefined) throw new NotProven(`no answer: ${fault.message}`);
+    }
+    await pause(wait * 1000);
+  }
+}
+
+async function call(where, fields) {
+  const { answer, question } = await ask(where, fields);
+  try {
+    await verify(answer, answer.body, ANSWER_PARTS, question);
+  } catch (fault) {
+    // A refusal of somebody not yet known is not signed: read it, and believe nothing else.
+    throw new NotProven(`${fault.message}; HTTP ${answer.status} said: ${answer.body}`);
+  }
+  console.log(answer.body.toString());
+  if (answer.status === 202) console.error('not known yet: ask again');
+  return answer.status < 300 ? 0 : 1;
+}
+
+function place(number, sum, mobile, date) {
+  // The date belongs to the order: keep it, a repeat has to say the same.
+  const today = new Date(Date.now() + 8 * 3_600_000).toISOString().slice(0, 10).replaceAll('-', '');
+  return call('/v1/orders', {
+    transactionType: 'PASSWORD_PAY',
+    businessType: 'AGGREGATED',
+    bankReturnUrl: NOTICES,
+    merchantOrderNo: number,
+    merchantName: NAME,
+    orderDate: date ?? today,
+    orderAmount: sum,
+    mobileNo: mobile,
+    goodsName: '明前龙井',
+  });
+}
+
+const select = (number, institution) => call('/v1/orders/select', {
+  merchantOrderNo: number, institutionId: institution, mode: 'WEBVIEW',
+});
+
+const query = (number) => call('/v1/orders/query', { merchantOrderNo: number });
+
+/**
+ * What happened, each event once. With a database: one transaction for the event's id and for
+ * what you do about it.
+ */
+class Book {
+  constructor(file) {
+    fs.mkdirSync(path.dirname(file), { recursive: true });
+    this.file = fs.openSync(file, 'a+');
+    this.seen = new Set(fs.readFileSync(file, 'utf8').split('\n').map((line) => line.split(' ')[0]));
+  }
+
+  enter(event) {
+    if (this.seen.has(event.eventId)) return 'repeated';
+    const names = ['eventId', 'eventType', 'merchantOrderNo', 'orderAmount', 'orderStatus'];
+    fs.writeSync(this.file, `${names.map((name) => event[name]).join(' ')}\n`);
+    fs.fsyncSync(this.file);
+    this.seen.add(event.eventId);
+    return 'heard';
+  }
+}
+
+async function bodyOf(request) {
+  const parts = [];
+  let bytes = 0;
+  for await (const part of request) {
+    bytes += part.length;
+    if (bytes > BODY_BYTES_MAX) throw new NotProven('too long');
+    parts.push(part);
+  }
+  return Buffer.concat(parts);
+}
+
+async function hear(book, request) {
+  if (request.method !== 'POST' || request.url !== new URL(NOTICES).pathname) {
+    throw new NotProven(`nothing is heard at ${request.url}`);
+  }
+  const body = await bodyOf(request);
+  // Not what Host says: a notification for somebody else must not count here.
+  const message = { method: 'POST', url: NOTICES, headers: request.headers };
+  await verify(message, body, REQUEST_PARTS);
+  const event = JSON.parse(body);
+  console.log(book.enter(event), event.eventId);
+}
+
+function listen() {
+  const book = new Book(NOTICES_BOOK);
+  const identity = {
+    cert: fs.readFileSync(NOTICES_CERTIFICATE), key: fs.readFileSync(NOTICES_KEY),
+  };
+  const server = https.createServer({ ...identity, requestTimeout: 10_000 }, (request, answer) => {
+    const reply = (status, word) => {
+      answer.writeHead(status, { 'content-type': 'application/json' });
+      answer.end(JSON.stringify({ noticeResult: word }));
+    };
+    // SUCCESS only when it is on the disk.
+    hear(book, request).then(() => reply(200, 'SUCCESS'), (fault) => {
+      console.error(`refused: ${fault.message}`);
+      reply(401, 'FAILURE');
+    });
+  });
+  return new Promise(() => {
+    server.listen(Number(new URL(NOTICES).port || 443), '127.0.0.1', () => {
+      console.log(`listening at ${NOTICES}`);
+    });
+  });
+}
+
+const deeds = { place: [place, 3, 4], select: [select, 2, 2], query: [query, 1, 1], listen: [listen, 0, 0] };
+const [word, ...rest] = process.argv.slice(2);
+const [deed, least, most] = deeds[word] ?? [];
+if (!deed || rest.length < least || rest.length > most) {
+  console.error(USAGE);
+  process.exitCode = 2;
+} else {
+  try {
+    process.exitCode = await deed(...rest);
+  } catch (fault) {
+    console.error(`not proven: ${fault.message}`);
+    process.exitCode = 3;
+  }
+  agent.destroy();
+}

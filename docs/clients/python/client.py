@@ -1,0 +1,330 @@
+"""A merchant of paymux, in Python: places, selects, queries, and hears notifications.
+
+    client.py place NUMBER SUM MOBILE [ORDER-DATE]
+    client.py select NUMBER INSTITUTION
+    client.py query NUMBER
+    client.py listen
+
+The body of a proven answer goes to stdout. Exit status: 0 for 2xx (202: not known yet, ask again),
+1 refused, 2 used wrongly, 3 nothing proven: no answer, or none that the gateway signed for us.
+"""
+
+import base64
+import http.server
+import json
+import os
+import re
+import secrets
+import ssl
+import sys
+import threading
+import time
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+from urllib.parse import urlsplit
+
+import requests
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from http_message_signatures import (
+    HTTPMessageSigner,
+    HTTPMessageSignaturesException,
+    HTTPMessageVerifier,
+    MappingKeyResolver,
+    algorithms,
+)
+
+# Where the gateway is, exactly as it calls itself (`public_origin`): this is signed.
+GATEWAY = os.environ.get("PAYMUX", "https://localhost:8443")
+ROOTS = os.environ.get("PAYMUX_ROOTS", "certs/ca.pem")
+# Who we are. A client certificate is shown if there is one.
+MERCHANT = os.environ.get("MERCHANT", "M1001")
+NAME = os.environ.get("MERCHANT_NAME", "Tea House")
+KEY = os.environ.get("MERCHANT_KEY", "certs/M1001-1.key")
+KEY_ID = os.environ.get("MERCHANT_KEY_ID", "M1001-1")
+CERTIFICATE = os.environ.get("MERCHANT_CERTIFICATE", "certs/M1001.pem")
+CERTIFICATE_KEY = os.environ.get("MERCHANT_CERTIFICATE_KEY", "certs/M1001.key")
+# Where we are told, exactly as we say it in bankReturnUrl: this is signed as well.
+NOTICES = os.environ.get("NOTICES", "https://localhost:7443/notices")
+NOTICES_CERTIFICATE = os.environ.get("NOTICES_CERTIFICATE", "certs/server.pem")
+NOTICES_KEY = os.environ.get("NOTICES_KEY", "certs/server.key")
+NOTICES_BOOK = os.environ.get("NOTICES_BOOK", "var/notices.txt")
+
+REQUEST_PARTS = ("@method", "@target-uri", "content-digest", "content-type")
+ANSWER_PARTS = (
+    "@status",
+    "content-digest",
+    "content-type",
+    # These bind the answer to our question: nobody can hand us the answer to another one.
+    '"@method";req',
+    '"@target-uri";req',
+    '"content-digest";req',
+    '"signature";req;key="sig1"',
+)
+NOT_OLDER = timedelta(minutes=5)
+WAITS = (1, 2, 4)  # seconds between tries, where the gateway does not say
+
+
+class NotProven(Exception):
+    """Nothing in the message is to be believed."""
+
+
+def kind(key):
+    """The algorithm follows from the key, never from the message."""
+    if isinstance(key, (ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey)):
+        return algorithms.ED25519
+    if isinstance(key, (ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey)):
+        return algorithms.ECDSA_P256_SHA256
+    return algorithms.RSA_PSS_SHA512
+
+
+def session():
+    made = requests.Session()
+    made.verify = ROOTS
+    if os.path.exists(CERTIFICATE):
+        made.cert = (CERTIFICATE, CERTIFICATE_KEY)
+    return made
+
+
+class PlatformKeys:
+    """The gateway's public keys, from the gateway itself: TLS vouches for them."""
+
+    def __init__(self):
+        self.keys, self.fetched, self.lock = {}, float("-inf"), threading.Lock()
+
+    def find(self, key_id):
+        with self.lock:
+            # An id we do not know is a new key, or a stranger: look, but not at every message.
+            if key_id not in self.keys and time.monotonic() - self.fetched > 60:
+                # Said again: without it, requests prefers REQUESTS_CA_BUNDLE to what a session says.
+                where = GATEWAY + "/.well-known/jwks.json"
+                answer = session().get(where, timeout=10, verify=ROOTS)
+                answer.raise_for_status()
+                self.keys = {jwk["kid"]: jwk for jwk in answer.json()["keys"]}
+                self.fetched = time.monotonic()
+            jwk = self.keys.get(key_id)
+        if not jwk or not jwk["nbf"] <= time.time() <= jwk["exp"]:
+            raise NotProven(f"the platform has no key '{key_id}' in force")
+        return self.read(jwk)
+
+    @staticmethod
+    def read(jwk):
+        def octets(name):
+            return base64.urlsafe_b64decode(jwk[name] + "==")
+
+        def number(name):
+            return int.from_bytes(octets(name), "big")
+
+        if jwk["kty"] == "OKP" and jwk["crv"] == "Ed25519":
+            return ed25519.Ed25519PublicKey.from_public_bytes(octets("x"))
+        if jwk["kty"] == "EC" and jwk["crv"] == "P-256":
+            numbers = ec.EllipticCurvePublicNumbers(number("x"), number("y"), ec.SECP256R1())
+            return numbers.public_key()
+        if jwk["kty"] == "RSA":
+            return rsa.RSAPublicNumbers(number("e"), number("n")).public_key()
+        raise NotProven(f"the platform's key '{jwk['kid']}' is of a kind unknown here")
+
+
+PLATFORM = PlatformKeys()
+
+
+class Verifier(HTTPMessageVerifier):
+    max_clock_skew = timedelta(seconds=30)
+
+
+def verify(message, body, parts):
+    """Proves that the gateway signed the message, all these parts of it, and this body."""
+    # Which key it claims. The library checks the claim: it is given this one key and no other.
+    claimed = re.search(r';keyid="([^"]*)"', message.headers.get("Signature-Input") or "")
+    if not claimed:
+        raise NotProven("the message is not signed")
+    key = PLATFORM.find(claimed[1])
+    verifier = Verifier(
+        signature_algorithm=kind(key),
+        key_resolver=MappingKeyResolver(public_keys={claimed[1]: key}, private_keys={}),
+    )
+    try:
+        # More than one signature, a part twice, a digest of another body: all refused in there.
+        verifier.verify(message, require_components=parts, body=body, max_age=NOT_OLDER)
+    except HTTPMessageSignaturesException as fault:
+        raise NotProven(str(fault)) from fault
+
+
+def signed(path, body):
+    """A signed request. Sign again before each try: a nonce is good for once."""
+    with open(KEY, "rb") as file:
+        key = load_pem_private_key(file.read(), None)
+    request = requests.Request(
+        "POST",
+        GATEWAY + path,
+        data=body,
+        headers={"Content-Type": "application/json", "Accept-Encoding": "identity"},
+    ).prepare()
+    now = datetime.now(timezone.utc)
+    HTTPMessageSigner(
+        signature_algorithm=kind(key),
+        key_resolver=MappingKeyResolver(public_keys={}, private_keys={KEY_ID: key}),
+    ).sign(
+        request,
+        key_id=KEY_ID,
+        created=now,
+        expires=now + timedelta(minutes=2),
+        nonce=secrets.token_urlsafe(24),
+        label="sig1",
+        include_alg=False,
+        covered_component_ids=REQUEST_PARTS,
+        body=body,  # adds Content-Digest, over the very bytes that are sent
+    )
+    return request
+
+
+def ask(path, fields):
+    """Asks until there is an answer: the same bytes each time, signed anew."""
+    body = json.dumps({"merchantId": MERCHANT, **fields}, ensure_ascii=False).encode()
+    line = session()
+    for wait in (*WAITS, None):
+        try:
+            answer = line.send(signed(path, body), timeout=(5, 20), allow_redirects=False)
+        except requests.RequestException as fault:
+            if wait is None:
+                raise NotProven(f"no answer: {fault}") from fault
+        else:
+            if wait is None or answer.status_code not in (429, 500, 503):
+                return answer
+            asked = answer.headers.get("Retry-After", "")
+            wait = min(int(asked), 30) if asked.isdecimal() else wait
+        time.sleep(wait)
+
+
+def call(path, fields):
+    answer = ask(path, fields)
+    try:
+        verify(answer, answer.content, ANSWER_PARTS)
+    except NotProven as fault:
+        # A refusal of somebody not yet known is not signed: read it, and believe nothing else.
+        raise NotProven(f"{fault}; HTTP {answer.status_code} said: {answer.text}") from fault
+    sys.stdout.write(answer.text + "\n")
+    if answer.status_code == 202:
+        print("not known yet: ask again", file=sys.stderr)
+    return 0 if answer.ok else 1
+
+
+def place(number, amount, mobile, date=None):
+    # The date belongs to the order: keep it, a repeat has to say the same.
+    today = datetime.now(timezone(timedelta(hours=8))).strftime("%Y%m%d")
+    return call(
+        "/v1/orders",
+        {
+            "transactionType": "PASSWORD_PAY",
+            "businessType": "AGGREGATED",
+            "bankReturnUrl": NOTICES,
+            "merchantOrderNo": number,
+            "merchantName": NAME,
+            "orderDate": date or today,
+            "orderAmount": amount,
+            "mobileNo": mobile,
+            "goodsName": "明前龙井",
+        },
+    )
+
+
+def select(number, institution):
+    fields = {"merchantOrderNo": number, "institutionId": institution, "mode": "WEBVIEW"}
+    return call("/v1/orders/select", fields)
+
+
+def query(number):
+    return call("/v1/orders/query", {"merchantOrderNo": number})
+
+
+class Book:
+    """What happened, each event once. With a database: one transaction for the event's id and for
+    what you do about it."""
+
+    def __init__(self, path):
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        self.file, self.lock = open(path, "a+", encoding="utf-8"), threading.Lock()
+        self.file.seek(0)
+        self.seen = {line.split()[0] for line in self.file}
+
+    def enter(self, event):
+        names = ("eventId", "eventType", "merchantOrderNo", "orderAmount", "orderStatus")
+        with self.lock:
+            if event["eventId"] in self.seen:
+                return "repeated"
+            self.file.write(" ".join(event[name] for name in names) + "\n")
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.seen.add(event["eventId"])
+            return "heard"
+
+
+class Hearing(http.server.BaseHTTPRequestHandler):
+    timeout = 10  # seconds a sender may take
+    book = None
+
+    def do_POST(self):
+        length = self.headers.get("Content-Length", "")
+        body = self.rfile.read(min(int(length), 65536) if length.isdecimal() else 0)
+        # Not what Host says: a notification for somebody else must not count here.
+        request = SimpleNamespace(method="POST", url=NOTICES, headers=self.headers)
+        try:
+            if self.path != urlsplit(NOTICES).path:
+                raise NotProven(f"nothing is heard at {self.path}")
+            verify(request, body, REQUEST_PARTS)
+            event = json.loads(body)
+            print(self.book.enter(event), event["eventId"], flush=True)
+        except (NotProven, OSError, ValueError, KeyError) as fault:
+            print("refused:", fault, file=sys.stderr, flush=True)
+            self.reply(401, "FAILURE")
+        else:
+            # Only now, when it is on the disk.
+            self.reply(200, "SUCCESS")
+
+    def reply(self, status, word):
+        body = json.dumps({"noticeResult": word}).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def listen():
+    Hearing.book = Book(NOTICES_BOOK)
+    address = urlsplit(NOTICES)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", address.port or 443), Hearing)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(NOTICES_CERTIFICATE, NOTICES_KEY)
+    # The handshake is made by the thread of the connection, so that nobody waits for a slow one.
+    server.socket = tls.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
+    print(f"listening at {NOTICES}", flush=True)
+    server.serve_forever()
+    return 0
+
+
+def main(words):
+    deeds = {
+        "place": (place, 3, 4),
+        "select": (select, 2, 2),
+        "query": (query, 1, 1),
+        "listen": (listen, 0, 0),
+    }
+    deed, least, most = deeds.get(words[0] if words else "", (None, 0, 0))
+    if not deed or not least <= len(words) - 1 <= most:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        return deed(*words[1:])
+    except (NotProven, OSError, ValueError, KeyError) as fault:
+        print("not proven:", fault, file=sys.stderr)
+        return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

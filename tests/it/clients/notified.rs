@@ -1,0 +1,186 @@
+//! The programs as they are told: by the gateway's key, and by others.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, header};
+use paymux::sandbox::{Answer, ClientSettings, MerchantClient};
+use paymux::signature::{Covering, KeyRing, SigningKey, sign_request, sign_response};
+use paymux::world::{Clock, SystemClock};
+use serde_json::{Value, json};
+
+use super::program::Program;
+use super::relay::{content_digest, platform, stranger};
+use super::{ED25519, MERCHANT, PAYER, Scene, notice_url};
+
+/// A notification as the gateway signs them, to be spoilt before it is sent.
+struct Telling<'a> {
+    scene: &'a Scene,
+    body: Value,
+}
+
+impl Telling<'_> {
+    fn request(&self, key: &SigningKey, target: &str, age_s: i64) -> Request<Bytes> {
+        let mut request = Request::post(target)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Bytes::from(self.body.to_string()))
+            .unwrap();
+        let now = SystemClock::start().now().seconds();
+        let covering = Covering {
+            created_s: now - age_s,
+            expires_s: Some(now + 300),
+            nonce: Some("AAAAAAAAAAAAAAAAAAAAAA"),
+        };
+        sign_request(&mut request, target, key, &covering).unwrap();
+        request
+    }
+
+    async fn told(&self, mut request: Request<Bytes>) -> Answer {
+        // Whatever it was signed for, it goes to the endpoint.
+        let path = request.uri().path().to_owned();
+        *request.uri_mut() = format!("https://localhost:{}{path}", self.scene.notices)
+            .parse()
+            .unwrap();
+        let certs = self.scene.stage.certs();
+        let teller = MerchantClient::new(ClientSettings {
+            gateway_origin: format!("https://localhost:{}", self.scene.notices),
+            roots_pem: std::fs::read_to_string(certs.join("ca.pem")).unwrap(),
+            identity: None,
+            key: platform(&certs),
+            gateway_keys: KeyRing::default(),
+        });
+        teller.unwrap().send(request).await.unwrap()
+    }
+}
+
+/// A notification like those of the gateway.
+fn body() -> Value {
+    json!({
+        "merchantOrderNo": "T9", "merchantName": "Corner \"Shop\"", "orderDate": "20260101",
+        "orderAmount": "12.30", "merchantId": MERCHANT, "mobileNo": PAYER,
+        "paymentDate": "20260101", "paymentTime": "120000", "payOrderNo": "P1",
+        "orderStatus": "PAID", "eventId": "E9", "eventType": "ORDER_PAID", "version": 3,
+        "currency": "CNY", "attach": "\"eventId\":\"E10\"",
+    })
+}
+
+/// Everything that must not be believed.
+fn spoilt(telling: &Telling<'_>, certs: &Path, url: &str) -> Vec<(&'static str, Request<Bytes>)> {
+    let key = platform(certs);
+    let good = telling.request(&key, url, 0);
+    let spoil = |spoil: &dyn Fn(&mut Request<Bytes>)| {
+        let mut request = good.clone();
+        spoil(&mut request);
+        request
+    };
+    let dearer = Bytes::from(telling.body.to_string().replace("12.30", "99.30"));
+    let another = spoil(&|it| *it.body_mut() = dearer.clone());
+    let with_its_digest = spoil(&|it| {
+        *it.body_mut() = dearer.clone();
+        it.headers_mut()
+            .insert("content-digest", content_digest(&dearer));
+    });
+    let unsigned = spoil(&|it| {
+        it.headers_mut().remove("signature");
+        it.headers_mut().remove("signature-input");
+    });
+    let little = spoil(&|it| covers_too_little(it, &key));
+    let unknown = named(certs, "platform-9");
+    let elsewhere = url.replace("/notices", "/elsewhere");
+    vec![
+        ("another body", another),
+        ("another body with its digest", with_its_digest),
+        ("no signature", unsigned),
+        ("a signature over too little", little),
+        ("a stranger's", telling.request(&stranger(), url, 0)),
+        ("an unknown key's", telling.request(&unknown, url, 0)),
+        (
+            "somebody else's",
+            telling.request(&key, "https://localhost:1/notices", 0),
+        ),
+        ("another path's", telling.request(&key, &elsewhere, 0)),
+        ("an old one", telling.request(&key, url, 1_000)),
+        ("one of tomorrow", telling.request(&key, url, -1_000)),
+    ]
+}
+
+/// Whatever is done to a notification, it is not believed; what is believed is entered once.
+async fn believes_no_tampered_notification(program: Program) {
+    let scene = Scene::set(ED25519).await;
+    let mut listening = program.listen(&scene.around, scene.notices).await;
+    let certs = scene.stage.certs();
+    let (key, url) = (platform(&certs), notice_url(scene.notices));
+    let mut telling = Telling {
+        scene: &scene,
+        body: body(),
+    };
+    for (what, request) in spoilt(&telling, &certs, &url) {
+        let answer = telling.told(request).await;
+        let success = answer.text("noticeResult") == "SUCCESS";
+        let refused = answer.status == 401 && !success;
+        assert!(refused, "{program:?} believes {what}");
+        assert!(scene.book().is_empty(), "{what}");
+    }
+    for said in ["heard E9", "repeated E9"] {
+        let answer = telling.told(telling.request(&key, &url, 0)).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.json, json!({ "noticeResult": "SUCCESS" }));
+        assert_eq!(listening.said().await, said);
+        assert_eq!(scene.book(), ["E9 ORDER_PAID T9 12.30 PAID"]);
+    }
+    telling.body["eventId"] = json!("E8");
+    let heard = telling.told(telling.request(&key, &url, 0)).await;
+    assert_eq!(heard.status, 200);
+    assert_eq!(scene.book().len(), 2);
+    // What was heard is known to the next process as well.
+    listening.ended().await;
+    let mut again = program.listen(&scene.around, scene.notices).await;
+    let heard = telling.told(telling.request(&key, &url, 0)).await;
+    assert_eq!(heard.status, 200);
+    assert_eq!(again.said().await, "repeated E8");
+    assert_eq!(scene.book().len(), 2);
+}
+
+/// The platform's own signature, over the body and nothing of where it goes.
+pub(super) fn covers_too_little(request: &mut Request<Bytes>, key: &SigningKey) {
+    let mut answer = http::Response::new(request.body().clone());
+    let json = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, json);
+    let now = SystemClock::start().now().seconds();
+    sign_response(&mut answer, None, key, now).unwrap();
+    for name in ["signature", "signature-input"] {
+        let value = answer.headers()[name].clone();
+        request.headers_mut().insert(name, value);
+    }
+}
+
+/// The platform's key under another name.
+fn named(certs: &Path, id: &str) -> SigningKey {
+    let file = certs.join("platform-1.key");
+    SigningKey::from_pkcs8_pem(id, &std::fs::read_to_string(file).unwrap()).unwrap()
+}
+
+/// N2, N3, Q2: a notification is believed only whole, by the platform's key, for this address, in
+/// time; and acted on once.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_client_believes_no_tampered_notification() {
+    believes_no_tampered_notification(Program::Python).await;
+}
+
+/// N2, N3, Q2: the same in Node.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_client_believes_no_tampered_notification() {
+    believes_no_tampered_notification(Program::Node).await;
+}
+
+/// N2, N3, Q2: the same with curl and openssl, handed one request at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_curl_client_believes_no_tampered_notification() {
+    believes_no_tampered_notification(Program::Curl).await;
+}
+
+/// N2, N3, Q2: the same in Java.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_java_client_believes_no_tampered_notification() {
+    believes_no_tampered_notification(Program::Java).await;
+}
