@@ -4,6 +4,7 @@
 //! The only file that reads the environment. Secrets are names here, never values.
 
 mod capabilities;
+mod conditions;
 mod enrolment;
 mod faults;
 mod gateway;
@@ -30,7 +31,7 @@ use crate::config::enrolment::Enrolment;
 use crate::config::reading::Reader;
 use crate::config::section::Section;
 use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
-use crate::domain::institutions::Directory;
+use crate::domain::institutions::{Directory, HealthSettings};
 use crate::domain::merchant::Admission;
 use crate::flow::admit_request::Window;
 use crate::flow::register::{Platform, Register};
@@ -50,6 +51,8 @@ pub struct Config {
     pub store: StoreSettings,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[health]`.
+    pub health: HealthSettings,
     /// `[outbound]`, and the connections to institutions.
     pub outbound: OutboundSettings,
     /// Merchants, institutions, contracts, routes, keys and adapters.
@@ -225,6 +228,8 @@ fn whole(r: &mut Reader<'_>, text: &str) -> Option<Config> {
     let store = gateway::store(r, table);
     let table = top.table(r, "limits");
     let limits = gateway::limits(r, table);
+    let table = top.table(r, "health");
+    let health = gateway::health(r, table);
     let table = top.table(r, "platform");
     let platform = gateway::platform(r, table, origin.clone(), &mut enrolment);
     let mut table = top.table(r, "outbound");
@@ -254,6 +259,7 @@ fn whole(r: &mut Reader<'_>, text: &str) -> Option<Config> {
         listen: listen?,
         store: store?,
         limits,
+        health,
         outbound,
         keys: std::mem::take(&mut enrolment.notes),
         reviews: std::mem::take(&mut enrolment.reviews),

@@ -6,6 +6,7 @@ pub mod config;
 pub mod domain;
 pub mod edge;
 pub mod flow;
+pub mod health;
 pub mod institution;
 pub mod limits;
 pub mod metrics;

@@ -18,6 +18,9 @@ const SECONDS: [f64; 14] = [
 /// Changes in one commit.
 const BATCH: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
+/// The words of the domain's `BreakerState`.
+const BREAKER_STATES: [&str; 3] = ["closed", "half_open", "open"];
+
 /// What kind of caller asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallerClass {
@@ -51,6 +54,7 @@ pub struct Metrics {
     refusals: IntCounterVec,
     institution_calls: IntCounterVec,
     institution_call_seconds: HistogramVec,
+    breakers: Breakers,
     callbacks: IntCounterVec,
     notifications: IntCounterVec,
     result_to_notice_seconds: Histogram,
@@ -100,6 +104,7 @@ impl Metrics {
                 "From a call to its reply, or to giving up on it.",
                 &["institution", "call"],
             )?,
+            breakers: Breakers::on(&page)?,
             callbacks: page.counters(
                 "callbacks_total",
                 "Callbacks received, by what became of them.",
@@ -179,6 +184,18 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
+    /// An institution's breaker is in this state, and opened so often since the start.
+    pub fn breaker(&self, institution: &str, state: &'static str, openings: u64) {
+        for known in BREAKER_STATES {
+            let gauge = &self.breakers.states;
+            gauge
+                .with_label_values(&[institution, known])
+                .set(i64::from(known == state));
+        }
+        let counter = self.breakers.openings.with_label_values(&[institution]);
+        counter.inc_by(openings.saturating_sub(counter.get()));
+    }
+
     /// A callback was judged. Only for configured institutions: the path is the caller's.
     pub fn callback(&self, institution: &str, verdict: &'static str) {
         self.callbacks
@@ -230,6 +247,29 @@ pub struct InFlight(IntGauge);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// How new orders may go to each institution.
+struct Breakers {
+    states: IntGaugeVec,
+    openings: IntCounterVec,
+}
+
+impl Breakers {
+    fn on(page: &Page<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            states: page.gauges(
+                "institution_breaker",
+                "1 for the state an institution's breaker is in: closed, half_open or open.",
+                &["institution", "state"],
+            )?,
+            openings: page.counters(
+                "institution_breaker_openings_total",
+                "How often an institution was withheld from new orders because it failed.",
+                &["institution"],
+            )?,
+        })
     }
 }
 
@@ -303,6 +343,8 @@ mod tests {
         metrics.request("place_order", CallerClass::Merchant, "accepted", soon);
         metrics.refusal("nonce_spent");
         metrics.institution_call(harbour, "create", "accepted", soon);
+        metrics.breaker(harbour, "closed", 1);
+        metrics.breaker(harbour, "open", 2);
         metrics.callback(harbour, "new");
         metrics.notification("success");
         metrics.result_to_notice(soon);
@@ -316,6 +358,9 @@ mod tests {
             r#"paymux_requests_total{caller_class="merchant",interface="place_order",result="accepted"} 1"#,
             r#"paymux_refusals_total{code="nonce_spent"} 1"#,
             r#"paymux_institution_calls_total{call="create",institution="harbour",outcome="accepted"} 1"#,
+            r#"paymux_institution_breaker{institution="harbour",state="closed"} 0"#,
+            r#"paymux_institution_breaker{institution="harbour",state="open"} 1"#,
+            r#"paymux_institution_breaker_openings_total{institution="harbour"} 2"#,
             r#"paymux_callbacks_total{institution="harbour",verdict="new"} 1"#,
             r#"paymux_notifications_total{result="success"} 1"#,
             r#"paymux_work_due{work="notify"} 7"#,

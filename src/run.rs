@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::edge::{Drained, Edge, Listener, Stop, TlsIdentity};
 use crate::flow::admit_request::{Gate, ReadNonces};
 use crate::flow::chase_doubts::adopt_leftovers;
+use crate::health::Health;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::outbound::Hyper;
@@ -73,6 +74,7 @@ impl Gateway {
             clock: clock.clone(),
             entropy: Arc::new(SystemEntropy),
             outbound: Arc::new(door),
+            health: Arc::new(Health::new(config.health)),
         };
         let gate = Gate {
             limits: Limits::new(&limits, clock),
@@ -103,11 +105,7 @@ impl Gateway {
             Listener {
                 address: config.listen.operations,
                 identity: None,
-                responder: responders::operations(
-                    Arc::clone(&metrics),
-                    Arc::clone(&store),
-                    ready.subscribe(),
-                ),
+                responder: responders::operations(&metrics, &world, &store, ready.subscribe()),
             },
         ];
         let bounds = settings::bounds(&config.limits, config.listen.drain);

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use http::{Request, Response};
 
 use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::health::Health;
 
-/// The three doors.
+/// The three doors, and what the third has lately shown.
 #[derive(Clone)]
 pub struct World {
     /// What time it is.
@@ -22,6 +23,8 @@ pub struct World {
     pub entropy: Arc<dyn Entropy>,
     /// Who can be asked.
     pub outbound: Arc<dyn Outbound>,
+    /// How the institutions that were called lately fared.
+    pub health: Arc<Health>,
 }
 
 /// Tells the time.
@@ -135,6 +138,10 @@ pub enum SendError {
     /// Before the first byte of the request: it was not sent (E1).
     #[error("not sent: {0}")]
     NotSent(String),
+    /// Kept back by ourselves, because the party's share is used up: not sent either (E1), and no
+    /// sign of how the party fares.
+    #[error("kept back: {0}")]
+    KeptBack(String),
     /// Any other failure: it may have arrived (E5).
     #[error("outcome unknown: {0}")]
     Unknown(String),

@@ -174,8 +174,7 @@ impl Api {
         register: &'a Register,
         answered: &Answered,
     ) -> Result<Vec<Offer<'a>>, Refusal> {
-        let now = self.world.clock.now();
-        Ok(list_institutions(&*self.store, register, &answered.order, now).await?)
+        Ok(list_institutions(&*self.store, &self.world, register, &answered.order).await?)
     }
 
     async fn select(

@@ -110,7 +110,7 @@ async fn page_of(
     order: &Order,
 ) -> Result<Response<Bytes>, Refusal> {
     let now = api.now();
-    let open = open_on_a_page(api, register, order, now).await?;
+    let open = open_on_a_page(api, register, order).await?;
     let text = view::page(order, &open, &register.directory, now);
     let mut response = Response::new(Bytes::new());
     html(&mut response, text);
@@ -122,14 +122,13 @@ async fn open_on_a_page<'a>(
     api: &Api,
     register: &'a Register,
     order: &Order,
-    now: Timestamp,
 ) -> Result<Vec<&'a Institution>, Refusal> {
     match order.terms.business_type {
         _ if order.state != OrderState::Open => return Ok(Vec::new()),
         BusinessType::Single(Mode::Chatbot | Mode::Native) => return Ok(Vec::new()),
         BusinessType::Single(Mode::Webview) | BusinessType::Aggregated => (),
     }
-    let offers = list_institutions(&*api.store, register, order, now).await?;
+    let offers = list_institutions(&*api.store, &api.world, register, order).await?;
     let has_page = |institution: &&Institution| {
         let modes = register
             .directory

@@ -99,7 +99,8 @@ fn served(directory: &Directory, merchant: &Merchant, mode: Mode) -> String {
         else {
             continue;
         };
-        let word = format!("{}{}", institution.id, held_back(institution));
+        let is_stopped = route.stopped || contract.is_some_and(|contract| contract.stopped);
+        let word = format!("{}{}", institution.id, held_back(institution, is_stopped));
         if !words.contains(&word) {
             words.push(word);
         }
@@ -111,9 +112,10 @@ fn served(directory: &Directory, merchant: &Merchant, mode: Mode) -> String {
     }
 }
 
-fn held_back(institution: &Institution) -> String {
+/// By its own stop, or by that of the contract or the route.
+fn held_back(institution: &Institution, is_stopped: bool) -> String {
     match institution.admission {
-        Admission::Admitted if institution.stopped => " (stopped)".to_owned(),
+        Admission::Admitted if institution.stopped || is_stopped => " (stopped)".to_owned(),
         Admission::Admitted => String::new(),
         Admission::Applied | Admission::Suspended => format!(" ({})", state(institution.admission)),
     }

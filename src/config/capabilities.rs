@@ -1,7 +1,6 @@
-//! What an institution offers, against what clause 6.2 demands of every mode it offers it in.
-//!
-//! The aggregated mode (6.2.4) demands the same four of each institution it lists, so an
-//! institution that satisfies its own modes satisfies it.
+//! What an institution offers, against what clause 6.2 demands of every mode it offers it in, and of
+//! the aggregated lists (6.2.4) that every one of them may stand on. Rows that are a MAY are switched
+//! on by declaring them; the aggregated lists have no personal services.
 
 use crate::domain::institutions::{Mode, TransactionType};
 
@@ -72,48 +71,72 @@ pub(super) struct Lack {
     pub(super) what: &'static str,
 }
 
-/// Every MUST row of these modes that is not fulfilled.
+/// The MUST rows of one clause of 6.2.
+const ROWS: [&str; 5] = [
+    "payment: password_pay or password_free_pay",
+    "refund: full_refund, partial_refund, repeated_refund",
+    "binding a new card: bind_card",
+    "password reset, where there is password payment: reset_password",
+    "necessary queries: queries",
+];
+
+/// Clause and number of rows: only the payment chatbot must have queries.
+const CHATBOT: (u8, usize) = (2, 5);
+const AGGREGATED: (u8, usize) = (4, 4);
+
+fn clause(mode: Mode) -> (u8, usize) {
+    match mode {
+        Mode::Webview => (1, 4),
+        Mode::Chatbot => CHATBOT,
+        Mode::Native => (3, 4),
+    }
+}
+
+/// All three kinds of refund, where there are refunds at all.
+const REFUND_KINDS: &str = "R-6.1.5-2";
+
+/// Whether there is a MUST of this id that an institution can lack.
+pub(super) fn demanded(requirement: &str) -> bool {
+    let clauses = Mode::ALL.map(clause).into_iter().chain([AGGREGATED]);
+    let mut ids = clauses.flat_map(|(clause, rows)| (1..=rows).map(move |row| id(clause, row)));
+    requirement == REFUND_KINDS || ids.any(|id| id == requirement)
+}
+
+fn id(clause: u8, row: usize) -> String {
+    format!("R-6.2.{clause}-{row}")
+}
+
+/// Every MUST row of these modes that is not fulfilled. Some kinds of refund and not all fulfil 6.2
+/// and break R-6.1.5-2.
 pub(super) fn lacking(modes: &[Mode], offered: &[Capability]) -> Vec<Lack> {
     let has = |capability| offered.contains(&capability);
-    let has_refund = [
-        Capability::FullRefund,
-        Capability::PartialRefund,
-        Capability::RepeatedRefund,
-    ]
-    .into_iter()
-    .all(has);
+    let refunds = [
+        has(Capability::FullRefund),
+        has(Capability::PartialRefund),
+        has(Capability::RepeatedRefund),
+    ];
+    let has_refund = refunds.contains(&true);
+    let fulfilled = [
+        has(Capability::PasswordPay) || has(Capability::PasswordFreePay),
+        has_refund,
+        has(Capability::BindCard),
+        has(Capability::ResetPassword) || !has(Capability::PasswordPay),
+        has(Capability::Queries),
+    ];
     let mut lacks = Vec::new();
-    for mode in modes {
-        let clause = match mode {
-            Mode::Webview => 1,
-            Mode::Chatbot => 2,
-            Mode::Native => 3,
-        };
-        let rows = [
-            (
-                has(Capability::PasswordPay) || has(Capability::PasswordFreePay),
-                "payment: password_pay or password_free_pay",
-            ),
-            (
-                has_refund,
-                "refunds (R-6.1.5-2): full_refund, partial_refund and repeated_refund",
-            ),
-            (has(Capability::BindCard), "binding a new card: bind_card"),
-            (
-                has(Capability::ResetPassword) || !has(Capability::PasswordPay),
-                "password reset, where there is password payment: reset_password",
-            ),
-            (
-                has(Capability::Queries) || *mode != Mode::Chatbot,
-                "necessary queries: queries",
-            ),
-        ];
-        for (row, (is_fulfilled, what)) in (1..).zip(rows) {
-            if !is_fulfilled {
-                let requirement = format!("R-6.2.{clause}-{row}");
-                lacks.push(Lack { requirement, what });
-            }
+    let clauses = modes.iter().map(|mode| clause(*mode));
+    for (clause, count) in clauses.chain([AGGREGATED]) {
+        let rows = (1..).zip(ROWS.into_iter().zip(fulfilled)).take(count);
+        for (row, (what, _)) in rows.filter(|(_, (_, is_fulfilled))| !is_fulfilled) {
+            let requirement = id(clause, row);
+            lacks.push(Lack { requirement, what });
         }
+    }
+    if has_refund && refunds.contains(&false) {
+        lacks.push(Lack {
+            requirement: REFUND_KINDS.to_owned(),
+            what: "each of full_refund, partial_refund and repeated_refund",
+        });
     }
     lacks
 }
@@ -122,45 +145,87 @@ pub(super) fn lacking(modes: &[Mode], offered: &[Capability]) -> Vec<Lack> {
 mod tests {
     use super::*;
 
-    fn lacked(mode: Mode, offered: &[Capability]) -> Vec<String> {
-        let lacks = lacking(&[mode], offered);
+    fn lacked(modes: &[Mode], offered: &[Capability]) -> Vec<String> {
+        let lacks = lacking(modes, offered);
         lacks.into_iter().map(|lack| lack.requirement).collect()
     }
 
-    /// R-6.2.1-1 to R-6.2.3-4: an institution without anything lacks every MUST row but the reset
-    /// of a password it does not ask for.
+    /// R-6.2.1-1, R-6.2.1-2, R-6.2.1-3, R-6.2.2-1, R-6.2.2-2, R-6.2.2-3, R-6.2.2-4, R-6.2.2-5,
+    /// R-6.2.3-1, R-6.2.3-2, R-6.2.3-3, R-6.2.4-1, R-6.2.4-2, R-6.2.4-3, R-6.2.4-4: an institution
+    /// without anything lacks every MUST row but the reset of a password it does not ask for, in its
+    /// mode and on the aggregated lists.
     #[test]
     fn every_must_row_of_the_matrix_is_demanded() {
         assert_eq!(
-            lacked(Mode::Webview, &[]),
-            ["R-6.2.1-1", "R-6.2.1-2", "R-6.2.1-3"]
+            lacked(&[Mode::Webview], &[]),
+            [
+                "R-6.2.1-1",
+                "R-6.2.1-2",
+                "R-6.2.1-3",
+                "R-6.2.4-1",
+                "R-6.2.4-2",
+                "R-6.2.4-3"
+            ]
         );
+        let chatbot = lacked(&[Mode::Chatbot], &[Capability::PasswordPay]);
         assert_eq!(
-            lacked(Mode::Chatbot, &[Capability::PasswordPay]),
+            chatbot[..4],
             ["R-6.2.2-2", "R-6.2.2-3", "R-6.2.2-4", "R-6.2.2-5"]
         );
+        assert_eq!(chatbot[4..], ["R-6.2.4-2", "R-6.2.4-3", "R-6.2.4-4"]);
+        assert_eq!(lacked(&[Mode::Chatbot], &[])[0], "R-6.2.2-1");
         assert_eq!(
-            lacked(Mode::Native, &[Capability::PasswordFreePay]),
+            lacked(&[Mode::Native], &[Capability::PasswordFreePay])[..2],
             ["R-6.2.3-2", "R-6.2.3-3"]
         );
-        for mode in Mode::ALL {
-            assert_eq!(lacked(mode, &Capability::ALL), [""; 0]);
-        }
+        assert_eq!(lacked(&[Mode::Native], &[])[0], "R-6.2.3-1");
+        assert_eq!(lacked(&Mode::ALL, &Capability::ALL), [""; 0]);
+    }
+
+    /// R-6.2.1-4, R-6.2.3-4, R-6.2.4-4: who asks for a password can have it reset.
+    #[test]
+    fn a_password_must_be_resettable_where_there_is_one() {
+        let rest: Vec<_> = Capability::ALL
+            .into_iter()
+            .filter(|it| *it != Capability::ResetPassword)
+            .collect();
+        assert_eq!(
+            lacked(&[Mode::Webview, Mode::Native], &rest),
+            ["R-6.2.1-4", "R-6.2.3-4", "R-6.2.4-4"]
+        );
+        let without_password: Vec<_> = rest
+            .into_iter()
+            .filter(|it| *it != Capability::PasswordPay)
+            .collect();
+        assert_eq!(lacked(&[Mode::Webview], &without_password), [""; 0]);
+    }
+
+    /// R-6.2.1-5, R-6.2.1-6, R-6.2.2-6, R-6.2.2-7, R-6.2.3-5, R-6.2.3-6, R-6.2.4-5: personal services
+    /// and payment codes are demanded of nobody.
+    #[test]
+    fn what_may_be_offered_is_not_demanded() {
+        let musts: Vec<_> = Capability::ALL
+            .into_iter()
+            .filter(|it| !matches!(it, Capability::PersonalServices | Capability::ScanPay))
+            .collect();
+        assert_eq!(lacked(&Mode::ALL, &musts), [""; 0]);
+        let mays = ["R-6.2.1-5", "R-6.2.2-6", "R-6.2.3-5", "R-6.2.4-5"];
+        assert!(!mays.into_iter().any(demanded));
     }
 
     /// R-6.1.5-2: two of the three kinds of refund are not enough.
     #[test]
     fn a_missing_kind_of_refund_is_a_lack() {
-        let without = |gone| {
-            let rest = Capability::ALL.into_iter().filter(|it| *it != gone);
-            lacked(Mode::Webview, &rest.collect::<Vec<_>>())
-        };
         for gone in [
             Capability::FullRefund,
             Capability::PartialRefund,
             Capability::RepeatedRefund,
         ] {
-            assert_eq!(without(gone), ["R-6.2.1-2"]);
+            let rest: Vec<_> = Capability::ALL
+                .into_iter()
+                .filter(|it| *it != gone)
+                .collect();
+            assert_eq!(lacked(&[Mode::Webview], &rest), ["R-6.1.5-2"]);
         }
     }
 }

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::config::capabilities::Capability;
+use crate::config::conditions::{payers, sums};
 use crate::config::gateway::KEY_ID;
 use crate::config::named::text;
 use crate::config::reading::{Found, Reader, Shape, shape};
 use crate::config::section::{Edge, Section};
 use crate::config::{InstitutionLeg, KeyNote, Review};
-use crate::domain::amount::{Amount, CNY, MINOR_UNITS_MAX};
 use crate::domain::identifiers::{AccountId, InstitutionId, KeyId, MerchantId};
 use crate::domain::institutions::{
     Contract, Institution as Enrolled, Mode, Route, TransactionType,
@@ -156,7 +156,12 @@ impl Enrolment {
                 .into_iter()
                 .find(|kind| kind.name() == text)
         });
-        let sums = sums(r, &mut s);
+        s.knows(&["currencies", "amount_min", "amount_max", "sums"]);
+        let sums = institution
+            .as_ref()
+            .and_then(|found| self.agreed_sums(r, &mut s, &found.value));
+        let payers = payers(r, &mut s);
+        let stopped = s.flag(r, "stopped", false);
         let hours = s.may(r, "hours", HOURS, |v| v.as_str().and_then(hours));
         s.end(r);
         let (Some(merchant), Some(institution)) = (merchant, institution) else {
@@ -176,7 +181,7 @@ impl Enrolment {
                 advice,
             );
         }
-        let (Some(account), Some((minor_min, minor_max))) = (account, sums) else {
+        let (Some(account), Some(sums)) = (account, sums) else {
             return;
         };
         let contract = Contract {
@@ -185,8 +190,9 @@ impl Enrolment {
             account: account.value,
             modes,
             transaction_types: kinds.into_iter().map(|found| found.value).collect(),
-            minor_min,
-            minor_max,
+            stopped,
+            sums,
+            payers,
             hours: hours.map(|found| found.value),
         };
         self.contracts.insert(key, contract);
@@ -233,22 +239,19 @@ impl Enrolment {
     }
 
     pub(super) fn route(&mut self, r: &mut Reader<'_>, mut s: Section<'_>) {
-        const PREFIX: Shape = shape("1 to 11 digits", "\"138\"");
         let institution = self.institution_named(r, &mut s);
         let place = u64::try_from(self.routes.len()).unwrap_or(u64::MAX);
         let order = s.number(r, "order", place.saturating_add(1), 0..=1_000_000);
-        let prefixes = s.list(r, "payer_prefixes", PREFIX, |text| {
-            let fits = (1..=11).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-            fits.then(|| text.to_owned())
-        });
+        let payers = payers(r, &mut s);
         let sums = sums(r, &mut s);
+        let stopped = s.flag(r, "stopped", false);
         s.end(r);
-        if let (Some(institution), Some((minor_min, minor_max))) = (institution, sums) {
+        if let (Some(institution), Some(sums)) = (institution, sums) {
             self.routes.push(Route {
                 institution: institution.value,
-                minor_min,
-                minor_max,
-                payer_prefixes: prefixes.into_iter().map(|found| found.value).collect(),
+                stopped,
+                sums: sums.into_iter().map(|found| found.value).collect(),
+                payers,
                 order: u32::try_from(order).unwrap_or(u32::MAX),
             });
         }
@@ -328,30 +331,6 @@ pub(super) fn mode(text: &str) -> Option<Mode> {
 pub(super) fn name(text: &str) -> Option<String> {
     let fits = (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
     fits.then(|| text.to_owned())
-}
-
-/// `amount_min` and `amount_max`, in minor units; every sum where absent.
-fn sums(r: &mut Reader<'_>, s: &mut Section<'_>) -> Option<(i64, i64)> {
-    const SUM: Shape = shape("a sum in yuan as decimal text, above zero", "\"0.01\"");
-    let before = r.faults.len();
-    let read = |text: &str| Amount::parse(text, CNY).ok().map(Amount::minor);
-    let min = s.may(r, "amount_min", SUM, |v| v.as_str().and_then(read));
-    let max = s.may(r, "amount_max", SUM, |v| v.as_str().and_then(read));
-    let line = max.as_ref().map_or(s.line, |found| found.line);
-    let min = min.map_or(1, |found| found.value);
-    let max = max.map_or(MINOR_UNITS_MAX, |found| found.value);
-    if min > max {
-        let advice = "exchange the two, or correct one";
-        let subject = s.subject("amount_max");
-        r.fault(
-            line,
-            &subject,
-            "a sum not below amount_min",
-            "a smaller one",
-            advice,
-        );
-    }
-    (r.faults.len() == before).then_some((min, max))
 }
 
 /// Minutes of the day, end excluded; may pass midnight.

@@ -18,6 +18,7 @@ use crate::config::reading::{Found, Reader, Shape, shape};
 use crate::config::section::Section;
 use crate::config::{KeyNote, Limits, Listen, StoreSettings};
 use crate::domain::identifiers::KeyId;
+use crate::domain::institutions::HealthSettings;
 use crate::domain::merchant::origin;
 use crate::flow::admit_request::Window;
 use crate::flow::register::Platform;
@@ -221,6 +222,26 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
     };
     s.end(r);
     limits
+}
+
+/// From when on an institution is withheld from new orders, and for how long.
+pub(super) fn health(r: &mut Reader<'_>, mut s: Section<'_>) -> HealthSettings {
+    let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    let open_ms = s.number(r, "open_ms", 5_000, 100..=600_000);
+    let settings = HealthSettings {
+        window: Duration::from_secs(s.number(r, "window_s", 60, 5..=3_600)),
+        calls_min: size(s.number(r, "calls_min", 8, 2..=64)),
+        failures_percent: size(s.number(r, "failures_percent", 50, 1..=100)),
+        not_sent_in_a_row: count(s.number(r, "not_sent_in_a_row", 3, 1..=64)),
+        open: Duration::from_millis(open_ms),
+        // One that is not longer than the first pause is no bound of a growing one.
+        open_max: Duration::from_millis(s.number(r, "open_ms_max", 120_000, open_ms..=3_600_000)),
+        probes: count(s.number(r, "probes", 1, 1..=64)),
+        slow: Duration::from_millis(s.number(r, "slow_ms", 2_000, 10..=60_000)),
+    };
+    s.end(r);
+    settings
 }
 
 /// How we are known: the key that signs now, and every key that is or will be in force.

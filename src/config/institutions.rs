@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::config::capabilities::{Capability, lacking};
+use crate::config::capabilities::{Capability, demanded, lacking};
+use crate::config::conditions::currencies;
 use crate::config::enrolment::{Enrolment, INSTITUTION, MODE, NAME, mode, name};
 use crate::config::gateway::{KEY_ID, ORIGIN, plain_origin};
 use crate::config::named::{Holder, text};
@@ -10,7 +11,7 @@ use crate::config::reading::{Found, Reader, Shape, shape};
 use crate::config::section::{Edge, Section};
 use crate::config::{InstitutionLeg, KeyNote};
 use crate::domain::identifiers::{InstitutionId, KeyId};
-use crate::domain::institutions::{Facts, Institution, Mode};
+use crate::domain::institutions::{Departure, Facts, Institution, Mode, RefundKinds};
 use crate::institution::{KINDS, Kind, Settings, kind};
 use crate::signature::{EnrolledKey, KeyRing, SigningKey};
 
@@ -48,7 +49,14 @@ impl Enrolment {
         let stopped = s.flag(r, "stopped", false);
         let modes = s.some(r, "modes", MODE, mode);
         let modes: Vec<Mode> = modes.into_iter().map(|found| found.value).collect();
-        let capabilities = capabilities(r, &mut s, &modes);
+        let currencies = currencies(r, &mut s);
+        let (capabilities, departures) = capabilities(r, &mut s, &modes);
+        let has = |capability| capabilities.contains(&capability);
+        let refunds = RefundKinds {
+            full: has(Capability::FullRefund),
+            partial: has(Capability::PartialRefund),
+            repeated: has(Capability::RepeatedRefund),
+        };
         let reached = self.reached(r, &mut s, owner);
         let leg = leg(r, &mut s, reached.origin.clone());
         s.end(r);
@@ -72,6 +80,9 @@ impl Enrolment {
             admission,
             stopped,
             modes,
+            currencies: currencies.into_iter().map(|found| found.value).collect(),
+            refunds,
+            departures,
             facts,
         };
         self.institutions.insert(id, institution);
@@ -167,44 +178,90 @@ impl Enrolment {
     }
 }
 
-/// What is declared, checked against clause 6.2 for every mode (R-6.2.1-1 to R-6.2.3-4).
-fn capabilities(r: &mut Reader<'_>, s: &mut Section<'_>, modes: &[Mode]) -> Vec<Capability> {
+/// What is declared, checked against clause 6.2 for every mode and for the aggregated lists, and
+/// the departures from it that an operator has recorded.
+fn capabilities(
+    r: &mut Reader<'_>,
+    s: &mut Section<'_>,
+    modes: &[Mode],
+) -> (Vec<Capability>, Vec<Departure>) {
     const WORD: Shape = shape(
         "one of password_pay, password_free_pay, full_refund, partial_refund, repeated_refund, \
          bind_card, reset_password, queries, personal_services, scan_pay",
         "\"password_pay\"",
     );
-    const REQUIREMENT: Shape = shape("the id of a requirement", "\"R-6.2.1-3\"");
-    const REASON: Shape = shape("why, and who decided it", "\"contract 2026-17, annex 2\"");
     let found = s.list(r, "capabilities", WORD, Capability::parse);
     let offered: Vec<_> = found.into_iter().map(|found| found.value).collect();
-    let mut departures = Vec::new();
-    for mut table in s.tables(r, "departures") {
-        let requirement = table.must(r, "requirement", REQUIREMENT, text);
-        let reason = table.must(r, "reason", REASON, text);
-        let _ = table.moment(r, "since", Edge::First);
-        if let (Some(requirement), Some(_)) = (requirement, reason) {
-            departures.push(requirement);
-        }
-        table.end(r);
-    }
-    for lack in lacking(modes, &offered) {
-        let expected = format!("{}, a MUST of clause 6.2: {}", lack.requirement, lack.what);
-        let departure = departures
+    let recorded = departures(r, s);
+    let lacks = lacking(modes, &offered);
+    let subject = s.subject("capabilities");
+    for lack in &lacks {
+        let expected = format!("{}, a MUST: {}", lack.requirement, lack.what);
+        let departure = recorded
             .iter()
-            .find(|found| found.value == lack.requirement);
-        let subject = s.subject("capabilities");
-        if let Some(found) = departure {
-            let advice = "an operator has recorded the departure";
-            let note = r.note(found.line, &subject, &expected, "a departure", advice);
+            .find(|found| found.value.requirement == lack.requirement);
+        if let Some(Found { value, line }) = departure {
+            let there = format!("a departure: {}", value.reason);
+            let advice = format!("{} decided it", value.by);
+            let note = r.note(*line, &subject, &expected, &there, &advice);
             r.warnings.push(note);
         } else {
             let advice = "declare what it can do, drop the mode, or record \
-                          [[institution.departures]] with requirement, reason and since";
+                          [[institution.departures]] with requirement, reason, by and since";
             r.fault(s.line, &subject, &expected, "none of it", advice);
         }
     }
-    offered
+    for Found { value, line } in &recorded {
+        let lacks_it =
+            |lack: &crate::config::capabilities::Lack| lack.requirement == value.requirement;
+        if !lacks.iter().any(lacks_it) {
+            let expected = "a departure from what is lacking";
+            let there = format!("{}, which is fulfilled", value.requirement);
+            let subject = s.subject("departures");
+            let note = r.note(*line, &subject, expected, &there, "remove it");
+            r.warnings.push(note);
+        }
+    }
+    let recorded = recorded.into_iter().map(|found| found.value).collect();
+    (offered, recorded)
+}
+
+/// `departures`: what the institution lacks and is offered without, why, and who decided it.
+fn departures(r: &mut Reader<'_>, s: &mut Section<'_>) -> Vec<Found<Departure>> {
+    const REQUIREMENT: Shape = shape(
+        "R-6.1.5-2, or the id of a MUST of clause 6.2",
+        "\"R-6.2.1-3\"",
+    );
+    const REASON: Shape = shape(
+        "why it is offered all the same",
+        "\"contract 2026-17, annex 2\"",
+    );
+    const BY: Shape = shape("who decided it", "\"head of operations\"");
+    let mut recorded: Vec<Found<Departure>> = Vec::new();
+    for mut table in s.tables(r, "departures") {
+        let requirement = table.must(r, "requirement", REQUIREMENT, |v| {
+            text(v).filter(|id| demanded(id))
+        });
+        let reason = table.must(r, "reason", REASON, |v| v.as_str().and_then(name));
+        let by = table.must(r, "by", BY, |v| v.as_str().and_then(name));
+        let since = table.moment(r, "since", Edge::First);
+        table.end(r);
+        let (Some(requirement), Some(reason), Some(by), Some(since)) =
+            (requirement, reason, by, since)
+        else {
+            continue;
+        };
+        recorded.push(Found {
+            line: requirement.line,
+            value: Departure {
+                requirement: requirement.value.to_owned(),
+                reason: reason.value,
+                by: by.value,
+                since_s: since.value,
+            },
+        });
+    }
+    recorded
 }
 
 /// What the dialect can do, as far as an operator may know better.

@@ -1,11 +1,20 @@
-//! Which institutions there are, what each can do (6.2), and who may use which for which sum.
+//! Which institutions there are, what each can do (6.2), and what each merchant agreed with which.
 //!
-//! Pure look-ups on one enrolment; health and past behaviour are handed in.
+//! Pure look-ups on one enrolment. Who may use which for what is decided in `judging`; how an
+//! institution lately fared is told by its `pulse`.
+
+mod judging;
+mod pulse;
 
 use std::collections::HashMap;
 
-use crate::domain::amount::Amount;
-use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId, Timestamp};
+pub use judging::{Offer, Wanted, Withheld};
+pub use pulse::{
+    Begun, BreakerState, CallEnd, Entry, HealthSettings, Pulse, Purpose, Standing, Stretch,
+};
+
+use crate::domain::amount::Currency;
+use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId};
 use crate::domain::merchant::{Admission, Merchant};
 use crate::domain::personal::MobileNo;
 
@@ -116,6 +125,68 @@ pub struct Facts {
     pub calls_per_second: u32,
 }
 
+/// Which refunds an institution makes (R-6.1.5-2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefundKinds {
+    /// Of the whole sum.
+    pub full: bool,
+    /// Of a part of it.
+    pub partial: bool,
+    /// Several of one payment.
+    pub repeated: bool,
+}
+
+impl RefundKinds {
+    /// All that the clause asks for.
+    pub const ALL: Self = Self {
+        full: true,
+        partial: true,
+        repeated: true,
+    };
+}
+
+/// A demand that an institution does not fulfil, as an operator recorded it: it is offered all the
+/// same, and what it lacks is refused with this reason (R-6.1.5-2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departure {
+    /// `R-6.1.5-2`, or the id of a MUST row of clause 6.2.
+    pub requirement: String,
+    /// Why it is offered all the same.
+    pub reason: String,
+    /// Who decided it.
+    pub by: String,
+    /// Since when. Unit: Unix seconds.
+    pub since_s: i64,
+}
+
+/// The sums of one currency, both ends included. Unit: minor units of that currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sums {
+    /// Of which money.
+    pub currency: Currency,
+    /// The smallest.
+    pub minor_min: i64,
+    /// The largest.
+    pub minor_max: i64,
+}
+
+/// Payers by the first digits of their numbers. Who is excepted is excepted, whatever else says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Payers {
+    /// Only numbers that begin with one of these; all numbers when empty.
+    pub only: Vec<String>,
+    /// Never numbers that begin with one of these.
+    pub except: Vec<String>,
+}
+
+impl Payers {
+    /// Whether this payer is among them.
+    pub fn include(&self, payer: &MobileNo) -> bool {
+        let begins = |prefix: &String| payer.expose().starts_with(prefix.as_str());
+        (self.only.is_empty() || self.only.iter().any(begins)) && !self.except.iter().any(begins)
+    }
+}
+
 /// An institution as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Institution {
@@ -133,6 +204,12 @@ pub struct Institution {
     pub stopped: bool,
     /// Modes it offers.
     pub modes: Vec<Mode>,
+    /// Money it settles in.
+    pub currencies: Vec<Currency>,
+    /// Refunds it makes.
+    pub refunds: RefundKinds,
+    /// What it lacks and is offered without.
+    pub departures: Vec<Departure>,
     /// What its dialect can do.
     pub facts: Facts,
 }
@@ -142,12 +219,12 @@ pub struct Institution {
 pub struct Route {
     /// Which institution.
     pub institution: InstitutionId,
-    /// Smallest sum, in minor units.
-    pub minor_min: i64,
-    /// Largest sum, in minor units.
-    pub minor_max: i64,
-    /// Only payers whose number begins with one of these; everybody when empty.
-    pub payer_prefixes: Vec<String>,
+    /// Takes no new order; what was begun goes on (F2).
+    pub stopped: bool,
+    /// For these sums; those of a currency that is not named are not narrowed here.
+    pub sums: Vec<Sums>,
+    /// For these payers.
+    pub payers: Payers,
     /// Place in the list: the smallest first.
     pub order: u32,
 }
@@ -165,78 +242,14 @@ pub struct Contract {
     pub modes: Vec<Mode>,
     /// Kinds of payment agreed.
     pub transaction_types: Vec<TransactionType>,
-    /// Smallest sum, in minor units.
-    pub minor_min: i64,
-    /// Largest sum, in minor units.
-    pub minor_max: i64,
+    /// No new order; what was begun goes on (F2).
+    pub stopped: bool,
+    /// Currencies agreed, each with its sums.
+    pub sums: Vec<Sums>,
+    /// For these payers.
+    pub payers: Payers,
     /// Opening hours, minutes of the day in Asia/Shanghai, end excluded; always when absent.
     pub hours: Option<(u16, u16)>,
-}
-
-/// Why an institution is not offered to this payer for this order. Stable words of the interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Withheld {
-    /// No contract between merchant and institution.
-    NotContracted,
-    /// The merchant may start nothing new (R-4-3): also not on its payers' pages.
-    MerchantNotAdmitted,
-    /// Not offered in this mode.
-    ModeNotOffered,
-    /// Not offered for this kind of payment.
-    TransactionTypeNotOffered,
-    /// The sum is below the smallest.
-    AmountBelowLimit,
-    /// The sum is above the largest.
-    AmountAboveLimit,
-    /// Outside opening hours.
-    OutsideHours,
-    /// Not open to this payer.
-    PayerNotServed,
-    /// Taken out of service, or not admitted.
-    InstitutionDown,
-}
-
-impl Withheld {
-    /// The word on the wire (`reason`).
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::NotContracted => "NOT_CONTRACTED",
-            Self::MerchantNotAdmitted => "MERCHANT_NOT_ADMITTED",
-            Self::ModeNotOffered => "MODE_NOT_OFFERED",
-            Self::TransactionTypeNotOffered => "TRANSACTION_TYPE_NOT_OFFERED",
-            Self::AmountBelowLimit => "AMOUNT_BELOW_LIMIT",
-            Self::AmountAboveLimit => "AMOUNT_ABOVE_LIMIT",
-            Self::OutsideHours => "OUTSIDE_HOURS",
-            Self::PayerNotServed => "PAYER_NOT_SERVED",
-            Self::InstitutionDown => "INSTITUTION_DOWN",
-        }
-    }
-}
-
-/// What is asked of the directory: one payment by one payer.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
-    /// For whom.
-    pub merchant: &'a MerchantId,
-    /// Who pays.
-    pub payer: &'a MobileNo,
-    /// How much.
-    pub amount: Amount,
-    /// What kind of payment.
-    pub transaction_type: TransactionType,
-    /// In which mode; any when absent.
-    pub mode: Option<Mode>,
-    /// When.
-    pub now: Timestamp,
-}
-
-/// One institution's place in an answer.
-#[derive(Debug, Clone, Copy)]
-pub struct Offer<'a> {
-    /// Which.
-    pub institution: &'a Institution,
-    /// Why not, if not.
-    pub withheld: Option<Withheld>,
 }
 
 /// Everybody enrolled, under one version of the configuration (F1).
@@ -255,111 +268,6 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Every routed institution for this payment, each with the reason where it is withheld: the
-    /// payer's last one first, then in configured order (R-A2.4.1-3a).
-    pub fn offers<'a>(
-        &'a self,
-        wanted: &Wanted<'_>,
-        last_used: Option<&InstitutionId>,
-    ) -> Vec<Offer<'a>> {
-        let mut offers: Vec<(bool, u32, Offer<'a>)> = Vec::with_capacity(self.routes.len());
-        for route in &self.routes {
-            let Some(institution) = self.institutions.get(&route.institution) else {
-                continue;
-            };
-            let withheld = self.withheld(institution, wanted);
-            let elsewhere = last_used != Some(&institution.id);
-            if offers
-                .iter()
-                .all(|(_, _, offer)| offer.institution.id != institution.id)
-            {
-                offers.push((
-                    elsewhere,
-                    route.order,
-                    Offer {
-                        institution,
-                        withheld,
-                    },
-                ));
-            }
-        }
-        offers.sort_by_key(|(elsewhere, order, _)| (*elsewhere, *order));
-        offers.into_iter().map(|(_, _, offer)| offer).collect()
-    }
-
-    /// Why this institution is not open to this payment; `None` when it is.
-    pub fn withheld(&self, institution: &Institution, wanted: &Wanted<'_>) -> Option<Withheld> {
-        let key = (wanted.merchant.clone(), institution.id.clone());
-        let Some(contract) = self.contracts.get(&key) else {
-            return Some(Withheld::NotContracted);
-        };
-        let merchant = self.merchants.get(wanted.merchant);
-        if merchant.is_none_or(|merchant| merchant.admission != Admission::Admitted) {
-            return Some(Withheld::MerchantNotAdmitted);
-        }
-        if institution.stopped || institution.admission != Admission::Admitted {
-            return Some(Withheld::InstitutionDown);
-        }
-        let offered = |mode: &Mode| {
-            Mode::OFFERED.contains(mode)
-                && institution.modes.contains(mode)
-                && contract.modes.contains(mode)
-        };
-        let in_mode = match wanted.mode {
-            Some(mode) => offered(&mode),
-            None => Mode::ALL.iter().any(offered),
-        };
-        if !in_mode {
-            return Some(Withheld::ModeNotOffered);
-        }
-        if !contract
-            .transaction_types
-            .contains(&wanted.transaction_type)
-        {
-            return Some(Withheld::TransactionTypeNotOffered);
-        }
-        if contract
-            .hours
-            .is_some_and(|hours| !is_open(hours, wanted.now))
-        {
-            return Some(Withheld::OutsideHours);
-        }
-        self.withheld_by_sum(contract, wanted)
-    }
-
-    /// The contract's sums, then the routes': one route that fits is enough.
-    fn withheld_by_sum(&self, contract: &Contract, wanted: &Wanted<'_>) -> Option<Withheld> {
-        let minor = wanted.amount.minor();
-        let outside = |min: i64, max: i64| match minor {
-            _ if minor < min => Some(Withheld::AmountBelowLimit),
-            _ if minor > max => Some(Withheld::AmountAboveLimit),
-            _ => None,
-        };
-        let serves = |route: &&Route| {
-            route.payer_prefixes.is_empty()
-                || route
-                    .payer_prefixes
-                    .iter()
-                    .any(|p| wanted.payer.expose().starts_with(p.as_str()))
-        };
-        if let Some(reason) = outside(contract.minor_min, contract.minor_max) {
-            return Some(reason);
-        }
-        let mut reason = Some(Withheld::PayerNotServed);
-        for route in self
-            .routes
-            .iter()
-            .filter(|r| r.institution == contract.institution)
-            .filter(serves)
-        {
-            reason = outside(route.minor_min, route.minor_max);
-            if reason.is_none() {
-                break;
-            }
-        }
-        reason
-    }
-
     /// The modes that both an institution offers and the merchant's contract names.
     pub fn modes_open(&self, merchant: &MerchantId, institution: &Institution) -> Vec<Mode> {
         let key = (merchant.clone(), institution.id.clone());
@@ -385,15 +293,5 @@ impl Directory {
         self.contracts
             .get(&(merchant.clone(), institution.clone()))
             .map(|c| &c.account)
-    }
-}
-
-/// Hours may pass midnight: 22:00 to 06:00.
-fn is_open((from, until): (u16, u16), now: Timestamp) -> bool {
-    let minute = now.minute_of_day();
-    if from <= until {
-        (from..until).contains(&minute)
-    } else {
-        minute >= from || minute < until
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::attempt::Stamp;
 use crate::domain::evidence::{Ambiguity, Evidence, Finding, Means};
+use crate::domain::institutions::{CallEnd, Purpose};
 use crate::domain::order::INTENT_PATIENCE;
 use crate::institution::{Call, Institution, Outgoing};
 use crate::world::{Errand, Party, Patience, SendError, World};
@@ -64,16 +65,67 @@ pub async fn call_institution(
     };
     request.extensions_mut().insert(Errand(call.word()));
     let party = Party::Institution(adapter.id().clone());
-    match world.outbound.send(&party, request, patience).await {
-        Ok(reply) => adapter.read(call, &asked, &reply, world.clock.now()),
+    let begun = world.health.begin(adapter.id(), world.clock.now());
+    let sent = world.outbound.send(&party, request, patience).await;
+    let now = world.clock.now();
+    let (found, end) = match sent {
+        Ok(reply) => {
+            let found = adapter.read(call, &asked, &reply, now);
+            let end = answered(&found.finding);
+            (found, Some(end))
+        }
         Err(SendError::NotSent(why)) => {
             tracing::warn!(institution.id = %adapter.id(), call = call.word(), why, "not sent");
-            evidence(adapter, call, Finding::NotSent)
+            let found = evidence(adapter, call, Finding::NotSent);
+            (found, Some(CallEnd::Unreachable))
+        }
+        Err(SendError::KeptBack(why)) => {
+            tracing::warn!(institution.id = %adapter.id(), call = call.word(), why, "kept back");
+            (evidence(adapter, call, Finding::NotSent), None)
         }
         Err(SendError::Unknown(why)) => {
             tracing::warn!(institution.id = %adapter.id(), call = call.word(), why, "in doubt");
-            evidence(adapter, call, Finding::Ambiguous(Ambiguity::NoAnswer))
+            let found = evidence(adapter, call, Finding::Ambiguous(Ambiguity::NoAnswer));
+            // Whoever waits a moment only, for a merchant's question, learns nothing from silence.
+            let is_silence = patience.whole >= ASK_PATIENCE.whole || is_create(call);
+            (found, is_silence.then_some(CallEnd::Failed))
         }
+    };
+    if let Some(end) = end {
+        let purpose = if is_create(call) {
+            Purpose::Create
+        } else {
+            Purpose::Ask
+        };
+        world.health.end(adapter.id(), begun, (purpose, end), now);
+    }
+    found
+}
+
+fn is_create(call: &Call<'_>) -> bool {
+    match call {
+        Call::Create(..) => true,
+        Call::Query(..) | Call::Close(..) => false,
+    }
+}
+
+/// What an answer says about who gave it. A refusal is one, and so is a word that we do not know: a
+/// merchant's odd order must not close an institution to others.
+fn answered(finding: &Finding) -> CallEnd {
+    match finding {
+        Finding::Ambiguous(
+            Ambiguity::ServerFault
+            | Ambiguity::Unproven
+            | Ambiguity::Unreadable
+            | Ambiguity::Mismatch,
+        ) => CallEnd::Failed,
+        Finding::Ambiguous(Ambiguity::NoAnswer | Ambiguity::UnlistedWord)
+        | Finding::NotSent
+        | Finding::Refused(_)
+        | Finding::Accepted(_)
+        | Finding::Succeeded(_)
+        | Finding::Closed
+        | Finding::NotFound => CallEnd::Answered,
     }
 }
 

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use crate::domain::attempt::Stamp;
 use crate::domain::change::Cause;
-use crate::domain::identifiers::{AttemptId, InstitutionId, MerchantId, PayOrderNo, Timestamp};
-use crate::domain::institutions::{BusinessType, Mode, Wanted, Withheld};
+use crate::domain::identifiers::{AttemptId, MerchantId, PayOrderNo};
+use crate::domain::institutions::{BusinessType, Mode};
 use crate::domain::order::{Opening, Order, OrderState, Start, Terms};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::{Admitted, refuse, spend};
+use crate::flow::list_institutions::{Judge, wanted};
 use crate::flow::read_order::Named;
 use crate::flow::register::Register;
 use crate::flow::select_institution::{Answered, Choice, Outcome, create, select_institution};
+use crate::health::Pass;
 use crate::store::{Committed, OrderKey, Store};
 use crate::world::World;
 
@@ -32,7 +34,8 @@ pub async fn place_order(
     let now = world.clock.now();
     let key = OrderKey::Theirs(terms.merchant.clone(), terms.merchant_order_no.clone());
     let cause = caller.into_cause();
-    let chosen = match judge(register, &terms, now) {
+    let judge = Judge::new(register, world);
+    let chosen = match judge_terms(&judge, &terms) {
         Ok(chosen) => chosen,
         // What cannot be placed any more may have been placed before: then it is a repeat.
         Err(refusal) => match store.order(&key).await? {
@@ -42,7 +45,8 @@ pub async fn place_order(
             _ => return Err(refuse(store, (refusal, cause), now).await),
         },
     };
-    let first = chosen.and_then(|choice| start(store, world, register, &terms.merchant, &choice));
+    let (choice, pass) = chosen.unzip();
+    let first = choice.and_then(|choice| start(store, world, register, &terms.merchant, &choice));
     let opening = Opening {
         no: PayOrderNo::mint(now, world.entropy.draw()),
         page_secret: world.entropy.draw(),
@@ -72,14 +76,15 @@ pub async fn place_order(
     if order.attempts.is_empty() {
         Ok(Answered::fresh(order))
     } else {
-        create(store, world, register, order).await
+        create(store, world, register, (order, pass.unwrap_or_default())).await
     }
 }
 
-/// What the enrolment says of these terms: the institution to take, where one must be.
-fn judge(register: &Register, terms: &Terms, now: Timestamp) -> Result<Option<Choice>, Refusal> {
-    let merchant = register
-        .directory
+/// What the enrolment says of these terms: the institution to take, where one must be, with leave
+/// to go there.
+fn judge_terms(judge: &Judge<'_, '_>, terms: &Terms) -> Result<Option<(Choice, Pass)>, Refusal> {
+    let directory = &judge.register.directory;
+    let merchant = directory
         .merchants
         .get(&terms.merchant)
         .ok_or(Refusal::MerchantNotAdmitted)?;
@@ -94,85 +99,24 @@ fn judge(register: &Register, terms: &Terms, now: Timestamp) -> Result<Option<Ch
         BusinessType::Aggregated => terms.named.as_ref().and_then(|(_, mode)| *mode),
     };
     if let Some((institution, _)) = &terms.named {
-        return open_to(register, terms, institution, mode, now).map(Some);
+        return judge.admit(terms, institution, mode).map(Some);
     }
     match terms.business_type {
         // The payer chooses: on the merchant's cards, or on our page.
         BusinessType::Aggregated | BusinessType::Single(Mode::Webview) => Ok(None),
         BusinessType::Single(mode) => {
             if let Some(default) = merchant.default_institutions.get(&mode) {
-                return open_to(register, terms, default, Some(mode), now).map(Some);
+                return judge.admit(terms, default, Some(mode)).map(Some);
             }
-            let wanted = wanted(terms, Some(mode), now);
-            let offers = register.directory.offers(&wanted, None);
+            let offers = judge.offers(&wanted(terms, Some(mode), judge.now), None);
             let mut open = offers.iter().filter(|offer| offer.withheld.is_none());
             match (open.next(), open.next()) {
-                (Some(only), None) => Ok(Some(Choice {
-                    institution: only.institution.id.clone(),
-                    mode,
-                })),
+                (Some(only), None) => judge
+                    .admit(terms, &only.institution.id, Some(mode))
+                    .map(Some),
                 _ => Err(Refusal::InstitutionRequired),
             }
         }
-    }
-}
-
-/// Whether this institution is open to this payment, and in which mode.
-///
-/// # Errors
-/// It is unknown, not contracted, or withheld for a reason that the refusal names.
-pub(in crate::flow) fn open_to(
-    register: &Register,
-    terms: &Terms,
-    institution: &InstitutionId,
-    mode: Option<Mode>,
-    now: Timestamp,
-) -> Result<Choice, Refusal> {
-    let known = register
-        .directory
-        .institutions
-        .get(institution)
-        .ok_or(Refusal::InstitutionUnknown)?;
-    let wanted = wanted(terms, mode, now);
-    if let Some(withheld) = register.directory.withheld(known, &wanted) {
-        return Err(match withheld {
-            Withheld::NotContracted => Refusal::InstitutionNotContracted,
-            Withheld::MerchantNotAdmitted => Refusal::MerchantNotAdmitted,
-            Withheld::ModeNotOffered
-            | Withheld::TransactionTypeNotOffered
-            | Withheld::AmountBelowLimit
-            | Withheld::AmountAboveLimit
-            | Withheld::OutsideHours
-            | Withheld::PayerNotServed
-            | Withheld::InstitutionDown => Refusal::InstitutionUnavailable(withheld),
-        });
-    }
-    // Without a wish, the first mode that is open: the webview where it is offered.
-    let open = |mode: &Mode| {
-        let wanted = Wanted {
-            mode: Some(*mode),
-            ..wanted
-        };
-        register.directory.withheld(known, &wanted).is_none()
-    };
-    let mode = mode
-        .or_else(|| Mode::ALL.into_iter().find(open))
-        .ok_or(Refusal::InstitutionUnavailable(Withheld::ModeNotOffered))?;
-    Ok(Choice {
-        institution: institution.clone(),
-        mode,
-    })
-}
-
-/// The question that these terms put to the directory.
-pub(in crate::flow) fn wanted(terms: &Terms, mode: Option<Mode>, now: Timestamp) -> Wanted<'_> {
-    Wanted {
-        merchant: &terms.merchant,
-        payer: &terms.mobile,
-        amount: terms.amount,
-        transaction_type: terms.transaction_type,
-        mode,
-        now,
     }
 }
 

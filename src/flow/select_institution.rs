@@ -11,10 +11,12 @@ use crate::domain::order::{Order, OrderState};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::{refuse, spend};
 use crate::flow::call_institution::{CREATE_PATIENCE, call_institution};
-use crate::flow::place_order::{open_to, start};
+use crate::flow::list_institutions::Judge;
+use crate::flow::place_order::start;
 use crate::flow::read_order::Named;
 use crate::flow::register::Register;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
+use crate::health::Pass;
 use crate::institution::Call;
 use crate::store::{Committed, OrderKey, Store};
 use crate::world::World;
@@ -183,7 +185,7 @@ pub async fn select_institution(
             mode: mode.unwrap_or(attempt.mode),
             institution,
         }),
-        None => open_to(register, &order.terms, &institution, mode, now),
+        None => Judge::new(register, world).open_to(&order.terms, &institution, mode),
     };
     match choice {
         Ok(choice) => {
@@ -206,6 +208,7 @@ async fn choose(
     let mut read = Some(read);
     for _ in 0..ROUNDS_MAX {
         let now = world.clock.now();
+        let mut pass = Pass::default();
         let order = match read.take() {
             Some(order) => order,
             None => store.order(key).await?.ok_or(Refusal::OrderUnknown)?,
@@ -220,13 +223,16 @@ async fn choose(
                 return Ok(Answered::standing(order, now));
             }
             // Judged on what is true now: somebody may have ended the attempt this choice was for.
-            Step::Start(start) => match judged(register, &order, &choice, now) {
-                Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
-                Ok(()) => match order.start_attempt(*start, cause, now) {
+            Step::Start(start) => {
+                match admitted(register, world, &order, &choice) {
+                    Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
+                    Ok(leave) => pass = leave,
+                }
+                match order.start_attempt(*start, cause, now) {
                     Ok(change) => change,
                     Err(refused) => return Err(refuse(store, refused, now).await),
-                },
-            },
+                }
+            }
             Step::CreateAgain => match order.live_attempt() {
                 Some(attempt) => order.repeat_create(&attempt.id, cause, now),
                 None => return Err(refuse(store, (Refusal::Contended, cause), now).await),
@@ -257,7 +263,7 @@ async fn choose(
                         outcome: Outcome::Pending,
                         fresh: false,
                     }),
-                    _ => create(store, world, register, order).await,
+                    _ => create(store, world, register, (order, pass)).await,
                 };
             }
             Committed::NonceSpent => return Err(Refusal::NonceSpent),
@@ -268,21 +274,16 @@ async fn choose(
     Err(refuse(store, (Refusal::Contended, cause), world.clock.now()).await)
 }
 
-/// Whether the institution is open to this order at this moment.
-fn judged(
+/// Whether the institution is open to this order at this moment, and takes it.
+fn admitted(
     register: &Register,
+    world: &World,
     order: &Order,
     choice: &Choice,
-    now: Timestamp,
-) -> Result<(), Refusal> {
-    open_to(
-        register,
-        &order.terms,
-        &choice.institution,
-        Some(choice.mode),
-        now,
-    )
-    .map(|_| ())
+) -> Result<Pass, Refusal> {
+    let judge = Judge::new(register, world);
+    let admitted = judge.admit(&order.terms, &choice.institution, Some(choice.mode));
+    admitted.map(|(_, pass)| pass)
 }
 
 /// What a choice means for an open order.
@@ -342,12 +343,13 @@ fn repeated_lately(live: &Attempt, now: Timestamp) -> bool {
     live.sent_at > live.stamp.now && now.since(live.sent_at) < REPEAT_CREATE_AFTER
 }
 
-/// Calls the institution for the live attempt of a committed order, and weighs what comes back.
+/// Calls the institution for the live attempt of a committed order, and weighs what comes back. The
+/// order's place among those on trial is free again only then.
 pub(in crate::flow) async fn create(
     store: &dyn Store,
     world: &World,
     register: &Register,
-    order: Order,
+    (order, _pass): (Order, Pass),
 ) -> Result<Answered, Refusal> {
     let Some(attempt) = order.live_attempt() else {
         return Ok(Answered::standing(order, world.clock.now()));

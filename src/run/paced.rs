@@ -39,9 +39,7 @@ impl Paced {
         };
         while let Err(Wait(wait)) = self.limits.call(institution) {
             let Some(rest) = left.checked_sub(wait) else {
-                return Err(SendError::NotSent(
-                    "the institution's rate is used up".into(),
-                ));
+                return Err(SendError::KeptBack("its rate is used up".into()));
             };
             left = rest;
             tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
@@ -71,7 +69,7 @@ impl Outbound for Paced {
         let outcome = match &reply {
             Ok(reply) if reply.status().is_server_error() => "server_fault",
             Ok(_) => "answered",
-            Err(SendError::NotSent(_)) => "not_sent",
+            Err(SendError::NotSent(_) | SendError::KeptBack(_)) => "not_sent",
             Err(SendError::Unknown(_)) => "unknown",
         };
         self.metrics

@@ -13,7 +13,7 @@ use crate::domain::identifiers::hex;
 use crate::edge::{Refuse, Responder, Responding};
 use crate::metrics::{CallerClass, Metrics};
 use crate::store::{Store, Work};
-use crate::world::{Entropy, SystemEntropy};
+use crate::world::{Entropy, SystemEntropy, World};
 
 /// What answers on the public listener, counted.
 pub(super) fn public(api: Arc<Api>, metrics: Arc<Metrics>) -> Responder {
@@ -43,15 +43,22 @@ pub(super) fn public(api: Arc<Api>, metrics: Arc<Metrics>) -> Responder {
 
 /// Metrics and health, for the operations listener only.
 pub(super) fn operations(
-    metrics: Arc<Metrics>,
-    store: Arc<dyn Store>,
+    metrics: &Arc<Metrics>,
+    world: &World,
+    store: &Arc<dyn Store>,
     ready: watch::Receiver<bool>,
 ) -> Responder {
+    let (metrics, world, store) = (Arc::clone(metrics), world.clone(), Arc::clone(store));
     Arc::new(move |request: Request<Bytes>, _peer: Peer| -> Responding {
         let (metrics, store, ready) = (Arc::clone(&metrics), Arc::clone(&store), *ready.borrow());
+        let world = world.clone();
         Box::pin(async move {
             let (status, text) = match request.uri().path() {
-                "/metrics" => (StatusCode::OK, metrics.render()),
+                "/metrics" => {
+                    let show = |id: &_, state, times| metrics.breaker(id, state, times);
+                    world.health.show(world.clock.now(), show);
+                    (StatusCode::OK, metrics.render())
+                }
                 "/healthz" => (StatusCode::OK, "alive\n".to_owned()),
                 "/readyz" => {
                     let answers = store.next_due(Work::Orders).await.is_ok();

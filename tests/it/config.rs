@@ -99,7 +99,7 @@ fn the_committed_configuration_stands_with_fresh_keys() {
     assert_eq!(merchant.certificates.len(), 1);
     assert_eq!(directory.institutions.len(), 2);
     assert_eq!(directory.contracts.len(), 2);
-    assert_eq!(directory.routes[1].minor_max, 200_000);
+    assert_eq!(directory.routes[1].sums[0].minor_max, 200_000);
     assert_eq!(config.register.adapters.len(), 2);
     assert!(config.register.keys.key("M1001-1").is_some());
     assert!(
@@ -258,21 +258,172 @@ fn a_capability_that_clause_6_2_demands_is_demanded() {
         "\"reset_password\", \"scan_pay\"",
     )
     .faults();
-    let ids = ["R-6.2.1-3", "R-6.2.2-3", "R-6.2.2-5", "R-6.2.3-3"];
+    let ids = [
+        "R-6.2.1-3",
+        "R-6.2.2-3",
+        "R-6.2.2-5",
+        "R-6.2.3-3",
+        "R-6.2.4-3",
+    ];
     assert_eq!(faults.len(), ids.len(), "{faults:#?}");
     for (fault, id) in faults.iter().zip(ids) {
         assert!(fault.contains(id), "{fault}");
     }
     let recorded = "\"bind_card\", \"queries\", \"scan_pay\"]\ndepartures = [\
-        { requirement = \"R-6.2.1-4\", reason = \"annex 2\", since = 2026-01-01 },\
-        { requirement = \"R-6.2.2-4\", reason = \"annex 2\", since = 2026-01-01 },\
-        { requirement = \"R-6.2.3-4\", reason = \"annex 2\", since = 2026-01-01 },";
+        { requirement = \"R-6.2.1-4\", reason = \"annex 2\", by = \"Li\", since = 2026-01-01 },\
+        { requirement = \"R-6.2.2-4\", reason = \"annex 2\", by = \"Li\", since = 2026-01-01 },\
+        { requirement = \"R-6.2.3-4\", reason = \"annex 2\", by = \"Li\", since = 2026-01-01 },\
+        { requirement = \"R-6.2.4-4\", reason = \"annex 2\", by = \"Li\", since = 2026-01-01 },";
     let site = Site::with(
         "\"bind_card\", \"reset_password\", \"queries\", \"scan_pay\",",
         recorded,
     );
     let config = site.read().map_err(|f| f.to_string()).unwrap();
-    assert_eq!(config.warnings.len(), 3, "{:?}", config.warnings);
+    assert_eq!(config.warnings.len(), 4, "{:?}", config.warnings);
+}
+
+const ALL_REFUNDS: &str = "\"full_refund\", \"partial_refund\", \"repeated_refund\"";
+
+/// R-6.1.5-2: an institution that lacks one of the three kinds of refund is refused by the id, unless
+/// an operator records the departure with reason, name and day; then it is warned about and kept, so
+/// that such a refund can be refused with the reason.
+#[test]
+fn a_departure_is_recorded_by_a_person_and_kept() {
+    let without = "\"full_refund\", \"partial_refund\"";
+    let faults = Site::with(ALL_REFUNDS, without).faults();
+    assert_eq!(faults.len(), 2, "both institutions: {faults:#?}");
+    assert!(faults.iter().all(|fault| fault.contains("R-6.1.5-2")));
+
+    let recorded = "modes = [\"WEBVIEW\"]\ndepartures = [{ requirement = \"R-6.1.5-2\", \
+        reason = \"annex 2\", by = \"head of payments\", since = 2026-01-01 }]\ncapabilities = [\n    \
+        \"password_pay\", \"full_refund\", \"partial_refund\",";
+    let there = "modes = [\"WEBVIEW\"]\ncapabilities = [\n    \"password_pay\", \"full_refund\", \
+        \"partial_refund\", \"repeated_refund\",";
+    let site = Site::with(there, recorded);
+    let config = site.read().map_err(|f| f.to_string()).unwrap();
+    let warning = config.warnings[0].to_string();
+    for part in ["R-6.1.5-2", "annex 2", "head of payments"] {
+        assert!(warning.contains(part), "{warning}");
+    }
+    let red = &config.register.directory.institutions[&InstitutionId::parse("redpay").unwrap()];
+    assert!(red.refunds.full && red.refunds.partial && !red.refunds.repeated);
+    let kept = &red.departures[0];
+    assert_eq!(
+        (
+            kept.requirement.as_str(),
+            kept.reason.as_str(),
+            kept.by.as_str()
+        ),
+        ("R-6.1.5-2", "annex 2", "head of payments")
+    );
+    assert_eq!(kept.since_s, 1_767_196_800);
+    let mut out = Vec::new();
+    check::check(&mut out, &site.path("routes.toml"), now()).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(
+        text.starts_with("warning: ") && text.contains("head of payments"),
+        "{text}"
+    );
+
+    let but = |from: &str, to: &str| Site::with(there, &recorded.replace(from, to));
+    let fault = but(" by = \"head of payments\",", "").faults();
+    assert!(
+        fault
+            .concat()
+            .contains("departures]] by: expected who decided it")
+    );
+    let fault = but("\"R-6.1.5-2\"", "\"R-6.2.1-5\"").faults();
+    assert!(
+        fault.concat().contains("R-6.1.5-2, or the id of a MUST"),
+        "{fault:?}"
+    );
+    let needless = but("\"partial_refund\",", &format!("{ALL_REFUNDS},")).read();
+    let warning = needless.map_err(|f| f.to_string()).unwrap().warnings[0].to_string();
+    assert!(
+        warning.contains("which is fulfilled; remove it"),
+        "{warning}"
+    );
+}
+
+/// M6, F2: currencies, payers and stops of contracts and routes are read; a currency without sums of
+/// its own, one the institution does not settle in, and sums of none are faults.
+#[test]
+fn conditions_of_a_payment_are_read_and_checked() {
+    let there = "amount_max = \"50000.00\"\n";
+    let hkd = "currencies = [\"CNY\", \"HKD\"]\n";
+    let sums = "[[contract.sums]]\ncurrency = \"HKD\"\namount_max = \"900.00\"\n";
+    let offers = ("stopped = false ", "currencies = [\"CNY\", \"HKD\"] ");
+    let site = Site::fresh();
+    let rules = "stopped = true\npayer_prefixes_denied = [\"170\"]\npayer_prefixes = [\"13\"]\n";
+    let all = format!("{there}{hkd}{rules}{sums}");
+    site.replace(&[
+        offers,
+        (there, &all),
+        ("order = 1\n", "order = 1\nstopped = true\n"),
+    ]);
+    let config = site.read().map_err(|f| f.to_string()).unwrap();
+    let directory = &config.register.directory;
+    let bank = InstitutionId::parse("bluebank").unwrap();
+    let contract = &directory.contracts[&(MerchantId::parse("M1001").unwrap(), bank)];
+    let read: Vec<_> = contract
+        .sums
+        .iter()
+        .map(|it| (it.currency.code(), it.minor_max))
+        .collect();
+    assert_eq!(read, [("CNY", 5_000_000), ("HKD", 90_000)]);
+    assert_eq!(
+        (&*contract.payers.only, &*contract.payers.except),
+        (&["13".to_owned()][..], &["170".to_owned()][..],)
+    );
+    assert!(contract.stopped && directory.routes[0].stopped && !directory.routes[1].stopped);
+
+    let fault = |changes: &[(&str, &str)]| {
+        let site = Site::fresh();
+        site.replace(changes);
+        site.only_fault()
+    };
+    let no_sums = fault(&[offers, (there, &format!("{there}{hkd}"))]);
+    assert!(no_sums.contains("expected sums in HKD"), "{no_sums}");
+    let not_settled = fault(&[(there, &format!("{there}{hkd}{sums}"))]);
+    assert!(
+        not_settled.contains("a currency that bluebank settles in"),
+        "{not_settled}"
+    );
+    let not_agreed = fault(&[offers, (there, &format!("{there}{sums}"))]);
+    assert!(
+        not_agreed.contains("sums of an agreed currency only"),
+        "{not_agreed}"
+    );
+    let twice = fault(&[offers, (there, &format!("{there}{hkd}{sums}{sums}"))]);
+    assert!(twice.contains("whose sums are not named yet"), "{twice}");
+}
+
+/// F1: measures of health that make no sense are refused, each by its name.
+#[test]
+fn absurd_measures_of_health_are_refused() {
+    for (from, to) in [
+        ("window_s = 60", "window_s = 0"),
+        ("calls_min = 8", "calls_min = 65"),
+        ("failures_percent = 50", "failures_percent = 101"),
+        ("not_sent_in_a_row = 3", "not_sent_in_a_row = 0"),
+        ("open_ms = 5_000", "open_ms = 0"),
+        ("open_ms_max = 120_000", "open_ms_max = 4_999"),
+        ("probes = 1 ", "probes = 0 "),
+        ("slow_ms = 2_000", "slow_ms = 0"),
+    ] {
+        let fault = Site::with(from, to).only_fault();
+        let name = from.split_once(' ').unwrap().0;
+        assert!(
+            fault.contains(&format!("[health] {name}: expected")),
+            "{fault}"
+        );
+    }
+    let default = paymux::domain::institutions::HealthSettings::default();
+    let config = Site::fresh().read().map_err(|f| f.to_string()).unwrap();
+    assert_eq!(
+        config.health, default,
+        "the file says what is meant without it"
+    );
 }
 
 /// R-4-3: nobody is enrolled without evidence and day.

@@ -2,6 +2,7 @@
 //! pretend merchants and a payer on loopback, on the demonstration's own stage.
 
 mod chain;
+mod health;
 mod process;
 
 use paymux::command::demo::enrolment::{BLUE, RED, account};

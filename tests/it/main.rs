@@ -23,6 +23,7 @@ mod notice;
 mod openapi;
 mod order;
 mod page;
+mod payers;
 mod sandbox;
 mod selection;
 mod simulation;

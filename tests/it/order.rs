@@ -51,7 +51,7 @@ fn the_list_is_for_this_payer() {
         ("other", Ability::ALL),
     ];
     let mut register = register(&abilities);
-    register.directory.routes[2].payer_prefixes = vec!["139".into()];
+    register.directory.routes[2].payers.only = vec!["139".into()];
     let town = Town::enrolled(&abilities, register);
     let told = town.place("T1", json!({}));
     assert_eq!(ids(&told), ["bank", "purse"]);

@@ -10,7 +10,7 @@ use paymux::domain::order::OrderState;
 use serde_json::json;
 
 use crate::world::books::Ability;
-use crate::world::enrolment::register;
+use crate::world::enrolment::{register, up_to};
 use crate::world::network::Ending;
 use crate::world::town::{Town, changed, naming};
 
@@ -307,7 +307,7 @@ fn an_institution_that_is_not_open_is_refused() {
     let unavailable = "institution_unavailable";
     let cases: [(Edit<'_>, u16, &str, &str); 5] = [
         (
-            &|directory| directory.routes[0].payer_prefixes = vec!["139".into()],
+            &|directory| directory.routes[0].payers.only = vec!["139".into()],
             422,
             unavailable,
             "PAYER_NOT_SERVED",
@@ -325,7 +325,7 @@ fn an_institution_that_is_not_open_is_refused() {
             "NOT_CONTRACTED",
         ),
         (
-            &|directory| directory.contracts.get_mut(&contract).unwrap().minor_max = 1_000,
+            &|directory| directory.contracts.get_mut(&contract).unwrap().sums = vec![up_to(1_000)],
             422,
             unavailable,
             "AMOUNT_ABOVE_LIMIT",

@@ -20,7 +20,8 @@ use paymux::domain::identifiers::{
     Timestamp,
 };
 use paymux::domain::institutions::{
-    BusinessType, Contract, Directory, Facts, Mode, Route, TransactionType,
+    BusinessType, Contract, Directory, Facts, Mode, Payers, RefundKinds, Route, Sums,
+    TransactionType,
 };
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
 use paymux::domain::order::{Ending, Opening, Order, Start, Terms, Weighed};
@@ -60,7 +61,18 @@ pub(super) fn institution(
         admission: Admission::Admitted,
         stopped: false,
         modes: vec![Mode::Webview],
+        currencies: vec![CNY],
+        refunds: RefundKinds::ALL,
+        departures: vec![],
         facts: facts(),
+    }
+}
+
+fn sums(minor_min: i64) -> Sums {
+    Sums {
+        currency: CNY,
+        minor_min,
+        minor_max: 100_000_000,
     }
 }
 
@@ -91,9 +103,9 @@ pub(super) fn directory() -> Directory {
         let id = institution.id.clone();
         directory.routes.push(Route {
             institution: id.clone(),
-            minor_min: if place == 3 { 1_000_000 } else { 1 },
-            minor_max: 100_000_000,
-            payer_prefixes: vec![],
+            stopped: false,
+            sums: vec![sums(if place == 3 { 1_000_000 } else { 1 })],
+            payers: Payers::default(),
             order: place,
         });
         let contract = Contract {
@@ -102,8 +114,9 @@ pub(super) fn directory() -> Directory {
             account: AccountId::parse("acct").unwrap(),
             modes: Mode::ALL.to_vec(),
             transaction_types: vec![TransactionType::PasswordPay],
-            minor_min: 1,
-            minor_max: 100_000_000,
+            stopped: false,
+            sums: vec![sums(1)],
+            payers: Payers::default(),
             hours: None,
         };
         directory
@@ -391,6 +404,7 @@ pub(super) fn api(order: &Order, wire: SendError) -> Api {
         clock: Arc::new(Still),
         entropy: Arc::new(Still),
         outbound: Arc::new(Wire(wire)),
+        health: Arc::default(),
     };
     let shelf = Arc::new(Shelf(Mutex::new(order.clone())));
     crate::world::town::api(shelf, world, register())

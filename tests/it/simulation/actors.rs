@@ -220,6 +220,7 @@ impl Outbound for Hasty {
             .await
             .map_err(|error| match error {
                 SendError::Unknown(why) | SendError::NotSent(why) => SendError::NotSent(why),
+                SendError::KeptBack(why) => SendError::KeptBack(why),
             })
     }
 }

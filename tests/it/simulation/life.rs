@@ -293,6 +293,7 @@ impl Life {
             clock: Arc::<Hands>::clone(&self.clock),
             entropy: Arc::new(Draws::new(draws)),
             outbound,
+            health: Arc::default(),
         };
         let frail = Arc::new(frail);
         let api = api(Arc::<Frail>::clone(&frail), world, register);

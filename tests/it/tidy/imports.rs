@@ -7,18 +7,19 @@ use super::{is_name, module, none, ours, standing};
 const IMPORTS: &str = "
     main        -> command
     lib         ->
-    command     -> api config domain edge flow institution limits metrics outbound run sandbox seal signature store workers world
-    run         -> api config domain edge flow institution limits metrics outbound seal signature store workers world
+    command     -> api config domain edge flow health institution limits metrics outbound run sandbox seal signature store workers world
+    run         -> api config domain edge flow health institution limits metrics outbound seal signature store workers world
     config      -> domain flow institution seal signature world
     edge        -> api domain metrics
     api         -> domain flow institution metrics store world
     workers     -> domain flow institution metrics store world
-    flow        -> domain institution limits signature store world
+    flow        -> domain health institution limits signature store world
     store       -> domain seal
     institution -> domain signature
     outbound    -> domain metrics world
     limits      -> domain world
-    world       -> domain
+    world       -> domain health
+    health      -> domain
     sandbox     -> signature
     domain      ->
     signature   ->

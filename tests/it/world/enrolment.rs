@@ -6,9 +6,10 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
+use paymux::domain::amount::CNY;
 use paymux::domain::identifiers::{AccountId, InstitutionId, MerchantId};
 use paymux::domain::institutions::{
-    Contract, Directory, Institution, Mode, Route, TransactionType,
+    Contract, Directory, Institution, Mode, Payers, RefundKinds, Route, Sums, TransactionType,
 };
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
 use paymux::flow::register::{Platform, Register};
@@ -110,7 +111,19 @@ fn institution(id: &str, ability: Ability) -> Institution {
         admission: Admission::Admitted,
         stopped: false,
         modes: vec![Mode::Webview, Mode::Native],
+        currencies: vec![CNY],
+        refunds: RefundKinds::ALL,
+        departures: Vec::new(),
         facts: ability.facts(),
+    }
+}
+
+/// Renminbi, from the smallest sum to this one. Unit: fen.
+pub(crate) fn up_to(minor_max: i64) -> Sums {
+    Sums {
+        currency: CNY,
+        minor_min: 1,
+        minor_max,
     }
 }
 
@@ -121,8 +134,9 @@ fn contract(merchant: &str, institution: &str) -> Contract {
         account: AccountId::parse(&format!("{merchant}-at-{institution}")).unwrap(),
         modes: vec![Mode::Webview, Mode::Native],
         transaction_types: TransactionType::ALL.to_vec(),
-        minor_min: 1,
-        minor_max: 1_000_000,
+        stopped: false,
+        sums: vec![up_to(1_000_000)],
+        payers: Payers::default(),
         hours: None,
     }
 }
@@ -130,9 +144,9 @@ fn contract(merchant: &str, institution: &str) -> Contract {
 fn route(id: &str, order: u32) -> Route {
     Route {
         institution: InstitutionId::parse(id).unwrap(),
-        minor_min: 1,
-        minor_max: 500_000,
-        payer_prefixes: Vec::new(),
+        stopped: false,
+        sums: vec![up_to(500_000)],
+        payers: Payers::default(),
         order,
     }
 }

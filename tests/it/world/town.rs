@@ -101,6 +101,7 @@ impl Town {
             clock: Arc::<Hands>::clone(&clock),
             entropy: Arc::new(Draws::new(1)),
             outbound: Arc::<Network>::clone(&network),
+            health: Arc::default(),
         };
         let api = api(Arc::<Memory>::clone(&memory), world, register);
         Self {

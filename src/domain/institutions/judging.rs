@@ -1,0 +1,287 @@
+//! Who may use which institution for what: one judgement for the list, the choice, an
+//! order that names an institution, and the payer's page.
+//!
+//! Reasons have an order, which is that of [`Withheld`]: what no waiting and no other sum would change
+//! comes before what concerns this order, and that before what passes by itself. So whoever reads
+//! one reason knows that none of the reasons before it holds.
+
+use crate::domain::amount::{Amount, Currency};
+use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use crate::domain::institutions::{
+    Contract, Directory, Institution, Mode, Payers, Route, Standing, Sums, TransactionType,
+};
+use crate::domain::merchant::Admission;
+use crate::domain::personal::MobileNo;
+
+/// Why an institution is not offered to this payer for this order. Stable words of the interface,
+/// in the order in which they are looked for; `docs/reasons.md` explains each to merchants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Withheld {
+    /// The merchant may start nothing new (R-4-3): also not on its payers' pages.
+    MerchantNotAdmitted,
+    /// No contract between merchant and institution.
+    NotContracted,
+    /// The institution is not admitted by the operator (R-4-3).
+    InstitutionNotAdmitted,
+    /// Not offered in this mode.
+    ModeNotOffered,
+    /// Not offered for this kind of payment.
+    TransactionTypeNotOffered,
+    /// Not offered in this currency.
+    CurrencyNotOffered,
+    /// Not open to this payer. Whether a list leaves him out or names him is not told: it may be a
+    /// matter of suspicion.
+    PayerNotServed,
+    /// The sum is below the smallest.
+    AmountBelowLimit,
+    /// The sum is above the largest.
+    AmountAboveLimit,
+    /// The merchant's contract takes nothing new at present.
+    ContractStopped,
+    /// The route of this payment takes nothing new at present.
+    RouteStopped,
+    /// Taken out of service.
+    InstitutionDown,
+    /// Outside opening hours.
+    OutsideHours,
+    /// It failed lately, and is being tried again.
+    InstitutionUnhealthy,
+}
+
+impl Withheld {
+    /// Every reason, in the order in which they are looked for.
+    pub const ALL: [Self; 14] = [
+        Self::MerchantNotAdmitted,
+        Self::NotContracted,
+        Self::InstitutionNotAdmitted,
+        Self::ModeNotOffered,
+        Self::TransactionTypeNotOffered,
+        Self::CurrencyNotOffered,
+        Self::PayerNotServed,
+        Self::AmountBelowLimit,
+        Self::AmountAboveLimit,
+        Self::ContractStopped,
+        Self::RouteStopped,
+        Self::InstitutionDown,
+        Self::OutsideHours,
+        Self::InstitutionUnhealthy,
+    ];
+
+    /// The word on the wire (`reason`).
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::MerchantNotAdmitted => "MERCHANT_NOT_ADMITTED",
+            Self::NotContracted => "NOT_CONTRACTED",
+            Self::InstitutionNotAdmitted => "INSTITUTION_NOT_ADMITTED",
+            Self::ModeNotOffered => "MODE_NOT_OFFERED",
+            Self::TransactionTypeNotOffered => "TRANSACTION_TYPE_NOT_OFFERED",
+            Self::CurrencyNotOffered => "CURRENCY_NOT_OFFERED",
+            Self::PayerNotServed => "PAYER_NOT_SERVED",
+            Self::AmountBelowLimit => "AMOUNT_BELOW_LIMIT",
+            Self::AmountAboveLimit => "AMOUNT_ABOVE_LIMIT",
+            Self::ContractStopped => "CONTRACT_STOPPED",
+            Self::RouteStopped => "ROUTE_STOPPED",
+            Self::InstitutionDown => "INSTITUTION_DOWN",
+            Self::OutsideHours => "OUTSIDE_HOURS",
+            Self::InstitutionUnhealthy => "INSTITUTION_UNHEALTHY",
+        }
+    }
+}
+
+/// What is asked of the directory: one payment by one payer.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// For whom.
+    pub merchant: &'a MerchantId,
+    /// Who pays.
+    pub payer: &'a MobileNo,
+    /// How much.
+    pub amount: Amount,
+    /// What kind of payment.
+    pub transaction_type: TransactionType,
+    /// In which mode; any when absent.
+    pub mode: Option<Mode>,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// One institution's place in an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer<'a> {
+    /// Which.
+    pub institution: &'a Institution,
+    /// Why not, if not.
+    pub withheld: Option<Withheld>,
+}
+
+/// Where an institution stands in the list: the payer's last one, then the healthier, then as
+/// configured.
+type Place = (bool, Standing, u32);
+
+impl Directory {
+    /// Every routed institution for this payment, each with the reason where it is withheld: the
+    /// one this payer last paid through first, then by health, then in configured order
+    /// (R-A2.4.1-3a). The same question has the same answer.
+    pub fn offers<'a>(
+        &'a self,
+        wanted: &Wanted<'_>,
+        last_paid: Option<&InstitutionId>,
+        standing: impl Fn(&InstitutionId) -> Standing,
+    ) -> Vec<Offer<'a>> {
+        let mut offers: Vec<(Place, Offer<'a>)> = Vec::with_capacity(self.routes.len());
+        for route in &self.routes {
+            let Some(institution) = self.institutions.get(&route.institution) else {
+                continue;
+            };
+            let known = offers
+                .iter_mut()
+                .find(|(_, offer)| offer.institution.id == institution.id);
+            if let Some(((_, _, order), _)) = known {
+                *order = route.order.min(*order);
+                continue;
+            }
+            let fares = standing(&institution.id);
+            let offer = Offer {
+                institution,
+                withheld: self.withheld(institution, wanted, fares),
+            };
+            let elsewhere = last_paid != Some(&institution.id);
+            offers.push(((elsewhere, fares, route.order), offer));
+        }
+        offers.sort_by_key(|(place, _)| *place);
+        offers.into_iter().map(|(_, offer)| offer).collect()
+    }
+
+    /// Why this institution, which fares so, is not open to this payment; `None` when it is. The
+    /// first reason that holds, in the order of [`Withheld`].
+    pub fn withheld(
+        &self,
+        institution: &Institution,
+        wanted: &Wanted<'_>,
+        standing: Standing,
+    ) -> Option<Withheld> {
+        let merchant = self.merchants.get(wanted.merchant);
+        if merchant.is_none_or(|merchant| merchant.admission != Admission::Admitted) {
+            return Some(Withheld::MerchantNotAdmitted);
+        }
+        let key = (wanted.merchant.clone(), institution.id.clone());
+        let Some(contract) = self.contracts.get(&key) else {
+            return Some(Withheld::NotContracted);
+        };
+        if institution.admission != Admission::Admitted {
+            return Some(Withheld::InstitutionNotAdmitted);
+        }
+        let lasting = not_agreed(institution, contract, wanted);
+        lasting.or_else(|| {
+            // Each looks for reasons of the order's own and for passing ones, so the first of both.
+            let here = self.route_withheld(contract, wanted);
+            let passing = passing(institution, contract, wanted, standing);
+            [
+                not_for_this(&contract.sums, &contract.payers, wanted),
+                here,
+                passing,
+            ]
+            .into_iter()
+            .flatten()
+            .min()
+        })
+    }
+
+    /// One route that fits is enough; where none does, the reason of the one that fits best.
+    fn route_withheld(&self, contract: &Contract, wanted: &Wanted<'_>) -> Option<Withheld> {
+        let mut best = Some(Withheld::PayerNotServed);
+        let routes = self.routes.iter();
+        for route in routes.filter(|route| route.institution == contract.institution) {
+            match by_route(route, wanted) {
+                None => return None,
+                reason => best = best.max(reason),
+            }
+        }
+        best
+    }
+}
+
+/// What the two never offer together.
+fn not_agreed(
+    institution: &Institution,
+    contract: &Contract,
+    wanted: &Wanted<'_>,
+) -> Option<Withheld> {
+    let is_offered = |mode: &Mode| {
+        Mode::OFFERED.contains(mode)
+            && institution.modes.contains(mode)
+            && contract.modes.contains(mode)
+    };
+    let in_mode = match wanted.mode {
+        Some(mode) => is_offered(&mode),
+        None => Mode::ALL.iter().any(is_offered),
+    };
+    let currency = wanted.amount.currency();
+    let in_currency =
+        institution.currencies.contains(&currency) && of(&contract.sums, currency).is_some();
+    if !in_mode {
+        Some(Withheld::ModeNotOffered)
+    } else if !contract
+        .transaction_types
+        .contains(&wanted.transaction_type)
+    {
+        Some(Withheld::TransactionTypeNotOffered)
+    } else if !in_currency {
+        Some(Withheld::CurrencyNotOffered)
+    } else {
+        None
+    }
+}
+
+/// What is open to others, and not to this payer or for this sum.
+fn not_for_this(sums: &[Sums], payers: &Payers, wanted: &Wanted<'_>) -> Option<Withheld> {
+    if !payers.include(wanted.payer) {
+        return Some(Withheld::PayerNotServed);
+    }
+    let minor = wanted.amount.minor();
+    match of(sums, wanted.amount.currency()) {
+        Some(sums) if minor < sums.minor_min => Some(Withheld::AmountBelowLimit),
+        Some(sums) if minor > sums.minor_max => Some(Withheld::AmountAboveLimit),
+        Some(_) | None => None,
+    }
+}
+
+fn by_route(route: &Route, wanted: &Wanted<'_>) -> Option<Withheld> {
+    let reason = not_for_this(&route.sums, &route.payers, wanted);
+    reason.or(route.stopped.then_some(Withheld::RouteStopped))
+}
+
+/// What another time may be different.
+fn passing(
+    institution: &Institution,
+    contract: &Contract,
+    wanted: &Wanted<'_>,
+    standing: Standing,
+) -> Option<Withheld> {
+    let is_closed = |hours| !is_open(hours, wanted.now);
+    if contract.stopped {
+        Some(Withheld::ContractStopped)
+    } else if institution.stopped {
+        Some(Withheld::InstitutionDown)
+    } else if contract.hours.is_some_and(is_closed) {
+        Some(Withheld::OutsideHours)
+    } else if standing == Standing::Unhealthy {
+        Some(Withheld::InstitutionUnhealthy)
+    } else {
+        None
+    }
+}
+
+fn of(sums: &[Sums], currency: Currency) -> Option<&Sums> {
+    sums.iter().find(|sums| sums.currency == currency)
+}
+
+/// Hours may pass midnight: 22:00 to 06:00.
+fn is_open((from, until): (u16, u16), now: Timestamp) -> bool {
+    let minute = now.minute_of_day();
+    if from <= until {
+        (from..until).contains(&minute)
+    } else {
+        minute >= from || minute < until
+    }
+}

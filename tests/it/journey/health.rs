@@ -1,0 +1,109 @@
+//! An institution that stops answering, over real sockets: it disappears from the lists of new
+//! orders, what was begun there goes on, and it comes back.
+
+use paymux::command::demo::enrolment::{BLUE, GREEN, RED};
+use paymux::command::demo::stage::{PATIENCE, Shop, Stage};
+use paymux::sandbox::{Answer, Call, Fault};
+use serde_json::{Value, json};
+
+use super::{PAYER, operations, order, placed, standing};
+
+/// Short pauses that grow, so that whoever looks in time sees one.
+const HEALTH: &str = "
+[health]
+calls_min = 3
+failures_percent = 20
+open_ms = 100
+open_ms_max = 60_000
+";
+
+/// The list of an order now: institutions, each with its reason or nothing.
+async fn list(shop: &Shop, number: &str) -> Vec<(String, String)> {
+    let explained = json!({ "explainInstitutions": true });
+    let answer = shop.ask("/v1/orders/institutions", number, explained);
+    let answer = answer.await.unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let listed = answer.json["institutions"].as_array().unwrap();
+    listed
+        .iter()
+        .map(|it| (text(&it["institutionId"]), text(&it["reason"])))
+        .collect()
+}
+
+async fn is_open(shop: &Shop, id: &str) -> bool {
+    let found = list(shop, "WATCH").await;
+    found.contains(&(id.to_owned(), String::new()))
+}
+
+async fn select(shop: &Shop, number: &str, id: &str) -> Answer {
+    let choice = json!({ "institutionId": id, "mode": "WEBVIEW" });
+    shop.ask("/v1/orders/select", number, choice).await.unwrap()
+}
+
+/// R-A2.4.1-3a, R-5.1.4-0a, F2: while an institution hangs up on everybody it is withheld, with the
+/// reason, at every door; its orders in doubt are asked about all the same; then one payer's order
+/// finds out that it answers again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_institution_that_hangs_up_disappears_and_comes_back() {
+    let stage = Stage::set_anywhere(HEALTH).await.unwrap();
+    let open = stage.open().await.unwrap();
+    let (shop, control) = (&stage.tea, stage.blue.control());
+    let aggregated = |number: &str| shop.order(number, "AGGREGATED", "12.30", PAYER);
+    placed(shop, &aggregated("WATCH")).await;
+    placed(shop, &aggregated("T-LAST")).await;
+
+    let mut spoiled = 0;
+    let withheld = async {
+        while is_open(shop, BLUE.id).await {
+            control.next_at(Call::Create, Fault::AnswerLost, 1);
+            spoiled += 1;
+            let lost = order(shop, &format!("T{spoiled}"), "12.30", BLUE.id);
+            shop.place(&lost).await.unwrap();
+        }
+        // A pause may end between two looks; then the next order is lost and the pause is longer.
+        select(shop, "T-LAST", BLUE.id).await
+    };
+    let refused = tokio::time::timeout(PATIENCE, withheld).await.unwrap();
+    if refused.status != 200 {
+        assert_eq!(refused.text("reason"), "INSTITUTION_UNHEALTHY");
+    }
+    assert!(spoiled >= 3, "{spoiled}");
+
+    let known = async { while standing(shop, "T1").await.1 != "ACCEPTED" {} };
+    let known = tokio::time::timeout(PATIENCE, known).await;
+    known.expect("what was begun is asked about");
+    let back = async { while !is_open(shop, BLUE.id).await {} };
+    tokio::time::timeout(PATIENCE, back)
+        .await
+        .expect("on trial");
+    let chosen = select(shop, "WATCH", BLUE.id).await;
+    assert_eq!(chosen.text("attemptStatus"), "ACCEPTED", "{}", chosen.json);
+    let page = operations(&stage, "/metrics").await;
+    let closed = r#"paymux_institution_breaker{institution="bluebank",state="closed"} 1"#;
+    assert!(page.contains(closed), "{page}");
+    let opened = r#"paymux_institution_breaker_openings_total{institution="bluebank"} "#;
+    assert!(page.contains(opened), "{page}");
+    open.close().await.unwrap();
+}
+
+/// R-A2.4.1-3a: the institution this payer last paid through comes first for this payer at this
+/// merchant, and for nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_one_that_was_paid_comes_first() {
+    let (stage, _open) = super::open().await;
+    let shop = &stage.tea;
+    for (number, mobile) in [("WATCH", PAYER), ("OTHER", "13900005678")] {
+        placed(shop, &shop.order(number, "AGGREGATED", "12.30", mobile)).await;
+    }
+    let names = |list: Vec<(String, String)>| list.into_iter().map(|(id, _)| id);
+    let before: Vec<_> = names(list(shop, "WATCH").await).collect();
+    assert_eq!(before, [BLUE.id, RED.id, GREEN.id]);
+    select(shop, "WATCH", RED.id).await;
+    let answer = placed(shop, &order(shop, "T1", "12.30", GREEN.id)).await;
+    stage.payer.pay(answer.text("payUrl")).await.unwrap();
+    shop.told("ORDER_PAID", "T1").await.unwrap();
+    let after: Vec<_> = names(list(shop, "WATCH").await).collect();
+    assert_eq!(after, [GREEN.id, BLUE.id, RED.id]);
+    let others: Vec<_> = names(list(shop, "OTHER").await).collect();
+    assert_eq!(others, [BLUE.id, RED.id, GREEN.id]);
+}

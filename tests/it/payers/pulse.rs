@@ -1,0 +1,271 @@
+//! The breaker over one institution's calls, under a clock moved by hand.
+
+use std::time::Duration;
+
+use paymux::domain::identifiers::Timestamp;
+use paymux::domain::institutions::{
+    BreakerState, CallEnd, Entry, HealthSettings, Pulse, Purpose, Standing,
+};
+
+use CallEnd::{Answered, Failed, Unreachable};
+use Purpose::{Ask, Create};
+
+/// An institution, and the time.
+struct Bed {
+    pulse: Pulse,
+    settings: HealthSettings,
+    now_ms: i64,
+}
+
+impl Bed {
+    fn new() -> Self {
+        Self {
+            pulse: Pulse::default(),
+            settings: HealthSettings::default(),
+            now_ms: 1_000_000,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_ms(self.now_ms)
+    }
+
+    fn pass(&mut self, ms: i64) {
+        self.now_ms += ms;
+    }
+
+    /// A call that took so long.
+    fn call_of(&mut self, ms: i64, purpose: Purpose, end: CallEnd) {
+        let begun = self.pulse.begin(self.now());
+        self.pass(ms);
+        let now = self.now();
+        self.pulse.end(&self.settings, begun, (purpose, end), now);
+    }
+
+    fn call(&mut self, purpose: Purpose, end: CallEnd) {
+        self.call_of(10, purpose, end);
+    }
+
+    fn calls(&mut self, count: usize, purpose: Purpose, end: CallEnd) {
+        for _ in 0..count {
+            self.call(purpose, end);
+        }
+    }
+
+    fn state(&mut self) -> BreakerState {
+        self.pulse.breaker(self.now())
+    }
+
+    fn standing(&mut self) -> Standing {
+        let now = self.now();
+        self.pulse.standing(&self.settings, now)
+    }
+
+    fn enter(&mut self) -> Entry {
+        let now = self.now();
+        self.pulse.enter(&self.settings, now)
+    }
+
+    /// How long the pause is that has just begun.
+    fn pause_ms(&mut self) -> i64 {
+        let began = self.now_ms;
+        assert_eq!(self.state(), BreakerState::Open);
+        while self.state() == BreakerState::Open {
+            self.pass(100);
+        }
+        assert_eq!(self.state(), BreakerState::HalfOpen);
+        self.now_ms - began
+    }
+}
+
+/// A share of failures opens it, once there are enough calls to speak of a share; refusals are
+/// answers.
+#[test]
+fn a_share_of_failures_opens_it() {
+    let mut bed = Bed::new();
+    bed.calls(7, Create, Failed);
+    assert_eq!(bed.standing(), Standing::Healthy, "seven are no share");
+    bed.call(Create, Failed);
+    assert_eq!(bed.standing(), Standing::Unhealthy);
+    assert_eq!(bed.pulse.openings(), 1);
+
+    let mut bed = Bed::new();
+    bed.calls(9, Create, Answered);
+    bed.calls(8, Create, Failed);
+    assert_eq!(bed.state(), BreakerState::Closed, "8 of 17");
+    bed.call(Ask, Failed);
+    assert_eq!(bed.state(), BreakerState::Open, "9 of 18");
+}
+
+/// The window is bounded in time and in number.
+#[test]
+fn what_is_long_ago_counts_no_more() {
+    let mut bed = Bed::new();
+    bed.calls(7, Create, Failed);
+    bed.pass(60_000);
+    bed.calls(7, Create, Failed);
+    assert_eq!(bed.state(), BreakerState::Closed, "a minute apart");
+    let mut bed = Bed::new();
+    bed.calls(1_000, Ask, Answered);
+    bed.calls(31, Create, Failed);
+    assert_eq!(bed.state(), BreakerState::Closed, "31 of the last 64");
+    bed.call(Create, Failed);
+    assert_eq!(bed.state(), BreakerState::Open, "32 of the last 64");
+}
+
+/// Calls that cannot be sent open it at once; a single one does not, nor ones with an answer between.
+#[test]
+fn calls_that_cannot_be_sent_open_it_at_once() {
+    let mut bed = Bed::new();
+    bed.calls(2, Ask, Unreachable);
+    bed.call(Ask, Answered);
+    bed.calls(2, Create, Unreachable);
+    assert_eq!(bed.state(), BreakerState::Closed);
+    bed.call(Ask, Unreachable);
+    assert_eq!(bed.state(), BreakerState::Open);
+}
+
+/// After the pause a bounded number of orders is on trial at a time; asking uses none up, and a place
+/// given back can be taken again.
+#[test]
+fn a_bounded_number_is_on_trial() {
+    let mut bed = Bed::new();
+    bed.settings.probes = 2;
+    bed.calls(3, Create, Unreachable);
+    assert_eq!(bed.enter(), Entry::Refused);
+    bed.pass(5_000);
+    for _ in 0..10 {
+        assert_eq!(bed.standing(), Standing::OnTrial);
+    }
+    let Entry::Probe(first) = bed.enter() else {
+        panic!("a place is free");
+    };
+    assert!(matches!(bed.enter(), Entry::Probe(_)));
+    assert_eq!(bed.enter(), Entry::Refused);
+    assert_eq!(bed.standing(), Standing::Unhealthy);
+    bed.pulse.leave(first);
+    assert_eq!(bed.standing(), Standing::OnTrial);
+    assert!(matches!(bed.enter(), Entry::Probe(_)));
+    assert_eq!(bed.enter(), Entry::Refused);
+    bed.call(Create, Answered);
+    assert_eq!(bed.enter(), Entry::Free);
+    bed.pulse.leave(first);
+    assert_eq!(bed.enter(), Entry::Free, "an old place means nothing now");
+}
+
+/// A trial that fails renews the pause, which grows to its bound; after a long quiet time it starts
+/// small again.
+#[test]
+fn a_failed_trial_renews_a_longer_pause() {
+    let mut bed = Bed::new();
+    bed.calls(8, Create, Failed);
+    let mut pauses = Vec::new();
+    for _ in 0..7 {
+        pauses.push(bed.pause_ms() / 1_000);
+        bed.call(Create, Failed);
+    }
+    assert_eq!(pauses, [5, 10, 20, 40, 80, 120, 120]);
+    bed.pause_ms();
+    bed.call(Create, Answered);
+    bed.calls(8, Create, Failed);
+    assert_eq!(bed.pause_ms(), 120_000, "it came back at once");
+    bed.call(Create, Answered);
+    bed.pass(120_000);
+    bed.calls(8, Create, Failed);
+    assert_eq!(bed.pause_ms(), 5_000);
+}
+
+/// Whether payers are served only a create shows; but where nothing could be sent, any answer shows
+/// that this is over, before the pause is.
+#[test]
+fn a_query_ends_what_a_query_can_judge() {
+    let mut bed = Bed::new();
+    bed.calls(8, Create, Failed);
+    bed.calls(20, Ask, Answered);
+    assert_eq!(bed.state(), BreakerState::Open);
+    bed.pause_ms();
+    bed.calls(20, Ask, Answered);
+    bed.calls(20, Ask, Failed);
+    assert_eq!(bed.state(), BreakerState::HalfOpen);
+    bed.call(Ask, Unreachable);
+    assert_eq!(bed.state(), BreakerState::Open, "nobody is there");
+    bed.call(Ask, Answered);
+    assert_eq!(bed.state(), BreakerState::Closed, "somebody is");
+}
+
+/// What was under way when it opened or closed decides nothing afterwards.
+#[test]
+fn late_news_of_an_earlier_time_decides_nothing() {
+    let mut bed = Bed::new();
+    let before = bed.pulse.begin(bed.now());
+    bed.calls(3, Create, Unreachable);
+    let (settings, now) = (bed.settings, bed.now());
+    bed.pulse.end(&settings, before, (Create, Answered), now);
+    assert_eq!(bed.state(), BreakerState::Open);
+    let late: Vec<_> = (0..10).map(|_| bed.pulse.begin(bed.now())).collect();
+    bed.pause_ms();
+    let now = bed.now();
+    bed.pulse.end(&settings, late[0], (Create, Failed), now);
+    assert_eq!(bed.state(), BreakerState::HalfOpen);
+    bed.call(Create, Answered);
+    for begun in late {
+        let now = bed.now();
+        bed.pulse.end(&settings, begun, (Create, Failed), now);
+    }
+    assert_eq!(bed.standing(), Standing::Healthy);
+}
+
+/// The middle one of the last creates says how quick an institution is: neither one slow answer nor
+/// slow queries make it slow, and it is forgotten with time.
+#[test]
+fn slow_is_what_is_mostly_slow() {
+    let mut bed = Bed::new();
+    bed.calls(2, Create, Answered);
+    bed.call_of(9_000, Create, Answered);
+    for _ in 0..10 {
+        bed.call_of(4_000, Ask, Answered);
+    }
+    assert_eq!(bed.standing(), Standing::Healthy);
+    let mut bed = Bed::new();
+    for _ in 0..2 {
+        bed.call_of(2_000, Create, Answered);
+    }
+    assert_eq!(bed.standing(), Standing::Healthy, "two are chance");
+    bed.call_of(2_000, Create, Answered);
+    assert_eq!(bed.standing(), Standing::Slow);
+    assert_eq!(bed.enter(), Entry::Free, "slow is open");
+    bed.pass(60_001);
+    assert_eq!(bed.standing(), Standing::Healthy);
+}
+
+/// T2: a clock set back prolongs no pause, one set ahead ends one early and no more, and neither
+/// opens anything.
+#[test]
+fn a_clock_that_jumps_does_no_harm() {
+    let day_ms = 86_400_000;
+    let mut bed = Bed::new();
+    bed.calls(8, Create, Failed);
+    assert_eq!(bed.state(), BreakerState::Open);
+    bed.pass(-day_ms);
+    assert_eq!(bed.pause_ms(), 5_000);
+    bed.pass(day_ms);
+    assert!(matches!(bed.enter(), Entry::Probe(_)));
+    bed.call_of(-day_ms, Create, Answered);
+    assert_eq!(bed.state(), BreakerState::Closed);
+    for jump in [day_ms, -day_ms, day_ms] {
+        bed.call_of(jump, Create, Answered);
+        bed.calls(2, Create, Answered);
+    }
+    assert_eq!(bed.standing(), Standing::Healthy);
+}
+
+/// Other measures hold from the next call on, and what was seen stays seen.
+#[test]
+fn other_measures_forget_nothing() {
+    let mut bed = Bed::new();
+    bed.calls(7, Create, Failed);
+    bed.settings.calls_min = 4;
+    bed.settings.open = Duration::from_secs(1);
+    bed.call(Create, Failed);
+    assert_eq!(bed.pause_ms(), 1_000);
+}
