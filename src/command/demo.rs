@@ -138,7 +138,7 @@ async fn play(stage: &Stage, told: &mut Telling, once: bool) -> anyhow::Result<(
         play.duplicate_callback().await,
         play.closed().await,
         play.repeats().await,
-        play.two_payers().await,
+        play.payers().await,
         play.summary().await,
     ];
     for act in acts {

@@ -42,6 +42,8 @@ pub struct Cast {
     pub most: &'static str,
     /// Payers it serves, by the first digits of their numbers; everybody where there are none.
     pub prefixes: &'static [&'static str],
+    /// Payers it does not serve, whoever else it serves.
+    pub denied: &'static [&'static str],
     /// Whether it remembers the close of a number it has not seen (A5).
     pub remembers_close: bool,
     /// What is worth knowing about it, in words.
@@ -56,6 +58,7 @@ pub const BLUE: Cast = Cast {
     modes: "\"WEBVIEW\", \"NATIVE\"",
     most: "50000.00",
     prefixes: &[],
+    denied: &[],
     remembers_close: true,
     trait_en: "page and SDK",
 };
@@ -68,8 +71,9 @@ pub const RED: Cast = Cast {
     modes: "\"WEBVIEW\"",
     most: "2000.00",
     prefixes: &[],
+    denied: &["170", "171"],
     remembers_close: false,
-    trait_en: "page; remembers no close of what it never saw",
+    trait_en: "page; no payers of 170 and 171; forgets closes",
 };
 
 /// Serves some payers only.
@@ -80,6 +84,7 @@ pub const GREEN: Cast = Cast {
     modes: "\"WEBVIEW\"",
     most: "20000.00",
     prefixes: &["138", "139"],
+    denied: &[],
     remembers_close: false,
     trait_en: "page; payers of 138 and 139 only",
 };
@@ -111,6 +116,9 @@ pub fn routes(folder: &Path, ports: &Ports, year: i64) -> String {
         );
         if !cast.prefixes.is_empty() {
             let _ = writeln!(text, "payer_prefixes = {:?}", cast.prefixes);
+        }
+        if !cast.denied.is_empty() {
+            let _ = writeln!(text, "payer_prefixes_denied = {:?}", cast.denied);
         }
     }
     text

@@ -2,6 +2,7 @@
 //! the merchants received; whatever takes time is waited for itself, never slept for.
 
 mod claims;
+mod payers;
 mod trouble;
 
 use std::time::Duration;

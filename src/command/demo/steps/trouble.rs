@@ -3,17 +3,12 @@
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use crate::command::demo::enrolment::{BLUE, GREEN, RED};
+use crate::command::demo::enrolment::{BLUE, RED};
 use crate::command::demo::printing::{Early, same};
 use crate::command::demo::stage::{PATIENCE, payment_of};
-use crate::command::demo::steps::claims::{
-    answered, choose, field, known, listed, masked, offers, once, with,
-};
+use crate::command::demo::steps::claims::{answered, choose, field, known, once, with};
 use crate::command::demo::steps::{ALICE, Play};
 use crate::sandbox::{Notice, Payment, State};
-
-/// A payer whom Green Card does not serve.
-const BOB: &str = "18600005678";
 
 impl Play<'_> {
     /// E5, V1: an answer is lost; the gateway finds out instead of guessing.
@@ -189,44 +184,6 @@ impl Play<'_> {
         };
         self.told
             .step("and again, now that it is paid", doing)
-            .await
-    }
-
-    /// R-A2.4.1-3a: who the payer is decides the list.
-    pub async fn two_payers(&mut self) -> Result<(), Early> {
-        self.told.head("TWO PAYERS  each sees their own list")?;
-        let stage = self.stage;
-        for (number, mobile, reason) in [("BOOK-1", ALICE, ""), ("BOOK-2", BOB, "PAYER_NOT_SERVED")]
-        {
-            self.placed = self.placed.saturating_add(1);
-            let order = with(
-                stage.books.order(number, "AGGREGATED", "50.00", mobile),
-                json!({ "explainInstitutions": true }),
-            );
-            let doing = async {
-                let answer = stage.books.place(&order).await?;
-                answered(&answer, 200, "ACCEPTED")?;
-                let expected = vec![(BLUE.id, ""), (RED.id, ""), (GREEN.id, reason)];
-                let mut found = listed(&answer);
-                // The payer's last one comes first; here only who is on the list matters.
-                found.sort_by_key(|(id, _)| expected.iter().position(|(it, _)| it == id));
-                same("institutions and reasons", &expected, &found)?;
-                Ok(((), offers(&answer)))
-            };
-            let what = format!("Book Shop asks for ¥50.00 from {}", masked(mobile));
-            self.told.step(&what, doing).await?;
-        }
-        let doing = async {
-            let answer = stage
-                .tea
-                .ask("/v1/orders/query", "BOOK-1", json!({}))
-                .await?;
-            let found = (answer.status, answer.text("code"));
-            same("a foreign order", &(404, "order_unknown"), &found)?;
-            Ok(((), "404, like any order that is not there".to_owned()))
-        };
-        self.told
-            .step("Tea House asks for Book Shop's order", doing)
             .await
     }
 }
