@@ -17,8 +17,8 @@ use crate::stand::{Stand, Wanted};
 const AT_ONCE: usize = 32;
 /// Connections from each address of the loopback network.
 const PER_ADDRESS: usize = 4_000;
-/// The gateway gives up silent connections after a minute; figures of a slower run mean nothing.
-const WITHIN_S: u64 = 55;
+/// For one level. What the gateway gave up meanwhile is noticed: its open files are counted.
+const WITHIN_S: u64 = 120;
 
 /// The gateway with that many connections.
 pub(crate) struct Held {
