@@ -77,7 +77,7 @@ impl Api {
         };
         if let Some(label) = proven {
             let question = (request, &*label);
-            sign_answer(&register.platform, question, &mut answer.response, now);
+            sign_answer(&register.platform, question, &mut answer.response, now).await;
         }
         answer
     }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use crate::domain::attempt::Stamp;
+use crate::domain::attempt::{Attempt, Stamp};
 use crate::domain::evidence::{Ambiguity, Evidence, Finding, Means};
 use crate::domain::institutions::{CallEnd, Purpose};
-use crate::domain::order::INTENT_PATIENCE;
-use crate::institution::{Call, Institution, Outgoing};
+use crate::domain::order::{INTENT_PATIENCE, Terms};
+use crate::flow::answer::aside;
+use crate::institution::{Call, Institution, Outgoing, Slow};
 use crate::world::{Errand, Party, Patience, SendError, World};
 
 /// How long a payer waits for the hand-over; after it the answer is "not known yet" (R-6.4-1a).
@@ -53,7 +54,7 @@ pub async fn call_institution(
             nonce: world.entropy.draw(),
         },
     };
-    let (mut request, asked) = match adapter.request(call, &stamp) {
+    let (mut request, asked) = match outgoing(adapter, call, stamp).await {
         Outgoing::Send(request, asked) => (*request, asked),
         Outgoing::Local(handover) => {
             return evidence(adapter, call, Finding::Accepted(Some(handover)));
@@ -127,6 +128,23 @@ fn answered(finding: &Finding) -> CallEnd {
         | Finding::Closed
         | Finding::NotFound => CallEnd::Answered,
     }
+}
+
+/// What the call becomes; signed elsewhere if that takes long.
+async fn outgoing(adapter: &dyn Institution, call: &Call<'_>, stamp: Stamp) -> Outgoing {
+    let Some(Slow { turns, adapter }) = adapter.slow() else {
+        return adapter.request(call, &stamp);
+    };
+    let (attempt, terms) = (call.attempt().clone(), call.terms().clone());
+    let of_copies: for<'c> fn(&'c Attempt, &'c Terms) -> Call<'c> = match call {
+        Call::Create(..) => |attempt, terms| Call::Create(attempt, terms),
+        Call::Query(..) => |attempt, terms| Call::Query(attempt, terms),
+        Call::Close(..) => |attempt, terms| Call::Close(attempt, terms),
+    };
+    let signed = aside(&turns, move || {
+        adapter.request(&of_copies(&attempt, &terms), &stamp)
+    });
+    signed.await.unwrap_or(Outgoing::Unmade)
 }
 
 fn evidence(adapter: &dyn Institution, call: &Call<'_>, finding: Finding) -> Evidence {

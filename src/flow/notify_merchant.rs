@@ -1,6 +1,7 @@
 //! The merchant is told, until it says it heard (A3.3, X-4): the same bytes under the same id,
 //! signed anew for each delivery (N3).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -11,8 +12,9 @@ use http::{Method, Request, Response, header};
 use crate::domain::event::Event;
 use crate::domain::identifiers::Timestamp;
 use crate::domain::schedule;
+use crate::flow::answer::aside;
 use crate::flow::register::Platform;
-use crate::signature::{self, Covering};
+use crate::signature::{self, Covering, SigningKey};
 use crate::store::{Fate, Lease, Leased, Settled, Store, StoreError};
 use crate::world::{Party, Patience, SendError, World};
 
@@ -46,7 +48,7 @@ pub async fn notify_merchant(
         return Ok(Delivery::LeaseLost);
     };
     let attempt = lease.tries.saturating_add(1);
-    let delivered = match request(world, platform, event, attempt) {
+    let delivered = match request(world, platform, event, attempt).await {
         Some(request) => {
             let answer = world
                 .outbound
@@ -84,14 +86,14 @@ fn patience(attempt: u32) -> Patience {
     }
 }
 
-fn request(
+async fn request(
     world: &World,
     platform: &Platform,
     event: &Event,
     attempt: u32,
 ) -> Option<Request<Bytes>> {
     let target = event.destination.as_deref()?;
-    let mut request = Request::builder()
+    let request = Request::builder()
         .method(Method::POST)
         .uri(target)
         .header(header::CONTENT_TYPE, "application/json")
@@ -100,13 +102,21 @@ fn request(
         .ok()?;
     let now: Timestamp = world.clock.now();
     let nonce = URL_SAFE_NO_PAD.encode(world.entropy.draw::<16>());
-    let covering = Covering {
-        created_s: now.seconds(),
-        expires_s: Some(now.seconds().saturating_add(SIGNATURE_LIFE_S)),
-        nonce: Some(&nonce),
+    let sign = move |key: &SigningKey, target: &str, mut request: Request<Bytes>| {
+        let covering = Covering {
+            created_s: now.seconds(),
+            expires_s: Some(now.seconds().saturating_add(SIGNATURE_LIFE_S)),
+            nonce: Some(&nonce),
+        };
+        signature::sign_request(&mut request, target, key, &covering).ok()?;
+        Some(request)
     };
-    signature::sign_request(&mut request, target, &platform.signing, &covering).ok()?;
-    Some(request)
+    let key = &platform.signing;
+    let Some(turns) = key.turns() else {
+        return sign(key, target, request);
+    };
+    let (key, target) = (Arc::clone(key), target.to_owned());
+    aside(turns, move || sign(&key, &target, request)).await?
 }
 
 /// Only HTTP 2xx, whole, with `noticeResult: SUCCESS`, ends delivery (R-A3.3-2).

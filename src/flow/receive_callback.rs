@@ -5,10 +5,11 @@ use bytes::Bytes;
 use http::{Request, Response};
 
 use crate::domain::evidence::Finding;
-use crate::domain::identifiers::InstitutionId;
+use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::flow::answer::aside;
 use crate::flow::register::Register;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
-use crate::institution::Heard;
+use crate::institution::{Heard, Institution};
 use crate::store::{Message, Store, Verdict};
 use crate::world::World;
 
@@ -43,7 +44,7 @@ pub async fn receive_callback(
             tracing::warn!(institution.id = %institution, why = forged.0, "callback not proven");
             let message = message(institution, callback, Verdict::Forged, now);
             let _ = store.keep(&message).await;
-            let answer = adapter.acknowledgement(callback, Heard::Refused, now);
+            let answer = acknowledgement(adapter.as_ref(), callback, Heard::Refused, now).await;
             return Some(Received {
                 answer,
                 verdict: Verdict::Forged,
@@ -78,15 +79,34 @@ pub async fn receive_callback(
     } else {
         heard
     };
-    let answer = adapter.acknowledgement(callback, heard, now);
+    let answer = acknowledgement(adapter.as_ref(), callback, heard, now).await;
     Some(Received { answer, verdict })
+}
+
+/// The answer in the institution's own form; signed elsewhere if that takes long.
+async fn acknowledgement(
+    adapter: &dyn Institution,
+    callback: &Request<Bytes>,
+    heard: Heard,
+    now: Timestamp,
+) -> Response<Bytes> {
+    if let Some(slow) = adapter.slow() {
+        let callback = callback.clone();
+        let signed = aside(&slow.turns, move || {
+            slow.adapter.acknowledgement(&callback, heard, now)
+        });
+        if let Some(signed) = signed.await {
+            return signed;
+        }
+    }
+    adapter.acknowledgement(callback, heard, now)
 }
 
 fn message(
     institution: &InstitutionId,
     callback: &Request<Bytes>,
     verdict: Verdict,
-    at: crate::domain::identifiers::Timestamp,
+    at: Timestamp,
 ) -> Message {
     let mut raw = Vec::with_capacity(callback.body().len().saturating_add(1_024));
     for (name, value) in callback.headers() {

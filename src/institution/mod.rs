@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use tokio::sync::Semaphore;
 
 use crate::domain::attempt::{Attempt, Stamp};
 use crate::domain::evidence::{Evidence, Handover};
@@ -79,6 +80,11 @@ pub trait Institution: Send + Sync {
     /// What its dialect can do.
     fn facts(&self) -> &Facts;
 
+    /// Of an adapter that signs with a slow key: what it takes to sign elsewhere. Most are quick.
+    fn slow(&self) -> Option<Slow> {
+        None
+    }
+
     /// The request that makes this call, or the hand-over where no call is needed.
     ///
     /// The stamp has the moment of this sending. Equal creates have equal bodies all the same
@@ -108,6 +114,14 @@ pub trait Institution: Send + Sync {
         heard: Heard,
         now: Timestamp,
     ) -> Response<Bytes>;
+}
+
+/// An adapter whose signing takes as long as everything else of a request together.
+pub struct Slow {
+    /// Its key's turns: whoever makes a request or an acknowledgement takes one first.
+    pub turns: Arc<Semaphore>,
+    /// The same adapter, for a thread of its own.
+    pub adapter: Arc<dyn Institution>,
 }
 
 /// What we ask an institution. Borrows from a committed order: nothing else can be sent (A1).

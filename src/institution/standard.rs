@@ -20,7 +20,7 @@ use crate::domain::institutions::Facts;
 use crate::domain::merchant;
 use crate::domain::order::Terms;
 use crate::institution::{
-    Asked, Call, Forged, Heard, Institution, Outgoing, Settings, SettingsFault,
+    Asked, Call, Forged, Heard, Institution, Outgoing, Settings, SettingsFault, Slow,
 };
 use crate::signature::{
     Covering, Proven, Question, sign_request, sign_response, verify_request, verify_response,
@@ -56,14 +56,15 @@ pub(super) fn build(settings: Settings) -> Result<Arc<dyn Institution>, Settings
     }
     let callback_url = format!("{}/v1/callbacks/{}", settings.callback_origin, settings.id);
     Ok(Arc::new(Standard {
-        settings,
-        callback_url,
+        settings: Arc::new(settings),
+        callback_url: callback_url.into(),
     }))
 }
 
+#[derive(Clone)]
 struct Standard {
-    settings: Settings,
-    callback_url: String,
+    settings: Arc<Settings>,
+    callback_url: Arc<str>,
 }
 
 impl Institution for Standard {
@@ -73,6 +74,14 @@ impl Institution for Standard {
 
     fn facts(&self) -> &Facts {
         &self.settings.facts
+    }
+
+    fn slow(&self) -> Option<Slow> {
+        let turns = self.settings.signing.turns()?;
+        Some(Slow {
+            turns: Arc::clone(turns),
+            adapter: Arc::new(self.clone()),
+        })
     }
 
     fn request(&self, call: &Call<'_>, stamp: &Stamp) -> Outgoing {
