@@ -9,6 +9,7 @@ mod enrolment;
 mod faults;
 mod gateway;
 mod institutions;
+mod keys;
 mod merchants;
 mod named;
 mod reading;
@@ -112,6 +113,10 @@ pub struct Limits {
     pub requests_per_second_per_caller: u32,
     /// Counted by merchant, after it.
     pub requests_per_second_per_merchant: u32,
+    /// How often one caller is shown the signature base we computed.
+    pub signature_bases_per_second_per_caller: u32,
+    /// How often all callers together are.
+    pub signature_bases_per_second: u32,
 }
 
 /// Whom outgoing connections believe and which addresses they may reach.

@@ -3,6 +3,8 @@
 //! Counts; never waits and never judges who somebody is. A claimed name never uses up somebody's
 //! allowance: before the signature only certificate and address count (Q1, interface.md).
 
+mod explained;
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -18,6 +20,7 @@ use governor::{Quota, RateLimiter};
 
 use crate::domain::identifiers::{InstitutionId, MerchantId};
 use crate::domain::merchant::CertificateDigest;
+pub use crate::limits::explained::Explained;
 use crate::world::Clock;
 
 /// Past this many strangers remembered, those whose allowance is whole again are forgotten.

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::api::Api;
 use crate::config::Config;
 use crate::edge::{Drained, Edge, Listener, Stop, TlsIdentity};
-use crate::flow::admit_request::{Gate, ReadNonces};
+use crate::flow::admit_request::ReadNonces;
 use crate::flow::chase_doubts::adopt_leftovers;
 use crate::health::Health;
 use crate::limits::Limits;
@@ -76,10 +76,7 @@ impl Gateway {
             outbound: Arc::new(door),
             health: Arc::new(Health::new(config.health)),
         };
-        let gate = Gate {
-            limits: Limits::new(&limits, clock),
-            window: config.limits.window,
-        };
+        let gate = settings::gate(&config, clock);
         let register = Arc::new(ArcSwap::from_pointee(config.register));
         let api = Arc::new(Api {
             store: Arc::clone(&store),

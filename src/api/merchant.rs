@@ -55,6 +55,7 @@ impl Api {
             floor: self.store.floor(),
         };
         let knock = Knock {
+            address: peer.address,
             certificate: peer.certificate,
             purpose,
         };

@@ -108,6 +108,7 @@ pub fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NonceSpent
         | Refusal::NonceMalformed => StatusCode::UNAUTHORIZED,
         Refusal::CertificateMissing
+        | Refusal::SecretAlone
         | Refusal::CertificateForeign
         | Refusal::MerchantNotAdmitted
         | Refusal::MerchantForeign

@@ -22,9 +22,9 @@ use rustls::sign::CertifiedKey;
 use serde_json::{Map, Value, json};
 
 use crate::command::call::published::platform_keys;
-use crate::domain::identifiers::{InstitutionId, hex};
+use crate::domain::identifiers::{InstitutionId, hex, unhex_any};
 use crate::outbound::{Hyper, LineSettings, OutboundSettings};
-use crate::signature::{self, Covering, Question, SigningKey};
+use crate::signature::{self, Covering, KeyFault, Question, SigningKey};
 use crate::world::{Clock, Entropy, Outbound, Party, Patience, SystemClock, SystemEntropy};
 
 /// How long an answer may take: longer than the gateway lets an institution take.
@@ -51,7 +51,8 @@ pub struct CallArgs {
     /// Who asks
     #[arg(long, global = true, default_value = "M1001")]
     merchant: String,
-    /// The merchant's signing key (PKCS#8 PEM)
+    /// The merchant's signing key (PKCS#8 PEM), or the secret it shares with the gateway
+    /// (hexadecimal digits)
     #[arg(long, global = true, default_value = "certs/M1001-1.key")]
     key: PathBuf,
     /// The name it was enrolled under
@@ -141,7 +142,7 @@ async fn call(args: &CallArgs) -> anyhow::Result<ExitCode> {
         "--key",
         "`paymux keys dev` makes the one of routes.toml",
     )?;
-    let key = SigningKey::from_pkcs8_pem(&args.key_id, &pem)
+    let key = signing_key(&args.key_id, &pem)
         .with_context(|| format!("{}: not a usable signing key", args.key.display()))?;
     let outbound = line(args)?;
     let clock = SystemClock::start();
@@ -183,6 +184,14 @@ async fn call(args: &CallArgs) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// A private key says what it signs with; what is no PEM is a shared secret.
+fn signing_key(id: &str, text: &str) -> Result<SigningKey, KeyFault> {
+    match unhex_any(text.trim()).filter(|secret| !secret.is_empty()) {
+        Some(secret) => SigningKey::from_secret(id, &secret),
+        None => SigningKey::from_pkcs8_pem(id, text),
+    }
 }
 
 fn read(path: &Path, flag: &str, advice: &str) -> anyhow::Result<String> {

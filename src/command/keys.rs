@@ -11,9 +11,9 @@ use clap::{Args, Subcommand};
 use crate::command::check::table;
 use crate::command::keys::development::{Secrecy, Workshop, read_key, write_new};
 use crate::config::{self, KeyNote};
-use crate::domain::identifiers::{KeyId, Timestamp};
-use crate::signature::SigningKey;
-use crate::world::{Clock, SystemClock};
+use crate::domain::identifiers::{KeyId, Timestamp, hex};
+use crate::signature::{Algorithm, SigningKey};
+use crate::world::{Clock, Entropy, SystemClock, SystemEntropy};
 
 /// What `paymux keys` takes.
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ pub struct KeysArgs {
 pub enum KeysDeed {
     /// Makes what the configuration names in one folder and what is not there yet: for development
     Dev(DevArgs),
-    /// Makes a key pair and prints what its owner must have enrolled
+    /// Makes a key pair, or a shared secret, and prints what its owner must have enrolled
     Make(MakeArgs),
     /// Lists every signing key with its validity
     List(ReadArgs),
@@ -53,9 +53,21 @@ pub struct MakeArgs {
     /// The key's id, as it will stand in every signature.
     #[arg(long)]
     pub id: String,
-    /// The folder for `ID.key` and `ID.pub`.
+    /// ed25519 (the quickest), ecdsa-p256-sha256, rsa-pss-sha512 (slow to sign with), or
+    /// hmac-sha256: a secret that both sides hold, good only beside a client certificate.
+    #[arg(long, default_value = "ed25519", value_parser = algorithm)]
+    pub algorithm: Algorithm,
+    /// The folder for `ID.key` and `ID.pub`, or for `ID.secret`.
     #[arg(long, default_value = ".")]
     pub out: PathBuf,
+}
+
+fn algorithm(name: &str) -> Result<Algorithm, String> {
+    let expected = || {
+        let names: Vec<_> = Algorithm::all().map(Algorithm::name).collect();
+        format!("expected one of {}", names.join(", "))
+    };
+    Algorithm::parse(name).ok_or_else(expected)
 }
 
 /// What reading commands take.
@@ -76,7 +88,7 @@ pub fn run(args: &KeysArgs) -> anyhow::Result<ExitCode> {
     let now = SystemClock::start().now();
     match &args.deed {
         KeysDeed::Dev(args) => dev(&mut out, &args.config, &args.dir, now),
-        KeysDeed::Make(args) => make(&mut out, &args.id, &args.out),
+        KeysDeed::Make(args) => make(&mut out, &args.id, args.algorithm, &args.out),
         KeysDeed::List(args) => list(&mut out, &args.config, now),
         KeysDeed::Show(args) => show(&mut out, &args.config, now),
     }
@@ -112,19 +124,26 @@ pub fn dev(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes a key pair; refuses to replace one.
+/// Makes a key pair, or a shared secret; refuses to replace one.
 ///
 /// # Errors
-/// The id is none, or a file is there or cannot be written.
-pub fn make(out: &mut dyn Write, id: &str, folder: &Path) -> anyhow::Result<ExitCode> {
+/// The id is none, nothing is made for the algorithm, or a file is there or cannot be written.
+pub fn make(
+    out: &mut dyn Write,
+    id: &str,
+    algorithm: Algorithm,
+    folder: &Path,
+) -> anyhow::Result<ExitCode> {
     let id = KeyId::parse(id)?;
+    if algorithm.is_shared() {
+        return make_secret(out, &id, algorithm, folder);
+    }
     let private = folder.join(format!("{id}.key"));
     let public = folder.join(format!("{id}.pub"));
-    let (private_pem, public_pem) = SigningKey::generate_ed25519()?;
+    let (private_pem, public_pem) = SigningKey::generate(algorithm)?;
     write_new(&private, &private_pem, Secrecy::Private)?;
     write_new(&public, &public_pem, Secrecy::Public)?;
     let key = read_key(id.as_str(), &private)?;
-    let algorithm = key.algorithm();
     writeln!(
         out,
         "{} is yours alone: give it to nobody",
@@ -135,14 +154,53 @@ pub fn make(out: &mut dyn Write, id: &str, folder: &Path) -> anyhow::Result<Exit
         "{} goes to whoever has to know you; in routes.toml:\n",
         public.display()
     )?;
-    writeln!(
+    enrolment(
         out,
-        "[[merchant.keys]]\nid = \"{id}\"\nalgorithm = \"{algorithm}\"\nfile = \"{}\"\n\
-         not_before = YYYY-MM-DD\nnot_after = YYYY-MM-DD\n",
-        public.display()
+        &id,
+        algorithm,
+        &format!("file = \"{}\"", public.display()),
     )?;
     writeln!(out, "{public_pem}\n{}", key.public_jwk())?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn make_secret(
+    out: &mut dyn Write,
+    id: &KeyId,
+    algorithm: Algorithm,
+    folder: &Path,
+) -> anyhow::Result<ExitCode> {
+    let file = folder.join(format!("{id}.secret"));
+    let entropy: &dyn Entropy = &SystemEntropy;
+    let text = format!("{}\n", hex(&entropy.draw::<32>()));
+    write_new(&file, &text, Secrecy::Private)?;
+    writeln!(
+        out,
+        "{} is for you and the gateway's operator, and for nobody else: it proves who you are only \
+         together with your client certificate; in routes.toml:\n",
+        file.display()
+    )?;
+    enrolment(
+        out,
+        id,
+        algorithm,
+        &format!("secret = \"file:{}\"", file.display()),
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What an operator adds to routes.toml.
+fn enrolment(
+    out: &mut dyn Write,
+    id: &KeyId,
+    algorithm: Algorithm,
+    named: &str,
+) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "[[merchant.keys]]\nid = \"{id}\"\nalgorithm = \"{algorithm}\"\n{named}\n\
+         not_before = YYYY-MM-DD\nnot_after = YYYY-MM-DD\n",
+    )
 }
 
 /// Lists every signing key with the days that are left to it.

@@ -219,6 +219,13 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
             500,
             1..=1_000_000,
         )),
+        signature_bases_per_second_per_caller: rate(s.number(
+            r,
+            "signature_bases_per_second_per_caller",
+            1,
+            1..=1_000,
+        )),
+        signature_bases_per_second: rate(s.number(r, "signature_bases_per_second", 20, 1..=10_000)),
     };
     s.end(r);
     limits

@@ -121,6 +121,18 @@ impl Enrolment {
             });
         }
         let keys = self.public_keys(r, s, owner);
+        if keys.iter().any(|it| it.key.algorithm().is_shared()) {
+            // V3, R-6.3.1-1b: its word moves money, so nobody else may be able to speak it.
+            let expected = "a public key of the institution";
+            let advice = "ask the institution for one: a shared secret proves nothing to others";
+            r.fault(
+                s.line,
+                &s.subject("keys"),
+                expected,
+                "a shared secret",
+                advice,
+            );
+        }
         Reached {
             kind: dialect,
             origin: origin.map(|found| found.value),

@@ -12,6 +12,7 @@ use crate::config::section::Section;
 use crate::domain::identifiers::{InstitutionId, MerchantId, unhex};
 use crate::domain::institutions::Mode;
 use crate::domain::merchant::{CertificateDigest, ClientCertificate, Merchant};
+use crate::signature::EnrolledKey;
 
 const ADDRESS: Shape = shape(
     "an https address under one of notify_origins",
@@ -52,6 +53,13 @@ impl Enrolment {
         let origins = s.some(r, "notify_origins", ORIGIN, plain_origin);
         let notice_url = s.may(r, "notice_url", ADDRESS, |v| text(v).map(str::to_owned));
         let keys = self.public_keys(r, &mut s, owner);
+        let looked_at = mtls
+            .as_ref()
+            .is_none_or(|it| it.value != ClientCertificate::Off);
+        let some = certificates.as_ref().is_none_or(|some| !some.is_empty());
+        if !(looked_at && some) {
+            no_secrets(r, &s, &keys);
+        }
         self.merchant_keys.extend(keys);
         self.defaults_of(r, &mut s, id.as_ref());
         s.end(r);
@@ -100,6 +108,16 @@ impl Enrolment {
             }
         }
         table.end(r);
+    }
+}
+
+/// R-6.3.1-1b: whoever can check a signature made with a shared secret could have made it.
+fn no_secrets(r: &mut Reader<'_>, s: &Section<'_>, keys: &[EnrolledKey]) {
+    if keys.iter().any(|it| it.key.algorithm().is_shared()) {
+        let expected = "a client certificate beside a shared secret, and mtls that looks at it";
+        let advice = "enrol the merchant's certificate and say mtls = \"required\" or \"optional\", \
+                      or enrol a public key instead of the secret";
+        r.fault(s.line, &s.subject("keys"), expected, "none", advice);
     }
 }
 

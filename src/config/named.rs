@@ -17,7 +17,7 @@ use toml::de::DeValue;
 use crate::config::reading::{Found, Reader, Shape, shape};
 use crate::config::section::Section;
 use crate::domain::identifiers::unhex;
-use crate::signature::{SigningKey, VerifyingKey};
+use crate::signature::{Algorithm, SigningKey};
 
 /// No key, certificate or list of authorities is larger. Unit: bytes.
 const FILE_BYTES_MAX: u64 = 1_048_576;
@@ -53,6 +53,8 @@ pub enum NamedFile {
     Public {
         /// `keyid`.
         id: String,
+        /// What it is for.
+        algorithm: Algorithm,
         /// Where.
         path: PathBuf,
     },
@@ -159,52 +161,8 @@ impl Section<'_> {
         }
     }
 
-    /// Somebody's public key, and whether it is of the algorithm the line beside it names.
-    pub(super) fn public_key(
-        &mut self,
-        r: &mut Reader<'_>,
-        id: Option<&str>,
-    ) -> Option<VerifyingKey> {
-        const ALGORITHM: Shape = shape("the name of a signature algorithm", "\"ed25519\"");
-        let algorithm = self.must(r, "algorithm", ALGORITHM, text);
-        let holds = |path| NamedFile::Public {
-            id: id.unwrap_or_default().to_owned(),
-            path,
-        };
-        let file = self.file(r, "file", holds)?;
-        let key = match VerifyingKey::from_spki_pem(&file.value) {
-            Ok(key) => key,
-            Err(fault) => {
-                let expected = "a public key, SubjectPublicKeyInfo in PEM";
-                let advice = "ask its owner for the public half";
-                r.fault(
-                    file.line,
-                    &self.subject("file"),
-                    expected,
-                    &fault.to_string(),
-                    advice,
-                );
-                return None;
-            }
-        };
-        let algorithm = algorithm?;
-        if algorithm.value != key.algorithm().name() {
-            let expected = format!("{}, which the key in the file is for", key.algorithm());
-            let found = format!("{:?}", algorithm.value);
-            let advice = "write what the owner told you, or ask for the right key";
-            r.fault(
-                algorithm.line,
-                &self.subject("algorithm"),
-                &expected,
-                &found,
-                advice,
-            );
-        }
-        Some(key)
-    }
-
     /// The content of a file that must be named.
-    fn file(
+    pub(super) fn file(
         &mut self,
         r: &mut Reader<'_>,
         name: &'static str,

@@ -92,6 +92,12 @@ pub enum Refusal {
     /// A client certificate is required and was not shown.
     #[error("this merchant connects with an enrolled client certificate")]
     CertificateMissing,
+    /// Signed with a shared secret, and no client certificate was shown (R-6.3.1-1b).
+    #[error(
+        "a shared secret (hmac-sha256) counts only on a connection with an enrolled client \
+         certificate; connect with one, or sign with a private key"
+    )]
+    SecretAlone,
     /// The client certificate is not one of this merchant's (Q4).
     #[error("the client certificate is not enrolled for the merchant of this key")]
     CertificateForeign,
@@ -189,7 +195,7 @@ impl Refusal {
             Self::OutsideWindow(_) => "outside_window",
             Self::NonceSpent => "nonce_spent",
             Self::NonceMalformed => "nonce_malformed",
-            Self::CertificateMissing => "certificate_missing",
+            Self::CertificateMissing | Self::SecretAlone => "certificate_missing",
             Self::CertificateForeign => "certificate_foreign",
             Self::MerchantNotAdmitted => "merchant_not_admitted",
             Self::MerchantForeign => "merchant_foreign",

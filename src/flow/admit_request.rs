@@ -4,9 +4,9 @@
 //! `Admitted` is made here and nowhere else, and holding one is the proof. Its nonce is spent by
 //! the change that the request causes, not here (Q5).
 
-use std::collections::HashSet;
+mod read_nonces;
+
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,9 +16,10 @@ use crate::domain::change::{Cause, Change};
 use crate::domain::identifiers::{FreshNonce, KeyId, MerchantId, Timestamp};
 use crate::domain::merchant::{Admission, CertificateDigest, ClientCertificate, Merchant};
 use crate::domain::refusal::Refusal;
+pub use crate::flow::admit_request::read_nonces::ReadNonces;
 use crate::flow::register::Register;
-use crate::limits::{Limits, Wait};
-use crate::signature::{self, Proven, SignatureFault};
+use crate::limits::{Explained, Limits, Wait};
+use crate::signature::{self, Algorithm, Proven, SignatureFault};
 use crate::store::{Committed, Store};
 
 /// A nonce is remembered this long after the signature's `expires` (Q5).
@@ -99,11 +100,15 @@ pub struct Gate {
     pub limits: Limits,
     /// Time window of signatures.
     pub window: Window,
+    /// How often somebody whose signature does not fit is shown what we computed.
+    pub explained: Explained,
 }
 
 /// Who knocks, as far as the connection tells, and what for.
 #[derive(Debug, Clone, Copy)]
 pub struct Knock {
+    /// Where the connection comes from.
+    pub address: IpAddr,
     /// SHA-256 of the client certificate, whose handshake proved its key.
     pub certificate: Option<CertificateDigest>,
     /// What the request wants.
@@ -140,8 +145,9 @@ pub fn admit_request(
     times: Times,
 ) -> Result<Admitted, Refused> {
     let target = target_uri(register, request).map_err(Refused::stranger)?;
-    let proven = signature::verify_request(request, &target, &register.keys, times.now.seconds())
-        .map_err(|fault| Refused::stranger(refusal(fault)))?;
+    let proven =
+        signature::verify_request(request, &target, &register.keys, times.now.seconds())
+            .map_err(|fault| Refused::stranger(explained(gate, register, knock, refusal(fault))))?;
     let merchant = MerchantId::parse(&proven.owner)
         .ok()
         .and_then(|id| register.directory.merchants.get(&id))
@@ -152,7 +158,8 @@ pub fn admit_request(
         proven: Some(label.clone()),
     };
     let nonce = fresh_nonce(&proven, &gate.window, times).map_err(known)?;
-    check_certificate(merchant, knock.certificate.as_ref()).map_err(known)?;
+    let shown = knock.certificate.as_ref();
+    check_certificate(merchant, shown, proven.algorithm).map_err(known)?;
     gate.limits
         .admit(&merchant.id)
         .map_err(|Wait(wait)| known(Refusal::TooOften { wait }))?;
@@ -228,6 +235,18 @@ fn target_uri(register: &Register, request: &Request<Bytes>) -> Result<String, R
     Ok(format!("{origin}{path}"))
 }
 
+/// Leaves the signature base out of a refusal where the caller was shown enough of them lately. Only
+/// a message that names an existing key gets this far, and a base holds nothing but its own parts.
+fn explained(gate: &Gate, register: &Register, knock: &Knock, refusal: Refusal) -> Refusal {
+    let Refusal::SignatureMismatch { base } = refusal else {
+        return refusal;
+    };
+    let certificate = knock.certificate.as_ref();
+    let enrolled = certificate.filter(|shown| register.knows_certificate(shown));
+    let base = base.filter(|_| gate.explained.once_more(knock.address, enrolled));
+    Refusal::SignatureMismatch { base }
+}
+
 fn refusal(fault: SignatureFault) -> Refusal {
     match fault {
         SignatureFault::KeyUnknown { .. } => Refusal::KeyUnknown,
@@ -301,13 +320,21 @@ fn fresh_nonce(proven: &Proven, window: &Window, times: Times) -> Result<FreshNo
     })
 }
 
-/// Q4: certificate and key belong to the same merchant.
+/// Q4: certificate and key belong to the same merchant. A shared secret proves too little by itself
+/// (R-6.3.1-1b): beside it a certificate is needed, whatever the merchant's connections else show.
 fn check_certificate(
     merchant: &Merchant,
     shown: Option<&CertificateDigest>,
+    algorithm: Algorithm,
 ) -> Result<(), Refusal> {
-    match (merchant.client_certificate, shown) {
+    let wanted = if algorithm.is_shared() {
+        ClientCertificate::Required
+    } else {
+        merchant.client_certificate
+    };
+    match (wanted, shown) {
         (ClientCertificate::Off, _) | (ClientCertificate::Optional, None) => Ok(()),
+        (ClientCertificate::Required, None) if algorithm.is_shared() => Err(Refusal::SecretAlone),
         (ClientCertificate::Required, None) => Err(Refusal::CertificateMissing),
         (ClientCertificate::Required | ClientCertificate::Optional, Some(digest)) => {
             if merchant.certificates.contains(digest) {
@@ -348,45 +375,5 @@ pub async fn spend(store: &dyn Store, cause: Cause, now: Timestamp) -> Result<()
         Committed::Done => Ok(()),
         Committed::NonceSpent => Err(Refusal::NonceSpent),
         Committed::Stale | Committed::KeyTaken => Err(Refusal::Contended),
-    }
-}
-
-/// Nonces of requests that read only, in memory: two generations, the older forgotten when the
-/// younger is as old as a signature can live.
-pub struct ReadNonces {
-    kept: Mutex<Generations>,
-    entries_max: usize,
-}
-
-#[derive(Default)]
-struct Generations {
-    young: HashSet<(KeyId, Box<str>)>,
-    old: HashSet<(KeyId, Box<str>)>,
-    since: Option<Timestamp>,
-}
-
-/// As long as a read-only nonce is remembered at least: a signature's longest life and its grace.
-const READ_GENERATION: Duration = Duration::from_mins(7);
-
-impl ReadNonces {
-    /// Remembers so many at most in each generation; past it the older is given up early, which
-    /// can repeat a reading and nothing else.
-    pub fn new(entries_max: usize) -> Self {
-        Self {
-            kept: Mutex::default(),
-            entries_max,
-        }
-    }
-
-    fn spend(&self, nonce: &FreshNonce, now: Timestamp) -> bool {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = *kept.since.get_or_insert(now);
-        let over = kept.young.len() >= self.entries_max;
-        if over || now.since(since) >= READ_GENERATION {
-            kept.old = std::mem::take(&mut kept.young);
-            kept.since = Some(now);
-        }
-        let entry = (nonce.key.clone(), nonce.value.clone());
-        !kept.old.contains(&entry) && kept.young.insert(entry)
     }
 }

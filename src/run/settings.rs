@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{self, Config};
 use crate::domain::identifiers::InstitutionId;
 use crate::domain::institutions::Directory;
 use crate::edge::Bounds;
-use crate::limits::{LimitSettings, Rate};
+use crate::flow::admit_request::Gate;
+use crate::limits::{Explained, LimitSettings, Limits, Rate};
 use crate::outbound::{LineSettings, OutboundSettings};
+use crate::world::Clock;
 
 /// Institutions' lines and the rules for merchants' addresses.
 pub(super) fn outbound(config: &Config) -> OutboundSettings {
@@ -30,14 +33,26 @@ pub(super) fn outbound(config: &Config) -> OutboundSettings {
     }
 }
 
+fn rate(per_second: u32) -> Rate {
+    let per_second = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
+    Rate {
+        per_second,
+        burst: per_second,
+    }
+}
+
+/// What every merchant's request passes.
+pub(super) fn gate(config: &Config, clock: Arc<dyn Clock>) -> Gate {
+    let caller = rate(config.limits.signature_bases_per_second_per_caller);
+    let all = rate(config.limits.signature_bases_per_second);
+    Gate {
+        limits: Limits::new(&limits(config), Arc::clone(&clock)),
+        window: config.limits.window,
+        explained: Explained::new(caller, all, clock),
+    }
+}
+
 pub(super) fn limits(config: &Config) -> LimitSettings {
-    let rate = |per_second: u32| {
-        let per_second = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
-        Rate {
-            per_second,
-            burst: per_second,
-        }
-    };
     LimitSettings {
         certificate: rate(config.limits.requests_per_second_per_caller),
         address: rate(config.limits.requests_per_second_per_caller),

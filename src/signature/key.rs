@@ -1,7 +1,6 @@
 //! Keys by id: who signs, whose signature counts, and by which algorithm.
 //! The key decides the algorithm (Q3). Private keys are never shown.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -98,8 +97,25 @@ impl Algorithm {
         self == hmac::SCHEME.algorithm
     }
 
+    /// The algorithm whose key pairs serve this one: an RSA pair is made alike for either padding.
+    #[must_use]
+    pub fn of_pairs(self) -> Self {
+        if self == rsa::PKCS1.algorithm {
+            rsa::PSS.algorithm
+        } else {
+            self
+        }
+    }
+
     fn scheme(self) -> Option<&'static Scheme> {
         SCHEMES.iter().find(|scheme| scheme.algorithm == self)
+    }
+}
+
+/// What we sign with unless somebody wishes otherwise: the quickest.
+impl Default for Algorithm {
+    fn default() -> Self {
+        ed25519::SCHEME.algorithm
     }
 }
 
@@ -169,7 +185,7 @@ impl SigningKey {
     pub fn generate(algorithm: Algorithm) -> Result<(String, String), KeyFault> {
         let made = algorithm.scheme().ok_or_else(unsupported)?;
         let Some(private) = (made.generate)() else {
-            let makes = made.algorithm != rsa::PKCS1.algorithm && !algorithm.is_shared();
+            let makes = algorithm == algorithm.of_pairs() && !algorithm.is_shared();
             return Err(if makes {
                 KeyFault::NotGenerated
             } else {
@@ -186,7 +202,7 @@ impl SigningKey {
     /// # Errors
     /// [`KeyFault::NotGenerated`] if the library has no randomness.
     pub fn generate_ed25519() -> Result<(String, String), KeyFault> {
-        Self::generate(ed25519::SCHEME.algorithm)
+        Self::generate(Algorithm::default())
     }
 
     /// What stands in `keyid`.
@@ -307,48 +323,8 @@ impl fmt::Debug for VerifyingKey {
     }
 }
 
-/// A public key, whose it is, and when it counts.
-#[derive(Debug, Clone)]
-pub struct EnrolledKey {
-    /// What stands in `keyid`.
-    pub id: String,
-    /// Whose signatures these are: a merchant, an institution, the platform.
-    pub owner: String,
-    /// The key.
-    pub key: VerifyingKey,
-    /// First second in which it counts. Unit: Unix seconds.
-    pub not_before_s: i64,
-    /// Last second in which it counts. Unit: Unix seconds.
-    pub not_after_s: i64,
-}
-
-/// The keys whose signatures count, by id.
-#[derive(Debug, Clone, Default)]
-pub struct KeyRing(HashMap<String, EnrolledKey>);
-
-impl KeyRing {
-    /// Puts keys on a ring.
-    ///
-    /// # Errors
-    /// [`KeyFault::IdTaken`] if an id comes twice, whosever it is; [`KeyFault::BadId`].
-    pub fn new(keys: Vec<EnrolledKey>) -> Result<Self, KeyFault> {
-        let mut ring = HashMap::with_capacity(keys.len());
-        for key in keys {
-            check_id(&key.id)?;
-            if let Some(taken) = ring.insert(key.id.clone(), key) {
-                return Err(KeyFault::IdTaken { id: taken.id });
-            }
-        }
-        Ok(Self(ring))
-    }
-
-    /// The key of this id, in force or not.
-    pub fn key(&self, id: &str) -> Option<&EnrolledKey> {
-        self.0.get(id)
-    }
-}
-
-fn check_id(id: &str) -> Result<(), KeyFault> {
+/// Whether an id can stand in `keyid` as it is.
+pub(super) fn check_id(id: &str) -> Result<(), KeyFault> {
     let quoted_as_is = !id.contains(['"', '\\']) && StringRef::from_str(id).is_ok();
     if id.is_empty() || id.len() > KEY_ID_BYTES_MAX || !quoted_as_is {
         return Err(KeyFault::BadId);

@@ -13,6 +13,7 @@ mod key;
 mod message;
 mod multiples;
 mod proof;
+mod ring;
 mod rsa;
 #[cfg(test)]
 mod tests;
@@ -26,9 +27,10 @@ use sfv::{Integer, KeyRef, StringRef, key_ref};
 use crate::signature::covered::{Covered, Part, push_parameter};
 use crate::signature::digest::CONTENT_DIGEST;
 pub use crate::signature::fault::{KeyFault, SignatureFault};
-pub use crate::signature::key::{Algorithm, EnrolledKey, KeyRing, SigningKey, VerifyingKey};
+pub use crate::signature::key::{Algorithm, SigningKey, VerifyingKey};
 use crate::signature::message::{Head, Message};
 pub use crate::signature::proof::{Proven, verify_request, verify_response};
+pub use crate::signature::ring::{EnrolledKey, KeyRing};
 
 /// The label of the signatures we make; any other is understood.
 pub const LABEL: &str = "sig1";

@@ -1,5 +1,7 @@
 //! `routes.toml`: refused as a whole with every fault at once, or taken as a whole (F1).
 
+mod proofs;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -9,6 +11,7 @@ use paymux::command::{check, keys};
 use paymux::config::{self, Config, Faults};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, hex};
 use paymux::domain::institutions::Mode;
+use paymux::signature::Algorithm;
 use tempfile::TempDir;
 
 const COMMITTED: &str = include_str!("../../routes.toml");
@@ -570,12 +573,20 @@ fn keys_are_listed_and_shown() {
 fn a_key_pair_is_made_once() {
     let folder = TempDir::new().unwrap();
     let mut out = Vec::new();
-    keys::make(&mut out, "M2002-1", folder.path()).unwrap();
+    keys::make(&mut out, "M2002-1", Algorithm::default(), folder.path()).unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("[[merchant.keys]]") && text.contains("BEGIN PUBLIC KEY"));
     assert!(!text.contains("PRIVATE KEY"));
     let key = fs::read(folder.path().join("M2002-1.key")).unwrap();
-    assert!(keys::make(&mut Vec::new(), "M2002-1", folder.path()).is_err());
-    assert!(keys::make(&mut Vec::new(), "../M", folder.path()).is_err());
+    assert!(
+        keys::make(
+            &mut Vec::new(),
+            "M2002-1",
+            Algorithm::default(),
+            folder.path()
+        )
+        .is_err()
+    );
+    assert!(keys::make(&mut Vec::new(), "../M", Algorithm::default(), folder.path()).is_err());
     assert_eq!(fs::read(folder.path().join("M2002-1.key")).unwrap(), key);
 }

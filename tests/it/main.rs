@@ -17,6 +17,7 @@ mod clients;
 mod close;
 mod config;
 mod conformance;
+mod identity;
 mod institutions;
 mod journey;
 mod notice;

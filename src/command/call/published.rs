@@ -1,8 +1,6 @@
 //! The platform's keys as it publishes them, for proving its answers.
 
 use anyhow::Context;
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Method, Request};
 use serde_json::Value;
@@ -29,23 +27,15 @@ pub(super) async fn platform_keys(outbound: &Hyper, gateway: &str) -> anyhow::Re
     let mut enrolled = Vec::new();
     for key in keys {
         let text = |name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default();
-        if text("crv") != "Ed25519" {
+        // A key of another kind proves nothing to us, and may prove something to others.
+        let Ok(public) = VerifyingKey::from_jwk(key) else {
             continue;
-        }
-        // RFC 8410: the fixed head of an Ed25519 public key, then its 32 bytes.
-        let mut der = vec![
-            0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
-        ];
-        der.extend(URL_SAFE_NO_PAD.decode(text("x"))?);
-        let pem = format!(
-            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
-            STANDARD.encode(der)
-        );
+        };
         let seconds = |name: &str, or: i64| key.get(name).and_then(Value::as_i64).unwrap_or(or);
         enrolled.push(EnrolledKey {
             id: text("kid").to_owned(),
             owner: "platform".into(),
-            key: VerifyingKey::from_spki_pem(&pem)?,
+            key: public,
             not_before_s: seconds("nbf", 0),
             not_after_s: seconds("exp", i64::MAX),
         });

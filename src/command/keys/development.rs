@@ -18,7 +18,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::config::{Holder, NamedFile, validity_s};
 use crate::domain::identifiers::{Timestamp, hex};
-use crate::signature::SigningKey;
+use crate::signature::{Algorithm, SigningKey};
 use crate::world::{Entropy, SystemEntropy};
 
 /// How long a development authority lasts, and a certificate it signs. Unit: days.
@@ -86,8 +86,15 @@ impl Workshop {
                 }
                 self.write(path, &pem, Secrecy::Public, "certificate of the authority")
             }),
-            NamedFile::Private { id, path } => self.key_pair(id, path, &path.with_extension("pub")),
-            NamedFile::Public { id, path } => self.key_pair(id, &path.with_extension("key"), path),
+            NamedFile::Private { id, path } => {
+                let ours = Algorithm::default();
+                self.key_pair((id, ours), path, &path.with_extension("pub"))
+            }
+            NamedFile::Public {
+                id,
+                algorithm,
+                path,
+            } => self.key_pair((id, *algorithm), &path.with_extension("key"), path),
             NamedFile::Secret(path) if path.exists() => Ok(()),
             NamedFile::Secret(path) => {
                 let mut bytes = [0_u8; 32];
@@ -106,7 +113,12 @@ impl Workshop {
     }
 
     /// A key that signs as `id`. A private key that is there is kept, and its public half made.
-    fn key_pair(&mut self, id: &str, private: &Path, public: &Path) -> anyhow::Result<()> {
+    fn key_pair(
+        &mut self,
+        (id, algorithm): (&str, Algorithm),
+        private: &Path,
+        public: &Path,
+    ) -> anyhow::Result<()> {
         if private.exists() && public.exists() {
             return Ok(());
         }
@@ -115,13 +127,9 @@ impl Workshop {
             return Ok(());
         }
         if !private.exists() {
-            let (pem, _) = SigningKey::generate_ed25519()?;
-            self.write(
-                private,
-                &pem,
-                Secrecy::Private,
-                &format!("private key {id}, ed25519"),
-            )?;
+            let (pem, _) = SigningKey::generate(algorithm.of_pairs())?;
+            let what = format!("private key {id}, {algorithm}");
+            self.write(private, &pem, Secrecy::Private, &what)?;
         }
         let key = read_key(id, private)?;
         self.write(

@@ -280,6 +280,13 @@ pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
+/// Bytes of a hexadecimal text, however many.
+pub fn unhex_any(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| unhex::<1>(str::from_utf8(pair).ok()?).map(|[byte]| byte);
+    digits.map(byte).collect()
+}
+
 /// A nonce that was presented under a valid signature and not seen before by this process.
 ///
 /// Spending it is part of the change the request causes (Q5), so it is neither `Clone` nor

@@ -19,7 +19,7 @@ use paymux::flow::admit_request::{Gate, ReadNonces, Window};
 use paymux::flow::chase_doubts::chase_order;
 use paymux::flow::notify_merchant::{Delivery, notify_merchant};
 use paymux::flow::register::Register;
-use paymux::limits::{LimitSettings, Limits, Rate};
+use paymux::limits::{Explained, LimitSettings, Limits, Rate};
 use paymux::store::{OrderKey, Store, Work};
 use paymux::world::{Clock, World};
 use serde_json::{Value, json};
@@ -290,6 +290,7 @@ pub(crate) fn api(store: Arc<dyn Store>, world: World, register: Register) -> Ap
     let gate = Gate {
         limits: Limits::new(&settings, Arc::clone(&world.clock)),
         window: Window::default(),
+        explained: Explained::new(often, often, Arc::clone(&world.clock)),
     };
     Api {
         store,

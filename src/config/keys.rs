@@ -1,0 +1,79 @@
+//! Whatever proves somebody's signatures: a public key, or a secret that both sides hold, by the
+//! algorithm that the enrolment names (Q3).
+
+use crate::config::named::NamedFile;
+use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::section::Section;
+use crate::domain::identifiers::unhex_any;
+use crate::signature::{Algorithm, KeyFault, VerifyingKey};
+
+const ALGORITHM: Shape = shape(
+    "one of ed25519, ecdsa-p256-sha256, rsa-pss-sha512, rsa-v1_5-sha256, hmac-sha256",
+    "\"ed25519\"",
+);
+
+impl Section<'_> {
+    /// Somebody's key: `file` with its public half or, of a shared secret, `secret` with its name.
+    pub(super) fn public_key(
+        &mut self,
+        r: &mut Reader<'_>,
+        id: Option<&str>,
+    ) -> Option<VerifyingKey> {
+        let algorithm = self.must(r, "algorithm", ALGORITHM, |v| Algorithm::parse(v.as_str()?));
+        let Some(algorithm) = algorithm else {
+            self.knows(&["file", "secret"]);
+            return None;
+        };
+        if algorithm.value.is_shared() {
+            return self.shared_secret(r);
+        }
+        let file = self.file(r, "file", |path| NamedFile::Public {
+            id: id.unwrap_or_default().to_owned(),
+            algorithm: algorithm.value,
+            path,
+        })?;
+        match VerifyingKey::of_algorithm(algorithm.value, &file.value) {
+            Ok(key) => Some(key),
+            Err(fault) => {
+                self.unfit(r, &algorithm, &file, &fault);
+                None
+            }
+        }
+    }
+
+    /// Of a key that does not fit: whether it is one of another algorithm, or none.
+    fn unfit(
+        &self,
+        r: &mut Reader<'_>,
+        algorithm: &Found<Algorithm>,
+        file: &Found<String>,
+        fault: &KeyFault,
+    ) {
+        if let Ok(other) = VerifyingKey::from_spki_pem(&file.value) {
+            let expected = format!("{}, which the key in the file is for", other.algorithm());
+            let found = format!("{:?}", algorithm.value.name());
+            let advice = "write what the owner told you, or ask for the right key";
+            let subject = self.subject("algorithm");
+            r.fault(algorithm.line, &subject, &expected, &found, advice);
+        } else {
+            let expected = "a public key, SubjectPublicKeyInfo in PEM";
+            let advice = "ask its owner for the public half";
+            let subject = self.subject("file");
+            r.fault(file.line, &subject, expected, &fault.to_string(), advice);
+        }
+    }
+
+    fn shared_secret(&mut self, r: &mut Reader<'_>) -> Option<VerifyingKey> {
+        let secret = self.secret(r, "secret", |path| Some(NamedFile::Secret(path)))?;
+        let bytes = unhex_any(secret.text.trim());
+        let key = bytes.and_then(|bytes| VerifyingKey::from_secret(&bytes).ok());
+        if key.is_none() {
+            let expected = "32 to 256 random bytes as hexadecimal digits";
+            let found = "something else (not shown)";
+            let advice = "make one: openssl rand -hex 32";
+            let subject = self.subject("secret");
+            r.fault(secret.line, &subject, expected, found, advice);
+        }
+        key
+    }
+}

@@ -1,0 +1,47 @@
+//! What is remembered of requests that read only: in memory, and outside the replay floor (Q5).
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::domain::identifiers::{FreshNonce, KeyId, Timestamp};
+
+/// Nonces of requests that read only, in memory: two generations, the older forgotten when the
+/// younger is as old as a signature can live.
+pub struct ReadNonces {
+    kept: Mutex<Generations>,
+    entries_max: usize,
+}
+
+#[derive(Default)]
+struct Generations {
+    young: HashSet<(KeyId, Box<str>)>,
+    old: HashSet<(KeyId, Box<str>)>,
+    since: Option<Timestamp>,
+}
+
+/// As long as a read-only nonce is remembered at least: a signature's longest life and its grace.
+const READ_GENERATION: Duration = Duration::from_mins(7);
+
+impl ReadNonces {
+    /// Remembers so many at most in each generation; past it the older is given up early, which
+    /// can repeat a reading and nothing else.
+    pub fn new(entries_max: usize) -> Self {
+        Self {
+            kept: Mutex::default(),
+            entries_max,
+        }
+    }
+
+    pub(super) fn spend(&self, nonce: &FreshNonce, now: Timestamp) -> bool {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *kept.since.get_or_insert(now);
+        let over = kept.young.len() >= self.entries_max;
+        if over || now.since(since) >= READ_GENERATION {
+            kept.old = std::mem::take(&mut kept.young);
+            kept.since = Some(now);
+        }
+        let entry = (nonce.key.clone(), nonce.value.clone());
+        !kept.old.contains(&entry) && kept.young.insert(entry)
+    }
+}

@@ -1,0 +1,45 @@
+//! How often a refusal may show the signature base we computed: enough for a person who looks for a
+//! mistake, too little for a program that wants answers longer than its questions.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::domain::merchant::CertificateDigest;
+use crate::limits::{Keyed, Rate, STRANGERS_MAX, Stranger, Ticks, check, keyed, stranger};
+use crate::world::Clock;
+
+/// Counts of what was explained, by caller and in all.
+pub struct Explained {
+    callers: Keyed<Caller>,
+    all: Keyed<()>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Caller {
+    Certificate(CertificateDigest),
+    Stranger(Stranger),
+}
+
+impl Explained {
+    /// Starts with whole allowances: one of each caller, by enrolled certificate or by address, and
+    /// one of all together.
+    pub fn new(caller: Rate, all: Rate, clock: Arc<dyn Clock>) -> Self {
+        let ticks = Ticks::new(clock);
+        Self {
+            callers: keyed(caller.quota(), &ticks),
+            all: keyed(all.quota(), &ticks),
+        }
+    }
+
+    /// Whether this caller may be shown one more; if so it is counted.
+    pub fn once_more(&self, address: IpAddr, certificate: Option<&CertificateDigest>) -> bool {
+        let caller = match certificate {
+            Some(digest) => Caller::Certificate(*digest),
+            None => Caller::Stranger(stranger(address)),
+        };
+        if self.callers.len() > STRANGERS_MAX {
+            self.callers.retain_recent();
+        }
+        check(&self.callers, &caller).is_ok() && check(&self.all, &()).is_ok()
+    }
+}

@@ -1,0 +1,47 @@
+//! Whose signatures count, and when: public keys by id.
+
+use std::collections::HashMap;
+
+use crate::signature::fault::KeyFault;
+use crate::signature::key::{VerifyingKey, check_id};
+
+/// A public key, whose it is, and when it counts.
+#[derive(Debug, Clone)]
+pub struct EnrolledKey {
+    /// What stands in `keyid`.
+    pub id: String,
+    /// Whose signatures these are: a merchant, an institution, the platform.
+    pub owner: String,
+    /// The key.
+    pub key: VerifyingKey,
+    /// First second in which it counts. Unit: Unix seconds.
+    pub not_before_s: i64,
+    /// Last second in which it counts. Unit: Unix seconds.
+    pub not_after_s: i64,
+}
+
+/// The keys whose signatures count, by id.
+#[derive(Debug, Clone, Default)]
+pub struct KeyRing(HashMap<String, EnrolledKey>);
+
+impl KeyRing {
+    /// Puts keys on a ring.
+    ///
+    /// # Errors
+    /// [`KeyFault::IdTaken`] if an id comes twice, whosever it is; [`KeyFault::BadId`].
+    pub fn new(keys: Vec<EnrolledKey>) -> Result<Self, KeyFault> {
+        let mut ring = HashMap::with_capacity(keys.len());
+        for key in keys {
+            check_id(&key.id)?;
+            if let Some(taken) = ring.insert(key.id.clone(), key) {
+                return Err(KeyFault::IdTaken { id: taken.id });
+            }
+        }
+        Ok(Self(ring))
+    }
+
+    /// The key of this id, in force or not.
+    pub fn key(&self, id: &str) -> Option<&EnrolledKey> {
+        self.0.get(id)
+    }
+}

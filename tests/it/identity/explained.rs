@@ -1,0 +1,105 @@
+//! A signature that does not fit: the caller is shown what was computed, and not too often.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use paymux::api::Peer;
+use paymux::limits::{Explained, Rate};
+
+use super::*;
+
+fn rate(per_second: u32, burst: u32) -> Rate {
+    Rate {
+        per_second: NonZeroU32::new(per_second).unwrap(),
+        burst: NonZeroU32::new(burst).unwrap(),
+    }
+}
+
+fn limited(caller: Rate, all: Rate) -> Town {
+    let mut town = town();
+    let clock = Arc::clone(&town.api.world.clock);
+    town.api.gate.explained = Explained::new(caller, all, clock);
+    town
+}
+
+fn from(address: &str, merchant: Option<&str>) -> Peer {
+    Peer {
+        address: address.parse().unwrap(),
+        certificate: merchant.map(certificate),
+    }
+}
+
+/// The base a misfit of this key was shown, if it was.
+fn shown(town: &Town, key: &Key, peer: Peer) -> Option<String> {
+    let draft = draft(town, key);
+    let misfit = draft.with(&[1; 64]);
+    let told = refused_from(town, (misfit, peer), MISMATCH, key.algorithm);
+    assert!(!told.response.headers().contains_key("signature"));
+    let detail = told.text("detail");
+    assert!(
+        detail.starts_with("the signature does not verify"),
+        "{detail}"
+    );
+    let base = detail.split_once(":\n").map(|(_, base)| base.to_owned());
+    if let Some(base) = &base {
+        assert_eq!(*base, draft.base(), "{}", key.algorithm);
+    }
+    base
+}
+
+/// R-6.3.1-2a, L4: a known key's owner sees the base we computed, whole, and never a secret.
+#[test]
+fn a_misfit_is_shown_the_base_and_no_secret() {
+    for algorithm in ALGORITHMS {
+        let town = town();
+        let base = shown(&town, key_of(algorithm), showing("M1")).unwrap();
+        let tag = mac(SECRET, base.as_bytes());
+        for secret in [SECRET, &tag, digest(&SHA256, SECRET).as_ref()] {
+            let text = STANDARD.encode(secret);
+            assert!(!base.contains(&text), "{algorithm}");
+            assert!(!base.contains(String::from_utf8_lossy(secret).as_ref()));
+        }
+    }
+}
+
+/// Who names no known key is shown nothing.
+#[test]
+fn a_stranger_is_shown_nothing() {
+    let (town, key) = (town(), key_of("ed25519"));
+    let mut draft = draft(&town, key);
+    draft.key_id = "M1-ed25520".to_owned();
+    let told = refused(&town, draft.by(key), (401, "key_unknown"), "a stranger");
+    assert!(!told.text("detail").contains("@method"));
+}
+
+/// Q1: past the limit the refusal is the same without the base: by certificate or address, and in
+/// all; a certificate that is nobody's counts by its address.
+#[test]
+fn a_base_is_not_shown_too_often() {
+    let town = limited(rate(1, 2), rate(1, 5));
+    let key = key_of("ecdsa-p256-sha256");
+    let stranger = from("192.0.2.1", None);
+    assert!(shown(&town, key, stranger).is_some());
+    assert!(shown(&town, key, stranger).is_some());
+    assert!(shown(&town, key, stranger).is_none());
+    let made_up = from("192.0.2.1", Some("nobody"));
+    assert!(shown(&town, key, made_up).is_none(), "the same address");
+    let bearer = from("192.0.2.1", Some("M1"));
+    assert!(shown(&town, key, bearer).is_some());
+    assert!(shown(&town, key, bearer).is_some());
+    assert!(shown(&town, key, bearer).is_none());
+    assert!(shown(&town, key, from("192.0.2.2", None)).is_some());
+    assert!(
+        shown(&town, key, from("192.0.2.3", None)).is_none(),
+        "in all"
+    );
+    town.pass_s(1);
+    assert!(shown(&town, key, from("192.0.2.4", None)).is_some());
+    assert!(shown(&town, key, stranger).is_none(), "in all, again");
+    // Whatever was shown, a good signature is let in.
+    let good = draft(&town, key).by(key);
+    assert_eq!(town.send_from(good, stranger).status, 200);
+}

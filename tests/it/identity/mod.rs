@@ -1,0 +1,472 @@
+//! Who is asking, for each algorithm: what proves it, and everything that does not. Each request is
+//! made by hand, goes through the whole of the answering, and leaves nothing behind if it is refused.
+
+mod explained;
+mod signing;
+mod slow;
+
+use bytes::Bytes;
+use http::Request;
+use paymux::api::Peer;
+use paymux::domain::identifiers::MerchantId;
+use paymux::domain::merchant::{Admission, ClientCertificate};
+use paymux::flow::register::Register;
+use paymux::signature::{EnrolledKey, KeyRing};
+use serde_json::{Value, json};
+
+use crate::world::books::Ability;
+use crate::world::enrolment::{certificate, order_fields, register};
+use crate::world::town::{PEER, Told, Town, changed};
+use signing::{ALGORITHMS, Draft, KEYS, Key, SECRET, mac};
+
+const PLACE: &str = "/v1/orders";
+const ONE: [(&str, Ability); 1] = [("bank", Ability::ALL)];
+
+fn key_of(algorithm: &str) -> &'static Key {
+    let mut keys = KEYS[0].iter();
+    keys.find(|key| key.algorithm == algorithm).unwrap()
+}
+
+/// Two merchants with a key of each algorithm; of M1's each also one that has ended, one that has
+/// not begun, and a second one.
+fn enrolled(now_s: i64) -> Register {
+    let mut register = register(&ONE);
+    let mut keys = Vec::new();
+    for (merchant, set) in ["M1", "M2"].into_iter().zip(KEYS.iter()) {
+        for key in set {
+            let mut enrol = |suffix: &str, from: i64, until: i64| {
+                keys.push(EnrolledKey {
+                    id: format!("{merchant}-{}{suffix}", key.algorithm),
+                    owner: merchant.into(),
+                    key: key.verifying(),
+                    not_before_s: from,
+                    not_after_s: until,
+                });
+            };
+            enrol("", 0, i64::MAX);
+            enrol("-second", 0, i64::MAX);
+            enrol("-ended", 0, now_s - 1);
+            enrol("-coming", now_s + 1, i64::MAX);
+        }
+    }
+    register.keys = KeyRing::new(keys).unwrap();
+    register
+}
+
+fn town() -> Town {
+    let now_s = Town::new().now_s();
+    Town::enrolled(&ONE, enrolled(now_s))
+}
+
+/// A connection with the certificate of this merchant.
+fn showing(merchant: &str) -> Peer {
+    Peer {
+        certificate: Some(certificate(merchant)),
+        ..PEER
+    }
+}
+
+fn draft(town: &Town, key: &Key) -> Draft {
+    let id = format!("M1-{}", key.algorithm);
+    let body = order_fields("M1", "T1");
+    Draft::new(PLACE, &body, (&id, town.nonce()), town.now_s())
+}
+
+/// The refusal of a request that must leave nothing durable behind, not even its nonce; the code is
+/// what is counted.
+fn refused(town: &Town, request: Request<Bytes>, expected: (u16, &str), what: &str) -> Told {
+    refused_from(town, (request, showing("M1")), expected, what)
+}
+
+fn refused_from(
+    town: &Town,
+    (request, peer): (Request<Bytes>, Peer),
+    expected: (u16, &str),
+    what: &str,
+) -> Told {
+    let before = town.snapshot();
+    let told = town.send_from(request, peer);
+    assert_eq!(
+        (told.status, told.result),
+        expected,
+        "{what}: {:?}",
+        told.json
+    );
+    assert_eq!(told.text("code"), expected.1, "{what}");
+    assert!(town.snapshot() == before, "{what} left something behind");
+    told
+}
+
+const UNUSABLE: (u16, &str) = (401, "signature_unusable");
+const MISMATCH: (u16, &str) = (401, "signature_mismatch");
+const OUTSIDE: (u16, &str) = (401, "outside_window");
+
+/// R-6.3.1-1a, R-6.3.1-2a, R-6.3.2-2b, Q3: each algorithm proves who asks; its name may stand in the
+/// message and has to agree.
+#[test]
+fn each_algorithm_lets_its_owner_in() {
+    for algorithm in ALGORITHMS {
+        for alg in [None, Some(algorithm.to_owned())] {
+            let town = town();
+            let key = key_of(algorithm);
+            let draft = Draft {
+                alg,
+                ..draft(&town, key)
+            };
+            let told = town.send_from(draft.by(key), showing("M1"));
+            assert_eq!((told.status, told.result), (200, "ACCEPTED"), "{algorithm}");
+            assert_eq!(town.snapshot().orders.len(), 1);
+        }
+    }
+}
+
+/// R-6.3.1-2a, Q2: unsigned, signed over too little, changed on the way, sent elsewhere.
+#[test]
+fn nothing_is_believed_that_was_not_signed_whole() {
+    for algorithm in ALGORITHMS {
+        let (town, key) = (town(), key_of(algorithm));
+        let what = |case: &str| format!("{algorithm}, {case}");
+        let good = draft(&town, key);
+        refused(&town, good.bare(), UNUSABLE, &what("unsigned"));
+        for at in 0..good.covered.len() {
+            let mut little = good.clone();
+            let gone = little.covered.remove(at);
+            refused(&town, little.by(key), UNUSABLE, &what(gone));
+        }
+        let other = order_fields("M1", "T2").to_string();
+        let mut body = good.by(key);
+        *body.body_mut() = Bytes::from(other.clone());
+        refused(&town, body, (401, "digest_mismatch"), &what("body"));
+        let changed = Draft {
+            body: other.into_bytes(),
+            ..good.clone()
+        };
+        let with_digest = changed.with(&key.sign(good.base().as_bytes()));
+        refused(&town, with_digest, MISMATCH, &what("body and digest"));
+        let mut elsewhere = good.by(key);
+        *elsewhere.uri_mut() = "/v1/orders/close".parse().unwrap();
+        refused(&town, elsewhere, MISMATCH, &what("path"));
+        let mut later = good.clone();
+        later.nonce = Some(town.nonce());
+        let later = later.with(&key.sign(good.base().as_bytes()));
+        refused(&town, later, MISMATCH, &what("another nonce"));
+    }
+}
+
+/// R-6.3.1-1c, R-6.3.2-2a, Q5: keys and signatures count in their time alone.
+#[test]
+fn nothing_is_believed_outside_its_time() {
+    for algorithm in ALGORITHMS {
+        let (town, key) = (town(), key_of(algorithm));
+        let what = |case: &str| format!("{algorithm}, {case}");
+        let now = town.now_s();
+        for suffix in ["-ended", "-coming"] {
+            let mut draft = draft(&town, key);
+            draft.key_id.push_str(suffix);
+            refused(&town, draft.by(key), (401, "key_expired"), &what(suffix));
+        }
+        for (case, created, expires, expected) in [
+            ("stale", Some(now - 301), Some(now + 1), OUTSIDE),
+            ("future", Some(now + 31), Some(now + 60), OUTSIDE),
+            ("no expires", Some(now), None, OUTSIDE),
+            ("expired", Some(now - 10), Some(now - 1), OUTSIDE),
+            ("for too long", Some(now), Some(now + 301), OUTSIDE),
+            ("backwards", Some(now + 10), Some(now + 5), OUTSIDE),
+            ("huge", Some(now), Some(999_999_999_999_999), OUTSIDE),
+            ("no created", None, Some(now + 60), UNUSABLE),
+        ] {
+            let draft = Draft {
+                created,
+                expires,
+                ..draft(&town, key)
+            };
+            refused(&town, draft.by(key), expected, &what(case));
+        }
+        for nonce in [None, Some("short"), Some("sixteen and blank")] {
+            let draft = Draft {
+                nonce: nonce.map(str::to_owned),
+                ..draft(&town, key)
+            };
+            refused(
+                &town,
+                draft.by(key),
+                (401, "nonce_malformed"),
+                &what("nonce"),
+            );
+        }
+    }
+}
+
+/// R-6.3.2-2a, Q5: once, and never again.
+#[test]
+fn nothing_is_believed_twice() {
+    for algorithm in ALGORITHMS {
+        let (mut town, key) = (town(), key_of(algorithm));
+        let request = draft(&town, key).by(key);
+        assert_eq!(town.send_from(request.clone(), showing("M1")).status, 200);
+        for _ in 0..2 {
+            refused(&town, request.clone(), (401, "nonce_spent"), algorithm);
+            town.restart();
+        }
+        // The nonce is the key's: whoever signs the same words anew says nothing new.
+        let mut again = draft(&town, key);
+        let first = request.headers()["signature-input"].to_str().unwrap();
+        let nonce = first.split("nonce=\"").nth(1).unwrap().split('"').next();
+        again.nonce = nonce.map(str::to_owned);
+        refused(&town, again.by(key), (401, "nonce_spent"), algorithm);
+    }
+}
+
+/// Q3: the key decides the algorithm, and nothing in the message can: each key named with the
+/// signature of every other algorithm, with and without its name.
+#[test]
+fn no_algorithm_passes_for_another() {
+    for algorithm in ALGORITHMS {
+        let (town, key) = (town(), key_of(algorithm));
+        for other in ALGORITHMS.into_iter().filter(|other| *other != algorithm) {
+            let what = format!("{algorithm} by {other}");
+            let mut silent = draft(&town, key);
+            refused(&town, silent.by(key_of(other)), MISMATCH, &what);
+            silent.alg = Some(other.to_owned());
+            refused(&town, silent.by(key_of(other)), UNUSABLE, &what);
+            refused(&town, silent.by(key), UNUSABLE, &what);
+            silent.alg = Some(algorithm.to_owned());
+            refused(&town, silent.by(key_of(other)), MISMATCH, &what);
+        }
+        for none in ["none", "", "ED25519", "rsa-pss-sha256", "hs2019"] {
+            let mut draft = draft(&town, key);
+            draft.alg = Some(none.to_owned());
+            refused(
+                &town,
+                draft.by(key),
+                UNUSABLE,
+                &format!("{algorithm} {none:?}"),
+            );
+        }
+    }
+}
+
+/// Q3: what everybody knows is nobody's secret: tags made with the bytes of public keys.
+#[test]
+fn a_public_key_is_no_secret() {
+    for algorithm in ALGORITHMS.into_iter().filter(|it| *it != "hmac-sha256") {
+        let (town, key) = (town(), key_of(algorithm));
+        for secret in key.public_forms() {
+            let mut draft = draft(&town, key);
+            let tag = mac(&secret, draft.base().as_bytes());
+            refused(&town, draft.with(&tag), MISMATCH, algorithm);
+            draft.alg = Some("hmac-sha256".to_owned());
+            let tag = mac(&secret, draft.base().as_bytes());
+            refused(&town, draft.with(&tag), UNUSABLE, algorithm);
+            draft.key_id = "M1-hmac-sha256".to_owned();
+            let tag = mac(&secret, draft.base().as_bytes());
+            refused(&town, draft.with(&tag), MISMATCH, algorithm);
+        }
+    }
+    let (town, shared) = (town(), key_of("hmac-sha256"));
+    let draft = draft(&town, shared);
+    for secret in [[].as_slice(), &[0; 32], b"M1-hmac-sha256", b"M1"] {
+        let tag = mac(secret, draft.base().as_bytes());
+        refused(
+            &town,
+            draft.with(&tag),
+            MISMATCH,
+            "an empty or guessed secret",
+        );
+    }
+}
+
+/// Q3: empty, cut, stretched and bent signatures; ECDSA as ASN.1, and its numbers out of bounds.
+#[test]
+fn a_signature_has_one_form() {
+    for algorithm in ALGORITHMS {
+        let (town, key) = (town(), key_of(algorithm));
+        // Often enough that whatever is kept of keys that call again is kept of this one.
+        for _ in 0..40 {
+            let told = town.send_from(draft(&town, key).by(key), showing("M1"));
+            assert_eq!(told.status, 200, "{algorithm}");
+        }
+        let draft = draft(&town, key);
+        let good = key.sign(draft.base().as_bytes());
+        let (last, cut) = good.split_last().unwrap();
+        let mut forms = vec![
+            ("empty", Vec::new()),
+            ("one byte", vec![*last]),
+            ("cut", cut.to_vec()),
+            ("cut in front", good[1..].to_vec()),
+            ("stretched", [good.as_slice(), &[0]].concat()),
+            ("stretched in front", [&[0], good.as_slice()].concat()),
+            ("twice", [good.as_slice(), &good].concat()),
+            ("zeroes", vec![0; good.len()]),
+            ("ones", vec![0xff; good.len()]),
+        ];
+        for at in [0, good.len() / 2 - 1, good.len() / 2, good.len() - 1] {
+            let mut bent = good.clone();
+            bent[at] ^= 0x80;
+            forms.push(("high bit", bent));
+        }
+        if algorithm == "ecdsa-p256-sha256" {
+            let zero = [0; 32];
+            forms.push(("ASN.1", key.sign_der(draft.base().as_bytes())));
+            forms.push(("r = 0", [&zero, &good[32..]].concat()));
+            forms.push(("s = 0", [&good[..32], &zero].concat()));
+        }
+        for (form, signature) in forms {
+            let what = format!("{algorithm}, {form}");
+            refused(&town, draft.with(&signature), MISMATCH, &what);
+        }
+        let mut ragged = draft.with(&good);
+        let text = ragged.headers()["signature"].to_str().unwrap();
+        let text = text.trim_end_matches(':').parse().unwrap();
+        ragged.headers_mut().insert("signature", text);
+        refused(&town, ragged, UNUSABLE, &format!("{algorithm}, ragged"));
+    }
+}
+
+/// Q3: exactly one signature by a known key counts; those of strangers beside it do not, whatever
+/// they say and wherever they stand.
+#[test]
+fn exactly_one_signature_by_a_known_key_counts() {
+    for algorithm in ALGORITHMS {
+        let key = key_of(algorithm);
+        let beside = |town: &Town, id: &str, first: bool| {
+            let mine = draft(town, key);
+            let theirs = Draft {
+                label: "other",
+                key_id: id.to_owned(),
+                ..draft(town, key)
+            };
+            let mut request = mine.bare();
+            let drafts = if first {
+                [&theirs, &mine]
+            } else {
+                [&mine, &theirs]
+            };
+            for draft in drafts {
+                draft.put(&mut request, &key.sign(draft.base().as_bytes()));
+            }
+            request
+        };
+        for first in [true, false] {
+            for known in [
+                format!("M1-{algorithm}-second"),
+                format!("M1-{algorithm}-ended"),
+                format!("M2-{algorithm}"),
+            ] {
+                let town = town();
+                let request = beside(&town, &known, first);
+                refused(&town, request, UNUSABLE, &format!("{algorithm}, {known}"));
+            }
+            let town = town();
+            let request = beside(&town, "a-proxy-of-theirs", first);
+            let told = town.send_from(request, showing("M1"));
+            assert_eq!((told.status, told.result), (200, "ACCEPTED"), "{algorithm}");
+        }
+    }
+}
+
+/// Q4, R-4-3: key, certificate and `merchantId` are one merchant's, and one that is admitted.
+#[test]
+fn nobody_speaks_for_another_merchant() {
+    for algorithm in ALGORITHMS {
+        let (town, key) = (town(), key_of(algorithm));
+        let what = |case: &str| format!("{algorithm}, {case}");
+        let foreign = (403, "merchant_foreign");
+        let theirs = Draft {
+            body: order_fields("M2", "T1").to_string().into_bytes(),
+            ..draft(&town, key)
+        };
+        refused(
+            &town,
+            theirs.by(key),
+            foreign,
+            &what("another's merchantId"),
+        );
+        let their_key = KEYS[1].iter().find(|it| it.algorithm == algorithm).unwrap();
+        let signed = Draft {
+            key_id: format!("M2-{algorithm}"),
+            ..draft(&town, key)
+        };
+        let from = (signed.by(their_key), showing("M2"));
+        refused_from(&town, from, foreign, &what("another's key"));
+        let mine = Draft {
+            key_id: format!("M2-{algorithm}"),
+            ..draft(&town, key)
+        };
+        refused(&town, mine.by(key), MISMATCH, &what("another's keyid"));
+        let unknown = Draft {
+            key_id: "nobody".to_owned(),
+            ..draft(&town, key)
+        };
+        let told = refused(
+            &town,
+            unknown.by(key),
+            (401, "key_unknown"),
+            &what("nobody"),
+        );
+        assert!(!told.response.headers().contains_key("signature"));
+        for shown in ["M2", "nobody"] {
+            let from = (draft(&town, key).by(key), showing(shown));
+            refused_from(&town, from, (403, "certificate_foreign"), &what(shown));
+        }
+        for (admission, path, body) in [
+            (Admission::Suspended, PLACE, order_fields("M1", "T1")),
+            (Admission::Suspended, "/v1/orders/select", chosen()),
+            (Admission::Applied, "/v1/orders/query", naming()),
+        ] {
+            let mut enrolled = enrolled(town.now_s());
+            let m1 = MerchantId::parse("M1").unwrap();
+            enrolled.directory.merchants.get_mut(&m1).unwrap().admission = admission;
+            town.api.register.store(std::sync::Arc::new(enrolled));
+            let id = format!("M1-{algorithm}");
+            let draft = Draft::new(path, &body, (&id, town.nonce()), town.now_s());
+            let denied = (403, "merchant_not_admitted");
+            refused(&town, draft.by(key), denied, &what("not admitted"));
+        }
+    }
+}
+
+fn naming() -> Value {
+    json!({ "merchantId": "M1", "merchantOrderNo": "T1" })
+}
+
+fn chosen() -> Value {
+    changed(naming(), json!({ "institutionId": "bank" }))
+}
+
+/// R-6.3.1-1b: a shared secret counts only beside a certificate of the same merchant, whatever else
+/// the merchant's connections must show; a private key counts by itself.
+#[test]
+fn a_shared_secret_counts_only_beside_a_certificate() {
+    for wanted in [
+        ClientCertificate::Off,
+        ClientCertificate::Optional,
+        ClientCertificate::Required,
+    ] {
+        let town = town();
+        let mut enrolled = enrolled(town.now_s());
+        let m1 = MerchantId::parse("M1").unwrap();
+        let merchant = enrolled.directory.merchants.get_mut(&m1).unwrap();
+        merchant.client_certificate = wanted;
+        town.api.register.store(std::sync::Arc::new(enrolled));
+        let key = key_of("hmac-sha256");
+        for path in [PLACE, "/v1/orders/select", "/v1/orders/query"] {
+            let id = "M1-hmac-sha256";
+            let draft = Draft::new(path, &naming(), (id, town.nonce()), town.now_s());
+            let missing = (403, "certificate_missing");
+            let told = refused_from(&town, (draft.by(key), PEER), missing, "alone");
+            let detail = told.text("detail");
+            assert!(detail.contains("client certificate"), "{detail}");
+            assert!(detail.contains("hmac-sha256"), "{detail}");
+        }
+        for shown in ["M2", "nobody"] {
+            let from = (draft(&town, key).by(key), showing(shown));
+            refused_from(&town, from, (403, "certificate_foreign"), shown);
+        }
+        let told = town.send_from(draft(&town, key).by(key), showing("M1"));
+        assert_eq!((told.status, told.result), (200, "ACCEPTED"), "{wanted:?}");
+    }
+    let town = town();
+    let key = key_of("ecdsa-p256-sha256");
+    assert_eq!(town.send(draft(&town, key).by(key)).status, 200);
+}

@@ -1,0 +1,213 @@
+//! Signing with RSA takes as long as everything else together: it is done beside the threads that
+//! answer, a few at a time, and comes out the same.
+
+use std::sync::Arc;
+
+use http::Response;
+use paymux::flow::answer::sign_answer;
+use paymux::flow::call_institution::{CREATE_PATIENCE, call_institution};
+use paymux::flow::notify_merchant::{Delivery, notify_merchant};
+use paymux::flow::receive_callback::receive_callback;
+use paymux::flow::register::Platform;
+use paymux::institution::{Call, Settings, kind};
+use paymux::signature::{
+    Algorithm, Covering, Question, SigningKey, VerifyingKey, sign_request, verify_request,
+    verify_response,
+};
+use paymux::store::Work;
+
+use super::*;
+use crate::world::enrolment::ORIGIN;
+use crate::world::network::Ending;
+
+fn pair(id: &str, algorithm: &str) -> (SigningKey, KeyRing) {
+    let algorithm = Algorithm::parse(algorithm).unwrap();
+    let (private, public) = SigningKey::generate(algorithm).unwrap();
+    let ring = KeyRing::new(vec![EnrolledKey {
+        id: id.into(),
+        // Of a platform's key nobody asks who it is; of an institution's its id counts (C1).
+        owner: id.split('-').next().unwrap().into(),
+        key: VerifyingKey::of_algorithm(algorithm, &public).unwrap(),
+        not_before_s: 0,
+        not_after_s: i64::MAX,
+    }]);
+    (
+        SigningKey::from_pkcs8_pem(id, &private).unwrap(),
+        ring.unwrap(),
+    )
+}
+
+fn platform(signing: SigningKey) -> Platform {
+    Platform {
+        origin: ORIGIN.into(),
+        signing: Arc::new(signing),
+        jwks: Bytes::new(),
+    }
+}
+
+/// R-6.3.1-1b: whatever key signs, the answer is proven and bound to its question.
+#[tokio::test]
+async fn an_answer_is_signed_with_any_key() {
+    let (town, merchant) = (town(), key_of("ed25519"));
+    let request = draft(&town, merchant).by(merchant);
+    let target = format!("{ORIGIN}{PLACE}");
+    let question = Question::of(&request, &target).unwrap();
+    for algorithm in ["ed25519", "ecdsa-p256-sha256", "rsa-pss-sha512"] {
+        let (key, ring) = pair("platform", algorithm);
+        let mut answer = Response::builder()
+            .status(202)
+            .header("content-type", "application/json")
+            .body(Bytes::from_static(b"{}"))
+            .unwrap();
+        let asked = (&request, "sig");
+        sign_answer(&platform(key), asked, &mut answer, town.api.now()).await;
+        let proven = verify_response(&answer, &question, &ring, town.now_s()).unwrap();
+        assert_eq!(proven.algorithm.name(), algorithm);
+        assert_eq!(
+            (answer.status(), &answer.body()[..]),
+            (202.try_into().unwrap(), &b"{}"[..])
+        );
+    }
+}
+
+/// A quick key signs where it stands, without a runtime, a task or a turn.
+#[test]
+fn a_quick_key_waits_for_nobody() {
+    let (town, merchant) = (town(), key_of("ed25519"));
+    let request = draft(&town, merchant).by(merchant);
+    for algorithm in ["ed25519", "ecdsa-p256-sha256"] {
+        let (key, _) = pair("platform", algorithm);
+        assert!(key.turns().is_none());
+        let mut answer = Response::new(Bytes::new());
+        let json = "application/json".parse().unwrap();
+        answer.headers_mut().insert("content-type", json);
+        let asked = (&request, "sig");
+        crate::world::town::now(sign_answer(
+            &platform(key),
+            asked,
+            &mut answer,
+            town.api.now(),
+        ));
+        assert!(answer.headers().contains_key("signature"));
+    }
+}
+
+/// A slow key signs in turns, and elsewhere: while none is free the answer waits, and whoever
+/// shares its thread does not.
+#[tokio::test]
+async fn a_slow_key_signs_in_its_turn() {
+    let (town, merchant) = (town(), key_of("ed25519"));
+    let request = draft(&town, merchant).by(merchant);
+    let (key, _) = pair("platform", "rsa-pss-sha512");
+    let turns = Arc::clone(key.turns().unwrap());
+    let all = u32::try_from(turns.available_permits()).unwrap();
+    assert!(all >= 1);
+    let platform = platform(key);
+    let mut answer = Response::new(Bytes::new());
+    let json = "application/json".parse().unwrap();
+    answer.headers_mut().insert("content-type", json);
+    let taken = turns.acquire_many(all).await.unwrap();
+    let asked = (&request, "sig");
+    let mut signing = Box::pin(sign_answer(&platform, asked, &mut answer, town.api.now()));
+    for _ in 0..100 {
+        // On this one thread: others go on while it waits.
+        let waits = still_waits(signing.as_mut()).await;
+        assert!(waits, "it did not wait for its turn");
+        tokio::task::yield_now().await;
+    }
+    drop(taken);
+    signing.await;
+    assert!(answer.headers().contains_key("signature"));
+    assert_eq!(turns.available_permits(), usize::try_from(all).unwrap());
+}
+
+/// Polls once; whether it still waits.
+async fn still_waits(mut future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
+    std::future::poll_fn(|task| std::task::Poll::Ready(future.as_mut().poll(task).is_pending()))
+        .await
+}
+
+/// R-6.3.1-1b, N3: a notification signed with a slow key.
+#[tokio::test]
+async fn a_slow_key_signs_notifications() {
+    let town = Town::with(&ONE);
+    town.place("T1", json!({}));
+    town.select("T1", "bank");
+    let id = town.pay("T1", "bank");
+    town.call_back("bank", &id);
+    let (store, world) = (&*town.api.store, &town.api.world);
+    let leases = store.lease(Work::Events, world.clock.now(), 1).await;
+    let (key, ring) = pair("platform", "rsa-pss-sha512");
+    let lease = &leases.unwrap()[0];
+    let told = notify_merchant(store, world, &platform(key), lease).await;
+    assert!(matches!(told, Ok(Delivery::Delivered(_))), "{told:?}");
+    let request = town.inbox(|inbox| inbox.requests[0].clone());
+    let target = "https://m1.shop.example/paid";
+    let proven = verify_request(&request, target, &ring, town.now_s()).unwrap();
+    assert_eq!(proven.algorithm.name(), "rsa-pss-sha512");
+}
+
+/// R-6.3.1-1b, A1, C4: a call to an institution, and the answer to what it sends us.
+#[tokio::test]
+async fn a_slow_key_signs_what_institutions_get() {
+    const ADDRESS: &str = "https://bank.example";
+    let town = Town::with(&ONE);
+    town.place("T1", json!({}));
+    town.select("T1", "bank");
+    let order = town.order("T1");
+    let bank = order.attempts[0].institution.clone();
+    let (ours, our_ring) = pair("paymux-bank", "rsa-pss-sha512");
+    let (theirs, their_ring) = pair("bank-1", "ecdsa-p256-sha256");
+    let dialect = kind("standard").unwrap();
+    let adapter = (dialect.build)(Settings {
+        id: bank.clone(),
+        origin: ADDRESS.to_owned(),
+        callback_origin: ORIGIN.to_owned(),
+        merchant_name: None,
+        signing: Arc::new(ours),
+        keys: their_ring,
+        facts: dialect.facts.clone(),
+    })
+    .unwrap();
+    assert!(adapter.slow().is_some());
+
+    let lost = Ending::NotSent;
+    for (call, path) in [
+        (Call::Create(&order.attempts[0], &order.terms), "/v1/orders"),
+        (
+            Call::Query(&order.attempts[0], &order.terms),
+            "/v1/orders/query",
+        ),
+        (
+            Call::Close(&order.attempts[0], &order.terms),
+            "/v1/orders/close",
+        ),
+    ] {
+        town.network.parties().script.push_back(lost);
+        let world = &town.api.world;
+        call_institution(world, &*adapter, &call, CREATE_PATIENCE).await;
+        let (_, request) = town.network.parties().sent.last().unwrap().clone();
+        let target = format!("{ADDRESS}{path}");
+        let proven = verify_request(&request, &target, &our_ring, town.now_s()).unwrap();
+        assert_eq!(proven.algorithm.name(), "rsa-pss-sha512", "{path}");
+    }
+
+    let mut enrolled = register(&ONE);
+    enrolled.adapters.insert(bank.clone(), adapter);
+    let target = format!("{ORIGIN}/v1/callbacks/bank");
+    let mut callback = Request::post("/v1/callbacks/bank")
+        .header("content-type", "application/json")
+        .body(Bytes::from_static(b"{\"merchantOrderNo\":\"ABCDEFGH\"}"))
+        .unwrap();
+    let with = Covering {
+        created_s: town.now_s(),
+        expires_s: None,
+        nonce: None,
+    };
+    sign_request(&mut callback, &target, &theirs, &with).unwrap();
+    let question = Question::of(&callback, &target).unwrap();
+    let (store, world) = (&*town.api.store, &town.api.world);
+    let received = receive_callback(store, world, &enrolled, &bank, &callback).await;
+    let answer = received.unwrap().answer;
+    verify_response(&answer, &question, &our_ring, town.now_s()).unwrap();
+}
