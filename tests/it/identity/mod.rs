@@ -2,6 +2,7 @@
 //! made by hand, goes through the whole of the answering, and leaves nothing behind if it is refused.
 
 mod explained;
+mod replay;
 mod signing;
 mod slow;
 

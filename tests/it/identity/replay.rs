@@ -1,0 +1,369 @@
+//! Replays against the store that is used: many at once, after a restart, without the cache in front,
+//! under a clock that jumps. One signed request has one effect, whatever happens around it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use paymux::api::Api;
+use paymux::domain::identifiers::{MerchantId, MerchantOrderNo, Timestamp};
+use paymux::domain::order::{Order, OrderState};
+use paymux::flow::admit_request::ReadNonces;
+use paymux::limits::{LimitSettings, Limits, Rate};
+use paymux::seal::Seal;
+use paymux::store::remembered::Remembered;
+use paymux::store::{OrderKey, Store, open};
+use paymux::world::World;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::world::books::Books;
+use crate::world::chance::Draws;
+use crate::world::clock::Hands;
+use crate::world::enrolment::{sign, unsigned};
+use crate::world::frail::{Frail, Trouble};
+use crate::world::network::Network;
+use crate::world::town::api;
+
+const COPIES: usize = 64;
+
+/// A gateway over a database file, and the world around it.
+struct Site {
+    folder: TempDir,
+    clock: Arc<Hands>,
+    network: Arc<Network>,
+}
+
+impl Site {
+    fn new() -> Self {
+        let clock = Arc::new(Hands::new());
+        let network = Arc::new(Network::new(Arc::clone(&clock)));
+        let books = Books::new("bank", Ability::ALL);
+        let id = books.id.clone();
+        network.parties().institutions.insert(id, books);
+        Self {
+            folder: TempDir::new().unwrap(),
+            clock,
+            network,
+        }
+    }
+
+    /// The database as a process opens it, without anything in front.
+    fn open(&self) -> Arc<dyn Store> {
+        let keys = BTreeMap::from([("2026".to_owned(), [3; 32])]);
+        let seal = Seal::new("2026", keys, [4; 32]).unwrap();
+        let file: &Path = &self.folder.path().join("paymux.db");
+        open(file, Arc::new(seal), Box::new(|why| panic!("{why}"))).unwrap()
+    }
+
+    /// A gateway over this store; nobody else's memory.
+    fn gateway(&self, store: Arc<dyn Store>) -> Arc<Api> {
+        let world = World {
+            clock: Arc::<Hands>::clone(&self.clock),
+            entropy: Arc::new(Draws::new(7)),
+            outbound: Arc::<Network>::clone(&self.network),
+            health: Arc::default(),
+        };
+        Arc::new(api(store, world, register(&ONE)))
+    }
+
+    /// The same with the cache of spent nonces in front, empty.
+    fn remembering(&self, store: &Arc<dyn Store>) -> Arc<Api> {
+        self.gateway(Arc::new(Remembered::new(Arc::clone(store))))
+    }
+
+    fn now_s(&self) -> i64 {
+        paymux::world::Clock::now(&*self.clock).seconds()
+    }
+
+    fn signed(&self, path: &str, body: &Value, nonce: &str) -> Request<Bytes> {
+        let mut request = unsigned(path, serde_json::to_vec(body).unwrap());
+        sign(&mut request, "M1-key", self.now_s(), nonce);
+        request
+    }
+
+    fn place(&self, no: &str, nonce: &str) -> Request<Bytes> {
+        self.signed(PLACE, &order_fields("M1", no), nonce)
+    }
+}
+
+fn named(no: &str) -> Value {
+    json!({ "merchantId": "M1", "merchantOrderNo": no })
+}
+
+async fn order(store: &dyn Store, no: &str) -> Option<Order> {
+    let merchant = MerchantId::parse("M1").unwrap();
+    let key = OrderKey::Theirs(merchant, MerchantOrderNo::parse(no).unwrap());
+    store.order(&key).await.unwrap()
+}
+
+/// Sends copies of one request at once, in turn to each gateway; the results that are no refusals
+/// of a spent nonce.
+async fn flood(gateways: &[&Arc<Api>], request: &Request<Bytes>) -> Vec<&'static str> {
+    let mut copies = JoinSet::new();
+    for gateway in gateways.iter().copied().cycle().take(COPIES) {
+        let (gateway, request) = (Arc::clone(gateway), request.clone());
+        copies.spawn(async move { gateway.answer(request, PEER).await });
+    }
+    let answers = copies.join_all().await;
+    assert_eq!(answers.len(), COPIES);
+    let spent = answers.iter().filter(|answer| {
+        let refused = answer.result == "nonce_spent";
+        assert_eq!(
+            refused,
+            answer.response.status() == 401,
+            "{}",
+            answer.result
+        );
+        refused
+    });
+    assert_eq!(spent.count(), COPIES - 1);
+    let others = answers.iter().map(|answer| answer.result);
+    others.filter(|result| *result != "nonce_spent").collect()
+}
+
+async fn replayed(gateway: &Api, request: &Request<Bytes>) -> &'static str {
+    gateway.answer(request.clone(), PEER).await.result
+}
+
+/// Q5, R-6.3.2-2a: of 64 copies of one signed request, sent at once, exactly one has an effect:
+/// placing, selecting (one call to the institution) and closing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_of_64_copies_has_an_effect() {
+    let site = Site::new();
+    let store = site.open();
+    let gateway = site.remembering(&store);
+
+    let place = site.place("T1", "place-T1-00000001");
+    assert_eq!(flood(&[&gateway], &place).await, ["ACCEPTED"]);
+    let placed = order(&*store, "T1").await.unwrap();
+    assert_eq!((placed.version, placed.attempts.len()), (1, 0));
+
+    let body = changed(named("T1"), json!({ "institutionId": "bank" }));
+    let select = site.signed("/v1/orders/select", &body, "select-T1-0000001");
+    assert_eq!(flood(&[&gateway], &select).await, ["ACCEPTED"]);
+    let selected = order(&*store, "T1").await.unwrap();
+    assert_eq!(selected.attempts.len(), 1);
+    assert_eq!(site.network.parties().sent.len(), 1, "one call");
+
+    let other = site.place("T2", "place-T2-00000001");
+    assert_eq!(replayed(&gateway, &other).await, "ACCEPTED");
+    let close = site.signed("/v1/orders/close", &named("T2"), "close-T2-00000001");
+    assert_eq!(flood(&[&gateway], &close).await, ["CLOSED"]);
+    let closed = order(&*store, "T2").await.unwrap();
+    assert_eq!((closed.state, closed.version), (OrderState::Closed, 2));
+
+    for request in [place, select, close] {
+        assert_eq!(replayed(&gateway, &request).await, "nonce_spent");
+    }
+}
+
+/// Q5: two nodes' caches over one database know nothing of each other, and still one copy counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_caches_let_one_copy_through() {
+    let site = Site::new();
+    let store = site.open();
+    let (one, other) = (site.remembering(&store), site.remembering(&store));
+    for n in 0..8 {
+        let no = format!("T{n}");
+        let place = site.place(&no, &format!("place-{no}-00000000"));
+        assert_eq!(flood(&[&one, &other], &place).await, ["ACCEPTED"]);
+        assert_eq!(order(&*store, &no).await.unwrap().version, 1);
+        let close = site.signed(
+            "/v1/orders/close",
+            &named(&no),
+            &format!("close-{no}-00000000"),
+        );
+        assert_eq!(flood(&[&one, &other], &close).await, ["CLOSED"]);
+        assert_eq!(order(&*store, &no).await.unwrap().version, 2);
+    }
+}
+
+/// Q5: a cache that forgets at any moment, or is not there, costs time and nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_lost_cache_lets_nothing_through() {
+    let site = Site::new();
+    let store = site.open();
+    let (bare, full) = (site.gateway(Arc::clone(&store)), site.remembering(&store));
+    let place = site.place("T1", "place-T1-00000001");
+    // Some of the copies meet a cache, some none, some one that was emptied just now.
+    let empty = site.remembering(&store);
+    assert_eq!(flood(&[&full, &bare, &empty], &place).await, ["ACCEPTED"]);
+    for gateway in [&full, &bare, &empty, &site.remembering(&store)] {
+        assert_eq!(replayed(gateway, &place).await, "nonce_spent");
+        assert_eq!(replayed(gateway, &place).await, "nonce_spent");
+    }
+    assert_eq!(order(&*store, "T1").await.unwrap().version, 1);
+}
+
+/// Q5, S1: a restart forgets nothing that was spent, whatever it was spent for: an effect, a
+/// repeat's answer, or a refusal for reasons of state (409, 422).
+#[tokio::test]
+async fn a_spent_nonce_outlives_the_process() {
+    let site = Site::new();
+    let place = site.place("T1", "place-T1-00000001");
+    let repeat = site.place("T1", "place-T1-00000002");
+    let odd = |changes: Value, nonce: &str| {
+        let body = changed(order_fields("M1", "T1"), changes);
+        site.signed(PLACE, &body, nonce)
+    };
+    let conflict = odd(json!({ "orderAmount": "1" }), "conflict-00000001");
+    let elsewhere = json!({ "bankReturnUrl": "https://evil.example/", "merchantOrderNo": "T2" });
+    let elsewhere = odd(elsewhere, "elsewhere-0000001");
+    let nobody = json!({ "institutionId": "nobody", "merchantOrderNo": "T3" });
+    let nobody = odd(nobody, "nobody-0000000001");
+    let close = site.signed("/v1/orders/close", &named("T1"), "close-T1-00000001");
+    let again = site.signed("/v1/orders/close", &named("T1"), "close-T1-00000002");
+    let body = changed(named("T1"), json!({ "institutionId": "bank" }));
+    let late = site.signed("/v1/orders/select", &body, "select-T1-0000001");
+    let requests = [
+        (place, 200),
+        (repeat, 200),
+        (conflict, 409),
+        (elsewhere, 422),
+        (nobody, 422),
+        (close, 200),
+        (again, 200),
+        (late, 409),
+    ];
+    let gateway = site.remembering(&site.open());
+    for (request, status) in &requests {
+        let answer = gateway.answer(request.clone(), PEER).await;
+        assert_eq!(answer.response.status(), *status, "{}", answer.result);
+    }
+    drop(gateway);
+    let before = {
+        let store = site.open();
+        order(&*store, "T1").await.unwrap()
+    };
+    for _ in 0..2 {
+        let store = site.open();
+        let gateway = site.remembering(&store);
+        for (request, _) in &requests {
+            assert_eq!(replayed(&gateway, request).await, "nonce_spent");
+        }
+        assert_eq!(order(&*store, "T1").await.unwrap(), before);
+        assert!(order(&*store, "T2").await.is_none());
+        assert!(order(&*store, "T3").await.is_none());
+    }
+}
+
+/// Q8: 429 and 503 say that nothing was recorded, and the nonce was not: the same request is good
+/// once the gateway can take it.
+#[tokio::test]
+async fn what_was_not_recorded_spent_nothing() {
+    let site = Site::new();
+    let store = site.open();
+    let frail = Arc::new(Frail::new(Arc::clone(&store)));
+    let gateway = site.gateway(Arc::<Frail>::clone(&frail));
+    let place = site.place("T1", "place-T1-00000001");
+    frail.plan(1, Trouble::Unavailable);
+    assert_eq!(replayed(&gateway, &place).await, "unavailable");
+    assert!(order(&*store, "T1").await.is_none());
+    assert_eq!(replayed(&gateway, &place).await, "ACCEPTED");
+    assert_eq!(replayed(&gateway, &place).await, "nonce_spent");
+
+    let mut gateway = Arc::into_inner(site.remembering(&store)).unwrap();
+    let rate = |n| Rate {
+        per_second: std::num::NonZeroU32::new(n).unwrap(),
+        burst: std::num::NonZeroU32::new(n).unwrap(),
+    };
+    let settings = LimitSettings {
+        certificate: rate(1_000),
+        address: rate(1_000),
+        merchant: rate(1),
+        institutions: std::collections::HashMap::new(),
+    };
+    gateway.gate.limits = Limits::new(&settings, Arc::clone(&gateway.world.clock));
+    let (first, second) = (
+        site.place("T2", "place-T2-00000001"),
+        site.place("T3", "place-T3-00000001"),
+    );
+    assert_eq!(replayed(&gateway, &first).await, "ACCEPTED");
+    assert_eq!(replayed(&gateway, &second).await, "too_often");
+    assert!(order(&*store, "T3").await.is_none());
+    site.clock.pass(1_000);
+    assert_eq!(replayed(&gateway, &second).await, "ACCEPTED");
+    site.clock.pass(1_000);
+    assert_eq!(replayed(&gateway, &second).await, "nonce_spent");
+}
+
+/// Q6, T2: the clock jumps by hours, either way, across restarts and with the nonces forgotten in
+/// between: what was spent is never taken again, and what was made before the floor is refused
+/// whatever the clock says.
+#[tokio::test]
+async fn a_clock_that_jumps_lets_nothing_through_twice() {
+    const HOUR_MS: i64 = 3_600_000;
+    /// How far behind the clock the workers keep the floor.
+    const BEHIND_MS: i64 = 400_000;
+    let site = Site::new();
+    let mut spent: Vec<Request<Bytes>> = Vec::new();
+    let mut accepted = 0;
+    let mut count = 0;
+    for off in [0, 1, 0, -1, -3, 0, 2, -2, 5, 0] {
+        site.clock.set_off(off * HOUR_MS);
+        let store = site.open();
+        let gateway = site.remembering(&store);
+        for old in &spent {
+            let result = replayed(&gateway, old).await;
+            assert!(
+                ["nonce_spent", "outside_window"].contains(&result),
+                "{result}"
+            );
+        }
+        count += 1;
+        let fresh = site.place(&format!("T{count}"), &format!("place-{count:012}"));
+        let floor = store.floor();
+        let result = replayed(&gateway, &fresh).await;
+        if Timestamp::from_s(site.now_s()) > floor {
+            assert_eq!(result, "ACCEPTED", "off {off}");
+            accepted += 1;
+            spent.push(fresh.clone());
+        } else {
+            // Refused for being older than what is remembered, and so it stays.
+            assert_eq!(result, "outside_window", "off {off}");
+        }
+        // What the worker does, as late as it may and as early.
+        let now = paymux::world::Clock::now(&*site.clock).ms();
+        store
+            .raise_floor(Timestamp::from_ms(now - BEHIND_MS))
+            .await
+            .unwrap();
+        for old in &spent {
+            let result = replayed(&gateway, old).await;
+            assert!(
+                ["nonce_spent", "outside_window"].contains(&result),
+                "{result}"
+            );
+        }
+        site.clock.pass(61_000);
+    }
+    assert!(accepted >= 3, "the clock was right now and then");
+    let store = site.open();
+    for no in 1..=count {
+        if let Some(order) = order(&*store, &format!("T{no}")).await {
+            assert_eq!(order.version, 1, "T{no}");
+        }
+    }
+}
+
+/// Q5: what reads only is remembered in memory: once in a process, and again after a restart.
+#[tokio::test]
+async fn a_reading_is_repeated_after_a_restart_alone() {
+    let site = Site::new();
+    let store = site.open();
+    let gateway = site.remembering(&store);
+    assert_eq!(
+        replayed(&gateway, &site.place("T1", "place-T1-00000001")).await,
+        "ACCEPTED"
+    );
+    let query = site.signed("/v1/orders/query", &named("T1"), "query-T1-00000001");
+    let first = gateway.answer(query.clone(), PEER).await;
+    assert_eq!(first.response.status(), 200);
+    assert_eq!(replayed(&gateway, &query).await, "nonce_spent");
+    let mut gateway = Arc::into_inner(gateway).unwrap();
+    gateway.reads = ReadNonces::new(1_000);
+    let second = gateway.answer(query, PEER).await;
+    assert_eq!(second.response.status(), 200, "it changes nothing");
+}
