@@ -2,14 +2,20 @@
 //! threads that answer others meanwhile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::domain::identifiers::Timestamp;
 use crate::flow::register::Platform;
 use crate::signature::{self, Question, SigningKey};
+
+/// How long anything waits for its turn with a slow key. Past it an answer leaves unsigned, for TLS
+/// proves us as well; a call is not made; a notification is tried again.
+const TURN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Signs an answer with the platform's key, bound to the signature that proved its question.
 pub async fn sign_answer(
@@ -46,13 +52,17 @@ fn sign(key: &SigningKey, question: &Question, answer: &mut Response<Bytes>, now
     }
 }
 
-/// Waits for a turn of a slow key, then signs on a thread that may take its time. Nothing if that
-/// thread did not come back.
+/// Waits for a turn of a slow key, then signs on a thread that may take its time. Nothing if no turn
+/// came in time or that thread did not come back.
 pub(in crate::flow) async fn aside<T: Send + 'static>(
     turns: &Arc<Semaphore>,
     signing: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    let turn = Arc::clone(turns).acquire_owned().await.ok()?;
+    let turn = timeout(TURN_WITHIN, Arc::clone(turns).acquire_owned()).await;
+    let Ok(Ok(turn)) = turn else {
+        tracing::warn!("a slow key has more to sign than it can; Ed25519 or ECDSA keys can");
+        return None;
+    };
     // The turn goes along: whoever stops waiting does not thereby free it.
     let signed = tokio::task::spawn_blocking(move || {
         let signed = signing();

@@ -44,7 +44,7 @@ pub async fn receive_callback(
             tracing::warn!(institution.id = %institution, why = forged.0, "callback not proven");
             let message = message(institution, callback, Verdict::Forged, now);
             let _ = store.keep(&message).await;
-            let answer = acknowledgement(adapter.as_ref(), callback, Heard::Refused, now).await;
+            let answer = adapter.acknowledgement(callback, Heard::Forged, now);
             return Some(Received {
                 answer,
                 verdict: Verdict::Forged,

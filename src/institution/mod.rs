@@ -188,6 +188,8 @@ pub enum Heard {
     Recorded,
     /// Not durable yet; send it again.
     TryAgain,
-    /// Not believed.
+    /// Proven, and about nothing that can be true here.
     Refused,
+    /// Not proven. Answered without a signature: a stranger must not buy one with each message.
+    Forged,
 }

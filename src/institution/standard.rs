@@ -159,6 +159,9 @@ impl Institution for Standard {
         now: Timestamp,
     ) -> Response<Bytes> {
         let mut answer = answer(heard);
+        if heard == Heard::Forged {
+            return answer;
+        }
         let question = Question::of(callback, &self.callback_url);
         // TLS authenticates it as well: unsigned it is still better than no answer.
         let _ = sign_response(
@@ -303,7 +306,7 @@ fn answer(heard: Heard) -> Response<Bytes> {
             problem,
             r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"nothing was recorded, send the notification again","result":"REFUSED","code":"unavailable"}"#,
         ),
-        Heard::Refused => (
+        Heard::Refused | Heard::Forged => (
             StatusCode::UNAUTHORIZED,
             problem,
             r#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"expected a notification about an order of ours, signed just now by an enrolled key","result":"REFUSED","code":"signature_unusable"}"#,

@@ -22,7 +22,7 @@ enum Caller {
 
 impl Explained {
     /// Starts with whole allowances: one of each caller, by enrolled certificate or by address, and
-    /// one of all together.
+    /// one of all strangers together, who must not use up what merchants are to be shown.
     pub fn new(caller: Rate, all: Rate, clock: Arc<dyn Clock>) -> Self {
         let ticks = Ticks::new(clock);
         Self {
@@ -40,6 +40,7 @@ impl Explained {
         if self.callers.len() > STRANGERS_MAX {
             self.callers.retain_recent();
         }
-        check(&self.callers, &caller).is_ok() && check(&self.all, &()).is_ok()
+        let shared = matches!(caller, Caller::Stranger(_));
+        check(&self.callers, &caller).is_ok() && (!shared || check(&self.all, &()).is_ok())
     }
 }

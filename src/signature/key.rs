@@ -338,7 +338,7 @@ fn spki(pem: &str) -> Result<SubjectPublicKeyInfoDer<'static>, KeyFault> {
     })
 }
 
-/// Half of the processors: the other half goes on answering.
+/// Half of the processors for one key: the other half goes on answering.
 fn turns() -> Arc<Semaphore> {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     Arc::new(Semaphore::new(processors.div_ceil(2)))

@@ -342,9 +342,13 @@ fn only_what_is_recorded_is_acknowledged() {
         }
         let unsigned = rig.callback(Bytes::new());
         let now = Timestamp::from_s(NOW_S);
-        let answer = rig
-            .adapter()
-            .acknowledgement(&unsigned, Heard::Refused, now);
+        let answer = rig.adapter().acknowledgement(&unsigned, Heard::Forged, now);
         assert!(answer.status().is_client_error());
+        // Q1: who proved nothing is given no signature of ours, however slow a key makes it.
+        for name in ["signature", "signature-input"] {
+            assert!(!answer.headers().contains_key(name));
+        }
+        let answer = rig.adapter().acknowledgement(&callback, Heard::Forged, now);
+        assert!(!answer.headers().contains_key("signature"));
     });
 }

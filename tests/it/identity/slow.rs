@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use http::Response;
+use paymux::domain::identifiers::{AttemptId, Timestamp};
 use paymux::flow::answer::sign_answer;
 use paymux::flow::call_institution::{CREATE_PATIENCE, call_institution};
 use paymux::flow::notify_merchant::{Delivery, notify_merchant};
@@ -195,9 +196,12 @@ async fn a_slow_key_signs_what_institutions_get() {
     let mut enrolled = register(&ONE);
     enrolled.adapters.insert(bank.clone(), adapter);
     let target = format!("{ORIGIN}/v1/callbacks/bank");
+    let nobodys = AttemptId::mint(Timestamp::from_ms(0), [7; 10]);
     let mut callback = Request::post("/v1/callbacks/bank")
         .header("content-type", "application/json")
-        .body(Bytes::from_static(b"{\"merchantOrderNo\":\"ABCDEFGH\"}"))
+        .body(Bytes::from(format!(
+            "{{\"merchantOrderNo\":\"{nobodys}\"}}"
+        )))
         .unwrap();
     let with = Covering {
         created_s: town.now_s(),

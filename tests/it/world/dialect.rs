@@ -167,7 +167,7 @@ impl Institution for Plain {
         let (status, word) = match heard {
             Heard::Recorded => (StatusCode::OK, "RECORDED"),
             Heard::TryAgain => (StatusCode::SERVICE_UNAVAILABLE, "LATER"),
-            Heard::Refused => (StatusCode::BAD_REQUEST, "NO"),
+            Heard::Refused | Heard::Forged => (StatusCode::BAD_REQUEST, "NO"),
         };
         let mut answer = Response::new(Bytes::from_static(word.as_bytes()));
         *answer.status_mut() = status;
