@@ -10,6 +10,7 @@ mod faults;
 mod gateway;
 mod institutions;
 mod keys;
+mod limits;
 mod merchants;
 mod named;
 mod reading;
@@ -26,6 +27,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
 pub use crate::config::faults::{Fault, Faults};
+pub use crate::config::limits::Limits;
 pub use crate::config::named::{Holder, NamedFile, validity_s};
 
 use crate::config::enrolment::Enrolment;
@@ -34,7 +36,6 @@ use crate::config::section::Section;
 use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
 use crate::domain::institutions::{Directory, HealthSettings};
 use crate::domain::merchant::Admission;
-use crate::flow::admit_request::Window;
 use crate::flow::register::{Platform, Register};
 
 use crate::seal::Seal;
@@ -88,37 +89,6 @@ pub struct StoreSettings {
     pub seal: Arc<Seal>,
 }
 
-/// How much a gateway bears. Source of the defaults: `interface.md`, Details.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// A request's body. Unit: bytes.
-    pub body_bytes_max: usize,
-    /// Lines of a request's head.
-    pub header_lines_max: usize,
-    /// All of a request's head. Unit: bytes.
-    pub header_bytes_max: usize,
-    /// Until a request's head is there.
-    pub head: Duration,
-    /// Until its body is there, counted from the head.
-    pub body: Duration,
-    /// How far a signature's times may lie from ours.
-    pub window: Window,
-    /// Requests at the same time; past it, 503 at once.
-    pub in_flight_max: usize,
-    /// Connections at the same time.
-    pub connections_max: usize,
-    /// Connections of one address at the same time.
-    pub connections_per_address_max: usize,
-    /// Counted by client certificate or address, before the signature is checked.
-    pub requests_per_second_per_caller: u32,
-    /// Counted by merchant, after it.
-    pub requests_per_second_per_merchant: u32,
-    /// How often one caller is shown the signature base we computed.
-    pub signature_bases_per_second_per_caller: u32,
-    /// How often all callers together are.
-    pub signature_bases_per_second: u32,
-}
-
 /// Whom outgoing connections believe and which addresses they may reach.
 pub struct OutboundSettings {
     /// Authorities for merchants' servers; the public ones where absent.
@@ -138,6 +108,8 @@ pub struct InstitutionLeg {
     pub roots: Option<Vec<CertificateDer<'static>>>,
     /// What we show it.
     pub identity: Option<Arc<CertifiedKey>>,
+    /// Calls to it under way at once.
+    pub calls_at_once: u32,
 }
 
 /// A signing key, for people.
@@ -232,7 +204,7 @@ fn whole(r: &mut Reader<'_>, text: &str) -> Option<Config> {
     let table = top.required(r, "store");
     let store = gateway::store(r, table);
     let table = top.table(r, "limits");
-    let limits = gateway::limits(r, table);
+    let limits = limits::limits(r, table);
     let table = top.table(r, "health");
     let health = gateway::health(r, table);
     let table = top.table(r, "platform");

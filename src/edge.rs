@@ -1,19 +1,25 @@
-//! The edge: pingora's listeners, TLS and HTTP/1.1; bytes in, bytes out.
+//! The edge: pingora's listeners and TLS, HTTP/1.1 read strictly on top; bytes in, bytes out.
 //!
-//! Reads one whole request within bounds, hands it over as `http` types, writes the answer. Knows
-//! no interface and decides nothing about money. No other file names pingora.
+//! Reads one whole request within bounds, hands it over as `http` types, writes the answer; refuses
+//! early when there is more than can be done. Decides nothing about money. No other file names
+//! pingora.
 
+mod answer;
+mod body;
+mod bounds;
 mod door;
 mod head;
 mod identity;
+mod load;
 mod places;
+mod turned_away;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use pingora_core::listeners::tls::Acceptor;
@@ -21,16 +27,20 @@ use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
 use pingora_core::server::{Fds, ListenFds};
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service as Accepting;
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::api::Peer;
 use crate::domain::refusal::Refusal;
 use crate::metrics::Metrics;
 
-use door::Door;
+use bounds::permits;
+use door::{Door, Handshakes};
+use load::{Load, TICK};
 use places::Places;
+use turned_away::Sheds;
 
+pub use bounds::{Bounds, LiveBounds};
 pub use identity::TlsIdentity;
 
 /// Room for an answer on its way out, so that it leaves in one piece. Nothing is buffered on the way
@@ -53,51 +63,6 @@ pub struct Listener {
     pub identity: Option<Arc<TlsIdentity>>,
     /// What answers here.
     pub responder: Responder,
-}
-
-/// What one caller, and all together, may take (interface.md, Details; Q1).
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// Bytes of a body.
-    pub body_bytes_max: usize,
-    /// Header lines, the request line not counted.
-    pub header_lines_max: usize,
-    /// Bytes of the head, request line and empty line included.
-    pub header_bytes_max: usize,
-    /// From a request's first byte to the end of its head; also for a TLS handshake.
-    pub head_within: Duration,
-    /// From the end of the head to the end of the body.
-    pub body_within: Duration,
-    /// Until the client has taken the whole answer.
-    pub write_within: Duration,
-    /// How long a connection may stay without a request.
-    pub idle_within: Duration,
-    /// Requests handed over at once; past it 503 (Q8).
-    pub in_flight_max: u32,
-    /// Connections at once, all together.
-    pub connections_max: u32,
-    /// Connections at once from one address.
-    pub connections_per_address_max: u32,
-    /// At a stop: how long requests already here may take.
-    pub drain_within: Duration,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            body_bytes_max: 64 << 10,
-            header_lines_max: 64,
-            header_bytes_max: 16 << 10,
-            head_within: Duration::from_secs(5),
-            body_within: Duration::from_secs(10),
-            write_within: Duration::from_secs(10),
-            idle_within: Duration::from_mins(1),
-            in_flight_max: 1024,
-            connections_max: 8192,
-            connections_per_address_max: 512,
-            drain_within: Duration::from_secs(20),
-        }
-    }
 }
 
 /// How a stop went.
@@ -144,7 +109,9 @@ pub struct Edge {
     addresses: Vec<SocketAddr>,
     sockets: ListenFds,
     places: Vec<Arc<Places>>,
-    drain_within: Duration,
+    loads: Vec<Arc<Load>>,
+    live: LiveBounds,
+    metrics: Arc<Metrics>,
     stop: Stop,
 }
 
@@ -159,31 +126,22 @@ impl Edge {
         refuse: &Refuse,
         metrics: &Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let mut all_places = Vec::new();
         let mut sockets = Fds::new();
-        let mut services = Vec::new();
-        let mut addresses = Vec::new();
+        let mut edge = Self {
+            services: Vec::new(),
+            addresses: Vec::new(),
+            sockets: Arc::new(Fds::new().into()),
+            places: Vec::new(),
+            loads: Vec::new(),
+            live: LiveBounds::of(bounds),
+            metrics: Arc::clone(metrics),
+            stop: Stop(Arc::new(watch::Sender::new(false))),
+        };
         for listener in listeners {
-            let acceptor = listener
-                .identity
-                .map(identity::server_config)
-                .transpose()
-                .map_err(std::io::Error::other)?
-                .map(|config| Acceptor::from_server_config(Arc::new(config)));
             let socket = TcpListener::bind(listener.address)?;
             socket.set_nonblocking(true)?;
             let address = socket.local_addr()?;
-            // Each door counts its own: whoever crowds the public one must not keep operations out.
-            let places = Arc::new(Places::new(&bounds));
-            all_places.push(Arc::clone(&places));
-            let door = Door {
-                acceptor,
-                responder: listener.responder,
-                bounds,
-                refuse: Arc::clone(refuse),
-                metrics: Arc::clone(metrics),
-                places,
-            };
+            let door = edge.door(listener, &bounds, refuse)?;
             let mut service = Accepting::new(address.to_string(), door);
             service.add_listener(
                 ListenerConfig::tcp(address.to_string())
@@ -191,16 +149,45 @@ impl Edge {
             );
             // pingora takes a socket over by the name of its address, as in an upgrade.
             sockets.add(address.to_string(), socket.into_raw_fd());
-            services.push(service);
-            addresses.push(address);
+            edge.services.push(service);
+            edge.addresses.push(address);
         }
-        Ok(Self {
-            services,
-            addresses,
-            sockets: Arc::new(sockets.into()),
-            places: all_places,
-            drain_within: bounds.drain_within,
-            stop: Stop(Arc::new(watch::Sender::new(false))),
+        edge.sockets = Arc::new(sockets.into());
+        Ok(edge)
+    }
+
+    /// Each door counts its own: whoever crowds the public one must not keep operations out.
+    fn door(
+        &mut self,
+        listener: Listener,
+        bounds: &Bounds,
+        refuse: &Refuse,
+    ) -> std::io::Result<Door> {
+        let acceptor = listener
+            .identity
+            .map(identity::server_config)
+            .transpose()
+            .map_err(std::io::Error::other)?
+            .map(|config| Acceptor::from_server_config(Arc::new(config)));
+        let places = Arc::new(Places::default());
+        let load = Arc::new(Load::new(Arc::clone(&places)));
+        let handshakes = Arc::new(Handshakes {
+            all: Semaphore::new(permits(bounds.handshakes_max)),
+            under_load: Semaphore::new(permits(bounds.handshakes_under_load_max)),
+        });
+        self.places.push(Arc::clone(&places));
+        self.loads.push(Arc::clone(&load));
+        self.live.handshakes.push(Arc::clone(&handshakes));
+        Ok(Door {
+            sheds: Sheds::new(refuse, acceptor.is_some()),
+            acceptor,
+            responder: listener.responder,
+            bounds: Arc::clone(&self.live.bounds),
+            refuse: Arc::clone(refuse),
+            metrics: Arc::clone(&self.metrics),
+            places,
+            load,
+            handshakes,
         })
     }
 
@@ -212,6 +199,11 @@ impl Edge {
     /// The way to stop it.
     pub fn stopper(&self) -> Stop {
         self.stop.clone()
+    }
+
+    /// The way to replace its bounds.
+    pub fn bounds(&self) -> LiveBounds {
+        self.live.clone()
     }
 
     /// Accepts on the present runtime until stopped, then drains.
@@ -226,21 +218,67 @@ impl Edge {
                 service.start_service(Some(sockets), stopped, 1).await;
             });
         }
-        accepting.join_all().await;
         let drained = async {
-            for places in &self.places {
-                places.drain().await;
-            }
+            accepting.join_all().await;
+            let leaving = async {
+                for places in &self.places {
+                    places.drain().await;
+                }
+            };
+            timeout(self.live.bounds.load().drain_within, leaving).await
         };
-        if timeout(self.drain_within, drained).await.is_ok() {
+        let drained = tokio::select! {
+            drained = drained => drained,
+            never = watch_load(&self.loads, &self.live.bounds, &self.metrics) => match never {},
+        };
+        if drained.is_ok() {
             return Drained::Whole;
         }
-        let open = self.places.iter().map(|places| places.requests_open());
-        let requests: usize = open.sum();
+        let requests: u32 = self
+            .places
+            .iter()
+            .map(|places| places.requests_open())
+            .sum();
         tracing::error!(
             requests,
             "the time to drain passed with requests not answered"
         );
         Drained::Cut
+    }
+}
+
+/// Ticks, sees how late each tick is served, and says so once in a while (`edge/load.rs`).
+async fn watch_load(
+    loads: &[Arc<Load>],
+    bounds: &ArcSwap<Bounds>,
+    metrics: &Metrics,
+) -> std::convert::Infallible {
+    const TICKS_BETWEEN_WORDS: u32 = 100;
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut since = 0_u32;
+    loop {
+        let late_by = ticks.tick().await.elapsed();
+        metrics.front.scheduling_delay(late_by);
+        let late_max = bounds.load().delay_max;
+        for load in loads {
+            load.tick(late_by, late_max);
+        }
+        since = since.saturating_add(1);
+        if since < TICKS_BETWEEN_WORDS {
+            continue;
+        }
+        since = 0;
+        for load in loads {
+            let [orders, choices, rest] = load.refused_lately();
+            if [orders, choices, rest] != [0, 0, 0] {
+                tracing::warn!(
+                    orders,
+                    choices,
+                    rest,
+                    "more came than can be done; these were refused with 503 and may come again"
+                );
+            }
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! How often a caller, an address or an institution may knock: governor, under our clock.
 //!
 //! Counts; never waits and never judges who somebody is. A claimed name never uses up somebody's
-//! allowance: before the signature only certificate and address count (Q1, interface.md).
+//! allowance: before the signature only certificate and address count (Q1, interface.md). Turns at
+//! institutions, where somebody does wait, are in `limits/turns.rs`.
 
 mod explained;
+mod line;
+pub mod turns;
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -13,14 +15,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use governor::clock::Clock as _;
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 
-use crate::domain::identifiers::{InstitutionId, MerchantId};
+use crate::domain::identifiers::MerchantId;
 use crate::domain::merchant::CertificateDigest;
 pub use crate::limits::explained::Explained;
+use crate::metrics::Metrics;
 use crate::world::Clock;
 
 /// Past this many strangers remembered, those whose allowance is whole again are forgotten.
@@ -44,7 +48,7 @@ impl Rate {
 }
 
 /// The rates in force.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitSettings {
     /// One certificate, before its signature is checked.
     pub certificate: Rate,
@@ -52,8 +56,6 @@ pub struct LimitSettings {
     pub address: Rate,
     /// One merchant, after its signature was checked.
     pub merchant: Rate,
-    /// Each institution's declared `calls_per_second`, burst of one second; none: not limited.
-    pub institutions: HashMap<InstitutionId, NonZeroU32>,
 }
 
 /// How long until it is worth asking again.
@@ -62,11 +64,18 @@ pub struct Wait(pub Duration);
 
 /// All counts of one gateway.
 pub struct Limits {
-    strangers: Keyed<Stranger>,
-    certificates: Keyed<CertificateDigest>,
-    merchants: Keyed<MerchantId>,
-    institutions: HashMap<InstitutionId, Keyed<()>>,
+    live: ArcSwap<Counts>,
+    ticks: Ticks,
     knocks: AtomicU64,
+    metrics: Option<Arc<Metrics>>,
+}
+
+/// The counts in force, and the rates they were started with.
+struct Counts {
+    settings: LimitSettings,
+    strangers: Arc<Keyed<Stranger>>,
+    certificates: Arc<Keyed<CertificateDigest>>,
+    merchants: Arc<Keyed<MerchantId>>,
 }
 
 type Keyed<K> = RateLimiter<K, DashMapStateStore<K>, Ticks, NoOpMiddleware<Duration>>;
@@ -81,17 +90,45 @@ impl Limits {
     /// Starts with whole allowances.
     pub fn new(settings: &LimitSettings, clock: Arc<dyn Clock>) -> Self {
         let ticks = Ticks::new(clock);
-        let institutions = settings
-            .institutions
-            .iter()
-            .map(|(id, per_second)| (id.clone(), keyed(Quota::per_second(*per_second), &ticks)));
+        let counts = Counts {
+            settings: *settings,
+            strangers: keyed(settings.address, &ticks),
+            certificates: keyed(settings.certificate, &ticks),
+            merchants: keyed(settings.merchant, &ticks),
+        };
         Self {
-            strangers: keyed(settings.address.quota(), &ticks),
-            certificates: keyed(settings.certificate.quota(), &ticks),
-            merchants: keyed(settings.merchant.quota(), &ticks),
-            institutions: institutions.collect(),
+            live: ArcSwap::from_pointee(counts),
+            ticks,
             knocks: AtomicU64::new(0),
+            metrics: None,
         }
+    }
+
+    /// Counts refusals there.
+    #[must_use]
+    pub fn counted_by(self, metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics: Some(metrics),
+            ..self
+        }
+    }
+
+    /// Other rates, at once (F1). What is counted under a rate that stays the same stays counted;
+    /// under one that changed, allowances are whole.
+    pub fn replace(&self, settings: &LimitSettings) {
+        let before = self.live.load();
+        let (was, now) = (before.settings, *settings);
+        let next = Counts {
+            settings: now,
+            strangers: renewed(&before.strangers, (was.address, now.address), &self.ticks),
+            certificates: renewed(
+                &before.certificates,
+                (was.certificate, now.certificate),
+                &self.ticks,
+            ),
+            merchants: renewed(&before.merchants, (was.merchant, now.merchant), &self.ticks),
+        };
+        self.live.store(Arc::new(next));
     }
 
     /// Counts a request before anybody has proven anything but a certificate's key.
@@ -103,13 +140,14 @@ impl Limits {
         address: IpAddr,
         certificate: Option<&CertificateDigest>,
     ) -> Result<(), Wait> {
+        let counts = self.live.load();
         let knocks = self.knocks.fetch_add(1, Ordering::Relaxed);
         if knocks.is_multiple_of(KNOCKS_BETWEEN_SWEEPS) {
-            self.sweep();
+            counts.sweep();
         }
         match certificate {
-            Some(digest) => check(&self.certificates, digest),
-            None => check(&self.strangers, &stranger(address)),
+            Some(digest) => self.judged("certificate", check(&counts.certificates, digest)),
+            None => self.judged("address", check(&counts.strangers, &stranger(address))),
         }
     }
 
@@ -118,21 +156,19 @@ impl Limits {
     /// # Errors
     /// [`Wait`] if it comes too soon; nothing was counted then.
     pub fn admit(&self, merchant: &MerchantId) -> Result<(), Wait> {
-        check(&self.merchants, merchant)
+        let counts = self.live.load();
+        self.judged("merchant", check(&counts.merchants, merchant))
     }
 
-    /// Counts a call to an institution. Whoever has time waits as told and asks again; whoever
-    /// has not lets the call be made later.
-    ///
-    /// # Errors
-    /// [`Wait`] if the institution's rate is used up; nothing was counted then.
-    pub fn call(&self, institution: &InstitutionId) -> Result<(), Wait> {
-        match self.institutions.get(institution) {
-            Some(limiter) => check(limiter, &()),
-            None => Ok(()),
+    fn judged(&self, kind: &'static str, judged: Result<(), Wait>) -> Result<(), Wait> {
+        if let (Err(_), Some(metrics)) = (&judged, &self.metrics) {
+            metrics.front.limited(kind);
         }
+        judged
     }
+}
 
+impl Counts {
     /// Keeps memory bounded by what was active lately: a certificate costs nothing to make.
     fn sweep(&self) {
         if self.strangers.len().saturating_add(self.certificates.len()) > STRANGERS_MAX {
@@ -142,8 +178,22 @@ impl Limits {
     }
 }
 
-fn keyed<K: Hash + Eq + Clone>(quota: Quota, ticks: &Ticks) -> Keyed<K> {
-    RateLimiter::new(quota, DashMapStateStore::default(), ticks.clone())
+/// The same counts under the same rate, new ones under another.
+fn renewed<K: Hash + Eq + Clone>(
+    known: &Arc<Keyed<K>>,
+    (was, now): (Rate, Rate),
+    ticks: &Ticks,
+) -> Arc<Keyed<K>> {
+    if was == now {
+        Arc::clone(known)
+    } else {
+        keyed(now, ticks)
+    }
+}
+
+fn keyed<K: Hash + Eq + Clone>(rate: Rate, ticks: &Ticks) -> Arc<Keyed<K>> {
+    let counts = RateLimiter::new(rate.quota(), DashMapStateStore::default(), ticks.clone());
+    Arc::new(counts)
 }
 
 fn check<K: Hash + Eq + Clone>(limiter: &Keyed<K>, key: &K) -> Result<(), Wait> {
@@ -219,7 +269,6 @@ mod tests {
             certificate: rate(1, 2),
             address: rate(1, 1),
             merchant: rate(1, 1),
-            institutions: [(InstitutionId::parse("harbour").unwrap(), NonZeroU32::MIN)].into(),
         };
         let shown: Arc<dyn Clock> = Arc::<Hand>::clone(&clock);
         (Limits::new(&settings, shown), clock)
@@ -262,18 +311,23 @@ mod tests {
         );
     }
 
-    /// The declared rate of an institution bounds our calls; an undeclared one is not limited.
+    /// F1: other rates count at once, and what did not change goes on counting.
     #[test]
-    fn calls_keep_to_the_declared_rate() {
-        let (limits, clock) = limits();
-        let harbour = InstitutionId::parse("harbour").unwrap();
-        assert_eq!(limits.call(&harbour), Ok(()));
-        assert_eq!(limits.call(&harbour), Err(Wait(Duration::from_secs(1))));
-        clock.0.fetch_add(400, Ordering::SeqCst);
-        assert_eq!(limits.call(&harbour), Err(Wait(Duration::from_millis(600))));
-        let free = InstitutionId::parse("free").unwrap();
-        assert_eq!(limits.call(&free), Ok(()));
-        assert_eq!(limits.call(&free), Ok(()));
+    fn rates_are_replaced_and_counts_kept() {
+        let (limits, _) = limits();
+        let (one, merchant) = (
+            "192.0.2.1".parse().unwrap(),
+            MerchantId::parse("M1").unwrap(),
+        );
+        assert_eq!(limits.knock(one, None), Ok(()));
+        assert_eq!(limits.admit(&merchant), Ok(()));
+        limits.replace(&LimitSettings {
+            certificate: rate(1, 2),
+            address: rate(1, 1),
+            merchant: rate(5, 5),
+        });
+        assert!(limits.knock(one, None).is_err());
+        assert_eq!(limits.admit(&merchant), Ok(()));
     }
 
     /// T2: a wall clock that jumps back makes nobody wait longer than before it.

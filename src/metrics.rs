@@ -3,12 +3,16 @@
 //! Labels are bounded: interfaces, words of our own enums, configured institutions. Never a number
 //! of an order, never anything personal (D1).
 
+mod front;
+
 use std::time::Duration;
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+
+pub use front::{Counted, Front};
 
 /// From a tenth of a millisecond to ten seconds: a commit lies at the left, a slow institution
 /// at the right.
@@ -47,6 +51,8 @@ impl CallerClass {
 
 /// All metrics of one gateway; no global, so that several can live in one process.
 pub struct Metrics {
+    /// Who was let in, who was kept out.
+    pub front: Front,
     registry: Registry,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
@@ -79,6 +85,7 @@ impl Metrics {
         )?;
         built.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self {
+            front: Front::new(&page)?,
             requests: page.counters(
                 "requests_total",
                 "Requests answered, by interface, class of caller and result.",

@@ -24,7 +24,7 @@ use crate::edge::{Drained, Edge, Listener, Stop, TlsIdentity};
 use crate::flow::admit_request::ReadNonces;
 use crate::flow::chase_doubts::adopt_leftovers;
 use crate::health::Health;
-use crate::limits::Limits;
+use crate::limits::turns::Turns;
 use crate::metrics::Metrics;
 use crate::outbound::Hyper;
 use crate::store::remembered::Remembered;
@@ -64,10 +64,9 @@ impl Gateway {
         let clock = Arc::new(SystemClock::start());
         let bells = Arc::new(Bells::default());
         let store = open_store(&config, Arc::clone(&bells))?;
-        let limits = settings::limits(&config);
         let door = Paced {
             hyper: Hyper::new(settings::outbound(&config)).context("[outbound]")?,
-            limits: Limits::new(&limits, clock.clone()),
+            turns: Arc::new(Turns::new(&settings::turns(&config), Arc::clone(&metrics))),
             metrics: Arc::clone(&metrics),
         };
         let world = World {
@@ -76,7 +75,7 @@ impl Gateway {
             outbound: Arc::new(door),
             health: Arc::new(Health::new(config.health)),
         };
-        let gate = settings::gate(&config, clock);
+        let gate = settings::gate(&config, clock, &metrics);
         let register = Arc::new(ArcSwap::from_pointee(config.register));
         let api = Arc::new(Api {
             store: Arc::clone(&store),

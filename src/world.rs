@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 
-use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use crate::health::Health;
 
 /// The three doors, and what the third has lately shown.
@@ -65,6 +65,44 @@ pub trait Outbound: Send + Sync {
         request: Request<Bytes>,
         patience: Patience,
     ) -> Result<Response<Bytes>, SendError>;
+
+    /// Waits, within bounds, until an institution may be asked to take a payment: it declared how
+    /// many calls it takes. To be held until the call has ended. Before it comes nothing is written.
+    ///
+    /// # Errors
+    /// [`TooMany`] if it did not come in time: nothing was sent, nothing was counted.
+    async fn turn(
+        &self,
+        institution: &InstitutionId,
+        merchant: &MerchantId,
+    ) -> Result<Turn, TooMany>;
+}
+
+/// Leave to make one call to an institution, for as long as it is held. Travels with the request.
+#[derive(Clone)]
+pub struct Turn(
+    #[expect(dead_code, reason = "what it holds is let go when it is dropped")]
+    Option<Arc<dyn Send + Sync>>,
+);
+
+impl Turn {
+    /// Where nobody counts.
+    pub fn free() -> Self {
+        Self(None)
+    }
+
+    /// Lets go of this when its last copy is dropped.
+    pub fn held(place: Arc<dyn Send + Sync>) -> Self {
+        Self(Some(place))
+    }
+}
+
+/// More want a turn than there are. Nothing was sent, nothing was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the institution takes no more calls for {wait:?}")]
+pub struct TooMany {
+    /// How long until it is worth asking again.
+    pub wait: Duration,
 }
 
 /// Whom a request goes to; decides which certificate is shown, which authorities are believed
@@ -117,9 +155,10 @@ impl Network {
     }
 }
 
-/// What a request is for, as a word for metrics; travels in its extensions, not on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Errand(pub &'static str);
+/// What a request is for, as a word for metrics, and the turn it was given if it waited for one;
+/// travels in its extensions, not on the wire.
+#[derive(Clone)]
+pub struct Errand(pub &'static str, pub Option<Turn>);
 
 /// How long and how much an exchange may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@ mod merchant;
 pub mod order;
 pub mod page;
 pub mod query;
+pub mod rank;
 pub mod reading;
 pub mod refusal;
 
@@ -178,12 +179,13 @@ impl Api {
     /// A refusal with a number that the log knows it by.
     pub fn refused(&self, interface: &'static str, refusal: &Refusal) -> Answer {
         let request_id = hex(&self.world.entropy.draw::<8>());
-        tracing::info!(
-            interface,
-            code = refusal.code(),
-            request.id = request_id,
-            "refused"
-        );
+        let code = refusal.code();
+        if matches!(refusal, Refusal::TooOften { .. } | Refusal::Unavailable) {
+            // Counted; a line for each would be a flood of its own.
+            tracing::debug!(interface, code, request.id = request_id, "refused");
+        } else {
+            tracing::info!(interface, code, request.id = request_id, "refused");
+        }
         let response = refusal::problem(refusal, &request_id);
         Answer {
             response,

@@ -16,11 +16,10 @@ use crate::config::enrolment::Enrolment;
 use crate::config::named::{Holder, text};
 use crate::config::reading::{Found, Reader, Shape, shape};
 use crate::config::section::Section;
-use crate::config::{KeyNote, Limits, Listen, StoreSettings};
+use crate::config::{KeyNote, Listen, StoreSettings};
 use crate::domain::identifiers::KeyId;
 use crate::domain::institutions::HealthSettings;
 use crate::domain::merchant::origin;
-use crate::flow::admit_request::Window;
 use crate::flow::register::Platform;
 use crate::seal::Seal;
 use crate::signature::SigningKey;
@@ -182,53 +181,6 @@ pub(super) fn store(r: &mut Reader<'_>, mut s: Section<'_>) -> Option<StoreSetti
             None
         }
     }
-}
-
-pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
-    let seconds = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    let rate = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    let limits = Limits {
-        body_bytes_max: size(s.number(r, "body_bytes_max", 65_536, 4_096..=1_048_576)),
-        header_lines_max: size(s.number(r, "header_lines_max", 64, 16..=256)),
-        header_bytes_max: size(s.number(r, "header_bytes_max", 16_384, 4_096..=65_536)),
-        head: Duration::from_millis(s.number(r, "head_ms", 5_000, 100..=60_000)),
-        body: Duration::from_millis(s.number(r, "body_ms", 10_000, 100..=120_000)),
-        window: Window {
-            created_past_s: seconds(s.number(r, "created_past_s", 300, 30..=3_600)),
-            created_ahead_s: seconds(s.number(r, "created_ahead_s", 30, 0..=300)),
-            expires_max_s: seconds(s.number(r, "expires_max_s", 300, 30..=3_600)),
-        },
-        in_flight_max: size(s.number(r, "in_flight_max", 1_024, 1..=100_000)),
-        connections_max: size(s.number(r, "connections_max", 8_192, 1..=1_000_000)),
-        connections_per_address_max: size(s.number(
-            r,
-            "connections_per_address_max",
-            256,
-            1..=1_000_000,
-        )),
-        requests_per_second_per_caller: rate(s.number(
-            r,
-            "requests_per_second_per_caller",
-            500,
-            1..=1_000_000,
-        )),
-        requests_per_second_per_merchant: rate(s.number(
-            r,
-            "requests_per_second_per_merchant",
-            500,
-            1..=1_000_000,
-        )),
-        signature_bases_per_second_per_caller: rate(s.number(
-            r,
-            "signature_bases_per_second_per_caller",
-            1,
-            1..=1_000,
-        )),
-        signature_bases_per_second: rate(s.number(r, "signature_bases_per_second", 20, 1..=10_000)),
-    };
-    s.end(r);
-    limits
 }
 
 /// From when on an institution is withheld from new orders, and for how long.

@@ -15,6 +15,10 @@ use crate::domain::institutions::{Departure, Facts, Institution, Mode, RefundKin
 use crate::institution::{KINDS, Kind, Settings, kind};
 use crate::signature::{EnrolledKey, KeyRing, SigningKey};
 
+/// Calls to one institution under way at once, where nothing is said: a slow one must not hold
+/// everything that is under way.
+const CALLS_AT_ONCE: u64 = 128;
+
 /// How an institution is called, as far as it could be read.
 struct Reached {
     kind: Option<&'static Kind>,
@@ -296,6 +300,7 @@ fn facts(r: &mut Reader<'_>, s: &mut Section<'_>, kind: Option<&Kind>) -> Option
 
 /// The connection to it: whom we believe, what we show.
 fn leg(r: &mut Reader<'_>, s: &mut Section<'_>, origin: Option<String>) -> Option<InstitutionLeg> {
+    let calls_at_once = s.number(r, "calls_at_once", CALLS_AT_ONCE, 1..=10_000);
     let roots = s.authorities(r, "roots");
     let identity = if s.has("client_certificate") || s.has("client_key") {
         s.identity(r, ["client_certificate", "client_key"], Holder::Client)
@@ -307,5 +312,6 @@ fn leg(r: &mut Reader<'_>, s: &mut Section<'_>, origin: Option<String>) -> Optio
         origin: origin?,
         roots,
         identity,
+        calls_at_once: u32::try_from(calls_at_once).unwrap_or(u32::MAX),
     })
 }

@@ -1,17 +1,40 @@
-//! The head of a request, looked at before anything parses it: one way to read it, or refused.
+//! The head of a request: one way to read it, or refused.
 //!
 //! Two programs that read one request differently are how requests are smuggled; whatever has two
-//! readings (RFC 9112, 6.3 and 11.2) ends here with 400. Never allocates.
+//! readings (RFC 9112, 2.2, 5.1, 6.1, 6.3, 11.2) ends here with 400. Looking allocates nothing, so
+//! that a request can be shed for next to nothing; what is admitted is taken apart afterwards.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
 use crate::domain::refusal::Refusal;
 
-/// What a head says about itself.
+/// How the body is framed (RFC 9112, 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) enum Framing {
+    /// So many bytes; none where nothing was said.
+    Length(usize),
+    /// In chunks.
+    Chunked,
+}
+
+/// What a head says, by where it says it. Read before anything is decided about the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sight {
+    /// Of the head, empty line included. Unit: bytes.
+    pub(super) bytes: usize,
+    /// How the body is framed.
+    pub(super) framing: Framing,
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub(super) waits_for_continue: bool,
-    /// `Content-Length`, if given; bytes.
-    pub(super) length: Option<usize>,
+    /// Whether the client wants the connection closed after the answer.
+    pub(super) closes: bool,
+    method: Range<usize>,
+    target: Range<usize>,
+    lines: usize,
 }
 
 /// Where the head ends: the index after its empty line. Bytes before `looked_at` are known not
@@ -25,109 +48,273 @@ pub(super) fn end(bytes: &[u8], looked_at: usize) -> Option<usize> {
     from.checked_add(found)?.checked_add(4)
 }
 
-/// Reads a whole head, empty line included.
+/// Reads a whole head, empty line included. `secure` says whether it came over TLS.
 ///
 /// # Errors
 /// [`Refusal::HeadTooLarge`] over `lines_max` header lines, [`Refusal::BodyUnreadable`] for what
-/// is no HTTP/1.x head or has two readings.
-pub(super) fn inspect(head: &[u8], lines_max: usize) -> Result<Head, Refusal> {
-    let head = head
-        .strip_suffix(b"\r\n\r\n")
-        .ok_or(unreadable("no empty line after the header"))?;
-    let mut lines = head.split(|byte| *byte == b'\n').enumerate();
-    let (_, first) = lines.next().ok_or(unreadable("no request line"))?;
-    let one_one = request_line(first.strip_suffix(b"\r").unwrap_or(first))?;
-    let (mut hosts, mut lengths, mut encodings) = (0_u32, 0_u32, 0_u32);
-    let mut seen = Head {
+/// is no HTTP/1.1 head or has two readings.
+pub(super) fn inspect(head: &[u8], lines_max: usize, secure: bool) -> Result<Sight, Refusal> {
+    let mut lines = Lines { head, at: 0 };
+    let first = lines.next().transpose()?.unwrap_or(0..0);
+    let (method, target, authority) = request_line(head, &first, secure)?;
+    let (mut host, mut length, mut encodings) = (None, None, 0_u32);
+    let mut sight = Sight {
+        bytes: head.len(),
+        framing: Framing::Length(0),
         waits_for_continue: false,
-        length: None,
+        closes: false,
+        method,
+        target,
+        lines: 0,
     };
-    for (number, line) in lines {
-        if number > lines_max {
+    for line in lines {
+        let line = line?;
+        if line.is_empty() {
+            break;
+        }
+        sight.lines = sight.lines.saturating_add(1);
+        if sight.lines > lines_max {
             return Err(Refusal::HeadTooLarge);
         }
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let (name, value) = header_line(line)?;
+        let (name, value) = field(head, &line)?;
+        let (name, value) = (piece(head, &name), piece(head, &value));
         if name.eq_ignore_ascii_case(b"host") {
-            hosts = hosts.saturating_add(1);
+            if host.replace(value).is_some() {
+                return Err(unreadable("exactly one host header"));
+            }
         } else if name.eq_ignore_ascii_case(b"content-length") {
-            lengths = lengths.saturating_add(1);
-            seen.length = Some(length(value)?);
+            if length.replace(number(value)?).is_some() {
+                return Err(unreadable("content-length, once"));
+            }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             encodings = encodings.saturating_add(1);
             if !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(unreadable("the only transfer-encoding here is chunked"));
             }
+            sight.framing = Framing::Chunked;
         } else if name.eq_ignore_ascii_case(b"expect") {
-            seen.waits_for_continue = value.eq_ignore_ascii_case(b"100-continue");
+            if sight.waits_for_continue || !value.eq_ignore_ascii_case(b"100-continue") {
+                return Err(unreadable(
+                    "the only expectation here is 100-continue, once",
+                ));
+            }
+            sight.waits_for_continue = true;
+        } else if name.eq_ignore_ascii_case(b"connection") {
+            let mut options = value.split(|byte| *byte == b',');
+            sight.closes |= options.any(|word| ows(word).eq_ignore_ascii_case(b"close"));
         }
     }
-    if bare_line_ends(head) {
-        return Err(unreadable("lines of the header end with CRLF"));
+    match (length, encodings) {
+        (None, 0 | 1) => (),
+        (Some(length), 0) => sight.framing = Framing::Length(length),
+        (_, _) => return Err(unreadable("content-length or transfer-encoding, once")),
     }
-    if lengths.saturating_add(encodings) > 1 {
-        return Err(unreadable("content-length or transfer-encoding, once"));
-    }
-    if hosts > 1 || (one_one && hosts == 0) {
-        return Err(unreadable("exactly one host header"));
-    }
-    Ok(seen)
+    check_host(host, authority.map(|range| piece(head, &range)))?;
+    Ok(sight)
 }
 
-/// Method, target and version; whether it is HTTP/1.1.
-fn request_line(line: &[u8]) -> Result<bool, Refusal> {
-    let mut words = line.split(|byte| *byte == b' ');
-    let (method, target, version, more) = (words.next(), words.next(), words.next(), words.next());
-    let graphic = |word: Option<&[u8]>| {
-        word.is_some_and(|word| !word.is_empty() && word.iter().all(u8::is_ascii_graphic))
-    };
-    if !graphic(method) || !graphic(target) || more.is_some() {
-        return Err(unreadable("the request line is not readable"));
+impl Sight {
+    /// The method as it was sent.
+    pub(super) fn method<'h>(&self, head: &'h [u8]) -> &'h [u8] {
+        piece(head, &self.method)
     }
+
+    /// The path as it was sent, the query not included.
+    pub(super) fn path<'h>(&self, head: &'h [u8]) -> &'h [u8] {
+        let target = piece(head, &self.target);
+        target
+            .split(|byte| *byte == b'?')
+            .next()
+            .unwrap_or_default()
+    }
+
+    /// Takes the head apart. Path and query stay byte for byte what was sent, because they are what
+    /// was signed (Q2); the authority was compared with the host header.
+    ///
+    /// # Errors
+    /// Something that the types of a request do not take: what was looked at before leaves nothing.
+    pub(super) fn request(&self, head: &Bytes) -> Result<Request<Bytes>, Refusal> {
+        let method = Method::from_bytes(self.method(head));
+        let target = PathAndQuery::from_maybe_shared(head.slice(self.target.clone()));
+        let (Ok(method), Ok(target)) = (method, target) else {
+            return Err(unreadable("the request line is not readable"));
+        };
+        let mut headers = HeaderMap::with_capacity(self.lines);
+        let mut lines = Lines { head, at: 0 };
+        lines.next().transpose()?;
+        for line in lines.take(self.lines) {
+            let (name, value) = field(head, &line?)?;
+            let name = HeaderName::from_bytes(piece(head, &name));
+            let value = HeaderValue::from_maybe_shared(head.slice(value));
+            let (Ok(name), Ok(value)) = (name, value) else {
+                return Err(unreadable("a header line is not readable"));
+            };
+            headers.append(name, value);
+        }
+        let mut request = Request::new(Bytes::new());
+        *request.method_mut() = method;
+        *request.uri_mut() = Uri::from(target);
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+}
+
+/// Lines by where they lie, without their ends. A line end is CRLF; either half alone is a fault.
+struct Lines<'h> {
+    head: &'h [u8],
+    at: usize,
+}
+
+impl Iterator for Lines<'_> {
+    type Item = Result<Range<usize>, Refusal>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.head.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let ends = unreadable("lines of the header end with CRLF");
+        let Some(length) = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
+            return Some(Err(ends));
+        };
+        let end = self.at.saturating_add(length);
+        if rest.get(length..length.saturating_add(2)) != Some(b"\r\n") {
+            return Some(Err(ends));
+        }
+        let line = self.at..end;
+        self.at = end.saturating_add(2);
+        Some(Ok(line))
+    }
+}
+
+/// Method, path with query, and the authority of an absolute target.
+type FirstLine = (Range<usize>, Range<usize>, Option<Range<usize>>);
+
+fn request_line(head: &[u8], line: &Range<usize>, secure: bool) -> Result<FirstLine, Refusal> {
+    let whole = piece(head, line);
+    let mut words = whole.split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(unreadable("the request line is not readable"));
+    };
+    if version != b"HTTP/1.1" {
+        return Err(unreadable("expected HTTP/1.1"));
+    }
+    // A tunnel is something this gateway never opens, whatever the target looks like.
+    if !is_token(method) || method == b"CONNECT" {
+        return Err(unreadable("the method is not one"));
+    }
+    let method = line.start..line.start.saturating_add(method.len());
+    let start = method.end.saturating_add(1);
+    let end = start.saturating_add(target.len());
     // `*` and `host:port` name no path; what lies behind the edge knows nothing else.
-    let forms = [&b"/"[..], b"https://", b"http://"];
-    if !target.is_some_and(|target| forms.iter().any(|form| target.starts_with(form))) {
+    let scheme: &[u8] = if secure { b"https://" } else { b"http://" };
+    let authority = match target.strip_prefix(scheme) {
+        None => None,
+        Some(rest) => {
+            let from = start.saturating_add(scheme.len());
+            let length = rest.iter().position(|byte| *byte == b'/');
+            let length = length.ok_or(unreadable("the request target is not a path"))?;
+            Some(from..from.saturating_add(length))
+        }
+    };
+    let path = authority.as_ref().map_or(start, |range| range.end)..end;
+    if !is_path(piece(head, &path)) {
         return Err(unreadable("the request target is not a path"));
     }
-    match version {
-        Some(b"HTTP/1.1") => Ok(true),
-        Some(b"HTTP/1.0") => Ok(false),
-        Some(_) | None => Err(unreadable("expected HTTP/1.1")),
-    }
+    Ok((method, path, authority))
 }
 
-/// Name and trimmed value. A folded line or a space before the colon has two readings.
-fn header_line(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
-    let colon = line
+/// Path and query in the characters of RFC 3986, 3.3 and 3.4: anything else, a fragment or a byte
+/// that some program would encode on the way, is read in two ways.
+fn is_path(target: &[u8]) -> bool {
+    let mut rest = target.iter();
+    if rest.next() != Some(&b'/') {
+        return false;
+    }
+    while let Some(byte) = rest.next() {
+        let fits = match byte {
+            b'%' => {
+                let mut hex = || rest.next().is_some_and(u8::is_ascii_hexdigit);
+                hex() && hex()
+            }
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+'
+            | b',' | b';' | b'=' | b':' | b'@' | b'/' | b'?' => true,
+            other => other.is_ascii_alphanumeric(),
+        };
+        if !fits {
+            return false;
+        }
+    }
+    true
+}
+
+/// Name and trimmed value. A folded line or a space before the colon has two readings, and so has a
+/// control character.
+fn field(head: &[u8], line: &Range<usize>) -> Result<(Range<usize>, Range<usize>), Refusal> {
+    let whole = piece(head, line);
+    let colon = whole
         .iter()
         .position(|byte| *byte == b':')
         .ok_or(unreadable("a header line without a colon"))?;
-    let (name, rest) = line.split_at(colon);
-    if name.is_empty() || !name.iter().all(u8::is_ascii_graphic) {
+    let (name, value) = whole.split_at(colon);
+    if !is_token(name) {
         return Err(unreadable("a header name is not a token"));
     }
-    Ok((name, rest.get(1..).unwrap_or_default().trim_ascii()))
+    let value = value.get(1..).unwrap_or_default();
+    if value
+        .iter()
+        .any(|byte| byte.is_ascii_control() && *byte != b'\t')
+    {
+        return Err(unreadable("a header line holds a control character"));
+    }
+    let before = value.len().saturating_sub(value.trim_ascii_start().len());
+    let from = line.start.saturating_add(colon).saturating_add(1);
+    let from = from.saturating_add(before);
+    let end = from.saturating_add(ows(value).len());
+    Ok((line.start..line.start.saturating_add(colon), from..end))
 }
 
-/// Digits only: `+1`, lists and empty values are read differently by different programs.
-fn length(value: &[u8]) -> Result<usize, Refusal> {
+/// Exactly one, not empty, without userinfo, and the same as in an absolute target.
+fn check_host(host: Option<&[u8]>, authority: Option<&[u8]>) -> Result<(), Refusal> {
+    let host = host.ok_or(unreadable("exactly one host header"))?;
+    let fits = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
+    };
+    if host.is_empty() || !host.iter().all(fits) {
+        return Err(unreadable(
+            "host is a name or address, with a port where it has one",
+        ));
+    }
+    if authority.is_some_and(|authority| !authority.eq_ignore_ascii_case(host)) {
+        return Err(unreadable("the request target names another host"));
+    }
+    Ok(())
+}
+
+/// Digits only, as a number is written: `+1`, `01`, lists and empty values are read differently by
+/// different programs.
+fn number(value: &[u8]) -> Result<usize, Refusal> {
+    let odd = value.len() > 1 && value.starts_with(b"0");
     std::str::from_utf8(value)
         .ok()
-        .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(|text| !odd && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
         .ok_or(unreadable("content-length is not a number"))?
         .parse()
         .or(Ok(usize::MAX))
 }
 
-fn bare_line_ends(head: &[u8]) -> bool {
-    let mut before = 0_u8;
-    for byte in head {
-        if (*byte == b'\n') != (before == b'\r') {
-            return true;
-        }
-        before = *byte;
-    }
-    before == b'\r'
+/// RFC 9110, 5.6.2.
+fn is_token(word: &[u8]) -> bool {
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !word.is_empty() && word.iter().all(fits)
+}
+
+/// Without the spaces and tabs around it; nothing else counts as white space here.
+fn ows(value: &[u8]) -> &[u8] {
+    value.trim_ascii()
+}
+
+fn piece<'h>(head: &'h [u8], range: &Range<usize>) -> &'h [u8] {
+    head.get(range.clone()).unwrap_or_default()
 }
 
 fn unreadable(why: &'static str) -> Refusal {
@@ -138,8 +325,15 @@ fn unreadable(why: &'static str) -> Refusal {
 mod tests {
     use super::*;
 
-    fn look(head: &[u8]) -> Result<Head, Refusal> {
-        inspect(head, 3)
+    fn look(head: &[u8]) -> Result<Sight, Refusal> {
+        inspect(head, 3, true)
+    }
+
+    fn taken(head: &'static [u8]) -> Request<Bytes> {
+        look(head)
+            .unwrap()
+            .request(&Bytes::from_static(head))
+            .unwrap()
     }
 
     /// Q1: an ordinary head is read for what it says about the body.
@@ -147,11 +341,32 @@ mod tests {
     fn an_ordinary_head_tells_its_framing() {
         let head = b"POST /v1/orders?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\nExpect: 100-continue\r\n\r\n";
         let read = look(head).unwrap();
-        assert_eq!(read.length, Some(12));
-        assert!(read.waits_for_continue);
+        assert_eq!(read.framing, Framing::Length(12));
+        assert!(read.waits_for_continue && !read.closes);
+        assert_eq!(read.bytes, head.len());
+        assert_eq!(
+            (read.method(head), read.path(head)),
+            (&b"POST"[..], &b"/v1/orders"[..])
+        );
         assert_eq!(end(head, 0), Some(head.len()));
         assert_eq!(end(head, head.len() - 1), Some(head.len()));
         assert_eq!(end(&head[..head.len() - 1], 0), None);
+        let chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\nConnection: te, Close\r\n\r\n";
+        let read = look(chunked).unwrap();
+        assert_eq!(read.framing, Framing::Chunked);
+        assert!(read.closes);
+    }
+
+    /// Q2: path and query arrive byte for byte, whatever form the target had.
+    #[test]
+    fn a_target_is_not_touched() {
+        let same = taken(
+            b"POST https://A:8443/v1/%6Frders/..//x;y=1?q=%2f? HTTP/1.1\r\nhost: a:8443\r\n\r\n",
+        );
+        assert_eq!(same.uri(), "/v1/%6Frders/..//x;y=1?q=%2f?");
+        let twice = taken(b"GET / HTTP/1.1\r\nHost: a\r\nX: \t1 \t\r\nx: 2\r\n\r\n");
+        let lines: Vec<_> = twice.headers().get_all("x").iter().collect();
+        assert_eq!(lines, ["1", "2"]);
     }
 
     /// Q1: what two programs may read differently is refused, whoever is right.
@@ -161,24 +376,74 @@ mod tests {
             &b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"[..],
             b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 01\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x1\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: a\r\nX: 1\r\n folded\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: a\r\nX : 1\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: a\nX: 1\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: a\r\nX: 1\rY: 2\r\n\r\n",
-            b"POST / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
-            b"POST / HTTP/1.1\r\n\r\n",
-            b"POST  / HTTP/1.1\r\nHost: a\r\n\r\n",
-            b"POST /\x80 HTTP/1.1\r\nHost: a\r\n\r\n",
-            b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
-            b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
-            b"POST / HTTP/2.0\r\nHost: a\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nX: 1\0\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nX(: 1\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\n: 1\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n",
             b"\r\n\r\n",
         ] {
             assert!(look(bad).is_err(), "{}", String::from_utf8_lossy(bad));
         }
         let crowded = b"GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 1\r\nC: 1\r\n\r\n";
         assert_eq!(look(crowded), Err(Refusal::HeadTooLarge));
+    }
+
+    /// Q1, Q2: a request names one host and one path, in the one version that is spoken here.
+    #[test]
+    fn a_first_line_that_is_none_is_refused() {
+        for (line, host) in [
+            ("POST / HTTP/1.0", "a"),
+            ("POST / HTTP/0.9", "a"),
+            ("POST / HTTP/2.0", "a"),
+            ("POST / http/1.1", "a"),
+            ("POST /", "a"),
+            ("POST  / HTTP/1.1", "a"),
+            ("POST\t/ HTTP/1.1", "a"),
+            ("PO\"ST / HTTP/1.1", "a"),
+            ("PRI * HTTP/2.0", "a"),
+            ("OPTIONS * HTTP/1.1", "a"),
+            ("CONNECT a:443 HTTP/1.1", "a:443"),
+            ("CONNECT / HTTP/1.1", "a"),
+            ("POST v1/orders HTTP/1.1", "a"),
+            ("POST /\u{80} HTTP/1.1", "a"),
+            ("POST /v1/orders#x HTTP/1.1", "a"),
+            ("POST /v1\\orders HTTP/1.1", "a"),
+            ("POST /<x> HTTP/1.1", "a"),
+            ("POST /%6 HTTP/1.1", "a"),
+            ("POST /%zz HTTP/1.1", "a"),
+            ("POST https://b/ HTTP/1.1", "a"),
+            ("POST https://a:443/ HTTP/1.1", "a"),
+            ("POST https://x@a/ HTTP/1.1", "a"),
+            ("POST https://a@a/ HTTP/1.1", "a@a"),
+            ("POST https:///a HTTP/1.1", "a"),
+            ("POST https://a HTTP/1.1", "a"),
+            ("POST https://a?/ HTTP/1.1", "a"),
+            ("POST http://a/ HTTP/1.1", "a"),
+            ("POST HTTPS://a/ HTTP/1.1", "a"),
+            ("POST / HTTP/1.1", ""),
+            ("POST / HTTP/1.1", "a b"),
+            ("POST / HTTP/1.1", "a, b"),
+            ("POST / HTTP/1.1", "a/b"),
+            ("POST / HTTP/1.1", "x@a"),
+        ] {
+            let head = format!("{line}\r\nHost: {host}\r\n\r\n");
+            assert!(look(head.as_bytes()).is_err(), "{head}");
+        }
+        for hosts in ["", "Host: a\r\nHost: a\r\n", "Host : a\r\n"] {
+            let head = format!("POST / HTTP/1.1\r\n{hosts}\r\n");
+            assert!(look(head.as_bytes()).is_err(), "{head}");
+        }
     }
 }

@@ -1,74 +1,114 @@
-//! How many connections and requests one listener has, and that all of them have left.
+//! How many connections, handshakes and requests one listener has, and that all of them have left.
+//!
+//! Counts only. The bounds are handed in each time, so that they can be replaced while it counts.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
 
 use super::Bounds;
 
 /// What one listener counts.
+#[derive(Default)]
 pub(super) struct Places {
-    connections: Semaphore,
-    connections_max: u32,
-    in_flight: Arc<Semaphore>,
-    in_flight_max: u32,
+    connections: Tally,
+    in_flight: Tally,
     per_address: Mutex<HashMap<IpAddr, u32>>,
-    per_address_max: u32,
+}
+
+/// Why there is no place for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// All are taken, or the gateway is stopping.
+    Whole,
+    /// Its address has its share.
+    Address,
 }
 
 impl Places {
-    pub(super) fn new(bounds: &Bounds) -> Self {
-        Self {
-            connections: Semaphore::new(permits(bounds.connections_max)),
-            connections_max: bounds.connections_max,
-            in_flight: Arc::new(Semaphore::new(permits(bounds.in_flight_max))),
-            in_flight_max: bounds.in_flight_max,
-            per_address: Mutex::default(),
-            per_address_max: bounds.connections_per_address_max,
-        }
-    }
-
     /// A connection's place, or none left, here or for its address.
-    pub(super) fn connection(&self, address: IpAddr) -> Option<Place<'_>> {
+    pub(super) fn connection(&self, address: IpAddr, bounds: &Bounds) -> Result<Place<'_>, Full> {
+        if !self.connections.take(bounds.connections_max) {
+            return Err(Full::Whole);
+        }
         let address = subscriber(address);
-        let permit = self.connections.try_acquire().ok()?;
         let mut taken = self
             .per_address
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let count = taken.get(&address).copied().unwrap_or(0);
-        if count >= self.per_address_max {
-            return None;
+        if count >= bounds.connections_per_address_max {
+            drop(taken);
+            self.connections.give();
+            return Err(Full::Address);
         }
         taken.insert(address, count.saturating_add(1));
-        Some(Place {
+        Ok(Place {
             places: self,
             address,
-            _permit: permit,
         })
     }
 
-    /// A request's place; held by whoever answers it, whether its client waits or not.
-    pub(super) fn request(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.in_flight).try_acquire_owned().ok()
+    /// A request's place among `places_max`; held by whoever answers it, whether its client waits
+    /// or not.
+    pub(super) fn request(self: &Arc<Self>, places_max: u32) -> Option<Seat> {
+        let taken = self.in_flight.take(places_max);
+        taken.then(|| Seat(Arc::clone(self)))
     }
 
     /// Returns when every place is free, and gives none out again: first the connections, then
     /// what was handed over by clients that have gone.
     pub(super) async fn drain(&self) {
-        if let Ok(all) = self.connections.acquire_many(self.connections_max).await {
-            all.forget();
-        }
-        if let Ok(all) = self.in_flight.acquire_many(self.in_flight_max).await {
-            all.forget();
-        }
+        self.connections.drain().await;
+        self.in_flight.drain().await;
     }
 
     /// Requests handed over and not answered.
-    pub(super) fn requests_open(&self) -> usize {
-        permits(self.in_flight_max).saturating_sub(self.in_flight.available_permits())
+    pub(super) fn requests_open(&self) -> u32 {
+        self.in_flight.count.load(Ordering::Acquire)
+    }
+}
+
+/// A number of what is taken, and who waits until it is none.
+#[derive(Default)]
+struct Tally {
+    count: AtomicU32,
+    closed: AtomicBool,
+    empty: Notify,
+}
+
+impl Tally {
+    fn take(&self, places_max: u32) -> bool {
+        let one_more = |count: u32| (count < places_max).then(|| count.saturating_add(1));
+        let taken = self
+            .count
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, one_more)
+            .is_ok();
+        if taken && self.closed.load(Ordering::SeqCst) {
+            self.give();
+            return false;
+        }
+        taken
+    }
+
+    fn give(&self) {
+        if self.count.fetch_sub(1, Ordering::SeqCst) == 1 && self.closed.load(Ordering::SeqCst) {
+            self.empty.notify_waiters();
+        }
+    }
+
+    async fn drain(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        loop {
+            let emptied = self.empty.notified();
+            if self.count.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            emptied.await;
+        }
     }
 }
 
@@ -76,7 +116,6 @@ impl Places {
 pub(super) struct Place<'a> {
     places: &'a Places,
     address: IpAddr,
-    _permit: SemaphorePermit<'a>,
 }
 
 impl Drop for Place<'_> {
@@ -92,6 +131,17 @@ impl Drop for Place<'_> {
                 taken.remove(&self.address);
             }
         }
+        drop(taken);
+        self.places.connections.give();
+    }
+}
+
+/// A request's place.
+pub(super) struct Seat(Arc<Places>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.in_flight.give();
     }
 }
 
@@ -104,8 +154,44 @@ fn subscriber(address: IpAddr) -> IpAddr {
     }
 }
 
-fn permits(count: u32) -> usize {
-    usize::try_from(count)
-        .unwrap_or(Semaphore::MAX_PERMITS)
-        .min(Semaphore::MAX_PERMITS)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// R-6.3.1-3a: places are by subscriber, and a place that is given back is free again.
+    #[test]
+    fn one_subscriber_has_only_its_share() {
+        let places = Places::default();
+        let bounds = Bounds {
+            connections_max: 3,
+            connections_per_address_max: 1,
+            ..Bounds::default()
+        };
+        let from = |address: &str| places.connection(address.parse().unwrap(), &bounds);
+        let first = from("2001:db8::1").unwrap();
+        assert_eq!(from("2001:db8::2").err(), Some(Full::Address));
+        let _second = from("2001:db8:0:1::1").unwrap();
+        let _third = from("192.0.2.1").unwrap();
+        assert_eq!(from("192.0.2.2").err(), Some(Full::Whole));
+        drop(first);
+        assert!(from("2001:db8::2").is_ok());
+    }
+
+    /// S2: whoever drains waits for what is taken, and gives nothing out any more.
+    #[tokio::test]
+    async fn nothing_is_given_out_after_the_last_has_left() {
+        let places = Arc::new(Places::default());
+        let seat = places.request(1).unwrap();
+        assert!(places.request(1).is_none());
+        let draining = tokio::spawn({
+            let places = Arc::clone(&places);
+            async move { places.drain().await }
+        });
+        while !places.in_flight.closed.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        assert!(places.request(9).is_none() && !draining.is_finished());
+        drop(seat);
+        draining.await.unwrap();
+    }
 }

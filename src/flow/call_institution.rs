@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use crate::domain::attempt::{Attempt, Stamp};
 use crate::domain::evidence::{Ambiguity, Evidence, Finding, Means};
+use crate::domain::identifiers::{InstitutionId, MerchantId};
 use crate::domain::institutions::{CallEnd, Purpose};
 use crate::domain::order::{INTENT_PATIENCE, Terms};
+use crate::domain::refusal::Refusal;
 use crate::flow::answer::aside;
 use crate::institution::{Call, Institution, Outgoing, Slow};
-use crate::world::{Errand, Party, Patience, SendError, World};
+use crate::world::{Errand, Party, Patience, SendError, TooMany, Turn, World};
 
 /// How long a payer waits for the hand-over; after it the answer is "not known yet" (R-6.4-1a).
 pub const CREATE_PATIENCE: Patience = patience(5_000, 6_000);
@@ -30,12 +32,45 @@ const fn patience(head_ms: u64, whole_ms: u64) -> Patience {
     }
 }
 
-/// Makes one call and says what came of it. What it borrows was committed before (A1, R4).
+/// Asks once and says what came of it. What it borrows was committed before (A1, R4).
 pub async fn call_institution(
     world: &World,
     adapter: &dyn Institution,
     call: &Call<'_>,
     patience: Patience,
+) -> Evidence {
+    exchange(world, adapter, call, (patience, None)).await
+}
+
+/// Creates once, in the turn that was waited for before the intent was written, and says what came
+/// of it.
+pub async fn call_in_turn(
+    world: &World,
+    adapter: &dyn Institution,
+    call: &Call<'_>,
+    turn: Turn,
+) -> Evidence {
+    exchange(world, adapter, call, (CREATE_PATIENCE, Some(turn))).await
+}
+
+/// Waits for a turn at an institution, before anything is written.
+///
+/// # Errors
+/// It did not come in time: nothing was recorded, no nonce spent (Q8).
+pub async fn turn_at(
+    world: &World,
+    institution: &InstitutionId,
+    merchant: &MerchantId,
+) -> Result<Turn, Refusal> {
+    let turn = world.outbound.turn(institution, merchant).await;
+    turn.map_err(|TooMany { wait }| Refusal::TooOften { wait })
+}
+
+async fn exchange(
+    world: &World,
+    adapter: &dyn Institution,
+    call: &Call<'_>,
+    (patience, turn): (Patience, Option<Turn>),
 ) -> Evidence {
     let stamp = match call {
         // Written down long ago by a process that stood still since: by now it counts as in doubt
@@ -64,7 +99,7 @@ pub async fn call_institution(
             return evidence(adapter, call, Finding::NotSent);
         }
     };
-    request.extensions_mut().insert(Errand(call.word()));
+    request.extensions_mut().insert(Errand(call.word(), turn));
     let party = Party::Institution(adapter.id().clone());
     let begun = world.health.begin(adapter.id(), world.clock.now());
     let sent = world.outbound.send(&party, request, patience).await;

@@ -9,6 +9,7 @@ use crate::domain::institutions::{BusinessType, Mode};
 use crate::domain::order::{Opening, Order, OrderState, Start, Terms};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::{Admitted, refuse, spend};
+use crate::flow::call_institution::turn_at;
 use crate::flow::list_institutions::{Judge, wanted};
 use crate::flow::read_order::Named;
 use crate::flow::register::Register;
@@ -46,6 +47,12 @@ pub async fn place_order(
         },
     };
     let (choice, pass) = chosen.unzip();
+    // Waited for before anything is written; who does not get one has lost nothing (Q8).
+    let turn = match &choice {
+        Some(choice) => Some(turn_at(world, &choice.institution, &terms.merchant).await?),
+        None => None,
+    };
+    let now = world.clock.now();
     let first = choice.and_then(|choice| start(store, world, register, &terms.merchant, &choice));
     let opening = Opening {
         no: PayOrderNo::mint(now, world.entropy.draw()),
@@ -62,6 +69,7 @@ pub async fn place_order(
             return Err(refuse(store, refused, now).await);
         }
         Committed::KeyTaken => {
+            drop(turn);
             let terms = change.order().map(|order| Arc::clone(&order.terms));
             let cause = change.into_cause();
             return match store.order(&key).await? {
@@ -76,7 +84,14 @@ pub async fn place_order(
     if order.attempts.is_empty() {
         Ok(Answered::fresh(order))
     } else {
-        create(store, world, register, (order, pass.unwrap_or_default())).await
+        create(
+            store,
+            world,
+            register,
+            (order, pass.unwrap_or_default()),
+            turn,
+        )
+        .await
     }
 }
 

@@ -10,7 +10,7 @@ use crate::domain::institutions::{BusinessType, Mode};
 use crate::domain::order::{Order, OrderState};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::{refuse, spend};
-use crate::flow::call_institution::{CREATE_PATIENCE, call_institution};
+use crate::flow::call_institution::{call_in_turn, turn_at};
 use crate::flow::list_institutions::Judge;
 use crate::flow::place_order::start;
 use crate::flow::read_order::Named;
@@ -19,10 +19,13 @@ use crate::flow::weigh_evidence::{Weight, weigh_evidence};
 use crate::health::Pass;
 use crate::institution::Call;
 use crate::store::{Committed, OrderKey, Store};
-use crate::world::World;
+use crate::world::{Turn, World};
 
 /// Others may write to the same order meanwhile; so often a choice is decided again.
 const ROUNDS_MAX: u32 = 3;
+
+/// What was decided longer ago than this, because a turn had to be waited for, is decided again.
+const DECIDED_FOR: Duration = Duration::from_millis(100);
 
 /// How long after a repeated create the next repeat may follow.
 const REPEAT_CREATE_AFTER: Duration = Duration::from_secs(5);
@@ -82,6 +85,15 @@ impl Answered {
             order,
             outcome: Outcome::Accepted,
             fresh: true,
+        }
+    }
+
+    /// An order whose institution's answer is not known yet.
+    fn pending(order: Order) -> Self {
+        Self {
+            order,
+            outcome: Outcome::Pending,
+            fresh: false,
         }
     }
 
@@ -206,6 +218,7 @@ async fn choose(
 ) -> Result<Answered, Refusal> {
     let mut cause = cause;
     let mut read = Some(read);
+    let mut turn = None;
     for _ in 0..ROUNDS_MAX {
         let now = world.clock.now();
         let mut pass = Pass::default();
@@ -217,7 +230,14 @@ async fn choose(
             spend(store, cause, now).await?;
             return Ok(Answered::standing(order, now));
         }
-        let change = match step(store, world, register, &order, &choice) {
+        let step = step(store, world, register, &order, &choice);
+        if step.calls() && turn.is_none() {
+            turn = Some(turn_at(world, &choice.institution, &order.terms.merchant).await?);
+            if world.clock.now().since(now) >= DECIDED_FOR {
+                continue;
+            }
+        }
+        let change = match step {
             Step::Answer => {
                 spend(store, cause, now).await?;
                 return Ok(Answered::standing(order, now));
@@ -241,11 +261,7 @@ async fn choose(
                 Ok(change) => change,
                 Err(cause) => {
                     spend(store, cause, now).await?;
-                    return Ok(Answered {
-                        order,
-                        outcome: Outcome::Pending,
-                        fresh: false,
-                    });
+                    return Ok(Answered::pending(order));
                 }
             },
             Step::NotContracted => {
@@ -258,12 +274,8 @@ async fn choose(
             Committed::Done => {
                 let order = change.into_order().ok_or(Refusal::OutcomeUnknown)?;
                 return match order.live_attempt().map(|attempt| attempt.state) {
-                    Some(AttemptState::Closing) => Ok(Answered {
-                        order,
-                        outcome: Outcome::Pending,
-                        fresh: false,
-                    }),
-                    _ => create(store, world, register, (order, pass)).await,
+                    Some(AttemptState::Closing) => Ok(Answered::pending(order)),
+                    _ => create(store, world, register, (order, pass), turn).await,
                 };
             }
             Committed::NonceSpent => return Err(Refusal::NonceSpent),
@@ -298,6 +310,16 @@ enum Step {
     Release,
     /// There is no account to pay into.
     NotContracted,
+}
+
+impl Step {
+    /// Whether the institution is called for it, so that a turn must be waited for first.
+    fn calls(&self) -> bool {
+        match self {
+            Self::Start(_) | Self::CreateAgain => true,
+            Self::Answer | Self::Release | Self::NotContracted => false,
+        }
+    }
 }
 
 fn step(
@@ -350,30 +372,24 @@ pub(in crate::flow) async fn create(
     world: &World,
     register: &Register,
     (order, _pass): (Order, Pass),
+    turn: Option<Turn>,
 ) -> Result<Answered, Refusal> {
     let Some(attempt) = order.live_attempt() else {
         return Ok(Answered::standing(order, world.clock.now()));
     };
     let Some(adapter) = register.adapters.get(&attempt.institution) else {
-        return Ok(Answered {
-            order,
-            outcome: Outcome::Pending,
-            fresh: false,
-        });
+        return Ok(Answered::pending(order));
     };
     let call = Call::Create(attempt, &order.terms);
-    let evidence = call_institution(world, adapter.as_ref(), &call, CREATE_PATIENCE).await;
+    let turn = turn.unwrap_or_else(Turn::free);
+    let evidence = call_in_turn(world, adapter.as_ref(), &call, turn).await;
     let asked = order.clone();
     let order = match weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
         Ok(Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order)) => order,
         // The intent stands, whatever became of the news: never "nothing was recorded" (Q8). The
         // worker that chases doubts goes on from here.
         Ok(Weight::Quarantined(_) | Weight::Stranger | Weight::Contended) | Err(_) => {
-            return Ok(Answered {
-                order: asked,
-                outcome: Outcome::Pending,
-                fresh: false,
-            });
+            return Ok(Answered::pending(asked));
         }
     };
     Ok(Answered::standing(order, world.clock.now()))

@@ -10,8 +10,8 @@ use crate::world::Clock;
 
 /// Counts of what was explained, by caller and in all.
 pub struct Explained {
-    callers: Keyed<Caller>,
-    all: Keyed<()>,
+    callers: Arc<Keyed<Caller>>,
+    all: Arc<Keyed<()>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,8 +26,8 @@ impl Explained {
     pub fn new(caller: Rate, all: Rate, clock: Arc<dyn Clock>) -> Self {
         let ticks = Ticks::new(clock);
         Self {
-            callers: keyed(caller.quota(), &ticks),
-            all: keyed(all.quota(), &ticks),
+            callers: keyed(caller, &ticks),
+            all: keyed(all, &ticks),
         }
     }
 

@@ -1,51 +1,24 @@
-//! The network door within each institution's declared rate, and counted.
+//! The network door within what each institution declared, and counted.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 
 use super::now;
-use crate::domain::identifiers::InstitutionId;
-use crate::limits::{Limits, Wait};
+use crate::domain::identifiers::{InstitutionId, MerchantId};
+use crate::limits::Wait;
+use crate::limits::turns::Turns;
 use crate::metrics::Metrics;
 use crate::outbound::Hyper;
-use crate::world::{Errand, Outbound, Party, Patience, SendError};
+use crate::world::{Errand, Outbound, Party, Patience, SendError, TooMany, Turn};
 
-/// How long a create waits for its turn at an institution whose rate is used up.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(2);
-
-/// The network door, within each institution's declared rate, and counted.
+/// The network door, within what each institution declared, and counted.
 pub(super) struct Paced {
     pub(super) hyper: Hyper,
-    pub(super) limits: Limits,
+    pub(super) turns: Arc<Turns>,
     pub(super) metrics: Arc<Metrics>,
-}
-
-impl Paced {
-    /// Holds to the institution's declared rate. A payer waits for a create, so it waits its turn
-    /// for a while; what a worker asks is asked again later anyway.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a create waits its turn, and for nothing else"
-    )]
-    async fn paced(&self, institution: &InstitutionId, errand: &str) -> Result<(), SendError> {
-        let mut left = if errand == "create" {
-            TURN_WAIT_MAX
-        } else {
-            Duration::ZERO
-        };
-        while let Err(Wait(wait)) = self.limits.call(institution) {
-            let Some(rest) = left.checked_sub(wait) else {
-                return Err(SendError::KeptBack("its rate is used up".into()));
-            };
-            left = rest;
-            tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
-        }
-        Ok(())
-    }
 }
 
 #[async_trait]
@@ -59,11 +32,16 @@ impl Outbound for Paced {
         let Party::Institution(institution) = party else {
             return self.hyper.send(party, request, patience).await;
         };
-        let errand = request
-            .extensions()
-            .get::<Errand>()
-            .map_or("other", |errand| errand.0);
-        self.paced(institution, errand).await?;
+        let errand = request.extensions().get::<Errand>();
+        let (errand, given) = errand.map_or(("other", None), |errand| (errand.0, errand.1.clone()));
+        // A create waited for its turn before its intent was written; what asks about something is
+        // asked again later, so it never waits. Held until the call has ended.
+        let _turn = match given {
+            Some(turn) => turn,
+            None => self.turns.now(institution).map_err(|Wait(_)| {
+                SendError::KeptBack("it takes no more calls at present".into())
+            })?,
+        };
         let began = now();
         let reply = self.hyper.send(party, request, patience).await;
         let outcome = match &reply {
@@ -75,5 +53,13 @@ impl Outbound for Paced {
         self.metrics
             .institution_call(institution.as_str(), errand, outcome, began.elapsed());
         reply
+    }
+    async fn turn(
+        &self,
+        institution: &InstitutionId,
+        merchant: &MerchantId,
+    ) -> Result<Turn, TooMany> {
+        let turn = self.turns.wait(institution, merchant).await;
+        turn.map_err(|Wait(wait)| TooMany { wait })
     }
 }

@@ -1,16 +1,15 @@
 //! What each part is told, out of the configuration: translated, never decided.
 
-use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{self, Config};
-use crate::domain::identifiers::InstitutionId;
-use crate::domain::institutions::Directory;
 use crate::edge::Bounds;
 use crate::flow::admit_request::Gate;
+use crate::limits::turns::{Pace, Patience, TurnSettings};
 use crate::limits::{Explained, LimitSettings, Limits, Rate};
+use crate::metrics::Metrics;
 use crate::outbound::{LineSettings, OutboundSettings};
 use crate::world::Clock;
 
@@ -42,50 +41,72 @@ fn rate(per_second: u32) -> Rate {
 }
 
 /// What every merchant's request passes.
-pub(super) fn gate(config: &Config, clock: Arc<dyn Clock>) -> Gate {
+pub(super) fn gate(config: &Config, clock: Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Gate {
     let caller = rate(config.limits.signature_bases_per_second_per_caller);
     let all = rate(config.limits.signature_bases_per_second);
     Gate {
-        limits: Limits::new(&limits(config), Arc::clone(&clock)),
+        limits: Limits::new(&limits(config), Arc::clone(&clock)).counted_by(Arc::clone(metrics)),
         window: config.limits.window,
         explained: Explained::new(caller, all, clock),
     }
 }
 
+/// How often a caller may knock.
 pub(super) fn limits(config: &Config) -> LimitSettings {
     LimitSettings {
         certificate: rate(config.limits.requests_per_second_per_caller),
         address: rate(config.limits.requests_per_second_per_caller),
         merchant: rate(config.limits.requests_per_second_per_merchant),
-        institutions: institution_rates(&config.register.directory),
     }
 }
 
-fn institution_rates(directory: &Directory) -> HashMap<InstitutionId, NonZeroU32> {
-    let rates = directory
-        .institutions
-        .iter()
-        .filter_map(|(id, institution)| {
-            Some((
-                id.clone(),
-                NonZeroU32::new(institution.facts.calls_per_second)?,
-            ))
-        });
-    rates.collect()
+/// What each institution takes, and how long a create waits for its turn.
+pub(super) fn turns(config: &Config) -> TurnSettings {
+    let institutions = &config.register.directory.institutions;
+    let paces = institutions.iter().map(|(id, institution)| {
+        let leg = config.outbound.institutions.get(id);
+        let at_once = leg.map_or(1, |leg| leg.calls_at_once);
+        let pace = Pace {
+            calls_per_second: NonZeroU32::new(institution.facts.calls_per_second),
+            calls_at_once: NonZeroU32::new(at_once).unwrap_or(NonZeroU32::MIN),
+        };
+        (id.clone(), pace)
+    });
+    TurnSettings {
+        paces: paces.collect(),
+        patience: Patience {
+            within: config.limits.turn,
+            waiting_max: config.limits.turns_waiting_max,
+            waiting_per_merchant_max: config.limits.turns_waiting_per_merchant_max,
+        },
+    }
 }
 
+/// What the edge bears.
 pub(super) fn bounds(limits: &config::Limits, drain_within: Duration) -> Bounds {
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     Bounds {
         body_bytes_max: limits.body_bytes_max,
         header_lines_max: limits.header_lines_max,
         header_bytes_max: limits.header_bytes_max,
+        handshake_within: limits.handshake,
         head_within: limits.head,
         body_within: limits.body,
-        in_flight_max: count(limits.in_flight_max),
-        connections_max: count(limits.connections_max),
-        connections_per_address_max: count(limits.connections_per_address_max),
+        body_rate_min: limits.body_bytes_per_second_min,
+        write_within: limits.write,
+        idle_within: limits.idle,
+        requests_per_connection_max: limits.requests_per_connection_max,
+        pipelined_max: limits.pipelined_max,
+        in_flight_max: limits.in_flight_max,
+        in_flight_orders_max: limits.in_flight_orders_max,
+        in_flight_choices_max: limits.in_flight_choices_max,
+        delay_max: limits.delay,
+        shed_pause: limits.shed_pause,
+        sheds_per_second_max: limits.sheds_per_second_max,
+        start_within: limits.start,
+        connections_max: limits.connections_max,
+        connections_per_address_max: limits.connections_per_address_max,
+        handshakes_max: limits.handshakes_max,
+        handshakes_under_load_max: limits.handshakes_under_load_max,
         drain_within,
-        ..Bounds::default()
     }
 }

@@ -1,6 +1,9 @@
 //! Who may ask, and what cannot be asked: each bad request gets the refusal of the interface and
 //! leaves nothing behind.
 
+mod limits;
+mod targets;
+
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use paymux::api::Peer;

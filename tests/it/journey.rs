@@ -3,6 +3,7 @@
 
 mod chain;
 mod health;
+mod overload;
 mod process;
 
 use paymux::command::demo::enrolment::{BLUE, RED, account};

@@ -273,7 +273,6 @@ async fn what_was_not_recorded_spent_nothing() {
         certificate: rate(1_000),
         address: rate(1_000),
         merchant: rate(1),
-        institutions: std::collections::HashMap::new(),
     };
     gateway.gate.limits = Limits::new(&settings, Arc::clone(&gateway.world.clock));
     let (first, second) = (

@@ -32,7 +32,7 @@ use paymux::signature::{KeyRing, SigningKey};
 use paymux::store::{
     Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
 };
-use paymux::world::{Clock, Entropy, Outbound, Party, Patience, SendError, World};
+use paymux::world::{Clock, Entropy, Outbound, Party, Patience, SendError, TooMany, Turn, World};
 
 pub(super) const NOW: Timestamp = Timestamp::from_s(1_795_278_600);
 pub(super) const LINK: &str = "https://harbour.example/cashier?order=1&sign=abc";
@@ -377,6 +377,10 @@ impl Outbound for Wire {
         _: Patience,
     ) -> Result<Response<Bytes>, SendError> {
         Err(self.0.clone())
+    }
+
+    async fn turn(&self, _: &InstitutionId, _: &MerchantId) -> Result<Turn, TooMany> {
+        Ok(Turn::free())
     }
 }
 

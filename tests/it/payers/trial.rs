@@ -10,9 +10,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use paymux::api::Answer;
+use paymux::domain::identifiers::{InstitutionId, MerchantId};
 use paymux::domain::institutions::{CallEnd, HealthSettings, Purpose, Standing};
 use paymux::health::Health;
-use paymux::world::{Clock, Outbound, Party, Patience, SendError};
+use paymux::world::{Clock, Outbound, Party, Patience, SendError, TooMany, Turn};
 use serde_json::json;
 
 use super::{THREE, cut_off, id, listed};
@@ -96,6 +97,10 @@ fn what_we_keep_back_is_not_held_against_it() {
             _: Patience,
         ) -> Result<Response<Bytes>, SendError> {
             Err(SendError::KeptBack("its rate is used up".into()))
+        }
+
+        async fn turn(&self, _: &InstitutionId, _: &MerchantId) -> Result<Turn, TooMany> {
+            Ok(Turn::free())
         }
     }
     let mut town = Town::with(&THREE);

@@ -13,10 +13,10 @@ use bytes::Bytes;
 use http::{Request, Response};
 use paymux::domain::attempt::Stamp;
 use paymux::domain::evidence::{Evidence, Finding, Reason};
-use paymux::domain::identifiers::{InstitutionId, Timestamp};
+use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use paymux::domain::institutions::Facts;
 use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing};
-use paymux::world::{Outbound, Party, Patience, SendError};
+use paymux::world::{Outbound, Party, Patience, SendError, TooMany, Turn};
 
 use crate::world::dialect::Plain;
 use crate::world::network::Network;
@@ -222,5 +222,13 @@ impl Outbound for Hasty {
                 SendError::Unknown(why) | SendError::NotSent(why) => SendError::NotSent(why),
                 SendError::KeptBack(why) => SendError::KeptBack(why),
             })
+    }
+
+    async fn turn(
+        &self,
+        institution: &InstitutionId,
+        merchant: &MerchantId,
+    ) -> Result<Turn, TooMany> {
+        self.0.turn(institution, merchant).await
     }
 }

@@ -1,8 +1,12 @@
 //! The real edge and the real network on loopback: sockets, TLS, limits, draining. Ports are the
 //! system's choice; whatever is waited for is waited for itself.
 
+mod crowd;
 mod edge;
 mod outbound;
+mod running;
+mod slow;
+mod strict;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -68,6 +72,19 @@ fn client(
         None => Ok(builder.with_no_client_auth()),
     };
     TlsConnector::from(Arc::new(config.unwrap()))
+}
+
+/// A client that offers these protocols.
+fn client_of(server: &Identity, offered: Vec<Vec<u8>>) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add(server.certificate.clone()).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = offered;
+    TlsConnector::from(Arc::new(config))
 }
 
 async fn connect(

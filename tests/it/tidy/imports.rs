@@ -17,7 +17,7 @@ const IMPORTS: &str = "
     store       -> domain seal
     institution -> domain signature
     outbound    -> domain metrics world
-    limits      -> domain world
+    limits      -> domain metrics world
     world       -> domain health
     health      -> domain
     sandbox     -> signature
@@ -30,7 +30,7 @@ const IMPORTS: &str = "
 /// Replacing a library is a change to one place: its name, and the files or folders that may use it.
 const HOMES: &str = "
     anyhow             -> main command run
-    arc_swap           -> api run workers
+    arc_swap           -> api edge limits run workers
     clap               -> main command
     governor           -> limits
     http_body_util     -> outbound sandbox

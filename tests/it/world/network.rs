@@ -9,9 +9,9 @@ use std::task::{Poll, Waker};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use paymux::domain::identifiers::InstitutionId;
+use paymux::domain::identifiers::{InstitutionId, MerchantId};
 use paymux::domain::merchant::origin;
-use paymux::world::{Outbound, Party, Patience, SendError};
+use paymux::world::{Outbound, Party, Patience, SendError, TooMany, Turn};
 
 use super::books::{Books, FLIGHT_MS_MAX};
 use super::clock::Hands;
@@ -243,5 +243,9 @@ impl Outbound for Network {
             Poll::Pending
         })
         .await
+    }
+
+    async fn turn(&self, _: &InstitutionId, _: &MerchantId) -> Result<Turn, TooMany> {
+        Ok(Turn::free())
     }
 }

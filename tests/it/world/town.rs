@@ -1,6 +1,5 @@
 //! One gateway and everybody around it, for journeys: what is asked is answered at once.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
@@ -285,7 +284,6 @@ pub(crate) fn api(store: Arc<dyn Store>, world: World, register: Register) -> Ap
         certificate: often,
         address: often,
         merchant: often,
-        institutions: HashMap::new(),
     };
     let gate = Gate {
         limits: Limits::new(&settings, Arc::clone(&world.clock)),

@@ -1,0 +1,175 @@
+//! `[limits]`: how much a gateway bears. Each line has a default, and each has bounds.
+
+use std::time::Duration;
+
+use crate::config::reading::Reader;
+use crate::config::section::Section;
+use crate::flow::admit_request::Window;
+
+/// How much a gateway bears. Source of the defaults: `interface.md`, Details; the others are ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// A request's body. Unit: bytes.
+    pub body_bytes_max: usize,
+    /// Lines of a request's head.
+    pub header_lines_max: usize,
+    /// All of a request's head. Unit: bytes.
+    pub header_bytes_max: usize,
+    /// Until a TLS handshake has ended, counted from the connection.
+    pub handshake: Duration,
+    /// Until a request's head is there.
+    pub head: Duration,
+    /// Until its body is there, counted from the head.
+    pub body: Duration,
+    /// What must come of a body in a second, after the first two.
+    pub body_bytes_per_second_min: u32,
+    /// Until a client has taken its answer.
+    pub write: Duration,
+    /// How long a connection may stay without a request.
+    pub idle: Duration,
+    /// How far a signature's times may lie from ours.
+    pub window: Window,
+    /// Requests at the same time; past it, 503 at once.
+    pub in_flight_max: u32,
+    /// With so many at the same time new orders are refused; half of all where nothing is said.
+    pub in_flight_orders_max: u32,
+    /// With so many payers' choices are refused as well; three quarters where nothing is said.
+    pub in_flight_choices_max: u32,
+    /// How long what is ready may wait for the processor before new orders are refused.
+    pub delay: Duration,
+    /// How long a refused caller waits at least before it is heard again.
+    pub shed_pause: Duration,
+    /// Refused callers heard again in a second; the others wait longer.
+    pub sheds_per_second_max: u32,
+    /// How long a whole request may wait before it is begun.
+    pub start: Duration,
+    /// Connections at the same time.
+    pub connections_max: u32,
+    /// Connections of one address at the same time.
+    pub connections_per_address_max: u32,
+    /// TLS handshakes at the same time.
+    pub handshakes_max: u32,
+    /// TLS handshakes at the same time while there is too much to do.
+    pub handshakes_under_load_max: u32,
+    /// Requests on one connection.
+    pub requests_per_connection_max: u32,
+    /// Requests sent ahead of answers, in a row.
+    pub pipelined_max: u32,
+    /// Counted by client certificate or address, before the signature is checked.
+    pub requests_per_second_per_caller: u32,
+    /// Counted by merchant, after it.
+    pub requests_per_second_per_merchant: u32,
+    /// How often one caller is shown the signature base we computed.
+    pub signature_bases_per_second_per_caller: u32,
+    /// How often all callers together are.
+    pub signature_bases_per_second: u32,
+    /// How long a create waits for its turn at an institution.
+    pub turn: Duration,
+    /// Creates waiting at one institution.
+    pub turns_waiting_max: usize,
+    /// Of them, of one merchant.
+    pub turns_waiting_per_merchant_max: usize,
+}
+
+pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
+    let mut numbers = Numbers { r, s: &mut s };
+    let in_flight_max = numbers.count("in_flight_max", 1_024, 1..=100_000);
+    let all = u64::from(in_flight_max);
+    let part = |of: u64| all.saturating_mul(of).div_ceil(4);
+    let in_flight_choices_max = numbers.count("in_flight_choices_max", part(3), 1..=all);
+    // Never more than choices: who is given up first is not a matter of configuration (R-6.4-1c).
+    let least = u64::from(in_flight_choices_max);
+    let orders = part(2).min(least);
+    let limits = Limits {
+        in_flight_max,
+        in_flight_choices_max,
+        in_flight_orders_max: numbers.count("in_flight_orders_max", orders, 1..=least),
+        body_bytes_max: numbers.size("body_bytes_max", 65_536, 4_096..=1_048_576),
+        header_lines_max: numbers.size("header_lines_max", 64, 16..=256),
+        header_bytes_max: numbers.size("header_bytes_max", 16_384, 4_096..=65_536),
+        handshake: numbers.ms("handshake_ms", 5_000, 100..=60_000),
+        head: numbers.ms("head_ms", 5_000, 100..=60_000),
+        body: numbers.ms("body_ms", 10_000, 100..=120_000),
+        body_bytes_per_second_min: numbers.count("body_bytes_per_second_min", 1_024, 1..=65_536),
+        write: numbers.ms("write_ms", 10_000, 100..=120_000),
+        idle: numbers.ms("idle_ms", 60_000, 1_000..=3_600_000),
+        window: Window {
+            created_past_s: numbers.seconds("created_past_s", 300, 30..=3_600),
+            created_ahead_s: numbers.seconds("created_ahead_s", 30, 0..=300),
+            expires_max_s: numbers.seconds("expires_max_s", 300, 30..=3_600),
+        },
+        delay: numbers.ms("delay_ms", 20, 5..=10_000),
+        shed_pause: numbers.ms("shed_pause_ms", 15, 0..=1_000),
+        sheds_per_second_max: numbers.count("sheds_per_second_max", 5_000, 10..=1_000_000),
+        start: numbers.ms("start_ms", 1_000, 50..=10_000),
+        connections_max: numbers.count("connections_max", 8_192, 1..=1_000_000),
+        connections_per_address_max: numbers.count(
+            "connections_per_address_max",
+            256,
+            1..=1_000_000,
+        ),
+        handshakes_max: numbers.count("handshakes_max", 512, 1..=100_000),
+        handshakes_under_load_max: numbers.count("handshakes_under_load_max", 32, 1..=100_000),
+        requests_per_connection_max: numbers.count(
+            "requests_per_connection_max",
+            100_000,
+            1..=1_000_000_000,
+        ),
+        pipelined_max: numbers.count("pipelined_max", 32, 0..=10_000),
+        requests_per_second_per_caller: numbers.count(
+            "requests_per_second_per_caller",
+            500,
+            1..=1_000_000,
+        ),
+        requests_per_second_per_merchant: numbers.count(
+            "requests_per_second_per_merchant",
+            500,
+            1..=1_000_000,
+        ),
+        signature_bases_per_second_per_caller: numbers.count(
+            "signature_bases_per_second_per_caller",
+            1,
+            1..=1_000,
+        ),
+        signature_bases_per_second: numbers.count("signature_bases_per_second", 20, 1..=10_000),
+        turn: numbers.ms("turn_ms", 2_000, 0..=10_000),
+        turns_waiting_max: numbers.size("turns_waiting_max", 384, 0..=100_000),
+        turns_waiting_per_merchant_max: numbers.size(
+            "turns_waiting_per_merchant_max",
+            128,
+            0..=100_000,
+        ),
+    };
+    s.end(r);
+    limits
+}
+
+/// Whole numbers of one table, in the types they are used in. What is out of bounds is a fault
+/// already, so nothing is cut off here.
+struct Numbers<'s, 'r, 'd> {
+    r: &'s mut Reader<'r>,
+    s: &'s mut Section<'d>,
+}
+
+type Span = std::ops::RangeInclusive<u64>;
+
+impl Numbers<'_, '_, '_> {
+    fn count(&mut self, name: &'static str, default: u64, bounds: Span) -> u32 {
+        let number = self.s.number(self.r, name, default, bounds);
+        u32::try_from(number).unwrap_or(u32::MAX)
+    }
+
+    fn size(&mut self, name: &'static str, default: u64, bounds: Span) -> usize {
+        let number = self.s.number(self.r, name, default, bounds);
+        usize::try_from(number).unwrap_or(usize::MAX)
+    }
+
+    fn seconds(&mut self, name: &'static str, default: u64, bounds: Span) -> i64 {
+        let number = self.s.number(self.r, name, default, bounds);
+        i64::try_from(number).unwrap_or(i64::MAX)
+    }
+
+    fn ms(&mut self, name: &'static str, default: u64, bounds: Span) -> Duration {
+        Duration::from_millis(self.s.number(self.r, name, default, bounds))
+    }
+}

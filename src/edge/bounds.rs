@@ -1,0 +1,138 @@
+//! How much the edge bears: every bound by name, with its default, replaceable while it serves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
+
+use super::door::Handshakes;
+
+/// What one caller, and all together, may take (interface.md, Details; Q1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of a body.
+    pub body_bytes_max: usize,
+    /// Header lines, the request line not counted.
+    pub header_lines_max: usize,
+    /// Bytes of the head, request line and empty line included.
+    pub header_bytes_max: usize,
+    /// From a connection to the end of its TLS handshake, waiting for its turn included.
+    pub handshake_within: Duration,
+    /// From a request's first byte to the end of its head.
+    pub head_within: Duration,
+    /// From the end of the head to the end of the body.
+    pub body_within: Duration,
+    /// Bytes of a body that must come in a second, after the first two.
+    pub body_rate_min: u32,
+    /// Until the client has taken the whole answer.
+    pub write_within: Duration,
+    /// How long a connection may stay without a request.
+    pub idle_within: Duration,
+    /// Requests one connection carries; the last is answered with `Connection: close`.
+    pub requests_per_connection_max: u32,
+    /// Requests in a row that a client may send before it has the answer to the one before.
+    pub pipelined_max: u32,
+    /// Requests handed over at once; past it 503 (Q8).
+    pub in_flight_max: u32,
+    /// With so many handed over, new orders are refused.
+    pub in_flight_orders_max: u32,
+    /// With so many handed over, payers' choices are refused as well.
+    pub in_flight_choices_max: u32,
+    /// How long what is ready may wait for its turn before new orders are refused.
+    pub delay_max: Duration,
+    /// How long a shed caller waits at least before its next request is read.
+    pub shed_pause: Duration,
+    /// Shed callers whose next request is read, in a second: the others wait longer.
+    pub sheds_per_second_max: u32,
+    /// How long a whole request may wait before it is begun; later it is dropped (Q9).
+    pub start_within: Duration,
+    /// Connections at once, all together.
+    pub connections_max: u32,
+    /// Connections at once from one address, of IPv6 from one /64.
+    pub connections_per_address_max: u32,
+    /// TLS handshakes at once; others wait.
+    pub handshakes_max: u32,
+    /// The same while there is too much to do.
+    pub handshakes_under_load_max: u32,
+    /// At a stop: how long requests already here may take.
+    pub drain_within: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 64 << 10,
+            header_lines_max: 64,
+            header_bytes_max: 16 << 10,
+            handshake_within: Duration::from_secs(5),
+            head_within: Duration::from_secs(5),
+            body_within: Duration::from_secs(10),
+            body_rate_min: 1024,
+            write_within: Duration::from_secs(10),
+            idle_within: Duration::from_mins(1),
+            requests_per_connection_max: 100_000,
+            pipelined_max: 32,
+            in_flight_max: 1024,
+            in_flight_orders_max: 512,
+            in_flight_choices_max: 768,
+            delay_max: Duration::from_millis(20),
+            shed_pause: Duration::from_millis(15),
+            sheds_per_second_max: 5_000,
+            start_within: Duration::from_secs(1),
+            connections_max: 8192,
+            connections_per_address_max: 256,
+            handshakes_max: 512,
+            handshakes_under_load_max: 32,
+            drain_within: Duration::from_secs(20),
+        }
+    }
+}
+
+/// The bounds in force; can be cloned and kept, to replace them while the edge serves (F1).
+#[derive(Clone)]
+pub struct LiveBounds {
+    pub(super) bounds: Arc<ArcSwap<Bounds>>,
+    pub(super) handshakes: Vec<Arc<Handshakes>>,
+}
+
+impl LiveBounds {
+    pub(super) fn of(bounds: Bounds) -> Self {
+        Self {
+            bounds: Arc::new(ArcSwap::from_pointee(bounds)),
+            handshakes: Vec::new(),
+        }
+    }
+
+    /// Other bounds, from the next connection, request or answer on. What is counted stays counted;
+    /// nobody who has a place loses it.
+    pub fn replace(&self, next: Bounds) {
+        let before = self.bounds.swap(Arc::new(next));
+        for handshakes in &self.handshakes {
+            resize(
+                &handshakes.all,
+                (before.handshakes_max, next.handshakes_max),
+            );
+            let under_load = (
+                before.handshakes_under_load_max,
+                next.handshakes_under_load_max,
+            );
+            resize(&handshakes.under_load, under_load);
+        }
+    }
+}
+
+pub(super) fn permits(count: u32) -> usize {
+    usize::try_from(count)
+        .unwrap_or(Semaphore::MAX_PERMITS)
+        .min(Semaphore::MAX_PERMITS)
+}
+
+/// More at once, or fewer: of those that are taken none is taken away.
+fn resize(semaphore: &Semaphore, (before, next): (u32, u32)) {
+    if next > before {
+        semaphore.add_permits(permits(next.saturating_sub(before)));
+    } else {
+        semaphore.forget_permits(permits(before.saturating_sub(next)));
+    }
+}

@@ -1,0 +1,355 @@
+//! Whether there is more to do than can be done, measured, and who is refused then (R-6.4-1c).
+//!
+//! What is measured is how late a clock tick is served by the runtime that serves everything: the
+//! time that anything that is ready waits for its turn, whatever it waits behind. While ticks stay
+//! late, a growing part of new orders is refused, and of choices when that is not enough; while they
+//! are in time, a growing part is let in again. Everything else is refused only for want of places.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Bounds;
+use super::places::{Places, Seat};
+use crate::api::rank::Rank;
+
+/// How often the clock ticks.
+pub(super) const TICK: Duration = Duration::from_millis(10);
+/// So many ticks late in a row are a standing queue; one may be a burst that is over already.
+const LATE_MIN: u32 = 2;
+/// With fewer requests than this under way nobody is refused for lateness: it is not their doing.
+const CROWD_MIN: u32 = 32;
+/// What is let in at least, of 2³²: a probe that finds out when it is over.
+const ORDERS_MIN: u32 = 1 << 26;
+const CHOICES_MIN: u32 = 1 << 28;
+
+/// However many were refused, none stays unread for longer.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+const MICROS: u64 = 1_000_000;
+
+/// Why a request was refused before it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shed {
+    /// As many are under way as its rank may fill.
+    Places,
+    /// What is ready waits too long for its turn.
+    Delay,
+}
+
+impl Shed {
+    /// The word in the metrics.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Places => "places",
+            Self::Delay => "delay",
+        }
+    }
+}
+
+/// One listener's load.
+pub(super) struct Load {
+    places: Arc<Places>,
+    orders: Part,
+    choices: Part,
+    late: AtomicU32,
+    over: AtomicBool,
+    /// Refused since it was last said, by rank.
+    refused: [AtomicU64; 3],
+    began: Instant,
+    /// When the next refused connection is read again at the earliest, in microseconds from then.
+    read_again_us: AtomicU64,
+}
+
+impl Load {
+    pub(super) fn new(places: Arc<Places>) -> Self {
+        Self {
+            places,
+            orders: Part::whole(),
+            choices: Part::whole(),
+            late: AtomicU32::new(0),
+            over: AtomicBool::new(false),
+            refused: [const { AtomicU64::new(0) }; 3],
+            began: Instant::now(),
+            read_again_us: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether a request of this rank is worth reading: decided from its first lines.
+    pub(super) fn judge(&self, rank: Rank, bounds: &Bounds) -> Result<(), Shed> {
+        let under_way = self.places.requests_open();
+        if under_way >= places_max(rank, bounds) {
+            return Err(self.refused(rank, Shed::Places));
+        }
+        let part = match rank {
+            Rank::Order => &self.orders,
+            Rank::Choice => &self.choices,
+            Rank::Rest => return Ok(()),
+        };
+        if under_way > CROWD_MIN && !part.lets_in() {
+            return Err(self.refused(rank, Shed::Delay));
+        }
+        Ok(())
+    }
+
+    /// Takes a place for a request that was read whole: not before, or slow senders would hold them
+    /// all.
+    pub(super) fn seat(&self, rank: Rank, bounds: &Bounds) -> Result<Seat, Shed> {
+        let seat = self.places.request(places_max(rank, bounds));
+        seat.ok_or_else(|| self.refused(rank, Shed::Places))
+    }
+
+    fn refused(&self, rank: Rank, why: Shed) -> Shed {
+        let refused = match rank {
+            Rank::Order => self.refused.first(),
+            Rank::Choice => self.refused.get(1),
+            Rank::Rest => self.refused.get(2),
+        };
+        if let Some(refused) = refused {
+            refused.fetch_add(1, Ordering::Relaxed);
+        }
+        why
+    }
+
+    /// Whether ticks have been late for a while and there is a crowd: then new connections wait for
+    /// each other's handshakes as well.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// A tick was served this late.
+    pub(super) fn tick(&self, late_by: Duration, late_max: Duration) {
+        if late_by <= late_max {
+            self.late.store(0, Ordering::Relaxed);
+            self.over.store(false, Ordering::Relaxed);
+            // Choices come back whole before new orders do.
+            if !self.choices.grow(8) {
+                self.orders.grow(16);
+            }
+            return;
+        }
+        let late = self.late.fetch_add(1, Ordering::Relaxed);
+        if late.saturating_add(1) < LATE_MIN || self.places.requests_open() <= CROWD_MIN {
+            return;
+        }
+        self.over.store(true, Ordering::Relaxed);
+        let by = if late_by > late_max.saturating_mul(2) {
+            2
+        } else {
+            8
+        };
+        if !self.orders.shrink(by, ORDERS_MIN) {
+            self.choices.shrink(by, CHOICES_MIN);
+        }
+    }
+
+    /// How long a refused connection stays unread. All together they are read again only so often in
+    /// a second: refusing costs little, and still everything if enough of them come back at once.
+    pub(super) fn pause(&self, bounds: &Bounds) -> Duration {
+        let now_us = micros(self.began.elapsed());
+        let step_us = MICROS.checked_div(u64::from(bounds.sheds_per_second_max));
+        let step_us = step_us.unwrap_or(MICROS).max(1);
+        let next = |before: u64| Some(before.max(now_us).saturating_add(step_us));
+        let before_us = self
+            .read_again_us
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+            .unwrap_or(now_us);
+        Duration::from_micros(before_us.saturating_sub(now_us))
+            .clamp(bounds.shed_pause, bounds.shed_pause.max(PAUSE_MAX))
+    }
+
+    /// How many of each rank were refused since the last question.
+    pub(super) fn refused_lately(&self) -> [u64; 3] {
+        [0, 1, 2].map(|rank: usize| {
+            let refused = self.refused.get(rank);
+            refused.map_or(0, |refused| refused.swap(0, Ordering::Relaxed))
+        })
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// How many may be under way for one more of this rank.
+fn places_max(rank: Rank, bounds: &Bounds) -> u32 {
+    let of_rank = match rank {
+        Rank::Order => bounds.in_flight_orders_max,
+        Rank::Choice => bounds.in_flight_choices_max,
+        Rank::Rest => bounds.in_flight_max,
+    };
+    of_rank.min(bounds.in_flight_max)
+}
+
+/// A part of what comes, evenly: of 2³² parts so many are let in, and what is left over counts for
+/// the next. No chance is needed and none is spent.
+struct Part {
+    of_all: AtomicU32,
+    credit: AtomicU32,
+}
+
+impl Part {
+    fn whole() -> Self {
+        Self {
+            of_all: AtomicU32::new(u32::MAX),
+            credit: AtomicU32::new(0),
+        }
+    }
+
+    fn lets_in(&self) -> bool {
+        let part = self.of_all.load(Ordering::Relaxed);
+        if part == u32::MAX {
+            return true;
+        }
+        let before = self.credit.fetch_add(part, Ordering::Relaxed);
+        before.checked_add(part).is_none()
+    }
+
+    /// Takes a fraction away; whether there was any to take.
+    fn shrink(&self, by: u32, least: u32) -> bool {
+        let part = self.of_all.load(Ordering::Relaxed);
+        let step = part.checked_div(by).unwrap_or(0);
+        let less = part.saturating_sub(step).max(least);
+        self.of_all.store(less, Ordering::Relaxed);
+        less < part
+    }
+
+    /// Gives a fraction back; whether there was any to give.
+    fn grow(&self, by: u32) -> bool {
+        let part = self.of_all.load(Ordering::Relaxed);
+        let step = part.checked_div(by).unwrap_or(0);
+        let more = part.saturating_add(step);
+        self.of_all.store(more, Ordering::Relaxed);
+        more > part
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: Duration = Duration::from_millis(25);
+    const LATE: Duration = Duration::from_millis(30);
+
+    fn bounds() -> Bounds {
+        Bounds {
+            in_flight_orders_max: 200,
+            in_flight_choices_max: 300,
+            in_flight_max: 400,
+            ..Bounds::default()
+        }
+    }
+
+    fn admitted(load: &Load, rank: Rank) -> Result<Seat, Shed> {
+        load.judge(rank, &bounds())?;
+        load.seat(rank, &bounds())
+    }
+
+    /// A load with so many requests under way.
+    fn crowded(by: usize) -> (Load, Vec<Seat>) {
+        let load = Load::new(Arc::default());
+        let seats = (0..by).map(|_| admitted(&load, Rank::Rest).ok().unwrap());
+        let seats = seats.collect();
+        (load, seats)
+    }
+
+    /// How many of 64 are let in, none of them staying.
+    fn let_in(load: &Load, rank: Rank) -> usize {
+        let tries = (0..64).map(|_| admitted(load, rank).is_ok());
+        tries.filter(|admitted| *admitted).count()
+    }
+
+    /// R-6.4-1c: by places, new orders are refused before choices, and both before the rest.
+    #[test]
+    fn ranks_are_refused_one_after_the_other_as_places_fill() {
+        for (taken, open) in [
+            (199, [true, true, true]),
+            (200, [false, true, true]),
+            (300, [false, false, true]),
+            (400, [false, false, false]),
+        ] {
+            let (load, _seats) = crowded(taken);
+            let found = Rank::ALL.map(|rank| admitted(&load, rank).is_ok());
+            assert_eq!(found, open, "{taken} places taken");
+        }
+        let (load, seats) = crowded(400);
+        assert_eq!(admitted(&load, Rank::Order).err(), Some(Shed::Places));
+        drop(seats);
+        assert!(admitted(&load, Rank::Order).is_ok(), "Z4");
+        assert_eq!(load.refused_lately(), [1, 0, 0]);
+        assert_eq!(load.refused_lately(), [0, 0, 0]);
+    }
+
+    /// R-6.4-1c, Z4: while ticks stay late ever fewer new orders are let in, then fewer choices,
+    /// never fewer of the rest; when they are in time again, everything is back within a few seconds.
+    #[test]
+    fn late_ticks_shut_orders_out_first_and_ticks_in_time_let_them_in_again() {
+        let (load, _seats) = crowded(50);
+        load.tick(LATE, MAX);
+        assert_eq!(let_in(&load, Rank::Order), 64, "one late tick is a burst");
+        load.tick(LATE, MAX);
+        assert_eq!(let_in(&load, Rank::Order), 56);
+        assert!(load.is_over());
+        for _ in 0..40 {
+            load.tick(LATE, MAX);
+        }
+        assert_eq!(
+            let_in(&load, Rank::Order),
+            1,
+            "somebody finds out when it is over"
+        );
+        assert!(let_in(&load, Rank::Choice) < 64);
+        assert_eq!(let_in(&load, Rank::Rest), 64);
+        let mut ticks = 0;
+        while let_in(&load, Rank::Order) < 64 {
+            load.tick(TICK, MAX);
+            assert!(!load.is_over());
+            ticks += 1;
+            let choices = let_in(&load, Rank::Choice);
+            assert!(choices == 64 || let_in(&load, Rank::Order) <= 1);
+        }
+        assert!(ticks < 200, "{ticks} ticks of {TICK:?}");
+    }
+
+    /// What is far too late halves what is let in with every tick.
+    #[test]
+    fn a_sudden_flood_is_shut_out_quickly() {
+        let (load, _seats) = crowded(50);
+        for _ in 0..5 {
+            load.tick(LATE * 3, MAX);
+        }
+        assert_eq!(let_in(&load, Rank::Order), 4);
+        assert_eq!(let_in(&load, Rank::Choice), 64);
+    }
+
+    /// Refused connections are read again only so often in a second, all together, and each within
+    /// a second.
+    #[test]
+    fn refused_connections_come_back_one_by_one() {
+        let (load, _seats) = crowded(0);
+        let bounds = Bounds {
+            sheds_per_second_max: 1_000,
+            shed_pause: Duration::from_millis(15),
+            ..bounds()
+        };
+        let pauses: Vec<_> = (0..3_000).map(|_| load.pause(&bounds)).collect();
+        assert_eq!(pauses[0], Duration::from_millis(15));
+        // However long this test takes, a thousand refusals fill a second.
+        assert!(pauses[900] <= Duration::from_millis(900));
+        assert!(pauses.is_sorted_by(|one, next| *next <= *one + Duration::from_millis(1)));
+        assert!(pauses.iter().all(|pause| *pause <= PAUSE_MAX));
+        assert!(pauses[2_999] > Duration::from_millis(15) || load.began.elapsed() > PAUSE_MAX);
+    }
+
+    /// A gateway that has little to do is not the cause of its own lateness.
+    #[test]
+    fn without_a_crowd_nobody_is_refused_for_lateness() {
+        let (load, _seats) = crowded(3);
+        for _ in 0..100 {
+            load.tick(LATE, MAX);
+        }
+        assert_eq!(let_in(&load, Rank::Order), 64);
+        assert!(!load.is_over());
+    }
+}

@@ -1,0 +1,463 @@
+//! The line in front of one institution: who is next, and when. The time is handed in; nothing waits.
+//!
+//! Creates stand in it merchant by merchant and are called in rotation, so that one merchant's flood
+//! only ever waits behind itself. Questions do not stand in line: they get a turn now or come again
+//! later, and an eighth of all turns is kept for them, so that a flood of creates never keeps what is
+//! in doubt in doubt (Z1).
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::domain::identifiers::MerchantId;
+
+/// The declared rate holds for any span of one second; a little more, so that no reading of a clock
+/// makes it less.
+const SPAN: Duration = Duration::from_millis(1_001);
+/// One in so many turns is kept for questions.
+const KEPT_ONE_IN: u32 = 8;
+
+/// What one institution takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Calls that may begin in any second; none: as many as there are.
+    pub calls_per_second: Option<NonZeroU32>,
+    /// Calls under way at once.
+    pub calls_at_once: NonZeroU32,
+}
+
+/// How long, and how many, may wait for a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// How long a create waits for its turn.
+    pub within: Duration,
+    /// Creates waiting at one institution.
+    pub waiting_max: usize,
+    /// Of them, of one merchant.
+    pub waiting_per_merchant_max: usize,
+}
+
+/// What a call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A payer waits for it.
+    Create,
+    /// A query or a close; it can be asked later.
+    Question,
+}
+
+/// A number of each kind.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Count {
+    creates: u32,
+    questions: u32,
+}
+
+impl Count {
+    pub(super) fn all(self) -> u32 {
+        self.creates.saturating_add(self.questions)
+    }
+
+    fn of(&mut self, kind: Kind) -> &mut u32 {
+        match kind {
+            Kind::Create => &mut self.creates,
+            Kind::Question => &mut self.questions,
+        }
+    }
+
+    fn up(&mut self, kind: Kind) {
+        let count = self.of(kind);
+        *count = count.saturating_add(1);
+    }
+
+    fn down(&mut self, kind: Kind) {
+        let count = self.of(kind);
+        *count = count.saturating_sub(1);
+    }
+
+    /// Whether one more create fits under `max`, of which some are kept for questions.
+    fn takes_create(self, max: u32) -> bool {
+        self.all() < max && self.creates < max.saturating_sub(kept(max))
+    }
+
+    /// Whether one more question fits under `max`; while creates wait, only what is kept.
+    fn takes_question(self, max: u32, creates_wait: bool) -> bool {
+        self.all() < max && (!creates_wait || self.questions < kept(max).max(1))
+    }
+}
+
+/// Of so many turns, those that creates leave.
+fn kept(max: u32) -> u32 {
+    if max < 2 {
+        return 0;
+    }
+    max.checked_div(KEPT_ONE_IN).unwrap_or(0).max(1)
+}
+
+/// What became of a create that wants a turn.
+#[derive(Debug)]
+pub(super) enum Joined {
+    /// It has one.
+    Now,
+    /// It stands in line under this number, and will be called.
+    Waiting(u64, oneshot::Receiver<()>),
+    /// Too many stand there; not before so long.
+    Full(Duration),
+}
+
+/// Those of one merchant, by number, each with the way to call him.
+type Lane = VecDeque<(u64, oneshot::Sender<()>)>;
+
+/// The line, and what is counted of calls.
+pub(super) struct Line {
+    pace: Pace,
+    /// When calls began, in the last span; oldest first.
+    begun: VecDeque<(Instant, Kind)>,
+    lately: Count,
+    last: Kind,
+    /// Calls under way.
+    pub(super) under_way: Count,
+    /// Merchants in rotation, each with those who wait for it, first come first.
+    lanes: VecDeque<(MerchantId, Lane)>,
+    /// In all lanes.
+    pub(super) waiting: usize,
+    next_number: u64,
+}
+
+impl Line {
+    pub(super) fn new(pace: Pace) -> Self {
+        Self {
+            pace,
+            begun: VecDeque::new(),
+            lately: Count::default(),
+            last: Kind::Create,
+            under_way: Count::default(),
+            lanes: VecDeque::new(),
+            waiting: 0,
+            next_number: 0,
+        }
+    }
+
+    /// Another pace; what was counted stays counted.
+    pub(super) fn repace(&mut self, pace: Pace, now: Instant) {
+        self.pace = pace;
+        self.advance(now);
+    }
+
+    /// A create wants a turn.
+    pub(super) fn join(
+        &mut self,
+        merchant: &MerchantId,
+        patience: &Patience,
+        now: Instant,
+    ) -> Joined {
+        self.advance(now);
+        if self.waiting == 0 && self.has_room() {
+            self.begin(Kind::Create, now);
+            return Joined::Now;
+        }
+        let lane = self.lanes.iter().position(|(of, _)| of == merchant);
+        let theirs = lane.and_then(|at| self.lanes.get(at));
+        let theirs = theirs.map_or(0, |(_, lane)| lane.len());
+        if self.waiting >= patience.waiting_max || theirs >= patience.waiting_per_merchant_max {
+            return Joined::Full(self.emptied_in());
+        }
+        let (call, called) = oneshot::channel();
+        let number = self.next_number;
+        self.next_number = number.wrapping_add(1);
+        self.waiting = self.waiting.saturating_add(1);
+        if let Some((_, lane)) = lane.and_then(|at| self.lanes.get_mut(at)) {
+            lane.push_back((number, call));
+        } else {
+            let lane = VecDeque::from([(number, call)]);
+            self.lanes.push_back((merchant.clone(), lane));
+        }
+        Joined::Waiting(number, called)
+    }
+
+    /// A question wants a turn; whether it has one.
+    pub(super) fn ask(&mut self, now: Instant) -> bool {
+        self.forget(now);
+        let creates_wait = self.waiting > 0;
+        let at_once = self.pace.calls_at_once.get();
+        let room = self.under_way.takes_question(at_once, creates_wait)
+            && self.pace.calls_per_second.is_none_or(|rate| {
+                // Of one turn in a second none can be kept: then they alternate.
+                let alternate = rate.get() > 1 || self.last == Kind::Create;
+                self.lately.takes_question(rate.get(), creates_wait) && (!creates_wait || alternate)
+            });
+        if room {
+            self.begin(Kind::Question, now);
+        }
+        room
+    }
+
+    /// A call ended.
+    pub(super) fn end(&mut self, kind: Kind, now: Instant) {
+        self.under_way.down(kind);
+        self.advance(now);
+    }
+
+    /// Calls whoever is next, as long as there is room.
+    pub(super) fn advance(&mut self, now: Instant) {
+        self.forget(now);
+        while self.waiting > 0 && self.has_room() {
+            let Some((merchant, mut lane)) = self.lanes.pop_front() else {
+                return;
+            };
+            let next = lane.pop_front();
+            if !lane.is_empty() {
+                self.lanes.push_back((merchant, lane));
+            }
+            self.waiting = self.waiting.saturating_sub(1);
+            // Whoever has gone uses up no turn.
+            if next.is_some_and(|(_, call)| call.send(()).is_ok()) {
+                self.begin(Kind::Create, now);
+            }
+        }
+    }
+
+    /// Takes somebody out of the line; whether he stood there.
+    pub(super) fn leave(&mut self, number: u64) -> bool {
+        for at in 0..self.lanes.len() {
+            let Some((_, lane)) = self.lanes.get_mut(at) else {
+                return false;
+            };
+            if let Some(place) = lane.iter().position(|(known, _)| *known == number) {
+                lane.remove(place);
+                if lane.is_empty() {
+                    self.lanes.remove(at);
+                }
+                self.waiting = self.waiting.saturating_sub(1);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// When it is worth looking whether it is one's turn; none: when a call ends, and then one is
+    /// called. Each looks when the turn of his place comes, so that not all look at once.
+    pub(super) fn next_look(&self, number: u64) -> Option<Instant> {
+        self.pace.calls_per_second?;
+        let firsts = self.lanes.iter().filter_map(|(_, lane)| lane.front());
+        let first = firsts.map(|(number, _)| *number).min().unwrap_or(number);
+        let ahead = usize::try_from(number.saturating_sub(first)).unwrap_or(usize::MAX);
+        let at = ahead.min(self.begun.len().saturating_sub(1));
+        self.begun
+            .get(at)
+            .and_then(|(begun, _)| begun.checked_add(SPAN))
+    }
+
+    fn has_room(&self) -> bool {
+        self.under_way.takes_create(self.pace.calls_at_once.get())
+            && self
+                .pace
+                .calls_per_second
+                .is_none_or(|rate| self.lately.takes_create(rate.get()))
+    }
+
+    fn begin(&mut self, kind: Kind, now: Instant) {
+        self.under_way.up(kind);
+        self.last = kind;
+        if self.pace.calls_per_second.is_some() {
+            self.lately.up(kind);
+            self.begun.push_back((now, kind));
+        }
+    }
+
+    /// Forgets calls that began a span ago.
+    fn forget(&mut self, now: Instant) {
+        while let Some((begun, kind)) = self.begun.front().copied() {
+            if now.saturating_duration_since(begun) < SPAN {
+                return;
+            }
+            self.begun.pop_front();
+            self.lately.down(kind);
+        }
+    }
+
+    /// About how long until those who wait have had their turn; a second at least.
+    fn emptied_in(&self) -> Duration {
+        let waiting = u64::try_from(self.waiting).unwrap_or(u64::MAX);
+        let seconds = self.pace.calls_per_second.and_then(|rate| {
+            let rate = u64::from(rate.get());
+            waiting.checked_div(rate)
+        });
+        Duration::from_secs(seconds.unwrap_or(1).max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        within: Duration::from_secs(2),
+        waiting_max: 8,
+        waiting_per_merchant_max: 5,
+    };
+
+    fn line(calls_per_second: u32, calls_at_once: u32) -> Line {
+        Line::new(Pace {
+            calls_per_second: NonZeroU32::new(calls_per_second),
+            calls_at_once: NonZeroU32::new(calls_at_once).unwrap(),
+        })
+    }
+
+    fn merchant(name: &str) -> MerchantId {
+        MerchantId::parse(name).unwrap()
+    }
+
+    fn after(start: Instant, ms: u64) -> Instant {
+        start.checked_add(Duration::from_millis(ms)).unwrap()
+    }
+
+    fn at_once(line: &mut Line, now: Instant) -> bool {
+        matches!(line.join(&merchant("M1"), &PATIENCE, now), Joined::Now)
+    }
+
+    fn stands(line: &mut Line, who: &str, now: Instant) -> oneshot::Receiver<()> {
+        let Joined::Waiting(_, called) = line.join(&merchant(who), &PATIENCE, now) else {
+            panic!("{who} does not wait");
+        };
+        called
+    }
+
+    /// The declared rate is not passed in any second, wherever it begins, by creates and questions
+    /// together, however hard everybody tries.
+    #[test]
+    fn no_second_holds_more_calls_than_were_declared() {
+        for rate in [1, 2, 3, 10, 50] {
+            let (mut line, start) = (line(rate, 1_000), Instant::now());
+            let mut begun = Vec::new();
+            for ms in 0..5_000 {
+                let now = after(start, ms);
+                let create = ms % 7 == 0 && at_once(&mut line, now);
+                let question = ms % 3 == 0 && line.ask(now);
+                begun.extend(
+                    [create, question]
+                        .iter()
+                        .filter(|begun| **begun)
+                        .map(|_| ms),
+                );
+            }
+            let most = begun.iter().map(|from| {
+                let second = *from..=*from + 1_000;
+                begun.iter().filter(|at| second.contains(at)).count()
+            });
+            let rate = usize::try_from(rate).unwrap();
+            assert_eq!(most.max(), Some(rate), "{rate} in a second");
+            assert!(begun.len() >= 4 * rate, "and it is used");
+        }
+    }
+
+    /// N7 for creates: merchants are called in turn; one that floods waits behind itself.
+    #[test]
+    fn a_flood_of_one_merchant_does_not_starve_another() {
+        let (mut line, start) = (line(0, 1), Instant::now());
+        assert!(at_once(&mut line, start));
+        let mut flood: Vec<_> = (0..5).map(|_| stands(&mut line, "M1", start)).collect();
+        assert!(matches!(
+            line.join(&merchant("M1"), &PATIENCE, start),
+            Joined::Full(_)
+        ));
+        let mut other = stands(&mut line, "M2", start);
+        line.end(Kind::Create, start);
+        assert!(flood[0].try_recv().is_ok() && other.try_recv().is_err());
+        line.end(Kind::Create, start);
+        assert!(other.try_recv().is_ok(), "second, not sixth");
+        line.end(Kind::Create, start);
+        assert!(flood[1].try_recv().is_ok());
+    }
+
+    /// However many merchants come, only so many wait.
+    #[test]
+    fn the_line_is_bounded() {
+        let (mut line, start) = (line(2, 10), Instant::now());
+        assert!(at_once(&mut line, start));
+        let names = ["M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8"];
+        let _waiting: Vec<_> = names.map(|name| stands(&mut line, name, start)).into();
+        let Joined::Full(wait) = line.join(&merchant("M9"), &PATIENCE, start) else {
+            panic!("nine wait");
+        };
+        assert_eq!(wait, Duration::from_secs(4));
+    }
+
+    /// A slow institution holds no more of us than it may, and who is called has a call's place.
+    #[test]
+    fn calls_at_once_are_bounded() {
+        let (mut line, start) = (line(0, 2), Instant::now());
+        assert!(at_once(&mut line, start));
+        let mut second = stands(&mut line, "M1", after(start, 60_000));
+        assert!(line.ask(start), "one place is kept for questions");
+        assert!(!line.ask(start));
+        line.end(Kind::Question, start);
+        assert!(second.try_recv().is_err());
+        line.end(Kind::Create, start);
+        assert!(second.try_recv().is_ok());
+        assert_eq!(line.under_way.all(), 1);
+    }
+
+    /// Z1: creates that wait leave an eighth of the turns to questions, and one of two where there
+    /// is only one in a second; and questions take no more than that from creates that wait.
+    #[test]
+    fn questions_and_creates_do_not_starve_each_other() {
+        for (rate, least) in [(16, 2), (2, 1)] {
+            let (mut line, start) = (line(rate, 100), Instant::now());
+            while at_once(&mut line, start) {}
+            let asked = (0..100).filter(|_| line.ask(start)).count();
+            assert_eq!(asked, least, "{rate} in a second");
+        }
+        let (mut line, start) = (line(1, 100), Instant::now());
+        assert!(at_once(&mut line, start));
+        let mut waits = stands(&mut line, "M1", start);
+        let mut turns = Vec::new();
+        for ms in 1..3_100 {
+            let now = after(start, ms);
+            if line.ask(now) {
+                turns.push("question");
+            }
+            line.advance(now);
+            if waits.try_recv().is_ok() {
+                turns.push("create");
+                waits = stands(&mut line, "M1", now);
+            }
+        }
+        assert_eq!(turns.len(), 3);
+        assert!(turns.contains(&"create"), "{turns:?}");
+    }
+
+    /// Who leaves is not called, and his turn goes to the next.
+    #[test]
+    fn who_leaves_uses_up_no_turn() {
+        let (mut line, start) = (line(0, 1), Instant::now());
+        assert!(at_once(&mut line, start));
+        let gone = stands(&mut line, "M1", start);
+        assert!(line.leave(0) && !line.leave(0));
+        drop(gone);
+        drop(stands(&mut line, "M2", start));
+        let mut next = stands(&mut line, "M3", start);
+        line.end(Kind::Create, start);
+        assert!(next.try_recv().is_ok());
+        assert_eq!((line.waiting, line.under_way.all()), (0, 1));
+    }
+
+    /// F1: another pace counts from what was counted, at once.
+    #[test]
+    fn another_pace_keeps_what_was_counted() {
+        let (mut line, start) = (line(4, 9), Instant::now());
+        while at_once(&mut line, start) {}
+        let mut waits = stands(&mut line, "M1", start);
+        let faster = |rate| Pace {
+            calls_per_second: NonZeroU32::new(rate),
+            calls_at_once: NonZeroU32::new(9).unwrap(),
+        };
+        line.repace(faster(3), start);
+        assert!(waits.try_recv().is_err());
+        line.repace(faster(8), start);
+        assert!(waits.try_recv().is_ok());
+    }
+}

@@ -1,0 +1,337 @@
+//! Turns at institutions: never more calls in a second than an institution declared, never more at
+//! once than it may hold of us, waiting bounded, and fair between merchants.
+//!
+//! Who is next is decided in `line.rs`; here is what waits, and what is held while a call is under
+//! way. Whoever waits also looks: nobody else is needed to call the next when a second has passed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use crate::domain::identifiers::{InstitutionId, MerchantId};
+use crate::limits::Wait;
+use crate::limits::line::{Joined, Kind, Line};
+pub use crate::limits::line::{Pace, Patience};
+use crate::metrics::Metrics;
+use crate::world::Turn;
+
+/// What a caller is told to wait whose turn did not come, if nothing better is known.
+const WAIT_AGAIN: Duration = Duration::from_secs(1);
+
+/// The numbers in force.
+#[derive(Debug, Clone)]
+pub struct TurnSettings {
+    /// Of each institution.
+    pub paces: HashMap<InstitutionId, Pace>,
+    /// Of each create.
+    pub patience: Patience,
+}
+
+/// The queues of all institutions.
+pub struct Turns {
+    live: ArcSwap<Live>,
+    metrics: Arc<Metrics>,
+}
+
+struct Live {
+    queues: HashMap<InstitutionId, Arc<Queue>>,
+    patience: Patience,
+}
+
+impl Turns {
+    /// Starts with nobody waiting.
+    pub fn new(settings: &TurnSettings, metrics: Arc<Metrics>) -> Self {
+        let live = Live::of(settings, &HashMap::new(), &metrics);
+        Self {
+            live: ArcSwap::from_pointee(live),
+            metrics,
+        }
+    }
+
+    /// Other numbers, at once (F1). What was counted stays counted, and who waits goes on waiting.
+    pub fn replace(&self, settings: &TurnSettings) {
+        let before = self.live.load();
+        let next = Live::of(settings, &before.queues, &self.metrics);
+        self.live.store(Arc::new(next));
+    }
+
+    /// A turn for a create, waited for within bounds, fairly between merchants.
+    ///
+    /// # Errors
+    /// [`Wait`] if it did not come in time, or too many wait already; nothing was counted then.
+    pub async fn wait(
+        &self,
+        institution: &InstitutionId,
+        merchant: &MerchantId,
+    ) -> Result<Turn, Wait> {
+        let (queue, patience) = {
+            let live = self.live.load();
+            let Some(queue) = live.queues.get(institution) else {
+                return Ok(Turn::free());
+            };
+            (Arc::clone(queue), live.patience)
+        };
+        let turn = queue.wait(merchant, &patience).await;
+        turn.inspect_err(|_| self.metrics.front.limited("institution"))
+    }
+
+    /// A turn for a question, now or not at all.
+    ///
+    /// # Errors
+    /// [`Wait`] if there is none now; nothing was counted then.
+    pub fn now(&self, institution: &InstitutionId) -> Result<Turn, Wait> {
+        let queue = match self.live.load().queues.get(institution) {
+            None => return Ok(Turn::free()),
+            Some(queue) => Arc::clone(queue),
+        };
+        let taken = queue.line().ask(Instant::now());
+        if taken {
+            return Ok(queue.turn(Kind::Question));
+        }
+        self.metrics.front.limited("institution");
+        Err(Wait(WAIT_AGAIN))
+    }
+}
+
+impl Live {
+    fn of(
+        settings: &TurnSettings,
+        before: &HashMap<InstitutionId, Arc<Queue>>,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let queues = settings.paces.iter().map(|(id, pace)| {
+            let queue = match before.get(id) {
+                Some(known) => {
+                    known.line().repace(*pace, Instant::now());
+                    Arc::clone(known)
+                }
+                None => Arc::new(Queue {
+                    id: id.clone(),
+                    line: Mutex::new(Line::new(*pace)),
+                    metrics: Arc::clone(metrics),
+                }),
+            };
+            (id.clone(), queue)
+        });
+        Self {
+            queues: queues.collect(),
+            patience: settings.patience,
+        }
+    }
+}
+
+/// One institution's queue.
+struct Queue {
+    id: InstitutionId,
+    line: Mutex<Line>,
+    metrics: Arc<Metrics>,
+}
+
+/// Held while a call is under way.
+struct Held(Arc<Queue>, Kind);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.line().end(self.1, Instant::now());
+        self.0.show();
+    }
+}
+
+/// A place in the line, given up when whoever waits goes away, whatever for.
+struct Waiting {
+    queue: Arc<Queue>,
+    number: u64,
+    called: oneshot::Receiver<()>,
+    taken: bool,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.taken {
+            return;
+        }
+        let mut line = self.queue.line();
+        // Not in line any more and not taken: the call came and nobody was there to hear it.
+        if !line.leave(self.number) {
+            line.end(Kind::Create, Instant::now());
+        }
+    }
+}
+
+impl Queue {
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(self: &Arc<Self>, kind: Kind) -> Turn {
+        self.show();
+        Turn::held(Arc::new(Held(Arc::clone(self), kind)))
+    }
+
+    fn show(&self) {
+        let line = self.line();
+        let (waiting, in_flight) = (line.waiting, line.under_way.all());
+        drop(line);
+        let front = &self.metrics.front;
+        front.turns(self.id.as_str(), waiting, in_flight);
+    }
+
+    async fn wait(
+        self: &Arc<Self>,
+        merchant: &MerchantId,
+        patience: &Patience,
+    ) -> Result<Turn, Wait> {
+        let began = Instant::now();
+        // Let go of before anything else: whatever comes next looks at the line as well.
+        let joined = self.line().join(merchant, patience, began);
+        let (number, called) = match joined {
+            Joined::Now => return Ok(self.turn(Kind::Create)),
+            Joined::Full(wait) => return Err(Wait(wait)),
+            Joined::Waiting(number, called) => (number, called),
+        };
+        self.show();
+        let mut waiting = Waiting {
+            queue: Arc::clone(self),
+            number,
+            called,
+            taken: false,
+        };
+        let until = began.checked_add(patience.within).unwrap_or(began);
+        loop {
+            let look = self.line().next_look(number);
+            let by = look.map_or(until, |look| look.min(until));
+            if let Ok(called) = timeout_at(by, &mut waiting.called).await {
+                waiting.taken = called.is_ok();
+                break;
+            }
+            // A turn may be free by now: whoever looks calls the next in rotation, perhaps itself.
+            let now = Instant::now();
+            self.line().advance(now);
+            waiting.taken = waiting.called.try_recv().is_ok();
+            if waiting.taken || now >= until {
+                break;
+            }
+        }
+        if waiting.taken {
+            return Ok(self.turn(Kind::Create));
+        }
+        drop(waiting);
+        self.show();
+        Err(Wait(WAIT_AGAIN))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    /// Longer than anything here takes; only a test that fails waits for it.
+    const LONG: Duration = Duration::from_secs(30);
+
+    fn id(name: &str) -> InstitutionId {
+        InstitutionId::parse(name).unwrap()
+    }
+
+    fn merchant(name: &str) -> MerchantId {
+        MerchantId::parse(name).unwrap()
+    }
+
+    fn settings(calls_at_once: u32, within: Duration) -> TurnSettings {
+        let pace = Pace {
+            calls_per_second: None,
+            calls_at_once: calls_at_once.try_into().unwrap(),
+        };
+        TurnSettings {
+            paces: [(id("bank"), pace), (id("purse"), pace)].into(),
+            patience: Patience {
+                within,
+                waiting_max: 4,
+                waiting_per_merchant_max: 2,
+            },
+        }
+    }
+
+    fn turns(settings: &TurnSettings) -> (Turns, Arc<Metrics>) {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        (Turns::new(settings, Arc::clone(&metrics)), metrics)
+    }
+
+    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+        match future.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(done) => Some(done),
+            Poll::Pending => None,
+        }
+    }
+
+    /// A turn is held until its last copy is dropped; who waits then has it. Another institution's
+    /// turns are its own, and one that declared nothing is not counted.
+    #[tokio::test]
+    async fn a_turn_is_held_until_the_call_has_ended() {
+        let (turns, metrics) = turns(&settings(1, LONG));
+        let (bank, one) = (id("bank"), merchant("M1"));
+        let held = turns.wait(&bank, &one).await.unwrap();
+        let copy = held.clone();
+        assert!(turns.now(&bank).is_err());
+        assert!(turns.now(&id("purse")).is_ok());
+        assert!(turns.now(&id("free")).is_ok());
+        let mut next = pin!(turns.wait(&bank, &one));
+        assert!(poll(next.as_mut()).is_none());
+        let page = metrics.render();
+        assert!(page.contains(r#"paymux_institution_turns_waiting{institution="bank"} 1"#));
+        assert!(page.contains(r#"paymux_limited_total{kind="institution"} 1"#));
+        drop(held);
+        assert!(poll(next.as_mut()).is_none());
+        drop(copy);
+        let held = next.await.unwrap();
+        let page = metrics.render();
+        assert!(page.contains(r#"paymux_institution_turns_waiting{institution="bank"} 0"#));
+        assert!(page.contains(r#"paymux_institution_calls_in_flight{institution="bank"} 1"#));
+        drop(held);
+        assert!(turns.now(&bank).is_ok());
+    }
+
+    /// Waiting is bounded, in time and in number, and who gives up, or is given up, holds nothing.
+    #[tokio::test]
+    async fn waiting_ends() {
+        let (turns, _) = turns(&settings(1, Duration::from_millis(1)));
+        let (bank, one) = (id("bank"), merchant("M1"));
+        let held = turns.wait(&bank, &one).await.unwrap();
+        assert!(turns.wait(&bank, &one).await.is_err());
+        turns.replace(&settings(1, LONG));
+        {
+            let mut first = pin!(turns.wait(&bank, &one));
+            let mut second = pin!(turns.wait(&bank, &one));
+            assert!(poll(first.as_mut()).is_none() && poll(second.as_mut()).is_none());
+            assert!(
+                turns.wait(&bank, &one).await.is_err(),
+                "two of one merchant"
+            );
+            // The first is called, and dropped before it hears of it.
+            drop(held);
+        }
+        assert!(turns.now(&bank).is_ok());
+    }
+
+    /// F1: other numbers count at once, for those who wait as well; what is held stays counted.
+    #[tokio::test]
+    async fn numbers_are_replaced_while_somebody_waits() {
+        let (turns, _) = turns(&settings(1, LONG));
+        let (bank, one) = (id("bank"), merchant("M1"));
+        let _held = turns.wait(&bank, &one).await.unwrap();
+        let mut next = pin!(turns.wait(&bank, &one));
+        assert!(poll(next.as_mut()).is_none());
+        turns.replace(&settings(3, LONG));
+        let _second = next.await.unwrap();
+        assert!(turns.now(&bank).is_ok());
+        turns.replace(&settings(2, LONG));
+        assert!(turns.now(&bank).is_err(), "two are under way");
+    }
+}

@@ -1,0 +1,139 @@
+//! What the front door counts: who was let in, who was kept out, and why.
+
+use prometheus::{Histogram, IntCounterVec, IntGauge, IntGaugeVec};
+
+use super::{Page, SECONDS};
+use std::time::Duration;
+
+/// Metrics of connections, limits and overload. Every label is a word of the program, but
+/// institutions', which are configured.
+pub struct Front {
+    connections: IntGauge,
+    connections_refused: IntCounterVec,
+    connections_cut: IntCounterVec,
+    handshakes: IntGauge,
+    shed: IntCounterVec,
+    limited: IntCounterVec,
+    scheduling_delay_seconds: Histogram,
+    turns_waiting: IntGaugeVec,
+    institution_calls_in_flight: IntGaugeVec,
+}
+
+impl Front {
+    pub(super) fn new(page: &Page<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            connections: page.gauge(
+                "connections",
+                "Connections that stand, handshakes included, on all listeners.",
+            )?,
+            connections_refused: page.counters(
+                "connections_refused_total",
+                "Connections closed before their handshake, by which bound they were over: \
+                 connections (all together) or address (one address or IPv6 /64).",
+                &["cause"],
+            )?,
+            connections_cut: page.counters(
+                "connections_cut_total",
+                "Connections ended by us because their client was too slow or not understood, by \
+                 where: handshake_slow, handshake_failed, head_slow, body_slow, reader_slow.",
+                &["cause"],
+            )?,
+            handshakes: page.gauge(
+                "handshakes_in_progress",
+                "TLS handshakes begun and not ended.",
+            )?,
+            shed: page.counters(
+                "shed_total",
+                "Requests refused with 503 before they were read, by rank (order, choice, rest) \
+                 and reason: places (as many are under way as this rank may fill), delay (what is \
+                 ready waits too long), late (it waited past its time).",
+                &["rank", "reason"],
+            )?,
+            limited: page.counters(
+                "limited_total",
+                "Refusals because somebody came too often, by what was counted: certificate, \
+                 address, merchant, institution.",
+                &["kind"],
+            )?,
+            scheduling_delay_seconds: page.histogram(
+                "scheduling_delay_seconds",
+                "How late a clock tick was served: the time that anything that is ready waits for \
+                 the processor. New orders are shed when it stays high.",
+                &SECONDS,
+            )?,
+            turns_waiting: page.gauges(
+                "institution_turns_waiting",
+                "Creates that wait for their turn at an institution.",
+                &["institution"],
+            )?,
+            institution_calls_in_flight: page.gauges(
+                "institution_calls_in_flight",
+                "Calls to an institution that are under way.",
+                &["institution"],
+            )?,
+        })
+    }
+
+    /// Counts a connection until the returned value is dropped.
+    pub fn connection(&self) -> Counted {
+        Counted::up(&self.connections)
+    }
+
+    /// Counts a handshake until the returned value is dropped.
+    pub fn handshake(&self) -> Counted {
+        Counted::up(&self.handshakes)
+    }
+
+    /// A connection was closed before its handshake.
+    pub fn connection_refused(&self, cause: &'static str) {
+        self.connections_refused.with_label_values(&[cause]).inc();
+    }
+
+    /// A connection was ended because of its client.
+    pub fn connection_cut(&self, cause: &'static str) {
+        self.connections_cut.with_label_values(&[cause]).inc();
+    }
+
+    /// A request was refused before it was read.
+    pub fn shed(&self, rank: &'static str, reason: &'static str) {
+        self.shed.with_label_values(&[rank, reason]).inc();
+    }
+
+    /// Somebody came too often.
+    pub fn limited(&self, kind: &'static str) {
+        self.limited.with_label_values(&[kind]).inc();
+    }
+
+    /// A clock tick was served this late.
+    pub fn scheduling_delay(&self, late_by: Duration) {
+        self.scheduling_delay_seconds.observe(late_by.as_secs_f64());
+    }
+
+    /// How many wait for their turn at an institution, and how many calls to it are under way.
+    pub fn turns(&self, institution: &str, waiting: usize, in_flight: u32) {
+        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+        self.turns_waiting
+            .with_label_values(&[institution])
+            .set(waiting);
+        self.institution_calls_in_flight
+            .with_label_values(&[institution])
+            .set(i64::from(in_flight));
+    }
+}
+
+/// Something that is there; counts itself out when dropped.
+#[derive(Debug)]
+pub struct Counted(IntGauge);
+
+impl Counted {
+    fn up(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

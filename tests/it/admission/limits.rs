@@ -1,0 +1,136 @@
+//! Too often: refused with 429 and a time to wait, nothing recorded, and the very same request is
+//! good afterwards.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response, header};
+use paymux::api::Peer;
+use paymux::domain::identifiers::{InstitutionId, MerchantId};
+use paymux::limits::{LimitSettings, Rate};
+use paymux::world::{Outbound, Party, Patience, SendError, TooMany, Turn};
+use serde_json::json;
+
+use super::{good, with};
+use crate::world::enrolment::certificate;
+use crate::world::network::Network;
+use crate::world::town::{PEER, Told, Town, naming};
+
+fn rate(per_second: u32) -> Rate {
+    let per_second = NonZeroU32::new(per_second).unwrap();
+    Rate {
+        per_second,
+        burst: per_second,
+    }
+}
+
+/// 429, with whole seconds to wait, and nothing at all was written.
+fn too_often(town: &Town, request: Request<Bytes>, peer: Peer) -> Told {
+    let before = town.snapshot();
+    let told = town.send_from(request, peer);
+    assert_eq!(
+        (told.status, told.result),
+        (429, "too_often"),
+        "{:?}",
+        told.json
+    );
+    assert_eq!(town.snapshot(), before);
+    told
+}
+
+fn wait_s(told: &Told) -> u64 {
+    let wait = &told.response.headers()[header::RETRY_AFTER];
+    wait.to_str().unwrap().parse().unwrap()
+}
+
+/// Q1, Q8: by address or certificate before the signature, by merchant after it; whoever came too
+/// often may send the very same bytes again, because their nonce was not spent.
+#[test]
+fn who_comes_too_often_loses_nothing_but_time() {
+    let with_certificate = Peer {
+        certificate: Some(certificate("M1")),
+        ..PEER
+    };
+    for (settings, peer, signed) in [
+        ([1, 9, 9], PEER, false),
+        ([9, 1, 9], with_certificate, false),
+        ([9, 9, 1], PEER, true),
+    ] {
+        let town = Town::new();
+        let [address, certificate, merchant] = settings.map(rate);
+        town.api.gate.limits.replace(&LimitSettings {
+            certificate,
+            address,
+            merchant,
+        });
+        assert_eq!(town.send_from(good(&town), peer).status, 200);
+        let again = with(&town, json!({ "merchantOrderNo": "T2" }));
+        let told = too_often(&town, again.clone(), peer);
+        assert_eq!(wait_s(&told), 1);
+        assert_eq!(told.response.headers().contains_key("signature"), signed);
+        town.pass_s(1);
+        assert_eq!(town.send_from(again, peer).status, 200);
+    }
+}
+
+/// An institution that takes no more for now.
+struct Busy(Arc<Network>, AtomicBool);
+
+#[async_trait]
+impl Outbound for Busy {
+    async fn send(
+        &self,
+        party: &Party,
+        request: Request<Bytes>,
+        patience: Patience,
+    ) -> Result<Response<Bytes>, SendError> {
+        assert!(
+            !self.1.load(Ordering::SeqCst),
+            "nothing leaves without a turn"
+        );
+        self.0.send(party, request, patience).await
+    }
+
+    async fn turn(&self, _: &InstitutionId, merchant: &MerchantId) -> Result<Turn, TooMany> {
+        assert_eq!(merchant.as_str(), "M1", "turns are by merchant");
+        if self.1.load(Ordering::SeqCst) {
+            return Err(TooMany {
+                wait: Duration::from_millis(1_001),
+            });
+        }
+        Ok(Turn::free())
+    }
+}
+
+/// Q8, A1: where an institution takes no more, placing through it and choosing it are refused before
+/// anything is written; the same requests are good when it does again. Asking needs no turn.
+#[test]
+fn an_institution_that_takes_no_more_is_not_written_down() {
+    let mut town = Town::new();
+    let busy = Arc::new(Busy(Arc::clone(&town.network), AtomicBool::new(true)));
+    town.api.world.outbound = Arc::<Busy>::clone(&busy);
+    assert_eq!(town.place("T1", json!({})).status, 200);
+    let mut choice = naming("T1");
+    choice["institutionId"] = json!("bank");
+    let choose = town.signed("M1", "/v1/orders/select", &choice);
+    let named = json!({ "merchantOrderNo": "T2", "institutionId": "bank" });
+    let place = with(&town, named);
+    for request in [&choose, &place] {
+        let told = too_often(&town, request.clone(), PEER);
+        assert_eq!(wait_s(&told), 2, "rounded up");
+    }
+    assert_eq!(town.query("T1").status, 200);
+    assert!(town.order("T1").attempts.is_empty());
+    busy.1.store(false, Ordering::SeqCst);
+    for request in [choose, place] {
+        let told = town.send(request);
+        assert_eq!((told.status, told.text("attemptStatus")), (200, "ACCEPTED"));
+    }
+    busy.1.store(true, Ordering::SeqCst);
+    let told = town.select("T1", "bank");
+    assert_eq!(told.status, 200, "the stored hand-over needs no turn");
+}

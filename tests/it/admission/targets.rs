@@ -1,0 +1,136 @@
+//! What was signed is what is routed: paths, hosts and header lines that another program might take
+//! for the right ones.
+
+use http::{HeaderName, HeaderValue, header};
+
+use super::{good, refused};
+use crate::world::enrolment::{sign, unsigned};
+use crate::world::town::Town;
+
+/// Ways to write the path that somewhere mean the same.
+const VARIANTS: [&str; 20] = [
+    "/v1/%6frders",
+    "/v1/%6Frders",
+    "/%76%31/orders",
+    "/v1%2forders",
+    "/v1%2Forders",
+    "/v1%5corders",
+    "/v1//orders",
+    "//v1/orders",
+    "/v1/./orders",
+    "/./v1/orders",
+    "/v1/x/../orders",
+    "/v1/%2e/orders",
+    "/v1/x/%2e%2e/orders",
+    "/v1/orders/",
+    "/v1/orders/.",
+    "/v1/orders;x=1",
+    "/v1;x/orders",
+    "/v1/orders%00",
+    "/v1/%c0%afv1/orders",
+    "/V1/Orders",
+];
+
+/// Q2: a path is taken byte for byte: another way to write it is another path, whether it was
+/// signed as it was sent or as it should have been.
+#[test]
+fn another_way_to_write_the_path_is_another_path() {
+    let town = Town::new();
+    for variant in VARIANTS {
+        let mut moved = good(&town);
+        *moved.uri_mut() = variant.parse().unwrap();
+        refused(&town, moved, 404, "path_unknown");
+
+        let mut signed = unsigned(variant, good(&town).body().clone());
+        sign(&mut signed, "M1-key", town.now_s(), &town.nonce());
+        refused(&town, signed, 404, "path_unknown");
+    }
+    for variant in [
+        "/v1/callbacks/bank%2f",
+        "/v1/callbacks/./bank",
+        "/v1/callbacks/bank/",
+    ] {
+        refused(&town, unsigned(variant, "{}"), 404, "path_unknown");
+    }
+}
+
+/// Q2: a query that was not signed is found out, and one that was is no other interface.
+#[test]
+fn a_query_is_part_of_what_is_signed() {
+    let town = Town::new();
+    let mut added = good(&town);
+    *added.uri_mut() = "/v1/orders?x=1".parse().unwrap();
+    refused(&town, added, 401, "signature_mismatch");
+}
+
+/// Q2, 421: one authority is ours, with or without its default port; whatever else a host header
+/// says is refused, however near it comes.
+#[test]
+fn another_authority_is_refused() {
+    let town = Town::new();
+    for host in [
+        "pay.example:",
+        "pay.example:80",
+        "pay.example:8443",
+        "pay.example:0443",
+        "pay.example.",
+        "pay.example.evil",
+        "xpay.example",
+        "x@pay.example",
+        "pay.example, pay.example",
+        "pay.example/",
+        "127.0.0.1",
+        "",
+    ] {
+        let mut request = good(&town);
+        let value = HeaderValue::from_str(host).unwrap();
+        request.headers_mut().insert(header::HOST, value);
+        refused(&town, request, 421, "authority_wrong");
+    }
+    for (uri, ours) in [
+        ("https://evil.example/v1/orders", false),
+        ("https://pay.example:8443/v1/orders", false),
+        ("https://pay.example/v1/orders", true),
+    ] {
+        let mut request = good(&town);
+        *request.uri_mut() = uri.parse().unwrap();
+        if ours {
+            assert_eq!(town.send(request).status, 200, "{uri}");
+        } else {
+            refused(&town, request, 421, "authority_wrong");
+        }
+    }
+    let mut twice = good(&town);
+    let host = HeaderValue::from_static("pay.example");
+    twice.headers_mut().append(header::HOST, host);
+    refused(&town, twice, 421, "authority_wrong");
+    let mut none = good(&town);
+    none.headers_mut().remove(header::HOST);
+    refused(&town, none, 421, "authority_wrong");
+}
+
+/// Q2, Q10: a header line that decides something and stands twice, with the same or another value,
+/// before or after the right one, is refused.
+#[test]
+fn a_header_that_stands_twice_is_refused() {
+    let town = Town::new();
+    for (name, other, status, code) in [
+        ("content-type", "text/plain", 415, "media_type_wrong"),
+        ("content-type", "application/json", 415, "media_type_wrong"),
+        ("content-digest", "sha-256=:AAAA:", 401, "digest_mismatch"),
+        ("signature", "sig1=:AAAA:", 401, "signature_mismatch"),
+    ] {
+        let mut request = good(&town);
+        let name: HeaderName = name.parse().unwrap();
+        let value = HeaderValue::from_static(other);
+        request.headers_mut().append(name, value);
+        let told = town.send(request);
+        assert_eq!(told.status, status, "{other}: {}", told.json);
+        assert!(
+            told.result == code || status == 401,
+            "{other}: {}",
+            told.json
+        );
+    }
+    assert!(town.snapshot().orders.is_empty());
+}

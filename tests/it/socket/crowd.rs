@@ -1,0 +1,164 @@
+//! More requests than can be answered, at a real socket: who is refused, in which order, and that it
+//! costs him nothing but the time.
+
+use bytes::Bytes;
+use http::Response;
+use paymux::edge::{Bounds, Responder};
+use tokio::sync::{Notify, Semaphore};
+
+use super::running::{GET, Running, echo, post};
+use super::*;
+
+/// An edge whose answers are held until they are let go, one by one.
+struct Held {
+    edge: Running,
+    release: Arc<Semaphore>,
+    arrived: Arc<Notify>,
+}
+
+impl Held {
+    fn start(bounds: Bounds) -> Self {
+        let (release, arrived) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
+        let (wait, arrive) = (Arc::clone(&release), Arc::clone(&arrived));
+        let responder: Responder = Arc::new(move |request, _| {
+            let wait = Arc::clone(&wait);
+            arrive.notify_one();
+            Box::pin(async move {
+                wait.acquire().await.unwrap().forget();
+                echo(request)
+            })
+        });
+        Self {
+            edge: Running::start(bounds, responder),
+            release,
+            arrived,
+        }
+    }
+
+    /// A connection whose request is being answered.
+    async fn under_way(&self, request: &str) -> TlsStream<TcpStream> {
+        let mut stream = self.edge.connect().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        self.arrived.notified().await;
+        stream
+    }
+}
+
+fn to(path: &str, body: &str) -> String {
+    post(body).replace("/v1/orders", path)
+}
+
+fn shed(answer: &Message) {
+    assert_eq!(answer.status(), 503);
+    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=4).contains(&wait));
+    assert!(String::from_utf8_lossy(&answer.body).contains("\"code\":\"unavailable\""));
+}
+
+/// Q8: past the bound the answer is 503 at once, with `Retry-After`, and nobody was asked.
+#[tokio::test]
+async fn too_many_at_once_are_refused_at_once() {
+    let bounds = Bounds {
+        in_flight_max: 1,
+        ..Bounds::default()
+    };
+    let held = Held::start(bounds);
+    let (edge, release) = (&held.edge, &held.release);
+    let mut first = held.under_way(&post("first")).await;
+    let mut second = edge.connect().await;
+    let answer = ask(&mut second, GET).await.unwrap();
+    shed(&answer);
+    assert_eq!(edge.seen.lock().unwrap().len(), 1);
+    release.add_permits(1);
+    assert_eq!(read_message(&mut first).await.unwrap().body, b"first");
+    release.add_permits(1);
+    assert_eq!(
+        ask(&mut second, post("again")).await.unwrap().body,
+        b"again"
+    );
+}
+
+/// R-6.4-1c, Q8: as places fill, new orders are refused first, then choices, on the payer's page as
+/// well, and the rest last; each may come again on the same connection, and is answered when there
+/// is room. Nobody behind the edge saw what was refused.
+#[tokio::test]
+async fn orders_are_refused_before_choices_and_both_before_the_rest() {
+    let held = Held::start(Bounds {
+        in_flight_orders_max: 1,
+        in_flight_choices_max: 2,
+        in_flight_max: 3,
+        ..Bounds::default()
+    });
+    let (order, choice) = (to("/v1/orders", "o"), to("/v1/orders/select", "c"));
+    let (page, query) = (to("/pay/abc", "p"), to("/v1/orders/query", "q"));
+    let mut waiting = vec![held.under_way(&order).await];
+    let mut caller = held.edge.connect().await;
+    shed(&ask(&mut caller, &order).await.unwrap());
+    waiting.push(held.under_way(&choice).await);
+    for refused in [&order, &choice, &page] {
+        shed(&ask(&mut caller, refused).await.unwrap());
+    }
+    waiting.push(held.under_way(&query).await);
+    for refused in [&order, &choice, &query] {
+        shed(&ask(&mut caller, refused).await.unwrap());
+    }
+    assert_eq!(held.edge.seen.lock().unwrap().len(), 3);
+    for (rank, count) in [("order", 3), ("choice", 3), ("rest", 1)] {
+        let line = format!("paymux_shed_total{{rank=\"{rank}\",reason=\"places\"}} {count}");
+        // Labels are in the order of their names: reason comes after rank.
+        held.edge.counts(&line).await;
+    }
+    held.release.add_permits(4);
+    for stream in &mut waiting {
+        assert_eq!(read_message(stream).await.unwrap().status(), 200);
+    }
+    held.edge.counts("paymux_requests_in_flight 0").await;
+    assert_eq!(ask(&mut caller, &order).await.unwrap().body, b"o");
+}
+
+/// A refused request is read away whole, however it comes: in pieces, in chunks, waiting to be asked
+/// for. What follows it on the connection is the next request, or there is no connection.
+#[tokio::test]
+async fn what_is_refused_is_read_away() {
+    let held = Held::start(Bounds {
+        in_flight_orders_max: 0,
+        ..Bounds::default()
+    });
+    let order = to("/v1/orders", &"x".repeat(9_000));
+    let mut caller = held.edge.connect().await;
+    let (first, second) = order.split_at(200);
+    caller.write_all(first.as_bytes()).await.unwrap();
+    caller.flush().await.unwrap();
+    shed(&ask(&mut caller, second).await.unwrap());
+    held.release.add_permits(1);
+    assert_eq!(ask(&mut caller, GET).await.unwrap().status(), 200);
+    for (head, body) in [
+        ("Transfer-Encoding: chunked", "1\r\nx\r\n0\r\n\r\n"),
+        ("Content-Length: 1\r\nExpect: 100-continue", ""),
+    ] {
+        let mut caller = held.edge.connect().await;
+        let order = format!("POST /v1/orders HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n{body}");
+        let answer = ask(&mut caller, order).await.unwrap();
+        shed(&answer);
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert!(read_message(&mut caller).await.is_none());
+    }
+}
+
+/// Q9: a request that waited past its time is dropped before it has an effect, never after.
+#[tokio::test]
+async fn what_waited_too_long_is_not_begun() {
+    let bounds = Bounds {
+        start_within: Duration::ZERO,
+        ..Bounds::default()
+    };
+    let edge = Running::start(
+        bounds,
+        Arc::new(|_, _| Box::pin(async { Response::new(Bytes::new()) })),
+    );
+    let answer = ask(&mut edge.connect().await, GET).await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    edge.counts(r#"paymux_shed_total{rank="rest",reason="late"} 1"#)
+        .await;
+}

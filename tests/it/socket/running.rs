@@ -1,0 +1,120 @@
+//! An edge that runs, for the tests of its socket.
+
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use paymux::api::Peer;
+use paymux::api::refusal::problem;
+use paymux::edge::{
+    Bounds, Drained, Edge, Listener, LiveBounds, Refuse, Responder, Stop, TlsIdentity,
+};
+use paymux::metrics::Metrics;
+use rustls::version::{TLS12, TLS13};
+use tokio::task::JoinHandle;
+
+use super::*;
+
+pub(super) const GET: &[u8] = b"GET /a?b=c HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// What reached whoever answers.
+pub(super) type Seen = Arc<Mutex<Vec<(Request<Bytes>, Peer)>>>;
+
+/// An edge that runs.
+pub(super) struct Running {
+    pub(super) address: SocketAddr,
+    pub(super) identity: Identity,
+    pub(super) shown: Arc<TlsIdentity>,
+    pub(super) seen: Seen,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) stop: Stop,
+    pub(super) served: JoinHandle<Drained>,
+    pub(super) bounds: LiveBounds,
+}
+
+impl Running {
+    pub(super) fn start(bounds: Bounds, responder: Responder) -> Self {
+        let identity = Identity::new();
+        let shown = TlsIdentity::new(identity.chain(), identity.key()).unwrap();
+        let shown = Arc::new(shown);
+        let seen = Seen::default();
+        let keep = Arc::clone(&seen);
+        let responder: Responder = Arc::new(move |request: Request<Bytes>, peer| {
+            let mut copy = Request::new(request.body().clone());
+            *copy.uri_mut() = request.uri().clone();
+            *copy.headers_mut() = request.headers().clone();
+            keep.lock().unwrap().push((copy, peer));
+            responder(request, peer)
+        });
+        let listener = Listener {
+            address: "127.0.0.1:0".parse().unwrap(),
+            identity: Some(Arc::clone(&shown)),
+            responder,
+        };
+        let refuse: Refuse = Arc::new(|refusal| problem(refusal, "R1"));
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let edge = Edge::bind(vec![listener], bounds, &refuse, &metrics).unwrap();
+        Self {
+            address: edge.addresses()[0],
+            identity,
+            shown,
+            seen,
+            metrics,
+            stop: edge.stopper(),
+            bounds: edge.bounds(),
+            served: tokio::spawn(edge.serve()),
+        }
+    }
+
+    pub(super) fn echo(bounds: Bounds) -> Self {
+        Self::start(
+            bounds,
+            Arc::new(|request, _| Box::pin(async { echo(request) })),
+        )
+    }
+
+    pub(super) async fn connect(&self) -> TlsStream<TcpStream> {
+        connect(&self.client(None), self.address).await.unwrap()
+    }
+
+    pub(super) fn client(&self, shown: Option<&Identity>) -> TlsConnector {
+        client(&self.identity, &[&TLS13, &TLS12], shown)
+    }
+
+    /// The page of metrics, once this line is on it; what is counted a moment later is waited for.
+    pub(super) async fn counts(&self, line: &str) {
+        let seen = async {
+            while !self.metrics.render().lines().any(|found| found == line) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let seen = tokio::time::timeout(PATIENCE, seen).await;
+        assert!(seen.is_ok(), "{line} is not in\n{}", self.metrics.render());
+    }
+
+    pub(super) async fn stopped(self) -> Drained {
+        self.stop.stop();
+        tokio::time::timeout(PATIENCE, self.served)
+            .await
+            .unwrap()
+            .unwrap()
+    }
+}
+
+pub(super) fn echo(request: Request<Bytes>) -> Response<Bytes> {
+    Response::new(request.into_body())
+}
+
+pub(super) fn post(body: &str) -> String {
+    let length = body.len();
+    format!("POST /v1/orders HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+pub(super) fn small() -> Bounds {
+    Bounds {
+        body_bytes_max: 16,
+        header_lines_max: 4,
+        header_bytes_max: 256,
+        ..Bounds::default()
+    }
+}

@@ -1,0 +1,254 @@
+//! Clients that are slow, or too many, or never come to an end: each is cut off at a named limit,
+//! counted, and nobody else is held up.
+
+use bytes::Bytes;
+use http::Response;
+use paymux::edge::{Bounds, Responder};
+
+use super::running::{GET, Running, post};
+use super::*;
+
+const CLOSE: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+/// Q1: a caller that sends slowly is told so and cut off.
+#[tokio::test]
+async fn slow_callers_are_cut_off() {
+    let bounds = Bounds {
+        head_within: SHORT,
+        ..Bounds::default()
+    };
+    let edge = Running::echo(bounds);
+    let answer = ask(&mut edge.connect().await, &GET[..20]).await;
+    assert_eq!(answer.unwrap().status(), 408);
+    edge.counts(r#"paymux_connections_cut_total{cause="head_slow"} 1"#)
+        .await;
+
+    let bounds = Bounds {
+        body_within: SHORT,
+        ..Bounds::default()
+    };
+    let edge = Running::echo(bounds);
+    let whole = post("0123456789");
+    let answer = ask(&mut edge.connect().await, &whole[..whole.len() - 1]).await;
+    assert_eq!(answer.unwrap().status(), 408);
+    edge.counts(r#"paymux_connections_cut_total{cause="body_slow"} 1"#)
+        .await;
+
+    let bounds = Bounds {
+        idle_within: SHORT,
+        ..Bounds::default()
+    };
+    let edge = Running::echo(bounds);
+    assert!(read_message(&mut edge.connect().await).await.is_none());
+    assert!(edge.seen.lock().unwrap().is_empty());
+}
+
+/// R-6.3.1-3a: a handshake that does not go on is cut off, whoever says nothing and whoever says half.
+#[tokio::test]
+async fn a_slow_handshake_is_cut_off() {
+    let bounds = Bounds {
+        handshake_within: SHORT,
+        ..Bounds::default()
+    };
+    let edge = Running::echo(bounds);
+    for hello in [&b""[..], b"\x16\x03\x01\x01\x00\x01"] {
+        let mut stream = TcpStream::connect(edge.address).await.unwrap();
+        stream.write_all(hello).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest))
+            .await
+            .unwrap();
+    }
+    edge.counts(r#"paymux_connections_cut_total{cause="handshake_slow"} 2"#)
+        .await;
+    edge.counts("paymux_handshakes_in_progress 0").await;
+    edge.counts("paymux_connections 0").await;
+}
+
+/// Whoever does not shake hands is no client: it is counted and costs one handshake, not a place.
+#[tokio::test]
+async fn what_is_no_handshake_is_refused() {
+    let edge = Running::echo(Bounds::default());
+    let mut stream = TcpStream::connect(edge.address).await.unwrap();
+    stream.write_all(GET).await.unwrap();
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest).await;
+    assert!(!rest.starts_with(b"HTTP"));
+    edge.counts(r#"paymux_connections_cut_total{cause="handshake_failed"} 1"#)
+        .await;
+    edge.counts("paymux_connections 0").await;
+}
+
+/// Handshakes take turns: while one stands still, the next waits, and is served when it is gone.
+#[tokio::test]
+async fn handshakes_take_turns() {
+    let bounds = Bounds {
+        handshakes_max: 1,
+        handshake_within: PATIENCE,
+        ..Bounds::default()
+    };
+    let edge = Running::echo(bounds);
+    let still = TcpStream::connect(edge.address).await.unwrap();
+    edge.counts("paymux_handshakes_in_progress 1").await;
+    let client = edge.client(None);
+    let ((), waits) = tokio::join!(
+        async {
+            edge.counts("paymux_connections 2").await;
+            drop(still);
+        },
+        connect(&client, edge.address)
+    );
+    assert_eq!(ask(&mut waits.unwrap(), GET).await.unwrap().status(), 200);
+}
+
+/// R-6.3.1-3a: a body that drips, always a little before its time is up, is cut off by its rate.
+#[tokio::test]
+async fn a_dripping_body_is_cut_off() {
+    let bounds = Bounds {
+        body_within: PATIENCE * 2,
+        body_rate_min: 1_000_000,
+        ..Bounds::default()
+    };
+    let edge = Running::echo(bounds);
+    let mut stream = edge.connect().await;
+    let whole = post("0123456789");
+    let answer = ask(&mut stream, &whole[..whole.len() - 1]).await;
+    assert_eq!(answer.unwrap().status(), 408);
+}
+
+/// R-6.3.1-3a: a client that takes no answer loses its connection; nobody else waits for it.
+#[tokio::test]
+async fn a_slow_reader_is_cut_off() {
+    const LARGE: usize = 64 << 20;
+    let bounds = Bounds {
+        write_within: SHORT,
+        ..Bounds::default()
+    };
+    let responder: Responder = Arc::new(|request, _| {
+        Box::pin(async move {
+            match request.uri().path() {
+                "/large" => Response::new(Bytes::from(vec![b'x'; LARGE])),
+                _ => Response::new(Bytes::new()),
+            }
+        })
+    });
+    let edge = Running::start(bounds, responder);
+    let mut slow = edge.connect().await;
+    let large = "GET /large HTTP/1.1\r\nHost: a\r\n\r\n";
+    slow.write_all(large.as_bytes()).await.unwrap();
+    slow.flush().await.unwrap();
+    edge.counts(r#"paymux_connections_cut_total{cause="reader_slow"} 1"#)
+        .await;
+    assert_eq!(
+        ask(&mut edge.connect().await, GET).await.unwrap().status(),
+        200
+    );
+    edge.counts("paymux_requests_in_flight 0").await;
+    drop(slow);
+    edge.counts("paymux_connections 0").await;
+}
+
+/// R-6.3.1-3a: one address cannot take every connection, and what is refused is counted.
+#[tokio::test]
+async fn one_address_has_only_its_share_of_connections() {
+    let bounds = Bounds {
+        connections_per_address_max: 1,
+        ..Bounds::default()
+    };
+    let edge = Running::echo(bounds);
+    let mut first = edge.connect().await;
+    assert_eq!(ask(&mut first, GET).await.unwrap().status(), 200);
+    assert!(connect(&edge.client(None), edge.address).await.is_err());
+    edge.counts(r#"paymux_connections_refused_total{cause="address"} 1"#)
+        .await;
+    ask(&mut first, CLOSE).await.unwrap();
+    assert!(read_message(&mut first).await.is_none());
+    drop(first);
+    while connect(&edge.client(None), edge.address).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// All together have a bound as well; past it a connection ends before it costs a handshake.
+#[tokio::test]
+async fn connections_are_bounded() {
+    let bounds = Bounds {
+        connections_max: 1,
+        ..Bounds::default()
+    };
+    let edge = Running::echo(bounds);
+    let mut first = edge.connect().await;
+    assert!(connect(&edge.client(None), edge.address).await.is_err());
+    edge.counts(r#"paymux_connections_refused_total{cause="connections"} 1"#)
+        .await;
+    assert_eq!(ask(&mut first, GET).await.unwrap().status(), 200);
+}
+
+/// A connection ends properly after so many requests, and after so many in a row were sent ahead.
+#[tokio::test]
+async fn a_connection_carries_only_so_many_requests() {
+    let bounds = Bounds {
+        requests_per_connection_max: 2,
+        ..Bounds::default()
+    };
+    let edge = Running::echo(bounds);
+    let mut stream = edge.connect().await;
+    for life in ["keep-alive", "close"] {
+        let answer = ask(&mut stream, GET).await.unwrap();
+        assert_eq!(
+            (answer.status(), answer.header("connection")),
+            (200, Some(life))
+        );
+    }
+    assert!(read_message(&mut stream).await.is_none());
+
+    let bounds = Bounds {
+        pipelined_max: 2,
+        ..Bounds::default()
+    };
+    let edge = Running::echo(bounds);
+    let mut stream = edge.connect().await;
+    stream.write_all(&GET.repeat(9)).await.unwrap();
+    let mut answers = 0;
+    while let Some(answer) = read_message(&mut stream).await {
+        assert_eq!(answer.status(), 200);
+        answers += 1;
+    }
+    assert_eq!(
+        answers, 4,
+        "one, two ahead of their answers, and the one too many"
+    );
+}
+
+/// F1: bounds are replaced while connections stand, and count from the next request on.
+#[tokio::test]
+async fn bounds_are_replaced_while_it_serves() {
+    let edge = Running::echo(Bounds::default());
+    let mut standing = edge.connect().await;
+    assert_eq!(
+        ask(&mut standing, post("0123456789"))
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
+    edge.bounds.replace(Bounds {
+        body_bytes_max: 4,
+        connections_max: 1,
+        handshakes_max: 1,
+        ..Bounds::default()
+    });
+    assert!(connect(&edge.client(None), edge.address).await.is_err());
+    assert_eq!(
+        ask(&mut standing, post("0123")).await.unwrap().status(),
+        200
+    );
+    assert_eq!(
+        ask(&mut standing, post("01234")).await.unwrap().status(),
+        413
+    );
+    edge.bounds.replace(Bounds::default());
+    while connect(&edge.client(None), edge.address).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
