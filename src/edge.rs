@@ -43,11 +43,6 @@ use turned_away::Sheds;
 pub use bounds::{Bounds, LiveBounds};
 pub use identity::TlsIdentity;
 
-/// Room for an answer on its way out, so that it leaves in one piece. Nothing is buffered on the way
-/// in: TLS reads into a buffer of its own, and pingora's 64 KiB for each connection would be most of
-/// the memory of a gateway with many of them. Unit: bytes.
-const ANSWER_BYTES: usize = 8 << 10;
-
 /// What answers: from a whole request to a whole answer.
 pub type Responder = Arc<dyn Fn(Request<Bytes>, Peer) -> Responding + Send + Sync>;
 /// An answer in the making.
@@ -144,8 +139,7 @@ impl Edge {
             let door = edge.door(listener, &bounds, refuse)?;
             let mut service = Accepting::new(address.to_string(), door);
             service.add_listener(
-                ListenerConfig::tcp(address.to_string())
-                    .l4_buffer(L4BufferSettings::new(0, ANSWER_BYTES)),
+                ListenerConfig::tcp(address.to_string()).l4_buffer(L4BufferSettings::unbuffered()),
             );
             // pingora takes a socket over by the name of its address, as in an upgrade.
             sockets.add(address.to_string(), socket.into_raw_fd());

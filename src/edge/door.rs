@@ -28,6 +28,10 @@ use crate::api::rank::Rank;
 use crate::domain::refusal::Refusal;
 use crate::metrics::Metrics;
 
+/// Room for what a silent connection says first; the rest has been deciphered then and costs no
+/// second look at the network.
+const FIRST_BYTES: usize = 16;
+
 /// One listener's connections.
 pub(super) struct Door {
     pub(super) acceptor: Option<Acceptor>,
@@ -72,12 +76,30 @@ pub(super) enum Then {
 
 #[async_trait]
 impl ServerApp for Door {
+    /// A task of our own, so that pingora's, which has room for a handshake of its kind, ends.
     async fn process_new(
         self: &Arc<Self>,
         stream: Stream,
         stopped: &ShutdownWatch,
     ) -> Option<Stream> {
-        let address = address(&stream)?;
+        tokio::spawn(Arc::clone(self).receive(stream, stopped.clone()));
+        None
+    }
+}
+
+fn address(stream: &Stream) -> Option<IpAddr> {
+    let digest = stream.get_socket_digest()?;
+    let address = digest.peer_addr()?.as_inet()?.ip();
+    Some(address.to_canonical())
+}
+
+impl Door {
+    /// One connection. Most of them wait most of the time, so what a handshake or a request takes is
+    /// held apart and only as long as it lasts.
+    async fn receive(self: Arc<Self>, stream: Stream, mut stopped: ShutdownWatch) {
+        let Some(address) = address(&stream) else {
+            return;
+        };
         let bounds = self.bounds();
         // Past the bounds it is closed before it costs a handshake.
         let _place = match self.places.connection(address, &bounds) {
@@ -87,21 +109,21 @@ impl ServerApp for Door {
                     Full::Whole => "connections",
                     Full::Address => "address",
                 };
-                self.metrics.front.connection_refused(cause);
-                return None;
+                return self.metrics.front.connection_refused(cause);
             }
         };
         let _counted = self.metrics.front.connection();
-        let mut stopped = stopped.clone();
+        let secured = Box::pin(timeout(bounds.handshake_within, self.secure(stream)));
         let secured = tokio::select! {
-            secured = timeout(bounds.handshake_within, self.secure(stream)) => secured,
-            _ = stopped.wait_for(|stop| *stop) => return None,
+            secured = secured => secured,
+            _ = stopped.wait_for(|stop| *stop) => return,
         };
         let Ok(secured) = secured else {
-            self.metrics.front.connection_cut("handshake_slow");
-            return None;
+            return self.metrics.front.connection_cut("handshake_slow");
         };
-        let (stream, certificate) = secured?;
+        let Some((stream, certificate)) = secured else {
+            return;
+        };
         let mut caller = Caller {
             stream,
             read: BytesMut::new(),
@@ -120,17 +142,8 @@ impl ServerApp for Door {
             // A client that takes nothing more must not keep its place while the connection closes.
             let _ = timeout(bounds.write_within, caller.stream.shutdown()).await;
         }
-        None
     }
-}
 
-fn address(stream: &Stream) -> Option<IpAddr> {
-    let digest = stream.get_socket_digest()?;
-    let address = digest.peer_addr()?.as_inet()?.ip();
-    Some(address.to_canonical())
-}
-
-impl Door {
     /// The bounds in force. Copied, so that none is held while something is waited for.
     pub(super) fn bounds(&self) -> Bounds {
         **self.bounds.load()
@@ -167,15 +180,42 @@ impl Door {
         Some((Box::new(tls), certificate))
     }
 
-    /// One request and its answer.
+    /// Waits for a request, then answers it.
     async fn exchange(&self, caller: &mut Caller, stopped: &mut ShutdownWatch) -> Then {
-        let bounds = self.bounds();
         caller.ahead = if caller.read.is_empty() {
             0
         } else {
             caller.ahead.saturating_add(1)
         };
-        let sight = match self.read_head(caller, &bounds, stopped).await {
+        if caller.read.is_empty() && !self.first_bytes(caller, stopped).await {
+            return Then::Gone;
+        }
+        Box::pin(self.answer(caller, stopped)).await
+    }
+
+    /// Waits for the first bytes of a request, with hardly any room taken meanwhile.
+    async fn first_bytes(&self, caller: &mut Caller, stopped: &mut ShutdownWatch) -> bool {
+        let idle_within = self.bounds.load().idle_within;
+        caller.read = BytesMut::new();
+        let mut first = [0; FIRST_BYTES];
+        tokio::select! {
+            biased;
+            read = timeout(idle_within, caller.stream.read(&mut first)) => match read {
+                Ok(Ok(count @ 1..)) => {
+                    caller.read.reserve(READ_BYTES);
+                    caller.read.extend_from_slice(first.get(..count).unwrap_or_default());
+                    true
+                }
+                Ok(Ok(0) | Err(_)) | Err(_) => false,
+            },
+            _ = stopped.wait_for(|stop| *stop) => false,
+        }
+    }
+
+    /// One request, whose first bytes are there, and its answer.
+    async fn answer(&self, caller: &mut Caller, stopped: &mut ShutdownWatch) -> Then {
+        let bounds = self.bounds();
+        let sight = match self.read_head(caller, &bounds).await {
             Ok(sight) => sight,
             Err(Lost::Gone) => return Then::Gone,
             Err(Lost::Refused(refusal)) => return self.turn_away(caller, &refusal).await,
@@ -217,24 +257,8 @@ impl Door {
     }
 
     /// Reads until the head is whole. It stays where it was read.
-    async fn read_head(
-        &self,
-        caller: &mut Caller,
-        bounds: &Bounds,
-        stopped: &mut ShutdownWatch,
-    ) -> Result<Sight, Lost> {
+    async fn read_head(&self, caller: &mut Caller, bounds: &Bounds) -> Result<Sight, Lost> {
         let Caller { stream, read, .. } = caller;
-        if read.is_empty() {
-            read.reserve(READ_BYTES);
-            tokio::select! {
-                biased;
-                first = timeout(bounds.idle_within, stream.read_buf(read)) => match first {
-                    Ok(Ok(1..)) => (),
-                    Ok(Ok(0) | Err(_)) | Err(_) => return Err(Lost::Gone),
-                },
-                _ = stopped.wait_for(|stop| *stop) => return Err(Lost::Gone),
-            }
-        }
         let head = timeout(bounds.head_within, self.finish_head(stream, read, bounds)).await;
         head.unwrap_or_else(|_| {
             self.metrics.front.connection_cut("head_slow");
