@@ -17,7 +17,6 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -26,7 +25,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::domain::identifiers::{InstitutionId, MerchantId};
 use crate::world::{Network, Outbound, Party, Patience, SendError, TooMany, Turn};
 
-use line::{Line, Sender, Target, connector, public_roots};
+use line::{Line, Sender, Target};
 
 /// Name, connection and handshake together: a destination that takes longer was not reached.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
@@ -37,13 +36,13 @@ const IDLE_MAX: Duration = Duration::from_secs(15);
 /// when they fall idle: a handshake costs more than a request.
 const MERCHANT_CONNECTIONS_MAX: usize = 16;
 const INSTITUTION_CONNECTIONS_MAX: usize = 256;
-/// Destinations remembered before unused ones are forgotten.
+/// Destinations of one line remembered before unused ones are forgotten.
 const DESTINATIONS_MAX: usize = 1024;
 /// How long a connection may take to become free after its answer was read.
 const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 
 /// One institution's line.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct LineSettings {
     /// Authorities believed; none means the public ones.
     pub roots: Vec<CertificateDer<'static>>,
@@ -64,12 +63,12 @@ pub struct OutboundSettings {
 
 /// The network, by hyper.
 pub struct Hyper {
-    institutions: HashMap<InstitutionId, Line>,
-    merchants: Line,
-    destinations: Mutex<HashMap<Key, Arc<Destination>>>,
+    institutions: HashMap<InstitutionId, Arc<Line>>,
+    merchants: Arc<Line>,
 }
 
-type Key = (Option<InstitutionId>, String, u16);
+/// Host and port.
+type Key = (String, u16);
 
 /// The connections to one origin of one party; never shared between parties.
 struct Destination {
@@ -83,45 +82,36 @@ impl Hyper {
     /// # Errors
     /// If a certificate or key cannot be used.
     pub fn new(settings: OutboundSettings) -> Result<Self, rustls::Error> {
-        let mut institutions = HashMap::new();
-        for (id, line) in settings.institutions {
-            let line = Line {
-                tls: connector(roots_beside(&line.roots), line.roots, line.client_identity)?,
-                connections_max: INSTITUTION_CONNECTIONS_MAX,
-                vetted: None,
-            };
-            institutions.insert(id, line);
-        }
-        let merchants = Line {
-            tls: connector(
-                roots_beside(&settings.merchant_roots),
-                settings.merchant_roots,
-                None,
-            )?,
-            connections_max: MERCHANT_CONNECTIONS_MAX,
-            vetted: Some(settings.allowed_networks.into()),
-        };
-        Ok(Self {
-            institutions,
-            merchants,
-            destinations: Mutex::default(),
-        })
+        Self::build(None, settings)
     }
 
-    fn destination(&self, key: Key, line: &Line) -> Arc<Destination> {
-        let mut all = self
-            .destinations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= DESTINATIONS_MAX && !all.contains_key(&key) {
-            all.retain(|_, known| Arc::strong_count(known) > 1);
+    /// The network under other settings (F1). A line whose settings did not change is kept with
+    /// its connections; one that changed begins anew, and what is under way on the old one ends
+    /// there.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; the old network is what it was.
+    pub fn renewed(&self, settings: OutboundSettings) -> Result<Self, rustls::Error> {
+        Self::build(Some(self), settings)
+    }
+
+    fn build(known: Option<&Self>, settings: OutboundSettings) -> Result<Self, rustls::Error> {
+        let mut institutions = HashMap::new();
+        for (id, line) in settings.institutions {
+            let known = known.and_then(|known| known.institutions.get(&id));
+            let line = Line::of(known, line, None, INSTITUTION_CONNECTIONS_MAX)?;
+            institutions.insert(id, line);
         }
-        Arc::clone(all.entry(key).or_insert_with(|| {
-            Arc::new(Destination {
-                places: Arc::new(Semaphore::new(line.connections_max)),
-                idle: Mutex::default(),
-            })
-        }))
+        let line = LineSettings {
+            roots: settings.merchant_roots,
+            client_identity: None,
+        };
+        let vetted = Some(settings.allowed_networks);
+        let known = known.map(|known| &known.merchants);
+        Ok(Self {
+            institutions,
+            merchants: Line::of(known, line, vetted, MERCHANT_CONNECTIONS_MAX)?,
+        })
     }
 }
 
@@ -133,20 +123,16 @@ impl Outbound for Hyper {
         request: Request<Bytes>,
         patience: Patience,
     ) -> Result<Response<Bytes>, SendError> {
-        let (line, institution) = match party {
+        let line = match party {
             Party::Institution(id) => {
                 let line = self.institutions.get(id);
-                (
-                    line.ok_or_else(|| not_sent("no such institution"))?,
-                    Some(id.clone()),
-                )
+                line.ok_or_else(|| not_sent("no such institution"))?
             }
-            Party::Merchant => (&self.merchants, None),
+            Party::Merchant => &self.merchants,
         };
         let target = Target::of(request.uri())?;
         let request = in_origin_form(request)?;
-        let key = (institution, target.host.clone(), target.port);
-        let destination = self.destination(key, line);
+        let destination = line.destination((target.host.clone(), target.port));
         let began = Instant::now();
         let (head_by, whole_by) = (
             began.checked_add(patience.head),
@@ -213,6 +199,13 @@ async fn exchange(
 }
 
 impl Destination {
+    fn new(connections_max: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(connections_max)),
+            idle: Mutex::default(),
+        }
+    }
+
     /// The connection used last that is still good.
     fn kept(&self) -> Option<Sender> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -278,16 +271,6 @@ fn in_origin_form(request: Request<Bytes>) -> Result<Request<Full<Bytes>>, SendE
     let path = parts.uri.path_and_query().cloned();
     parts.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
     Ok(Request::from_parts(parts, Full::new(body)))
-}
-
-/// What is believed beside these authorities: the public ones only where there are none, so that
-/// pinning an authority leaves no other.
-fn roots_beside(named: &[CertificateDer<'static>]) -> RootCertStore {
-    if named.is_empty() {
-        public_roots()
-    } else {
-        RootCertStore::empty()
-    }
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -86,9 +87,17 @@ impl fmt::Debug for Sealed {
 /// The keys that seal, open and digest. Cannot be printed; the library wipes its
 /// copies when they are dropped. A key seals at most 2^32 fields: nonces are drawn at random.
 pub struct Seal {
-    current: String,
-    keys: BTreeMap<String, LessSafeKey>,
+    /// Swapped whole, so that whoever seals has one set of keys (F1).
+    keys: RwLock<Arc<Keys>>,
     digest: hmac::Key,
+}
+
+/// The keys that seal and open.
+struct Keys {
+    current: String,
+    usable: BTreeMap<String, LessSafeKey>,
+    /// A digest of each key's bytes under the digest key, by which two of one id are compared.
+    marks: BTreeMap<String, [u8; 32]>,
 }
 
 impl fmt::Debug for Seal {
@@ -107,22 +116,67 @@ impl Seal {
         keys: BTreeMap<String, [u8; 32]>,
         digest_key: [u8; 32],
     ) -> Result<Self, SealFault> {
-        let mut usable = BTreeMap::new();
+        let digest = hmac::Key::new(hmac::HMAC_SHA256, &digest_key);
+        let (mut usable, mut marks) = (BTreeMap::new(), BTreeMap::new());
         for (id, key) in keys {
             if !is_key_id(&id) {
                 return Err(SealFault::BadKeyId);
             }
+            marks.insert(id.clone(), first_bytes(&mac(&digest, "mark", &id, &key)));
             let key = UnboundKey::new(&AES_256_GCM, &key).map_err(|_| SealFault::NotSealed)?;
             usable.insert(id, LessSafeKey::new(key));
         }
         if !usable.contains_key(current_id) {
             return Err(SealFault::KeyUnknown);
         }
-        Ok(Self {
+        let keys = Keys {
             current: current_id.to_owned(),
-            keys: usable,
-            digest: hmac::Key::new(hmac::HMAC_SHA256, &digest_key),
+            usable,
+            marks,
+        };
+        Ok(Self {
+            keys: RwLock::new(Arc::new(keys)),
+            digest,
         })
+    }
+
+    /// The id of the key that seals.
+    pub fn current(&self) -> String {
+        self.keys().current.clone()
+    }
+
+    /// What tells each sealing key from another, and nothing about it; by id.
+    pub fn marks(&self) -> BTreeMap<String, [u8; 32]> {
+        self.keys().marks.clone()
+    }
+
+    /// What tells the key that digests from another, and nothing about it.
+    pub fn digest_mark(&self) -> [u8; 32] {
+        self.digest("mark", b"paymux")
+    }
+
+    /// Whether everything these keys sealed and digested stays readable under the other ones.
+    pub fn is_kept_by(&self, next: &Self) -> bool {
+        let marks = next.marks();
+        self.digest_mark() == next.digest_mark()
+            && (self.marks().iter()).all(|(id, mark)| marks.get(id) == Some(mark))
+    }
+
+    /// Seals and opens with the other keys from now on (F1).
+    ///
+    /// # Errors
+    /// [`SealFault::KeyUnknown`] if a key of now is missing there: fields may be sealed with it,
+    /// and nothing changes.
+    pub fn renew(&self, next: &Self) -> Result<(), SealFault> {
+        if !self.is_kept_by(next) {
+            return Err(SealFault::KeyUnknown);
+        }
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = next.keys();
+        Ok(())
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Seals a field for its place, with the current key and a fresh random nonce (D2).
@@ -130,8 +184,10 @@ impl Seal {
     /// # Errors
     /// [`SealFault::NotSealed`]: store nothing then.
     pub fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Sealed, SealFault> {
-        let key = self.keys.get(&self.current).ok_or(SealFault::KeyUnknown)?;
-        let id_length = u8::try_from(self.current.len()).map_err(|_| SealFault::BadKeyId)?;
+        let keys = self.keys();
+        let current = &keys.current;
+        let key = keys.usable.get(current).ok_or(SealFault::KeyUnknown)?;
+        let id_length = u8::try_from(current.len()).map_err(|_| SealFault::BadKeyId)?;
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).map_err(|_| SealFault::NotSealed)?;
 
@@ -142,14 +198,7 @@ impl Seal {
             .map_err(|_| SealFault::NotSealed)?;
         let head = [LAYOUT, id_length];
         Ok(Sealed(
-            [
-                &head,
-                self.current.as_bytes(),
-                &nonce,
-                &content,
-                tag.as_ref(),
-            ]
-            .concat(),
+            [&head, current.as_bytes(), &nonce, &content, tag.as_ref()].concat(),
         ))
     }
 
@@ -159,7 +208,8 @@ impl Seal {
     /// [`SealFault::KeyUnknown`], [`SealFault::Malformed`], [`SealFault::NotGenuine`].
     pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Vec<u8>, SealFault> {
         let (id, nonce, content) = parts(sealed).ok_or(SealFault::Malformed)?;
-        let key = self.keys.get(id).ok_or(SealFault::KeyUnknown)?;
+        let keys = self.keys();
+        let key = keys.usable.get(id).ok_or(SealFault::KeyUnknown)?;
         let mut content = content.to_vec();
         let aad = Aad::from(place.bytes());
         let plain_length = key
@@ -172,29 +222,29 @@ impl Seal {
 
     /// A digest by which equal values are found without being known. Each purpose has its own.
     pub fn digest(&self, purpose: &str, value: &[u8]) -> [u8; 32] {
-        first_bytes(&self.mac("digest", purpose, value))
+        first_bytes(&mac(&self.digest, "digest", purpose, value))
     }
 
     /// A short proof that we named this value for this purpose: for links and codes.
     pub fn token(&self, purpose: &str, value: &[u8]) -> [u8; 16] {
-        first_bytes(&self.mac("token", purpose, value))
+        first_bytes(&mac(&self.digest, "token", purpose, value))
     }
 
     /// Whether a token is ours for this value and purpose, in time that tells nothing about it.
     pub fn verify_token(&self, purpose: &str, value: &[u8], token: &[u8]) -> bool {
         verify_slices_are_equal(&self.token(purpose, value), token).is_ok()
     }
+}
 
-    /// Use and purpose are part of what is digested, so that no result means two things.
-    fn mac(&self, what_for: &str, purpose: &str, value: &[u8]) -> hmac::Tag {
-        let mut mac = hmac::Context::with_key(&self.digest);
-        mac.update(what_for.as_bytes());
-        mac.update(&[0]);
-        mac.update(&length_prefix(purpose.len()));
-        mac.update(purpose.as_bytes());
-        mac.update(value);
-        mac.sign()
-    }
+/// Use and purpose are part of what is digested, so that no result means two things.
+fn mac(key: &hmac::Key, what_for: &str, purpose: &str, value: &[u8]) -> hmac::Tag {
+    let mut mac = hmac::Context::with_key(key);
+    mac.update(what_for.as_bytes());
+    mac.update(&[0]);
+    mac.update(&length_prefix(purpose.len()));
+    mac.update(purpose.as_bytes());
+    mac.update(value);
+    mac.sign()
 }
 
 /// The first bytes of a tag, which has 32.
@@ -253,6 +303,29 @@ mod tests {
             let sealed = seal.seal(PHONE, plain).unwrap();
             assert_eq!(seal.open(PHONE, sealed.as_bytes()), Ok(plain.to_vec()));
         }
+    }
+
+    /// D3, F1: keys may be added and another one made current while it seals; none may be lost or
+    /// become another, because fields are sealed with it.
+    #[test]
+    fn keys_are_added_and_never_lost() {
+        let seal = seal("a", &[("a", 1)]);
+        let old = seal.seal(PHONE, b"13800000000").unwrap();
+        let (one, two) = (("a", 1), ("b", 2));
+        seal.renew(&self::seal("b", &[one, two])).unwrap();
+        let new = seal.seal(PHONE, b"13900000000").unwrap();
+        assert_eq!(parts(new.as_bytes()).unwrap().0, "b");
+        for sealed in [&old, &new] {
+            assert!(seal.open(PHONE, sealed.as_bytes()).is_ok());
+        }
+        let keys = BTreeMap::from([("a".to_owned(), [1; 32]), ("b".to_owned(), [2; 32])]);
+        let digests_otherwise = Seal::new("b", keys, [8; 32]).unwrap();
+        let lost = self::seal("b", &[two]);
+        let replaced = self::seal("b", &[("a", 3), two]);
+        for next in [lost, replaced, digests_otherwise] {
+            assert_eq!(seal.renew(&next), Err(SealFault::KeyUnknown));
+        }
+        assert!(seal.open(PHONE, old.as_bytes()).is_ok());
     }
 
     /// D2

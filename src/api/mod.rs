@@ -20,7 +20,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use crate::api::refusal::no_store;
 use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
-use crate::domain::merchant::CertificateDigest;
+use crate::domain::merchant::ShownCertificate;
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::{Gate, ReadNonces, knock};
 use crate::flow::receive_callback::receive_callback;
@@ -33,8 +33,8 @@ use crate::world::World;
 pub struct Peer {
     /// The address of the connection.
     pub address: IpAddr,
-    /// SHA-256 of the client certificate, whose handshake proved its key; unchecked otherwise.
-    pub certificate: Option<CertificateDigest>,
+    /// The client certificate, whose handshake proved its key; unchecked otherwise.
+    pub certificate: Option<ShownCertificate>,
 }
 
 /// The parts that answering takes; each flow is handed what it uses.

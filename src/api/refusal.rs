@@ -109,6 +109,7 @@ pub fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NonceMalformed => StatusCode::UNAUTHORIZED,
         Refusal::CertificateMissing
         | Refusal::SecretAlone
+        | Refusal::CertificateExpired
         | Refusal::CertificateForeign
         | Refusal::MerchantNotAdmitted
         | Refusal::MerchantForeign

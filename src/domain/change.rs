@@ -1,7 +1,7 @@
 //! What one decision writes: rows, postings, events, audit record and spent nonce, whole or not
 //! at all.
 //!
-//! A change is computed from the order before and the order after, here and nowhere else, so one
+//! A change of an order is computed from the order before and the order after, here and nowhere else, so one
 //! without its event, posting, audit record or version cannot be built (N1, N4, M1, L2, K4).
 
 use crate::domain::attempt::{Attempt, AttemptState};
@@ -24,6 +24,8 @@ pub enum Cause {
     Clock,
     /// An institution's word.
     Evidence(InstitutionId, Means),
+    /// Whoever runs the gateway; the record says who.
+    Operator,
 }
 
 impl Cause {
@@ -33,6 +35,7 @@ impl Cause {
             Self::Page => "payer".into(),
             Self::Clock => "clock".into(),
             Self::Evidence(institution, _) => format!("institution:{institution}"),
+            Self::Operator => "operator".into(),
         }
     }
 }
@@ -43,6 +46,16 @@ pub struct Change {
     at: Timestamp,
     cause: Cause,
     rows: Option<Rows>,
+    configured: Option<Configured>,
+}
+
+/// What became of the configuration (L5, F2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Configured {
+    /// The version that comes into force; `None` where nothing does.
+    pub version: Option<u64>,
+    /// What the audit log says of it.
+    pub deed: Deed,
 }
 
 /// What a change writes beside the nonce.
@@ -87,6 +100,17 @@ impl Change {
             at,
             cause: Cause::Request(nonce),
             rows: None,
+            configured: None,
+        }
+    }
+
+    /// A configuration came into force or was refused, or the gateway stops (L5). Moves no order.
+    pub fn configured(configured: Configured, at: Timestamp) -> Self {
+        Self {
+            at,
+            cause: Cause::Operator,
+            rows: None,
+            configured: Some(configured),
         }
     }
 
@@ -119,6 +143,7 @@ impl Change {
             at,
             cause,
             rows: Some(rows),
+            configured: None,
         }
     }
 
@@ -131,13 +156,18 @@ impl Change {
     pub fn nonce(&self) -> Option<&FreshNonce> {
         match &self.cause {
             Cause::Request(nonce) => Some(nonce),
-            Cause::Page | Cause::Clock | Cause::Evidence(..) => None,
+            Cause::Page | Cause::Clock | Cause::Evidence(..) | Cause::Operator => None,
         }
     }
 
     /// What it writes beside the nonce.
     pub fn rows(&self) -> Option<&Rows> {
         self.rows.as_ref()
+    }
+
+    /// What became of the configuration, if it is about that.
+    pub fn configuration(&self) -> Option<&Configured> {
+        self.configured.as_ref()
     }
 
     /// The order as it will be, to answer with once it is durable (O5).

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::domain::identifiers::{InstitutionId, MerchantId};
+use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use crate::domain::institutions::Mode;
 
 /// Where a merchant or an institution stands in the operator's review (R-4-3).
@@ -29,6 +29,25 @@ pub enum ClientCertificate {
 
 /// SHA-256 of a certificate's DER bytes: what enrolment and the edge compare (Q4).
 pub type CertificateDigest = [u8; 32];
+
+/// The client certificate that a connection showed; its handshake proved the key. Nobody vouches
+/// for anything else in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShownCertificate {
+    /// What enrolment compares.
+    pub digest: CertificateDigest,
+    /// First second in which it counts. Unit: Unix seconds.
+    pub not_before_s: i64,
+    /// Last second in which it counts. Unit: Unix seconds.
+    pub not_after_s: i64,
+}
+
+impl ShownCertificate {
+    /// Whether it counts at this moment: a connection can outlive its certificate.
+    pub fn is_in_force(&self, now: Timestamp) -> bool {
+        (self.not_before_s..=self.not_after_s).contains(&now.seconds())
+    }
+}
 
 /// One merchant.
 #[derive(Debug, Clone, PartialEq, Eq)]

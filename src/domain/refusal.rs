@@ -98,6 +98,9 @@ pub enum Refusal {
          certificate; connect with one, or sign with a private key"
     )]
     SecretAlone,
+    /// The client certificate is outside its validity, perhaps since the connection was made.
+    #[error("the client certificate is outside its validity period; connect with a current one")]
+    CertificateExpired,
     /// The client certificate is not one of this merchant's (Q4).
     #[error("the client certificate is not enrolled for the merchant of this key")]
     CertificateForeign,
@@ -196,6 +199,7 @@ impl Refusal {
             Self::NonceSpent => "nonce_spent",
             Self::NonceMalformed => "nonce_malformed",
             Self::CertificateMissing | Self::SecretAlone => "certificate_missing",
+            Self::CertificateExpired => "certificate_expired",
             Self::CertificateForeign => "certificate_foreign",
             Self::MerchantNotAdmitted => "merchant_not_admitted",
             Self::MerchantForeign => "merchant_foreign",

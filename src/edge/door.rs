@@ -22,9 +22,10 @@ use super::head::{self, Framing, Sight};
 use super::load::Load;
 use super::places::{Full, Places, Seat};
 use super::turned_away::Sheds;
-use super::{Bounds, Refuse, Responder};
+use super::{Bounds, Refuse, Responder, identity};
 use crate::api::Peer;
 use crate::api::rank::Rank;
+use crate::domain::merchant::ShownCertificate;
 use crate::domain::refusal::Refusal;
 use crate::metrics::Metrics;
 
@@ -149,8 +150,8 @@ impl Door {
         **self.bounds.load()
     }
 
-    /// Finishes TLS and takes the client certificate's digest, once for all requests to come.
-    async fn secure(&self, stream: Stream) -> Option<(Stream, Option<[u8; 32]>)> {
+    /// Finishes TLS and looks at the client certificate, once for all requests to come.
+    async fn secure(&self, stream: Stream) -> Option<(Stream, Option<ShownCertificate>)> {
         let Some(acceptor) = &self.acceptor else {
             return Some((stream, None));
         };
@@ -173,10 +174,7 @@ impl Door {
         let certificate = tls
             .get_ssl()
             .and_then(|tls| tls.peer_certificate_der())
-            .and_then(|leaf| {
-                let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf);
-                digest.as_ref().try_into().ok()
-            });
+            .and_then(identity::shown);
         Some((Box::new(tls), certificate))
     }
 

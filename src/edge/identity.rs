@@ -14,6 +14,8 @@ use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme, version,
 };
 
+use crate::domain::merchant::ShownCertificate;
+
 /// The certificate chain and key we show; replaced at once, without a restart (F1).
 #[derive(Debug)]
 pub struct TlsIdentity(RwLock<Arc<CertifiedKey>>);
@@ -44,9 +46,13 @@ impl TlsIdentity {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<(), Error> {
-        let next = Arc::new(certified(chain, key)?);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = next;
+        self.show(Arc::new(certified(chain, key)?));
         Ok(())
+    }
+
+    /// Shows what was read and checked before, from the next handshake on.
+    pub fn show(&self, next: Arc<CertifiedKey>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = next;
     }
 }
 
@@ -65,6 +71,27 @@ fn certified(
         return Err(Error::NoCertificatesPresented);
     }
     CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+}
+
+/// What a client showed: its digest, and when it counts. One whose validity cannot be read counts
+/// at no time.
+pub(super) fn shown(leaf: &[u8]) -> Option<ShownCertificate> {
+    let digest = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, leaf);
+    let (not_before_s, not_after_s) = match x509_parser::parse_x509_certificate(leaf) {
+        Ok((_, certificate)) => {
+            let validity = certificate.validity();
+            (
+                validity.not_before.timestamp(),
+                validity.not_after.timestamp(),
+            )
+        }
+        Err(_) => (i64::MAX, i64::MIN),
+    };
+    Some(ShownCertificate {
+        digest: digest.as_ref().try_into().ok()?,
+        not_before_s,
+        not_after_s,
+    })
 }
 
 /// TLS 1.2 and 1.3, a client certificate asked for, sessions resumable, HTTP/1.1 only.

@@ -14,7 +14,7 @@ use http::Request;
 
 use crate::domain::change::{Cause, Change};
 use crate::domain::identifiers::{FreshNonce, KeyId, MerchantId, Timestamp};
-use crate::domain::merchant::{Admission, CertificateDigest, ClientCertificate, Merchant};
+use crate::domain::merchant::{Admission, ClientCertificate, Merchant, ShownCertificate};
 use crate::domain::refusal::Refusal;
 pub use crate::flow::admit_request::read_nonces::ReadNonces;
 use crate::flow::register::Register;
@@ -109,8 +109,8 @@ pub struct Gate {
 pub struct Knock {
     /// Where the connection comes from.
     pub address: IpAddr,
-    /// SHA-256 of the client certificate, whose handshake proved its key.
-    pub certificate: Option<CertificateDigest>,
+    /// The client certificate, whose handshake proved its key.
+    pub certificate: Option<ShownCertificate>,
     /// What the request wants.
     pub purpose: Purpose,
 }
@@ -124,9 +124,10 @@ pub fn knock(
     gate: &Gate,
     register: &Register,
     address: IpAddr,
-    certificate: Option<CertificateDigest>,
+    certificate: Option<ShownCertificate>,
 ) -> Result<(), Refusal> {
-    let enrolled = certificate.filter(|shown| register.knows_certificate(shown));
+    let digest = certificate.map(|shown| shown.digest);
+    let enrolled = digest.filter(|digest| register.knows_certificate(digest));
     let counted = gate.limits.knock(address, enrolled.as_ref());
     counted.map_err(|Wait(wait)| Refusal::TooOften { wait })
 }
@@ -159,7 +160,7 @@ pub fn admit_request(
     };
     let nonce = fresh_nonce(&proven, &gate.window, times).map_err(known)?;
     let shown = knock.certificate.as_ref();
-    check_certificate(merchant, shown, proven.algorithm).map_err(known)?;
+    check_certificate(merchant, shown, proven.algorithm, times.now).map_err(known)?;
     gate.limits
         .admit(&merchant.id)
         .map_err(|Wait(wait)| known(Refusal::TooOften { wait }))?;
@@ -241,9 +242,9 @@ fn explained(gate: &Gate, register: &Register, knock: &Knock, refusal: Refusal) 
     let Refusal::SignatureMismatch { base } = refusal else {
         return refusal;
     };
-    let certificate = knock.certificate.as_ref();
-    let enrolled = certificate.filter(|shown| register.knows_certificate(shown));
-    let base = base.filter(|_| gate.explained.once_more(knock.address, enrolled));
+    let digest = knock.certificate.map(|shown| shown.digest);
+    let enrolled = digest.filter(|digest| register.knows_certificate(digest));
+    let base = base.filter(|_| gate.explained.once_more(knock.address, enrolled.as_ref()));
     Refusal::SignatureMismatch { base }
 }
 
@@ -320,12 +321,15 @@ fn fresh_nonce(proven: &Proven, window: &Window, times: Times) -> Result<FreshNo
     })
 }
 
-/// Q4: certificate and key belong to the same merchant. A shared secret proves too little by itself
-/// (R-6.3.1-1b): beside it a certificate is needed, whatever the merchant's connections else show.
+/// Q4: certificate and key belong to the same merchant. Asked of each request, because what was
+/// enrolled and in force at the handshake need not be so any more. A shared secret proves too little
+/// by itself (R-6.3.1-1b): beside it a certificate is needed, whatever the merchant's connections
+/// else show.
 fn check_certificate(
     merchant: &Merchant,
-    shown: Option<&CertificateDigest>,
+    shown: Option<&ShownCertificate>,
     algorithm: Algorithm,
+    now: Timestamp,
 ) -> Result<(), Refusal> {
     let wanted = if algorithm.is_shared() {
         ClientCertificate::Required
@@ -336,11 +340,13 @@ fn check_certificate(
         (ClientCertificate::Off, _) | (ClientCertificate::Optional, None) => Ok(()),
         (ClientCertificate::Required, None) if algorithm.is_shared() => Err(Refusal::SecretAlone),
         (ClientCertificate::Required, None) => Err(Refusal::CertificateMissing),
-        (ClientCertificate::Required | ClientCertificate::Optional, Some(digest)) => {
-            if merchant.certificates.contains(digest) {
+        (ClientCertificate::Required | ClientCertificate::Optional, Some(shown)) => {
+            if !merchant.certificates.contains(&shown.digest) {
+                Err(Refusal::CertificateForeign)
+            } else if shown.is_in_force(now) {
                 Ok(())
             } else {
-                Err(Refusal::CertificateForeign)
+                Err(Refusal::CertificateExpired)
             }
         }
     }

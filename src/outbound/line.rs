@@ -1,8 +1,9 @@
 //! How a party is reached: name, address, TCP, TLS. Everything here happens before the first byte
 //! of a request, so every failure is `NotSent` (E1).
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::Uri;
@@ -10,14 +11,14 @@ use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::{address, not_sent};
+use super::{DESTINATIONS_MAX, Destination, Key, LineSettings, address, not_sent};
 use crate::world::{Network, SendError};
 
 /// Addresses of one name that are tried.
@@ -28,15 +29,51 @@ const HEAD_BYTES_MAX: usize = 32 << 10;
 /// A connection that takes requests.
 pub(super) type Sender = SendRequest<Full<Bytes>>;
 
-/// How a kind of party is reached.
+/// How a party, or a kind of party, is reached, and the connections to it.
 pub(super) struct Line {
-    pub(super) tls: TlsConnector,
-    pub(super) connections_max: usize,
+    settings: LineSettings,
+    tls: TlsConnector,
+    connections_max: usize,
     /// Networks allowed beside public addresses. None: whatever address its configuration names.
-    pub(super) vetted: Option<Arc<[Network]>>,
+    vetted: Option<Vec<Network>>,
+    destinations: Mutex<HashMap<Key, Arc<Destination>>>,
 }
 
 impl Line {
+    /// The line that is known, if it is the very same; otherwise a new one without connections.
+    pub(super) fn of(
+        known: Option<&Arc<Self>>,
+        settings: LineSettings,
+        vetted: Option<Vec<Network>>,
+        connections_max: usize,
+    ) -> Result<Arc<Self>, rustls::Error> {
+        let same =
+            |known: &&Arc<Self>| is_same(&known.settings, &settings) && known.vetted == vetted;
+        if let Some(known) = known.filter(same) {
+            return Ok(Arc::clone(known));
+        }
+        Ok(Arc::new(Self {
+            tls: connector(&settings)?,
+            settings,
+            connections_max,
+            vetted,
+            destinations: Mutex::default(),
+        }))
+    }
+
+    /// The connections to one origin.
+    pub(super) fn destination(&self, key: Key) -> Arc<Destination> {
+        let mut all = self
+            .destinations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= DESTINATIONS_MAX && !all.contains_key(&key) {
+            all.retain(|_, known| Arc::strong_count(known) > 1);
+        }
+        let fresh = || Arc::new(Destination::new(self.connections_max));
+        Arc::clone(all.entry(key).or_insert_with(fresh))
+    }
+
     /// A new connection, vetted, secured and ready.
     pub(super) async fn connect(&self, target: &Target) -> Result<Sender, SendError> {
         let tcp = self.dial(target).await?;
@@ -125,24 +162,27 @@ impl Target {
     }
 }
 
-pub(super) fn public_roots() -> RootCertStore {
-    RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    }
+/// Whether a connection made under one would be made just so under the other. Whoever shows the
+/// same certificate shows the same key.
+fn is_same(one: &LineSettings, other: &LineSettings) -> bool {
+    let shown = |line: &LineSettings| line.client_identity.as_ref().map(|it| it.cert.clone());
+    one.roots == other.roots && shown(one) == shown(other)
 }
 
-pub(super) fn connector(
-    mut roots: RootCertStore,
-    more: Vec<CertificateDer<'static>>,
-    identity: Option<Arc<CertifiedKey>>,
-) -> Result<TlsConnector, rustls::Error> {
-    for root in more {
-        roots.add(root)?;
+/// What is believed: the named authorities, and the public ones only where there are none, so
+/// that pinning an authority leaves no other.
+fn connector(settings: &LineSettings) -> Result<TlsConnector, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    if settings.roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    for root in &settings.roots {
+        roots.add(root.clone())?;
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots);
-    let mut config = match identity {
+    let mut config = match settings.client_identity.clone() {
         Some(shown) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown))),
         None => builder.with_no_client_auth(),
     };

@@ -1,8 +1,9 @@
-//! What must outlive the process: seven methods in the domain's words, each one transaction.
+//! What must outlive the process: a few methods in the domain's words, each one transaction.
 //!
 //! "Not there", "taken" and "stale" are outcomes; an error means that the question was not
 //! answered. What is promised is the list of scenarios in `tests/it/store.rs`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -95,6 +96,19 @@ pub trait Store: Send + Sync {
 
     /// When the next work of this kind is due, so that a worker can wait for it and no longer.
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError>;
+
+    /// What binds the next configuration: how high its version must be, and which institutions it
+    /// may not lose yet (F2).
+    async fn bindings(&self) -> Result<Bindings, StoreError>;
+}
+
+/// What is stored and binds the next configuration (F2).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bindings {
+    /// The highest version that was ever in force; 0 before the first.
+    pub version: u64,
+    /// Attempts that are live and refunds that have not ended, of each institution that has any.
+    pub unfinished: BTreeMap<InstitutionId, u64>,
 }
 
 /// Names an order. No variant is without an owner: whoever asks must hold the merchant's name,

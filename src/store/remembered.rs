@@ -12,7 +12,7 @@ use crate::domain::identifiers::{FreshNonce, InstitutionId, MerchantId, Timestam
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::store::{
-    Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
+    Bindings, Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
 };
 
 /// Nonces remembered at most; about 150 bytes each.
@@ -99,5 +99,9 @@ impl Store for Remembered {
 
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
         self.store.next_due(work).await
+    }
+
+    async fn bindings(&self) -> Result<Bindings, StoreError> {
+        self.store.bindings().await
     }
 }

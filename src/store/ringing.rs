@@ -13,7 +13,8 @@ use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::store::{
-    Committed, Fate, Kept, Lease, Leased, Message, OrderKey, Settled, Store, StoreError, Work,
+    Bindings, Committed, Fate, Kept, Lease, Leased, Message, OrderKey, Settled, Store, StoreError,
+    Work,
 };
 
 /// What is due later than this is not rung for: nobody sleeps longer (`workers.rs`), and an order
@@ -110,5 +111,9 @@ impl Store for Ringing {
 
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
         self.store.next_due(work).await
+    }
+
+    async fn bindings(&self) -> Result<Bindings, StoreError> {
+        self.store.bindings().await
     }
 }

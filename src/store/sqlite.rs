@@ -16,11 +16,12 @@ use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::seal::{Seal, SealFault};
 use crate::store::{
-    Committed, Fate, Kept, Lease, Message, OnFatal, OpenError, OrderKey, Settled, Store,
+    Bindings, Committed, Fate, Kept, Lease, Message, OnFatal, OpenError, OrderKey, Settled, Store,
     StoreError, Work,
 };
 use writer::{Asked, Threads, Writing};
 
+mod configuration;
 mod file;
 mod inbox;
 mod lease;
@@ -199,6 +200,12 @@ impl Store for Sqlite {
     }
 
     async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
+        if let Some(configured) = change.configuration().cloned() {
+            let at = change.at();
+            let write =
+                move |writing: &mut Writing<'_>| configuration::write(writing, &configured, at);
+            return self.write(write).await;
+        }
         // Sealed here, in the caller's thread: the writer's time is everybody's.
         let write = rows::write(&self.seal, change)?;
         self.write(move |writing| write.apply(writing)).await
@@ -269,5 +276,9 @@ impl Store for Sqlite {
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
         let epoch = self.epoch;
         self.read(|connection| lease::next_due(connection, work, epoch))
+    }
+
+    async fn bindings(&self) -> Result<Bindings, StoreError> {
+        self.read(configuration::bindings)
     }
 }

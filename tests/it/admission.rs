@@ -8,14 +8,14 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use paymux::api::Peer;
 use paymux::domain::identifiers::{MerchantId, Timestamp};
-use paymux::domain::merchant::{Admission, ClientCertificate};
+use paymux::domain::merchant::{Admission, ClientCertificate, ShownCertificate};
 use paymux::signature::{Question, verify_response};
 use paymux::store::Store;
 use serde_json::{Value, json};
 
 use crate::world::books::Ability;
 use crate::world::enrolment::{
-    ORIGIN, certificate, order_fields, platform_ring, register, sign, unsigned,
+    ORIGIN, order_fields, platform_ring, register, shown, sign, unsigned,
 };
 use crate::world::town::{PEER, Told, Town, changed, now};
 
@@ -394,7 +394,7 @@ fn a_certificate_is_its_merchants_own() {
     merchant.client_certificate = ClientCertificate::Required;
     let town = Town::enrolled(&ONE, enrolled);
     let shown = |name: &str| Peer {
-        certificate: Some(certificate(name)),
+        certificate: Some(shown(name, town.now_s() + 60)),
         ..PEER
     };
     assert_eq!(town.send(good(&town)).result, "certificate_missing");
@@ -404,6 +404,36 @@ fn a_certificate_is_its_merchants_own() {
     }
     assert!(town.snapshot().orders.is_empty());
     assert_eq!(town.send_from(good(&town), shown("M1")).status, 200);
+}
+
+/// Q4, R-6.3.1-1c: a certificate that was in force when the connection was made is refused from
+/// the second after its last, and so is one that is not in force yet; nothing is recorded.
+#[test]
+fn a_certificate_that_ends_meanwhile_is_refused() {
+    let town = Town::new();
+    let peer = Peer {
+        certificate: Some(shown("M1", town.now_s() + 60)),
+        ..PEER
+    };
+    town.pass_s(60);
+    assert_eq!(town.send_from(good(&town), peer).status, 200);
+    town.pass_s(1);
+    let before = town.snapshot();
+    let told = town.send_from(town.signed("M1", PLACE, &order_fields("M1", "T2")), peer);
+    assert_eq!((told.status, told.result), (403, "certificate_expired"));
+    let early = ShownCertificate {
+        not_before_s: town.now_s() + 1,
+        ..shown("M1", i64::MAX)
+    };
+    let peer = Peer {
+        certificate: Some(early),
+        ..PEER
+    };
+    assert_eq!(
+        town.send_from(good(&town), peer).result,
+        "certificate_expired"
+    );
+    assert_eq!(town.snapshot(), before);
 }
 
 /// R-4-3: who is not admitted starts nothing; a suspended merchant may still ask and close.

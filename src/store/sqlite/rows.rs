@@ -130,7 +130,7 @@ impl Write {
 }
 
 /// L1, L2: chained here, because only here the order of commits is known.
-fn record(writing: &mut Writing<'_>, deed: &Deed, at: Timestamp) -> Result<(), Fault> {
+pub(super) fn record(writing: &mut Writing<'_>, deed: &Deed, at: Timestamp) -> Result<(), Fault> {
     let link = writing.link.follow(CHAIN, deed, at);
     let seq = i64::try_from(link.seq).map_err(|_| Fault::Corrupt("audit log full".into()))?;
     let sql = "INSERT INTO audit (chain_id, seq, at, actor, action, object, result, prev, hash)

@@ -16,7 +16,7 @@ use paymux::world::{Outbound, Party, Patience, SendError, TooMany, Turn};
 use serde_json::json;
 
 use super::{good, with};
-use crate::world::enrolment::certificate;
+use crate::world::enrolment::shown;
 use crate::world::network::Network;
 use crate::world::town::{PEER, Told, Town, naming};
 
@@ -52,7 +52,7 @@ fn wait_s(told: &Told) -> u64 {
 #[test]
 fn who_comes_too_often_loses_nothing_but_time() {
     let with_certificate = Peer {
-        certificate: Some(certificate("M1")),
+        certificate: Some(shown("M1", i64::MAX)),
         ..PEER
     };
     for (settings, peer, signed) in [

@@ -28,7 +28,7 @@ fn limited(caller: Rate, all: Rate) -> Town {
 fn from(address: &str, merchant: Option<&str>) -> Peer {
     Peer {
         address: address.parse().unwrap(),
-        certificate: merchant.map(certificate),
+        certificate: merchant.and_then(|merchant| showing(merchant).certificate),
     }
 }
 

@@ -16,7 +16,7 @@ use paymux::signature::{EnrolledKey, KeyRing};
 use serde_json::{Value, json};
 
 use crate::world::books::Ability;
-use crate::world::enrolment::{certificate, order_fields, register};
+use crate::world::enrolment::{order_fields, register, shown};
 use crate::world::town::{PEER, Told, Town, changed};
 use signing::{ALGORITHMS, Draft, KEYS, Key, SECRET, mac};
 
@@ -62,7 +62,7 @@ fn town() -> Town {
 /// A connection with the certificate of this merchant.
 fn showing(merchant: &str) -> Peer {
     Peer {
-        certificate: Some(certificate(merchant)),
+        certificate: Some(shown(merchant, i64::MAX)),
         ..PEER
     }
 }

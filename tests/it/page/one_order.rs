@@ -30,7 +30,7 @@ use paymux::flow::register::{Platform, Register};
 use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing};
 use paymux::signature::{KeyRing, SigningKey};
 use paymux::store::{
-    Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
+    Bindings, Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
 };
 use paymux::world::{Clock, Entropy, Outbound, Party, Patience, SendError, TooMany, Turn, World};
 
@@ -314,6 +314,9 @@ impl Store for Shelf {
     }
     async fn next_due(&self, _: Work) -> Result<Option<Timestamp>, StoreError> {
         Ok(None)
+    }
+    async fn bindings(&self) -> Result<Bindings, StoreError> {
+        Ok(Bindings::default())
     }
 }
 

@@ -49,7 +49,13 @@ async fn the_client_certificate_is_told_by_its_digest() {
     }
     ask(&mut edge.connect().await, GET).await.unwrap();
     let seen = edge.seen.lock().unwrap();
-    let told: Vec<_> = seen.iter().map(|(_, peer)| peer.certificate).collect();
+    let told: Vec<_> = seen
+        .iter()
+        .map(|(_, peer)| peer.certificate.map(|shown| shown.digest))
+        .collect();
+    let (from, until) = paymux::config::validity_s(&merchant.certificate).unwrap();
+    let mut shown = seen.iter().filter_map(|(_, peer)| peer.certificate);
+    assert!(shown.all(|shown| (shown.not_before_s, shown.not_after_s) == (from, until)));
     let proven = Some(merchant.digest());
     assert_eq!(told, [proven, proven, proven, proven, None]);
     assert!(seen.iter().all(|(_, peer)| peer.address.is_loopback()));

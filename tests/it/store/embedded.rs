@@ -17,8 +17,8 @@ use paymux::seal::Seal;
 use paymux::store::remembered::Remembered;
 use paymux::store::ringing::{Bells, Ringing};
 use paymux::store::{
-    Committed, Fate, Kept, Lease, Message, OpenError, OrderKey, Settled, Store, StoreError,
-    Verdict, Work, open,
+    Bindings, Committed, Fate, Kept, Lease, Message, OpenError, OrderKey, Settled, Store,
+    StoreError, Verdict, Work, open,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -456,5 +456,9 @@ impl Store for Counted {
 
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
         self.store.next_due(work).await
+    }
+
+    async fn bindings(&self) -> Result<Bindings, StoreError> {
+        self.store.bindings().await
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use paymux::domain::change::{Cause, Change};
+use paymux::domain::audit::Deed;
+use paymux::domain::change::{Cause, Change, Configured};
 use paymux::domain::evidence::{Finding, Means, Reason};
 use paymux::domain::identifiers::{FreshNonce, MerchantOrderNo, PageToken};
 use paymux::domain::order::{Ending, Order, Terms};
@@ -311,4 +312,38 @@ pub(crate) async fn a_verdict_on_the_same_bytes_only_hardens(stores: &dyn Stores
         Ok(Kept::Seen)
     );
     assert_eq!(store.keep(&same(Verdict::Forged)).await, Ok(Kept::Seen));
+}
+
+/// F2, L5: the highest version that was in force outlives the process, whatever is written later;
+/// a refused configuration raises nothing.
+pub(crate) async fn a_configurations_version_never_sinks(stores: &dyn Stores) {
+    let store = stores.open();
+    assert_eq!(store.bindings().await.unwrap().version, 0);
+    for version in [Some(7), Some(5), None] {
+        let deed = Deed {
+            actor: "operator".into(),
+            action: "configuration.reload".into(),
+            object: "configuration".into(),
+            result: "accepted".into(),
+        };
+        let change = Change::configured(Configured { version, deed }, at(1));
+        assert_eq!(store.commit(&change).await, Ok(Committed::Done));
+        assert_eq!(store.bindings().await.unwrap().version, 7);
+    }
+    drop(store);
+    assert_eq!(stores.open().bindings().await.unwrap().version, 7);
+}
+
+/// F2: an institution is bound by its live attempts, until they end.
+pub(crate) async fn what_is_unfinished_is_counted(stores: &dyn Stores) {
+    let store = stores.open();
+    let through = |name| Some(start(1, name, store.epoch()));
+    let order = done(&*store, place(1, through("harbour"))).await;
+    done(&*store, place(2, Some(start(2, "island", store.epoch())))).await;
+    let of = |name: &str| (institution(name), 1);
+    let unfinished = async || store.bindings().await.unwrap().unfinished;
+    assert_eq!(unfinished().await, [of("harbour"), of("island")].into());
+    let paid = weigh(&order, 1, succeeded(), Means::Callback, 20);
+    done(&*store, paid).await;
+    assert_eq!(unfinished().await, [of("island")].into());
 }

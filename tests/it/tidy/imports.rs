@@ -48,7 +48,7 @@ const HOMES: &str = "
     toml               -> config
     tracing_subscriber -> main
     webpki_roots       -> outbound
-    x509_parser        -> config command/development
+    x509_parser        -> config command/development edge/identity
 ";
 
 fn table(text: &str) -> impl Iterator<Item = (&str, Vec<&str>)> {

@@ -11,7 +11,7 @@ use paymux::domain::identifiers::{AccountId, InstitutionId, MerchantId};
 use paymux::domain::institutions::{
     Contract, Directory, Institution, Mode, Payers, RefundKinds, Route, Sums, TransactionType,
 };
-use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
+use paymux::domain::merchant::{Admission, ClientCertificate, Merchant, ShownCertificate};
 use paymux::flow::register::{Platform, Register};
 use paymux::signature::{Covering, EnrolledKey, KeyRing, SigningKey, VerifyingKey, sign_request};
 use serde_json::Value;
@@ -86,6 +86,15 @@ pub(crate) fn certificate(merchant: &str) -> [u8; 32] {
     let mut digest = [0; 32];
     digest[..merchant.len()].copy_from_slice(merchant.as_bytes());
     digest
+}
+
+/// What a connection of a merchant shows, in force until then.
+pub(crate) fn shown(merchant: &str, not_after_s: i64) -> ShownCertificate {
+    ShownCertificate {
+        digest: certificate(merchant),
+        not_before_s: 0,
+        not_after_s,
+    }
 }
 
 pub(crate) fn merchant(id: &str) -> Merchant {

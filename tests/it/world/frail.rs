@@ -13,7 +13,7 @@ use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
 use paymux::store::{
-    Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
+    Bindings, Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
 };
 
 use super::memory::Memory;
@@ -251,5 +251,10 @@ impl Store for Frail {
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
         self.stand().await;
         self.inner.next_due(work).await
+    }
+
+    async fn bindings(&self) -> Result<Bindings, StoreError> {
+        self.stand().await;
+        self.inner.bindings().await
     }
 }

@@ -17,9 +17,10 @@ use paymux::domain::journal::Entry;
 use paymux::domain::merchant::origin;
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
+use paymux::domain::refund::RefundState;
 use paymux::store::{
-    Committed, DESTINATION_SHARE, FORGED_KEPT_MAX, Fate, Kept, LEASE, Lease, Leased, Message,
-    OrderKey, Settled, Store, StoreError, Verdict, Work,
+    Bindings, Committed, DESTINATION_SHARE, FORGED_KEPT_MAX, Fate, Kept, LEASE, Lease, Leased,
+    Message, OrderKey, Settled, Store, StoreError, Verdict, Work,
 };
 
 /// An order's row: what is stored beside the order itself.
@@ -81,6 +82,7 @@ pub(crate) struct Durable {
     pub(crate) nonces: BTreeMap<(KeyId, Box<str>), Timestamp>,
     pub(crate) inbox: Vec<MessageRow>,
     pub(crate) floor: Timestamp,
+    configuration: u64,
     /// Every change of an order, in the order of commits.
     pub(crate) history: Vec<Step>,
     /// What cannot be, and was.
@@ -152,6 +154,10 @@ impl Durable {
         }
         if let Some(rows) = change.rows() {
             self.write_rows(rows, change.at());
+        }
+        if let Some(configured) = change.configuration() {
+            self.configuration = self.configuration.max(configured.version.unwrap_or(0));
+            self.deeds.push((configured.deed.clone(), change.at()));
         }
         Committed::Done
     }
@@ -421,6 +427,7 @@ impl Memory {
             nonces: BTreeMap::new(),
             inbox: Vec::new(),
             floor: Timestamp::from_ms(i64::MIN),
+            configuration: 0,
             history: Vec::new(),
             faults: Vec::new(),
             epoch: 0,
@@ -526,4 +533,30 @@ impl Store for Memory {
             Work::Events => durable.next_event(),
         })
     }
+
+    async fn bindings(&self) -> Result<Bindings, StoreError> {
+        let durable = self.durable();
+        let mut bindings = Bindings {
+            version: durable.configuration,
+            ..Bindings::default()
+        };
+        for row in durable.orders.values() {
+            for id in unfinished(&row.order) {
+                *bindings.unfinished.entry(id).or_default() += 1;
+            }
+        }
+        Ok(bindings)
+    }
+}
+
+/// The institution of each live attempt and of each refund that has not ended.
+fn unfinished(order: &Order) -> Vec<InstitutionId> {
+    let live = order.attempts.iter().filter(|one| one.state.is_live());
+    let mut ids: Vec<_> = live.map(|one| one.institution.clone()).collect();
+    for refund in &order.refunds {
+        let over = matches!(refund.state, RefundState::Succeeded | RefundState::Failed);
+        let attempt = order.attempts.iter().find(|one| one.id == refund.attempt);
+        ids.extend(attempt.filter(|_| !over).map(|one| one.institution.clone()));
+    }
+    ids
 }

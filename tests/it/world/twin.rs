@@ -14,7 +14,8 @@ use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
 use paymux::seal::Seal;
 use paymux::store::{
-    Committed, Fate, Kept, Lease, Leased, Message, OrderKey, Settled, Store, StoreError, Work, open,
+    Bindings, Committed, Fate, Kept, Lease, Leased, Message, OrderKey, Settled, Store, StoreError,
+    Work, open,
 };
 
 use super::memory::Memory;
@@ -155,6 +156,11 @@ impl Store for Twin {
 
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
         self.same(self.memory.next_due(work), self.embedded.next_due(work))
+            .await
+    }
+
+    async fn bindings(&self) -> Result<Bindings, StoreError> {
+        self.same(self.memory.bindings(), self.embedded.bindings())
             .await
     }
 }
