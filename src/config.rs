@@ -5,7 +5,9 @@
 
 mod capabilities;
 mod conditions;
+pub mod difference;
 mod enrolment;
+mod expiry;
 mod faults;
 mod gateway;
 mod institutions;
@@ -13,12 +15,13 @@ mod keys;
 mod limits;
 mod merchants;
 mod named;
+mod outline;
 mod reading;
 mod section;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,9 +29,11 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
+pub use crate::config::expiry::{Expiry, KeyClass};
 pub use crate::config::faults::{Fault, Faults};
 pub use crate::config::limits::Limits;
 pub use crate::config::named::{Holder, NamedFile, validity_s};
+pub use crate::config::outline::Outline;
 
 use crate::config::enrolment::Enrolment;
 use crate::config::reading::Reader;
@@ -45,8 +50,10 @@ use crate::world::Network;
 /// The file that is read when no other is named.
 pub const FILE: &str = "routes.toml";
 
-/// Everything a gateway is told at its start, checked whole.
+/// Everything a gateway is told, at its start and with each reload, checked whole.
 pub struct Config {
+    /// Where it was read from, and is read from again.
+    pub file: PathBuf,
     /// `[listen]`.
     pub listen: Listen,
     /// `[store]`.
@@ -67,9 +74,14 @@ pub struct Config {
     pub warnings: Vec<Fault>,
     /// SHA-256 of the file, in hexadecimal digits: which text this is.
     pub digest: String,
+    /// Until when everybody has keys and certificates.
+    pub expiries: Vec<Expiry>,
+    /// The same in words, without secrets, to be compared with another.
+    pub outline: Outline,
 }
 
 /// Where we listen.
+#[derive(Clone)]
 pub struct Listen {
     /// Merchants, callbacks and payers.
     pub public: SocketAddr,
@@ -79,6 +91,8 @@ pub struct Listen {
     pub identity: Arc<CertifiedKey>,
     /// How long a stop waits for what is in flight.
     pub drain: Duration,
+    /// Where the two addresses stand in the file.
+    pub lines: [usize; 2],
 }
 
 /// What the store is opened with.
@@ -87,6 +101,8 @@ pub struct StoreSettings {
     pub url: String,
     /// Seals stored personal fields (D2).
     pub seal: Arc<Seal>,
+    /// Where `url` and `digest_key` stand in the file.
+    pub lines: [usize; 2],
 }
 
 /// Whom outgoing connections believe and which addresses they may reach.
@@ -119,6 +135,10 @@ pub struct KeyNote {
     pub id: String,
     /// Whose, in words.
     pub owner: String,
+    /// What kind of owner that is.
+    pub class: KeyClass,
+    /// SHA-256 of the public half, in hexadecimal digits: which key this is.
+    pub mark: String,
     /// What it signs with.
     pub algorithm: &'static str,
     /// First and last second in which it counts, if that is limited. Unit: Unix seconds.
@@ -157,7 +177,10 @@ pub fn read(
     r.warnings.sort_by_key(|fault| fault.line);
     match config {
         Some(config) if r.faults.is_empty() => Ok(Config {
+            file: path.to_owned(),
             warnings: r.warnings,
+            expiries: expiry::expiries(&config),
+            outline: outline::completed(&config),
             ..config
         }),
         Some(_) | None => Err(Faults(r.faults)),
@@ -173,6 +196,17 @@ pub fn named_files(path: &Path, now: Timestamp) -> Result<Vec<NamedFile>, Faults
     let mut r = Reader::new(path, &text, now, &|_| None);
     let _ = whole(&mut r, &text);
     Ok(r.named)
+}
+
+/// Where the store of a configuration is, as far as its text can be read: whoever wants to know
+/// what a running gateway thinks of a file with faults has to find the gateway first.
+///
+/// # Errors
+/// The file itself cannot be read.
+pub fn store_url(path: &Path) -> Result<String, Faults> {
+    let text = content(path)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Ok(gateway::url_of(folder, &reading::as_far_as_read(&text)))
 }
 
 /// The environment of this process.
@@ -241,7 +275,10 @@ fn whole(r: &mut Reader<'_>, text: &str) -> Option<Config> {
         keys: std::mem::take(&mut enrolment.notes),
         reviews: std::mem::take(&mut enrolment.reviews),
         register: register(enrolment, platform?, r.now)?,
+        file: PathBuf::new(),
         warnings: Vec::new(),
+        expiries: Vec::new(),
+        outline: Outline::of(&document),
         digest: hex(digest(&SHA256, text.as_bytes()).as_ref()),
     })
 }

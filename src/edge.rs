@@ -69,6 +69,16 @@ pub enum Drained {
     Cut,
 }
 
+impl Drained {
+    /// The word in the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Whole => "drained",
+            Self::Cut => "cut",
+        }
+    }
+}
+
 /// Asks an edge to stop; can be cloned and kept.
 #[derive(Clone)]
 pub struct Stop(Arc<watch::Sender<bool>>);

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use paymux::command::{call, check, demo, keys, sandbox, serve};
+use paymux::command::{call, check, demo, keys, reload, sandbox, serve};
 
 /// A request makes and drops some two hundred small pieces; this allocator does it in half the time
 /// of the system's.
@@ -24,6 +24,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Run the gateway on routes.toml
     Serve(serve::ServeArgs),
+    /// Have the running gateway read its configuration again, whole or not at all
+    Reload(reload::ReloadArgs),
     /// Read the configuration whole and say everything that is wrong; starts nothing
     Check(check::CheckArgs),
     /// Make, list and show keys and development certificates
@@ -42,6 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let level = match command {
         Command::Demo(_) => "error",
         Command::Serve(_)
+        | Command::Reload(_)
         | Command::Check(_)
         | Command::Keys(_)
         | Command::Sandbox(_)
@@ -56,6 +59,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Sandbox(args) => sandbox::run(&args),

@@ -3,6 +3,7 @@
 //! Labels are bounded: interfaces, words of our own enums, configured institutions. Never a number
 //! of an order, never anything personal (D1).
 
+mod configuration;
 mod front;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ use prometheus::{
     TextEncoder,
 };
 
+pub use configuration::Configuration;
 pub use front::{Counted, Front};
 
 /// From a tenth of a millisecond to ten seconds: a commit lies at the left, a slow institution
@@ -67,7 +69,8 @@ pub struct Metrics {
     works_due: IntGaugeVec,
     store_commit_changes: Histogram,
     store_commit_seconds: Histogram,
-    configuration: IntGaugeVec,
+    /// About the configuration in force.
+    pub configuration: Configuration,
 }
 
 impl Metrics {
@@ -138,11 +141,7 @@ impl Metrics {
                 "One commit, synchronised.",
                 &SECONDS,
             )?,
-            configuration: page.gauges(
-                "configuration_info",
-                "Always 1; the configuration in force (F2).",
-                &["version"],
-            )?,
+            configuration: Configuration::new(&page)?,
             registry,
         })
     }
@@ -231,12 +230,6 @@ impl Metrics {
     pub fn commit(&self, changes: u32, took: Duration) {
         self.store_commit_changes.observe(f64::from(changes));
         self.store_commit_seconds.observe(took.as_secs_f64());
-    }
-
-    /// Another configuration is in force; the one before is no longer shown.
-    pub fn configuration_in_force(&self, version: &str) {
-        self.configuration.reset();
-        self.configuration.with_label_values(&[version]).set(1);
     }
 
     /// The page `/metrics` shows, in Prometheus' text format.
@@ -357,8 +350,13 @@ mod tests {
         metrics.result_to_notice(soon);
         metrics.work_due("notify", 7);
         metrics.commit(12, soon);
-        metrics.configuration_in_force("a");
-        metrics.configuration_in_force("b");
+        metrics.configuration.in_force(1, "a", 6);
+        metrics.configuration.in_force(2, "b", 7);
+        metrics.configuration.accepted();
+        metrics.configuration.refused();
+        metrics.configuration.key_expiry("merchant", Some(8));
+        metrics.configuration.key_expiry("platform", None);
+        metrics.configuration.taken_out(1, 0);
         let counted = metrics.in_flight();
         let page = metrics.render();
         for line in [
@@ -371,7 +369,12 @@ mod tests {
             r#"paymux_callbacks_total{institution="harbour",verdict="new"} 1"#,
             r#"paymux_notifications_total{result="success"} 1"#,
             r#"paymux_work_due{work="notify"} 7"#,
-            r#"paymux_configuration_info{version="b"} 1"#,
+            r#"paymux_configuration_info{digest="b",version="2"} 1"#,
+            r#"paymux_config_reloads_total{result="accepted"} 1"#,
+            r#"paymux_config_reloads_total{result="refused"} 1"#,
+            "paymux_config_last_success_timestamp_seconds 7",
+            r#"paymux_key_expiry_timestamp_seconds{class="merchant"} 8"#,
+            r#"paymux_institutions_taken_out{state="kept"} 1"#,
             "paymux_store_commit_changes_sum 12",
             "paymux_result_to_notice_seconds_count 1",
             "paymux_requests_in_flight 1",
@@ -379,7 +382,7 @@ mod tests {
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");
         }
-        assert!(!page.contains(r#"version="a""#));
+        assert!(!page.contains(r#"digest="a""#) && !page.contains("class=\"platform"));
         drop(counted);
         assert!(metrics.render().contains("paymux_requests_in_flight 0"));
     }

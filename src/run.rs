@@ -4,9 +4,13 @@
 //! start the workers, accept traffic. Stopping is the reverse: refuse new connections, finish what
 //! was handed over, let the workers end what is in their hands, close the store.
 
+pub mod control;
+mod in_force;
 mod paced;
+mod reload;
 mod responders;
 mod settings;
+mod taken_out;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -16,27 +20,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
-use crate::api::Api;
 use crate::config::Config;
+use crate::domain::change::Configured;
 use crate::edge::{Drained, Edge, Listener, Stop, TlsIdentity};
-use crate::flow::admit_request::ReadNonces;
 use crate::flow::chase_doubts::adopt_leftovers;
-use crate::health::Health;
-use crate::limits::turns::Turns;
 use crate::metrics::Metrics;
-use crate::outbound::Hyper;
 use crate::store::remembered::Remembered;
 use crate::store::ringing::{Bells, Ringing};
 use crate::store::{self, Store};
 use crate::workers::Workers;
-use crate::world::{SystemClock, SystemEntropy, World};
+use crate::world::{Clock, SystemClock};
 
-use paced::Paced;
-
-/// Nonces of read-only requests remembered in each of two generations.
-const READ_NONCES_MAX: usize = 200_000;
+use control::Control;
+use in_force::InForce;
+pub use reload::Reload;
+use reload::{Reloading, Standing};
 
 /// How long the workers may take to end what is in their hands; a notification may last 10 s.
 const WORKERS_DRAIN: Duration = Duration::from_secs(15);
@@ -50,6 +50,8 @@ pub struct Gateway {
     workers: Arc<Workers>,
     store: Arc<dyn Store>,
     ready: Arc<watch::Sender<bool>>,
+    reloading: Arc<Reloading>,
+    control: Option<Control>,
 }
 
 impl Gateway {
@@ -59,66 +61,64 @@ impl Gateway {
     /// # Errors
     /// The data cannot be opened, an address is taken, a certificate cannot be used.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
+        let mut config = config;
         let metrics = Arc::new(Metrics::new()?);
-        metrics.configuration_in_force(&config.digest);
-        let clock = Arc::new(SystemClock::start());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let bells = Arc::new(Bells::default());
         let store = open_store(&config, Arc::clone(&bells))?;
-        let door = Paced {
-            hyper: Hyper::new(settings::outbound(&config)).context("[outbound]")?,
-            turns: Arc::new(Turns::new(&settings::turns(&config), Arc::clone(&metrics))),
-            metrics: Arc::clone(&metrics),
-        };
-        let world = World {
-            clock: clock.clone(),
-            entropy: Arc::new(SystemEntropy),
-            outbound: Arc::new(door),
-            health: Arc::new(Health::new(config.health)),
-        };
-        let gate = settings::gate(&config, clock, &metrics);
-        let register = Arc::new(ArcSwap::from_pointee(config.register));
-        let api = Arc::new(Api {
-            store: Arc::clone(&store),
-            world: world.clone(),
-            register: Arc::clone(&register),
-            gate,
-            reads: ReadNonces::new(READ_NONCES_MAX),
-        });
-        let adopted = adopt_leftovers(&*store, world.clock.now()).await?;
-        if adopted > 0 {
-            tracing::warn!(
-                orders = adopted,
-                "a stopped process left orders in doubt; asking about them"
-            );
-        }
+        begin(&mut config, &*store, &*clock, &metrics).await?;
+        let standing = Standing::of(&config);
+        let (listen, limits) = (config.listen.clone(), config.limits.clone());
+        let (seal, socket) = (
+            Arc::clone(&config.store.seal),
+            control::socket(&config.store.url),
+        );
+        let first = InForce::first(config, &store, &clock, &metrics).context("[outbound]")?;
+        let world = first.api.world.clone();
+        let in_force = Arc::new(ArcSwap::from_pointee(first));
+        take_over(&*store, &*clock).await?;
         let ready = Arc::new(watch::Sender::new(false));
+        let identity = Arc::new(TlsIdentity::of(listen.identity));
         let listeners = vec![
             Listener {
-                address: config.listen.public,
-                identity: Some(Arc::new(TlsIdentity::of(config.listen.identity))),
-                responder: responders::public(api, Arc::clone(&metrics)),
+                address: listen.public,
+                identity: Some(Arc::clone(&identity)),
+                responder: responders::public(Arc::clone(&in_force), Arc::clone(&metrics)),
             },
             Listener {
-                address: config.listen.operations,
+                address: listen.operations,
                 identity: None,
                 responder: responders::operations(&metrics, &world, &store, ready.subscribe()),
             },
         ];
-        let bounds = settings::bounds(&config.limits, config.listen.drain);
+        let bounds = settings::bounds(&limits, listen.drain);
         let edge = Edge::bind(listeners, bounds, &responders::refuse(), &metrics)
             .context("[listen]: an address cannot be used; is another gateway running?")?;
+        let served = Arc::clone(&in_force);
         let workers = Arc::new(Workers {
             store: Arc::clone(&store),
-            world,
-            register,
-            metrics,
+            clock: Arc::clone(&clock),
+            in_force: Arc::new(move || served.load().tools()),
+            metrics: Arc::clone(&metrics),
             bells,
+        });
+        let reloading = Arc::new(Reloading {
+            store: Arc::clone(&store),
+            clock,
+            metrics,
+            seal,
+            identity,
+            bounds: edge.bounds(),
+            in_force,
+            standing: Mutex::new(standing),
         });
         Ok(Self {
             edge,
             workers,
             store,
             ready,
+            reloading,
+            control: open_control(&socket),
         })
     }
 
@@ -132,10 +132,19 @@ impl Gateway {
         self.edge.stopper()
     }
 
+    /// The way to have its configuration read again.
+    pub fn reloader(&self) -> Reload {
+        Reload(Arc::downgrade(&self.reloading))
+    }
+
     /// Serves until stopped, then drains: requests first, then the workers, then the store.
     pub async fn serve(self) -> Drained {
         let (stop, stopped) = watch::channel(false);
-        let workers = tokio::spawn(Arc::clone(&self.workers).run(stopped));
+        let workers = tokio::spawn(Arc::clone(&self.workers).run(stopped.clone()));
+        let control = self.control.map(|control| {
+            let reloading = Arc::clone(&self.reloading);
+            tokio::spawn(control.serve(reloading, stopped))
+        });
         self.ready.send_replace(true);
         let drained = self.edge.serve().await;
         self.ready.send_replace(false);
@@ -145,9 +154,82 @@ impl Gateway {
                 "workers were still busy; what they held is leased again at the next start"
             );
         }
+        if let Some(control) = control {
+            // A reload that has begun is ended, within what its caller waits.
+            let _ = tokio::time::timeout(WORKERS_DRAIN, control).await;
+        }
+        let stop = Configured {
+            version: None,
+            deed: reload::deed("gateway", "gateway.stop", drained.word()),
+        };
+        let now = self.reloading.clock.now();
+        if let Err(fault) = reload::recorded(&*self.store, stop, now).await {
+            tracing::error!(%fault, "the stop could not be recorded");
+        }
         // Dropping the last hold of the store writes what waits and joins its threads.
+        drop(self.reloading);
+        drop(self.workers);
         drop(self.store);
         drained
+    }
+}
+
+/// Puts the configuration into force for a start: gives it a version above every earlier one,
+/// records that, and says what an operator should know.
+async fn begin(
+    config: &mut Config,
+    store: &dyn Store,
+    clock: &dyn Clock,
+    metrics: &Metrics,
+) -> anyhow::Result<()> {
+    let bindings = store.bindings().await?;
+    let version = reload::next_version(clock.now(), &bindings, 0);
+    config.register.directory.version = version;
+    let result = format!("version={version} sha256={}", config.digest);
+    let start = Configured {
+        version: Some(version),
+        deed: reload::deed("gateway", "gateway.start", &result),
+    };
+    reload::recorded(store, start, clock.now()).await?;
+    let now_s = clock.now().seconds();
+    metrics
+        .configuration
+        .in_force(version, &config.digest, now_s);
+    reload::tell_expiries(metrics, &config.expiries);
+    for warning in &config.warnings {
+        tracing::warn!(%warning, "the configuration has a warning");
+    }
+    let missing = reload::missing(config, &bindings);
+    for (institution, unfinished) in &missing {
+        tracing::error!(%institution, unfinished,
+            "an institution with unfinished payments is not in the configuration: nobody can ask \
+             it and its callbacks are refused; put it back with stopped = true, and reload");
+    }
+    metrics.configuration.taken_out(0, missing.len());
+    Ok(())
+}
+
+/// S1: what a dead process left is in doubt from now on.
+async fn take_over(store: &dyn Store, clock: &dyn Clock) -> anyhow::Result<()> {
+    let adopted = adopt_leftovers(store, clock.now()).await?;
+    if adopted > 0 {
+        tracing::warn!(
+            orders = adopted,
+            "a stopped process left orders in doubt; asking about them"
+        );
+    }
+    Ok(())
+}
+
+/// A convenience: without it the gateway still serves, and SIGHUP still reloads.
+fn open_control(path: &Path) -> Option<Control> {
+    match Control::bind(path) {
+        Ok(control) => Some(control),
+        Err(error) => {
+            let path = path.display();
+            tracing::error!(%error, %path, "no control socket: paymux reload will not work, SIGHUP will");
+            None
+        }
     }
 }
 

@@ -96,7 +96,7 @@ pub struct Seal {
 struct Keys {
     current: String,
     usable: BTreeMap<String, LessSafeKey>,
-    /// A digest of each key's bytes under the digest key, by which two of one id are compared.
+    /// What each key makes of one text that all share, by which two of one id are compared.
     marks: BTreeMap<String, [u8; 32]>,
 }
 
@@ -122,7 +122,11 @@ impl Seal {
             if !is_key_id(&id) {
                 return Err(SealFault::BadKeyId);
             }
-            marks.insert(id.clone(), first_bytes(&mac(&digest, "mark", &id, &key)));
+            let own = hmac::Key::new(hmac::HMAC_SHA256, &key);
+            marks.insert(
+                id.clone(),
+                first_bytes(&mac(&own, "mark", "seal", b"paymux")),
+            );
             let key = UnboundKey::new(&AES_256_GCM, &key).map_err(|_| SealFault::NotSealed)?;
             usable.insert(id, LessSafeKey::new(key));
         }

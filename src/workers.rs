@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::domain::identifiers::Timestamp;
@@ -16,7 +15,7 @@ use crate::flow::register::Register;
 use crate::metrics::Metrics;
 use crate::store::ringing::{Bells, SOON};
 use crate::store::{Lease, Store, StoreError, Work};
-use crate::world::World;
+use crate::world::{Clock, World};
 
 /// Orders asked about at once.
 const ORDERS_AT_ONCE: usize = 64;
@@ -41,14 +40,22 @@ const FLOOR_EVERY: Duration = Duration::from_mins(1);
 /// `created` may lie 30 s ahead (Q5, Q6).
 const FLOOR_BEHIND_S: i64 = 400;
 
+/// One version of what a piece of work is done with, whole (F1).
+pub struct Tools {
+    /// The enrolment.
+    pub register: Arc<Register>,
+    /// Time, chance, network.
+    pub world: World,
+}
+
 /// What the loops work with.
 pub struct Workers {
     /// What outlives the process.
     pub store: Arc<dyn Store>,
-    /// Time, chance, network.
-    pub world: World,
-    /// The enrolment in force.
-    pub register: Arc<ArcSwap<Register>>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What is in force at this moment; asked once for each piece of work.
+    pub in_force: Arc<dyn Fn() -> Tools + Send + Sync>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Rung by commits that make work due (N8).
@@ -111,7 +118,7 @@ impl Workers {
         let free = u32::try_from(hands.available_permits())
             .unwrap_or(0)
             .saturating_add(1);
-        let leases = self.store.lease(work, self.world.clock.now(), free).await?;
+        let leases = self.store.lease(work, self.clock.now(), free).await?;
         let count = leases.len();
         let mut hand = Some(first);
         for lease in leases {
@@ -128,14 +135,14 @@ impl Workers {
     }
 
     async fn work(self: Arc<Self>, work: Work, lease: Lease, hand: OwnedSemaphorePermit) {
-        let register = self.register.load_full();
+        let Tools { register, world } = (self.in_force)();
         let done = match work {
             Work::Orders | Work::Leftovers => {
-                chase_order(&*self.store, &self.world, &register, &lease).await
+                chase_order(&*self.store, &world, &register, &lease).await
             }
             Work::Events => {
                 let platform = &register.platform;
-                let told = notify_merchant(&*self.store, &self.world, platform, &lease).await;
+                let told = notify_merchant(&*self.store, &world, platform, &lease).await;
                 told.map(|delivery| self.count(delivery))
             }
         };
@@ -166,7 +173,7 @@ impl Workers {
     async fn until_next(&self, work: Work) -> Duration {
         match self.store.next_due(work).await {
             Ok(Some(due)) => due
-                .since(self.world.clock.now())
+                .since(self.clock.now())
                 .clamp(Duration::from_millis(20), NAP_MAX),
             Ok(None) => NAP_MAX,
             Err(_) => FAULT_NAP,
@@ -176,7 +183,7 @@ impl Workers {
     /// Raises the replay floor, so that spent nonces can be forgotten (Q6).
     async fn floor_loop(&self, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
-            let now = self.world.clock.now();
+            let now = self.clock.now();
             let floor = Timestamp::from_s(now.seconds().saturating_sub(FLOOR_BEHIND_S));
             if floor > self.store.floor()
                 && let Err(fault) = self.store.raise_floor(floor).await

@@ -14,7 +14,6 @@ pub mod refusal;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
@@ -37,18 +36,20 @@ pub struct Peer {
     pub certificate: Option<ShownCertificate>,
 }
 
-/// The parts that answering takes; each flow is handed what it uses.
+/// The parts that answering takes, under one version of the configuration; each flow is handed
+/// what it uses. Another version is another one of these, so that no request sees half of a swap
+/// (F1).
 pub struct Api {
     /// What outlives the process.
     pub store: Arc<dyn Store>,
     /// Time, chance, network.
     pub world: World,
-    /// The enrolment in force, swapped whole (F1).
-    pub register: Arc<ArcSwap<Register>>,
+    /// The enrolment in force.
+    pub register: Arc<Register>,
     /// What every merchant's request passes.
     pub gate: Gate,
     /// Nonces of requests that read only.
-    pub reads: ReadNonces,
+    pub reads: Arc<ReadNonces>,
 }
 
 /// An answer, and what there is to count about it. Words only, each from a bounded set.
@@ -104,8 +105,8 @@ impl<'a> Endpoint<'a> {
 impl Api {
     /// Answers one request. Never fails: what cannot be done is a refusal.
     pub async fn answer(&self, request: Request<Bytes>, peer: Peer) -> Answer {
-        let register = self.register.load_full();
-        if let Err(refusal) = knock(&self.gate, &register, peer.address, peer.certificate) {
+        let register = &*self.register;
+        if let Err(refusal) = knock(&self.gate, register, peer.address, peer.certificate) {
             return self.refused("unknown", &refusal);
         }
         let path = request.uri().path();
@@ -119,21 +120,19 @@ impl Api {
             return self.refused(interface, &Refusal::MethodWrong(methods));
         }
         let mut answer = match endpoint {
-            Endpoint::Callback(institution) => {
-                self.callback(&register, institution, &request).await
-            }
-            Endpoint::Keys => keys(&register),
+            Endpoint::Callback(institution) => self.callback(register, institution, &request).await,
+            Endpoint::Keys => keys(register),
             Endpoint::Interface => interface::answer(),
             Endpoint::Page(token) | Endpoint::PageStatus(token) => {
                 let status = matches!(endpoint, Endpoint::PageStatus(_));
-                page::answer(self, &register, token, status, &request).await
+                page::answer(self, register, token, status, &request).await
             }
             Endpoint::Place
             | Endpoint::Institutions
             | Endpoint::Select
             | Endpoint::Query
             | Endpoint::Close => {
-                self.merchant(&register, endpoint, interface, &request, peer)
+                self.merchant(register, endpoint, interface, &request, peer)
                     .await
             }
         };

@@ -1,5 +1,7 @@
 //! `paymux check`: reads the configuration whole and says everything that is wrong, or what would
-//! be served. Starts nothing, changes nothing.
+//! be served, or what would change. Starts nothing, changes nothing.
+
+pub mod diff;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -18,6 +20,12 @@ pub struct CheckArgs {
     /// The configuration.
     #[arg(long, default_value = config::FILE)]
     pub config: PathBuf,
+    /// What would change: against the running gateway, or against another file
+    #[arg(long, value_name = "OLD", num_args = 0..=1)]
+    pub diff: Option<Option<PathBuf>>,
+    /// The differences as JSON
+    #[arg(long, requires = "diff")]
+    pub json: bool,
 }
 
 /// Prints every fault, one a line, and exits with 1; or a summary, and exits with 0.
@@ -26,7 +34,13 @@ pub struct CheckArgs {
 /// The output cannot be written.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let now = SystemClock::start().now();
-    check(&mut io::stdout().lock(), &args.config, now)
+    let mut out = io::stdout().lock();
+    let with = match &args.diff {
+        None => return check(&mut out, &args.config, now),
+        Some(None) => diff::With::Running,
+        Some(Some(other)) => diff::With::File(other),
+    };
+    diff::diff(&mut out, &args.config, with, args.json, now)
 }
 
 /// Does it at a given moment.

@@ -6,5 +6,6 @@ pub mod call;
 pub mod check;
 pub mod demo;
 pub mod keys;
+pub mod reload;
 pub mod sandbox;
 pub mod serve;

@@ -32,6 +32,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
             tracing::info!(%address, what, "listening");
         }
         tokio::spawn(gateway.stopper().stop_on_signals()?);
+        tokio::spawn(gateway.reloader().on_hangup()?);
         anyhow::Ok(gateway.serve().await)
     })?;
     Ok(match drained {

@@ -12,7 +12,7 @@ use crate::config::gateway::KEY_ID;
 use crate::config::named::text;
 use crate::config::reading::{Found, Reader, Shape, shape};
 use crate::config::section::{Edge, Section};
-use crate::config::{InstitutionLeg, KeyNote, Review};
+use crate::config::{InstitutionLeg, KeyClass, KeyNote, Review};
 use crate::domain::identifiers::{AccountId, InstitutionId, KeyId, MerchantId};
 use crate::domain::institutions::{
     Contract, Institution as Enrolled, Mode, Route, TransactionType,
@@ -91,6 +91,7 @@ impl Enrolment {
         r: &mut Reader<'_>,
         s: &mut Section<'_>,
         owner: Option<&str>,
+        class: KeyClass,
     ) -> Vec<EnrolledKey> {
         let mut keys = Vec::new();
         let tables = s.tables(r, "keys");
@@ -111,11 +112,14 @@ impl Enrolment {
             }
             let key = table.public_key(r, id.as_ref().map(|id| id.value.as_str()));
             let span = table.span(r);
-            if let (Some(id), Some(key), Some((from, until)), Some(owner)) = (id, key, span, owner)
+            if let (Some(id), Some((key, mark)), Some((from, until)), Some(owner)) =
+                (id, key, span, owner)
             {
                 self.notes.push(KeyNote {
                     id: id.value.to_string(),
                     owner: owner.to_owned(),
+                    class,
+                    mark,
                     algorithm: key.algorithm().name(),
                     validity_s: Some((from, until)),
                 });
@@ -129,6 +133,8 @@ impl Enrolment {
             }
             table.end(r);
         }
+        let last = keys.iter().map(|key| key.not_after_s).max();
+        r.ends_soon(s.line, &s.subject("keys"), last);
         keys
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +12,14 @@ use rustls::client::verify_server_name;
 use rustls::pki_types::ServerName;
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
+use toml::de::DeTable;
 
 use crate::config::enrolment::Enrolment;
 use crate::config::named::{Holder, text};
+use crate::config::outline::mark;
 use crate::config::reading::{Found, Reader, Shape, shape};
 use crate::config::section::Section;
-use crate::config::{KeyNote, Listen, StoreSettings};
+use crate::config::{KeyClass, KeyNote, Listen, StoreSettings};
 use crate::domain::identifiers::KeyId;
 use crate::domain::institutions::HealthSettings;
 use crate::domain::merchant::origin;
@@ -30,6 +33,8 @@ pub(super) const ORIGIN: Shape = shape(
     "https://host[:port] in lower case, without path or default port",
     "\"https://pay.example.com\"",
 );
+/// Where the store is if nothing else is said.
+const STORE: &str = "var/paymux.sqlite";
 /// The id of a key as it stands in `keyid`.
 pub(super) const KEY_ID: Shape = shape("1 to 64 of A-Z a-z 0-9 _ -", "\"platform-2026\"");
 
@@ -52,6 +57,7 @@ pub(super) fn listen(r: &mut Reader<'_>, mut s: Section<'_>) -> (Option<Listen>,
 
     let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let line = operations.as_ref().map_or(s.line, |found| found.line);
+    let lines = [public.as_ref().map_or(s.line, |found| found.line), line];
     let public = public.map_or(loopback(8443), |found| found.value);
     let operations = operations.map_or(loopback(9443), |found| found.value);
     let subject = s.subject("operations");
@@ -85,6 +91,7 @@ pub(super) fn listen(r: &mut Reader<'_>, mut s: Section<'_>) -> (Option<Listen>,
         operations,
         identity,
         drain: Duration::from_secs(drain_s),
+        lines,
     });
     (listen, origin.map(|found| found.value))
 }
@@ -116,15 +123,25 @@ fn check_name(
     }
 }
 
+/// The path in `sqlite:PATH`.
+fn sqlite_path(text: &str) -> Option<&str> {
+    text.strip_prefix("sqlite:").filter(|path| !path.is_empty())
+}
+
+/// Where the store is, as [`store`] would say, whatever else is wrong.
+pub(super) fn url_of(folder: &Path, document: &DeTable<'_>) -> String {
+    let store = document.get("store").and_then(|it| it.get_ref().get("url"));
+    let path = store.and_then(|it| it.get_ref().as_str().and_then(sqlite_path));
+    format!("sqlite:{}", folder.join(path.unwrap_or(STORE)).display())
+}
+
 pub(super) fn store(r: &mut Reader<'_>, mut s: Section<'_>) -> Option<StoreSettings> {
     const URL: Shape = shape("sqlite:PATH", "\"sqlite:var/paymux.sqlite\"");
     const SEAL_ID: Shape = shape("1 to 16 of A-Z a-z 0-9 - _", "\"seal-1\"");
-    let path = |text: &str| {
-        let path = text.strip_prefix("sqlite:")?;
-        (!path.is_empty()).then(|| path.to_owned())
-    };
-    let url = s.may(r, "url", URL, |v| v.as_str().and_then(path));
-    let url = url.map_or("var/paymux.sqlite".to_owned(), |found| found.value);
+    let url = s.may(r, "url", URL, |v| v.as_str().and_then(sqlite_path));
+    let url_line = url.as_ref().map_or(s.line, |found| found.line);
+    let url = url.map_or(STORE, |found| found.value);
+    let digest_line = s.line_of(r, "digest_key");
     let seal_id = |id: &str| {
         let fits = (1..=crate::seal::KEY_ID_BYTES_MAX).contains(&id.len())
             && id
@@ -161,13 +178,14 @@ pub(super) fn store(r: &mut Reader<'_>, mut s: Section<'_>) -> Option<StoreSetti
             advice,
         );
     }
-    let url = format!("sqlite:{}", r.path(&url).display());
+    let url = format!("sqlite:{}", r.path(url).display());
     let line = s.line;
     s.end(r);
     match Seal::new(&current?.value, keys, digest_key?) {
         Ok(seal) => Some(StoreSettings {
             url,
             seal: Arc::new(seal),
+            lines: [url_line, digest_line],
         }),
         Err(_) if !r.faults.is_empty() => None,
         Err(fault) => {
@@ -223,6 +241,8 @@ pub(super) fn platform(
             enrolment.notes.push(KeyNote {
                 id: key.id().to_owned(),
                 owner: "this gateway".to_owned(),
+                class: KeyClass::Platform,
+                mark: mark(key.public_pem().as_bytes()),
                 algorithm: key.algorithm().name(),
                 validity_s: Some((from, until)),
             });
@@ -249,6 +269,8 @@ pub(super) fn platform(
             advice,
         );
     }
+    let last = keys.iter().map(|(_, until, _)| *until).max();
+    r.ends_soon(line, "[[platform.keys]]", last);
     let known = keys.iter().filter(|(_, until, _)| *until >= now);
     let jwks: Vec<serde_json::Value> = known
         .map(|(from, until, key)| {

@@ -7,9 +7,10 @@ use crate::config::conditions::currencies;
 use crate::config::enrolment::{Enrolment, INSTITUTION, MODE, NAME, mode, name};
 use crate::config::gateway::{KEY_ID, ORIGIN, plain_origin};
 use crate::config::named::{Holder, text};
+use crate::config::outline::mark;
 use crate::config::reading::{Found, Reader, Shape, shape};
 use crate::config::section::{Edge, Section};
-use crate::config::{InstitutionLeg, KeyNote};
+use crate::config::{InstitutionLeg, KeyClass, KeyNote};
 use crate::domain::identifiers::{InstitutionId, KeyId};
 use crate::domain::institutions::{Departure, Facts, Institution, Mode, RefundKinds};
 use crate::institution::{KINDS, Kind, Settings, kind};
@@ -120,11 +121,13 @@ impl Enrolment {
             self.notes.push(KeyNote {
                 id: key.id().to_owned(),
                 owner: format!("this gateway towards {owner}"),
+                class: KeyClass::Towards,
+                mark: mark(key.public_pem().as_bytes()),
                 algorithm: key.algorithm().name(),
                 validity_s: None,
             });
         }
-        let keys = self.public_keys(r, s, owner);
+        let keys = self.public_keys(r, s, owner, KeyClass::Institution);
         if keys.iter().any(|it| it.key.algorithm().is_shared()) {
             // V3, R-6.3.1-1b: its word moves money, so nobody else may be able to speak it.
             let expected = "a public key of the institution";

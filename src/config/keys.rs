@@ -2,6 +2,7 @@
 //! algorithm that the enrolment names (Q3).
 
 use crate::config::named::NamedFile;
+use crate::config::outline::{mark, mark_of_secret};
 use crate::config::reading::{Found, Reader, Shape, shape};
 use crate::config::section::Section;
 use crate::domain::identifiers::unhex_any;
@@ -14,11 +15,12 @@ const ALGORITHM: Shape = shape(
 
 impl Section<'_> {
     /// Somebody's key: `file` with its public half or, of a shared secret, `secret` with its name.
+    /// Beside it its mark, which tells it from another.
     pub(super) fn public_key(
         &mut self,
         r: &mut Reader<'_>,
         id: Option<&str>,
-    ) -> Option<VerifyingKey> {
+    ) -> Option<(VerifyingKey, String)> {
         let algorithm = self.must(r, "algorithm", ALGORITHM, |v| Algorithm::parse(v.as_str()?));
         let Some(algorithm) = algorithm else {
             self.knows(&["file", "secret"]);
@@ -33,7 +35,7 @@ impl Section<'_> {
             path,
         })?;
         match VerifyingKey::of_algorithm(algorithm.value, &file.value) {
-            Ok(key) => Some(key),
+            Ok(key) => Some((key, mark(file.value.as_bytes()))),
             Err(fault) => {
                 self.unfit(r, &algorithm, &file, &fault);
                 None
@@ -63,10 +65,13 @@ impl Section<'_> {
         }
     }
 
-    fn shared_secret(&mut self, r: &mut Reader<'_>) -> Option<VerifyingKey> {
+    fn shared_secret(&mut self, r: &mut Reader<'_>) -> Option<(VerifyingKey, String)> {
         let secret = self.secret(r, "secret", |path| Some(NamedFile::Secret(path)))?;
         let bytes = unhex_any(secret.text.trim());
-        let key = bytes.and_then(|bytes| VerifyingKey::from_secret(&bytes).ok());
+        let key = bytes.and_then(|bytes| {
+            let key = VerifyingKey::from_secret(&bytes).ok()?;
+            Some((key, mark_of_secret(&bytes)))
+        });
         if key.is_none() {
             let expected = "32 to 256 random bytes as hexadecimal digits";
             let found = "something else (not shown)";

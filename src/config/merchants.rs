@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+use crate::config::KeyClass;
 use crate::config::enrolment::{Enrolment, INSTITUTION, MERCHANT, NAME, name};
 use crate::config::gateway::{ORIGIN, plain_origin};
 use crate::config::named::{Holder, NamedFile, Readers, certificates, read_file, text};
@@ -52,7 +53,7 @@ impl Enrolment {
         }
         let origins = s.some(r, "notify_origins", ORIGIN, plain_origin);
         let notice_url = s.may(r, "notice_url", ADDRESS, |v| text(v).map(str::to_owned));
-        let keys = self.public_keys(r, &mut s, owner);
+        let keys = self.public_keys(r, &mut s, owner, KeyClass::Merchant);
         let looked_at = mtls
             .as_ref()
             .is_none_or(|it| it.value != ClientCertificate::Off);

@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use toml::de::DeValue;
 
-use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::reading::{DAYS_AHEAD_S, Found, Reader, Shape, shape};
 use crate::config::section::Section;
 use crate::domain::identifiers::unhex;
 use crate::signature::{Algorithm, SigningKey};
@@ -284,7 +284,7 @@ pub(super) fn certificates(
         if !(from..=until).contains(&r.now.seconds()) {
             let found = format!("one from {} to {}", day(from), day(until));
             r.fault(line, subject, "a certificate in force", &found, "renew it");
-        } else if until.saturating_sub(r.now.seconds()) < 30 * 86_400 {
+        } else if until.saturating_sub(r.now.seconds()) < DAYS_AHEAD_S {
             let found = format!("the end on {}", day(until));
             let note = r.note(line, subject, "30 more days", &found, "renew it");
             r.warnings.push(note);

@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use crate::config::faults::Fault;
-use crate::config::named::NamedFile;
+use crate::config::named::{NamedFile, day};
 use crate::domain::identifiers::Timestamp;
+
+/// What ends sooner is said. Unit: seconds.
+pub(super) const DAYS_AHEAD_S: i64 = 30 * 86_400;
 
 /// What belongs somewhere: in words, and as one would write it.
 #[derive(Clone, Copy)]
@@ -41,6 +44,11 @@ pub(super) struct Reader<'e> {
     pub(super) warnings: Vec<Fault>,
     /// Every file the document names, there or not.
     pub(super) named: Vec<NamedFile>,
+}
+
+/// What is readable of a text that may be wrong.
+pub(super) fn as_far_as_read(text: &str) -> DeTable<'_> {
+    DeTable::parse_recoverable(text).0.into_inner()
 }
 
 impl<'e> Reader<'e> {
@@ -121,6 +129,19 @@ impl<'e> Reader<'e> {
     ) {
         let fault = self.note(line, subject, expected, found, advice);
         self.faults.push(fault);
+    }
+
+    /// Notes that the last of somebody's keys ends within the month (R-6.3.1-1c).
+    pub(super) fn ends_soon(&mut self, line: usize, subject: &str, last_s: Option<i64>) {
+        let Some(last_s) = last_s else {
+            return;
+        };
+        if last_s.saturating_sub(self.now.seconds()) < DAYS_AHEAD_S {
+            let found = format!("the end of the last one on {}", day(last_s));
+            let advice = "enrol its successor before";
+            let note = self.note(line, subject, "30 more days", &found, advice);
+            self.warnings.push(note);
+        }
     }
 
     /// Remembers an id; one that was there before is a fault.

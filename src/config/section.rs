@@ -59,6 +59,12 @@ impl<'d> Section<'d> {
         })
     }
 
+    /// Where a name stands; where the table begins, if it does not.
+    pub(super) fn line_of(&self, r: &Reader<'_>, name: &str) -> usize {
+        let value = self.table.and_then(|table| table.get(name));
+        value.map_or(self.line, |value| r.line(value.span().start))
+    }
+
     /// Reads a value if there is one.
     pub(super) fn may<T>(
         &mut self,

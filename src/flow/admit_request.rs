@@ -7,6 +7,7 @@
 mod read_nonces;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -97,7 +98,7 @@ impl Admitted {
 /// What every request passes: how often one may knock, and how far its times may lie from ours.
 pub struct Gate {
     /// Rates, by caller before the signature and by merchant after it.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// Time window of signatures.
     pub window: Window,
     /// How often somebody whose signature does not fit is shown what we computed.

@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::domain::merchant::CertificateDigest;
-use crate::limits::{Keyed, Rate, STRANGERS_MAX, Stranger, Ticks, check, keyed, stranger};
+use crate::limits::{Keyed, Rate, STRANGERS_MAX, Stranger, Ticks, check, keyed, renewed, stranger};
 use crate::world::Clock;
 
 /// Counts of what was explained, by caller and in all.
 pub struct Explained {
+    rates: (Rate, Rate),
+    ticks: Ticks,
     callers: Arc<Keyed<Caller>>,
     all: Arc<Keyed<()>>,
 }
@@ -26,8 +28,23 @@ impl Explained {
     pub fn new(caller: Rate, all: Rate, clock: Arc<dyn Clock>) -> Self {
         let ticks = Ticks::new(clock);
         Self {
+            rates: (caller, all),
             callers: keyed(caller, &ticks),
             all: keyed(all, &ticks),
+            ticks,
+        }
+    }
+
+    /// The same counts under other rates (F1): what is counted under a rate that stays the same
+    /// stays counted.
+    #[must_use]
+    pub fn renewed(&self, caller: Rate, all: Rate) -> Self {
+        let (callers, together) = self.rates;
+        Self {
+            rates: (caller, all),
+            callers: renewed(&self.callers, (callers, caller), &self.ticks),
+            all: renewed(&self.all, (together, all), &self.ticks),
+            ticks: self.ticks.clone(),
         }
     }
 

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use tokio::sync::watch;
 
+use super::in_force::InForce;
 use super::now;
 use crate::api::refusal::problem;
-use crate::api::{Answer, Api, Peer};
+use crate::api::{Answer, Peer};
 use crate::domain::identifiers::hex;
 use crate::edge::{Refuse, Responder, Responding};
 use crate::metrics::{CallerClass, Metrics};
@@ -16,16 +18,17 @@ use crate::store::{Store, Work};
 use crate::world::{Entropy, SystemEntropy, World};
 
 /// What answers on the public listener, counted.
-pub(super) fn public(api: Arc<Api>, metrics: Arc<Metrics>) -> Responder {
+pub(super) fn public(in_force: Arc<ArcSwap<InForce>>, metrics: Arc<Metrics>) -> Responder {
     Arc::new(move |request: Request<Bytes>, peer: Peer| -> Responding {
-        let (api, metrics) = (Arc::clone(&api), Arc::clone(&metrics));
+        // One version for all of this request.
+        let (served, metrics) = (in_force.load_full(), Arc::clone(&metrics));
         Box::pin(async move {
             let began = now();
             let Answer {
                 response,
                 interface,
                 result,
-            } = api.answer(request, peer).await;
+            } = served.api.answer(request, peer).await;
             let caller = match interface {
                 "X-11" => CallerClass::Institution,
                 "page" | "X-6" => CallerClass::Payer,

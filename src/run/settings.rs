@@ -42,13 +42,19 @@ fn rate(per_second: u32) -> Rate {
 
 /// What every merchant's request passes.
 pub(super) fn gate(config: &Config, clock: Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Gate {
-    let caller = rate(config.limits.signature_bases_per_second_per_caller);
-    let all = rate(config.limits.signature_bases_per_second);
+    let limits = Limits::new(&limits(config), Arc::clone(&clock));
+    let (caller, all) = explained(config);
     Gate {
-        limits: Limits::new(&limits(config), Arc::clone(&clock)).counted_by(Arc::clone(metrics)),
+        limits: Arc::new(limits.counted_by(Arc::clone(metrics))),
         window: config.limits.window,
         explained: Explained::new(caller, all, clock),
     }
+}
+
+/// How often a signature base is shown: to one caller, and in all.
+pub(super) fn explained(config: &Config) -> (Rate, Rate) {
+    let caller = rate(config.limits.signature_bases_per_second_per_caller);
+    (caller, rate(config.limits.signature_bases_per_second))
 }
 
 /// How often a caller may knock.

@@ -439,20 +439,20 @@ fn a_certificate_that_ends_meanwhile_is_refused() {
 /// R-4-3: who is not admitted starts nothing; a suspended merchant may still ask and close.
 #[test]
 fn a_suspended_merchant_starts_nothing() {
-    let town = Town::with(&ONE);
+    let mut town = Town::with(&ONE);
     town.place("T1", json!({}));
     let m1 = MerchantId::parse("M1").unwrap();
-    let become_ = |admission| {
+    let with = |admission| {
         let mut enrolled = register(&ONE);
         enrolled.directory.merchants.get_mut(&m1).unwrap().admission = admission;
-        town.api.register.store(std::sync::Arc::new(enrolled));
+        std::sync::Arc::new(enrolled)
     };
-    become_(Admission::Suspended);
+    town.api.register = with(Admission::Suspended);
     assert_eq!(town.place("T2", json!({})).result, "merchant_not_admitted");
     assert_eq!(town.select("T1", "bank").result, "merchant_not_admitted");
     assert_eq!(town.query("T1").status, 200);
     assert_eq!(town.close("T1").status, 200);
-    become_(Admission::Applied);
+    town.api.register = with(Admission::Applied);
     assert_eq!(town.query("T1").result, "merchant_not_admitted");
     assert_eq!(town.snapshot().orders.len(), 1);
 }

@@ -1,5 +1,6 @@
 //! `routes.toml`: refused as a whole with every fault at once, or taken as a whole (F1).
 
+mod difference;
 mod proofs;
 
 use std::fs;

@@ -5,6 +5,7 @@ mod chain;
 mod health;
 mod overload;
 mod process;
+mod reload;
 
 use paymux::command::demo::enrolment::{BLUE, RED, account};
 use paymux::command::demo::stage::{Open, PATIENCE, Shop, Stage, identity, payment_of};

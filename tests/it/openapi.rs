@@ -106,6 +106,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::NonceSpent,
         Refusal::NonceMalformed,
         Refusal::CertificateMissing,
+        Refusal::CertificateExpired,
         Refusal::CertificateForeign,
         Refusal::MerchantNotAdmitted,
         Refusal::MerchantForeign,

@@ -298,7 +298,7 @@ fn a_leftover_intent_is_in_doubt() {
 /// attempt behind.
 #[test]
 fn an_institution_that_is_not_open_is_refused() {
-    let town = Town::new();
+    let mut town = Town::new();
     town.place("T1", json!({}));
     let before = town.snapshot();
     let m1 = MerchantId::parse("M1").unwrap();
@@ -342,7 +342,7 @@ fn an_institution_that_is_not_open_is_refused() {
     for (edit, status, code, reason) in cases {
         let mut register = register(&TWO);
         edit(&mut register.directory);
-        town.api.register.store(Arc::new(register));
+        town.api.register = Arc::new(register);
         let told = town.select("T1", "bank");
         assert_eq!((told.status, told.result), (status, code));
         assert_eq!(told.text("reason"), reason);
@@ -358,14 +358,14 @@ fn an_institution_that_is_not_open_is_refused() {
 /// F2: an institution that was taken out of service still answers for what was begun there.
 #[test]
 fn a_stopped_institution_finishes_what_it_began() {
-    let town = Town::new();
+    let mut town = Town::new();
     town.place("T1", json!({}));
     let first = town.select("T1", "bank");
     let mut register = register(&TWO);
     for institution in register.directory.institutions.values_mut() {
         institution.stopped = true;
     }
-    town.api.register.store(Arc::new(register));
+    town.api.register = Arc::new(register);
     assert_eq!(
         town.select("T1", "bank").text("payUrl"),
         first.text("payUrl")

@@ -6,6 +6,8 @@ mod replay;
 mod signing;
 mod slow;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Request;
 use paymux::api::Peer;
@@ -370,7 +372,7 @@ fn exactly_one_signature_by_a_known_key_counts() {
 #[test]
 fn nobody_speaks_for_another_merchant() {
     for algorithm in ALGORITHMS {
-        let (town, key) = (town(), key_of(algorithm));
+        let (mut town, key) = (town(), key_of(algorithm));
         let what = |case: &str| format!("{algorithm}, {case}");
         let foreign = (403, "merchant_foreign");
         let theirs = Draft {
@@ -418,7 +420,7 @@ fn nobody_speaks_for_another_merchant() {
             let mut enrolled = enrolled(town.now_s());
             let m1 = MerchantId::parse("M1").unwrap();
             enrolled.directory.merchants.get_mut(&m1).unwrap().admission = admission;
-            town.api.register.store(std::sync::Arc::new(enrolled));
+            town.api.register = Arc::new(enrolled);
             let id = format!("M1-{algorithm}");
             let draft = Draft::new(path, &body, (&id, town.nonce()), town.now_s());
             let denied = (403, "merchant_not_admitted");
@@ -444,12 +446,12 @@ fn a_shared_secret_counts_only_beside_a_certificate() {
         ClientCertificate::Optional,
         ClientCertificate::Required,
     ] {
-        let town = town();
+        let mut town = town();
         let mut enrolled = enrolled(town.now_s());
         let m1 = MerchantId::parse("M1").unwrap();
         let merchant = enrolled.directory.merchants.get_mut(&m1).unwrap();
         merchant.client_certificate = wanted;
-        town.api.register.store(std::sync::Arc::new(enrolled));
+        town.api.register = Arc::new(enrolled);
         let key = key_of("hmac-sha256");
         for path in [PLACE, "/v1/orders/select", "/v1/orders/query"] {
             let id = "M1-hmac-sha256";

@@ -274,7 +274,7 @@ async fn what_was_not_recorded_spent_nothing() {
         address: rate(1_000),
         merchant: rate(1),
     };
-    gateway.gate.limits = Limits::new(&settings, Arc::clone(&gateway.world.clock));
+    gateway.gate.limits = Arc::new(Limits::new(&settings, Arc::clone(&gateway.world.clock)));
     let (first, second) = (
         site.place("T2", "place-T2-00000001"),
         site.place("T3", "place-T3-00000001"),
@@ -362,7 +362,7 @@ async fn a_reading_is_repeated_after_a_restart_alone() {
     assert_eq!(first.response.status(), 200);
     assert_eq!(replayed(&gateway, &query).await, "nonce_spent");
     let mut gateway = Arc::into_inner(gateway).unwrap();
-    gateway.reads = ReadNonces::new(1_000);
+    gateway.reads = Arc::new(ReadNonces::new(1_000));
     let second = gateway.answer(query, PEER).await;
     assert_eq!(second.response.status(), 200, "it changes nothing");
 }

@@ -169,6 +169,76 @@ async fn check_says_every_fault_at_once() {
     );
 }
 
+fn of(command: &str, config: &Path, more: &[&str]) -> Command {
+    let mut made = paymux();
+    made.arg(command).arg("--config").arg(config).args(more);
+    made
+}
+
+/// F1: a person at a terminal has the gateway reload, sees what would change before and what came of
+/// it after, and gets an exit status for scripts; of two gateways, the one whose store it is answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_reloads_and_is_told() {
+    let (stage, other) = (
+        Stage::set_anywhere("").await.unwrap(),
+        Stage::set_anywhere("").await.unwrap(),
+    );
+    let none = ran(of("reload", &stage.config, &[])).await.0;
+    let said = String::from_utf8_lossy(&none.stderr).into_owned();
+    assert_eq!(none.status.code(), Some(1), "{said}");
+    assert!(said.contains("expected a running gateway at"), "{said}");
+
+    let (served, _second) = (Served::start(&stage), Served::start(&other));
+    let first = std::fs::read_to_string(&stage.config).unwrap();
+    let next = first.replace("name = \"Tea House\"", "name = \"Tea Room\"");
+    std::fs::write(&stage.config, &next).unwrap();
+    let change = "merchant M1001: name: \"Tea House\" becomes \"Tea Room\"";
+    let (output, text) = ran(of("check", &stage.config, &["--diff"])).await;
+    assert!(output.status.success() && text.contains(change), "{text}");
+    assert!(
+        text.contains("1 would change, against the running gateway"),
+        "{text}"
+    );
+    let (output, text) = ran(of("check", &stage.config, &["--diff", "--json"])).await;
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(output.status.success());
+    assert_eq!(document["changes"][0]["subject"], "merchant M1001");
+    assert_eq!(document["needsRestart"], false);
+    let (output, text) = ran(of("reload", &stage.config, &[])).await;
+    assert!(output.status.success() && text.contains(change), "{text}");
+    assert!(text.contains("in force: version "), "{text}");
+
+    std::fs::write(
+        &stage.config,
+        next.replace("mtls = \"required\"", "mtls = 7"),
+    )
+    .unwrap();
+    for command in ["reload", "check"] {
+        let more: &[&str] = if command == "check" { &["--diff"] } else { &[] };
+        let (output, text) = ran(of(command, &stage.config, more)).await;
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            text.contains("[[merchant]] mtls: expected one of"),
+            "{text}"
+        );
+    }
+    let (output, text) = ran(of("check", &other.config, &["--diff"])).await;
+    assert!(
+        output.status.success() && text.contains("nothing would change"),
+        "{text}"
+    );
+
+    // SIGHUP does the same, with the answer in the log; it ends nothing.
+    std::fs::write(&stage.config, &first).unwrap();
+    served.signal("-HUP");
+    while !ran(of("check", &stage.config, &["--diff"]))
+        .await
+        .1
+        .contains("nothing would change")
+    {}
+    placed(&stage.tea, &order(&stage.tea, "T1", "12.30", BLUE.id)).await;
+}
+
 /// R-4-6, R-6.2.3-1: everything in one command: every flow in each mode, held against books and
 /// inboxes.
 #[tokio::test(flavor = "multi_thread")]

@@ -332,8 +332,7 @@ async fn an_order_that_is_ending_hands_out_no_link() {
     let api = api(&order, lost());
     let (answer, _) = posted(&api, &path(&order), "institutionId=harbour").await;
     assert_ne!(head(&answer, "location"), LINK);
-    let register = api.register.load();
-    let shown = paymux::api::order::pay_url(&register, &order).unwrap();
+    let shown = paymux::api::order::pay_url(&api.register, &order).unwrap();
     assert!(shown.starts_with("https://pay.example/pay/"), "{shown}");
 }
 
@@ -341,12 +340,12 @@ async fn an_order_that_is_ending_hands_out_no_link() {
 #[tokio::test]
 async fn a_suspended_merchants_page_starts_nothing() {
     let order = open(terms(webview()), None);
-    let api = api(&order, lost());
+    let mut api = api(&order, lost());
     let mut register = one_order::register();
     for merchant in register.directory.merchants.values_mut() {
         merchant.admission = Admission::Suspended;
     }
-    api.register.store(std::sync::Arc::new(register));
+    api.register = std::sync::Arc::new(register);
     let (_, result) = posted(&api, &path(&order), "institutionId=harbour").await;
     assert_eq!(result, "merchant_not_admitted");
     let page = fetched(&api, &path(&order)).await;
@@ -361,8 +360,7 @@ async fn a_create_that_is_too_old_is_not_sent() {
     late.stamp.now = Timestamp::from_ms(NOW.ms() - 15_000);
     let order = open(terms(webview()), Some(late));
     let api = api(&order, lost());
-    let register = api.register.load();
-    let adapter = &register.adapters[&order.attempts[0].institution];
+    let adapter = &api.register.adapters[&order.attempts[0].institution];
     let call = Call::Create(&order.attempts[0], &order.terms);
     let evidence = call_institution(&api.world, &**adapter, &call, CREATE_PATIENCE).await;
     assert_eq!(evidence.finding, Finding::NotSent);

@@ -399,7 +399,7 @@ fn what_was_begun_goes_on_where_nothing_new_may() {
         Withheld::InstitutionNotAdmitted,
         Withheld::InstitutionUnhealthy,
     ] {
-        let town = Town::with(&THREE);
+        let mut town = Town::with(&THREE);
         for no in ["T1", "T2", "T3"] {
             town.place(no, json!({}));
         }
@@ -407,7 +407,7 @@ fn what_was_begun_goes_on_where_nothing_new_may() {
         town.select("T2", "bank");
         let mut enrolled = register(&THREE);
         bring_about(reason, "bank", &mut enrolled.directory);
-        town.api.register.store(Arc::new(enrolled));
+        town.api.register = Arc::new(enrolled);
         if reason == Withheld::InstitutionUnhealthy {
             cut_off(&town.api.world.health, "bank", town.clock.now());
         }

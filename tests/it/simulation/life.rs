@@ -361,7 +361,7 @@ impl Life {
         self.tasks.push(Task::new(async move {
             let now = api.world.clock.now();
             let leases = api.store.lease(work, now, count).await.unwrap_or_default();
-            let register = api.register.load_full();
+            let register = Arc::clone(&api.register);
             gate.pass().await;
             for lease in &leases {
                 let (store, world) = (&*api.store, &api.world);

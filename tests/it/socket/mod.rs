@@ -3,6 +3,7 @@
 
 mod crowd;
 mod edge;
+mod expiring;
 mod outbound;
 mod running;
 mod slow;

@@ -30,7 +30,7 @@ const IMPORTS: &str = "
 /// Replacing a library is a change to one place: its name, and the files or folders that may use it.
 const HOMES: &str = "
     anyhow             -> main command run
-    arc_swap           -> api edge limits run workers
+    arc_swap           -> edge limits run
     clap               -> main command
     governor           -> limits
     http_body_util     -> outbound sandbox

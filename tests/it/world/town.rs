@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use paymux::api::{Api, Peer};
@@ -117,11 +116,11 @@ impl Town {
         self.clock.start();
         self.memory = Arc::new(self.memory.restarted());
         self.api.store = Arc::<Memory>::clone(&self.memory);
-        self.api.reads = ReadNonces::new(1_000);
+        self.api.reads = Arc::new(ReadNonces::new(1_000));
     }
 
     pub(crate) fn register(&self) -> Arc<Register> {
-        self.api.register.load_full()
+        Arc::clone(&self.api.register)
     }
 
     pub(crate) fn now_s(&self) -> i64 {
@@ -286,16 +285,16 @@ pub(crate) fn api(store: Arc<dyn Store>, world: World, register: Register) -> Ap
         merchant: often,
     };
     let gate = Gate {
-        limits: Limits::new(&settings, Arc::clone(&world.clock)),
+        limits: Arc::new(Limits::new(&settings, Arc::clone(&world.clock))),
         window: Window::default(),
         explained: Explained::new(often, often, Arc::clone(&world.clock)),
     };
     Api {
         store,
         world,
-        register: Arc::new(ArcSwap::from_pointee(register)),
+        register: Arc::new(register),
         gate,
-        reads: ReadNonces::new(1_000),
+        reads: Arc::new(ReadNonces::new(1_000)),
     }
 }
 

@@ -1,0 +1,162 @@
+//! `paymux check --diff`: what would change if this file were reloaded, in words or as JSON.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::command::reload::ask;
+use crate::config::difference::{Difference, differences};
+use crate::config::{self, Config, Faults, Outline};
+use crate::domain::identifiers::Timestamp;
+use crate::run::control::{self, Reply};
+
+/// What the file is compared with.
+#[derive(Debug, Clone, Copy)]
+pub enum With<'a> {
+    /// What the running gateway has in force.
+    Running,
+    /// Another file.
+    File(&'a Path),
+}
+
+struct Before {
+    name: String,
+    outline: Outline,
+    unfinished: BTreeMap<String, u64>,
+}
+
+/// Prints what would change; exits with 1 if the file has faults.
+///
+/// # Errors
+/// No gateway answers, the other file has faults, or the output cannot be written.
+pub fn diff(
+    out: &mut dyn Write,
+    path: &Path,
+    with: With<'_>,
+    as_json: bool,
+    now: Timestamp,
+) -> anyhow::Result<ExitCode> {
+    let before = before(path, with, now)?;
+    let read = config::read(path, now, &config::environment);
+    let changes = match &read {
+        Ok(next) => differences(&before.outline, &next.outline),
+        Err(_) => Vec::new(),
+    };
+    if as_json {
+        writeln!(out, "{}", document(path, &before, &read, &changes))?;
+    } else {
+        words(out, &before, &read, &changes)?;
+    }
+    Ok(match read {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    })
+}
+
+fn before(path: &Path, with: With<'_>, now: Timestamp) -> anyhow::Result<Before> {
+    match with {
+        With::File(other) => {
+            let config = config::read(other, now, &config::environment)?;
+            Ok(Before {
+                name: other.display().to_string(),
+                outline: config.outline,
+                unfinished: BTreeMap::new(),
+            })
+        }
+        With::Running => match ask(path, control::SHOW)? {
+            Reply::Shown {
+                file,
+                version,
+                outline,
+                unfinished,
+                ..
+            } => Ok(Before {
+                name: format!("the running gateway (version {version} of {file})"),
+                outline,
+                unfinished,
+            }),
+            Reply::Accepted { .. } | Reply::Refused { .. } | Reply::Unknown { .. } => {
+                anyhow::bail!("the gateway is of another release and does not know this word")
+            }
+        },
+    }
+}
+
+fn words(
+    out: &mut dyn Write,
+    before: &Before,
+    read: &Result<Config, Faults>,
+    changes: &[Difference],
+) -> anyhow::Result<()> {
+    let next = match read {
+        Ok(next) => next,
+        Err(faults) => {
+            writeln!(out, "{faults}")?;
+            let count = faults.0.len();
+            let noun = if count == 1 { "fault" } else { "faults" };
+            writeln!(out, "{count} {noun}; nothing of this file would be used")?;
+            return Ok(());
+        }
+    };
+    for warning in &next.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    for change in changes {
+        write!(out, "{change}")?;
+        match unfinished(before, change) {
+            Some(many) => writeln!(
+                out,
+                "; {many} unfinished there: it would be kept for queries, refunds and callbacks"
+            )?,
+            None => writeln!(out)?,
+        }
+    }
+    if changes.is_empty() {
+        writeln!(out, "nothing would change, against {}", before.name)?;
+        return Ok(());
+    }
+    let count = changes.len();
+    let restart = changes.iter().filter(|it| it.needs_restart).count();
+    writeln!(out, "\n{count} would change, against {}", before.name)?;
+    if restart > 0 {
+        writeln!(
+            out,
+            "{restart} of them need a restart: a reload of this file would be refused whole"
+        )?;
+    }
+    Ok(())
+}
+
+/// What is not finished at an institution that is taken out.
+fn unfinished(before: &Before, change: &Difference) -> Option<u64> {
+    let is_gone = change.field.is_none() && change.after.is_none();
+    let id = change.subject.strip_prefix("institution ")?;
+    before.unfinished.get(id).copied().filter(|_| is_gone)
+}
+
+fn document(
+    path: &Path,
+    before: &Before,
+    read: &Result<Config, Faults>,
+    changes: &[Difference],
+) -> serde_json::Value {
+    let (faults, warnings) = match read {
+        Ok(next) => (&[][..], &next.warnings[..]),
+        Err(faults) => (&faults.0[..], &[][..]),
+    };
+    let texts = |faults: &[config::Fault]| -> Vec<String> {
+        faults.iter().map(ToString::to_string).collect()
+    };
+    json!({
+        "file": path.display().to_string(),
+        "against": before.name,
+        "faults": texts(faults),
+        "warnings": texts(warnings),
+        "needsRestart": changes.iter().any(|change| change.needs_restart),
+        "changes": changes,
+        "unfinished": before.unfinished,
+    })
+}

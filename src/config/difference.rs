@@ -1,0 +1,135 @@
+//! What would change between two configurations, in words, and what of it a running gateway cannot
+//! follow.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::outline::Outline;
+use crate::config::{Config, Fault};
+
+/// One thing that is not as before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Difference {
+    /// Which table, for people: `merchant M1001`.
+    pub subject: String,
+    /// Which value of it; the whole table is new or gone without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What it was; it was not there without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// What it is; it is gone without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// A running gateway cannot follow: it would refuse the whole file.
+    pub needs_restart: bool,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.subject)?;
+        if let Some(field) = &self.field {
+            write!(f, ": {field}")?;
+        }
+        match (&self.field, &self.before, &self.after) {
+            (None, None, _) => f.write_str(": added")?,
+            (None, Some(_), _) => f.write_str(": taken out")?,
+            (Some(_), Some(before), Some(after)) => write!(f, ": {before} becomes {after}")?,
+            (Some(_), Some(before), None) => write!(f, ": {before} is no longer set")?,
+            (Some(_), None, Some(after)) => write!(f, ": set to {after}")?,
+            (Some(_), None, None) => (),
+        }
+        if self.needs_restart {
+            f.write_str(" (needs a restart)")?;
+        }
+        Ok(())
+    }
+}
+
+/// Everything that is not as before, in the order of the tables' names.
+pub fn differences(before: &Outline, after: &Outline) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let subjects = before.0.keys().chain(after.0.keys());
+    let mut subjects: Vec<_> = subjects.collect();
+    subjects.sort();
+    subjects.dedup();
+    for subject in subjects {
+        match (before.0.get(subject), after.0.get(subject)) {
+            (Some(was), Some(is)) => {
+                let mut fields: Vec<_> = was.keys().chain(is.keys()).collect();
+                fields.sort();
+                fields.dedup();
+                for field in fields.into_iter().filter(|it| was.get(*it) != is.get(*it)) {
+                    found.push(Difference {
+                        subject: subject.clone(),
+                        field: Some(field.clone()),
+                        before: was.get(field).cloned(),
+                        after: is.get(field).cloned(),
+                        needs_restart: is_fixed(subject, Some(field)),
+                    });
+                }
+            }
+            (was, is) => {
+                let whole = |there: bool| there.then(|| "the whole table".to_owned());
+                found.push(Difference {
+                    subject: subject.clone(),
+                    field: None,
+                    before: whole(was.is_some()),
+                    after: whole(is.is_some()),
+                    needs_restart: is_fixed(subject, None) && was.is_some(),
+                });
+            }
+        }
+    }
+    found
+}
+
+/// Sockets and the store stay where they are, and what was sealed or digested must
+/// stay readable.
+fn is_fixed(subject: &str, field: Option<&str>) -> bool {
+    match (subject, field) {
+        ("listen", Some("public" | "operations"))
+        | ("store", Some("url" | "digest_key in the file")) => true,
+        (_, None | Some("key in the file")) => subject.starts_with("store, seal_key "),
+        (_, Some(_)) => false,
+    }
+}
+
+/// What of the next configuration a gateway that runs under another cannot follow: each a fault of
+/// the file, because then nothing of it is used (F1).
+pub fn not_while_running(before: &Outline, next: &Config) -> Vec<Fault> {
+    let fixed = differences(before, &next.outline);
+    let fixed = fixed.into_iter().filter(|it| it.needs_restart);
+    let faults = fixed.map(|it| {
+        let [public, operations] = next.listen.lines;
+        let [url, digest_key] = next.store.lines;
+        let (line, name) = match it.field.as_deref() {
+            Some("public") => (public, "[listen] public"),
+            Some("operations") => (operations, "[listen] operations"),
+            Some("url") => (url, "[store] url"),
+            Some("digest_key in the file") => (digest_key, "[store] digest_key"),
+            Some(_) | None => (url, "[[store.seal_keys]]"),
+        };
+        let gone = || format!("{} gone", it.subject.trim_start_matches("store, "));
+        Fault {
+            file: next.file.display().to_string(),
+            line,
+            subject: name.to_owned(),
+            expected: it
+                .before
+                .clone()
+                .filter(|_| it.field.is_some())
+                .map_or_else(
+                    || "every seal key of the running gateway".to_owned(),
+                    |before| format!("{before} as long as the gateway runs"),
+                ),
+            found: it.after.clone().unwrap_or_else(gone),
+            advice:
+                "needs a restart: stop the gateway and start it on this file, or change it back"
+                    .to_owned(),
+        }
+    });
+    faults.collect()
+}

@@ -1,0 +1,198 @@
+//! What a configuration says, table by table, so that two can be compared and one can be shown.
+//!
+//! Holds no secret: the text of a configuration has none, and of the files it names only what
+//! tells one from another is kept. Of payers' numbers only how many there are.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
+use serde::{Deserialize, Serialize};
+use toml::de::{DeTable, DeValue};
+
+use crate::config::Config;
+use crate::config::named::{day, validity_s};
+use crate::domain::identifiers::hex;
+use crate::signature::Algorithm;
+
+/// Digits of a digest that are shown.
+const SHOWN_DIGITS: usize = 16;
+
+/// Every table under its name for people (`merchant M1001`), every value as text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outline(pub(super) BTreeMap<String, BTreeMap<String, String>>);
+
+impl Outline {
+    /// What stands in a document.
+    pub(super) fn of(document: &DeTable<'_>) -> Self {
+        let mut outline = Self::default();
+        for (name, value) in document {
+            let (name, value) = (name.get_ref(), value.get_ref());
+            if let Some(table) = value.as_table() {
+                outline.table(name, "", table);
+            } else {
+                outline.tables("", name, value);
+            }
+        }
+        outline
+    }
+
+    fn set(&mut self, subject: &str, name: &str, value: String) {
+        let table = self.0.entry(subject.to_owned()).or_default();
+        table.insert(name.to_owned(), value);
+    }
+
+    fn table(&mut self, subject: &str, before: &str, table: &DeTable<'_>) {
+        self.0.entry(subject.to_owned()).or_default();
+        for (name, value) in table {
+            let name = format!("{before}{}", name.get_ref());
+            let value = value.get_ref();
+            let list = value.as_array();
+            if let Some(inner) = value.as_table() {
+                self.table(subject, &format!("{name}."), inner);
+            } else if list.is_some_and(|list| list.iter().any(|it| it.get_ref().is_table())) {
+                self.tables(subject, &name, value);
+            } else if let Some(list) = list.filter(|_| name.contains("payer")) {
+                let all = short(&sha256(text(value).as_bytes()));
+                self.set(subject, &name, format!("{} entries, {all}", list.len()));
+            } else {
+                self.set(subject, &name, text(value));
+            }
+        }
+    }
+
+    /// Each table of a list under a name of its own: its id, or whom it is about.
+    fn tables(&mut self, owner: &str, name: &str, list: &DeValue<'_>) {
+        let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+        for value in list.as_array().into_iter().flatten() {
+            let Some(table) = value.get_ref().as_table() else {
+                continue;
+            };
+            let said = |name: &str| table.get(name).and_then(|it| it.get_ref().as_str());
+            let mut subject = match (said("merchant"), said("institution"), said("id")) {
+                (_, _, Some(id)) => format!("{} {id}", singular(name)),
+                (Some(merchant), Some(institution), None) => {
+                    format!("{name} of {merchant} with {institution}")
+                }
+                (None, Some(institution), None) => format!("{name} to {institution}"),
+                (_, None, None) => singular(name).to_owned(),
+            };
+            if !owner.is_empty() {
+                subject = format!("{owner}, {subject}");
+            }
+            let count = counts.entry(subject.clone()).or_default();
+            *count = count.saturating_add(1);
+            if *count > 1 {
+                subject = format!("{subject} ({count})");
+            }
+            self.table(&subject, "", table);
+        }
+    }
+}
+
+fn singular(name: &str) -> &str {
+    name.strip_suffix('s').unwrap_or(name)
+}
+
+/// A value as one writes it.
+fn text(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("{text:?}"),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::Datetime(moment) => moment.to_string(),
+        DeValue::Array(values) => {
+            let texts: Vec<_> = values.iter().map(|value| text(value.get_ref())).collect();
+            format!("[{}]", texts.join(", "))
+        }
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// With what the text does not say: what is meant where a line is absent, as far as a running
+/// gateway could not follow a change of it, and what is in the files that are named.
+pub(super) fn completed(config: &Config) -> Outline {
+    let mut outline = config.outline.clone();
+    for table in ["limits", "health"] {
+        // Every line of these has a default: what is said there is a change of a line.
+        outline.0.entry(table.to_owned()).or_default();
+    }
+    let listen = &config.listen;
+    outline.set("listen", "public", format!("\"{}\"", listen.public));
+    outline.set("listen", "operations", format!("\"{}\"", listen.operations));
+    let shown = certificate(&listen.identity.cert);
+    outline.set("listen", "certificate shown", shown);
+    let store = &config.store;
+    outline.set("store", "url", format!("{:?}", store.url));
+    let mark = short(&hex(&store.seal.digest_mark()));
+    outline.set("store", "digest_key in the file", mark);
+    for (id, mark) in store.seal.marks() {
+        let subject = format!("store, seal_key {id}");
+        outline.set(&subject, "key in the file", short(&hex(&mark)));
+    }
+    for key in &config.keys {
+        let subject = format!("signing key {} of {}", key.id, key.owner);
+        let shared = Algorithm::parse(key.algorithm).is_some_and(Algorithm::is_shared);
+        let half = if shared {
+            "mark of the secret"
+        } else {
+            "public half"
+        };
+        outline.set(&subject, half, short(&key.mark));
+        if let Some((from, until)) = key.validity_s {
+            let span = format!("{} to {}", day(from), day(until));
+            outline.set(&subject, "validity", span);
+        }
+    }
+    for merchant in config.register.directory.merchants.values() {
+        let mut marks: Vec<_> = merchant.certificates.iter().map(|it| hex(it)).collect();
+        marks.sort();
+        let marks: Vec<_> = marks.iter().map(|mark| short(mark)).collect();
+        let subject = format!("merchant {}", merchant.id);
+        outline.set(&subject, "certificates enrolled", marks.join(", "));
+    }
+    if let Some(roots) = &config.outbound.merchant_roots {
+        outline.set("outbound", "merchant_roots in the file", certificate(roots));
+    }
+    for (id, leg) in &config.outbound.institutions {
+        let subject = format!("institution {id}");
+        if let Some(roots) = &leg.roots {
+            outline.set(&subject, "roots in the file", certificate(roots));
+        }
+        if let Some(identity) = &leg.identity {
+            let shown = certificate(&identity.cert);
+            outline.set(&subject, "client certificate shown", shown);
+        }
+    }
+    outline
+}
+
+/// Which certificates, and until when the first of them counts.
+fn certificate(chain: &[CertificateDer<'_>]) -> String {
+    let marks: Vec<_> = chain.iter().map(|der| short(&sha256(der))).collect();
+    let until = chain.first().and_then(validity_s);
+    let until = until.map_or("nobody knows".to_owned(), |(_, until)| day(until));
+    format!("{} until {until}", marks.join(", "))
+}
+
+fn short(digest: &str) -> String {
+    digest.get(..SHOWN_DIGITS).unwrap_or(digest).to_owned()
+}
+
+/// What tells a public key in PEM from another: SHA-256 of its DER, in hexadecimal digits.
+pub(super) fn mark(pem: &[u8]) -> String {
+    let der = SubjectPublicKeyInfoDer::from_pem_slice(pem);
+    der.map_or_else(|_| String::new(), |der| sha256(&der))
+}
+
+/// What tells a shared secret from another. It has 32 random bytes at least, so nobody finds it by
+/// trying; of a digest of its own kind nothing else can be made.
+pub(super) fn mark_of_secret(secret: &[u8]) -> String {
+    sha256(&[b"the mark of a shared secret\0", secret].concat())
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex(digest(&SHA256, bytes).as_ref())
+}

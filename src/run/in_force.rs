@@ -1,0 +1,127 @@
+//! What is in force: one version of everything that is no socket, built whole beside the one
+//! before and put in its place in one step (F1).
+
+use std::sync::Arc;
+
+use super::paced::Paced;
+use super::settings;
+use crate::api::Api;
+use crate::config::Config;
+use crate::domain::institutions::HealthSettings;
+use crate::edge::Bounds;
+use crate::flow::admit_request::{Gate, ReadNonces};
+use crate::health::Health;
+use crate::limits::LimitSettings;
+use crate::limits::turns::{TurnSettings, Turns};
+use crate::metrics::Metrics;
+use crate::outbound::Hyper;
+use crate::store::Store;
+use crate::workers::Tools;
+use crate::world::{Clock, SystemEntropy, World};
+
+/// Nonces of read-only requests remembered in each of two generations.
+const READ_NONCES_MAX: usize = 200_000;
+
+/// One version. Whoever begins under it ends under it, whatever comes into force meanwhile.
+pub(super) struct InForce {
+    /// Answers requests.
+    pub(super) api: Api,
+    door: Arc<Paced>,
+}
+
+/// What is counted and measured by, under a version.
+pub(super) struct Numbers {
+    limits: LimitSettings,
+    turns: TurnSettings,
+    health: HealthSettings,
+    /// Of the edge.
+    pub(super) bounds: Bounds,
+}
+
+impl InForce {
+    /// The first version of a process.
+    ///
+    /// # Errors
+    /// A certificate or key of a connection cannot be used.
+    pub(super) fn first(
+        config: Config,
+        store: &Arc<dyn Store>,
+        clock: &Arc<dyn Clock>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, rustls::Error> {
+        let turns = Turns::new(&settings::turns(&config), Arc::clone(metrics));
+        let door = Arc::new(Paced {
+            hyper: Hyper::new(settings::outbound(&config))?,
+            turns: Arc::new(turns),
+            metrics: Arc::clone(metrics),
+        });
+        let gate = settings::gate(&config, Arc::clone(clock), metrics);
+        let world = World {
+            clock: Arc::clone(clock),
+            entropy: Arc::new(SystemEntropy),
+            outbound: Arc::<Paced>::clone(&door),
+            health: Arc::new(Health::new(config.health)),
+        };
+        let api = Api {
+            store: Arc::clone(store),
+            world,
+            register: Arc::new(config.register),
+            gate,
+            reads: Arc::new(ReadNonces::new(READ_NONCES_MAX)),
+        };
+        Ok(Self { api, door })
+    }
+
+    /// The version after it: what did not change goes on as it is, counts and connections too.
+    ///
+    /// # Errors
+    /// As [`Self::first`]; nothing of this version changes.
+    pub(super) fn next(&self, config: Config) -> Result<(Self, Numbers), rustls::Error> {
+        let (old, door) = (&self.api, &self.door);
+        let numbers = Numbers {
+            limits: settings::limits(&config),
+            turns: settings::turns(&config),
+            health: config.health,
+            bounds: settings::bounds(&config.limits, config.listen.drain),
+        };
+        let door = Arc::new(Paced {
+            hyper: door.hyper.renewed(settings::outbound(&config))?,
+            turns: Arc::clone(&door.turns),
+            metrics: Arc::clone(&door.metrics),
+        });
+        let (caller, all) = settings::explained(&config);
+        let gate = Gate {
+            limits: Arc::clone(&old.gate.limits),
+            window: config.limits.window,
+            explained: old.gate.explained.renewed(caller, all),
+        };
+        let world = World {
+            outbound: Arc::<Paced>::clone(&door),
+            ..old.world.clone()
+        };
+        let api = Api {
+            store: Arc::clone(&old.store),
+            world,
+            register: Arc::new(config.register),
+            gate,
+            reads: Arc::clone(&old.reads),
+        };
+        Ok((Self { api, door }, numbers))
+    }
+
+    /// Counts and measures by other numbers from now on. What was counted and seen belongs to no
+    /// version: allowances, turns and health are of callers and institutions, whatever is in force.
+    pub(super) fn count_by(&self, numbers: &Numbers) {
+        self.api.gate.limits.replace(&numbers.limits);
+        self.door.turns.replace(&numbers.turns);
+        self.api.world.health.measure_by(numbers.health);
+    }
+
+    /// What a piece of work is done with.
+    pub(super) fn tools(&self) -> Tools {
+        Tools {
+            register: Arc::clone(&self.api.register),
+            world: self.api.world.clone(),
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Another configuration while everything goes on: read and checked whole, built whole, recorded,
+//! and only then swapped (F1). What is refused changes nothing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+
+use super::control::Reply;
+use super::in_force::{InForce, Numbers};
+use super::taken_out::TakenOut;
+use crate::config::difference::{differences, not_while_running};
+use crate::config::{self, Config, Fault, Faults, InstitutionLeg, Outline};
+use crate::domain::audit::Deed;
+use crate::domain::change::{Change, Configured};
+use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::edge::{LiveBounds, TlsIdentity};
+use crate::metrics::Metrics;
+use crate::seal::Seal;
+use crate::store::{Bindings, Committed, Store, StoreError};
+use crate::world::Clock;
+
+/// Lines about one reload in the log at most; the answer to `paymux reload` has all.
+const LINES_MAX: usize = 100;
+
+/// What a reload changes, and what it needs for that.
+pub(super) struct Reloading {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) seal: Arc<Seal>,
+    pub(super) identity: Arc<TlsIdentity>,
+    pub(super) bounds: LiveBounds,
+    pub(super) in_force: Arc<ArcSwap<InForce>>,
+    /// One reload at a time.
+    pub(super) standing: Mutex<Standing>,
+}
+
+/// What the version in force was made of.
+pub(super) struct Standing {
+    pub(super) file: std::path::PathBuf,
+    pub(super) version: u64,
+    pub(super) digest: String,
+    pub(super) outline: Outline,
+    pub(super) legs: HashMap<InstitutionId, InstitutionLeg>,
+    pub(super) taken_out: TakenOut,
+}
+
+impl Standing {
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            file: config.file.clone(),
+            version: config.register.directory.version,
+            digest: config.digest.clone(),
+            outline: config.outline.clone(),
+            legs: config.outbound.institutions.clone(),
+            taken_out: TakenOut::default(),
+        }
+    }
+}
+
+/// Reads a running gateway's configuration again; can be cloned and kept, and holds nothing open.
+#[derive(Clone)]
+pub struct Reload(pub(super) Weak<Reloading>);
+
+impl Reload {
+    /// Reloads at each SIGHUP, with the answer in the log. Until then that signal would end the
+    /// process.
+    ///
+    /// # Errors
+    /// If the system gives no signals.
+    pub fn on_hangup(self) -> std::io::Result<impl Future<Output = ()> + Send> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut hangup = signal(SignalKind::hangup())?;
+        Ok(async move {
+            while hangup.recv().await.is_some() {
+                let Some(reloading) = self.0.upgrade() else {
+                    return;
+                };
+                reloading.reload("operator:signal").await;
+            }
+        })
+    }
+}
+
+/// What a file became: everything that can fail has been done.
+struct Ready {
+    next: Arc<InForce>,
+    numbers: Numbers,
+    seal: Arc<Seal>,
+    identity: Arc<rustls::sign::CertifiedKey>,
+    expiries: Vec<config::Expiry>,
+    standing: Standing,
+    warnings: Vec<String>,
+    missing: usize,
+}
+
+impl Reloading {
+    /// Reads the file again and puts it in force, or says why not. `by` is who wanted it.
+    pub(super) async fn reload(&self, by: &str) -> Reply {
+        let mut standing = self.standing.lock().await;
+        let file = standing.file.display().to_string();
+        let faults = match self.prepare(&standing).await {
+            Ok(ready) => match self.record(by, &ready).await {
+                Ok(()) => return self.swap(ready, &mut standing, file),
+                Err(fault) => vec![store_fault(&file, &fault)],
+            },
+            Err(Faults(faults)) => faults,
+        };
+        for fault in faults.iter().take(LINES_MAX) {
+            tracing::error!(%fault, "reload refused; nothing was changed");
+        }
+        self.metrics.configuration.refused();
+        let deed = deed(
+            by,
+            "configuration.reload",
+            &format!("refused faults={}", faults.len()),
+        );
+        let refused = Configured {
+            version: None,
+            deed,
+        };
+        let change = Change::configured(refused, self.clock.now());
+        if let Err(fault) = self.store.commit(&change).await {
+            tracing::error!(%fault, "a refused reload could not be recorded");
+        }
+        let faults = faults.iter().map(ToString::to_string).collect();
+        Reply::Refused { file, faults }
+    }
+
+    /// What is in force, without a secret.
+    pub(super) async fn shown(&self) -> Reply {
+        let standing = self.standing.lock().await;
+        let bindings = self.store.bindings().await.unwrap_or_default();
+        let unfinished = bindings.unfinished.into_iter();
+        Reply::Shown {
+            file: standing.file.display().to_string(),
+            version: standing.version,
+            digest: standing.digest.clone(),
+            outline: standing.outline.clone(),
+            unfinished: unfinished
+                .map(|(id, many)| (id.to_string(), many))
+                .collect(),
+        }
+    }
+
+    /// Everything that can fail, before anything is changed.
+    async fn prepare(&self, standing: &Standing) -> Result<Ready, Faults> {
+        let (file, now) = (standing.file.clone(), self.clock.now());
+        let name = file.display().to_string();
+        // Reads files and checks keys: not on a thread that serves.
+        let read = move || config::read(&file, now, &config::environment);
+        let mut next = match tokio::task::spawn_blocking(read).await {
+            Ok(read) => read?,
+            Err(fault) => return Err(Faults(vec![broken(&name, &fault.to_string())])),
+        };
+        let faults = not_while_running(&standing.outline, &next);
+        if !faults.is_empty() {
+            return Err(Faults(faults));
+        }
+        if !self.seal.is_kept_by(&next.store.seal) {
+            return Err(Faults(vec![broken(&name, "seal keys that are not kept")]));
+        }
+        let bindings = self.store.bindings().await;
+        let bindings = bindings.map_err(|fault| Faults(vec![store_fault(&name, &fault)]))?;
+        let before = self.in_force.load_full();
+        let (taken_out, words) =
+            standing
+                .taken_out
+                .kept_by(&before, &standing.legs, &mut next, &bindings);
+        let version = next_version(now, &bindings, standing.version);
+        next.register.directory.version = version;
+        let mut warnings: Vec<String> = next.warnings.iter().map(ToString::to_string).collect();
+        warnings.extend(words);
+        let standing = Standing {
+            taken_out,
+            ..Standing::of(&next)
+        };
+        let (seal, identity) = (
+            Arc::clone(&next.store.seal),
+            Arc::clone(&next.listen.identity),
+        );
+        let expiries = std::mem::take(&mut next.expiries);
+        let missing = missing(&next, &bindings).len();
+        let (next, numbers) = before
+            .next(next)
+            .map_err(|fault| Faults(vec![broken(&name, &fault.to_string())]))?;
+        Ok(Ready {
+            next: Arc::new(next),
+            numbers,
+            seal,
+            identity,
+            expiries,
+            standing,
+            warnings,
+            missing,
+        })
+    }
+
+    /// L2, L5: what cannot be recorded does not happen.
+    async fn record(&self, by: &str, ready: &Ready) -> Result<(), StoreError> {
+        let (version, digest) = (ready.standing.version, &ready.standing.digest);
+        let result = format!("accepted version={version} sha256={digest}");
+        let accepted = Configured {
+            version: Some(version),
+            deed: deed(by, "configuration.reload", &result),
+        };
+        recorded(&*self.store, accepted, self.clock.now()).await
+    }
+
+    /// Nothing here can fail, and no request sees half of it: each takes its version once.
+    fn swap(&self, ready: Ready, standing: &mut Standing, file: String) -> Reply {
+        if let Err(fault) = self.seal.renew(&ready.seal) {
+            // Checked before, under the same lock.
+            tracing::error!(%fault, "the seal keys were not renewed");
+        }
+        self.identity.show(ready.identity);
+        self.bounds.replace(ready.numbers.bounds);
+        ready.next.count_by(&ready.numbers);
+        self.in_force.store(ready.next);
+        let changes = differences(&standing.outline, &ready.standing.outline);
+        *standing = ready.standing;
+        let metrics = &self.metrics.configuration;
+        let now_s = self.clock.now().seconds();
+        metrics.in_force(standing.version, &standing.digest, now_s);
+        metrics.accepted();
+        metrics.taken_out(standing.taken_out.count(), ready.missing);
+        tell_expiries(&self.metrics, &ready.expiries);
+        for warning in &ready.warnings {
+            tracing::warn!(warning, "reloaded, with a warning");
+        }
+        for change in changes.iter().take(LINES_MAX) {
+            tracing::info!(%change, "reloaded");
+        }
+        tracing::info!(
+            version = standing.version,
+            digest = standing.digest,
+            changes = changes.len(),
+            "another configuration is in force"
+        );
+        Reply::Accepted {
+            file,
+            version: standing.version,
+            digest: standing.digest.clone(),
+            changes,
+            warnings: ready.warnings,
+        }
+    }
+}
+
+/// Writes a record about the configuration.
+///
+/// # Errors
+/// It is not known to be durable.
+pub(super) async fn recorded(
+    store: &dyn Store,
+    configured: Configured,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    match store.commit(&Change::configured(configured, now)).await? {
+        Committed::Done => Ok(()),
+        Committed::Stale | Committed::KeyTaken | Committed::NonceSpent => {
+            Err(StoreError::Unavailable("the record was not taken".into()))
+        }
+    }
+}
+
+/// The time, unless a higher one was in force already: within one millisecond, or before the clock
+/// was set back (F2).
+pub(super) fn next_version(now: Timestamp, bindings: &Bindings, in_force: u64) -> u64 {
+    let above = bindings.version.max(in_force).saturating_add(1);
+    u64::try_from(now.ms()).unwrap_or(0).max(above)
+}
+
+/// Institutions with unfinished payments that a configuration does not name.
+pub(super) fn missing<'a>(
+    config: &Config,
+    bindings: &'a Bindings,
+) -> Vec<(&'a InstitutionId, &'a u64)> {
+    let adapters = &config.register.adapters;
+    let unfinished = bindings.unfinished.iter();
+    unfinished
+        .filter(|(id, _)| !adapters.contains_key(*id))
+        .collect()
+}
+
+/// How soon the first of each class is left without a key.
+pub(super) fn tell_expiries(metrics: &Metrics, expiries: &[config::Expiry]) {
+    for class in config::KeyClass::ALL {
+        let of_class = expiries.iter().filter(|expiry| expiry.class == class);
+        let first = of_class.map(|expiry| expiry.until_s).min();
+        metrics.configuration.key_expiry(class.word(), first);
+    }
+}
+
+pub(super) fn deed(by: &str, action: &'static str, result: &str) -> Deed {
+    Deed {
+        actor: by.to_owned(),
+        action: action.into(),
+        object: "configuration".to_owned(),
+        result: result.to_owned(),
+    }
+}
+
+fn store_fault(file: &str, fault: &StoreError) -> Fault {
+    Fault {
+        file: file.to_owned(),
+        line: 0,
+        subject: "the store".to_owned(),
+        expected: "a durable record of the reload".to_owned(),
+        found: fault.to_string(),
+        advice: "see the log about the store, and reload again".to_owned(),
+    }
+}
+
+fn broken(file: &str, found: &str) -> Fault {
+    Fault {
+        file: file.to_owned(),
+        line: 0,
+        subject: "the whole file".to_owned(),
+        expected: "parts that can be built".to_owned(),
+        found: found.to_owned(),
+        advice: "correct what is named, and reload again".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// F2: a version grows within one millisecond, across a restart, and when the clock was set
+    /// back.
+    #[test]
+    fn a_version_always_grows() {
+        let stored = |version| Bindings {
+            version,
+            ..Bindings::default()
+        };
+        let now = Timestamp::from_ms(1_000);
+        assert_eq!(next_version(now, &stored(0), 0), 1_000);
+        assert_eq!(next_version(now, &stored(0), 1_000), 1_001);
+        assert_eq!(next_version(now, &stored(5_000), 0), 5_001);
+        assert_eq!(next_version(Timestamp::from_ms(-7), &stored(0), 0), 1);
+    }
+}

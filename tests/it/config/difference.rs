@@ -1,0 +1,128 @@
+//! What would change between two configurations, in words; never a secret (`paymux check --diff`).
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use paymux::command::check::diff::{With, diff};
+use paymux::command::keys;
+use paymux::domain::identifiers::Timestamp;
+use paymux::signature::SigningKey;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const COMMITTED: &str = include_str!("../../../routes.toml");
+
+fn now() -> Timestamp {
+    Timestamp::from_s(1_800_000_000)
+}
+
+/// Two files beside each other, with the keys that both name.
+struct Pair(TempDir);
+
+impl Pair {
+    fn new() -> Self {
+        let pair = Self(TempDir::new().unwrap());
+        pair.write("old.toml", COMMITTED);
+        let certs = pair.path("certs");
+        keys::dev(&mut Vec::new(), &pair.path("old.toml"), &certs, now()).unwrap();
+        pair
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// What is said about this text, and how it exits.
+    fn said(&self, text: &str, as_json: bool) -> (String, ExitCode) {
+        self.write("new.toml", text);
+        let (old, mut out) = (self.path("old.toml"), Vec::new());
+        let new = self.path("new.toml");
+        let exit = diff(&mut out, &new, With::File(&old), as_json, now()).unwrap();
+        (String::from_utf8(out).unwrap(), exit)
+    }
+}
+
+/// F1: what is added, taken out and changed is said table by table, and what needs a restart.
+#[test]
+fn every_difference_is_said_in_words() {
+    let pair = Pair::new();
+    let text = COMMITTED
+        .replace("mtls = \"optional\"", "mtls = \"required\"")
+        .replace("amount_max = \"50000.00\"", "amount_max = \"60000.00\"")
+        .replace("order = 2\n", "order = 3\n")
+        .replace(
+            "requests_per_second_per_merchant = 500",
+            "requests_per_second_per_merchant = 9",
+        )
+        .replace("public = \"127.0.0.1:8443\"", "public = \"127.0.0.1:8444\"")
+        .replace(
+            "# payer_prefixes = [\"138\", \"139\"]",
+            "payer_prefixes = [\"13812345678\"]",
+        );
+    let (said, exit) = pair.said(&text, false);
+    assert_eq!(exit, ExitCode::SUCCESS);
+    for line in [
+        "merchant M1001: mtls: \"optional\" becomes \"required\"",
+        "contract of M1001 with bluebank: amount_max: \"50000.00\" becomes \"60000.00\"",
+        "route to redpay: order: 2 becomes 3",
+        "route to redpay: payer_prefixes: set to 1 entries, ",
+        "limits: requests_per_second_per_merchant: 500 becomes 9",
+        "listen: public: \"127.0.0.1:8443\" becomes \"127.0.0.1:8444\" (needs a restart)",
+        "1 of them need a restart: a reload of this file would be refused whole",
+    ] {
+        assert!(said.contains(line), "{line} is not in\n{said}");
+    }
+    assert!(
+        !said.contains("13812345678"),
+        "D1: a payer's number\n{said}"
+    );
+}
+
+/// R-6.3.1-1c, D1: another key or certificate under the same name is seen by its digest, with its
+/// end; no secret is shown, and the same as JSON.
+#[test]
+fn other_keys_are_seen_and_not_shown() {
+    let pair = Pair::new();
+    let (said, _) = pair.said(COMMITTED, false);
+    assert!(said.starts_with("nothing would change"), "{said}");
+    let (private, public) = SigningKey::generate_ed25519().unwrap();
+    pair.write("certs/M1001-9.pub", &public);
+    let seal = fs::read_to_string(pair.path("certs/seal-1.key")).unwrap();
+    let text = COMMITTED.replace("certs/M1001-1.pub", "certs/M1001-9.pub");
+    let (said, exit) = pair.said(&text, true);
+    assert_eq!(exit, ExitCode::SUCCESS);
+    let document: Value = serde_json::from_str(&said).unwrap();
+    let changes = document["changes"].as_array().unwrap();
+    let key = changes
+        .iter()
+        .find(|it| it["field"] == "public half")
+        .unwrap();
+    assert_eq!(key["subject"], "signing key M1001-1 of M1001");
+    assert_ne!(key["before"], key["after"]);
+    assert_eq!(document["needsRestart"], false);
+    for secret in [private.lines().nth(1).unwrap(), seal.trim()] {
+        assert!(!said.contains(secret));
+    }
+}
+
+/// F1: of a file with faults nothing would change, whatever else stands in it.
+#[test]
+fn a_file_with_faults_would_change_nothing() {
+    let pair = Pair::new();
+    let text = COMMITTED.replace("mtls = \"optional\"", "mtls = \"perhaps\"");
+    let (said, exit) = pair.said(&text, false);
+    assert_eq!(exit, ExitCode::FAILURE);
+    assert!(
+        said.contains("1 fault; nothing of this file would be used"),
+        "{said}"
+    );
+    let (said, _) = pair.said(&text, true);
+    let document: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(document["changes"], serde_json::json!([]));
+    assert_eq!(document["faults"].as_array().unwrap().len(), 1);
+}

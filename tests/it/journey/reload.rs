@@ -1,0 +1,559 @@
+//! Another configuration under load, over real sockets: whole or not at all, without a dropped
+//! request (F1), and without losing whom it does not name any more (F2).
+
+mod numbers;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use paymux::command::demo::enrolment::RED;
+use paymux::command::demo::stage::{PATIENCE, Stage, identity};
+use paymux::config;
+use paymux::run::control::{self, Reply};
+use paymux::sandbox::{Fault, Identity};
+use paymux::signature::SigningKey;
+use rusqlite::Connection;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsConnector;
+
+use super::{PAYER, client, key, open, operations, order, placed, queried};
+
+/// Asks the gateway's own door.
+async fn asked(stage: &Stage, word: &'static str) -> Reply {
+    let socket = control::socket(&config::store_url(&stage.config).unwrap());
+    let asking = tokio::task::spawn_blocking(move || control::ask(&socket, word).unwrap());
+    asking.await.unwrap()
+}
+
+/// Has this text put in force; its version, what changed, and the warnings.
+async fn accepted(stage: &Stage, text: &str) -> (u64, Vec<String>, String) {
+    fs::write(&stage.config, text).unwrap();
+    let reply = asked(stage, control::RELOAD).await;
+    let Reply::Accepted {
+        version,
+        changes,
+        warnings,
+        ..
+    } = reply
+    else {
+        panic!("{reply:?}");
+    };
+    let changes = changes.iter().map(ToString::to_string).collect();
+    (version, changes, warnings.join("\n"))
+}
+
+/// Has this text refused; why.
+async fn refused(stage: &Stage, text: &str) -> String {
+    fs::write(&stage.config, text).unwrap();
+    let reply = asked(stage, control::RELOAD).await;
+    let Reply::Refused { faults, .. } = reply else {
+        panic!("{reply:?}");
+    };
+    faults.join("\n")
+}
+
+fn written(stage: &Stage) -> String {
+    fs::read_to_string(&stage.config).unwrap()
+}
+
+/// Without the tables whose first line is `[[name]]` and that hold this line.
+fn without(text: &str, name: &str, line: &str) -> String {
+    let head = format!("[[{name}]]");
+    let mut kept = String::new();
+    for table in text
+        .split_inclusive('\n')
+        .fold(Vec::<String>::new(), |mut tables, line| {
+            let starts = line.starts_with("[[") && !line.contains('.') || tables.is_empty();
+            if starts {
+                tables.push(String::new());
+            }
+            tables.last_mut().unwrap().push_str(line);
+            tables
+        })
+    {
+        if !(table.starts_with(&head) && table.lines().any(|it| it == line)) {
+            kept.push_str(&table);
+        }
+    }
+    assert_ne!(kept, text, "no [[{name}]] with {line}");
+    kept
+}
+
+/// Without an institution, its contracts and its routes.
+fn taken_out(text: &str, id: &str) -> String {
+    let named = format!("institution = \"{id}\"");
+    let mut text = without(text, "institution", &format!("id = \"{id}\""));
+    text = without(&text, "contract", &named);
+    without(&text, "route", &named)
+}
+
+fn make_key(stage: &Stage, id: &str) {
+    let (private, public) = SigningKey::generate_ed25519().unwrap();
+    let path = |end| stage.certs().join(format!("{id}.{end}"));
+    private_file(path("key"), &private);
+    fs::write(path("pub"), public).unwrap();
+}
+
+fn private_file(path: PathBuf, text: &str) {
+    use std::io::Write;
+    let mut options = fs::File::options();
+    let file = options.create(true).truncate(true).write(true).mode(0o600);
+    file.open(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+/// One connection that is kept.
+struct Kept {
+    sender: SendRequest<Full<Bytes>>,
+    shown: CertificateDer<'static>,
+}
+
+impl Kept {
+    async fn connect(stage: &Stage, identity: &Identity) -> Self {
+        let mut roots = RootCertStore::empty();
+        let pem = fs::read(stage.certs().join("ca.pem")).unwrap();
+        roots
+            .add(CertificateDer::from_pem_slice(&pem).unwrap())
+            .unwrap();
+        let chain = CertificateDer::pem_slice_iter(identity.certificates_pem.as_bytes());
+        let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
+        let own = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, own)
+            .unwrap();
+        let tcp = TcpStream::connect(("127.0.0.1", stage.ports.public)).await;
+        let name = ServerName::try_from("localhost").unwrap();
+        let tls = TlsConnector::from(Arc::new(config));
+        let tls = tls.connect(name, tcp.unwrap()).await.unwrap();
+        let shown = tls.get_ref().1.peer_certificates().unwrap()[0].clone();
+        let (sender, connection) = handshake(TokioIo::new(tls)).await.unwrap();
+        tokio::spawn(connection);
+        Self { sender, shown }
+    }
+
+    async fn send(&mut self, request: Request<Bytes>) -> (Response<()>, Value) {
+        let (mut parts, body) = request.into_parts();
+        let host = parts.uri.authority().unwrap().as_str().parse().unwrap();
+        parts.headers.insert("host", host);
+        parts.uri = parts.uri.path().parse().unwrap();
+        let request = Request::from_parts(parts, Full::new(body));
+        let answer = tokio::time::timeout(PATIENCE, self.sender.send_request(request)).await;
+        let answer = answer.expect("in time").expect("the connection stands");
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        (Response::from_parts(parts, ()), json)
+    }
+
+    /// The merchant's order; the answer's status and code.
+    async fn places(&mut self, stage: &Stage, key: SigningKey, number: &str) -> (u16, String) {
+        let wanted = stage.tea.order(number, "AGGREGATED", "12.30", PAYER);
+        let client = client(stage, key, None);
+        let request = client.signed("/v1/orders", &wanted.to_string()).unwrap();
+        let (answer, json) = self.send(request).await;
+        let code = json["code"].as_str().unwrap_or_default().to_owned();
+        (answer.status().as_u16(), code)
+    }
+}
+
+fn tea(stage: &Stage) -> Identity {
+    identity(&stage.certs(), stage.tea.role.id).unwrap()
+}
+
+/// One of the two versions of the load test: names of institutions, and who signs.
+fn version_b(text: &str) -> String {
+    let key = "\n[[platform.keys]]\nid = \"platform-2\"\nkey = \"file:certs/platform-2.key\"\n\
+        not_before = 2026-01-02\nnot_after = 2099-12-31\n";
+    let names = text
+        .replace("Blue Bank", "Second Blue")
+        .replace("Red Pay", "Second Red");
+    names.replacen("\n[outbound]", &format!("{key}\n[outbound]"), 1)
+}
+
+/// Which version an answer is of: everything in it has to be of the same.
+fn version_of(answer: &Response<()>, json: &Value) -> char {
+    assert_eq!(answer.status(), 200, "{json}");
+    let names: Vec<_> = json["institutions"].as_array().unwrap().iter().collect();
+    let second = |it: &&&Value| it["nameEn"].as_str().unwrap().starts_with("Second");
+    let signed = answer.headers()["signature-input"].to_str().unwrap();
+    match (
+        names.iter().filter(second).count(),
+        signed.contains("platform-2"),
+    ) {
+        (0, false) => 'a',
+        (2, true) => 'b',
+        mixed => panic!("half of each: {mixed:?}, {json}"),
+    }
+}
+
+/// F1, Q8: while merchants keep placing orders on kept connections, the file is swapped for another
+/// one and for broken ones, many times. No request is dropped, no connection closed, each answer is
+/// of one version, and after a reload's answer the next request is of the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_under_load_drops_nothing_and_mixes_nothing() {
+    const CLIENTS: u64 = 4;
+    const ROUNDS: u64 = 6;
+    let (stage, open) = open().await;
+    make_key(&stage, "platform-2");
+    let first = written(&stage);
+    let second = version_b(&first);
+    let broken = second.replace("mtls = \"required\"", "mtls = \"perhaps\"");
+    let stage = Arc::new(stage);
+    let (count, mut seen_so_far) = watch::channel(0_u64);
+    let (count, stop) = (Arc::new(count), Arc::new(AtomicBool::new(false)));
+    let mut clients = Vec::new();
+    for client in 0..CLIENTS {
+        let (stage, count, stop) = (Arc::clone(&stage), Arc::clone(&count), Arc::clone(&stop));
+        clients.push(tokio::spawn(async move {
+            let mut kept = Kept::connect(&stage, &tea(&stage)).await;
+            let mut seen = BTreeSet::new();
+            for number in 0_u64.. {
+                if stop.load(Ordering::SeqCst) {
+                    break;
+                }
+                let number = format!("L{client}-{number}");
+                let wanted = stage.tea.order(&number, "AGGREGATED", "12.30", PAYER);
+                let signed = stage.tea.client.signed("/v1/orders", &wanted.to_string());
+                let (answer, json) = kept.send(signed.unwrap()).await;
+                seen.insert(version_of(&answer, &json));
+                count.send_modify(|count| *count += 1);
+            }
+            seen
+        }));
+    }
+    let mut own = Kept::connect(&stage, &tea(&stage)).await;
+    let mut versions = BTreeSet::new();
+    for round in 0..ROUNDS {
+        for (text, is) in [(&second, 'b'), (&first, 'a')] {
+            let (version, changes, _) = accepted(&stage, text).await;
+            assert!(versions.last().is_none_or(|last| *last < version));
+            versions.insert(version);
+            assert!(!changes.is_empty());
+            let why = refused(&stage, &broken).await;
+            assert!(why.contains("perhaps"), "{why}");
+            let number = format!("R{round}{is}");
+            let wanted = stage.tea.order(&number, "AGGREGATED", "12.30", PAYER);
+            let signed = stage.tea.client.signed("/v1/orders", &wanted.to_string());
+            let (answer, json) = own.send(signed.unwrap()).await;
+            assert_eq!(version_of(&answer, &json), is);
+            // Everybody goes on under this version before the next one comes.
+            let enough = *seen_so_far.borrow() + 2 * CLIENTS;
+            let more = seen_so_far.wait_for(|count| *count >= enough);
+            tokio::time::timeout(PATIENCE, more).await.unwrap().unwrap();
+        }
+    }
+    stop.store(true, Ordering::SeqCst);
+    for client in clients {
+        let seen = client.await.expect("no request was dropped");
+        assert_eq!(seen, BTreeSet::from(['a', 'b']));
+    }
+    let page = operations(&stage, "/metrics").await;
+    let total = 2 * ROUNDS;
+    let last = versions.last().unwrap();
+    for line in [
+        format!("paymux_config_reloads_total{{result=\"accepted\"}} {total}"),
+        format!("paymux_config_reloads_total{{result=\"refused\"}} {total}"),
+        format!("version=\"{last}\""),
+    ] {
+        assert!(page.contains(&line), "{line} is not in {page}");
+    }
+    open.close().await.unwrap();
+}
+
+/// F1, Q4, R-6.3.1-1c: a new key counts from the reload on and an old one no more, on the very
+/// connection that was there before; and so a certificate that is enrolled no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_and_certificates_are_swapped_on_standing_connections() {
+    let (stage, _open) = open().await;
+    let first = written(&stage);
+    let mut kept = Kept::connect(&stage, &tea(&stage)).await;
+    assert_eq!(
+        kept.places(&stage, key(&stage, "M1001-1"), "T1").await.0,
+        200
+    );
+
+    make_key(&stage, "M1001-2");
+    let rolled = first.replace("M1001-1", "M1001-2");
+    accepted(&stage, &rolled).await;
+    let old = kept.places(&stage, key(&stage, "M1001-1"), "T2").await;
+    assert_eq!(old, (401, "key_unknown".to_owned()));
+    assert_eq!(
+        kept.places(&stage, key(&stage, "M1001-2"), "T3").await.0,
+        200
+    );
+
+    let other = first.replace("\"certs/M1001.pem\"", "\"certs/M2002.pem\"");
+    accepted(&stage, &other).await;
+    let shown = kept.places(&stage, key(&stage, "M1001-1"), "T4").await;
+    assert_eq!(shown, (403, "certificate_foreign".to_owned()));
+    for (number, status) in [("T1", 200), ("T2", 404), ("T3", 200), ("T4", 404)] {
+        accepted(&stage, &first).await;
+        assert_eq!(queried(&stage.tea, number).await.status, status, "{number}");
+    }
+}
+
+/// F1, R-6.3.1-1c: another certificate is shown from the next handshake on; who is connected goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_server_certificate_is_shown_after_a_reload() {
+    let (stage, _open) = open().await;
+    let mut kept = Kept::connect(&stage, &tea(&stage)).await;
+    // The development authority makes what a configuration names and what is not there.
+    let next = written(&stage)
+        .replace("certs/server.pem", "certs/server-2.pem")
+        .replace("certs/server.key", "certs/server-2.key");
+    fs::write(&stage.config, &next).unwrap();
+    let now = paymux::world::Clock::now(&paymux::world::SystemClock::start());
+    paymux::command::keys::dev(&mut Vec::new(), &stage.config, &stage.certs(), now).unwrap();
+    let (_, changes, _) = accepted(&stage, &next).await;
+    let said = changes.join("\n");
+    assert!(said.contains("listen: certificate shown: "), "{said}");
+    assert_eq!(
+        kept.places(&stage, key(&stage, "M1001-1"), "T1").await.0,
+        200
+    );
+    let fresh = Kept::connect(&stage, &tea(&stage)).await;
+    let pem = fs::read(stage.certs().join("server-2.pem")).unwrap();
+    assert_eq!(fresh.shown, CertificateDer::from_pem_slice(&pem).unwrap());
+    assert_ne!(fresh.shown, kept.shown);
+}
+
+/// F2, C6, A6: whoever is taken out gets nothing new, and still gets its queries and has its
+/// callbacks accepted; each attempt keeps the version it was made under.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_institution_that_is_taken_out_finishes_what_it_began() {
+    let (stage, _open) = open().await;
+    let (shop, first) = (&stage.tea, written(&stage));
+    let (version, ..) = accepted(&stage, &first).await;
+    let called_back = placed(shop, &order(shop, "T1", "12.30", RED.id)).await;
+    let control = stage.red.control();
+    control.next_at(paymux::sandbox::Call::Create, Fault::AnswerLost, 1);
+    let doubtful = order(shop, "T2", "4.50", RED.id);
+    let (answer, ()) = tokio::join!(shop.place(&doubtful), super::booked(&stage.red, "T2"));
+    assert_eq!(answer.unwrap().status, 202);
+
+    let (after, changes, warnings) = accepted(&stage, &taken_out(&first, RED.id)).await;
+    assert!(after > version);
+    assert!(
+        changes.contains(&"institution redpay: taken out".to_owned()),
+        "{changes:?}"
+    );
+    assert!(
+        warnings.contains("redpay: taken out with 2 unfinished"),
+        "{warnings}"
+    );
+    let refused = shop
+        .place(&order(shop, "T3", "1.00", RED.id))
+        .await
+        .unwrap();
+    assert_eq!(refused.status, 403, "{}", refused.json);
+    let list = placed(shop, &shop.order("T4", "AGGREGATED", "1.00", PAYER)).await;
+    assert!(!list.json["institutions"].to_string().contains(RED.id));
+
+    stage.payer.pay(called_back.text("payUrl")).await.unwrap();
+    shop.told("ORDER_PAID", "T1").await.unwrap();
+    let asked = |book: &paymux::sandbox::Book| {
+        let payment = paymux::command::demo::stage::payment_of(book, "T2");
+        payment.filter(|it| it.queries > 0).map(drop)
+    };
+    stage
+        .red
+        .wait_for(asked, PATIENCE)
+        .await
+        .expect("it is asked");
+    let store = control::socket(&config::store_url(&stage.config).unwrap());
+    let store = store
+        .to_str()
+        .unwrap()
+        .trim_end_matches(".control")
+        .to_owned();
+    let store = Connection::open(store).unwrap();
+    let sql = "SELECT count(*) FROM attempts WHERE configuration = ?1";
+    let made: i64 = store
+        .query_row(sql, [i64::try_from(version).unwrap()], |row| row.get(0))
+        .unwrap();
+    assert_eq!(made, 2, "F2: the version each was made under");
+
+    // Still unfinished, so still kept; then it is closed, and the next reload lets go.
+    let (_, _, warnings) = accepted(&stage, &taken_out(&first, RED.id)).await;
+    assert!(
+        warnings.contains("redpay: taken out with 1 unfinished"),
+        "{warnings}"
+    );
+    let page = operations(&stage, "/metrics").await;
+    assert!(
+        page.contains("paymux_institutions_taken_out{state=\"kept\"} 1"),
+        "{page}"
+    );
+    shop.ask("/v1/orders/close", "T2", json!({})).await.unwrap();
+    shop.told("ORDER_CLOSED", "T2").await.unwrap();
+    let (_, _, warnings) = accepted(&stage, &taken_out(&first, RED.id)).await;
+    assert!(
+        warnings.contains("redpay: nothing is unfinished; let go"),
+        "{warnings}"
+    );
+    let late = client(&stage, key(&stage, "redpay-1"), None);
+    let said = late.post("/v1/callbacks/redpay", &json!({})).await.unwrap();
+    assert_eq!(said.status, 404);
+}
+
+/// F2: a start without an institution that has unfinished payments says so, and a reload that puts
+/// it back mends it. A merchant's orders end although it is not in the file any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_start_lost_a_reload_brings_back() {
+    let (stage, open) = open().await;
+    let (shop, first) = (&stage.tea, written(&stage));
+    let answer = placed(shop, &order(shop, "T1", "12.30", RED.id)).await;
+    open.close().await.unwrap();
+    fs::write(&stage.config, taken_out(&first, RED.id)).unwrap();
+    let open = stage.open().await.unwrap();
+    let page = operations(&stage, "/metrics").await;
+    assert!(
+        page.contains("paymux_institutions_taken_out{state=\"missing\"} 1"),
+        "{page}"
+    );
+    let stopped = first.replace("id = \"redpay\"\n", "id = \"redpay\"\nstopped = true\n");
+    let mut gone = without(&stopped, "merchant", "id = \"M1001\"");
+    for id in ["bluebank", "redpay", "greencard"] {
+        gone = without(&gone, "contract", &format!("account = \"M1001-{id}\""));
+    }
+    accepted(&stage, &gone).await;
+    let page = operations(&stage, "/metrics").await;
+    assert!(
+        page.contains("paymux_institutions_taken_out{state=\"missing\"} 0"),
+        "{page}"
+    );
+    assert_eq!(queried(shop, "T1").await.text("code"), "key_unknown");
+    stage.payer.pay(answer.text("payUrl")).await.unwrap();
+    shop.told("ORDER_PAID", "T1").await.unwrap();
+    open.close().await.unwrap();
+}
+
+/// F1, D3: sockets and the store stay; a reload that would move them, or lose a key that sealed
+/// something, is refused with the line, and a seal key that is added and made current is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_a_restart_is_refused_with_its_line() {
+    let (stage, _open) = open().await;
+    let first = written(&stage);
+    let public = format!("127.0.0.1:{}", stage.ports.public);
+    for (from, to, line) in [
+        (
+            public.as_str(),
+            "127.0.0.1:1",
+            ":3: [listen] public: expected",
+        ),
+        ("paymux.sqlite", "other.sqlite", ": [store] url: expected"),
+        (
+            "certs/digest.key",
+            "certs/seal-1.key",
+            ": [store] digest_key: expected",
+        ),
+        (
+            "\"seal-1\"",
+            "\"seal-9\"",
+            ": [[store.seal_keys]]: expected every seal key",
+        ),
+    ] {
+        let text = first.replace(from, to);
+        // The control socket is found by the store that is running.
+        let socket = control::socket(&config::store_url(&stage.config).unwrap());
+        fs::write(&stage.config, text).unwrap();
+        let asking = tokio::task::spawn_blocking(move || control::ask(&socket, control::RELOAD));
+        let Reply::Refused { faults, .. } = asking.await.unwrap().unwrap() else {
+            panic!("{to} was accepted");
+        };
+        let said = faults.join("\n");
+        assert!(
+            said.contains(line) && said.contains("needs a restart"),
+            "{said}"
+        );
+        fs::write(&stage.config, &first).unwrap();
+    }
+    private_file(stage.certs().join("seal-2.key"), &"ab".repeat(32));
+    let more = "\n[[store.seal_keys]]\nid = \"seal-2\"\nkey = \"file:certs/seal-2.key\"\n";
+    let rotated = first
+        .replace("seal_key = \"seal-1\"", "seal_key = \"seal-2\"")
+        .replacen(
+            "\n[[platform.keys]]",
+            &format!("{more}\n[[platform.keys]]"),
+            1,
+        );
+    placed(
+        &stage.tea,
+        &stage.tea.order("T1", "AGGREGATED", "1.00", PAYER),
+    )
+    .await;
+    accepted(&stage, &rotated).await;
+    placed(
+        &stage.tea,
+        &stage.tea.order("T2", "AGGREGATED", "1.00", PAYER),
+    )
+    .await;
+    for number in ["T1", "T2"] {
+        assert_eq!(queried(&stage.tea, number).await.status, 200);
+    }
+}
+
+/// L2, L5: start, each reload, accepted or refused, and stop are in the audit log, with who wanted
+/// it; the socket is for its owner alone, and gone afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn reloads_are_recorded() {
+    let (stage, open) = open().await;
+    let first = written(&stage);
+    let socket = control::socket(&config::store_url(&stage.config).unwrap());
+    let mode = fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let (version, ..) = accepted(&stage, &first).await;
+    refused(&stage, &format!("{first}\n[nonsense]\n")).await;
+    let reply = asked(&stage, "nonsense").await;
+    assert!(matches!(reply, Reply::Unknown { .. }), "{reply:?}");
+    open.close().await.unwrap();
+    assert!(!socket.exists());
+    let store = socket
+        .to_str()
+        .unwrap()
+        .trim_end_matches(".control")
+        .to_owned();
+    let store = Connection::open(store).unwrap();
+    let mut rows = store
+        .prepare(
+            "SELECT actor, action, result FROM audit WHERE object = 'configuration' ORDER BY seq",
+        )
+        .unwrap();
+    let rows = rows.query_map([], |row| {
+        let (who, what): (String, String) = (row.get(0)?, row.get(1)?);
+        Ok((who, what, row.get::<_, String>(2)?))
+    });
+    let rows: Vec<_> = rows.unwrap().map(Result::unwrap).collect();
+    let said: Vec<_> = rows
+        .iter()
+        .map(|(_, what, how)| format!("{what} {how}"))
+        .collect();
+    assert!(said[0].starts_with("gateway.start version="), "{said:?}");
+    let taken = format!("configuration.reload accepted version={version} sha256=");
+    assert!(said[1].starts_with(&taken), "{said:?}");
+    assert_eq!(
+        said[2..],
+        [
+            "configuration.reload refused faults=1",
+            "gateway.stop drained"
+        ]
+    );
+    assert!(rows[1].0.starts_with("operator:uid="), "{rows:?}");
+}
