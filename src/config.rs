@@ -284,8 +284,8 @@ fn whole(r: &mut Reader<'_>, text: &str) -> Option<Config> {
 }
 
 fn register(enrolment: Enrolment, platform: Platform, now: Timestamp) -> Option<Register> {
-    Some(Register {
-        directory: Directory {
+    Some(Register::new(
+        Directory {
             version: u64::try_from(now.ms()).unwrap_or(0),
             merchants: enrolment.merchants,
             institutions: enrolment.institutions,
@@ -293,8 +293,8 @@ fn register(enrolment: Enrolment, platform: Platform, now: Timestamp) -> Option<
             contracts: enrolment.contracts,
         },
         // An id that comes twice is a fault already.
-        keys: KeyRing::new(enrolment.merchant_keys).ok()?,
-        adapters: enrolment.adapters,
+        KeyRing::new(enrolment.merchant_keys).ok()?,
+        enrolment.adapters,
         platform,
-    })
+    ))
 }

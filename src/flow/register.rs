@@ -1,6 +1,6 @@
 //! Who may ask and through whom: one version of the enrolment, swapped whole (F1).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::domain::identifiers::InstitutionId;
@@ -19,6 +19,8 @@ pub struct Register {
     pub adapters: HashMap<InstitutionId, Arc<dyn Institution>>,
     /// How this gateway is known.
     pub platform: Platform,
+    /// Every client certificate that is enrolled, whosever: each request asks for one.
+    certificates: HashSet<CertificateDigest>,
 }
 
 /// How this gateway is known to merchants.
@@ -32,9 +34,26 @@ pub struct Platform {
 }
 
 impl Register {
+    /// Everybody enrolled, with the keys and dialects that go with them.
+    pub fn new(
+        directory: Directory,
+        keys: KeyRing,
+        adapters: HashMap<InstitutionId, Arc<dyn Institution>>,
+        platform: Platform,
+    ) -> Self {
+        let merchants = directory.merchants.values();
+        let certificates = merchants.flat_map(|merchant| merchant.certificates.iter().copied());
+        Self {
+            certificates: certificates.collect(),
+            directory,
+            keys,
+            adapters,
+            platform,
+        }
+    }
+
     /// Whether a client certificate is enrolled for anybody.
     pub fn knows_certificate(&self, digest: &CertificateDigest) -> bool {
-        let mut merchants = self.directory.merchants.values();
-        merchants.any(|merchant| merchant.certificates.contains(digest))
+        self.certificates.contains(digest)
     }
 }

@@ -394,16 +394,16 @@ pub(super) fn register() -> Register {
         let adapter: Arc<dyn Institution> = Arc::new(Teller(id.clone(), facts()));
         (id, adapter)
     };
-    Register {
-        directory: directory(),
-        keys: KeyRing::default(),
-        adapters: HashMap::from([teller("harbour"), teller("lake")]),
-        platform: Platform {
+    Register::new(
+        directory(),
+        KeyRing::default(),
+        HashMap::from([teller("harbour"), teller("lake")]),
+        Platform {
             origin: "https://pay.example".into(),
             signing: Arc::new(SigningKey::from_pkcs8_pem("p1", &private).unwrap()),
             jwks: Bytes::new(),
         },
-    }
+    )
 }
 
 pub(super) fn api(order: &Order, wire: SendError) -> Api {

@@ -200,16 +200,16 @@ pub(crate) fn register(institutions: &[(&str, Ability)]) -> Register {
         enrolled("M2-key", "M2", 1, i64::MAX),
     ])
     .unwrap();
-    Register {
+    Register::new(
         directory,
         keys,
         adapters,
-        platform: Platform {
+        Platform {
             origin: ORIGIN.into(),
             signing: Arc::new(signer("platform").clone()),
             jwks: Bytes::from_static(b"{\"keys\":[]}"),
         },
-    }
+    )
 }
 
 /// A request as a merchant sends it, not signed yet.
