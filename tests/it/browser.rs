@@ -245,7 +245,7 @@ fn institution(cast: Cast) -> String {
 /// institution behind a masked field, and reads on our page that it is paid.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payer_chooses_and_pays_on_a_phone() {
-    let stage = Stage::set_anywhere("").await.unwrap();
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
     let _open = stage.open().await.unwrap();
     let order = stage.tea.order("T1", "WEBVIEW", "12.30", "13800001234");
     let placed = stage.tea.place(&order).await.unwrap();
@@ -294,7 +294,7 @@ async fn a_payer_chooses_and_pays_on_a_phone() {
 /// V1, R-6.5-1a: while nobody knows, the page says so, and it goes on by itself, without a script.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_in_doubt_goes_on_by_itself() {
-    let stage = Stage::set_anywhere("").await.unwrap();
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
     let _open = stage.open().await.unwrap();
     let order = stage.tea.order("T1", "WEBVIEW", "66.63", "13800001234");
     let placed = stage.tea.place(&order).await.unwrap();

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 const PAYER: &str = "13800001234";
 
 async fn open() -> (Stage, Open) {
-    let stage = Stage::set_anywhere("").await.unwrap();
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
     let open = stage.open().await.unwrap();
     (stage, open)
 }

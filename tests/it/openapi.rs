@@ -236,7 +236,7 @@ fn the_document_has_every_path_and_no_other() {
 /// A3.3, R-A3.3-1: what merchants are really sent has the shape that the document says.
 #[tokio::test(flavor = "multi_thread")]
 async fn notifications_are_as_documented() {
-    let stage = Stage::set_anywhere("").await.unwrap();
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
     let open = stage.open().await.unwrap();
     let shop = &stage.tea;
     let mut order = shop.order("T1", "WEBVIEW", "12.30", "13800001234");
@@ -266,7 +266,7 @@ async fn notifications_are_as_documented() {
 /// signature.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_is_served() {
-    let stage = Stage::set_anywhere("").await.unwrap();
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
     let open = stage.open().await.unwrap();
     let ask = async |method: Method| {
         let request = Request::builder()
@@ -331,7 +331,9 @@ async fn a_fuzzer_that_knows_the_document_finds_nothing() {
     // It knocks from one address for one merchant, as fast as it can; limits have tests of their own.
     let unlimited = "\n[limits]\nrequests_per_second_per_caller = 100000\n\
                      requests_per_second_per_merchant = 100000\n";
-    let stage = Stage::set_anywhere(unlimited).await.unwrap();
+    let stage = Stage::set(crate::socket::ports::free(), unlimited)
+        .await
+        .unwrap();
     let open = stage.open().await.unwrap();
     let (tally, mut command) = fuzzer(&stage);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap());

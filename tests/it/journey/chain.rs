@@ -172,9 +172,11 @@ fn shop_settings(back: &Stage, port: u16, platform: KeyRing) -> MerchantSettings
 /// both; one payment, one notification.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_serves_as_an_institution_of_another() {
-    let (folder, ports) = (Folder::make().unwrap(), Ports::free().unwrap());
+    let (folder, ports) = (Folder::make().unwrap(), crate::socket::ports::free());
     let more = front_as_merchant(&folder, ports.public);
-    let back = Stage::set_anywhere(&more).await.unwrap();
+    let back = Stage::set(crate::socket::ports::free(), &more)
+        .await
+        .unwrap();
     let shop_origin = format!("https://localhost:{}", ports.tea);
     let file = folder.path().join(config::FILE);
     let text = front(folder.path(), &ports, &back);

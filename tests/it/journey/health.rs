@@ -45,7 +45,9 @@ async fn select(shop: &Shop, number: &str, id: &str) -> Answer {
 /// finds out that it answers again.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_institution_that_hangs_up_disappears_and_comes_back() {
-    let stage = Stage::set_anywhere(HEALTH).await.unwrap();
+    let stage = Stage::set(crate::socket::ports::free(), HEALTH)
+        .await
+        .unwrap();
     let open = stage.open().await.unwrap();
     let (shop, control) = (&stage.tea, stage.blue.control());
     let aggregated = |number: &str| shop.order(number, "AGGREGATED", "12.30", PAYER);

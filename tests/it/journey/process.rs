@@ -67,7 +67,7 @@ impl Drop for Served {
 /// about, not sent again, and can be paid.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_loses_no_order_and_its_doubt_is_resolved() {
-    let stage = Stage::set_anywhere("").await.unwrap();
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
     let shop = &stage.tea;
     let served = Served::start(&stage);
     let paid = placed(shop, &order(shop, "T1", "12.30", BLUE.id)).await;
@@ -107,7 +107,7 @@ async fn a_crash_loses_no_order_and_its_doubt_is_resolved() {
 /// 0, and the order is there afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_sigterms_lose_nothing() {
-    let stage = Stage::set_anywhere("").await.unwrap();
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
     let shop = &stage.tea;
     let served = Served::start(&stage);
     stage
@@ -145,7 +145,7 @@ fn check(config: &Path) -> Command {
 /// F1: every fault is said at once, and the exit status says that there are any.
 #[tokio::test(flavor = "multi_thread")]
 async fn check_says_every_fault_at_once() {
-    let stage = Stage::set_anywhere("").await.unwrap();
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
     let (output, text) = ran(check(&stage.config)).await;
     assert!(output.status.success(), "{text}");
     let right = std::fs::read_to_string(&stage.config).unwrap();

@@ -1,10 +1,11 @@
 //! The real edge and the real network on loopback: sockets, TLS, limits, draining. Ports are the
-//! system's choice; whatever is waited for is waited for itself.
+//! system's choice, or given out once; whatever is waited for is waited for itself.
 
 mod crowd;
 mod edge;
 mod expiring;
 mod outbound;
+pub(crate) mod ports;
 mod running;
 mod slow;
 mod strict;
