@@ -1,6 +1,6 @@
 # The front door. `make test` is all a change has to pass; everything else is here to be found.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests deny-tool demo test bench deny
+.PHONY: help setup setup-tests versions deny-tool demo test bench deny
 SHELL := /bin/bash
 
 # command-or-path:package, as Debian and Ubuntu call it. Building takes the first list, the tests both.
@@ -32,6 +32,12 @@ echo "installing from the distribution: $${missing[*]}"; \
   || { echo "could not install: $${missing[*]}; what apt-get said is above." >&2; exit 1; }
 endef
 
+# What it is, the least that serves, and how to ask for what is there.
+define at_least
+@found="$$($(3))"; [ "$$(printf '%s\n' $(2) "$$found" | sort -V | head -n 1)" = $(2) ] || { \
+  echo "too old: $(1) $$found, expected $(2) or later. Install that, and let it come first in PATH." >&2; exit 1; }
+endef
+
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
@@ -41,6 +47,7 @@ setup: ## installs what the build needs, where it is missing
 
 setup-tests: setup ## the same for the tests
 	$(call install,$(TEST_TOOLS) $(PYTHON_TOOLS))
+	@$(MAKE) --no-print-directory versions
 	@cmp -s tests/python/requirements.txt target/python/requirements.txt || { \
 	  echo "installing what the tests take from PyPI into target/python" && \
 	  python3 -m venv --clear target/python && \
@@ -53,6 +60,12 @@ setup-tests: setup ## the same for the tests
 	  npm --prefix target/node ci --silent --no-audit --no-fund && \
 	  cp docs/clients/node/package-lock.json target/node/filled-from; }
 	@for part in fmt clippy; do cargo $$part --version >/dev/null 2>&1 || rustup component add rustfmt clippy; done
+
+# Python: what tests/python/requirements.txt pins takes no older one. Node and Java: docs/clients.md.
+versions: # whether the tools of the tests are new enough
+	$(call at_least,Python,3.11,python3 -c 'import platform; print(platform.python_version())')
+	$(call at_least,Node,18,node --version | tr -d v)
+	$(call at_least,Java,17,javac -version 2>&1 | tr -d 'a-z ')
 
 demo: setup ## starts everything on this machine and pays: gateway, institutions, merchant
 	cargo run -- demo

@@ -9,7 +9,8 @@
 #
 # A shell is no server: `notice` is for whatever accepts connections and hands each of them on.
 # The body of a proven answer goes to stdout. Exit status: 0 for 2xx (202: not known yet, ask again),
-# 1 refused, 2 used wrongly, 3 nothing proven: no answer, or none that the gateway signed for us.
+# 1 refused, by the gateway or by the institution, 2 used wrongly, 3 nothing proven: no answer, or none
+# that the gateway signed for us.
 set -euf -o pipefail
 export LC_ALL=C
 
@@ -26,6 +27,15 @@ CERTIFICATE_KEY=${MERCHANT_CERTIFICATE_KEY:-certs/M1001.key}
 # Where we are told, exactly as we say it in bankReturnUrl: this is signed as well.
 NOTICES=${NOTICES:-https://localhost:7443/notices}
 NOTICES_BOOK=${NOTICES_BOOK:-var/notices.txt}
+# What we asked for; what we are told is compared with it.
+ORDERS_BOOK=${ORDERS_BOOK:-var/orders.txt}
+CURRENCY=CNY
+# The gateway's keys, kept between runs; each gateway's in a file of its own. How long they are
+# believed before they are fetched anew: a key that was withdrawn is believed no longer than this.
+# And how soon they are fetched again for a key we do not know.
+KEYS=${PAYMUX_KEYS:-var/keys-${GATEWAY//[^A-Za-z0-9.-]/_}.json}
+KEYS_OLD_S=${PAYMUX_KEYS_OLD_S:-600}
+KEYS_PAUSE_S=${PAYMUX_KEYS_PAUSE_S:-10}
 
 REQUEST_PARTS='"@method" "@target-uri" "content-digest" "content-type"'
 # The second line binds the answer to our question: nobody can hand us the answer to another one.
@@ -65,19 +75,58 @@ header() {
     END { print all }'
 }
 
-# Text for inside quotes in JSON.
-quoted() { printf '%s' "$1" | sed 's/[\\"]/\\&/g'; }
+# A JSON object of text fields: name, value, name, value. Whatever a value is, it stays a value.
+object() {
+  local fields= value
+  while [ $# -gt 0 ]; do
+    value=${2//\\/\\\\} value=${value//\"/\\\"}
+    [[ $value != *[[:cntrl:]]* ]] || not_proven "$1 has a control character"
+    fields+="${fields:+,}\"$1\":\"$value\""
+    shift 2
+  done
+  printf '{%s}' "$fields"
+}
 
 # A text field of a proven JSON object. Inside a value a quote is always escaped, so that nothing
 # in a value looks like a name.
 field() { sed -n "s/.*\"$1\":\"\([^\"\\\\]*\)\".*/\1/p" "$work/body"; }
 
-# Writes a public key of the gateway into a file, from the gateway itself: TLS vouches for it.
+# Seconds since a file was written; far too many if it was never, or has yet to be.
+age_of() {
+  local age=-1
+  [ ! -e "$1" ] || age=$(($(date +%s) - $(date -r "$1" +%s)))
+  if [ "$age" -ge 0 ]; then echo "$age"; else echo 999999999; fi
+}
+
+young() { [ "$(age_of "$KEYS")" -lt "$KEYS_OLD_S" ]; }
+
+# The key of this id; each key of the set on a line of its own.
+kept() { tr -d ' \n' <"$KEYS" | tr '{' '\n' | grep -F "\"kid\":\"$1\""; }
+
+# Fetches the keys from the gateway itself, TLS vouches for them; but not at every message: what the
+# last look brought serves for a while. Who comes during a look waits for it.
+look() {
+  local got
+  mkdir -p "$(dirname "$KEYS")"
+  {
+    flock 8
+    if [ "$(age_of "$KEYS.tried")" -lt "$KEYS_PAUSE_S" ]; then
+      young
+    else
+      # Before it is done: a look that fails counts as well.
+      touch "$KEYS.tried" &&
+        got=$(secure_curl --max-time 10 --output "$KEYS.new" --write-out '%{http_code}' \
+          "$GATEWAY/.well-known/jwks.json") && [ "$got" = 200 ] && mv "$KEYS.new" "$KEYS"
+    fi
+  } 8>>"$KEYS.lock"
+}
+
+# Writes a public key of the gateway into a file.
 platform_key() {
-  local jwk x now
-  # Each key of the set on a line of its own.
-  jwk=$(secure_curl --fail "$GATEWAY/.well-known/jwks.json" | tr -d ' \n' | tr '{' '\n' |
-    grep -F "\"kid\":\"$1\"") || not_proven "the platform has no key '$1'"
+  local jwk= x now
+  # An id we do not know is a new key, or a stranger.
+  ! young || jwk=$(kept "$1") || jwk=
+  [ -n "$jwk" ] || { look && jwk=$(kept "$1"); } || not_proven "the platform has no key '$1'"
   now=$(date +%s)
   [[ $jwk == *'"crv":"Ed25519"'* && $jwk =~ \"x\":\"([A-Za-z0-9_-]{43})\" ]] ||
     not_proven "the key '$1' is not Ed25519: openssl alone reads no other here"
@@ -160,7 +209,7 @@ send() {
 # Asks until there is an answer: the same bytes each time, signed anew.
 call() {
   local wait asked
-  printf '%s' "$2" >"$work/question"
+  object "${@:2}" >"$work/question"
   for wait in 1 2 4 none; do
     : >"$work/body"
     if send "$1"; then
@@ -178,26 +227,52 @@ call() {
   cat "$work/body"
   echo
   [ "$status" != 202 ] || echo 'not known yet: ask again' >&2
+  # A refusal by the institution is an answer as well.
+  [ "$status/$(field result)" != 200/REFUSED ] || { echo "refused: $(field reason)" >&2; exit 1; }
   [[ $status == 2* ]] || exit 1
 }
 
+# An order on a line: number, sum, currency; 12.3 and 12.30 are the same.
+terms() {
+  local line
+  line="$1 $(printf '%s' "$2" | sed -E 's/(\.[0-9]*[1-9])0+$/\1/; s/\.0*$//') $3"
+  [[ $line =~ ^[A-Za-z0-9_-]{1,32}' '[0-9]+(\.[0-9]+)?' '[A-Z]{3}$ ]] ||
+    not_proven 'an order is NUMBER SUM, like T1 12.30'
+  printf '%s\n' "$line"
+}
+
+# Before it is placed. With a database: where your orders are.
+remember() {
+  mkdir -p "$(dirname "$ORDERS_BOOK")"
+  printf '%s\n' "$1" >>"$ORDERS_BOOK"
+  sync "$ORDERS_BOOK"
+}
+
+# Whether we placed the order that $work/body tells of, for this sum in this currency.
+is_ours() {
+  local line
+  [ "$(field merchantId)" = "$MERCHANT" ] || return 1
+  line=$(terms "$(field merchantOrderNo)" "$(field orderAmount)" "$(field currency)") || return 1
+  grep -qxF -e "$line" "$ORDERS_BOOK"
+}
+
 place() {
-  local today
+  local today line
   # The date belongs to the order: keep it, a repeat has to say the same.
   today=$(TZ=UTC-8 date +%Y%m%d)
-  call /v1/orders "{\"merchantId\":\"$MERCHANT\",\"transactionType\":\"PASSWORD_PAY\",\
-\"businessType\":\"AGGREGATED\",\"bankReturnUrl\":\"$NOTICES\",\"merchantOrderNo\":\"$1\",\
-\"merchantName\":\"$(quoted "$NAME")\",\"orderDate\":\"${4:-$today}\",\"orderAmount\":\"$2\",\
-\"mobileNo\":\"$3\",\"goodsName\":\"明前龙井\"}"
+  line=$(terms "$1" "$2" "$CURRENCY")
+  remember "$line"
+  call /v1/orders merchantId "$MERCHANT" transactionType PASSWORD_PAY businessType AGGREGATED \
+    bankReturnUrl "$NOTICES" merchantOrderNo "$1" merchantName "$NAME" orderDate "${4:-$today}" \
+    orderAmount "$2" currency "$CURRENCY" mobileNo "$3" goodsName '明前龙井'
 }
 
 select_institution() {
-  call /v1/orders/select "{\"merchantId\":\"$MERCHANT\",\"merchantOrderNo\":\"$1\",\
-\"institutionId\":\"$2\",\"mode\":\"WEBVIEW\"}"
+  call /v1/orders/select merchantId "$MERCHANT" merchantOrderNo "$1" institutionId "$2" mode WEBVIEW
 }
 
 query() {
-  call /v1/orders/query "{\"merchantId\":\"$MERCHANT\",\"merchantOrderNo\":\"$1\"}"
+  call /v1/orders/query merchantId "$MERCHANT" merchantOrderNo "$1"
 }
 
 reply() {
@@ -218,7 +293,7 @@ enter() {
     if grep -q "^$event " "$NOTICES_BOOK"; then
       echo "repeated $event" >&2
     else
-      echo "$event $(field eventType) $(field merchantOrderNo) $(field orderAmount) $(field orderStatus)" >&9
+      echo "$event $(field eventType) $(field merchantOrderNo) $(field orderAmount) $(field currency) $(field orderStatus)" >&9
       sync "$NOTICES_BOOK"
       echo "heard $event" >&2
     fi
@@ -237,6 +312,7 @@ hear() {
   [[ $length =~ ^[0-9]{1,5}$ ]] || not_proven 'it has no length, or too much of it'
   head -c "$length" >"$work/body"
   verify "$REQUEST_PARTS"
+  is_ours || not_proven 'no order of ours, or another sum or currency'
   enter
 }
 

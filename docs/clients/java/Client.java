@@ -46,6 +46,8 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Executors;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -67,8 +69,8 @@ public final class Client {
         java Client.java listen
 
         The body of a proven answer goes to stdout. Exit status: 0 for 2xx (202: not known yet, ask
-        again), 1 refused, 2 used wrongly, 3 nothing proven: no answer, or none that the gateway
-        signed for us.""";
+        again), 1 refused, by the gateway or by the institution, 2 used wrongly, 3 nothing proven: no
+        answer, or none that the gateway signed for us.""";
 
     // Where the gateway is, exactly as it calls itself (`public_origin`): this is signed.
     static final String GATEWAY = env("PAYMUX", "https://localhost:8443");
@@ -85,6 +87,13 @@ public final class Client {
     static final String NOTICES_CERTIFICATE = env("NOTICES_CERTIFICATE", "certs/server.pem");
     static final String NOTICES_KEY = env("NOTICES_KEY", "certs/server.key");
     static final String NOTICES_BOOK = env("NOTICES_BOOK", "var/notices.txt");
+    // What we asked for; what we are told is compared with it.
+    static final Path ORDERS_BOOK = Path.of(env("ORDERS_BOOK", "var/orders.txt"));
+    static final String CURRENCY = "CNY";
+    // How long the gateway's keys are believed before they are fetched anew: a key that was withdrawn
+    // is believed no longer than this. And how soon they are fetched again for a key we do not know.
+    static final long KEYS_OLD_S = Long.parseLong(env("PAYMUX_KEYS_OLD_S", "600"));
+    static final long KEYS_PAUSE_S = Long.parseLong(env("PAYMUX_KEYS_PAUSE_S", "10"));
 
     static final List<String> REQUEST_PARTS = List.of(
         "\"@method\"", "\"@target-uri\"", "\"content-digest\"", "\"content-type\"");
@@ -185,26 +194,75 @@ public final class Client {
             key instanceof ECKey ? "SHA256withECDSAinP1363Format" : "Ed25519");
     }
 
-    private static String published = "";
-    private static Instant fetched = Instant.MIN;
+    /** The gateway's keys, as they were at a moment of the machine's own clock. */
+    record Keys(String set, long at) {
+        boolean youngerThan(long seconds) {
+            return System.nanoTime() - at < seconds * 1_000_000_000;
+        }
+    }
+
+    private static final Object LOOKING = new Object();
+    private static volatile Keys published;
+    private static CompletableFuture<Keys> latest;
+    private static long tried;
+
+    /**
+     * The keys as they are now, but not at every message: what the last look brought serves for a
+     * while. Who comes during a look waits for it; who knows the key does not wait.
+     */
+    static Keys look() throws InterruptedException, NotProven {
+        CompletableFuture<Keys> look;
+        boolean mine;
+        synchronized (LOOKING) {
+            long now = System.nanoTime();
+            mine = latest == null
+                || latest.isDone() && now - tried >= KEYS_PAUSE_S * 1_000_000_000;
+            if (mine) {
+                // Before it is done: a look that fails counts as well.
+                latest = new CompletableFuture<>();
+                tried = now;
+            }
+            look = latest;
+        }
+        if (mine) {
+            try {
+                Keys keys = fetchKeys();
+                published = keys;
+                look.complete(keys);
+            } catch (Exception fault) {
+                look.completeExceptionally(fault);
+            }
+        }
+        try {
+            return look.get();
+        } catch (ExecutionException fault) {
+            throw new NotProven("no keys: " + fault.getCause());
+        }
+    }
+
+    static Keys fetchKeys()
+        throws IOException, InterruptedException, GeneralSecurityException, NotProven {
+        long now = System.nanoTime();
+        var request = HttpRequest.newBuilder(URI.create(GATEWAY + "/.well-known/jwks.json"))
+            .timeout(Duration.ofSeconds(10)).build();
+        var answer = line().send(request, HttpResponse.BodyHandlers.ofString());
+        if (answer.statusCode() != 200) {
+            throw new NotProven("HTTP " + answer.statusCode());
+        }
+        return new Keys(answer.body().replaceAll("\\s", ""), now);
+    }
 
     /** A public key of the gateway, from the gateway itself: TLS vouches for it. */
-    static synchronized PublicKey platformKey(String id)
-        throws IOException, InterruptedException, GeneralSecurityException, NotProven {
+    static PublicKey platformKey(String id)
+        throws InterruptedException, GeneralSecurityException, NotProven {
         String named = "\"kid\":\"" + id + "\"";
-        // An id we do not know is a new key, or a stranger: look, but not at every message.
-        if (!published.contains(named) && fetched.isBefore(Instant.now().minusSeconds(60))) {
-            var request = HttpRequest.newBuilder(URI.create(GATEWAY + "/.well-known/jwks.json"))
-                .timeout(Duration.ofSeconds(10)).build();
-            var answer = line().send(request, HttpResponse.BodyHandlers.ofString());
-            if (answer.statusCode() != 200) {
-                throw new NotProven("no keys: HTTP " + answer.statusCode());
-            }
-            published = answer.body().replaceAll("\\s", "");
-            fetched = Instant.now();
+        Keys known = published;
+        // An id we do not know is a new key, or a stranger.
+        if (known == null || !known.youngerThan(KEYS_OLD_S) || !known.set().contains(named)) {
+            known = look();
         }
         long now = Instant.now().getEpochSecond();
-        Matcher keys = Pattern.compile("\\{[^{}]*\\}").matcher(published);
+        Matcher keys = Pattern.compile("\\{[^{}]*\\}").matcher(known.set());
         while (keys.find()) {
             String jwk = keys.group();
             if (jwk.contains(named) && number(jwk, "nbf") <= now && now <= number(jwk, "exp")) {
@@ -457,11 +515,41 @@ public final class Client {
         if (status == 202) {
             System.err.println("not known yet: ask again");
         }
+        // A refusal by the institution is an answer as well.
+        if (status == 200 && text(said, "result").equals("REFUSED")) {
+            System.err.println("refused: " + text(said, "reason"));
+            return 1;
+        }
         return status < 300 ? 0 : 1;
+    }
+
+    /** An order on a line; 12.3 and 12.30 are the same. */
+    static String terms(String number, String sum, String currency) throws NotProven {
+        String plain = sum.replaceAll("(\\.[0-9]*?)0+$", "$1").replaceAll("\\.$", "");
+        String line = number + " " + plain + " " + currency;
+        if (!line.matches("[A-Za-z0-9_-]{1,32} [0-9]+(\\.[0-9]+)? [A-Z]{3}")) {
+            throw new NotProven("an order is NUMBER SUM, like T1 12.30");
+        }
+        return line;
+    }
+
+    /** Before it is placed. With a database: where your orders are. */
+    static void remember(String line) throws IOException {
+        Files.createDirectories(ORDERS_BOOK.toAbsolutePath().getParent());
+        Files.writeString(ORDERS_BOOK, line + "\n", StandardOpenOption.CREATE,
+            StandardOpenOption.APPEND, StandardOpenOption.SYNC);
+    }
+
+    /** Whether we placed this order, for this sum in this currency. */
+    static boolean isOurs(String event) throws IOException, NotProven {
+        return text(event, "merchantId").equals(MERCHANT)
+            && Files.readAllLines(ORDERS_BOOK).contains(terms(text(event, "merchantOrderNo"),
+                text(event, "orderAmount"), text(event, "currency")));
     }
 
     static int place(String number, String sum, String mobile, String date)
         throws IOException, InterruptedException, GeneralSecurityException, NotProven {
+        remember(terms(number, sum, CURRENCY));
         Map<String, String> fields = new LinkedHashMap<>();
         fields.put("transactionType", "PASSWORD_PAY");
         fields.put("businessType", "AGGREGATED");
@@ -470,6 +558,7 @@ public final class Client {
         fields.put("merchantName", NAME);
         fields.put("orderDate", date);
         fields.put("orderAmount", sum);
+        fields.put("currency", CURRENCY);
         fields.put("mobileNo", mobile);
         fields.put("goodsName", "\u660e\u524d\u9f99\u4e95");
         return call("/v1/orders", fields);
@@ -512,8 +601,8 @@ public final class Client {
             if (seen.contains(id)) {
                 return "repeated " + id;
             }
-            var names = List.of(
-                "eventId", "eventType", "merchantOrderNo", "orderAmount", "orderStatus");
+            var names = List.of("eventId", "eventType", "merchantOrderNo", "orderAmount",
+                "currency", "orderStatus");
             String line = String.join(" ", names.stream().map(name -> text(event, name)).toList());
             file.write(ByteBuffer.wrap((line + "\n").getBytes(UTF_8)));
             file.force(true);
@@ -524,7 +613,9 @@ public final class Client {
 
     static void hear(Book book, HttpExchange exchange)
         throws IOException, InterruptedException, GeneralSecurityException, NotProven {
-        boolean ours = exchange.getRequestURI().toString().equals(URI.create(NOTICES).getRawPath());
+        URI notices = URI.create(NOTICES);
+        String query = notices.getRawQuery() == null ? "" : "?" + notices.getRawQuery();
+        boolean ours = exchange.getRequestURI().toString().equals(notices.getRawPath() + query);
         if (!ours || !exchange.getRequestMethod().equals("POST")) {
             throw new NotProven("nothing is heard at " + exchange.getRequestURI());
         }
@@ -535,7 +626,11 @@ public final class Client {
             case "\"@target-uri\"" -> NOTICES;
             default -> joined(exchange.getRequestHeaders().get(unquoted(identifier)));
         }, body, REQUEST_PARTS);
-        System.out.println(book.enter(new String(body, UTF_8)));
+        String event = new String(body, UTF_8);
+        if (!isOurs(event)) {
+            throw new NotProven("no order of ours, or another sum or currency");
+        }
+        System.out.println(book.enter(event));
     }
 
     static void reply(HttpExchange exchange, int status, String word) throws IOException {

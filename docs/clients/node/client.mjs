@@ -6,7 +6,8 @@ const USAGE = `
     node client.mjs listen
 
 The body of a proven answer goes to stdout. Exit status: 0 for 2xx (202: not known yet, ask again),
-1 refused, 2 used wrongly, 3 nothing proven: no answer, or none that the gateway signed for us.`;
+1 refused, by the gateway or by the institution, 2 used wrongly, 3 nothing proven: no answer, or none
+that the gateway signed for us.`;
 
 import crypto from 'node:crypto';
 import fs from 'node:fs';
@@ -32,6 +33,13 @@ const NOTICES = env('NOTICES', 'https://localhost:7443/notices');
 const NOTICES_CERTIFICATE = env('NOTICES_CERTIFICATE', 'certs/server.pem');
 const NOTICES_KEY = env('NOTICES_KEY', 'certs/server.key');
 const NOTICES_BOOK = env('NOTICES_BOOK', 'var/notices.txt');
+// What we asked for; what we are told is compared with it.
+const ORDERS_BOOK = env('ORDERS_BOOK', 'var/orders.txt');
+const CURRENCY = 'CNY';
+// How long the gateway's keys are believed before they are fetched anew: a key that was withdrawn is
+// believed no longer than this. And how soon they are fetched again for a key we do not know.
+const KEYS_OLD_S = Number(env('PAYMUX_KEYS_OLD_S', '600'));
+const KEYS_PAUSE_S = Number(env('PAYMUX_KEYS_PAUSE_S', '10'));
 
 const REQUEST_PARTS = ['"@method"', '"@target-uri"', '"content-digest"', '"content-type"'];
 const ANSWER_PARTS = [
@@ -48,11 +56,14 @@ class NotProven extends Error {}
 
 const digestOf = (body, name = 'sha256') => crypto.createHash(name).update(body).digest('base64');
 
-const agent = new https.Agent({
-  ca: fs.existsSync(ROOTS) ? fs.readFileSync(ROOTS) : undefined,
+/** Our side of every connection. */
+const connecting = () => new https.Agent({
+  // Unless these can be read nothing is sent: otherwise every public authority would be believed.
+  ca: fs.readFileSync(ROOTS),
   ...(fs.existsSync(CERTIFICATE)
     && { cert: fs.readFileSync(CERTIFICATE), key: fs.readFileSync(CERTIFICATE_KEY) }),
 });
+let agent;
 
 /** One exchange over TLS. No redirect is followed. */
 function send(method, url, headers, body) {
@@ -94,18 +105,40 @@ function verifier(key) {
   return async (data, signature) => crypto.verify('sha512', data, { key, ...PSS }, signature);
 }
 
-let published = { keys: [], fetched: -Infinity };
+const published = { keys: [], fetched: -Infinity, tried: -Infinity, looking: false };
+
+async function fetchKeys(now) {
+  try {
+    const answer = await send('GET', `${GATEWAY}/.well-known/jwks.json`, {});
+    if (answer.status !== 200) throw new NotProven(`no keys: HTTP ${answer.status}`);
+    const { keys } = JSON.parse(answer.body);
+    Object.assign(published, { keys, fetched: now });
+    return keys;
+  } finally {
+    published.looking = false;
+  }
+}
+
+/**
+ * The keys as they are now, but not at every message: what the last look brought serves for a
+ * while. Who comes during a look waits for it.
+ */
+function look() {
+  const now = performance.now();
+  if (!published.looking && now - published.tried >= KEYS_PAUSE_S * 1000) {
+    // Before it is done: a look that fails counts as well.
+    Object.assign(published, { tried: now, looking: true });
+    published.latest = fetchKeys(now);
+  }
+  return published.latest;
+}
 
 /** A public key of the gateway, from the gateway itself: TLS vouches for it. */
 async function platformKey(id) {
-  const find = () => published.keys.find((jwk) => jwk.kid === id);
-  // An id we do not know is a new key, or a stranger: look, but not at every message.
-  if (!find() && performance.now() - published.fetched > 60_000) {
-    const answer = await send('GET', `${GATEWAY}/.well-known/jwks.json`, {});
-    if (answer.status !== 200) throw new NotProven(`no keys: HTTP ${answer.status}`);
-    published = { keys: JSON.parse(answer.body).keys, fetched: performance.now() };
-  }
-  const jwk = find();
+  const find = (keys) => keys.find((jwk) => jwk.kid === id);
+  const young = performance.now() - published.fetched < KEYS_OLD_S * 1000;
+  // An id we do not know is a new key, or a stranger.
+  const jwk = (young && find(published.keys)) || find(await look());
   const now = Date.now() / 1000;
   if (!jwk || now < jwk.nbf || now > jwk.exp) {
     throw new NotProven(`the platform has no key '${id}' in force`);
@@ -204,10 +237,43 @@ async function call(where, fields) {
   }
   console.log(answer.body.toString());
   if (answer.status === 202) console.error('not known yet: ask again');
+  const said = JSON.parse(answer.body);
+  // A refusal by the institution is an answer as well.
+  if (answer.status === 200 && said.result === 'REFUSED') {
+    console.error(`refused: ${said.reason}`);
+    return 1;
+  }
   return answer.status < 300 ? 0 : 1;
 }
 
+/** An order on a line; 12.3 and 12.30 are the same. */
+function terms(number, sum, currency) {
+  const plain = String(sum).replace(/(\.\d*?)0+$/, '$1').replace(/\.$/, '');
+  const line = `${number} ${plain} ${currency}`;
+  if (!/^[A-Za-z0-9_-]{1,32} \d+(\.\d+)? [A-Z]{3}$/.test(line)) {
+    throw new NotProven('an order is NUMBER SUM, like T1 12.30');
+  }
+  return line;
+}
+
+/** Before it is placed. With a database: where your orders are. */
+function remember(line) {
+  fs.mkdirSync(path.dirname(ORDERS_BOOK), { recursive: true });
+  const file = fs.openSync(ORDERS_BOOK, 'a');
+  fs.writeSync(file, `${line}\n`);
+  fs.fsyncSync(file);
+  fs.closeSync(file);
+}
+
+/** Whether we placed this order, for this sum in this currency. */
+function isOurs(event) {
+  if (event.merchantId !== MERCHANT) return false;
+  const line = terms(event.merchantOrderNo, event.orderAmount, event.currency);
+  return fs.readFileSync(ORDERS_BOOK, 'utf8').split('\n').includes(line);
+}
+
 function place(number, sum, mobile, date) {
+  remember(terms(number, sum, CURRENCY));
   // The date belongs to the order: keep it, a repeat has to say the same.
   const today = new Date(Date.now() + 8 * 3_600_000).toISOString().slice(0, 10).replaceAll('-', '');
   return call('/v1/orders', {
@@ -218,6 +284,7 @@ function place(number, sum, mobile, date) {
     merchantName: NAME,
     orderDate: date ?? today,
     orderAmount: sum,
+    currency: CURRENCY,
     mobileNo: mobile,
     goodsName: '明前龙井',
   });
@@ -242,7 +309,9 @@ class Book {
 
   enter(event) {
     if (this.seen.has(event.eventId)) return 'repeated';
-    const names = ['eventId', 'eventType', 'merchantOrderNo', 'orderAmount', 'orderStatus'];
+    const names = [
+      'eventId', 'eventType', 'merchantOrderNo', 'orderAmount', 'currency', 'orderStatus',
+    ];
     fs.writeSync(this.file, `${names.map((name) => event[name]).join(' ')}\n`);
     fs.fsyncSync(this.file);
     this.seen.add(event.eventId);
@@ -262,7 +331,8 @@ async function bodyOf(request) {
 }
 
 async function hear(book, request) {
-  if (request.method !== 'POST' || request.url !== new URL(NOTICES).pathname) {
+  const { pathname, search } = new URL(NOTICES);
+  if (request.method !== 'POST' || request.url !== pathname + search) {
     throw new NotProven(`nothing is heard at ${request.url}`);
   }
   const body = await bodyOf(request);
@@ -270,6 +340,7 @@ async function hear(book, request) {
   const message = { method: 'POST', url: NOTICES, headers: request.headers };
   await verify(message, body, REQUEST_PARTS);
   const event = JSON.parse(body);
+  if (!isOurs(event)) throw new NotProven('no order of ours, or another sum or currency');
   console.log(book.enter(event), event.eventId);
 }
 
@@ -304,10 +375,11 @@ if (!deed || rest.length < least || rest.length > most) {
   process.exitCode = 2;
 } else {
   try {
+    agent = connecting();
     process.exitCode = await deed(...rest);
   } catch (fault) {
     console.error(`not proven: ${fault.message}`);
     process.exitCode = 3;
   }
-  agent.destroy();
+  agent?.destroy();
 }

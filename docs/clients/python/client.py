@@ -6,7 +6,8 @@
     client.py listen
 
 The body of a proven answer goes to stdout. Exit status: 0 for 2xx (202: not known yet, ask again),
-1 refused, 2 used wrongly, 3 nothing proven: no answer, or none that the gateway signed for us.
+1 refused, by the gateway or by the institution, 2 used wrongly, 3 nothing proven: no answer, or none
+that the gateway signed for us.
 """
 
 import base64
@@ -19,6 +20,7 @@ import ssl
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -49,6 +51,13 @@ NOTICES = os.environ.get("NOTICES", "https://localhost:7443/notices")
 NOTICES_CERTIFICATE = os.environ.get("NOTICES_CERTIFICATE", "certs/server.pem")
 NOTICES_KEY = os.environ.get("NOTICES_KEY", "certs/server.key")
 NOTICES_BOOK = os.environ.get("NOTICES_BOOK", "var/notices.txt")
+# What we asked for; what we are told is compared with it.
+ORDERS_BOOK = os.environ.get("ORDERS_BOOK", "var/orders.txt")
+CURRENCY = "CNY"
+# How long the gateway's keys are believed before they are fetched anew: a key that was withdrawn is
+# believed no longer than this. And how soon they are fetched again for a key we do not know.
+KEYS_OLD_S = int(os.environ.get("PAYMUX_KEYS_OLD_S", "600"))
+KEYS_PAUSE_S = int(os.environ.get("PAYMUX_KEYS_PAUSE_S", "10"))
 
 REQUEST_PARTS = ("@method", "@target-uri", "content-digest", "content-type")
 ANSWER_PARTS = (
@@ -91,21 +100,47 @@ class PlatformKeys:
 
     def __init__(self):
         self.keys, self.fetched, self.lock = {}, float("-inf"), threading.Lock()
+        self.latest, self.tried = None, float("-inf")
 
     def find(self, key_id):
         with self.lock:
-            # An id we do not know is a new key, or a stranger: look, but not at every message.
-            if key_id not in self.keys and time.monotonic() - self.fetched > 60:
-                # Said again: without it, requests prefers REQUESTS_CA_BUNDLE to what a session says.
-                where = GATEWAY + "/.well-known/jwks.json"
-                answer = session().get(where, timeout=10, verify=ROOTS)
-                answer.raise_for_status()
-                self.keys = {jwk["kid"]: jwk for jwk in answer.json()["keys"]}
-                self.fetched = time.monotonic()
-            jwk = self.keys.get(key_id)
+            young = time.monotonic() - self.fetched < KEYS_OLD_S
+            jwk = self.keys.get(key_id) if young else None
+        # An id we do not know is a new key, or a stranger.
+        jwk = jwk or self.look().get(key_id)
         if not jwk or not jwk["nbf"] <= time.time() <= jwk["exp"]:
             raise NotProven(f"the platform has no key '{key_id}' in force")
         return self.read(jwk)
+
+    def look(self):
+        """The keys as they are now, but not at every message: what the last look brought serves for
+        a while. Who comes during a look waits for it; who knows the key does not wait."""
+        with self.lock:
+            now = time.monotonic()
+            looking = self.latest and not self.latest.done()
+            mine = not looking and now - self.tried >= KEYS_PAUSE_S
+            if mine:
+                # Before it is done: a look that fails counts as well.
+                self.latest, self.tried = Future(), now
+            latest = self.latest
+        if mine:
+            try:
+                keys = self.fetch()
+                with self.lock:
+                    self.keys, self.fetched = keys, now
+                latest.set_result(keys)
+            except Exception as fault:
+                latest.set_exception(NotProven(f"no keys: {fault}"))
+        return latest.result()
+
+    @staticmethod
+    def fetch():
+        # `verify` again: without it, requests prefers REQUESTS_CA_BUNDLE to what a session says.
+        where = GATEWAY + "/.well-known/jwks.json"
+        answer = session().get(where, timeout=10, verify=ROOTS, allow_redirects=False)
+        if answer.status_code != 200:
+            raise NotProven(f"HTTP {answer.status_code}")
+        return {jwk["kid"]: jwk for jwk in answer.json()["keys"]}
 
     @staticmethod
     def read(jwk):
@@ -206,12 +241,44 @@ def call(path, fields):
     sys.stdout.write(answer.text + "\n")
     if answer.status_code == 202:
         print("not known yet: ask again", file=sys.stderr)
-    return 0 if answer.ok else 1
+    said = answer.json()
+    # A refusal by the institution is an answer as well.
+    if answer.status_code == 200 and said.get("result") == "REFUSED":
+        print("refused:", said.get("reason"), file=sys.stderr)
+        return 1
+    return 0 if answer.status_code < 300 else 1
+
+
+def terms(number, amount, currency):
+    """An order on a line; 12.3 and 12.30 are the same."""
+    line = f"{number} {amount.rstrip('0').rstrip('.') if '.' in amount else amount} {currency}"
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,32} [0-9]+(\.[0-9]+)? [A-Z]{3}", line):
+        raise ValueError("an order is NUMBER SUM, like T1 12.30")
+    return line
+
+
+def remember(line):
+    """Before it is placed. With a database: where your orders are."""
+    os.makedirs(os.path.dirname(ORDERS_BOOK) or ".", exist_ok=True)
+    with open(ORDERS_BOOK, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def is_ours(event):
+    """Whether we placed this order, for this sum in this currency."""
+    if event["merchantId"] != MERCHANT:
+        return False
+    line = terms(event["merchantOrderNo"], event["orderAmount"], event["currency"])
+    with open(ORDERS_BOOK, encoding="utf-8") as file:
+        return line in file.read().split("\n")
 
 
 def place(number, amount, mobile, date=None):
     # The date belongs to the order: keep it, a repeat has to say the same.
     today = datetime.now(timezone(timedelta(hours=8))).strftime("%Y%m%d")
+    remember(terms(number, amount, CURRENCY))
     return call(
         "/v1/orders",
         {
@@ -222,6 +289,7 @@ def place(number, amount, mobile, date=None):
             "merchantName": NAME,
             "orderDate": date or today,
             "orderAmount": amount,
+            "currency": CURRENCY,
             "mobileNo": mobile,
             "goodsName": "明前龙井",
         },
@@ -248,7 +316,9 @@ class Book:
         self.seen = {line.split()[0] for line in self.file}
 
     def enter(self, event):
-        names = ("eventId", "eventType", "merchantOrderNo", "orderAmount", "orderStatus")
+        names = (
+            "eventId", "eventType", "merchantOrderNo", "orderAmount", "currency", "orderStatus",
+        )
         with self.lock:
             if event["eventId"] in self.seen:
                 return "repeated"
@@ -269,12 +339,15 @@ class Hearing(http.server.BaseHTTPRequestHandler):
         # Not what Host says: a notification for somebody else must not count here.
         request = SimpleNamespace(method="POST", url=NOTICES, headers=self.headers)
         try:
-            if self.path != urlsplit(NOTICES).path:
+            notices = urlsplit(NOTICES)
+            if self.path != (notices.path or "/") + ("?" + notices.query if notices.query else ""):
                 raise NotProven(f"nothing is heard at {self.path}")
             verify(request, body, REQUEST_PARTS)
             event = json.loads(body)
+            if not is_ours(event):
+                raise NotProven("no order of ours, or another sum or currency")
             print(self.book.enter(event), event["eventId"], flush=True)
-        except (NotProven, OSError, ValueError, KeyError) as fault:
+        except (NotProven, OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
             print("refused:", fault, file=sys.stderr, flush=True)
             self.reply(401, "FAILURE")
         else:

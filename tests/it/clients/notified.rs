@@ -14,12 +14,33 @@ use super::relay::{content_digest, platform, stranger};
 use super::{ED25519, MERCHANT, PAYER, Scene, notice_url};
 
 /// A notification as the gateway signs them, to be spoilt before it is sent.
-struct Telling<'a> {
+pub(super) struct Telling<'a> {
     scene: &'a Scene,
     body: Value,
 }
 
-impl Telling<'_> {
+impl<'a> Telling<'a> {
+    /// Of an order that the programs asked for.
+    pub(super) fn of(scene: &'a Scene) -> Self {
+        scene.remember("T9 12.3 CNY");
+        let body = body();
+        Self { scene, body }
+    }
+
+    /// As the gateway tells it.
+    pub(super) async fn honest(&self) -> Answer {
+        let key = platform(&self.scene.stage.certs());
+        let url = notice_url(self.scene.notices);
+        self.told(self.request(&key, &url, 0)).await
+    }
+
+    /// As somebody tells it whose key nobody knows.
+    pub(super) async fn unknown(&self) -> Answer {
+        let key = named(&self.scene.stage.certs(), "platform-9");
+        let url = notice_url(self.scene.notices);
+        self.told(self.request(&key, &url, 0)).await
+    }
+
     fn request(&self, key: &SigningKey, target: &str, age_s: i64) -> Request<Bytes> {
         let mut request = Request::post(target)
             .header(header::CONTENT_TYPE, "application/json")
@@ -37,7 +58,7 @@ impl Telling<'_> {
 
     async fn told(&self, mut request: Request<Bytes>) -> Answer {
         // Whatever it was signed for, it goes to the endpoint.
-        let path = request.uri().path().to_owned();
+        let path = request.uri().path_and_query().unwrap().clone();
         *request.uri_mut() = format!("https://localhost:{}{path}", self.scene.notices)
             .parse()
             .unwrap();
@@ -86,6 +107,12 @@ fn spoilt(telling: &Telling<'_>, certs: &Path, url: &str) -> Vec<(&'static str, 
     });
     let little = spoil(&|it| covers_too_little(it, &key));
     let unknown = named(certs, "platform-9");
+    let saying = |field: &str, value: &str| {
+        let mut body = telling.body.clone();
+        body[field] = json!(value);
+        let scene = telling.scene;
+        Telling { scene, body }.request(&key, url, 0)
+    };
     let elsewhere = url.replace("/notices", "/elsewhere");
     vec![
         ("another body", another),
@@ -101,6 +128,15 @@ fn spoilt(telling: &Telling<'_>, certs: &Path, url: &str) -> Vec<(&'static str, 
         ("another path's", telling.request(&key, &elsewhere, 0)),
         ("an old one", telling.request(&key, url, 1_000)),
         ("one of tomorrow", telling.request(&key, url, -1_000)),
+        (
+            "another query's",
+            telling.request(&key, &url.replace("shop=7", "shop=8"), 0),
+        ),
+        // These the gateway itself would have signed.
+        ("another merchant", saying("merchantId", "M1001")),
+        ("another order", saying("merchantOrderNo", "T8")),
+        ("another sum", saying("orderAmount", "12.31")),
+        ("another currency", saying("currency", "MOP")),
     ]
 }
 
@@ -110,10 +146,7 @@ async fn believes_no_tampered_notification(program: Program) {
     let mut listening = program.listen(&scene.around, scene.notices).await;
     let certs = scene.stage.certs();
     let (key, url) = (platform(&certs), notice_url(scene.notices));
-    let mut telling = Telling {
-        scene: &scene,
-        body: body(),
-    };
+    let mut telling = Telling::of(&scene);
     for (what, request) in spoilt(&telling, &certs, &url) {
         let answer = telling.told(request).await;
         let success = answer.text("noticeResult") == "SUCCESS";
@@ -126,7 +159,7 @@ async fn believes_no_tampered_notification(program: Program) {
         assert_eq!(answer.status, 200);
         assert_eq!(answer.json, json!({ "noticeResult": "SUCCESS" }));
         assert_eq!(listening.said().await, said);
-        assert_eq!(scene.book(), ["E9 ORDER_PAID T9 12.30 PAID"]);
+        assert_eq!(scene.book(), ["E9 ORDER_PAID T9 12.30 CNY PAID"]);
     }
     telling.body["eventId"] = json!("E8");
     let heard = telling.told(telling.request(&key, &url, 0)).await;

@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use paymux::signature::{Question, SigningKey, sign_response};
 use paymux::world::{Clock, SystemClock};
 
@@ -73,6 +73,21 @@ struct State {
     tampering: Tampering,
     earlier: Option<Response<Bytes>>,
     asked: Vec<Request<Bytes>>,
+    publishing: Publishing,
+    looks: usize,
+}
+
+/// What becomes of the gateway's set of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Publishing {
+    /// It is as it is.
+    Honest,
+    /// The key was taken out.
+    Withdrawn,
+    /// It is said to be elsewhere, and is there.
+    Elsewhere,
+    /// It cannot be had.
+    Broken,
 }
 
 impl Relay {
@@ -87,6 +102,8 @@ impl Relay {
                 tampering: Tampering::None,
                 earlier: None,
                 asked: Vec::new(),
+                publishing: Publishing::Honest,
+                looks: 0,
             }),
         });
         Self {
@@ -97,6 +114,16 @@ impl Relay {
 
     pub(super) fn next(&self, tampering: Tampering) {
         self.between.state.lock().unwrap().tampering = tampering;
+    }
+
+    /// From now on.
+    pub(super) fn publish(&self, publishing: Publishing) {
+        self.between.state.lock().unwrap().publishing = publishing;
+    }
+
+    /// How often anybody asked for the keys.
+    pub(super) fn looks(&self) -> usize {
+        self.between.state.lock().unwrap().looks
     }
 
     /// Every question so far.
@@ -110,7 +137,7 @@ impl Answering for Between {
         let asked = request.clone();
         let answer = send(&self.certs, Some(&self.merchant), self.gateway, request).await;
         if asked.method() == Method::GET {
-            return Some(answer);
+            return Some(self.published(asked.uri().query(), answer));
         }
         let mut state = self.state.lock().unwrap();
         let earlier = state.earlier.replace(answer.clone());
@@ -125,6 +152,26 @@ impl Answering for Between {
 }
 
 impl Between {
+    fn published(&self, query: Option<&str>, mut keys: Response<Bytes>) -> Response<Bytes> {
+        let mut state = self.state.lock().unwrap();
+        state.looks += 1;
+        match state.publishing {
+            Publishing::Honest => (),
+            Publishing::Withdrawn => {
+                *keys.body_mut() = Bytes::from_static(b"{\"keys\":[]}");
+                keys.headers_mut().remove(header::CONTENT_LENGTH);
+            }
+            Publishing::Elsewhere if query.is_some() => (),
+            Publishing::Elsewhere => {
+                *keys.status_mut() = StatusCode::FOUND;
+                let elsewhere = HeaderValue::from_static("/.well-known/jwks.json?elsewhere");
+                keys.headers_mut().insert(header::LOCATION, elsewhere);
+            }
+            Publishing::Broken => *keys.status_mut() = StatusCode::SERVICE_UNAVAILABLE,
+        }
+        keys
+    }
+
     fn tampered(
         &self,
         tampering: Tampering,
