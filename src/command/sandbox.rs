@@ -169,7 +169,8 @@ async fn merchant(args: &SandboxArgs, identity: Identity) -> anyhow::Result<Merc
     let started = Merchant::start(settings).await;
     started.with_context(|| {
         format!(
-            "the merchant, port {}; with --without-merchant your own program may hear              notifications there",
+            "the merchant, port {}; with --without-merchant your own program may hear \
+             notifications there",
             args.port
         )
     })
