@@ -36,10 +36,14 @@ pub(super) struct Known {
 
 impl Known {
     /// Works the multiples out, which takes as long as some ten verifications. `None` if there is
-    /// no room, or the key is no point of the curve.
+    /// no room, or the key is no point of the curve, or not as points are written: of such ones
+    /// the library alone judges.
     pub(super) fn of(key: [u8; 32]) -> Option<Self> {
         let room = ROOM.try_acquire().ok()?;
         let point = CompressedEdwardsY(key).decompress()?;
+        if point.compress().0 != key {
+            return None;
+        }
         Some(Self {
             key,
             negated: Multiples::of(point.neg()),

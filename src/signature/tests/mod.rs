@@ -2,6 +2,7 @@
 
 mod algorithms;
 mod answered;
+mod edges;
 mod published;
 mod refused;
 
