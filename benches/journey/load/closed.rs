@@ -47,9 +47,9 @@ impl Round {
         self.load_ns as f64 / self.wall_s / 1e9
     }
 
-    /// Unit: milliseconds.
+    /// Of a round without requests it is no number, which is never low enough. Unit: milliseconds.
     pub(crate) fn percentile_ms(&self, percent: usize) -> f64 {
-        percentile_ms(&self.latencies_us, percent)
+        percentile_ms(&self.latencies_us, percent).unwrap_or(f64::NAN)
     }
 
     /// This and another as if they had been one, the other's end for the end.
@@ -65,12 +65,18 @@ impl Round {
     }
 }
 
-/// Of values that are sorted. Unit: they are microseconds, the answer milliseconds.
-pub(crate) fn percentile_ms(sorted_us: &[u32], percent: usize) -> f64 {
-    let last = sorted_us.len().saturating_sub(1);
+/// Of values that are sorted; of no values there is none. Unit: they are microseconds, the answer
+/// milliseconds.
+pub(crate) fn percentile_ms(sorted_us: &[u32], percent: usize) -> Option<f64> {
+    let last = sorted_us.len().checked_sub(1)?;
     let at = (sorted_us.len() * percent).div_ceil(100);
-    let us = sorted_us.get(at.saturating_sub(1).min(last));
-    us.map_or(0.0, |us| f64::from(*us) / 1_000.0)
+    let us = sorted_us.get(at.saturating_sub(1).min(last))?;
+    Some(f64::from(*us) / 1_000.0)
+}
+
+/// For people to read: one decimal, or `none`.
+pub(crate) fn shown_ms(ms: Option<f64>) -> String {
+    ms.map_or_else(|| "none".to_owned(), |ms| format!("{ms:.1}"))
 }
 
 /// Does the work of `range` among the callers, and says what it cost `party`. The first surprise

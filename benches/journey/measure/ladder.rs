@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::load::closed::{percentile_ms, round, send};
+use crate::load::closed::{percentile_ms, round, send, shown_ms};
 use crate::load::metronome::Phase;
 use crate::load::open::{Crowd, Crowded, Served};
 use crate::measure::journeys::{Journey, WARMING};
@@ -72,9 +72,9 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Vec<Ladder> {
                 continue;
             };
             log.say(&format!(
-                "{step}: p50 {:.1} ms, p99 {:.1} ms",
-                percentile_ms(&rung.latencies_us, 50),
-                percentile_ms(&rung.latencies_us, 99),
+                "{step}: p50 {} ms, p99 {} ms",
+                shown_ms(percentile_ms(&rung.latencies_us, 50)),
+                shown_ms(percentile_ms(&rung.latencies_us, 99)),
             ));
             rungs.push(rung);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::load::closed::percentile_ms;
+use crate::load::closed::{percentile_ms, shown_ms};
 use crate::load::metronome::Phase;
 use crate::load::open::{Arrival, Came, Crowd, Crowded, Served};
 use crate::measure::journeys::{Journey, WARMING};
@@ -38,11 +38,12 @@ pub(crate) struct Overload {
     pub(crate) sent_per_second: f64,
     pub(crate) good_per_second: f64,
     pub(crate) refused_per_second: f64,
-    pub(crate) good_p99_ms: f64,
-    pub(crate) refused_p50_ms: f64,
-    pub(crate) refused_p99_ms: f64,
+    /// None if nobody was served; the next two, if nobody was refused.
+    pub(crate) good_p99_ms: Option<f64>,
+    pub(crate) refused_p50_ms: Option<f64>,
+    pub(crate) refused_p99_ms: Option<f64>,
     /// By how much those who were sent left later than they should: the load's own fault.
-    pub(crate) late_p99_ms: f64,
+    pub(crate) late_p99_ms: Option<f64>,
     pub(crate) odd: usize,
     pub(crate) oddity: Option<String>,
     /// From the end of the overload; none if it did not happen while it was watched.
@@ -50,6 +51,18 @@ pub(crate) struct Overload {
     pub(crate) timeline: Vec<Slice>,
     /// When the overload began and ended. Unit: seconds.
     pub(crate) bounds_s: [f64; 2],
+}
+
+impl Overload {
+    /// What came by schedule during the overload, in peaks.
+    pub(crate) fn offered_times(&self) -> f64 {
+        self.offered_per_second / self.peak_per_second
+    }
+
+    /// What really reached the gateway: whoever found no connection free went away unsent.
+    pub(crate) fn sent_times(&self) -> f64 {
+        self.sent_per_second / self.peak_per_second
+    }
 }
 
 /// So many in one slice of time, each second.
@@ -97,9 +110,9 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress, journey: Journey) -> Re
     let came = crowd.come(&phases, Crowded::Leaves).await?;
     let found = judged(&came, journey, peak, [before, before + during]);
     log.say(&format!(
-        "{name}: {:.0} % of the most, refusals p99 {:.1} ms, normal after {:?} s",
+        "{name}: {:.0} % of the most, refusals p99 {} ms, normal after {:?} s",
         found.good_per_second / peak * 100.0,
-        found.refused_p99_ms,
+        shown_ms(found.refused_p99_ms),
         found.normal_after_s,
     ));
     Ok(found)
@@ -163,12 +176,12 @@ fn normal_after(came: &Came, [begin, end]: [f64; 2]) -> Option<f64> {
         percentile_ms(&values, 99)
     };
     let last = came.arrivals.iter().map(at_s).fold(0.0, f64::max);
-    let most_ms = p99(&within(0.0, begin)) * CALM_FACTOR + CALM_MS;
+    let most_ms = p99(&within(0.0, begin))? * CALM_FACTOR + CALM_MS;
     let mut from = end;
     while from + CALM.as_secs_f64() <= last + 0.1 {
         let then = within(from, from + CALM.as_secs_f64());
         let well = then.iter().all(|one| one.served == Served::Well);
-        if well && !then.is_empty() && p99(&then) <= most_ms {
+        if well && p99(&then).is_some_and(|ms| ms <= most_ms) {
             return Some(from - end);
         }
         from += 0.1;

@@ -96,9 +96,9 @@ fn waiting(found: &Findings) -> Chart {
     let panels = found.ladders.iter().map(|ladder| {
         let of = |percent: usize| {
             let rungs = ladder.rungs.iter();
-            let point = rungs.map(|rung| {
-                let ms = percentile_ms(&rung.latencies_us, percent);
-                (f64::from(rung.percent), ms)
+            let point = rungs.filter_map(|rung| {
+                let ms = percentile_ms(&rung.latencies_us, percent)?;
+                Some((f64::from(rung.percent), ms))
             });
             point.collect()
         };
@@ -176,8 +176,10 @@ fn overloaded(overload: &Overload) -> Chart {
     };
     Chart {
         title: format!(
-            "{}: ten times as many as can be served, for a while",
-            overload.journey
+            "{}: for a while {:.1} times as many come as can be served, and {:.1} times are sent",
+            overload.journey,
+            overload.offered_times(),
+            overload.sent_times()
         ),
         columns: 2,
         panels: vec![

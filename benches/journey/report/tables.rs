@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use crate::load::closed::{Round, percentile_ms};
+use crate::load::closed::{Round, percentile_ms, shown_ms};
 use crate::measure::algorithms::Signed;
 use crate::measure::commits::Commits;
 use crate::measure::ladder::Ladder;
@@ -142,11 +142,11 @@ pub(crate) fn ladders(out: &mut String, ladders: &[Ladder]) -> Result<()> {
     );
     for ladder in ladders {
         for rung in &ladder.rungs {
-            let latency = |percent| percentile_ms(&rung.latencies_us, percent);
+            let latency = |percent| shown_ms(percentile_ms(&rung.latencies_us, percent));
             let told = percentile_ms(&rung.told_us, 99);
             writeln!(
                 out,
-                "| {} | {} % of {:.0} | {:.0} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {} |",
+                "| {} | {} % of {:.0} | {:.0} | {} | {} | {} | {} | {} | {} | {} |",
                 ladder.journey,
                 rung.percent,
                 ladder.most_per_second,
@@ -156,12 +156,8 @@ pub(crate) fn ladders(out: &mut String, ladders: &[Ladder]) -> Result<()> {
                 latency(90),
                 latency(99),
                 latency(100),
-                percentile_ms(&rung.late_us, 99),
-                if told > 0.0 {
-                    format!("{told:.1}")
-                } else {
-                    String::new()
-                },
+                shown_ms(percentile_ms(&rung.late_us, 99)),
+                told.map_or_else(String::new, |told| format!("{told:.1}")),
             )?;
         }
     }
@@ -278,18 +274,18 @@ pub(crate) fn overloads(out: &mut String, overloads: &[Overload]) -> Result<()> 
         let normal = each.normal_after_s.map(|after_s| format!("{after_s:.1} s"));
         writeln!(
             out,
-            "| {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} % | {:.1} | {:.0} | {:.1} | {:.1} | {:.1} | {} | {} |",
+            "| {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} % | {} | {:.0} | {} | {} | {} | {} | {} |",
             each.journey,
             each.peak_per_second,
             each.offered_per_second,
             each.sent_per_second,
             each.good_per_second,
             each.good_per_second / each.peak_per_second * 100.0,
-            each.good_p99_ms,
+            shown_ms(each.good_p99_ms),
             each.refused_per_second,
-            each.refused_p50_ms,
-            each.refused_p99_ms,
-            each.late_p99_ms,
+            shown_ms(each.refused_p50_ms),
+            shown_ms(each.refused_p99_ms),
+            shown_ms(each.late_p99_ms),
             each.odd,
             normal.as_deref().unwrap_or("never, while watched"),
         )?;
