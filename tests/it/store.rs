@@ -11,6 +11,7 @@ use crate::world::memory::Memory;
 use embedded::Embedded;
 
 pub(crate) mod builders;
+mod built;
 pub(crate) mod embedded;
 pub(crate) mod leases;
 pub(crate) mod writes;

@@ -50,7 +50,7 @@ impl Embedded {
     }
 
     /// A look past the store, as an auditor would have it.
-    fn look(&self) -> Connection {
+    pub(super) fn look(&self) -> Connection {
         Connection::open(self.file()).unwrap()
     }
 }
