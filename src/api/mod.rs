@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 
 use crate::api::refusal::no_store;
 use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
@@ -103,7 +103,8 @@ impl<'a> Endpoint<'a> {
 }
 
 impl Api {
-    /// Answers one request. Never fails: what cannot be done is a refusal.
+    /// Answers one request. Never fails: what cannot be done is a refusal. HEAD is answered like GET:
+    /// the edge counts the body (RFC 9110, 8.6) and does not send it.
     pub async fn answer(&self, request: Request<Bytes>, peer: Peer) -> Answer {
         let register = &*self.register;
         if let Err(refusal) = knock(&self.gate, register, peer.address, peer.certificate) {
@@ -138,9 +139,6 @@ impl Api {
         };
         if endpoint != Endpoint::Interface {
             no_store(answer.response.headers_mut());
-        }
-        if *request.method() == Method::HEAD {
-            *answer.response.body_mut() = Bytes::new();
         }
         answer
     }
