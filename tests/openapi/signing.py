@@ -31,9 +31,9 @@ class Signer:
         self.key_id = key_id
         self.key = load_pem_private_key((folder / f"{key_id}.key").read_bytes(), password=None)
 
-    def headers(self, method: str, target: str, media: str, body: bytes, nonce: str | None = None):
-        """The three fields that make a request this signer's own."""
-        created = int(time.time())
+    def headers(self, method: str, target: str, media: str, body: bytes, nonce: str | None = None, created: int | None = None):
+        """The three fields that make a request this signer's own, made now unless another moment is named."""
+        created = int(time.time()) if created is None else created
         nonce = nonce or secrets.token_urlsafe(16)
         params = f'{COVERED};created={created};expires={created + 120};nonce="{nonce}";keyid="{self.key_id}"'
         lines = {"@method": method, "@target-uri": target, "content-digest": digest(body), "content-type": media}

@@ -12,7 +12,7 @@ use curve25519_dalek::scalar::Scalar;
 use crate::signature::multiples::Known;
 
 /// Message, key, R and S of the twelve vectors of Chalkias, Garillot and Nikolaenko, "Taming the many
-/// EdDSAs" (2020), table 6; and whether they are good without the cofactor.
+/// `EdDSAs`" (2020), table 6; and whether they are good without the cofactor.
 const PUBLISHED: [(&str, &str, &str, &str, bool); 12] = [
     // 0, 1: a key of small order. 2: R of small order. 3: both of mixed order.
     (
@@ -106,7 +106,14 @@ const PUBLISHED: [(&str, &str, &str, &str, bool); 12] = [
 ];
 
 fn bytes(hex: &str) -> [u8; 32] {
-    std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
+    let digits: Vec<char> = hex.chars().collect();
+    let (pairs, rest) = digits.as_chunks::<2>();
+    assert!(rest.is_empty() && pairs.len() == 32);
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(pairs) {
+        *byte = u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
+    }
+    bytes
 }
 
 /// The library's verdict; a key that it does not take verifies nothing.

@@ -1,0 +1,136 @@
+//! The fuzzer that reads `docs/openapi.yaml`, and how much of what it made up was really taken.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use paymux::command::demo::stage::Stage;
+use paymux::edge::Drained;
+
+use super::{DOCUMENT, document, python, said};
+use crate::tidy::tree;
+
+/// Of the fuzzer and of the hooks' dice: the same requests each time, as far as the answers allow.
+const SEED: &str = "20261125";
+
+/// Requests made up of each interface, beside the examples and the limits of every field.
+const MADE_UP: &str = "60";
+
+/// Of each interface, what share of what is valid must be taken. Unit: percent.
+const TAKEN_MIN: &str = "tests/openapi/taken.toml";
+
+/// The fuzzer against this stage: where it writes what was answered how often, and itself.
+fn fuzzer(stage: &Stage) -> (PathBuf, Command) {
+    let hooks = tree::root().join("tests/openapi");
+    let tally = stage.certs().join("tally.json");
+    let (_, first) = stage.institutions()[0];
+    let origin = stage.origin();
+    let mut command = python("schemathesis");
+    command
+        .current_dir(stage.certs())
+        .env("PYTHONPATH", &hooks)
+        .env("PAYMUX_ORIGIN", &origin)
+        .env("PAYMUX_CERTS", stage.certs())
+        .env("PAYMUX_NOTICE_URL", stage.tea.merchant.notice_url())
+        .env(
+            "PAYMUX_BOOKS_URL",
+            format!("{}/control/books", first.origin()),
+        )
+        .env("PAYMUX_SEED", SEED)
+        .env("PAYMUX_TALLY", &tally)
+        .arg("--config-file")
+        .arg(hooks.join("schemathesis.toml"))
+        .arg("run")
+        .arg(tree::root().join(DOCUMENT))
+        .args(["--url", &origin, "--tls-verify"])
+        .arg(stage.certs().join("ca.pem"))
+        .args(["--seed", SEED, "--max-examples", MADE_UP]);
+    (tally, command)
+}
+
+/// How often something was answered, and to what: `POST /v1/orders well valid 200 ACCEPTED`.
+struct Tally(Vec<(String, u64)>);
+
+impl Tally {
+    fn read(file: &Path) -> Self {
+        Self(serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap())
+    }
+
+    /// Told of each: the interface, how it was signed, whether it was valid, the status.
+    fn count(&self, wanted: impl Fn(&str, &str, bool, &str) -> bool) -> u64 {
+        let fitting = self.0.iter().filter(|(line, _)| {
+            let words: Vec<_> = line.split(' ').collect();
+            let interface = words[..2].join(" ");
+            wanted(&interface, words[2], words[3] == "valid", words[4])
+        });
+        fitting.map(|(_, count)| count).sum()
+    }
+
+    /// Of the valid requests to an interface, signed well where a signature is asked for: those that
+    /// were taken, and all.
+    fn taken(&self, interface: &str) -> (u64, u64) {
+        let fair = |of: &str, how: &str, valid: bool| {
+            of == interface && valid && ["well", "plain"].contains(&how)
+        };
+        let taken = self.count(|of, how, valid, status| {
+            fair(of, how, valid) && ["200", "202", "303"].contains(&status)
+        });
+        (taken, self.count(|of, how, valid, _| fair(of, how, valid)))
+    }
+}
+
+/// G-12, Q1, Q2, Q10, R-6.3.1-1b: whatever a fuzzer that knows the document makes up, signed well by
+/// a merchant or an institution or wrongly by anybody, the answers are as documented: shape, status,
+/// headers, proof; what is invalid or wrongly signed is refused, a stated share of what is valid is
+/// taken at each interface, and nothing is a fault of the gateway.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fuzzer_that_knows_the_document_finds_nothing() {
+    // It knocks from one address for one merchant, as fast as it can; limits have tests of their own.
+    let unlimited = "\n[limits]\nrequests_per_second_per_caller = 100000\n\
+                     requests_per_second_per_merchant = 100000\n";
+    let stage = Stage::set(crate::socket::ports::free(), unlimited)
+        .await
+        .unwrap();
+    let open = stage.open().await.unwrap();
+    let (tally, mut command) = fuzzer(&stage);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = output.await.unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &said(&output);
+    eprintln!("seed {SEED}");
+    assert!(output.status.success(), "seed {SEED}: {told}");
+
+    let tally = Tally::read(&tally);
+    let mut floors: BTreeMap<String, u64> = toml::from_str(&tree::read(TAKEN_MIN)).unwrap();
+    for (path, methods) in document()["paths"].as_object().unwrap() {
+        for method in ["get", "post"] {
+            if methods.get(method).is_none() {
+                continue;
+            }
+            let interface = format!("{} {path}", method.to_uppercase());
+            let floor = floors.remove(&interface);
+            let floor = floor.unwrap_or_else(|| panic!("{interface} has no floor"));
+            let (taken, valid) = tally.taken(&interface);
+            eprintln!("{interface}: {taken} of {valid} taken, at least {floor} % expected");
+            assert!(
+                taken > 0 && taken * 100 >= valid * floor,
+                "{interface}: {taken} of {valid} taken: {:#?}",
+                tally.0
+            );
+        }
+    }
+    assert_eq!(floors, BTreeMap::new(), "not in the document");
+    for how in [
+        "well", "unsigned", "changed", "garbled", "stranger", "other", "stale",
+    ] {
+        for side in ["/v1/orders", "/v1/callbacks"] {
+            let asked = tally.count(|of, signed, _, _| of.contains(side) && signed == how);
+            let least = if side == "/v1/orders" { 20 } else { 3 };
+            assert!(
+                asked >= least,
+                "only {asked} to {side} were signed {how}: {:#?}",
+                tally.0
+            );
+        }
+    }
+    assert_eq!(open.close().await.unwrap(), Drained::Whole);
+}
