@@ -129,7 +129,7 @@ fn ours(known: Option<&Known>, message: &[u8], signature: &[u8]) -> Option<bool>
 /// The y of a point may be written once more where it is less than 19: plus 2^255 - 19.
 fn written_otherwise(y: u8, sign: u8) -> [u8; 32] {
     let mut written = [0xff; 32];
-    written[0] = 0xed + y;
+    written[0] = 0xed_u8.wrapping_add(y);
     written[31] = 0x7f | sign;
     written
 }

@@ -1,10 +1,10 @@
-//! How the bundled SQLite was built (`.cargo/config.toml`).
+//! How the bundled `SQLite` was built (`.cargo/config.toml`).
 
 use std::collections::BTreeSet;
 
 use super::embedded::Embedded;
 
-/// S1: the SQLite that the store runs on is the one that was measured: one thread for each connection,
+/// S1: the `SQLite` that the store runs on is the one that was measured: one thread for each connection,
 /// no count of memory, no second check of calls that rusqlite makes right.
 #[test]
 fn sqlite_is_built_as_it_was_measured() {
@@ -21,7 +21,7 @@ fn sqlite_is_built_as_it_was_measured() {
 }
 
 impl Embedded {
-    /// What this program's SQLite says of itself, on a connection to a store's file.
+    /// What this program's `SQLite` says of itself, on a connection to a store's file.
     fn built(&self) -> BTreeSet<String> {
         drop(super::Stores::open(self));
         let look = self.look();
