@@ -8,6 +8,7 @@ mod answer;
 mod body;
 mod bounds;
 mod door;
+mod handshakes;
 mod head;
 mod identity;
 mod load;
@@ -27,15 +28,15 @@ use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
 use pingora_core::server::{Fds, ListenFds};
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service as Accepting;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::api::Peer;
 use crate::domain::refusal::Refusal;
 use crate::metrics::Metrics;
 
-use bounds::permits;
-use door::{Door, Handshakes};
+use door::Door;
+use handshakes::Handshakes;
 use load::{Load, TICK};
 use places::Places;
 use turned_away::Sheds;
@@ -175,10 +176,7 @@ impl Edge {
             .map(|config| Acceptor::from_server_config(Arc::new(config)));
         let places = Arc::new(Places::default());
         let load = Arc::new(Load::new(Arc::clone(&places)));
-        let handshakes = Arc::new(Handshakes {
-            all: Semaphore::new(permits(bounds.handshakes_max)),
-            under_load: Semaphore::new(permits(bounds.handshakes_under_load_max)),
-        });
+        let handshakes = Arc::new(Handshakes::new(bounds));
         self.places.push(Arc::clone(&places));
         self.loads.push(Arc::clone(&load));
         self.live.handshakes.push(Arc::clone(&handshakes));

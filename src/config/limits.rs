@@ -49,6 +49,8 @@ pub struct Limits {
     pub connections_per_address_max: u32,
     /// TLS handshakes at the same time.
     pub handshakes_max: u32,
+    /// TLS handshakes at the same time from one address or IPv6 /64.
+    pub handshakes_per_address_max: u32,
     /// TLS handshakes at the same time while there is too much to do.
     pub handshakes_under_load_max: u32,
     /// Requests on one connection.
@@ -109,6 +111,7 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
             1..=1_000_000,
         ),
         handshakes_max: numbers.count("handshakes_max", 512, 1..=100_000),
+        handshakes_per_address_max: numbers.count("handshakes_per_address_max", 64, 1..=100_000),
         handshakes_under_load_max: numbers.count("handshakes_under_load_max", 32, 1..=100_000),
         requests_per_connection_max: numbers.count(
             "requests_per_connection_max",

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
 
-use super::door::Handshakes;
+use super::handshakes::Handshakes;
 
 /// What one caller, and all together, may take (interface.md, Details; Q1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +16,8 @@ pub struct Bounds {
     pub header_lines_max: usize,
     /// Bytes of the head, request line and empty line included.
     pub header_bytes_max: usize,
-    /// From a connection to the end of its TLS handshake, waiting for its turn included.
+    /// From a connection to the end of its TLS handshake, waiting for its first bytes and for its
+    /// turn included.
     pub handshake_within: Duration,
     /// From a request's first byte to the end of its head.
     pub head_within: Duration,
@@ -53,6 +53,8 @@ pub struct Bounds {
     pub connections_per_address_max: u32,
     /// TLS handshakes at once; others wait.
     pub handshakes_max: u32,
+    /// The same from one address, of IPv6 from one /64; under load at most a quarter of those few.
+    pub handshakes_per_address_max: u32,
     /// The same while there is too much to do.
     pub handshakes_under_load_max: u32,
     /// At a stop: how long requests already here may take.
@@ -83,6 +85,7 @@ impl Default for Bounds {
             connections_max: 8192,
             connections_per_address_max: 256,
             handshakes_max: 512,
+            handshakes_per_address_max: 64,
             handshakes_under_load_max: 32,
             drain_within: Duration::from_secs(20),
         }
@@ -107,32 +110,9 @@ impl LiveBounds {
     /// Other bounds, from the next connection, request or answer on. What is counted stays counted;
     /// nobody who has a place loses it.
     pub fn replace(&self, next: Bounds) {
-        let before = self.bounds.swap(Arc::new(next));
+        self.bounds.store(Arc::new(next));
         for handshakes in &self.handshakes {
-            resize(
-                &handshakes.all,
-                (before.handshakes_max, next.handshakes_max),
-            );
-            let under_load = (
-                before.handshakes_under_load_max,
-                next.handshakes_under_load_max,
-            );
-            resize(&handshakes.under_load, under_load);
+            handshakes.resize(&next);
         }
-    }
-}
-
-pub(super) fn permits(count: u32) -> usize {
-    usize::try_from(count)
-        .unwrap_or(Semaphore::MAX_PERMITS)
-        .min(Semaphore::MAX_PERMITS)
-}
-
-/// More at once, or fewer: of those that are taken none is taken away.
-fn resize(semaphore: &Semaphore, (before, next): (u32, u32)) {
-    if next > before {
-        semaphore.add_permits(permits(next.saturating_sub(before)));
-    } else {
-        semaphore.forget_permits(permits(before.saturating_sub(next)));
     }
 }

@@ -13,11 +13,11 @@ use pingora_core::protocols::l4::stream::Stream as TcpStream;
 use pingora_core::protocols::{Ssl, Stream};
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::answer::{self, Manner};
 use super::body::{Lost, READ_BYTES, read_body};
+use super::handshakes::Handshakes;
 use super::head::{self, Framing, Sight};
 use super::load::Load;
 use super::places::{Full, Places, Seat};
@@ -46,13 +46,6 @@ pub(super) struct Door {
     pub(super) sheds: Sheds,
 }
 
-/// Who may shake hands: so many at once, and only a few of them while there is too much to do, for
-/// a handshake costs more than a request.
-pub(super) struct Handshakes {
-    pub(super) all: Semaphore,
-    pub(super) under_load: Semaphore,
-}
-
 /// A connection, and what was read from it and not yet used.
 pub(super) struct Caller {
     pub(super) stream: Stream,
@@ -63,6 +56,9 @@ pub(super) struct Caller {
     /// Of the last ones, those that were sent before the answer to the one before was there.
     ahead: u32,
 }
+
+/// A stream that is ready for requests, and the digest of the certificate its client has shown.
+type Secured = (Stream, Option<ShownCertificate>);
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,7 +110,7 @@ impl Door {
             }
         };
         let _counted = self.metrics.front.connection();
-        let secured = Box::pin(timeout(bounds.handshake_within, self.secure(stream)));
+        let secured = timeout(bounds.handshake_within, self.secure(stream, address));
         let secured = tokio::select! {
             secured = secured => secured,
             _ = stopped.wait_for(|stop| *stop) => return,
@@ -150,19 +146,29 @@ impl Door {
         **self.bounds.load()
     }
 
-    /// Finishes TLS and looks at the client certificate, once for all requests to come.
-    async fn secure(&self, stream: Stream) -> Option<(Stream, Option<ShownCertificate>)> {
+    /// Waits until the client begins to speak, with hardly any room and no turn taken: whoever says
+    /// nothing keeps nobody from shaking hands.
+    async fn secure(&self, stream: Stream, address: IpAddr) -> Option<Secured> {
         let Some(acceptor) = &self.acceptor else {
             return Some((stream, None));
         };
-        let _turn = self.handshakes.all.acquire().await.ok()?;
-        let _few = if self.load.is_over() {
-            Some(self.handshakes.under_load.acquire().await.ok()?)
-        } else {
-            None
-        };
+        let mut tcp = stream.into_any().downcast::<TcpStream>().ok()?;
+        let mut first = [0; FIRST_BYTES];
+        let count = tcp.read(&mut first).await.ok()?;
+        tcp.rewind(first.get(..count).filter(|first| !first.is_empty())?);
+        Box::pin(self.shake_hands(acceptor, tcp, address)).await
+    }
+
+    /// Finishes TLS and takes the client certificate's digest, once for all requests to come.
+    async fn shake_hands(
+        &self,
+        acceptor: &Acceptor,
+        tcp: Box<TcpStream>,
+        address: IpAddr,
+    ) -> Option<Secured> {
+        let turn = self.handshakes.turn(address, &self.load, &self.bounds);
+        let _turn = turn.await?;
         let _counted = self.metrics.front.handshake();
-        let tcp = stream.into_any().downcast::<TcpStream>().ok()?;
         let tls = match acceptor.tls_handshake(*tcp).await {
             Ok(tls) => tls,
             Err(error) => {

@@ -147,7 +147,7 @@ impl Drop for Seat {
 
 /// An address as one subscriber holds it: of IPv6 the /64, for else one line could hold every
 /// place under addresses of its own.
-fn subscriber(address: IpAddr) -> IpAddr {
+pub(super) fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),

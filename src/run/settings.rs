@@ -112,6 +112,7 @@ pub(super) fn bounds(limits: &config::Limits, drain_within: Duration) -> Bounds 
         connections_max: limits.connections_max,
         connections_per_address_max: limits.connections_per_address_max,
         handshakes_max: limits.handshakes_max,
+        handshakes_per_address_max: limits.handshakes_per_address_max,
         handshakes_under_load_max: limits.handshakes_under_load_max,
         drain_within,
     }

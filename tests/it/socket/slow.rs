@@ -4,10 +4,13 @@
 use bytes::Bytes;
 use http::Response;
 use paymux::edge::{Bounds, Responder};
+use tokio::net::TcpSocket;
 
 use super::running::{GET, Running, post};
 use super::*;
 
+/// What a handshake begins with.
+const HELLO: &[u8] = b"\x16\x03\x01";
 const CLOSE: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
 /// Q1: a caller that sends slowly is told so and cut off.
@@ -88,7 +91,8 @@ async fn handshakes_take_turns() {
         ..Bounds::default()
     };
     let edge = Running::echo(bounds);
-    let still = TcpStream::connect(edge.address).await.unwrap();
+    let mut still = TcpStream::connect(edge.address).await.unwrap();
+    still.write_all(HELLO).await.unwrap();
     edge.counts("paymux_handshakes_in_progress 1").await;
     let client = edge.client(None);
     let ((), waits) = tokio::join!(
@@ -99,6 +103,43 @@ async fn handshakes_take_turns() {
         connect(&client, edge.address)
     );
     assert_eq!(ask(&mut waits.unwrap(), GET).await.unwrap().status(), 200);
+}
+
+/// R-6.3.1-3a: whoever connects and says nothing takes no turn, and whoever begins and stops takes
+/// only the turns of its address.
+#[tokio::test]
+async fn handshakes_that_stand_still_keep_nobody_out() {
+    let bounds = Bounds {
+        handshakes_max: 2,
+        handshakes_per_address_max: 1,
+        handshake_within: PATIENCE,
+        ..Bounds::default()
+    };
+    let edge = Running::echo(bounds);
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(TcpStream::connect(edge.address).await.unwrap());
+    }
+    edge.counts("paymux_connections 3").await;
+    assert_eq!(
+        ask(&mut edge.connect().await, GET).await.unwrap().status(),
+        200
+    );
+    for still in &mut silent {
+        still.write_all(HELLO).await.unwrap();
+    }
+    edge.counts("paymux_handshakes_in_progress 1").await;
+    let other = TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let tcp = other.connect(edge.address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = edge.client(None).connect(name, tcp).await.unwrap();
+    assert_eq!(ask(&mut stream, GET).await.unwrap().status(), 200);
+    drop(silent);
+    assert_eq!(
+        ask(&mut edge.connect().await, GET).await.unwrap().status(),
+        200
+    );
 }
 
 /// R-6.3.1-3a: a body that drips, always a little before its time is up, is cut off by its rate.
