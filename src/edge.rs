@@ -272,9 +272,10 @@ async fn watch_load(
         }
         since = 0;
         for load in loads {
-            let [orders, choices, rest] = load.refused_lately();
-            if [orders, choices, rest] != [0, 0, 0] {
+            let [other, orders, choices, rest] = load.refused_lately();
+            if [other, orders, choices, rest] != [0; 4] {
                 tracing::warn!(
+                    other,
                     orders,
                     choices,
                     rest,

@@ -37,9 +37,9 @@ pub struct Limits {
     pub in_flight_choices_max: u32,
     /// How long what is ready may wait for the processor before new orders are refused.
     pub delay: Duration,
-    /// How long a refused caller waits at least before it is heard again.
+    /// How long a refused caller's next request of that rank waits at least.
     pub shed_pause: Duration,
-    /// Refused callers heard again in a second; the others wait longer.
+    /// Such requests considered in a second; the others wait longer.
     pub sheds_per_second_max: u32,
     /// How long a whole request may wait before it is begun.
     pub start: Duration,

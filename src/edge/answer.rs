@@ -23,6 +23,18 @@ pub(super) struct Manner {
     pub(super) keep: bool,
     /// The question was `HEAD`.
     pub(super) bodiless: bool,
+    /// When it is written.
+    pub(super) written: Written,
+}
+
+/// When an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Just before it is sent, so it says when.
+    Now,
+    /// Long before, without a date: an answer with 5xx needs none (RFC 9110, 6.6.1), and a wrong one
+    /// is worse.
+    Beforehand,
 }
 
 /// Writes an answer as it goes over the wire. What the edge itself says, framing and the life of
@@ -33,7 +45,9 @@ pub(super) fn encode(response: Response<Bytes>, manner: Manner) -> Bytes {
     let life = if manner.keep { "keep-alive" } else { "close" };
     headers.insert(CONNECTION, HeaderValue::from_static(life));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    headers.insert(DATE, get_cached_date());
+    if manner.written == Written::Now {
+        headers.insert(DATE, get_cached_date());
+    }
     if manner.secure {
         headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);
     }

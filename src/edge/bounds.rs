@@ -41,9 +41,9 @@ pub struct Bounds {
     pub in_flight_choices_max: u32,
     /// How long what is ready may wait for its turn before new orders are refused.
     pub delay_max: Duration,
-    /// How long a shed caller waits at least before its next request is read.
+    /// How long a shed caller's next request of that rank waits at least.
     pub shed_pause: Duration,
-    /// Shed callers whose next request is read, in a second: the others wait longer.
+    /// Such requests considered in a second: the others wait longer.
     pub sheds_per_second_max: u32,
     /// How long a whole request may wait before it is begun; later it is dropped (Q9).
     pub start_within: Duration,

@@ -5,33 +5,31 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response};
 use pingora_core::apps::ServerApp;
 use pingora_core::listeners::tls::Acceptor;
-use pingora_core::protocols::l4::stream::Stream as TcpStream;
-use pingora_core::protocols::{Ssl, Stream};
+use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
-use super::answer::{self, Manner};
+use super::answer::{self, Manner, Written};
 use super::body::{Lost, READ_BYTES, read_body};
 use super::handshakes::Handshakes;
 use super::head::{self, Framing, Sight};
 use super::load::Load;
 use super::places::{Full, Places, Seat};
-use super::turned_away::Sheds;
-use super::{Bounds, Refuse, Responder, identity};
+use super::turned_away::{Asked, Sheds};
+use super::{Bounds, Refuse, Responder};
 use crate::api::Peer;
 use crate::api::rank::Rank;
-use crate::domain::merchant::ShownCertificate;
 use crate::domain::refusal::Refusal;
 use crate::metrics::Metrics;
 
 /// Room for what a silent connection says first; the rest has been deciphered then and costs no
 /// second look at the network.
-const FIRST_BYTES: usize = 16;
+pub(super) const FIRST_BYTES: usize = 16;
 
 /// One listener's connections.
 pub(super) struct Door {
@@ -55,10 +53,9 @@ pub(super) struct Caller {
     requests: u32,
     /// Of the last ones, those that were sent before the answer to the one before was there.
     ahead: u32,
+    /// Requests up to this rank are not considered before then: one of it was shed.
+    pub(super) paused: Option<(Rank, Instant)>,
 }
-
-/// A stream that is ready for requests, and the digest of the certificate its client has shown.
-type Secured = (Stream, Option<ShownCertificate>);
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -130,14 +127,14 @@ impl Door {
             },
             requests: 0,
             ahead: 0,
+            paused: None,
         };
         let mut then = Then::Again;
         while then == Then::Again {
             then = self.exchange(&mut caller, &mut stopped).await;
         }
         if then == Then::Close {
-            // A client that takes nothing more must not keep its place while the connection closes.
-            let _ = timeout(bounds.write_within, caller.stream.shutdown()).await;
+            Box::pin(self.close(&mut caller)).await;
         }
     }
 
@@ -146,61 +143,29 @@ impl Door {
         **self.bounds.load()
     }
 
-    /// Waits until the client begins to speak, with hardly any room and no turn taken: whoever says
-    /// nothing keeps nobody from shaking hands.
-    async fn secure(&self, stream: Stream, address: IpAddr) -> Option<Secured> {
-        let Some(acceptor) = &self.acceptor else {
-            return Some((stream, None));
-        };
-        let mut tcp = stream.into_any().downcast::<TcpStream>().ok()?;
-        let mut first = [0; FIRST_BYTES];
-        let count = tcp.read(&mut first).await.ok()?;
-        tcp.rewind(first.get(..count).filter(|first| !first.is_empty())?);
-        Box::pin(self.shake_hands(acceptor, tcp, address)).await
-    }
-
-    /// Finishes TLS and takes the client certificate's digest, once for all requests to come.
-    async fn shake_hands(
-        &self,
-        acceptor: &Acceptor,
-        tcp: Box<TcpStream>,
-        address: IpAddr,
-    ) -> Option<Secured> {
-        let turn = self.handshakes.turn(address, &self.load, &self.bounds);
-        let _turn = turn.await?;
-        let _counted = self.metrics.front.handshake();
-        let tls = match acceptor.tls_handshake(*tcp).await {
-            Ok(tls) => tls,
-            Err(error) => {
-                tracing::debug!(%error, "handshake failed");
-                self.metrics.front.connection_cut("handshake_failed");
-                return None;
-            }
-        };
-        let certificate = tls
-            .get_ssl()
-            .and_then(|tls| tls.peer_certificate_der())
-            .and_then(identity::shown);
-        Some((Box::new(tls), certificate))
-    }
-
     /// Waits for a request, then answers it.
     async fn exchange(&self, caller: &mut Caller, stopped: &mut ShutdownWatch) -> Then {
-        caller.ahead = if caller.read.is_empty() {
+        let mut line_end = head::LineEnd::default();
+        caller.ahead = if line_end.is_all(&mut caller.read) {
             0
         } else {
             caller.ahead.saturating_add(1)
         };
-        if caller.read.is_empty() && !self.first_bytes(caller, stopped).await {
-            return Then::Gone;
+        while line_end.is_all(&mut caller.read) {
+            match self.first_bytes(caller, stopped).await {
+                Then::Again => (),
+                then @ (Then::Close | Then::Gone) => return then,
+            }
         }
         Box::pin(self.answer(caller, stopped)).await
     }
 
     /// Waits for the first bytes of a request, with hardly any room taken meanwhile.
-    async fn first_bytes(&self, caller: &mut Caller, stopped: &mut ShutdownWatch) -> bool {
+    async fn first_bytes(&self, caller: &mut Caller, stopped: &mut ShutdownWatch) -> Then {
         let idle_within = self.bounds.load().idle_within;
-        caller.read = BytesMut::new();
+        if caller.read.is_empty() {
+            caller.read = BytesMut::new();
+        }
         let mut first = [0; FIRST_BYTES];
         tokio::select! {
             biased;
@@ -208,11 +173,12 @@ impl Door {
                 Ok(Ok(count @ 1..)) => {
                     caller.read.reserve(READ_BYTES);
                     caller.read.extend_from_slice(first.get(..count).unwrap_or_default());
-                    true
+                    Then::Again
                 }
-                Ok(Ok(0) | Err(_)) | Err(_) => false,
+                Ok(Ok(0) | Err(_)) => Then::Gone,
+                Err(_) => Then::Close,
             },
-            _ = stopped.wait_for(|stop| *stop) => false,
+            _ = stopped.wait_for(|stop| *stop) => Then::Close,
         }
     }
 
@@ -222,28 +188,38 @@ impl Door {
         let sight = match self.read_head(caller, &bounds).await {
             Ok(sight) => sight,
             Err(Lost::Gone) => return Then::Gone,
-            Err(Lost::Refused(refusal)) => return self.turn_away(caller, &refusal).await,
+            Err(Lost::Refused(refusal)) => {
+                let bodiless = caller.read.starts_with(b"HEAD ");
+                return self.turn_away(caller, &refusal, bodiless).await;
+            }
         };
         caller.requests = caller.requests.saturating_add(1);
         let last = sight.closes
             || caller.requests >= bounds.requests_per_connection_max
             || caller.ahead > bounds.pipelined_max;
-        let rank = Rank::of(sight.method(&caller.read), sight.path(&caller.read));
+        let method = sight.method(&caller.read);
+        let bodiless = method == Method::HEAD.as_str().as_bytes();
+        let rank = Rank::of(method, sight.path(&caller.read));
+        let asked = Asked {
+            rank,
+            last,
+            bodiless,
+        };
+        self.wait_out(caller, rank, stopped).await;
         if let Err(why) = self.load.judge(rank, &bounds) {
-            return self
-                .shed(caller, &sight, (rank, why), (last, stopped))
-                .await;
+            return self.shed(caller, &sight, (asked, why), stopped).await;
         }
         let request = match self.read_request(caller, &sight, &bounds).await {
             Ok(request) => request,
             Err(Lost::Gone) => return Then::Gone,
-            Err(Lost::Refused(refusal)) => return self.turn_away(caller, &refusal).await,
+            Err(Lost::Refused(refusal)) => {
+                return self.turn_away(caller, &refusal, bodiless).await;
+            }
         };
         let seat = match self.load.seat(rank, &bounds) {
             Ok(seat) => seat,
-            Err(why) => return self.come_again(caller, (rank, why), (last, stopped)).await,
+            Err(why) => return self.come_again(caller, (asked, why), stopped).await,
         };
-        let bodiless = request.method() == Method::HEAD;
         let began = Instant::now();
         let response = self
             .hand_over(request, caller.peer, (rank, seat, began))
@@ -252,6 +228,7 @@ impl Door {
             secure: self.acceptor.is_some(),
             keep: !last && !*stopped.borrow(),
             bodiless,
+            written: Written::Now,
         };
         let wire = answer::encode(response, manner);
         match self.write(caller, &wire, &bounds).await {
@@ -278,10 +255,6 @@ impl Door {
     ) -> Result<Sight, Lost> {
         let mut looked_at = 0;
         loop {
-            // RFC 9112, 2.2: some clients end a body with one line end too many.
-            if looked_at == 0 && read.starts_with(b"\r\n") {
-                read.advance(2);
-            }
             let end = head::end(read, looked_at);
             if end.unwrap_or(read.len()) > bounds.header_bytes_max {
                 return Err(Lost::Refused(Refusal::HeadTooLarge));

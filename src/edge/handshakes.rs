@@ -9,11 +9,17 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use pingora_core::listeners::tls::Acceptor;
+use pingora_core::protocols::l4::stream::Stream as TcpStream;
+use pingora_core::protocols::{Ssl, Stream};
+use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
-use super::Bounds;
+use super::door::{Door, FIRST_BYTES};
 use super::load::Load;
 use super::places::subscriber;
+use super::{Bounds, identity};
+use crate::domain::merchant::ShownCertificate;
 
 /// While there is too much to do an address has at most this part of what may go on then.
 const SHARE_UNDER_LOAD: u32 = 4;
@@ -24,6 +30,9 @@ pub(super) struct Handshakes {
     under_load: Turns,
     shares: Mutex<HashMap<IpAddr, Share>>,
 }
+
+/// A stream that is ready for requests, and the certificate its client has shown.
+pub(super) type Secured = (Stream, Option<ShownCertificate>);
 
 /// What lasts as long as a handshake.
 pub(super) struct Turn<'a> {
@@ -85,6 +94,46 @@ impl Handshakes {
             freed: Arc::clone(&share.freed),
             taken: false,
         }
+    }
+}
+
+impl Door {
+    /// Waits until the client begins to speak, with hardly any room and no turn taken: whoever says
+    /// nothing keeps nobody from shaking hands.
+    pub(super) async fn secure(&self, stream: Stream, address: IpAddr) -> Option<Secured> {
+        let Some(acceptor) = &self.acceptor else {
+            return Some((stream, None));
+        };
+        let mut tcp = stream.into_any().downcast::<TcpStream>().ok()?;
+        let mut first = [0; FIRST_BYTES];
+        let count = tcp.read(&mut first).await.ok()?;
+        tcp.rewind(first.get(..count).filter(|first| !first.is_empty())?);
+        Box::pin(self.shake_hands(acceptor, tcp, address)).await
+    }
+
+    /// Finishes TLS and takes the client certificate's digest, once for all requests to come.
+    async fn shake_hands(
+        &self,
+        acceptor: &Acceptor,
+        tcp: Box<TcpStream>,
+        address: IpAddr,
+    ) -> Option<Secured> {
+        let turn = self.handshakes.turn(address, &self.load, &self.bounds);
+        let _turn = turn.await?;
+        let _counted = self.metrics.front.handshake();
+        let tls = match acceptor.tls_handshake(*tcp).await {
+            Ok(tls) => tls,
+            Err(error) => {
+                tracing::debug!(%error, "handshake failed");
+                self.metrics.front.connection_cut("handshake_failed");
+                return None;
+            }
+        };
+        let certificate = tls
+            .get_ssl()
+            .and_then(|tls| tls.peer_certificate_der())
+            .and_then(identity::shown);
+        Some((Box::new(tls), certificate))
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
@@ -35,6 +35,25 @@ pub(super) struct Sight {
     method: Range<usize>,
     target: Range<usize>,
     lines: usize,
+}
+
+/// The one line end that may stand before a head: some clients end a body with one too many
+/// (RFC 9112, 2.2). It belongs to no request, so nobody's time runs while nothing else has come, and
+/// how it was cut into packets makes no difference.
+#[derive(Default)]
+pub(super) struct LineEnd {
+    taken: bool,
+}
+
+impl LineEnd {
+    /// Takes it from the beginning; whether nothing else has come yet.
+    pub(super) fn is_all(&mut self, read: &mut BytesMut) -> bool {
+        if !self.taken && read.starts_with(b"\r\n") {
+            read.advance(2);
+            self.taken = true;
+        }
+        read.is_empty() || (!self.taken && read.as_ref() == b"\r")
+    }
 }
 
 /// Where the head ends: the index after its empty line. Bytes before `looked_at` are known not
@@ -367,6 +386,33 @@ mod tests {
         let twice = taken(b"GET / HTTP/1.1\r\nHost: a\r\nX: \t1 \t\r\nx: 2\r\n\r\n");
         let lines: Vec<_> = twice.headers().get_all("x").iter().collect();
         assert_eq!(lines, ["1", "2"]);
+    }
+
+    /// RFC 9112, 2.2: one line end before a head is nobody's, wherever packets end; a second one is
+    /// not, nor is half of one.
+    #[test]
+    fn one_line_end_too_many_is_nobodys_however_it_arrives() {
+        for (raw, left) in [
+            ("\r\nGET", "GET"),
+            ("\r\n\r\nGET", "\r\nGET"),
+            ("\rGET", "\rGET"),
+            ("\nGET", "\nGET"),
+            ("GET", "GET"),
+        ] {
+            for at_once in 1..=raw.len() {
+                let (mut line_end, mut read) = (LineEnd::default(), BytesMut::new());
+                let mut waiting = true;
+                for piece in raw.as_bytes().chunks(at_once) {
+                    read.extend_from_slice(piece);
+                    waiting = waiting && line_end.is_all(&mut read);
+                }
+                assert!(!waiting && read == left, "{raw:?} by {at_once}: {read:?}");
+            }
+        }
+        let mut line_end = LineEnd::default();
+        assert!(line_end.is_all(&mut BytesMut::from("\r")));
+        assert!(line_end.is_all(&mut BytesMut::from("\r\n")));
+        assert!(!line_end.is_all(&mut BytesMut::from("\r\n")), "once");
     }
 
     /// Q1: what two programs may read differently is refused, whoever is right.

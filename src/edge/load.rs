@@ -3,7 +3,8 @@
 //! What is measured is how late a clock tick is served by the runtime that serves everything: the
 //! time that anything that is ready waits for its turn, whatever it waits behind. While ticks stay
 //! late, a growing part of new orders is refused, and of choices when that is not enough; while they
-//! are in time, a growing part is let in again. Everything else is refused only for want of places.
+//! are in time, a growing part is let in again. What helps no payment along is refused as soon as one
+//! order is. Everything else is refused only for want of places.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -56,9 +57,9 @@ pub(super) struct Load {
     late: AtomicU32,
     over: AtomicBool,
     /// Refused since it was last said, by rank.
-    refused: [AtomicU64; 3],
+    refused: [AtomicU64; 4],
     began: Instant,
-    /// When the next refused connection is read again at the earliest, in microseconds from then.
+    /// When the next refused connection is considered at the earliest, in microseconds from then.
     read_again_us: AtomicU64,
 }
 
@@ -70,7 +71,7 @@ impl Load {
             choices: Part::whole(),
             late: AtomicU32::new(0),
             over: AtomicBool::new(false),
-            refused: [const { AtomicU64::new(0) }; 3],
+            refused: [const { AtomicU64::new(0) }; 4],
             began: Instant::now(),
             read_again_us: AtomicU64::new(0),
         }
@@ -82,12 +83,16 @@ impl Load {
         if under_way >= places_max(rank, bounds) {
             return Err(self.refused(rank, Shed::Places));
         }
-        let part = match rank {
-            Rank::Order => &self.orders,
-            Rank::Choice => &self.choices,
+        let in_crowd = match rank {
+            Rank::Other => Part::is_whole,
+            Rank::Order | Rank::Choice => Part::lets_in,
             Rank::Rest => return Ok(()),
         };
-        if under_way > CROWD_MIN && !part.lets_in() {
+        let part = match rank {
+            Rank::Other | Rank::Order => &self.orders,
+            Rank::Choice | Rank::Rest => &self.choices,
+        };
+        if under_way > CROWD_MIN && !in_crowd(part) {
             return Err(self.refused(rank, Shed::Delay));
         }
         Ok(())
@@ -102,9 +107,10 @@ impl Load {
 
     fn refused(&self, rank: Rank, why: Shed) -> Shed {
         let refused = match rank {
-            Rank::Order => self.refused.first(),
-            Rank::Choice => self.refused.get(1),
-            Rank::Rest => self.refused.get(2),
+            Rank::Other => self.refused.first(),
+            Rank::Order => self.refused.get(1),
+            Rank::Choice => self.refused.get(2),
+            Rank::Rest => self.refused.get(3),
         };
         if let Some(refused) = refused {
             refused.fetch_add(1, Ordering::Relaxed);
@@ -144,13 +150,18 @@ impl Load {
         }
     }
 
-    /// How long a refused connection stays unread. All together they are read again only so often in
-    /// a second: refusing costs little, and still everything if enough of them come back at once.
+    /// How long a refused connection is not considered. All together they are only so often in a
+    /// second: refusing costs little, and still everything if enough of them come back at once. What
+    /// they owe is never more than the longest pause, so that it is over as soon (Z4).
     pub(super) fn pause(&self, bounds: &Bounds) -> Duration {
         let now_us = micros(self.began.elapsed());
         let step_us = MICROS.checked_div(u64::from(bounds.sheds_per_second_max));
         let step_us = step_us.unwrap_or(MICROS).max(1);
-        let next = |before: u64| Some(before.max(now_us).saturating_add(step_us));
+        let latest_us = now_us.saturating_add(micros(PAUSE_MAX));
+        let next = |before: u64| {
+            let next = before.max(now_us).saturating_add(step_us);
+            Some(next.min(latest_us))
+        };
         let before_us = self
             .read_again_us
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
@@ -160,8 +171,8 @@ impl Load {
     }
 
     /// How many of each rank were refused since the last question.
-    pub(super) fn refused_lately(&self) -> [u64; 3] {
-        [0, 1, 2].map(|rank: usize| {
+    pub(super) fn refused_lately(&self) -> [u64; 4] {
+        [0, 1, 2, 3].map(|rank: usize| {
             let refused = self.refused.get(rank);
             refused.map_or(0, |refused| refused.swap(0, Ordering::Relaxed))
         })
@@ -175,6 +186,7 @@ fn micros(span: Duration) -> u64 {
 /// How many may be under way for one more of this rank.
 fn places_max(rank: Rank, bounds: &Bounds) -> u32 {
     let of_rank = match rank {
+        Rank::Other => bounds.in_flight_orders_max.div_ceil(2),
         Rank::Order => bounds.in_flight_orders_max,
         Rank::Choice => bounds.in_flight_choices_max,
         Rank::Rest => bounds.in_flight_max,
@@ -195,6 +207,10 @@ impl Part {
             of_all: AtomicU32::new(u32::MAX),
             credit: AtomicU32::new(0),
         }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.of_all.load(Ordering::Relaxed) == u32::MAX
     }
 
     fn lets_in(&self) -> bool {
@@ -264,10 +280,12 @@ mod tests {
     #[test]
     fn ranks_are_refused_one_after_the_other_as_places_fill() {
         for (taken, open) in [
-            (199, [true, true, true]),
-            (200, [false, true, true]),
-            (300, [false, false, true]),
-            (400, [false, false, false]),
+            (99, [true, true, true, true]),
+            (100, [false, true, true, true]),
+            (199, [false, true, true, true]),
+            (200, [false, false, true, true]),
+            (300, [false, false, false, true]),
+            (400, [false, false, false, false]),
         ] {
             let (load, _seats) = crowded(taken);
             let found = Rank::ALL.map(|rank| admitted(&load, rank).is_ok());
@@ -277,8 +295,8 @@ mod tests {
         assert_eq!(admitted(&load, Rank::Order).err(), Some(Shed::Places));
         drop(seats);
         assert!(admitted(&load, Rank::Order).is_ok(), "Z4");
-        assert_eq!(load.refused_lately(), [1, 0, 0]);
-        assert_eq!(load.refused_lately(), [0, 0, 0]);
+        assert_eq!(load.refused_lately(), [0, 1, 0, 0]);
+        assert_eq!(load.refused_lately(), [0, 0, 0, 0]);
     }
 
     /// R-6.4-1c, Z4: while ticks stay late ever fewer new orders are let in, then fewer choices,
@@ -290,6 +308,7 @@ mod tests {
         assert_eq!(let_in(&load, Rank::Order), 64, "one late tick is a burst");
         load.tick(LATE, MAX);
         assert_eq!(let_in(&load, Rank::Order), 56);
+        assert_eq!(let_in(&load, Rank::Other), 0, "before the second order");
         assert!(load.is_over());
         for _ in 0..40 {
             load.tick(LATE, MAX);
@@ -340,6 +359,9 @@ mod tests {
         assert!(pauses.is_sorted_by(|one, next| *next <= *one + Duration::from_millis(1)));
         assert!(pauses.iter().all(|pause| *pause <= PAUSE_MAX));
         assert!(pauses[2_999] > Duration::from_millis(15) || load.began.elapsed() > PAUSE_MAX);
+        // Z4: a flood that is over leaves no pause longer than the longest.
+        let again_us = load.read_again_us.load(Ordering::Relaxed);
+        assert!(again_us <= micros(load.began.elapsed() + PAUSE_MAX));
     }
 
     /// A gateway that has little to do is not the cause of its own lateness.

@@ -9,19 +9,19 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, Response, StatusCode};
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Refuse;
-use super::answer::{self, Manner};
+use super::answer::{self, Manner, Written};
 use super::body::{Lost, READ_BYTES, read_body};
 use super::door::{Caller, Door, Then};
-use super::head::{Framing, Sight};
+use super::head::{self, Framing, Sight};
 use super::load::Shed;
 use crate::api::rank::Rank;
 use crate::domain::refusal::Refusal;
 
-/// How long, and how much, a refused client may still send before its connection is closed: a
-/// close with unread bytes takes the answer away from it.
+/// How long, and how much, a client may still send before its connection is closed: a close with
+/// unread bytes takes the last answer away from it.
 const LINGER_WITHIN: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 /// Seconds that shed callers are told to stay away, in turn, so that they do not come back at once.
@@ -31,6 +31,17 @@ const SHED_RETRY_S: [u64; 4] = [1, 2, 3, 4];
 pub(super) struct Sheds {
     written: Vec<(Bytes, Bytes)>,
     next: AtomicUsize,
+}
+
+/// How a shed request was to be answered.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    /// Its rank.
+    pub(super) rank: Rank,
+    /// Nothing follows it on its connection.
+    pub(super) last: bool,
+    /// It was `HEAD`.
+    pub(super) bodiless: bool,
 }
 
 impl Sheds {
@@ -44,6 +55,7 @@ impl Sheds {
                     secure,
                     keep,
                     bodiless: false,
+                    written: Written::Beforehand,
                 };
                 answer::encode(response, manner)
             };
@@ -55,13 +67,17 @@ impl Sheds {
         }
     }
 
-    fn next(&self, keep: bool) -> Bytes {
+    fn next(&self, keep: bool, bodiless: bool) -> Bytes {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let turn = turn.checked_rem(self.written.len()).unwrap_or(0);
         let Some((kept, closed)) = self.written.get(turn) else {
             return Bytes::new();
         };
-        if keep { kept.clone() } else { closed.clone() }
+        let mut wire = if keep { kept.clone() } else { closed.clone() };
+        if bodiless {
+            wire.truncate(head::end(&wire, 0).unwrap_or(0));
+        }
+        wire
     }
 }
 
@@ -81,69 +97,97 @@ impl Door {
         &self,
         caller: &mut Caller,
         sight: &Sight,
-        why: (Rank, Shed),
-        (last, stopped): (bool, &mut ShutdownWatch),
+        (asked, why): (Asked, Shed),
+        stopped: &ShutdownWatch,
     ) -> Then {
         let bounds = self.bounds();
         caller.read.advance(sight.bytes);
         if sight.waits_for_continue || sight.framing == Framing::Chunked {
             // What the client sends next is not known.
-            self.count(why);
-            let wire = self.sheds.next(false);
-            return self.turn_away_with(caller, &wire).await;
+            self.count(asked.rank, why);
+            let wire = self.sheds.next(false, asked.bodiless);
+            return self.write_last(caller, &wire).await;
         }
         let Caller { stream, read, .. } = &mut *caller;
         match read_body(stream, read, sight.framing, &bounds).await {
-            Ok(_) => self.come_again(caller, why, (last, stopped)).await,
+            Ok(_) => self.come_again(caller, (asked, why), stopped).await,
             Err(Lost::Gone) => Then::Gone,
-            Err(Lost::Refused(refusal)) => self.turn_away(caller, &refusal).await,
+            Err(Lost::Refused(refusal)) => self.turn_away(caller, &refusal, asked.bodiless).await,
         }
     }
 
-    /// Tells a caller to come again, and hears it again only a moment later: one that comes back at
-    /// once must not take the processor from those that are served.
+    /// Tells a caller to come again, and considers such a request of its again only a moment later:
+    /// one that comes back at once must not take the processor from those that are served.
     pub(super) async fn come_again(
         &self,
         caller: &mut Caller,
-        why: (Rank, Shed),
-        (last, stopped): (bool, &mut ShutdownWatch),
+        (asked, why): (Asked, Shed),
+        stopped: &ShutdownWatch,
     ) -> Then {
         let bounds = self.bounds();
-        self.count(why);
-        let keep = !last && !*stopped.borrow();
-        let wire = self.sheds.next(keep);
+        self.count(asked.rank, why);
+        let keep = !asked.last && !*stopped.borrow();
+        let wire = self.sheds.next(keep, asked.bodiless);
         match self.write(caller, &wire, &bounds).await {
             Then::Again if !keep => Then::Close,
             Then::Again => {
-                let pause = self.load.pause(&bounds);
-                let _ = timeout(pause, stopped.wait_for(|stop| *stop)).await;
+                let again = Instant::now().checked_add(self.load.pause(&bounds));
+                caller.paused = again.map(|again| (asked.rank, again));
                 Then::Again
             }
             then @ (Then::Close | Then::Gone) => then,
         }
     }
 
-    fn count(&self, (rank, why): (Rank, Shed)) {
+    /// Lets a request wait out the pause that one of its rank, or of a higher one, was given on its
+    /// connection. Whatever is shed later than that goes ahead.
+    pub(super) async fn wait_out(
+        &self,
+        caller: &mut Caller,
+        rank: Rank,
+        stopped: &mut ShutdownWatch,
+    ) {
+        if let Some((paused, again)) = caller.paused
+            && rank <= paused
+        {
+            caller.paused = None;
+            let _ = timeout_at(again, stopped.wait_for(|stop| *stop)).await;
+        }
+    }
+
+    fn count(&self, rank: Rank, why: Shed) {
         self.metrics.refusal(Refusal::Unavailable.code());
         self.metrics.front.shed(rank.word(), why.word());
     }
 
-    /// Answers what never became a request and closes, after letting the client finish sending.
-    pub(super) async fn turn_away(&self, caller: &mut Caller, refusal: &Refusal) -> Then {
+    /// Answers what never became a request; nothing follows.
+    pub(super) async fn turn_away(
+        &self,
+        caller: &mut Caller,
+        refusal: &Refusal,
+        bodiless: bool,
+    ) -> Then {
         let manner = Manner {
             secure: self.acceptor.is_some(),
             keep: false,
-            bodiless: false,
+            bodiless,
+            written: Written::Now,
         };
         let wire = answer::encode(self.refuse(refusal), manner);
-        self.turn_away_with(caller, &wire).await
+        self.write_last(caller, &wire).await
     }
 
-    async fn turn_away_with(&self, caller: &mut Caller, wire: &[u8]) -> Then {
+    async fn write_last(&self, caller: &mut Caller, wire: &[u8]) -> Then {
         let bounds = self.bounds();
-        if self.write(caller, wire, &bounds).await == Then::Gone {
-            return Then::Gone;
+        match self.write(caller, wire, &bounds).await {
+            Then::Again | Then::Close => Then::Close,
+            Then::Gone => Then::Gone,
         }
+    }
+
+    /// Ends a connection after its last answer: says so, and lets the client finish sending, within
+    /// bounds.
+    pub(super) async fn close(&self, caller: &mut Caller) {
         let lingering = async {
             caller.stream.shutdown().await?;
             let mut left = LINGER_BYTES_MAX;
@@ -158,8 +202,7 @@ impl Door {
             std::io::Result::Ok(())
         };
         if !matches!(timeout(LINGER_WITHIN, lingering).await, Ok(Ok(()))) {
-            tracing::debug!("a refused client kept sending");
+            tracing::debug!("a client kept sending after its last answer");
         }
-        Then::Gone
     }
 }

@@ -44,8 +44,8 @@ impl Front {
             )?,
             shed: page.counters(
                 "shed_total",
-                "Requests refused with 503 before they were read, by rank (order, choice, rest) \
-                 and reason: places (as many are under way as this rank may fill), delay (what is \
+                "Requests refused with 503 before they were read, by rank (other, order, choice, \
+                 rest) and reason: places (as many are under way as this rank may fill), delay (what is \
                  ready waits too long), late (it waited past its time).",
                 &["rank", "reason"],
             )?,

@@ -131,7 +131,8 @@ async fn what_is_refused_is_read_away() {
     caller.flush().await.unwrap();
     shed(&ask(&mut caller, second).await.unwrap());
     held.release.add_permits(1);
-    assert_eq!(ask(&mut caller, GET).await.unwrap().status(), 200);
+    let query = to("/v1/orders/query", "q");
+    assert_eq!(ask(&mut caller, query).await.unwrap().status(), 200);
     for (head, body) in [
         ("Transfer-Encoding: chunked", "1\r\nx\r\n0\r\n\r\n"),
         ("Content-Length: 1\r\nExpect: 100-continue", ""),
@@ -159,6 +160,72 @@ async fn what_waited_too_long_is_not_begun() {
     let answer = ask(&mut edge.connect().await, GET).await.unwrap();
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.header("retry-after"), Some("1"));
-    edge.counts(r#"paymux_shed_total{rank="rest",reason="late"} 1"#)
+    edge.counts(r#"paymux_shed_total{rank="other",reason="late"} 1"#)
         .await;
+}
+
+/// R-6.4-1c: what a stranger asks for at no path of ours fills no place that an order could have,
+/// and is refused before one is.
+#[tokio::test]
+async fn junk_is_refused_before_orders() {
+    let held = Held::start(Bounds {
+        in_flight_orders_max: 2,
+        ..Bounds::default()
+    });
+    let mut junk = held.under_way(&to("/nothing", "j")).await;
+    let mut caller = held.edge.connect().await;
+    shed(&ask(&mut caller, GET).await.unwrap());
+    held.edge
+        .counts(r#"paymux_shed_total{rank="other",reason="places"} 1"#)
+        .await;
+    let mut order = held.under_way(&to("/v1/orders", "o")).await;
+    let mut query = held.under_way(&to("/v1/orders/query", "q")).await;
+    held.release.add_permits(3);
+    for stream in [&mut junk, &mut order, &mut query] {
+        assert_eq!(read_message(stream).await.unwrap().status(), 200);
+    }
+}
+
+/// A refusal of `HEAD` has no body, or the next answer would be taken for another's; and none of them
+/// says a time that is not now.
+#[tokio::test]
+async fn a_refused_head_leaves_no_body_behind() {
+    let held = Held::start(Bounds {
+        in_flight_max: 0,
+        shed_pause: Duration::ZERO,
+        ..Bounds::default()
+    });
+    let mut caller = held.edge.connect().await;
+    let asked = "HEAD /pay/abc HTTP/1.1\r\nHost: a\r\n\r\n";
+    caller.write_all(asked.as_bytes()).await.unwrap();
+    let refused = read_head(&mut caller).await;
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(refused.contains("content-length: ") && !refused.contains("date: "));
+    let next = ask(&mut caller, GET).await.unwrap();
+    shed(&next);
+    assert_eq!(next.header("date"), None);
+    // Refused for what it is, its connection ends after the head.
+    let long = asked.replace("Host: a", "Host: a\r\nContent-Length: 9999999");
+    caller.write_all(long.as_bytes()).await.unwrap();
+    let refused = read_head(&mut caller).await;
+    assert!(refused.starts_with("HTTP/1.1 413 "), "{refused}");
+    assert!(refused.contains("date: "));
+    assert!(read_message(&mut caller).await.is_none());
+}
+
+/// R-6.4-1c: the pause after a refused order holds up orders, and nothing else on its connection.
+#[tokio::test]
+async fn a_query_does_not_wait_for_a_refused_order() {
+    let held = Held::start(Bounds {
+        in_flight_orders_max: 0,
+        shed_pause: PATIENCE * 9,
+        ..Bounds::default()
+    });
+    held.release.add_permits(2);
+    let mut caller = held.edge.connect().await;
+    shed(&ask(&mut caller, post("o")).await.unwrap());
+    for path in ["/v1/orders/query", "/v1/orders/close"] {
+        let answer = ask(&mut caller, to(path, "q")).await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+    }
 }

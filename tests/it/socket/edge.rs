@@ -109,6 +109,74 @@ async fn one_connection_carries_many_requests() {
     assert!(read_message(&mut stream).await.is_none());
 }
 
+/// RFC 9112, 9.6: after the last answer what the client still sends is read away, or the answer to an
+/// order just placed would be lost with the connection.
+#[tokio::test]
+async fn the_last_answer_is_not_lost_by_what_follows_it() {
+    let last = "Host: localhost\r\nConnection: close\r\n";
+    let last = post("last").replace("Host: localhost\r\n", last);
+    let only = Bounds {
+        requests_per_connection_max: 1,
+        ..Bounds::default()
+    };
+    for (bounds, request) in [(Bounds::default(), last), (only, post("last"))] {
+        let edge = Running::echo(bounds);
+        let mut stream = edge.connect().await;
+        let ahead = format!("{request}{}", post(&"x".repeat(50_000)));
+        assert_eq!(ask(&mut stream, ahead).await.unwrap().body, b"last");
+        assert!(read_message(&mut stream).await.is_none());
+        for _ in 0..9 {
+            stream.write_all(&[b'x'; 512]).await.unwrap();
+            stream.flush().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        drop(stream);
+        edge.counts("paymux_connections 0").await;
+        assert_eq!(edge.seen.lock().unwrap().len(), 1);
+    }
+}
+
+/// RFC 9112, 2.2: one line end too many after a body is no request: it counts as none, no time runs
+/// and a stop ends the connection; where packets end makes no difference.
+#[tokio::test]
+async fn a_line_end_after_a_body_is_no_request() {
+    let edge = Running::echo(Bounds {
+        pipelined_max: 0,
+        ..Bounds::default()
+    });
+    let mut stream = edge.connect().await;
+    for body in ["one", "two", "three"] {
+        let sent = format!("{}\r\n", post(body));
+        let answer = ask(&mut stream, sent).await.unwrap();
+        assert_eq!(answer.body, body.as_bytes());
+        assert_eq!(answer.header("connection"), Some("keep-alive"));
+    }
+    for byte in ["\r", "\n"] {
+        // The one after the third body was it already; this is of the next request.
+        let mut stream = edge.connect().await;
+        for piece in ["\r", "\n", byte] {
+            stream.write_all(piece.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let rest = if byte == "\r" { "\nGET" } else { "GET" };
+        let rest = format!("{rest} / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(ask(&mut stream, rest).await.unwrap().status(), 400);
+    }
+    let mut halves = edge.connect().await;
+    for piece in ["\r", "\nGET / HTTP/1.1\r\nHost: a\r\n"] {
+        halves.write_all(piece.as_bytes()).await.unwrap();
+        halves.flush().await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ask(&mut halves, "\r\n").await.unwrap().status(), 200);
+    drop(halves);
+    edge.stop.stop();
+    assert!(read_message(&mut stream).await.is_none());
+    drop(stream);
+    assert_eq!(edge.stopped().await, Drained::Whole);
+}
+
 /// Whoever answers sees path, query and every header line, whatever form the target had.
 #[tokio::test]
 async fn a_request_arrives_whole() {

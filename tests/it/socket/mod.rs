@@ -117,15 +117,27 @@ impl Message {
     }
 }
 
-/// Reads one message framed by `content-length`; none at the end of the connection.
-async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> Option<Message> {
+/// Reads a head; as much as there is before the end of the connection.
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let byte = tokio::time::timeout(PATIENCE, stream.read_u8()).await;
-        head.push(byte.expect("something comes or the connection ends").ok()?);
+        match byte.expect("something comes or the connection ends") {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Reads one message framed by `content-length`; none at the end of the connection.
+async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> Option<Message> {
+    let head = read_head(stream).await;
+    if !head.ends_with("\r\n\r\n") {
+        return None;
     }
     let mut message = Message {
-        head: String::from_utf8(head).unwrap(),
+        head,
         body: Vec::new(),
     };
     let length = message
