@@ -15,7 +15,7 @@ use super::wire::{Answering, Door};
 use crate::tidy::tree;
 
 /// How long a program may take; only one that hangs is given so much.
-pub(super) const WHOLE: std::time::Duration = PATIENCE.saturating_mul(6);
+pub(super) const WHOLE: std::time::Duration = PATIENCE.saturating_mul(30);
 
 /// One program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
