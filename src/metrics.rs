@@ -1,31 +1,36 @@
-//! Every metric: name, unit and labels on one page.
+//! Every metric: name, unit and labels on one page, and in `docs/metrics.md`.
 //!
 //! Labels are bounded: interfaces, words of our own enums, configured institutions. Never a number
 //! of an order, never anything personal (D1).
 
 mod configuration;
 mod front;
+mod institutions;
+mod memory;
+mod process;
 
 use std::time::Duration;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Counter, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 pub use configuration::Configuration;
 pub use front::{Counted, Front};
+pub use institutions::Institutions;
+pub use memory::Memory;
+use process::Process;
 
 /// From a tenth of a millisecond to ten seconds: a commit lies at the left, a slow institution
 /// at the right.
 const SECONDS: [f64; 14] = [
     0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 10.0,
 ];
-/// Changes in one commit.
-const BATCH: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
-
-/// The words of the domain's `BreakerState`.
-const BREAKER_STATES: [&str; 3] = ["closed", "half_open", "open"];
+/// Around the three seconds in which a merchant is to be told, and up to the first tries again.
+const TOLD_SECONDS: [f64; 13] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 5.0, 10.0, 60.0, 600.0,
+];
 
 /// What kind of caller asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,20 +60,19 @@ impl CallerClass {
 pub struct Metrics {
     /// Who was let in, who was kept out.
     pub front: Front,
+    /// Calls, callbacks and breakers.
+    pub institutions: Institutions,
+    /// What is written, remembered and still to be done.
+    pub memory: Memory,
+    process: Process,
     registry: Registry,
+    system: Registry,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
     requests_in_flight: IntGauge,
     refusals: IntCounterVec,
-    institution_calls: IntCounterVec,
-    institution_call_seconds: HistogramVec,
-    breakers: Breakers,
-    callbacks: IntCounterVec,
     notifications: IntCounterVec,
-    result_to_notice_seconds: Histogram,
-    works_due: IntGaugeVec,
-    store_commit_changes: Histogram,
-    store_commit_seconds: Histogram,
+    result_to_merchant_seconds: Histogram,
     /// About the configuration in force.
     pub configuration: Configuration,
 }
@@ -80,15 +84,26 @@ impl Metrics {
     /// If two of them have one name: a fault of this file.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new_custom(Some("paymux".to_owned()), None)?;
+        let system = Registry::new();
         let page = Page(&registry);
         let built = page.gauges(
             "build_info",
-            "Always 1; the version of the program.",
-            &["version"],
+            "Always 1; the version of the program, and whether it is optimised (release) or not (debug).",
+            &["version", "profile"],
         )?;
-        built.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let profile = if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        };
+        built
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), profile])
+            .set(1);
         Ok(Self {
             front: Front::new(&page)?,
+            institutions: Institutions::new(&page)?,
+            memory: Memory::new(&page)?,
+            process: Process::new(&page, &system)?,
             requests: page.counters(
                 "requests_total",
                 "Requests answered, by interface, class of caller and result.",
@@ -96,117 +111,51 @@ impl Metrics {
             )?,
             request_seconds: page.histograms(
                 "request_duration_seconds",
-                "From a whole request to its answer.",
-                &["interface"],
+                "From a whole request to its answer, by interface, class of caller and whether it \
+                 was answered or refused.",
+                &["interface", "caller_class", "outcome"],
             )?,
             requests_in_flight: page.gauge(
                 "requests_in_flight",
                 "Requests handed over and not answered.",
             )?,
             refusals: page.counters("refusals_total", "Refusals, by public code.", &["code"])?,
-            institution_calls: page.counters(
-                "institution_calls_total",
-                "Calls to institutions, by what the reply proved.",
-                &["institution", "call", "outcome"],
-            )?,
-            institution_call_seconds: page.histograms(
-                "institution_call_duration_seconds",
-                "From a call to its reply, or to giving up on it.",
-                &["institution", "call"],
-            )?,
-            breakers: Breakers::on(&page)?,
-            callbacks: page.counters(
-                "callbacks_total",
-                "Callbacks received, by what became of them.",
-                &["institution", "verdict"],
-            )?,
             notifications: page.counters(
                 "notifications_total",
                 "Attempts to tell merchants, by result.",
                 &["result"],
             )?,
-            result_to_notice_seconds: page.histogram(
-                "result_to_notice_seconds",
-                "From a durable result to the end of its first notification (N8).",
-                &SECONDS,
-            )?,
-            works_due: page.gauges("work_due", "Leasable work whose time has come.", &["work"])?,
-            store_commit_changes: page.histogram(
-                "store_commit_changes",
-                "Changes written by one commit.",
-                &BATCH,
-            )?,
-            store_commit_seconds: page.histogram(
-                "store_commit_duration_seconds",
-                "One commit, synchronised.",
-                &SECONDS,
+            result_to_merchant_seconds: page.histogram(
+                "result_to_merchant_seconds",
+                "From a durable result to the merchant's acknowledgement (N8).",
+                &TOLD_SECONDS,
             )?,
             configuration: Configuration::new(&page)?,
             registry,
+            system,
         })
     }
 
-    /// A request was answered. `interface` and `result` are words of the program, never of the
-    /// caller.
-    pub fn request(
-        &self,
-        interface: &'static str,
-        caller: CallerClass,
-        result: &'static str,
-        took: Duration,
-    ) {
+    /// A request was answered or refused; `result` is a word of the program, never of the caller.
+    pub fn request(&self, asked: Asked, refused: bool, result: &'static str, took: Duration) {
+        let (interface, caller) = (asked.interface, asked.caller.word());
+        let outcome = if refused { "refused" } else { "answered" };
         self.requests
-            .with_label_values(&[interface, caller.word(), result])
+            .with_label_values(&[interface, caller, result])
             .inc();
         self.request_seconds
-            .with_label_values(&[interface])
+            .with_label_values(&[interface, caller, outcome])
             .observe(took.as_secs_f64());
     }
 
-    /// A request was refused with this public code.
+    /// Something was refused with this public code.
     pub fn refusal(&self, code: &'static str) {
         self.refusals.with_label_values(&[code]).inc();
     }
 
     /// Counts a request as under way until the returned value is dropped.
     pub fn in_flight(&self) -> InFlight {
-        self.requests_in_flight.inc();
-        InFlight(self.requests_in_flight.clone())
-    }
-
-    /// A call to an institution ended; `outcome` names the finding.
-    pub fn institution_call(
-        &self,
-        institution: &str,
-        call: &'static str,
-        outcome: &'static str,
-        took: Duration,
-    ) {
-        self.institution_calls
-            .with_label_values(&[institution, call, outcome])
-            .inc();
-        self.institution_call_seconds
-            .with_label_values(&[institution, call])
-            .observe(took.as_secs_f64());
-    }
-
-    /// An institution's breaker is in this state, and opened so often since the start.
-    pub fn breaker(&self, institution: &str, state: &'static str, openings: u64) {
-        for known in BREAKER_STATES {
-            let gauge = &self.breakers.states;
-            gauge
-                .with_label_values(&[institution, known])
-                .set(i64::from(known == state));
-        }
-        let counter = self.breakers.openings.with_label_values(&[institution]);
-        counter.inc_by(openings.saturating_sub(counter.get()));
-    }
-
-    /// A callback was judged. Only for configured institutions: the path is the caller's.
-    pub fn callback(&self, institution: &str, verdict: &'static str) {
-        self.callbacks
-            .with_label_values(&[institution, verdict])
-            .inc();
+        InFlight::up(&self.requests_in_flight)
     }
 
     /// An attempt to tell a merchant ended.
@@ -214,62 +163,45 @@ impl Metrics {
         self.notifications.with_label_values(&[result]).inc();
     }
 
-    /// A result's first notification ended this long after the result was durable (N8).
-    pub fn result_to_notice(&self, took: Duration) {
-        self.result_to_notice_seconds.observe(took.as_secs_f64());
-    }
-
-    /// How much work of a kind is due.
-    pub fn work_due(&self, work: &'static str, count: u32) {
-        self.works_due
-            .with_label_values(&[work])
-            .set(i64::from(count));
-    }
-
-    /// The store committed this many changes at once.
-    pub fn commit(&self, changes: u32, took: Duration) {
-        self.store_commit_changes.observe(f64::from(changes));
-        self.store_commit_seconds.observe(took.as_secs_f64());
+    /// A merchant acknowledged a result this long after the result was durable (N8).
+    pub fn result_to_merchant(&self, took: Duration) {
+        self.result_to_merchant_seconds.observe(took.as_secs_f64());
     }
 
     /// The page `/metrics` shows, in Prometheus' text format.
     pub fn render(&self) -> String {
+        self.process.look();
+        let mut families = self.registry.gather();
+        families.extend(self.system.gather());
         TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
+            .encode_to_string(&families)
             .unwrap_or_default()
     }
 }
 
-/// One request under way; counts itself out when dropped.
+/// Who asked what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// Which interface: a word of the program, never of the caller.
+    pub interface: &'static str,
+    /// What kind of caller it was, as far as that was proven.
+    pub caller: CallerClass,
+}
+
+/// Something under way; counts itself out when dropped.
 #[derive(Debug)]
 pub struct InFlight(IntGauge);
+
+impl InFlight {
+    fn up(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.dec();
-    }
-}
-
-/// How new orders may go to each institution.
-struct Breakers {
-    states: IntGaugeVec,
-    openings: IntCounterVec,
-}
-
-impl Breakers {
-    fn on(page: &Page<'_>) -> Result<Self, prometheus::Error> {
-        Ok(Self {
-            states: page.gauges(
-                "institution_breaker",
-                "1 for the state an institution's breaker is in: closed, half_open or open.",
-                &["institution", "state"],
-            )?,
-            openings: page.counters(
-                "institution_breaker_openings_total",
-                "How often an institution was withheld from new orders because it failed.",
-                &["institution"],
-            )?,
-        })
     }
 }
 
@@ -295,6 +227,32 @@ impl Page<'_> {
         labels: &[&str],
     ) -> Result<IntGaugeVec, prometheus::Error> {
         let made = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(made.clone()))?;
+        Ok(made)
+    }
+
+    /// A counter of time, which is no whole number of seconds.
+    fn counter(&self, name: &str, help: &str) -> Result<Counter, prometheus::Error> {
+        let made = Counter::new(name, help)?;
+        self.0.register(Box::new(made.clone()))?;
+        Ok(made)
+    }
+
+    /// Like [`Page::gauge`], of time.
+    fn moment(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        let made = Gauge::new(name, help)?;
+        self.0.register(Box::new(made.clone()))?;
+        Ok(made)
+    }
+
+    /// Like [`Page::gauges`], of time.
+    fn moments(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<GaugeVec, prometheus::Error> {
+        let made = GaugeVec::new(Opts::new(name, help), labels)?;
         self.0.register(Box::new(made.clone()))?;
         Ok(made)
     }
@@ -340,16 +298,26 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         let harbour = "harbour";
         let soon = Duration::from_millis(3);
-        metrics.request("place_order", CallerClass::Merchant, "accepted", soon);
+        let asked = Asked {
+            interface: "place_order",
+            caller: CallerClass::Merchant,
+        };
+        metrics.request(asked, false, "accepted", soon);
+        metrics.request(asked, true, "nonce_spent", soon);
         metrics.refusal("nonce_spent");
-        metrics.institution_call(harbour, "create", "accepted", soon);
-        metrics.breaker(harbour, "closed", 1);
-        metrics.breaker(harbour, "open", 2);
-        metrics.callback(harbour, "new");
+        metrics
+            .institutions
+            .call(harbour, "create", "accepted", soon);
+        metrics.institutions.breaker(harbour, "closed", 1);
+        metrics.institutions.breaker(harbour, "open", 2);
+        metrics.institutions.callback(harbour, "new");
         metrics.notification("success");
-        metrics.result_to_notice(soon);
-        metrics.work_due("notify", 7);
-        metrics.commit(12, soon);
+        metrics.result_to_merchant(soon);
+        let memory = &metrics.memory;
+        memory.work_lag("notify", Duration::from_millis(500));
+        memory.commit(12, soon);
+        memory.nonces("reads", 2, 5, 4);
+        memory.nonces("reads", 3, 5, 4);
         metrics.configuration.in_force(1, "a", 6);
         metrics.configuration.in_force(2, "b", 7);
         metrics.configuration.accepted();
@@ -368,7 +336,10 @@ mod tests {
             r#"paymux_institution_breaker_openings_total{institution="harbour"} 2"#,
             r#"paymux_callbacks_total{institution="harbour",verdict="new"} 1"#,
             r#"paymux_notifications_total{result="success"} 1"#,
-            r#"paymux_work_due{work="notify"} 7"#,
+            r#"paymux_work_lag_seconds{work="notify"} 0.5"#,
+            r#"paymux_nonce_cache_lookups_total{cache="reads",result="hit"} 3"#,
+            r#"paymux_nonce_cache_entries{cache="reads"} 4"#,
+            r#"paymux_request_duration_seconds_count{caller_class="merchant",interface="place_order",outcome="refused"} 1"#,
             r#"paymux_configuration_info{digest="b",version="2"} 1"#,
             r#"paymux_config_reloads_total{result="accepted"} 1"#,
             r#"paymux_config_reloads_total{result="refused"} 1"#,
@@ -376,9 +347,10 @@ mod tests {
             r#"paymux_key_expiry_timestamp_seconds{class="merchant"} 8"#,
             r#"paymux_institutions_taken_out{state="kept"} 1"#,
             "paymux_store_commit_changes_sum 12",
-            "paymux_result_to_notice_seconds_count 1",
+            "paymux_result_to_merchant_seconds_count 1",
             "paymux_requests_in_flight 1",
             "paymux_build_info{",
+            "process_resident_memory_bytes ",
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");
         }

@@ -37,6 +37,7 @@ use control::Control;
 use in_force::InForce;
 pub use reload::Reload;
 use reload::{Reloading, Standing};
+use responders::Operations;
 
 /// How long the workers may take to end what is in their hands; a notification may last 10 s.
 const WORKERS_DRAIN: Duration = Duration::from_secs(15);
@@ -65,7 +66,8 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new()?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let bells = Arc::new(Bells::default());
-        let store = open_store(&config, Arc::clone(&bells))?;
+        let remembered = Arc::new(Remembered::new(open_store(&config, &metrics)?));
+        let store: Arc<dyn Store> = Arc::new(Ringing::new(remembered.clone(), Arc::clone(&bells)));
         begin(&mut config, &*store, &*clock, &metrics).await?;
         let standing = Standing::of(&config);
         let (listen, limits) = (config.listen.clone(), config.limits.clone());
@@ -74,7 +76,6 @@ impl Gateway {
             control::socket(&config.store.url),
         );
         let first = InForce::first(config, &store, &clock, &metrics).context("[outbound]")?;
-        let world = first.api.world.clone();
         let in_force = Arc::new(ArcSwap::from_pointee(first));
         take_over(&*store, &*clock).await?;
         let ready = Arc::new(watch::Sender::new(false));
@@ -88,7 +89,12 @@ impl Gateway {
             Listener {
                 address: listen.operations,
                 identity: None,
-                responder: responders::operations(&metrics, &world, &store, ready.subscribe()),
+                responder: responders::operations(Arc::new(Operations {
+                    metrics: Arc::clone(&metrics),
+                    in_force: Arc::clone(&in_force),
+                    remembered,
+                    ready: ready.subscribe(),
+                })),
             },
         ];
         let bounds = settings::bounds(&limits, listen.drain);
@@ -234,7 +240,7 @@ fn open_control(path: &Path) -> Option<Control> {
 }
 
 /// Opens the data: lock, schema, seal, floor, epoch (S1).
-fn open_store(config: &Config, bells: Arc<Bells>) -> anyhow::Result<Arc<dyn Store>> {
+fn open_store(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<dyn Store>> {
     let url = &config.store.url;
     let path = url.strip_prefix(SQLITE).with_context(|| {
         format!("[store] url: expected sqlite:PATH, found {url}; the shared store is not built yet")
@@ -254,9 +260,10 @@ fn open_store(config: &Config, bells: Arc<Bells>) -> anyhow::Result<Arc<dyn Stor
         tracing::error!(why, "the store failed; stopping at once");
         std::process::abort();
     });
-    let store = store::open(Path::new(path), Arc::clone(&config.store.seal), on_fatal)?;
-    let store: Arc<dyn Store> = Arc::new(Remembered::new(store));
-    Ok(Arc::new(Ringing::new(store, bells)))
+    let metrics = Arc::clone(metrics);
+    let on_commit = Box::new(move |changes, took| metrics.memory.commit(changes, took));
+    let seal = Arc::clone(&config.store.seal);
+    Ok(store::open(Path::new(path), seal, on_fatal, on_commit)?)
 }
 
 #[expect(

@@ -136,6 +136,7 @@ impl Workers {
 
     async fn work(self: Arc<Self>, work: Work, lease: Lease, hand: OwnedSemaphorePermit) {
         let Tools { register, world } = (self.in_force)();
+        let _counted = self.metrics.memory.work_in_hand(work.word());
         let done = match work {
             Work::Orders | Work::Leftovers => {
                 chase_order(&*self.store, &world, &register, &lease).await
@@ -160,7 +161,7 @@ impl Workers {
     fn count(&self, delivery: Delivery) {
         let word = match delivery {
             Delivery::Delivered(after) => {
-                self.metrics.result_to_notice(after);
+                self.metrics.result_to_merchant(after);
                 "delivered"
             }
             Delivery::Again => "again",

@@ -51,7 +51,8 @@ impl Outbound for Paced {
             Err(SendError::Unknown(_)) => "unknown",
         };
         self.metrics
-            .institution_call(institution.as_str(), errand, outcome, began.elapsed());
+            .institutions
+            .call(institution.as_str(), errand, outcome, began.elapsed());
         reply
     }
     async fn turn(

@@ -13,9 +13,10 @@ use crate::api::refusal::problem;
 use crate::api::{Answer, Peer};
 use crate::domain::identifiers::hex;
 use crate::edge::{Refuse, Responder, Responding};
-use crate::metrics::{CallerClass, Metrics};
-use crate::store::{Store, Work};
-use crate::world::{Entropy, SystemEntropy, World};
+use crate::metrics::{Asked, CallerClass, Metrics};
+use crate::store::remembered::{Recall, Remembered};
+use crate::store::{Verdict, Work};
+use crate::world::{Entropy, SystemEntropy};
 
 /// What answers on the public listener, counted.
 pub(super) fn public(in_force: Arc<ArcSwap<InForce>>, metrics: Arc<Metrics>) -> Responder {
@@ -24,19 +25,21 @@ pub(super) fn public(in_force: Arc<ArcSwap<InForce>>, metrics: Arc<Metrics>) -> 
         let (served, metrics) = (in_force.load_full(), Arc::clone(&metrics));
         Box::pin(async move {
             let began = now();
+            let path = request.uri().path();
+            let called_back = path.strip_prefix("/v1/callbacks/").map(str::to_owned);
             let Answer {
                 response,
                 interface,
                 result,
             } = served.api.answer(request, peer).await;
-            let caller = match interface {
-                "X-11" => CallerClass::Institution,
-                "page" | "X-6" => CallerClass::Payer,
-                "jwks" | "openapi" | "unknown" => CallerClass::Unknown,
-                _ => CallerClass::Merchant,
-            };
-            metrics.request(interface, caller, result, began.elapsed());
-            if response.status().is_client_error() || response.status().is_server_error() {
+            let caller = caller_class(interface, result, &response);
+            let (asked, took) = (Asked { interface, caller }, began.elapsed());
+            let refused =
+                response.status().is_client_error() || response.status().is_server_error();
+            metrics.request(asked, refused, result, took);
+            if let Some(institution) = called_back.filter(|_| is_verdict(result)) {
+                metrics.institutions.callback(&institution, result);
+            } else if refused {
                 metrics.refusal(result);
             }
             response
@@ -44,33 +47,81 @@ pub(super) fn public(in_force: Arc<ArcSwap<InForce>>, metrics: Arc<Metrics>) -> 
     })
 }
 
+/// Whether a result is what became of a callback: then its path named a configured institution.
+fn is_verdict(result: &str) -> bool {
+    [Verdict::Genuine, Verdict::Quarantined, Verdict::Forged]
+        .iter()
+        .any(|verdict| verdict.name() == result)
+}
+
+/// What kind of caller was answered, as far as he proved it: merchants' answers are signed exactly
+/// when they did.
+fn caller_class(interface: &str, result: &str, response: &Response<Bytes>) -> CallerClass {
+    match interface {
+        "X-11" if is_verdict(result) && result != Verdict::Forged.name() => {
+            CallerClass::Institution
+        }
+        "page" | "X-6" => CallerClass::Payer,
+        _ if interface != "X-11" && response.headers().contains_key("signature") => {
+            CallerClass::Merchant
+        }
+        _ => CallerClass::Unknown,
+    }
+}
+
+/// What the operations listener shows.
+pub(super) struct Operations {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) in_force: Arc<ArcSwap<InForce>>,
+    pub(super) remembered: Arc<Remembered>,
+    pub(super) ready: watch::Receiver<bool>,
+}
+
+impl Operations {
+    /// What nobody counts by the way is looked at when somebody asks.
+    async fn page(&self) -> String {
+        let memory = &self.metrics.memory;
+        let served = self.in_force.load_full();
+        let api = &served.api;
+        for (cache, recall) in [
+            ("effects", self.remembered.recall()),
+            ("reads", api.reads.recall()),
+        ] {
+            let Recall {
+                hits,
+                misses,
+                entries,
+            } = recall;
+            memory.nonces(cache, hits, misses, entries);
+        }
+        for work in [Work::Orders, Work::Events] {
+            if let Ok(due) = api.store.next_due(work).await {
+                let lag = due.map(|due| api.now().since(due));
+                memory.work_lag(work.word(), lag.unwrap_or_default());
+            }
+        }
+        let show = |id: &_, state, times| self.metrics.institutions.breaker(id, state, times);
+        let world = &api.world;
+        world.health.show(world.clock.now(), show);
+        self.metrics.render()
+    }
+
+    async fn is_ready(&self) -> bool {
+        let store = Arc::clone(&self.in_force.load().api.store);
+        *self.ready.borrow() && store.next_due(Work::Orders).await.is_ok()
+    }
+}
+
 /// Metrics and health, for the operations listener only.
-pub(super) fn operations(
-    metrics: &Arc<Metrics>,
-    world: &World,
-    store: &Arc<dyn Store>,
-    ready: watch::Receiver<bool>,
-) -> Responder {
-    let (metrics, world, store) = (Arc::clone(metrics), world.clone(), Arc::clone(store));
+pub(super) fn operations(operations: Arc<Operations>) -> Responder {
     Arc::new(move |request: Request<Bytes>, _peer: Peer| -> Responding {
-        let (metrics, store, ready) = (Arc::clone(&metrics), Arc::clone(&store), *ready.borrow());
-        let world = world.clone();
+        let operations = Arc::clone(&operations);
         Box::pin(async move {
             let (status, text) = match request.uri().path() {
-                "/metrics" => {
-                    let show = |id: &_, state, times| metrics.breaker(id, state, times);
-                    world.health.show(world.clock.now(), show);
-                    (StatusCode::OK, metrics.render())
-                }
+                "/metrics" => (StatusCode::OK, operations.page().await),
                 "/healthz" => (StatusCode::OK, "alive\n".to_owned()),
-                "/readyz" => {
-                    let answers = store.next_due(Work::Orders).await.is_ok();
-                    if ready && answers {
-                        (StatusCode::OK, "ready\n".to_owned())
-                    } else {
-                        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned())
-                    }
-                }
+                "/readyz" if operations.is_ready().await => (StatusCode::OK, "ready\n".to_owned()),
+                "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
                 _ => (
                     StatusCode::NOT_FOUND,
                     "/metrics /healthz /readyz\n".to_owned(),

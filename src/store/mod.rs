@@ -29,14 +29,25 @@ mod sqlite;
 /// `on_fatal` is called, from a thread of the store, when storage failed to synchronise: whoever
 /// waited was told that its outcome is in doubt, and the process must stop at once (S3).
 ///
+/// `on_commit` is called after each commit, from the same thread: it must not wait.
+///
 /// # Errors
 /// [`OpenError`]; nothing was changed then, except that an older schema may have been renewed.
-pub fn open(path: &Path, seal: Arc<Seal>, on_fatal: OnFatal) -> Result<Arc<dyn Store>, OpenError> {
-    Ok(Arc::new(sqlite::Sqlite::open(path, seal, on_fatal)?))
+pub fn open(
+    path: &Path,
+    seal: Arc<Seal>,
+    on_fatal: OnFatal,
+    on_commit: OnCommit,
+) -> Result<Arc<dyn Store>, OpenError> {
+    let heard = (on_fatal, on_commit);
+    Ok(Arc::new(sqlite::Sqlite::open(path, seal, heard)?))
 }
 
 /// What stops the process (S3); told why, in words for an operator.
 pub type OnFatal = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Told how many changes one commit wrote, and how long it took, synchronisation included.
+pub type OnCommit = Box<dyn Fn(u32, std::time::Duration) + Send + Sync>;
 
 /// Why a store was not opened. The start must stop (S1, D3).
 #[derive(Debug, thiserror::Error)]
@@ -196,6 +207,17 @@ pub enum Work {
     Leftovers,
     /// Events that are due, at most a few of each destination (N7).
     Events,
+}
+
+impl Work {
+    /// The name in the metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Orders => "orders",
+            Self::Leftovers => "leftovers",
+            Self::Events => "events",
+        }
+    }
 }
 
 /// Work taken for a while.

@@ -2,6 +2,7 @@
 //! Remembers only what cannot change any more, and may forget it at any moment.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use moka::sync::Cache;
@@ -22,13 +23,39 @@ const NONCES_MAX: u64 = 200_000;
 pub struct Remembered {
     store: Arc<dyn Store>,
     spent: Cache<Box<str>, ()>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// How a memory of nonces did since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recall {
+    /// Nonces that were found: spent before.
+    pub hits: u64,
+    /// Nonces that were not found.
+    pub misses: u64,
+    /// Nonces remembered now, about.
+    pub entries: u64,
 }
 
 impl Remembered {
     /// In front of this store.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        let spent = Cache::new(NONCES_MAX);
-        Self { store, spent }
+        Self {
+            store,
+            spent: Cache::new(NONCES_MAX),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    /// How often a nonce was found here.
+    pub fn recall(&self) -> Recall {
+        Recall {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            entries: self.spent.entry_count(),
+        }
     }
 }
 
@@ -41,10 +68,12 @@ fn name(nonce: &FreshNonce) -> Box<str> {
 impl Store for Remembered {
     async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
         let nonce = change.nonce().map(name);
-        if let Some(nonce) = &nonce
-            && self.spent.contains_key(nonce)
-        {
-            return Ok(Committed::NonceSpent);
+        if let Some(nonce) = &nonce {
+            if self.spent.contains_key(nonce) {
+                self.hits.fetch_add(1, Ordering::Relaxed);
+                return Ok(Committed::NonceSpent);
+            }
+            self.misses.fetch_add(1, Ordering::Relaxed);
         }
         let committed = self.store.commit(change).await?;
         // Only what is durable is remembered: a change that wrote nothing spent nothing.

@@ -16,8 +16,8 @@ use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::seal::{Seal, SealFault};
 use crate::store::{
-    Bindings, Committed, Fate, Kept, Lease, Message, OnFatal, OpenError, OrderKey, Settled, Store,
-    StoreError, Work,
+    Bindings, Committed, Fate, Kept, Lease, Message, OnCommit, OnFatal, OpenError, OrderKey,
+    Settled, Store, StoreError, Work,
 };
 use writer::{Asked, Threads, Writing};
 
@@ -57,6 +57,7 @@ struct Shared {
     /// The log outgrew its bound: the writer has to checkpoint it.
     log_is_long: AtomicBool,
     on_fatal: OnFatal,
+    on_commit: OnCommit,
 }
 
 /// Why a statement or a row did not do.
@@ -109,7 +110,11 @@ impl From<Fault> for StoreError {
 
 impl Sqlite {
     /// Start-up by S1: lock, schema, key, tail of the audit log, floor, epoch.
-    pub(super) fn open(path: &Path, seal: Arc<Seal>, on_fatal: OnFatal) -> Result<Self, OpenError> {
+    pub(super) fn open(
+        path: &Path,
+        seal: Arc<Seal>,
+        (on_fatal, on_commit): (OnFatal, OnCommit),
+    ) -> Result<Self, OpenError> {
         let lock = file::lock(path)?;
         let mut connection = file::connect(path, file::Role::Writer)?;
         file::migrate(&mut connection)?;
@@ -123,6 +128,7 @@ impl Sqlite {
             commits: AtomicU64::new(0),
             log_is_long: AtomicBool::new(false),
             on_fatal,
+            on_commit,
         });
         let checkpoints = file::connect(path, file::Role::Writer)?;
         Ok(Self {

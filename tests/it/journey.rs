@@ -3,6 +3,7 @@
 
 mod chain;
 mod health;
+mod metrics;
 mod overload;
 mod process;
 mod reload;
@@ -87,7 +88,7 @@ async fn what_is_asked_is_counted_without_naming_anybody() {
     let page = operations(&stage, "/metrics").await;
     for line in [
         "paymux_requests_total{caller_class=\"merchant\",interface=\"A3.1\",result=\"ACCEPTED\"} 1",
-        "paymux_request_duration_seconds_count{interface=\"A3.1\"} 1",
+        "paymux_request_duration_seconds_count{caller_class=\"merchant\",interface=\"A3.1\",outcome=\"answered\"} 1",
         "paymux_institution_calls_total{call=\"create\",institution=\"redpay\",outcome=\"answered\"} 1",
     ] {
         assert!(page.contains(line), "{line} is not in {page}");

@@ -24,7 +24,7 @@ mod fuzzer;
 /// Ends a program that hangs, on however slow a machine. Unit: seconds.
 const PROGRAM_MAX_S: &str = "1800";
 
-fn python(program: &str) -> Command {
+pub(crate) fn python(program: &str) -> Command {
     let place = tree::root().join("target/python/bin");
     assert!(
         place.join(program).exists(),

@@ -34,7 +34,12 @@ pub(crate) async fn measure(dir: &Path) -> Result<Vec<Commits>> {
     let keys = std::iter::once(("k1".to_owned(), [7; 32])).collect();
     let seal = Arc::new(Seal::new("k1", keys, [9; 32])?);
     let fatal = Box::new(|why: &str| eprintln!("the store stopped: {why}"));
-    let store = paymux::store::open(&dir.join("commits.sqlite"), seal, fatal)?;
+    let store = paymux::store::open(
+        &dir.join("commits.sqlite"),
+        seal,
+        fatal,
+        Box::new(|_, _| ()),
+    )?;
     let made = Arc::new(AtomicUsize::new(0));
     let mut found = Vec::new();
     for callers in CALLERS {

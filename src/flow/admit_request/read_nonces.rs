@@ -1,16 +1,20 @@
 //! What is remembered of requests that read only: in memory, and outside the replay floor (Q5).
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::domain::identifiers::{FreshNonce, KeyId, Timestamp};
+use crate::store::remembered::Recall;
 
 /// Nonces of requests that read only, in memory: two generations, the older forgotten when the
 /// younger is as old as a signature can live.
 pub struct ReadNonces {
     kept: Mutex<Generations>,
     entries_max: usize,
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 #[derive(Default)]
@@ -30,6 +34,19 @@ impl ReadNonces {
         Self {
             kept: Mutex::default(),
             entries_max,
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    /// How often a nonce was found here.
+    pub fn recall(&self) -> Recall {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = kept.young.len().saturating_add(kept.old.len());
+        Recall {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            entries: u64::try_from(entries).unwrap_or(u64::MAX),
         }
     }
 
@@ -42,6 +59,9 @@ impl ReadNonces {
             kept.since = Some(now);
         }
         let entry = (nonce.key.clone(), nonce.value.clone());
-        !kept.old.contains(&entry) && kept.young.insert(entry)
+        let fresh = !kept.old.contains(&entry) && kept.young.insert(entry);
+        let counter = if fresh { &self.misses } else { &self.hits };
+        counter.fetch_add(1, Ordering::Relaxed);
+        fresh
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::{mpsc, oneshot};
@@ -226,6 +226,8 @@ impl Writer {
 
     /// One transaction, one synchronisation.
     fn write(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        let begun_at = now();
+        let changes = u32::try_from(batch.len()).unwrap_or(u32::MAX);
         let begun = self.step("BEGIN IMMEDIATE");
         begun.map_err(|error| Failure::RolledBack(error.into()))?;
         let mut writing = Writing {
@@ -244,6 +246,7 @@ impl Writer {
         self.link = link;
         self.shared.floor.store(floor.ms(), Ordering::Release);
         self.shared.commits.fetch_add(1, Ordering::Release);
+        (self.shared.on_commit)(changes, begun_at.elapsed());
         Ok(())
     }
 
@@ -267,6 +270,14 @@ impl Writer {
             checkpoint(&self.connection, &self.shared);
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a commit took, for whoever counts; nothing is decided by it"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn checkpoint_often(connection: &Connection, stopped: &Receiver<()>, shared: &Shared) {
@@ -328,6 +339,7 @@ mod tests {
             commits: AtomicU64::new(0),
             log_is_long: AtomicBool::new(false),
             on_fatal: Box::new(move |why| told.send(why.to_owned()).unwrap()),
+            on_commit: Box::new(|_, _| ()),
         });
         let threads = Threads::start(connection, connect(), Link::START, &shared).unwrap();
         let (reply, answer) = oneshot::channel();

@@ -54,7 +54,13 @@ impl Site {
         let keys = BTreeMap::from([("2026".to_owned(), [3; 32])]);
         let seal = Seal::new("2026", keys, [4; 32]).unwrap();
         let file: &Path = &self.folder.path().join("paymux.db");
-        open(file, Arc::new(seal), Box::new(|why| panic!("{why}"))).unwrap()
+        open(
+            file,
+            Arc::new(seal),
+            Box::new(|why| panic!("{why}")),
+            Box::new(|_, _| ()),
+        )
+        .unwrap()
     }
 
     /// A gateway over this store; nobody else's memory.

@@ -64,7 +64,8 @@ impl Stores for Embedded {
 fn open_with(path: &Path, key: u8, digest_key: u8) -> Result<Arc<dyn Store>, OpenError> {
     let keys = BTreeMap::from([("2027".to_owned(), [key; 32])]);
     let seal = Seal::new("2027", keys, [digest_key; 32]).unwrap();
-    open(path, Arc::new(seal), Box::new(|why| panic!("{why}")))
+    let fatal = Box::new(|why: &str| panic!("{why}"));
+    open(path, Arc::new(seal), fatal, Box::new(|_, _| ()))
 }
 
 fn count(file: &Connection, table: &str) -> u32 {
@@ -283,7 +284,7 @@ async fn keys_can_be_changed() {
     let keys = BTreeMap::from([("2027".to_owned(), [1; 32]), ("2028".to_owned(), [5; 32])]);
     let seal = Seal::new("2028", keys, [2; 32]).unwrap();
     let fatal = Box::new(|why: &str| panic!("{why}"));
-    let store = open(&stores.file(), Arc::new(seal), fatal).unwrap();
+    let store = open(&stores.file(), Arc::new(seal), fatal, Box::new(|_, _| ())).unwrap();
     let key = OrderKey::Ours(order.terms.merchant.clone(), order.no.clone());
     assert_eq!(store.order(&key).await, Ok(Some(order)));
 }

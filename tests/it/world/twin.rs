@@ -37,7 +37,8 @@ impl Twin {
     pub(crate) fn open(memory: Arc<Memory>, file: &Path, asked: Arc<AtomicUsize>) -> Self {
         let keys = BTreeMap::from([("2026".to_owned(), [3; 32])]);
         let seal = Seal::new("2026", keys, [4; 32]).unwrap();
-        let embedded = open(file, Arc::new(seal), Box::new(|why| panic!("{why}"))).unwrap();
+        let fatal = Box::new(|why: &str| panic!("{why}"));
+        let embedded = open(file, Arc::new(seal), fatal, Box::new(|_, _| ())).unwrap();
         assert_eq!(embedded.epoch(), memory.epoch());
         assert_eq!(embedded.floor(), memory.floor());
         asked.store(0, Ordering::SeqCst);

@@ -1,0 +1,88 @@
+//! What the store and the memories in front of it count.
+
+use std::time::Duration;
+
+use prometheus::{GaugeVec, Histogram, IntCounterVec, IntGaugeVec};
+
+use super::{InFlight, Page, SECONDS};
+
+/// Changes in one commit.
+const BATCH: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// Metrics of what is written, remembered and still to be done. Labels are words of the program.
+pub struct Memory {
+    store_commit_changes: Histogram,
+    store_commit_seconds: Histogram,
+    nonce_cache_lookups: IntCounterVec,
+    nonce_cache_entries: IntGaugeVec,
+    work_lag_seconds: GaugeVec,
+    work_in_hand: IntGaugeVec,
+}
+
+impl Memory {
+    pub(super) fn new(page: &Page<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            store_commit_changes: page.histogram(
+                "store_commit_changes",
+                "Changes written by one commit.",
+                &BATCH,
+            )?,
+            store_commit_seconds: page.histogram(
+                "store_commit_duration_seconds",
+                "One commit: the transaction of a batch, synchronised.",
+                &SECONDS,
+            )?,
+            nonce_cache_lookups: page.counters(
+                "nonce_cache_lookups_total",
+                "Looks for a nonce in memory, by cache (effects, reads) and result: hit (it was \
+                 spent before) or miss.",
+                &["cache", "result"],
+            )?,
+            nonce_cache_entries: page.gauges(
+                "nonce_cache_entries",
+                "Nonces remembered in memory, about.",
+                &["cache"],
+            )?,
+            work_lag_seconds: page.moments(
+                "work_lag_seconds",
+                "How long the oldest work that is due and not taken up has been due; 0 without.",
+                &["work"],
+            )?,
+            work_in_hand: page.gauges(
+                "work_in_hand",
+                "Work taken up by this process and not ended.",
+                &["work"],
+            )?,
+        })
+    }
+
+    /// The store committed this many changes at once.
+    pub fn commit(&self, changes: u32, took: Duration) {
+        self.store_commit_changes.observe(f64::from(changes));
+        self.store_commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// How often a nonce was found in this memory since the start, how often not, and how many it
+    /// holds.
+    pub fn nonces(&self, cache: &'static str, hits: u64, misses: u64, entries: u64) {
+        for (result, total) in [("hit", hits), ("miss", misses)] {
+            let counter = self.nonce_cache_lookups.with_label_values(&[cache, result]);
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+        self.nonce_cache_entries
+            .with_label_values(&[cache])
+            .set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
+    /// The oldest work of this kind has been due for so long.
+    pub fn work_lag(&self, work: &'static str, lag: Duration) {
+        self.work_lag_seconds
+            .with_label_values(&[work])
+            .set(lag.as_secs_f64());
+    }
+
+    /// Counts work as taken up until the returned value is dropped.
+    pub fn work_in_hand(&self, work: &'static str) -> InFlight {
+        InFlight::up(&self.work_in_hand.with_label_values(&[work]))
+    }
+}

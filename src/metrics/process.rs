@@ -1,0 +1,178 @@
+//! What the operating system and the runtime say of this process, read when somebody looks.
+//!
+//! The names that begin with `process_` are those under which every program shows the same, so
+//! that dashboards fit; only they have no `paymux_` before them.
+
+use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus::{Counter, Gauge, IntGauge, Registry};
+
+use super::Page;
+
+/// The unit in which Linux tells processor time to programs, on every architecture.
+const TICK_MS: u64 = 10;
+
+/// Metrics of the process and of its runtime. On a system without `/proc` the former stay 0.
+pub(super) struct Process {
+    cpu_seconds: Counter,
+    cpu_ticks: AtomicU64,
+    resident_bytes: IntGauge,
+    virtual_bytes: IntGauge,
+    open_fds: IntGauge,
+    max_fds: IntGauge,
+    threads: IntGauge,
+    start_seconds: Gauge,
+    runtime_workers: IntGauge,
+    runtime_tasks: IntGauge,
+    runtime_queue_tasks: IntGauge,
+    runtime_busy_seconds: Counter,
+    runtime_busy_ns: AtomicU64,
+}
+
+/// `/proc/self/stat` as far as it is used; times in ticks.
+struct Stat {
+    cpu: u64,
+    threads: u64,
+    started: u64,
+    virtual_bytes: u64,
+}
+
+impl Stat {
+    /// The name of the program, in parentheses, may hold anything; what follows are numbers.
+    fn read(text: &str) -> Option<Self> {
+        let (_, fields) = text.rsplit_once(')')?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+        Some(Self {
+            cpu: number(11)?.saturating_add(number(12)?),
+            threads: number(17)?,
+            started: number(19)?,
+            virtual_bytes: number(20)?,
+        })
+    }
+}
+
+/// The first number of the line that starts so.
+fn number_behind(text: &str, start: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(start))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Time of so many ticks.
+fn ticks(count: u64) -> Duration {
+    Duration::from_millis(count.saturating_mul(TICK_MS))
+}
+
+fn set(gauge: &IntGauge, value: Option<u64>) {
+    if let Some(value) = value.and_then(|value| i64::try_from(value).ok()) {
+        gauge.set(value);
+    }
+}
+
+impl Process {
+    /// `system` is the registry without a prefix.
+    pub(super) fn new(page: &Page<'_>, system: &Registry) -> Result<Self, prometheus::Error> {
+        let system = Page(system);
+        Ok(Self {
+            cpu_seconds: system.counter(
+                "process_cpu_seconds_total",
+                "Processor time, of the program and of the kernel for it.",
+            )?,
+            cpu_ticks: AtomicU64::new(0),
+            resident_bytes: system.gauge("process_resident_memory_bytes", "Memory in use.")?,
+            virtual_bytes: system.gauge("process_virtual_memory_bytes", "Memory mapped.")?,
+            open_fds: system.gauge("process_open_fds", "File descriptors that are open.")?,
+            max_fds: system.gauge("process_max_fds", "File descriptors that may be.")?,
+            threads: system.gauge("process_threads", "Threads of the operating system.")?,
+            start_seconds: system.moment(
+                "process_start_time_seconds",
+                "When the process started. Unix seconds.",
+            )?,
+            runtime_workers: page.gauge("runtime_workers", "Threads that run tasks.")?,
+            runtime_tasks: page.gauge("runtime_tasks", "Tasks that are not ended.")?,
+            runtime_queue_tasks: page.gauge(
+                "runtime_queue_tasks",
+                "Tasks that are ready and that no thread has taken yet.",
+            )?,
+            runtime_busy_seconds: page.counter(
+                "runtime_busy_seconds_total",
+                "Time that the threads spent running tasks, all together.",
+            )?,
+            runtime_busy_ns: AtomicU64::new(0),
+        })
+    }
+
+    /// Reads everything anew.
+    pub(super) fn look(&self) {
+        self.look_at_system();
+        self.look_at_runtime();
+    }
+
+    fn look_at_system(&self) {
+        let read = |name: &str| fs::read_to_string(name).unwrap_or_default();
+        if let Some(stat) = Stat::read(&read("/proc/self/stat")) {
+            let before = self.cpu_ticks.swap(stat.cpu, Ordering::Relaxed);
+            let since = ticks(stat.cpu.saturating_sub(before));
+            self.cpu_seconds.inc_by(since.as_secs_f64());
+            set(&self.threads, Some(stat.threads));
+            set(&self.virtual_bytes, Some(stat.virtual_bytes));
+            if let Some(booted) = number_behind(&read("/proc/stat"), "btime ") {
+                let started = Duration::from_secs(booted).saturating_add(ticks(stat.started));
+                self.start_seconds.set(started.as_secs_f64());
+            }
+        }
+        let resident = number_behind(&read("/proc/self/status"), "VmRSS:");
+        set(
+            &self.resident_bytes,
+            resident.map(|kib| kib.saturating_mul(1024)),
+        );
+        let limits = read("/proc/self/limits");
+        set(&self.max_fds, number_behind(&limits, "Max open files"));
+        let open = fs::read_dir("/proc/self/fd").ok();
+        // The folder itself is open while it is counted.
+        let open = open.and_then(|open| u64::try_from(open.count().saturating_sub(1)).ok());
+        set(&self.open_fds, open);
+    }
+
+    fn look_at_runtime(&self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let runtime = runtime.metrics();
+        let workers = runtime.num_workers();
+        let count = |number: usize| u64::try_from(number).ok();
+        set(&self.runtime_workers, count(workers));
+        set(&self.runtime_tasks, count(runtime.num_alive_tasks()));
+        set(
+            &self.runtime_queue_tasks,
+            count(runtime.global_queue_depth()),
+        );
+        let busy: Duration = (0..workers)
+            .map(|worker| runtime.worker_total_busy_duration(worker))
+            .sum();
+        let busy_ns = u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX);
+        let before = self.runtime_busy_ns.swap(busy_ns, Ordering::Relaxed);
+        let since = Duration::from_nanos(busy_ns.saturating_sub(before));
+        self.runtime_busy_seconds.inc_by(since.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The name of a program may look like fields.
+    #[test]
+    fn a_strange_name_shifts_no_field() {
+        let line = "7 (a) b 9) S 1 2 3 4 5 6 7 8 9 10 250 50 13 14 15 16 31 18 4000 8192 21";
+        let stat = Stat::read(line).unwrap();
+        assert_eq!((stat.cpu, stat.threads), (300, 31));
+        assert_eq!((stat.started, stat.virtual_bytes), (4_000, 8_192));
+        assert_eq!(ticks(stat.cpu), Duration::from_secs(3));
+        assert!(Stat::read("7 (a) S 1").is_none());
+        let limits = "Max open files            1024                 4096    files\n";
+        assert_eq!(number_behind(limits, "Max open files"), Some(1_024));
+    }
+}

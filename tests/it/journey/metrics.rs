@@ -1,0 +1,297 @@
+//! The metrics against `docs/metrics.md` and `docs/alerts.yml`: the same names, kinds and labels in the
+//! code, in the document and on the page of a gateway that did something; alarms on nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use http::{Method, Request};
+use paymux::command::demo::stage::Stage;
+use serde_json::{Value, json};
+
+use super::operations;
+use crate::openapi::python;
+use crate::tidy::tree;
+
+/// What a metric is: its kind and its labels.
+type Kinds = BTreeMap<String, (String, BTreeSet<String>)>;
+
+/// Constructors of `metrics.rs`, and what Prometheus calls what they make.
+const CONSTRUCTORS: [(&str, &str); 7] = [
+    ("counters", "counter"),
+    ("counter", "counter"),
+    ("gauges", "gauge"),
+    ("gauge", "gauge"),
+    ("moments", "gauge"),
+    ("moment", "gauge"),
+    ("histograms", "histogram"),
+];
+
+/// Endings of names that say what is counted or measured.
+const UNITS: [&str; 4] = ["_seconds", "_bytes", "_changes", "_info"];
+
+/// Those that a journey does not move, and why not.
+const QUIET: [(&str, &str); 14] = [
+    ("paymux_config_reloads_total", "nobody reloads"),
+    (
+        "paymux_institutions_taken_out",
+        "every institution is in the file",
+    ),
+    ("paymux_connections_refused_total", "nobody crowds"),
+    ("paymux_connections_cut_total", "nobody is slow"),
+    ("paymux_handshakes_in_progress", "they are ended"),
+    ("paymux_shed_total", "nobody is shed"),
+    ("paymux_limited_total", "nobody comes too often"),
+    (
+        "paymux_institution_turns_waiting",
+        "a turn is there at once",
+    ),
+    ("paymux_institution_calls_in_flight", "they are ended"),
+    (
+        "paymux_institution_breaker_openings_total",
+        "no institution fails",
+    ),
+    (
+        "paymux_work_lag_seconds",
+        "work is taken up as soon as it is due",
+    ),
+    ("paymux_work_in_hand", "it is ended when somebody looks"),
+    ("paymux_runtime_queue_tasks", "every task has a thread"),
+    (
+        "paymux_connections",
+        "a journey's connections may be closed",
+    ),
+];
+
+/// The metrics that the code registers.
+fn registered() -> Kinds {
+    let mut kinds = Kinds::new();
+    let files = tree::sources(&["src"]);
+    let pages = files
+        .iter()
+        .filter(|file| file.path.starts_with("src/metrics"));
+    for file in pages {
+        let code = file.production();
+        let made = CONSTRUCTORS.into_iter().chain([("histogram", "histogram")]);
+        for (constructor, kind) in made {
+            for (owner, prefix) in [("page", "paymux_"), ("system", "")] {
+                let call = format!("{owner}.{constructor}(");
+                for (_, after) in code
+                    .match_indices(&call)
+                    .map(|(at, _)| code.split_at(at + call.len()))
+                {
+                    let (arguments, _) = after.split_once(")?").unwrap();
+                    let words: Vec<&str> = arguments.split('"').skip(1).step_by(2).collect();
+                    let labels = arguments
+                        .rsplit_once("&[")
+                        .map(|(_, labels)| labels.split('"').skip(1).step_by(2));
+                    let labels = labels.into_iter().flatten().map(str::to_owned);
+                    let name = format!("{prefix}{}", words[0]);
+                    let kind = (kind.to_owned(), labels.collect());
+                    assert_eq!(
+                        kinds.insert(name.clone(), kind),
+                        None,
+                        "{name} stands twice"
+                    );
+                }
+            }
+        }
+    }
+    kinds
+}
+
+fn quoted(cell: &str) -> BTreeSet<String> {
+    cell.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The metrics that the document has.
+fn documented() -> Kinds {
+    let text = tree::read("docs/metrics.md");
+    let rows = text.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [name, kind, labels, what] = cells.as_slice() else {
+            return None;
+        };
+        let name = name.strip_prefix('`')?.strip_suffix('`')?;
+        assert!(!what.is_empty(), "{name} says nothing");
+        Some((name.to_owned(), ((*kind).to_owned(), quoted(labels))))
+    });
+    rows.collect()
+}
+
+/// R-6.3.1-4a: every metric is in the document with its kind and labels, and no other is.
+#[test]
+fn the_document_and_the_code_have_the_same_metrics() {
+    let (code, document) = (registered(), documented());
+    assert!(code.len() > 25, "they were not found: {code:?}");
+    assert_eq!(
+        document, code,
+        "docs/metrics.md on the left, src/metrics on the right"
+    );
+}
+
+/// R-6.3.1-4a: names say what is counted, in base units, as Prometheus' conventions have it.
+#[test]
+fn names_say_kind_and_unit() {
+    for (name, (kind, _)) in registered() {
+        assert_eq!(
+            kind == "counter",
+            name.ends_with("_total"),
+            "{name}: {kind}"
+        );
+        let bare = name.strip_suffix("_total").unwrap_or(&name);
+        if kind == "histogram" {
+            let unit = UNITS.iter().any(|unit| bare.ends_with(unit));
+            assert!(unit, "{name} names no unit");
+        }
+        for other in [
+            "_ms", "_us", "_ns", "_minutes", "_kb", "_percent", "_count", "_sum", "_bucket",
+        ] {
+            assert!(!bare.ends_with(other), "{name} ends in {other}");
+        }
+    }
+}
+
+/// Runs a program of `tests/metrics` and reads what it prints.
+fn told(program: &str, input: &str) -> Value {
+    let mut command: Command = python("python");
+    command.arg(tree::root().join("tests/metrics").join(program));
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = piped.stderr(Stdio::piped()).spawn().unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let fault = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program}: {fault}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// R-6.3.1-4a: suggested alarms can be read by Prometheus, and name metrics and labels that exist.
+#[test]
+fn alarms_name_only_what_exists() {
+    let known = registered();
+    let alarms = told("alarms.py", "");
+    for alarm in alarms.as_array().unwrap() {
+        let [alarm, named, labels] = alarm.as_array().unwrap().as_slice() else {
+            panic!("{alarm}");
+        };
+        let named = named.as_str().unwrap();
+        // Prometheus' own.
+        if named == "up" {
+            continue;
+        }
+        let part = ["_bucket", "_count", "_sum"]
+            .into_iter()
+            .find_map(|end| named.strip_suffix(end))
+            .filter(|base| {
+                known
+                    .get(*base)
+                    .is_some_and(|(kind, _)| kind == "histogram")
+            });
+        let (kind, has) = known
+            .get(part.unwrap_or(named))
+            .unwrap_or_else(|| panic!("{alarm}: there is no {named}"));
+        assert!(part.is_some() || kind != "histogram", "{alarm}: {named}");
+        for label in labels.as_array().unwrap() {
+            let label = label.as_str().unwrap();
+            let given = label == "job" || (label == "le" && part.is_some());
+            assert!(
+                given || has.contains(label),
+                "{alarm}: {named} has no label {label}"
+            );
+        }
+    }
+    let alarms = tree::read("docs/alerts.yml").matches("- alert:").count();
+    assert!(alarms > 8, "{alarms}");
+}
+
+/// An order that is chosen, paid, called back and told; one that is refused; a nonce twice; a page.
+async fn live_a_little(stage: &Stage) {
+    let shop = &stage.tea;
+    let order = shop.order("T1", "AGGREGATED", "12.30", "13800001234");
+    assert_eq!(shop.place(&order).await.unwrap().status, 200);
+    let choice = json!({ "institutionId": "redpay", "mode": "WEBVIEW" });
+    let chosen = shop.ask("/v1/orders/select", "T1", choice).await.unwrap();
+    stage.payer.pay(chosen.text("payUrl")).await.unwrap();
+    shop.told("ORDER_PAID", "T1").await.unwrap();
+    let naming = json!({ "merchantId": "M1001", "merchantOrderNo": "T1" }).to_string();
+    let asked = shop.client.signed("/v1/orders/query", &naming).unwrap();
+    assert_eq!(shop.client.send(asked.clone()).await.unwrap().status, 200);
+    let again = shop.client.send(asked).await.unwrap();
+    assert_eq!(again.text("code"), "nonce_spent");
+    let placing = shop
+        .order("T2", "WEBVIEW", "12.30", "13800001234")
+        .to_string();
+    let placing = shop.client.signed("/v1/orders", &placing).unwrap();
+    let placed = shop.client.send(placing.clone()).await.unwrap();
+    let again = shop.client.send(placing).await.unwrap();
+    assert_eq!(again.text("code"), "nonce_spent");
+    stage.payer.open(placed.text("payUrl")).await.unwrap();
+    let unsigned = Request::builder()
+        .method(Method::POST)
+        .uri(format!("{}/v1/orders", stage.origin()))
+        .header("content-type", "application/json")
+        .body("{}".into())
+        .unwrap();
+    assert_eq!(shop.client.send(unsigned).await.unwrap().status, 401);
+}
+
+/// R-6.3.1-4a, F2: every metric is really recorded: a journey moves it, or it is said why not. What is
+/// shown can be read as Prometheus reads it, with the labels the document says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journey_moves_every_metric() {
+    let stage = Stage::set_anywhere("").await.unwrap();
+    let open = stage.open().await.unwrap();
+    live_a_little(&stage).await;
+    // The first look makes the caches settle what they hold.
+    operations(&stage, "/metrics").await;
+    let page = operations(&stage, "/metrics").await;
+    open.close().await.unwrap();
+
+    let (_, body) = page.split_once("\r\n\r\n").unwrap();
+    let shown = told("page.py", body);
+    let known = registered();
+    for (name, (kind, labels)) in &known {
+        let quiet = QUIET.iter().any(|(quiet, _)| quiet == name);
+        let Some(family) = shown.get(name) else {
+            assert!(quiet, "{name} is not shown after a journey");
+            continue;
+        };
+        assert_eq!(family["kind"], **kind, "{name}");
+        let has: BTreeSet<String> = serde_json::from_value(family["labels"].clone()).unwrap();
+        assert_eq!(has, *labels, "{name}");
+        assert!(quiet || family["moved"] == true, "{name} did not move");
+    }
+    for name in shown.as_object().unwrap().keys() {
+        assert!(
+            known.contains_key(name),
+            "{name} is shown and registered nowhere"
+        );
+    }
+    for (name, _) in QUIET {
+        assert!(
+            known.contains_key(name),
+            "{name} is explained and does not exist"
+        );
+    }
+    for line in [
+        "paymux_requests_total{caller_class=\"merchant\",interface=\"A3.1\",result=\"ACCEPTED\"} 2",
+        "paymux_requests_total{caller_class=\"unknown\",interface=\"A3.1\",result=\"signature_unusable\"} 1",
+        "paymux_requests_total{caller_class=\"institution\",interface=\"X-11\",result=\"GENUINE\"} 1",
+        "paymux_requests_total{caller_class=\"payer\",interface=\"page\",result=\"SHOWN\"} 1",
+        "paymux_nonce_cache_lookups_total{cache=\"reads\",result=\"hit\"} 1",
+        "paymux_nonce_cache_lookups_total{cache=\"effects\",result=\"hit\"} 1",
+        "paymux_result_to_merchant_seconds_count 1",
+        "paymux_notifications_total{result=\"delivered\"} 1",
+    ] {
+        assert!(body.contains(line), "{line} is not in {body}");
+    }
+}
