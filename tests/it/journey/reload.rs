@@ -154,6 +154,8 @@ impl Kept {
         parts.headers.insert("host", host);
         parts.uri = parts.uri.path().parse().unwrap();
         let request = Request::from_parts(parts, Full::new(body));
+        // The answer before may have been read before the connection heard that it has ended.
+        self.sender.ready().await.expect("the connection stands");
         let answer = tokio::time::timeout(PATIENCE, self.sender.send_request(request)).await;
         let answer = answer.expect("in time").expect("the connection stands");
         let (parts, body) = answer.into_parts();
