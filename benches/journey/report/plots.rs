@@ -176,7 +176,7 @@ fn overloaded(overload: &Overload) -> Chart {
     };
     Chart {
         title: format!(
-            "{}: for a while {:.1} times as many come as can be served, and {:.1} times are sent",
+            "{}: {:.1} times too many come, {:.1} times are sent",
             overload.journey,
             overload.offered_times(),
             overload.sent_times()
