@@ -22,7 +22,7 @@ const DURATIONS_MIN: usize = 3;
 pub struct HealthSettings {
     /// Calls older than this count no more.
     pub window: Duration,
-    /// So many calls of a window must be there before their failures are a share of anything.
+    /// So many creates of a window must be there before their failures are a share of anything.
     pub calls_min: usize,
     /// From this share of failures on, nothing new is sent. Unit: percent.
     pub failures_percent: usize,
@@ -142,6 +142,7 @@ enum State {
 #[derive(Debug)]
 pub struct Pulse {
     clock: Ticks,
+    /// Creates only.
     calls: VecDeque<(u64, CallEnd)>,
     durations: VecDeque<(u64, u64)>,
     not_sent_in_a_row: u32,
@@ -279,7 +280,11 @@ impl Pulse {
             CallEnd::Unreachable => self.not_sent_in_a_row.saturating_add(1),
             CallEnd::Answered | CallEnd::Failed => 0,
         };
-        push(&mut self.calls, CALLS_MAX, (now_ms, end));
+        // Questions are answered while no payer is served: they would hide it.
+        let is_create = purpose == Purpose::Create;
+        if is_create {
+            push(&mut self.calls, CALLS_MAX, (now_ms, end));
+        }
         let oldest_ms = now_ms.saturating_sub(ms(settings.window));
         while self.calls.front().is_some_and(|(at, _)| *at < oldest_ms) {
             self.calls.pop_front();
@@ -291,7 +296,8 @@ impl Pulse {
         let unreachable = ended(CallEnd::Unreachable).count();
         let failures = ended(CallEnd::Failed).count().saturating_add(unreachable);
         let calls = self.calls.len();
-        let is_often = calls >= settings.calls_min
+        let is_often = is_create
+            && calls >= settings.calls_min
             && failures.saturating_mul(100) >= calls.saturating_mul(settings.failures_percent);
         let is_cut_off = self.not_sent_in_a_row >= settings.not_sent_in_a_row;
         if is_often || is_cut_off {

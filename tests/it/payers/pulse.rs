@@ -93,8 +93,22 @@ fn a_share_of_failures_opens_it() {
     bed.calls(9, Create, Answered);
     bed.calls(8, Create, Failed);
     assert_eq!(bed.state(), BreakerState::Closed, "8 of 17");
-    bed.call(Ask, Failed);
+    bed.call(Create, Failed);
     assert_eq!(bed.state(), BreakerState::Open, "9 of 18");
+}
+
+/// Each payer's create fails, and the questions that follow it are answered: that is no health.
+#[test]
+fn answered_questions_do_not_hide_creates_that_fail() {
+    let mut bed = Bed::new();
+    for _ in 0..7 {
+        assert_eq!(bed.standing(), Standing::Healthy);
+        bed.call(Create, Failed);
+        bed.calls(5, Ask, Answered);
+    }
+    assert_eq!(bed.state(), BreakerState::Closed, "opened by no question");
+    bed.call(Create, Failed);
+    assert_eq!(bed.state(), BreakerState::Open);
 }
 
 /// The window is bounded in time and in number.
@@ -106,7 +120,7 @@ fn what_is_long_ago_counts_no_more() {
     bed.calls(7, Create, Failed);
     assert_eq!(bed.state(), BreakerState::Closed, "a minute apart");
     let mut bed = Bed::new();
-    bed.calls(1_000, Ask, Answered);
+    bed.calls(1_000, Create, Answered);
     bed.calls(31, Create, Failed);
     assert_eq!(bed.state(), BreakerState::Closed, "31 of the last 64");
     bed.call(Create, Failed);
