@@ -1,4 +1,4 @@
-//! What merchants ask (A3.1, A3.2, X-1 to X-3): syntax, then identity, then fields, then the
+//! What merchants ask (A3.1, A3.2, A3.4, X-1 to ): syntax, then identity, then fields, then the
 //! journey; what leaves is signed once the caller is known.
 
 use bytes::Bytes;
@@ -6,17 +6,19 @@ use http::{HeaderMap, Request, Response, header};
 
 use crate::api::order::Extras;
 use crate::api::reading::{Asked, NAMING};
-use crate::api::{Answer, Api, Endpoint, Peer, order, query};
+use crate::api::{Answer, Api, Endpoint, Peer, order, query, refund};
 use crate::domain::fields::Fields;
+use crate::domain::identifiers::RefundOrderNo;
 use crate::domain::institutions::{BusinessType, Offer};
 use crate::domain::order::OrderState;
 use crate::domain::refusal::Refusal;
-use crate::flow::admit_request::{Admitted, Knock, Purpose, Times, admit_request};
+use crate::flow::admit_request::{Admitted, Knock, Purpose, Times, admit_request, refuse};
 use crate::flow::answer::sign_answer;
 use crate::flow::close_order::close_order;
 use crate::flow::list_institutions::list_institutions;
 use crate::flow::place_order::place_order;
 use crate::flow::read_order::{read_order, refresh};
+use crate::flow::refund_order::{read_refund, refund_order};
 use crate::flow::register::Register;
 use crate::flow::select_institution::{Answered, Outcome, select_institution};
 
@@ -44,6 +46,8 @@ impl Api {
             Endpoint::Institutions
             | Endpoint::Query
             | Endpoint::Close
+            | Endpoint::Refund
+            | Endpoint::RefundQuery
             | Endpoint::Callback(_)
             | Endpoint::Keys
             | Endpoint::Interface
@@ -96,6 +100,8 @@ impl Api {
             Endpoint::Select => self.select(register, fields, caller).await,
             Endpoint::Query => self.query(register, fields, caller).await,
             Endpoint::Close => self.close(register, fields, caller).await,
+            Endpoint::Refund => self.refund(register, fields, caller).await,
+            Endpoint::RefundQuery => self.refund_query(register, fields, caller).await,
             Endpoint::Callback(_)
             | Endpoint::Keys
             | Endpoint::Interface
@@ -245,6 +251,48 @@ impl Api {
             order::answer(register, &answered, &Extras::default()),
             answered.outcome.word(),
         ))
+    }
+
+    async fn refund(
+        &self,
+        register: &Register,
+        fields: &Fields<'_>,
+        caller: Admitted,
+    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
+        let merchant = caller.merchant().clone();
+        let asked = Asked::of(fields, &merchant, &refund::FIELDS)?;
+        let (store, now) = (&*self.store, self.world.clock.now());
+        let made = (
+            RefundOrderNo::mint(now, self.world.entropy.draw()),
+            store.epoch(),
+        );
+        let enrolled = register.directory.merchants.get(&merchant);
+        let asked = refund::asked(&asked, store, enrolled, made).await;
+        let (paid, asked) = match asked {
+            Ok(asked) => asked,
+            // Said of a state, so the request must not be good for another time (Q5).
+            Err(Refusal::OrderUnknown) => {
+                let refused = (Refusal::OrderUnknown, caller.into_cause());
+                return Err(refuse(store, refused, now).await);
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        let refunded = refund_order(store, &self.world, register, caller, (&paid, asked)).await?;
+        refund::answer(&refunded)
+    }
+
+    /// Reads only: the nonce is spent in memory (Q5).
+    async fn refund_query(
+        &self,
+        register: &Register,
+        fields: &Fields<'_>,
+        caller: Admitted,
+    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
+        let merchant = caller.into_reader(&self.reads)?;
+        let asked = Asked::of(fields, &merchant, &refund::QUERY_FIELDS)?;
+        let key = refund::key(&asked)?;
+        let refunded = read_refund(&*self.store, &self.world, register, &key).await?;
+        refund::answer(&refunded)
     }
 }
 

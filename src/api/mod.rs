@@ -9,6 +9,7 @@ pub mod page;
 pub mod query;
 pub mod rank;
 pub mod reading;
+pub mod refund;
 pub mod refusal;
 
 use std::net::IpAddr;
@@ -70,6 +71,8 @@ enum Endpoint<'a> {
     Select,
     Query,
     Close,
+    Refund,
+    RefundQuery,
     Callback(&'a str),
     Keys,
     Interface,
@@ -86,6 +89,8 @@ impl<'a> Endpoint<'a> {
             "/v1/orders/select" => (Self::Select, "POST", "X-2"),
             "/v1/orders/query" => (Self::Query, "POST", "A3.2"),
             "/v1/orders/close" => (Self::Close, "POST", "X-3"),
+            "/v1/refunds" => (Self::Refund, "POST", "A3.4"),
+            "/v1/refunds/query" => (Self::RefundQuery, "POST", "X-5"),
             "/.well-known/jwks.json" => (Self::Keys, "GET, HEAD", "jwks"),
             "/openapi.yaml" => (Self::Interface, "GET, HEAD", "openapi"),
             _ => {
@@ -132,7 +137,9 @@ impl Api {
             | Endpoint::Institutions
             | Endpoint::Select
             | Endpoint::Query
-            | Endpoint::Close => {
+            | Endpoint::Close
+            | Endpoint::Refund
+            | Endpoint::RefundQuery => {
                 self.merchant(register, endpoint, interface, &request, peer)
                     .await
             }

@@ -5,6 +5,7 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::api::order::json;
+use crate::api::refund;
 use crate::domain::order::Order;
 
 /// A3.2's seventeen fields (R-A3.2-2), and ours behind them.
@@ -35,6 +36,8 @@ struct Body<'a> {
     create_date: String,
     expire_time: String,
     order_refund_status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refunds: Option<Vec<refund::Listed<'a>>>,
     attempt_status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     institution_id: Option<&'a str>,
@@ -78,7 +81,8 @@ pub fn answer(order: &Order) -> Response<Bytes> {
             order_status: order.state.name(),
             create_date: order.created.date(),
             expire_time: order.expires.rfc3339(),
-            order_refund_status: "NONE",
+            order_refund_status: order.refund_view().name(),
+            refunds: refund::listed(order),
             attempt_status: attempt.map_or("NONE", |attempt| attempt.state.public_name()),
             institution_id: attempt.map(|attempt| attempt.institution.as_str()),
             version: order.version,

@@ -69,6 +69,7 @@ fn reason(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
         Refusal::InstitutionUnavailable(withheld) => Some(withheld.word()),
         Refusal::InstitutionNotContracted => Some(Withheld::NotContracted.word()),
+        Refusal::RefundNotSupported(lack) => Some(lack.word()),
         _ => None,
     }
 }
@@ -98,7 +99,8 @@ pub fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::FieldMissing(_)
         | Refusal::FieldMalformed { .. }
         | Refusal::FieldsDisagree(_)
-        | Refusal::Amount(AmountFault::Unreadable) => StatusCode::BAD_REQUEST,
+        | Refusal::Amount(AmountFault::Unreadable)
+        | Refusal::RefundAmount(AmountFault::Unreadable) => StatusCode::BAD_REQUEST,
         Refusal::SignatureUnusable(_)
         | Refusal::KeyUnknown
         | Refusal::KeyExpired
@@ -114,18 +116,28 @@ pub fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::MerchantNotAdmitted
         | Refusal::MerchantForeign
         | Refusal::InstitutionNotContracted => StatusCode::FORBIDDEN,
-        Refusal::PathUnknown | Refusal::OrderUnknown => StatusCode::NOT_FOUND,
+        Refusal::PathUnknown | Refusal::OrderUnknown | Refusal::RefundUnknown => {
+            StatusCode::NOT_FOUND
+        }
         Refusal::MethodWrong(_) => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::TooSlow => StatusCode::REQUEST_TIMEOUT,
         Refusal::OrderConflict
         | Refusal::OrderClosed
         | Refusal::OrderPaid
+        | Refusal::OrderUnpaid
+        | Refusal::RefundConflict
+        | Refusal::RefundOverRest { .. }
+        | Refusal::RefundWindowOver
+        | Refusal::RefundsExhausted
         | Refusal::AttemptsExhausted
         | Refusal::Contended => StatusCode::CONFLICT,
         Refusal::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::MediaTypeWrong => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Refusal::AuthorityWrong { .. } => StatusCode::MISDIRECTED_REQUEST,
         Refusal::Amount(AmountFault::TooPrecise | AmountFault::OutOfRange)
+        | Refusal::RefundAmount(AmountFault::TooPrecise | AmountFault::OutOfRange)
+        | Refusal::RefundNotSupported(_)
+        | Refusal::NoticeUrlUnregistered
         | Refusal::CurrencyUnknown
         | Refusal::MerchantNameWrong
         | Refusal::ReturnUrlUnregistered

@@ -1,6 +1,7 @@
 //! The tables about institutions: how each is reached, what it offers, and its adapter.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::capabilities::{Capability, demanded, lacking};
 use crate::config::conditions::currencies;
@@ -12,9 +13,12 @@ use crate::config::reading::{Found, Reader, Shape, shape};
 use crate::config::section::{Edge, Section};
 use crate::config::{InstitutionLeg, KeyClass, KeyNote};
 use crate::domain::identifiers::{InstitutionId, KeyId};
-use crate::domain::institutions::{Departure, Facts, Institution, Mode, RefundKinds};
+use crate::domain::institutions::{Departure, Facts, Institution, Mode, RefundKinds, RefundRules};
 use crate::institution::{KINDS, Kind, Settings, kind};
 use crate::signature::{EnrolledKey, KeyRing, SigningKey};
+
+/// Days in which money may be asked back, where nothing is said.
+const REFUND_WINDOW_DAYS: u64 = 365;
 
 /// Calls to one institution under way at once, where nothing is said: a slow one must not hold
 /// everything that is under way.
@@ -57,10 +61,14 @@ impl Enrolment {
         let currencies = currencies(r, &mut s);
         let (capabilities, departures) = capabilities(r, &mut s, &modes);
         let has = |capability| capabilities.contains(&capability);
-        let refunds = RefundKinds {
+        let kinds = RefundKinds {
             full: has(Capability::FullRefund),
             partial: has(Capability::PartialRefund),
             repeated: has(Capability::RepeatedRefund),
+        };
+        let refunds = RefundRules {
+            kinds,
+            window: refund_window(r, &mut s),
         };
         let reached = self.reached(r, &mut s, owner);
         let leg = leg(r, &mut s, reached.origin.clone());
@@ -299,6 +307,12 @@ fn facts(r: &mut Reader<'_>, s: &mut Section<'_>, kind: Option<&Kind>) -> Option
         calls_per_second: u32::try_from(calls).unwrap_or(u32::MAX),
         ..kind.facts.clone()
     })
+}
+
+/// How long after a payment money may be asked back: a year, where the institution says nothing.
+fn refund_window(r: &mut Reader<'_>, s: &mut Section<'_>) -> Duration {
+    let days = s.number(r, "refund_window_days", REFUND_WINDOW_DAYS, 1..=1_830);
+    Duration::from_hours(days.saturating_mul(24))
 }
 
 /// The connection to it: whom we believe, what we show.

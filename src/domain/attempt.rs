@@ -120,16 +120,16 @@ pub struct Attempt {
     pub late_success: bool,
 }
 
-/// What one finding does to one attempt.
+/// What one finding does to one attempt or refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Move {
+pub enum Move<T> {
     /// It becomes this.
-    To(Box<Attempt>),
+    To(Box<T>),
     /// Nothing new.
     Stay,
     /// It contradicts an end and must be asked about first (V4).
     Confirm,
-    /// It cannot be true of this attempt (V3).
+    /// It cannot be true of it (V3).
     Impossible(Contradiction),
 }
 
@@ -144,6 +144,8 @@ pub enum Contradiction {
     Institution,
     /// Refused or closed, said of an attempt that was paid.
     PaidAlready,
+    /// Refused, said of a refund that went back.
+    RefundedAlready,
 }
 
 impl Contradiction {
@@ -154,13 +156,14 @@ impl Contradiction {
             Self::Account => "account",
             Self::Institution => "institution",
             Self::PaidAlready => "paid_already",
+            Self::RefundedAlready => "refunded_already",
         }
     }
 }
 
 impl Attempt {
     /// The move that a finding justifies, by the table of section 4.
-    pub fn weigh(&self, finding: &Finding, by: Means, facts: &Facts, now: Timestamp) -> Move {
+    pub fn weigh(&self, finding: &Finding, by: Means, facts: &Facts, now: Timestamp) -> Move<Self> {
         match finding {
             Finding::NotSent => self.not_sent(),
             Finding::Refused(reason) => self.refused(reason),
@@ -180,7 +183,7 @@ impl Attempt {
         }
     }
 
-    fn become_(&self, state: AttemptState) -> Move {
+    fn become_(&self, state: AttemptState) -> Move<Self> {
         Move::To(Box::new(Self {
             state,
             ..self.clone()
@@ -189,7 +192,7 @@ impl Attempt {
 
     /// E1 ends only what was never sent before: from any later state an earlier send may have
     /// arrived.
-    fn not_sent(&self) -> Move {
+    fn not_sent(&self) -> Move<Self> {
         match self.state {
             AttemptState::Intent => {
                 let reason = Some(Reason::from_code("NOT_REACHED"));
@@ -208,7 +211,7 @@ impl Attempt {
         }
     }
 
-    fn refused(&self, reason: &Reason) -> Move {
+    fn refused(&self, reason: &Reason) -> Move<Self> {
         match self.state {
             AttemptState::Intent
             | AttemptState::Unknown
@@ -228,7 +231,7 @@ impl Attempt {
 
     /// An attempt that is being closed is taken up again only when the institution refuses the
     /// close; a late reply to the create, or a query, is no such refusal.
-    fn accepted(&self, handover: Option<&Handover>, by: Means) -> Move {
+    fn accepted(&self, handover: Option<&Handover>, by: Means) -> Move<Self> {
         let taken = || {
             let handover = handover.cloned().or_else(|| self.handover.clone());
             Move::To(Box::new(Self {
@@ -257,7 +260,7 @@ impl Attempt {
         }
     }
 
-    fn succeeded(&self, receipt: &Receipt, by: Means) -> Move {
+    fn succeeded(&self, receipt: &Receipt, by: Means) -> Move<Self> {
         if receipt.amount != self.amount {
             return Move::Impossible(Contradiction::Amount);
         }
@@ -276,13 +279,13 @@ impl Attempt {
             | AttemptState::Closing => paid(false),
             AttemptState::Failed | AttemptState::Closed => match by {
                 Means::Query => paid(true),
-                Means::Create | Means::Close | Means::Callback => Move::Confirm,
+                Means::Create | Means::Close | Means::Refund | Means::Callback => Move::Confirm,
             },
             AttemptState::Paid => Move::Stay,
         }
     }
 
-    fn closed(&self) -> Move {
+    fn closed(&self) -> Move<Self> {
         match self.state {
             AttemptState::Unknown | AttemptState::Accepted | AttemptState::Closing => {
                 self.become_(AttemptState::Closed)
@@ -297,14 +300,14 @@ impl Attempt {
     /// A5: "not found" ends an attempt only when nothing sent can still be on its way, and, at an
     /// institution that closes, only in answer to a close. One that remembers a close of what it
     /// has not seen answers that close with "closed" instead.
-    fn not_found(&self, by: Means, facts: &Facts, now: Timestamp) -> Move {
+    fn not_found(&self, by: Means, facts: &Facts, now: Timestamp) -> Move<Self> {
         let limit = self
             .sent_at
             .plus(Duration::from_millis(facts.visibility_ms));
         let conclusive = match by {
             Means::Close => facts.can_close && !facts.remembers_close,
             Means::Query => !facts.can_close,
-            Means::Create | Means::Callback => false,
+            Means::Create | Means::Refund | Means::Callback => false,
         };
         match self.state {
             // What it once accepted did arrive: that it does not know it now proves nothing.

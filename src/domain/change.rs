@@ -4,14 +4,15 @@
 //! A change of an order is computed from the order before and the order after, here and nowhere else, so one
 //! without its event, posting, audit record or version cannot be built (N1, N4, M1, L2, K4).
 
+use crate::domain::amount::Amount;
 use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::audit::Deed;
 use crate::domain::event::{Event, EventType};
 use crate::domain::evidence::Means;
-use crate::domain::identifiers::{FreshNonce, InstitutionId, Timestamp};
+use crate::domain::identifiers::{FreshNonce, InstitutionId, PayOrderNo, Timestamp};
 use crate::domain::journal::Entry;
 use crate::domain::order::{Order, OrderState};
-use crate::domain::refund::Refund;
+use crate::domain::refund::{Refund, RefundState, Why};
 
 /// Who wanted it. Only requests have nonces.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,6 +76,7 @@ pub struct Rows {
     pub deed: Deed,
     attempts: Vec<usize>,
     refunds: Vec<usize>,
+    new_refund: Option<usize>,
 }
 
 impl Rows {
@@ -83,6 +85,12 @@ impl Rows {
         self.attempts
             .iter()
             .filter_map(|at| self.order.attempts.get(*at))
+    }
+
+    /// The refund that a merchant asked for with this change.
+    pub fn reserved(&self) -> Option<&Refund> {
+        let new = self.new_refund.and_then(|at| self.order.refunds.get(at));
+        new.filter(|refund| refund.wish().is_some())
     }
 
     /// Refunds that are new or other than before.
@@ -124,20 +132,23 @@ impl Change {
         after.version = before.map_or(0, |order| order.version).saturating_add(1);
         let attempts = changed(before.map(|o| o.attempts.as_slice()), &after.attempts);
         let refunds = changed(before.map(|o| o.refunds.as_slice()), &after.refunds);
+        let were = before.map_or(0, |order| order.refunds.len());
+        let new_refund = refunds.iter().copied().find(|at| *at >= were);
         let rows = Rows {
             before: before.map(|order| order.version),
             due: after.due(at),
-            entries: entries(before, &after, &attempts),
-            events: events(before, &after),
+            entries: entries(before, &after, (&attempts, &refunds)),
+            events: events(before, &after, &refunds),
             deed: Deed {
                 actor: cause.actor(&after),
                 action: action(before, &after).into(),
                 object: after.no.as_str().into(),
-                result: result(&after),
+                result: result(&after, &refunds),
             },
             order: after,
             attempts,
             refunds,
+            new_refund,
         };
         Self {
             at,
@@ -196,10 +207,15 @@ fn changed<T: PartialEq>(before: Option<&[T]>, after: &[T]) -> Vec<usize> {
         .collect()
 }
 
-/// Section 6 of the invariants: money moves in the books when an attempt becomes PAID.
-fn entries(before: Option<&Order>, after: &Order, changed: &[usize]) -> Vec<Entry> {
+/// Section 6 of the invariants: money moves in the books when an attempt becomes PAID, and when a
+/// refund is reserved or ends.
+fn entries(
+    before: Option<&Order>,
+    after: &Order,
+    (attempts, refunds): (&[usize], &[usize]),
+) -> Vec<Entry> {
     let mut entries = Vec::new();
-    for at in changed {
+    for at in attempts {
         let Some(attempt) = after.attempts.get(*at) else {
             continue;
         };
@@ -215,19 +231,71 @@ fn entries(before: Option<&Order>, after: &Order, changed: &[usize]) -> Vec<Entr
             Entry::surplus(&attempt.institution, &attempt.id, attempt.amount)
         });
     }
+    for at in refunds {
+        let Some(refund) = after.refunds.get(*at) else {
+            continue;
+        };
+        let was = before
+            .and_then(|order| order.refunds.get(*at))
+            .map(|one| one.state);
+        if let Some(attempt) = after.attempt_of(refund) {
+            entries.extend(moved(was, refund, &after.no, attempt));
+        }
+    }
     entries
 }
 
-/// Section 7: the reported transitions of an order.
-fn events(before: Option<&Order>, after: &Order) -> Vec<Event> {
-    if before.map(|order| order.state) == Some(after.state) {
-        return Vec::new();
+/// What one refund's move posts.
+fn moved(
+    was: Option<RefundState>,
+    refund: &Refund,
+    order: &PayOrderNo,
+    by: &Attempt,
+) -> Vec<Entry> {
+    let amount = refund.amount;
+    let part = |minor| Amount::from_minor(minor, amount.currency()).ok();
+    let lost =
+        || part(refund.excess_minor).map(|excess| Entry::lost(&by.institution, order, excess));
+    let is_new = was.is_none_or(|state| state != refund.state);
+    match (&refund.why, was, refund.state) {
+        _ if !is_new => Vec::new(),
+        (Why::Asked(_), None, _) => vec![Entry::reserved(order, amount)],
+        (Why::Asked(_), Some(RefundState::Failed), RefundState::Succeeded) => {
+            let fits = part(refund.counted_minor());
+            let fits = fits.map(|fits| Entry::refunded_late(&by.institution, order, fits));
+            fits.into_iter().chain(lost()).collect()
+        }
+        (Why::Asked(_), _, RefundState::Succeeded) => {
+            vec![Entry::refunded(&by.institution, order, amount)]
+        }
+        (Why::Asked(_), _, RefundState::Failed) => vec![Entry::released(order, amount)],
+        (Why::Surplus(_), _, RefundState::Succeeded) if refund.excess_minor > 0 => {
+            lost().into_iter().collect()
+        }
+        (Why::Surplus(_), _, RefundState::Succeeded) => {
+            vec![Entry::surplus_refunded(&by.institution, &by.id, amount)]
+        }
+        (Why::Asked(_) | Why::Surplus(_), _, _) => Vec::new(),
     }
-    match after.state {
+}
+
+/// Section 7: the reported transitions of an order and of its refunds.
+fn events(before: Option<&Order>, after: &Order, refunds: &[usize]) -> Vec<Event> {
+    let mut events = match after.state {
+        state if before.map(|order| order.state) == Some(state) => Vec::new(),
         OrderState::Open => Vec::new(),
         OrderState::Paid => vec![Event::of(EventType::OrderPaid, after)],
         OrderState::Closed => vec![Event::of(EventType::OrderClosed, after)],
+    };
+    for at in refunds {
+        let was = before
+            .and_then(|order| order.refunds.get(*at))
+            .map(|one| one.state);
+        let ended = after.refunds.get(*at).filter(|one| one.state.is_over());
+        let ended = ended.filter(|one| was != Some(one.state));
+        events.extend(ended.map(|refund| Event::of_refund(after, refund)));
     }
+    events
 }
 
 fn action(before: Option<&Order>, after: &Order) -> &'static str {
@@ -240,8 +308,22 @@ fn action(before: Option<&Order>, after: &Order) -> &'static str {
             OrderState::Closed | OrderState::Open => "order.closed",
         };
     }
-    if before.refunds.len() != after.refunds.len() {
-        return "surplus.booked";
+    let states = |order: &Order| {
+        order
+            .refunds
+            .iter()
+            .map(|one| one.state)
+            .collect::<Vec<_>>()
+    };
+    let (were, are) = (states(before), states(after));
+    if !are.starts_with(&were) {
+        return "refund.move";
+    }
+    match after.refunds.get(were.len()) {
+        Some(refund) if refund.surplus().is_some() => return "surplus.booked",
+        Some(_) => return "refund.reserve",
+        None if before.refunds != after.refunds => return "refund.send",
+        None => (),
     }
     if before.attempts.len() != after.attempts.len() {
         return "attempt.start";
@@ -253,14 +335,20 @@ fn action(before: Option<&Order>, after: &Order) -> &'static str {
     }
 }
 
-/// The states after the deed: order, then each attempt.
-fn result(after: &Order) -> String {
+/// The states after the deed: order, then each attempt, then the refunds that moved.
+fn result(after: &Order, refunds: &[usize]) -> String {
     let mut text = String::from(after.state.name());
     for attempt in &after.attempts {
         text.push(' ');
         text.push_str(attempt.institution.as_str());
         text.push('=');
         text.push_str(attempt.state.name());
+    }
+    for refund in refunds.iter().filter_map(|at| after.refunds.get(*at)) {
+        text.push(' ');
+        text.push_str(refund.no.as_str());
+        text.push('=');
+        text.push_str(refund.state.name());
     }
     text
 }

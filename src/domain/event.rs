@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::domain::identifiers::{EventId, MerchantId, PayOrderNo, Timestamp};
 use crate::domain::order::Order;
+use crate::domain::refund::{Refund, RefundState};
 
 /// What an event reports (`eventType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -12,17 +13,28 @@ pub enum EventType {
     OrderPaid,
     /// The order ended unpaid.
     OrderClosed,
+    /// Money went back.
+    RefundSucceeded,
+    /// A refund definitely did not happen.
+    RefundFailed,
 }
 
 impl EventType {
     /// Every type, for stores that read names back.
-    pub const ALL: [Self; 2] = [Self::OrderPaid, Self::OrderClosed];
+    pub const ALL: [Self; 4] = [
+        Self::OrderPaid,
+        Self::OrderClosed,
+        Self::RefundSucceeded,
+        Self::RefundFailed,
+    ];
 
     /// The name on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Self::OrderPaid => "ORDER_PAID",
             Self::OrderClosed => "ORDER_CLOSED",
+            Self::RefundSucceeded => "REFUND_SUCCEEDED",
+            Self::RefundFailed => "REFUND_FAILED",
         }
     }
 
@@ -30,6 +42,8 @@ impl EventType {
         match self {
             Self::OrderPaid => 'P',
             Self::OrderClosed => 'C',
+            Self::RefundSucceeded => 'R',
+            Self::RefundFailed => 'F',
         }
     }
 }
@@ -87,6 +101,26 @@ struct Body<'a> {
     institution_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attach: Option<&'a str>,
+    #[serde(flatten)]
+    refund: Option<RefundBody<'a>>,
+}
+
+/// What events of refunds add.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RefundBody<'a> {
+    refund_order_no: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    merchant_refund_no: Option<&'a str>,
+    refund_amount: String,
+    refund_status: &'static str,
+    order_refund_status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refund_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refund_cause: Option<&'static str>,
 }
 
 impl Event {
@@ -95,12 +129,56 @@ impl Event {
     /// `bankReturnUrl` receives `ORDER_PAID` and nothing else, so that a merchant who knows only
     /// the ten fields is never misled by a second message.
     pub(in crate::domain) fn of(kind: EventType, order: &Order) -> Self {
+        let destination = match kind {
+            EventType::OrderPaid => Some(order.terms.return_url.clone()),
+            EventType::OrderClosed | EventType::RefundSucceeded | EventType::RefundFailed => {
+                order.notice_url.clone()
+            }
+        };
+        Self::born(kind, order, destination, None)
+    }
+
+    /// The event that reports how a refund has just ended: to its own address, or the
+    /// enrolled one (`interface.md`, Where events go).
+    pub(in crate::domain) fn of_refund(order: &Order, refund: &Refund) -> Self {
+        let kind = if refund.state == RefundState::Succeeded {
+            EventType::RefundSucceeded
+        } else {
+            EventType::RefundFailed
+        };
+        let wish = refund.wish();
+        let receipt = refund.receipt.as_ref();
+        let body = RefundBody {
+            refund_order_no: refund.no.as_str(),
+            merchant_refund_no: wish.map(|wish| wish.number.as_str()),
+            refund_amount: refund.amount.to_string(),
+            refund_status: refund.state.public_name(),
+            order_refund_status: order.refund_view().name(),
+            refund_time: receipt.map(|receipt| receipt.paid_at.rfc3339()),
+            reason: refund
+                .reason
+                .as_ref()
+                .filter(|_| kind == EventType::RefundFailed)
+                .map(|reason| reason.as_str()),
+            refund_cause: refund.surplus().map(|cause| cause.name()),
+        };
+        let own = wish.and_then(|wish| wish.notice_url.clone());
+        Self::born(
+            kind,
+            order,
+            own.or_else(|| order.notice_url.clone()),
+            Some(body),
+        )
+    }
+
+    fn born(
+        kind: EventType,
+        order: &Order,
+        destination: Option<Box<str>>,
+        refund: Option<RefundBody<'_>>,
+    ) -> Self {
         let id = EventId::of(&order.no, kind.letter(), order.version);
         let terms = &order.terms;
-        let destination = match kind {
-            EventType::OrderPaid => Some(terms.return_url.clone()),
-            EventType::OrderClosed => order.notice_url.clone(),
-        };
         let paid_at = order.receipt().map(|receipt| receipt.paid_at);
         let fields = Body {
             merchant_order_no: terms.merchant_order_no.as_str(),
@@ -121,6 +199,7 @@ impl Event {
                 .settling_attempt()
                 .map(|attempt| attempt.institution.as_str()),
             attach: terms.attach.as_deref(),
+            refund,
         };
         // Text and numbers only: writing them cannot fail.
         let body = serde_json::to_vec(&fields).unwrap_or_default();

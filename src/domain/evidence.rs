@@ -1,9 +1,9 @@
 //! The one shape all news takes: what a reply, a callback or a silence proves (E1 to E5).
 
 use crate::domain::amount::Amount;
-use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, Timestamp};
+use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, RefundOrderNo, Timestamp};
 
-/// What one message, or its absence, proves about one attempt.
+/// What one message, or its absence, proves about one attempt or refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
     /// Whose word it is; decided by the address it came to, never by the message (C1).
@@ -11,11 +11,20 @@ pub struct Evidence {
     /// The account at that institution; `None` where its messages do not name one.
     pub account: Option<AccountId>,
     /// What it is about (K2).
-    pub attempt: AttemptId,
+    pub about: About,
     /// How we came to hear it.
     pub by: Means,
     /// What it says.
     pub finding: Finding,
+}
+
+/// What an institution knows something of ours by (K2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    /// A payment.
+    Attempt(AttemptId),
+    /// Money on its way back.
+    Refund(RefundOrderNo),
 }
 
 /// How news came: only what we asked for ourselves can confirm what contradicts (V4).
@@ -27,6 +36,8 @@ pub enum Means {
     Query,
     /// The reply to a close call.
     Close,
+    /// The reply to a refund call.
+    Refund,
     /// A message the institution sent unasked.
     Callback,
 }
@@ -38,7 +49,7 @@ pub enum Finding {
     NotSent,
     /// E2: a final refusal, with the institution's own word for the reason.
     Refused(Reason),
-    /// E3: taken, waiting for the payer; the hand-over where the reply carries one.
+    /// E3: taken, waiting for the payer, or under way back; the hand-over where the reply carries one.
     Accepted(Option<Handover>),
     /// E3: the money moved.
     Succeeded(Receipt),
@@ -130,14 +141,14 @@ impl std::fmt::Debug for Handover {
     }
 }
 
-/// What a success tells: all that A3.2 and a statement need.
+/// What a success tells, of a payment or a refund: all that A3.2 and a statement need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// What was paid; must equal what was asked (E3, O2).
+    /// What moved; must equal what was asked (E3, O2).
     pub amount: Amount,
-    /// The institution's own number of the payment.
+    /// The institution's own number of the payment or refund.
     pub institution_no: Box<str>,
-    /// When the payer paid, by the institution's clock.
+    /// When it moved, by the institution's clock.
     pub paid_at: Timestamp,
     /// The institution's fee in minor units, where it tells.
     pub fee_minor: Option<i64>,

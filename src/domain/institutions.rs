@@ -7,6 +7,7 @@ mod judging;
 mod pulse;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 pub use judging::{Offer, Wanted, Withheld};
 pub use pulse::{
@@ -121,6 +122,8 @@ pub struct Facts {
     pub remembers_close: bool,
     /// Repeating an equal create is harmless and returns the same hand-over (A3).
     pub repeatable_create: bool,
+    /// Repeating an equal refund call is harmless and answers how the refund stands (R4).
+    pub repeatable_refund: bool,
     /// Calls per second it wants at most.
     pub calls_per_second: u32,
 }
@@ -136,6 +139,28 @@ pub struct RefundKinds {
     pub repeated: bool,
 }
 
+/// A kind of refund that an institution does not make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefundLack {
+    /// Of the whole sum.
+    Full,
+    /// Of a part of it.
+    Partial,
+    /// A further one of the same payment.
+    Repeated,
+}
+
+impl RefundLack {
+    /// The word on the wire (`reason`).
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Full => "FULL_REFUND",
+            Self::Partial => "PARTIAL_REFUND",
+            Self::Repeated => "REPEATED_REFUND",
+        }
+    }
+}
+
 impl RefundKinds {
     /// All that the clause asks for.
     pub const ALL: Self = Self {
@@ -143,6 +168,15 @@ impl RefundKinds {
         partial: true,
         repeated: true,
     };
+}
+
+/// How money goes back through an institution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefundRules {
+    /// Which refunds it makes.
+    pub kinds: RefundKinds,
+    /// How long after a payment money may be asked back.
+    pub window: Duration,
 }
 
 /// A demand that an institution does not fulfil, as an operator recorded it: it is offered all the
@@ -206,8 +240,8 @@ pub struct Institution {
     pub modes: Vec<Mode>,
     /// Money it settles in.
     pub currencies: Vec<Currency>,
-    /// Refunds it makes.
-    pub refunds: RefundKinds,
+    /// Refunds it makes, and until when.
+    pub refunds: RefundRules,
     /// What it lacks and is offered without.
     pub departures: Vec<Departure>,
     /// What its dialect can do.

@@ -1,13 +1,25 @@
-//! Money on its way back. For now only surplus money (A4): recognised, recorded and reserved
-//! here in the transaction that booked it; sending it comes with the refund interface.
+//! Money on its way back (section 5 of the invariants): what one finding does to one refund. What
+//! a refund means for its order's books is `order/refunding.rs`.
+
+use std::time::Duration;
 
 use crate::domain::amount::Amount;
-use crate::domain::identifiers::{AttemptId, RefundOrderNo, Timestamp};
+use crate::domain::attempt::{Contradiction, Epoch, Move};
+use crate::domain::evidence::{Finding, Means, Reason, Receipt};
+use crate::domain::identifiers::{AttemptId, RefundOrderNo, RefundRequestNo, Timestamp};
+use crate::domain::institutions::Facts;
+
+/// How long a refund that an institution does not know is sent once more (R4). Afterwards it only
+/// has to be waited out that nothing can be on its way any more.
+pub const REPEATED_FOR: Duration = Duration::from_mins(10);
+
+/// How long surplus money waits after an institution could not be reached.
+const UNREACHED_WAIT: Duration = Duration::from_mins(1);
 
 /// Where a refund stands (section 5 of the invariants).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RefundState {
-    /// Written down; no call was made.
+    /// Written down, and perhaps on its way.
     Reserved,
     /// The institution has it.
     Processing,
@@ -44,6 +56,14 @@ impl RefundState {
         }
     }
 
+    /// The name merchants see (`refundStatus`).
+    pub fn public_name(self) -> &'static str {
+        match self {
+            Self::Reserved | Self::Processing | Self::Unknown | Self::Manual => "PROCESSING",
+            Self::Succeeded | Self::Failed => self.name(),
+        }
+    }
+
     /// Whether it holds capacity (R1).
     pub fn is_holding(self) -> bool {
         match self {
@@ -51,6 +71,14 @@ impl RefundState {
                 true
             }
             Self::Failed => false,
+        }
+    }
+
+    /// Whether it has come to its end.
+    pub fn is_over(self) -> bool {
+        match self {
+            Self::Reserved | Self::Processing | Self::Unknown | Self::Manual => false,
+            Self::Succeeded | Self::Failed => true,
         }
     }
 }
@@ -80,6 +108,43 @@ impl SurplusCause {
     }
 }
 
+/// Why money goes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// The merchant asked for it (A3.4).
+    Asked(Wish),
+    /// It came beside the payment that settled the order (A4).
+    Surplus(SurplusCause),
+}
+
+/// What the merchant said when it asked for a refund; the same number with another sum is a
+/// conflict (R6).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// Its number, or one made here (R7).
+    pub number: RefundRequestNo,
+    /// In its words, for people.
+    pub reason: Option<Box<str>>,
+    /// Where events of this refund go, if not to the enrolled address.
+    pub notice_url: Option<Box<str>>,
+}
+
+/// What a merchant writes about a return may be personal, so it is not printed.
+impl std::fmt::Debug for Wish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Wish({})", self.number)
+    }
+}
+
+/// Whether a call may have left, and when (E1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// No byte has left; it is sent from then on.
+    Waits(Timestamp),
+    /// A call may have left, the last time then.
+    Left(Timestamp),
+}
+
 /// One refund: along the attempt that brought the money, and no other way (R5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refund {
@@ -91,8 +156,143 @@ pub struct Refund {
     pub amount: Amount,
     /// Where it stands.
     pub state: RefundState,
-    /// Why the money is surplus.
-    pub cause: SurplusCause,
+    /// Why the money goes back.
+    pub why: Why,
     /// When it was reserved.
     pub created: Timestamp,
+    /// Whether it was sent.
+    pub sending: Sending,
+    /// The process that last sent it (S1).
+    pub epoch: Epoch,
+    /// What the institution said of the money that went back.
+    pub receipt: Option<Receipt>,
+    /// Why it failed.
+    pub reason: Option<Reason>,
+    /// Succeeded after it had failed (V4).
+    pub late_success: bool,
+    /// What of it went back beyond what there was to give back (R9). Unit: minor units.
+    pub excess_minor: i64,
+}
+
+impl Refund {
+    /// The merchant's wish, unless it is surplus money.
+    pub fn wish(&self) -> Option<&Wish> {
+        match &self.why {
+            Why::Asked(wish) => Some(wish),
+            Why::Surplus(_) => None,
+        }
+    }
+
+    /// Why the money is surplus, if it is.
+    pub fn surplus(&self) -> Option<SurplusCause> {
+        match &self.why {
+            Why::Asked(_) => None,
+            Why::Surplus(cause) => Some(*cause),
+        }
+    }
+
+    /// What of it is counted against what was paid (R1). Unit: minor units.
+    pub fn counted_minor(&self) -> i64 {
+        self.amount.minor().saturating_sub(self.excess_minor)
+    }
+
+    /// The move that a finding justifies, by the table of section 5.
+    pub fn weigh(&self, finding: &Finding, by: Means, facts: &Facts, now: Timestamp) -> Move<Self> {
+        match finding {
+            Finding::NotSent => self.not_sent(now),
+            Finding::Refused(reason) => self.refused(reason),
+            Finding::Accepted(_) => match self.state {
+                RefundState::Reserved | RefundState::Unknown => {
+                    self.become_(RefundState::Processing)
+                }
+                RefundState::Processing
+                | RefundState::Manual
+                | RefundState::Succeeded
+                | RefundState::Failed => Move::Stay,
+            },
+            Finding::Succeeded(receipt) => self.succeeded(receipt, by),
+            // A word of payments: it says nothing about money on its way back.
+            Finding::Closed => Move::Stay,
+            Finding::NotFound => self.not_found(by, facts, now),
+            Finding::Ambiguous(_) => match (self.state, self.sending) {
+                (RefundState::Reserved, Sending::Left(_)) => self.become_(RefundState::Unknown),
+                _ => Move::Stay,
+            },
+        }
+    }
+
+    fn become_(&self, state: RefundState) -> Move<Self> {
+        Move::To(Box::new(Self {
+            state,
+            ..self.clone()
+        }))
+    }
+
+    fn fail(&self, reason: Reason) -> Move<Self> {
+        Move::To(Box::new(Self {
+            state: RefundState::Failed,
+            reason: Some(reason),
+            ..self.clone()
+        }))
+    }
+
+    /// E1 ends only what was never sent before. Surplus money is not given up for that: it waits.
+    fn not_sent(&self, now: Timestamp) -> Move<Self> {
+        match (self.state, &self.why) {
+            (RefundState::Reserved, Why::Asked(_)) => self.fail(Reason::from_code("NOT_REACHED")),
+            (RefundState::Reserved, Why::Surplus(_)) => Move::To(Box::new(Self {
+                sending: Sending::Waits(now.plus(UNREACHED_WAIT)),
+                ..self.clone()
+            })),
+            _ => Move::Stay,
+        }
+    }
+
+    fn refused(&self, reason: &Reason) -> Move<Self> {
+        match self.state {
+            RefundState::Reserved
+            | RefundState::Processing
+            | RefundState::Unknown
+            | RefundState::Manual => self.fail(reason.clone()),
+            RefundState::Succeeded => Move::Impossible(Contradiction::RefundedAlready),
+            RefundState::Failed => Move::Stay,
+        }
+    }
+
+    fn succeeded(&self, receipt: &Receipt, by: Means) -> Move<Self> {
+        if receipt.amount != self.amount {
+            return Move::Impossible(Contradiction::Amount);
+        }
+        let back = |late_success| {
+            Move::To(Box::new(Self {
+                state: RefundState::Succeeded,
+                receipt: Some(receipt.clone()),
+                late_success,
+                ..self.clone()
+            }))
+        };
+        match self.state {
+            RefundState::Reserved
+            | RefundState::Processing
+            | RefundState::Unknown
+            | RefundState::Manual => back(false),
+            RefundState::Failed if by == Means::Query => back(true),
+            RefundState::Failed => Move::Confirm,
+            RefundState::Succeeded => Move::Stay,
+        }
+    }
+
+    /// That it is not known proves that it never arrived once nothing can be on its way (A5); not
+    /// where the institution once had it, nor where people decide.
+    fn not_found(&self, by: Means, facts: &Facts, now: Timestamp) -> Move<Self> {
+        let Sending::Left(left) = self.sending else {
+            return Move::Stay;
+        };
+        let limit = left.plus(Duration::from_millis(facts.visibility_ms));
+        if self.state == RefundState::Unknown && by == Means::Query && now > limit {
+            self.fail(Reason::from_code("NEVER_ARRIVED"))
+        } else {
+            Move::Stay
+        }
+    }
 }

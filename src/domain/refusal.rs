@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use crate::domain::amount::AmountFault;
+use crate::domain::amount::{Amount, AmountFault};
 use crate::domain::identifiers::Malformed;
-use crate::domain::institutions::Withheld;
+use crate::domain::institutions::{RefundLack, Withheld};
 
 /// What we answer when we do not do what was asked. `Display` is the `detail`: what was expected
 /// and what to do; it never quotes a value, which may be personal.
@@ -122,6 +122,38 @@ pub enum Refusal {
     /// The order is paid and cannot be closed.
     #[error("the order is paid; it cannot be closed, only refunded")]
     OrderPaid,
+    /// Nothing was paid, so nothing goes back (R8).
+    #[error("the order is not paid; there is nothing to refund")]
+    OrderUnpaid,
+    /// No such refund of this caller (K3).
+    #[error("this merchant has no such refund")]
+    RefundUnknown,
+    /// Same number, other content (R6).
+    #[error("this merchantRefundNo was used for another refund; use a new number")]
+    RefundConflict,
+    /// More than is left of what was paid (R1).
+    #[error("{}", over_rest(.rest.as_ref()))]
+    RefundOverRest {
+        /// What is left, pending refunds taken off; `None` when nothing may be refunded any more.
+        rest: Option<Amount>,
+    },
+    /// Too long after the payment.
+    #[error(
+        "the time in which the institution refunds this payment is over; pay back by other means"
+    )]
+    RefundWindowOver,
+    /// Too many refunds of one order.
+    #[error("this order had as many refunds as an order may have")]
+    RefundsExhausted,
+    /// The institution does not make such refunds, and an operator recorded that (R-6.1.5-2).
+    #[error("the institution that was paid makes no such refund ({})", .0.word())]
+    RefundNotSupported(RefundLack),
+    /// `noticeUrl` is not under a registered origin.
+    #[error("noticeUrl must be https and lie under an origin registered for this merchant")]
+    NoticeUrlUnregistered,
+    /// The sum to refund cannot be read, is too precise or out of range.
+    #[error("{0}")]
+    RefundAmount(AmountFault),
     /// Too many attempts on one order.
     #[error("this order had as many attempts as an order may have; place a new one")]
     AttemptsExhausted,
@@ -207,11 +239,21 @@ impl Refusal {
             Self::OrderConflict => "order_conflict",
             Self::OrderClosed => "order_closed",
             Self::OrderPaid => "order_paid",
+            Self::OrderUnpaid => "order_unpaid",
+            Self::RefundUnknown => "refund_unknown",
+            Self::RefundConflict => "refund_conflict",
+            Self::RefundOverRest { .. } => "refund_over_rest",
+            Self::RefundWindowOver => "refund_window_over",
+            Self::RefundsExhausted => "refunds_exhausted",
+            Self::RefundNotSupported(_) => "refund_not_supported",
+            Self::NoticeUrlUnregistered => "notice_url_unregistered",
             Self::AttemptsExhausted => "attempts_exhausted",
             Self::Contended => "contended",
-            Self::Amount(AmountFault::Unreadable) => "amount_unreadable",
-            Self::Amount(AmountFault::TooPrecise) => "amount_too_precise",
-            Self::Amount(AmountFault::OutOfRange) => "amount_out_of_range",
+            Self::Amount(fault) | Self::RefundAmount(fault) => match fault {
+                AmountFault::Unreadable => "amount_unreadable",
+                AmountFault::TooPrecise => "amount_too_precise",
+                AmountFault::OutOfRange => "amount_out_of_range",
+            },
             Self::CurrencyUnknown => "currency_unknown",
             Self::MerchantNameWrong => "merchant_name_wrong",
             Self::ReturnUrlUnregistered => "return_url_unregistered",
@@ -236,6 +278,11 @@ impl Refusal {
             Self::FieldTwice(field) | Self::FieldUnknown(field) => Some(field),
             Self::FieldMissing(field) | Self::FieldMalformed { field, .. } => Some(field),
             Self::Amount(_) => Some("orderAmount"),
+            Self::RefundAmount(_) | Self::RefundOverRest { .. } | Self::RefundNotSupported(_) => {
+                Some("refundAmount")
+            }
+            Self::RefundConflict => Some("merchantRefundNo"),
+            Self::NoticeUrlUnregistered => Some("noticeUrl"),
             Self::CurrencyUnknown => Some("currency"),
             Self::MerchantForeign => Some("merchantId"),
             Self::MerchantNameWrong => Some("merchantName"),
@@ -255,5 +302,14 @@ impl Refusal {
             field,
             expected: fault.expected,
         }
+    }
+}
+
+fn over_rest(rest: Option<&Amount>) -> String {
+    match rest {
+        Some(rest) => {
+            format!("refunds of this order, pending ones included, leave {rest} to refund")
+        }
+        None => "nothing is left to refund of this order, pending refunds included".into(),
     }
 }

@@ -44,6 +44,15 @@ pub fn doubt_wait(asked: u32) -> Duration {
     }
 }
 
+/// Waits before surplus money is sent back once more after a definite failure, in seconds.
+const SURPLUS_WAITS_S: [u64; 4] = [60, 600, 3_600, 21_600];
+
+/// The wait before surplus money is sent back once more, after so many definite failures (A4).
+pub fn surplus_wait(failed: usize) -> Duration {
+    let wait = SURPLUS_WAITS_S.get(failed.saturating_sub(1)).copied();
+    Duration::from_secs(wait.unwrap_or(86_400))
+}
+
 /// Whether the schedule is used up: from here on people should look (Z1).
 pub fn is_for_people(asked: u32) -> bool {
     asked > DOUBT_HOURLY_MAX.saturating_add(12)

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::domain::attempt::{Attempt, Stamp};
-use crate::domain::evidence::{Ambiguity, Evidence, Finding, Means};
+use crate::domain::evidence::{Ambiguity, Evidence, Finding};
 use crate::domain::identifiers::{InstitutionId, MerchantId};
 use crate::domain::institutions::{CallEnd, Purpose};
 use crate::domain::order::{INTENT_PATIENCE, Terms};
+use crate::domain::refund::{Refund, Sending};
 use crate::domain::refusal::Refusal;
 use crate::flow::answer::aside;
 use crate::institution::{Call, Institution, Outgoing, Slow};
@@ -42,8 +43,8 @@ pub async fn call_institution(
     exchange(world, adapter, call, (patience, None)).await
 }
 
-/// Creates once, in the turn that was waited for before the intent was written, and says what came
-/// of it.
+/// Creates or refunds once, in the turn that was waited for before the intent was written, and says
+/// what came of it.
 pub async fn call_in_turn(
     world: &World,
     adapter: &dyn Institution,
@@ -84,7 +85,17 @@ async fn exchange(
             now: attempt.sent_at,
             nonce: attempt.stamp.nonce,
         },
-        Call::Query(..) | Call::Close(..) => Stamp {
+        // The same holds for a refund (R4); its call is dated by the last intent to send.
+        Call::Refund(refund, ..) => match refund.sending {
+            Sending::Left(left) if world.clock.now().since(left) < INTENT_PATIENCE => Stamp {
+                now: left,
+                nonce: world.entropy.draw(),
+            },
+            Sending::Left(_) | Sending::Waits(_) => {
+                return evidence(adapter, call, Finding::NotSent);
+            }
+        },
+        Call::Query(..) | Call::Close(..) | Call::RefundQuery(..) => Stamp {
             now: world.clock.now(),
             nonce: world.entropy.draw(),
         },
@@ -141,7 +152,7 @@ async fn exchange(
 fn is_create(call: &Call<'_>) -> bool {
     match call {
         Call::Create(..) => true,
-        Call::Query(..) | Call::Close(..) => false,
+        Call::Query(..) | Call::Close(..) | Call::Refund(..) | Call::RefundQuery(..) => false,
     }
 }
 
@@ -170,29 +181,36 @@ async fn outgoing(adapter: &dyn Institution, call: &Call<'_>, stamp: Stamp) -> O
     let Some(Slow { turns, adapter }) = adapter.slow() else {
         return adapter.request(call, &stamp);
     };
-    let (attempt, terms) = (call.attempt().clone(), call.terms().clone());
-    let of_copies: for<'c> fn(&'c Attempt, &'c Terms) -> Call<'c> = match call {
-        Call::Create(..) => |attempt, terms| Call::Create(attempt, terms),
-        Call::Query(..) => |attempt, terms| Call::Query(attempt, terms),
-        Call::Close(..) => |attempt, terms| Call::Close(attempt, terms),
+    type Copies = (Attempt, Terms, Option<Refund>);
+    let copies: Copies = (
+        call.attempt().clone(),
+        call.terms().clone(),
+        call.refund().cloned(),
+    );
+    let of_copies: fn(&Copies) -> Option<Call<'_>> = match call {
+        Call::Create(..) => |(attempt, terms, _)| Some(Call::Create(attempt, terms)),
+        Call::Query(..) => |(attempt, terms, _)| Some(Call::Query(attempt, terms)),
+        Call::Close(..) => |(attempt, terms, _)| Some(Call::Close(attempt, terms)),
+        Call::Refund(..) => {
+            |(attempt, terms, refund)| Some(Call::Refund(refund.as_ref()?, attempt, terms))
+        }
+        Call::RefundQuery(..) => {
+            |(attempt, terms, refund)| Some(Call::RefundQuery(refund.as_ref()?, attempt, terms))
+        }
     };
-    let signed = aside(&turns, move || {
-        adapter.request(&of_copies(&attempt, &terms), &stamp)
+    let signed = aside(&turns, move || match of_copies(&copies) {
+        Some(call) => adapter.request(&call, &stamp),
+        None => Outgoing::Unmade,
     });
     signed.await.unwrap_or(Outgoing::Unmade)
 }
 
 fn evidence(adapter: &dyn Institution, call: &Call<'_>, finding: Finding) -> Evidence {
-    let by = match call {
-        Call::Create(..) => Means::Create,
-        Call::Query(..) => Means::Query,
-        Call::Close(..) => Means::Close,
-    };
     Evidence {
         institution: adapter.id().clone(),
         account: Some(call.attempt().account.clone()),
-        attempt: call.attempt().id.clone(),
-        by,
+        about: call.about(),
+        by: call.means(),
         finding,
     }
 }

@@ -2,6 +2,10 @@
 //! between two writes are one small problem, solved here. Asks; never sends a charge again, and
 //! never ends anything by the clock (V2).
 
+mod refunds;
+
+use refunds::chase_refunds;
+
 use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::evidence::{Evidence, Finding};
 use crate::domain::identifiers::Timestamp;
@@ -83,6 +87,10 @@ pub async fn chase_order(
             moved = true;
         }
     }
+    if let Some(after) = chase_refunds(store, world, register, (&order, lease.tries)).await? {
+        order = after;
+        moved = true;
+    }
     if moved {
         return Ok(());
     }
@@ -94,10 +102,10 @@ pub async fn chase_order(
         .clock
         .now()
         .plus(schedule::doubt_wait(lease.tries.saturating_add(1)));
-    let again = order
-        .expiry_due()
-        .filter(|due| *due > now)
-        .map_or(again, |due| due.min(again));
+    // What is due at a moment of its own is not put off, and what has just been looked at is.
+    let due = [order.expiry_due(), order.next_sending()];
+    let due = due.into_iter().flatten().filter(|due| *due > now).min();
+    let again = due.map_or(again, |due| due.min(again));
     store.settle(lease, Fate::Again(again)).await?;
     Ok(())
 }

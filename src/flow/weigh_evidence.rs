@@ -1,10 +1,10 @@
 //! Evidence meets order: read, decide, write. Every reply, callback and query ends here, and
-//! nothing else moves an attempt. The page to read when money is in question.
+//! nothing else moves an attempt or a refund. The page to read when money is in question.
 
 use std::time::Duration;
 
 use crate::domain::attempt::Contradiction;
-use crate::domain::evidence::{Evidence, Finding, Means};
+use crate::domain::evidence::{About, Evidence, Finding, Means};
 use crate::domain::identifiers::Timestamp;
 use crate::domain::order::{Order, Weighed};
 use crate::flow::call_institution::{ASK_PATIENCE, call_institution};
@@ -44,7 +44,10 @@ pub async fn weigh_evidence(
     evidence: Evidence,
     known: Option<Order>,
 ) -> Result<Weight, StoreError> {
-    let key = OrderKey::OfAttempt(evidence.institution.clone(), evidence.attempt.clone());
+    let key = match &evidence.about {
+        About::Attempt(id) => OrderKey::OfAttempt(evidence.institution.clone(), id.clone()),
+        About::Refund(no) => OrderKey::OfRefund(evidence.institution.clone(), no.clone()),
+    };
     let mut evidence = evidence;
     let mut given = known.is_some();
     let mut known = known;
@@ -107,10 +110,15 @@ async fn confirm(
     if evidence.by == Means::Query {
         return None;
     }
-    let attempt = order
-        .attempts
-        .iter()
-        .find(|attempt| attempt.id == evidence.attempt)?;
-    let call = Call::Query(attempt, &order.terms);
+    let call = match &evidence.about {
+        About::Attempt(id) => {
+            let attempt = order.attempts.iter().find(|attempt| attempt.id == *id)?;
+            Call::Query(attempt, &order.terms)
+        }
+        About::Refund(no) => {
+            let refund = order.refund(no)?;
+            Call::RefundQuery(refund, order.attempt_of(refund)?, &order.terms)
+        }
+    };
     Some(call_institution(world, adapter, &call, ASK_PATIENCE).await)
 }

@@ -10,10 +10,11 @@ use http::{Request, Response};
 use tokio::sync::Semaphore;
 
 use crate::domain::attempt::{Attempt, Stamp};
-use crate::domain::evidence::{Evidence, Handover};
+use crate::domain::evidence::{About, Evidence, Handover, Means};
 use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::Facts;
 use crate::domain::order::Terms;
+use crate::domain::refund::Refund;
 use crate::signature::{KeyRing, Question, SigningKey};
 
 /// Every kind of institution there is; a further one is a file of its own and a line here.
@@ -133,20 +134,58 @@ pub enum Call<'a> {
     Query(&'a Attempt, &'a Terms),
     /// End it.
     Close(&'a Attempt, &'a Terms),
+    /// Send this money back the way it came.
+    Refund(&'a Refund, &'a Attempt, &'a Terms),
+    /// Where does the refund stand?
+    RefundQuery(&'a Refund, &'a Attempt, &'a Terms),
 }
 
 impl Call<'_> {
-    /// The attempt it is about.
+    /// The attempt it is about, or along which the money goes back (R5).
     pub fn attempt(&self) -> &Attempt {
         match self {
-            Self::Create(attempt, _) | Self::Query(attempt, _) | Self::Close(attempt, _) => attempt,
+            Self::Create(attempt, _)
+            | Self::Query(attempt, _)
+            | Self::Close(attempt, _)
+            | Self::Refund(_, attempt, _)
+            | Self::RefundQuery(_, attempt, _) => attempt,
+        }
+    }
+
+    /// The refund it is about, if it is about one.
+    pub fn refund(&self) -> Option<&Refund> {
+        match self {
+            Self::Refund(refund, ..) | Self::RefundQuery(refund, ..) => Some(refund),
+            Self::Create(..) | Self::Query(..) | Self::Close(..) => None,
+        }
+    }
+
+    /// What the institution knows it by (K2).
+    pub fn about(&self) -> About {
+        match self.refund() {
+            Some(refund) => About::Refund(refund.no.clone()),
+            None => About::Attempt(self.attempt().id.clone()),
+        }
+    }
+
+    /// How we come to hear its reply.
+    pub fn means(&self) -> Means {
+        match self {
+            Self::Create(..) => Means::Create,
+            Self::Query(..) | Self::RefundQuery(..) => Means::Query,
+            Self::Close(..) => Means::Close,
+            Self::Refund(..) => Means::Refund,
         }
     }
 
     /// The terms of its order.
     pub fn terms(&self) -> &Terms {
         match self {
-            Self::Create(_, terms) | Self::Query(_, terms) | Self::Close(_, terms) => terms,
+            Self::Create(_, terms)
+            | Self::Query(_, terms)
+            | Self::Close(_, terms)
+            | Self::Refund(_, _, terms)
+            | Self::RefundQuery(_, _, terms) => terms,
         }
     }
 
@@ -156,6 +195,8 @@ impl Call<'_> {
             Self::Create(..) => "create",
             Self::Query(..) => "query",
             Self::Close(..) => "close",
+            Self::Refund(..) => "refund",
+            Self::RefundQuery(..) => "refund_query",
         }
     }
 }

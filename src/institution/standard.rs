@@ -4,6 +4,7 @@
 //! The attempt's number is the merchant's order number there, the attempt's account the merchant.
 
 mod reading;
+mod refunds;
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use serde::Serialize;
 
 use crate::domain::attempt::{Attempt, Stamp};
-use crate::domain::evidence::{Ambiguity, Evidence, Finding, Means};
+use crate::domain::evidence::{About, Ambiguity, Evidence, Finding, Means};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::{AttemptId, InstitutionId, Timestamp, hex};
 use crate::domain::institutions::Facts;
@@ -42,6 +43,7 @@ pub(super) const FACTS: Facts = Facts {
     can_close: true,
     remembers_close: false,
     repeatable_create: true,
+    repeatable_refund: true,
     calls_per_second: 50,
 };
 
@@ -100,18 +102,17 @@ impl Institution for Standard {
     ) -> Evidence {
         let said = self
             .proven(asked, reply, now)
-            .and_then(|fields| reading::reply(call, reply.status(), &fields));
+            .and_then(|fields| match call.refund() {
+                Some(refund) => refunds::reply(call, refund, (reply.status(), &fields), now),
+                None => reading::reply(call, reply.status(), &fields),
+            });
         let attempt = call.attempt();
         Evidence {
             institution: self.settings.id.clone(),
             // A proven reply is bound to our question, which named the account.
             account: said.is_ok().then(|| attempt.account.clone()),
-            attempt: attempt.id.clone(),
-            by: match call {
-                Call::Create(..) => Means::Create,
-                Call::Query(..) => Means::Query,
-                Call::Close(..) => Means::Close,
-            },
+            about: call.about(),
+            by: call.means(),
             finding: said.unwrap_or_else(Finding::Ambiguous),
         }
     }
@@ -133,20 +134,24 @@ impl Institution for Standard {
         // Genuine from here on; but what names no attempt can be weighed against nothing, so it
         // is no more evidence than a forgery is.
         let fields = Fields::parse(callback.body()).map_err(|_| Forged("unreadable"))?;
-        let attempt = fields
-            .text("merchantOrderNo")
-            .and_then(Result::ok)
-            .and_then(|no| AttemptId::parse(no).ok())
-            .ok_or(Forged("names_no_attempt"))?;
         let account = reading::account(&fields);
+        let (about, said) = match refunds::told_of(&fields) {
+            Some(no) => (About::Refund(no), refunds::notice(&fields, now)),
+            None => {
+                let no = fields.text("merchantOrderNo").and_then(Result::ok);
+                let attempt = no.and_then(|no| AttemptId::parse(no).ok());
+                let attempt = attempt.ok_or(Forged("names_no_attempt"))?;
+                (About::Attempt(attempt), reading::notice(&fields))
+            }
+        };
         let finding = match &account {
-            Some(_) => reading::notice(&fields).unwrap_or_else(Finding::Ambiguous),
+            Some(_) => said.unwrap_or_else(Finding::Ambiguous),
             None => Finding::Ambiguous(Ambiguity::Unreadable),
         };
         Ok(Evidence {
             institution: self.settings.id.clone(),
             account,
-            attempt,
+            about,
             by: Means::Callback,
             finding,
         })
@@ -183,6 +188,14 @@ impl Standard {
             ),
             Call::Query(attempt, _) => ("/v1/orders/query", serde_json::to_vec(&naming(attempt))),
             Call::Close(attempt, _) => ("/v1/orders/close", serde_json::to_vec(&naming(attempt))),
+            Call::Refund(refund, attempt, terms) => {
+                let asking = refunds::asking((refund, attempt, terms), &self.callback_url);
+                ("/v1/refunds", serde_json::to_vec(&asking))
+            }
+            Call::RefundQuery(refund, attempt, _) => {
+                let naming = refunds::naming(refund, attempt);
+                ("/v1/refunds/query", serde_json::to_vec(&naming))
+            }
         };
         let target = format!("{}{path}", self.settings.origin);
         let mut request = Request::post(target.as_str())

@@ -13,7 +13,8 @@ use crate::domain::attempt::Epoch;
 use crate::domain::change::Change;
 use crate::domain::event::Event;
 use crate::domain::identifiers::{
-    AttemptId, InstitutionId, MerchantId, MerchantOrderNo, PageToken, PayOrderNo, Timestamp,
+    AttemptId, InstitutionId, MerchantId, MerchantOrderNo, PageToken, PayOrderNo, RefundOrderNo,
+    RefundRequestNo, Timestamp,
 };
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
@@ -132,6 +133,12 @@ pub enum OrderKey {
     Theirs(MerchantId, MerchantOrderNo),
     /// By what an institution knows.
     OfAttempt(InstitutionId, AttemptId),
+    /// By what an institution knows of one of its refunds.
+    OfRefund(InstitutionId, RefundOrderNo),
+    /// By our number of one of its refunds.
+    RefundOurs(MerchantId, RefundOrderNo),
+    /// By the merchant's number of one of its refunds.
+    RefundTheirs(MerchantId, RefundRequestNo),
     /// By the address of the payer's page.
     OfPage(PageToken),
 }

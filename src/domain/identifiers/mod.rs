@@ -4,11 +4,13 @@
 //! well-formed. Nothing here reads a clock or draws a random number: both are handed in.
 
 mod moment;
+mod request;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use moment::{CalendarDay, Timestamp};
+pub use request::RefundRequestNo;
 
 /// Thirty-two symbols without I, L, O and U: no number is misread at a counter.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -145,10 +147,16 @@ number!(
 );
 
 impl RefundOrderNo {
-    /// The number of the surplus refund of an attempt: it follows from the attempt, so that the
-    /// same surplus cannot be given two.
-    pub fn of_surplus(attempt: &AttemptId) -> Self {
-        Self(format!("R{}", attempt.as_str().get(1..).unwrap_or_default()).into())
+    /// The number of the surplus refund of an attempt after so many that failed: it follows from
+    /// the attempt, so that the same surplus cannot be given two. Of 32 each is another.
+    pub fn of_surplus(attempt: &AttemptId, failed: usize) -> Self {
+        let (head, last) = attempt.as_str().split_at(26);
+        let was = ALPHABET
+            .iter()
+            .position(|symbol| last.as_bytes() == [*symbol]);
+        let now = was.unwrap_or(0).saturating_add(failed) % ALPHABET.len();
+        let last = ALPHABET.get(now).copied().map_or('0', char::from);
+        Self(format!("R{}{last}", head.get(1..).unwrap_or_default()).into())
     }
 }
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use crate::domain::attempt::{Attempt, AttemptState, Contradiction, Epoch, Move};
 use crate::domain::change::{Cause, Change};
-use crate::domain::evidence::{Ambiguity, Evidence, Finding, Means};
-use crate::domain::identifiers::{AttemptId, RefundOrderNo, Timestamp};
+use crate::domain::evidence::{About, Ambiguity, Evidence, Finding, Means};
+use crate::domain::identifiers::{AttemptId, Timestamp};
 use crate::domain::institutions::Facts;
 use crate::domain::order::{
     ATTEMPTS_MAX, Ending, INTENT_PATIENCE, Opening, Order, OrderState, Start, Weighed,
 };
-use crate::domain::refund::{Refund, RefundState, SurplusCause};
+use crate::domain::refund::{RefundState, Sending, SurplusCause};
 use crate::domain::refusal::Refusal;
 
 impl Order {
@@ -143,6 +143,13 @@ impl Order {
     pub fn adopt(&self, epoch: Epoch, now: Timestamp) -> Option<Change> {
         let mut after = self.clone();
         let mut adopted = false;
+        for refund in &mut after.refunds {
+            let sent = matches!(refund.sending, Sending::Left(_));
+            if refund.state == RefundState::Reserved && sent && refund.epoch != epoch {
+                refund.state = RefundState::Unknown;
+                adopted = true;
+            }
+        }
         for attempt in &mut after.attempts {
             if attempt.state == AttemptState::Intent && attempt.epoch != epoch {
                 attempt.state = AttemptState::Unknown;
@@ -164,7 +171,7 @@ impl Order {
         let evidence = Evidence {
             institution: attempt.institution.clone(),
             account: None,
-            attempt: attempt.id.clone(),
+            about: About::Attempt(attempt.id.clone()),
             by: Means::Create,
             finding: Finding::Ambiguous(Ambiguity::NoAnswer),
         };
@@ -174,13 +181,17 @@ impl Order {
         }
     }
 
-    /// What evidence means for this order. The only way an attempt moves on (section 2).
+    /// What evidence means for this order. The only way an attempt or refund moves on (section 2).
     pub fn weigh(&self, evidence: &Evidence, facts: &Facts, now: Timestamp) -> Weighed {
+        let id = match &evidence.about {
+            About::Attempt(id) => id,
+            About::Refund(no) => return self.weigh_refund(no, evidence, facts, now),
+        };
         let Some((at, attempt)) = self
             .attempts
             .iter()
             .enumerate()
-            .find(|(_, known)| known.id == evidence.attempt)
+            .find(|(_, known)| known.id == *id)
         else {
             return Weighed::Quarantine(Contradiction::Institution);
         };
@@ -217,15 +228,15 @@ impl Order {
     fn after_move(&self, at: usize, moved: Attempt, now: Timestamp) -> Self {
         let mut after = self.clone();
         let was = self.attempts.get(at).map(|attempt| attempt.state);
-        let (id, amount, state) = (moved.id.clone(), moved.amount, moved.state);
+        let paid = moved.clone();
         if let Some(place) = after.attempts.get_mut(at) {
             *place = moved;
         }
-        if state == AttemptState::Paid {
+        if paid.state == AttemptState::Paid {
             if after.state == OrderState::Open {
                 // The election (O1): in this transaction, and never changed.
                 after.state = OrderState::Paid;
-                after.settling = Some(id);
+                after.settling = Some(paid.id);
                 after.close_live_attempts();
             } else {
                 let cause = match was {
@@ -240,14 +251,7 @@ impl Order {
                         _ => SurplusCause::Overlap,
                     },
                 };
-                after.refunds.push(Refund {
-                    no: RefundOrderNo::of_surplus(&id),
-                    attempt: id,
-                    amount,
-                    state: RefundState::Reserved,
-                    cause,
-                    created: now,
-                });
+                after.reserve_surplus(&paid, paid.amount, cause, now);
             }
         }
         after.close_if_idle();

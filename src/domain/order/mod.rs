@@ -4,9 +4,12 @@
 //! `Change`.
 
 mod deciding;
+mod refunding;
 
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use refunding::{Asked, REFUNDS_MAX, RefundView, SURPLUS_FAILURES_MAX};
 
 use crate::domain::amount::Amount;
 use crate::domain::attempt::{Attempt, AttemptState, Contradiction, Epoch, Stamp};
@@ -136,7 +139,7 @@ pub struct Order {
     pub settling: Option<AttemptId>,
     /// Every try, in order.
     pub attempts: Vec<Attempt>,
-    /// Surplus on its way back.
+    /// What went back, is on its way back, or was to go back.
     pub refunds: Vec<Refund>,
 }
 
@@ -236,7 +239,8 @@ impl Order {
                 | AttemptState::Failed
                 | AttemptState::Closed => now.plus(schedule::doubt_wait(0)),
             });
-        ask.chain(self.expiry_due()).min()
+        let refunds = self.refunds_due(now);
+        ask.chain(self.expiry_due()).chain(refunds).min()
     }
 
     /// When an order that is not being ended yet expires.

@@ -19,11 +19,11 @@ const LINK_BYTES_MAX: usize = 2_048;
 const SDK_BYTES_MAX: usize = 8_192;
 
 /// The longest number an institution may give a payment. Unit: bytes.
-const INSTITUTION_NO_BYTES_MAX: usize = 64;
+pub(super) const INSTITUTION_NO_BYTES_MAX: usize = 64;
 
 /// Codes by which a create is refused for good (E2): the interface's own, except those of the
 /// statuses 401, 408, 409, 421 and 429; `payment_refused` is the word for "not from this payer".
-const FINAL_REFUSALS: [&str; 27] = [
+pub(super) const FINAL_REFUSALS: [&str; 27] = [
     "amount_out_of_range",
     "amount_too_precise",
     "amount_unreadable",
@@ -53,7 +53,7 @@ const FINAL_REFUSALS: [&str; 27] = [
     "return_url_unregistered",
 ];
 
-type Said = Result<Finding, Ambiguity>;
+pub(super) type Said = Result<Finding, Ambiguity>;
 
 /// What a proven reply says.
 pub(super) fn reply(call: &Call<'_>, status: StatusCode, fields: &Fields<'_>) -> Said {
@@ -65,6 +65,7 @@ pub(super) fn reply(call: &Call<'_>, status: StatusCode, fields: &Fields<'_>) ->
                 Call::Create(..) => created(attempt, fields),
                 Call::Query(..) => queried(attempt, fields),
                 Call::Close(..) => closed(fields),
+                Call::Refund(..) | Call::RefundQuery(..) => Err(Ambiguity::Mismatch),
             }
         }
         400..=499 => refused(call, status.as_u16(), needed(fields, "code")?),
@@ -257,11 +258,14 @@ fn sdk(raw: &str) -> Option<Way> {
     reads.then(|| Way::Sdk(raw.into()))
 }
 
-fn needed<'f>(fields: &'f Fields<'_>, name: &str) -> Result<&'f str, Ambiguity> {
+pub(super) fn needed<'f>(fields: &'f Fields<'_>, name: &str) -> Result<&'f str, Ambiguity> {
     optional(fields, name)?.ok_or(Ambiguity::Unreadable)
 }
 
-fn optional<'f>(fields: &'f Fields<'_>, name: &str) -> Result<Option<&'f str>, Ambiguity> {
+pub(super) fn optional<'f>(
+    fields: &'f Fields<'_>,
+    name: &str,
+) -> Result<Option<&'f str>, Ambiguity> {
     fields
         .text(name)
         .transpose()

@@ -15,7 +15,10 @@ use crate::store::{DESTINATION_SHARE, Fate, LEASE, Lease, Leased, Settled, Work}
 /// Orders with intents of other processes. The states that are over are named for the index.
 const LEFTOVERS: &str = "SELECT pay_order_no FROM attempts
     WHERE state <> 'PAID' AND state <> 'FAILED' AND state <> 'CLOSED'
-    AND state = 'INTENT' AND epoch <> ?1 LIMIT ?2";
+    AND state = 'INTENT' AND epoch <> ?1
+    UNION SELECT pay_order_no FROM refunds
+    WHERE state <> 'FAILED' AND state <> 'SUCCEEDED'
+    AND state = 'RESERVED' AND epoch <> ?1 AND left_at IS NOT NULL LIMIT ?2";
 
 /// The oldest due ones of one destination, whether waiting or left by a lease that ended.
 const DUE_OF_ORIGIN: &str = "SELECT event_id, due_at FROM (SELECT event_id, due_at FROM events

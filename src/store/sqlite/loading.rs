@@ -11,16 +11,16 @@ use crate::domain::attempt::{Attempt, AttemptState, Epoch, Stamp};
 use crate::domain::evidence::{Handover, Reason, Receipt, Way};
 use crate::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
-    RefundOrderNo, Timestamp, unhex,
+    RefundOrderNo, RefundRequestNo, Timestamp, unhex,
 };
 use crate::domain::institutions::{BusinessType, Mode, TransactionType};
 use crate::domain::order::{Ending, Order, OrderState, Terms};
 use crate::domain::personal::MobileNo;
-use crate::domain::refund::{Refund, RefundState, SurplusCause};
+use crate::domain::refund::{Refund, RefundState, Sending, SurplusCause, Why, Wish};
 use crate::seal::{Place, Seal};
 use crate::store::OrderKey;
 use crate::store::sqlite::Fault;
-use crate::store::sqlite::sealed::{Path, Private};
+use crate::store::sqlite::sealed::{Path, Private, refund_place};
 
 const ORDER: &str = "SELECT pay_order_no, merchant_id, merchant_order_no, order_date, minor,
     currency, business_type, transaction_type, return_url, notice_url, expire_minutes,
@@ -50,6 +50,25 @@ pub(super) fn order(
             let values = params![attempt.as_str(), institution.as_str()];
             order_where(connection, seal, which, values)
         }
+        OrderKey::OfRefund(institution, no) => {
+            let which = "pay_order_no = (SELECT r.pay_order_no FROM refunds r
+                JOIN attempts a ON a.attempt_id = r.attempt_id
+                WHERE r.refund_order_no = ?1 AND a.institution_id = ?2)";
+            let values = params![no.as_str(), institution.as_str()];
+            order_where(connection, seal, which, values)
+        }
+        OrderKey::RefundOurs(merchant, no) => {
+            let which = "merchant_id = ?2 AND pay_order_no =
+                (SELECT pay_order_no FROM refunds WHERE refund_order_no = ?1)";
+            let values = params![no.as_str(), merchant.as_str()];
+            order_where(connection, seal, which, values)
+        }
+        OrderKey::RefundTheirs(merchant, number) => {
+            let which = "pay_order_no = (SELECT pay_order_no FROM refunds
+                WHERE merchant_id = ?1 AND request_no = ?2)";
+            let values = params![merchant.as_str(), number.as_str()];
+            order_where(connection, seal, which, values)
+        }
         OrderKey::OfPage(token) => {
             let values = params![token.order().as_str()];
             let found = order_where(connection, seal, "pay_order_no = ?1", values)?;
@@ -72,7 +91,7 @@ pub(super) fn order_where(
     };
     let mut order = order_alone(&Columns { row }, seal)?;
     order.attempts = attempts(connection, seal, &order.no)?;
-    order.refunds = refunds(connection, &order.no)?;
+    order.refunds = refunds(connection, seal, &order.no)?;
     Ok(Some(order))
 }
 
@@ -254,22 +273,69 @@ fn handover(seal: &Seal, attempt: &AttemptId, sealed: &[u8]) -> Result<Handover,
     Ok(Handover { way, expires })
 }
 
-fn refunds(connection: &Connection, order: &PayOrderNo) -> Result<Vec<Refund>, Fault> {
-    let sql = "SELECT refund_order_no, attempt_id, minor, currency, state, cause, created
+fn refunds(connection: &Connection, seal: &Seal, order: &PayOrderNo) -> Result<Vec<Refund>, Fault> {
+    let sql = "SELECT refund_order_no, attempt_id, minor, currency, state, cause, request_no,
+        notice_url, sealed, created, waits_until, left_at, epoch, receipt_minor, receipt_currency,
+        institution_no, refunded_at, reason, late_success, excess_minor
         FROM refunds WHERE pay_order_no = ?1 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![order.as_str()])?;
     let mut refunds = Vec::new();
     while let Some(row) = rows.next()? {
-        let columns = Columns { row };
-        refunds.push(Refund {
-            no: columns.parse(0, RefundOrderNo::parse)?,
-            attempt: columns.parse(1, AttemptId::parse)?,
-            amount: columns.amount(2)?,
-            state: columns.parse(4, named(&RefundState::ALL, RefundState::name))?,
-            cause: columns.parse(5, named(&SurplusCause::ALL, SurplusCause::name))?,
-            created: columns.moment(6)?,
-        });
+        refunds.push(refund(&Columns { row }, seal)?);
     }
     Ok(refunds)
+}
+
+fn refund(columns: &Columns<'_>, seal: &Seal) -> Result<Refund, Fault> {
+    let no = columns.parse(0, RefundOrderNo::parse)?;
+    let cause = columns.parse_maybe(5, named(&SurplusCause::ALL, SurplusCause::name))?;
+    let number = columns.parse_maybe(6, RefundRequestNo::read)?;
+    let why = match (cause, number) {
+        (Some(cause), None) => Why::Surplus(cause),
+        (None, Some(number)) => Why::Asked(Wish {
+            number,
+            reason: match columns.get::<Option<Vec<u8>>>(8)? {
+                Some(sealed) => Some(said(seal, &no, &sealed)?),
+                None => None,
+            },
+            notice_url: columns.get(7)?,
+        }),
+        (Some(_), Some(_)) | (None, None) => return read(Err(())),
+    };
+    let moment = |at| Ok::<_, Fault>(columns.get::<Option<i64>>(at)?.map(Timestamp::from_ms));
+    let sending = match (moment(10)?, moment(11)?) {
+        (Some(until), None) => Sending::Waits(until),
+        (None, Some(left)) => Sending::Left(left),
+        (Some(_), Some(_)) | (None, None) => return read(Err(())),
+    };
+    let receipt = match columns.get::<Option<i64>>(13)? {
+        Some(_) => Some(Receipt {
+            amount: columns.amount(13)?,
+            institution_no: columns.get(15)?,
+            paid_at: columns.moment(16)?,
+            fee_minor: None,
+        }),
+        None => None,
+    };
+    Ok(Refund {
+        no,
+        attempt: columns.parse(1, AttemptId::parse)?,
+        amount: columns.amount(2)?,
+        state: columns.parse(4, named(&RefundState::ALL, RefundState::name))?,
+        why,
+        created: columns.moment(9)?,
+        sending,
+        epoch: Epoch(columns.get(12)?),
+        receipt,
+        reason: columns.parse_maybe(17, |code| Ok::<_, ()>(Reason::from_code(code)))?,
+        late_success: columns.get(18)?,
+        excess_minor: columns.get(19)?,
+    })
+}
+
+/// What the merchant wrote.
+fn said(seal: &Seal, no: &RefundOrderNo, sealed: &[u8]) -> Result<Box<str>, Fault> {
+    let plain = seal.open(refund_place(no.as_str()), sealed)?;
+    Ok(read(String::from_utf8(plain.to_vec()))?.into())
 }

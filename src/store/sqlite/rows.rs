@@ -14,11 +14,11 @@ use crate::domain::institutions::Mode;
 use crate::domain::journal::Entry;
 use crate::domain::merchant::origin;
 use crate::domain::order::{Order, Terms};
-use crate::domain::refund::Refund;
+use crate::domain::refund::{Refund, Sending};
 use crate::seal::Seal;
 use crate::store::sqlite::Fault;
 use crate::store::sqlite::sealed::{
-    Path, Private, event_place, not_sealed, payer_digest, seal_text,
+    Path, Private, event_place, not_sealed, payer_digest, refund_place, seal_text,
 };
 use crate::store::sqlite::writer::Writing;
 use crate::store::{Committed, StoreError};
@@ -30,13 +30,13 @@ const INSERT_ORDER: &str =
     "INSERT INTO orders (pay_order_no, merchant_id, merchant_order_no, order_date, minor,
     currency, business_type, transaction_type, return_url, notice_url, expire_minutes,
     named_institution, named_mode, terms_digest, sealed, created, expires, state, ending, version,
-    settling, due_at)
+    settling, due_at, held_minor)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-    ?20, ?21, ?22) ON CONFLICT DO NOTHING";
+    ?20, ?21, ?22, ?23) ON CONFLICT DO NOTHING";
 
 /// Ends the order's lease: a settlement that holds the old fence comes too late (N6).
 const UPDATE_ORDER: &str = "UPDATE orders SET state = ?3, ending = ?4, version = ?5, settling = ?6,
-    due_at = ?7, tries = 0, fence = fence + 1 WHERE pay_order_no = ?1 AND version = ?2";
+    due_at = ?7, held_minor = ?8, tries = 0, fence = fence + 1 WHERE pay_order_no = ?1 AND version = ?2";
 
 const UPSERT_ATTEMPT: &str = "INSERT INTO attempts (pay_order_no, seq, attempt_id, institution_id,
     account_id, mode, minor, currency, state, stamp_at, stamp_nonce, sent_at, configuration, epoch,
@@ -51,8 +51,21 @@ const UPSERT_ATTEMPT: &str = "INSERT INTO attempts (pay_order_no, seq, attempt_i
     fee_minor = excluded.fee_minor, reason = excluded.reason, late_success = excluded.late_success";
 
 const UPSERT_REFUND: &str = "INSERT INTO refunds (refund_order_no, pay_order_no, seq, attempt_id,
-    minor, currency, state, cause, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-    ON CONFLICT (refund_order_no) DO UPDATE SET state = excluded.state";
+    minor, currency, state, cause, merchant_id, request_no, notice_url, sealed, created,
+    waits_until, left_at, epoch, receipt_minor, receipt_currency, institution_no, refunded_at,
+    reason, late_success, excess_minor)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
+    ?20, ?21, ?22, ?23)
+    ON CONFLICT (refund_order_no) DO UPDATE SET state = excluded.state,
+    waits_until = excluded.waits_until, left_at = excluded.left_at, epoch = excluded.epoch,
+    receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
+    institution_no = excluded.institution_no, refunded_at = excluded.refunded_at,
+    reason = excluded.reason, late_success = excluded.late_success,
+    excess_minor = excluded.excess_minor";
+
+/// R6, before anything is written: a number of another refund.
+const NUMBER_TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM refunds
+    WHERE merchant_id = ?1 AND request_no = ?2 AND refund_order_no <> ?3)";
 
 const COUNT_EVENT: &str = "INSERT INTO sequences (merchant_id, last) VALUES (?1, 1)
     ON CONFLICT (merchant_id) DO UPDATE SET last = last + 1";
@@ -85,6 +98,8 @@ impl Row {
 /// All that a change writes.
 pub(super) struct Write {
     nonce: Option<(String, String, Timestamp)>,
+    /// Merchant, number and our number of a refund that is new.
+    numbered: Option<[String; 3]>,
     /// The row that is written only if nobody wrote first, and what it means if not.
     guard: Option<(Row, Committed)>,
     rows: Vec<Row>,
@@ -95,6 +110,12 @@ pub(super) struct Write {
 impl Write {
     /// Guards first; a guard that fails takes back the nonce, so that nothing is left.
     pub(super) fn apply(&self, writing: &mut Writing<'_>) -> Result<Committed, Fault> {
+        if let Some(numbered) = &self.numbered {
+            let mut taken = writing.connection.prepare_cached(NUMBER_TAKEN)?;
+            if taken.query_row(params_from_iter(numbered), |row| row.get(0))? {
+                return Ok(Committed::KeyTaken);
+            }
+        }
         if let Some((key, nonce, created)) = &self.nonce {
             let spent = "INSERT INTO nonces (key_id, nonce, created) VALUES (?1, ?2, ?3)
                 ON CONFLICT DO NOTHING";
@@ -158,6 +179,7 @@ pub(super) fn write(seal: &Seal, change: &Change) -> Result<Write, StoreError> {
     });
     let mut write = Write {
         nonce,
+        numbered: change.rows().and_then(numbered),
         guard: None,
         rows: Vec::new(),
         deed: None,
@@ -179,6 +201,7 @@ fn guard(seal: &Seal, rows: &Rows) -> Result<(Row, Committed), StoreError> {
         number(order.version)?,
         maybe(order.settling.as_ref().map(AttemptId::as_str)),
         moment(rows.due),
+        order.held_minor().into(),
     ];
     let (sql, mut values, otherwise) = match rows.before {
         None => (INSERT_ORDER, fixed(seal, order)?, Committed::KeyTaken),
@@ -200,7 +223,7 @@ fn fixed(seal: &Seal, order: &Order) -> Result<Vec<Value>, StoreError> {
         Some((institution, mode)) => (Some(institution.as_str()), mode.map(Mode::name)),
         None => (None, None),
     };
-    let mut values = Vec::with_capacity(22);
+    let mut values = Vec::with_capacity(23);
     values.extend([
         text(order.no.as_str()),
         text(terms.merchant.as_str()),
@@ -265,7 +288,7 @@ fn dependents(seal: &Seal, rows: &Rows, at: Timestamp) -> Result<Vec<Row>, Store
         }
     }
     for refund in rows.refunds() {
-        written.push(refund_row(order, refund)?);
+        written.push(refund_row(seal, order, refund)?);
     }
     for entry in &rows.entries {
         written.push(entry_row(order, entry, at));
@@ -317,13 +340,34 @@ fn attempt_row(seal: &Seal, order: &PayOrderNo, attempt: &Attempt) -> Result<Row
     Ok(Row { sql, values })
 }
 
-fn refund_row(order: &Order, refund: &Refund) -> Result<Row, StoreError> {
+/// The new refund with a number, of which a change has at most one.
+fn numbered(rows: &Rows) -> Option<[String; 3]> {
+    let refund = rows.reserved()?;
+    let number = refund.wish()?.number.to_string();
+    let merchant = rows.order.terms.merchant.to_string();
+    Some([merchant, number, refund.no.to_string()])
+}
+
+fn refund_row(seal: &Seal, order: &Order, refund: &Refund) -> Result<Row, StoreError> {
     let before = order
         .refunds
         .iter()
         .take_while(|known| known.no != refund.no)
         .count();
     let seq = u64::try_from(before).unwrap_or(u64::MAX).saturating_add(1);
+    let (wish, receipt) = (refund.wish(), refund.receipt.as_ref());
+    let said = match wish.and_then(|wish| wish.reason.as_deref()) {
+        Some(said) => {
+            let place = refund_place(refund.no.as_str());
+            let sealed = seal.seal(place, said.as_bytes()).map_err(not_sealed)?;
+            Some(sealed.into_bytes())
+        }
+        None => None,
+    };
+    let (waits_until, left_at) = match refund.sending {
+        Sending::Waits(until) => (Some(until), None),
+        Sending::Left(left) => (None, Some(left)),
+    };
     let values = vec![
         text(refund.no.as_str()),
         text(order.no.as_str()),
@@ -332,8 +376,22 @@ fn refund_row(order: &Order, refund: &Refund) -> Result<Row, StoreError> {
         refund.amount.minor().into(),
         text(refund.amount.currency().code()),
         text(refund.state.name()),
-        text(refund.cause.name()),
+        maybe(refund.surplus().map(|cause| cause.name())),
+        maybe(wish.map(|_| order.terms.merchant.as_str())),
+        maybe(wish.map(|wish| wish.number.as_str())),
+        maybe(wish.and_then(|wish| wish.notice_url.as_deref())),
+        said.into(),
         refund.created.ms().into(),
+        moment(waits_until),
+        moment(left_at),
+        refund.epoch.0.into(),
+        receipt.map(|receipt| receipt.amount.minor()).into(),
+        maybe(receipt.map(|receipt| receipt.amount.currency().code())),
+        maybe(receipt.map(|receipt| receipt.institution_no.as_ref())),
+        moment(receipt.map(|receipt| receipt.paid_at)),
+        maybe(refund.reason.as_ref().map(Reason::as_str)),
+        i64::from(refund.late_success).into(),
+        refund.excess_minor.into(),
     ];
     let sql = UPSERT_REFUND;
     Ok(Row { sql, values })

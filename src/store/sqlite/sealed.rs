@@ -73,6 +73,12 @@ pub(super) fn event_place(event: &str) -> Place<'_> {
     Place { table, row, column }
 }
 
+/// Where a merchant's words about a refund are sealed.
+pub(super) fn refund_place(refund: &str) -> Place<'_> {
+    let (table, row, column) = ("refunds", refund, "sealed");
+    Place { table, row, column }
+}
+
 /// One payer at one merchant; at another merchant the same payer has another digest.
 pub(super) fn payer_digest(seal: &Seal, merchant: &MerchantId, payer: &MobileNo) -> [u8; 32] {
     let value = format!("{merchant} {}", payer.expose());

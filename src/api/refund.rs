@@ -1,0 +1,206 @@
+//! A3.4 and X-5: what a merchant asks back, and how that stands.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+use crate::api::order::json;
+use crate::api::reading::{Asked, text};
+use crate::api::refusal::RETRY_AFTER_S;
+use crate::domain::amount::Amount;
+use crate::domain::attempt::Epoch;
+use crate::domain::identifiers::{CalendarDay, MerchantOrderNo, RefundOrderNo, RefundRequestNo};
+use crate::domain::merchant::Merchant;
+use crate::domain::order::{self, Order};
+use crate::domain::refund::{Refund, RefundState};
+use crate::domain::refusal::Refusal;
+use crate::flow::read_order::{Named, read_order};
+use crate::flow::refund_order::{Paid, Refunded};
+use crate::store::{OrderKey, Store};
+
+/// Every field of a request to refund: the standard's five and ours.
+pub const FIELDS: [&str; 8] = [
+    "merchantOrderNo",
+    "orderDate",
+    "refundAmount",
+    "merchantId",
+    "mobileNo",
+    "merchantRefundNo",
+    "refundReason",
+    "noticeUrl",
+];
+
+/// Every field of a request about a refund.
+pub const QUERY_FIELDS: [&str; 3] = ["merchantId", "refundOrderNo", "merchantRefundNo"];
+
+/// Characters of a reason.
+const REASON_CHARS_MAX: usize = 128;
+
+/// Which order is meant, and what is asked for (R-A3.4-1). The sum is one of the order's currency,
+/// so the order is read first.
+///
+/// # Errors
+/// The first field that is missing, malformed or impossible; there is no such order.
+pub async fn asked(
+    fields: &Asked<'_>,
+    store: &dyn Store,
+    merchant: Option<&Merchant>,
+    (no, epoch): (RefundOrderNo, Epoch),
+) -> Result<(Paid, order::Asked), Refusal> {
+    let number = fields.required("merchantOrderNo", MerchantOrderNo::parse)?;
+    let order_date = fields.required("orderDate", CalendarDay::parse)?;
+    let mobile = fields.mobile()?.ok_or(Refusal::FieldMissing("mobileNo"))?;
+    let amount = fields.scalar("refundAmount")?;
+    let amount = amount.ok_or(Refusal::FieldMissing("refundAmount"))?;
+    let own = fields.optional("merchantRefundNo", RefundRequestNo::parse)?;
+    let reason = fields.optional("refundReason", text(REASON_CHARS_MAX))?;
+    let notice_url = fields.optional("noticeUrl", text(512))?;
+    let named = Named {
+        mobile: Some(mobile),
+        ..Named::by(OrderKey::Theirs(fields.merchant().clone(), number))
+    };
+    let order = read_order(store, &named).await?;
+    let currency = order.terms.amount.currency();
+    let amount = Amount::parse(amount, currency).map_err(Refusal::RefundAmount)?;
+    let may_be_told = |url: &str| merchant.is_some_and(|one| one.may_be_told_at(url));
+    if notice_url.as_deref().is_some_and(|url| !may_be_told(url)) {
+        return Err(Refusal::NoticeUrlUnregistered);
+    }
+    let asked = order::Asked {
+        no,
+        number: own,
+        amount,
+        reason,
+        notice_url,
+        epoch,
+    };
+    Ok((Paid { named, order_date }, asked))
+}
+
+/// How a refund is named in a question about it: by our number or the merchant's.
+///
+/// # Errors
+/// Both or neither are given, or one is malformed.
+pub fn key(fields: &Asked<'_>) -> Result<OrderKey, Refusal> {
+    let ours = fields.optional("refundOrderNo", RefundOrderNo::parse);
+    let ours = match ours {
+        Err(Refusal::FieldMalformed { .. }) => return Err(Refusal::RefundUnknown),
+        read => read?,
+    };
+    let theirs = fields.optional("merchantRefundNo", RefundRequestNo::read)?;
+    let merchant = fields.merchant().clone();
+    match (ours, theirs) {
+        (Some(no), None) => Ok(OrderKey::RefundOurs(merchant, no)),
+        (None, Some(number)) => Ok(OrderKey::RefundTheirs(merchant, number)),
+        (None, None) => Err(Refusal::FieldMissing("refundOrderNo")),
+        (Some(_), Some(_)) => Err(Refusal::FieldsDisagree(
+            "name the refund by refundOrderNo or by merchantRefundNo, not by both",
+        )),
+    }
+}
+
+/// A3.4's five fields (R-A3.4-2), and ours behind them.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    order_status: &'static str,
+    merchant_id: &'a str,
+    merchant_order_no: &'a str,
+    refund_amount: String,
+    refund_order_no: &'a str,
+    result: &'static str,
+    refund_status: &'static str,
+    order_refund_status: &'static str,
+    pay_order_no: &'a str,
+    currency: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    merchant_refund_no: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refund_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refund_cause: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
+    version: u64,
+}
+
+/// What is said to a second equal request without a number (R7).
+const SAME_BY_SUM: &str = "this is the refund asked for before; a further refund of the same sum of \
+    this order needs a merchantRefundNo";
+
+/// The answer of A3.4 and X-5, from committed state (O5), and its word for the metrics.
+pub fn answer(refunded: &Refunded) -> Result<(Response<Bytes>, &'static str), Refusal> {
+    let order = &refunded.order;
+    let refund = order.refund(&refunded.no).ok_or(Refusal::RefundUnknown)?;
+    let (status, result) = outcome(refund);
+    let failed = refund.state == RefundState::Failed;
+    let body = Body {
+        order_status: order.state.name(),
+        merchant_id: order.terms.merchant.as_str(),
+        merchant_order_no: order.terms.merchant_order_no.as_str(),
+        refund_amount: refund.amount.to_string(),
+        refund_order_no: refund.no.as_str(),
+        result,
+        refund_status: refund.state.public_name(),
+        order_refund_status: order.refund_view().name(),
+        pay_order_no: order.no.as_str(),
+        currency: refund.amount.currency().code(),
+        merchant_refund_no: refund.wish().map(|wish| wish.number.as_str()),
+        refund_time: refund
+            .receipt
+            .as_ref()
+            .map(|receipt| receipt.paid_at.rfc3339()),
+        reason: refund
+            .reason
+            .as_ref()
+            .filter(|_| failed)
+            .map(|reason| reason.as_str()),
+        refund_cause: refund.surplus().map(|cause| cause.name()),
+        hint: refunded.same_by_sum.then_some(SAME_BY_SUM),
+        version: order.version,
+    };
+    let mut answer = json(status, &body);
+    if status == StatusCode::ACCEPTED {
+        let wait = HeaderValue::from(RETRY_AFTER_S);
+        answer.headers_mut().insert(header::RETRY_AFTER, wait);
+    }
+    Ok((answer, result))
+}
+
+/// 202 while nobody knows; a definite failure is an answer, not a problem.
+fn outcome(refund: &Refund) -> (StatusCode, &'static str) {
+    match refund.state {
+        RefundState::Reserved | RefundState::Unknown | RefundState::Manual => {
+            (StatusCode::ACCEPTED, "PENDING")
+        }
+        RefundState::Processing | RefundState::Succeeded => (StatusCode::OK, "ACCEPTED"),
+        RefundState::Failed => (StatusCode::OK, "REFUSED"),
+    }
+}
+
+/// One refund in the answer about its order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed<'a> {
+    refund_order_no: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    merchant_refund_no: Option<&'a str>,
+    refund_amount: String,
+    refund_status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refund_cause: Option<&'static str>,
+}
+
+/// Every refund of an order, surplus money with its cause; `None` where there is none.
+pub fn listed(order: &Order) -> Option<Vec<Listed<'_>>> {
+    let all = order.refunds.iter().map(|refund| Listed {
+        refund_order_no: refund.no.as_str(),
+        merchant_refund_no: refund.wish().map(|wish| wish.number.as_str()),
+        refund_amount: refund.amount.to_string(),
+        refund_status: refund.state.public_name(),
+        refund_cause: refund.surplus().map(|cause| cause.name()),
+    });
+    (!order.refunds.is_empty()).then(|| all.collect())
+}

@@ -1,0 +1,236 @@
+//! A merchant gives money back (A3.4), and asks how that stands. Reserved before a byte
+//! leaves (R4); capacity comes back only with a definite failure (R3).
+
+use crate::domain::identifiers::{CalendarDay, InstitutionId, RefundOrderNo};
+use crate::domain::institutions::{RefundKinds, RefundRules};
+use crate::domain::order::{Asked, Order};
+use crate::domain::refund::{Refund, RefundState};
+use crate::domain::refusal::Refusal;
+use crate::flow::admit_request::{Admitted, refuse, spend};
+use crate::flow::call_institution::{READ_PATIENCE, call_in_turn, call_institution, turn_at};
+use crate::flow::read_order::Named;
+use crate::flow::register::Register;
+use crate::flow::weigh_evidence::{Weight, weigh_evidence};
+use crate::institution::Call;
+use crate::store::{Committed, OrderKey, Store};
+use crate::world::{Turn, World};
+
+/// Others may write to the same order meanwhile; so often it is decided again (R1).
+const ROUNDS_MAX: u32 = 64;
+
+/// How long money may be asked back through an institution that is not configured any more.
+const WINDOW_OF_THE_GONE: std::time::Duration = std::time::Duration::from_hours(365 * 24);
+
+/// How an order and one of its refunds stand.
+pub struct Refunded {
+    /// The order.
+    pub order: Order,
+    /// Which of its refunds.
+    pub no: RefundOrderNo,
+    /// It was asked for before, and without a number (R7).
+    pub same_by_sum: bool,
+}
+
+/// What a merchant said of the order whose money is to go back (A3.4): all of it must be so.
+pub struct Paid {
+    /// By its number and the payer's.
+    pub named: Named,
+    /// `orderDate`.
+    pub order_date: CalendarDay,
+}
+
+impl Paid {
+    async fn load(&self, store: &dyn Store) -> Result<Option<Order>, Refusal> {
+        let found = self.named.load(store).await?;
+        Ok(found.filter(|order| order.terms.order_date == self.order_date))
+    }
+}
+
+/// Reserves, calls the institution once, and answers how the refund then stands. An equal request
+/// is answered how the first one stands (R6, R7).
+///
+/// # Errors
+/// The order is unknown or not paid, the number was used otherwise, more is asked back than is
+/// left, the institution or the window does not allow it. Nothing has moved then.
+pub async fn refund_order(
+    store: &dyn Store,
+    world: &World,
+    register: &Register,
+    caller: Admitted,
+    (paid, asked): (&Paid, Asked),
+) -> Result<Refunded, Refusal> {
+    let mut cause = caller.into_cause();
+    let mut turn: Option<(InstitutionId, Turn)> = None;
+    for _ in 0..ROUNDS_MAX {
+        let now = world.clock.now();
+        let Some(order) = paid.load(store).await? else {
+            return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await);
+        };
+        match order.asked_before(&asked) {
+            Ok(None) => (),
+            Ok(Some(known)) => {
+                let (no, same_by_sum) = (known.no.clone(), asked.number.is_none());
+                spend(store, cause, now).await?;
+                return Ok(Refunded {
+                    order,
+                    no,
+                    same_by_sum,
+                });
+            }
+            Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
+        }
+        // Judged before a turn is waited for, and again on what is then so.
+        let rules = rules(register, &order);
+        let change = match order.reserve_refund(asked.clone(), &rules, cause, now) {
+            Ok(change) => change,
+            Err(refused) => return Err(refuse(store, refused, now).await),
+        };
+        let through = order
+            .settling_attempt()
+            .map(|attempt| attempt.institution.clone());
+        let through = through.filter(|id| register.adapters.contains_key(id));
+        let Some(through) = through else {
+            return Err(refuse(store, (Refusal::Unavailable, change.into_cause()), now).await);
+        };
+        if turn.as_ref().is_none_or(|(at, _)| *at != through) {
+            // Who does not get one has lost nothing (Q8).
+            let got = turn_at(world, &through, &order.terms.merchant).await?;
+            turn = Some((through, got));
+            cause = change.into_cause();
+            continue;
+        }
+        match store.commit(&change).await? {
+            Committed::Done => {
+                let order = change.into_order().ok_or(Refusal::OutcomeUnknown)?;
+                let turn = turn.map_or_else(Turn::free, |(_, turn)| turn);
+                return Ok(call(store, world, register, (order, asked.no), turn).await);
+            }
+            Committed::NonceSpent => return Err(Refusal::NonceSpent),
+            Committed::Stale => cause = change.into_cause(),
+            Committed::KeyTaken => {
+                cause = change.into_cause();
+                if let Err(refusal) = is_of_another(store, paid, &asked).await {
+                    return Err(refuse(store, (refusal, cause), now).await);
+                }
+            }
+        }
+    }
+    Err(refuse(store, (Refusal::Contended, cause), world.clock.now()).await)
+}
+
+/// The number is taken: by an equal request that was faster, or by another order's refund (R6).
+async fn is_of_another(store: &dyn Store, paid: &Paid, asked: &Asked) -> Result<(), Refusal> {
+    let order = paid.load(store).await?.ok_or(Refusal::OrderUnknown)?;
+    match order.asked_before(asked)? {
+        Some(_) => Ok(()),
+        None => Err(Refusal::RefundConflict),
+    }
+}
+
+fn rules(register: &Register, order: &Order) -> RefundRules {
+    let through = order.settling_attempt().map(|attempt| &attempt.institution);
+    let known = through.and_then(|id| register.directory.institutions.get(id));
+    known.map_or(
+        RefundRules {
+            kinds: RefundKinds::ALL,
+            window: WINDOW_OF_THE_GONE,
+        },
+        |institution| institution.refunds,
+    )
+}
+
+/// The first call, in the turn that was waited for. What was committed stands and is answered,
+/// whatever became of the news (Q8).
+async fn call(
+    store: &dyn Store,
+    world: &World,
+    register: &Register,
+    (order, no): (Order, RefundOrderNo),
+    turn: Turn,
+) -> Refunded {
+    let as_reserved = |order| Refunded {
+        order,
+        no: no.clone(),
+        same_by_sum: false,
+    };
+    let parts = order
+        .refund(&no)
+        .and_then(|one| Some((one, order.attempt_of(one)?)));
+    let Some((refund, attempt)) = parts else {
+        return as_reserved(order);
+    };
+    let Some(adapter) = register.adapters.get(&attempt.institution) else {
+        return as_reserved(order);
+    };
+    let call = Call::Refund(refund, attempt, &order.terms);
+    let evidence = call_in_turn(world, adapter.as_ref(), &call, turn).await;
+    let asked = order.clone();
+    let weight = weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
+    as_reserved(after(weight, asked))
+}
+
+fn after(weight: Result<Weight, crate::store::StoreError>, asked: Order) -> Order {
+    match weight {
+        Ok(Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order)) => order,
+        Ok(Weight::Quarantined(_) | Weight::Stranger | Weight::Contended) | Err(_) => asked,
+    }
+}
+
+/// How a refund stands; what is in doubt is asked about, within a small time budget.
+///
+/// # Errors
+/// There is no such refund of this merchant (K3).
+pub async fn read_refund(
+    store: &dyn Store,
+    world: &World,
+    register: &Register,
+    key: &OrderKey,
+) -> Result<Refunded, Refusal> {
+    let order = store.order(key).await?.ok_or(Refusal::RefundUnknown)?;
+    let no = named(&order, key).ok_or(Refusal::RefundUnknown)?.no.clone();
+    let order = refresh(store, world, register, (order, &no)).await;
+    Ok(Refunded {
+        order,
+        no,
+        same_by_sum: false,
+    })
+}
+
+fn named<'a>(order: &'a Order, key: &OrderKey) -> Option<&'a Refund> {
+    match key {
+        OrderKey::RefundOurs(_, no) => order.refund(no),
+        OrderKey::RefundTheirs(_, number) => {
+            let mut all = order.refunds.iter();
+            all.find(|one| one.wish().is_some_and(|wish| wish.number == *number))
+        }
+        OrderKey::Ours(..)
+        | OrderKey::Theirs(..)
+        | OrderKey::OfAttempt(..)
+        | OrderKey::OfRefund(..)
+        | OrderKey::OfPage(_) => None,
+    }
+}
+
+async fn refresh(
+    store: &dyn Store,
+    world: &World,
+    register: &Register,
+    (order, no): (Order, &RefundOrderNo),
+) -> Order {
+    let parts = order
+        .refund(no)
+        .and_then(|one| Some((one, order.attempt_of(one)?)));
+    let doubtful =
+        |one: &Refund| matches!(one.state, RefundState::Unknown | RefundState::Processing);
+    let Some((refund, attempt)) = parts.filter(|(one, _)| doubtful(one)) else {
+        return order;
+    };
+    let Some(adapter) = register.adapters.get(&attempt.institution) else {
+        return order;
+    };
+    let call = Call::RefundQuery(refund, attempt, &order.terms);
+    let evidence = call_institution(world, adapter.as_ref(), &call, READ_PATIENCE).await;
+    let asked = order.clone();
+    let weight = weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
+    after(weight, asked)
+}

@@ -1,0 +1,182 @@
+//! Refunds in the `standard` dialect (A3.4, X-4, X-5): by our number of the refund, each word one by
+//! one (C3). Never looks at who said it; that was settled before.
+
+use http::StatusCode;
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::domain::amount::{Amount, CNY, Currency};
+use crate::domain::attempt::Attempt;
+use crate::domain::evidence::{Ambiguity, Finding, Reason, Receipt};
+use crate::domain::fields::Fields;
+use crate::domain::identifiers::{RefundOrderNo, Timestamp};
+use crate::domain::order::Terms;
+use crate::domain::refund::{Refund, RefundState};
+use crate::institution::Call;
+use crate::institution::standard::reading::{
+    FINAL_REFUSALS, INSTITUTION_NO_BYTES_MAX, Said, needed, optional,
+};
+
+/// Codes by which a refund, and nothing else, is refused for good (E2). Some are of status 409,
+/// which elsewhere decides nothing: here the number was new, or it would have been answered.
+const FINAL_REFUSALS_OF_REFUNDS: [&str; 6] = [
+    "notice_url_unregistered",
+    "order_unpaid",
+    "refund_not_supported",
+    "refund_over_rest",
+    "refund_window_over",
+    "refunds_exhausted",
+];
+
+/// The five fields of A3.4, our number, and where we are told.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Asking<'a> {
+    merchant_id: &'a str,
+    merchant_order_no: &'a str,
+    order_date: &'a str,
+    refund_amount: String,
+    mobile_no: &'a str,
+    merchant_refund_no: &'a str,
+    notice_url: &'a str,
+}
+
+pub(super) fn asking<'a>(
+    (refund, attempt, terms): (&'a Refund, &'a Attempt, &'a Terms),
+    callback_url: &'a str,
+) -> Asking<'a> {
+    Asking {
+        merchant_id: attempt.account.as_str(),
+        merchant_order_no: attempt.id.as_str(),
+        order_date: terms.order_date.as_str(),
+        refund_amount: refund.amount.to_string(),
+        mobile_no: terms.mobile.expose(),
+        merchant_refund_no: refund.no.as_str(),
+        notice_url: callback_url,
+    }
+}
+
+/// How a refund is named in a question: by our number alone.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Naming<'a> {
+    merchant_id: &'a str,
+    merchant_refund_no: &'a str,
+}
+
+pub(super) fn naming<'a>(refund: &'a Refund, attempt: &'a Attempt) -> Naming<'a> {
+    Naming {
+        merchant_id: attempt.account.as_str(),
+        merchant_refund_no: refund.no.as_str(),
+    }
+}
+
+/// What a proven reply about a refund says.
+pub(super) fn reply(
+    call: &Call<'_>,
+    refund: &Refund,
+    (status, fields): (StatusCode, &Fields<'_>),
+    now: Timestamp,
+) -> Said {
+    match status.as_u16() {
+        200 | 202 => {
+            let number = needed(fields, "merchantRefundNo")?;
+            let account = needed(fields, "merchantId")?;
+            if number != refund.no.as_str() || account != call.attempt().account.as_str() {
+                return Err(Ambiguity::Mismatch);
+            }
+            // What went back is compared by the domain, which raises the alarm (V3).
+            let said = standing(fields, now)?;
+            match said {
+                Finding::Succeeded(_) => Ok(said),
+                _ if sum(fields)? == refund.amount => Ok(said),
+                _ => Err(Ambiguity::Mismatch),
+            }
+        }
+        400..=499 => refused(call, refund, status.as_u16(), needed(fields, "code")?),
+        _ => Err(Ambiguity::UnlistedWord),
+    }
+}
+
+fn refused(call: &Call<'_>, refund: &Refund, status: u16, code: &str) -> Said {
+    let is_final = FINAL_REFUSALS_OF_REFUNDS.contains(&code)
+        || (!matches!(status, 401 | 408 | 409 | 421 | 429) && FINAL_REFUSALS.contains(&code))
+        || code == "order_unknown";
+    match call {
+        // The refusal of a repeat says nothing about the call before it, which may have arrived.
+        Call::Refund(..) if refund.state == RefundState::Reserved && is_final => {
+            Ok(Finding::Refused(Reason::from_code(code)))
+        }
+        Call::RefundQuery(..) if status == 404 && code == "refund_unknown" => Ok(Finding::NotFound),
+        _ => Err(Ambiguity::UnlistedWord),
+    }
+}
+
+/// The refund that a callback speaks of, if it is about one: our number, which came back.
+pub(super) fn told_of(fields: &Fields<'_>) -> Option<RefundOrderNo> {
+    let kind = optional(fields, "eventType").ok()??;
+    let no = optional(fields, "merchantRefundNo").ok()??;
+    kind.starts_with("REFUND_")
+        .then(|| RefundOrderNo::parse(no).ok())?
+}
+
+/// What a proven callback says.
+pub(super) fn notice(fields: &Fields<'_>, now: Timestamp) -> Said {
+    match (
+        needed(fields, "eventType")?,
+        needed(fields, "refundStatus")?,
+    ) {
+        ("REFUND_SUCCEEDED", "SUCCEEDED") | ("REFUND_FAILED", "FAILED") => standing(fields, now),
+        _ => Err(Ambiguity::UnlistedWord),
+    }
+}
+
+/// `PENDING` is the institution's own "not known yet", whatever it shows the refund as: it is asked
+/// about like silence.
+fn standing(fields: &Fields<'_>, now: Timestamp) -> Said {
+    match (needed(fields, "refundStatus")?, optional(fields, "result")?) {
+        ("PROCESSING", Some("PENDING")) => Err(Ambiguity::NoAnswer),
+        ("PROCESSING", _) => Ok(Finding::Accepted(None)),
+        ("SUCCEEDED", _) => back(fields, now),
+        ("FAILED", _) => {
+            let reason = optional(fields, "reason")?.unwrap_or("REFUSED");
+            Ok(Finding::Refused(Reason::from_code(reason)))
+        }
+        _ => Err(Ambiguity::UnlistedWord),
+    }
+}
+
+fn back(fields: &Fields<'_>, now: Timestamp) -> Said {
+    let no = needed(fields, "refundOrderNo")?;
+    if no.is_empty() || no.len() > INSTITUTION_NO_BYTES_MAX {
+        return Err(Ambiguity::Unreadable);
+    }
+    let at = match optional(fields, "refundTime")? {
+        Some(text) => {
+            let moment = OffsetDateTime::parse(text, &Rfc3339);
+            let moment = moment.map_err(|_| Ambiguity::Unreadable)?;
+            Timestamp::from_s(moment.unix_timestamp())
+        }
+        None => now,
+    };
+    Ok(Finding::Succeeded(Receipt {
+        amount: sum(fields)?,
+        institution_no: no.into(),
+        paid_at: at,
+        fee_minor: None,
+    }))
+}
+
+/// `refundAmount` in `currency`; without the latter in the default (M6).
+fn sum(fields: &Fields<'_>) -> Result<Amount, Ambiguity> {
+    let currency = match optional(fields, "currency")? {
+        Some(code) => Currency::parse(code).map_err(|_| Ambiguity::Unreadable)?,
+        None => CNY,
+    };
+    let text = fields
+        .scalar("refundAmount")
+        .and_then(Result::ok)
+        .ok_or(Ambiguity::Unreadable)?;
+    Amount::parse(text, currency).map_err(|_| Ambiguity::Unreadable)
+}
