@@ -224,7 +224,7 @@ fn late_money_is_confirmed_and_reserved_for_its_way_back() {
     assert_eq!(order.refunds.len(), 1);
     assert_eq!(order.refunds[0].amount, order.terms.amount);
     assert_eq!(order.refunds[0].state, RefundState::Reserved);
-    assert_eq!(order.refunds[0].cause, SurplusCause::AfterClose);
+    assert_eq!(order.refunds[0].surplus(), Some(SurplusCause::AfterClose));
     let entries = town.snapshot().entries;
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].credit.name(), format!("SURP:{id}"));

@@ -310,7 +310,8 @@ fn a_departure_is_recorded_by_a_person_and_kept() {
         assert!(warning.contains(part), "{warning}");
     }
     let red = &config.register.directory.institutions[&InstitutionId::parse("redpay").unwrap()];
-    assert!(red.refunds.full && red.refunds.partial && !red.refunds.repeated);
+    let kinds = red.refunds.kinds;
+    assert!(kinds.full && kinds.partial && !kinds.repeated);
     let kept = &red.departures[0];
     assert_eq!(
         (

@@ -14,13 +14,13 @@ use paymux::api::{Api, Peer};
 use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::attempt::{Epoch, Stamp};
 use paymux::domain::change::{Cause, Change};
-use paymux::domain::evidence::{Evidence, Finding, Handover, Means, Receipt, Way};
+use paymux::domain::evidence::{About, Evidence, Finding, Handover, Means, Receipt, Way};
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
     Timestamp,
 };
 use paymux::domain::institutions::{
-    BusinessType, Contract, Directory, Facts, Mode, Payers, RefundKinds, Route, Sums,
+    BusinessType, Contract, Directory, Facts, Mode, Payers, RefundKinds, RefundRules, Route, Sums,
     TransactionType,
 };
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
@@ -44,6 +44,7 @@ pub(super) fn facts() -> Facts {
         can_close: true,
         remembers_close: true,
         repeatable_create: true,
+        repeatable_refund: true,
         calls_per_second: 50,
     }
 }
@@ -62,7 +63,10 @@ pub(super) fn institution(
         stopped: false,
         modes: vec![Mode::Webview],
         currencies: vec![CNY],
-        refunds: RefundKinds::ALL,
+        refunds: RefundRules {
+            kinds: RefundKinds::ALL,
+            window: std::time::Duration::from_hours(24 * 365),
+        },
         departures: vec![],
         facts: facts(),
     }
@@ -189,7 +193,7 @@ pub(super) fn after(order: &Order, finding: Finding) -> Order {
     let evidence = Evidence {
         institution: attempt.institution.clone(),
         account: None,
-        attempt: attempt.id.clone(),
+        about: About::Attempt(attempt.id.clone()),
         by: Means::Query,
         finding,
     };
@@ -262,6 +266,7 @@ impl Shelf {
     fn holds(&self, key: &OrderKey) -> Option<Order> {
         let order = self.0.lock().unwrap().clone();
         let named = match key {
+            OrderKey::OfRefund(..) | OrderKey::RefundOurs(..) | OrderKey::RefundTheirs(..) => false,
             OrderKey::OfPage(token) => {
                 *token.order() == order.no && token.opens(&order.page_secret)
             }

@@ -1,10 +1,13 @@
 //! What merchants ask in a life, what they were answered, and what those answers bind the gateway
 //! to: one effect for one request, and nothing taken back.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use http::{Request, Response};
-use paymux::domain::identifiers::{MerchantId, MerchantOrderNo};
+use paymux::domain::identifiers::{MerchantId, MerchantOrderNo, RefundOrderNo};
 use paymux::domain::order::{Order, OrderState};
+use paymux::domain::refund::RefundState;
 use paymux::world::Clock;
 use serde_json::{Value, json};
 
@@ -47,6 +50,8 @@ struct Sent {
 pub(crate) struct Outside {
     orders: Vec<Known>,
     sent: Vec<Sent>,
+    /// Our number of each refund, by merchant and the number it has there.
+    refunds: BTreeMap<(&'static str, String), String>,
 }
 
 impl Outside {
@@ -65,7 +70,10 @@ impl Outside {
         let status = answer.status().as_u16();
         let told: Value = serde_json::from_slice(answer.body()).unwrap();
         let sent = &mut self.sent[asked.request];
-        let reads = matches!(asked.path, "/v1/orders/query" | "/v1/orders/institutions");
+        let reads = matches!(
+            asked.path,
+            "/v1/orders/query" | "/v1/orders/institutions" | "/v1/refunds/query"
+        );
         if !reads && matches!(status, 200 | 202 | 403 | 404 | 409 | 422) {
             sent.effects += 1;
             hold!(
@@ -76,6 +84,9 @@ impl Outside {
         }
         if !matches!(status, 200 | 202) {
             return Ok(());
+        }
+        if asked.path.starts_with("/v1/refunds") {
+            return self.hear_of_refund(asked, &told, durable);
         }
         let known = &mut self.orders[asked.order];
         let no = told["payOrderNo"].as_str().unwrap().to_owned();
@@ -100,6 +111,36 @@ impl Outside {
             told["orderStatus"]
         );
         known.told_paid |= paid;
+        Ok(())
+    }
+
+    /// R6, O5: one number, one refund; and what was answered exists, as far as it was answered.
+    fn hear_of_refund(&mut self, asked: &Asked, told: &Value, durable: &Durable) -> Broken {
+        let merchant = self.orders[asked.order].merchant;
+        let no = told["refundOrderNo"].as_str().unwrap().to_owned();
+        let number = told["merchantRefundNo"].as_str().unwrap_or(&no).to_owned();
+        let first = self.refunds.entry((merchant, number.clone()));
+        let first = first.or_insert_with(|| no.clone());
+        hold!(
+            *first == no,
+            "R6: {number} of {merchant} is {first} and {no}"
+        );
+        let parsed = RefundOrderNo::parse(&no).unwrap();
+        let known = durable
+            .orders
+            .values()
+            .find_map(|row| row.order.refund(&parsed));
+        let Some(refund) = known else {
+            return Err(format!("O5: {no} was answered and does not exist"));
+        };
+        let sum = told["refundAmount"] == refund.amount.to_string();
+        hold!(sum, "R6: {no} was answered with another sum");
+        let back = told["refundStatus"] == "SUCCEEDED";
+        hold!(
+            !back || refund.state == RefundState::Succeeded,
+            "R2: {no} was answered as refunded and is {}",
+            refund.state.name()
+        );
         Ok(())
     }
 
@@ -140,7 +181,7 @@ fn find<'a>(known: &Known, durable: &'a Durable) -> Option<&'a Order> {
 
 impl Life {
     /// Signs a new request about an order and sends it.
-    fn ask_anew(&mut self, order: usize, path: &'static str, body: &Value) {
+    pub(super) fn ask_anew(&mut self, order: usize, path: &'static str, body: &Value) {
         let merchant = self.outside.orders[order].merchant;
         let mut request = unsigned(path, serde_json::to_vec(body).unwrap());
         let nonce = format!("nonce-{:020}", self.outside.sent.len());
@@ -190,7 +231,7 @@ impl Life {
         self.ask_anew(self.outside.orders.len() - 1, "/v1/orders", &fields);
     }
 
-    fn some_order(&mut self) -> Option<usize> {
+    pub(super) fn some_order(&mut self) -> Option<usize> {
         let many = self.outside.orders.len();
         (many > 0).then(|| self.dice.below(many))
     }
@@ -207,7 +248,16 @@ impl Life {
         self.ask_anew(order, "/v1/orders", &fields);
     }
 
-    fn naming(&self, order: usize) -> Value {
+    /// What names the order in a request to refund (R-A3.4-1).
+    pub(super) fn refunding(&self, order: usize) -> Value {
+        let known = &self.outside.orders[order];
+        let mut body = self.naming(order);
+        body["orderDate"] = known.fields["orderDate"].clone();
+        body["mobileNo"] = known.fields["mobileNo"].clone();
+        body
+    }
+
+    pub(super) fn naming(&self, order: usize) -> Value {
         let known = &self.outside.orders[order];
         json!({ "merchantId": known.merchant, "merchantOrderNo": known.no })
     }

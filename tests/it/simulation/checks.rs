@@ -3,16 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use paymux::domain::amount::Amount;
 use paymux::domain::attempt::{Attempt, AttemptState};
 use paymux::domain::event::EventType;
 use paymux::domain::identifiers::{AttemptId, EventId, InstitutionId, PayOrderNo};
 use paymux::domain::journal::Account;
 use paymux::domain::order::{Order, OrderState};
-use paymux::domain::refund::SurplusCause;
+use paymux::domain::refund::{RefundState, SurplusCause};
 use paymux::world::Party;
 use serde_json::Value;
 
+use super::refunds;
 use crate::world::books::{Payment, Standing};
 use crate::world::memory::{Durable, EventFate, Step};
 use crate::world::network::Parties;
@@ -49,19 +49,29 @@ impl Checks {
         }
         for step in &durable.history[self.steps..] {
             transition(step)?;
+            refunds::transition(step)?;
         }
         self.steps = durable.history.len();
         for row in durable.orders.values() {
             order_alone(&row.order)?;
+            refunds::order_alone(&row.order)?;
+            refunds::against_books(&row.order, parties)?;
             attempts_against_books(&row.order, parties, truth)?;
+            let settled = row.order.live_attempt().is_none()
+                && row
+                    .order
+                    .refunds
+                    .iter()
+                    .all(|refund| refund.state.is_over());
             hold!(
-                row.due.is_some() || row.order.live_attempt().is_none(),
-                "A6: {} has a live attempt and no due time",
+                row.due.is_some() || settled,
+                "A6: {} has something live and no due time",
                 row.order.no
             );
             events_of(&row.order, durable)?;
         }
         money(durable)?;
+        refunds::calls_were_reserved(durable, parties)?;
         self.calls_were_intended(durable, parties)?;
         self.creates_are_repeated_where_allowed(parties)?;
         self.events_stand(durable)?;
@@ -72,7 +82,8 @@ impl Checks {
     fn calls_were_intended(&mut self, durable: &Durable, parties: &Parties) -> Broken {
         for (id, books) in &parties.institutions {
             let seen = self.calls.entry(id.clone()).or_default();
-            for (call, attempt) in &books.calls[*seen..] {
+            let calls = books.calls[*seen..].iter();
+            for (call, attempt) in calls.filter(|(call, _)| !call.starts_with("refund")) {
                 let attempt = AttemptId::parse(attempt).unwrap();
                 hold!(
                     durable.knows_attempt(id, &attempt),
@@ -244,9 +255,12 @@ fn order_alone(order: &Order) -> Broken {
             .refunds
             .iter()
             .filter(|refund| refund.attempt == attempt.id && refund.state.is_holding())
+            .filter(|refund| refund.surplus().is_some())
             .collect();
+        // One that had failed may succeed beside the next (R9).
+        let late = back.iter().any(|refund| refund.late_success);
         hold!(
-            back.len() == usize::from(!settles),
+            back.len() == usize::from(!settles) || (!settles && late),
             "A4, A7: {} of {no} has {} ways back",
             attempt.id,
             back.len()
@@ -322,23 +336,33 @@ fn attempts_against_books(order: &Order, parties: &Parties, truth: i64) -> Broke
 /// A8: every surplus has the cause that it is said to have.
 fn surplus_has_its_cause(order: &Order, parties: &Parties) -> Broken {
     for refund in &order.refunds {
+        let Some(cause) = refund.surplus() else {
+            continue;
+        };
         let attempt = order
             .attempts
             .iter()
             .find(|one| one.id == refund.attempt)
             .unwrap();
-        let theirs = &parties.institutions[&attempt.institution].payments[attempt.id.as_str()];
-        let so = match refund.cause {
-            SurplusCause::AfterClose => theirs.said_closed,
-            SurplusCause::AfterRefusal => theirs.said_refused,
-            // Another one's late money settled the order while this one was live.
-            SurplusCause::Overlap => order.settling_attempt().is_some_and(|one| one.late_success),
+        let books =
+            |one: &Attempt| &parties.institutions[&one.institution].payments[one.id.as_str()];
+        let theirs = books(attempt);
+        // Or another one's late money settled the order while this one was live.
+        let late = order.settling_attempt().filter(|one| one.late_success);
+        let so = match cause {
+            SurplusCause::AfterClose => {
+                theirs.said_closed || late.is_some_and(|one| books(one).said_closed)
+            }
+            SurplusCause::AfterRefusal => {
+                theirs.said_refused || late.is_some_and(|one| books(one).said_refused)
+            }
+            SurplusCause::Overlap => late.is_some(),
         };
         hold!(
             so,
             "A8: {} is surplus because {}, which is not so",
             attempt.id,
-            refund.cause.name()
+            cause.name()
         );
     }
     Ok(())
@@ -376,12 +400,20 @@ fn events_of(order: &Order, durable: &Durable) -> Broken {
         .events
         .values()
         .filter(|row| row.event.order == order.no);
-    let kinds: Vec<EventType> = theirs.map(|row| row.event.kind).collect();
-    let expected: &[EventType] = match order.state {
-        OrderState::Open => &[],
-        OrderState::Paid => &[EventType::OrderPaid],
-        OrderState::Closed => &[EventType::OrderClosed],
+    let mut kinds: Vec<&str> = theirs.map(|row| row.event.kind.name()).collect();
+    let mut expected = match order.state {
+        OrderState::Open => vec![],
+        OrderState::Paid => vec![EventType::OrderPaid.name()],
+        OrderState::Closed => vec![EventType::OrderClosed.name()],
     };
+    for refund in &order.refunds {
+        let failed = refund.late_success || refund.state == RefundState::Failed;
+        expected.extend(failed.then_some(EventType::RefundFailed.name()));
+        let back = refund.state == RefundState::Succeeded;
+        expected.extend(back.then_some(EventType::RefundSucceeded.name()));
+    }
+    kinds.sort_unstable();
+    expected.sort_unstable();
     hold!(
         kinds == expected,
         "N1, N4: {} is {} and has {kinds:?}",
@@ -393,14 +425,10 @@ fn events_of(order: &Order, durable: &Durable) -> Broken {
 
 /// M1 to M3: the postings are exactly what the orders say.
 fn money(durable: &Durable) -> Broken {
-    let mut posted: BTreeMap<Account, i64> = BTreeMap::new();
-    for entry in &durable.entries {
-        *posted.entry(entry.debit.clone()).or_default() += entry.amount.minor();
-        *posted.entry(entry.credit.clone()).or_default() += entry.amount.minor();
-    }
+    let posted = refunds::balances(&durable.entries);
     let mut expected: BTreeMap<Account, i64> = BTreeMap::new();
-    let mut book = |account: Account, amount: Amount| {
-        *expected.entry(account).or_default() += amount.minor();
+    let mut book = |account: Account, minor: i64| {
+        *expected.entry(account).or_default() += minor;
     };
     for row in durable.orders.values() {
         let order = &row.order;
@@ -410,17 +438,24 @@ fn money(durable: &Durable) -> Broken {
             .filter(|one| one.state == AttemptState::Paid)
         {
             let settles = order.settling.as_ref() == Some(&attempt.id);
-            book(Account::Recv(attempt.institution.clone()), attempt.amount);
+            let minor = attempt.amount.minor();
+            book(Account::Recv(attempt.institution.clone()), minor);
             book(
                 if settles {
                     Account::Merch(order.no.clone())
                 } else {
                     Account::Surp(attempt.id.clone())
                 },
-                attempt.amount,
+                minor,
             );
         }
+        refunds::book(order, &mut book);
     }
+    expected.retain(|_, balance| *balance != 0);
+    let mut owed = posted
+        .iter()
+        .filter(|(account, _)| !matches!(account, Account::Recv(_)));
+    hold!(owed.all(|(_, balance)| *balance > 0), "M3: {posted:?}");
     hold!(
         posted == expected,
         "M2, M3: posted {posted:?}, expected {expected:?}"
@@ -464,6 +499,7 @@ fn notices(durable: &Durable, parties: &Parties) -> Broken {
 
 /// At the end, with faults stopped: Z1 to Z3, A8 and what was acknowledged.
 pub(crate) fn end(durable: &Durable, parties: &Parties) -> Broken {
+    refunds::end(durable, parties)?;
     for row in durable.orders.values() {
         let order = &row.order;
         if is_for_people(order, parties) {

@@ -184,14 +184,16 @@ impl Life {
         }
         let id = InstitutionId::parse(INSTITUTIONS[self.dice.below(3)]).unwrap();
         let manners = &mut parties.institutions.get_mut(&id).unwrap().manners;
-        let which = self.dice.below(5);
+        let which = self.dice.below(7);
         let on = self.dice.one_in(2);
         match which {
             0 => manners.refuses = on,
             1 => manners.takes_after_end = on,
             2 => manners.keeps_open = on,
             3 => manners.takes_less = on && self.dice.one_in(4),
-            _ => manners.mumbles = on,
+            4 => manners.mumbles = on,
+            5 => manners.refuses_refunds = on,
+            _ => manners.takes_its_time = on,
         }
         let shown = format!("{manners:?}");
         self.note(|| format!("{id} is {shown}"));

@@ -168,7 +168,7 @@ impl Life {
 
     /// One thing happens.
     fn step(&mut self) -> Broken {
-        match self.dice.below(100) {
+        match self.dice.below(116) {
             0..=6 => self.ask_for_order(),
             7..=9 => self.ask_again(),
             10..=19 => self.ask_to_select(),
@@ -188,7 +188,11 @@ impl Life {
             93..=94 => self.manners_change(),
             95..=97 => self.trouble_is_planned(),
             98 => self.floor_rises(),
-            _ => self.frail().stop(),
+            99 => self.frail().stop(),
+            100..=106 => self.ask_to_refund(),
+            107 => self.ask_about_refund(),
+            108..=111 => self.refund_ends(),
+            _ => self.refund_is_told(),
         }
         self.go_on()
     }
@@ -238,6 +242,9 @@ impl Life {
                 let books = parties.institutions.get_mut(&id).unwrap();
                 if books.payments.contains_key(&payment) {
                     books.acknowledge(&payment, &response);
+                }
+                if books.returns.contains_key(&payment) {
+                    books.acknowledge_return(&payment, &response);
                 }
                 Ok(())
             }
@@ -479,7 +486,15 @@ impl Life {
             self.tasks.len()
         );
         let mut letters = Vec::new();
-        for (id, books) in &self.network.parties().institutions {
+        let truth = self.clock.truth();
+        for (id, books) in &mut self.network.parties().institutions {
+            for no in books.returnable() {
+                books.bring_back(&no, false, truth);
+            }
+            for no in books.owed_returns() {
+                let callback = books.return_callback(&no);
+                letters.push((id.clone(), no, callback));
+            }
             for payment in books.owed() {
                 let callback = books.callback(&payment, self.clock.truth());
                 letters.push((id.clone(), payment, callback));
@@ -513,5 +528,6 @@ fn ability(dice: &mut Dice) -> Ability {
         can_close,
         remembers_close: can_close && dice.one_in(2),
         repeatable_create: dice.one_in(2),
+        repeatable_refund: dice.one_in(2),
     }
 }

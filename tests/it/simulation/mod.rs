@@ -7,6 +7,7 @@ mod checks;
 mod crash;
 mod happenings;
 mod life;
+mod refunds;
 
 use std::time::Instant;
 
@@ -66,6 +67,13 @@ fn seed_121() {
 #[test]
 fn seed_399() {
     must_live(399);
+}
+
+/// A8: the check took the cause of a surplus for the institution's that was paid second, though
+/// the first took its money after it had refused.
+#[test]
+fn seed_516() {
+    must_live(516);
 }
 
 /// Z1: each answer to a query carried a newly dated link and started the schedule afresh.

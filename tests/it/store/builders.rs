@@ -3,7 +3,7 @@
 use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::attempt::{Epoch, Stamp};
 use paymux::domain::change::{Cause, Change};
-use paymux::domain::evidence::{Evidence, Finding, Handover, Means, Receipt, Way};
+use paymux::domain::evidence::{About, Evidence, Finding, Handover, Means, Receipt, Way};
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, FreshNonce, InstitutionId, KeyId, MerchantId,
     MerchantOrderNo, PayOrderNo, Timestamp,
@@ -105,6 +105,7 @@ fn facts() -> Facts {
         can_close: true,
         remembers_close: false,
         repeatable_create: true,
+        repeatable_refund: true,
         calls_per_second: 100,
     }
 }
@@ -131,7 +132,7 @@ pub(crate) fn weigh(order: &Order, seq: usize, finding: Finding, by: Means, s: i
     let evidence = Evidence {
         institution: attempt.institution.clone(),
         account: Some(attempt.account.clone()),
-        attempt: attempt.id.clone(),
+        about: About::Attempt(attempt.id.clone()),
         by,
         finding,
     };

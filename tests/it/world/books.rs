@@ -10,6 +10,7 @@ use paymux::domain::institutions::Facts;
 use serde_json::{Value, json};
 
 use super::dialect::{LINK_LIFE_MS, PROOF, proof, proven};
+use super::returns::Returns;
 
 /// The longest that anything sent is on its way; every institution's visibility limit is longer.
 pub(crate) const FLIGHT_MS_MAX: i64 = 20_000;
@@ -20,6 +21,7 @@ pub(crate) struct Ability {
     pub(crate) can_close: bool,
     pub(crate) remembers_close: bool,
     pub(crate) repeatable_create: bool,
+    pub(crate) repeatable_refund: bool,
 }
 
 impl Ability {
@@ -28,6 +30,7 @@ impl Ability {
         can_close: true,
         remembers_close: true,
         repeatable_create: true,
+        repeatable_refund: true,
     };
 
     /// Can do nothing that is not required.
@@ -35,6 +38,7 @@ impl Ability {
         can_close: false,
         remembers_close: false,
         repeatable_create: false,
+        repeatable_refund: false,
     };
 
     pub(crate) fn facts(self) -> Facts {
@@ -43,6 +47,7 @@ impl Ability {
             can_close: self.can_close,
             remembers_close: self.remembers_close,
             repeatable_create: self.repeatable_create,
+            repeatable_refund: self.repeatable_refund,
             calls_per_second: 100,
         }
     }
@@ -60,6 +65,10 @@ pub(crate) struct Manners {
     pub(crate) keeps_open: bool,
     /// Lets payers pay less than was asked.
     pub(crate) takes_less: bool,
+    /// Refuses refunds, finally.
+    pub(crate) refuses_refunds: bool,
+    /// Works on refunds for a while.
+    pub(crate) takes_its_time: bool,
     /// Uses a word its adapter does not list.
     pub(crate) mumbles: bool,
 }
@@ -110,7 +119,8 @@ pub(crate) struct Books {
     pub(crate) ability: Ability,
     pub(crate) manners: Manners,
     pub(crate) payments: BTreeMap<String, Payment>,
-    /// Every call that arrived: its kind and the attempt it named.
+    pub(crate) returns: Returns,
+    /// Every call that arrived: its kind and the attempt or refund it named.
     pub(crate) calls: Vec<(String, String)>,
     never: BTreeSet<String>,
 }
@@ -122,6 +132,7 @@ impl Books {
             ability,
             manners: Manners::default(),
             payments: BTreeMap::new(),
+            returns: Returns::new(),
             calls: Vec::new(),
             never: BTreeSet::new(),
         }
@@ -132,9 +143,13 @@ impl Books {
         let asked: Value = serde_json::from_slice(call.body()).unwrap();
         let word = asked["call"].as_str().unwrap().to_owned();
         let id = asked["id"].as_str().unwrap().to_owned();
-        self.calls.push((word.clone(), id.clone()));
+        let refund = asked["refund"].as_str().map(str::to_owned);
+        let about = refund.clone().unwrap_or_else(|| id.clone());
+        self.calls.push((word.clone(), about));
         self.expire(truth);
         let said = match word.as_str() {
+            "refund" => self.give_back(&asked, truth),
+            "refund_query" => self.word_of_return(refund.as_deref().unwrap()),
             "create" => self.create(&id, &asked, truth),
             "close" => self.close(&id),
             _ => self.word(&id),
@@ -144,7 +159,12 @@ impl Books {
         } else {
             said
         };
-        self.reply(&id, said, truth)
+        let body = match &refund {
+            Some(no) => self.body_of_return(no, said),
+            None => self.body(&id, said, truth),
+        };
+        let (body, proof) = proven(self.id.as_str(), &body);
+        Response::builder().header(PROOF, proof).body(body).unwrap()
     }
 
     fn create(&mut self, id: &str, asked: &Value, truth: i64) -> &'static str {
@@ -233,11 +253,6 @@ impl Books {
                 payment.standing = Standing::Closed;
             }
         }
-    }
-
-    fn reply(&self, id: &str, word: &str, truth: i64) -> Response<Bytes> {
-        let (body, proof) = proven(self.id.as_str(), &self.body(id, word, truth));
-        Response::builder().header(PROOF, proof).body(body).unwrap()
     }
 
     fn body(&self, id: &str, word: &str, truth: i64) -> Value {

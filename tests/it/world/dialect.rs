@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use paymux::domain::amount::{Amount, Currency};
 use paymux::domain::attempt::Stamp;
 use paymux::domain::evidence::{
-    Ambiguity, Evidence, Finding, Handover, Means, Reason, Receipt, Way,
+    About, Ambiguity, Evidence, Finding, Handover, Means, Reason, Receipt, Way,
 };
-use paymux::domain::identifiers::{AccountId, AttemptId, InstitutionId, Timestamp};
+use paymux::domain::identifiers::{AccountId, AttemptId, InstitutionId, RefundOrderNo, Timestamp};
 use paymux::domain::institutions::{Facts, Mode};
 use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing};
 
@@ -52,12 +52,16 @@ impl Plain {
     }
 
     fn evidence(&self, body: &Value, by: Means) -> Option<Evidence> {
-        let id = body.get("id").and_then(Value::as_str)?;
+        let text = |name: &str| body.get(name).and_then(Value::as_str);
+        let about = match text("refund") {
+            Some(no) => About::Refund(RefundOrderNo::parse(no).ok()?),
+            None => About::Attempt(AttemptId::parse(text("id")?).ok()?),
+        };
         let account = body.get("account").and_then(Value::as_str);
         Some(Evidence {
             institution: self.id.clone(),
             account: account.and_then(|account| AccountId::parse(account).ok()),
-            attempt: AttemptId::parse(id).ok()?,
+            about,
             by,
             finding: finding(body, by),
         })
@@ -73,7 +77,8 @@ fn finding(body: &Value, by: Means) -> Finding {
         .and_then(|(currency, minor)| Amount::from_minor(minor, currency).ok());
     match text("word") {
         Some("WAITING") => Finding::Accepted(handover(body)),
-        Some("PAID") => match amount.zip(number("paidAt")) {
+        Some("RETURNING") => Finding::Accepted(None),
+        Some("PAID" | "RETURNED") => match amount.zip(number("paidAt")) {
             Some((amount, paid_at)) => Finding::Succeeded(Receipt {
                 amount,
                 institution_no: text("number").unwrap_or_default().into(),
@@ -114,7 +119,7 @@ impl Institution for Plain {
 
     fn request(&self, call: &Call<'_>, _: &Stamp) -> Outgoing {
         let attempt = call.attempt();
-        let body = json!({
+        let mut body = json!({
             "call": call.word(),
             "id": attempt.id.as_str(),
             "account": attempt.account.as_str(),
@@ -123,6 +128,10 @@ impl Institution for Plain {
             "minutes": call.terms().expire_minutes,
             "sdk": attempt.mode == Mode::Native,
         });
+        if let Some(refund) = call.refund() {
+            body["refund"] = refund.no.as_str().into();
+            body["minor"] = refund.amount.minor().into();
+        }
         let request = Request::post(format!("https://{}.example/", self.id))
             .body(Bytes::from(serde_json::to_vec(&body).unwrap()))
             .unwrap();
@@ -130,15 +139,11 @@ impl Institution for Plain {
     }
 
     fn read(&self, call: &Call<'_>, _: &Asked, reply: &Response<Bytes>, _: Timestamp) -> Evidence {
-        let by = match call {
-            Call::Create(..) => Means::Create,
-            Call::Query(..) => Means::Query,
-            Call::Close(..) => Means::Close,
-        };
+        let by = call.means();
         let ambiguous = |why| Evidence {
             institution: self.id.clone(),
             account: None,
-            attempt: call.attempt().id.clone(),
+            about: call.about(),
             by,
             finding: Finding::Ambiguous(why),
         };
@@ -149,7 +154,7 @@ impl Institution for Plain {
             return ambiguous(Ambiguity::Unproven);
         };
         match self.evidence(&body, by) {
-            Some(evidence) if evidence.attempt == call.attempt().id => evidence,
+            Some(evidence) if evidence.about == call.about() => evidence,
             Some(_) => ambiguous(Ambiguity::Mismatch),
             None => ambiguous(Ambiguity::Unreadable),
         }

@@ -9,7 +9,8 @@ use http::{HeaderValue, Request, header};
 use paymux::domain::amount::CNY;
 use paymux::domain::identifiers::{AccountId, InstitutionId, MerchantId};
 use paymux::domain::institutions::{
-    Contract, Directory, Institution, Mode, Payers, RefundKinds, Route, Sums, TransactionType,
+    Contract, Directory, Institution, Mode, Payers, RefundKinds, RefundRules, Route, Sums,
+    TransactionType,
 };
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant, ShownCertificate};
 use paymux::flow::register::{Platform, Register};
@@ -121,7 +122,10 @@ fn institution(id: &str, ability: Ability) -> Institution {
         stopped: false,
         modes: vec![Mode::Webview, Mode::Native],
         currencies: vec![CNY],
-        refunds: RefundKinds::ALL,
+        refunds: RefundRules {
+            kinds: RefundKinds::ALL,
+            window: std::time::Duration::from_hours(24 * 365),
+        },
         departures: Vec::new(),
         facts: ability.facts(),
     }

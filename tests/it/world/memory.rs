@@ -17,7 +17,7 @@ use paymux::domain::journal::Entry;
 use paymux::domain::merchant::origin;
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
-use paymux::domain::refund::RefundState;
+use paymux::domain::refund::{Refund, RefundState, Sending};
 use paymux::store::{
     Bindings, Committed, DESTINATION_SHARE, FORGED_KEPT_MAX, Fate, Kept, LEASE, Lease, Leased,
     Message, OrderKey, Settled, Store, StoreError, Verdict, Work,
@@ -117,6 +117,18 @@ impl Durable {
             OrderKey::OfAttempt(institution, id) => {
                 rows.find(|row| has_attempt(&row.order, institution, id))
             }
+            OrderKey::OfRefund(institution, no) => rows.find(|row| {
+                let refund = row.order.refund(no);
+                let through = refund.and_then(|one| row.order.attempt_of(one));
+                through.is_some_and(|one| one.institution == *institution)
+            }),
+            OrderKey::RefundOurs(merchant, no) => rows.find(|row| {
+                row.order.terms.merchant == *merchant && row.order.refund(no).is_some()
+            }),
+            OrderKey::RefundTheirs(merchant, number) => rows.find(|row| {
+                let mut wishes = row.order.refunds.iter().filter_map(Refund::wish);
+                row.order.terms.merchant == *merchant && wishes.any(|one| one.number == *number)
+            }),
             OrderKey::OfPage(token) => self
                 .orders
                 .get(token.order())
@@ -145,6 +157,9 @@ impl Durable {
         if change.nonce().is_some_and(spent) {
             return Committed::NonceSpent;
         }
+        if change.rows().is_some_and(|rows| self.is_number_taken(rows)) {
+            return Committed::KeyTaken;
+        }
         if let Some(refused) = change.rows().and_then(|rows| self.guard(rows)) {
             return refused;
         }
@@ -160,6 +175,17 @@ impl Durable {
             self.deeds.push((configured.deed.clone(), change.at()));
         }
         Committed::Done
+    }
+
+    /// R6: the number of a new refund is that of another one.
+    fn is_number_taken(&self, rows: &Rows) -> bool {
+        let Some((refund, wish)) = rows.reserved().and_then(|one| Some((one, one.wish()?))) else {
+            return false;
+        };
+        let merchant = rows.order.terms.merchant.clone();
+        let key = OrderKey::RefundTheirs(merchant, wish.number.clone());
+        let taken = self.find(&key).map(|row| &row.order);
+        taken.is_some_and(|order| order.refund(&refund.no).is_none())
     }
 
     fn guard(&self, rows: &Rows) -> Option<Committed> {
@@ -212,7 +238,13 @@ impl Durable {
 
     fn is_leftover(&self, order: &Order) -> bool {
         let mut attempts = order.attempts.iter();
+        let mut refunds = order.refunds.iter();
         attempts.any(|one| one.state == AttemptState::Intent && one.epoch != Epoch(self.epoch))
+            || refunds.any(|one| {
+                one.state == RefundState::Reserved
+                    && matches!(one.sending, Sending::Left(_))
+                    && one.epoch != Epoch(self.epoch)
+            })
     }
 
     fn has_leftovers(&self) -> bool {

@@ -10,5 +10,6 @@ pub(crate) mod frail;
 pub(crate) mod inbox;
 pub(crate) mod memory;
 pub(crate) mod network;
+pub(crate) mod returns;
 pub(crate) mod town;
 pub(crate) mod twin;

@@ -1,0 +1,349 @@
+//! Refunds in a life: merchants ask for them, institutions work on them, and what must be true of
+//! them after every step (R1 to R9, A4, M1 to M3).
+
+use std::collections::BTreeMap;
+
+use paymux::domain::identifiers::{InstitutionId, RefundOrderNo};
+use paymux::domain::journal::{Account, Entry};
+use paymux::domain::order::{Order, OrderState};
+use paymux::domain::refund::{Refund, RefundState, Sending};
+use paymux::world::Party;
+use serde_json::Value;
+
+use super::checks::{Broken, hold};
+use super::life::Life;
+use crate::world::memory::{Durable, Step};
+use crate::world::network::Parties;
+use crate::world::returns::Returning;
+
+/// The table of section 5, and what never changes of a refund.
+pub(super) fn transition(step: &Step) -> Broken {
+    let (Some(before), after) = (&step.before, &step.after) else {
+        return Ok(());
+    };
+    let no = &after.no;
+    hold!(
+        after.refunds.len() >= before.refunds.len(),
+        "K1: a refund of {no} vanished"
+    );
+    hold!(
+        after.refunded_minor() >= before.refunded_minor(),
+        "R2: {no} has {} refunded and had {}",
+        after.refunded_minor(),
+        before.refunded_minor()
+    );
+    for (was, is) in before.refunds.iter().zip(&after.refunds) {
+        let kept = was.no == is.no
+            && was.attempt == is.attempt
+            && was.amount == is.amount
+            && was.why == is.why
+            && was.created == is.created;
+        hold!(kept, "section 1: a refund of {no} changed what it is");
+        let legal = was.state == is.state || may_become(was, is);
+        hold!(
+            legal,
+            "section 5: {} went from {} to {}",
+            is.no,
+            was.state.name(),
+            is.state.name()
+        );
+    }
+    for new in after.refunds.iter().skip(before.refunds.len()) {
+        hold!(
+            new.state == RefundState::Reserved,
+            "R4: {} begins {}",
+            new.no,
+            new.state.name()
+        );
+        hold!(
+            new.wish().is_none() || before.state == OrderState::Paid,
+            "R8: {} of an order that is {}",
+            new.no,
+            before.state.name()
+        );
+    }
+    Ok(())
+}
+
+fn may_become(was: &Refund, is: &Refund) -> bool {
+    use RefundState::{Failed, Manual, Processing, Reserved, Succeeded, Unknown};
+    match was.state {
+        Reserved => matches!(is.state, Processing | Succeeded | Failed | Unknown),
+        Processing => matches!(is.state, Succeeded | Failed | Unknown),
+        Unknown => matches!(is.state, Processing | Succeeded | Failed | Manual),
+        Manual => matches!(is.state, Succeeded | Failed),
+        Failed => is.state == Succeeded && is.late_success,
+        Succeeded => false,
+    }
+}
+
+/// R1, R5, A4, Z3: what the refunds of an order must be, whatever happened.
+pub(super) fn order_alone(order: &Order) -> Broken {
+    let (no, paid) = (
+        &order.no,
+        order.settling_attempt().map_or(0, |one| one.amount.minor()),
+    );
+    let (held, done) = (order.held_minor(), order.refunded_minor());
+    hold!(
+        0 <= done && done <= held && held <= paid,
+        "R1: {no} has {done} of {held} of {paid} refunded"
+    );
+    for refund in &order.refunds {
+        let settles = order.settling.as_ref() == Some(&refund.attempt);
+        hold!(
+            settles == refund.wish().is_some(),
+            "R5, R8: {} goes along {}",
+            refund.no,
+            refund.attempt
+        );
+    }
+    for attempt in &order.attempts {
+        let theirs = order
+            .refunds
+            .iter()
+            .filter(|one| one.attempt == attempt.id && one.surplus().is_some());
+        let on_its_way = theirs
+            .filter(|one| one.state.is_holding() && one.state != RefundState::Succeeded)
+            .count();
+        hold!(
+            on_its_way <= 1,
+            "A4: {} goes back {on_its_way} times",
+            attempt.id
+        );
+    }
+    Ok(())
+}
+
+/// The gateway's word about refunds against the institutions' own books.
+pub(super) fn against_books(order: &Order, parties: &Parties) -> Broken {
+    for refund in &order.refunds {
+        let through = &order.attempt_of(refund).unwrap().institution;
+        let theirs = parties.institutions[through]
+            .returns
+            .get(refund.no.as_str());
+        let standing = theirs.map(|one| one.standing);
+        match refund.state {
+            RefundState::Succeeded => {
+                hold!(
+                    standing == Some(Returning::Back),
+                    "E3: {} went back here and is {standing:?} there",
+                    refund.no
+                );
+                hold!(
+                    theirs.is_some_and(|one| one.minor == refund.amount.minor()),
+                    "E3: another sum went back for {}",
+                    refund.no
+                );
+            }
+            RefundState::Failed => {
+                let ended = theirs.is_none_or(|one| one.said_refused);
+                hold!(
+                    ended,
+                    "R3: {} failed here and is {standing:?} there",
+                    refund.no
+                );
+                hold!(
+                    theirs.is_some() || !is_on_its_way(refund, through, parties),
+                    "R3: {} failed here and is still on its way there",
+                    refund.no
+                );
+            }
+            RefundState::Reserved
+            | RefundState::Processing
+            | RefundState::Unknown
+            | RefundState::Manual => (),
+        }
+    }
+    Ok(())
+}
+
+fn is_on_its_way(refund: &Refund, through: &InstitutionId, parties: &Parties) -> bool {
+    let waiting = parties.waiting.iter().filter(|one| !one.has_arrived());
+    let waiting = waiting.map(|one| (&one.party, &one.request));
+    let late = parties
+        .late
+        .iter()
+        .map(|(_, party, request)| (party, request));
+    waiting.chain(late).any(|(party, request)| {
+        let asked: Value = serde_json::from_slice(request.body()).unwrap();
+        *party == Party::Institution(through.clone())
+            && asked["call"] == "refund"
+            && asked["refund"] == refund.no.as_str()
+    })
+}
+
+/// R4: no refund call was seen that is not durable, or more than once where that is not allowed.
+pub(super) fn calls_were_reserved(durable: &Durable, parties: &Parties) -> Broken {
+    for (id, books) in &parties.institutions {
+        for (no, theirs) in &books.returns {
+            let no = RefundOrderNo::parse(no).unwrap();
+            let known = durable
+                .orders
+                .values()
+                .find_map(|row| row.order.refund(&no));
+            let left = known.is_some_and(|one| matches!(one.sending, Sending::Left(_)));
+            hold!(left, "R4: {id} was asked for {no}, which is not durable");
+            let once = theirs.calls == 1 || books.ability.repeatable_refund;
+            // What the network doubles was sent once.
+            let sent = parties
+                .sent
+                .iter()
+                .filter(|(_, request)| is_refund(request, &no));
+            hold!(once || sent.count() == 1, "R4: {id} was sent {no} again");
+        }
+    }
+    Ok(())
+}
+
+fn is_refund(request: &http::Request<bytes::Bytes>, no: &RefundOrderNo) -> bool {
+    let asked: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+    asked["call"] == "refund" && asked["refund"] == no.as_str()
+}
+
+/// What an account holds: what it is debited and credited, by its side (section 6).
+pub(super) fn balances(entries: &[Entry]) -> BTreeMap<Account, i64> {
+    let mut balances = BTreeMap::new();
+    for entry in entries {
+        let minor = entry.amount.minor();
+        *balances.entry(entry.debit.clone()).or_default() += signed(&entry.debit, minor);
+        *balances.entry(entry.credit.clone()).or_default() += signed(&entry.credit, -minor);
+    }
+    balances.retain(|_, balance| *balance != 0);
+    balances
+}
+
+fn signed(account: &Account, debited: i64) -> i64 {
+    match account {
+        Account::Recv(_) | Account::Loss(_) => debited,
+        Account::Merch(_) | Account::Hold(_) | Account::Surp(_) => -debited,
+    }
+}
+
+/// What the refunds of an order mean for the accounts (section 6, M3, R9).
+pub(super) fn book(order: &Order, mut book: impl FnMut(Account, i64)) {
+    let held = order.held_minor();
+    let back = order.refunded_minor();
+    book(Account::Merch(order.no.clone()), -held);
+    book(Account::Hold(order.no.clone()), held - back);
+    for refund in order
+        .refunds
+        .iter()
+        .filter(|one| one.state == RefundState::Succeeded)
+    {
+        let through = order.attempt_of(refund).unwrap();
+        book(
+            Account::Recv(through.institution.clone()),
+            -refund.amount.minor(),
+        );
+        if refund.excess_minor > 0 {
+            book(Account::Loss(order.no.clone()), refund.excess_minor);
+        }
+        if refund.surplus().is_some() && refund.excess_minor == 0 {
+            book(Account::Surp(through.id.clone()), -refund.amount.minor());
+        }
+    }
+}
+
+/// At the end, with faults stopped: Z1, A4, and nothing that went back unknown here.
+pub(super) fn end(durable: &Durable, parties: &Parties) -> Broken {
+    for row in durable.orders.values() {
+        for refund in &row.order.refunds {
+            hold!(
+                refund.state.is_over() || refund.state == RefundState::Manual,
+                "Z1: {} is {} for ever",
+                refund.no,
+                refund.state.name()
+            );
+        }
+    }
+    for (id, books) in &parties.institutions {
+        for (no, theirs) in &books.returns {
+            let no = RefundOrderNo::parse(no).unwrap();
+            let known = durable
+                .orders
+                .values()
+                .find_map(|row| row.order.refund(&no));
+            let state = known.map(|one| one.state);
+            if theirs.standing == Returning::Back {
+                hold!(
+                    state == Some(RefundState::Succeeded),
+                    "{no} went back at {id} and is {state:?} here"
+                );
+            }
+            hold!(
+                theirs.acknowledged || theirs.standing == Returning::Working,
+                "C4: {id} is never told that the end of {no} was recorded"
+            );
+        }
+    }
+    Ok(())
+}
+
+impl Life {
+    /// A merchant gives money back: some of it or all, with a number or without.
+    pub(super) fn ask_to_refund(&mut self) {
+        let Some(order) = self.some_order() else {
+            return;
+        };
+        let mut body = self.refunding(order);
+        body["refundAmount"] = (*self.dice.pick(&["0.01", "0.02", "6.15", "12.30", "500"])).into();
+        if self.dice.one_in(2) {
+            let number = format!("B{}", self.dice.below(4));
+            body["merchantRefundNo"] = number.into();
+        }
+        self.ask_anew(order, "/v1/refunds", &body);
+    }
+
+    pub(super) fn ask_about_refund(&mut self) {
+        let Some(order) = self.some_order() else {
+            return;
+        };
+        let mut body = self.naming(order);
+        body.as_object_mut().unwrap().remove("merchantOrderNo");
+        body["merchantRefundNo"] = format!("B{}", self.dice.below(4)).into();
+        self.ask_anew(order, "/v1/refunds/query", &body);
+    }
+
+    /// An institution finishes a refund it works on, one way or the other.
+    pub(super) fn refund_ends(&mut self) {
+        let truth = self.clock.truth();
+        let network = std::sync::Arc::clone(&self.network);
+        let mut parties = network.parties();
+        let open: Vec<_> = parties
+            .institutions
+            .iter()
+            .flat_map(|(id, books)| books.returnable().into_iter().map(|no| (id.clone(), no)))
+            .collect();
+        if open.is_empty() {
+            return;
+        }
+        let (id, no) = self.dice.pick(&open).clone();
+        let fails = self.dice.one_in(3);
+        self.note(|| format!("{id} ends {no}, failing: {fails}"));
+        let books = parties.institutions.get_mut(&id).unwrap();
+        books.bring_back(&no, fails, truth);
+    }
+
+    /// An institution tells of a refund that has ended.
+    pub(super) fn refund_is_told(&mut self) {
+        let network = std::sync::Arc::clone(&self.network);
+        let mut parties = network.parties();
+        let owed: Vec<_> = parties
+            .institutions
+            .iter()
+            .flat_map(|(id, books)| books.owed_returns().into_iter().map(|no| (id.clone(), no)))
+            .collect();
+        if owed.is_empty() {
+            return;
+        }
+        let (id, no) = self.dice.pick(&owed).clone();
+        let callback = parties
+            .institutions
+            .get_mut(&id)
+            .unwrap()
+            .return_callback(&no);
+        drop(parties);
+        self.note(|| format!("{id} tells about {no}"));
+        self.call(id, no, callback);
+    }
+}

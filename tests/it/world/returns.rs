@@ -1,0 +1,172 @@
+//! Money that a pretend institution gives back, in its own books: each refund once, whatever it is
+//! asked, and never more than it took.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::books::{Books, Standing};
+
+/// Where a refund stands in the institution's own books.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Returning {
+    Working,
+    Back,
+    Refused,
+}
+
+/// One refund in the institution's own books.
+#[derive(Debug, Clone)]
+pub(crate) struct Return {
+    pub(crate) payment: String,
+    pub(crate) account: String,
+    pub(crate) minor: i64,
+    pub(crate) standing: Returning,
+    /// It told somebody that this failed.
+    pub(crate) said_refused: bool,
+    /// The gateway acknowledged the message about its end.
+    pub(crate) acknowledged: bool,
+    pub(crate) calls: u32,
+    at: i64,
+}
+
+/// All refunds, by the number they were asked under.
+pub(crate) type Returns = BTreeMap<String, Return>;
+
+impl Books {
+    /// What of a payment is back or on its way back.
+    pub(crate) fn returned(&self, payment: &str) -> i64 {
+        let theirs = self.returns.values().filter(|one| one.payment == payment);
+        let counted = theirs.filter(|one| one.standing != Returning::Refused);
+        counted.map(|one| one.minor).sum()
+    }
+
+    pub(super) fn give_back(&mut self, asked: &Value, truth: i64) -> &'static str {
+        let no = asked["refund"].as_str().unwrap();
+        let payment = asked["id"].as_str().unwrap();
+        let minor = asked["minor"].as_i64().unwrap();
+        let repeatable = self.ability.repeatable_refund;
+        if let Some(known) = self.returns.get_mut(no) {
+            known.calls += 1;
+            assert!(known.minor == minor && known.payment == payment, "R4");
+            return if repeatable {
+                self.word_of_return(no)
+            } else {
+                "DUPLICATE"
+            };
+        }
+        let Some(paid) = self
+            .payments
+            .get(payment)
+            .filter(|one| one.standing == Standing::Paid)
+        else {
+            return "REFUSED";
+        };
+        if self.returned(payment) + minor > paid.minor {
+            return "REFUSED";
+        }
+        let standing = match self.manners {
+            manners if manners.refuses_refunds => Returning::Refused,
+            manners if manners.takes_its_time => Returning::Working,
+            _ => Returning::Back,
+        };
+        let made = Return {
+            payment: payment.to_owned(),
+            account: paid.account.clone(),
+            minor,
+            standing,
+            said_refused: false,
+            acknowledged: false,
+            calls: 1,
+            at: truth,
+        };
+        self.returns.insert(no.to_owned(), made);
+        self.word_of_return(no)
+    }
+
+    /// The word for where a refund stands; what was said is remembered.
+    pub(super) fn word_of_return(&mut self, no: &str) -> &'static str {
+        let Some(known) = self.returns.get_mut(no) else {
+            return "NOT_FOUND";
+        };
+        known.said_refused |= known.standing == Returning::Refused;
+        spell(known.standing)
+    }
+
+    /// Refunds that are being worked on, or, where its manners are bad, had failed.
+    pub(crate) fn returnable(&self) -> Vec<String> {
+        let bad = self.manners.takes_after_end;
+        let may = |one: &Return| match one.standing {
+            Returning::Working => true,
+            Returning::Back => false,
+            Returning::Refused => {
+                let paid = &self.payments[&one.payment];
+                bad && one.said_refused && self.returned(&one.payment) + one.minor <= paid.minor
+            }
+        };
+        let open = self.returns.iter().filter(|(_, one)| may(one));
+        open.map(|(no, _)| no.clone()).collect()
+    }
+
+    /// A refund comes to its end; what had failed succeeds after all.
+    pub(crate) fn bring_back(&mut self, no: &str, fails: bool, truth: i64) {
+        let known = self.returns.get_mut(no).unwrap();
+        let fails = fails && known.standing == Returning::Working;
+        known.standing = if fails {
+            Returning::Refused
+        } else {
+            Returning::Back
+        };
+        known.at = truth;
+        known.acknowledged = false;
+    }
+
+    /// Refunds whose end nobody has acknowledged.
+    pub(crate) fn owed_returns(&self) -> Vec<String> {
+        let ended = self
+            .returns
+            .iter()
+            .filter(|(_, one)| one.standing != Returning::Working);
+        let owed = ended.filter(|(_, one)| !one.acknowledged);
+        owed.map(|(no, _)| no.clone()).collect()
+    }
+
+    /// The message about a refund, as it goes to the gateway.
+    pub(crate) fn return_callback(&mut self, no: &str) -> Request<Bytes> {
+        let known = self.returns.get_mut(no).unwrap();
+        known.said_refused |= known.standing == Returning::Refused;
+        let word = spell(self.returns[no].standing);
+        self.letter(&self.body_of_return(no, word))
+    }
+
+    pub(super) fn body_of_return(&self, no: &str, word: &str) -> Value {
+        let mut body = json!({ "refund": no, "word": word });
+        if let Some(known) = self.returns.get(no) {
+            body["account"] = known.account.as_str().into();
+            body["minor"] = known.minor.into();
+            body["currency"] = self.payments[&known.payment].currency.as_str().into();
+            if word == "RETURNED" {
+                body["paidAt"] = known.at.into();
+                body["number"] = format!("{}-{no}", self.id).into();
+            }
+        }
+        body
+    }
+
+    /// What the gateway's answer to a callback about a refund means to this institution.
+    pub(crate) fn acknowledge_return(&mut self, no: &str, answer: &Response<Bytes>) {
+        if answer.status() == StatusCode::OK {
+            self.returns.get_mut(no).unwrap().acknowledged = true;
+        }
+    }
+}
+
+fn spell(standing: Returning) -> &'static str {
+    match standing {
+        Returning::Working => "RETURNING",
+        Returning::Back => "RETURNED",
+        Returning::Refused => "REFUSED",
+    }
+}
