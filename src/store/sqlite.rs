@@ -26,6 +26,7 @@ mod file;
 mod inbox;
 mod lease;
 mod loading;
+mod refunds;
 mod rows;
 mod sealed;
 mod writer;

@@ -4,12 +4,14 @@
 //! `Change`.
 
 mod deciding;
+mod going_back;
 mod refunding;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use refunding::{Asked, REFUNDS_MAX, RefundView, SURPLUS_FAILURES_MAX};
+pub use going_back::SURPLUS_FAILURES_MAX;
+pub use refunding::{Asked, REFUNDS_MAX, RefundView};
 
 use crate::domain::amount::Amount;
 use crate::domain::attempt::{Attempt, AttemptState, Contradiction, Epoch, Stamp};

@@ -11,16 +11,16 @@ use crate::domain::attempt::{Attempt, AttemptState, Epoch, Stamp};
 use crate::domain::evidence::{Handover, Reason, Receipt, Way};
 use crate::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
-    RefundOrderNo, RefundRequestNo, Timestamp, unhex,
+    Timestamp, unhex,
 };
 use crate::domain::institutions::{BusinessType, Mode, TransactionType};
 use crate::domain::order::{Ending, Order, OrderState, Terms};
 use crate::domain::personal::MobileNo;
-use crate::domain::refund::{Refund, RefundState, Sending, SurplusCause, Why, Wish};
 use crate::seal::{Place, Seal};
 use crate::store::OrderKey;
 use crate::store::sqlite::Fault;
-use crate::store::sqlite::sealed::{Path, Private, refund_place};
+use crate::store::sqlite::refunds::refunds;
+use crate::store::sqlite::sealed::{Path, Private};
 
 const ORDER: &str = "SELECT pay_order_no, merchant_id, merchant_order_no, order_date, minor,
     currency, business_type, transaction_type, return_url, notice_url, expire_minutes,
@@ -109,21 +109,25 @@ pub(super) fn last_used(
 }
 
 /// A row, read by the places of its columns.
-struct Columns<'a> {
-    row: &'a Row<'a>,
+pub(super) struct Columns<'a> {
+    pub(super) row: &'a Row<'a>,
 }
 
 impl Columns<'_> {
-    fn get<T: FromSql>(&self, at: usize) -> Result<T, Fault> {
+    pub(super) fn get<T: FromSql>(&self, at: usize) -> Result<T, Fault> {
         Ok(self.row.get(at)?)
     }
 
-    fn parse<T, E>(&self, at: usize, parse: impl Fn(&str) -> Result<T, E>) -> Result<T, Fault> {
+    pub(super) fn parse<T, E>(
+        &self,
+        at: usize,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<T, Fault> {
         let text = self.row.get_ref(at)?.as_str();
         read(parse(text.map_err(rusqlite::Error::from)?))
     }
 
-    fn parse_maybe<T, E>(
+    pub(super) fn parse_maybe<T, E>(
         &self,
         at: usize,
         parse: impl Fn(&str) -> Result<T, E>,
@@ -133,30 +137,33 @@ impl Columns<'_> {
         text.map(|text| read(parse(text))).transpose()
     }
 
-    fn moment(&self, at: usize) -> Result<Timestamp, Fault> {
+    pub(super) fn moment(&self, at: usize) -> Result<Timestamp, Fault> {
         Ok(Timestamp::from_ms(self.get(at)?))
     }
 
-    fn number(&self, at: usize) -> Result<u64, Fault> {
+    pub(super) fn number(&self, at: usize) -> Result<u64, Fault> {
         read(u64::try_from(self.get::<i64>(at)?))
     }
 
     /// Sum and currency, side by side.
-    fn amount(&self, at: usize) -> Result<Amount, Fault> {
+    pub(super) fn amount(&self, at: usize) -> Result<Amount, Fault> {
         let currency = self.parse(at.saturating_add(1), Currency::parse)?;
         read(Amount::from_minor(self.get(at)?, currency))
     }
 }
 
 /// Never quotes what was found, which may be personal.
-fn read<T, E>(result: Result<T, E>) -> Result<T, Fault> {
+pub(super) fn read<T, E>(result: Result<T, E>) -> Result<T, Fault> {
     result.map_err(|_| {
         let kind = std::any::type_name::<T>();
         Fault::Corrupt(format!("a stored {kind} is malformed"))
     })
 }
 
-fn named<T: Copy>(all: &[T], name: impl Fn(T) -> &'static str) -> impl Fn(&str) -> Result<T, ()> {
+pub(super) fn named<T: Copy>(
+    all: &[T],
+    name: impl Fn(T) -> &'static str,
+) -> impl Fn(&str) -> Result<T, ()> {
     move |text| all.iter().copied().find(|one| name(*one) == text).ok_or(())
 }
 
@@ -271,71 +278,4 @@ fn handover(seal: &Seal, attempt: &AttemptId, sealed: &[u8]) -> Result<Handover,
     };
     let expires = path.expires.map(Timestamp::from_ms);
     Ok(Handover { way, expires })
-}
-
-fn refunds(connection: &Connection, seal: &Seal, order: &PayOrderNo) -> Result<Vec<Refund>, Fault> {
-    let sql = "SELECT refund_order_no, attempt_id, minor, currency, state, cause, request_no,
-        notice_url, sealed, created, waits_until, left_at, epoch, receipt_minor, receipt_currency,
-        institution_no, refunded_at, reason, late_success, excess_minor
-        FROM refunds WHERE pay_order_no = ?1 ORDER BY seq";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![order.as_str()])?;
-    let mut refunds = Vec::new();
-    while let Some(row) = rows.next()? {
-        refunds.push(refund(&Columns { row }, seal)?);
-    }
-    Ok(refunds)
-}
-
-fn refund(columns: &Columns<'_>, seal: &Seal) -> Result<Refund, Fault> {
-    let no = columns.parse(0, RefundOrderNo::parse)?;
-    let cause = columns.parse_maybe(5, named(&SurplusCause::ALL, SurplusCause::name))?;
-    let number = columns.parse_maybe(6, RefundRequestNo::read)?;
-    let why = match (cause, number) {
-        (Some(cause), None) => Why::Surplus(cause),
-        (None, Some(number)) => Why::Asked(Wish {
-            number,
-            reason: match columns.get::<Option<Vec<u8>>>(8)? {
-                Some(sealed) => Some(said(seal, &no, &sealed)?),
-                None => None,
-            },
-            notice_url: columns.get(7)?,
-        }),
-        (Some(_), Some(_)) | (None, None) => return read(Err(())),
-    };
-    let moment = |at| Ok::<_, Fault>(columns.get::<Option<i64>>(at)?.map(Timestamp::from_ms));
-    let sending = match (moment(10)?, moment(11)?) {
-        (Some(until), None) => Sending::Waits(until),
-        (None, Some(left)) => Sending::Left(left),
-        (Some(_), Some(_)) | (None, None) => return read(Err(())),
-    };
-    let receipt = match columns.get::<Option<i64>>(13)? {
-        Some(_) => Some(Receipt {
-            amount: columns.amount(13)?,
-            institution_no: columns.get(15)?,
-            paid_at: columns.moment(16)?,
-            fee_minor: None,
-        }),
-        None => None,
-    };
-    Ok(Refund {
-        no,
-        attempt: columns.parse(1, AttemptId::parse)?,
-        amount: columns.amount(2)?,
-        state: columns.parse(4, named(&RefundState::ALL, RefundState::name))?,
-        why,
-        created: columns.moment(9)?,
-        sending,
-        epoch: Epoch(columns.get(12)?),
-        receipt,
-        reason: columns.parse_maybe(17, |code| Ok::<_, ()>(Reason::from_code(code)))?,
-        late_success: columns.get(18)?,
-        excess_minor: columns.get(19)?,
-    })
-}
-
-/// What the merchant wrote.
-fn said(seal: &Seal, no: &RefundOrderNo, sealed: &[u8]) -> Result<Box<str>, Fault> {
-    let plain = seal.open(refund_place(no.as_str()), sealed)?;
-    Ok(read(String::from_utf8(plain.to_vec()))?.into())
 }

@@ -14,11 +14,11 @@ use crate::domain::institutions::Mode;
 use crate::domain::journal::Entry;
 use crate::domain::merchant::origin;
 use crate::domain::order::{Order, Terms};
-use crate::domain::refund::{Refund, Sending};
 use crate::seal::Seal;
 use crate::store::sqlite::Fault;
+use crate::store::sqlite::refunds::{NUMBER_TAKEN, numbered, refund_row};
 use crate::store::sqlite::sealed::{
-    Path, Private, event_place, not_sealed, payer_digest, refund_place, seal_text,
+    Path, Private, event_place, not_sealed, payer_digest, seal_text,
 };
 use crate::store::sqlite::writer::Writing;
 use crate::store::{Committed, StoreError};
@@ -50,23 +50,6 @@ const UPSERT_ATTEMPT: &str = "INSERT INTO attempts (pay_order_no, seq, attempt_i
     institution_no = excluded.institution_no, paid_at = excluded.paid_at,
     fee_minor = excluded.fee_minor, reason = excluded.reason, late_success = excluded.late_success";
 
-const UPSERT_REFUND: &str = "INSERT INTO refunds (refund_order_no, pay_order_no, seq, attempt_id,
-    minor, currency, state, cause, merchant_id, request_no, notice_url, sealed, created,
-    waits_until, left_at, epoch, receipt_minor, receipt_currency, institution_no, refunded_at,
-    reason, late_success, excess_minor)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-    ?20, ?21, ?22, ?23)
-    ON CONFLICT (refund_order_no) DO UPDATE SET state = excluded.state,
-    waits_until = excluded.waits_until, left_at = excluded.left_at, epoch = excluded.epoch,
-    receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
-    institution_no = excluded.institution_no, refunded_at = excluded.refunded_at,
-    reason = excluded.reason, late_success = excluded.late_success,
-    excess_minor = excluded.excess_minor";
-
-/// R6, before anything is written: a number of another refund.
-const NUMBER_TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM refunds
-    WHERE merchant_id = ?1 AND request_no = ?2 AND refund_order_no <> ?3)";
-
 const COUNT_EVENT: &str = "INSERT INTO sequences (merchant_id, last) VALUES (?1, 1)
     ON CONFLICT (merchant_id) DO UPDATE SET last = last + 1";
 
@@ -83,9 +66,9 @@ const UPSERT_PAYER: &str = "INSERT INTO payers (payer_digest, institution_id, at
     SET institution_id = excluded.institution_id, at = excluded.at WHERE excluded.at >= at";
 
 /// A statement and its values.
-struct Row {
-    sql: &'static str,
-    values: Vec<Value>,
+pub(super) struct Row {
+    pub(super) sql: &'static str,
+    pub(super) values: Vec<Value>,
 }
 
 impl Row {
@@ -340,63 +323,6 @@ fn attempt_row(seal: &Seal, order: &PayOrderNo, attempt: &Attempt) -> Result<Row
     Ok(Row { sql, values })
 }
 
-/// The new refund with a number, of which a change has at most one.
-fn numbered(rows: &Rows) -> Option<[String; 3]> {
-    let refund = rows.reserved()?;
-    let number = refund.wish()?.number.to_string();
-    let merchant = rows.order.terms.merchant.to_string();
-    Some([merchant, number, refund.no.to_string()])
-}
-
-fn refund_row(seal: &Seal, order: &Order, refund: &Refund) -> Result<Row, StoreError> {
-    let before = order
-        .refunds
-        .iter()
-        .take_while(|known| known.no != refund.no)
-        .count();
-    let seq = u64::try_from(before).unwrap_or(u64::MAX).saturating_add(1);
-    let (wish, receipt) = (refund.wish(), refund.receipt.as_ref());
-    let said = match wish.and_then(|wish| wish.reason.as_deref()) {
-        Some(said) => {
-            let place = refund_place(refund.no.as_str());
-            let sealed = seal.seal(place, said.as_bytes()).map_err(not_sealed)?;
-            Some(sealed.into_bytes())
-        }
-        None => None,
-    };
-    let (waits_until, left_at) = match refund.sending {
-        Sending::Waits(until) => (Some(until), None),
-        Sending::Left(left) => (None, Some(left)),
-    };
-    let values = vec![
-        text(refund.no.as_str()),
-        text(order.no.as_str()),
-        number(seq)?,
-        text(refund.attempt.as_str()),
-        refund.amount.minor().into(),
-        text(refund.amount.currency().code()),
-        text(refund.state.name()),
-        maybe(refund.surplus().map(|cause| cause.name())),
-        maybe(wish.map(|_| order.terms.merchant.as_str())),
-        maybe(wish.map(|wish| wish.number.as_str())),
-        maybe(wish.and_then(|wish| wish.notice_url.as_deref())),
-        said.into(),
-        refund.created.ms().into(),
-        moment(waits_until),
-        moment(left_at),
-        refund.epoch.0.into(),
-        receipt.map(|receipt| receipt.amount.minor()).into(),
-        maybe(receipt.map(|receipt| receipt.amount.currency().code())),
-        maybe(receipt.map(|receipt| receipt.institution_no.as_ref())),
-        moment(receipt.map(|receipt| receipt.paid_at)),
-        maybe(refund.reason.as_ref().map(Reason::as_str)),
-        i64::from(refund.late_success).into(),
-        refund.excess_minor.into(),
-    ];
-    let sql = UPSERT_REFUND;
-    Ok(Row { sql, values })
-}
-
 fn entry_row(order: &Order, entry: &Entry, at: Timestamp) -> Row {
     Row {
         sql: INSERT_ENTRY,
@@ -435,19 +361,19 @@ fn event_row(seal: &Seal, event: &Event, at: Timestamp) -> Result<Row, StoreErro
     Ok(Row { sql, values })
 }
 
-fn text(text: &str) -> Value {
+pub(super) fn text(text: &str) -> Value {
     Value::Text(text.to_owned())
 }
 
-fn maybe(text: Option<&str>) -> Value {
+pub(super) fn maybe(text: Option<&str>) -> Value {
     text.map(str::to_owned).into()
 }
 
-fn moment(at: Option<Timestamp>) -> Value {
+pub(super) fn moment(at: Option<Timestamp>) -> Value {
     at.map(Timestamp::ms).into()
 }
 
-fn number(number: u64) -> Result<Value, StoreError> {
+pub(super) fn number(number: u64) -> Result<Value, StoreError> {
     let number = i64::try_from(number);
     let number = number.map_err(|_| StoreError::Corrupt("a number is out of range".into()))?;
     Ok(number.into())

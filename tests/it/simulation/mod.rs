@@ -12,6 +12,7 @@ mod refunds;
 use std::time::Instant;
 
 use life::{Ground, Plant, live};
+pub(crate) use refunds::balances;
 
 use crate::simulation::actors::Flaw;
 use crate::world::frail::Lack;

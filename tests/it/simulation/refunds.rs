@@ -201,7 +201,7 @@ fn is_refund(request: &http::Request<bytes::Bytes>, no: &RefundOrderNo) -> bool 
 }
 
 /// What an account holds: what it is debited and credited, by its side (section 6).
-pub(super) fn balances(entries: &[Entry]) -> BTreeMap<Account, i64> {
+pub(crate) fn balances(entries: &[Entry]) -> BTreeMap<Account, i64> {
     let mut balances = BTreeMap::new();
     for entry in entries {
         let minor = entry.amount.minor();

@@ -1,0 +1,232 @@
+//! Money on its way back, decided on the whole order: what is sent, what a finding means for the
+//! books, and what follows a failure (A4, R3, R9).
+
+use crate::domain::amount::Amount;
+use crate::domain::attempt::{Attempt, Contradiction, Epoch, Move};
+use crate::domain::change::{Cause, Change};
+use crate::domain::evidence::{About, Ambiguity, Evidence, Finding, Means, Reason};
+use crate::domain::identifiers::{RefundOrderNo, Timestamp};
+use crate::domain::institutions::Facts;
+use crate::domain::order::{INTENT_PATIENCE, Order, Weighed};
+use crate::domain::refund::{REPEATED_FOR, Refund, RefundState, Sending, SurplusCause, Why};
+use crate::domain::schedule;
+
+/// Definite failures after which people decide about surplus money (A4).
+pub const SURPLUS_FAILURES_MAX: usize = 10;
+
+/// How long until people's refunds are asked about again. Unit: seconds.
+const MANUAL_ASKED_EVERY_S: u64 = 86_400;
+
+impl Order {
+    /// Notes that a refund call is about to leave: a first one of surplus money, or the same once
+    /// more (R4). Surplus that went back meanwhile is not sent again but given up.
+    pub fn send_refund(&self, no: &RefundOrderNo, epoch: Epoch, now: Timestamp) -> Option<Change> {
+        let refund = self.refund(no)?;
+        let is_back = refund.surplus().is_some() && self.surplus_is_back(refund);
+        let sent = match (refund.state, refund.sending) {
+            (RefundState::Reserved, Sending::Waits(_)) if is_back => Refund {
+                state: RefundState::Failed,
+                reason: Some(Reason::from_code("NOT_NEEDED")),
+                ..refund.clone()
+            },
+            (RefundState::Reserved, Sending::Waits(until)) if now >= until => Refund {
+                sending: Sending::Left(now),
+                epoch,
+                ..refund.clone()
+            },
+            (RefundState::Unknown, Sending::Left(_)) => Refund {
+                sending: Sending::Left(now),
+                epoch,
+                ..refund.clone()
+            },
+            _ => return None,
+        };
+        Some(self.with_refund(sent, Cause::Clock, now))
+    }
+
+    /// Whether a refund that is not known there may be sent once more (R4).
+    pub fn may_repeat(refund: &Refund, facts: &Facts, now: Timestamp) -> bool {
+        facts.repeatable_refund
+            && refund.state == RefundState::Unknown
+            && now < refund.created.plus(REPEATED_FOR)
+    }
+
+    /// A refund whose whole schedule brought no answer: people decide, and it is still asked about.
+    pub fn leave_to_people(&self, no: &RefundOrderNo, now: Timestamp) -> Option<Change> {
+        let refund = self.refund(no)?;
+        let manual = Refund {
+            state: RefundState::Manual,
+            ..refund.clone()
+        };
+        (refund.state == RefundState::Unknown).then(|| self.with_refund(manual, Cause::Clock, now))
+    }
+
+    /// A call nobody came back from in a living process is in doubt.
+    pub fn doubt_refund(&self, refund: &Refund, facts: &Facts, now: Timestamp) -> Option<Change> {
+        let (RefundState::Reserved, Sending::Left(left)) = (refund.state, refund.sending) else {
+            return None;
+        };
+        let evidence = Evidence {
+            institution: self.attempt_of(refund)?.institution.clone(),
+            account: None,
+            about: About::Refund(refund.no.clone()),
+            by: Means::Refund,
+            finding: Finding::Ambiguous(Ambiguity::NoAnswer),
+        };
+        if now.since(left) < INTENT_PATIENCE {
+            return None;
+        }
+        match self.weigh(&evidence, facts, now) {
+            Weighed::Commit(change) => Some(*change),
+            Weighed::Repeat | Weighed::ConfirmByQuery | Weighed::Quarantine(_) => None,
+        }
+    }
+
+    /// What evidence about one of its refunds means.
+    pub(in crate::domain::order) fn weigh_refund(
+        &self,
+        no: &RefundOrderNo,
+        evidence: &Evidence,
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Weighed {
+        let known = self.refund(no);
+        let Some((refund, attempt)) = known.and_then(|one| Some((one, self.attempt_of(one)?)))
+        else {
+            return Weighed::Quarantine(Contradiction::Institution);
+        };
+        if attempt.institution != evidence.institution {
+            return Weighed::Quarantine(Contradiction::Institution);
+        }
+        if evidence
+            .account
+            .as_ref()
+            .is_some_and(|account| *account != attempt.account)
+        {
+            return Weighed::Quarantine(Contradiction::Account);
+        }
+        match refund.weigh(&evidence.finding, evidence.by, facts, now) {
+            Move::Stay => Weighed::Repeat,
+            Move::Confirm => Weighed::ConfirmByQuery,
+            Move::Impossible(why) => Weighed::Quarantine(why),
+            Move::To(moved) => {
+                let cause = Cause::Evidence(evidence.institution.clone(), evidence.by);
+                Weighed::Commit(Box::new(self.with_refund(*moved, cause, now)))
+            }
+        }
+    }
+
+    /// The order with one refund moved: a late success is counted as far as it fits (R9), and
+    /// surplus that failed is followed by another (A4).
+    fn with_refund(&self, moved: Refund, cause: Cause, now: Timestamp) -> Change {
+        let mut after = self.clone();
+        let follows = (moved.state == RefundState::Failed && !self.surplus_is_back(&moved))
+            .then(|| moved.surplus())
+            .flatten();
+        let (attempt, amount) = (moved.attempt.clone(), moved.amount);
+        let excess_minor = self.excess_minor(&moved);
+        for known in after
+            .refunds
+            .iter_mut()
+            .filter(|known| known.no == moved.no)
+        {
+            *known = Refund {
+                excess_minor,
+                ..moved.clone()
+            };
+        }
+        let from = after.attempts.iter().find(|one| one.id == attempt).cloned();
+        if let Some((surplus, from)) = follows.zip(from) {
+            after.reserve_surplus(&from, amount, surplus, now);
+        }
+        Change::between(Some(self), after, cause, now)
+    }
+
+    /// What of a refund that has just succeeded goes beyond what there was to give back (R9).
+    fn excess_minor(&self, moved: &Refund) -> i64 {
+        let sum = moved.amount.minor();
+        match (&moved.why, moved.state, moved.late_success) {
+            (Why::Asked(_), RefundState::Succeeded, true) => {
+                let paid = self.settling_attempt().map_or(0, |one| one.amount.minor());
+                let rest = paid.saturating_sub(self.held_minor()).max(0);
+                sum.saturating_sub(rest).max(0)
+            }
+            (Why::Surplus(_), RefundState::Succeeded, _) if self.surplus_is_back(moved) => sum,
+            _ => moved.excess_minor,
+        }
+    }
+
+    /// Whether another refund of the same surplus has succeeded.
+    fn surplus_is_back(&self, refund: &Refund) -> bool {
+        let mut others = self.refunds.iter().filter(|one| {
+            one.attempt == refund.attempt && one.no != refund.no && one.surplus().is_some()
+        });
+        others.any(|one| one.state == RefundState::Succeeded)
+    }
+
+    /// Surplus money is to go back (A4): reserved in the transaction that knows of it.
+    pub(in crate::domain::order) fn reserve_surplus(
+        &mut self,
+        attempt: &Attempt,
+        amount: Amount,
+        cause: SurplusCause,
+        now: Timestamp,
+    ) {
+        let mut before = self.refunds.iter().filter(|one| one.attempt == attempt.id);
+        let failed = before
+            .by_ref()
+            .filter(|one| one.surplus().is_some())
+            .count();
+        let wait = match failed {
+            0 => now,
+            failed => now.plus(schedule::surplus_wait(failed)),
+        };
+        let state = if failed < SURPLUS_FAILURES_MAX {
+            RefundState::Reserved
+        } else {
+            RefundState::Manual
+        };
+        self.refunds.push(Refund {
+            no: RefundOrderNo::of_surplus(&attempt.id, failed),
+            attempt: attempt.id.clone(),
+            amount,
+            state,
+            why: Why::Surplus(cause),
+            created: now,
+            sending: Sending::Waits(wait),
+            epoch: attempt.epoch,
+            receipt: None,
+            reason: None,
+            late_success: false,
+            excess_minor: 0,
+        });
+    }
+
+    /// When surplus money that waits is to be sent next.
+    pub fn next_sending(&self) -> Option<Timestamp> {
+        let waits = self
+            .refunds
+            .iter()
+            .filter_map(|refund| match (refund.state, refund.sending) {
+                (RefundState::Reserved, Sending::Waits(until)) => Some(until),
+                _ => None,
+            });
+        waits.min()
+    }
+
+    /// When a refund next needs attention without being asked (A6).
+    pub(in crate::domain::order) fn refunds_due(&self, now: Timestamp) -> Option<Timestamp> {
+        let due = |refund: &Refund| match (refund.state, refund.sending) {
+            (RefundState::Reserved, Sending::Waits(until)) => Some(until),
+            (RefundState::Reserved, Sending::Left(left)) => Some(left.plus(INTENT_PATIENCE)),
+            (RefundState::Processing | RefundState::Unknown, _) => {
+                Some(now.plus(schedule::doubt_wait(0)))
+            }
+            (RefundState::Manual, _) => {
+                Some(now.plus(std::time::Duration::from_secs(MANUAL_ASKED_EVERY_S)))
+            }
+            (RefundState::Succeeded | RefundState::Failed, _) => None,
+        };
+        self.refunds.iter().filter_map(due).min()
+    }
+}

@@ -1,0 +1,163 @@
+//! Refunds as rows, and back.
+
+use rusqlite::{Connection, params};
+
+use crate::domain::attempt::Epoch;
+use crate::domain::change::Rows;
+use crate::domain::evidence::{Reason, Receipt};
+use crate::domain::identifiers::{
+    AttemptId, PayOrderNo, RefundOrderNo, RefundRequestNo, Timestamp,
+};
+use crate::domain::order::Order;
+use crate::domain::refund::{Refund, RefundState, Sending, SurplusCause, Why, Wish};
+use crate::seal::Seal;
+use crate::store::StoreError;
+use crate::store::sqlite::Fault;
+use crate::store::sqlite::loading::{Columns, named, read};
+use crate::store::sqlite::rows::{Row, maybe, moment, number, text};
+use crate::store::sqlite::sealed::{not_sealed, refund_place};
+
+const UPSERT_REFUND: &str = "INSERT INTO refunds (refund_order_no, pay_order_no, seq, attempt_id,
+    minor, currency, state, cause, merchant_id, request_no, notice_url, sealed, created,
+    waits_until, left_at, epoch, receipt_minor, receipt_currency, institution_no, refunded_at,
+    reason, late_success, excess_minor)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
+    ?20, ?21, ?22, ?23)
+    ON CONFLICT (refund_order_no) DO UPDATE SET state = excluded.state,
+    waits_until = excluded.waits_until, left_at = excluded.left_at, epoch = excluded.epoch,
+    receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
+    institution_no = excluded.institution_no, refunded_at = excluded.refunded_at,
+    reason = excluded.reason, late_success = excluded.late_success,
+    excess_minor = excluded.excess_minor";
+
+/// R6, before anything is written: a number of another refund.
+pub(super) const NUMBER_TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM refunds
+    WHERE merchant_id = ?1 AND request_no = ?2 AND refund_order_no <> ?3)";
+
+/// The new refund with a number, of which a change has at most one.
+pub(super) fn numbered(rows: &Rows) -> Option<[String; 3]> {
+    let refund = rows.reserved()?;
+    let number = refund.wish()?.number.to_string();
+    let merchant = rows.order.terms.merchant.to_string();
+    Some([merchant, number, refund.no.to_string()])
+}
+
+pub(super) fn refund_row(seal: &Seal, order: &Order, refund: &Refund) -> Result<Row, StoreError> {
+    let before = order
+        .refunds
+        .iter()
+        .take_while(|known| known.no != refund.no)
+        .count();
+    let seq = u64::try_from(before).unwrap_or(u64::MAX).saturating_add(1);
+    let (wish, receipt) = (refund.wish(), refund.receipt.as_ref());
+    let said = match wish.and_then(|wish| wish.reason.as_deref()) {
+        Some(said) => {
+            let place = refund_place(refund.no.as_str());
+            let sealed = seal.seal(place, said.as_bytes()).map_err(not_sealed)?;
+            Some(sealed.into_bytes())
+        }
+        None => None,
+    };
+    let (waits_until, left_at) = match refund.sending {
+        Sending::Waits(until) => (Some(until), None),
+        Sending::Left(left) => (None, Some(left)),
+    };
+    let values = vec![
+        text(refund.no.as_str()),
+        text(order.no.as_str()),
+        number(seq)?,
+        text(refund.attempt.as_str()),
+        refund.amount.minor().into(),
+        text(refund.amount.currency().code()),
+        text(refund.state.name()),
+        maybe(refund.surplus().map(|cause| cause.name())),
+        maybe(wish.map(|_| order.terms.merchant.as_str())),
+        maybe(wish.map(|wish| wish.number.as_str())),
+        maybe(wish.and_then(|wish| wish.notice_url.as_deref())),
+        said.into(),
+        refund.created.ms().into(),
+        moment(waits_until),
+        moment(left_at),
+        refund.epoch.0.into(),
+        receipt.map(|receipt| receipt.amount.minor()).into(),
+        maybe(receipt.map(|receipt| receipt.amount.currency().code())),
+        maybe(receipt.map(|receipt| receipt.institution_no.as_ref())),
+        moment(receipt.map(|receipt| receipt.paid_at)),
+        maybe(refund.reason.as_ref().map(Reason::as_str)),
+        i64::from(refund.late_success).into(),
+        refund.excess_minor.into(),
+    ];
+    let sql = UPSERT_REFUND;
+    Ok(Row { sql, values })
+}
+
+pub(super) fn refunds(
+    connection: &Connection,
+    seal: &Seal,
+    order: &PayOrderNo,
+) -> Result<Vec<Refund>, Fault> {
+    let sql = "SELECT refund_order_no, attempt_id, minor, currency, state, cause, request_no,
+        notice_url, sealed, created, waits_until, left_at, epoch, receipt_minor, receipt_currency,
+        institution_no, refunded_at, reason, late_success, excess_minor
+        FROM refunds WHERE pay_order_no = ?1 ORDER BY seq";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![order.as_str()])?;
+    let mut refunds = Vec::new();
+    while let Some(row) = rows.next()? {
+        refunds.push(refund(&Columns { row }, seal)?);
+    }
+    Ok(refunds)
+}
+
+fn refund(columns: &Columns<'_>, seal: &Seal) -> Result<Refund, Fault> {
+    let no = columns.parse(0, RefundOrderNo::parse)?;
+    let cause = columns.parse_maybe(5, named(&SurplusCause::ALL, SurplusCause::name))?;
+    let number = columns.parse_maybe(6, RefundRequestNo::read)?;
+    let why = match (cause, number) {
+        (Some(cause), None) => Why::Surplus(cause),
+        (None, Some(number)) => Why::Asked(Wish {
+            number,
+            reason: match columns.get::<Option<Vec<u8>>>(8)? {
+                Some(sealed) => Some(said(seal, &no, &sealed)?),
+                None => None,
+            },
+            notice_url: columns.get(7)?,
+        }),
+        (Some(_), Some(_)) | (None, None) => return read(Err(())),
+    };
+    let moment = |at| Ok::<_, Fault>(columns.get::<Option<i64>>(at)?.map(Timestamp::from_ms));
+    let sending = match (moment(10)?, moment(11)?) {
+        (Some(until), None) => Sending::Waits(until),
+        (None, Some(left)) => Sending::Left(left),
+        (Some(_), Some(_)) | (None, None) => return read(Err(())),
+    };
+    let receipt = match columns.get::<Option<i64>>(13)? {
+        Some(_) => Some(Receipt {
+            amount: columns.amount(13)?,
+            institution_no: columns.get(15)?,
+            paid_at: columns.moment(16)?,
+            fee_minor: None,
+        }),
+        None => None,
+    };
+    Ok(Refund {
+        no,
+        attempt: columns.parse(1, AttemptId::parse)?,
+        amount: columns.amount(2)?,
+        state: columns.parse(4, named(&RefundState::ALL, RefundState::name))?,
+        why,
+        created: columns.moment(9)?,
+        sending,
+        epoch: Epoch(columns.get(12)?),
+        receipt,
+        reason: columns.parse_maybe(17, |code| Ok::<_, ()>(Reason::from_code(code)))?,
+        late_success: columns.get(18)?,
+        excess_minor: columns.get(19)?,
+    })
+}
+
+/// What the merchant wrote.
+fn said(seal: &Seal, no: &RefundOrderNo, sealed: &[u8]) -> Result<Box<str>, Fault> {
+    let plain = seal.open(refund_place(no.as_str()), sealed)?;
+    Ok(read(String::from_utf8(plain.to_vec()))?.into())
+}

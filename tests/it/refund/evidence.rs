@@ -1,0 +1,244 @@
+//! What an answer, a callback or a silence does to a refund (section 5 of the invariants).
+
+use paymux::domain::journal::Account;
+use paymux::domain::refund::RefundState;
+use paymux::store::Verdict;
+use serde_json::json;
+
+use super::{held_and_owed, only, paid, pay_at_bank, query, refund, states};
+use crate::simulation::balances;
+use crate::world::books::Ability;
+use crate::world::network::Ending;
+use crate::world::town::Town;
+
+/// E5, V1, R3, R4: a lost answer is doubt: 202, the sum stays held, and the institution's own word
+/// ends it.
+#[test]
+fn a_lost_answer_is_doubt_and_is_asked_about() {
+    for ending in [Ending::LostAfter, Ending::FaultAfter, Ending::Garbled] {
+        let town = paid();
+        town.network.parties().script.push_back(ending);
+        let told = refund(&town, "T1", "5", json!({}));
+        assert_eq!(
+            (told.status, told.text("result")),
+            (202, "PENDING"),
+            "{ending:?}"
+        );
+        assert_eq!(told.text("refundStatus"), "PROCESSING");
+        assert_eq!(only(&town, "T1").state, RefundState::Unknown);
+        assert_eq!(held_and_owed(&town, "T1"), (500, 730));
+        town.pass_s(1);
+        town.chase();
+        assert_eq!(only(&town, "T1").state, RefundState::Succeeded);
+        assert_eq!(held_and_owed(&town, "T1"), (0, 730));
+        assert_eq!(town.at("bank", |books| books.returns.len()), 1);
+    }
+}
+
+/// E1, R3: what never left has failed; its sum is free again, and the merchant is told.
+#[test]
+fn what_never_left_frees_its_sum() {
+    let town = paid();
+    town.network.parties().script.push_back(Ending::NotSent);
+    let told = refund(&town, "T1", "5", json!({}));
+    assert_eq!((told.status, told.text("reason")), (200, "NOT_REACHED"));
+    assert_eq!(held_and_owed(&town, "T1"), (0, 1_230));
+    town.deliver();
+    town.inbox(|inbox| {
+        let last = inbox.requests.last().unwrap().body();
+        let event: serde_json::Value = serde_json::from_slice(last).unwrap();
+        assert_eq!(event["eventType"], "REFUND_FAILED");
+        assert_eq!(event["reason"], "NOT_REACHED");
+    });
+    assert_eq!(
+        refund(&town, "T1", "12.30", json!({})).text("refundStatus"),
+        "SUCCEEDED"
+    );
+}
+
+/// R4: a call that was lost on the way is sent once more, under the same number, where that is
+/// harmless; where it is not it has failed once nothing can be on its way any more, not before.
+#[test]
+fn a_lost_call_is_repeated_only_where_that_is_harmless() {
+    for repeatable_refund in [true, false] {
+        let ability = Ability {
+            repeatable_refund,
+            ..Ability::ALL
+        };
+        let town = Town::with(&[("bank", ability)]);
+        pay_at_bank(&town, "T1");
+        town.network.parties().script.push_back(Ending::LostBefore);
+        assert_eq!(refund(&town, "T1", "5", json!({})).status, 202);
+        town.pass_s(1);
+        town.chase();
+        let sent = town.at("bank", |books| books.returns.len());
+        assert_eq!(sent, usize::from(repeatable_refund));
+        if repeatable_refund {
+            assert_eq!(only(&town, "T1").state, RefundState::Succeeded);
+            continue;
+        }
+        assert_eq!(
+            only(&town, "T1").state,
+            RefundState::Unknown,
+            "it may still arrive"
+        );
+        town.pass_s(40);
+        town.chase();
+        assert_eq!(only(&town, "T1").state, RefundState::Failed);
+        assert_eq!(held_and_owed(&town, "T1"), (0, 1_230));
+    }
+}
+
+/// S1: what a dead process left as reserved may have been sent: it is in doubt, and asked about.
+#[test]
+fn a_reservation_of_a_dead_process_is_in_doubt() {
+    let mut town = paid();
+    let frail = crate::world::frail::Frail::new(
+        std::sync::Arc::<crate::world::memory::Memory>::clone(&town.memory),
+    );
+    frail.plan(2, crate::world::frail::Trouble::Unavailable);
+    town.api.store = std::sync::Arc::new(frail);
+    assert_eq!(refund(&town, "T1", "5", json!({})).status, 202);
+    assert_eq!(only(&town, "T1").state, RefundState::Reserved);
+    town.restart();
+    let adopted = crate::world::town::now(paymux::flow::chase_doubts::adopt_leftovers(
+        &*town.api.store,
+        paymux::world::Clock::now(&*town.clock),
+    ));
+    assert_eq!(adopted, Ok(1));
+    assert_eq!(only(&town, "T1").state, RefundState::Unknown);
+    town.pass_s(60);
+    town.chase();
+    assert_eq!(only(&town, "T1").state, RefundState::Succeeded);
+}
+
+/// C4, C5, C6, N4: an institution that takes its time tells by callback; told twice is told once.
+#[test]
+fn a_callback_ends_a_refund_once() {
+    let town = paid();
+    town.at("bank", |books| books.manners.takes_its_time = true);
+    let told = refund(&town, "T1", "5", json!({ "merchantRefundNo": "B1" }));
+    assert_eq!((told.status, told.text("result")), (200, "ACCEPTED"));
+    assert_eq!(only(&town, "T1").state, RefundState::Processing);
+    let no = told.text("refundOrderNo").to_owned();
+    let truth = town.clock.truth();
+    let callback = town.at("bank", |books| {
+        books.bring_back(&no, false, truth);
+        books.return_callback(&no)
+    });
+    for _ in 0..2 {
+        assert_eq!(town.send(callback.clone()).status, 200);
+        assert_eq!(only(&town, "T1").state, RefundState::Succeeded);
+        assert_eq!(town.snapshot().events.len(), 2);
+    }
+    assert_eq!(
+        query(&town, json!({ "merchantRefundNo": "B1" })).text("refundStatus"),
+        "SUCCEEDED"
+    );
+}
+
+/// C1, C2, V3: a callback about a refund that is forged, another institution's, or names another
+/// sum moves nothing.
+#[test]
+fn a_false_callback_about_a_refund_moves_nothing() {
+    let town = paid();
+    town.at("bank", |books| books.manners.takes_its_time = true);
+    refund(&town, "T1", "5", json!({}));
+    let no = only(&town, "T1").no.to_string();
+    let truth = town.clock.truth();
+    let before = only(&town, "T1");
+    let body = |minor: i64, account: &str| {
+        json!({ "refund": no, "word": "RETURNED", "account": account, "minor": minor,
+            "currency": "CNY", "paidAt": truth, "number": "1" })
+    };
+    let account = town.at("bank", |books| books.returns[&no].account.clone());
+    let forged = town.at("bank", |books| books.forgery(&body(500, &account)));
+    let others = town.at("purse", |books| books.letter(&body(500, &account)));
+    let sum = town.at("bank", |books| books.letter(&body(501, &account)));
+    let foreign = town.at("bank", |books| books.letter(&body(500, "another")));
+    for (callback, verdict) in [
+        (forged, Verdict::Forged),
+        (others, Verdict::Quarantined),
+        (sum, Verdict::Quarantined),
+        (foreign, Verdict::Quarantined),
+    ] {
+        let told = town.send(callback);
+        assert_eq!((told.status, told.result), (400, verdict.name()));
+        assert_eq!(only(&town, "T1"), before);
+    }
+}
+
+/// V4, R9: a refund that had failed and succeeded after all is applied once the institution says so
+/// when asked; what still fits is taken from the merchant's, the rest is a loss, and nothing more
+/// is given back.
+#[test]
+fn a_late_success_is_counted_as_far_as_it_fits() {
+    for (given_since, excess) in [("7.30", 0), ("10", 270)] {
+        let town = paid();
+        town.at("bank", |books| books.manners.refuses_refunds = true);
+        refund(&town, "T1", "5", json!({ "merchantRefundNo": "B1" }));
+        town.at("bank", |books| books.manners.refuses_refunds = false);
+        let since = refund(
+            &town,
+            "T1",
+            given_since,
+            json!({ "merchantRefundNo": "B2" }),
+        );
+        assert_eq!(since.text("refundStatus"), "SUCCEEDED");
+        let no = town.order("T1").refunds[0].no.to_string();
+        let truth = town.clock.truth();
+        let callback = town.at("bank", |books| {
+            books.bring_back(&no, false, truth);
+            books.return_callback(&no)
+        });
+        let silent = Ending::LostBefore;
+        town.network.parties().script.push_back(silent);
+        assert_eq!(
+            town.send(callback.clone()).status,
+            503,
+            "V4: nobody confirmed it"
+        );
+        assert_eq!(town.order("T1").refunds[0].state, RefundState::Failed);
+        assert_eq!(town.send(callback).status, 200);
+        let order = town.order("T1");
+        assert_eq!(states(&order), [RefundState::Succeeded; 2]);
+        assert!(order.refunds[0].late_success);
+        assert_eq!(order.refunds[0].excess_minor, excess);
+        let balances = balances(&town.snapshot().entries);
+        let loss = balances.get(&Account::Loss(order.no.clone())).copied();
+        assert_eq!(loss.unwrap_or(0), excess);
+        assert_eq!(held_and_owed(&town, "T1"), (0, 0));
+        assert!(order.refunded_minor() <= 1_230, "R1");
+        assert_eq!(
+            refund(&town, "T1", "0.01", json!({})).result,
+            "refund_over_rest"
+        );
+    }
+}
+
+/// Z1: a refund whose whole schedule brought no answer is left to people, its sum still held; the
+/// institution is asked about it all the same, and its word ends it.
+#[test]
+fn what_nobody_answers_is_left_to_people() {
+    let town = paid();
+    town.at("bank", |books| books.manners.mumbles = true);
+    assert_eq!(
+        refund(&town, "T1", "5", json!({ "merchantRefundNo": "B1" })).status,
+        202
+    );
+    for _ in 0..100 {
+        town.pass_s(86_400);
+        town.chase();
+    }
+    assert_eq!(only(&town, "T1").state, RefundState::Manual);
+    assert_eq!(held_and_owed(&town, "T1"), (500, 730), "V2, R3");
+    let told = query(&town, json!({ "merchantRefundNo": "B1" }));
+    assert_eq!(
+        (told.status, told.text("refundStatus")),
+        (202, "PROCESSING")
+    );
+    town.at("bank", |books| books.manners.mumbles = false);
+    town.pass_s(86_400);
+    town.chase();
+    assert_eq!(only(&town, "T1").state, RefundState::Succeeded);
+}

@@ -1,0 +1,393 @@
+//! Money on its way back (A3.4, X-4, X-5): what merchants may ask back, and what becomes of it
+//! whatever the institution answers.
+
+mod evidence;
+mod surplus;
+
+use paymux::domain::journal::Account;
+use paymux::domain::order::Order;
+use paymux::domain::refund::{Refund, RefundState};
+use paymux::domain::refusal::Refusal;
+use serde_json::{Value, json};
+
+use crate::simulation::balances;
+use crate::world::books::Ability;
+use crate::world::enrolment::register;
+use crate::world::returns::Returning;
+use crate::world::town::{Told, Town, changed};
+
+/// The five fields of A3.4 for M1's order.
+fn asking(no: &str, sum: &str) -> Value {
+    json!({
+        "merchantOrderNo": no,
+        "orderDate": "20260925",
+        "refundAmount": sum,
+        "merchantId": "M1",
+        "mobileNo": "13812345678",
+    })
+}
+
+/// M1 gives back of its order, with these fields changed or added.
+fn refund(town: &Town, no: &str, sum: &str, changes: Value) -> Told {
+    town.ask("M1", "/v1/refunds", &changed(asking(no, sum), changes))
+}
+
+fn query(town: &Town, naming: Value) -> Told {
+    let body = changed(json!({ "merchantId": "M1" }), naming);
+    town.ask("M1", "/v1/refunds/query", &body)
+}
+
+/// An order of 12.30, paid at `bank`, and everybody told.
+fn pay_at_bank(town: &Town, no: &str) {
+    town.place(no, json!({}));
+    town.select(no, "bank");
+    let id = town.pay(no, "bank");
+    town.call_back("bank", &id);
+    town.deliver();
+}
+
+fn paid() -> Town {
+    let town = Town::new();
+    pay_at_bank(&town, "T1");
+    town
+}
+
+/// What the books of an order say: held for the payer, and owed to the merchant.
+fn held_and_owed(town: &Town, no: &str) -> (i64, i64) {
+    let order = town.order(no).no;
+    let balances = balances(&town.snapshot().entries);
+    let of = |account| balances.get(&account).copied().unwrap_or(0);
+    (of(Account::Hold(order.clone())), of(Account::Merch(order)))
+}
+
+fn states(order: &Order) -> Vec<RefundState> {
+    order.refunds.iter().map(|one| one.state).collect()
+}
+
+fn only(town: &Town, no: &str) -> Refund {
+    let order = town.order(no);
+    assert_eq!(order.refunds.len(), 1);
+    order.refunds[0].clone()
+}
+
+/// Everything of the books that a refused request must leave alone.
+fn untouched(town: &Town) -> (Vec<Order>, usize, usize, usize) {
+    let durable = town.snapshot();
+    let orders = durable.orders.values().map(|row| row.order.clone());
+    let sent = town.network.parties().sent.len();
+    (
+        orders.collect(),
+        durable.entries.len(),
+        durable.events.len(),
+        sent,
+    )
+}
+
+/// R-A3.4-1, R-A3.4-2, R-A3.4-4, R-A2.7-4b, R-A2.7-5, R-6.1.5-3, R5, O6, M2: five fields are enough;
+/// the money goes back through the institution that was paid, and the merchant is told at once.
+#[test]
+fn five_fields_give_everything_back() {
+    let town = paid();
+    let told = refund(&town, "T1", "12.30", json!({}));
+    assert_eq!((told.status, told.text("result")), (200, "ACCEPTED"));
+    assert_eq!(told.text("orderStatus"), "PAID");
+    assert_eq!(told.text("merchantId"), "M1");
+    assert_eq!(told.text("merchantOrderNo"), "T1");
+    assert_eq!(told.text("refundAmount"), "12.30");
+    assert_eq!(told.text("refundStatus"), "SUCCEEDED");
+    assert_eq!(told.text("orderRefundStatus"), "FULL");
+    let no = told.text("refundOrderNo").to_owned();
+    let theirs = town.at("bank", |books| books.returns[&no].clone());
+    assert_eq!((theirs.minor, theirs.standing), (1_230, Returning::Back));
+    assert_eq!(theirs.payment, town.attempt("T1", "bank"));
+    assert_eq!(held_and_owed(&town, "T1"), (0, 0));
+    assert_eq!(town.deliver().len(), 1);
+    town.inbox(|inbox| {
+        let mut bodies = inbox.notices.values().map(|notice| notice.json());
+        let event = bodies.find(|body| body["eventType"] == "REFUND_SUCCEEDED");
+        let event = event.unwrap();
+        assert_eq!(event["refundOrderNo"], no.as_str());
+        assert_eq!(event["refundAmount"], "12.30");
+        assert_eq!(event["refundStatus"], "SUCCEEDED");
+        assert_eq!(event["orderStatus"], "PAID");
+        assert_eq!(event["version"], 6);
+    });
+    let asked = town.query("T1");
+    assert_eq!(asked.text("orderRefundStatus"), "FULL");
+    assert_eq!(asked.json["refunds"][0]["refundOrderNo"], no.as_str());
+}
+
+/// R-6.1.5-2, R1, R2, O6: parts go back until nothing is left; one fen more is refused, and says
+/// how much is left.
+#[test]
+fn parts_go_back_until_nothing_is_left() {
+    let town = paid();
+    let first = refund(&town, "T1", "5", json!({ "merchantRefundNo": "B1" }));
+    assert_eq!(first.text("orderRefundStatus"), "PARTIAL");
+    let before = untouched(&town);
+    let over = refund(&town, "T1", "7.31", json!({ "merchantRefundNo": "B2" }));
+    assert_eq!((over.status, over.result), (409, "refund_over_rest"));
+    assert!(over.text("detail").contains("leave 7.30"), "{over:?}");
+    assert_eq!(untouched(&town), before);
+    let rest = refund(&town, "T1", "7.30", json!({ "merchantRefundNo": "B2" }));
+    assert_eq!(rest.text("orderRefundStatus"), "FULL");
+    let none = refund(&town, "T1", "0.01", json!({ "merchantRefundNo": "B3" }));
+    assert_eq!((none.status, none.result), (409, "refund_over_rest"));
+    assert_eq!(held_and_owed(&town, "T1"), (0, 0));
+}
+
+/// R6: one number, one refund: an equal request is answered how the first stands; the same number
+/// with another sum, or for another order, has no effect.
+#[test]
+fn one_number_is_one_refund() {
+    let town = paid();
+    pay_at_bank(&town, "T2");
+    let number = || json!({ "merchantRefundNo": "B1" });
+    let first = refund(&town, "T1", "5", number());
+    let again = refund(&town, "T1", "5.00", number());
+    assert_eq!(again.status, 200);
+    assert_eq!(again.text("refundOrderNo"), first.text("refundOrderNo"));
+    let before = untouched(&town);
+    for (no, sum) in [("T1", "5.01"), ("T2", "5"), ("T2", "5.01")] {
+        let other = refund(&town, no, sum, number());
+        assert_eq!(
+            (other.status, other.result),
+            (409, "refund_conflict"),
+            "{no} {sum}"
+        );
+    }
+    assert_eq!(untouched(&town), before);
+    let theirs = town.ask(
+        "M2",
+        "/v1/refunds/query",
+        &json!({ "merchantId": "M2", "merchantRefundNo": "B1" }),
+    );
+    assert_eq!(
+        (theirs.status, theirs.result),
+        (404, "refund_unknown"),
+        "K3"
+    );
+}
+
+/// R7: without a number, order and sum name the refund, and the answer says so; once it has
+/// definitely failed the same request is a new one.
+#[test]
+fn without_a_number_the_sum_names_the_refund() {
+    let town = paid();
+    town.at("bank", |books| books.manners.refuses_refunds = true);
+    let failed = refund(&town, "T1", "5", json!({}));
+    assert_eq!((failed.status, failed.text("result")), (200, "REFUSED"));
+    assert_eq!(failed.text("reason"), "NO_FUNDS");
+    assert_eq!(
+        failed.text("merchantRefundNo").rsplit('-').next(),
+        Some("0")
+    );
+    town.at("bank", |books| books.manners.refuses_refunds = false);
+    let next = refund(&town, "T1", "5", json!({}));
+    assert_eq!(next.text("refundStatus"), "SUCCEEDED");
+    assert!(next.text("merchantRefundNo").starts_with("AUTO-P"));
+    assert_eq!(next.text("merchantRefundNo").rsplit('-').next(), Some("1"));
+    let same = refund(&town, "T1", "5.00", json!({}));
+    assert_eq!(same.text("refundOrderNo"), next.text("refundOrderNo"));
+    assert!(same.text("hint").contains("merchantRefundNo"));
+    assert_eq!(town.order("T1").refunds.len(), 2);
+    let asked = query(
+        &town,
+        json!({ "merchantRefundNo": next.text("merchantRefundNo") }),
+    );
+    assert_eq!(asked.text("refundOrderNo"), next.text("refundOrderNo"));
+    let forged = json!({ "merchantRefundNo": "AUTO-1" });
+    assert_eq!(refund(&town, "T1", "1", forged).result, "field_malformed");
+}
+
+/// R8, R-A3.4-3, K3, M4: what cannot be refunded is refused with its reason, and nothing moves.
+#[test]
+fn what_cannot_be_refunded_is_refused_and_nothing_moves() {
+    let town = paid();
+    town.place("open", json!({}));
+    town.place("closed", json!({}));
+    town.close("closed");
+    town.deliver();
+    let before = untouched(&town);
+    let none = || json!({});
+    let cases = [
+        ("open", "1", none(), 409, "order_unpaid"),
+        ("closed", "1", none(), 409, "order_unpaid"),
+        ("nobody", "1", none(), 404, "order_unknown"),
+        (
+            "T1",
+            "1",
+            json!({ "orderDate": "20260924" }),
+            404,
+            "order_unknown",
+        ),
+        (
+            "T1",
+            "1",
+            json!({ "mobileNo": "13812345679" }),
+            404,
+            "order_unknown",
+        ),
+        ("T1", "0", none(), 422, "amount_out_of_range"),
+        ("T1", "0.00", none(), 422, "amount_out_of_range"),
+        ("T1", "-1", none(), 400, "amount_unreadable"),
+        ("T1", "1e1", none(), 400, "amount_unreadable"),
+        ("T1", "01", none(), 400, "amount_unreadable"),
+        ("T1", "0.001", none(), 422, "amount_too_precise"),
+        ("T1", "12.31", none(), 409, "refund_over_rest"),
+        ("T1", "99999999999", none(), 422, "amount_out_of_range"),
+        ("T1", "1", json!({ "mobileNo": null }), 400, "field_missing"),
+        (
+            "T1",
+            "1",
+            json!({ "orderDate": null }),
+            400,
+            "field_missing",
+        ),
+        (
+            "T1",
+            "1",
+            json!({ "merchantRefundNo": "B 1" }),
+            400,
+            "field_malformed",
+        ),
+        (
+            "T1",
+            "1",
+            json!({ "refundReason": "x".repeat(129) }),
+            400,
+            "field_malformed",
+        ),
+        (
+            "T1",
+            "1",
+            json!({ "noticeUrl": "https://evil.example/" }),
+            422,
+            "notice_url_unregistered",
+        ),
+        (
+            "T1",
+            "1",
+            json!({ "currency": "CNY" }),
+            400,
+            "field_unknown",
+        ),
+        (
+            "T1",
+            "1",
+            json!({ "merchantId": "M2" }),
+            403,
+            "merchant_foreign",
+        ),
+    ];
+    for (no, sum, changes, status, code) in cases {
+        let told = refund(&town, no, sum, changes);
+        assert_eq!((told.status, told.result), (status, code), "{no} {sum}");
+    }
+    let mut foreign = asking("T1", "1");
+    foreign["merchantId"] = "M2".into();
+    let told = town.ask("M2", "/v1/refunds", &foreign);
+    assert_eq!((told.status, told.result), (404, "order_unknown"));
+    assert_eq!(untouched(&town), before);
+}
+
+/// R-6.1.5-2: what an institution does not do by a recorded departure is refused with the reason,
+/// and nothing moves.
+#[test]
+fn what_the_institution_lacks_is_refused_with_its_reason() {
+    let institutions = [("bank", Ability::ALL)];
+    let lacking = |change: fn(&mut paymux::domain::institutions::RefundKinds)| {
+        let mut register = register(&institutions);
+        for one in register.directory.institutions.values_mut() {
+            change(&mut one.refunds.kinds);
+        }
+        let town = Town::enrolled(&institutions, register);
+        pay_at_bank(&town, "T1");
+        town
+    };
+    let number = |number: &str| json!({ "merchantRefundNo": number });
+    let said = |told: &Told| (told.status, told.text("reason").to_owned());
+
+    let town = lacking(|kinds| kinds.partial = false);
+    let before = untouched(&town);
+    let told = refund(&town, "T1", "5", json!({}));
+    assert_eq!(said(&told), (422, "PARTIAL_REFUND".into()));
+    assert_eq!(untouched(&town), before);
+    assert_eq!(refund(&town, "T1", "12.30", json!({})).status, 200);
+
+    let town = lacking(|kinds| kinds.full = false);
+    let told = refund(&town, "T1", "12.30", json!({}));
+    assert_eq!(said(&told), (422, "FULL_REFUND".into()));
+
+    let town = lacking(|kinds| kinds.repeated = false);
+    assert_eq!(refund(&town, "T1", "5", number("B1")).status, 200);
+    let told = refund(&town, "T1", "5", number("B2"));
+    assert_eq!(said(&told), (422, "REPEATED_REFUND".into()));
+    assert_eq!(refund(&town, "T1", "5", number("B1")).status, 200, "R6");
+}
+
+/// Section 5: after the institution's window nothing is asked of it.
+#[test]
+fn a_refund_after_the_window_is_refused() {
+    let town = paid();
+    town.pass_s(365 * 86_400 + 10);
+    let told = refund(&town, "T1", "5", json!({}));
+    assert_eq!((told.status, told.result), (409, "refund_window_over"));
+    assert!(town.order("T1").refunds.is_empty());
+}
+
+/// a refund's events go where the merchant said, under an origin that is registered for it.
+#[test]
+fn events_of_a_refund_go_to_its_own_address() {
+    let town = paid();
+    let own = json!({ "noticeUrl": "https://m1.shop.example/refunds" });
+    assert_eq!(refund(&town, "T1", "5", own).status, 200);
+    town.deliver();
+    town.inbox(|inbox| {
+        let last = inbox.requests.last().unwrap();
+        assert_eq!(last.uri(), "https://m1.shop.example/refunds");
+    });
+}
+
+/// a refund is found by our number or the merchant's, and by no other merchant.
+#[test]
+fn a_refund_is_found_by_either_number() {
+    let town = paid();
+    let told = refund(&town, "T1", "5", json!({ "merchantRefundNo": "B1" }));
+    let ours = told.text("refundOrderNo");
+    for naming in [
+        json!({ "refundOrderNo": ours }),
+        json!({ "merchantRefundNo": "B1" }),
+    ] {
+        let found = query(&town, naming);
+        assert_eq!(
+            (found.status, found.text("refundStatus")),
+            (200, "SUCCEEDED")
+        );
+        assert_eq!(found.text("refundOrderNo"), ours);
+    }
+    let foreign = json!({ "merchantId": "M2", "refundOrderNo": ours });
+    assert_eq!(town.ask("M2", "/v1/refunds/query", &foreign).status, 404);
+    assert_eq!(
+        query(&town, json!({ "refundOrderNo": "R1" })).result,
+        "refund_unknown"
+    );
+    assert_eq!(query(&town, json!({})).result, "field_missing");
+    let both = json!({ "refundOrderNo": ours, "merchantRefundNo": "B1" });
+    assert_eq!(query(&town, both).result, "fields_disagree");
+}
+
+/// Section 5: the number of refunds of an order is bounded, failed ones included.
+#[test]
+fn an_order_has_so_many_refunds_and_no_more() {
+    let town = paid();
+    for n in 0..paymux::domain::order::REFUNDS_MAX {
+        let number = json!({ "merchantRefundNo": format!("B{n}") });
+        assert_eq!(refund(&town, "T1", "0.01", number).status, 200);
+    }
+    let told = refund(&town, "T1", "0.01", json!({ "merchantRefundNo": "more" }));
+    assert_eq!(
+        (told.status, told.result),
+        (409, Refusal::RefundsExhausted.code())
+    );
+}

@@ -1,0 +1,113 @@
+//! Surplus money goes back on its own (A4, A8), with its cause, seen by merchant and operator.
+
+use paymux::domain::order::SURPLUS_FAILURES_MAX;
+use paymux::domain::refund::{RefundState, SurplusCause};
+use serde_json::json;
+
+use super::{only, states};
+use crate::simulation::balances;
+use crate::world::network::Ending;
+use crate::world::town::Town;
+
+/// An order that was closed and paid all the same; its surplus is known.
+fn paid_after_close() -> Town {
+    let town = Town::new();
+    town.place("T1", json!({}));
+    town.select("T1", "bank");
+    let id = town.attempt("T1", "bank");
+    assert_eq!(town.close("T1").text("result"), "CLOSED");
+    town.at("bank", |books| books.manners.takes_after_end = true);
+    town.pay("T1", "bank");
+    assert_eq!(town.call_back("bank", &id).status, 200);
+    town.at("bank", |books| books.manners.takes_after_end = false);
+    town.deliver();
+    town
+}
+
+/// A4, A8, M2, N1: it goes back in full without being asked, and both sides see why.
+#[test]
+fn surplus_goes_back_on_its_own() {
+    let town = paid_after_close();
+    assert_eq!(town.chase(), 1);
+    let refund = only(&town, "T1");
+    assert_eq!(refund.state, RefundState::Succeeded);
+    assert_eq!(refund.surplus(), Some(SurplusCause::AfterClose));
+    assert_eq!(
+        balances(&town.snapshot().entries).len(),
+        0,
+        "nothing is owed to anybody"
+    );
+    assert_eq!(town.chase(), 0, "nothing is left to do");
+    let asked = town.query("T1");
+    assert_eq!(asked.text("orderStatus"), "CLOSED");
+    assert_eq!(asked.json["refunds"][0]["refundCause"], "AFTER_CLOSE");
+    assert_eq!(town.deliver().len(), 1);
+    town.inbox(|inbox| {
+        let last = inbox.requests.last().unwrap().body();
+        let event: serde_json::Value = serde_json::from_slice(last).unwrap();
+        assert_eq!(event["eventType"], "REFUND_SUCCEEDED");
+        assert_eq!(event["refundCause"], "AFTER_CLOSE");
+    });
+}
+
+/// A4, E1: where the institution cannot be reached it waits, and is not given up.
+#[test]
+fn surplus_waits_for_an_institution_that_cannot_be_reached() {
+    let town = paid_after_close();
+    town.network.parties().script.push_back(Ending::NotSent);
+    town.chase();
+    assert_eq!(only(&town, "T1").state, RefundState::Reserved);
+    assert_eq!(town.chase(), 0, "not at once");
+    town.pass_s(61);
+    town.chase();
+    assert_eq!(only(&town, "T1").state, RefundState::Succeeded);
+}
+
+/// A4: a definite failure is followed by another under a number of its own, ever later, until the
+/// money is back or people must decide.
+#[test]
+fn a_failed_surplus_refund_is_followed_by_another() {
+    let town = paid_after_close();
+    town.at("bank", |books| books.manners.refuses_refunds = true);
+    town.chase();
+    let order = town.order("T1");
+    assert_eq!(states(&order), [RefundState::Failed, RefundState::Reserved]);
+    assert_ne!(order.refunds[0].no, order.refunds[1].no);
+    assert_eq!(town.chase(), 0, "not at once");
+    for _ in 0..SURPLUS_FAILURES_MAX + 2 {
+        town.pass_s(86_400);
+        town.chase();
+    }
+    let order = town.order("T1");
+    let mut expected = vec![RefundState::Failed; SURPLUS_FAILURES_MAX];
+    expected.push(RefundState::Manual);
+    assert_eq!(states(&order), expected);
+    let mut numbers: Vec<_> = order.refunds.iter().map(|one| one.no.clone()).collect();
+    numbers.dedup();
+    assert_eq!(numbers.len(), SURPLUS_FAILURES_MAX + 1, "K1");
+}
+
+/// A4, R9: surplus that had failed and went back after all: the one that waits is not sent.
+#[test]
+fn surplus_that_is_back_is_not_sent_again() {
+    let town = paid_after_close();
+    town.at("bank", |books| books.manners.refuses_refunds = true);
+    town.chase();
+    let no = town.order("T1").refunds[0].no.to_string();
+    let truth = town.clock.truth();
+    let callback = town.at("bank", |books| {
+        books.manners.refuses_refunds = false;
+        books.bring_back(&no, false, truth);
+        books.return_callback(&no)
+    });
+    assert_eq!(town.send(callback).status, 200);
+    town.pass_s(61);
+    town.chase();
+    let order = town.order("T1");
+    assert_eq!(
+        states(&order),
+        [RefundState::Succeeded, RefundState::Failed]
+    );
+    assert_eq!(town.at("bank", |books| books.returns.len()), 1);
+    assert_eq!(balances(&town.snapshot().entries).len(), 0);
+}
