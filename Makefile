@@ -82,6 +82,10 @@ bench: setup ## measures everything, optimised, beside nginx; PART="place full" 
 	$(call install,nginx:nginx taskset:util-linux)
 	cargo bench --bench journey -- $(PART) $(if $(QUICK),--quick)
 
+simulate: setup ## SEEDS=n lives, optimised, on all cores; FIRST=n to go on where a run ended
+	PAYMUX_SEEDS=$(or $(SEEDS),100000) PAYMUX_FIRST_SEED=$(or $(FIRST),0) \
+		cargo test --release --test it simulation::thousands -- --nocapture
+
 deny: setup deny-tool ## licences, origins and known faults of everything we link
 	cargo deny check bans licenses sources
 	@if cargo deny fetch db; then cargo deny check --disable-fetch advisories; \

@@ -112,6 +112,16 @@ pub(crate) enum Flaw {
     Credulous,
     /// Says that closes of what it has not seen are remembered, where they are not (A5).
     ForgetfulClose,
+    /// Takes "not found" for a refund that has failed (R3).
+    RefundLost,
+    /// Takes doubt about a refund for its failure (V1, R3).
+    RefundRefusedForAmbiguous,
+    /// Says that creates may be repeated, where they may not (A3).
+    RepeatsCreates,
+    /// Says that refunds may be repeated, where they may not (R4).
+    RepeatsRefunds,
+    /// Acknowledges callbacks whatever became of them (C4).
+    Eager,
 }
 
 /// The plain adapter with a flaw.
@@ -127,7 +137,18 @@ impl Flawed {
                 visibility_ms: 0,
                 ..facts
             },
-            Flaw::AskedAmount
+            Flaw::RepeatsCreates => Facts {
+                repeatable_create: true,
+                ..facts
+            },
+            Flaw::RepeatsRefunds => Facts {
+                repeatable_refund: true,
+                ..facts
+            },
+            Flaw::RefundLost
+            | Flaw::RefundRefusedForAmbiguous
+            | Flaw::Eager
+            | Flaw::AskedAmount
             | Flaw::ClosedForNotFound
             | Flaw::RefusedForAmbiguous
             | Flaw::Credulous
@@ -171,6 +192,14 @@ impl Institution for Flawed {
             {
                 *finding = Finding::Closed;
             }
+            (finding @ Finding::NotFound, Flaw::RefundLost) if call.refund().is_some() => {
+                *finding = Finding::Refused(Reason::from_code("404"));
+            }
+            (finding @ Finding::Ambiguous(_), Flaw::RefundRefusedForAmbiguous)
+                if call.refund().is_some() =>
+            {
+                *finding = Finding::Refused(Reason::from_code("500"));
+            }
             (finding @ Finding::Ambiguous(_), Flaw::RefusedForAmbiguous) => {
                 *finding = Finding::Refused(Reason::from_code("500"));
             }
@@ -200,6 +229,10 @@ impl Institution for Flawed {
         heard: Heard,
         now: Timestamp,
     ) -> Response<Bytes> {
+        let heard = match self.flaw {
+            Flaw::Eager => Heard::Recorded,
+            _ => heard,
+        };
         self.plain.acknowledgement(callback, heard, now)
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Checks {
     steps: usize,
     calls: BTreeMap<InstitutionId, usize>,
     sent: usize,
-    creates: BTreeMap<String, u32>,
+    sent_times: BTreeMap<String, u32>,
     delivered: BTreeSet<EventId>,
     events: BTreeMap<EventId, Vec<u8>>,
 }
@@ -71,9 +71,8 @@ impl Checks {
             events_of(&row.order, durable)?;
         }
         money(durable)?;
-        refunds::calls_were_reserved(durable, parties)?;
         self.calls_were_intended(durable, parties)?;
-        self.creates_are_repeated_where_allowed(parties)?;
+        self.calls_are_repeated_where_allowed(parties)?;
         self.events_stand(durable)?;
         notices(durable, parties)
     }
@@ -82,8 +81,11 @@ impl Checks {
     fn calls_were_intended(&mut self, durable: &Durable, parties: &Parties) -> Broken {
         for (id, books) in &parties.institutions {
             let seen = self.calls.entry(id.clone()).or_default();
-            let calls = books.calls[*seen..].iter();
-            for (call, attempt) in calls.filter(|(call, _)| !call.starts_with("refund")) {
+            for (call, attempt) in &books.calls[*seen..] {
+                if call.starts_with("refund") {
+                    refunds::call_was_reserved(id, attempt, durable)?;
+                    continue;
+                }
                 let attempt = AttemptId::parse(attempt).unwrap();
                 hold!(
                     durable.knows_attempt(id, &attempt),
@@ -95,22 +97,25 @@ impl Checks {
         Ok(())
     }
 
-    /// A3: a create is sent again only where the institution allows it, and is then equal.
-    fn creates_are_repeated_where_allowed(&mut self, parties: &Parties) -> Broken {
+    /// A3, R4: a create or a refund is sent again only where the institution allows it.
+    fn calls_are_repeated_where_allowed(&mut self, parties: &Parties) -> Broken {
         for (party, request) in &parties.sent[self.sent..] {
             let Party::Institution(id) = party else {
                 continue;
             };
             let asked: Value = serde_json::from_slice(request.body()).unwrap();
-            if asked["call"] != "create" {
-                continue;
-            }
-            let times = self.creates.entry(asked["id"].to_string()).or_default();
+            let ability = parties.institutions[id].ability;
+            let (about, may_repeat) = match asked["call"].as_str() {
+                Some("create") => (&asked["id"], ability.repeatable_create),
+                Some("refund") => (&asked["refund"], ability.repeatable_refund),
+                _ => continue,
+            };
+            let times = self.sent_times.entry(about.to_string()).or_default();
             *times += 1;
             hold!(
-                *times == 1 || parties.institutions[id].ability.repeatable_create,
-                "A3: {id} was sent a create of {} again",
-                asked["id"]
+                *times == 1 || may_repeat,
+                "A3, R4: {id} was sent {} of {about} again",
+                asked["call"]
             );
         }
         self.sent = parties.sent.len();

@@ -9,16 +9,28 @@ mod happenings;
 mod life;
 mod refunds;
 
+use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use life::{Ground, Plant, live};
 pub(crate) use refunds::balances;
 
 use crate::simulation::actors::Flaw;
+use crate::simulation::checks::Broken;
 use crate::world::frail::Lack;
 
-/// Lives in every run of the tests.
-const SEEDS: u64 = 2_000;
+/// Lives in every run of the tests; `make simulate SEEDS=n` lives others.
+const SEEDS: u64 = 20_000;
+
+/// Where the number of lives may be said.
+const SEEDS_NAME: &str = "PAYMUX_SEEDS";
+
+/// The first seed may be said as well, to go on where an earlier run ended.
+const FIRST_NAME: &str = "PAYMUX_FIRST_SEED";
+
+/// How often a long run says how far it is.
+const SAID_EVERY: u64 = 50_000;
 
 /// Lives in which a missing protection must show.
 const SEEDS_TO_FIND: u64 = 2_000;
@@ -33,13 +45,42 @@ fn thousands_of_lives_keep_every_promise() {
         reason = "says how fast it was, and decides nothing"
     )]
     let start = Instant::now();
-    for seed in 0..SEEDS {
-        if let Err(broken) = live(seed, Ground::Memory) {
-            panic!("{broken}");
+    let seeds = said(SEEDS_NAME).unwrap_or(SEEDS);
+    let first = said(FIRST_NAME).unwrap_or(0);
+    let next = AtomicU64::new(0);
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let one_after_another = || -> Broken {
+        loop {
+            let lived = next.fetch_add(1, Ordering::SeqCst);
+            if lived >= seeds {
+                return Ok(());
+            }
+            if lived > 0 && lived % SAID_EVERY == 0 {
+                eprintln!("{lived} lives, {} s", start.elapsed().as_secs());
+            }
+            if let Err(broken) = live(first + lived, Ground::Memory) {
+                next.store(seeds, Ordering::SeqCst);
+                return Err(broken);
+            }
         }
+    };
+    let lived: Vec<Broken> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..cores).map(|_| scope.spawn(one_after_another)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    for broken in lived.into_iter().filter_map(Result::err) {
+        panic!("{broken}");
     }
-    let rate = SEEDS / start.elapsed().as_secs().max(1);
-    eprintln!("{SEEDS} lives, about {rate} a second");
+    let rate = seeds / start.elapsed().as_secs().max(1);
+    eprintln!("{seeds} lives from seed {first} on {cores} cores, about {rate} a second");
+}
+
+fn said(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}: expected a whole number")),
+    )
 }
 
 /// L1, K4, Q5, Q6, N6: one life in a hundred runs on the embedded store as well, which must answer
@@ -188,4 +229,52 @@ fn a_missing_proof_of_callbacks_is_found() {
 #[test]
 fn silence_taken_for_not_sent_is_found() {
     must_be_found(Plant::HastyNetwork);
+}
+
+/// R4
+#[test]
+fn a_missing_reservation_is_found() {
+    must_be_found(Plant::Store(Lack::Reservation));
+}
+
+/// R6
+#[test]
+fn a_number_of_two_refunds_is_found() {
+    must_be_found(Plant::Store(Lack::RefundNumber));
+}
+
+/// A6
+#[test]
+fn a_missing_due_time_is_found() {
+    must_be_found(Plant::Store(Lack::Due));
+}
+
+/// R3
+#[test]
+fn not_found_taken_for_a_failed_refund_is_found() {
+    must_be_found(Plant::Adapter(Flaw::RefundLost));
+}
+
+/// V1, R3
+#[test]
+fn doubt_taken_for_a_failed_refund_is_found() {
+    must_be_found(Plant::Adapter(Flaw::RefundRefusedForAmbiguous));
+}
+
+/// A3
+#[test]
+fn a_forbidden_second_create_is_found() {
+    must_be_found(Plant::Adapter(Flaw::RepeatsCreates));
+}
+
+/// R4
+#[test]
+fn a_forbidden_second_refund_is_found() {
+    must_be_found(Plant::Adapter(Flaw::RepeatsRefunds));
+}
+
+/// C4
+#[test]
+fn an_acknowledgement_before_the_commit_is_found() {
+    must_be_found(Plant::Adapter(Flaw::Eager));
 }

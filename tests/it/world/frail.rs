@@ -54,6 +54,12 @@ pub(crate) enum Lack {
     Version,
     /// Postings are not written with their change (M1).
     Entry,
+    /// Reservations of refunds are acknowledged and not written (R4).
+    Reservation,
+    /// A number of a refund is taken twice (R6).
+    RefundNumber,
+    /// What is in doubt has no due time (A6).
+    Due,
 }
 
 /// The number of a write, counted from now, and what happens at it.
@@ -157,6 +163,10 @@ impl Frail {
                     return Ok(Committed::Done);
                 }
             }
+            (Lack::Reservation, Some(rows)) if rows.reserved().is_some() => {
+                return Ok(Committed::Done);
+            }
+            (Lack::RefundNumber, _) => memory.durable().takes_any_number = true,
             (Lack::Nonce, _) => memory.durable().nonces.clear(),
             (Lack::Version, Some(rows)) => {
                 let mut durable = memory.durable();
@@ -181,7 +191,14 @@ impl Frail {
                     row.order.refunds.clear();
                 }
                 Lack::SecondEvent => durable.double_event(&rows.order),
-                Lack::Intent | Lack::Nonce | Lack::Floor | Lack::Fence | Lack::Version => (),
+                Lack::Due => durable.orders.get_mut(&rows.order.no).unwrap().due = None,
+                Lack::Intent
+                | Lack::Nonce
+                | Lack::Floor
+                | Lack::Fence
+                | Lack::Version
+                | Lack::Reservation
+                | Lack::RefundNumber => (),
             }
         }
         Ok(committed)
