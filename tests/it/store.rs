@@ -14,6 +14,7 @@ pub(crate) mod builders;
 mod built;
 pub(crate) mod embedded;
 pub(crate) mod leases;
+pub(crate) mod refunds;
 pub(crate) mod writes;
 
 /// A place where a store can be closed and opened again on the same data.
@@ -37,6 +38,9 @@ macro_rules! contract {
                     a_message_is_kept_once, of_forged_messages_a_sample_is_kept,
                     a_verdict_on_the_same_bytes_only_hardens,
                     a_configurations_version_never_sinks, what_is_unfinished_is_counted;
+                refunds: a_refund_reads_back_equal, a_refund_is_found_under_its_names_alone,
+                    a_taken_refund_number_writes_nothing, a_refund_of_a_dead_process_is_a_leftover,
+                    refunds_side_by_side_never_exceed_what_was_paid;
                 leases: a_leased_order_is_leased_to_nobody_else, a_lost_lease_settles_nothing,
                     a_change_ends_the_lease, tries_are_counted_until_a_change,
                     an_order_is_due_when_its_change_says, leftovers_are_those_of_dead_processes,

@@ -99,7 +99,7 @@ pub(crate) fn start(n: u32, through: &str, epoch: Epoch) -> Start {
     }
 }
 
-fn facts() -> Facts {
+pub(crate) fn facts() -> Facts {
     Facts {
         visibility_ms: 60_000,
         can_close: true,

@@ -217,6 +217,8 @@ async fn the_file_is_a_second_line() {
         "UPDATE attempts SET receipt_minor = minor + 1 WHERE state = 'PAID'",
         "UPDATE attempts SET state = 'PAID' WHERE state = 'INTENT'",
         "UPDATE events SET due_at = NULL",
+        "UPDATE orders SET held_minor = minor + 1 WHERE state = 'PAID'",
+        "UPDATE orders SET held_minor = 1 WHERE state = 'OPEN'",
         "UPDATE journal SET minor = -minor",
         "INSERT INTO attempts SELECT pay_order_no, 2, 'A', institution_id, account_id, mode, minor,
             currency, state, stamp_at, stamp_nonce, sent_at, configuration, epoch, NULL, NULL, NULL,
@@ -298,6 +300,43 @@ async fn a_second_opener_is_refused() {
     assert!(matches!(second, Err(OpenError::InUse(_))));
     drop(store);
     assert!(open_with(&stores.file(), 1, 2).is_ok());
+}
+
+/// Section 5: a file of the first schema is brought on; its surplus refunds, which nobody sent, wait
+/// to be sent.
+#[tokio::test]
+async fn a_file_of_the_first_schema_is_brought_on() {
+    let stores = Embedded::new();
+    std::fs::remove_file(stores.file()).ok();
+    let before = Connection::open(stores.file()).unwrap();
+    before
+        .execute_batch(include_str!(
+            "../../../src/store/schema/sqlite/0001_orders.sql"
+        ))
+        .unwrap();
+    before.execute_batch("PRAGMA user_version = 1;").unwrap();
+    before.execute_batch(
+        "INSERT INTO orders VALUES ('P', 'M1', 'T1', '20270115', 1230, 'CNY', 'AGGREGATED',
+            'PASSWORD_PAY', 'https://shop.example/', NULL, 15, NULL, NULL, x'00', x'00', 1, 2,
+            'CLOSED', 'MERCHANT', 4, NULL, NULL, 0, 0);
+         INSERT INTO attempts VALUES ('P', 1, 'A', 'harbour', 'ACC-1', 'WEBVIEW', 1230, 'CNY', 'PAID',
+            1, x'00', 1, 1, 1, NULL, 1230, 'CNY', 'H-1', 2, NULL, NULL, 1);
+         INSERT INTO refunds VALUES ('R', 'P', 1, 'A', 1230, 'CNY', 'RESERVED', 'AFTER_CLOSE', 3);",
+    ).unwrap();
+    drop(before);
+    drop(stores.open());
+    let (waits, cause): (i64, String) = stores
+        .look()
+        .query_row("SELECT waits_until, cause FROM refunds", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!((waits, cause.as_str()), (3, "AFTER_CLOSE"));
+    let due: i64 = stores
+        .look()
+        .query_row("SELECT due_at FROM orders", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(due, 0);
 }
 
 /// S1: a schema that somebody changed, or that a later release made, is not worked on.

@@ -1,0 +1,173 @@
+//! Scenarios of refunds: read back, found under their names alone, one number once, and the
+//! capacity of an order under many writers.
+
+use std::sync::Arc;
+
+use paymux::domain::amount::{Amount, CNY};
+use paymux::domain::change::Change;
+use paymux::domain::evidence::{About, Evidence, Finding, Means, Receipt};
+use paymux::domain::identifiers::{RefundOrderNo, RefundRequestNo};
+use paymux::domain::institutions::{RefundKinds, RefundRules};
+use paymux::domain::order::{Asked, Order, Weighed};
+use paymux::domain::refund::RefundState;
+use paymux::store::{Committed, OrderKey, Store, Work};
+use tokio::task::JoinSet;
+
+use super::Stores;
+use super::builders::{at, done, draw, facts, institution, merchant, paid, request, terms};
+
+const RULES: RefundRules = RefundRules {
+    kinds: RefundKinds::ALL,
+    window: std::time::Duration::from_hours(24),
+};
+
+fn fen(minor: i64) -> Amount {
+    Amount::from_minor(minor, CNY).unwrap()
+}
+
+/// The refund `n` of so much, by a request with a nonce of its own.
+fn reserve(store: &dyn Store, order: &Order, n: u32, number: &str, minor: i64) -> Change {
+    let asked = Asked {
+        no: RefundOrderNo::mint(at(30), draw(n)),
+        number: Some(RefundRequestNo::parse(number).unwrap()),
+        amount: fen(minor),
+        reason: Some("茶凉了".into()),
+        notice_url: Some("https://shop.example/refunds".into()),
+        epoch: store.epoch(),
+    };
+    let cause = request(&format!("refunding-{n}-......"));
+    order.reserve_refund(asked, &RULES, cause, at(30)).unwrap()
+}
+
+fn weigh(order: &Order, finding: Finding) -> Change {
+    let refund = order.refunds.last().unwrap();
+    let evidence = Evidence {
+        institution: institution("harbour"),
+        account: None,
+        about: About::Refund(refund.no.clone()),
+        by: Means::Query,
+        finding,
+    };
+    match order.weigh(&evidence, &facts(), at(40)) {
+        Weighed::Commit(change) => *change,
+        other => panic!("expected a change, not {other:?}"),
+    }
+}
+
+fn back(minor: i64) -> Finding {
+    Finding::Succeeded(Receipt {
+        amount: fen(minor),
+        institution_no: "H-R-1".into(),
+        paid_at: at(35),
+        fee_minor: None,
+    })
+}
+
+/// R2, O5: after each change a refund reads back as it was decided, also after a restart.
+pub(crate) async fn a_refund_reads_back_equal(stores: &dyn Stores) {
+    let store = stores.open();
+    let order = paid(&*store, 1, "harbour", terms(1)).await;
+    let key = OrderKey::Ours(merchant("M1"), order.no.clone());
+    let order = done(&*store, reserve(&*store, &order, 1, "B1", 500)).await;
+    assert_eq!(store.order(&key).await.unwrap().as_ref(), Some(&order));
+    let order = done(&*store, weigh(&order, Finding::Accepted(None))).await;
+    assert_eq!(store.order(&key).await.unwrap().as_ref(), Some(&order));
+    let order = done(&*store, weigh(&order, back(500))).await;
+    drop(store);
+    let store = stores.open();
+    assert_eq!(store.order(&key).await.unwrap().as_ref(), Some(&order));
+    assert_eq!(order.refunds[0].state, RefundState::Succeeded);
+}
+
+/// K3, C2: a refund is found by its merchant and by the institution it goes through, and by nobody
+/// else.
+pub(crate) async fn a_refund_is_found_under_its_names_alone(stores: &dyn Stores) {
+    let store = stores.open();
+    let order = paid(&*store, 1, "harbour", terms(1)).await;
+    let order = done(&*store, reserve(&*store, &order, 1, "B1", 500)).await;
+    let no = order.refunds[0].no.clone();
+    let number = RefundRequestNo::parse("B1").unwrap();
+    let found = [
+        OrderKey::RefundOurs(merchant("M1"), no.clone()),
+        OrderKey::RefundTheirs(merchant("M1"), number.clone()),
+        OrderKey::OfRefund(institution("harbour"), no.clone()),
+    ];
+    for key in found {
+        assert_eq!(
+            store.order(&key).await.unwrap().as_ref(),
+            Some(&order),
+            "{key:?}"
+        );
+    }
+    let hidden = [
+        OrderKey::RefundOurs(merchant("M2"), no.clone()),
+        OrderKey::RefundTheirs(merchant("M2"), number),
+        OrderKey::OfRefund(institution("island"), no),
+        OrderKey::RefundOurs(merchant("M1"), RefundOrderNo::mint(at(30), draw(9))),
+    ];
+    for key in hidden {
+        assert_eq!(store.order(&key).await, Ok(None), "{key:?}");
+    }
+}
+
+/// R6: a number that another order's refund has writes nothing, not even the nonce.
+pub(crate) async fn a_taken_refund_number_writes_nothing(stores: &dyn Stores) {
+    let store = stores.open();
+    let first = paid(&*store, 1, "harbour", terms(1)).await;
+    let second = paid(&*store, 2, "harbour", terms(2)).await;
+    done(&*store, reserve(&*store, &first, 1, "B1", 500)).await;
+    let taken = reserve(&*store, &second, 2, "B1", 500);
+    assert_eq!(store.commit(&taken).await, Ok(Committed::KeyTaken));
+    let key = OrderKey::Ours(merchant("M1"), second.no.clone());
+    assert_eq!(store.order(&key).await.unwrap(), Some(second.clone()));
+    let free = reserve(&*store, &second, 2, "B2", 500);
+    assert_eq!(
+        store.commit(&free).await,
+        Ok(Committed::Done),
+        "the nonce was not spent"
+    );
+}
+
+/// S1: a refund that a dead process was sending is found at the next start, and by no living one.
+pub(crate) async fn a_refund_of_a_dead_process_is_a_leftover(stores: &dyn Stores) {
+    let store = stores.open();
+    let order = paid(&*store, 1, "harbour", terms(1)).await;
+    done(&*store, reserve(&*store, &order, 1, "B1", 500)).await;
+    let leftovers = async |store: &dyn Store| {
+        let leases = store.lease(Work::Leftovers, at(31), 10).await.unwrap();
+        leases.len()
+    };
+    assert_eq!(leftovers(&*store).await, 0);
+    drop(store);
+    let store = stores.open();
+    assert_eq!(leftovers(&*store).await, 1);
+}
+
+/// R1: of sixty-four refunds asked at the same moment only as many are reserved as fit.
+pub(crate) async fn refunds_side_by_side_never_exceed_what_was_paid(stores: &dyn Stores) {
+    let store = stores.open();
+    let first = paid(&*store, 1, "harbour", terms(1)).await;
+    let key = OrderKey::Ours(merchant("M1"), first.no.clone());
+    let mut asking = JoinSet::new();
+    for n in 0..64 {
+        let (store, key) = (Arc::clone(&store), key.clone());
+        asking.spawn(async move {
+            loop {
+                let order = store.order(&key).await.unwrap().unwrap();
+                if order.held_minor() + 100 > 1_230 {
+                    return 0;
+                }
+                let change = reserve(&*store, &order, 10 + n, &format!("B{n}"), 100);
+                match store.commit(&change).await.unwrap() {
+                    Committed::Done => return 1,
+                    Committed::Stale => (),
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+    }
+    let reserved: u32 = asking.join_all().await.into_iter().sum();
+    assert_eq!(reserved, 12);
+    let order = store.order(&key).await.unwrap().unwrap();
+    assert_eq!((order.held_minor(), order.refunds.len()), (1_200, 12));
+}
