@@ -15,7 +15,8 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::sandbox::{
-    FAULTS, Identity, Institution, InstitutionSettings, Merchant, MerchantSettings, Waits,
+    FAULTS, Identity, Institution, InstitutionSettings, Merchant, MerchantSettings, Refunding,
+    Waits,
 };
 use crate::signature::{EnrolledKey, KeyRing, SigningKey, VerifyingKey};
 
@@ -144,6 +145,7 @@ pub async fn open(args: &SandboxArgs) -> anyhow::Result<Stage> {
             roots_pem: roots_pem.clone(),
             can_close: true,
             remembers_close: role.remembers_close,
+            refunding: Refunding::default(),
             waits: Waits::default(),
         };
         let institution = Institution::start(settings)

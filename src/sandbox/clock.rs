@@ -13,6 +13,8 @@ const DATE: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day]"
 const TIME: &[BorrowedFormatItem<'_>] = format_description!("[hour][minute][second]");
 const RFC_3339: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+const RFC_3339_SHANGHAI: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]+08:00");
 
 /// Now. Unit: Unix seconds.
 #[expect(
@@ -45,13 +47,24 @@ pub(super) async fn wait(how_long: Duration) {
 
 /// `yyyyMMdd` and `HHmmss` in Shanghai, as A3.2 and A3.3 have them.
 pub(super) fn shanghai(moment_s: i64) -> (String, String) {
-    let moment = OffsetDateTime::from_unix_timestamp(moment_s)
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
-        .to_offset(offset!(+8));
+    let moment = in_shanghai(moment_s);
     (
         moment.format(DATE).unwrap_or_default(),
         moment.format(TIME).unwrap_or_default(),
     )
+}
+
+fn in_shanghai(moment_s: i64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(moment_s)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+        .to_offset(offset!(+8))
+}
+
+/// A moment as `refundTime` has it.
+pub(super) fn rfc_3339_shanghai(moment_s: i64) -> String {
+    in_shanghai(moment_s)
+        .format(RFC_3339_SHANGHAI)
+        .unwrap_or_default()
 }
 
 /// A moment as `expireTime` has it.
@@ -92,6 +105,10 @@ mod tests {
             ("20260101".to_owned(), "075959".to_owned())
         );
         assert_eq!(rfc_3339(1_767_225_599), "2025-12-31T23:59:59Z");
+        assert_eq!(
+            rfc_3339_shanghai(1_767_225_599),
+            "2026-01-01T07:59:59+08:00"
+        );
     }
 
     /// R-5.1.1-0a

@@ -22,6 +22,27 @@ use crate::signature::{KeyRing, verify_request};
 /// Notices kept; the oldest go first.
 const NOTICES_MAX: usize = 100_000;
 
+/// A3.3's fields, all required (R-A3.3-1).
+const FIELDS: [&str; 10] = [
+    "merchantOrderNo",
+    "merchantName",
+    "orderDate",
+    "orderAmount",
+    "merchantId",
+    "mobileNo",
+    "paymentDate",
+    "paymentTime",
+    "payOrderNo",
+    "orderStatus",
+];
+/// What an event of a refund has beside them.
+const REFUND_FIELDS: [&str; 4] = [
+    "refundOrderNo",
+    "merchantRefundNo",
+    "refundAmount",
+    "refundStatus",
+];
+
 /// What makes a merchant this one.
 #[derive(Clone)]
 pub struct MerchantSettings {
@@ -89,6 +110,17 @@ impl Inbox {
         self.events.iter().find(|notice| {
             let number = notice.fields.get("merchantOrderNo").and_then(Value::as_str);
             notice.event_type == event_type && number == Some(merchant_order_no)
+        })
+    }
+
+    /// The event of this type for this `merchantRefundNo`.
+    pub fn refund_event(&self, event_type: &str, merchant_refund_no: &str) -> Option<&Notice> {
+        self.events.iter().find(|notice| {
+            let number = notice
+                .fields
+                .get("merchantRefundNo")
+                .and_then(Value::as_str);
+            notice.event_type == event_type && number == Some(merchant_refund_no)
         })
     }
 
@@ -217,25 +249,19 @@ impl Shop {
             let missing = || Refusal::of(400, "field_missing", "a notification has it").at(name);
             value.map(str::to_owned).ok_or_else(missing)
         };
-        // A3.3's fields are all required (R-A3.3-1).
-        for name in [
-            "merchantOrderNo",
-            "merchantName",
-            "orderDate",
-            "orderAmount",
-            "merchantId",
-            "mobileNo",
-            "paymentDate",
-            "paymentTime",
-            "payOrderNo",
-            "orderStatus",
-        ] {
+        let event_type = text("eventType")?;
+        let of_refund: &[&str] = if event_type.starts_with("REFUND_") {
+            &REFUND_FIELDS
+        } else {
+            &[]
+        };
+        for name in FIELDS.iter().chain(of_refund) {
             text(name)?;
         }
         Ok(Notice {
             body: request.body().clone(),
             event_id: text("eventId")?,
-            event_type: text("eventType")?,
+            event_type,
             version: fields
                 .get("version")
                 .and_then(Value::as_i64)

@@ -4,8 +4,8 @@
 //!
 //! What goes wrong on demand stands in [`FAULTS`]: by the last two digits of the sum, or by
 //! `POST /control/next {"fault": "no_answer", "times": 1, "call": "create"}` at the institution.
-//! Faults of answers that a sum asks for show at the first create call only; what came of it can
-//! then be asked. `GET /control/faults` publishes the same table, `GET /control/books` the book.
+//! Faults of answers that a sum asks for show at the first create or refund call only; what came of
+//! it can then be asked. At refunds the refund's own sum counts. `GET /control/faults` publishes the same table, `GET /control/books` the book.
 //!
 //! | Sum ends in | Fault |
 //! |---|---|
@@ -16,6 +16,8 @@
 //! | `71` `72` | close refused; money taken after a confirmed close |
 //! | `81` `82` `85` | callback twice; late; never |
 //! | `83` `84` | first callback with another sum; with a forged signature |
+//! | `91` `93` | refund on its way, succeeds later; fails later |
+//! | `92` `94` | refund failed for good; said to have failed, succeeds later all the same |
 
 mod authority;
 mod client;
@@ -33,6 +35,7 @@ pub use client::{Answer, ClientSettings, MerchantClient};
 pub use exchange::ExchangeFault;
 pub use institution::book::{Book, Key, Payment, State};
 pub use institution::faults::{Call, FAULTS, Fault, Waits};
+pub use institution::refunds::{Refund, RefundStanding, RefundTerms, Refunding};
 pub use institution::terms::Terms;
 pub use institution::{Control, Institution, InstitutionSettings};
 pub use merchant::{Inbox, Merchant, MerchantFault, MerchantSettings, Notice};

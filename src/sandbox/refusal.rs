@@ -12,6 +12,7 @@ pub(super) struct Refusal {
     pub(super) code: &'static str,
     pub(super) detail: String,
     pub(super) field: Option<String>,
+    pub(super) reason: Option<&'static str>,
 }
 
 impl Refusal {
@@ -21,12 +22,19 @@ impl Refusal {
             code,
             detail: detail.into(),
             field: None,
+            reason: None,
         }
     }
 
     /// Names the field to blame.
     pub(super) fn at(mut self, field: &str) -> Self {
         self.field = Some(field.to_owned());
+        self
+    }
+
+    /// Says which of a code's reasons it is.
+    pub(super) fn because(mut self, reason: &'static str) -> Self {
+        self.reason = Some(reason);
         self
     }
 
@@ -48,6 +56,7 @@ impl Refusal {
             code: code.unwrap_or("body_unreadable"),
             detail,
             field,
+            reason: None,
         }
     }
 
@@ -63,6 +72,9 @@ impl Refusal {
         });
         if let (Some(field), Some(members)) = (self.field, body.as_object_mut()) {
             members.insert("field".to_owned(), field.into());
+        }
+        if let (Some(reason), Some(members)) = (self.reason, body.as_object_mut()) {
+            members.insert("reason".to_owned(), reason.into());
         }
         written(status, "application/problem+json", body.to_string())
     }

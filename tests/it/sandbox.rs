@@ -8,12 +8,14 @@ use bytes::Bytes;
 use http::Request;
 use paymux::sandbox::{
     Answer, Authority, Book, Call, ClientSettings, Fault, Institution, InstitutionSettings,
-    Merchant, MerchantClient, MerchantFault, MerchantSettings, PretendPayer, State, Waits,
+    Merchant, MerchantClient, MerchantFault, MerchantSettings, PretendPayer, Refunding, State,
+    Waits,
 };
 use paymux::signature::{EnrolledKey, KeyRing, SigningKey, VerifyingKey};
 use serde_json::{Value, json};
 
 mod listener;
+mod refunds;
 
 use listener::Listener;
 
@@ -43,6 +45,10 @@ struct Town {
 
 impl Town {
     async fn build() -> Self {
+        Self::build_with(Refunding::default()).await
+    }
+
+    async fn build_with(refunding: Refunding) -> Self {
         let authority = Authority::new("Test").unwrap();
         let identity = authority
             .issue("Harbour", &["127.0.0.1", "localhost"])
@@ -65,6 +71,7 @@ impl Town {
             roots_pem: roots_pem.clone(),
             can_close: true,
             remembers_close: true,
+            refunding,
             waits: Waits {
                 slow: short,
                 hold: short,
@@ -353,9 +360,8 @@ async fn the_page_masks_the_password_and_runs_nothing() {
     assert!(policy.starts_with("default-src 'none'"));
 }
 
-/// N2, N3
-#[tokio::test]
-async fn a_merchant_hears_each_event_once_whatever_it_does() {
+/// A merchant, and a gateway that can only notify it.
+async fn shop() -> (Merchant, MerchantClient) {
     let authority = Authority::new("Test").unwrap();
     let (platform, enrolled) = pair("paymux-1", "paymux");
     let merchant = Merchant::start(MerchantSettings {
@@ -376,7 +382,12 @@ async fn a_merchant_hears_each_event_once_whatever_it_does() {
         gateway_keys: KeyRing::default(),
     })
     .unwrap();
-    let mut event = json!({ "eventId": "e1", "eventType": "ORDER_PAID", "version": 3 });
+    (merchant, gateway)
+}
+
+/// An event with A3.3's ten fields.
+fn event(id: &str, event_type: &str) -> Value {
+    let mut event = json!({ "eventId": id, "eventType": event_type, "version": 3 });
     for field in [
         "merchantOrderNo",
         "merchantName",
@@ -391,6 +402,14 @@ async fn a_merchant_hears_each_event_once_whatever_it_does() {
     ] {
         event[field] = json!("M1");
     }
+    event
+}
+
+/// N2, N3
+#[tokio::test]
+async fn a_merchant_hears_each_event_once_whatever_it_does() {
+    let (merchant, gateway) = shop().await;
+    let event = event("e1", "ORDER_PAID");
     let post = async || gateway.post("/notices", &event).await;
     for fault in [
         MerchantFault::Refuses,

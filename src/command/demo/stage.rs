@@ -22,7 +22,7 @@ use crate::edge::{Drained, Stop};
 use crate::run::Gateway;
 use crate::sandbox::{
     Answer, Book, ClientSettings, Identity, Institution, InstitutionSettings, Merchant,
-    MerchantClient, MerchantSettings, Notice, Payment, PretendPayer, Waits,
+    MerchantClient, MerchantSettings, Notice, Payment, PretendPayer, Refunding, Waits,
 };
 use crate::world::{Clock, Entropy, SystemClock, SystemEntropy};
 
@@ -259,6 +259,7 @@ async fn institution(certs: &Path, cast: Cast, port: u16) -> anyhow::Result<Inst
         roots_pem: read(&certs.join("ca.pem"))?,
         can_close: true,
         remembers_close: cast.remembers_close,
+        refunding: Refunding::default(),
         waits: Waits {
             slow: Duration::from_secs(2),
             late: Duration::from_millis(300),

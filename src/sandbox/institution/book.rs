@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::sandbox::institution::refunds::Refund;
 use crate::sandbox::institution::terms::Terms;
 
 /// Spent nonces kept at a time; a pretend institution is not asked more often within five minutes.
@@ -124,6 +125,8 @@ pub(super) enum Paying {
 #[derive(Debug, Clone, Default)]
 pub struct Book {
     payments: BTreeMap<Key, Payment>,
+    /// By account and the merchant's number of the refund; its rules stand in `refunds/kept.rs`.
+    pub(super) refunds: BTreeMap<Key, Refund>,
     closed_unseen: BTreeSet<Key>,
     nonces: BTreeMap<String, i64>,
     /// Calls whose signature was proven, whatever became of them.

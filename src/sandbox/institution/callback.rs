@@ -1,5 +1,5 @@
-//! A pretend institution tells its merchant that it was paid (A3.3), again and again until somebody
-//! who can prove to be the merchant says `SUCCESS`.
+//! A pretend institution tells its merchant that it was paid (A3.3) and how a refund ended,
+//! again and again until somebody who can prove to be the merchant says `SUCCESS`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use crate::sandbox::clock::{draw_token, now_s, shanghai, wait};
 use crate::sandbox::institution::Desk;
-use crate::sandbox::institution::book::{Key, Payment};
+use crate::sandbox::institution::book::{Key, Payment, State};
 use crate::sandbox::institution::faults::{Fault, Occasion};
+use crate::sandbox::institution::refunds::{self, RefundStanding, Told};
 use crate::sandbox::institution::terms::yuan_text;
 use crate::signature::{Covering, Question, SigningKey, sign_request, verify_response};
 
@@ -21,6 +22,20 @@ const CALLBACKS_MAX: usize = 100;
 /// How long a callback's signature is good. Unit: seconds.
 const LIVES_S: i64 = 120;
 
+/// What is told, of what, and to whom.
+struct Letter {
+    to: String,
+    of: Of,
+    right: Bytes,
+    /// The same with another sum.
+    wrong: Bytes,
+}
+
+enum Of {
+    Payment(Key),
+    Refund(Key),
+}
+
 /// Money was taken: somebody will be told, as well as the day's faults allow.
 pub(super) fn announce(desk: &Arc<Desk>, key: &Key) {
     let Some(payment) = desk.book.look(|book| book.look(key).cloned()) else {
@@ -28,10 +43,20 @@ pub(super) fn announce(desk: &Arc<Desk>, key: &Key) {
     };
     let sum = Some(payment.terms.sum_cents);
     let fault = desk.faults.arise(Occasion::Payment, sum);
-    if fault != Some(Fault::LostCallback) {
-        let desk_then = Arc::clone(desk);
-        desk.send_on(deliver(desk_then, payment, fault));
-    }
+    post(desk, of_payment(&payment), fault);
+}
+
+/// A refund ended: whoever wanted to know will be told, as well as the day's faults allow.
+pub(super) fn announce_refund(desk: &Arc<Desk>, key: &Key) {
+    let told = desk.book.look(|book| book.told(key));
+    let Some((sum, letter)) = told.and_then(|told| {
+        let letter = of_refund(&told)?;
+        Some((told.refund.terms.sum_cents, letter))
+    }) else {
+        return;
+    };
+    let fault = desk.faults.arise(Occasion::RefundEnded, Some(sum));
+    post(desk, letter, fault);
 }
 
 /// The first callback happens now; if it is not heard, the others follow later.
@@ -39,47 +64,103 @@ pub(super) async fn hurry(desk: &Arc<Desk>, key: &Key) {
     let Some(payment) = desk.book.look(|book| book.look(key).cloned()) else {
         return;
     };
-    let body = body(&payment, payment.terms.sum_cents);
-    if !tell(desk, &payment, &body, &desk.settings.key).await {
-        let desk_then = Arc::clone(desk);
-        desk.send_on(deliver(desk_then, payment, None));
+    let letter = of_payment(&payment);
+    if !tell(desk, &letter, &letter.right, &desk.settings.key).await {
+        post(desk, letter, None);
     }
 }
 
-async fn deliver(desk: Arc<Desk>, payment: Payment, fault: Option<Fault>) {
+fn post(desk: &Arc<Desk>, letter: Letter, fault: Option<Fault>) {
+    if fault != Some(Fault::LostCallback) {
+        let desk_then = Arc::clone(desk);
+        desk.send_on(deliver(desk_then, letter, fault));
+    }
+}
+
+async fn deliver(desk: Arc<Desk>, letter: Letter, fault: Option<Fault>) {
     let settings = &desk.settings;
-    let sum = payment.terms.sum_cents;
-    let right = body(&payment, sum);
     match fault {
         Some(Fault::LateCallback) => wait(settings.waits.late).await,
         Some(Fault::WrongSumCallback) => {
-            let wrong = body(&payment, sum.saturating_add(1));
-            tell(&desk, &payment, &wrong, &settings.key).await;
+            tell(&desk, &letter, &letter.wrong, &settings.key).await;
         }
         Some(Fault::ForgedCallback) => {
-            tell(&desk, &payment, &right, &desk.strangers_key).await;
+            tell(&desk, &letter, &letter.right, &desk.strangers_key).await;
         }
         _ => (),
     }
     let mut waits = settings.waits.again.iter().copied();
     let mut pause = Duration::from_secs(1);
     for _ in 0..CALLBACKS_MAX {
-        if tell(&desk, &payment, &right, &settings.key).await {
+        if tell(&desk, &letter, &letter.right, &settings.key).await {
             break;
         }
         pause = waits.next().unwrap_or(pause);
         wait(pause).await;
     }
     if fault == Some(Fault::DuplicateCallback) {
-        tell(&desk, &payment, &right, &settings.key).await;
+        tell(&desk, &letter, &letter.right, &settings.key).await;
     }
 }
 
-/// A3.3's ten fields and a few more. The same bytes each time.
-fn body(payment: &Payment, sum_cents: i64) -> Bytes {
+fn of_payment(payment: &Payment) -> Letter {
+    let body = |sum_cents| {
+        let more = json!({
+            "orderStatus": State::Paid.word(),
+            "eventId": format!("{}-paid", payment.institution_no),
+            "eventType": "ORDER_PAID",
+            "currency": payment.terms.currency,
+            "fee": yuan_text(payment.fee_cents()),
+        });
+        written(payment, sum_cents, more)
+    };
+    let sum = payment.terms.sum_cents;
+    Letter {
+        to: payment.terms.bank_return_url.clone(),
+        of: Of::Payment(payment.terms.key()),
+        right: body(sum),
+        wrong: body(sum.saturating_add(1)),
+    }
+}
+
+/// Nothing if nobody wants to know, or it has not ended.
+fn of_refund(told: &Told) -> Option<Letter> {
+    let refund = &told.refund;
+    let to = refund.terms.notice_url.clone()?;
+    let (field, end) = refunds::end(refund)?;
+    let (event, suffix) = match refund.standing {
+        RefundStanding::Processing => return None,
+        RefundStanding::Succeeded => ("REFUND_SUCCEEDED", "succeeded"),
+        RefundStanding::Failed => ("REFUND_FAILED", "failed"),
+    };
+    let body = |sum_cents| {
+        let more = json!({
+            "orderStatus": told.payment.state.word(),
+            "eventId": format!("{}-{suffix}", refund.refund_no),
+            "eventType": event,
+            "currency": told.payment.terms.currency,
+            "refundOrderNo": refund.refund_no,
+            "merchantRefundNo": refund.merchant_refund_no,
+            "refundAmount": yuan_text(sum_cents),
+            "refundStatus": refund.standing.word(),
+            field: end,
+        });
+        written(&told.payment, told.payment.terms.sum_cents, more)
+    };
+    let sum = refund.terms.sum_cents;
+    Some(Letter {
+        to,
+        of: Of::Refund(refund.key()),
+        right: body(sum),
+        wrong: body(sum.saturating_add(1)),
+    })
+}
+
+/// A3.3's fields of the payment and what is told beside them. The same bytes each time.
+fn written(payment: &Payment, sum_cents: i64, more: Value) -> Bytes {
     let terms = &payment.terms;
     let (date, time) = payment.paid_s.map(shanghai).unwrap_or_default();
-    let body = json!({
+    let mut body = json!({
         "merchantOrderNo": terms.merchant_order_no,
         "merchantName": terms.merchant_name,
         "orderDate": terms.order_date,
@@ -89,18 +170,16 @@ fn body(payment: &Payment, sum_cents: i64) -> Bytes {
         "paymentDate": date,
         "paymentTime": time,
         "payOrderNo": payment.institution_no,
-        "orderStatus": "PAID",
-        "eventId": format!("{}-paid", payment.institution_no),
-        "eventType": "ORDER_PAID",
-        "currency": terms.currency,
-        "fee": yuan_text(payment.fee_cents()),
     });
+    if let (Some(members), Value::Object(more)) = (body.as_object_mut(), more) {
+        members.extend(more);
+    }
     Bytes::from(body.to_string())
 }
 
 /// One callback; whether it was heard.
-async fn tell(desk: &Desk, payment: &Payment, body: &Bytes, key: &SigningKey) -> bool {
-    let heard = match send(desk, &payment.terms.bank_return_url, body, key).await {
+async fn tell(desk: &Desk, letter: &Letter, body: &Bytes, key: &SigningKey) -> bool {
+    let heard = match send(desk, &letter.to, body, key).await {
         Ok(()) => true,
         Err(why) => {
             let institution = &desk.settings.id;
@@ -108,8 +187,10 @@ async fn tell(desk: &Desk, payment: &Payment, body: &Bytes, key: &SigningKey) ->
             false
         }
     };
-    desk.book
-        .change(|book| book.called_back(&payment.terms.key(), heard));
+    desk.book.change(|book| match &letter.of {
+        Of::Payment(key) => book.called_back(key, heard),
+        Of::Refund(key) => book.refund_called_back(key, heard),
+    });
     heard
 }
 

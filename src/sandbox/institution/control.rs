@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::sandbox::institution::Desk;
 use crate::sandbox::institution::book::Payment;
 use crate::sandbox::institution::faults::{Call, FAULTS, Fault};
+use crate::sandbox::institution::refunds::Refund;
 use crate::sandbox::institution::terms::yuan_text;
 use crate::sandbox::refusal::{Refusal, answered};
 
@@ -51,13 +52,16 @@ fn order(desk: &Desk, body: &[u8]) -> Result<Value, Refusal> {
     let malformed = |field, detail| Refusal::of(400, "field_malformed", detail).at(field);
     let fault = Fault::from_word(&next.fault)
         .ok_or_else(|| malformed("fault", "see GET /control/faults"))?;
-    let call = match next.call.as_deref() {
-        None => None,
-        Some(word) => {
-            let call = Call::from_word(word);
-            Some(call.ok_or_else(|| malformed("call", "create, query or close"))?)
-        }
-    };
+    let call =
+        match next.call.as_deref() {
+            None => None,
+            Some(word) => {
+                let call = Call::from_word(word);
+                Some(call.ok_or_else(|| {
+                    malformed("call", "create, query, close, refund or refund_query")
+                })?)
+            }
+        };
     desk.faults.order(fault, call, next.times);
     Ok(json!({ "fault": fault.word(), "times": next.times, "call": call.map(Call::word) }))
 }
@@ -72,7 +76,14 @@ fn table() -> Value {
 fn book(desk: &Desk) -> Value {
     desk.book.look(|book| {
         let lines: Vec<Value> = book.payments().map(|payment| line(desk, payment)).collect();
-        json!({ "calls": book.calls, "taken": yuan_text(book.taken_cents()), "payments": lines })
+        let refunds: Vec<Value> = book.refunds().map(refund_line).collect();
+        json!({
+            "calls": book.calls,
+            "taken": yuan_text(book.taken_cents()),
+            "returned": yuan_text(book.returned_cents()),
+            "payments": lines,
+            "refunds": refunds,
+        })
     })
 }
 
@@ -91,5 +102,22 @@ fn line(desk: &Desk, payment: &Payment) -> Value {
         "failures": payment.failures,
         "callbacks": payment.callbacks,
         "acknowledged": payment.acknowledged,
+    })
+}
+
+fn refund_line(refund: &Refund) -> Value {
+    json!({
+        "merchantId": refund.terms.merchant_id,
+        "merchantOrderNo": refund.terms.merchant_order_no,
+        "payOrderNo": refund.institution_no,
+        "merchantRefundNo": refund.merchant_refund_no,
+        "refundOrderNo": refund.refund_no,
+        "refundAmount": yuan_text(refund.terms.sum_cents),
+        "refundStatus": refund.standing.word(),
+        "reason": refund.reason,
+        "asks": refund.asks,
+        "queries": refund.queries,
+        "callbacks": refund.callbacks,
+        "acknowledged": refund.acknowledged,
     })
 }

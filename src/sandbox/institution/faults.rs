@@ -16,14 +16,24 @@ pub enum Call {
     Query,
     ///
     Close,
+    /// A3.4.
+    Refund,
+    ///
+    RefundQuery,
 }
 
 impl Call {
     /// The word the control interface knows it by.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Create, Self::Query, Self::Close]
-            .into_iter()
-            .find(|call| call.word() == word)
+        [
+            Self::Create,
+            Self::Query,
+            Self::Close,
+            Self::Refund,
+            Self::RefundQuery,
+        ]
+        .into_iter()
+        .find(|call| call.word() == word)
     }
 
     /// See [`Call::from_word`].
@@ -32,6 +42,8 @@ impl Call {
             Self::Create => "create",
             Self::Query => "query",
             Self::Close => "close",
+            Self::Refund => "refund",
+            Self::RefundQuery => "refund_query",
         }
     }
 }
@@ -43,6 +55,21 @@ pub(super) enum Occasion {
     Call(Call),
     /// Money was taken.
     Payment,
+    /// A new refund is booked.
+    RefundBooked,
+    /// A refund ended, and somebody waits to be told.
+    RefundEnded,
+}
+
+impl Occasion {
+    /// The call it comes of.
+    fn call(self) -> Call {
+        match self {
+            Self::Call(call) => call,
+            Self::Payment => Call::Create,
+            Self::RefundBooked | Self::RefundEnded => Call::Refund,
+        }
+    }
 }
 
 /// What can go wrong at an institution.
@@ -60,7 +87,7 @@ pub enum Fault {
     ActsThenServerError,
     /// Acts; the answer's signature is not the institution's.
     ForgedAnswer,
-    /// Acts; the answer's `orderStatus` is a word nobody lists.
+    /// Acts; the answer's `orderStatus`, at refund calls `refundStatus`, is a word nobody lists.
     UnlistedWord,
     /// Refuses a create for good: 422 `payment_refused`; nothing is booked.
     RefusesPayment,
@@ -80,11 +107,20 @@ pub enum Fault {
     ForgedCallback,
     /// Never calls back.
     LostCallback,
+    /// Answers a refund with `PROCESSING`, sends the money back [`Waits::late`] later.
+    RefundTakesTime,
+    /// Answers a refund with `FAILED` for good.
+    RefundRefused,
+    /// Answers a refund with `PROCESSING`; it fails [`Waits::late`] later.
+    RefundFailsLate,
+    /// Answers a refund with `FAILED`, and sends the money back [`Waits::late`] later all the same,
+    /// if it is still there. Calls back for the success only.
+    RefundAfterFailure,
 }
 
 /// One line of the published table: fault, word for the control interface, last two digits of the
 /// sum that cause it, what happens.
-pub const FAULTS: [(Fault, &str, i64, &str); 16] = [
+pub const FAULTS: [(Fault, &str, i64, &str); 20] = [
     (Fault::SlowAnswer, "slow_answer", 61, "acts, answers late"),
     (
         Fault::NoAnswer,
@@ -166,6 +202,30 @@ pub const FAULTS: [(Fault, &str, i64, &str); 16] = [
         "the first callback is signed by a stranger",
     ),
     (Fault::LostCallback, "lost_callback", 85, "never calls back"),
+    (
+        Fault::RefundTakesTime,
+        "refund_takes_time",
+        91,
+        "answers PROCESSING, refunds later, calls back",
+    ),
+    (
+        Fault::RefundRefused,
+        "refund_refused",
+        92,
+        "answers FAILED for good, refunds nothing",
+    ),
+    (
+        Fault::RefundFailsLate,
+        "refund_fails_late",
+        93,
+        "answers PROCESSING, fails later, calls back",
+    ),
+    (
+        Fault::RefundAfterFailure,
+        "refund_after_failure",
+        94,
+        "answers FAILED, refunds later all the same, calls back",
+    ),
 ];
 
 impl Fault {
@@ -199,12 +259,18 @@ impl Fault {
             | Self::LateCallback
             | Self::WrongSumCallback
             | Self::ForgedCallback
-            | Self::LostCallback => occasion == Occasion::Payment,
+            | Self::LostCallback => {
+                matches!(occasion, Occasion::Payment | Occasion::RefundEnded)
+            }
+            Self::RefundTakesTime
+            | Self::RefundRefused
+            | Self::RefundFailsLate
+            | Self::RefundAfterFailure => occasion == Occasion::RefundBooked,
         }
     }
 
-    /// What the sum itself asks for. Faults of answers show at the create call only, so that what
-    /// went wrong there can be found out afterwards.
+    /// What the sum itself asks for. Faults of answers show at the create and the refund call only,
+    /// so that what went wrong there can be found out afterwards.
     fn of_sum(sum_cents: i64, occasion: Occasion) -> Option<Self> {
         let digits = sum_cents.rem_euclid(100);
         FAULTS
@@ -213,7 +279,7 @@ impl Fault {
             .filter(|fault| fault.shows_at(occasion))
             .filter(|fault| {
                 !fault.shows_at(Occasion::Call(Call::Query))
-                    || occasion == Occasion::Call(Call::Create)
+                    || matches!(occasion, Occasion::Call(Call::Create | Call::Refund))
             })
     }
 }
@@ -225,7 +291,8 @@ pub struct Waits {
     pub slow: Duration,
     /// Until a connection is closed on which no answer will come.
     pub hold: Duration,
-    /// Before a late callback, and before money is taken after a close.
+    /// Before a late callback, before money is taken after a close, and before a refund ends that
+    /// did not end at once.
     pub late: Duration,
     /// Between callbacks until one is acknowledged; the last one repeats.
     pub again: Vec<Duration>,
@@ -269,10 +336,7 @@ impl Faults {
         let mut ordered = self.ordered.lock().unwrap_or_else(PoisonError::into_inner);
         ordered.retain(|order| order.left > 0);
         let due = ordered.iter_mut().find(|order| {
-            order.fault.shows_at(occasion)
-                && order
-                    .call
-                    .is_none_or(|call| occasion == Occasion::Call(call))
+            order.fault.shows_at(occasion) && order.call.is_none_or(|call| occasion.call() == call)
         });
         if let Some(order) = due {
             order.left = order.left.saturating_sub(1);
@@ -309,6 +373,31 @@ mod tests {
         assert_eq!(faults.arise(QUERY, None), Some(Fault::AnswerLost));
         assert_eq!(faults.arise(QUERY, None), Some(Fault::AnswerLost));
         assert_eq!(faults.arise(QUERY, None), None);
+    }
+
+    /// E5
+    #[test]
+    fn a_refunds_sum_spoils_the_refund_call_and_no_query() {
+        let faults = Faults::default();
+        let call = |call| faults.arise(Occasion::Call(call), Some(1_063));
+        assert_eq!(call(Call::Refund), Some(Fault::AnswerLost));
+        assert_eq!(call(Call::RefundQuery), None);
+        let booked = |sum| faults.arise(Occasion::RefundBooked, Some(sum));
+        assert_eq!(booked(91), Some(Fault::RefundTakesTime));
+        assert_eq!(booked(63), None);
+        let at_refund = Occasion::Call(Call::Refund);
+        assert_eq!(faults.arise(at_refund, Some(91)), None);
+        assert_eq!(faults.arise(at_refund, Some(68)), None);
+    }
+
+    /// E5
+    #[test]
+    fn a_callbacks_fault_can_be_ordered_for_refunds_alone() {
+        let faults = Faults::default();
+        faults.order(Fault::LostCallback, Some(Call::Refund), 1);
+        assert_eq!(faults.arise(Occasion::Payment, None), None);
+        let ended = faults.arise(Occasion::RefundEnded, None);
+        assert_eq!(ended, Some(Fault::LostCallback));
     }
 
     /// E5

@@ -7,6 +7,7 @@ mod control;
 pub(super) mod faults;
 mod orders;
 mod page;
+pub(super) mod refunds;
 pub(super) mod terms;
 
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use crate::sandbox::authority::Identity;
 use crate::sandbox::exchange::Caller;
 use crate::sandbox::institution::book::Book;
 use crate::sandbox::institution::faults::{Call, Fault, Faults, Waits};
+use crate::sandbox::institution::refunds::Refunding;
 use crate::sandbox::ledger::Ledger;
 use crate::sandbox::refusal::Refusal;
 use crate::sandbox::server::{Place, Reply, Serving, Site, StartFault};
@@ -53,6 +55,8 @@ pub struct InstitutionSettings {
     pub can_close: bool,
     /// Whether a close of a number it has not seen makes it refuse that number later (A5).
     pub remembers_close: bool,
+    /// Which refunds it does.
+    pub refunding: Refunding,
     /// How long its delays are.
     pub waits: Waits,
 }
@@ -147,7 +151,7 @@ impl Control {
         self.0.faults.order(fault, None, times);
     }
 
-    /// The same, at calls of one kind only.
+    /// The same, at calls of one kind and what comes of them only.
     pub fn next_at(&self, call: Call, fault: Fault, times: u32) {
         self.0.faults.order(fault, Some(call), times);
     }
@@ -210,6 +214,8 @@ impl Site for Desk {
             (Some("v1"), Some("orders"), None, None) => Call::Create,
             (Some("v1"), Some("orders"), Some("query"), None) => Call::Query,
             (Some("v1"), Some("orders"), Some("close"), None) => Call::Close,
+            (Some("v1"), Some("refunds"), None, None) => Call::Refund,
+            (Some("v1"), Some("refunds"), Some("query"), None) => Call::RefundQuery,
             (Some("control"), Some(what), None, None) => {
                 return Reply::Answer(control::answer(&self, &request, what, from));
             }

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use crate::sandbox::clock::{draw_number, draw_token, now_ms, now_s, rfc_3339, shanghai, wait};
 use crate::sandbox::institution::Desk;
 use crate::sandbox::institution::book::{Closing, Created, Fresh, Key, Paying, Payment, State};
-use crate::sandbox::institution::callback;
 use crate::sandbox::institution::faults::{Call, Fault, Occasion};
 use crate::sandbox::institution::terms::{Reference, Terms, yuan_text};
+use crate::sandbox::institution::{callback, refunds};
 use crate::sandbox::refusal::{Refusal, answered};
 use crate::sandbox::server::Reply;
 use crate::signature::{Proven, Question, sign_response, verify_request};
@@ -25,7 +25,7 @@ const WINDOW_S: i64 = 300;
 const AHEAD_S: i64 = 30;
 
 /// What was done, and what goes wrong with saying so.
-type Done = (Result<Value, Refusal>, Option<Fault>);
+pub(super) type Done = (Result<Value, Refusal>, Option<Fault>);
 
 pub(super) async fn answer(desk: &Arc<Desk>, call: Call, request: &Request<Bytes>) -> Reply {
     let path = request
@@ -46,6 +46,8 @@ pub(super) async fn answer(desk: &Arc<Desk>, call: Call, request: &Request<Bytes
             Call::Create => create(desk, request.body()).await,
             Call::Query => query(desk, request.body()),
             Call::Close => close(desk, request.body()),
+            Call::Refund => refunds::ask(desk, request.body()),
+            Call::RefundQuery => refunds::query(desk, request.body()),
         },
     };
     say(desk, outcome, fault, Question::of(request, &target)).await
@@ -95,14 +97,14 @@ fn admit(desk: &Desk, request: &Request<Bytes>, proven: &Proven) -> Result<(), R
 }
 
 /// Accounts of others are refused before anything is looked up (K3).
-fn check_account(desk: &Desk, key: &Key) -> Result<(), Refusal> {
-    if desk.settings.accounts.contains(&key.0) {
+pub(super) fn check_account(desk: &Desk, account: &str) -> Result<(), Refusal> {
+    if desk.settings.accounts.iter().any(|ours| ours == account) {
         return Ok(());
     }
     Err(Refusal::of(403, "merchant_foreign", "no such account of yours").at("merchantId"))
 }
 
-fn broken() -> Refusal {
+pub(super) fn broken() -> Refusal {
     Refusal::of(503, "unavailable", "try again later")
 }
 
@@ -112,7 +114,7 @@ async fn create(desk: &Arc<Desk>, body: &[u8]) -> Done {
         Err(refusal) => return (Err(refusal), None),
     };
     let key = terms.key();
-    if let Err(refusal) = check_account(desk, &key) {
+    if let Err(refusal) = check_account(desk, &key.0) {
         return (Err(refusal), None);
     }
     let is_new = desk.book.look(|book| book.is_new(&key));
@@ -209,14 +211,14 @@ fn query(desk: &Desk, body: &[u8]) -> Done {
     (outcome, fault)
 }
 
-fn unknown() -> Refusal {
+pub(super) fn unknown() -> Refusal {
     Refusal::of(404, "order_unknown", "no such order of yours")
 }
 
 fn referred(desk: &Desk, call: Call, body: &[u8]) -> Result<(Reference, Option<Fault>), Refusal> {
     let reference = Reference::read(body)?;
     let key = reference.key();
-    check_account(desk, &key)?;
+    check_account(desk, &key.0)?;
     let sum = desk
         .book
         .look(|book| Some(book.look(&key)?.terms.sum_cents));
@@ -339,7 +341,13 @@ async fn say(
         }
         (Ok(mut body), Some(Fault::UnlistedWord)) => {
             if let Some(members) = body.as_object_mut() {
-                members.insert("orderStatus".to_owned(), "SETTLING".into());
+                let of_refund = members.contains_key("refundStatus");
+                let field = if of_refund {
+                    "refundStatus"
+                } else {
+                    "orderStatus"
+                };
+                members.insert(field.to_owned(), "SETTLING".into());
             }
             answered(&body)
         }

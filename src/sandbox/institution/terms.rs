@@ -175,21 +175,21 @@ fn minutes() -> u16 {
     MINUTES_DEFAULT
 }
 
-fn all_digits(text: &str) -> bool {
+pub(super) fn all_digits(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-fn is_number(text: &str) -> bool {
+pub(super) fn is_number(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     (1..=32).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-fn is_text(text: &str) -> bool {
+pub(super) fn is_text(text: &str) -> bool {
     text.chars().count() <= TEXT_CHARS_MAX && !text.chars().any(char::is_control)
 }
 
 /// A string, or a number without loss: its text either way.
-fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+pub(super) fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let raw = <&RawValue>::deserialize(from)?.get();
     if raw.starts_with('"') {
         return serde_json::from_str(raw).map_err(D::Error::custom);
@@ -202,7 +202,7 @@ fn cents<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
     read_cents(&text).ok_or_else(|| D::Error::custom("orderAmount is not a sum such as 12.30"))
 }
 
-fn read_cents(text: &str) -> Option<i64> {
+pub(super) fn read_cents(text: &str) -> Option<i64> {
     let (yuan, fen) = text.split_once('.').unwrap_or((text, "0"));
     let well_formed = (1..=13).contains(&yuan.len())
         && (1..=2).contains(&fen.len())
@@ -215,7 +215,7 @@ fn read_cents(text: &str) -> Option<i64> {
     yuan.parse::<i64>().ok()?.checked_mul(100)?.checked_add(fen)
 }
 
-fn digits<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+pub(super) fn digits<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = text_or_number(from)?;
     if all_digits(&text) {
         Ok(text)

@@ -1,0 +1,157 @@
+//! Refunds at a pretend institution (A3.4, X-5): what is answered, and what becomes of a refund
+//! that does not end at once.
+
+mod kept;
+mod terms;
+
+pub(super) use kept::Told;
+pub use kept::{Refund, RefundStanding, Refunding};
+pub use terms::RefundTerms;
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::sandbox::clock::{draw_number, now_s, rfc_3339_shanghai, wait};
+use crate::sandbox::institution::Desk;
+use crate::sandbox::institution::book::{Book, Key};
+use crate::sandbox::institution::callback;
+use crate::sandbox::institution::faults::{Call, Fault, Occasion};
+use crate::sandbox::institution::orders::{self, Done};
+use crate::sandbox::institution::refunds::kept::{Asked, Ending, FreshRefund, NoRefund};
+use crate::sandbox::institution::refunds::terms::RefundReference;
+use crate::sandbox::institution::terms::yuan_text;
+use crate::sandbox::refusal::Refusal;
+
+/// A3.4.
+pub(super) fn ask(desk: &Arc<Desk>, body: &[u8]) -> Done {
+    let terms = match RefundTerms::read(body) {
+        Ok(terms) => terms,
+        Err(refusal) => return (Err(refusal), None),
+    };
+    if let Err(refusal) = orders::check_account(desk, &terms.merchant_id) {
+        return (Err(refusal), None);
+    }
+    let is_new = desk.book.look(|book| book.is_new_refund(&terms));
+    let spoiling = is_new.then_some(terms.sum_cents);
+    let fault = desk.faults.arise(Occasion::Call(Call::Refund), spoiling);
+    if fault == Some(Fault::ServerError) {
+        return (Err(orders::broken()), fault);
+    }
+    let fresh = FreshRefund {
+        refund_no: draw_number('R'),
+        now_s: now_s(),
+    };
+    let offered = desk.settings.refunding;
+    let sum = Some(terms.sum_cents);
+    let draw = || desk.faults.arise(Occasion::RefundBooked, sum);
+    let asked = desk
+        .book
+        .change(|book| book.ask_refund(&terms, fresh, offered, draw));
+    let outcome = match asked {
+        Ok(Asked::Known(told)) => Ok(standing(&told)),
+        Ok(Asked::Begun(told, course)) => {
+            follow(desk, told.refund.key(), course);
+            Ok(standing(&told))
+        }
+        Err(refused) => Err(refusal(&refused)),
+    };
+    (outcome, fault)
+}
+
+///
+pub(super) fn query(desk: &Desk, body: &[u8]) -> Done {
+    let reference = match RefundReference::read(body) {
+        Ok(reference) => reference,
+        Err(refusal) => return (Err(refusal), None),
+    };
+    if let Err(refusal) = orders::check_account(desk, &reference.merchant_id) {
+        return (Err(refusal), None);
+    }
+    let fault = desk.faults.arise(Occasion::Call(Call::RefundQuery), None);
+    if fault == Some(Fault::ServerError) {
+        return (Err(orders::broken()), fault);
+    }
+    let found = desk.book.change(|book| book.query_refund(&reference));
+    let unknown = || Refusal::of(404, "refund_unknown", "no such refund of yours");
+    let outcome = found.map(|told| standing(&told)).ok_or_else(unknown);
+    (outcome, fault)
+}
+
+/// What has ended is told now, what has not ends later.
+fn follow(desk: &Arc<Desk>, key: Key, course: Option<Fault>) {
+    let ending = match course {
+        Some(Fault::RefundTakesTime | Fault::RefundAfterFailure) => Ending::Succeeds,
+        Some(Fault::RefundFailsLate) => Ending::Fails,
+        _ => return callback::announce_refund(desk, &key),
+    };
+    let desk_then = Arc::clone(desk);
+    desk.send_on(async move {
+        wait(desk_then.settings.waits.late).await;
+        let ended = |book: &mut Book| book.end_refund(&key, ending, now_s());
+        if desk_then.book.change(ended) {
+            callback::announce_refund(&desk_then, &key);
+        }
+    });
+}
+
+fn refusal(refused: &NoRefund) -> Refusal {
+    match refused {
+        NoRefund::Conflict => {
+            let detail = "same number, other content; two equal refunds need numbers";
+            Refusal::of(409, "refund_conflict", detail)
+        }
+        NoRefund::OrderUnknown => orders::unknown(),
+        NoRefund::OrderUnpaid => Refusal::of(409, "order_unpaid", "nothing was paid"),
+        NoRefund::OverRest(rest_cents) => {
+            let detail = format!("at most {} is left", yuan_text(*rest_cents));
+            Refusal::of(409, "refund_over_rest", detail).at("refundAmount")
+        }
+        NoRefund::NotOffered(reason) => {
+            let detail = "this institution does no refunds of that kind";
+            Refusal::of(422, "refund_not_supported", detail).because(reason)
+        }
+    }
+}
+
+/// A3.4's answer, and X-5's.
+fn standing(told: &Told) -> Value {
+    let Told {
+        refund,
+        payment,
+        returned_cents,
+    } = told;
+    let mut answer = json!({
+        "result": match refund.standing {
+            RefundStanding::Processing | RefundStanding::Succeeded => "ACCEPTED",
+            RefundStanding::Failed => "REFUSED",
+        },
+        "orderStatus": payment.state.word(),
+        "merchantId": refund.terms.merchant_id,
+        "merchantOrderNo": refund.terms.merchant_order_no,
+        "payOrderNo": refund.institution_no,
+        "refundAmount": yuan_text(refund.terms.sum_cents),
+        "currency": payment.terms.currency,
+        "refundOrderNo": refund.refund_no,
+        "merchantRefundNo": refund.merchant_refund_no,
+        "refundStatus": refund.standing.word(),
+        "orderRefundStatus": match *returned_cents {
+            0 => "NONE",
+            part if part < payment.taken_cents => "PARTIAL",
+            _ => "FULL",
+        },
+    });
+    if let (Some((field, value)), Some(members)) = (end(refund), answer.as_object_mut()) {
+        members.insert(field.to_owned(), value.into());
+    }
+    answer
+}
+
+/// How it ended: when the money went back, or why it did not.
+pub(super) fn end(refund: &Refund) -> Option<(&'static str, String)> {
+    let ended_s = refund.ended_s?;
+    Some(match refund.reason {
+        Some(reason) => ("reason", reason.to_owned()),
+        None => ("refundTime", rfc_3339_shanghai(ended_s)),
+    })
+}
