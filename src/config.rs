@@ -15,10 +15,12 @@ mod keys;
 mod limits;
 mod merchants;
 mod named;
+mod operators;
 mod outline;
 mod reading;
 mod section;
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -253,6 +255,10 @@ fn whole(r: &mut Reader<'_>, text: &str) -> Option<Config> {
     for table in top.tables(r, "institution") {
         enrolment.institution(r, table, origin.as_deref());
     }
+    let mut operators = BTreeMap::new();
+    for table in top.tables(r, "operator") {
+        enrolment.operator(r, table, &mut operators);
+    }
     for table in top.tables(r, "contract") {
         enrolment.contract(r, table);
     }
@@ -284,7 +290,8 @@ fn whole(r: &mut Reader<'_>, text: &str) -> Option<Config> {
 }
 
 fn register(enrolment: Enrolment, platform: Platform, now: Timestamp) -> Option<Register> {
-    Some(Register::new(
+    let operators = KeyRing::new(enrolment.operator_keys).ok()?;
+    let register = Register::new(
         Directory {
             version: u64::try_from(now.ms()).unwrap_or(0),
             merchants: enrolment.merchants,
@@ -296,5 +303,6 @@ fn register(enrolment: Enrolment, platform: Platform, now: Timestamp) -> Option<
         KeyRing::new(enrolment.merchant_keys).ok()?,
         enrolment.adapters,
         platform,
-    ))
+    );
+    Some(register.run_by(operators))
 }

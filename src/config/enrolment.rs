@@ -38,6 +38,7 @@ pub(super) struct Enrolment {
     pub(super) institution_ids: BTreeMap<String, usize>,
     pub(super) merchants: HashMap<MerchantId, Merchant>,
     pub(super) merchant_keys: Vec<EnrolledKey>,
+    pub(super) operator_keys: Vec<EnrolledKey>,
     pub(super) institutions: HashMap<InstitutionId, Enrolled>,
     pub(super) capabilities: HashMap<InstitutionId, Vec<Capability>>,
     pub(super) adapters: HashMap<InstitutionId, Arc<dyn Institution>>,

@@ -18,6 +18,8 @@ pub enum KeyClass {
     Merchant,
     /// An institution's signatures.
     Institution,
+    /// An operator's verdicts.
+    Operator,
     /// The certificate of the public listener.
     Server,
     /// What we show an institution.
@@ -28,11 +30,12 @@ pub enum KeyClass {
 
 impl KeyClass {
     /// Every class.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Platform,
         Self::Towards,
         Self::Merchant,
         Self::Institution,
+        Self::Operator,
         Self::Server,
         Self::Client,
         Self::Authority,
@@ -45,6 +48,7 @@ impl KeyClass {
             Self::Towards => "towards_institution",
             Self::Merchant => "merchant",
             Self::Institution => "institution",
+            Self::Operator => "operator",
             Self::Server => "server_certificate",
             Self::Client => "client_certificate",
             Self::Authority => "authority",

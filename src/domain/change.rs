@@ -9,10 +9,12 @@ use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::audit::Deed;
 use crate::domain::event::{Event, EventType};
 use crate::domain::evidence::Means;
-use crate::domain::identifiers::{FreshNonce, InstitutionId, PayOrderNo, Timestamp};
+use crate::domain::identifiers::{
+    FreshNonce, InstitutionId, OperatorId, PayOrderNo, Timestamp, hex,
+};
 use crate::domain::journal::Entry;
 use crate::domain::order::{Order, OrderState};
-use crate::domain::refund::{Refund, RefundState, Why};
+use crate::domain::refund::{Refund, RefundState, Verdict, Why};
 
 /// Who wanted it. Only requests have nonces.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub enum Cause {
     Evidence(InstitutionId, Means),
     /// Whoever runs the gateway; the record says who.
     Operator,
+    /// An operator's verdict, and the other operator who found the same before.
+    Verdict(OperatorId, Option<OperatorId>),
 }
 
 impl Cause {
@@ -37,6 +41,8 @@ impl Cause {
             Self::Clock => "clock".into(),
             Self::Evidence(institution, _) => format!("institution:{institution}"),
             Self::Operator => "operator".into(),
+            Self::Verdict(operator, None) => format!("operator:{operator}"),
+            Self::Verdict(operator, Some(other)) => format!("operators:{other},{operator}"),
         }
     }
 }
@@ -167,7 +173,11 @@ impl Change {
     pub fn nonce(&self) -> Option<&FreshNonce> {
         match &self.cause {
             Cause::Request(nonce) => Some(nonce),
-            Cause::Page | Cause::Clock | Cause::Evidence(..) | Cause::Operator => None,
+            Cause::Page
+            | Cause::Clock
+            | Cause::Evidence(..)
+            | Cause::Operator
+            | Cause::Verdict(..) => None,
         }
     }
 
@@ -322,6 +332,7 @@ fn action(before: Option<&Order>, after: &Order) -> &'static str {
     match after.refunds.get(were.len()) {
         Some(refund) if refund.surplus().is_some() => return "surplus.booked",
         Some(_) => return "refund.reserve",
+        None if verdicts(before) != verdicts(after) => return "refund.verdict",
         None if before.refunds != after.refunds => return "refund.send",
         None => (),
     }
@@ -333,6 +344,14 @@ fn action(before: Option<&Order>, after: &Order) -> &'static str {
     } else {
         "order.ending"
     }
+}
+
+fn verdicts(order: &Order) -> Vec<Option<&Verdict>> {
+    order
+        .refunds
+        .iter()
+        .map(|one| one.verdict.as_ref())
+        .collect()
 }
 
 /// The states after the deed: order, then each attempt, then the refunds that moved.
@@ -349,6 +368,17 @@ fn result(after: &Order, refunds: &[usize]) -> String {
         text.push_str(refund.no.as_str());
         text.push('=');
         text.push_str(refund.state.name());
+        if let Some(verdict) = &refund.verdict {
+            let found = if verdict.succeeded {
+                "succeeded"
+            } else {
+                "failed"
+            };
+            text.push_str(&format!(
+                " found={found} statement={}",
+                hex(&verdict.statement)
+            ));
+        }
     }
     text
 }

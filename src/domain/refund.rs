@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::domain::amount::Amount;
 use crate::domain::attempt::{Contradiction, Epoch, Move};
 use crate::domain::evidence::{Finding, Means, Reason, Receipt};
-use crate::domain::identifiers::{AttemptId, RefundOrderNo, RefundRequestNo, Timestamp};
+use crate::domain::identifiers::{
+    AttemptId, OperatorId, RefundOrderNo, RefundRequestNo, Timestamp,
+};
 use crate::domain::institutions::Facts;
 
 /// How long a refund that an institution does not know is sent once more (R4). Afterwards it only
@@ -145,6 +147,32 @@ pub enum Sending {
     Left(Timestamp),
 }
 
+/// What an operator found on the institution's own statement about a refund that is left to people
+/// (section 5). A second operator must find the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Who.
+    pub operator: OperatorId,
+    /// Whether the money went back.
+    pub succeeded: bool,
+    /// SHA-256 of the statement.
+    pub statement: [u8; 32],
+}
+
+/// Why an operator's verdict moves nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Undecided {
+    /// There is no such refund.
+    #[error("there is no such refund")]
+    Unknown,
+    /// It is not left to people.
+    #[error("only a refund in the state MANUAL is decided by people; this one is not")]
+    NotManual,
+    /// The same operator said the same before.
+    #[error("this operator has said so already; a second, other operator must find the same")]
+    SameOperator,
+}
+
 /// One refund: along the attempt that brought the money, and no other way (R5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refund {
@@ -172,6 +200,8 @@ pub struct Refund {
     pub late_success: bool,
     /// What of it went back beyond what there was to give back (R9). Unit: minor units.
     pub excess_minor: i64,
+    /// What a first operator found, where people must decide.
+    pub verdict: Option<Verdict>,
 }
 
 impl Refund {

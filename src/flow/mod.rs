@@ -7,6 +7,7 @@ pub mod answer;
 pub mod call_institution;
 pub mod chase_doubts;
 pub mod close_order;
+pub mod decide_refund;
 pub mod list_institutions;
 pub mod notify_merchant;
 pub mod place_order;

@@ -17,6 +17,8 @@ pub struct Register {
     pub keys: KeyRing,
     /// The institutions' dialects.
     pub adapters: HashMap<InstitutionId, Arc<dyn Institution>>,
+    /// The operators' keys; the owner of a key is an operator's id.
+    pub operators: KeyRing,
     /// How this gateway is known.
     pub platform: Platform,
     /// Every client certificate that is enrolled, whosever: each request asks for one.
@@ -49,7 +51,15 @@ impl Register {
             keys,
             adapters,
             platform,
+            operators: KeyRing::default(),
         }
+    }
+
+    /// The same, with these operators' keys.
+    #[must_use]
+    pub fn run_by(mut self, operators: KeyRing) -> Self {
+        self.operators = operators;
+        self
     }
 
     /// Whether a client certificate is enrolled for anybody.

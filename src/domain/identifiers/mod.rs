@@ -86,6 +86,10 @@ name!(
     AccountId, 64, "1 to 64 of A-Z a-z 0-9 _ -"
 );
 name!(
+    /// A person who runs the gateway, as enrolled.
+    OperatorId, 32, "1 to 32 of A-Z a-z 0-9 _ -"
+);
+name!(
     /// Names a signing key (`keyid`).
     KeyId, 64, "1 to 64 of A-Z a-z 0-9 _ -"
 );

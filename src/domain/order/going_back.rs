@@ -8,7 +8,9 @@ use crate::domain::evidence::{About, Ambiguity, Evidence, Finding, Means, Reason
 use crate::domain::identifiers::{RefundOrderNo, Timestamp};
 use crate::domain::institutions::Facts;
 use crate::domain::order::{INTENT_PATIENCE, Order, Weighed};
-use crate::domain::refund::{REPEATED_FOR, Refund, RefundState, Sending, SurplusCause, Why};
+use crate::domain::refund::{
+    REPEATED_FOR, Refund, RefundState, Sending, SurplusCause, Undecided, Verdict, Why,
+};
 use crate::domain::schedule;
 
 /// Definite failures after which people decide about surplus money (A4).
@@ -59,6 +61,52 @@ impl Order {
             ..refund.clone()
         };
         (refund.state == RefundState::Unknown).then(|| self.with_refund(manual, Cause::Clock, now))
+    }
+
+    /// An operator's verdict on a refund that is left to people: kept, until another operator finds
+    /// the same on the same statement; that ends the refund (section 5).
+    ///
+    /// # Errors
+    /// [`Undecided`]; nothing moves.
+    pub fn decide_refund(
+        &self,
+        no: &RefundOrderNo,
+        verdict: Verdict,
+        now: Timestamp,
+    ) -> Result<Change, Undecided> {
+        let refund = self.refund(no).ok_or(Undecided::Unknown)?;
+        if refund.state != RefundState::Manual {
+            return Err(Undecided::NotManual);
+        }
+        let before = refund.verdict.as_ref();
+        let agrees = before.filter(|known| {
+            known.succeeded == verdict.succeeded && known.statement == verdict.statement
+        });
+        let cause = Cause::Verdict(
+            verdict.operator.clone(),
+            agrees.map(|one| one.operator.clone()),
+        );
+        let decided = match agrees {
+            Some(known) if known.operator == verdict.operator => {
+                return Err(Undecided::SameOperator);
+            }
+            Some(_) if verdict.succeeded => Refund {
+                state: RefundState::Succeeded,
+                verdict: Some(verdict),
+                ..refund.clone()
+            },
+            Some(_) => Refund {
+                state: RefundState::Failed,
+                reason: Some(Reason::from_code("BY_OPERATORS")),
+                verdict: Some(verdict),
+                ..refund.clone()
+            },
+            None => Refund {
+                verdict: Some(verdict),
+                ..refund.clone()
+            },
+        };
+        Ok(self.with_refund(decided, cause, now))
     }
 
     /// A call nobody came back from in a living process is in doubt.
@@ -199,6 +247,7 @@ impl Order {
             reason: None,
             late_success: false,
             excess_minor: 0,
+            verdict: None,
         });
     }
 

@@ -151,6 +151,7 @@ impl Order {
             reason: None,
             late_success: false,
             excess_minor: 0,
+            verdict: None,
         });
         Ok(Change::between(Some(self), after, cause, now))
     }

@@ -6,10 +6,10 @@ use crate::domain::attempt::Epoch;
 use crate::domain::change::Rows;
 use crate::domain::evidence::{Reason, Receipt};
 use crate::domain::identifiers::{
-    AttemptId, PayOrderNo, RefundOrderNo, RefundRequestNo, Timestamp,
+    AttemptId, OperatorId, PayOrderNo, RefundOrderNo, RefundRequestNo, Timestamp,
 };
 use crate::domain::order::Order;
-use crate::domain::refund::{Refund, RefundState, Sending, SurplusCause, Why, Wish};
+use crate::domain::refund::{Refund, RefundState, Sending, SurplusCause, Verdict, Why, Wish};
 use crate::seal::Seal;
 use crate::store::StoreError;
 use crate::store::sqlite::Fault;
@@ -20,15 +20,16 @@ use crate::store::sqlite::sealed::{not_sealed, refund_place};
 const UPSERT_REFUND: &str = "INSERT INTO refunds (refund_order_no, pay_order_no, seq, attempt_id,
     minor, currency, state, cause, merchant_id, request_no, notice_url, sealed, created,
     waits_until, left_at, epoch, receipt_minor, receipt_currency, institution_no, refunded_at,
-    reason, late_success, excess_minor)
+    reason, late_success, excess_minor, operator, found_back, statement)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-    ?20, ?21, ?22, ?23)
+    ?20, ?21, ?22, ?23, ?24, ?25, ?26)
     ON CONFLICT (refund_order_no) DO UPDATE SET state = excluded.state,
     waits_until = excluded.waits_until, left_at = excluded.left_at, epoch = excluded.epoch,
     receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
     institution_no = excluded.institution_no, refunded_at = excluded.refunded_at,
     reason = excluded.reason, late_success = excluded.late_success,
-    excess_minor = excluded.excess_minor";
+    excess_minor = excluded.excess_minor, operator = excluded.operator,
+    found_back = excluded.found_back, statement = excluded.statement";
 
 /// R6, before anything is written: a number of another refund.
 pub(super) const NUMBER_TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM refunds
@@ -50,6 +51,7 @@ pub(super) fn refund_row(seal: &Seal, order: &Order, refund: &Refund) -> Result<
         .count();
     let seq = u64::try_from(before).unwrap_or(u64::MAX).saturating_add(1);
     let (wish, receipt) = (refund.wish(), refund.receipt.as_ref());
+    let verdict = refund.verdict.as_ref();
     let said = match wish.and_then(|wish| wish.reason.as_deref()) {
         Some(said) => {
             let place = refund_place(refund.no.as_str());
@@ -86,6 +88,9 @@ pub(super) fn refund_row(seal: &Seal, order: &Order, refund: &Refund) -> Result<
         maybe(refund.reason.as_ref().map(Reason::as_str)),
         i64::from(refund.late_success).into(),
         refund.excess_minor.into(),
+        maybe(verdict.map(|verdict| verdict.operator.as_str())),
+        verdict.map(|verdict| i64::from(verdict.succeeded)).into(),
+        verdict.map(|verdict| verdict.statement.to_vec()).into(),
     ];
     let sql = UPSERT_REFUND;
     Ok(Row { sql, values })
@@ -98,7 +103,8 @@ pub(super) fn refunds(
 ) -> Result<Vec<Refund>, Fault> {
     let sql = "SELECT refund_order_no, attempt_id, minor, currency, state, cause, request_no,
         notice_url, sealed, created, waits_until, left_at, epoch, receipt_minor, receipt_currency,
-        institution_no, refunded_at, reason, late_success, excess_minor
+        institution_no, refunded_at, reason, late_success, excess_minor, operator, found_back,
+        statement
         FROM refunds WHERE pay_order_no = ?1 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![order.as_str()])?;
@@ -153,6 +159,14 @@ fn refund(columns: &Columns<'_>, seal: &Seal) -> Result<Refund, Fault> {
         reason: columns.parse_maybe(17, |code| Ok::<_, ()>(Reason::from_code(code)))?,
         late_success: columns.get(18)?,
         excess_minor: columns.get(19)?,
+        verdict: match columns.parse_maybe(20, OperatorId::parse)? {
+            Some(operator) => Some(Verdict {
+                operator,
+                succeeded: columns.get(21)?,
+                statement: columns.get(22)?,
+            }),
+            None => None,
+        },
     })
 }
 

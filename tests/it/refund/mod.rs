@@ -2,6 +2,7 @@
 //! whatever the institution answers.
 
 mod evidence;
+mod people;
 mod surplus;
 
 use paymux::domain::journal::Account;

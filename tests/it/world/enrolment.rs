@@ -46,9 +46,8 @@ impl Pair {
     }
 }
 
-/// Keys of two merchants, a stranger and the platform; which bytes they are steers nothing.
-pub(crate) static PAIRS: LazyLock<[Pair; 4]> =
-    LazyLock::new(|| [Pair::new(), Pair::new(), Pair::new(), Pair::new()]);
+/// Keys of two merchants, a stranger, the platform and two operators; which bytes they are steers nothing.
+pub(crate) static PAIRS: LazyLock<[Pair; 6]> = LazyLock::new(|| [(); 6].map(|()| Pair::new()));
 
 static SIGNERS: LazyLock<HashMap<&str, SigningKey>> = LazyLock::new(|| {
     [
@@ -57,6 +56,8 @@ static SIGNERS: LazyLock<HashMap<&str, SigningKey>> = LazyLock::new(|| {
         ("M2-key", 1),
         ("stranger", 2),
         ("platform", 3),
+        ("anna-key", 4),
+        ("ben-key", 5),
     ]
     .map(|(id, pair)| (id, PAIRS[pair].signing(id)))
     .into()
@@ -80,6 +81,12 @@ fn enrolled(id: &str, owner: &str, pair: usize, not_after_s: i64) -> EnrolledKey
         not_before_s: 0,
         not_after_s,
     }
+}
+
+fn operators() -> KeyRing {
+    let anna = enrolled("anna-key", "anna", 4, i64::MAX);
+    let ben = enrolled("ben-key", "ben", 5, i64::MAX);
+    KeyRing::new(vec![anna, ben]).unwrap()
 }
 
 /// The fingerprint of the certificate enrolled for a merchant.
@@ -214,6 +221,7 @@ pub(crate) fn register(institutions: &[(&str, Ability)]) -> Register {
             jwks: Bytes::from_static(b"{\"keys\":[]}"),
         },
     )
+    .run_by(operators())
 }
 
 /// A request as a merchant sends it, not signed yet.

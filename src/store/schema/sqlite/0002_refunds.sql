@@ -33,6 +33,10 @@ CREATE TABLE refunds (
     refunded_at      INTEGER,
     reason           TEXT,
     late_success     INTEGER NOT NULL CHECK (late_success = 0 OR late_success = 1),
+    -- What a first operator found, where people must decide.
+    operator         TEXT,
+    found_back       INTEGER,
+    statement        BLOB,
     excess_minor     INTEGER NOT NULL CHECK (excess_minor >= 0 AND excess_minor <= minor),
     UNIQUE (pay_order_no, seq),
     CHECK ((cause IS NULL) = (request_no IS NOT NULL)),

@@ -1,0 +1,40 @@
+//! The tables about operators: people whose signed verdicts count where people must decide.
+
+use std::collections::BTreeMap;
+
+use crate::config::KeyClass;
+use crate::config::enrolment::Enrolment;
+use crate::config::reading::{Reader, Shape, shape};
+use crate::config::section::Section;
+use crate::domain::identifiers::OperatorId;
+
+impl Enrolment {
+    pub(super) fn operator(
+        &mut self,
+        r: &mut Reader<'_>,
+        mut s: Section<'_>,
+        ids: &mut BTreeMap<String, usize>,
+    ) {
+        const ID: Shape = shape("an operator's id, 1 to 32 of A-Z a-z 0-9 _ -", "\"li-wei\"");
+        let id = s.must(r, "id", ID, |v| OperatorId::parse(v.as_str()?).ok());
+        if let Some(id) = &id {
+            r.once(ids, id, &s.subject("id"));
+        }
+        let owner = id.as_ref().map(|id| id.value.as_str());
+        let keys = self.public_keys(r, &mut s, owner, KeyClass::Operator);
+        // Whoever can check a signature made with a shared secret could have made it.
+        for key in keys.iter().filter(|key| key.key.algorithm().is_shared()) {
+            let advice = "enrol the operator's public key";
+            let expected = "a public key, not a shared secret";
+            r.fault(
+                s.line,
+                &s.subject("keys"),
+                expected,
+                &format!("{:?}", key.id),
+                advice,
+            );
+        }
+        self.operator_keys.extend(keys);
+        s.end(r);
+    }
+}

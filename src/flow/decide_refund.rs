@@ -1,0 +1,129 @@
+//! Operators decide where no institution answers: two of them, each signing what the institution's
+//! own statement says (section 5 of the invariants, L5).
+
+use bytes::Bytes;
+use http::Request;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::identifiers::{MerchantId, OperatorId, RefundOrderNo, unhex};
+use crate::domain::order::Order;
+use crate::domain::refund::{RefundState, Undecided, Verdict};
+use crate::flow::register::Register;
+use crate::signature::verify_request;
+use crate::store::{Committed, OrderKey, Store, StoreError};
+use crate::world::World;
+
+/// What an operator signs for: the address of no host, so that it is good for nothing else.
+pub const TARGET: &str = "https://control.paymux.invalid/refunds/decide";
+
+/// How long a signed verdict is good. Unit: seconds.
+pub const GOOD_FOR_S: i64 = 300;
+
+/// How far ahead it may be dated. Unit: seconds.
+const AHEAD_S: i64 = 30;
+
+/// Others may write to the same order meanwhile; so often it is decided again.
+const ROUNDS_MAX: u32 = 5;
+
+/// What an operator says, as JSON, signed.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Said {
+    /// Whose order.
+    pub merchant_id: String,
+    /// Which refund.
+    pub refund_order_no: String,
+    /// Whether the money went back.
+    pub succeeded: bool,
+    /// SHA-256 of the institution's statement, in hexadecimal digits.
+    pub statement_sha256: String,
+}
+
+/// What became of a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decided {
+    /// Kept; a second operator must find the same.
+    First,
+    /// The refund has ended.
+    Ended(RefundState),
+}
+
+/// Why a verdict was not taken; nothing moved.
+#[derive(Debug, thiserror::Error)]
+pub enum NotDecided {
+    /// The signature is not an enrolled operator's, or not of just now.
+    #[error("expected a verdict signed just now by a key of an enrolled [[operator]]: {0}")]
+    Unproven(String),
+    /// The body is not what it must be.
+    #[error("the verdict cannot be read: {0}")]
+    Unreadable(&'static str),
+    /// It moves nothing.
+    #[error(transparent)]
+    Undecided(#[from] Undecided),
+    /// The order kept changing.
+    #[error("the order is being changed by others; send the verdict again")]
+    Contended,
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Proves whose verdict it is, and keeps or carries it out.
+///
+/// # Errors
+/// [`NotDecided`].
+pub async fn decide_refund(
+    store: &dyn Store,
+    world: &World,
+    register: &Register,
+    signed: &Request<Bytes>,
+) -> Result<Decided, NotDecided> {
+    let (key, no, verdict) = read(world, register, signed)?;
+    for _ in 0..ROUNDS_MAX {
+        let order = store.order(&key).await?.ok_or(Undecided::Unknown)?;
+        let change = order.decide_refund(&no, verdict.clone(), world.clock.now())?;
+        match store.commit(&change).await? {
+            Committed::Done => {
+                let state = change.order().and_then(|order| state(order, &no));
+                return Ok(match state.filter(|state| state.is_over()) {
+                    Some(state) => Decided::Ended(state),
+                    None => Decided::First,
+                });
+            }
+            Committed::Stale | Committed::KeyTaken | Committed::NonceSpent => (),
+        }
+    }
+    Err(NotDecided::Contended)
+}
+
+fn state(order: &Order, no: &RefundOrderNo) -> Option<RefundState> {
+    order.refund(no).map(|refund| refund.state)
+}
+
+fn read(
+    world: &World,
+    register: &Register,
+    signed: &Request<Bytes>,
+) -> Result<(OrderKey, RefundOrderNo, Verdict), NotDecided> {
+    let now_s = world.clock.now().seconds();
+    let proven = verify_request(signed, TARGET, &register.operators, now_s)
+        .map_err(|fault| NotDecided::Unproven(fault.to_string()))?;
+    let recent = now_s.saturating_sub(GOOD_FOR_S)..=now_s.saturating_add(AHEAD_S);
+    if !recent.contains(&proven.created_s) {
+        return Err(NotDecided::Unproven("signed too long ago, or ahead".into()));
+    }
+    let said: Said = serde_json::from_slice(signed.body())
+        .map_err(|_| NotDecided::Unreadable("expected the fields of a verdict"))?;
+    let unreadable = |what| move |_| NotDecided::Unreadable(what);
+    let operator = OperatorId::parse(&proven.owner).map_err(unreadable("operator"))?;
+    let merchant = MerchantId::parse(&said.merchant_id).map_err(unreadable("merchantId"))?;
+    let no = RefundOrderNo::parse(&said.refund_order_no).map_err(unreadable("refundOrderNo"))?;
+    let statement = unhex(&said.statement_sha256);
+    let statement = statement.ok_or(NotDecided::Unreadable("statementSha256"))?;
+    let verdict = Verdict {
+        operator,
+        succeeded: said.succeeded,
+        statement,
+    };
+    Ok((OrderKey::RefundOurs(merchant, no.clone()), no, verdict))
+}
