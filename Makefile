@@ -1,6 +1,6 @@
 # The front door. `make test` is all a change has to pass; everything else is here to be found.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests versions deny-tool demo test bench deny
+.PHONY: help setup setup-tests versions deny-tool demo test bench simulate races deny
 SHELL := /bin/bash
 
 # command-or-path:package, as Debian and Ubuntu call it. Building takes the first list, the tests both.
@@ -85,6 +85,9 @@ bench: setup ## measures everything, optimised, beside nginx; PART="place full" 
 simulate: setup ## SEEDS=n lives, optimised, on all cores; FIRST=n to go on where a run ended
 	PAYMUX_SEEDS=$(or $(SEEDS),100000) PAYMUX_FIRST_SEED=$(or $(FIRST),0) \
 		cargo test --release --test it simulation::thousands -- --nocapture
+
+races: setup ## ROUNDS=n rounds of everything that may come at the same moment
+	PAYMUX_ROUNDS=$(or $(ROUNDS),1000) cargo test --release --test it races:: -- --nocapture
 
 deny: setup deny-tool ## licences, origins and known faults of everything we link
 	cargo deny check bans licenses sources

@@ -12,8 +12,9 @@ use crate::institution::{Call, Institution};
 use crate::store::{Committed, OrderKey, Store, StoreError};
 use crate::world::World;
 
-/// Others may write to the same order meanwhile; so often it is decided again.
-const ROUNDS_MAX: u32 = 5;
+/// Others may write to the same order meanwhile, each refund of it for one; so often it is decided
+/// again. What is given up after that is not lost: it is asked about (A6).
+const ROUNDS_MAX: u32 = 64;
 
 /// What became of a piece of evidence.
 #[derive(Debug)]

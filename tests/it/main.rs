@@ -25,6 +25,7 @@ mod openapi;
 mod order;
 mod page;
 mod payers;
+mod races;
 mod refund;
 mod sandbox;
 mod selection;

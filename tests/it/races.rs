@@ -1,0 +1,264 @@
+//! Many at the same moment, on the embedded store and several threads: refunds never exceed what was
+//! paid, selects never make two live attempts, equal orders are one, and whatever arrives together
+//! with a payment does not lose it. `make races ROUNDS=n` goes on for longer.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Request;
+use paymux::api::Api;
+use paymux::domain::order::OrderState;
+use paymux::flow::admit_request::ReadNonces;
+use paymux::flow::chase_doubts::chase_order;
+use paymux::store::Work;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::store::Stores;
+use crate::store::embedded::Embedded;
+use crate::world::enrolment::order_fields;
+use crate::world::town::{PEER, Town, naming};
+
+/// Rounds of each race in every run of the tests.
+const ROUNDS: usize = 6;
+
+/// Where another number may be said.
+const ROUNDS_NAME: &str = "PAYMUX_ROUNDS";
+
+/// Who asks at the same moment.
+const AT_ONCE: usize = 64;
+
+fn rounds() -> usize {
+    let said = std::env::var(ROUNDS_NAME).ok();
+    said.map_or(ROUNDS, |text| {
+        text.parse().expect("a whole number of rounds")
+    })
+}
+
+/// A town on the embedded store.
+struct Arena {
+    town: Town,
+    api: Arc<Api>,
+    _stores: Embedded,
+}
+
+type Told = (u16, Value);
+
+impl Arena {
+    fn new() -> Self {
+        let stores = Embedded::new();
+        let mut town = Town::new();
+        town.api.store = stores.open();
+        let api = Arc::new(Api {
+            store: Arc::clone(&town.api.store),
+            world: town.api.world.clone(),
+            register: Arc::clone(&town.api.register),
+            gate: crate::world::town::api(
+                Arc::clone(&town.api.store),
+                town.api.world.clone(),
+                crate::world::enrolment::register(&[]),
+            )
+            .gate,
+            reads: Arc::new(ReadNonces::new(1_000_000)),
+        });
+        Self {
+            town,
+            api,
+            _stores: stores,
+        }
+    }
+
+    fn request(&self, path: &str, body: &Value) -> Request<Bytes> {
+        self.town.signed("M1", path, body)
+    }
+
+    async fn ask(&self, path: &str, body: &Value) -> Told {
+        answered(&self.api, self.request(path, body)).await
+    }
+
+    /// Asks all of this at once, and waits for every answer.
+    async fn all(&self, requests: Vec<Request<Bytes>>) -> Vec<Told> {
+        let mut asking = JoinSet::new();
+        for request in requests {
+            let api = Arc::clone(&self.api);
+            asking.spawn(async move { answered(&api, request).await });
+        }
+        asking.join_all().await
+    }
+
+    /// The one payment of this order at the bank.
+    async fn attempt(&self, no: &str) -> String {
+        let order = self.order(no).await;
+        order.attempts.last().unwrap().id.to_string()
+    }
+
+    async fn order(&self, no: &str) -> paymux::domain::order::Order {
+        let key = paymux::store::OrderKey::Theirs(
+            paymux::domain::identifiers::MerchantId::parse("M1").unwrap(),
+            paymux::domain::identifiers::MerchantOrderNo::parse(no).unwrap(),
+        );
+        self.api.store.order(&key).await.unwrap().unwrap()
+    }
+
+    /// Placed, chosen and paid there; nobody was told yet.
+    async fn pay(&self, no: &str) -> String {
+        self.ask("/v1/orders", &order_fields("M1", no)).await;
+        self.ask("/v1/orders/select", &selecting(no, "bank")).await;
+        let id = self.attempt(no).await;
+        let truth = self.town.clock.truth();
+        self.town.at("bank", |books| books.pay(&id, truth));
+        id
+    }
+
+    fn callback(&self, id: &str) -> Request<Bytes> {
+        let truth = self.town.clock.truth();
+        self.town.at("bank", |books| books.callback(id, truth))
+    }
+
+    async fn chase(&self) {
+        let (store, world) = (&*self.api.store, &self.api.world);
+        let leases = store
+            .lease(Work::Orders, world.clock.now(), 100)
+            .await
+            .unwrap();
+        for lease in &leases {
+            chase_order(store, world, &self.api.register, lease)
+                .await
+                .unwrap();
+        }
+    }
+}
+
+fn answered(api: &Arc<Api>, request: Request<Bytes>) -> impl Future<Output = Told> + Send {
+    let api = Arc::clone(api);
+    async move {
+        let answer = api.answer(request, PEER).await.response;
+        let told = serde_json::from_slice(answer.body()).unwrap_or(Value::Null);
+        (answer.status().as_u16(), told)
+    }
+}
+
+fn selecting(no: &str, institution: &str) -> Value {
+    let mut body = naming(no);
+    body["institutionId"] = institution.into();
+    body
+}
+
+/// R1, R6, M2: of sixty-four refunds asked at once only as many go back as fit, whatever their sums.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn refunds_at_once_never_exceed_what_was_paid() {
+    let arena = Arena::new();
+    for round in 0..rounds() {
+        let no = format!("R{round}");
+        let id = arena.pay(&no).await;
+        assert_eq!(answered(&arena.api, arena.callback(&id)).await.0, 200);
+        let sums = ["0.50", "1", "2.05", "12.30", "3"];
+        let asking = (0..AT_ONCE).map(|n| {
+            let body = json!({
+                "merchantOrderNo": no, "orderDate": "20260925", "merchantId": "M1",
+                "refundAmount": sums[(n + round) % sums.len()], "mobileNo": "13812345678",
+                "merchantRefundNo": format!("{no}-{}", n / 2),
+            });
+            arena.request("/v1/refunds", &body)
+        });
+        let told = arena.all(asking.collect()).await;
+        // Whoever gave up writing among so many is asked about.
+        for _ in 0..2 {
+            arena.town.pass_s(20);
+            arena.chase().await;
+        }
+        let order = arena.order(&no).await;
+        let back = arena.town.at("bank", |books| books.returned(&id));
+        assert!(back <= 1_230, "{no}: {back} went back");
+        assert_eq!(order.refunded_minor(), back, "{no}");
+        assert!(order.held_minor() <= 1_230, "R1: {no}");
+        let numbers: BTreeSet<_> = order
+            .refunds
+            .iter()
+            .map(|one| one.wish().cloned().map(|wish| wish.number))
+            .collect();
+        assert_eq!(numbers.len(), order.refunds.len(), "R6: {no}");
+        for (status, body) in told {
+            assert!(matches!(status, 200 | 202 | 409), "{no}: {status} {body}");
+        }
+    }
+}
+
+/// A2, O4: payers who choose different institutions at once make at most one live attempt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn selects_at_once_make_one_live_attempt() {
+    let arena = Arena::new();
+    for round in 0..rounds() {
+        let no = format!("S{round}");
+        arena.ask("/v1/orders", &order_fields("M1", &no)).await;
+        let choices = (0..16).map(|n| {
+            let institution = if n % 2 == 0 { "bank" } else { "purse" };
+            arena.request("/v1/orders/select", &selecting(&no, institution))
+        });
+        let told = arena.all(choices.collect()).await;
+        let order = arena.order(&no).await;
+        let live = order
+            .attempts
+            .iter()
+            .filter(|one| one.state.is_live())
+            .count();
+        assert!(live <= 1, "A2: {no} has {live}");
+        let truth = arena.town.clock.truth();
+        let waiting = ["bank", "purse"].map(|name| {
+            arena.town.at(name, |books| {
+                let open = |id: &str| order.attempts.iter().any(|one| one.id.as_str() == id);
+                books.payable(truth).iter().filter(|id| open(id)).count()
+            })
+        });
+        assert!(
+            waiting.iter().sum::<usize>() <= 1,
+            "A8: {no} can be paid {waiting:?} times"
+        );
+        for (status, body) in told {
+            assert!(matches!(status, 200 | 202 | 409), "{no}: {status} {body}");
+        }
+    }
+}
+
+/// K1, Q7: equal orders placed at once are one, and each is answered its number.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn equal_orders_at_once_are_one() {
+    let arena = Arena::new();
+    for round in 0..rounds() {
+        let fields = order_fields("M1", &format!("E{round}"));
+        let placing = (0..AT_ONCE).map(|_| arena.request("/v1/orders", &fields));
+        let told = arena.all(placing.collect()).await;
+        let numbers: BTreeSet<_> = told
+            .iter()
+            .map(|(_, body)| body["payOrderNo"].to_string())
+            .collect();
+        assert_eq!(numbers.len(), 1, "{numbers:?}");
+        assert!(told.iter().all(|(status, _)| *status == 200));
+    }
+}
+
+/// O5, V1, A8: what a payer has paid is paid, although callback, query and close come at the same
+/// moment; nobody is told of an end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_payment_survives_a_close_and_a_query_at_the_same_moment() {
+    let arena = Arena::new();
+    for round in 0..rounds() {
+        let no = format!("C{round}");
+        let id = arena.pay(&no).await;
+        let at_once = vec![
+            arena.request("/v1/orders/close", &naming(&no)),
+            arena.callback(&id),
+            arena.request("/v1/orders/query", &naming(&no)),
+            arena.callback(&id),
+        ];
+        let told = arena.all(at_once).await;
+        arena.chase().await;
+        let order = arena.order(&no).await;
+        assert_eq!(order.state, OrderState::Paid, "{no}: {told:?}");
+        assert!(order.refunds.is_empty(), "A8: {no}");
+        let closed = told.iter().any(|(_, body)| body["orderStatus"] == "CLOSED");
+        assert!(!closed, "O5: {no}: {told:?}");
+    }
+}
