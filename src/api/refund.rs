@@ -113,8 +113,7 @@ struct Body<'a> {
     order_refund_status: &'static str,
     pay_order_no: &'a str,
     currency: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    merchant_refund_no: Option<&'a str>,
+    merchant_refund_no: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     refund_time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -147,7 +146,7 @@ pub fn answer(refunded: &Refunded) -> Result<(Response<Bytes>, &'static str), Re
         order_refund_status: order.refund_view().name(),
         pay_order_no: order.no.as_str(),
         currency: refund.amount.currency().code(),
-        merchant_refund_no: refund.wish().map(|wish| wish.number.as_str()),
+        merchant_refund_no: refund.merchant_no(),
         refund_time: refund
             .receipt
             .as_ref()
@@ -185,8 +184,7 @@ fn outcome(refund: &Refund) -> (StatusCode, &'static str) {
 #[serde(rename_all = "camelCase")]
 pub struct Listed<'a> {
     refund_order_no: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    merchant_refund_no: Option<&'a str>,
+    merchant_refund_no: &'a str,
     refund_amount: String,
     refund_status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,7 +195,7 @@ pub struct Listed<'a> {
 pub fn listed(order: &Order) -> Option<Vec<Listed<'_>>> {
     let all = order.refunds.iter().map(|refund| Listed {
         refund_order_no: refund.no.as_str(),
-        merchant_refund_no: refund.wish().map(|wish| wish.number.as_str()),
+        merchant_refund_no: refund.merchant_no(),
         refund_amount: refund.amount.to_string(),
         refund_status: refund.state.public_name(),
         refund_cause: refund.surplus().map(|cause| cause.name()),

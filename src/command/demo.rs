@@ -138,6 +138,9 @@ async fn play(stage: &Stage, told: &mut Telling, once: bool) -> anyhow::Result<(
         play.duplicate_callback().await,
         play.closed().await,
         play.repeats().await,
+        play.refunded().await,
+        play.lost_refund().await,
+        play.late_money().await,
         play.payers().await,
         play.summary().await,
     ];

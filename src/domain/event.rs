@@ -110,8 +110,7 @@ struct Body<'a> {
 #[serde(rename_all = "camelCase")]
 struct RefundBody<'a> {
     refund_order_no: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    merchant_refund_no: Option<&'a str>,
+    merchant_refund_no: &'a str,
     refund_amount: String,
     refund_status: &'static str,
     order_refund_status: &'static str,
@@ -150,7 +149,7 @@ impl Event {
         let receipt = refund.receipt.as_ref();
         let body = RefundBody {
             refund_order_no: refund.no.as_str(),
-            merchant_refund_no: wish.map(|wish| wish.number.as_str()),
+            merchant_refund_no: refund.merchant_no(),
             refund_amount: refund.amount.to_string(),
             refund_status: refund.state.public_name(),
             order_refund_status: order.refund_view().name(),

@@ -213,6 +213,13 @@ impl Refund {
         }
     }
 
+    /// The number that merchants know it by: their own, one made in its place (R7), or, of surplus
+    /// money that nobody asked back, ours.
+    pub fn merchant_no(&self) -> &str {
+        self.wish()
+            .map_or(self.no.as_str(), |wish| wish.number.as_str())
+    }
+
     /// Why the money is surplus, if it is.
     pub fn surplus(&self) -> Option<SurplusCause> {
         match &self.why {

@@ -3,6 +3,7 @@
 
 mod claims;
 mod payers;
+mod returns;
 mod trouble;
 
 use std::time::Duration;
@@ -196,7 +197,9 @@ impl Play<'_> {
             let mut delays = Vec::new();
             let (mut taken, mut told_of) = (0_i64, 0_i64);
             for (_, institution) in stage.institutions() {
-                taken = taken.saturating_add(institution.books().taken_cents());
+                let book = institution.books();
+                let kept = book.taken_cents().saturating_sub(book.returned_cents());
+                taken = taken.saturating_add(kept);
             }
             for shop in [&stage.tea, &stage.books] {
                 for notice in shop.merchant.inbox().events {
@@ -204,6 +207,12 @@ impl Play<'_> {
                         told_of =
                             told_of.saturating_add(cents(field(&notice.fields, "orderAmount"))?);
                         delays.push(delay_ms(stage, &notice)?);
+                    }
+                    // Surplus money was never told as paid.
+                    let asked = field(&notice.fields, "refundCause").is_empty();
+                    if notice.event_type == "REFUND_SUCCEEDED" && asked {
+                        let back = cents(field(&notice.fields, "refundAmount"))?;
+                        told_of = told_of.saturating_sub(back);
                     }
                 }
             }
@@ -213,7 +222,7 @@ impl Play<'_> {
             let median = delays.get(paid / 2).copied().unwrap_or_default();
             let most = delays.last().copied().unwrap_or_default();
             let said = format!(
-                "{placed} orders, {paid} paid; {} in the institutions' books = {} in the merchants' \
+                "{placed} orders, {paid} paid; {} kept in the institutions' books = {} in the merchants' \
                  inboxes; from booking to merchant {} in the median, {} at most",
                 yuan(taken),
                 yuan(told_of),

@@ -1,0 +1,174 @@
+//! Acts in which money goes back: because a merchant says so, or because it should never have come.
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use crate::command::demo::enrolment::{BLUE, GREEN, RED};
+use crate::command::demo::printing::{Early, same};
+use crate::command::demo::stage::{PATIENCE, Shop, payment_of};
+use crate::command::demo::steps::claims::{answered, choose, field, with};
+use crate::command::demo::steps::{ALICE, Play};
+use crate::sandbox::{Answer, Book, Call, Fault, Inbox, Institution, RefundStanding, State};
+
+/// What of an order's payment is back, by an institution's book. Unit: cents.
+fn back(book: &Book, number: &str) -> i64 {
+    let Some(payment) = payment_of(book, number) else {
+        return 0;
+    };
+    let theirs = book
+        .refunds()
+        .filter(|refund| refund.institution_no == payment.institution_no);
+    let back = theirs.filter(|refund| refund.standing == RefundStanding::Succeeded);
+    back.fold(0, |sum, refund| sum.saturating_add(refund.terms.sum_cents))
+}
+
+impl Play<'_> {
+    /// A3.4, R-6.1.5-2: whole, in parts, and never more than was paid.
+    pub async fn refunded(&mut self) -> Result<(), Early> {
+        self.told
+            .head("REFUND  the merchant gives back, in two parts")?;
+        let stage = self.stage;
+        let order = with(
+            stage.tea.order("TEA-8", "AGGREGATED", "20.00", ALICE),
+            json!({ "institutionId": BLUE.id, "mode": "WEBVIEW" }),
+        );
+        let placed = self.place(order, |_| " at bluebank".to_owned()).await?;
+        self.pay(placed.text("payUrl")).await?;
+        self.settle("TEA-8", BLUE).await?;
+        self.part("5.00", "BACK-1", "PARTIAL").await?;
+        self.part("15.00", "BACK-2", "FULL").await?;
+        let doing = async {
+            let more = refund(&stage.tea, "TEA-8", "0.01", "BACK-3").await?;
+            let found = (more.status, more.text("code"));
+            same("one fen more", &(409, "refund_over_rest"), &found)?;
+            let again = refund(&stage.tea, "TEA-8", "5.00", "BACK-1").await?;
+            answered(&again, 200, "ACCEPTED")?;
+            same(
+                "back, by its book",
+                &2_000,
+                &back(&stage.blue.books(), "TEA-8"),
+            )?;
+            let said = "one fen more is refused (409); the same number again is the same refund";
+            Ok(((), said.to_owned()))
+        };
+        self.told.step("nothing goes back twice", doing).await
+    }
+
+    async fn part(&mut self, sum: &str, number: &str, view: &str) -> Result<(), Early> {
+        let stage = self.stage;
+        let doing = async {
+            let answer = refund(&stage.tea, "TEA-8", sum, number).await?;
+            answered(&answer, 200, "ACCEPTED")?;
+            same(
+                "orderRefundStatus",
+                &view,
+                &answer.text("orderRefundStatus"),
+            )?;
+            let heard = |inbox: &Inbox| inbox.refund_event("REFUND_SUCCEEDED", number).cloned();
+            let notice = stage.tea.merchant.wait_for(heard, PATIENCE).await;
+            let notice = notice.context("expected REFUND_SUCCEEDED, the inbox has none")?;
+            same("its sum", &sum, &field(&notice.fields, "refundAmount"))?;
+            Ok((
+                (),
+                format!("{view}; Blue Bank gave it back, the merchant is told"),
+            ))
+        };
+        let what = format!("the merchant gives back ¥{sum}");
+        self.told.step(&what, doing).await
+    }
+
+    /// E5, R4: a refund whose answer is lost; the gateway finds out instead of sending it twice.
+    pub async fn lost_refund(&mut self) -> Result<(), Early> {
+        self.told
+            .head("LOST REFUND  the institution gave it back, its answer never came")?;
+        let stage = self.stage;
+        let order = with(
+            stage.tea.order("TEA-9", "AGGREGATED", "70.00", ALICE),
+            json!({ "institutionId": GREEN.id, "mode": "WEBVIEW" }),
+        );
+        let placed = self.place(order, |_| " at greencard".to_owned()).await?;
+        self.pay(placed.text("payUrl")).await?;
+        self.settle("TEA-9", GREEN).await?;
+        // Its callback is lost as well: nobody but the gateway can find out.
+        let control = stage.green.control();
+        control.next_at(Call::Refund, Fault::LostCallback, 1);
+        let doing = async {
+            let answer = refund(&stage.tea, "TEA-9", "30.63", "BACK-9").await?;
+            answered(&answer, 202, "PENDING")?;
+            let heard = |inbox: &Inbox| inbox.refund_event("REFUND_SUCCEEDED", "BACK-9").cloned();
+            let notice = stage.tea.merchant.wait_for(heard, PATIENCE).await;
+            notice.context("expected REFUND_SUCCEEDED, the inbox has none")?;
+            same(
+                "back, by its book",
+                &3_063,
+                &back(&stage.green.books(), "TEA-9"),
+            )?;
+            let said = "202 PENDING; then it asked, and it went back once";
+            Ok(((), said.to_owned()))
+        };
+        let what = "the merchant gives back ¥30.63, its institution hangs up";
+        self.told.step(what, doing).await
+    }
+
+    /// V4, A4, A8: money that came after the close was confirmed.
+    pub async fn late_money(&mut self) -> Result<(), Early> {
+        self.told
+            .head("LATE MONEY  the institution took it after it had confirmed the close")?;
+        let stage = self.stage;
+        let order = stage.tea.order("TEA-10", "AGGREGATED", "33.72", ALICE);
+        self.place(order, |_| String::new()).await?;
+        let doing = async {
+            let chosen = choose(&stage.tea, "TEA-10", RED).await?;
+            answered(&chosen, 200, "ACCEPTED")?;
+            let answer = stage
+                .tea
+                .ask("/v1/orders/close", "TEA-10", json!({}))
+                .await?;
+            answered(&answer, 200, "CLOSED")?;
+            Ok(((), "closed in Red Pay's book first, then here".to_owned()))
+        };
+        self.told.step("the merchant closes it", doing).await?;
+        let doing = async {
+            let taken = |book: &Book| {
+                payment_of(book, "TEA-10")
+                    .filter(|payment| payment.state == State::Paid)
+                    .map(drop)
+            };
+            let taken = stage.red.wait_for(taken, PATIENCE).await;
+            taken.context("expected the money in its book, found none")?;
+            returned(&stage.red, "TEA-10", 3_372).await?;
+            let notice = stage.tea.told("REFUND_SUCCEEDED", "TEA-10").await?;
+            let cause = field(&notice.fields, "refundCause");
+            same("its cause", &"AFTER_CLOSE", &cause)?;
+            let asked = stage
+                .tea
+                .ask("/v1/orders/query", "TEA-10", json!({}))
+                .await?;
+            same("orderStatus", &"CLOSED", &asked.text("orderStatus"))?;
+            let said = "the surplus goes back on its own, with its cause; the order stays closed";
+            Ok(((), said.to_owned()))
+        };
+        let what = "Red Pay takes ¥33.72 all the same";
+        self.told.step(what, doing).await
+    }
+}
+
+async fn returned(at: &Institution, number: &str, cents: i64) -> anyhow::Result<()> {
+    let all = |book: &Book| (back(book, number) == cents).then_some(());
+    let found = at.wait_for(all, PATIENCE).await;
+    found.context("expected the money back in its book, found it missing")
+}
+
+/// The five fields of A3.4, and the merchant's number.
+async fn refund(shop: &Shop, number: &str, sum: &str, refund_no: &str) -> anyhow::Result<Answer> {
+    let order = shop.order(number, "AGGREGATED", sum, ALICE);
+    let body: Value = json!({
+        "merchantOrderNo": number,
+        "orderDate": field(&order, "orderDate"),
+        "refundAmount": sum,
+        "merchantId": shop.role.id,
+        "mobileNo": ALICE,
+        "merchantRefundNo": refund_no,
+    });
+    Ok(shop.client.post("/v1/refunds", &body).await?)
+}
