@@ -103,6 +103,8 @@ pub struct StoreSettings {
     pub url: String,
     /// Seals stored personal fields (D2).
     pub seal: Arc<Seal>,
+    /// Free space on its disk below which no order is begun. Unit: MiB.
+    pub reserve_mb: u64,
     /// Where `url` and `digest_key` stand in the file.
     pub lines: [usize; 2],
 }

@@ -9,6 +9,7 @@ mod in_force;
 mod paced;
 mod reload;
 mod responders;
+mod room;
 mod settings;
 mod taken_out;
 
@@ -38,6 +39,7 @@ use in_force::InForce;
 pub use reload::Reload;
 use reload::{Reloading, Standing};
 use responders::Operations;
+use room::Room;
 
 /// How long the workers may take to end what is in their hands; a notification may last 10 s.
 const WORKERS_DRAIN: Duration = Duration::from_secs(15);
@@ -53,6 +55,7 @@ pub struct Gateway {
     ready: Arc<watch::Sender<bool>>,
     reloading: Arc<Reloading>,
     control: Option<Control>,
+    room: Room,
 }
 
 impl Gateway {
@@ -71,6 +74,7 @@ impl Gateway {
         begin(&mut config, &*store, &*clock, &metrics).await?;
         let standing = Standing::of(&config);
         let (listen, limits) = (config.listen.clone(), config.limits.clone());
+        let room = room_beside(&config);
         let (seal, socket) = (
             Arc::clone(&config.store.seal),
             control::socket(&config.store.url),
@@ -125,6 +129,7 @@ impl Gateway {
             ready,
             reloading,
             control: open_control(&socket),
+            room,
         })
     }
 
@@ -146,11 +151,15 @@ impl Gateway {
     /// Serves until stopped, then drains: requests first, then the workers, then the store.
     pub async fn serve(self) -> Drained {
         let (stop, stopped) = watch::channel(false);
+        let looked = stopped.clone();
         let workers = tokio::spawn(Arc::clone(&self.workers).run(stopped.clone()));
         let control = self.control.map(|control| {
             let reloading = Arc::clone(&self.reloading);
             tokio::spawn(control.serve(reloading, stopped))
         });
+        let gate = &self.reloading.in_force.load().api.gate;
+        let (limits, metrics) = (Arc::clone(&gate.limits), Arc::clone(&self.workers.metrics));
+        let room = tokio::spawn(self.room.watch(limits, metrics, looked));
         self.ready.send_replace(true);
         let drained = self.edge.serve().await;
         self.ready.send_replace(false);
@@ -164,6 +173,7 @@ impl Gateway {
             // A reload that has begun is ended, within what its caller waits.
             let _ = tokio::time::timeout(WORKERS_DRAIN, control).await;
         }
+        let _ = room.await;
         let stop = Configured {
             version: None,
             deed: reload::deed("gateway", "gateway.stop", drained.word()),
@@ -178,6 +188,12 @@ impl Gateway {
         drop(self.store);
         drained
     }
+}
+
+fn room_beside(config: &Config) -> Room {
+    let url = &config.store.url;
+    let path = url.strip_prefix(SQLITE).unwrap_or(url);
+    Room::beside(Path::new(path), config.store.reserve_mb)
 }
 
 /// Puts the configuration into force for a start: gives it a version above every earlier one,

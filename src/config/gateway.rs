@@ -135,6 +135,9 @@ pub(super) fn url_of(folder: &Path, document: &DeTable<'_>) -> String {
     format!("sqlite:{}", folder.join(path.unwrap_or(STORE)).display())
 }
 
+/// Free space on the store's disk below which no order is begun, where nothing is said. Unit: MiB.
+const RESERVE_MB: u64 = 256;
+
 pub(super) fn store(r: &mut Reader<'_>, mut s: Section<'_>) -> Option<StoreSettings> {
     const URL: Shape = shape("sqlite:PATH", "\"sqlite:var/paymux.sqlite\"");
     const SEAL_ID: Shape = shape("1 to 16 of A-Z a-z 0-9 - _", "\"seal-1\"");
@@ -151,6 +154,7 @@ pub(super) fn store(r: &mut Reader<'_>, mut s: Section<'_>) -> Option<StoreSetti
     };
     let current = s.must(r, "seal_key", SEAL_ID, |v| v.as_str().and_then(seal_id));
     let digest_key = s.secret_bytes(r, "digest_key");
+    let reserve_mb = s.number(r, "reserve_mb", RESERVE_MB, 0..=1_048_576);
     let mut seen = BTreeMap::new();
     let mut keys = BTreeMap::new();
     for mut table in s.tables(r, "seal_keys") {
@@ -185,6 +189,7 @@ pub(super) fn store(r: &mut Reader<'_>, mut s: Section<'_>) -> Option<StoreSetti
         Ok(seal) => Some(StoreSettings {
             url,
             seal: Arc::new(seal),
+            reserve_mb,
             lines: [url_line, digest_line],
         }),
         Err(_) if !r.faults.is_empty() => None,

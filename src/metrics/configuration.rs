@@ -13,11 +13,16 @@ pub struct Configuration {
     last_success: IntGauge,
     key_expiry: IntGaugeVec,
     institutions_taken_out: IntGaugeVec,
+    store_free_bytes: IntGauge,
 }
 
 impl Configuration {
     pub(super) fn new(page: &Page<'_>) -> Result<Self, prometheus::Error> {
         Ok(Self {
+            store_free_bytes: page.gauge(
+                "store_free_bytes",
+                "Free space on the store's disk; below [store] reserve_mb no order is begun.",
+            )?,
             info: page.gauges(
                 "configuration_info",
                 "Always 1; the version of the configuration in force (F2), SHA-256 of its text.",
@@ -53,6 +58,12 @@ impl Configuration {
         let labels = [&*version.to_string(), digest];
         self.info.with_label_values(&labels).set(1);
         self.last_success.set(now_s);
+    }
+
+    /// So much is free on the store's disk.
+    pub fn room(&self, free_bytes: u64) {
+        self.store_free_bytes
+            .set(i64::try_from(free_bytes).unwrap_or(i64::MAX));
     }
 
     /// A reload was accepted.

@@ -134,3 +134,40 @@ fn an_institution_that_takes_no_more_is_not_written_down() {
     let told = town.select("T1", "bank");
     assert_eq!(told.status, 200, "the stored hand-over needs no turn");
 }
+
+/// Q8, S3: while the disk is nearly full nothing new is begun, recorded or spent; what was begun is
+/// paid, told, closed and refunded.
+#[test]
+fn a_nearly_full_disk_takes_no_orders_and_loses_no_result() {
+    let town = Town::new();
+    town.place("T1", json!({}));
+    town.place("T2", json!({}));
+    town.select("T1", "bank");
+    let short = |is_short| town.api.gate.limits.set_short_of_room(is_short);
+    short(true);
+    let body = crate::world::enrolment::order_fields("M1", "T3");
+    let placing = town.signed("M1", "/v1/orders", &body);
+    let again = placing.clone();
+    let told = town.send(placing);
+    assert_eq!((told.status, told.result), (503, "unavailable"));
+    assert!(told.response.headers().contains_key("retry-after"));
+    assert_eq!(town.select("T2", "bank").status, 503);
+
+    let id = town.pay("T1", "bank");
+    assert_eq!(town.call_back("bank", &id).status, 200);
+    assert_eq!(town.query("T1").text("orderStatus"), "PAID");
+    assert_eq!(town.deliver().len(), 1);
+    assert_eq!(town.close("T2").text("result"), "CLOSED");
+    let refund = json!({
+        "merchantOrderNo": "T1", "orderDate": "20260925", "refundAmount": "1",
+        "merchantId": "M1", "mobileNo": "13812345678",
+    });
+    assert_eq!(town.ask("M1", "/v1/refunds", &refund).status, 200);
+
+    short(false);
+    assert_eq!(
+        town.send(again).status,
+        200,
+        "the refused request was not spent"
+    );
+}
