@@ -62,7 +62,8 @@ impl Turns {
     /// A turn for a create, waited for within bounds, fairly between merchants.
     ///
     /// # Errors
-    /// [`Wait`] if it did not come in time, or too many wait already; nothing was counted then.
+    /// [`Wait`] if it did not come in time, too many wait already, or the institution is not one of
+    /// those in reach; nothing was counted then.
     pub async fn wait(
         &self,
         institution: &InstitutionId,
@@ -70,26 +71,24 @@ impl Turns {
     ) -> Result<Turn, Wait> {
         let (queue, patience) = {
             let live = self.live.load();
-            let Some(queue) = live.queues.get(institution) else {
-                return Ok(Turn::free());
-            };
-            (Arc::clone(queue), live.patience)
+            (live.queues.get(institution).cloned(), live.patience)
         };
-        let turn = queue.wait(merchant, &patience).await;
+        let turn = match queue {
+            Some(queue) => queue.wait(merchant, &patience).await,
+            // Nobody said what it takes: it is called by nobody until somebody does.
+            None => Err(Wait(WAIT_AGAIN)),
+        };
         turn.inspect_err(|_| self.metrics.front.limited("institution"))
     }
 
     /// A turn for a question, now or not at all.
     ///
     /// # Errors
-    /// [`Wait`] if there is none now; nothing was counted then.
+    /// [`Wait`] if there is none now, or the institution is not one of those in reach; nothing was
+    /// counted then.
     pub fn now(&self, institution: &InstitutionId) -> Result<Turn, Wait> {
-        let queue = match self.live.load().queues.get(institution) {
-            None => return Ok(Turn::free()),
-            Some(queue) => Arc::clone(queue),
-        };
-        let taken = queue.line().ask(Instant::now());
-        if taken {
+        let queue = self.live.load().queues.get(institution).cloned();
+        if let Some(queue) = queue.filter(|queue| queue.line().ask(Instant::now())) {
             return Ok(queue.turn(Kind::Question));
         }
         self.metrics.front.limited("institution");
@@ -272,7 +271,7 @@ mod tests {
     }
 
     /// A turn is held until its last copy is dropped; who waits then has it. Another institution's
-    /// turns are its own, and one that declared nothing is not counted.
+    /// turns are its own.
     #[tokio::test]
     async fn a_turn_is_held_until_the_call_has_ended() {
         let (turns, metrics) = turns(&settings(1, LONG));
@@ -281,7 +280,6 @@ mod tests {
         let copy = held.clone();
         assert!(turns.now(&bank).is_err());
         assert!(turns.now(&id("purse")).is_ok());
-        assert!(turns.now(&id("free")).is_ok());
         let mut next = pin!(turns.wait(&bank, &one));
         assert!(poll(next.as_mut()).is_none());
         let page = metrics.render();
@@ -296,6 +294,21 @@ mod tests {
         assert!(page.contains(r#"paymux_institution_calls_in_flight{institution="bank"} 1"#));
         drop(held);
         assert!(turns.now(&bank).is_ok());
+    }
+
+    /// F2: an institution that nobody said anything about gets no turns, rather than all it wants: not
+    /// before it is enrolled, and not once it is let go.
+    #[tokio::test]
+    async fn an_institution_that_is_not_in_reach_gets_no_turn() {
+        let (turns, _) = turns(&settings(9, LONG));
+        let (purse, one) = (id("purse"), merchant("M1"));
+        assert!(turns.now(&id("stranger")).is_err());
+        assert!(turns.wait(&id("stranger"), &one).await.is_err());
+        assert!(turns.now(&purse).is_ok());
+        let mut without = settings(9, LONG);
+        without.paces.remove(&purse);
+        turns.replace(&without);
+        assert!(turns.now(&purse).is_err() && turns.wait(&purse, &one).await.is_err());
     }
 
     /// Waiting is bounded, in time and in number, and who gives up, or is given up, holds nothing.
