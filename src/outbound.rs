@@ -32,22 +32,23 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// Shorter than servers' usual patience, so that we seldom write into a closing connection:
 /// that would leave a request in doubt.
 const IDLE_MAX: Duration = Duration::from_secs(15);
-/// Connections at once to one merchant's origin (N7), and to one institution. As many are kept
-/// when they fall idle: a handshake costs more than a request.
+/// Connections at once to one merchant's origin (N7). As many are kept when they fall idle: a
+/// handshake costs more than a request.
 const MERCHANT_CONNECTIONS_MAX: usize = 16;
-const INSTITUTION_CONNECTIONS_MAX: usize = 256;
 /// Destinations of one line remembered before unused ones are forgotten.
 const DESTINATIONS_MAX: usize = 1024;
 /// How long a connection may take to become free after its answer was read.
 const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 
 /// One institution's line.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct LineSettings {
     /// Authorities believed; none means the public ones.
     pub roots: Vec<CertificateDer<'static>>,
     /// The client certificate shown, with its key.
     pub client_identity: Option<Arc<CertifiedKey>>,
+    /// Connections at once to one origin; as many are kept when they fall idle.
+    pub connections_max: usize,
 }
 
 /// Whom we may call and how.
@@ -99,18 +100,19 @@ impl Hyper {
         let mut institutions = HashMap::new();
         for (id, line) in settings.institutions {
             let known = known.and_then(|known| known.institutions.get(&id));
-            let line = Line::of(known, line, None, INSTITUTION_CONNECTIONS_MAX)?;
+            let line = Line::of(known, line, None)?;
             institutions.insert(id, line);
         }
         let line = LineSettings {
             roots: settings.merchant_roots,
             client_identity: None,
+            connections_max: MERCHANT_CONNECTIONS_MAX,
         };
         let vetted = Some(settings.allowed_networks);
         let known = known.map(|known| &known.merchants);
         Ok(Self {
             institutions,
-            merchants: Line::of(known, line, vetted, MERCHANT_CONNECTIONS_MAX)?,
+            merchants: Line::of(known, line, vetted)?,
         })
     }
 }
@@ -147,7 +149,8 @@ impl Outbound for Hyper {
         let waiting = Arc::clone(&destination.places).acquire_owned();
         let place = timeout_at(head_by, waiting)
             .await
-            .map_err(|_| not_sent("too many requests to this destination"))?
+            // Ours alone: it says nothing about how the party fares.
+            .map_err(|_| SendError::KeptBack("too many requests to this destination".into()))?
             .map_err(not_sent)?;
         let (response, sender) = exchange(&destination, line, &target, request, head_by).await?;
 

@@ -22,6 +22,8 @@ pub(super) fn outbound(config: &Config) -> OutboundSettings {
             LineSettings {
                 roots,
                 client_identity: leg.identity.clone(),
+                // Whoever has a turn finds a connection.
+                connections_max: usize::try_from(leg.calls_at_once).unwrap_or(usize::MAX),
             },
         )
     });

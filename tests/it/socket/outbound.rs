@@ -306,6 +306,7 @@ async fn an_institution_has_a_line_of_its_own() {
     let line = LineSettings {
         roots: other.identity.chain(),
         client_identity: Some(Arc::new(shown)),
+        connections_max: 1,
     };
     let network = Hyper::new(OutboundSettings {
         institutions: [(harbour.clone(), line)].into(),
@@ -318,4 +319,56 @@ async fn an_institution_has_a_line_of_its_own() {
         .await;
     assert_eq!(sent.unwrap().body(), "one");
     other.told().await;
+}
+
+/// E1, F1: an institution has as many calls under way at once as was set, and another number holds
+/// once it is set. What is over was kept back by us: it did not leave, and no fault of theirs.
+#[tokio::test]
+async fn an_institution_has_as_many_calls_at_once_as_were_set() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (tell, mut arrived) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            tell.send(read_message(&mut tcp).await.unwrap()).unwrap();
+            kept.push(tcp);
+        }
+    });
+    let harbour = InstitutionId::parse("harbour").unwrap();
+    let settings = |connections_max| {
+        let line = LineSettings {
+            roots: Vec::new(),
+            client_identity: None,
+            connections_max,
+        };
+        OutboundSettings {
+            institutions: [(harbour.clone(), line)].into(),
+            ..OutboundSettings::default()
+        }
+    };
+    let mut network = Hyper::new(settings(1)).unwrap();
+    for many in [2, 3, 1] {
+        network = network.renewed(settings(many)).unwrap();
+        let party = Party::Institution(harbour.clone());
+        let mut calls = Vec::new();
+        for _ in 0..many {
+            let mut call = Box::pin(network.send(&party, request(&url), PLENTY));
+            tokio::select! {
+                sent = &mut call => panic!("nobody answers: {sent:?}"),
+                message = arrived.recv() => assert_eq!(message.unwrap().body, b"hello"),
+            }
+            calls.push(call);
+        }
+        let hasty = Patience {
+            head: SHORT,
+            ..PLENTY
+        };
+        let over = network.send(&party, request(&url), hasty).await;
+        assert!(
+            matches!(over, Err(SendError::KeptBack(_))),
+            "{many}: {over:?}"
+        );
+        assert!(arrived.try_recv().is_err());
+    }
 }
