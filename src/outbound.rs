@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::domain::identifiers::{InstitutionId, MerchantId};
-use crate::world::{Network, Outbound, Party, Patience, SendError, TooMany, Turn};
+use crate::world::{Errand, Network, Outbound, Party, Patience, SendError, TooMany, Turn};
 
 use line::{Line, Sender, Target};
 
@@ -122,7 +122,7 @@ impl Outbound for Hyper {
     async fn send(
         &self,
         party: &Party,
-        request: Request<Bytes>,
+        mut request: Request<Bytes>,
         patience: Patience,
     ) -> Result<Response<Bytes>, SendError> {
         let line = match party {
@@ -132,6 +132,9 @@ impl Outbound for Hyper {
             }
             Party::Merchant => &self.merchants,
         };
+        let errand = request.extensions_mut().remove::<Errand>();
+        let turn = errand.and_then(|Errand(_, turn)| turn);
+        let turn = turn.unwrap_or_else(Turn::free);
         let target = Target::of(request.uri())?;
         let request = in_origin_form(request)?;
         let destination = line.destination((target.host.clone(), target.port));
@@ -149,10 +152,10 @@ impl Outbound for Hyper {
         let waiting = Arc::clone(&destination.places).acquire_owned();
         let place = timeout_at(head_by, waiting)
             .await
-            // Ours alone: it says nothing about how the party fares.
-            .map_err(|_| SendError::KeptBack("too many requests to this destination".into()))?
+            .map_err(|_| kept_back("too many requests to this destination"))?
             .map_err(not_sent)?;
-        let (response, sender) = exchange(&destination, line, &target, request, head_by).await?;
+        let leaving = (request, &turn);
+        let (response, sender) = exchange(&destination, line, &target, leaving, head_by).await?;
 
         let (head, body) = response.into_parts();
         let body = timeout_at(whole_by, read_body(body, patience.body_bytes_max))
@@ -169,12 +172,13 @@ impl Outbound for Hyper {
 }
 
 /// Sends over a kept connection or a new one, once: hyper gives a request back only if it never
-/// took it from its queue, and only such a one is offered to another connection.
+/// took it from its queue, and only such a one is offered to another connection. It is counted as
+/// leaving when a connection stands and nothing but its bytes is left to be sent.
 async fn exchange(
     destination: &Destination,
     line: &Line,
     target: &Target,
-    mut request: Request<Full<Bytes>>,
+    (mut request, turn): (Request<Full<Bytes>>, &Turn),
     head_by: Instant,
 ) -> Result<(Response<Incoming>, Sender), SendError> {
     loop {
@@ -189,12 +193,22 @@ async fn exchange(
                 .await
                 .map_err(|_| not_sent("no connection in time"))??
         };
+        let departed = timeout_at(head_by, turn.depart()).await;
+        if !matches!(departed, Ok(Ok(()))) {
+            destination.keep(sender);
+            return Err(kept_back("it takes no more calls in this second"));
+        }
         let answered = timeout_at(head_by, sender.try_send_request(request)).await;
         match answered.map_err(|_| unknown("no answer in time"))? {
             Ok(response) => return Ok((response, sender)),
             Err(mut error) => match error.take_message() {
-                Some(unsent) if !fresh => request = unsent,
-                Some(_) => return Err(not_sent(error.into_error())),
+                Some(unsent) => {
+                    turn.stay();
+                    if fresh {
+                        return Err(not_sent(error.into_error()));
+                    }
+                    request = unsent;
+                }
                 None => return Err(unknown(error.into_error())),
             },
         }
@@ -280,6 +294,11 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 fn not_sent(why: impl Into<Cause>) -> SendError {
     SendError::NotSent(why.into().to_string())
+}
+
+/// By ourselves: it says nothing about how the party fares.
+fn kept_back(why: &str) -> SendError {
+    SendError::KeptBack(why.to_owned())
 }
 
 fn unknown(why: impl Into<Cause>) -> SendError {

@@ -1,23 +1,25 @@
 //! Turns at institutions: never more calls in a second than an institution declared, never more at
 //! once than it may hold of us, waiting bounded, and fair between merchants.
 //!
-//! Who is next is decided in `line.rs`; here is what waits, and what is held while a call is under
-//! way. Whoever waits also looks: nobody else is needed to call the next when a second has passed.
+//! Who is next is decided in `line.rs`; here is what waits, for a turn and to leave in it, and what
+//! is held while a call is under way. Whoever waits also looks: nobody else is needed to call the
+//! next when a second has passed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::domain::identifiers::{InstitutionId, MerchantId};
 use crate::limits::Wait;
 use crate::limits::line::{Joined, Kind, Line};
 pub use crate::limits::line::{Pace, Patience};
 use crate::metrics::Metrics;
-use crate::world::Turn;
+use crate::world::{Place, TooMany, Turn};
 
 /// What a caller is told to wait whose turn did not come, if nothing better is known.
 const WAIT_AGAIN: Duration = Duration::from_secs(1);
@@ -27,7 +29,7 @@ const WAIT_AGAIN: Duration = Duration::from_secs(1);
 pub struct TurnSettings {
     /// Of each institution.
     pub paces: HashMap<InstitutionId, Pace>,
-    /// Of each create.
+    /// Of each create; a call with a turn waits no longer until it may leave.
     pub patience: Patience,
 }
 
@@ -87,9 +89,10 @@ impl Turns {
     /// [`Wait`] if there is none now, or the institution is not one of those in reach; nothing was
     /// counted then.
     pub fn now(&self, institution: &InstitutionId) -> Result<Turn, Wait> {
-        let queue = self.live.load().queues.get(institution).cloned();
+        let live = self.live.load();
+        let queue = live.queues.get(institution);
         if let Some(queue) = queue.filter(|queue| queue.line().ask(Instant::now())) {
-            return Ok(queue.turn(Kind::Question));
+            return Ok(queue.turn(Kind::Question, live.patience.within));
         }
         self.metrics.front.limited("institution");
         Err(Wait(WAIT_AGAIN))
@@ -131,12 +134,61 @@ struct Queue {
 }
 
 /// Held while a call is under way.
-struct Held(Arc<Queue>, Kind);
+struct Held {
+    queue: Arc<Queue>,
+    kind: Kind,
+    /// How long it may wait to leave.
+    within: Duration,
+    /// When it left.
+    left: Mutex<Option<Instant>>,
+}
+
+impl Held {
+    fn left(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves now, or says when to look again.
+    fn leave(&self) -> Result<(), Instant> {
+        let (mut left, mut line) = (self.left(), self.queue.line());
+        if left.take().is_some() {
+            // It is sent once more: both count.
+            line.reserve(self.kind);
+        }
+        let now = Instant::now();
+        line.depart(self.kind, now)?;
+        *left = Some(now);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Place for Held {
+    async fn depart(&self) -> Result<(), TooMany> {
+        let began = Instant::now();
+        let until = began.checked_add(self.within).unwrap_or(began);
+        while let Err(look) = self.leave() {
+            if look > until {
+                self.queue.metrics.front.limited("institution");
+                return Err(TooMany { wait: WAIT_AGAIN });
+            }
+            sleep_until(look).await;
+        }
+        Ok(())
+    }
+
+    fn stay(&self) {
+        if let Some(at) = self.left().take() {
+            self.queue.line().stay(self.kind, at);
+        }
+    }
+}
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.line().end(self.1, Instant::now());
-        self.0.show();
+        let left = self.left().is_some();
+        self.queue.line().end(self.kind, left, Instant::now());
+        self.queue.show();
     }
 }
 
@@ -156,7 +208,7 @@ impl Drop for Waiting {
         let mut line = self.queue.line();
         // Not in line any more and not taken: the call came and nobody was there to hear it.
         if !line.leave(self.number) {
-            line.end(Kind::Create, Instant::now());
+            line.end(Kind::Create, false, Instant::now());
         }
     }
 }
@@ -166,9 +218,14 @@ impl Queue {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn turn(self: &Arc<Self>, kind: Kind) -> Turn {
+    fn turn(self: &Arc<Self>, kind: Kind, within: Duration) -> Turn {
         self.show();
-        Turn::held(Arc::new(Held(Arc::clone(self), kind)))
+        Turn::held(Arc::new(Held {
+            queue: Arc::clone(self),
+            kind,
+            within,
+            left: Mutex::default(),
+        }))
     }
 
     fn show(&self) {
@@ -188,7 +245,7 @@ impl Queue {
         // Let go of before anything else: whatever comes next looks at the line as well.
         let joined = self.line().join(merchant, patience, began);
         let (number, called) = match joined {
-            Joined::Now => return Ok(self.turn(Kind::Create)),
+            Joined::Now => return Ok(self.turn(Kind::Create, patience.within)),
             Joined::Full(wait) => return Err(Wait(wait)),
             Joined::Waiting(number, called) => (number, called),
         };
@@ -201,7 +258,7 @@ impl Queue {
         };
         let until = began.checked_add(patience.within).unwrap_or(began);
         loop {
-            let look = self.line().next_look(number);
+            let look = self.line().next_look(number, Instant::now());
             let by = look.map_or(until, |look| look.min(until));
             if let Ok(called) = timeout_at(by, &mut waiting.called).await {
                 waiting.taken = called.is_ok();
@@ -216,7 +273,7 @@ impl Queue {
             }
         }
         if waiting.taken {
-            return Ok(self.turn(Kind::Create));
+            return Ok(self.turn(Kind::Create, patience.within));
         }
         drop(waiting);
         self.show();
@@ -227,6 +284,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use std::future::Future;
+    use std::num::NonZeroU32;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
@@ -331,6 +389,42 @@ mod tests {
             drop(held);
         }
         assert!(turns.now(&bank).is_ok());
+    }
+
+    /// A call with a turn waits to leave while as many left within a second as may, within bounds, and
+    /// no place is lost by one that came back whole or never left.
+    #[tokio::test]
+    async fn a_call_waits_to_leave() {
+        let paced = |calls_per_second, within| {
+            let mut settings = settings(9, within);
+            let pace = settings.paces.get_mut(&id("bank")).unwrap();
+            pace.calls_per_second = NonZeroU32::new(calls_per_second);
+            settings
+        };
+        let (turns, metrics) = turns(&paced(4, LONG));
+        let (bank, one) = (id("bank"), merchant("M1"));
+        let (first, second) = (turns.wait(&bank, &one).await, turns.wait(&bank, &one).await);
+        let (first, second) = (first.unwrap(), second.unwrap());
+        turns.replace(&paced(1, Duration::ZERO));
+        first.depart().await.unwrap();
+        {
+            let mut leaving = pin!(second.depart());
+            assert!(poll(leaving.as_mut()).is_none(), "it may wait");
+        }
+        first.stay();
+        second.depart().await.unwrap();
+        drop((first, second));
+        turns.replace(&paced(2, Duration::ZERO));
+        let hasty = turns.now(&bank).unwrap();
+        turns.replace(&paced(1, Duration::ZERO));
+        let refused = hasty.depart().await;
+        assert!(refused.is_err(), "it may not wait");
+        assert!(
+            metrics
+                .render()
+                .contains(r#"paymux_limited_total{kind="institution"} 1"#)
+        );
+        assert!(turns.now(&bank).is_err());
     }
 
     /// F1: other numbers count at once, for those who wait as well; what is held stays counted.

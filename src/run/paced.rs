@@ -26,7 +26,7 @@ impl Outbound for Paced {
     async fn send(
         &self,
         party: &Party,
-        request: Request<Bytes>,
+        mut request: Request<Bytes>,
         patience: Patience,
     ) -> Result<Response<Bytes>, SendError> {
         let Party::Institution(institution) = party else {
@@ -35,15 +35,19 @@ impl Outbound for Paced {
         let errand = request.extensions().get::<Errand>();
         let (errand, given) = errand.map_or(("other", None), |errand| (errand.0, errand.1.clone()));
         // A create waited for its turn before its intent was written; what asks about something is
-        // asked again later, so it never waits. Held until the call has ended.
-        let _turn = match given {
+        // asked again later, so it never waits. Held until the call has ended, and counted when the
+        // request leaves.
+        let turn = match given {
             Some(turn) => turn,
             None => self.turns.now(institution).map_err(|Wait(_)| {
                 SendError::KeptBack("it takes no more calls at present".into())
             })?,
         };
+        let travelling = Errand(errand, Some(turn.clone()));
+        request.extensions_mut().insert(travelling);
         let began = now();
         let reply = self.hyper.send(party, request, patience).await;
+        drop(turn);
         let outcome = match &reply {
             Ok(reply) if reply.status().is_server_error() => "server_fault",
             Ok(_) => "answered",
