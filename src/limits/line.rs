@@ -5,9 +5,10 @@
 //! key, a connection being made) keeps its place, so that it cannot leave together with later ones.
 //!
 //! Creates stand in it merchant by merchant and are called in rotation, so that one merchant's flood
-//! only ever waits behind itself. Questions do not stand in line: they get a turn now or come again
-//! later, and an eighth of all turns is kept for them, so that a flood of creates never keeps what is
-//! in doubt in doubt (Z1).
+//! only ever waits behind itself. Questions get a turn now or come again later, and an eighth of all
+//! turns is kept for them, so that a flood of creates never keeps what is in doubt in doubt (Z1). Of a
+//! single turn nothing can be kept: there one question stands in front of the creates, and the two
+//! kinds are called by turns.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -101,14 +102,14 @@ fn kept(max: u32) -> u32 {
     max.checked_div(KEPT_ONE_IN).unwrap_or(0).max(1)
 }
 
-/// What became of a create that wants a turn.
+/// What became of who wants a turn.
 #[derive(Debug)]
 pub(super) enum Joined {
     /// It has one.
     Now,
     /// It stands in line under this number, and will be called.
     Waiting(u64, oneshot::Receiver<()>),
-    /// Too many stand there; not before so long.
+    /// Too many stand there, or nobody of his kind stands; not before so long.
     Full(Duration),
 }
 
@@ -128,6 +129,8 @@ pub(super) struct Line {
     pub(super) under_way: Count,
     /// Merchants in rotation, each with those who wait for it, first come first.
     lanes: VecDeque<(MerchantId, Lane)>,
+    /// The question that stands in front of them all, where no turn can be kept for questions.
+    asker: Option<(u64, oneshot::Sender<()>)>,
     /// In all lanes.
     pub(super) waiting: usize,
     next_number: u64,
@@ -143,6 +146,7 @@ impl Line {
             last: Kind::Create,
             under_way: Count::default(),
             lanes: VecDeque::new(),
+            asker: None,
             waiting: 0,
             next_number: 0,
         }
@@ -172,9 +176,7 @@ impl Line {
         if self.waiting >= patience.waiting_max || theirs >= patience.waiting_per_merchant_max {
             return Joined::Full(self.emptied_in());
         }
-        let (call, called) = oneshot::channel();
-        let number = self.next_number;
-        self.next_number = number.wrapping_add(1);
+        let (number, (call, called)) = (self.number(), oneshot::channel());
         self.waiting = self.waiting.saturating_add(1);
         if let Some((_, lane)) = lane.and_then(|at| self.lanes.get_mut(at)) {
             lane.push_back((number, call));
@@ -185,22 +187,23 @@ impl Line {
         Joined::Waiting(number, called)
     }
 
-    /// A question wants a turn; whether it has one.
-    pub(super) fn ask(&mut self, now: Instant) -> bool {
+    /// A question wants a turn.
+    pub(super) fn ask(&mut self, now: Instant) -> Joined {
         self.forget(now);
-        let creates_wait = self.waiting > 0;
-        let at_once = self.pace.calls_at_once.get();
-        let room = self.under_way.takes_question(at_once, creates_wait)
-            && self.pace.calls_per_second.is_none_or(|rate| {
-                // Of one turn in a second none can be kept: then they alternate.
-                let alternate = rate.get() > 1 || self.last == Kind::Create;
-                let paced = self.paced();
-                paced.takes_question(rate.get(), creates_wait) && (!creates_wait || alternate)
-            });
-        if room {
+        let is_single = self.is_single();
+        // One that has gone stands in nobody's way.
+        let stands = self.asker.as_ref().is_some_and(|(_, it)| !it.is_closed());
+        let yields = is_single && self.waiting > 0 && self.last == Kind::Question;
+        if !stands && self.has_room_for_question() && !(yields && self.has_room()) {
             self.begin(Kind::Question);
+            return Joined::Now;
         }
-        room
+        if stands || !is_single {
+            return Joined::Full(SPAN);
+        }
+        let (number, (call, called)) = (self.number(), oneshot::channel());
+        self.asker = Some((number, call));
+        Joined::Waiting(number, called)
     }
 
     /// A call with a turn is about to leave: it is counted, or it has to look again at that moment.
@@ -244,7 +247,18 @@ impl Line {
     /// Calls whoever is next, as long as there is room.
     pub(super) fn advance(&mut self, now: Instant) {
         self.forget(now);
-        while self.waiting > 0 && self.has_room() {
+        loop {
+            let creates = self.waiting > 0 && self.has_room();
+            let asks = self.asker.is_some() && self.has_room_for_question();
+            if asks && !(creates && self.last == Kind::Question) {
+                if self.asker.take().is_some_and(|(_, it)| it.send(()).is_ok()) {
+                    self.begin(Kind::Question);
+                }
+                continue;
+            }
+            if !creates {
+                return;
+            }
             let Some((merchant, mut lane)) = self.lanes.pop_front() else {
                 return;
             };
@@ -262,6 +276,9 @@ impl Line {
 
     /// Takes somebody out of the line; whether he stood there.
     pub(super) fn leave(&mut self, number: u64) -> bool {
+        if self.asker.take_if(|(known, _)| *known == number).is_some() {
+            return true;
+        }
         for at in 0..self.lanes.len() {
             let Some((_, lane)) = self.lanes.get_mut(at) else {
                 return false;
@@ -284,7 +301,13 @@ impl Line {
         self.pace.calls_per_second?;
         let firsts = self.lanes.iter().filter_map(|(_, lane)| lane.front());
         let first = firsts.map(|(number, _)| *number).min().unwrap_or(number);
-        let ahead = usize::try_from(number.saturating_sub(first)).unwrap_or(usize::MAX);
+        let in_front = self.asker.as_ref().is_some_and(|(it, _)| *it == number);
+        let ahead = if in_front {
+            0
+        } else {
+            number.saturating_sub(first)
+        };
+        let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
         let at = ahead.min(self.departed.len().saturating_sub(1));
         // Of what has not even left, nothing is free before a span has passed.
         let after = self.departed.get(at).map_or(now, |(left, _)| *left);
@@ -297,6 +320,27 @@ impl Line {
                 .pace
                 .calls_per_second
                 .is_none_or(|rate| self.paced().takes_create(rate.get()))
+    }
+
+    fn has_room_for_question(&self) -> bool {
+        let (creates_wait, pace) = (self.waiting > 0, self.pace);
+        let at_once = pace.calls_at_once.get();
+        self.under_way.takes_question(at_once, creates_wait)
+            && pace
+                .calls_per_second
+                .is_none_or(|rate| self.paced().takes_question(rate.get(), creates_wait))
+    }
+
+    /// Whether there is one turn only, at once or in a second, so that none can be kept.
+    fn is_single(&self) -> bool {
+        let rate = self.pace.calls_per_second;
+        self.pace.calls_at_once.get() < 2 || rate.is_some_and(|rate| rate.get() < 2)
+    }
+
+    fn number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number = number.wrapping_add(1);
+        number
     }
 
     /// What counts against the rate: calls that left within the last span, and those that still may.
@@ -369,9 +413,22 @@ mod tests {
         turn && line.depart(Kind::Create, now).is_ok()
     }
 
-    /// A question that leaves as soon as it has its turn.
+    /// A question that has a turn now, or goes away.
     fn asks(line: &mut Line, now: Instant) -> bool {
-        line.ask(now) && line.depart(Kind::Question, now).is_ok()
+        matches!(line.ask(now), Joined::Now)
+    }
+
+    /// A question that leaves as soon as it has its turn.
+    fn asks_at_once(line: &mut Line, now: Instant) -> bool {
+        asks(line, now) && line.depart(Kind::Question, now).is_ok()
+    }
+
+    /// A question that stands in front of the creates.
+    fn stands_in_front(line: &mut Line, now: Instant) -> (u64, oneshot::Receiver<()>) {
+        let Joined::Waiting(number, called) = line.ask(now) else {
+            panic!("it does not wait");
+        };
+        (number, called)
     }
 
     fn stands(line: &mut Line, who: &str, now: Instant) -> oneshot::Receiver<()> {
@@ -395,7 +452,7 @@ mod tests {
                 if ms % 7 == 0 && line.waiting == 0 && matches!(joined(&mut line), Joined::Now) {
                     ready.push((ms + ms * 37 % held_up, Kind::Create));
                 }
-                if ms % 3 == 0 && line.ask(now) {
+                if ms % 3 == 0 && asks(&mut line, now) {
                     ready.push((ms + ms * 53 % held_up, Kind::Question));
                 }
                 ready.retain(|(at, kind)| {
@@ -439,10 +496,10 @@ mod tests {
         let at = after(start, 2_503);
         line.depart(Kind::Create, at).unwrap();
         line.stay(Kind::Create, at);
-        assert!(!line.ask(after(start, 9_000)), "it may still leave");
+        assert!(!asks(&mut line, after(start, 9_000)), "it may still leave");
         line.depart(Kind::Create, after(start, 9_000)).unwrap();
-        assert!(!line.ask(after(start, 10_000)));
-        assert!(line.ask(after(start, 10_001)));
+        assert!(!asks(&mut line, after(start, 10_000)));
+        assert!(asks(&mut line, after(start, 10_001)));
     }
 
     /// Where less may leave than had turns, because the rate was lowered, they leave one by one.
@@ -503,8 +560,8 @@ mod tests {
         let (mut line, start) = (line(0, 2), Instant::now());
         assert!(at_once(&mut line, start));
         let mut second = stands(&mut line, "M1", after(start, 60_000));
-        assert!(line.ask(start), "one place is kept for questions");
-        assert!(!line.ask(start));
+        assert!(asks(&mut line, start), "one place is kept for questions");
+        assert!(!asks(&mut line, start));
         line.end(Kind::Question, true, start);
         assert!(second.try_recv().is_err());
         line.end(Kind::Create, true, start);
@@ -519,7 +576,7 @@ mod tests {
         for (rate, least) in [(16, 2), (2, 1)] {
             let (mut line, start) = (line(rate, 100), Instant::now());
             while at_once(&mut line, start) {}
-            let asked = (0..100).filter(|_| asks(&mut line, start)).count();
+            let asked = (0..100).filter(|_| asks_at_once(&mut line, start)).count();
             assert_eq!(asked, least, "{rate} in a second");
         }
         let (mut line, start) = (line(1, 100), Instant::now());
@@ -528,7 +585,7 @@ mod tests {
         let mut turns = Vec::new();
         for ms in 1..3_100 {
             let now = after(start, ms);
-            if asks(&mut line, now) {
+            if asks_at_once(&mut line, now) {
                 turns.push("question");
             }
             line.advance(now);
@@ -540,6 +597,36 @@ mod tests {
         }
         assert_eq!(turns.len(), 3);
         assert!(turns.contains(&"create"), "{turns:?}");
+    }
+
+    /// Z1: where one call may be under way, or leave in a second, a question has the next turn after a
+    /// create, and a create the one after that. One question stands there and no more; once it leaves,
+    /// another may.
+    #[test]
+    fn a_question_has_the_next_turn_where_there_is_only_one() {
+        for (rate, at_once_max) in [(0, 1), (1, 9), (16, 1)] {
+            let (mut line, start) = (line(rate, at_once_max), Instant::now());
+            assert!(at_once(&mut line, start));
+            let mut create = stands(&mut line, "M1", start);
+            let (number, _gone) = stands_in_front(&mut line, start);
+            assert!(matches!(line.ask(start), Joined::Full(_)));
+            assert!(line.leave(number) && !line.leave(number));
+            let (_, mut first) = stands_in_front(&mut line, start);
+            let end = |line: &mut Line, kind, at| {
+                line.end(kind, true, at);
+                line.advance(after(at, 1_001));
+            };
+            end(&mut line, Kind::Create, start);
+            assert!(first.try_recv().is_ok() && create.try_recv().is_err());
+            let later = after(start, 1_001);
+            line.depart(Kind::Question, later).unwrap();
+            let (_, mut second) = stands_in_front(&mut line, later);
+            end(&mut line, Kind::Question, later);
+            assert!(create.try_recv().is_ok() && second.try_recv().is_err());
+            line.depart(Kind::Create, after(later, 1_001)).unwrap();
+            end(&mut line, Kind::Create, after(later, 1_001));
+            assert!(second.try_recv().is_ok());
+        }
     }
 
     /// Who leaves is not called, and his turn goes to the next.

@@ -76,26 +76,38 @@ impl Turns {
             (live.queues.get(institution).cloned(), live.patience)
         };
         let turn = match queue {
-            Some(queue) => queue.wait(merchant, &patience).await,
+            Some(queue) => {
+                // Let go of before anything else: whatever comes next looks at the line as well.
+                let joined = queue.line().join(merchant, &patience, Instant::now());
+                let within = (patience.within, patience.within);
+                queue.stand((joined, Kind::Create), within).await
+            }
             // Nobody said what it takes: it is called by nobody until somebody does.
             None => Err(Wait(WAIT_AGAIN)),
         };
         turn.inspect_err(|_| self.metrics.front.limited("institution"))
     }
 
-    /// A turn for a question, now or not at all.
+    /// A turn for a question: now, or, where no turn can be kept for questions, soon.
     ///
     /// # Errors
-    /// [`Wait`] if there is none now, or the institution is not one of those in reach; nothing was
+    /// [`Wait`] if there is none in time, or the institution is not one of those in reach; nothing was
     /// counted then.
-    pub fn now(&self, institution: &InstitutionId) -> Result<Turn, Wait> {
-        let live = self.live.load();
-        let queue = live.queues.get(institution);
-        if let Some(queue) = queue.filter(|queue| queue.line().ask(Instant::now())) {
-            return Ok(queue.turn(Kind::Question, live.patience.within));
-        }
-        self.metrics.front.limited("institution");
-        Err(Wait(WAIT_AGAIN))
+    pub async fn soon(&self, institution: &InstitutionId, within: Duration) -> Result<Turn, Wait> {
+        let (queue, leaves_within) = {
+            let live = self.live.load();
+            let queue = live.queues.get(institution).cloned();
+            (queue, live.patience.within)
+        };
+        let turn = match queue {
+            Some(queue) => {
+                let joined = queue.line().ask(Instant::now());
+                let within = (within, leaves_within);
+                queue.stand((joined, Kind::Question), within).await
+            }
+            None => Err(Wait(WAIT_AGAIN)),
+        };
+        turn.inspect_err(|_| self.metrics.front.limited("institution"))
     }
 }
 
@@ -195,6 +207,7 @@ impl Drop for Held {
 /// A place in the line, given up when whoever waits goes away, whatever for.
 struct Waiting {
     queue: Arc<Queue>,
+    kind: Kind,
     number: u64,
     called: oneshot::Receiver<()>,
     taken: bool,
@@ -208,7 +221,7 @@ impl Drop for Waiting {
         let mut line = self.queue.line();
         // Not in line any more and not taken: the call came and nobody was there to hear it.
         if !line.leave(self.number) {
-            line.end(Kind::Create, false, Instant::now());
+            line.end(self.kind, false, Instant::now());
         }
     }
 }
@@ -236,27 +249,28 @@ impl Queue {
         front.turns(self.id.as_str(), waiting, in_flight);
     }
 
-    async fn wait(
+    /// Waits, where it has to, for a turn no longer than the first span; with it, a call may wait to
+    /// leave no longer than the second.
+    async fn stand(
         self: &Arc<Self>,
-        merchant: &MerchantId,
-        patience: &Patience,
+        (joined, kind): (Joined, Kind),
+        (within, leaves_within): (Duration, Duration),
     ) -> Result<Turn, Wait> {
         let began = Instant::now();
-        // Let go of before anything else: whatever comes next looks at the line as well.
-        let joined = self.line().join(merchant, patience, began);
         let (number, called) = match joined {
-            Joined::Now => return Ok(self.turn(Kind::Create, patience.within)),
+            Joined::Now => return Ok(self.turn(kind, leaves_within)),
             Joined::Full(wait) => return Err(Wait(wait)),
             Joined::Waiting(number, called) => (number, called),
         };
         self.show();
         let mut waiting = Waiting {
             queue: Arc::clone(self),
+            kind,
             number,
             called,
             taken: false,
         };
-        let until = began.checked_add(patience.within).unwrap_or(began);
+        let until = began.checked_add(within).unwrap_or(began);
         loop {
             let look = self.line().next_look(number, Instant::now());
             let by = look.map_or(until, |look| look.min(until));
@@ -273,7 +287,7 @@ impl Queue {
             }
         }
         if waiting.taken {
-            return Ok(self.turn(Kind::Create, patience.within));
+            return Ok(self.turn(kind, leaves_within));
         }
         drop(waiting);
         self.show();
@@ -336,8 +350,8 @@ mod tests {
         let (bank, one) = (id("bank"), merchant("M1"));
         let held = turns.wait(&bank, &one).await.unwrap();
         let copy = held.clone();
-        assert!(turns.now(&bank).is_err());
-        assert!(turns.now(&id("purse")).is_ok());
+        assert!(turns.soon(&bank, Duration::ZERO).await.is_err());
+        assert!(turns.soon(&id("purse"), Duration::ZERO).await.is_ok());
         let mut next = pin!(turns.wait(&bank, &one));
         assert!(poll(next.as_mut()).is_none());
         let page = metrics.render();
@@ -351,7 +365,7 @@ mod tests {
         assert!(page.contains(r#"paymux_institution_turns_waiting{institution="bank"} 0"#));
         assert!(page.contains(r#"paymux_institution_calls_in_flight{institution="bank"} 1"#));
         drop(held);
-        assert!(turns.now(&bank).is_ok());
+        assert!(turns.soon(&bank, Duration::ZERO).await.is_ok());
     }
 
     /// F2: an institution that nobody said anything about gets no turns, rather than all it wants: not
@@ -360,13 +374,39 @@ mod tests {
     async fn an_institution_that_is_not_in_reach_gets_no_turn() {
         let (turns, _) = turns(&settings(9, LONG));
         let (purse, one) = (id("purse"), merchant("M1"));
-        assert!(turns.now(&id("stranger")).is_err());
+        assert!(turns.soon(&id("stranger"), Duration::ZERO).await.is_err());
         assert!(turns.wait(&id("stranger"), &one).await.is_err());
-        assert!(turns.now(&purse).is_ok());
+        assert!(turns.soon(&purse, Duration::ZERO).await.is_ok());
         let mut without = settings(9, LONG);
         without.paces.remove(&purse);
         turns.replace(&without);
-        assert!(turns.now(&purse).is_err() && turns.wait(&purse, &one).await.is_err());
+        assert!(
+            turns.soon(&purse, Duration::ZERO).await.is_err()
+                && turns.wait(&purse, &one).await.is_err()
+        );
+    }
+
+    /// Z1: where one call at a time may be under way, a question is called before the creates that
+    /// wait; and one that is given up holds nothing.
+    #[tokio::test]
+    async fn a_question_stands_in_front() {
+        let (turns, _) = turns(&settings(1, LONG));
+        let (bank, one) = (id("bank"), merchant("M1"));
+        let held = turns.wait(&bank, &one).await.unwrap();
+        let mut create = pin!(turns.wait(&bank, &one));
+        assert!(poll(create.as_mut()).is_none());
+        {
+            let mut given_up = pin!(turns.soon(&bank, LONG));
+            assert!(poll(given_up.as_mut()).is_none());
+        }
+        let mut question = pin!(turns.soon(&bank, LONG));
+        assert!(poll(question.as_mut()).is_none());
+        drop(held);
+        assert!(poll(create.as_mut()).is_none());
+        let asking = question.await.unwrap();
+        drop(asking);
+        drop(create.await.unwrap());
+        assert!(turns.soon(&bank, Duration::ZERO).await.is_ok());
     }
 
     /// Waiting is bounded, in time and in number, and who gives up, or is given up, holds nothing.
@@ -388,7 +428,7 @@ mod tests {
             // The first is called, and dropped before it hears of it.
             drop(held);
         }
-        assert!(turns.now(&bank).is_ok());
+        assert!(turns.soon(&bank, Duration::ZERO).await.is_ok());
     }
 
     /// A call with a turn waits to leave while as many left within a second as may, within bounds, and
@@ -415,7 +455,7 @@ mod tests {
         second.depart().await.unwrap();
         drop((first, second));
         turns.replace(&paced(2, Duration::ZERO));
-        let hasty = turns.now(&bank).unwrap();
+        let hasty = turns.soon(&bank, Duration::ZERO).await.unwrap();
         turns.replace(&paced(1, Duration::ZERO));
         let refused = hasty.depart().await;
         assert!(refused.is_err(), "it may not wait");
@@ -424,7 +464,7 @@ mod tests {
                 .render()
                 .contains(r#"paymux_limited_total{kind="institution"} 1"#)
         );
-        assert!(turns.now(&bank).is_err());
+        assert!(turns.soon(&bank, Duration::ZERO).await.is_err());
     }
 
     /// F1: other numbers count at once, for those who wait as well; what is held stays counted.
@@ -437,8 +477,11 @@ mod tests {
         assert!(poll(next.as_mut()).is_none());
         turns.replace(&settings(3, LONG));
         let _second = next.await.unwrap();
-        assert!(turns.now(&bank).is_ok());
+        assert!(turns.soon(&bank, Duration::ZERO).await.is_ok());
         turns.replace(&settings(2, LONG));
-        assert!(turns.now(&bank).is_err(), "two are under way");
+        assert!(
+            turns.soon(&bank, Duration::ZERO).await.is_err(),
+            "two are under way"
+        );
     }
 }

@@ -27,7 +27,7 @@ impl Outbound for Paced {
         &self,
         party: &Party,
         mut request: Request<Bytes>,
-        patience: Patience,
+        mut patience: Patience,
     ) -> Result<Response<Bytes>, SendError> {
         let Party::Institution(institution) = party else {
             return self.hyper.send(party, request, patience).await;
@@ -35,13 +35,18 @@ impl Outbound for Paced {
         let errand = request.extensions().get::<Errand>();
         let (errand, given) = errand.map_or(("other", None), |errand| (errand.0, errand.1.clone()));
         // A create waited for its turn before its intent was written; what asks about something is
-        // asked again later, so it never waits. Held until the call has ended, and counted when the
-        // request leaves.
-        let turn = match given {
-            Some(turn) => turn,
-            None => self.turns.now(institution).map_err(|Wait(_)| {
+        // asked again later, so it waits so long only that its answer's head still has all its time.
+        // Held until the call has ended, and counted when the request leaves.
+        let turn = if let Some(turn) = given {
+            turn
+        } else {
+            let (asked, spare) = (now(), patience.whole.saturating_sub(patience.head));
+            let turn = self.turns.soon(institution, spare).await;
+            let turn = turn.map_err(|Wait(_)| {
                 SendError::KeptBack("it takes no more calls at present".into())
-            })?,
+            })?;
+            patience.whole = patience.whole.saturating_sub(asked.elapsed());
+            turn
         };
         let travelling = Errand(errand, Some(turn.clone()));
         request.extensions_mut().insert(travelling);
