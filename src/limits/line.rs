@@ -39,7 +39,9 @@ pub struct Pace {
 pub struct Patience {
     /// How long a create waits for its turn.
     pub within: Duration,
-    /// Creates waiting at one institution.
+    /// Creates waiting at all institutions together.
+    pub waiting_in_all_max: usize,
+    /// Of them, at one institution.
     pub waiting_max: usize,
     /// Of them, of one merchant.
     pub waiting_per_merchant_max: usize,
@@ -388,6 +390,7 @@ mod tests {
 
     const PATIENCE: Patience = Patience {
         within: Duration::from_secs(2),
+        waiting_in_all_max: 16,
         waiting_max: 8,
         waiting_per_merchant_max: 5,
     };

@@ -6,6 +6,7 @@
 //! next when a second has passed.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub struct TurnSettings {
 /// The queues of all institutions.
 pub struct Turns {
     live: ArcSwap<Live>,
+    room: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
 
@@ -50,6 +52,7 @@ impl Turns {
         let live = Live::of(settings, &HashMap::new(), &metrics);
         Self {
             live: ArcSwap::from_pointee(live),
+            room: Arc::default(),
             metrics,
         }
     }
@@ -77,10 +80,22 @@ impl Turns {
         };
         let turn = match queue {
             Some(queue) => {
+                let seat = Seat::taken(&self.room, patience.waiting_in_all_max);
+                let patience = match &seat {
+                    Some(_) => patience,
+                    // Whoever need not wait needs no seat.
+                    None => Patience {
+                        waiting_max: 0,
+                        ..patience
+                    },
+                };
                 // Let go of before anything else: whatever comes next looks at the line as well.
                 let joined = queue.line().join(merchant, &patience, Instant::now());
+                let seat = seat.filter(|_| matches!(joined, Joined::Waiting(..)));
                 let within = (patience.within, patience.within);
-                queue.stand((joined, Kind::Create), within).await
+                let turn = queue.stand((joined, Kind::Create), within).await;
+                drop(seat);
+                turn
             }
             // Nobody said what it takes: it is called by nobody until somebody does.
             None => Err(Wait(WAIT_AGAIN)),
@@ -135,6 +150,24 @@ impl Live {
             queues: queues.collect(),
             patience: settings.patience,
         }
+    }
+}
+
+/// One of the seats of those who wait, at whatever institution: each of them is a request under way,
+/// and institutions that are silent must not hold all of those.
+struct Seat(Arc<AtomicUsize>);
+
+impl Seat {
+    fn taken(room: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let one_more = |taken: usize| taken.checked_add(1).filter(|taken| *taken <= max);
+        let taken = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.ok().map(|_| Self(Arc::clone(room)))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -324,7 +357,8 @@ mod tests {
             paces: [(id("bank"), pace), (id("purse"), pace)].into(),
             patience: Patience {
                 within,
-                waiting_max: 4,
+                waiting_in_all_max: 3,
+                waiting_max: 2,
                 waiting_per_merchant_max: 2,
             },
         }
@@ -407,6 +441,35 @@ mod tests {
         drop(asking);
         drop(create.await.unwrap());
         assert!(turns.soon(&bank, Duration::ZERO).await.is_ok());
+    }
+
+    /// However many institutions are silent, only so many creates wait for them in all, and only so
+    /// many for each; who need not wait has a turn all the same.
+    #[tokio::test]
+    async fn waiting_is_bounded_over_all_institutions() {
+        let (turns, _) = turns(&settings(1, LONG));
+        let (bank, purse) = (id("bank"), id("purse"));
+        let [one, two, three] = ["M1", "M2", "M3"].map(merchant);
+        let held = turns.wait(&bank, &one).await.unwrap();
+        {
+            let mut first = pin!(turns.wait(&bank, &one));
+            let mut second = pin!(turns.wait(&bank, &two));
+            assert!(poll(first.as_mut()).is_none() && poll(second.as_mut()).is_none());
+            assert!(turns.wait(&bank, &three).await.is_err(), "its share");
+            let other = turns.wait(&purse, &one).await.unwrap();
+            let mut third = pin!(turns.wait(&purse, &one));
+            assert!(poll(third.as_mut()).is_none());
+            assert!(turns.wait(&purse, &two).await.is_err(), "three in all");
+            drop(other);
+            drop(third.await.unwrap());
+            drop(turns.wait(&purse, &two).await.unwrap());
+            let _busy = turns.wait(&purse, &two).await.unwrap();
+            let mut again = pin!(turns.wait(&purse, &two));
+            assert!(poll(again.as_mut()).is_none(), "a seat is free again");
+            assert!(turns.wait(&purse, &three).await.is_err());
+        }
+        drop(held);
+        assert_eq!(turns.room.load(Ordering::Relaxed), 0);
     }
 
     /// Waiting is bounded, in time and in number, and who gives up, or is given up, holds nothing.

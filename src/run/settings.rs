@@ -84,6 +84,7 @@ pub(super) fn turns(config: &Config) -> TurnSettings {
         paces: paces.collect(),
         patience: Patience {
             within: config.limits.turn,
+            waiting_in_all_max: config.limits.turns_waiting_in_all_max,
             waiting_max: config.limits.turns_waiting_max,
             waiting_per_merchant_max: config.limits.turns_waiting_per_merchant_max,
         },
