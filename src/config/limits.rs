@@ -71,6 +71,9 @@ pub struct Limits {
     pub turns_waiting_max: usize,
     /// Of them, of one merchant.
     pub turns_waiting_per_merchant_max: usize,
+    /// How long an institution must stay in the file after its last payment ended: money may still
+    /// come late, and what was paid go back (F2). Unit: days.
+    pub in_reach_days: u32,
 }
 
 pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
@@ -142,6 +145,7 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
             128,
             0..=100_000,
         ),
+        in_reach_days: numbers.count("in_reach_days", 365, 1..=3_650),
     };
     s.end(r);
     limits

@@ -20,6 +20,7 @@ use super::SQLITE;
 use super::reload::Reloading;
 use crate::config::Outline;
 use crate::config::difference::Difference;
+use crate::store::Held;
 
 /// Reads the file again.
 pub const RELOAD: &str = "reload";
@@ -67,14 +68,30 @@ pub enum Reply {
         digest: String,
         /// What it says, without secrets.
         outline: Outline,
-        /// Unfinished payments and refunds, by institution.
-        unfinished: BTreeMap<String, u64>,
+        /// What needs each institution, by its id.
+        held: BTreeMap<String, Needs>,
     },
     /// The word was not known.
     Unknown {
         /// What would have been.
         expected: String,
     },
+}
+
+/// What needs an institution, so that it cannot be taken out (F2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    /// Payments and refunds that are not over.
+    pub unfinished: u64,
+    /// Payments that ended so lately that money may still come or go back; counted up to
+    /// [`ENDED_COUNTED_MAX`](crate::store::ENDED_COUNTED_MAX).
+    pub ended: u64,
+}
+
+impl From<Held> for Needs {
+    fn from(Held { unfinished, ended }: Held) -> Self {
+        Self { unfinished, ended }
+    }
 }
 
 /// Where the gateway on this store listens for its owner.

@@ -1,7 +1,6 @@
 //! Another configuration while everything goes on: read and checked whole, built whole, recorded,
 //! and only then swapped (F1). What is refused changes nothing.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
@@ -9,12 +8,12 @@ use tokio::sync::Mutex;
 
 use super::control::Reply;
 use super::in_force::{InForce, Numbers};
-use super::taken_out::TakenOut;
+use super::in_reach;
 use crate::config::difference::{differences, not_while_running};
-use crate::config::{self, Config, Fault, Faults, InstitutionLeg, Outline};
+use crate::config::{self, Config, Fault, Faults, Outline};
 use crate::domain::audit::Deed;
 use crate::domain::change::{Change, Configured};
-use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::domain::identifiers::Timestamp;
 use crate::edge::{LiveBounds, TlsIdentity};
 use crate::metrics::Metrics;
 use crate::seal::Seal;
@@ -43,8 +42,9 @@ pub(super) struct Standing {
     pub(super) version: u64,
     pub(super) digest: String,
     pub(super) outline: Outline,
-    pub(super) legs: HashMap<InstitutionId, InstitutionLeg>,
-    pub(super) taken_out: TakenOut,
+    pub(super) in_reach_days: u32,
+    /// The versions before it under which something may still go on.
+    pub(super) earlier: Vec<Weak<InForce>>,
 }
 
 impl Standing {
@@ -54,8 +54,8 @@ impl Standing {
             version: config.register.directory.version,
             digest: config.digest.clone(),
             outline: config.outline.clone(),
-            legs: config.outbound.institutions.clone(),
-            taken_out: TakenOut::default(),
+            in_reach_days: config.limits.in_reach_days,
+            earlier: Vec::new(),
         }
     }
 }
@@ -93,7 +93,6 @@ struct Ready {
     expiries: Vec<config::Expiry>,
     standing: Standing,
     warnings: Vec<String>,
-    missing: usize,
 }
 
 impl Reloading {
@@ -132,15 +131,17 @@ impl Reloading {
     /// What is in force, without a secret.
     pub(super) async fn shown(&self) -> Reply {
         let standing = self.standing.lock().await;
-        let bindings = self.store.bindings().await.unwrap_or_default();
-        let unfinished = bindings.unfinished.into_iter();
+        let since = in_reach::since(standing.in_reach_days, self.clock.now());
+        let bindings = self.store.bindings(since).await.unwrap_or_default();
         Reply::Shown {
             file: standing.file.display().to_string(),
             version: standing.version,
             digest: standing.digest.clone(),
             outline: standing.outline.clone(),
-            unfinished: unfinished
-                .map(|(id, many)| (id.to_string(), many))
+            held: bindings
+                .held
+                .into_iter()
+                .map(|(id, held)| (id.to_string(), held.into()))
                 .collect(),
         }
     }
@@ -162,19 +163,24 @@ impl Reloading {
         if !self.seal.is_kept_by(&next.store.seal) {
             return Err(Faults(vec![broken(&name, "seal keys that are not kept")]));
         }
-        let bindings = self.store.bindings().await;
-        let bindings = bindings.map_err(|fault| Faults(vec![store_fault(&name, &fault)]))?;
         let before = self.in_force.load_full();
-        let (taken_out, words) =
-            standing
-                .taken_out
-                .kept_by(&before, &standing.legs, &mut next, &bindings);
+        // Before the store is asked: what ended in between has written what it had to.
+        let mut faults = in_reach::too_soon(&before.api.register, &next, &standing.earlier);
+        let since = in_reach::since(next.limits.in_reach_days, now);
+        let bindings = self.store.bindings(since).await;
+        let bindings = bindings.map_err(|fault| Faults(vec![store_fault(&name, &fault)]))?;
+        faults.extend(in_reach::lost(&next, &bindings));
+        if !faults.is_empty() {
+            return Err(Faults(faults));
+        }
         let version = next_version(now, &bindings, standing.version);
         next.register.directory.version = version;
-        let mut warnings: Vec<String> = next.warnings.iter().map(ToString::to_string).collect();
-        warnings.extend(words);
+        let warnings = next.warnings.iter().map(ToString::to_string).collect();
+        let mut earlier = standing.earlier.clone();
+        earlier.retain(|version| version.strong_count() > 0);
+        earlier.push(Arc::downgrade(&before));
         let standing = Standing {
-            taken_out,
+            earlier,
             ..Standing::of(&next)
         };
         let (seal, identity) = (
@@ -182,7 +188,6 @@ impl Reloading {
             Arc::clone(&next.listen.identity),
         );
         let expiries = std::mem::take(&mut next.expiries);
-        let missing = missing(&next, &bindings).len();
         let (next, numbers) = before
             .next(next)
             .map_err(|fault| Faults(vec![broken(&name, &fault.to_string())]))?;
@@ -194,7 +199,6 @@ impl Reloading {
             expiries,
             standing,
             warnings,
-            missing,
         })
     }
 
@@ -225,7 +229,6 @@ impl Reloading {
         let now_s = self.clock.now().seconds();
         metrics.in_force(standing.version, &standing.digest, now_s);
         metrics.accepted();
-        metrics.taken_out(standing.taken_out.count(), ready.missing);
         tell_expiries(&self.metrics, &ready.expiries);
         for warning in &ready.warnings {
             tracing::warn!(warning, "reloaded, with a warning");
@@ -271,18 +274,6 @@ pub(super) async fn recorded(
 pub(super) fn next_version(now: Timestamp, bindings: &Bindings, in_force: u64) -> u64 {
     let above = bindings.version.max(in_force).saturating_add(1);
     u64::try_from(now.ms()).unwrap_or(0).max(above)
-}
-
-/// Institutions with unfinished payments that a configuration does not name.
-pub(super) fn missing<'a>(
-    config: &Config,
-    bindings: &'a Bindings,
-) -> Vec<(&'a InstitutionId, &'a u64)> {
-    let adapters = &config.register.adapters;
-    let unfinished = bindings.unfinished.iter();
-    unfinished
-        .filter(|(id, _)| !adapters.contains_key(*id))
-        .collect()
 }
 
 /// How soon the first of each class is left without a key.

@@ -36,7 +36,7 @@ macro_rules! contract {
                     each_opening_is_an_epoch_of_its_own, the_last_institution_is_remembered,
                     a_message_is_kept_once, of_forged_messages_a_sample_is_kept,
                     a_verdict_on_the_same_bytes_only_hardens,
-                    a_configurations_version_never_sinks, what_is_unfinished_is_counted;
+                    a_configurations_version_never_sinks, what_binds_an_institution_is_counted;
                 leases: a_leased_order_is_leased_to_nobody_else, a_lost_lease_settles_nothing,
                     a_change_ends_the_lease, tries_are_counted_until_a_change,
                     an_order_is_due_when_its_change_says, leftovers_are_those_of_dead_processes,

@@ -41,14 +41,19 @@ const UPDATE_ORDER: &str = "UPDATE orders SET state = ?3, ending = ?4, version =
 const UPSERT_ATTEMPT: &str = "INSERT INTO attempts (pay_order_no, seq, attempt_id, institution_id,
     account_id, mode, minor, currency, state, stamp_at, stamp_nonce, sent_at, configuration, epoch,
     handover, receipt_minor, receipt_currency, institution_no, paid_at, fee_minor, reason,
-    late_success)
+    late_success, ended_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-    ?20, ?21, ?22)
+    ?20, ?21, ?22, ?23)
     ON CONFLICT (pay_order_no, seq) DO UPDATE SET state = excluded.state,
     sent_at = excluded.sent_at, handover = excluded.handover,
     receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
     institution_no = excluded.institution_no, paid_at = excluded.paid_at,
-    fee_minor = excluded.fee_minor, reason = excluded.reason, late_success = excluded.late_success";
+    fee_minor = excluded.fee_minor, reason = excluded.reason,
+    late_success = excluded.late_success, ended_at = excluded.ended_at";
+
+/// News of a refund keeps the institution in reach from then on (F2).
+const TOUCH_ATTEMPT: &str = "UPDATE attempts SET ended_at = max(ended_at, ?2)
+    WHERE attempt_id = ?1 AND ended_at IS NOT NULL";
 
 const UPSERT_REFUND: &str = "INSERT INTO refunds (refund_order_no, pay_order_no, seq, attempt_id,
     minor, currency, state, cause, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
@@ -250,7 +255,7 @@ fn dependents(seal: &Seal, rows: &Rows, at: Timestamp) -> Result<Vec<Row>, Store
     let order = &rows.order;
     let mut written = Vec::with_capacity(8);
     for attempt in rows.attempts() {
-        written.push(attempt_row(seal, &order.no, attempt)?);
+        written.push(attempt_row(seal, &order.no, attempt, at)?);
         // The election happened in this change: it never changes an attempt again (O1).
         if attempt.state == AttemptState::Paid && order.settling.as_ref() == Some(&attempt.id) {
             let digest = payer_digest(seal, &order.terms.merchant, &order.terms.mobile);
@@ -266,6 +271,10 @@ fn dependents(seal: &Seal, rows: &Rows, at: Timestamp) -> Result<Vec<Row>, Store
     }
     for refund in rows.refunds() {
         written.push(refund_row(order, refund)?);
+        written.push(Row {
+            sql: TOUCH_ATTEMPT,
+            values: vec![text(refund.attempt.as_str()), at.ms().into()],
+        });
     }
     for entry in &rows.entries {
         written.push(entry_row(order, entry, at));
@@ -280,7 +289,12 @@ fn dependents(seal: &Seal, rows: &Rows, at: Timestamp) -> Result<Vec<Row>, Store
     Ok(written)
 }
 
-fn attempt_row(seal: &Seal, order: &PayOrderNo, attempt: &Attempt) -> Result<Row, StoreError> {
+fn attempt_row(
+    seal: &Seal,
+    order: &PayOrderNo,
+    attempt: &Attempt,
+    at: Timestamp,
+) -> Result<Row, StoreError> {
     let receipt = attempt.receipt.as_ref();
     let handover = match &attempt.handover {
         Some(handover) => {
@@ -312,6 +326,7 @@ fn attempt_row(seal: &Seal, order: &PayOrderNo, attempt: &Attempt) -> Result<Row
         receipt.and_then(|receipt| receipt.fee_minor).into(),
         maybe(attempt.reason.as_ref().map(Reason::as_str)),
         i64::from(attempt.late_success).into(),
+        (!attempt.state.is_live()).then(|| at.ms()).into(),
     ];
     let sql = UPSERT_ATTEMPT;
     Ok(Row { sql, values })

@@ -315,7 +315,7 @@ impl Store for Shelf {
     async fn next_due(&self, _: Work) -> Result<Option<Timestamp>, StoreError> {
         Ok(None)
     }
-    async fn bindings(&self) -> Result<Bindings, StoreError> {
+    async fn bindings(&self, _: Timestamp) -> Result<Bindings, StoreError> {
         Ok(Bindings::default())
     }
 }
