@@ -23,6 +23,9 @@ use crate::world::Clock;
 /// Lines about one reload in the log at most; the answer to `paymux reload` has all.
 const LINES_MAX: usize = 100;
 
+/// The action in the audit log.
+const RELOAD: &str = "configuration.reload";
+
 /// What a reload changes, and what it needs for that.
 pub(super) struct Reloading {
     pub(super) store: Arc<dyn Store>,
@@ -102,7 +105,11 @@ impl Reloading {
         let file = standing.file.display().to_string();
         let faults = match self.prepare(&standing).await {
             Ok(ready) => match self.record(by, &ready).await {
-                Ok(()) => return self.swap(ready, &mut standing, file),
+                Ok(()) => {
+                    let reply = self.swap(ready, &mut standing, file);
+                    self.note(by, &result("accepted", &standing)).await;
+                    return reply;
+                }
                 Err(fault) => vec![store_fault(&file, &fault)],
             },
             Err(Faults(faults)) => faults,
@@ -111,19 +118,8 @@ impl Reloading {
             tracing::error!(%fault, "reload refused; nothing was changed");
         }
         self.metrics.configuration.refused();
-        let deed = deed(
-            by,
-            "configuration.reload",
-            &format!("refused faults={}", faults.len()),
-        );
-        let refused = Configured {
-            version: None,
-            deed,
-        };
-        let change = Change::configured(refused, self.clock.now());
-        if let Err(fault) = self.store.commit(&change).await {
-            tracing::error!(%fault, "a refused reload could not be recorded");
-        }
+        self.note(by, &format!("refused faults={}", faults.len()))
+            .await;
         let faults = faults.iter().map(ToString::to_string).collect();
         Reply::Refused { file, faults }
     }
@@ -202,18 +198,35 @@ impl Reloading {
         })
     }
 
-    /// L2, L5: what cannot be recorded does not happen.
+    /// L2, L5: what cannot be recorded does not happen. What is recorded has not happened yet, and
+    /// says so: a process may end in between.
     async fn record(&self, by: &str, ready: &Ready) -> Result<(), StoreError> {
-        let (version, digest) = (ready.standing.version, &ready.standing.digest);
-        let result = format!("accepted version={version} sha256={digest}");
-        let accepted = Configured {
-            version: Some(version),
-            deed: deed(by, "configuration.reload", &result),
+        let prepared = Configured {
+            version: Some(ready.standing.version),
+            deed: deed(by, RELOAD, &result("prepared", &ready.standing)),
         };
-        recorded(&*self.store, accepted, self.clock.now()).await
+        recorded(&*self.store, prepared, self.clock.now()).await
     }
 
-    /// Nothing here can fail, and no request sees half of it: each takes its version once.
+    /// L5: what became of a reload.
+    async fn note(&self, by: &str, outcome: &str) {
+        let outcome = Configured {
+            version: None,
+            deed: deed(by, RELOAD, outcome),
+        };
+        if let Err(fault) = recorded(&*self.store, outcome, self.clock.now()).await {
+            tracing::error!(%fault, "what became of a reload could not be recorded");
+        }
+    }
+
+    /// Nothing here can fail, and no request sees half of it: each takes its version once, with the
+    /// last step.
+    ///
+    /// What is replaced before that belongs to no version, and each of it is whole by itself. Seal
+    /// keys are only added. The certificate and the bounds of the edge belong to moments before there
+    /// is a request. Allowances, turns and health are counted across versions; a request that takes
+    /// the version before in this moment is counted by the next one's numbers, as if it had come a
+    /// moment later, and none is counted by the old ones under the new version.
     fn swap(&self, ready: Ready, standing: &mut Standing, file: String) -> Reply {
         if let Err(fault) = self.seal.renew(&ready.seal) {
             // Checked before, under the same lock.
@@ -283,6 +296,14 @@ pub(super) fn tell_expiries(metrics: &Metrics, expiries: &[config::Expiry]) {
         let first = of_class.map(|expiry| expiry.until_s).min();
         metrics.configuration.key_expiry(class.word(), first);
     }
+}
+
+/// What happened to this version, for the audit log.
+fn result(what: &str, standing: &Standing) -> String {
+    let Standing {
+        version, digest, ..
+    } = standing;
+    format!("{what} version={version} sha256={digest}")
 }
 
 pub(super) fn deed(by: &str, action: &'static str, result: &str) -> Deed {

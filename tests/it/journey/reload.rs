@@ -577,10 +577,12 @@ async fn reloads_are_recorded() {
         .map(|(_, what, how)| format!("{what} {how}"))
         .collect();
     assert!(said[0].starts_with("gateway.start version="), "{said:?}");
-    let taken = format!("configuration.reload accepted version={version} sha256=");
-    assert!(said[1].starts_with(&taken), "{said:?}");
+    for (line, what) in said[1..].iter().zip(["prepared", "accepted"]) {
+        let taken = format!("configuration.reload {what} version={version} sha256=");
+        assert!(line.starts_with(&taken), "{said:?}");
+    }
     assert_eq!(
-        said[2..],
+        said[3..],
         [
             "configuration.reload refused faults=1",
             "gateway.stop drained"
