@@ -101,8 +101,6 @@ fn of(config: &Config) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     /// F2: days are counted back from now, and never past the first moment there is.

@@ -26,7 +26,7 @@ use paymux::domain::institutions::{
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
 use paymux::domain::order::{Ending, Opening, Order, Start, Terms, Weighed};
 use paymux::domain::personal::MobileNo;
-use paymux::flow::register::{Platform, Register};
+use paymux::flow::register::{Platform, Register, Signing};
 use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing};
 use paymux::signature::{KeyRing, SigningKey};
 use paymux::store::{
@@ -400,7 +400,7 @@ pub(super) fn register() -> Register {
         HashMap::from([teller("harbour"), teller("lake")]),
         Platform {
             origin: "https://pay.example".into(),
-            signing: Arc::new(SigningKey::from_pkcs8_pem("p1", &private).unwrap()),
+            signing: Signing::always(SigningKey::from_pkcs8_pem("p1", &private).unwrap()),
             jwks: Bytes::new(),
         },
     )
