@@ -21,6 +21,7 @@ use crate::store::{
 };
 use writer::{Asked, Threads, Writing};
 
+mod chain;
 mod configuration;
 mod file;
 mod inbox;

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::domain::change::Configured;
 use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::store::sqlite::Fault;
-use crate::store::sqlite::rows::record;
+use crate::store::sqlite::chain::record;
 use crate::store::sqlite::writer::Writing;
 use crate::store::{Bindings, Committed, ENDED_COUNTED_MAX};
 

@@ -13,7 +13,7 @@ use crate::domain::audit::{Deed, Link};
 use crate::domain::identifiers::Timestamp;
 use crate::seal::{Place, Seal, SealFault};
 use crate::store::OpenError;
-use crate::store::sqlite::rows::CHAIN;
+use crate::store::sqlite::chain::CHAIN;
 
 /// A fault of the write-ahead log was fixed here; nothing older may hold money.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;

@@ -17,14 +17,12 @@ use crate::domain::order::{Order, Terms};
 use crate::domain::refund::Refund;
 use crate::seal::Seal;
 use crate::store::sqlite::Fault;
+use crate::store::sqlite::chain::record;
 use crate::store::sqlite::sealed::{
     Path, Private, event_place, not_sealed, payer_digest, seal_text,
 };
 use crate::store::sqlite::writer::Writing;
 use crate::store::{Committed, StoreError};
-
-/// The one audit chain of this store.
-pub(super) const CHAIN: &str = "main";
 
 const INSERT_ORDER: &str =
     "INSERT INTO orders (pay_order_no, merchant_id, merchant_order_no, order_date, minor,
@@ -132,27 +130,6 @@ impl Write {
         }
         Ok(Committed::Done)
     }
-}
-
-/// L1, L2: chained here, because only here the order of commits is known.
-pub(super) fn record(writing: &mut Writing<'_>, deed: &Deed, at: Timestamp) -> Result<(), Fault> {
-    let link = writing.link.follow(CHAIN, deed, at);
-    let seq = i64::try_from(link.seq).map_err(|_| Fault::Corrupt("audit log full".into()))?;
-    let sql = "INSERT INTO audit (chain_id, seq, at, actor, action, object, result, prev, hash)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    writing.connection.prepare_cached(sql)?.execute(params![
-        CHAIN,
-        seq,
-        at.ms(),
-        deed.actor,
-        deed.action,
-        deed.object,
-        deed.result,
-        writing.link.hash,
-        link.hash
-    ])?;
-    writing.link = link;
-    Ok(())
 }
 
 /// Spells out a change.
