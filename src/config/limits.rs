@@ -84,11 +84,10 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
     let in_flight_choices_max = numbers.count("in_flight_choices_max", part(3), 1..=all);
     // Never more than choices: who is given up first is not a matter of configuration (R-6.4-1c).
     let least = u64::from(in_flight_choices_max);
-    let orders = part(2).min(least);
     let limits = Limits {
         in_flight_max,
         in_flight_choices_max,
-        in_flight_orders_max: numbers.count("in_flight_orders_max", orders, 1..=least),
+        in_flight_orders_max: numbers.count("in_flight_orders_max", part(2).min(least), 1..=least),
         body_bytes_max: numbers.size("body_bytes_max", 65_536, 4_096..=1_048_576),
         header_lines_max: numbers.size("header_lines_max", 64, 16..=256),
         header_bytes_max: numbers.size("header_bytes_max", 16_384, 4_096..=65_536),

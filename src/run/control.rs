@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(left, 0);
         tell.send_replace(true);
         let never = || std::future::ready(Err::<(), _>(io::Error::other("too many open files")));
-        let long = Duration::from_secs(86_400);
+        let long = Duration::from_hours(24);
         assert_eq!(caller(never, &mut stop, long).await, None);
     }
 }
