@@ -473,7 +473,10 @@ async fn no_start_loses_an_institution_that_payments_need() {
         "{why}"
     );
     long_ago(&stage, 366);
-    start(&without_red).await.unwrap().close().await.unwrap();
+    let open = start(&without_red).await.unwrap();
+    // A stop that comes before it serves is not heard.
+    assert!(operations(&stage, "/readyz").await.contains("200 OK"));
+    open.close().await.unwrap();
 }
 
 /// F1, D3: sockets and the store stay; a reload that would move them, or lose a key that sealed
