@@ -324,7 +324,6 @@ mod tests {
         metrics.configuration.refused();
         metrics.configuration.key_expiry("merchant", Some(8));
         metrics.configuration.key_expiry("platform", None);
-        metrics.configuration.taken_out(1, 0);
         let counted = metrics.in_flight();
         let page = metrics.render();
         for line in [
@@ -345,7 +344,6 @@ mod tests {
             r#"paymux_config_reloads_total{result="refused"} 1"#,
             "paymux_config_last_success_timestamp_seconds 7",
             r#"paymux_key_expiry_timestamp_seconds{class="merchant"} 8"#,
-            r#"paymux_institutions_taken_out{state="kept"} 1"#,
             "paymux_store_commit_changes_sum 12",
             "paymux_result_to_merchant_seconds_count 1",
             "paymux_requests_in_flight 1",

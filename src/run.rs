@@ -6,12 +6,12 @@
 
 pub mod control;
 mod in_force;
+mod in_reach;
 mod paced;
 mod reload;
 mod responders;
 mod room;
 mod settings;
-mod taken_out;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -23,7 +23,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
 
-use crate::config::Config;
+use crate::config::{Config, Faults};
 use crate::domain::change::Configured;
 use crate::edge::{Drained, Edge, Listener, Stop, TlsIdentity};
 use crate::flow::chase_doubts::adopt_leftovers;
@@ -63,7 +63,8 @@ impl Gateway {
     /// that will serve.
     ///
     /// # Errors
-    /// The data cannot be opened, an address is taken, a certificate cannot be used.
+    /// The data cannot be opened, an address is taken, a certificate cannot be used, or the file
+    /// lacks an institution that payments need (F2).
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         let mut config = config;
         let metrics = Arc::new(Metrics::new()?);
@@ -196,15 +197,20 @@ fn room_beside(config: &Config) -> Room {
     Room::beside(Path::new(path), config.store.reserve_mb)
 }
 
-/// Puts the configuration into force for a start: gives it a version above every earlier one,
-/// records that, and says what an operator should know.
+/// Puts the configuration into force for a start: refuses one that loses somebody (F2), gives it a
+/// version above every earlier one, records that, and says what an operator should know.
 async fn begin(
     config: &mut Config,
     store: &dyn Store,
     clock: &dyn Clock,
     metrics: &Metrics,
 ) -> anyhow::Result<()> {
-    let bindings = store.bindings().await?;
+    let since = in_reach::since(config.limits.in_reach_days, clock.now());
+    let bindings = store.bindings(since).await?;
+    let lost = in_reach::lost(config, &bindings);
+    if !lost.is_empty() {
+        return Err(Faults(lost).into());
+    }
     let version = reload::next_version(clock.now(), &bindings, 0);
     config.register.directory.version = version;
     let result = format!("version={version} sha256={}", config.digest);
@@ -221,13 +227,6 @@ async fn begin(
     for warning in &config.warnings {
         tracing::warn!(%warning, "the configuration has a warning");
     }
-    let missing = reload::missing(config, &bindings);
-    for (institution, unfinished) in &missing {
-        tracing::error!(%institution, unfinished,
-            "an institution with unfinished payments is not in the configuration: nobody can ask \
-             it and its callbacks are refused; put it back with stopped = true, and reload");
-    }
-    metrics.configuration.taken_out(0, missing.len());
     Ok(())
 }
 

@@ -144,7 +144,7 @@ impl Api {
                     .await
             }
         };
-        if endpoint != Endpoint::Interface {
+        if !matches!(endpoint, Endpoint::Interface | Endpoint::Keys) {
             no_store(answer.response.headers_mut());
         }
         answer
@@ -204,13 +204,20 @@ impl Api {
     }
 }
 
-/// The platform's keys (R-6.3.1-1c): public, so not signed; cached for as long as a key is
-/// announced ahead.
+/// How long the platform's keys may be kept: as long as merchants are told to believe them, so that
+/// one that was withdrawn is soon believed no more.
+const KEYS_KEPT: HeaderValue = HeaderValue::from_static("public, max-age=600");
+
+/// The platform's keys (R-6.3.1-1c): public, so not signed.
 fn keys(register: &Register) -> Answer {
     let mut response = Response::new(register.platform.jwks.clone());
     *response.status_mut() = StatusCode::OK;
     let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    let nosniff = HeaderValue::from_static("nosniff");
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, json);
+    headers.insert(header::CACHE_CONTROL, KEYS_KEPT);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     Answer {
         response,
         interface: "jwks",

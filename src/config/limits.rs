@@ -74,6 +74,9 @@ pub struct Limits {
     pub turns_waiting_max: usize,
     /// Of those, of one merchant; half where nothing is said.
     pub turns_waiting_per_merchant_max: usize,
+    /// How long an institution must stay in the file after its last payment ended: money may still
+    /// come late, and what was paid go back (F2). Unit: days.
+    pub in_reach_days: u32,
 }
 
 pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
@@ -144,6 +147,7 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
         turns_waiting_in_all_max: in_all,
         turns_waiting_max: at_one,
         turns_waiting_per_merchant_max: of_merchant,
+        in_reach_days: numbers.count("in_reach_days", 365, 1..=3_650),
     };
     s.end(r);
     limits

@@ -12,7 +12,6 @@ pub struct Configuration {
     reloads: IntCounterVec,
     last_success: IntGauge,
     key_expiry: IntGaugeVec,
-    institutions_taken_out: IntGaugeVec,
     store_free_bytes: IntGauge,
 }
 
@@ -42,12 +41,6 @@ impl Configuration {
                 "When the first of a class is left without a key or certificate that counts: \
                  platform, merchant, institution, server_certificate, client_certificate, authority.",
                 &["class"],
-            )?,
-            institutions_taken_out: page.gauges(
-                "institutions_taken_out",
-                "Institutions that the file does not name and that have unfinished payments, by \
-                 state: kept (reachable all the same), missing (not reachable: act).",
-                &["state"],
             )?,
         })
     }
@@ -84,15 +77,6 @@ impl Configuration {
                 // None was shown: the same thing.
                 let _ = self.key_expiry.remove_label_values(&[class]);
             }
-        }
-    }
-
-    /// Of the institutions that the file does not name and that have unfinished payments, so many
-    /// are reachable and so many are not.
-    pub fn taken_out(&self, kept: usize, missing: usize) {
-        for (state, count) in [("kept", kept), ("missing", missing)] {
-            let gauge = self.institutions_taken_out.with_label_values(&[state]);
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 }

@@ -20,6 +20,7 @@ use super::SQLITE;
 use super::reload::Reloading;
 use crate::config::Outline;
 use crate::config::difference::Difference;
+use crate::store::Held;
 
 /// Reads the file again.
 pub const RELOAD: &str = "reload";
@@ -30,6 +31,9 @@ pub const SHOW: &str = "show";
 const QUESTION_BYTES_MAX: u64 = 16;
 /// How long a caller may take to ask, and to take the answer.
 const CALLER_WITHIN: Duration = Duration::from_secs(5);
+/// How long nobody is taken after taking somebody failed: it may be that no file can be opened now,
+/// and a loop without a pause would take a processor.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long a reload may take before whoever asked gives up waiting for its answer.
 const ANSWER_WITHIN: Duration = Duration::from_mins(1);
 
@@ -67,14 +71,30 @@ pub enum Reply {
         digest: String,
         /// What it says, without secrets.
         outline: Outline,
-        /// Unfinished payments and refunds, by institution.
-        unfinished: BTreeMap<String, u64>,
+        /// What needs each institution, by its id.
+        held: BTreeMap<String, Needs>,
     },
     /// The word was not known.
     Unknown {
         /// What would have been.
         expected: String,
     },
+}
+
+/// What needs an institution, so that it cannot be taken out (F2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    /// Payments and refunds that are not over.
+    pub unfinished: u64,
+    /// Payments that ended so lately that money may still come or go back; counted up to
+    /// [`ENDED_COUNTED_MAX`](crate::store::ENDED_COUNTED_MAX).
+    pub ended: u64,
+}
+
+impl From<Held> for Needs {
+    fn from(Held { unfinished, ended }: Held) -> Self {
+        Self { unfinished, ended }
+    }
 }
 
 /// Where the gateway on this store listens for its owner.
@@ -128,18 +148,8 @@ impl Control {
 
     /// Answers, one caller after the other, until told to stop.
     pub(super) async fn serve(self, reloading: Arc<Reloading>, mut stop: watch::Receiver<bool>) {
-        loop {
-            let stream = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                _ = stop.wait_for(|stop| *stop) => return,
-            };
-            match stream {
-                Ok((stream, _)) => self.answer(stream, &reloading).await,
-                Err(error) => {
-                    tracing::error!(%error, "the control socket takes nobody any more");
-                    return;
-                }
-            }
+        while let Some((stream, _)) = caller(|| self.listener.accept(), &mut stop, PAUSE).await {
+            self.answer(stream, &reloading).await;
         }
     }
 
@@ -175,6 +185,38 @@ impl Drop for Control {
     }
 }
 
+/// The next caller; nothing once told to stop. What fails is tried again, and said once in a row.
+async fn caller<T, F: Future<Output = io::Result<T>>>(
+    mut accept: impl FnMut() -> F,
+    stop: &mut watch::Receiver<bool>,
+    pause: Duration,
+) -> Option<T> {
+    let mut failures = 0_u64;
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return None,
+        };
+        match accepted {
+            Ok(caller) => {
+                if failures > 0 {
+                    tracing::warn!(failures, "the control socket takes callers again");
+                }
+                return Some(caller);
+            }
+            Err(error) => {
+                if failures == 0 {
+                    tracing::error!(%error, "the control socket takes nobody; trying again");
+                }
+                failures = failures.saturating_add(1);
+                if timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok() {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
 /// One line, or nothing.
 async fn question(stream: &mut UnixStream) -> Option<String> {
     let mut limited = stream.take(QUESTION_BYTES_MAX);
@@ -187,4 +229,33 @@ async fn question(stream: &mut UnixStream) -> Option<String> {
     }
     let line = String::from_utf8(line).ok()?;
     Some(line.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// F1: a socket that could not take a caller takes the next one; a stop ends the waiting, also
+    /// while nothing can be taken.
+    #[tokio::test]
+    async fn a_failing_accept_is_not_the_last() {
+        let (tell, mut stop) = watch::channel(false);
+        let mut left = 3_u32;
+        let third = || {
+            left -= 1;
+            let taken = if left == 0 {
+                Ok("caller")
+            } else {
+                Err(io::Error::other("too many open files"))
+            };
+            std::future::ready(taken)
+        };
+        let taken = caller(third, &mut stop, Duration::ZERO).await;
+        assert_eq!(taken, Some("caller"));
+        assert_eq!(left, 0);
+        tell.send_replace(true);
+        let never = || std::future::ready(Err::<(), _>(io::Error::other("too many open files")));
+        let long = Duration::from_hours(24);
+        assert_eq!(caller(never, &mut stop, long).await, None);
+    }
 }

@@ -110,8 +110,8 @@ pub trait Store: Send + Sync {
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError>;
 
     /// What binds the next configuration: how high its version must be, and which institutions it
-    /// may not lose yet (F2).
-    async fn bindings(&self) -> Result<Bindings, StoreError>;
+    /// may not lose yet: with anything unfinished, or ended `since` (F2).
+    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError>;
 }
 
 /// What is stored and binds the next configuration (F2).
@@ -119,8 +119,21 @@ pub trait Store: Send + Sync {
 pub struct Bindings {
     /// The highest version that was ever in force; 0 before the first.
     pub version: u64,
-    /// Attempts that are live and refunds that have not ended, of each institution that has any.
-    pub unfinished: BTreeMap<InstitutionId, u64>,
+    /// What needs each institution, of those that anything needs.
+    pub held: BTreeMap<InstitutionId, Held>,
+}
+
+/// Counts no further than this what ended lately at an institution: a start must not wait for it.
+pub const ENDED_COUNTED_MAX: u64 = 1_000;
+
+/// What needs an institution.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Attempts that are live, and refunds that have not ended.
+    pub unfinished: u64,
+    /// Attempts that ended lately, or of which a refund moved lately; [`ENDED_COUNTED_MAX`] stands
+    /// for so many or more. Money may still come, and what was paid go back.
+    pub ended: u64,
 }
 
 /// Names an order. No variant is without an owner: whoever asks must hold the merchant's name,

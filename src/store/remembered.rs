@@ -130,7 +130,7 @@ impl Store for Remembered {
         self.store.next_due(work).await
     }
 
-    async fn bindings(&self) -> Result<Bindings, StoreError> {
-        self.store.bindings().await
+    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError> {
+        self.store.bindings(since).await
     }
 }

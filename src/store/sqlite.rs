@@ -21,6 +21,7 @@ use crate::store::{
 };
 use writer::{Asked, Threads, Writing};
 
+mod chain;
 mod configuration;
 mod file;
 mod inbox;
@@ -285,7 +286,7 @@ impl Store for Sqlite {
         self.read(|connection| lease::next_due(connection, work, epoch))
     }
 
-    async fn bindings(&self) -> Result<Bindings, StoreError> {
-        self.read(configuration::bindings)
+    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError> {
+        self.read(|connection| configuration::bindings(connection, since))
     }
 }

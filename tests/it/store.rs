@@ -37,7 +37,7 @@ macro_rules! contract {
                     each_opening_is_an_epoch_of_its_own, the_last_institution_is_remembered,
                     a_message_is_kept_once, of_forged_messages_a_sample_is_kept,
                     a_verdict_on_the_same_bytes_only_hardens,
-                    a_configurations_version_never_sinks, what_is_unfinished_is_counted;
+                    a_configurations_version_never_sinks, what_binds_an_institution_is_counted;
                 refunds: a_refund_reads_back_equal, a_refund_is_found_under_its_names_alone,
                     a_taken_refund_number_writes_nothing, a_refund_of_a_dead_process_is_a_leftover,
                     refunds_side_by_side_never_exceed_what_was_paid;

@@ -26,7 +26,7 @@ use paymux::domain::institutions::{
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
 use paymux::domain::order::{Ending, Opening, Order, Start, Terms, Weighed};
 use paymux::domain::personal::MobileNo;
-use paymux::flow::register::{Platform, Register};
+use paymux::flow::register::{Platform, Register, Signing};
 use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing};
 use paymux::signature::{KeyRing, SigningKey};
 use paymux::store::{
@@ -320,7 +320,7 @@ impl Store for Shelf {
     async fn next_due(&self, _: Work) -> Result<Option<Timestamp>, StoreError> {
         Ok(None)
     }
-    async fn bindings(&self) -> Result<Bindings, StoreError> {
+    async fn bindings(&self, _: Timestamp) -> Result<Bindings, StoreError> {
         Ok(Bindings::default())
     }
 }
@@ -405,7 +405,7 @@ pub(super) fn register() -> Register {
         HashMap::from([teller("harbour"), teller("lake")]),
         Platform {
             origin: "https://pay.example".into(),
-            signing: Arc::new(SigningKey::from_pkcs8_pem("p1", &private).unwrap()),
+            signing: Signing::always(SigningKey::from_pkcs8_pem("p1", &private).unwrap()),
             jwks: Bytes::new(),
         },
     )

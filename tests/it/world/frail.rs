@@ -270,8 +270,8 @@ impl Store for Frail {
         self.inner.next_due(work).await
     }
 
-    async fn bindings(&self) -> Result<Bindings, StoreError> {
+    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError> {
         self.stand().await;
-        self.inner.bindings().await
+        self.inner.bindings(since).await
     }
 }

@@ -19,8 +19,8 @@ use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
 use paymux::domain::refund::{Refund, RefundState, Sending};
 use paymux::store::{
-    Bindings, Committed, DESTINATION_SHARE, FORGED_KEPT_MAX, Fate, Kept, LEASE, Lease, Leased,
-    Message, OrderKey, Settled, Store, StoreError, Verdict, Work,
+    Bindings, Committed, DESTINATION_SHARE, ENDED_COUNTED_MAX, FORGED_KEPT_MAX, Fate, Kept, LEASE,
+    Lease, Leased, Message, OrderKey, Settled, Store, StoreError, Verdict, Work,
 };
 
 /// An order's row: what is stored beside the order itself.
@@ -85,6 +85,8 @@ pub(crate) struct Durable {
     configuration: u64,
     /// R6 is not held.
     pub(crate) takes_any_number: bool,
+    /// When each attempt that is over ended, or a refund of it last moved.
+    ended: BTreeMap<AttemptId, Timestamp>,
     /// Every change of an order, in the order of commits.
     pub(crate) history: Vec<Step>,
     /// What cannot be, and was.
@@ -225,6 +227,13 @@ impl Durable {
             before: before.map(|row| row.order),
             after: rows.order.clone(),
         });
+        for attempt in rows.attempts().filter(|one| !one.state.is_live()) {
+            self.ended.insert(attempt.id.clone(), at);
+        }
+        for refund in rows.refunds() {
+            let ended = self.ended.get_mut(&refund.attempt);
+            ended.into_iter().for_each(|ended| *ended = at.max(*ended));
+        }
         self.entries.extend(rows.entries.iter().cloned());
         self.deeds.push((rows.deed.clone(), at));
         for event in &rows.events {
@@ -466,6 +475,7 @@ impl Memory {
             floor: Timestamp::from_ms(i64::MIN),
             configuration: 0,
             takes_any_number: false,
+            ended: BTreeMap::new(),
             history: Vec::new(),
             faults: Vec::new(),
             epoch: 0,
@@ -572,7 +582,7 @@ impl Store for Memory {
         })
     }
 
-    async fn bindings(&self) -> Result<Bindings, StoreError> {
+    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError> {
         let durable = self.durable();
         let mut bindings = Bindings {
             version: durable.configuration,
@@ -580,7 +590,15 @@ impl Store for Memory {
         };
         for row in durable.orders.values() {
             for id in unfinished(&row.order) {
-                *bindings.unfinished.entry(id).or_default() += 1;
+                bindings.held.entry(id).or_default().unfinished += 1;
+            }
+            for attempt in &row.order.attempts {
+                let ended = durable.ended.get(&attempt.id);
+                if ended.is_some_and(|ended| *ended >= since) {
+                    let held = bindings.held.entry(attempt.institution.clone());
+                    let held = held.or_default();
+                    held.ended = ENDED_COUNTED_MAX.min(held.ended + 1);
+                }
             }
         }
         Ok(bindings)

@@ -160,8 +160,8 @@ impl Store for Twin {
             .await
     }
 
-    async fn bindings(&self) -> Result<Bindings, StoreError> {
-        self.same(self.memory.bindings(), self.embedded.bindings())
+    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError> {
+        self.same(self.memory.bindings(since), self.embedded.bindings(since))
             .await
     }
 }
