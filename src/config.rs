@@ -15,7 +15,6 @@ mod keys;
 mod limits;
 mod merchants;
 mod named;
-mod operators;
 mod outline;
 mod reading;
 mod section;

@@ -18,7 +18,7 @@ use crate::flow::close_order::close_order;
 use crate::flow::list_institutions::list_institutions;
 use crate::flow::place_order::place_order;
 use crate::flow::read_order::{read_order, refresh};
-use crate::flow::refund_order::{read_refund, refund_order};
+use crate::flow::refunds::refund_order::{read_refund, refund_order};
 use crate::flow::register::Register;
 use crate::flow::select_institution::{Answered, Outcome, select_institution};
 

@@ -6,6 +6,7 @@ mod health;
 mod metrics;
 mod overload;
 mod process;
+mod races;
 mod reload;
 
 use paymux::command::demo::enrolment::{BLUE, RED, account};

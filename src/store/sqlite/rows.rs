@@ -16,8 +16,8 @@ use crate::domain::merchant::origin;
 use crate::domain::order::{Order, Terms};
 use crate::seal::Seal;
 use crate::store::sqlite::Fault;
-use crate::store::sqlite::refunds::{NUMBER_TAKEN, numbered, refund_row};
 use crate::store::sqlite::chain::record;
+use crate::store::sqlite::refunds::{NUMBER_TAKEN, numbered, refund_row};
 use crate::store::sqlite::sealed::{
     Path, Private, event_place, not_sealed, payer_digest, seal_text,
 };

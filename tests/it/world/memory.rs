@@ -232,7 +232,9 @@ impl Durable {
         }
         for refund in rows.refunds() {
             let ended = self.ended.get_mut(&refund.attempt);
-            ended.into_iter().for_each(|ended| *ended = at.max(*ended));
+            if let Some(ended) = ended {
+                *ended = at.max(*ended);
+            }
         }
         self.entries.extend(rows.entries.iter().cloned());
         self.deeds.push((rows.deed.clone(), at));
