@@ -158,8 +158,8 @@ impl Gateway {
             let reloading = Arc::clone(&self.reloading);
             tokio::spawn(control.serve(reloading, stopped))
         });
-        let gate = &self.reloading.in_force.load().api.gate;
-        let (limits, metrics) = (Arc::clone(&gate.limits), Arc::clone(&self.workers.metrics));
+        let limits = Arc::clone(&self.reloading.in_force.load().api.gate.limits);
+        let metrics = Arc::clone(&self.workers.metrics);
         let room = tokio::spawn(self.room.watch(limits, metrics, looked));
         self.ready.send_replace(true);
         let drained = self.edge.serve().await;

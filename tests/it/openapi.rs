@@ -11,7 +11,7 @@ use http::{Method, Request};
 use paymux::api::refusal::status;
 use paymux::command::demo::stage::Stage;
 use paymux::domain::amount::AmountFault;
-use paymux::domain::institutions::Withheld;
+use paymux::domain::institutions::{RefundLack, Withheld};
 use paymux::domain::refusal::Refusal;
 use serde_json::{Value, json};
 
@@ -108,6 +108,15 @@ fn refusals() -> Vec<Refusal> {
         Refusal::OrderConflict,
         Refusal::OrderClosed,
         Refusal::OrderPaid,
+        Refusal::OrderUnpaid,
+        Refusal::RefundUnknown,
+        Refusal::RefundConflict,
+        Refusal::RefundOverRest { rest: None },
+        Refusal::RefundWindowOver,
+        Refusal::RefundsExhausted,
+        Refusal::RefundNotSupported(RefundLack::Full),
+        Refusal::NoticeUrlUnregistered,
+        Refusal::RefundAmount(AmountFault::Unreadable),
         Refusal::AttemptsExhausted,
         Refusal::Contended,
         Refusal::Amount(AmountFault::Unreadable),
