@@ -36,6 +36,8 @@ BEFORE_PROOF = {
     *("too_often", "path_unknown", "method_wrong", "media_type_wrong", "authority_wrong", "head_too_large"),
     *("body_unreadable", "body_too_large", "field_duplicate", "too_slow", "unavailable"),
 }
+# What merchants ask, signed.
+MERCHANTS = ("/v1/orders", "/v1/events")
 MERCHANT, NAME, INSTITUTION = "M1001", "Tea House", "bluebank"
 INSTITUTIONS = ["bluebank", "redpay", "greencard"]
 
@@ -168,11 +170,13 @@ def fitted(path: str, body: dict, positive: bool) -> dict:
     if not positive:
         return body
     # A schema cannot say how a number is written; the text does: digits, and no point.
-    for name in ("mobileNo", "expireMinutes"):
+    for name in ("mobileNo", "expireMinutes", "afterSequence", "limit"):
         if isinstance(body.get(name), float) and body[name].is_integer():
             body[name] = int(body[name])
     if is_name(body.get("institutionId")) and dice.random() < 0.9:
         body["institutionId"] = dice.choice(INSTITUTIONS)
+    if path == "/v1/events":
+        return body
     if path == "/v1/orders":
         if dice.random() < 0.9:
             body["merchantName"], body["bankReturnUrl"] = NAME, NOTICE_URL
@@ -212,7 +216,7 @@ def notice(body: dict) -> dict:
 def signer_of(path: str) -> Signer | None:
     if path.startswith("/v1/callbacks/"):
         return institution
-    return merchant if path.startswith("/v1/orders") else None
+    return merchant if path.startswith(MERCHANTS) else None
 
 
 @schemathesis.hook
@@ -221,7 +225,7 @@ def before_call(context, case, kwargs):
     meta = case.meta
     negative = lambda place: meta is not None and meta.is_negative_at(place)  # noqa: E731
     place = schemathesis.core.parameters.ParameterLocation
-    if isinstance(case.body, dict) and path.startswith("/v1/orders"):
+    if isinstance(case.body, dict) and path.startswith(MERCHANTS):
         case.body = fitted(path, case.body, not negative(place.BODY))
     if case.path_parameters and not negative(place.PATH) and dice.random() < 0.85:
         if "token" in case.path_parameters and orders.tokens:
@@ -282,7 +286,7 @@ def what_is_not_proven_is_refused(ctx, response, case):
     assert told.get("noticeResult") != "SUCCESS", f"signed {how}, and heard"
     if case.operation.path.startswith("/v1/callbacks/"):
         assert "signature" not in response.headers, f"signed {how}, and answered with a signature"
-    if how in WRONG and case.operation.path.startswith("/v1/orders") and response.request.method == "POST":
+    if how in WRONG and case.operation.path.startswith(MERCHANTS) and response.request.method == "POST":
         assert told.get("code") in WRONG[how] | BEFORE_PROOF, f"signed {how}, and refused for {told}"
 
 
@@ -291,7 +295,7 @@ def what_is_proven_is_answered_with_proof(ctx, response, case):
     """R-6.3.1-1b: signed answers to callers who proved themselves, and nothing else to the others."""
     path = case.operation.path
     how = getattr(response.request, "how", None)
-    if how is None or not path.startswith("/v1/orders") or response.request.method != "POST":
+    if how is None or not path.startswith(MERCHANTS) or response.request.method != "POST":
         return
     code = said(response).get("code")
     # A moment that is not now is signed all the same.
@@ -303,7 +307,7 @@ def what_is_proven_is_answered_with_proof(ctx, response, case):
         assert "signature" not in response.headers, f"{how}, and answered with a signature"
     if how == "replayed" and response.status_code < 400:
         # Reading and acting spend a nonce each.
-        acts = path.rsplit("/", 1)[1] not in ("query", "institutions")
+        acts = path.rsplit("/", 1)[1] not in ("query", "institutions", "events")
         assert acts not in replays, "one nonce, two answers"
         replays.add(acts)
 
