@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use paymux::command::{call, check, demo, keys, reload, sandbox, serve};
+use paymux::command::{call, check, demo, events, keys, reload, sandbox, serve};
 
 /// A request makes and drops some two hundred small pieces; this allocator does it in half the time
 /// of the system's.
@@ -26,6 +26,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Have the running gateway read its configuration again, whole or not at all
     Reload(reload::ReloadArgs),
+    /// List events that were given up, and have them sent again
+    Events(events::EventsArgs),
     /// Read the configuration whole and say everything that is wrong; starts nothing
     Check(check::CheckArgs),
     /// Make, list and show keys and development certificates
@@ -45,6 +47,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Demo(_) => "error",
         Command::Serve(_)
         | Command::Reload(_)
+        | Command::Events(_)
         | Command::Check(_)
         | Command::Keys(_)
         | Command::Sandbox(_)
@@ -60,6 +63,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Events(args) => events::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Sandbox(args) => sandbox::run(&args),

@@ -316,6 +316,7 @@ mod tests {
         let memory = &metrics.memory;
         memory.work_lag("notify", Duration::from_millis(500));
         memory.commit(12, soon);
+        memory.dead(4);
         memory.nonces("reads", 2, 5, 4);
         memory.nonces("reads", 3, 5, 4);
         metrics.configuration.in_force(1, "a", 6);
@@ -345,6 +346,7 @@ mod tests {
             "paymux_config_last_success_timestamp_seconds 7",
             r#"paymux_key_expiry_timestamp_seconds{class="merchant"} 8"#,
             "paymux_store_commit_changes_sum 12",
+            "paymux_events_dead 4",
             "paymux_result_to_merchant_seconds_count 1",
             "paymux_requests_in_flight 1",
             "paymux_build_info{",

@@ -5,6 +5,7 @@
 //! was handed over, let the workers end what is in their hands, close the store.
 
 pub mod control;
+pub mod dead_letters;
 mod in_force;
 mod in_reach;
 mod paced;

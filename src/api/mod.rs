@@ -2,6 +2,7 @@
 //! screen. Knows nothing of sockets; what it answers is always from committed state.
 
 pub mod cards;
+mod events;
 mod interface;
 mod merchant;
 pub mod order;
@@ -73,6 +74,7 @@ enum Endpoint<'a> {
     Close,
     Refund,
     RefundQuery,
+    Events,
     Callback(&'a str),
     Keys,
     Interface,
@@ -91,6 +93,7 @@ impl<'a> Endpoint<'a> {
             "/v1/orders/close" => (Self::Close, "POST", "X-3"),
             "/v1/refunds" => (Self::Refund, "POST", "A3.4"),
             "/v1/refunds/query" => (Self::RefundQuery, "POST", "X-5"),
+            "/v1/events" => (Self::Events, "POST", "events"),
             "/.well-known/jwks.json" => (Self::Keys, "GET, HEAD", "jwks"),
             "/openapi.yaml" => (Self::Interface, "GET, HEAD", "openapi"),
             _ => {
@@ -139,7 +142,8 @@ impl Api {
             | Endpoint::Query
             | Endpoint::Close
             | Endpoint::Refund
-            | Endpoint::RefundQuery => {
+            | Endpoint::RefundQuery
+            | Endpoint::Events => {
                 self.merchant(register, endpoint, interface, &request, peer)
                     .await
             }

@@ -1,4 +1,4 @@
-//! A door for the gateway's own owner: a Unix socket beside the store, which takes one word and
+//! A door for the gateway's own owner: a Unix socket beside the store, which takes one line and
 //! answers with one line of JSON. Never leaves the machine, and takes no configuration: the file
 //! is read where the gateway was started on it.
 
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::SQLITE;
+use super::dead_letters::{self, DEAD, RESEND};
 use super::reload::Reloading;
 use crate::config::Outline;
 use crate::config::difference::Difference;
@@ -27,8 +28,8 @@ pub const RELOAD: &str = "reload";
 /// Says what is in force.
 pub const SHOW: &str = "show";
 
-/// Bytes of a question: more than the longest word and its line end.
-const QUESTION_BYTES_MAX: u64 = 16;
+/// Bytes of a question: more than the longest word with a merchant and an event.
+const QUESTION_BYTES_MAX: u64 = 128;
 /// How long a caller may take to ask, and to take the answer.
 const CALLER_WITHIN: Duration = Duration::from_secs(5);
 /// How long nobody is taken after taking somebody failed: it may be that no file can be opened now,
@@ -74,6 +75,23 @@ pub enum Reply {
         /// What needs each institution, by its id.
         held: BTreeMap<String, Needs>,
     },
+    /// Events that were given up (N2).
+    Dead {
+        /// How many there are.
+        count: u64,
+        /// The first of them.
+        shown: Vec<DeadLetter>,
+    },
+    /// Dead events are on their way again.
+    Resent {
+        /// How many.
+        count: u64,
+    },
+    /// The store did not do it, or not all of it.
+    Failed {
+        /// What is wrong with it.
+        fault: String,
+    },
     /// The word was not known.
     Unknown {
         /// What would have been.
@@ -97,13 +115,31 @@ impl From<Held> for Needs {
     }
 }
 
+/// An event that was given up. Nothing personal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetter {
+    /// `eventId` of its body.
+    pub event_id: String,
+    /// `eventType` of its body.
+    pub event_type: String,
+    /// Who was to be told.
+    pub merchant_id: String,
+    /// Its number in `/v1/events`.
+    pub sequence: u64,
+    /// What it is about.
+    pub pay_order_no: String,
+    /// When it was born, RFC 3339.
+    pub born: String,
+}
+
 /// Where the gateway on this store listens for its owner.
 pub fn socket(store_url: &str) -> PathBuf {
     let path = store_url.strip_prefix(SQLITE).unwrap_or(store_url);
     PathBuf::from(format!("{path}.control"))
 }
 
-/// Asks the gateway on this socket one word and waits for its answer.
+/// Asks the gateway on this socket one line and waits for its answer.
 ///
 /// # Errors
 /// Nobody listens there, it belongs to somebody else, or what came back is no answer.
@@ -166,9 +202,13 @@ impl Control {
         let reply = match word.as_str() {
             RELOAD => reloading.reload(&format!("operator:uid={caller}")).await,
             SHOW => reloading.shown().await,
-            _ => Reply::Unknown {
-                expected: format!("{RELOAD} or {SHOW}"),
-            },
+            asked => {
+                let by = format!("operator:uid={caller}");
+                let answer = about_events(reloading, asked, &by).await;
+                answer.unwrap_or_else(|| Reply::Unknown {
+                    expected: format!("{RELOAD}, {SHOW}, {DEAD} or {RESEND}"),
+                })
+            }
         };
         let answer = serde_json::to_string(&reply).unwrap_or_default() + "\n";
         let answered = timeout(CALLER_WITHIN, stream.write_all(answer.as_bytes())).await;
@@ -214,6 +254,18 @@ async fn caller<T, F: Future<Output = io::Result<T>>>(
                 }
             }
         }
+    }
+}
+
+/// Answers what is asked about dead events; `None` if it is something else.
+async fn about_events(reloading: &Reloading, asked: &str, by: &str) -> Option<Reply> {
+    let (word, rest) = asked.split_once(' ').unwrap_or((asked, ""));
+    let which = dead_letters::meant(rest)?;
+    let (store, clock) = (&*reloading.store, &*reloading.clock);
+    match word {
+        DEAD => Some(dead_letters::dead(store, &which).await),
+        RESEND => Some(dead_letters::resend(store, clock, (&which, by)).await),
+        _ => None,
     }
 }
 

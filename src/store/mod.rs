@@ -19,7 +19,9 @@ use crate::domain::identifiers::{
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::seal::{Seal, SealFault};
+use owed::{Dead, Numbered, Room, Shares, Which};
 
+pub mod owed;
 pub mod remembered;
 pub mod ringing;
 mod sqlite;
@@ -93,6 +95,34 @@ pub trait Store: Send + Sync {
     /// Takes work that is due, under a fencing number, until the lease ends.
     async fn lease(&self, work: Work, now: Timestamp, count: u32)
     -> Result<Vec<Lease>, StoreError>;
+
+    /// Takes events that are due, of each destination no more than its share leaves; whoever has
+    /// least on its way comes first (N7). [`Store::lease`] of events gives [`DESTINATION_SHARE`].
+    async fn lease_events(
+        &self,
+        shares: &Shares,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError>;
+
+    /// When [`Store::lease_events`] would next find something.
+    async fn next_event(&self, shares: &Shares) -> Result<Option<Timestamp>, StoreError>;
+
+    /// A merchant's events behind a number, in the order of their commits, whatever became of
+    /// them (K3, N9).
+    async fn events_after(
+        &self,
+        merchant: &MerchantId,
+        after: u64,
+        room: Room,
+    ) -> Result<Vec<Numbered>, StoreError>;
+
+    /// Events that were given up, and of them so many shown (N2).
+    async fn dead(&self, which: &Which, shown: u32) -> Result<Dead, StoreError>;
+
+    /// Has dead events sent again, each with a whole schedule before it, and records who wanted it
+    /// (N2, L5); says how many. What was begun is recorded though it may not be ended.
+    async fn resend(&self, which: &Which, by: &str, now: Timestamp) -> Result<u64, StoreError>;
 
     /// Says what became of leased work; refused when the lease was lost (N6).
     async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError>;

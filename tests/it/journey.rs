@@ -2,6 +2,7 @@
 //! pretend merchants and a payer on loopback, on the demonstration's own stage.
 
 mod chain;
+mod dead_letters;
 mod health;
 mod metrics;
 mod overload;

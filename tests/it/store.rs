@@ -14,6 +14,7 @@ pub(crate) mod builders;
 mod built;
 pub(crate) mod embedded;
 pub(crate) mod leases;
+pub(crate) mod owed;
 pub(crate) mod refunds;
 pub(crate) mod writes;
 
@@ -46,6 +47,8 @@ macro_rules! contract {
                     an_order_is_due_when_its_change_says, leftovers_are_those_of_dead_processes,
                     an_event_is_leased_until_it_is_delivered, a_dead_event_rests,
                     a_destination_has_only_its_share, what_goes_nowhere_is_not_leased;
+                owed: events_are_numbered_without_a_gap, of_events_only_what_fits_is_given,
+                    what_is_dead_is_listed_and_sent_again, whoever_has_least_under_way_comes_first;
             }
         }
     };

@@ -78,7 +78,12 @@ fn before(path: &Path, with: With<'_>, now: Timestamp) -> anyhow::Result<Before>
                 outline,
                 held,
             }),
-            Reply::Accepted { .. } | Reply::Refused { .. } | Reply::Unknown { .. } => {
+            Reply::Accepted { .. }
+            | Reply::Refused { .. }
+            | Reply::Dead { .. }
+            | Reply::Resent { .. }
+            | Reply::Failed { .. }
+            | Reply::Unknown { .. } => {
                 anyhow::bail!("the gateway is of another release and does not know this word")
             }
         },

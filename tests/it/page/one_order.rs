@@ -29,6 +29,7 @@ use paymux::domain::personal::MobileNo;
 use paymux::flow::register::{Platform, Register, Signing};
 use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing};
 use paymux::signature::{KeyRing, SigningKey};
+use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
 use paymux::store::{
     Bindings, Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
 };
@@ -307,6 +308,31 @@ impl Store for Shelf {
     }
     async fn settle(&self, _: &Lease, _: Fate) -> Result<Settled, StoreError> {
         Ok(Settled::LeaseLost)
+    }
+    async fn lease_events(
+        &self,
+        _: &Shares,
+        _: Timestamp,
+        _: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        Ok(Vec::new())
+    }
+    async fn next_event(&self, _: &Shares) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+    async fn events_after(
+        &self,
+        _: &MerchantId,
+        _: u64,
+        _: Room,
+    ) -> Result<Vec<Numbered>, StoreError> {
+        Ok(Vec::new())
+    }
+    async fn dead(&self, _: &Which, _: u32) -> Result<Dead, StoreError> {
+        Ok(Dead::default())
+    }
+    async fn resend(&self, _: &Which, _: &str, _: Timestamp) -> Result<u64, StoreError> {
+        Ok(0)
     }
     async fn raise_floor(&self, _: Timestamp) -> Result<(), StoreError> {
         Ok(())

@@ -7,6 +7,7 @@ mod checks;
 mod crash;
 mod happenings;
 mod life;
+mod listing;
 mod refunds;
 
 use std::num::NonZero;

@@ -14,6 +14,7 @@ use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use paymux::domain::order::{Ending, Order};
 use paymux::domain::personal::MobileNo;
 use paymux::seal::Seal;
+use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
 use paymux::store::remembered::Remembered;
 use paymux::store::ringing::{Bells, Ringing};
 use paymux::store::{
@@ -521,6 +522,36 @@ impl Store for Counted {
 
     async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError> {
         self.store.settle(lease, fate).await
+    }
+
+    async fn lease_events(
+        &self,
+        shares: &Shares,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.store.lease_events(shares, now, count).await
+    }
+
+    async fn next_event(&self, shares: &Shares) -> Result<Option<Timestamp>, StoreError> {
+        self.store.next_event(shares).await
+    }
+
+    async fn events_after(
+        &self,
+        merchant: &MerchantId,
+        after: u64,
+        room: Room,
+    ) -> Result<Vec<Numbered>, StoreError> {
+        self.store.events_after(merchant, after, room).await
+    }
+
+    async fn dead(&self, which: &Which, shown: u32) -> Result<Dead, StoreError> {
+        self.store.dead(which, shown).await
+    }
+
+    async fn resend(&self, which: &Which, by: &str, now: Timestamp) -> Result<u64, StoreError> {
+        self.store.resend(which, by, now).await
     }
 
     async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {

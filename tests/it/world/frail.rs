@@ -12,6 +12,7 @@ use paymux::domain::change::Change;
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
+use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
 use paymux::store::{
     Bindings, Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
 };
@@ -246,6 +247,40 @@ impl Store for Frail {
             memory.durable().believe(lease);
         }
         self.write(self.inner.settle(lease, fate)).await
+    }
+
+    async fn lease_events(
+        &self,
+        shares: &Shares,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.write(self.inner.lease_events(shares, now, count))
+            .await
+    }
+
+    async fn next_event(&self, shares: &Shares) -> Result<Option<Timestamp>, StoreError> {
+        self.stand().await;
+        self.inner.next_event(shares).await
+    }
+
+    async fn events_after(
+        &self,
+        merchant: &MerchantId,
+        after: u64,
+        room: Room,
+    ) -> Result<Vec<Numbered>, StoreError> {
+        self.stand().await;
+        self.inner.events_after(merchant, after, room).await
+    }
+
+    async fn dead(&self, which: &Which, shown: u32) -> Result<Dead, StoreError> {
+        self.stand().await;
+        self.inner.dead(which, shown).await
+    }
+
+    async fn resend(&self, which: &Which, by: &str, now: Timestamp) -> Result<u64, StoreError> {
+        self.write(self.inner.resend(which, by, now)).await
     }
 
     async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
