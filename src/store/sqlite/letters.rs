@@ -7,7 +7,7 @@ use crate::domain::event::EventType;
 use crate::domain::identifiers::{EventId, MerchantId, PayOrderNo, Timestamp};
 use crate::seal::Seal;
 use crate::store::owed::{Dead, DeadEvent, Numbered, Room, Which};
-use crate::store::sqlite::rows::record;
+use crate::store::sqlite::chain::record;
 use crate::store::sqlite::writer::Writing;
 use crate::store::sqlite::{Fault, sealed};
 
