@@ -9,10 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request};
 use paymux::api::refusal::status;
-use paymux::command::demo::stage::Stage;
+use paymux::command::demo::stage::{PATIENCE, Shop, Stage};
 use paymux::domain::amount::AmountFault;
 use paymux::domain::institutions::{RefundLack, Withheld};
 use paymux::domain::refusal::Refusal;
+use paymux::sandbox::{Answer, Inbox};
 use serde_json::{Value, json};
 
 use crate::tidy::tree;
@@ -206,16 +207,20 @@ fn the_document_and_the_program_know_the_same_codes() {
     }
 }
 
-/// R-A2.4.1-3a: every reason for which an institution is withheld is in the document and explained.
+/// R-A2.4.1-3a, R-6.1.5-2: every reason for which an institution is withheld, or does not make a
+/// refund, is in the document and explained.
 #[test]
 fn the_document_and_the_program_know_the_same_reasons() {
-    let withheld = &document()["components"]["schemas"]["Withheld"];
-    let reasons = texts(&withheld["enum"]);
-    assert_eq!(reasons, words("src/domain/", "impl Withheld {", "fn word("));
-    for reason in reasons {
-        let explained = format!("`{reason}`");
-        let text = withheld["description"].as_str().unwrap();
-        assert!(text.contains(&explained), "{reason} is not explained");
+    let schemas = &document()["components"]["schemas"];
+    for kind in ["Withheld", "RefundLack"] {
+        let reasons = texts(&schemas[kind]["enum"]);
+        let owner = format!("impl {kind} {{");
+        assert_eq!(reasons, words("src/domain/", &owner, "fn word("));
+        for reason in reasons {
+            let explained = format!("`{reason}`");
+            let text = schemas[kind]["description"].as_str().unwrap();
+            assert!(text.contains(&explained), "{reason} is not explained");
+        }
     }
 }
 
@@ -254,15 +259,94 @@ async fn notifications_are_as_documented() {
     let closed = shop.told("ORDER_CLOSED", "T2").await.unwrap();
     open.close().await.unwrap();
 
-    let told = [paid.fields, closed.fields];
-    let schema = &document()["components"]["schemas"]["Notification"];
-    for notice in &told {
-        for field in notice.as_object().unwrap().keys() {
-            let known = schema["properties"].get(field);
-            assert!(known.is_some(), "{field} is not in the document");
+    documented("Notification", &[paid.fields, closed.fields]);
+}
+
+/// Every field is in the document, and each is as it says there.
+fn documented(schema: &str, values: &[Value]) {
+    let fields = &document()["components"]["schemas"][schema]["properties"];
+    for value in values {
+        for field in value.as_object().unwrap().keys() {
+            let known = fields.get(field);
+            assert!(known.is_some(), "{field} of {schema} is not in the document");
         }
     }
-    fit("Notification", &told);
+    fit(schema, values);
+}
+
+/// A part of order `T1` is asked back.
+async fn refund(shop: &Shop, sum: &str, more: Value) -> Answer {
+    let order = shop.order("T1", "WEBVIEW", sum, "13800001234");
+    let mut body = json!({
+        "orderDate": order["orderDate"],
+        "refundAmount": sum,
+        "mobileNo": "13800001234",
+    });
+    body.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    shop.ask("/v1/refunds", "T1", body).await.unwrap()
+}
+
+/// R-A3.4-2, A8: what is answered and sent about refunds has the shape that the document says:
+/// of one that went back, that nobody knows of, that was refused, that has no number, and of money
+/// that nobody asked back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_of_refunds_is_as_documented() {
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let open = stage.open().await.unwrap();
+    let shop = &stage.tea;
+    let mut order = shop.order("T1", "WEBVIEW", "12.30", "13800001234");
+    order["institutionId"] = json!("bluebank");
+    let placed = shop.place(&order).await.unwrap();
+    stage.payer.pay(placed.text("payUrl")).await.unwrap();
+    shop.told("ORDER_PAID", "T1").await.unwrap();
+    let mut late = shop.order("T2", "WEBVIEW", "8.72", "13800001234");
+    late["institutionId"] = json!("redpay");
+    assert_eq!(shop.place(&late).await.unwrap().status, 200);
+    shop.ask("/v1/orders/close", "T2", json!({})).await.unwrap();
+
+    let mut said = Vec::new();
+    for (sum, more, status, result) in [
+        ("5.00", json!({ "merchantRefundNo": "B1" }), 200, "ACCEPTED"),
+        ("1.92", json!({ "merchantRefundNo": "B2" }), 200, "REFUSED"),
+        ("0.63", json!({ "merchantRefundNo": "B3" }), 202, "PENDING"),
+        ("0.50", json!({}), 200, "ACCEPTED"),
+        ("0.50", json!({}), 200, "ACCEPTED"),
+    ] {
+        let answer = refund(shop, sum, more).await;
+        assert_eq!((answer.status, answer.text("result")), (status, result));
+        said.push(answer.json);
+    }
+    assert_ne!(said[4]["hint"], Value::Null);
+    let own = json!({ "merchantId": shop.role.id, "merchantRefundNo": "B1" });
+    let one = shop.client.post("/v1/refunds/query", &own).await.unwrap();
+    said.push(one.json);
+
+    let heard = async |event: &str, number: &str| {
+        let find = |inbox: &Inbox| inbox.refund_event(event, number).cloned();
+        let found = shop.merchant.wait_for(find, PATIENCE).await;
+        found.unwrap_or_else(|| panic!("{event} of {number}")).fields
+    };
+    let surplus = shop.told("REFUND_SUCCEEDED", "T2").await.unwrap().fields;
+    assert_eq!(surplus["refundCause"], "AFTER_CLOSE");
+    let told = [
+        heard("REFUND_SUCCEEDED", "B1").await,
+        heard("REFUND_FAILED", "B2").await,
+        surplus,
+    ];
+    let mut listed = Vec::new();
+    for number in ["T1", "T2"] {
+        let report = shop.ask("/v1/orders/query", number, json!({})).await;
+        listed.push(report.unwrap().json);
+    }
+    let refunds = |at: usize| listed[at]["refunds"].as_array().unwrap().len();
+    assert_eq!((refunds(0), refunds(1)), (4, 1));
+    open.close().await.unwrap();
+
+    documented("Refund", &said);
+    documented("Notification", &told);
+    documented("OrderReport", &listed);
 }
 
 /// G-12: the document that is served is the one in the repository, may be kept, and needs no

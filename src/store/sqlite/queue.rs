@@ -10,11 +10,11 @@ use crate::store::sqlite::Fault;
 /// The oldest due ones of one destination, whether waiting or left by a lease that ended.
 const DUE_OF_ORIGIN: &str = "SELECT event_id, due_at FROM (SELECT event_id, due_at FROM events
         WHERE due_at IS NOT NULL AND origin = ?1 AND state = 'PENDING' AND due_at <= ?2
-        ORDER BY due_at LIMIT ?3)
+        ORDER BY due_at, event_id LIMIT ?3)
     UNION ALL SELECT event_id, due_at FROM (SELECT event_id, due_at FROM events
         WHERE due_at IS NOT NULL AND origin = ?1 AND state = 'LEASED' AND due_at <= ?2
-        ORDER BY due_at LIMIT ?3)
-    ORDER BY due_at LIMIT ?3";
+        ORDER BY due_at, event_id LIMIT ?3)
+    ORDER BY due_at, event_id LIMIT ?3";
 
 /// Ids of events that may be leased now. Of two destinations the one that has less on its way comes
 /// first, so that a hand that becomes free goes to whoever has none.

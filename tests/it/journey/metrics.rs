@@ -31,7 +31,8 @@ const CONSTRUCTORS: [(&str, &str); 7] = [
 const UNITS: [&str; 4] = ["_seconds", "_bytes", "_changes", "_info"];
 
 /// Those that a journey does not move, and why not.
-const QUIET: [(&str, &str); 13] = [
+const QUIET: [(&str, &str); 14] = [
+    ("paymux_events_dead", "every merchant hears"),
     ("paymux_config_reloads_total", "nobody reloads"),
     ("paymux_connections_refused_total", "nobody crowds"),
     ("paymux_connections_cut_total", "nobody is slow"),

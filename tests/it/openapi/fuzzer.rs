@@ -48,7 +48,8 @@ fn fuzzer(stage: &Stage) -> (PathBuf, Command) {
     (tally, command)
 }
 
-/// How often something was answered, and to what: `POST /v1/orders well valid 200 ACCEPTED`.
+/// How often something was answered, and to what: `POST /v1/orders well valid 200 ACCEPTED`. Of a
+/// refund that was made by the request: how it stands, `POST /v1/refunds well valid 200 SUCCEEDED`.
 struct Tally(Vec<(String, u64)>);
 
 impl Tally {
@@ -64,6 +65,12 @@ impl Tally {
             wanted(&interface, words[2], words[3] == "valid", words[4])
         });
         fitting.map(|(_, count)| count).sum()
+    }
+
+    /// How often just this was answered.
+    fn of(&self, line: &str) -> u64 {
+        let found = self.0.iter().find(|(of, _)| of == line);
+        found.map_or(0, |(_, count)| *count)
     }
 
     /// Of the valid requests to an interface, signed well where a signature is asked for: those that
@@ -119,12 +126,15 @@ async fn a_fuzzer_that_knows_the_document_finds_nothing() {
         }
     }
     assert_eq!(floors, BTreeMap::new(), "not in the document");
+    for (refund, least) in [("200 SUCCEEDED", 20), ("200 FAILED", 3), ("202 PROCESSING", 3)] {
+        let new = tally.of(&format!("POST /v1/refunds well valid {refund}"));
+        assert!(new >= least, "only {new} new refunds were answered {refund}");
+    }
     for how in [
         "well", "unsigned", "changed", "garbled", "stranger", "other", "stale",
     ] {
-        for side in ["/v1/orders", "/v1/callbacks"] {
+        for (side, least) in [("/v1/orders", 20), ("/v1/refunds", 8), ("/v1/callbacks", 3)] {
             let asked = tally.count(|of, signed, _, _| of.contains(side) && signed == how);
-            let least = if side == "/v1/orders" { 20 } else { 3 };
             assert!(
                 asked >= least,
                 "only {asked} to {side} were signed {how}: {:#?}",
