@@ -7,6 +7,7 @@
 pub mod control;
 mod in_force;
 mod paced;
+pub mod reconcile;
 mod reload;
 mod responders;
 mod settings;
@@ -27,6 +28,7 @@ use crate::domain::change::Configured;
 use crate::edge::{Drained, Edge, Listener, Stop, TlsIdentity};
 use crate::flow::chase_doubts::adopt_leftovers;
 use crate::metrics::Metrics;
+use crate::store::ledger::Ledger;
 use crate::store::remembered::Remembered;
 use crate::store::ringing::{Bells, Ringing};
 use crate::store::{self, Store};
@@ -35,6 +37,7 @@ use crate::world::{Clock, SystemClock};
 
 use control::Control;
 use in_force::InForce;
+use reconcile::Reconciler;
 pub use reload::Reload;
 use reload::{Reloading, Standing};
 use responders::Operations;
@@ -66,7 +69,8 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new()?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let bells = Arc::new(Bells::default());
-        let remembered = Arc::new(Remembered::new(open_store(&config, &metrics)?));
+        let (store, ledger) = open_store(&config, &metrics)?;
+        let remembered = Arc::new(Remembered::new(store));
         let store: Arc<dyn Store> = Arc::new(Ringing::new(remembered.clone(), Arc::clone(&bells)));
         begin(&mut config, &*store, &*clock, &metrics).await?;
         let standing = Standing::of(&config);
@@ -115,6 +119,11 @@ impl Gateway {
             seal,
             identity,
             bounds: edge.bounds(),
+            reconciler: Arc::new(Reconciler::new(
+                Arc::clone(&store),
+                ledger,
+                Arc::clone(&in_force),
+            )),
             in_force,
             standing: Mutex::new(standing),
         });
@@ -164,6 +173,7 @@ impl Gateway {
             // A reload that has begun is ended, within what its caller waits.
             let _ = tokio::time::timeout(WORKERS_DRAIN, control).await;
         }
+        self.reloading.reconciler.stop().await;
         let stop = Configured {
             version: None,
             deed: reload::deed("gateway", "gateway.stop", drained.word()),
@@ -240,7 +250,10 @@ fn open_control(path: &Path) -> Option<Control> {
 }
 
 /// Opens the data: lock, schema, seal, floor, epoch (S1).
-fn open_store(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<dyn Store>> {
+fn open_store(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Ledger>)> {
     let url = &config.store.url;
     let path = url.strip_prefix(SQLITE).with_context(|| {
         format!("[store] url: expected sqlite:PATH, found {url}; the shared store is not built yet")
@@ -263,7 +276,8 @@ fn open_store(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<dyn
     let metrics = Arc::clone(metrics);
     let on_commit = Box::new(move |changes, took| metrics.memory.commit(changes, took));
     let seal = Arc::clone(&config.store.seal);
-    Ok(store::open(Path::new(path), seal, on_fatal, on_commit)?)
+    let path = Path::new(path);
+    Ok(store::open_with_ledger(path, seal, on_fatal, on_commit)?)
 }
 
 #[expect(

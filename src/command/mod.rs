@@ -6,6 +6,7 @@ pub mod call;
 pub mod check;
 pub mod demo;
 pub mod keys;
+pub mod reconcile;
 pub mod reload;
 pub mod sandbox;
 pub mod serve;

@@ -13,6 +13,7 @@ pub mod notify_merchant;
 pub mod place_order;
 pub mod read_order;
 pub mod receive_callback;
+pub mod reconcile_statement;
 pub mod refund_order;
 pub mod register;
 pub mod select_institution;

@@ -16,8 +16,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::SQLITE;
 use super::reload::Reloading;
+use super::{SQLITE, reconcile};
 use crate::config::Outline;
 use crate::config::difference::Difference;
 
@@ -26,8 +26,8 @@ pub const RELOAD: &str = "reload";
 /// Says what is in force.
 pub const SHOW: &str = "show";
 
-/// Bytes of a question: more than the longest word and its line end.
-const QUESTION_BYTES_MAX: u64 = 16;
+/// Bytes of a question: the longest names the file of a statement.
+const QUESTION_BYTES_MAX: u64 = 8 * 1024;
 /// How long a caller may take to ask, and to take the answer.
 const CALLER_WITHIN: Duration = Duration::from_secs(5);
 /// How long a reload may take before whoever asked gives up waiting for its answer.
@@ -153,11 +153,16 @@ impl Control {
         let Ok(Some(word)) = timeout(CALLER_WITHIN, question(&mut stream)).await else {
             return;
         };
+        if let Some(asked) = word.strip_prefix(reconcile::WORD) {
+            // Takes a while, so others are answered meanwhile.
+            let by = format!("operator:uid={caller}");
+            return reloading.reconciler.begin(asked, by, stream);
+        }
         let reply = match word.as_str() {
             RELOAD => reloading.reload(&format!("operator:uid={caller}")).await,
             SHOW => reloading.shown().await,
             _ => Reply::Unknown {
-                expected: format!("{RELOAD} or {SHOW}"),
+                expected: format!("{RELOAD}, {SHOW} or {}", reconcile::WORD),
             },
         };
         let answer = serde_json::to_string(&reply).unwrap_or_default() + "\n";

@@ -11,10 +11,12 @@ use tokio::sync::oneshot;
 
 use crate::domain::attempt::Epoch;
 use crate::domain::change::Change;
-use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId, Timestamp};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
+use crate::domain::statement::{Day, Difference, Line, Ours};
 use crate::seal::{Seal, SealFault};
+use crate::store::ledger::{Incident, Ledger, Place, Reconciled};
 use crate::store::{
     Bindings, Committed, Fate, Kept, Lease, Message, OnCommit, OnFatal, OpenError, OrderKey,
     Settled, Store, StoreError, Work,
@@ -25,6 +27,7 @@ mod configuration;
 mod file;
 mod inbox;
 mod lease;
+mod ledger;
 mod loading;
 mod refunds;
 mod rows;
@@ -287,5 +290,53 @@ impl Store for Sqlite {
 
     async fn bindings(&self) -> Result<Bindings, StoreError> {
         self.read(configuration::bindings)
+    }
+}
+
+#[async_trait]
+impl Ledger for Sqlite {
+    async fn known(
+        &self,
+        institution: &InstitutionId,
+        lines: &[Line],
+    ) -> Result<Vec<Option<Ours>>, StoreError> {
+        self.read(|connection| ledger::known(connection, institution, lines))
+    }
+
+    async fn moved(
+        &self,
+        institution: &InstitutionId,
+        day: &Day,
+        after: &Place,
+    ) -> Result<(Vec<Ours>, Option<Place>), StoreError> {
+        self.ask(|connection| ledger::moved(connection, institution, day, after))
+    }
+
+    async fn accounts(
+        &self,
+        institution: &InstitutionId,
+        day: &Day,
+    ) -> Result<Vec<AccountId>, StoreError> {
+        self.ask(|connection| ledger::accounts(connection, institution, day))
+    }
+
+    async fn raise(&self, of: &Reconciled, remaining: Vec<Difference>) -> Result<u64, StoreError> {
+        let of = of.clone();
+        self.write(move |writing| ledger::raise(writing, &of, &remaining))
+            .await
+    }
+
+    async fn conclude(&self, of: &Reconciled, result: String) -> Result<u64, StoreError> {
+        let of = of.clone();
+        self.write(move |writing| ledger::conclude(writing, &of, &result))
+            .await
+    }
+
+    async fn incidents(
+        &self,
+        institution: &InstitutionId,
+        day: &Day,
+    ) -> Result<Vec<Incident>, StoreError> {
+        self.ask(|connection| ledger::incidents(connection, institution, day))
     }
 }

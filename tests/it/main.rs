@@ -26,6 +26,7 @@ mod order;
 mod page;
 mod payers;
 mod races;
+mod reconcile;
 mod refund;
 mod sandbox;
 mod selection;

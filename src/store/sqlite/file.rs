@@ -19,9 +19,10 @@ use crate::store::sqlite::rows::CHAIN;
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// Forward only; the number of those applied stands in the file's `user_version`.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../schema/sqlite/0001_orders.sql"),
     include_str!("../schema/sqlite/0002_refunds.sql"),
+    include_str!("../schema/sqlite/0003_incidents.sql"),
 ];
 
 const CANARY: Place<'_> = Place {
