@@ -54,7 +54,7 @@ pub fn run(args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
     };
     let mut heard = Heard::new(args.json);
     let socket = control::socket(&config::store_url(&args.config)?);
-    match ask(&socket, &question, |told| heard.hear(told)) {
+    match ask(&socket, &question, |told| heard.hear(&told)) {
         Ok(()) => (),
         Err(error)
             if matches!(
@@ -69,7 +69,7 @@ pub fn run(args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
                 .enable_all()
                 .build()?;
             runtime.block_on(alone(config, &question, &operator(), |told| {
-                heard.hear(told)
+                heard.hear(&told);
             }))?;
         }
         Err(error) => anyhow::bail!(
@@ -107,8 +107,8 @@ impl Heard {
         }
     }
 
-    fn hear(&mut self, told: Told) {
-        match &told {
+    fn hear(&mut self, told: &Told) {
+        match told {
             Told::Progress { .. } | Told::Difference { .. } => (),
             Told::Reconciled { remaining: 0, .. } => self.exit = Some(0),
             Told::Reconciled { .. } => self.exit = Some(DIFFERS),
@@ -116,7 +116,7 @@ impl Heard {
         }
         // Work that has begun is ended, whoever stopped reading.
         if self.printed.is_ok() {
-            self.printed = self.print(&told);
+            self.printed = self.print(told);
         }
     }
 

@@ -180,7 +180,7 @@ impl Totals {
                     Movement::Refund => "refunds",
                 };
                 let sum = decimal(*minor, *currency);
-                text.push_str(&format!(", {word} {sum} {}", currency.code()));
+                text.extend([", ", word, " ", &sum, " ", currency.code()]);
             }
         }
         text

@@ -48,16 +48,16 @@ impl<R: BufRead + Send> FromFile<R> {
         }
         self.line = self.line.saturating_add(1);
         let is_long = u64::try_from(read).unwrap_or(u64::MAX) >= LINE_BYTES_MAX;
-        let text = buffer.strip_suffix(b"\n").ok_or_else(|| match is_long {
-            true => self.unreadable("a line end within 1024 bytes"),
-            // The last line of a file that was cut off, perhaps within a number.
-            false => {
-                let detail = format!(
-                    "line {}: expected its end, found that of the file",
-                    self.line
-                );
-                Unusable::new("cut_off", detail)
+        let text = buffer.strip_suffix(b"\n").ok_or_else(|| {
+            if is_long {
+                return self.unreadable("a line end within 1024 bytes");
             }
+            // The last line of a file that was cut off, perhaps within a number.
+            let detail = format!(
+                "line {}: expected its end, found that of the file",
+                self.line
+            );
+            Unusable::new("cut_off", detail)
         })?;
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         let text = str::from_utf8(text).map_err(|_| self.unreadable("UTF-8"))?;

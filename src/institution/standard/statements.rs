@@ -83,12 +83,12 @@ impl Statements for Standard {
         reply: &Response<Bytes>,
         now: Timestamp,
     ) -> Result<Page, Unusable> {
-        self.prove(asked, reply, now).map_err(|why| match why {
-            Ambiguity::Unproven => Unusable::new(
-                "unproven",
-                "expected an answer signed by the institution, found one that is not",
-            ),
-            other => Unusable::new("no_answer", other.word()),
+        self.prove(asked, reply, now).map_err(|why| {
+            if why == Ambiguity::Unproven {
+                let detail = "expected an answer signed by the institution, found another";
+                return Unusable::new("unproven", detail);
+            }
+            Unusable::new("no_answer", why.word())
         })?;
         if reply.status() != StatusCode::OK {
             return Err(refused(reply));

@@ -109,13 +109,15 @@ async fn a_file_of_something_else_touches_nothing() {
     untouched(&house, count + 1).await;
 }
 
+/// Changes a page that begins after this line.
+type Spoil = fn(u64, &mut Value);
+
 /// M7, V3: a page that is not the institution's, not the one that was asked for, or that does not fit
 /// the others is refused with the whole statement.
 #[tokio::test]
 async fn a_bad_page_touches_nothing() {
     let (house, lines) = house().await;
     has(&house, &lines);
-    type Spoil = fn(u64, &mut Value);
     let cases: [(Spoil, &str); 11] = [
         (|_, page| page["date"] = json!("20270114"), "another_day"),
         (

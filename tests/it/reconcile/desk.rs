@@ -114,10 +114,8 @@ impl Outbound for Desk {
             .unwrap();
         assert!(reply.body().len() <= patience.body_bytes_max);
         let question = Question::of(&request, &request.uri().to_string()).unwrap();
-        let key = match self.says.lock().unwrap().forges {
-            true => &self.stranger,
-            false => &self.key,
-        };
+        let forges = self.says.lock().unwrap().forges;
+        let key = if forges { &self.stranger } else { &self.key };
         sign_response(&mut reply, Some(&question), key, self.clock.now().seconds()).unwrap();
         Ok(reply)
     }
