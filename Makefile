@@ -88,7 +88,7 @@ simulate: setup ## SEEDS=n lives, optimised, on all cores; FIRST=n to go on wher
 		cargo test --release --test it simulation::thousands -- --nocapture
 
 races: setup ## ROUNDS=n rounds of everything that may come at the same moment
-	PAYMUX_ROUNDS=$(or $(ROUNDS),1000) cargo test --release --test it races:: -- --nocapture
+	PAYMUX_ROUNDS=$(or $(ROUNDS),1000) cargo test --release --test it journey::races:: -- --nocapture
 
 deny: setup deny-tool ## licences, origins and known faults of everything we link
 	cargo deny check bans licenses sources

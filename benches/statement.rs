@@ -29,7 +29,7 @@ use paymux::domain::identifiers::{
 use paymux::domain::institutions::Directory;
 use paymux::domain::statement::{COLUMNS, Day};
 use paymux::flow::reconcile_statement::{Books, FromFile, reconcile_statement};
-use paymux::flow::register::{Platform, Register};
+use paymux::flow::register::{Platform, Register, Signing};
 use paymux::seal::Seal;
 use paymux::signature::{KeyRing, SigningKey};
 use paymux::store::ledger::Reconciled;
@@ -196,7 +196,7 @@ async fn measure(database: &Path, statement: &Path) -> Result<(u64, usize)> {
     let (private, _) = SigningKey::generate_ed25519()?;
     let platform = Platform {
         origin: "https://pay.example".to_owned(),
-        signing: Arc::new(SigningKey::from_pkcs8_pem("platform", &private)?),
+        signing: Signing::always(SigningKey::from_pkcs8_pem("platform", &private)?),
         jwks: Bytes::new(),
     };
     let register = Register::new(

@@ -15,7 +15,6 @@ mod keys;
 mod limits;
 mod merchants;
 mod named;
-mod operators;
 mod outline;
 mod reading;
 mod section;
@@ -103,6 +102,8 @@ pub struct StoreSettings {
     pub url: String,
     /// Seals stored personal fields (D2).
     pub seal: Arc<Seal>,
+    /// Free space on its disk below which no order is begun. Unit: MiB.
+    pub reserve_mb: u64,
     /// Where `url` and `digest_key` stand in the file.
     pub lines: [usize; 2],
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use paymux::command::{call, check, demo, keys, reconcile, reload, sandbox, serve};
+use paymux::command::{call, check, demo, events, keys, reconcile, reload, sandbox, serve};
 
 /// A request makes and drops some two hundred small pieces; this allocator does it in half the time
 /// of the system's.
@@ -28,6 +28,8 @@ enum Command {
     Reload(reload::ReloadArgs),
     /// Compare an institution's statement of a day with the books, and repair what it confirms
     Reconcile(reconcile::ReconcileArgs),
+    /// List events that were given up, and have them sent again
+    Events(events::EventsArgs),
     /// Read the configuration whole and say everything that is wrong; starts nothing
     Check(check::CheckArgs),
     /// Make, list and show keys and development certificates
@@ -48,6 +50,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Serve(_)
         | Command::Reconcile(_)
         | Command::Reload(_)
+        | Command::Events(_)
         | Command::Check(_)
         | Command::Keys(_)
         | Command::Sandbox(_)
@@ -64,6 +67,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(&args),
         Command::Reconcile(args) => reconcile::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Events(args) => events::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Sandbox(args) => sandbox::run(&args),

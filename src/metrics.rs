@@ -316,6 +316,7 @@ mod tests {
         let memory = &metrics.memory;
         memory.work_lag("notify", Duration::from_millis(500));
         memory.commit(12, soon);
+        memory.dead(4);
         memory.nonces("reads", 2, 5, 4);
         memory.nonces("reads", 3, 5, 4);
         metrics.configuration.in_force(1, "a", 6);
@@ -324,7 +325,6 @@ mod tests {
         metrics.configuration.refused();
         metrics.configuration.key_expiry("merchant", Some(8));
         metrics.configuration.key_expiry("platform", None);
-        metrics.configuration.taken_out(1, 0);
         let counted = metrics.in_flight();
         let page = metrics.render();
         for line in [
@@ -345,8 +345,8 @@ mod tests {
             r#"paymux_config_reloads_total{result="refused"} 1"#,
             "paymux_config_last_success_timestamp_seconds 7",
             r#"paymux_key_expiry_timestamp_seconds{class="merchant"} 8"#,
-            r#"paymux_institutions_taken_out{state="kept"} 1"#,
             "paymux_store_commit_changes_sum 12",
+            "paymux_events_dead 4",
             "paymux_result_to_merchant_seconds_count 1",
             "paymux_requests_in_flight 1",
             "paymux_build_info{",

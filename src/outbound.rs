@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::domain::identifiers::{InstitutionId, MerchantId};
-use crate::world::{Network, Outbound, Party, Patience, SendError, TooMany, Turn};
+use crate::world::{Errand, Network, Outbound, Party, Patience, SendError, TooMany, Turn};
 
 use line::{Line, Sender, Target};
 
@@ -32,22 +32,23 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// Shorter than servers' usual patience, so that we seldom write into a closing connection:
 /// that would leave a request in doubt.
 const IDLE_MAX: Duration = Duration::from_secs(15);
-/// Connections at once to one merchant's origin (N7), and to one institution. As many are kept
-/// when they fall idle: a handshake costs more than a request.
+/// Connections at once to one merchant's origin (N7). As many are kept when they fall idle: a
+/// handshake costs more than a request.
 const MERCHANT_CONNECTIONS_MAX: usize = 16;
-const INSTITUTION_CONNECTIONS_MAX: usize = 256;
 /// Destinations of one line remembered before unused ones are forgotten.
 const DESTINATIONS_MAX: usize = 1024;
 /// How long a connection may take to become free after its answer was read.
 const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 
 /// One institution's line.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct LineSettings {
     /// Authorities believed; none means the public ones.
     pub roots: Vec<CertificateDer<'static>>,
     /// The client certificate shown, with its key.
     pub client_identity: Option<Arc<CertifiedKey>>,
+    /// Connections at once to one origin; as many are kept when they fall idle.
+    pub connections_max: usize,
 }
 
 /// Whom we may call and how.
@@ -99,18 +100,19 @@ impl Hyper {
         let mut institutions = HashMap::new();
         for (id, line) in settings.institutions {
             let known = known.and_then(|known| known.institutions.get(&id));
-            let line = Line::of(known, line, None, INSTITUTION_CONNECTIONS_MAX)?;
+            let line = Line::of(known, line, None)?;
             institutions.insert(id, line);
         }
         let line = LineSettings {
             roots: settings.merchant_roots,
             client_identity: None,
+            connections_max: MERCHANT_CONNECTIONS_MAX,
         };
         let vetted = Some(settings.allowed_networks);
         let known = known.map(|known| &known.merchants);
         Ok(Self {
             institutions,
-            merchants: Line::of(known, line, vetted, MERCHANT_CONNECTIONS_MAX)?,
+            merchants: Line::of(known, line, vetted)?,
         })
     }
 }
@@ -120,7 +122,7 @@ impl Outbound for Hyper {
     async fn send(
         &self,
         party: &Party,
-        request: Request<Bytes>,
+        mut request: Request<Bytes>,
         patience: Patience,
     ) -> Result<Response<Bytes>, SendError> {
         let line = match party {
@@ -130,6 +132,9 @@ impl Outbound for Hyper {
             }
             Party::Merchant => &self.merchants,
         };
+        let errand = request.extensions_mut().remove::<Errand>();
+        let turn = errand.and_then(|Errand(_, turn)| turn);
+        let turn = turn.unwrap_or_else(Turn::free);
         let target = Target::of(request.uri())?;
         let request = in_origin_form(request)?;
         let destination = line.destination((target.host.clone(), target.port));
@@ -147,9 +152,10 @@ impl Outbound for Hyper {
         let waiting = Arc::clone(&destination.places).acquire_owned();
         let place = timeout_at(head_by, waiting)
             .await
-            .map_err(|_| not_sent("too many requests to this destination"))?
+            .map_err(|_| kept_back("too many requests to this destination"))?
             .map_err(not_sent)?;
-        let (response, sender) = exchange(&destination, line, &target, request, head_by).await?;
+        let leaving = (request, &turn);
+        let (response, sender) = exchange(&destination, line, &target, leaving, head_by).await?;
 
         let (head, body) = response.into_parts();
         let body = timeout_at(whole_by, read_body(body, patience.body_bytes_max))
@@ -166,12 +172,13 @@ impl Outbound for Hyper {
 }
 
 /// Sends over a kept connection or a new one, once: hyper gives a request back only if it never
-/// took it from its queue, and only such a one is offered to another connection.
+/// took it from its queue, and only such a one is offered to another connection. It is counted as
+/// leaving when a connection stands and nothing but its bytes is left to be sent.
 async fn exchange(
     destination: &Destination,
     line: &Line,
     target: &Target,
-    mut request: Request<Full<Bytes>>,
+    (mut request, turn): (Request<Full<Bytes>>, &Turn),
     head_by: Instant,
 ) -> Result<(Response<Incoming>, Sender), SendError> {
     loop {
@@ -186,12 +193,22 @@ async fn exchange(
                 .await
                 .map_err(|_| not_sent("no connection in time"))??
         };
+        let departed = timeout_at(head_by, turn.depart()).await;
+        if !matches!(departed, Ok(Ok(()))) {
+            destination.keep(sender);
+            return Err(kept_back("it takes no more calls in this second"));
+        }
         let answered = timeout_at(head_by, sender.try_send_request(request)).await;
         match answered.map_err(|_| unknown("no answer in time"))? {
             Ok(response) => return Ok((response, sender)),
             Err(mut error) => match error.take_message() {
-                Some(unsent) if !fresh => request = unsent,
-                Some(_) => return Err(not_sent(error.into_error())),
+                Some(unsent) => {
+                    turn.stay();
+                    if fresh {
+                        return Err(not_sent(error.into_error()));
+                    }
+                    request = unsent;
+                }
                 None => return Err(unknown(error.into_error())),
             },
         }
@@ -277,6 +294,11 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 fn not_sent(why: impl Into<Cause>) -> SendError {
     SendError::NotSent(why.into().to_string())
+}
+
+/// By ourselves: it says nothing about how the party fares.
+fn kept_back(why: &str) -> SendError {
+    SendError::KeptBack(why.to_owned())
 }
 
 fn unknown(why: impl Into<Cause>) -> SendError {

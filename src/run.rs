@@ -5,13 +5,15 @@
 //! was handed over, let the workers end what is in their hands, close the store.
 
 pub mod control;
+pub mod dead_letters;
 mod in_force;
+mod in_reach;
 mod paced;
 pub mod reconcile;
 mod reload;
 mod responders;
+mod room;
 mod settings;
-mod taken_out;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -23,7 +25,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
 
-use crate::config::Config;
+use crate::config::{Config, Faults};
 use crate::domain::change::Configured;
 use crate::edge::{Drained, Edge, Listener, Stop, TlsIdentity};
 use crate::flow::chase_doubts::adopt_leftovers;
@@ -41,6 +43,7 @@ use reconcile::Reconciler;
 pub use reload::Reload;
 use reload::{Reloading, Standing};
 use responders::Operations;
+use room::Room;
 
 /// How long the workers may take to end what is in their hands; a notification may last 10 s.
 const WORKERS_DRAIN: Duration = Duration::from_secs(15);
@@ -56,6 +59,7 @@ pub struct Gateway {
     ready: Arc<watch::Sender<bool>>,
     reloading: Arc<Reloading>,
     control: Option<Control>,
+    room: Room,
 }
 
 impl Gateway {
@@ -63,7 +67,8 @@ impl Gateway {
     /// that will serve.
     ///
     /// # Errors
-    /// The data cannot be opened, an address is taken, a certificate cannot be used.
+    /// The data cannot be opened, an address is taken, a certificate cannot be used, or the file
+    /// lacks an institution that payments need (F2).
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         let mut config = config;
         let metrics = Arc::new(Metrics::new()?);
@@ -75,6 +80,7 @@ impl Gateway {
         begin(&mut config, &*store, &*clock, &metrics).await?;
         let standing = Standing::of(&config);
         let (listen, limits) = (config.listen.clone(), config.limits.clone());
+        let room = room_beside(&config);
         let (seal, socket) = (
             Arc::clone(&config.store.seal),
             control::socket(&config.store.url),
@@ -134,6 +140,7 @@ impl Gateway {
             ready,
             reloading,
             control: open_control(&socket),
+            room,
         })
     }
 
@@ -155,11 +162,15 @@ impl Gateway {
     /// Serves until stopped, then drains: requests first, then the workers, then the store.
     pub async fn serve(self) -> Drained {
         let (stop, stopped) = watch::channel(false);
+        let looked = stopped.clone();
         let workers = tokio::spawn(Arc::clone(&self.workers).run(stopped.clone()));
         let control = self.control.map(|control| {
             let reloading = Arc::clone(&self.reloading);
             tokio::spawn(control.serve(reloading, stopped))
         });
+        let limits = Arc::clone(&self.reloading.in_force.load().api.gate.limits);
+        let metrics = Arc::clone(&self.workers.metrics);
+        let room = tokio::spawn(self.room.watch(limits, metrics, looked));
         self.ready.send_replace(true);
         let drained = self.edge.serve().await;
         self.ready.send_replace(false);
@@ -174,6 +185,7 @@ impl Gateway {
             let _ = tokio::time::timeout(WORKERS_DRAIN, control).await;
         }
         self.reloading.reconciler.stop().await;
+        let _ = room.await;
         let stop = Configured {
             version: None,
             deed: reload::deed("gateway", "gateway.stop", drained.word()),
@@ -190,15 +202,26 @@ impl Gateway {
     }
 }
 
-/// Puts the configuration into force for a start: gives it a version above every earlier one,
-/// records that, and says what an operator should know.
+fn room_beside(config: &Config) -> Room {
+    let url = &config.store.url;
+    let path = url.strip_prefix(SQLITE).unwrap_or(url);
+    Room::beside(Path::new(path), config.store.reserve_mb)
+}
+
+/// Puts the configuration into force for a start: refuses one that loses somebody (F2), gives it a
+/// version above every earlier one, records that, and says what an operator should know.
 async fn begin(
     config: &mut Config,
     store: &dyn Store,
     clock: &dyn Clock,
     metrics: &Metrics,
 ) -> anyhow::Result<()> {
-    let bindings = store.bindings().await?;
+    let since = in_reach::since(config.limits.in_reach_days, clock.now());
+    let bindings = store.bindings(since).await?;
+    let lost = in_reach::lost(config, &bindings);
+    if !lost.is_empty() {
+        return Err(Faults(lost).into());
+    }
     let version = reload::next_version(clock.now(), &bindings, 0);
     config.register.directory.version = version;
     let result = format!("version={version} sha256={}", config.digest);
@@ -215,13 +238,6 @@ async fn begin(
     for warning in &config.warnings {
         tracing::warn!(%warning, "the configuration has a warning");
     }
-    let missing = reload::missing(config, &bindings);
-    for (institution, unfinished) in &missing {
-        tracing::error!(%institution, unfinished,
-            "an institution with unfinished payments is not in the configuration: nobody can ask \
-             it and its callbacks are refused; put it back with stopped = true, and reload");
-    }
-    metrics.configuration.taken_out(0, missing.len());
     Ok(())
 }
 

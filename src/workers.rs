@@ -3,25 +3,40 @@
 //! Each loop leases what is due, hands it out, and sleeps until the next thing is due or a commit
 //! rings. The bell saves time, never correctness: what it misses is found by the due times.
 
+mod lanes;
+
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::domain::identifiers::Timestamp;
+use crate::domain::merchant::origin;
 use crate::flow::chase_doubts::chase_order;
 use crate::flow::notify_merchant::{Delivery, notify_merchant};
 use crate::flow::register::Register;
 use crate::metrics::Metrics;
 use crate::store::ringing::{Bells, SOON};
-use crate::store::{Lease, Store, StoreError, Work};
+use crate::store::{Lease, Leased, Store, StoreError, Work};
 use crate::world::{Clock, World};
+
+use lanes::{Lane, Lanes, PROMPT};
 
 /// Orders asked about at once.
 const ORDERS_AT_ONCE: usize = 64;
 
-/// Notifications under way at once; the store gives each destination only its share (N7).
+/// Notifications at once that have not waited for [`PROMPT`] yet; of each destination only its share
+/// (N7).
 const EVENTS_AT_ONCE: usize = 256;
+
+/// Notifications at once whose answer is late. What waits for one of these places meanwhile keeps
+/// the hand it has.
+const LATE_AT_ONCE: usize = 256;
+
+/// Notifications at once to destinations that failed lately, all together: who is dead holds
+/// nothing that others need (N7).
+const FAILING_AT_ONCE: usize = 64;
 
 /// Sleeps no longer than this, whatever the due times say: a clock may jump (T2).
 const NAP_MAX: Duration = SOON;
@@ -48,6 +63,38 @@ pub struct Tools {
     pub world: World,
 }
 
+/// What a loop leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Queue {
+    Orders,
+    Events(Lane),
+}
+
+impl Queue {
+    fn work(self) -> Work {
+        match self {
+            Self::Orders => Work::Orders,
+            Self::Events(_) => Work::Events,
+        }
+    }
+
+    fn at_once(self) -> usize {
+        match self {
+            Self::Orders => ORDERS_AT_ONCE,
+            Self::Events(Lane::Prompt) => EVENTS_AT_ONCE,
+            Self::Events(Lane::Failing) => FAILING_AT_ONCE,
+        }
+    }
+}
+
+/// The loops, and what they know of each other.
+struct Loops {
+    workers: Arc<Workers>,
+    lanes: Arc<Lanes>,
+    /// Places of notifications whose answer is late.
+    late: Arc<Semaphore>,
+}
+
 /// What the loops work with.
 pub struct Workers {
     /// What outlives the process.
@@ -65,97 +112,20 @@ pub struct Workers {
 impl Workers {
     /// Runs every loop until told to stop, and returns when each item in hand is ended.
     pub async fn run(self: Arc<Self>, stop: watch::Receiver<bool>) {
-        let orders = Arc::clone(&self).lease_loop(Work::Orders, ORDERS_AT_ONCE, stop.clone());
-        let events = Arc::clone(&self).lease_loop(Work::Events, EVENTS_AT_ONCE, stop.clone());
-        tokio::join!(orders, events, self.floor_loop(stop));
-    }
-
-    async fn lease_loop(
-        self: Arc<Self>,
-        work: Work,
-        at_once: usize,
-        mut stop: watch::Receiver<bool>,
-    ) {
-        let hands = Arc::new(Semaphore::new(at_once));
-        let bell = match work {
-            Work::Events => &self.bells.events,
-            Work::Orders | Work::Leftovers => &self.bells.orders,
-        };
-        while !*stop.borrow() {
-            // Registered before looking, so that a ring in between is not missed.
-            let rung = bell.notified();
-            let wait = match self.hand_out(work, &hands).await {
-                Ok(0) => self.until_next(work).await,
-                Ok(_) => continue,
-                Err(fault) => {
-                    tracing::error!(%fault, work = ?work, "work could not be leased");
-                    FAULT_NAP
-                }
-            };
-            tokio::select! {
-                () = nap(wait) => (),
-                () = rung => (),
-                _ = stop.changed() => (),
-            }
-            if work == Work::Orders {
-                nap(LOOK_EVERY).await;
-            }
-        }
-        // Every hand back: what was taken up is ended.
-        let all = u32::try_from(at_once).unwrap_or(u32::MAX);
-        let _ = hands.acquire_many(all).await;
-    }
-
-    /// Leases as much as there are free hands, and starts it. Says how much that was.
-    async fn hand_out(
-        self: &Arc<Self>,
-        work: Work,
-        hands: &Arc<Semaphore>,
-    ) -> Result<usize, StoreError> {
-        let Ok(first) = Arc::clone(hands).acquire_owned().await else {
-            return Ok(0);
-        };
-        let free = u32::try_from(hands.available_permits())
-            .unwrap_or(0)
-            .saturating_add(1);
-        let leases = self.store.lease(work, self.clock.now(), free).await?;
-        let count = leases.len();
-        let mut hand = Some(first);
-        for lease in leases {
-            let taken = match hand.take() {
-                Some(hand) => hand,
-                None => match Arc::clone(hands).acquire_owned().await {
-                    Ok(hand) => hand,
-                    Err(_) => return Ok(count),
-                },
-            };
-            tokio::spawn(Arc::clone(self).work(work, lease, taken));
-        }
-        Ok(count)
-    }
-
-    async fn work(self: Arc<Self>, work: Work, lease: Lease, hand: OwnedSemaphorePermit) {
-        let Tools { register, world } = (self.in_force)();
-        let _counted = self.metrics.memory.work_in_hand(work.word());
-        let done = match work {
-            Work::Orders | Work::Leftovers => {
-                chase_order(&*self.store, &world, &register, &lease).await
-            }
-            Work::Events => {
-                let platform = &register.platform;
-                let told = notify_merchant(&*self.store, &world, platform, &lease).await;
-                told.map(|delivery| self.count(delivery))
-            }
-        };
-        if let Err(fault) = done {
-            tracing::error!(%fault, work = ?work, "leased work could not be settled");
-        }
-        drop(hand);
-        // A hand is free and the row may be due again.
-        match work {
-            Work::Events => self.bells.events.notify_one(),
-            Work::Orders | Work::Leftovers => self.bells.orders.notify_one(),
-        }
+        let loops = Arc::new(Loops {
+            workers: Arc::clone(&self),
+            lanes: Arc::default(),
+            late: Arc::new(Semaphore::new(LATE_AT_ONCE)),
+        });
+        let lease = |queue| Arc::clone(&loops).lease_loop(queue, stop.clone());
+        tokio::join!(
+            lease(Queue::Orders),
+            lease(Queue::Events(Lane::Prompt)),
+            lease(Queue::Events(Lane::Failing)),
+            self.floor_loop(stop.clone())
+        );
+        // What came late was handed over by the loops, which have ended.
+        let _ = loops.late.acquire_many(permits(LATE_AT_ONCE)).await;
     }
 
     fn count(&self, delivery: Delivery) {
@@ -169,16 +139,6 @@ impl Workers {
             Delivery::LeaseLost => "lease_lost",
         };
         self.metrics.notification(word);
-    }
-
-    async fn until_next(&self, work: Work) -> Duration {
-        match self.store.next_due(work).await {
-            Ok(Some(due)) => due
-                .since(self.clock.now())
-                .clamp(Duration::from_millis(20), NAP_MAX),
-            Ok(None) => NAP_MAX,
-            Err(_) => FAULT_NAP,
-        }
     }
 
     /// Raises the replay floor, so that spent nonces can be forgotten (Q6).
@@ -197,6 +157,193 @@ impl Workers {
             }
         }
     }
+}
+
+impl Loops {
+    async fn lease_loop(self: Arc<Self>, queue: Queue, mut stop: watch::Receiver<bool>) {
+        let hands = Arc::new(Semaphore::new(queue.at_once()));
+        while !*stop.borrow() {
+            // Registered before looking, so that a ring in between is not missed.
+            let rung = self.bell(queue).notified();
+            let wait = match self.hand_out(queue, &hands).await {
+                Ok(0) => self.until_next(queue).await,
+                Ok(_) => continue,
+                Err(fault) => {
+                    tracing::error!(%fault, ?queue, "work could not be leased");
+                    FAULT_NAP
+                }
+            };
+            tokio::select! {
+                () = nap(wait) => (),
+                () = rung => (),
+                _ = stop.changed() => (),
+            }
+            if queue == Queue::Orders {
+                nap(LOOK_EVERY).await;
+            }
+        }
+        // Every hand back: what was taken up is ended.
+        let _ = hands.acquire_many(permits(queue.at_once())).await;
+    }
+
+    fn bell(&self, queue: Queue) -> &Notify {
+        match queue {
+            Queue::Orders => &self.workers.bells.orders,
+            Queue::Events(Lane::Prompt) => &self.workers.bells.events,
+            Queue::Events(Lane::Failing) => &self.lanes.bell,
+        }
+    }
+
+    /// What each destination may have on its way in this lane.
+    fn shares(&self, lane: Lane) -> impl Fn(&str) -> u32 + Send + Sync + 'static {
+        let (lanes, now) = (Arc::clone(&self.lanes), self.workers.clock.now());
+        move |origin: &str| lanes.share(lane, origin, now)
+    }
+
+    /// Leases as much as there are free hands, and starts it. Says how much that was.
+    async fn hand_out(
+        self: &Arc<Self>,
+        queue: Queue,
+        hands: &Arc<Semaphore>,
+    ) -> Result<usize, StoreError> {
+        let Ok(first) = Arc::clone(hands).acquire_owned().await else {
+            return Ok(0);
+        };
+        let free = u32::try_from(hands.available_permits())
+            .unwrap_or(0)
+            .saturating_add(1);
+        let (store, now) = (&self.workers.store, self.workers.clock.now());
+        let leases = match queue {
+            Queue::Orders => store.lease(Work::Orders, now, free).await?,
+            Queue::Events(lane) => store.lease_events(&self.shares(lane), now, free).await?,
+        };
+        let count = leases.len();
+        let mut hand = Some(first);
+        for lease in leases {
+            let taken = match hand.take() {
+                Some(hand) => hand,
+                None => match Arc::clone(hands).acquire_owned().await {
+                    Ok(hand) => hand,
+                    Err(_) => return Ok(count),
+                },
+            };
+            tokio::spawn(Arc::clone(self).work(queue, lease, taken));
+        }
+        Ok(count)
+    }
+
+    async fn work(self: Arc<Self>, queue: Queue, lease: Lease, hand: OwnedSemaphorePermit) {
+        let workers = &self.workers;
+        let _counted = workers.metrics.memory.work_in_hand(queue.work().word());
+        let done = match queue {
+            Queue::Orders => {
+                let Tools { register, world } = (workers.in_force)();
+                let done = chase_order(&*workers.store, &world, &register, &lease).await;
+                drop(hand);
+                done
+            }
+            Queue::Events(lane) => {
+                let told = self.tell(lane, &lease, hand).await;
+                told.map(|delivery| workers.count(delivery))
+            }
+        };
+        if let Err(fault) = done {
+            tracing::error!(%fault, ?queue, "leased work could not be settled");
+        }
+        // A hand is free and the row may be due again.
+        self.bell(queue).notify_one();
+    }
+
+    /// Delivers one event. An answer that is late gives its hand to others, and what is learnt of
+    /// the destination decides about its next (N7).
+    async fn tell(
+        &self,
+        lane: Lane,
+        lease: &Lease,
+        hand: OwnedSemaphorePermit,
+    ) -> Result<Delivery, StoreError> {
+        let workers = &self.workers;
+        let Tools { register, world } = (workers.in_force)();
+        let telling = notify_merchant(&*workers.store, &world, &register.platform, lease);
+        let mut telling = pin!(telling);
+        let queue = queue_of(lease);
+        let mut hand = hand;
+        let mut overdue = false;
+        let told = tokio::select! {
+            told = &mut telling => Some(told),
+            () = nap(PROMPT) => None,
+        };
+        let told = match (told, lane) {
+            (Some(told), _) => told,
+            (None, Lane::Failing) => {
+                overdue = true;
+                telling.await
+            }
+            (None, Lane::Prompt) => {
+                overdue = true;
+                self.lanes.overstayed(&queue);
+                tokio::select! {
+                    told = &mut telling => told,
+                    place = Arc::clone(&self.late).acquire_owned() => {
+                        // The semaphore is never closed; without a place the hand is kept.
+                        if let Ok(place) = place {
+                            hand = place;
+                            workers.bells.events.notify_one();
+                        }
+                        telling.await
+                    }
+                }
+            }
+        };
+        drop(hand);
+        let heard = match told {
+            Ok(Delivery::Delivered(_)) => Some(true),
+            Ok(Delivery::Again | Delivery::Dead) => Some(false),
+            // Says nothing of the destination.
+            Ok(Delivery::LeaseLost) | Err(_) => None,
+        };
+        let now = workers.clock.now();
+        if heard.is_some_and(|heard| self.lanes.ended(&queue, heard, overdue, now)) {
+            workers.bells.events.notify_one();
+            self.lanes.bell.notify_one();
+        }
+        told
+    }
+
+    async fn until_next(&self, queue: Queue) -> Duration {
+        let workers = &self.workers;
+        let due = match queue {
+            Queue::Orders => workers.store.next_due(Work::Orders).await,
+            Queue::Events(lane) => workers.store.next_event(&self.shares(lane)).await,
+        };
+        let nap_max = match queue {
+            // Rests end without a ring.
+            Queue::Events(Lane::Failing) => PROMPT,
+            Queue::Orders | Queue::Events(Lane::Prompt) => NAP_MAX,
+        };
+        match due {
+            Ok(Some(due)) => due
+                .since(workers.clock.now())
+                .clamp(Duration::from_millis(20), nap_max),
+            Ok(None) => nap_max,
+            Err(_) => FAULT_NAP,
+        }
+    }
+}
+
+/// The destination of an event, as the store names its queue.
+fn queue_of(lease: &Lease) -> String {
+    match &lease.of {
+        Leased::Event(event, _) => {
+            let to = event.destination.as_deref().unwrap_or_default();
+            origin(to).unwrap_or_else(|| to.to_owned())
+        }
+        Leased::Order(_) => String::new(),
+    }
+}
+
+fn permits(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the place that waits")]

@@ -80,10 +80,21 @@ pub trait Outbound: Send + Sync {
 
 /// Leave to make one call to an institution, for as long as it is held. Travels with the request.
 #[derive(Clone)]
-pub struct Turn(
-    #[expect(dead_code, reason = "what it holds is let go when it is dropped")]
-    Option<Arc<dyn Send + Sync>>,
-);
+pub struct Turn(Option<Arc<dyn Place>>);
+
+/// A place among the calls of an institution, given back when it is dropped.
+#[async_trait]
+pub trait Place: Send + Sync {
+    /// Counts a call as leaving at this moment; where as many left within a second as may, waits
+    /// for that, within bounds.
+    ///
+    /// # Errors
+    /// [`TooMany`] if it may not leave in time: nothing was counted.
+    async fn depart(&self) -> Result<(), TooMany>;
+
+    /// What was counted as leaving is still here, to the last byte.
+    fn stay(&self);
+}
 
 impl Turn {
     /// Where nobody counts.
@@ -91,9 +102,27 @@ impl Turn {
         Self(None)
     }
 
-    /// Lets go of this when its last copy is dropped.
-    pub fn held(place: Arc<dyn Send + Sync>) -> Self {
+    /// Lets go of this place when its last copy is dropped.
+    pub fn held(place: Arc<dyn Place>) -> Self {
         Self(Some(place))
+    }
+
+    /// To be called for each request, when nothing but its bytes is left to be sent.
+    ///
+    /// # Errors
+    /// That of [`Place::depart`].
+    pub async fn depart(&self) -> Result<(), TooMany> {
+        match &self.0 {
+            Some(place) => place.depart().await,
+            None => Ok(()),
+        }
+    }
+
+    /// The request that departed came back whole: no byte of it left.
+    pub fn stay(&self) {
+        if let Some(place) = &self.0 {
+            place.stay();
+        }
     }
 }
 
@@ -155,7 +184,7 @@ impl Network {
     }
 }
 
-/// What a request is for, as a word for metrics, and the turn it was given if it waited for one;
+/// What a request is for, as a word for metrics, and the turn it was given where somebody counts;
 /// travels in its extensions, not on the wire.
 #[derive(Clone)]
 pub struct Errand(pub &'static str, pub Option<Turn>);

@@ -1,4 +1,5 @@
-//! What merchants ask (A3.1, A3.2, A3.4, X-1 to ): syntax, then identity, then fields, then the
+//! What merchants ask (A3.1, A3.2, A3.4, X-1 to ), and
+//! the events it is owed: syntax, then identity, then fields, then the
 //! journey; what leaves is signed once the caller is known.
 
 use bytes::Bytes;
@@ -6,7 +7,7 @@ use http::{HeaderMap, Request, Response, header};
 
 use crate::api::order::Extras;
 use crate::api::reading::{Asked, NAMING};
-use crate::api::{Answer, Api, Endpoint, Peer, order, query, refund};
+use crate::api::{Answer, Api, Endpoint, Peer, events, order, query, refund};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::RefundOrderNo;
 use crate::domain::institutions::{BusinessType, Offer};
@@ -18,7 +19,7 @@ use crate::flow::close_order::close_order;
 use crate::flow::list_institutions::list_institutions;
 use crate::flow::place_order::place_order;
 use crate::flow::read_order::{read_order, refresh};
-use crate::flow::refund_order::{read_refund, refund_order};
+use crate::flow::refunds::refund_order::{read_refund, refund_order};
 use crate::flow::register::Register;
 use crate::flow::select_institution::{Answered, Outcome, select_institution};
 
@@ -48,6 +49,7 @@ impl Api {
             | Endpoint::Close
             | Endpoint::Refund
             | Endpoint::RefundQuery
+            | Endpoint::Events
             | Endpoint::Callback(_)
             | Endpoint::Keys
             | Endpoint::Interface
@@ -102,6 +104,7 @@ impl Api {
             Endpoint::Close => self.close(register, fields, caller).await,
             Endpoint::Refund => self.refund(register, fields, caller).await,
             Endpoint::RefundQuery => self.refund_query(register, fields, caller).await,
+            Endpoint::Events => self.events(fields, caller).await,
             Endpoint::Callback(_)
             | Endpoint::Keys
             | Endpoint::Interface
@@ -293,6 +296,19 @@ impl Api {
         let key = refund::key(&asked)?;
         let refunded = read_refund(&*self.store, &self.world, register, &key).await?;
         refund::answer(&refunded)
+    }
+
+    /// What a merchant that was down missed. Reads only: the nonce is spent in memory (Q5).
+    async fn events(
+        &self,
+        fields: &Fields<'_>,
+        caller: Admitted,
+    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
+        let merchant = caller.into_reader(&self.reads)?;
+        let asked = Asked::of(fields, &merchant, &events::FIELDS)?;
+        let (after, room) = events::asked(&asked)?;
+        let found = self.store.events_after(&merchant, after, room).await?;
+        Ok((events::answer(&found, after)?, "ACCEPTED"))
     }
 }
 

@@ -2,6 +2,7 @@
 //! screen. Knows nothing of sockets; what it answers is always from committed state.
 
 pub mod cards;
+mod events;
 mod interface;
 mod merchant;
 pub mod order;
@@ -73,6 +74,7 @@ enum Endpoint<'a> {
     Close,
     Refund,
     RefundQuery,
+    Events,
     Callback(&'a str),
     Keys,
     Interface,
@@ -91,6 +93,7 @@ impl<'a> Endpoint<'a> {
             "/v1/orders/close" => (Self::Close, "POST", "X-3"),
             "/v1/refunds" => (Self::Refund, "POST", "A3.4"),
             "/v1/refunds/query" => (Self::RefundQuery, "POST", "X-5"),
+            "/v1/events" => (Self::Events, "POST", "events"),
             "/.well-known/jwks.json" => (Self::Keys, "GET, HEAD", "jwks"),
             "/openapi.yaml" => (Self::Interface, "GET, HEAD", "openapi"),
             _ => {
@@ -139,12 +142,13 @@ impl Api {
             | Endpoint::Query
             | Endpoint::Close
             | Endpoint::Refund
-            | Endpoint::RefundQuery => {
+            | Endpoint::RefundQuery
+            | Endpoint::Events => {
                 self.merchant(register, endpoint, interface, &request, peer)
                     .await
             }
         };
-        if endpoint != Endpoint::Interface {
+        if !matches!(endpoint, Endpoint::Interface | Endpoint::Keys) {
             no_store(answer.response.headers_mut());
         }
         answer
@@ -204,13 +208,20 @@ impl Api {
     }
 }
 
-/// The platform's keys (R-6.3.1-1c): public, so not signed; cached for as long as a key is
-/// announced ahead.
+/// How long the platform's keys may be kept: as long as merchants are told to believe them, so that
+/// one that was withdrawn is soon believed no more.
+const KEYS_KEPT: HeaderValue = HeaderValue::from_static("public, max-age=600");
+
+/// The platform's keys (R-6.3.1-1c): public, so not signed.
 fn keys(register: &Register) -> Answer {
     let mut response = Response::new(register.platform.jwks.clone());
     *response.status_mut() = StatusCode::OK;
     let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    let nosniff = HeaderValue::from_static("nosniff");
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, json);
+    headers.insert(header::CACHE_CONTROL, KEYS_KEPT);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     Answer {
         response,
         interface: "jwks",

@@ -34,6 +34,7 @@ impl Rank {
             b"/v1/orders/institutions" | b"/v1/orders/query" | b"/v1/orders/close" if posted => {
                 Self::Rest
             }
+            b"/v1/refunds" | b"/v1/refunds/query" | b"/v1/events" if posted => Self::Rest,
             b"/.well-known/jwks.json" if read => Self::Rest,
             _ if posted && path.starts_with(b"/v1/callbacks/") => Self::Rest,
             _ if posted && path.starts_with(b"/pay/") => Self::Choice,
@@ -68,7 +69,10 @@ mod tests {
             ("GET", "/pay/abc", Rank::Rest),
             ("POST", "/v1/orders/query", Rank::Rest),
             ("POST", "/v1/orders/close", Rank::Rest),
+            ("POST", "/v1/refunds", Rank::Rest),
+            ("POST", "/v1/refunds/query", Rank::Rest),
             ("POST", "/v1/orders/institutions", Rank::Rest),
+            ("POST", "/v1/events", Rank::Rest),
             ("POST", "/v1/callbacks/bluebank", Rank::Rest),
             ("GET", "/.well-known/jwks.json", Rank::Rest),
             ("HEAD", "/pay/abc/status", Rank::Rest),

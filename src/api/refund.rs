@@ -9,13 +9,14 @@ use crate::api::reading::{Asked, text};
 use crate::api::refusal::RETRY_AFTER_S;
 use crate::domain::amount::Amount;
 use crate::domain::attempt::Epoch;
+use crate::domain::evidence::Reason;
 use crate::domain::identifiers::{CalendarDay, MerchantOrderNo, RefundOrderNo, RefundRequestNo};
 use crate::domain::merchant::Merchant;
 use crate::domain::order::{self, Order};
-use crate::domain::refund::{Refund, RefundState};
+use crate::domain::refund::{Refund, RefundState, SurplusCause};
 use crate::domain::refusal::Refusal;
 use crate::flow::read_order::{Named, read_order};
-use crate::flow::refund_order::{Paid, Refunded};
+use crate::flow::refunds::refund_order::{Paid, Refunded};
 use crate::store::{OrderKey, Store};
 
 /// Every field of a request to refund: the standard's five and ours.
@@ -155,8 +156,8 @@ pub fn answer(refunded: &Refunded) -> Result<(Response<Bytes>, &'static str), Re
             .reason
             .as_ref()
             .filter(|_| failed)
-            .map(|reason| reason.as_str()),
-        refund_cause: refund.surplus().map(|cause| cause.name()),
+            .map(Reason::as_str),
+        refund_cause: refund.surplus().map(SurplusCause::name),
         hint: refunded.same_by_sum.then_some(SAME_BY_SUM),
         version: order.version,
     };
@@ -198,7 +199,7 @@ pub fn listed(order: &Order) -> Option<Vec<Listed<'_>>> {
         merchant_refund_no: refund.merchant_no(),
         refund_amount: refund.amount.to_string(),
         refund_status: refund.state.public_name(),
-        refund_cause: refund.surplus().map(|cause| cause.name()),
+        refund_cause: refund.surplus().map(SurplusCause::name),
     });
     (!order.refunds.is_empty()).then(|| all.collect())
 }

@@ -229,6 +229,7 @@ fn line(args: &CallArgs) -> anyhow::Result<Hyper> {
     let settings = LineSettings {
         roots,
         client_identity,
+        connections_max: 1,
     };
     let institutions = HashMap::from([(InstitutionId::parse(GATEWAY)?, settings)]);
     Ok(Hyper::new(OutboundSettings {

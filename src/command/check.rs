@@ -57,14 +57,14 @@ pub fn check(out: &mut dyn Write, path: &Path, now: Timestamp) -> anyhow::Result
             Ok(ExitCode::FAILURE)
         }
         Ok(config) => {
-            write!(out, "{}", summary(&config))?;
+            write!(out, "{}", summary(&config, now))?;
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
 /// What would be served: addresses, and the institutions of each merchant in each mode.
-fn summary(config: &Config) -> String {
+fn summary(config: &Config, now: Timestamp) -> String {
     let mut text = String::new();
     for warning in &config.warnings {
         let _ = writeln!(text, "warning: {warning}");
@@ -77,7 +77,7 @@ fn summary(config: &Config) -> String {
         config.register.platform.origin,
         config.listen.operations,
         config.store.url,
-        config.register.platform.signing.id(),
+        config.register.platform.signing.at(now.seconds()).id(),
     );
     let mut rows = vec![["merchant", "state", "mode", "institutions"].map(str::to_owned)];
     let mut merchants: Vec<&Merchant> = directory.merchants.values().collect();

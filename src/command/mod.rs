@@ -5,6 +5,7 @@
 pub mod call;
 pub mod check;
 pub mod demo;
+pub mod events;
 pub mod keys;
 pub mod reconcile;
 pub mod reload;

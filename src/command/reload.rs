@@ -85,7 +85,11 @@ fn tell(out: &mut dyn Write, config: &Path, reply: Reply) -> anyhow::Result<Exit
             writeln!(out, "{count} {noun}; nothing was changed")?;
             Ok(ExitCode::FAILURE)
         }
-        Reply::Shown { .. } | Reply::Unknown { .. } => {
+        Reply::Shown { .. }
+        | Reply::Dead { .. }
+        | Reply::Resent { .. }
+        | Reply::Failed { .. }
+        | Reply::Unknown { .. } => {
             anyhow::bail!("the gateway is of another release and does not know this word")
         }
     }

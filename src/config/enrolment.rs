@@ -3,6 +3,8 @@
 //! Each table is read whole before tables are held against each other, so that one fault does not
 //! hide or cause another.
 
+mod operators;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 

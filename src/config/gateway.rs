@@ -23,9 +23,8 @@ use crate::config::{KeyClass, KeyNote, Listen, StoreSettings};
 use crate::domain::identifiers::KeyId;
 use crate::domain::institutions::HealthSettings;
 use crate::domain::merchant::origin;
-use crate::flow::register::Platform;
+use crate::flow::register::{DatedKey, Platform, Signing};
 use crate::seal::Seal;
-use crate::signature::SigningKey;
 use crate::world::Network;
 
 /// An https origin as it is compared everywhere: lower case, no default port, no path.
@@ -135,6 +134,9 @@ pub(super) fn url_of(folder: &Path, document: &DeTable<'_>) -> String {
     format!("sqlite:{}", folder.join(path.unwrap_or(STORE)).display())
 }
 
+/// Free space on the store's disk below which no order is begun, where nothing is said. Unit: MiB.
+const RESERVE_MB: u64 = 256;
+
 pub(super) fn store(r: &mut Reader<'_>, mut s: Section<'_>) -> Option<StoreSettings> {
     const URL: Shape = shape("sqlite:PATH", "\"sqlite:var/paymux.sqlite\"");
     const SEAL_ID: Shape = shape("1 to 16 of A-Z a-z 0-9 - _", "\"seal-1\"");
@@ -151,6 +153,7 @@ pub(super) fn store(r: &mut Reader<'_>, mut s: Section<'_>) -> Option<StoreSetti
     };
     let current = s.must(r, "seal_key", SEAL_ID, |v| v.as_str().and_then(seal_id));
     let digest_key = s.secret_bytes(r, "digest_key");
+    let reserve_mb = s.number(r, "reserve_mb", RESERVE_MB, 0..=1_048_576);
     let mut seen = BTreeMap::new();
     let mut keys = BTreeMap::new();
     for mut table in s.tables(r, "seal_keys") {
@@ -185,6 +188,7 @@ pub(super) fn store(r: &mut Reader<'_>, mut s: Section<'_>) -> Option<StoreSetti
         Ok(seal) => Some(StoreSettings {
             url,
             seal: Arc::new(seal),
+            reserve_mb,
             lines: [url_line, digest_line],
         }),
         Err(_) if !r.faults.is_empty() => None,
@@ -221,14 +225,14 @@ pub(super) fn health(r: &mut Reader<'_>, mut s: Section<'_>) -> HealthSettings {
     settings
 }
 
-/// How we are known: the key that signs now, and every key that is or will be in force.
+/// How we are known: the keys that sign, each in its time, and what is published of them.
 pub(super) fn platform(
     r: &mut Reader<'_>,
     mut s: Section<'_>,
     origin: Option<String>,
     enrolment: &mut Enrolment,
 ) -> Option<Platform> {
-    let mut keys: Vec<(i64, i64, Arc<SigningKey>)> = Vec::new();
+    let mut keys: Vec<DatedKey> = Vec::new();
     let before = r.faults.len();
     for mut table in s.tables(r, "keys") {
         let id = table.must(r, "id", KEY_ID, |v| KeyId::parse(v.as_str()?).ok());
@@ -237,28 +241,31 @@ pub(super) fn platform(
         if let Some(id) = &id {
             r.once(&mut enrolment.key_ids, id, &table.subject("id"));
         }
-        if let (Some(key), Some((from, until))) = (key, span) {
+        if let (Some(key), Some((from_s, until_s))) = (key, span) {
             enrolment.notes.push(KeyNote {
                 id: key.id().to_owned(),
                 owner: "this gateway".to_owned(),
                 class: KeyClass::Platform,
                 mark: mark(key.public_pem().as_bytes()),
                 algorithm: key.algorithm().name(),
-                validity_s: Some((from, until)),
+                validity_s: Some((from_s, until_s)),
             });
-            keys.push((from, until, key));
+            keys.push(DatedKey {
+                from_s,
+                until_s,
+                key,
+            });
         }
         table.end(r);
     }
     let line = s.line;
     s.end(r);
     let now = r.now.seconds();
-    keys.sort_by_key(|(from, _, _)| *from);
-    let in_force = keys
-        .iter()
-        .rev()
-        .find(|(from, until, _)| (*from..=*until).contains(&now));
-    let signing = in_force.map(|(_, _, key)| Arc::clone(key));
+    keys.sort_by_key(|one| one.from_s);
+    let last = keys.iter().map(|one| one.until_s).max();
+    keys.retain(|one| one.until_s >= now);
+    let jwks = jwks(&keys);
+    let signing = Signing::of(keys, now);
     if signing.is_none() && r.faults.len() == before {
         let advice = "add one under [[platform.keys]]: paymux keys make --id platform-2026";
         r.fault(
@@ -269,24 +276,26 @@ pub(super) fn platform(
             advice,
         );
     }
-    let last = keys.iter().map(|(_, until, _)| *until).max();
     r.ends_soon(line, "[[platform.keys]]", last);
-    let known = keys.iter().filter(|(_, until, _)| *until >= now);
-    let jwks: Vec<serde_json::Value> = known
-        .map(|(from, until, key)| {
-            let mut jwk = key.public_jwk();
-            if let Some(members) = jwk.as_object_mut() {
-                members.insert("nbf".to_owned(), (*from).into());
-                members.insert("exp".to_owned(), (*until).into());
-            }
-            jwk
-        })
-        .collect();
     Some(Platform {
         origin: origin?,
         signing: signing?,
-        jwks: Bytes::from(serde_json::json!({ "keys": jwks }).to_string()),
+        jwks,
     })
+}
+
+/// What is published of them: the public halves, each with its validity.
+fn jwks(keys: &[DatedKey]) -> Bytes {
+    let jwk = |one: &DatedKey| {
+        let mut jwk = one.key.public_jwk();
+        if let Some(members) = jwk.as_object_mut() {
+            members.insert("nbf".to_owned(), one.from_s.into());
+            members.insert("exp".to_owned(), one.until_s.into());
+        }
+        jwk
+    };
+    let keys: Vec<serde_json::Value> = keys.iter().map(jwk).collect();
+    Bytes::from(serde_json::json!({ "keys": keys }).to_string())
 }
 
 /// Networks that are not public and that may be called all the same.

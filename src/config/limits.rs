@@ -67,10 +67,16 @@ pub struct Limits {
     pub signature_bases_per_second: u32,
     /// How long a create waits for its turn at an institution.
     pub turn: Duration,
-    /// Creates waiting at one institution.
+    /// Creates waiting at all institutions together: half of [`Self::in_flight_orders_max`] where
+    /// nothing is said, and never more.
+    pub turns_waiting_in_all_max: usize,
+    /// Of them, at one institution: half where nothing is said, and never more.
     pub turns_waiting_max: usize,
-    /// Of them, of one merchant.
+    /// Of those, of one merchant; half where nothing is said.
     pub turns_waiting_per_merchant_max: usize,
+    /// How long an institution must stay in the file after its last payment ended: money may still
+    /// come late, and what was paid go back (F2). Unit: days.
+    pub in_reach_days: u32,
 }
 
 pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
@@ -82,10 +88,12 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
     // Never more than choices: who is given up first is not a matter of configuration (R-6.4-1c).
     let least = u64::from(in_flight_choices_max);
     let orders = part(2).min(least);
+    let orders_max = numbers.count("in_flight_orders_max", orders, 1..=least);
+    let [in_all, at_one, of_merchant] = waiting(&mut numbers, u64::from(orders_max));
     let limits = Limits {
         in_flight_max,
         in_flight_choices_max,
-        in_flight_orders_max: numbers.count("in_flight_orders_max", orders, 1..=least),
+        in_flight_orders_max: orders_max,
         body_bytes_max: numbers.size("body_bytes_max", 65_536, 4_096..=1_048_576),
         header_lines_max: numbers.size("header_lines_max", 64, 16..=256),
         header_bytes_max: numbers.size("header_bytes_max", 16_384, 4_096..=65_536),
@@ -136,15 +144,39 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
         ),
         signature_bases_per_second: numbers.count("signature_bases_per_second", 20, 1..=10_000),
         turn: numbers.ms("turn_ms", 2_000, 0..=10_000),
-        turns_waiting_max: numbers.size("turns_waiting_max", 384, 0..=100_000),
-        turns_waiting_per_merchant_max: numbers.size(
-            "turns_waiting_per_merchant_max",
-            128,
-            0..=100_000,
-        ),
+        turns_waiting_in_all_max: in_all,
+        turns_waiting_max: at_one,
+        turns_waiting_per_merchant_max: of_merchant,
+        in_reach_days: numbers.count("in_reach_days", 365, 1..=3_650),
     };
     s.end(r);
     limits
+}
+
+/// How many creates may wait for turns: in all, at one institution, of one merchant there. Whoever
+/// waits is a request under way, so those at a silent institution must not be most of these, and not
+/// most of those that wait either.
+fn waiting(numbers: &mut Numbers<'_, '_, '_>, orders_max: u64) -> [usize; 3] {
+    let half = |of: u64| of.checked_div(2).unwrap_or(0);
+    let most = half(orders_max);
+    let in_all = numbers.share(
+        ("turns_waiting_in_all_max", most),
+        (most, "half of in_flight_orders_max", "in_flight_orders_max"),
+    );
+    let most = half(in_all);
+    let at_one = numbers.share(
+        ("turns_waiting_max", most),
+        (
+            most,
+            "half of turns_waiting_in_all_max",
+            "turns_waiting_in_all_max",
+        ),
+    );
+    let of_merchant = numbers.share(
+        ("turns_waiting_per_merchant_max", half(at_one)),
+        (at_one, "turns_waiting_max", "turns_waiting_max"),
+    );
+    [in_all, at_one, of_merchant].map(|number| usize::try_from(number).unwrap_or(usize::MAX))
 }
 
 /// Whole numbers of one table, in the types they are used in. What is out of bounds is a fault
@@ -165,6 +197,18 @@ impl Numbers<'_, '_, '_> {
     fn size(&mut self, name: &'static str, default: u64, bounds: Span) -> usize {
         let number = self.s.number(self.r, name, default, bounds);
         usize::try_from(number).unwrap_or(usize::MAX)
+    }
+
+    /// A number that another bounds, which may be raised instead.
+    fn share(
+        &mut self,
+        (name, default): (&'static str, u64),
+        (most, in_words, other): (u64, &str, &str),
+    ) -> u64 {
+        let advice = format!("write {name} = {default}, or raise {other}");
+        let why = format!(", {in_words}");
+        self.s
+            .number_for(self.r, (name, default), 0..=most, (&why, &advice))
     }
 
     fn seconds(&mut self, name: &'static str, default: u64, bounds: Span) -> i64 {

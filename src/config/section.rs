@@ -121,6 +121,18 @@ impl<'d> Section<'d> {
         default: u64,
         bounds: RangeInclusive<u64>,
     ) -> u64 {
+        let advice = format!("write {name} = {default}");
+        self.number_for(r, (name, default), bounds, ("", &advice))
+    }
+
+    /// The same, where more can be said of why it has these bounds and what can be done.
+    pub(super) fn number_for(
+        &mut self,
+        r: &mut Reader<'_>,
+        (name, default): (&'static str, u64),
+        bounds: RangeInclusive<u64>,
+        (why, advice): (&str, &str),
+    ) -> u64 {
         let Some(Found { value, line }) = self.value(r, name) else {
             return default;
         };
@@ -130,15 +142,10 @@ impl<'d> Section<'d> {
         if let Some(number) = number.filter(|n| bounds.contains(n)) {
             return number;
         }
-        let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
-        let advice = format!("write {name} = {default}");
-        r.fault(
-            line,
-            &self.subject(name),
-            &expected,
-            &describe(value),
-            &advice,
-        );
+        let (first, last) = (bounds.start(), bounds.end());
+        let expected = format!("a whole number from {first} to {last}{why}");
+        let found = describe(value);
+        r.fault(line, &self.subject(name), &expected, &found, advice);
         default
     }
 

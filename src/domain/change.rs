@@ -374,10 +374,10 @@ fn result(after: &Order, refunds: &[usize]) -> String {
             } else {
                 "failed"
             };
-            text.push_str(&format!(
-                " found={found} statement={}",
-                hex(&verdict.statement)
-            ));
+            text.push_str(" found=");
+            text.push_str(found);
+            text.push_str(" statement=");
+            text.push_str(&hex(&verdict.statement));
         }
     }
     text

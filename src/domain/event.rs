@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use crate::domain::evidence::Reason;
 use crate::domain::identifiers::{EventId, MerchantId, PayOrderNo, Timestamp};
 use crate::domain::order::Order;
-use crate::domain::refund::{Refund, RefundState};
+use crate::domain::refund::{Refund, RefundState, SurplusCause};
 
 /// What an event reports (`eventType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -158,8 +159,8 @@ impl Event {
                 .reason
                 .as_ref()
                 .filter(|_| kind == EventType::RefundFailed)
-                .map(|reason| reason.as_str()),
-            refund_cause: refund.surplus().map(|cause| cause.name()),
+                .map(Reason::as_str),
+            refund_cause: refund.surplus().map(SurplusCause::name),
         };
         let own = wish.and_then(|wish| wish.notice_url.clone());
         Self::born(

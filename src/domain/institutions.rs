@@ -112,6 +112,7 @@ impl TransactionType {
 
 /// What an adapter declares about its institution's dialect.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not by itself")]
 pub struct Facts {
     /// After this long, "not found" means that a call never arrived (A5). At least the longest
     /// time a sent request can be on its way.

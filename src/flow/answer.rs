@@ -32,7 +32,7 @@ pub async fn sign_answer(
     let Some(question) = Question::under(request, &target, label) else {
         return;
     };
-    let key = &platform.signing;
+    let key = platform.signing.at(now.seconds());
     let Some(turns) = key.turns() else {
         return sign(key, &question, answer, now);
     };

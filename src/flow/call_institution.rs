@@ -187,12 +187,14 @@ fn answered(finding: &Finding) -> CallEnd {
     }
 }
 
+/// What a call is about, for a thread of its own.
+type Copies = (Attempt, Terms, Option<Refund>);
+
 /// What the call becomes; signed elsewhere if that takes long.
 async fn outgoing(adapter: &dyn Institution, call: &Call<'_>, stamp: Stamp) -> Outgoing {
     let Some(Slow { turns, adapter }) = adapter.slow() else {
         return adapter.request(call, &stamp);
     };
-    type Copies = (Attempt, Terms, Option<Refund>);
     let copies: Copies = (
         call.attempt().clone(),
         call.terms().clone(),

@@ -2,16 +2,13 @@
 //! between two writes are one small problem, solved here. Asks; never sends a charge again, and
 //! never ends anything by the clock (V2).
 
-mod refunds;
-
-use refunds::chase_refunds;
-
 use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::evidence::{Evidence, Finding};
 use crate::domain::identifiers::Timestamp;
 use crate::domain::order::Order;
 use crate::domain::schedule;
 use crate::flow::call_institution::{ASK_PATIENCE, call_institution};
+use crate::flow::refunds::chase_refunds::chase_refunds;
 use crate::flow::register::Register;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
 use crate::institution::{Call, Institution};

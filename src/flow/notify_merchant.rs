@@ -111,7 +111,7 @@ async fn request(
         signature::sign_request(&mut request, target, key, &covering).ok()?;
         Some(request)
     };
-    let key = &platform.signing;
+    let key = platform.signing.at(now.seconds());
     let Some(turns) = key.turns() else {
         return sign(key, target, request);
     };

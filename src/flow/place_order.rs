@@ -35,23 +35,36 @@ pub async fn place_order(
     let now = world.clock.now();
     let key = OrderKey::Theirs(terms.merchant.clone(), terms.merchant_order_no.clone());
     let cause = caller.into_cause();
-    let judge = Judge::new(register, world);
-    let chosen = match judge_terms(&judge, &terms) {
-        Ok(chosen) => chosen,
-        // What cannot be placed any more may have been placed before: then it is a repeat.
-        Err(refusal) => match store.order(&key).await? {
-            Some(order) if *order.terms == terms => {
-                return repeated(store, world, register, order, cause).await;
+    let judged = judge_terms(&Judge::new(register, world), &terms);
+    // What cannot be placed any more may have been placed before: then it is a repeat. And whoever
+    // would wait for a turn looks first, because a repeat needs none.
+    if !matches!(judged, Ok(None))
+        && let Some(order) = store.order(&key).await?
+    {
+        return match judged {
+            _ if *order.terms == terms => repeated(store, world, register, order, cause).await,
+            Ok(_) => Err(refuse(store, (Refusal::OrderConflict, cause), now).await),
+            Err(refusal) => Err(refuse(store, (refusal, cause), now).await),
+        };
+    }
+    let choice = match judged {
+        Ok(choice) => choice,
+        Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
+    };
+    let (mut turn, mut pass) = (None, Pass::default());
+    if let Some(choice) = &choice {
+        // Waited for before anything is written; who does not get one has lost nothing (Q8).
+        turn = Some(turn_at(world, &choice.institution, &terms.merchant).await?);
+        // Judged on what is true after the wait, and leave to go there taken only then.
+        let judge = Judge::new(register, world);
+        match judge.admit(&terms, &choice.institution, Some(choice.mode)) {
+            Ok((_, leave)) => pass = leave,
+            Err(refusal) => {
+                drop(turn);
+                return Err(refuse(store, (refusal, cause), judge.now).await);
             }
-            _ => return Err(refuse(store, (refusal, cause), now).await),
-        },
-    };
-    let (choice, pass) = chosen.unzip();
-    // Waited for before anything is written; who does not get one has lost nothing (Q8).
-    let turn = match &choice {
-        Some(choice) => Some(turn_at(world, &choice.institution, &terms.merchant).await?),
-        None => None,
-    };
+        }
+    }
     let now = world.clock.now();
     let first = choice.and_then(|choice| start(store, world, register, &terms.merchant, &choice));
     let opening = Opening {
@@ -84,20 +97,12 @@ pub async fn place_order(
     if order.attempts.is_empty() {
         Ok(Answered::fresh(order))
     } else {
-        create(
-            store,
-            world,
-            register,
-            (order, pass.unwrap_or_default()),
-            turn,
-        )
-        .await
+        create(store, world, register, (order, pass), turn).await
     }
 }
 
-/// What the enrolment says of these terms: the institution to take, where one must be, with leave
-/// to go there.
-fn judge_terms(judge: &Judge<'_, '_>, terms: &Terms) -> Result<Option<(Choice, Pass)>, Refusal> {
+/// What the enrolment says of these terms: the institution to take, where one must be.
+fn judge_terms(judge: &Judge<'_, '_>, terms: &Terms) -> Result<Option<Choice>, Refusal> {
     let directory = &judge.register.directory;
     let merchant = directory
         .merchants
@@ -114,20 +119,20 @@ fn judge_terms(judge: &Judge<'_, '_>, terms: &Terms) -> Result<Option<(Choice, P
         BusinessType::Aggregated => terms.named.as_ref().and_then(|(_, mode)| *mode),
     };
     if let Some((institution, _)) = &terms.named {
-        return judge.admit(terms, institution, mode).map(Some);
+        return judge.open_to(terms, institution, mode).map(Some);
     }
     match terms.business_type {
         // The payer chooses: on the merchant's cards, or on our page.
         BusinessType::Aggregated | BusinessType::Single(Mode::Webview) => Ok(None),
         BusinessType::Single(mode) => {
             if let Some(default) = merchant.default_institutions.get(&mode) {
-                return judge.admit(terms, default, Some(mode)).map(Some);
+                return judge.open_to(terms, default, Some(mode)).map(Some);
             }
             let offers = judge.offers(&wanted(terms, Some(mode), judge.now), None);
             let mut open = offers.iter().filter(|offer| offer.withheld.is_none());
             match (open.next(), open.next()) {
                 (Some(only), None) => judge
-                    .admit(terms, &only.institution.id, Some(mode))
+                    .open_to(terms, &only.institution.id, Some(mode))
                     .map(Some),
                 _ => Err(Refusal::InstitutionRequired),
             }

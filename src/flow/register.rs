@@ -29,10 +29,57 @@ pub struct Register {
 pub struct Platform {
     /// `https://host[:port]` that merchants sign for and pages are served under.
     pub origin: String,
-    /// Signs answers and notifications.
-    pub signing: Arc<SigningKey>,
+    /// Sign answers and notifications, each in its time.
+    pub signing: Signing,
     /// `/.well-known/jwks.json`: current and next keys with validity.
     pub jwks: bytes::Bytes,
+}
+
+/// The platform's own keys, chosen by the time of each signature: the next one signs from its first
+/// second on, whether or not anything is reloaded then.
+pub struct Signing {
+    dated: Vec<DatedKey>,
+    first: Arc<SigningKey>,
+}
+
+/// A key and when it signs.
+pub struct DatedKey {
+    /// First second. Unit: Unix seconds.
+    pub from_s: i64,
+    /// Last second. Unit: Unix seconds.
+    pub until_s: i64,
+    /// The key.
+    pub key: Arc<SigningKey>,
+}
+
+impl Signing {
+    /// One key for all times.
+    pub fn always(key: SigningKey) -> Self {
+        Self {
+            dated: Vec::new(),
+            first: Arc::new(key),
+        }
+    }
+
+    /// Those that are or will be in force; `None` if none is at this moment. Unit: Unix seconds.
+    pub fn of(mut dated: Vec<DatedKey>, now_s: i64) -> Option<Self> {
+        dated.sort_by_key(|one| one.from_s);
+        let first = Arc::clone(newest(&dated, now_s)?);
+        Some(Self { dated, first })
+    }
+
+    /// The newest in force. When there is none, the one that was when the file was read: whoever
+    /// verifies sees that it has ended, and an alarm was raised weeks before. Unit: Unix seconds.
+    pub fn at(&self, now_s: i64) -> &Arc<SigningKey> {
+        newest(&self.dated, now_s).unwrap_or(&self.first)
+    }
+}
+
+fn newest(dated: &[DatedKey], now_s: i64) -> Option<&Arc<SigningKey>> {
+    let mut newest_first = dated.iter().rev();
+    newest_first
+        .find(|one| (one.from_s..=one.until_s).contains(&now_s))
+        .map(|one| &one.key)
 }
 
 impl Register {

@@ -140,14 +140,13 @@ impl Institution for Standard {
         // is no more evidence than a forgery is.
         let fields = Fields::parse(callback.body()).map_err(|_| Forged("unreadable"))?;
         let account = reading::account(&fields);
-        let (about, said) = match refunds::told_of(&fields) {
-            Some(no) => (About::Refund(no), refunds::notice(&fields, now)),
-            None => {
-                let no = fields.text("merchantOrderNo").and_then(Result::ok);
-                let attempt = no.and_then(|no| AttemptId::parse(no).ok());
-                let attempt = attempt.ok_or(Forged("names_no_attempt"))?;
-                (About::Attempt(attempt), reading::notice(&fields))
-            }
+        let (about, said) = if let Some(no) = refunds::told_of(&fields) {
+            (About::Refund(no), refunds::notice(&fields, now))
+        } else {
+            let no = fields.text("merchantOrderNo").and_then(Result::ok);
+            let attempt = no.and_then(|no| AttemptId::parse(no).ok());
+            let attempt = attempt.ok_or(Forged("names_no_attempt"))?;
+            (About::Attempt(attempt), reading::notice(&fields))
         };
         let finding = match &account {
             Some(_) => said.unwrap_or_else(Finding::Ambiguous),

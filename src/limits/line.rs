@@ -1,9 +1,14 @@
 //! The line in front of one institution: who is next, and when. The time is handed in; nothing waits.
 //!
+//! A rate is kept where the bytes leave: a turn takes a place of it when it is given, and a second
+//! from its departure on it is free again. A call that is held up in between (by a commit, a slow
+//! key, a connection being made) keeps its place, so that it cannot leave together with later ones.
+//!
 //! Creates stand in it merchant by merchant and are called in rotation, so that one merchant's flood
-//! only ever waits behind itself. Questions do not stand in line: they get a turn now or come again
-//! later, and an eighth of all turns is kept for them, so that a flood of creates never keeps what is
-//! in doubt in doubt (Z1).
+//! only ever waits behind itself. Questions get a turn now or come again later, and an eighth of all
+//! turns is kept for them, so that a flood of creates never keeps what is in doubt in doubt (Z1). Of a
+//! single turn nothing can be kept: there one question stands in front of the creates, and the two
+//! kinds are called by turns.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -34,7 +39,9 @@ pub struct Pace {
 pub struct Patience {
     /// How long a create waits for its turn.
     pub within: Duration,
-    /// Creates waiting at one institution.
+    /// Creates waiting at all institutions together.
+    pub waiting_in_all_max: usize,
+    /// Of them, at one institution.
     pub waiting_max: usize,
     /// Of them, of one merchant.
     pub waiting_per_merchant_max: usize,
@@ -97,14 +104,14 @@ fn kept(max: u32) -> u32 {
     max.checked_div(KEPT_ONE_IN).unwrap_or(0).max(1)
 }
 
-/// What became of a create that wants a turn.
+/// What became of who wants a turn.
 #[derive(Debug)]
 pub(super) enum Joined {
     /// It has one.
     Now,
     /// It stands in line under this number, and will be called.
     Waiting(u64, oneshot::Receiver<()>),
-    /// Too many stand there; not before so long.
+    /// Too many stand there, or nobody of his kind stands; not before so long.
     Full(Duration),
 }
 
@@ -114,14 +121,18 @@ type Lane = VecDeque<(u64, oneshot::Sender<()>)>;
 /// The line, and what is counted of calls.
 pub(super) struct Line {
     pace: Pace,
-    /// When calls began, in the last span; oldest first.
-    begun: VecDeque<(Instant, Kind)>,
+    /// Turns given to calls that have not left yet.
+    reserved: Count,
+    /// When calls left, in the last span; oldest first.
+    departed: VecDeque<(Instant, Kind)>,
     lately: Count,
     last: Kind,
     /// Calls under way.
     pub(super) under_way: Count,
     /// Merchants in rotation, each with those who wait for it, first come first.
     lanes: VecDeque<(MerchantId, Lane)>,
+    /// The question that stands in front of them all, where no turn can be kept for questions.
+    asker: Option<(u64, oneshot::Sender<()>)>,
     /// In all lanes.
     pub(super) waiting: usize,
     next_number: u64,
@@ -131,11 +142,13 @@ impl Line {
     pub(super) fn new(pace: Pace) -> Self {
         Self {
             pace,
-            begun: VecDeque::new(),
+            reserved: Count::default(),
+            departed: VecDeque::new(),
             lately: Count::default(),
             last: Kind::Create,
             under_way: Count::default(),
             lanes: VecDeque::new(),
+            asker: None,
             waiting: 0,
             next_number: 0,
         }
@@ -156,7 +169,7 @@ impl Line {
     ) -> Joined {
         self.advance(now);
         if self.waiting == 0 && self.has_room() {
-            self.begin(Kind::Create, now);
+            self.begin(Kind::Create);
             return Joined::Now;
         }
         let lane = self.lanes.iter().position(|(of, _)| of == merchant);
@@ -165,9 +178,7 @@ impl Line {
         if self.waiting >= patience.waiting_max || theirs >= patience.waiting_per_merchant_max {
             return Joined::Full(self.emptied_in());
         }
-        let (call, called) = oneshot::channel();
-        let number = self.next_number;
-        self.next_number = number.wrapping_add(1);
+        let (number, (call, called)) = (self.number(), oneshot::channel());
         self.waiting = self.waiting.saturating_add(1);
         if let Some((_, lane)) = lane.and_then(|at| self.lanes.get_mut(at)) {
             lane.push_back((number, call));
@@ -178,33 +189,78 @@ impl Line {
         Joined::Waiting(number, called)
     }
 
-    /// A question wants a turn; whether it has one.
-    pub(super) fn ask(&mut self, now: Instant) -> bool {
+    /// A question wants a turn.
+    pub(super) fn ask(&mut self, now: Instant) -> Joined {
         self.forget(now);
-        let creates_wait = self.waiting > 0;
-        let at_once = self.pace.calls_at_once.get();
-        let room = self.under_way.takes_question(at_once, creates_wait)
-            && self.pace.calls_per_second.is_none_or(|rate| {
-                // Of one turn in a second none can be kept: then they alternate.
-                let alternate = rate.get() > 1 || self.last == Kind::Create;
-                self.lately.takes_question(rate.get(), creates_wait) && (!creates_wait || alternate)
-            });
-        if room {
-            self.begin(Kind::Question, now);
+        let is_single = self.is_single();
+        // One that has gone stands in nobody's way.
+        let stands = self.asker.as_ref().is_some_and(|(_, it)| !it.is_closed());
+        let yields = is_single && self.waiting > 0 && self.last == Kind::Question;
+        if !stands && self.has_room_for_question() && !(yields && self.has_room()) {
+            self.begin(Kind::Question);
+            return Joined::Now;
         }
-        room
+        if stands || !is_single {
+            return Joined::Full(SPAN);
+        }
+        let (number, (call, called)) = (self.number(), oneshot::channel());
+        self.asker = Some((number, call));
+        Joined::Waiting(number, called)
     }
 
-    /// A call ended.
-    pub(super) fn end(&mut self, kind: Kind, now: Instant) {
+    /// A call with a turn is about to leave: it is counted, or it has to look again at that moment.
+    /// The rate may have become less since its turn was given.
+    pub(super) fn depart(&mut self, kind: Kind, now: Instant) -> Result<(), Instant> {
+        self.forget(now);
+        let rate = self.pace.calls_per_second;
+        let full = rate.is_some_and(|rate| self.lately.all() >= rate.get());
+        if let Some((first, _)) = self.departed.front().filter(|_| full) {
+            return Err(first.checked_add(SPAN).unwrap_or(now));
+        }
+        self.reserved.down(kind);
+        self.lately.up(kind);
+        self.departed.push_back((now, kind));
+        Ok(())
+    }
+
+    /// What was counted as leaving at that moment did not leave; its turn is as it was.
+    pub(super) fn stay(&mut self, kind: Kind, at: Instant) {
+        if let Some(place) = self.departed.iter().position(|it| *it == (at, kind)) {
+            self.departed.remove(place);
+            self.lately.down(kind);
+        }
+        self.reserve(kind);
+    }
+
+    /// A call that has left is to leave once more, in the same turn.
+    pub(super) fn reserve(&mut self, kind: Kind) {
+        self.reserved.up(kind);
+    }
+
+    /// A call ended; whether it ever left.
+    pub(super) fn end(&mut self, kind: Kind, left: bool, now: Instant) {
         self.under_way.down(kind);
+        if !left {
+            self.reserved.down(kind);
+        }
         self.advance(now);
     }
 
     /// Calls whoever is next, as long as there is room.
     pub(super) fn advance(&mut self, now: Instant) {
         self.forget(now);
-        while self.waiting > 0 && self.has_room() {
+        loop {
+            let creates = self.waiting > 0 && self.has_room();
+            let asks = self.asker.is_some() && self.has_room_for_question();
+            if asks && !(creates && self.last == Kind::Question) {
+                if self.asker.take().is_some_and(|(_, it)| it.send(()).is_ok()) {
+                    self.begin(Kind::Question);
+                }
+                continue;
+            }
+            if !creates {
+                return;
+            }
             let Some((merchant, mut lane)) = self.lanes.pop_front() else {
                 return;
             };
@@ -215,13 +271,16 @@ impl Line {
             self.waiting = self.waiting.saturating_sub(1);
             // Whoever has gone uses up no turn.
             if next.is_some_and(|(_, call)| call.send(()).is_ok()) {
-                self.begin(Kind::Create, now);
+                self.begin(Kind::Create);
             }
         }
     }
 
     /// Takes somebody out of the line; whether he stood there.
     pub(super) fn leave(&mut self, number: u64) -> bool {
+        if self.asker.take_if(|(known, _)| *known == number).is_some() {
+            return true;
+        }
         for at in 0..self.lanes.len() {
             let Some((_, lane)) = self.lanes.get_mut(at) else {
                 return false;
@@ -240,15 +299,21 @@ impl Line {
 
     /// When it is worth looking whether it is one's turn; none: when a call ends, and then one is
     /// called. Each looks when the turn of his place comes, so that not all look at once.
-    pub(super) fn next_look(&self, number: u64) -> Option<Instant> {
+    pub(super) fn next_look(&self, number: u64, now: Instant) -> Option<Instant> {
         self.pace.calls_per_second?;
         let firsts = self.lanes.iter().filter_map(|(_, lane)| lane.front());
         let first = firsts.map(|(number, _)| *number).min().unwrap_or(number);
-        let ahead = usize::try_from(number.saturating_sub(first)).unwrap_or(usize::MAX);
-        let at = ahead.min(self.begun.len().saturating_sub(1));
-        self.begun
-            .get(at)
-            .and_then(|(begun, _)| begun.checked_add(SPAN))
+        let in_front = self.asker.as_ref().is_some_and(|(it, _)| *it == number);
+        let ahead = if in_front {
+            0
+        } else {
+            number.saturating_sub(first)
+        };
+        let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
+        let at = ahead.min(self.departed.len().saturating_sub(1));
+        // Of what has not even left, nothing is free before a span has passed.
+        let after = self.departed.get(at).map_or(now, |(left, _)| *left);
+        after.checked_add(SPAN)
     }
 
     fn has_room(&self) -> bool {
@@ -256,25 +321,54 @@ impl Line {
             && self
                 .pace
                 .calls_per_second
-                .is_none_or(|rate| self.lately.takes_create(rate.get()))
+                .is_none_or(|rate| self.paced().takes_create(rate.get()))
     }
 
-    fn begin(&mut self, kind: Kind, now: Instant) {
-        self.under_way.up(kind);
-        self.last = kind;
-        if self.pace.calls_per_second.is_some() {
-            self.lately.up(kind);
-            self.begun.push_back((now, kind));
+    fn has_room_for_question(&self) -> bool {
+        let (creates_wait, pace) = (self.waiting > 0, self.pace);
+        let at_once = pace.calls_at_once.get();
+        self.under_way.takes_question(at_once, creates_wait)
+            && pace
+                .calls_per_second
+                .is_none_or(|rate| self.paced().takes_question(rate.get(), creates_wait))
+    }
+
+    /// Whether there is one turn only, at once or in a second, so that none can be kept.
+    fn is_single(&self) -> bool {
+        let rate = self.pace.calls_per_second;
+        self.pace.calls_at_once.get() < 2 || rate.is_some_and(|rate| rate.get() < 2)
+    }
+
+    fn number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number = number.wrapping_add(1);
+        number
+    }
+
+    /// What counts against the rate: calls that left within the last span, and those that still may.
+    fn paced(&self) -> Count {
+        Count {
+            creates: self.lately.creates.saturating_add(self.reserved.creates),
+            questions: self
+                .lately
+                .questions
+                .saturating_add(self.reserved.questions),
         }
     }
 
-    /// Forgets calls that began a span ago.
+    fn begin(&mut self, kind: Kind) {
+        self.under_way.up(kind);
+        self.last = kind;
+        self.reserve(kind);
+    }
+
+    /// Forgets calls that left a span ago.
     fn forget(&mut self, now: Instant) {
-        while let Some((begun, kind)) = self.begun.front().copied() {
-            if now.saturating_duration_since(begun) < SPAN {
+        while let Some((left, kind)) = self.departed.front().copied() {
+            if now.saturating_duration_since(left) < SPAN {
                 return;
             }
-            self.begun.pop_front();
+            self.departed.pop_front();
             self.lately.down(kind);
         }
     }
@@ -296,6 +390,7 @@ mod tests {
 
     const PATIENCE: Patience = Patience {
         within: Duration::from_secs(2),
+        waiting_in_all_max: 16,
         waiting_max: 8,
         waiting_per_merchant_max: 5,
     };
@@ -315,8 +410,28 @@ mod tests {
         start.checked_add(Duration::from_millis(ms)).unwrap()
     }
 
+    /// A create that leaves as soon as it has its turn.
     fn at_once(line: &mut Line, now: Instant) -> bool {
-        matches!(line.join(&merchant("M1"), &PATIENCE, now), Joined::Now)
+        let turn = matches!(line.join(&merchant("M1"), &PATIENCE, now), Joined::Now);
+        turn && line.depart(Kind::Create, now).is_ok()
+    }
+
+    /// A question that has a turn now, or goes away.
+    fn asks(line: &mut Line, now: Instant) -> bool {
+        matches!(line.ask(now), Joined::Now)
+    }
+
+    /// A question that leaves as soon as it has its turn.
+    fn asks_at_once(line: &mut Line, now: Instant) -> bool {
+        asks(line, now) && line.depart(Kind::Question, now).is_ok()
+    }
+
+    /// A question that stands in front of the creates.
+    fn stands_in_front(line: &mut Line, now: Instant) -> (u64, oneshot::Receiver<()>) {
+        let Joined::Waiting(number, called) = line.ask(now) else {
+            panic!("it does not wait");
+        };
+        (number, called)
     }
 
     fn stands(line: &mut Line, who: &str, now: Instant) -> oneshot::Receiver<()> {
@@ -327,31 +442,87 @@ mod tests {
     }
 
     /// The declared rate is not passed in any second, wherever it begins, by creates and questions
-    /// together, however hard everybody tries.
+    /// together, however hard everybody tries and however long each is held up before it leaves.
     #[test]
     fn no_second_holds_more_calls_than_were_declared() {
-        for rate in [1, 2, 3, 10, 50] {
+        for (rate, held_up) in [1, 2, 3, 10, 50].iter().flat_map(|r| [(*r, 1), (*r, 400)]) {
             let (mut line, start) = (line(rate, 1_000), Instant::now());
-            let mut begun = Vec::new();
-            for ms in 0..5_000 {
+            let (mut ready, mut left) = (Vec::new(), Vec::new());
+            for ms in 0..6_000 {
                 let now = after(start, ms);
-                let create = ms % 7 == 0 && at_once(&mut line, now);
-                let question = ms % 3 == 0 && line.ask(now);
-                begun.extend(
-                    [create, question]
-                        .iter()
-                        .filter(|begun| **begun)
-                        .map(|_| ms),
-                );
+                line.advance(now);
+                let joined = |line: &mut Line| line.join(&merchant("M1"), &PATIENCE, now);
+                if ms % 7 == 0 && line.waiting == 0 && matches!(joined(&mut line), Joined::Now) {
+                    ready.push((ms + ms * 37 % held_up, Kind::Create));
+                }
+                if ms % 3 == 0 && asks(&mut line, now) {
+                    ready.push((ms + ms * 53 % held_up, Kind::Question));
+                }
+                ready.retain(|(at, kind)| {
+                    let leaves = *at <= ms;
+                    if leaves {
+                        line.depart(*kind, now).unwrap();
+                        line.end(*kind, true, now);
+                        left.push(ms);
+                    }
+                    !leaves
+                });
             }
-            let most = begun.iter().map(|from| {
+            let most = left.iter().map(|from| {
                 let second = *from..=*from + 1_000;
-                begun.iter().filter(|at| second.contains(at)).count()
+                left.iter().filter(|at| second.contains(at)).count()
             });
             let rate = usize::try_from(rate).unwrap();
             assert_eq!(most.max(), Some(rate), "{rate} in a second");
-            assert!(begun.len() >= 4 * rate, "and it is used");
+            assert!(left.len() >= 4 * rate, "and it is used: {}", left.len());
         }
+    }
+
+    /// A turn counts for a second from the moment its call leaves, not from the one it was given at;
+    /// and one that is never used gives its count back.
+    #[test]
+    fn a_turn_counts_from_its_departure() {
+        let (mut line, start) = (line(1, 9), Instant::now());
+        assert!(matches!(
+            line.join(&merchant("M1"), &PATIENCE, start),
+            Joined::Now
+        ));
+        let mut next = stands(&mut line, "M1", after(start, 1_500));
+        line.depart(Kind::Create, after(start, 1_500)).unwrap();
+        line.advance(after(start, 2_500));
+        assert!(next.try_recv().is_err(), "a second has not passed");
+        line.advance(after(start, 2_501));
+        assert!(next.try_recv().is_ok());
+        let mut last = stands(&mut line, "M1", after(start, 2_501));
+        line.end(Kind::Create, false, after(start, 2_502));
+        assert!(last.try_recv().is_ok(), "the one before never left");
+        let at = after(start, 2_503);
+        line.depart(Kind::Create, at).unwrap();
+        line.stay(Kind::Create, at);
+        assert!(!asks(&mut line, after(start, 9_000)), "it may still leave");
+        line.depart(Kind::Create, after(start, 9_000)).unwrap();
+        assert!(!asks(&mut line, after(start, 10_000)));
+        assert!(asks(&mut line, after(start, 10_001)));
+    }
+
+    /// Where less may leave than had turns, because the rate was lowered, they leave one by one.
+    #[test]
+    fn a_lower_rate_holds_for_turns_already_given() {
+        let (mut line, start) = (line(3, 9), Instant::now());
+        for _ in 0..2 {
+            let joined = line.join(&merchant("M1"), &PATIENCE, start);
+            assert!(matches!(joined, Joined::Now));
+        }
+        let (calls_per_second, calls_at_once) = (NonZeroU32::new(1), line.pace.calls_at_once);
+        let slower = Pace {
+            calls_per_second,
+            calls_at_once,
+        };
+        line.repace(slower, start);
+        assert_eq!(line.depart(Kind::Create, start), Ok(()));
+        let again = line.depart(Kind::Create, after(start, 1_000)).unwrap_err();
+        assert_eq!(again, after(start, 1_001));
+        assert_eq!(line.depart(Kind::Create, again), Ok(()));
     }
 
     /// N7 for creates: merchants are called in turn; one that floods waits behind itself.
@@ -365,11 +536,11 @@ mod tests {
             Joined::Full(_)
         ));
         let mut other = stands(&mut line, "M2", start);
-        line.end(Kind::Create, start);
+        line.end(Kind::Create, true, start);
         assert!(flood[0].try_recv().is_ok() && other.try_recv().is_err());
-        line.end(Kind::Create, start);
+        line.end(Kind::Create, true, start);
         assert!(other.try_recv().is_ok(), "second, not sixth");
-        line.end(Kind::Create, start);
+        line.end(Kind::Create, true, start);
         assert!(flood[1].try_recv().is_ok());
     }
 
@@ -392,11 +563,11 @@ mod tests {
         let (mut line, start) = (line(0, 2), Instant::now());
         assert!(at_once(&mut line, start));
         let mut second = stands(&mut line, "M1", after(start, 60_000));
-        assert!(line.ask(start), "one place is kept for questions");
-        assert!(!line.ask(start));
-        line.end(Kind::Question, start);
+        assert!(asks(&mut line, start), "one place is kept for questions");
+        assert!(!asks(&mut line, start));
+        line.end(Kind::Question, true, start);
         assert!(second.try_recv().is_err());
-        line.end(Kind::Create, start);
+        line.end(Kind::Create, true, start);
         assert!(second.try_recv().is_ok());
         assert_eq!(line.under_way.all(), 1);
     }
@@ -408,7 +579,7 @@ mod tests {
         for (rate, least) in [(16, 2), (2, 1)] {
             let (mut line, start) = (line(rate, 100), Instant::now());
             while at_once(&mut line, start) {}
-            let asked = (0..100).filter(|_| line.ask(start)).count();
+            let asked = (0..100).filter(|_| asks_at_once(&mut line, start)).count();
             assert_eq!(asked, least, "{rate} in a second");
         }
         let (mut line, start) = (line(1, 100), Instant::now());
@@ -417,17 +588,48 @@ mod tests {
         let mut turns = Vec::new();
         for ms in 1..3_100 {
             let now = after(start, ms);
-            if line.ask(now) {
+            if asks_at_once(&mut line, now) {
                 turns.push("question");
             }
             line.advance(now);
             if waits.try_recv().is_ok() {
+                line.depart(Kind::Create, now).unwrap();
                 turns.push("create");
                 waits = stands(&mut line, "M1", now);
             }
         }
         assert_eq!(turns.len(), 3);
         assert!(turns.contains(&"create"), "{turns:?}");
+    }
+
+    /// Z1: where one call may be under way, or leave in a second, a question has the next turn after a
+    /// create, and a create the one after that. One question stands there and no more; once it leaves,
+    /// another may.
+    #[test]
+    fn a_question_has_the_next_turn_where_there_is_only_one() {
+        for (rate, at_once_max) in [(0, 1), (1, 9), (16, 1)] {
+            let (mut line, start) = (line(rate, at_once_max), Instant::now());
+            assert!(at_once(&mut line, start));
+            let mut create = stands(&mut line, "M1", start);
+            let (number, _gone) = stands_in_front(&mut line, start);
+            assert!(matches!(line.ask(start), Joined::Full(_)));
+            assert!(line.leave(number) && !line.leave(number));
+            let (_, mut first) = stands_in_front(&mut line, start);
+            let end = |line: &mut Line, kind, at| {
+                line.end(kind, true, at);
+                line.advance(after(at, 1_001));
+            };
+            end(&mut line, Kind::Create, start);
+            assert!(first.try_recv().is_ok() && create.try_recv().is_err());
+            let later = after(start, 1_001);
+            line.depart(Kind::Question, later).unwrap();
+            let (_, mut second) = stands_in_front(&mut line, later);
+            end(&mut line, Kind::Question, later);
+            assert!(create.try_recv().is_ok() && second.try_recv().is_err());
+            line.depart(Kind::Create, after(later, 1_001)).unwrap();
+            end(&mut line, Kind::Create, after(later, 1_001));
+            assert!(second.try_recv().is_ok());
+        }
     }
 
     /// Who leaves is not called, and his turn goes to the next.
@@ -440,7 +642,7 @@ mod tests {
         drop(gone);
         drop(stands(&mut line, "M2", start));
         let mut next = stands(&mut line, "M3", start);
-        line.end(Kind::Create, start);
+        line.end(Kind::Create, true, start);
         assert!(next.try_recv().is_ok());
         assert_eq!((line.waiting, line.under_way.all()), (0, 1));
     }

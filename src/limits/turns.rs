@@ -1,23 +1,26 @@
 //! Turns at institutions: never more calls in a second than an institution declared, never more at
 //! once than it may hold of us, waiting bounded, and fair between merchants.
 //!
-//! Who is next is decided in `line.rs`; here is what waits, and what is held while a call is under
-//! way. Whoever waits also looks: nobody else is needed to call the next when a second has passed.
+//! Who is next is decided in `line.rs`; here is what waits, for a turn and to leave in it, and what
+//! is held while a call is under way. Whoever waits also looks: nobody else is needed to call the
+//! next when a second has passed.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::domain::identifiers::{InstitutionId, MerchantId};
 use crate::limits::Wait;
 use crate::limits::line::{Joined, Kind, Line};
 pub use crate::limits::line::{Pace, Patience};
 use crate::metrics::Metrics;
-use crate::world::Turn;
+use crate::world::{Place, TooMany, Turn};
 
 /// What a caller is told to wait whose turn did not come, if nothing better is known.
 const WAIT_AGAIN: Duration = Duration::from_secs(1);
@@ -27,13 +30,14 @@ const WAIT_AGAIN: Duration = Duration::from_secs(1);
 pub struct TurnSettings {
     /// Of each institution.
     pub paces: HashMap<InstitutionId, Pace>,
-    /// Of each create.
+    /// Of each create; a call with a turn waits no longer until it may leave.
     pub patience: Patience,
 }
 
 /// The queues of all institutions.
 pub struct Turns {
     live: ArcSwap<Live>,
+    room: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
 
@@ -48,6 +52,7 @@ impl Turns {
         let live = Live::of(settings, &HashMap::new(), &metrics);
         Self {
             live: ArcSwap::from_pointee(live),
+            room: Arc::default(),
             metrics,
         }
     }
@@ -62,7 +67,8 @@ impl Turns {
     /// A turn for a create, waited for within bounds, fairly between merchants.
     ///
     /// # Errors
-    /// [`Wait`] if it did not come in time, or too many wait already; nothing was counted then.
+    /// [`Wait`] if it did not come in time, too many wait already, or the institution is not one of
+    /// those in reach; nothing was counted then.
     pub async fn wait(
         &self,
         institution: &InstitutionId,
@@ -70,30 +76,53 @@ impl Turns {
     ) -> Result<Turn, Wait> {
         let (queue, patience) = {
             let live = self.live.load();
-            let Some(queue) = live.queues.get(institution) else {
-                return Ok(Turn::free());
-            };
-            (Arc::clone(queue), live.patience)
+            (live.queues.get(institution).cloned(), live.patience)
         };
-        let turn = queue.wait(merchant, &patience).await;
+        let turn = match queue {
+            Some(queue) => {
+                let seat = Seat::taken(&self.room, patience.waiting_in_all_max);
+                let patience = match &seat {
+                    Some(_) => patience,
+                    // Whoever need not wait needs no seat.
+                    None => Patience {
+                        waiting_max: 0,
+                        ..patience
+                    },
+                };
+                // Let go of before anything else: whatever comes next looks at the line as well.
+                let joined = queue.line().join(merchant, &patience, Instant::now());
+                let seat = seat.filter(|_| matches!(joined, Joined::Waiting(..)));
+                let within = (patience.within, patience.within);
+                let turn = queue.stand((joined, Kind::Create), within).await;
+                drop(seat);
+                turn
+            }
+            // Nobody said what it takes: it is called by nobody until somebody does.
+            None => Err(Wait(WAIT_AGAIN)),
+        };
         turn.inspect_err(|_| self.metrics.front.limited("institution"))
     }
 
-    /// A turn for a question, now or not at all.
+    /// A turn for a question: now, or, where no turn can be kept for questions, soon.
     ///
     /// # Errors
-    /// [`Wait`] if there is none now; nothing was counted then.
-    pub fn now(&self, institution: &InstitutionId) -> Result<Turn, Wait> {
-        let queue = match self.live.load().queues.get(institution) {
-            None => return Ok(Turn::free()),
-            Some(queue) => Arc::clone(queue),
+    /// [`Wait`] if there is none in time, or the institution is not one of those in reach; nothing was
+    /// counted then.
+    pub async fn soon(&self, institution: &InstitutionId, within: Duration) -> Result<Turn, Wait> {
+        let (queue, leaves_within) = {
+            let live = self.live.load();
+            let queue = live.queues.get(institution).cloned();
+            (queue, live.patience.within)
         };
-        let taken = queue.line().ask(Instant::now());
-        if taken {
-            return Ok(queue.turn(Kind::Question));
-        }
-        self.metrics.front.limited("institution");
-        Err(Wait(WAIT_AGAIN))
+        let turn = match queue {
+            Some(queue) => {
+                let joined = queue.line().ask(Instant::now());
+                let within = (within, leaves_within);
+                queue.stand((joined, Kind::Question), within).await
+            }
+            None => Err(Wait(WAIT_AGAIN)),
+        };
+        turn.inspect_err(|_| self.metrics.front.limited("institution"))
     }
 }
 
@@ -124,6 +153,24 @@ impl Live {
     }
 }
 
+/// One of the seats of those who wait, at whatever institution: each of them is a request under way,
+/// and institutions that are silent must not hold all of those.
+struct Seat(Arc<AtomicUsize>);
+
+impl Seat {
+    fn taken(room: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let one_more = |taken: usize| taken.checked_add(1).filter(|taken| *taken <= max);
+        let taken = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.ok().map(|_| Self(Arc::clone(room)))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// One institution's queue.
 struct Queue {
     id: InstitutionId,
@@ -132,18 +179,68 @@ struct Queue {
 }
 
 /// Held while a call is under way.
-struct Held(Arc<Queue>, Kind);
+struct Held {
+    queue: Arc<Queue>,
+    kind: Kind,
+    /// How long it may wait to leave.
+    within: Duration,
+    /// When it left.
+    left: Mutex<Option<Instant>>,
+}
+
+impl Held {
+    fn left(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves now, or says when to look again.
+    fn leave(&self) -> Result<(), Instant> {
+        let (mut left, mut line) = (self.left(), self.queue.line());
+        if left.take().is_some() {
+            // It is sent once more: both count.
+            line.reserve(self.kind);
+        }
+        let now = Instant::now();
+        line.depart(self.kind, now)?;
+        *left = Some(now);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Place for Held {
+    async fn depart(&self) -> Result<(), TooMany> {
+        let began = Instant::now();
+        let until = began.checked_add(self.within).unwrap_or(began);
+        while let Err(look) = self.leave() {
+            if look > until {
+                self.queue.metrics.front.limited("institution");
+                return Err(TooMany { wait: WAIT_AGAIN });
+            }
+            sleep_until(look).await;
+        }
+        Ok(())
+    }
+
+    fn stay(&self) {
+        if let Some(at) = self.left().take() {
+            self.queue.line().stay(self.kind, at);
+        }
+    }
+}
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.line().end(self.1, Instant::now());
-        self.0.show();
+        let left = self.left().is_some();
+        self.queue.line().end(self.kind, left, Instant::now());
+        self.queue.show();
     }
 }
 
 /// A place in the line, given up when whoever waits goes away, whatever for.
 struct Waiting {
     queue: Arc<Queue>,
+    kind: Kind,
     number: u64,
     called: oneshot::Receiver<()>,
     taken: bool,
@@ -157,7 +254,7 @@ impl Drop for Waiting {
         let mut line = self.queue.line();
         // Not in line any more and not taken: the call came and nobody was there to hear it.
         if !line.leave(self.number) {
-            line.end(Kind::Create, Instant::now());
+            line.end(self.kind, false, Instant::now());
         }
     }
 }
@@ -167,9 +264,14 @@ impl Queue {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn turn(self: &Arc<Self>, kind: Kind) -> Turn {
+    fn turn(self: &Arc<Self>, kind: Kind, within: Duration) -> Turn {
         self.show();
-        Turn::held(Arc::new(Held(Arc::clone(self), kind)))
+        Turn::held(Arc::new(Held {
+            queue: Arc::clone(self),
+            kind,
+            within,
+            left: Mutex::default(),
+        }))
     }
 
     fn show(&self) {
@@ -180,29 +282,30 @@ impl Queue {
         front.turns(self.id.as_str(), waiting, in_flight);
     }
 
-    async fn wait(
+    /// Waits, where it has to, for a turn no longer than the first span; with it, a call may wait to
+    /// leave no longer than the second.
+    async fn stand(
         self: &Arc<Self>,
-        merchant: &MerchantId,
-        patience: &Patience,
+        (joined, kind): (Joined, Kind),
+        (within, leaves_within): (Duration, Duration),
     ) -> Result<Turn, Wait> {
         let began = Instant::now();
-        // Let go of before anything else: whatever comes next looks at the line as well.
-        let joined = self.line().join(merchant, patience, began);
         let (number, called) = match joined {
-            Joined::Now => return Ok(self.turn(Kind::Create)),
+            Joined::Now => return Ok(self.turn(kind, leaves_within)),
             Joined::Full(wait) => return Err(Wait(wait)),
             Joined::Waiting(number, called) => (number, called),
         };
         self.show();
         let mut waiting = Waiting {
             queue: Arc::clone(self),
+            kind,
             number,
             called,
             taken: false,
         };
-        let until = began.checked_add(patience.within).unwrap_or(began);
+        let until = began.checked_add(within).unwrap_or(began);
         loop {
-            let look = self.line().next_look(number);
+            let look = self.line().next_look(number, Instant::now());
             let by = look.map_or(until, |look| look.min(until));
             if let Ok(called) = timeout_at(by, &mut waiting.called).await {
                 waiting.taken = called.is_ok();
@@ -217,7 +320,7 @@ impl Queue {
             }
         }
         if waiting.taken {
-            return Ok(self.turn(Kind::Create));
+            return Ok(self.turn(kind, leaves_within));
         }
         drop(waiting);
         self.show();
@@ -228,6 +331,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use std::future::Future;
+    use std::num::NonZeroU32;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
@@ -253,7 +357,8 @@ mod tests {
             paces: [(id("bank"), pace), (id("purse"), pace)].into(),
             patience: Patience {
                 within,
-                waiting_max: 4,
+                waiting_in_all_max: 3,
+                waiting_max: 2,
                 waiting_per_merchant_max: 2,
             },
         }
@@ -271,17 +376,22 @@ mod tests {
         }
     }
 
+    /// Whether a create is refused at once, rather than after it waited.
+    fn is_refused(turns: &Turns, institution: &InstitutionId, merchant: &MerchantId) -> bool {
+        let turn = poll(pin!(turns.wait(institution, merchant)));
+        turn.is_some_and(|turn| turn.is_err())
+    }
+
     /// A turn is held until its last copy is dropped; who waits then has it. Another institution's
-    /// turns are its own, and one that declared nothing is not counted.
+    /// turns are its own.
     #[tokio::test]
     async fn a_turn_is_held_until_the_call_has_ended() {
         let (turns, metrics) = turns(&settings(1, LONG));
         let (bank, one) = (id("bank"), merchant("M1"));
         let held = turns.wait(&bank, &one).await.unwrap();
         let copy = held.clone();
-        assert!(turns.now(&bank).is_err());
-        assert!(turns.now(&id("purse")).is_ok());
-        assert!(turns.now(&id("free")).is_ok());
+        assert!(turns.soon(&bank, Duration::ZERO).await.is_err());
+        assert!(turns.soon(&id("purse"), Duration::ZERO).await.is_ok());
         let mut next = pin!(turns.wait(&bank, &one));
         assert!(poll(next.as_mut()).is_none());
         let page = metrics.render();
@@ -295,7 +405,77 @@ mod tests {
         assert!(page.contains(r#"paymux_institution_turns_waiting{institution="bank"} 0"#));
         assert!(page.contains(r#"paymux_institution_calls_in_flight{institution="bank"} 1"#));
         drop(held);
-        assert!(turns.now(&bank).is_ok());
+        assert!(turns.soon(&bank, Duration::ZERO).await.is_ok());
+    }
+
+    /// F2: an institution that nobody said anything about gets no turns, rather than all it wants: not
+    /// before it is enrolled, and not once it is let go.
+    #[tokio::test]
+    async fn an_institution_that_is_not_in_reach_gets_no_turn() {
+        let (turns, _) = turns(&settings(9, LONG));
+        let (purse, one) = (id("purse"), merchant("M1"));
+        assert!(turns.soon(&id("stranger"), Duration::ZERO).await.is_err());
+        assert!(is_refused(&turns, &id("stranger"), &one));
+        assert!(turns.soon(&purse, Duration::ZERO).await.is_ok());
+        let mut without = settings(9, LONG);
+        without.paces.remove(&purse);
+        turns.replace(&without);
+        assert!(
+            turns.soon(&purse, Duration::ZERO).await.is_err()
+                && turns.wait(&purse, &one).await.is_err()
+        );
+    }
+
+    /// Z1: where one call at a time may be under way, a question is called before the creates that
+    /// wait; and one that is given up holds nothing.
+    #[tokio::test]
+    async fn a_question_stands_in_front() {
+        let (turns, _) = turns(&settings(1, LONG));
+        let (bank, one) = (id("bank"), merchant("M1"));
+        let held = turns.wait(&bank, &one).await.unwrap();
+        let mut create = pin!(turns.wait(&bank, &one));
+        assert!(poll(create.as_mut()).is_none());
+        {
+            let mut given_up = pin!(turns.soon(&bank, LONG));
+            assert!(poll(given_up.as_mut()).is_none());
+        }
+        let mut question = pin!(turns.soon(&bank, LONG));
+        assert!(poll(question.as_mut()).is_none());
+        drop(held);
+        assert!(poll(create.as_mut()).is_none());
+        let asking = question.await.unwrap();
+        drop(asking);
+        drop(create.await.unwrap());
+        assert!(turns.soon(&bank, Duration::ZERO).await.is_ok());
+    }
+
+    /// However many institutions are silent, only so many creates wait for them in all, and only so
+    /// many for each; who need not wait has a turn all the same.
+    #[tokio::test]
+    async fn waiting_is_bounded_over_all_institutions() {
+        let (turns, _) = turns(&settings(1, LONG));
+        let (bank, purse) = (id("bank"), id("purse"));
+        let [one, two, three] = ["M1", "M2", "M3"].map(merchant);
+        let held = turns.wait(&bank, &one).await.unwrap();
+        {
+            let mut first = pin!(turns.wait(&bank, &one));
+            let mut second = pin!(turns.wait(&bank, &two));
+            assert!(poll(first.as_mut()).is_none() && poll(second.as_mut()).is_none());
+            assert!(is_refused(&turns, &bank, &three), "its share");
+            let other = turns.wait(&purse, &one).await.unwrap();
+            let mut third = pin!(turns.wait(&purse, &one));
+            assert!(poll(third.as_mut()).is_none());
+            assert!(is_refused(&turns, &purse, &two), "three in all");
+            drop(other);
+            drop(third.await.unwrap());
+            drop(turns.wait(&purse, &two).await.unwrap());
+            let _busy = turns.wait(&purse, &two).await.unwrap();
+            let mut again = pin!(turns.wait(&purse, &two));
+            assert!(poll(again.as_mut()).is_none(), "a seat is free again");
+            assert!(is_refused(&turns, &purse, &three));
+        }
+        drop(held);
+        assert_eq!(turns.room.load(Ordering::Relaxed), 0);
     }
 
     /// Waiting is bounded, in time and in number, and who gives up, or is given up, holds nothing.
@@ -310,14 +490,47 @@ mod tests {
             let mut first = pin!(turns.wait(&bank, &one));
             let mut second = pin!(turns.wait(&bank, &one));
             assert!(poll(first.as_mut()).is_none() && poll(second.as_mut()).is_none());
-            assert!(
-                turns.wait(&bank, &one).await.is_err(),
-                "two of one merchant"
-            );
+            assert!(is_refused(&turns, &bank, &one), "two of one merchant");
             // The first is called, and dropped before it hears of it.
             drop(held);
         }
-        assert!(turns.now(&bank).is_ok());
+        assert!(turns.soon(&bank, Duration::ZERO).await.is_ok());
+    }
+
+    /// A call with a turn waits to leave while as many left within a second as may, within bounds, and
+    /// no place is lost by one that came back whole or never left.
+    #[tokio::test]
+    async fn a_call_waits_to_leave() {
+        let paced = |calls_per_second, within| {
+            let mut settings = settings(9, within);
+            let pace = settings.paces.get_mut(&id("bank")).unwrap();
+            pace.calls_per_second = NonZeroU32::new(calls_per_second);
+            settings
+        };
+        let (turns, metrics) = turns(&paced(4, LONG));
+        let (bank, one) = (id("bank"), merchant("M1"));
+        let (first, second) = (turns.wait(&bank, &one).await, turns.wait(&bank, &one).await);
+        let (first, second) = (first.unwrap(), second.unwrap());
+        turns.replace(&paced(1, Duration::ZERO));
+        first.depart().await.unwrap();
+        {
+            let mut leaving = pin!(second.depart());
+            assert!(poll(leaving.as_mut()).is_none(), "it may wait");
+        }
+        first.stay();
+        second.depart().await.unwrap();
+        drop((first, second));
+        turns.replace(&paced(2, Duration::ZERO));
+        let hasty = turns.soon(&bank, Duration::ZERO).await.unwrap();
+        turns.replace(&paced(1, Duration::ZERO));
+        let refused = hasty.depart().await;
+        assert!(refused.is_err(), "it may not wait");
+        assert!(
+            metrics
+                .render()
+                .contains(r#"paymux_limited_total{kind="institution"} 1"#)
+        );
+        assert!(turns.soon(&bank, Duration::ZERO).await.is_err());
     }
 
     /// F1: other numbers count at once, for those who wait as well; what is held stays counted.
@@ -330,8 +543,11 @@ mod tests {
         assert!(poll(next.as_mut()).is_none());
         turns.replace(&settings(3, LONG));
         let _second = next.await.unwrap();
-        assert!(turns.now(&bank).is_ok());
+        assert!(turns.soon(&bank, Duration::ZERO).await.is_ok());
         turns.replace(&settings(2, LONG));
-        assert!(turns.now(&bank).is_err(), "two are under way");
+        assert!(
+            turns.soon(&bank, Duration::ZERO).await.is_err(),
+            "two are under way"
+        );
     }
 }

@@ -12,12 +12,16 @@ pub struct Configuration {
     reloads: IntCounterVec,
     last_success: IntGauge,
     key_expiry: IntGaugeVec,
-    institutions_taken_out: IntGaugeVec,
+    store_free_bytes: IntGauge,
 }
 
 impl Configuration {
     pub(super) fn new(page: &Page<'_>) -> Result<Self, prometheus::Error> {
         Ok(Self {
+            store_free_bytes: page.gauge(
+                "store_free_bytes",
+                "Free space on the store's disk; below [store] reserve_mb no order is begun.",
+            )?,
             info: page.gauges(
                 "configuration_info",
                 "Always 1; the version of the configuration in force (F2), SHA-256 of its text.",
@@ -38,12 +42,6 @@ impl Configuration {
                  platform, merchant, institution, server_certificate, client_certificate, authority.",
                 &["class"],
             )?,
-            institutions_taken_out: page.gauges(
-                "institutions_taken_out",
-                "Institutions that the file does not name and that have unfinished payments, by \
-                 state: kept (reachable all the same), missing (not reachable: act).",
-                &["state"],
-            )?,
         })
     }
 
@@ -53,6 +51,12 @@ impl Configuration {
         let labels = [&*version.to_string(), digest];
         self.info.with_label_values(&labels).set(1);
         self.last_success.set(now_s);
+    }
+
+    /// So much is free on the store's disk.
+    pub fn room(&self, free_bytes: u64) {
+        self.store_free_bytes
+            .set(i64::try_from(free_bytes).unwrap_or(i64::MAX));
     }
 
     /// A reload was accepted.
@@ -73,15 +77,6 @@ impl Configuration {
                 // None was shown: the same thing.
                 let _ = self.key_expiry.remove_label_values(&[class]);
             }
-        }
-    }
-
-    /// Of the institutions that the file does not name and that have unfinished payments, so many
-    /// are reachable and so many are not.
-    pub fn taken_out(&self, kept: usize, missing: usize) {
-        for (state, count) in [("kept", kept), ("missing", missing)] {
-            let gauge = self.institutions_taken_out.with_label_values(&[state]);
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{GaugeVec, Histogram, IntCounterVec, IntGaugeVec};
+use prometheus::{GaugeVec, Histogram, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::{InFlight, Page, SECONDS};
 
@@ -17,6 +17,7 @@ pub struct Memory {
     nonce_cache_entries: IntGaugeVec,
     work_lag_seconds: GaugeVec,
     work_in_hand: IntGaugeVec,
+    events_dead: IntGauge,
 }
 
 impl Memory {
@@ -53,6 +54,10 @@ impl Memory {
                 "Work taken up by this process and not ended.",
                 &["work"],
             )?,
+            events_dead: page.gauge(
+                "events_dead",
+                "Notifications that were given up and not sent again.",
+            )?,
         })
     }
 
@@ -79,6 +84,12 @@ impl Memory {
         self.work_lag_seconds
             .with_label_values(&[work])
             .set(lag.as_secs_f64());
+    }
+
+    /// So many events are given up (N2).
+    pub fn dead(&self, count: u64) {
+        self.events_dead
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Counts work as taken up until the returned value is dropped.

@@ -33,7 +33,6 @@ pub(super) type Sender = SendRequest<Full<Bytes>>;
 pub(super) struct Line {
     settings: LineSettings,
     tls: TlsConnector,
-    connections_max: usize,
     /// Networks allowed beside public addresses. None: whatever address its configuration names.
     vetted: Option<Vec<Network>>,
     destinations: Mutex<HashMap<Key, Arc<Destination>>>,
@@ -45,7 +44,6 @@ impl Line {
         known: Option<&Arc<Self>>,
         settings: LineSettings,
         vetted: Option<Vec<Network>>,
-        connections_max: usize,
     ) -> Result<Arc<Self>, rustls::Error> {
         let same =
             |known: &&Arc<Self>| is_same(&known.settings, &settings) && known.vetted == vetted;
@@ -55,7 +53,6 @@ impl Line {
         Ok(Arc::new(Self {
             tls: connector(&settings)?,
             settings,
-            connections_max,
             vetted,
             destinations: Mutex::default(),
         }))
@@ -70,7 +67,7 @@ impl Line {
         if all.len() >= DESTINATIONS_MAX && !all.contains_key(&key) {
             all.retain(|_, known| Arc::strong_count(known) > 1);
         }
-        let fresh = || Arc::new(Destination::new(self.connections_max));
+        let fresh = || Arc::new(Destination::new(self.settings.connections_max));
         Arc::clone(all.entry(key).or_insert_with(fresh))
     }
 
@@ -162,11 +159,13 @@ impl Target {
     }
 }
 
-/// Whether a connection made under one would be made just so under the other. Whoever shows the
-/// same certificate shows the same key.
+/// Whether a connection made under one would be made just so under the other, and as many of them.
+/// Whoever shows the same certificate shows the same key.
 fn is_same(one: &LineSettings, other: &LineSettings) -> bool {
     let shown = |line: &LineSettings| line.client_identity.as_ref().map(|it| it.cert.clone());
-    one.roots == other.roots && shown(one) == shown(other)
+    one.roots == other.roots
+        && shown(one) == shown(other)
+        && one.connections_max == other.connections_max
 }
 
 /// What is believed: the named authorities, and the public ones only where there are none, so

@@ -1,4 +1,4 @@
-//! A door for the gateway's own owner: a Unix socket beside the store, which takes one word and
+//! A door for the gateway's own owner: a Unix socket beside the store, which takes one line and
 //! answers with one line of JSON. Never leaves the machine, and takes no configuration: the file
 //! is read where the gateway was started on it.
 
@@ -16,10 +16,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::dead_letters::{self, DEAD, RESEND};
 use super::reload::Reloading;
 use super::{SQLITE, reconcile};
 use crate::config::Outline;
 use crate::config::difference::Difference;
+use crate::store::Held;
 
 /// Reads the file again.
 pub const RELOAD: &str = "reload";
@@ -30,6 +32,9 @@ pub const SHOW: &str = "show";
 const QUESTION_BYTES_MAX: u64 = 8 * 1024;
 /// How long a caller may take to ask, and to take the answer.
 const CALLER_WITHIN: Duration = Duration::from_secs(5);
+/// How long nobody is taken after taking somebody failed: it may be that no file can be opened now,
+/// and a loop without a pause would take a processor.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long a reload may take before whoever asked gives up waiting for its answer.
 const ANSWER_WITHIN: Duration = Duration::from_mins(1);
 
@@ -67,8 +72,25 @@ pub enum Reply {
         digest: String,
         /// What it says, without secrets.
         outline: Outline,
-        /// Unfinished payments and refunds, by institution.
-        unfinished: BTreeMap<String, u64>,
+        /// What needs each institution, by its id.
+        held: BTreeMap<String, Needs>,
+    },
+    /// Events that were given up (N2).
+    Dead {
+        /// How many there are.
+        count: u64,
+        /// The first of them.
+        shown: Vec<DeadLetter>,
+    },
+    /// Dead events are on their way again.
+    Resent {
+        /// How many.
+        count: u64,
+    },
+    /// The store did not do it, or not all of it.
+    Failed {
+        /// What is wrong with it.
+        fault: String,
     },
     /// The word was not known.
     Unknown {
@@ -77,13 +99,47 @@ pub enum Reply {
     },
 }
 
+/// What needs an institution, so that it cannot be taken out (F2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    /// Payments and refunds that are not over.
+    pub unfinished: u64,
+    /// Payments that ended so lately that money may still come or go back; counted up to
+    /// [`ENDED_COUNTED_MAX`](crate::store::ENDED_COUNTED_MAX).
+    pub ended: u64,
+}
+
+impl From<Held> for Needs {
+    fn from(Held { unfinished, ended }: Held) -> Self {
+        Self { unfinished, ended }
+    }
+}
+
+/// An event that was given up. Nothing personal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetter {
+    /// `eventId` of its body.
+    pub event_id: String,
+    /// `eventType` of its body.
+    pub event_type: String,
+    /// Who was to be told.
+    pub merchant_id: String,
+    /// Its number in `/v1/events`.
+    pub sequence: u64,
+    /// What it is about.
+    pub pay_order_no: String,
+    /// When it was born, RFC 3339.
+    pub born: String,
+}
+
 /// Where the gateway on this store listens for its owner.
 pub fn socket(store_url: &str) -> PathBuf {
     let path = store_url.strip_prefix(SQLITE).unwrap_or(store_url);
     PathBuf::from(format!("{path}.control"))
 }
 
-/// Asks the gateway on this socket one word and waits for its answer.
+/// Asks the gateway on this socket one line and waits for its answer.
 ///
 /// # Errors
 /// Nobody listens there, it belongs to somebody else, or what came back is no answer.
@@ -128,18 +184,8 @@ impl Control {
 
     /// Answers, one caller after the other, until told to stop.
     pub(super) async fn serve(self, reloading: Arc<Reloading>, mut stop: watch::Receiver<bool>) {
-        loop {
-            let stream = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                _ = stop.wait_for(|stop| *stop) => return,
-            };
-            match stream {
-                Ok((stream, _)) => self.answer(stream, &reloading).await,
-                Err(error) => {
-                    tracing::error!(%error, "the control socket takes nobody any more");
-                    return;
-                }
-            }
+        while let Some((stream, _)) = caller(|| self.listener.accept(), &mut stop, PAUSE).await {
+            self.answer(stream, &reloading).await;
         }
     }
 
@@ -161,9 +207,13 @@ impl Control {
         let reply = match word.as_str() {
             RELOAD => reloading.reload(&format!("operator:uid={caller}")).await,
             SHOW => reloading.shown().await,
-            _ => Reply::Unknown {
-                expected: format!("{RELOAD}, {SHOW} or {}", reconcile::WORD),
-            },
+            asked => {
+                let by = format!("operator:uid={caller}");
+                let answer = about_events(reloading, asked, &by).await;
+                answer.unwrap_or_else(|| Reply::Unknown {
+                    expected: format!("{RELOAD}, {SHOW}, {DEAD}, {RESEND} or {}", reconcile::WORD),
+                })
+            }
         };
         let answer = serde_json::to_string(&reply).unwrap_or_default() + "\n";
         let answered = timeout(CALLER_WITHIN, stream.write_all(answer.as_bytes())).await;
@@ -180,6 +230,50 @@ impl Drop for Control {
     }
 }
 
+/// The next caller; nothing once told to stop. What fails is tried again, and said once in a row.
+async fn caller<T, F: Future<Output = io::Result<T>>>(
+    mut accept: impl FnMut() -> F,
+    stop: &mut watch::Receiver<bool>,
+    pause: Duration,
+) -> Option<T> {
+    let mut failures = 0_u64;
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return None,
+        };
+        match accepted {
+            Ok(caller) => {
+                if failures > 0 {
+                    tracing::warn!(failures, "the control socket takes callers again");
+                }
+                return Some(caller);
+            }
+            Err(error) => {
+                if failures == 0 {
+                    tracing::error!(%error, "the control socket takes nobody; trying again");
+                }
+                failures = failures.saturating_add(1);
+                if timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok() {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// Answers what is asked about dead events; `None` if it is something else.
+async fn about_events(reloading: &Reloading, asked: &str, by: &str) -> Option<Reply> {
+    let (word, rest) = asked.split_once(' ').unwrap_or((asked, ""));
+    let which = dead_letters::meant(rest)?;
+    let (store, clock) = (&*reloading.store, &*reloading.clock);
+    match word {
+        DEAD => Some(dead_letters::dead(store, &which).await),
+        RESEND => Some(dead_letters::resend(store, clock, (&which, by)).await),
+        _ => None,
+    }
+}
+
 /// One line, or nothing.
 async fn question(stream: &mut UnixStream) -> Option<String> {
     let mut limited = stream.take(QUESTION_BYTES_MAX);
@@ -192,4 +286,33 @@ async fn question(stream: &mut UnixStream) -> Option<String> {
     }
     let line = String::from_utf8(line).ok()?;
     Some(line.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// F1: a socket that could not take a caller takes the next one; a stop ends the waiting, also
+    /// while nothing can be taken.
+    #[tokio::test]
+    async fn a_failing_accept_is_not_the_last() {
+        let (tell, mut stop) = watch::channel(false);
+        let mut left = 3_u32;
+        let third = || {
+            left -= 1;
+            let taken = if left == 0 {
+                Ok("caller")
+            } else {
+                Err(io::Error::other("too many open files"))
+            };
+            std::future::ready(taken)
+        };
+        let taken = caller(third, &mut stop, Duration::ZERO).await;
+        assert_eq!(taken, Some("caller"));
+        assert_eq!(left, 0);
+        tell.send_replace(true);
+        let never = || std::future::ready(Err::<(), _>(io::Error::other("too many open files")));
+        let long = Duration::from_hours(24);
+        assert_eq!(caller(never, &mut stop, long).await, None);
+    }
 }

@@ -26,8 +26,8 @@ impl Outbound for Paced {
     async fn send(
         &self,
         party: &Party,
-        request: Request<Bytes>,
-        patience: Patience,
+        mut request: Request<Bytes>,
+        mut patience: Patience,
     ) -> Result<Response<Bytes>, SendError> {
         let Party::Institution(institution) = party else {
             return self.hyper.send(party, request, patience).await;
@@ -35,15 +35,24 @@ impl Outbound for Paced {
         let errand = request.extensions().get::<Errand>();
         let (errand, given) = errand.map_or(("other", None), |errand| (errand.0, errand.1.clone()));
         // A create waited for its turn before its intent was written; what asks about something is
-        // asked again later, so it never waits. Held until the call has ended.
-        let _turn = match given {
-            Some(turn) => turn,
-            None => self.turns.now(institution).map_err(|Wait(_)| {
+        // asked again later, so it waits so long only that its answer's head still has all its time.
+        // Held until the call has ended, and counted when the request leaves.
+        let turn = if let Some(turn) = given {
+            turn
+        } else {
+            let (asked, spare) = (now(), patience.whole.saturating_sub(patience.head));
+            let turn = self.turns.soon(institution, spare).await;
+            let turn = turn.map_err(|Wait(_)| {
                 SendError::KeptBack("it takes no more calls at present".into())
-            })?,
+            })?;
+            patience.whole = patience.whole.saturating_sub(asked.elapsed());
+            turn
         };
+        let travelling = Errand(errand, Some(turn.clone()));
+        request.extensions_mut().insert(travelling);
         let began = now();
         let reply = self.hyper.send(party, request, patience).await;
+        drop(turn);
         let outcome = match &reply {
             Ok(reply) if reply.status().is_server_error() => "server_fault",
             Ok(_) => "answered",

@@ -1,7 +1,6 @@
 //! Another configuration while everything goes on: read and checked whole, built whole, recorded,
 //! and only then swapped (F1). What is refused changes nothing.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
@@ -9,13 +8,13 @@ use tokio::sync::Mutex;
 
 use super::control::Reply;
 use super::in_force::{InForce, Numbers};
+use super::in_reach;
 use super::reconcile::Reconciler;
-use super::taken_out::TakenOut;
 use crate::config::difference::{differences, not_while_running};
-use crate::config::{self, Config, Fault, Faults, InstitutionLeg, Outline};
+use crate::config::{self, Config, Fault, Faults, Outline};
 use crate::domain::audit::Deed;
 use crate::domain::change::{Change, Configured};
-use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::domain::identifiers::Timestamp;
 use crate::edge::{LiveBounds, TlsIdentity};
 use crate::metrics::Metrics;
 use crate::seal::Seal;
@@ -24,6 +23,9 @@ use crate::world::Clock;
 
 /// Lines about one reload in the log at most; the answer to `paymux reload` has all.
 const LINES_MAX: usize = 100;
+
+/// The action in the audit log.
+const RELOAD: &str = "configuration.reload";
 
 /// What a reload changes, and what it needs for that.
 pub(super) struct Reloading {
@@ -46,8 +48,9 @@ pub(super) struct Standing {
     pub(super) version: u64,
     pub(super) digest: String,
     pub(super) outline: Outline,
-    pub(super) legs: HashMap<InstitutionId, InstitutionLeg>,
-    pub(super) taken_out: TakenOut,
+    pub(super) in_reach_days: u32,
+    /// The versions before it under which something may still go on.
+    pub(super) earlier: Vec<Weak<InForce>>,
 }
 
 impl Standing {
@@ -57,8 +60,8 @@ impl Standing {
             version: config.register.directory.version,
             digest: config.digest.clone(),
             outline: config.outline.clone(),
-            legs: config.outbound.institutions.clone(),
-            taken_out: TakenOut::default(),
+            in_reach_days: config.limits.in_reach_days,
+            earlier: Vec::new(),
         }
     }
 }
@@ -96,7 +99,6 @@ struct Ready {
     expiries: Vec<config::Expiry>,
     standing: Standing,
     warnings: Vec<String>,
-    missing: usize,
 }
 
 impl Reloading {
@@ -106,7 +108,11 @@ impl Reloading {
         let file = standing.file.display().to_string();
         let faults = match self.prepare(&standing).await {
             Ok(ready) => match self.record(by, &ready).await {
-                Ok(()) => return self.swap(ready, &mut standing, file),
+                Ok(()) => {
+                    let reply = self.swap(ready, &mut standing, file);
+                    self.note(by, &result("accepted", &standing)).await;
+                    return reply;
+                }
                 Err(fault) => vec![store_fault(&file, &fault)],
             },
             Err(Faults(faults)) => faults,
@@ -115,19 +121,8 @@ impl Reloading {
             tracing::error!(%fault, "reload refused; nothing was changed");
         }
         self.metrics.configuration.refused();
-        let deed = deed(
-            by,
-            "configuration.reload",
-            &format!("refused faults={}", faults.len()),
-        );
-        let refused = Configured {
-            version: None,
-            deed,
-        };
-        let change = Change::configured(refused, self.clock.now());
-        if let Err(fault) = self.store.commit(&change).await {
-            tracing::error!(%fault, "a refused reload could not be recorded");
-        }
+        self.note(by, &format!("refused faults={}", faults.len()))
+            .await;
         let faults = faults.iter().map(ToString::to_string).collect();
         Reply::Refused { file, faults }
     }
@@ -135,15 +130,17 @@ impl Reloading {
     /// What is in force, without a secret.
     pub(super) async fn shown(&self) -> Reply {
         let standing = self.standing.lock().await;
-        let bindings = self.store.bindings().await.unwrap_or_default();
-        let unfinished = bindings.unfinished.into_iter();
+        let since = in_reach::since(standing.in_reach_days, self.clock.now());
+        let bindings = self.store.bindings(since).await.unwrap_or_default();
         Reply::Shown {
             file: standing.file.display().to_string(),
             version: standing.version,
             digest: standing.digest.clone(),
             outline: standing.outline.clone(),
-            unfinished: unfinished
-                .map(|(id, many)| (id.to_string(), many))
+            held: bindings
+                .held
+                .into_iter()
+                .map(|(id, held)| (id.to_string(), held.into()))
                 .collect(),
         }
     }
@@ -165,19 +162,24 @@ impl Reloading {
         if !self.seal.is_kept_by(&next.store.seal) {
             return Err(Faults(vec![broken(&name, "seal keys that are not kept")]));
         }
-        let bindings = self.store.bindings().await;
-        let bindings = bindings.map_err(|fault| Faults(vec![store_fault(&name, &fault)]))?;
         let before = self.in_force.load_full();
-        let (taken_out, words) =
-            standing
-                .taken_out
-                .kept_by(&before, &standing.legs, &mut next, &bindings);
+        // Before the store is asked: what ended in between has written what it had to.
+        let mut faults = in_reach::too_soon(&before.api.register, &next, &standing.earlier);
+        let since = in_reach::since(next.limits.in_reach_days, now);
+        let bindings = self.store.bindings(since).await;
+        let bindings = bindings.map_err(|fault| Faults(vec![store_fault(&name, &fault)]))?;
+        faults.extend(in_reach::lost(&next, &bindings));
+        if !faults.is_empty() {
+            return Err(Faults(faults));
+        }
         let version = next_version(now, &bindings, standing.version);
         next.register.directory.version = version;
-        let mut warnings: Vec<String> = next.warnings.iter().map(ToString::to_string).collect();
-        warnings.extend(words);
+        let warnings = next.warnings.iter().map(ToString::to_string).collect();
+        let mut earlier = standing.earlier.clone();
+        earlier.retain(|version| version.strong_count() > 0);
+        earlier.push(Arc::downgrade(&before));
         let standing = Standing {
-            taken_out,
+            earlier,
             ..Standing::of(&next)
         };
         let (seal, identity) = (
@@ -185,7 +187,6 @@ impl Reloading {
             Arc::clone(&next.listen.identity),
         );
         let expiries = std::mem::take(&mut next.expiries);
-        let missing = missing(&next, &bindings).len();
         let (next, numbers) = before
             .next(next)
             .map_err(|fault| Faults(vec![broken(&name, &fault.to_string())]))?;
@@ -197,22 +198,38 @@ impl Reloading {
             expiries,
             standing,
             warnings,
-            missing,
         })
     }
 
-    /// L2, L5: what cannot be recorded does not happen.
+    /// L2, L5: what cannot be recorded does not happen. What is recorded has not happened yet, and
+    /// says so: a process may end in between.
     async fn record(&self, by: &str, ready: &Ready) -> Result<(), StoreError> {
-        let (version, digest) = (ready.standing.version, &ready.standing.digest);
-        let result = format!("accepted version={version} sha256={digest}");
-        let accepted = Configured {
-            version: Some(version),
-            deed: deed(by, "configuration.reload", &result),
+        let prepared = Configured {
+            version: Some(ready.standing.version),
+            deed: deed(by, RELOAD, &result("prepared", &ready.standing)),
         };
-        recorded(&*self.store, accepted, self.clock.now()).await
+        recorded(&*self.store, prepared, self.clock.now()).await
     }
 
-    /// Nothing here can fail, and no request sees half of it: each takes its version once.
+    /// L5: what became of a reload.
+    async fn note(&self, by: &str, outcome: &str) {
+        let outcome = Configured {
+            version: None,
+            deed: deed(by, RELOAD, outcome),
+        };
+        if let Err(fault) = recorded(&*self.store, outcome, self.clock.now()).await {
+            tracing::error!(%fault, "what became of a reload could not be recorded");
+        }
+    }
+
+    /// Nothing here can fail, and no request sees half of it: each takes its version once, with the
+    /// last step.
+    ///
+    /// What is replaced before that belongs to no version, and each of it is whole by itself. Seal
+    /// keys are only added. The certificate and the bounds of the edge belong to moments before there
+    /// is a request. Allowances, turns and health are counted across versions; a request that takes
+    /// the version before in this moment is counted by the next one's numbers, as if it had come a
+    /// moment later, and none is counted by the old ones under the new version.
     fn swap(&self, ready: Ready, standing: &mut Standing, file: String) -> Reply {
         if let Err(fault) = self.seal.renew(&ready.seal) {
             // Checked before, under the same lock.
@@ -228,7 +245,6 @@ impl Reloading {
         let now_s = self.clock.now().seconds();
         metrics.in_force(standing.version, &standing.digest, now_s);
         metrics.accepted();
-        metrics.taken_out(standing.taken_out.count(), ready.missing);
         tell_expiries(&self.metrics, &ready.expiries);
         for warning in &ready.warnings {
             tracing::warn!(warning, "reloaded, with a warning");
@@ -276,18 +292,6 @@ pub(super) fn next_version(now: Timestamp, bindings: &Bindings, in_force: u64) -
     u64::try_from(now.ms()).unwrap_or(0).max(above)
 }
 
-/// Institutions with unfinished payments that a configuration does not name.
-pub(super) fn missing<'a>(
-    config: &Config,
-    bindings: &'a Bindings,
-) -> Vec<(&'a InstitutionId, &'a u64)> {
-    let adapters = &config.register.adapters;
-    let unfinished = bindings.unfinished.iter();
-    unfinished
-        .filter(|(id, _)| !adapters.contains_key(*id))
-        .collect()
-}
-
 /// How soon the first of each class is left without a key.
 pub(super) fn tell_expiries(metrics: &Metrics, expiries: &[config::Expiry]) {
     for class in config::KeyClass::ALL {
@@ -295,6 +299,14 @@ pub(super) fn tell_expiries(metrics: &Metrics, expiries: &[config::Expiry]) {
         let first = of_class.map(|expiry| expiry.until_s).min();
         metrics.configuration.key_expiry(class.word(), first);
     }
+}
+
+/// What happened to this version, for the audit log.
+fn result(what: &str, standing: &Standing) -> String {
+    let Standing {
+        version, digest, ..
+    } = standing;
+    format!("{what} version={version} sha256={digest}")
 }
 
 pub(super) fn deed(by: &str, action: &'static str, result: &str) -> Deed {

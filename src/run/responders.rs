@@ -14,6 +14,7 @@ use crate::api::{Answer, Peer};
 use crate::domain::identifiers::hex;
 use crate::edge::{Refuse, Responder, Responding};
 use crate::metrics::{Asked, CallerClass, Metrics};
+use crate::store::owed::Which;
 use crate::store::remembered::{Recall, Remembered};
 use crate::store::{Verdict, Work};
 use crate::world::{Entropy, SystemEntropy};
@@ -99,6 +100,9 @@ impl Operations {
                 let lag = due.map(|due| api.now().since(due));
                 memory.work_lag(work.word(), lag.unwrap_or_default());
             }
+        }
+        if let Ok(dead) = api.store.dead(&Which::default(), 0).await {
+            memory.dead(dead.count);
         }
         let show = |id: &_, state, times| self.metrics.institutions.breaker(id, state, times);
         let world = &api.world;

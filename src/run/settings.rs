@@ -22,6 +22,8 @@ pub(super) fn outbound(config: &Config) -> OutboundSettings {
             LineSettings {
                 roots,
                 client_identity: leg.identity.clone(),
+                // Whoever has a turn finds a connection.
+                connections_max: usize::try_from(leg.calls_at_once).unwrap_or(usize::MAX),
             },
         )
     });
@@ -82,6 +84,7 @@ pub(super) fn turns(config: &Config) -> TurnSettings {
         paces: paces.collect(),
         patience: Patience {
             within: config.limits.turn,
+            waiting_in_all_max: config.limits.turns_waiting_in_all_max,
             waiting_max: config.limits.turns_waiting_max,
             waiting_per_merchant_max: config.limits.turns_waiting_per_merchant_max,
         },

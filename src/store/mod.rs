@@ -20,8 +20,10 @@ use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::seal::{Seal, SealFault};
 use crate::store::ledger::Ledger;
+use owed::{Dead, Numbered, Room, Shares, Which};
 
 pub mod ledger;
+pub mod owed;
 pub mod remembered;
 pub mod ringing;
 mod sqlite;
@@ -111,6 +113,34 @@ pub trait Store: Send + Sync {
     async fn lease(&self, work: Work, now: Timestamp, count: u32)
     -> Result<Vec<Lease>, StoreError>;
 
+    /// Takes events that are due, of each destination no more than its share leaves; whoever has
+    /// least on its way comes first (N7). [`Store::lease`] of events gives [`DESTINATION_SHARE`].
+    async fn lease_events(
+        &self,
+        shares: &Shares,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError>;
+
+    /// When [`Store::lease_events`] would next find something.
+    async fn next_event(&self, shares: &Shares) -> Result<Option<Timestamp>, StoreError>;
+
+    /// A merchant's events behind a number, in the order of their commits, whatever became of
+    /// them (K3, N9).
+    async fn events_after(
+        &self,
+        merchant: &MerchantId,
+        after: u64,
+        room: Room,
+    ) -> Result<Vec<Numbered>, StoreError>;
+
+    /// Events that were given up, and of them so many shown (N2).
+    async fn dead(&self, which: &Which, shown: u32) -> Result<Dead, StoreError>;
+
+    /// Has dead events sent again, each with a whole schedule before it, and records who wanted it
+    /// (N2, L5); says how many. What was begun is recorded though it may not be ended.
+    async fn resend(&self, which: &Which, by: &str, now: Timestamp) -> Result<u64, StoreError>;
+
     /// Says what became of leased work; refused when the lease was lost (N6).
     async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError>;
 
@@ -127,8 +157,8 @@ pub trait Store: Send + Sync {
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError>;
 
     /// What binds the next configuration: how high its version must be, and which institutions it
-    /// may not lose yet (F2).
-    async fn bindings(&self) -> Result<Bindings, StoreError>;
+    /// may not lose yet: with anything unfinished, or ended `since` (F2).
+    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError>;
 }
 
 /// What is stored and binds the next configuration (F2).
@@ -136,8 +166,21 @@ pub trait Store: Send + Sync {
 pub struct Bindings {
     /// The highest version that was ever in force; 0 before the first.
     pub version: u64,
-    /// Attempts that are live and refunds that have not ended, of each institution that has any.
-    pub unfinished: BTreeMap<InstitutionId, u64>,
+    /// What needs each institution, of those that anything needs.
+    pub held: BTreeMap<InstitutionId, Held>,
+}
+
+/// Counts no further than this what ended lately at an institution: a start must not wait for it.
+pub const ENDED_COUNTED_MAX: u64 = 1_000;
+
+/// What needs an institution.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Attempts that are live, and refunds that have not ended.
+    pub unfinished: u64,
+    /// Attempts that ended lately, or of which a refund moved lately; [`ENDED_COUNTED_MAX`] stands
+    /// for so many or more. Money may still come, and what was paid go back.
+    pub ended: u64,
 }
 
 /// Names an order. No variant is without an owner: whoever asks must hold the merchant's name,

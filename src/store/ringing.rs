@@ -12,6 +12,7 @@ use crate::domain::change::Change;
 use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
+use crate::store::owed::{Dead, Numbered, Room, Shares, Which};
 use crate::store::{
     Bindings, Committed, Fate, Kept, Lease, Leased, Message, OrderKey, Settled, Store, StoreError,
     Work,
@@ -97,6 +98,40 @@ impl Store for Ringing {
         self.store.lease(work, now, count).await
     }
 
+    async fn lease_events(
+        &self,
+        shares: &Shares,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.store.lease_events(shares, now, count).await
+    }
+
+    async fn next_event(&self, shares: &Shares) -> Result<Option<Timestamp>, StoreError> {
+        self.store.next_event(shares).await
+    }
+
+    async fn events_after(
+        &self,
+        merchant: &MerchantId,
+        after: u64,
+        room: Room,
+    ) -> Result<Vec<Numbered>, StoreError> {
+        self.store.events_after(merchant, after, room).await
+    }
+
+    async fn dead(&self, which: &Which, shown: u32) -> Result<Dead, StoreError> {
+        self.store.dead(which, shown).await
+    }
+
+    async fn resend(&self, which: &Which, by: &str, now: Timestamp) -> Result<u64, StoreError> {
+        let resent = self.store.resend(which, by, now).await?;
+        if resent > 0 {
+            self.bells.events.notify_one();
+        }
+        Ok(resent)
+    }
+
     async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
         self.store.raise_floor(floor).await
     }
@@ -113,7 +148,7 @@ impl Store for Ringing {
         self.store.next_due(work).await
     }
 
-    async fn bindings(&self) -> Result<Bindings, StoreError> {
-        self.store.bindings().await
+    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError> {
+        self.store.bindings(since).await
     }
 }

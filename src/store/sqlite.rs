@@ -11,24 +11,26 @@ use tokio::sync::oneshot;
 
 use crate::domain::attempt::Epoch;
 use crate::domain::change::Change;
-use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId, Timestamp};
+use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
-use crate::domain::statement::{Day, Difference, Line, Ours};
 use crate::seal::{Seal, SealFault};
-use crate::store::ledger::{Incident, Ledger, Place, Reconciled};
+use crate::store::owed::{Dead, Numbered, Room, Shares, Which};
 use crate::store::{
-    Bindings, Committed, Fate, Kept, Lease, Message, OnCommit, OnFatal, OpenError, OrderKey,
-    Settled, Store, StoreError, Work,
+    Bindings, Committed, DESTINATION_SHARE, Fate, Kept, Lease, Message, OnCommit, OnFatal,
+    OpenError, OrderKey, Settled, Store, StoreError, Work,
 };
 use writer::{Asked, Threads, Writing};
 
+mod chain;
 mod configuration;
 mod file;
 mod inbox;
 mod lease;
 mod ledger;
+mod letters;
 mod loading;
+mod queue;
 mod refunds;
 mod rows;
 mod sealed;
@@ -245,6 +247,9 @@ impl Store for Sqlite {
         now: Timestamp,
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
+        if work == Work::Events {
+            return self.lease_events(&|_| DESTINATION_SHARE, now, count).await;
+        }
         let epoch = self.epoch;
         // An idle look must not cost a synchronisation.
         let idle = self.read(|connection| {
@@ -257,6 +262,55 @@ impl Store for Sqlite {
             .write(move |writing| lease::take(writing, work, epoch, now, count))
             .await?;
         self.read(|connection| lease::load(connection, &self.seal, work, &taken))
+    }
+
+    async fn lease_events(
+        &self,
+        shares: &Shares,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        // Looked for here: with many destinations that takes longer than taking, and the writer's
+        // time is everybody's.
+        let due = self.read(|connection| queue::due(connection, shares, now, count))?;
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        let taken = self
+            .write(move |writing| lease::take_events(writing, &due, now))
+            .await?;
+        self.read(|connection| lease::load(connection, &self.seal, Work::Events, &taken))
+    }
+
+    async fn next_event(&self, shares: &Shares) -> Result<Option<Timestamp>, StoreError> {
+        self.read(|connection| queue::next_due(connection, shares))
+    }
+
+    async fn events_after(
+        &self,
+        merchant: &MerchantId,
+        after: u64,
+        room: Room,
+    ) -> Result<Vec<Numbered>, StoreError> {
+        self.read(|connection| letters::after(connection, &self.seal, merchant, (after, room)))
+    }
+
+    async fn dead(&self, which: &Which, shown: u32) -> Result<Dead, StoreError> {
+        self.read(|connection| letters::dead(connection, which, shown))
+    }
+
+    async fn resend(&self, which: &Which, by: &str, now: Timestamp) -> Result<u64, StoreError> {
+        let mut resent = 0_u64;
+        loop {
+            let (which, by) = (which.clone(), by.to_owned());
+            let some = self
+                .write(move |writing| letters::resend(writing, &which, &by, now))
+                .await?;
+            resent = resent.saturating_add(some);
+            if some < letters::RESENT_AT_ONCE {
+                return Ok(resent);
+            }
+        }
     }
 
     async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError> {
@@ -284,59 +338,14 @@ impl Store for Sqlite {
     }
 
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
+        if work == Work::Events {
+            return self.next_event(&|_| DESTINATION_SHARE).await;
+        }
         let epoch = self.epoch;
         self.read(|connection| lease::next_due(connection, work, epoch))
     }
 
-    async fn bindings(&self) -> Result<Bindings, StoreError> {
-        self.read(configuration::bindings)
-    }
-}
-
-#[async_trait]
-impl Ledger for Sqlite {
-    async fn known(
-        &self,
-        institution: &InstitutionId,
-        lines: &[Line],
-    ) -> Result<Vec<Option<Ours>>, StoreError> {
-        self.read(|connection| ledger::known(connection, institution, lines))
-    }
-
-    async fn moved(
-        &self,
-        institution: &InstitutionId,
-        day: &Day,
-        after: &Place,
-    ) -> Result<(Vec<Ours>, Option<Place>), StoreError> {
-        self.ask(|connection| ledger::moved(connection, institution, day, after))
-    }
-
-    async fn accounts(
-        &self,
-        institution: &InstitutionId,
-        day: &Day,
-    ) -> Result<Vec<AccountId>, StoreError> {
-        self.ask(|connection| ledger::accounts(connection, institution, day))
-    }
-
-    async fn raise(&self, of: &Reconciled, remaining: Vec<Difference>) -> Result<u64, StoreError> {
-        let of = of.clone();
-        self.write(move |writing| ledger::raise(writing, &of, &remaining))
-            .await
-    }
-
-    async fn conclude(&self, of: &Reconciled, result: String) -> Result<u64, StoreError> {
-        let of = of.clone();
-        self.write(move |writing| ledger::conclude(writing, &of, &result))
-            .await
-    }
-
-    async fn incidents(
-        &self,
-        institution: &InstitutionId,
-        day: &Day,
-    ) -> Result<Vec<Incident>, StoreError> {
-        self.ask(|connection| ledger::incidents(connection, institution, day))
+    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError> {
+        self.read(|connection| configuration::bindings(connection, since))
     }
 }

@@ -2,6 +2,7 @@
 
 mod difference;
 mod proofs;
+mod waiting;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

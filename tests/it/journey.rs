@@ -2,10 +2,12 @@
 //! pretend merchants and a payer on loopback, on the demonstration's own stage.
 
 mod chain;
+mod dead_letters;
 mod health;
 mod metrics;
 mod overload;
 mod process;
+mod races;
 mod reload;
 
 use paymux::command::demo::enrolment::{BLUE, RED, account};

@@ -25,7 +25,6 @@ mod openapi;
 mod order;
 mod page;
 mod payers;
-mod races;
 mod reconcile;
 mod refund;
 mod sandbox;

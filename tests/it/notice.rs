@@ -1,5 +1,7 @@
 //! The merchant is told (A3.3, X-4): fixed bytes, until it says that it heard.
 
+mod events;
+
 use paymux::flow::notify_merchant::Delivery;
 use paymux::flow::notify_merchant::notify_merchant;
 use paymux::signature::verify_request;

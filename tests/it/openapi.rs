@@ -11,7 +11,7 @@ use http::{Method, Request};
 use paymux::api::refusal::status;
 use paymux::command::demo::stage::Stage;
 use paymux::domain::amount::AmountFault;
-use paymux::domain::institutions::Withheld;
+use paymux::domain::institutions::{RefundLack, Withheld};
 use paymux::domain::refusal::Refusal;
 use serde_json::{Value, json};
 
@@ -108,6 +108,15 @@ fn refusals() -> Vec<Refusal> {
         Refusal::OrderConflict,
         Refusal::OrderClosed,
         Refusal::OrderPaid,
+        Refusal::OrderUnpaid,
+        Refusal::RefundUnknown,
+        Refusal::RefundConflict,
+        Refusal::RefundOverRest { rest: None },
+        Refusal::RefundWindowOver,
+        Refusal::RefundsExhausted,
+        Refusal::RefundNotSupported(RefundLack::Full),
+        Refusal::NoticeUrlUnregistered,
+        Refusal::RefundAmount(AmountFault::Unreadable),
         Refusal::AttemptsExhausted,
         Refusal::Contended,
         Refusal::Amount(AmountFault::Unreadable),
@@ -290,5 +299,32 @@ async fn the_document_is_served() {
     let wrong = ask(Method::POST).await;
     assert_eq!(wrong.text("code"), "method_wrong");
     assert_eq!(wrong.headers["allow"], "GET, HEAD");
+    open.close().await.unwrap();
+}
+
+/// R-6.3.1-1c: the keys may be kept as long as the clients' document says, by everybody on the way,
+/// with the header the document promises; a refusal at that path may not be.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_may_be_kept_for_ten_minutes() {
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let open = stage.open().await.unwrap();
+    let ask = async |method: Method| {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}/.well-known/jwks.json", stage.origin()))
+            .body(Bytes::new())
+            .unwrap();
+        stage.tea.client.send(request).await.unwrap()
+    };
+    let served = ask(Method::GET).await;
+    assert_eq!(served.status, 200);
+    for (name, value) in [
+        ("cache-control", "public, max-age=600"),
+        ("x-content-type-options", "nosniff"),
+    ] {
+        assert_eq!(served.headers[name], value);
+    }
+    let wrong = ask(Method::POST).await;
+    assert_eq!(wrong.headers["cache-control"], "no-store");
     open.close().await.unwrap();
 }

@@ -14,6 +14,7 @@ pub(crate) mod builders;
 mod built;
 pub(crate) mod embedded;
 pub(crate) mod leases;
+pub(crate) mod owed;
 pub(crate) mod refunds;
 pub(crate) mod writes;
 
@@ -37,7 +38,7 @@ macro_rules! contract {
                     each_opening_is_an_epoch_of_its_own, the_last_institution_is_remembered,
                     a_message_is_kept_once, of_forged_messages_a_sample_is_kept,
                     a_verdict_on_the_same_bytes_only_hardens,
-                    a_configurations_version_never_sinks, what_is_unfinished_is_counted;
+                    a_configurations_version_never_sinks, what_binds_an_institution_is_counted;
                 refunds: a_refund_reads_back_equal, a_refund_is_found_under_its_names_alone,
                     a_taken_refund_number_writes_nothing, a_refund_of_a_dead_process_is_a_leftover,
                     refunds_side_by_side_never_exceed_what_was_paid;
@@ -46,6 +47,8 @@ macro_rules! contract {
                     an_order_is_due_when_its_change_says, leftovers_are_those_of_dead_processes,
                     an_event_is_leased_until_it_is_delivered, a_dead_event_rests,
                     a_destination_has_only_its_share, what_goes_nowhere_is_not_leased;
+                owed: events_are_numbered_without_a_gap, of_events_only_what_fits_is_given,
+                    what_is_dead_is_listed_and_sent_again, whoever_has_least_under_way_comes_first;
             }
         }
     };

@@ -37,6 +37,8 @@ BEFORE_PROOF = {
     *("body_unreadable", "body_too_large", "field_duplicate", "too_slow", "unavailable"),
 }
 MERCHANT, NAME, INSTITUTION = "M1001", "Tea House", "bluebank"
+# The interfaces of merchants.
+MERCHANTS = ("/v1/orders", "/v1/refunds", "/v1/events")
 INSTITUTIONS = ["bluebank", "redpay", "greencard"]
 
 dice = random.Random(int(os.environ["PAYMUX_SEED"]))
@@ -134,11 +136,26 @@ class Orders:
             self.place(order(f"seed-{at}", businessType=kind, **more))
         book = session.get(BOOKS_URL).json()
         self.attempts = book["payments"]
+        self.paid, self.refunds = [], []
+        for at in range(6):
+            self.pay(f"paid-{at}")
 
     def place(self, body: dict):
         answer = ask("/v1/orders", body)
         assert answer.status_code == 200, answer.text
         self.learn(answer.json(), body)
+
+    def pay(self, number: str):
+        """An order that is paid: its payer presses the institution's button."""
+        placed = ask("/v1/orders", order(number, orderAmount="9000.00", institutionId=INSTITUTION))
+        assert placed.status_code == 200, placed.text
+        pressed = session.post(placed.json()["payUrl"], data={"outcome": "pay"})
+        assert pressed.status_code == 200, pressed.text
+        for _ in range(50):
+            if ask("/v1/orders/query", {"merchantId": MERCHANT, "merchantOrderNo": number}).json()["orderStatus"] == "PAID":
+                break
+            time.sleep(0.05)
+        self.paid.append(number)
 
     def learn(self, said: dict, asked: dict):
         entry = {key: said[key] for key in ("payOrderNo", "merchantOrderNo", "createDate")}
@@ -168,11 +185,20 @@ def fitted(path: str, body: dict, positive: bool) -> dict:
     if not positive:
         return body
     # A schema cannot say how a number is written; the text does: digits, and no point.
-    for name in ("mobileNo", "expireMinutes"):
+    for name in ("mobileNo", "expireMinutes", "afterSequence", "limit"):
         if isinstance(body.get(name), float) and body[name].is_integer():
             body[name] = int(body[name])
     if is_name(body.get("institutionId")) and dice.random() < 0.9:
         body["institutionId"] = dice.choice(INSTITUTIONS)
+    if path == "/v1/refunds":
+        return refunding(body)
+    if path == "/v1/refunds/query":
+        if orders.refunds and dice.random() < 0.9:
+            known = dice.choice(orders.refunds)
+            body.update({key: known[key] for key in known if isinstance(body.get(key), str)})
+        return body
+    if path == "/v1/events":
+        return body
     if path == "/v1/orders":
         if dice.random() < 0.9:
             body["merchantName"], body["bankReturnUrl"] = NAME, NOTICE_URL
@@ -197,6 +223,19 @@ def fitted(path: str, body: dict, positive: bool) -> dict:
     return body
 
 
+def refunding(body: dict) -> dict:
+    """The body as the merchant would send it: mostly about an order of its own that is paid."""
+    if dice.random() < 0.9:
+        body |= {"merchantOrderNo": dice.choice(orders.paid), "orderDate": "20261126", "mobileNo": "13800001234"}
+    if dice.random() < 0.9:
+        body["refundAmount"] = dice.choice(["0.01", 0.02, "1", 2.5, "3.00"])
+    if body.get("noticeUrl") is not None and dice.random() < 0.9:
+        body["noticeUrl"] = NOTICE_URL
+    if body.get("merchantRefundNo") is not None and dice.random() < 0.8:
+        body["merchantRefundNo"] = f"B{dice.getrandbits(64):x}"
+    return body
+
+
 def notice(body: dict) -> dict:
     """The body as the institution would send it: about an order of ours there, mostly that it is paid."""
     told = dice.choice(orders.attempts)
@@ -212,7 +251,7 @@ def notice(body: dict) -> dict:
 def signer_of(path: str) -> Signer | None:
     if path.startswith("/v1/callbacks/"):
         return institution
-    return merchant if path.startswith("/v1/orders") else None
+    return merchant if path.startswith(MERCHANTS) else None
 
 
 @schemathesis.hook
@@ -221,7 +260,7 @@ def before_call(context, case, kwargs):
     meta = case.meta
     negative = lambda place: meta is not None and meta.is_negative_at(place)  # noqa: E731
     place = schemathesis.core.parameters.ParameterLocation
-    if isinstance(case.body, dict) and path.startswith("/v1/orders"):
+    if isinstance(case.body, dict) and path.startswith(MERCHANTS):
         case.body = fitted(path, case.body, not negative(place.BODY))
     if case.path_parameters and not negative(place.PATH) and dice.random() < 0.85:
         if "token" in case.path_parameters and orders.tokens:
@@ -253,6 +292,10 @@ def after_call(context, case, response):
     outcome = said(response).get("code") or said(response).get("result") or ""
     valid = "valid" if case.meta is None or case.meta.generation.mode.is_positive else "invalid"
     tally[f"{case.operation.label} {how} {valid} {response.status_code} {outcome}".rstrip()] += 1
+    if case.operation.path == "/v1/refunds" and response.status_code in (200, 202):
+        told = response.json()
+        orders.refunds.append({key: told[key] for key in ("refundOrderNo", "merchantRefundNo")})
+        del orders.refunds[:-40]
     if case.operation.path == "/v1/orders" and response.status_code in (200, 202) and isinstance(case.body, dict):
         orders.learn(response.json(), case.body)
 
@@ -282,7 +325,7 @@ def what_is_not_proven_is_refused(ctx, response, case):
     assert told.get("noticeResult") != "SUCCESS", f"signed {how}, and heard"
     if case.operation.path.startswith("/v1/callbacks/"):
         assert "signature" not in response.headers, f"signed {how}, and answered with a signature"
-    if how in WRONG and case.operation.path.startswith("/v1/orders") and response.request.method == "POST":
+    if how in WRONG and case.operation.path.startswith(MERCHANTS) and response.request.method == "POST":
         assert told.get("code") in WRONG[how] | BEFORE_PROOF, f"signed {how}, and refused for {told}"
 
 
@@ -291,7 +334,7 @@ def what_is_proven_is_answered_with_proof(ctx, response, case):
     """R-6.3.1-1b: signed answers to callers who proved themselves, and nothing else to the others."""
     path = case.operation.path
     how = getattr(response.request, "how", None)
-    if how is None or not path.startswith("/v1/orders") or response.request.method != "POST":
+    if how is None or not path.startswith(MERCHANTS) or response.request.method != "POST":
         return
     code = said(response).get("code")
     # A moment that is not now is signed all the same.
@@ -303,7 +346,7 @@ def what_is_proven_is_answered_with_proof(ctx, response, case):
         assert "signature" not in response.headers, f"{how}, and answered with a signature"
     if how == "replayed" and response.status_code < 400:
         # Reading and acting spend a nonce each.
-        acts = path.rsplit("/", 1)[1] not in ("query", "institutions")
+        acts = path.rsplit("/", 1)[1] not in ("query", "institutions", "events")
         assert acts not in replays, "one nonce, two answers"
         replays.add(acts)
 

@@ -124,14 +124,15 @@ const LIFTED: [(&str, u32); 6] = [
     ("connections_per_address_max", 20_000),
 ];
 /// What refuses because there is too much at once.
-const SHEDDING: [(&str, u32); 7] = [
+const SHEDDING: [(&str, u32); 8] = [
     ("in_flight_max", 100_000),
     ("in_flight_choices_max", 100_000),
     ("in_flight_orders_max", 100_000),
     ("delay_ms", 10_000),
     ("start_ms", 10_000),
-    ("turns_waiting_max", 100_000),
-    ("turns_waiting_per_merchant_max", 100_000),
+    ("turns_waiting_in_all_max", 50_000),
+    ("turns_waiting_max", 25_000),
+    ("turns_waiting_per_merchant_max", 25_000),
 ];
 
 /// A line for each limit that this gateway knows.

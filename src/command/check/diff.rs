@@ -11,7 +11,7 @@ use crate::command::reload::ask;
 use crate::config::difference::{Difference, differences};
 use crate::config::{self, Config, Faults, Outline};
 use crate::domain::identifiers::Timestamp;
-use crate::run::control::{self, Reply};
+use crate::run::control::{self, Needs, Reply};
 
 /// What the file is compared with.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +25,7 @@ pub enum With<'a> {
 struct Before {
     name: String,
     outline: Outline,
-    unfinished: BTreeMap<String, u64>,
+    held: BTreeMap<String, Needs>,
 }
 
 /// Prints what would change; exits with 1 if the file has faults.
@@ -63,7 +63,7 @@ fn before(path: &Path, with: With<'_>, now: Timestamp) -> anyhow::Result<Before>
             Ok(Before {
                 name: other.display().to_string(),
                 outline: config.outline,
-                unfinished: BTreeMap::new(),
+                held: BTreeMap::new(),
             })
         }
         With::Running => match ask(path, control::SHOW)? {
@@ -71,14 +71,19 @@ fn before(path: &Path, with: With<'_>, now: Timestamp) -> anyhow::Result<Before>
                 file,
                 version,
                 outline,
-                unfinished,
+                held,
                 ..
             } => Ok(Before {
                 name: format!("the running gateway (version {version} of {file})"),
                 outline,
-                unfinished,
+                held,
             }),
-            Reply::Accepted { .. } | Reply::Refused { .. } | Reply::Unknown { .. } => {
+            Reply::Accepted { .. }
+            | Reply::Refused { .. }
+            | Reply::Dead { .. }
+            | Reply::Resent { .. }
+            | Reply::Failed { .. }
+            | Reply::Unknown { .. } => {
                 anyhow::bail!("the gateway is of another release and does not know this word")
             }
         },
@@ -106,10 +111,11 @@ fn words(
     }
     for change in changes {
         write!(out, "{change}")?;
-        match unfinished(before, change) {
-            Some(many) => writeln!(
+        match needs(before, change) {
+            Some(Needs { unfinished, ended }) => writeln!(
                 out,
-                "; {many} unfinished there: it would be kept for queries, refunds and callbacks"
+                "; {unfinished} unfinished there and {ended} ended lately: a reload of this file \
+                 would be refused; keep it with stopped = true"
             )?,
             None => writeln!(out)?,
         }
@@ -130,11 +136,11 @@ fn words(
     Ok(())
 }
 
-/// What is not finished at an institution that is taken out.
-fn unfinished(before: &Before, change: &Difference) -> Option<u64> {
+/// What needs an institution that is taken out.
+fn needs(before: &Before, change: &Difference) -> Option<Needs> {
     let is_gone = change.field.is_none() && change.after.is_none();
     let id = change.subject.strip_prefix("institution ")?;
-    before.unfinished.get(id).copied().filter(|_| is_gone)
+    before.held.get(id).copied().filter(|_| is_gone)
 }
 
 fn document(
@@ -157,6 +163,6 @@ fn document(
         "warnings": texts(warnings),
         "needsRestart": changes.iter().any(|change| change.needs_restart),
         "changes": changes,
-        "unfinished": before.unfinished,
+        "held": before.held,
     })
 }

@@ -155,11 +155,13 @@ impl RefundOrderNo {
     /// the attempt, so that the same surplus cannot be given two. Of 32 each is another.
     pub fn of_surplus(attempt: &AttemptId, failed: usize) -> Self {
         let (head, last) = attempt.as_str().split_at(26);
-        let was = ALPHABET
-            .iter()
-            .position(|symbol| last.as_bytes() == [*symbol]);
-        let now = was.unwrap_or(0).saturating_add(failed) % ALPHABET.len();
-        let last = ALPHABET.get(now).copied().map_or('0', char::from);
+        let mut symbols = ALPHABET.iter().cycle();
+        let _ = symbols.position(|symbol| last.as_bytes() == [*symbol]);
+        let next = match failed {
+            0 => last.as_bytes().first(),
+            failed => symbols.nth(failed.saturating_sub(1)),
+        };
+        let last = next.copied().map_or('0', char::from);
         Self(format!("R{}{last}", head.get(1..).unwrap_or_default()).into())
     }
 }

@@ -43,7 +43,7 @@ impl Order {
             },
             _ => return None,
         };
-        Some(self.with_refund(sent, Cause::Clock, now))
+        Some(self.with_refund(&sent, Cause::Clock, now))
     }
 
     /// Whether a refund that is not known there may be sent once more (R4).
@@ -60,7 +60,7 @@ impl Order {
             state: RefundState::Manual,
             ..refund.clone()
         };
-        (refund.state == RefundState::Unknown).then(|| self.with_refund(manual, Cause::Clock, now))
+        (refund.state == RefundState::Unknown).then(|| self.with_refund(&manual, Cause::Clock, now))
     }
 
     /// An operator's verdict on a refund that is left to people: kept, until another operator finds
@@ -106,7 +106,7 @@ impl Order {
                 ..refund.clone()
             },
         };
-        Ok(self.with_refund(decided, cause, now))
+        Ok(self.with_refund(&decided, cause, now))
     }
 
     /// A call nobody came back from in a living process is in doubt.
@@ -159,20 +159,20 @@ impl Order {
             Move::Impossible(why) => Weighed::Quarantine(why),
             Move::To(moved) => {
                 let cause = Cause::Evidence(evidence.institution.clone(), evidence.by);
-                Weighed::Commit(Box::new(self.with_refund(*moved, cause, now)))
+                Weighed::Commit(Box::new(self.with_refund(&moved, cause, now)))
             }
         }
     }
 
     /// The order with one refund moved: a late success is counted as far as it fits (R9), and
     /// surplus that failed is followed by another (A4).
-    fn with_refund(&self, moved: Refund, cause: Cause, now: Timestamp) -> Change {
+    fn with_refund(&self, moved: &Refund, cause: Cause, now: Timestamp) -> Change {
         let mut after = self.clone();
-        let follows = (moved.state == RefundState::Failed && !self.surplus_is_back(&moved))
+        let follows = (moved.state == RefundState::Failed && !self.surplus_is_back(moved))
             .then(|| moved.surplus())
             .flatten();
         let (attempt, amount) = (moved.attempt.clone(), moved.amount);
-        let excess_minor = self.excess_minor(&moved);
+        let excess_minor = self.excess_minor(moved);
         for known in after
             .refunds
             .iter_mut()

@@ -88,10 +88,10 @@ pub(super) fn reply(
             }
             // What went back is compared by the domain, which raises the alarm (V3).
             let said = standing(fields, now)?;
-            match said {
-                Finding::Succeeded(_) => Ok(said),
-                _ if sum(fields)? == refund.amount => Ok(said),
-                _ => Err(Ambiguity::Mismatch),
+            if matches!(said, Finding::Succeeded(_)) || sum(fields)? == refund.amount {
+                Ok(said)
+            } else {
+                Err(Ambiguity::Mismatch)
             }
         }
         400..=499 => refused(call, refund, status.as_u16(), needed(fields, "code")?),
@@ -109,7 +109,11 @@ fn refused(call: &Call<'_>, refund: &Refund, status: u16, code: &str) -> Said {
             Ok(Finding::Refused(Reason::from_code(code)))
         }
         Call::RefundQuery(..) if status == 404 && code == "refund_unknown" => Ok(Finding::NotFound),
-        _ => Err(Ambiguity::UnlistedWord),
+        Call::Create(..)
+        | Call::Query(..)
+        | Call::Close(..)
+        | Call::Refund(..)
+        | Call::RefundQuery(..) => Err(Ambiguity::UnlistedWord),
     }
 }
 

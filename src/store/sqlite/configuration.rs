@@ -5,9 +5,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::domain::change::Configured;
 use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::store::sqlite::Fault;
-use crate::store::sqlite::rows::record;
+use crate::store::sqlite::chain::record;
 use crate::store::sqlite::writer::Writing;
-use crate::store::{Bindings, Committed};
+use crate::store::{Bindings, Committed, ENDED_COUNTED_MAX};
 
 /// States that are over are named for the index, as everywhere.
 const UNFINISHED: &str = "SELECT institution_id, SUM(many) FROM (
@@ -20,6 +20,18 @@ const UNFINISHED: &str = "SELECT institution_id, SUM(many) FROM (
         WHERE r.state <> 'FAILED' AND r.state <> 'SUCCEEDED'
         GROUP BY a.institution_id)
     GROUP BY institution_id";
+
+/// Steps from institution to institution in the index, so that it takes as long for a million
+/// attempts as for a hundred, and counts no further than its limit.
+const ENDED: &str = "WITH RECURSIVE known (institution_id) AS (
+        SELECT min(institution_id) FROM attempts WHERE ended_at IS NOT NULL
+        UNION ALL
+        SELECT (SELECT min(institution_id) FROM attempts
+            WHERE ended_at IS NOT NULL AND institution_id > known.institution_id)
+        FROM known WHERE known.institution_id IS NOT NULL)
+    SELECT institution_id, (SELECT COUNT(*) FROM (SELECT 1 FROM attempts
+        WHERE ended_at >= ?1 AND institution_id = known.institution_id LIMIT ?2))
+    FROM known WHERE institution_id IS NOT NULL";
 
 /// The record and the version, together (L2): a version never sinks, whatever is asked.
 pub(super) fn write(
@@ -41,8 +53,8 @@ pub(super) fn write(
     Ok(Committed::Done)
 }
 
-pub(super) fn bindings(connection: &Connection) -> Result<Bindings, Fault> {
-    let malformed = || Fault::Corrupt("a stored institution or version is malformed".into());
+/// `since` when what ended counts.
+pub(super) fn bindings(connection: &Connection, since: Timestamp) -> Result<Bindings, Fault> {
     let version: Option<i64> = connection
         .prepare_cached("SELECT number FROM meta WHERE name = 'configuration'")?
         .query_row([], |row| row.get(0))
@@ -51,13 +63,34 @@ pub(super) fn bindings(connection: &Connection) -> Result<Bindings, Fault> {
         version: u64::try_from(version.unwrap_or(0)).map_err(|_| malformed())?,
         ..Bindings::default()
     };
-    let mut statement = connection.prepare_cached(UNFINISHED)?;
-    let mut rows = statement.query([])?;
+    for (id, many) in counted(connection, UNFINISHED, [])? {
+        bindings.held.entry(id).or_default().unfinished = many;
+    }
+    let limit = i64::try_from(ENDED_COUNTED_MAX).unwrap_or(i64::MAX);
+    for (id, many) in counted(connection, ENDED, [since.ms(), limit])? {
+        if many > 0 {
+            bindings.held.entry(id).or_default().ended = many;
+        }
+    }
+    Ok(bindings)
+}
+
+fn counted<const N: usize>(
+    connection: &Connection,
+    sql: &str,
+    values: [i64; N],
+) -> Result<Vec<(InstitutionId, u64)>, Fault> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(rusqlite::params_from_iter(values))?;
+    let mut counts = Vec::new();
     while let Some(row) = rows.next()? {
         let (id, many): (String, i64) = (row.get(0)?, row.get(1)?);
         let id = InstitutionId::parse(&id).map_err(|_| malformed())?;
-        let many = u64::try_from(many).map_err(|_| malformed())?;
-        bindings.unfinished.insert(id, many);
+        counts.push((id, u64::try_from(many).map_err(|_| malformed())?));
     }
-    Ok(bindings)
+    Ok(counts)
+}
+
+fn malformed() -> Fault {
+    Fault::Corrupt("a stored institution or version is malformed".into())
 }

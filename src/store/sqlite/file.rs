@@ -13,16 +13,18 @@ use crate::domain::audit::{Deed, Link};
 use crate::domain::identifiers::Timestamp;
 use crate::seal::{Place, Seal, SealFault};
 use crate::store::OpenError;
-use crate::store::sqlite::rows::CHAIN;
+use crate::store::sqlite::chain::CHAIN;
 
 /// A fault of the write-ahead log was fixed here; nothing older may hold money.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// Forward only; the number of those applied stands in the file's `user_version`.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../schema/sqlite/0001_orders.sql"),
     include_str!("../schema/sqlite/0002_refunds.sql"),
-    include_str!("../schema/sqlite/0003_incidents.sql"),
+    include_str!("../schema/sqlite/0003_reach.sql"),
+    include_str!("../schema/sqlite/0004_dead_events.sql"),
+    include_str!("../schema/sqlite/0005_incidents.sql"),
 ];
 
 const CANARY: Place<'_> = Place {

@@ -10,7 +10,7 @@ use crate::domain::identifiers::{EventId, MerchantId, PayOrderNo, Timestamp};
 use crate::seal::Seal;
 use crate::store::sqlite::writer::Writing;
 use crate::store::sqlite::{Fault, loading, sealed};
-use crate::store::{DESTINATION_SHARE, Fate, LEASE, Lease, Leased, Settled, Work};
+use crate::store::{Fate, LEASE, Lease, Leased, Settled, Work};
 
 /// Orders with intents of other processes. The states that are over are named for the index.
 const LEFTOVERS: &str = "SELECT pay_order_no FROM attempts
@@ -19,15 +19,6 @@ const LEFTOVERS: &str = "SELECT pay_order_no FROM attempts
     UNION SELECT pay_order_no FROM refunds
     WHERE state <> 'FAILED' AND state <> 'SUCCEEDED'
     AND state = 'RESERVED' AND epoch <> ?1 AND left_at IS NOT NULL LIMIT ?2";
-
-/// The oldest due ones of one destination, whether waiting or left by a lease that ended.
-const DUE_OF_ORIGIN: &str = "SELECT event_id, due_at FROM (SELECT event_id, due_at FROM events
-        WHERE due_at IS NOT NULL AND origin = ?1 AND state = 'PENDING' AND due_at <= ?2
-        ORDER BY due_at LIMIT ?3)
-    UNION ALL SELECT event_id, due_at FROM (SELECT event_id, due_at FROM events
-        WHERE due_at IS NOT NULL AND origin = ?1 AND state = 'LEASED' AND due_at <= ?2
-        ORDER BY due_at LIMIT ?3)
-    ORDER BY due_at LIMIT ?3";
 
 /// A row that was leased, by its key, with what the lease says.
 pub(super) struct Taken {
@@ -50,57 +41,15 @@ pub(super) fn candidates(
             (sql, now.ms())
         }
         Work::Leftovers => (LEFTOVERS, epoch.0),
-        Work::Events => return due_events(connection, now, count),
+        // Found by their destinations (`queue.rs`).
+        Work::Events => return Ok(Vec::new()),
     };
     let mut statement = connection.prepare_cached(sql)?;
     let keys = statement.query_map(params![first, count], |row| row.get(0))?;
     Ok(keys.collect::<Result<_, _>>()?)
 }
 
-/// N7: of each destination at most its share, counting what is on its way already.
-fn due_events(connection: &Connection, now: Timestamp, count: u32) -> Result<Vec<String>, Fault> {
-    let mut due: Vec<(i64, String)> = Vec::new();
-    for_each_origin(connection, |origin| {
-        let running: u32 = connection
-            .prepare_cached(
-                "SELECT COUNT(*) FROM events WHERE due_at IS NOT NULL AND origin = ?1
-                 AND state = 'LEASED' AND due_at > ?2",
-            )?
-            .query_row(params![origin, now.ms()], |row| row.get(0))?;
-        let free = DESTINATION_SHARE.saturating_sub(running);
-        let mut statement = connection.prepare_cached(DUE_OF_ORIGIN)?;
-        let found = statement.query_map(params![origin, now.ms(), free], |row| {
-            Ok((row.get(1)?, row.get(0)?))
-        })?;
-        for event in found {
-            due.push(event?);
-        }
-        Ok(())
-    })?;
-    due.sort_unstable();
-    due.truncate(usize::try_from(count).unwrap_or(usize::MAX));
-    Ok(due.into_iter().map(|(_, event)| event).collect())
-}
-
-/// Visits every destination that something is to be delivered to, by one step of the index each.
-fn for_each_origin(
-    connection: &Connection,
-    mut visit: impl FnMut(&str) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let mut next = connection.prepare_cached(
-        "SELECT MIN(origin) FROM events WHERE due_at IS NOT NULL AND origin > ?1",
-    )?;
-    let mut origin = String::new();
-    while let Some(found) =
-        next.query_row(params![origin], |row| row.get::<_, Option<String>>(0))?
-    {
-        visit(&found)?;
-        origin = found;
-    }
-    Ok(())
-}
-
-/// Leases what is due.
+/// Leases orders that are due.
 pub(super) fn take(
     writing: &mut Writing<'_>,
     work: Work,
@@ -108,16 +57,8 @@ pub(super) fn take(
     now: Timestamp,
     count: u32,
 ) -> Result<Vec<Taken>, Fault> {
-    let sql = match work {
-        Work::Orders | Work::Leftovers => {
-            "UPDATE orders SET due_at = ?2, fence = fence + 1 WHERE pay_order_no = ?1
-             RETURNING fence, tries"
-        }
-        Work::Events => {
-            "UPDATE events SET state = 'LEASED', due_at = ?2, fence = fence + 1
-             WHERE event_id = ?1 RETURNING fence, tries"
-        }
-    };
+    let sql = "UPDATE orders SET due_at = ?2, fence = fence + 1 WHERE pay_order_no = ?1
+        RETURNING fence, tries";
     let mut statement = writing.connection.prepare_cached(sql)?;
     let until = now.plus(LEASE).ms();
     candidates(writing.connection, work, epoch, now, count)?
@@ -129,6 +70,29 @@ pub(super) fn take(
             Ok(Taken { row, fence, tries })
         })
         .collect()
+}
+
+/// Leases these events, if they are still due.
+pub(super) fn take_events(
+    writing: &mut Writing<'_>,
+    due: &[String],
+    now: Timestamp,
+) -> Result<Vec<Taken>, Fault> {
+    let sql = "UPDATE events SET state = 'LEASED', due_at = ?2, fence = fence + 1
+        WHERE event_id = ?1 AND due_at <= ?3 RETURNING fence, tries";
+    let mut statement = writing.connection.prepare_cached(sql)?;
+    let until = now.plus(LEASE).ms();
+    let mut taken = Vec::with_capacity(due.len());
+    for row in due {
+        let found = statement
+            .query_row(params![row, until, now.ms()], |found| {
+                Ok((found.get(0)?, found.get(1)?))
+            })
+            .optional()?;
+        let row = row.clone();
+        taken.extend(found.map(|(fence, tries)| Taken { row, fence, tries }));
+    }
+    Ok(taken)
 }
 
 /// Reads whole what was leased. A row whose fence has grown since is somebody else's by now.
@@ -262,8 +226,7 @@ impl Settlement {
     }
 }
 
-/// When a look would find work of this kind; a destination that uses its whole share is waited
-/// for until one of its leases ends.
+/// When a look would find work of this kind.
 pub(super) fn next_due(
     connection: &Connection,
     work: Work,
@@ -277,33 +240,7 @@ pub(super) fn next_due(
             let any = candidates(connection, work, epoch, Timestamp::from_ms(0), 1)?;
             any.first().map(|_| i64::MIN)
         }
-        Work::Events => next_event(connection)?,
+        Work::Events => None,
     };
     Ok(due.map(Timestamp::from_ms))
-}
-
-fn next_event(connection: &Connection) -> Result<Option<i64>, Fault> {
-    let earliest = |origin: &str, state: &str| {
-        let sql = "SELECT MIN(due_at) FROM events
-            WHERE due_at IS NOT NULL AND origin = ?1 AND state = ?2";
-        let mut statement = connection.prepare_cached(sql)?;
-        statement.query_row(params![origin, state], |row| row.get::<_, Option<i64>>(0))
-    };
-    let mut next: Option<i64> = None;
-    for_each_origin(connection, |origin| {
-        let sql = "SELECT COUNT(*) FROM events
-            WHERE due_at IS NOT NULL AND origin = ?1 AND state = 'LEASED'";
-        let leased: u32 = connection
-            .prepare_cached(sql)?
-            .query_row(params![origin], |row| row.get(0))?;
-        let waiting = if leased < DESTINATION_SHARE {
-            earliest(origin, "PENDING")?
-        } else {
-            None
-        };
-        let soonest = waiting.into_iter().chain(earliest(origin, "LEASED")?).min();
-        next = next.into_iter().chain(soonest).min();
-        Ok(())
-    })?;
-    Ok(next)
 }

@@ -1,14 +1,16 @@
 //! Movements of a day, and incidents, as rows. Decides nothing.
 
+use async_trait::async_trait;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use crate::domain::identifiers::{AccountId, InstitutionId, Timestamp};
 use crate::domain::statement::{Day, Difference, DifferenceKind, Line, Movement, Ours, Standing};
-use crate::store::ledger::{Incident, MOVEMENTS_AT_ONCE, Place, Reconciled};
-use crate::store::sqlite::Fault;
+use crate::store::StoreError;
+use crate::store::ledger::{Incident, Ledger, MOVEMENTS_AT_ONCE, Place, Reconciled};
+use crate::store::sqlite::chain::record;
 use crate::store::sqlite::loading::{Columns, named, read};
-use crate::store::sqlite::rows::record;
 use crate::store::sqlite::writer::Writing;
+use crate::store::sqlite::{Fault, Sqlite};
 
 /// Number, account, sum, currency, state, moment and the institution's number: every statement here
 /// has these columns, in this order.
@@ -51,7 +53,55 @@ const RESOLVE: &str = "UPDATE incidents SET state = 'RESOLVED', resolved_at = ?3
 const INCIDENTS: &str = "SELECT incident_id, at, kind, movement, object, expected, found, owner,
     state FROM incidents WHERE institution_id = ?1 AND day = ?2 ORDER BY state, incident_id";
 
-pub(super) fn known(
+#[async_trait]
+impl Ledger for Sqlite {
+    async fn known(
+        &self,
+        institution: &InstitutionId,
+        lines: &[Line],
+    ) -> Result<Vec<Option<Ours>>, StoreError> {
+        self.read(|connection| known(connection, institution, lines))
+    }
+
+    async fn moved(
+        &self,
+        institution: &InstitutionId,
+        day: &Day,
+        after: &Place,
+    ) -> Result<(Vec<Ours>, Option<Place>), StoreError> {
+        self.ask(|connection| moved(connection, institution, day, after))
+    }
+
+    async fn accounts(
+        &self,
+        institution: &InstitutionId,
+        day: &Day,
+    ) -> Result<Vec<AccountId>, StoreError> {
+        self.ask(|connection| accounts(connection, institution, day))
+    }
+
+    async fn raise(&self, of: &Reconciled, remaining: Vec<Difference>) -> Result<u64, StoreError> {
+        let of = of.clone();
+        self.write(move |writing| raise(writing, &of, &remaining))
+            .await
+    }
+
+    async fn conclude(&self, of: &Reconciled, result: String) -> Result<u64, StoreError> {
+        let of = of.clone();
+        self.write(move |writing| conclude(writing, &of, &result))
+            .await
+    }
+
+    async fn incidents(
+        &self,
+        institution: &InstitutionId,
+        day: &Day,
+    ) -> Result<Vec<Incident>, StoreError> {
+        self.ask(|connection| incidents(connection, institution, day))
+    }
+}
+
+fn known(
     connection: &Connection,
     institution: &InstitutionId,
     lines: &[Line],
@@ -91,7 +141,7 @@ fn ours(columns: &Columns<'_>, movement: Movement) -> Result<Ours, Fault> {
     })
 }
 
-pub(super) fn moved(
+fn moved(
     connection: &Connection,
     institution: &InstitutionId,
     day: &Day,
@@ -132,7 +182,7 @@ pub(super) fn moved(
     Ok((moved, next))
 }
 
-pub(super) fn accounts(
+fn accounts(
     connection: &Connection,
     institution: &InstitutionId,
     day: &Day,
@@ -147,7 +197,7 @@ pub(super) fn accounts(
     Ok(accounts)
 }
 
-pub(super) fn raise(
+fn raise(
     writing: &mut Writing<'_>,
     of: &Reconciled,
     remaining: &[Difference],
@@ -186,11 +236,7 @@ pub(super) fn raise(
     Ok(raised)
 }
 
-pub(super) fn conclude(
-    writing: &mut Writing<'_>,
-    of: &Reconciled,
-    result: &str,
-) -> Result<u64, Fault> {
+fn conclude(writing: &mut Writing<'_>, of: &Reconciled, result: &str) -> Result<u64, Fault> {
     let resolved = writing
         .connection
         .prepare_cached(RESOLVE)?
@@ -207,7 +253,7 @@ pub(super) fn conclude(
     Ok(u64::try_from(resolved).unwrap_or(u64::MAX))
 }
 
-pub(super) fn incidents(
+fn incidents(
     connection: &Connection,
     institution: &InstitutionId,
     day: &Day,

@@ -72,7 +72,7 @@ pub(super) fn refund_row(seal: &Seal, order: &Order, refund: &Refund) -> Result<
         refund.amount.minor().into(),
         text(refund.amount.currency().code()),
         text(refund.state.name()),
-        maybe(refund.surplus().map(|cause| cause.name())),
+        maybe(refund.surplus().map(SurplusCause::name)),
         maybe(wish.map(|_| order.terms.merchant.as_str())),
         maybe(wish.map(|wish| wish.number.as_str())),
         maybe(wish.and_then(|wish| wish.notice_url.as_deref())),
@@ -173,5 +173,5 @@ fn refund(columns: &Columns<'_>, seal: &Seal) -> Result<Refund, Fault> {
 /// What the merchant wrote.
 fn said(seal: &Seal, no: &RefundOrderNo, sealed: &[u8]) -> Result<Box<str>, Fault> {
     let plain = seal.open(refund_place(no.as_str()), sealed)?;
-    Ok(read(String::from_utf8(plain.to_vec()))?.into())
+    Ok(read(String::from_utf8(plain.clone()))?.into())
 }

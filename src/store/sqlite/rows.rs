@@ -16,15 +16,13 @@ use crate::domain::merchant::origin;
 use crate::domain::order::{Order, Terms};
 use crate::seal::Seal;
 use crate::store::sqlite::Fault;
+use crate::store::sqlite::chain::record;
 use crate::store::sqlite::refunds::{NUMBER_TAKEN, numbered, refund_row};
 use crate::store::sqlite::sealed::{
     Path, Private, event_place, not_sealed, payer_digest, seal_text,
 };
 use crate::store::sqlite::writer::Writing;
 use crate::store::{Committed, StoreError};
-
-/// The one audit chain of this store.
-pub(super) const CHAIN: &str = "main";
 
 const INSERT_ORDER: &str =
     "INSERT INTO orders (pay_order_no, merchant_id, merchant_order_no, order_date, minor,
@@ -41,14 +39,19 @@ const UPDATE_ORDER: &str = "UPDATE orders SET state = ?3, ending = ?4, version =
 const UPSERT_ATTEMPT: &str = "INSERT INTO attempts (pay_order_no, seq, attempt_id, institution_id,
     account_id, mode, minor, currency, state, stamp_at, stamp_nonce, sent_at, configuration, epoch,
     handover, receipt_minor, receipt_currency, institution_no, paid_at, fee_minor, reason,
-    late_success)
+    late_success, ended_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-    ?20, ?21, ?22)
+    ?20, ?21, ?22, ?23)
     ON CONFLICT (pay_order_no, seq) DO UPDATE SET state = excluded.state,
     sent_at = excluded.sent_at, handover = excluded.handover,
     receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
     institution_no = excluded.institution_no, paid_at = excluded.paid_at,
-    fee_minor = excluded.fee_minor, reason = excluded.reason, late_success = excluded.late_success";
+    fee_minor = excluded.fee_minor, reason = excluded.reason,
+    late_success = excluded.late_success, ended_at = excluded.ended_at";
+
+/// News of a refund keeps the institution in reach from then on (F2).
+const TOUCH_ATTEMPT: &str = "UPDATE attempts SET ended_at = max(ended_at, ?2)
+    WHERE attempt_id = ?1 AND ended_at IS NOT NULL";
 
 const COUNT_EVENT: &str = "INSERT INTO sequences (merchant_id, last) VALUES (?1, 1)
     ON CONFLICT (merchant_id) DO UPDATE SET last = last + 1";
@@ -131,27 +134,6 @@ impl Write {
         }
         Ok(Committed::Done)
     }
-}
-
-/// L1, L2: chained here, because only here the order of commits is known.
-pub(super) fn record(writing: &mut Writing<'_>, deed: &Deed, at: Timestamp) -> Result<(), Fault> {
-    let link = writing.link.follow(CHAIN, deed, at);
-    let seq = i64::try_from(link.seq).map_err(|_| Fault::Corrupt("audit log full".into()))?;
-    let sql = "INSERT INTO audit (chain_id, seq, at, actor, action, object, result, prev, hash)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    writing.connection.prepare_cached(sql)?.execute(params![
-        CHAIN,
-        seq,
-        at.ms(),
-        deed.actor,
-        deed.action,
-        deed.object,
-        deed.result,
-        writing.link.hash,
-        link.hash
-    ])?;
-    writing.link = link;
-    Ok(())
 }
 
 /// Spells out a change.
@@ -256,7 +238,7 @@ fn dependents(seal: &Seal, rows: &Rows, at: Timestamp) -> Result<Vec<Row>, Store
     let order = &rows.order;
     let mut written = Vec::with_capacity(8);
     for attempt in rows.attempts() {
-        written.push(attempt_row(seal, &order.no, attempt)?);
+        written.push(attempt_row(seal, &order.no, attempt, at)?);
         // The election happened in this change: it never changes an attempt again (O1).
         if attempt.state == AttemptState::Paid && order.settling.as_ref() == Some(&attempt.id) {
             let digest = payer_digest(seal, &order.terms.merchant, &order.terms.mobile);
@@ -272,6 +254,10 @@ fn dependents(seal: &Seal, rows: &Rows, at: Timestamp) -> Result<Vec<Row>, Store
     }
     for refund in rows.refunds() {
         written.push(refund_row(seal, order, refund)?);
+        written.push(Row {
+            sql: TOUCH_ATTEMPT,
+            values: vec![text(refund.attempt.as_str()), at.ms().into()],
+        });
     }
     for entry in &rows.entries {
         written.push(entry_row(order, entry, at));
@@ -286,7 +272,12 @@ fn dependents(seal: &Seal, rows: &Rows, at: Timestamp) -> Result<Vec<Row>, Store
     Ok(written)
 }
 
-fn attempt_row(seal: &Seal, order: &PayOrderNo, attempt: &Attempt) -> Result<Row, StoreError> {
+fn attempt_row(
+    seal: &Seal,
+    order: &PayOrderNo,
+    attempt: &Attempt,
+    at: Timestamp,
+) -> Result<Row, StoreError> {
     let receipt = attempt.receipt.as_ref();
     let handover = match &attempt.handover {
         Some(handover) => {
@@ -318,6 +309,7 @@ fn attempt_row(seal: &Seal, order: &PayOrderNo, attempt: &Attempt) -> Result<Row
         receipt.and_then(|receipt| receipt.fee_minor).into(),
         maybe(attempt.reason.as_ref().map(Reason::as_str)),
         i64::from(attempt.late_success).into(),
+        (!attempt.state.is_live()).then(|| at.ms()).into(),
     ];
     let sql = UPSERT_ATTEMPT;
     Ok(Row { sql, values })

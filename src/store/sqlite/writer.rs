@@ -241,8 +241,14 @@ impl Writer {
             }
         }
         let Writing { link, floor, .. } = writing;
-        self.step("COMMIT")
-            .map_err(|error| Failure::InDoubt(error.to_string()))?;
+        match self.step("COMMIT") {
+            Ok(()) => (),
+            // No room for the whole transaction: it is not there, and can be taken back.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                return Err(self.roll_back(error.into()));
+            }
+            Err(error) => return Err(Failure::InDoubt(error.to_string())),
+        }
         self.link = link;
         self.shared.floor.store(floor.ms(), Ordering::Release);
         self.shared.commits.fetch_add(1, Ordering::Release);

@@ -11,8 +11,10 @@ use bytes::Bytes;
 use http::{Request, Response, header};
 use paymux::api::Peer;
 use paymux::domain::identifiers::{InstitutionId, MerchantId};
+use paymux::domain::institutions::{CallEnd, Purpose, Standing};
+use paymux::health::Health;
 use paymux::limits::{LimitSettings, Rate};
-use paymux::world::{Outbound, Party, Patience, SendError, TooMany, Turn};
+use paymux::world::{Clock, Outbound, Party, Patience, SendError, TooMany, Turn, World};
 use serde_json::json;
 
 use super::{good, with};
@@ -133,4 +135,88 @@ fn an_institution_that_takes_no_more_is_not_written_down() {
     busy.1.store(true, Ordering::SeqCst);
     let told = town.select("T1", "bank");
     assert_eq!(told.status, 200, "the stored hand-over needs no turn");
+    let named = json!({ "merchantOrderNo": "T2", "institutionId": "bank" });
+    let told = town.send(with(&town, named));
+    assert_eq!((told.status, told.text("attemptStatus")), (200, "ACCEPTED"));
+    let other = json!({ "merchantOrderNo": "T2", "institutionId": "bank", "orderAmount": "7.00" });
+    let told = town.send(with(&town, other));
+    assert_eq!((told.status, told.result), (409, "order_conflict"));
+}
+
+/// An institution that fails while its turn is waited for.
+struct Failing(Arc<Network>, Arc<Health>, Arc<dyn Clock>);
+
+#[async_trait]
+impl Outbound for Failing {
+    async fn send(
+        &self,
+        party: &Party,
+        request: Request<Bytes>,
+        patience: Patience,
+    ) -> Result<Response<Bytes>, SendError> {
+        self.0.send(party, request, patience).await
+    }
+
+    async fn turn(&self, institution: &InstitutionId, _: &MerchantId) -> Result<Turn, TooMany> {
+        let now = self.2.now();
+        while self.1.standing(institution, now) != Standing::Unhealthy {
+            let begun = self.1.begin(institution, now);
+            let fared = (Purpose::Ask, CallEnd::Unreachable);
+            self.1.end(institution, begun, fared, now);
+        }
+        Ok(Turn::free())
+    }
+}
+
+/// An order that waited for its turn is judged as things stand then: where the institution has
+/// failed meanwhile, nothing is sent there and no order is placed.
+#[test]
+fn what_waited_for_its_turn_is_judged_after_the_wait() {
+    let mut town = Town::new();
+    let network = Arc::clone(&town.network);
+    let World { health, clock, .. } = town.api.world.clone();
+    town.api.world.outbound = Arc::new(Failing(network, health, clock));
+    let told = town.place("T1", json!({ "institutionId": "bank" }));
+    assert_eq!((told.status, told.result), (422, "institution_unavailable"));
+    assert_eq!(told.text("reason"), "INSTITUTION_UNHEALTHY");
+    assert!(town.network.parties().sent.is_empty());
+    let told = town.place("T1", json!({}));
+    assert_eq!(told.status, 200, "the number is free");
+}
+
+/// Q8, S3: while the disk is nearly full nothing new is begun, recorded or spent; what was begun is
+/// paid, told, closed and refunded.
+#[test]
+fn a_nearly_full_disk_takes_no_orders_and_loses_no_result() {
+    let town = Town::new();
+    town.place("T1", json!({}));
+    town.place("T2", json!({}));
+    town.select("T1", "bank");
+    let short = |is_short| town.api.gate.limits.set_short_of_room(is_short);
+    short(true);
+    let body = crate::world::enrolment::order_fields("M1", "T3");
+    let placing = town.signed("M1", "/v1/orders", &body);
+    let again = placing.clone();
+    let told = town.send(placing);
+    assert_eq!((told.status, told.result), (503, "unavailable"));
+    assert!(told.response.headers().contains_key("retry-after"));
+    assert_eq!(town.select("T2", "bank").status, 503);
+
+    let id = town.pay("T1", "bank");
+    assert_eq!(town.call_back("bank", &id).status, 200);
+    assert_eq!(town.query("T1").text("orderStatus"), "PAID");
+    assert_eq!(town.deliver().len(), 1);
+    assert_eq!(town.close("T2").text("result"), "CLOSED");
+    let refund = json!({
+        "merchantOrderNo": "T1", "orderDate": "20260925", "refundAmount": "1",
+        "merchantId": "M1", "mobileNo": "13812345678",
+    });
+    assert_eq!(town.ask("M1", "/v1/refunds", &refund).status, 200);
+
+    short(false);
+    assert_eq!(
+        town.send(again).status,
+        200,
+        "the refused request was not spent"
+    );
 }

@@ -214,8 +214,7 @@ async fn goes_the_whole_way(program: Program, kind: KeyKind) {
     assert!(page.starts_with(&scene.stage.red.origin()), "{page}");
     scene.stage.payer.pay(page).await.unwrap();
 
-    let said = listening.said().await;
-    let event = said.strip_prefix("heard ").expect(&said);
+    let event = listening.heard().await;
     assert_eq!(
         scene.book(),
         [format!("{event} ORDER_PAID T1 12.30 CNY PAID")]
@@ -232,7 +231,7 @@ async fn goes_the_whole_way(program: Program, kind: KeyKind) {
 
     let books = scene.stage.red.books();
     assert_eq!((books.payments().count(), books.taken_cents()), (1, 1_230));
-    let delivered = [(event.to_owned(), "DELIVERED".to_owned())];
+    let delivered = [(event, "DELIVERED".to_owned())];
     // A program that starts slowly may have been told in vain at first.
     let told = tokio::time::timeout(WHOLE, async {
         while told(&scene.around.folder) != delivered {

@@ -218,6 +218,19 @@ impl Listening {
         }
     }
 
+    /// The event that it heard first. A delivery that nobody waited for any more may end after the
+    /// one that repeats it.
+    pub(super) async fn heard(&mut self) -> String {
+        loop {
+            let said = self.said().await;
+            match said.split_once(' ') {
+                Some(("heard", event)) => return event.to_owned(),
+                Some(("repeated", _)) => (),
+                Some(_) | None => panic!("{said}"),
+            }
+        }
+    }
+
     /// What it says next about a notification that it believed.
     pub(super) async fn said(&mut self) -> String {
         let said = tokio::time::timeout(WHOLE, self.told.recv()).await;
@@ -232,11 +245,20 @@ struct Handing {
 }
 
 impl Answering for Handing {
+    /// Goes on to its end when whoever asked has hung up meanwhile: what the program heard then is
+    /// known to it, and the next delivery is a repeat.
     async fn answer(self: Arc<Self>, request: Request<Bytes>) -> Option<Response<Bytes>> {
+        let handed = tokio::spawn(async move { self.hand(&request).await });
+        Some(handed.await.unwrap())
+    }
+}
+
+impl Handing {
+    async fn hand(&self, request: &Request<Bytes>) -> Response<Bytes> {
         let mut command = Program::Curl.command(&self.around);
         let mut child = Program::Curl.spawn(command.arg("notice").stdin(Stdio::piped()));
         // Small enough for a pipe. It may have seen enough before the end.
-        let _ = child.stdin.take().unwrap().write_all(&captured(&request));
+        let _ = child.stdin.take().unwrap().write_all(&captured(request));
         let (status, out, err) = ended(child).await;
         assert_eq!(status, 0, "{err}");
         for line in err.lines().filter(|line| !line.starts_with("not proven")) {
@@ -247,7 +269,7 @@ impl Answering for Handing {
         if !head.starts_with("HTTP/1.1 200 OK") {
             *answer.status_mut() = StatusCode::UNAUTHORIZED;
         }
-        Some(answer)
+        answer
     }
 }
 

@@ -9,7 +9,7 @@ use paymux::flow::answer::sign_answer;
 use paymux::flow::call_institution::{CREATE_PATIENCE, call_institution};
 use paymux::flow::notify_merchant::{Delivery, notify_merchant};
 use paymux::flow::receive_callback::receive_callback;
-use paymux::flow::register::Platform;
+use paymux::flow::register::{DatedKey, Platform, Signing};
 use paymux::institution::{Call, Settings, kind};
 use paymux::signature::{
     Algorithm, Covering, Question, SigningKey, VerifyingKey, sign_request, verify_request,
@@ -41,7 +41,7 @@ fn pair(id: &str, algorithm: &str) -> (SigningKey, KeyRing) {
 fn platform(signing: SigningKey) -> Platform {
     Platform {
         origin: ORIGIN.into(),
-        signing: Arc::new(signing),
+        signing: Signing::always(signing),
         jwks: Bytes::new(),
     }
 }
@@ -69,6 +69,38 @@ async fn an_answer_is_signed_with_any_key() {
             (202.try_into().unwrap(), &b"{}"[..])
         );
     }
+}
+
+/// R-6.3.1-1c: the next key signs answers from its first second on, without a reload, and the one
+/// before until then; when all have ended, the one that was read as in force.
+#[tokio::test]
+async fn a_key_signs_in_its_time() {
+    let (town, merchant) = (town(), key_of("ed25519"));
+    let request = draft(&town, merchant).by(merchant);
+    let dated = |id: &str, from_s, until_s| DatedKey {
+        from_s,
+        until_s,
+        key: Arc::new(pair(id, "ed25519").0),
+    };
+    let keys = vec![dated("next", 200, 300), dated("now", 0, 250)];
+    let platform = Platform {
+        origin: ORIGIN.into(),
+        signing: Signing::of(keys, 100).unwrap(),
+        jwks: Bytes::new(),
+    };
+    for (now_s, id) in [(199, "now"), (200, "next"), (300, "next"), (301, "now")] {
+        let mut answer = Response::new(Bytes::new());
+        let json = "application/json".parse().unwrap();
+        answer.headers_mut().insert("content-type", json);
+        let now = Timestamp::from_s(now_s);
+        sign_answer(&platform, (&request, "sig"), &mut answer, now).await;
+        let input = answer.headers()["signature-input"].to_str().unwrap();
+        assert!(
+            input.contains(&format!("keyid=\"{id}\"")),
+            "{now_s}: {input}"
+        );
+    }
+    assert!(Signing::of(vec![dated("late", 200, 300)], 100).is_none());
 }
 
 /// A quick key signs where it stands, without a runtime, a task or a turn.

@@ -31,12 +31,8 @@ const CONSTRUCTORS: [(&str, &str); 7] = [
 const UNITS: [&str; 4] = ["_seconds", "_bytes", "_changes", "_info"];
 
 /// Those that a journey does not move, and why not.
-const QUIET: [(&str, &str); 14] = [
+const QUIET: [(&str, &str); 13] = [
     ("paymux_config_reloads_total", "nobody reloads"),
-    (
-        "paymux_institutions_taken_out",
-        "every institution is in the file",
-    ),
     ("paymux_connections_refused_total", "nobody crowds"),
     ("paymux_connections_cut_total", "nobody is slow"),
     ("paymux_handshakes_in_progress", "they are ended"),

@@ -336,10 +336,35 @@ async fn another_server_certificate_is_shown_after_a_reload() {
     assert_ne!(fresh.shown, kept.shown);
 }
 
-/// F2, C6, A6: whoever is taken out gets nothing new, and still gets its queries and has its
-/// callbacks accepted; each attempt keeps the version it was made under.
+/// Says `stopped = true` of an institution.
+fn stopped(text: &str, id: &str) -> String {
+    let line = format!("id = \"{id}\"\n");
+    let head = format!("[[institution]]\n{line}");
+    let shut = text.replace(&head, &format!("{head}stopped = true\n"));
+    assert_ne!(shut, text);
+    shut
+}
+
+/// The gateway's own store, from beside.
+fn beside(stage: &Stage) -> Connection {
+    let url = config::store_url(&stage.config).unwrap();
+    Connection::open(url.strip_prefix("sqlite:").unwrap()).unwrap()
+}
+
+/// As if everything had ended so many days earlier.
+fn long_ago(stage: &Stage, days: i64) {
+    let sql = "UPDATE attempts SET ended_at = ended_at - ?1";
+    let store = beside(stage);
+    store.busy_timeout(PATIENCE).unwrap();
+    store.execute(sql, [days * 86_400_000]).unwrap();
+}
+
+/// F2, C6, A6: whoever is to be taken out is stopped first: it gets nothing new, and still gets its
+/// queries and has its callbacks accepted. A reload without it is refused while anything is
+/// unfinished there, and as long as what ended can still bring or cost money; each attempt keeps the
+/// version it was made under.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_institution_that_is_taken_out_finishes_what_it_began() {
+async fn an_institution_is_taken_out_when_nothing_needs_it() {
     let (stage, _open) = open().await;
     let (shop, first) = (&stage.tea, written(&stage));
     let (version, ..) = accepted(&stage, &first).await;
@@ -350,100 +375,107 @@ async fn an_institution_that_is_taken_out_finishes_what_it_began() {
     let (answer, ()) = tokio::join!(shop.place(&doubtful), super::booked(&stage.red, "T2"));
     assert_eq!(answer.unwrap().status, 202);
 
-    let (after, changes, warnings) = accepted(&stage, &taken_out(&first, RED.id)).await;
-    assert!(after > version);
-    assert!(
-        changes.contains(&"institution redpay: taken out".to_owned()),
-        "{changes:?}"
-    );
-    assert!(
-        warnings.contains("redpay: taken out with 2 unfinished"),
-        "{warnings}"
-    );
-    let refused = shop
-        .place(&order(shop, "T3", "1.00", RED.id))
-        .await
-        .unwrap();
-    assert_eq!(refused.status, 403, "{}", refused.json);
-    let list = placed(shop, &shop.order("T4", "AGGREGATED", "1.00", PAYER)).await;
-    assert!(!list.json["institutions"].to_string().contains(RED.id));
+    let without = taken_out(&first, RED.id);
+    let why = refused(&stage, &without).await;
+    for said in [
+        "institution redpay: expected to take out only what was stopped before",
+        "found none, with 2 unfinished payments and refunds, and 0 payments that ended",
+        "put it back with stopped = true",
+    ] {
+        assert!(why.contains(said), "{said} is not in {why}");
+    }
 
+    let (after, ..) = accepted(&stage, &stopped(&first, RED.id)).await;
+    assert!(after > version);
+    let turned_away = shop.place(&order(shop, "T3", "1.00", RED.id)).await;
+    assert_eq!(turned_away.unwrap().status, 422);
     stage.payer.pay(called_back.text("payUrl")).await.unwrap();
     shop.told("ORDER_PAID", "T1").await.unwrap();
     let asked = |book: &paymux::sandbox::Book| {
         let payment = paymux::command::demo::stage::payment_of(book, "T2");
         payment.filter(|it| it.queries > 0).map(drop)
     };
-    stage
-        .red
-        .wait_for(asked, PATIENCE)
-        .await
-        .expect("it is asked");
-    let store = control::socket(&config::store_url(&stage.config).unwrap());
-    let store = store
-        .to_str()
-        .unwrap()
-        .trim_end_matches(".control")
-        .to_owned();
-    let store = Connection::open(store).unwrap();
+    let red = stage.red.wait_for(asked, PATIENCE).await;
+    red.expect("it is asked");
     let sql = "SELECT count(*) FROM attempts WHERE configuration = ?1";
-    let made: i64 = store
+    let made: i64 = beside(&stage)
         .query_row(sql, [i64::try_from(version).unwrap()], |row| row.get(0))
         .unwrap();
     assert_eq!(made, 2, "F2: the version each was made under");
 
-    // Still unfinished, so still kept; then it is closed, and the next reload lets go.
-    let (_, _, warnings) = accepted(&stage, &taken_out(&first, RED.id)).await;
+    let why = refused(&stage, &without).await;
     assert!(
-        warnings.contains("redpay: taken out with 1 unfinished"),
-        "{warnings}"
-    );
-    let page = operations(&stage, "/metrics").await;
-    assert!(
-        page.contains("paymux_institutions_taken_out{state=\"kept\"} 1"),
-        "{page}"
+        why.contains("1 unfinished payments and refunds, and 1 payments"),
+        "{why}"
     );
     shop.ask("/v1/orders/close", "T2", json!({})).await.unwrap();
     shop.told("ORDER_CLOSED", "T2").await.unwrap();
-    let (_, _, warnings) = accepted(&stage, &taken_out(&first, RED.id)).await;
+    let why = refused(&stage, &without).await;
     assert!(
-        warnings.contains("redpay: nothing is unfinished; let go"),
-        "{warnings}"
+        why.contains("0 unfinished payments and refunds, and 2 payments"),
+        "{why}"
+    );
+    let fewer = format!("{without}\n[limits]\nin_reach_days = 3\n");
+    long_ago(&stage, 4);
+    let why = refused(&stage, &without).await;
+    assert!(
+        why.contains("2 payments that ended within the 365 days"),
+        "{why}"
+    );
+    let (_, changes, _) = accepted(&stage, &fewer).await;
+    assert!(
+        changes.contains(&"institution redpay: taken out".to_owned()),
+        "{changes:?}"
     );
     let late = client(&stage, key(&stage, "redpay-1"), None);
     let said = late.post("/v1/callbacks/redpay", &json!({})).await.unwrap();
     assert_eq!(said.status, 404);
 }
 
-/// F2: a start without an institution that has unfinished payments says so, and a reload that puts
-/// it back mends it. A merchant's orders end although it is not in the file any more.
+/// F2, S1: a start without an institution that payments need is refused with how many and what to
+/// write; also when all of them ended, because money may come late. With it, stopped, everything
+/// goes on. A merchant's orders end although it is not in the file any more.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_start_lost_a_reload_brings_back() {
+async fn no_start_loses_an_institution_that_payments_need() {
     let (stage, open) = open().await;
     let (shop, first) = (&stage.tea, written(&stage));
     let answer = placed(shop, &order(shop, "T1", "12.30", RED.id)).await;
     open.close().await.unwrap();
-    fs::write(&stage.config, taken_out(&first, RED.id)).unwrap();
-    let open = stage.open().await.unwrap();
-    let page = operations(&stage, "/metrics").await;
-    assert!(
-        page.contains("paymux_institutions_taken_out{state=\"missing\"} 1"),
-        "{page}"
-    );
-    let stopped = first.replace("id = \"redpay\"\n", "id = \"redpay\"\nstopped = true\n");
-    let mut gone = without(&stopped, "merchant", "id = \"M1001\"");
+    let without_red = taken_out(&first, RED.id);
+    let start = async |text: &str| {
+        fs::write(&stage.config, text).unwrap();
+        stage.open().await
+    };
+    let why = start(&without_red).await.err().expect("refused");
+    let why = format!("{why:#}");
+    for said in [
+        "institution redpay: expected its [[institution]], because payments need it",
+        "found none, with 1 unfinished",
+        "stopped = true",
+    ] {
+        assert!(why.contains(said), "{said} is not in {why}");
+    }
+
+    let mut gone = without(&stopped(&first, RED.id), "merchant", "id = \"M1001\"");
     for id in ["bluebank", "redpay", "greencard"] {
         gone = without(&gone, "contract", &format!("account = \"M1001-{id}\""));
     }
-    accepted(&stage, &gone).await;
-    let page = operations(&stage, "/metrics").await;
-    assert!(
-        page.contains("paymux_institutions_taken_out{state=\"missing\"} 0"),
-        "{page}"
-    );
+    let open = start(&gone).await.unwrap();
     assert_eq!(queried(shop, "T1").await.text("code"), "key_unknown");
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
     shop.told("ORDER_PAID", "T1").await.unwrap();
+    open.close().await.unwrap();
+
+    let why = start(&without_red).await.err().expect("refused");
+    let why = format!("{why:#}");
+    assert!(
+        why.contains("0 unfinished payments and refunds, and 1 payments"),
+        "{why}"
+    );
+    long_ago(&stage, 366);
+    let open = start(&without_red).await.unwrap();
+    // A stop that comes before it serves is not heard.
+    assert!(operations(&stage, "/readyz").await.contains("200 OK"));
     open.close().await.unwrap();
 }
 
@@ -548,10 +580,12 @@ async fn reloads_are_recorded() {
         .map(|(_, what, how)| format!("{what} {how}"))
         .collect();
     assert!(said[0].starts_with("gateway.start version="), "{said:?}");
-    let taken = format!("configuration.reload accepted version={version} sha256=");
-    assert!(said[1].starts_with(&taken), "{said:?}");
+    for (line, what) in said[1..].iter().zip(["prepared", "accepted"]) {
+        let taken = format!("configuration.reload {what} version={version} sha256=");
+        assert!(line.starts_with(&taken), "{said:?}");
+    }
     assert_eq!(
-        said[2..],
+        said[3..],
         [
             "configuration.reload refused faults=1",
             "gateway.stop drained"

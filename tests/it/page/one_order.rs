@@ -26,9 +26,10 @@ use paymux::domain::institutions::{
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
 use paymux::domain::order::{Ending, Opening, Order, Start, Terms, Weighed};
 use paymux::domain::personal::MobileNo;
-use paymux::flow::register::{Platform, Register};
+use paymux::flow::register::{Platform, Register, Signing};
 use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing};
 use paymux::signature::{KeyRing, SigningKey};
+use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
 use paymux::store::{
     Bindings, Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
 };
@@ -308,6 +309,31 @@ impl Store for Shelf {
     async fn settle(&self, _: &Lease, _: Fate) -> Result<Settled, StoreError> {
         Ok(Settled::LeaseLost)
     }
+    async fn lease_events(
+        &self,
+        _: &Shares,
+        _: Timestamp,
+        _: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        Ok(Vec::new())
+    }
+    async fn next_event(&self, _: &Shares) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+    async fn events_after(
+        &self,
+        _: &MerchantId,
+        _: u64,
+        _: Room,
+    ) -> Result<Vec<Numbered>, StoreError> {
+        Ok(Vec::new())
+    }
+    async fn dead(&self, _: &Which, _: u32) -> Result<Dead, StoreError> {
+        Ok(Dead::default())
+    }
+    async fn resend(&self, _: &Which, _: &str, _: Timestamp) -> Result<u64, StoreError> {
+        Ok(0)
+    }
     async fn raise_floor(&self, _: Timestamp) -> Result<(), StoreError> {
         Ok(())
     }
@@ -320,7 +346,7 @@ impl Store for Shelf {
     async fn next_due(&self, _: Work) -> Result<Option<Timestamp>, StoreError> {
         Ok(None)
     }
-    async fn bindings(&self) -> Result<Bindings, StoreError> {
+    async fn bindings(&self, _: Timestamp) -> Result<Bindings, StoreError> {
         Ok(Bindings::default())
     }
 }
@@ -405,7 +431,7 @@ pub(super) fn register() -> Register {
         HashMap::from([teller("harbour"), teller("lake")]),
         Platform {
             origin: "https://pay.example".into(),
-            signing: Arc::new(SigningKey::from_pkcs8_pem("p1", &private).unwrap()),
+            signing: Signing::always(SigningKey::from_pkcs8_pem("p1", &private).unwrap()),
             jwks: Bytes::new(),
         },
     )

@@ -13,7 +13,7 @@ use paymux::domain::statement::Day;
 use paymux::flow::reconcile_statement::{
     Books, FromFile, FromInstitution, NotReconciled, Outcome, Source, reconcile_statement,
 };
-use paymux::flow::register::{Platform, Register};
+use paymux::flow::register::{Platform, Register, Signing};
 use paymux::institution::{Settings, kind};
 use paymux::seal::Seal;
 use paymux::signature::{EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey, sign_response};
@@ -165,7 +165,7 @@ fn register(institution: &SigningKey) -> Register {
     let adapter = (kind("standard").unwrap().build)(settings).unwrap();
     let platform = Platform {
         origin: "https://pay.example".to_owned(),
-        signing: Arc::new(key("platform")),
+        signing: Signing::always(key("platform")),
         jwks: Bytes::new(),
     };
     let adapters = HashMap::from([(harbour(), adapter)]);

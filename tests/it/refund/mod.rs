@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::simulation::balances;
 use crate::world::books::Ability;
 use crate::world::enrolment::register;
+use crate::world::inbox::Notice;
 use crate::world::returns::Returning;
 use crate::world::town::{Told, Town, changed};
 
@@ -104,7 +105,7 @@ fn five_fields_give_everything_back() {
     assert_eq!(held_and_owed(&town, "T1"), (0, 0));
     assert_eq!(town.deliver().len(), 1);
     town.inbox(|inbox| {
-        let mut bodies = inbox.notices.values().map(|notice| notice.json());
+        let mut bodies = inbox.notices.values().map(Notice::json);
         let event = bodies.find(|body| body["eventType"] == "REFUND_SUCCEEDED");
         let event = event.unwrap();
         assert_eq!(event["refundOrderNo"], no.as_str());
@@ -203,6 +204,7 @@ fn without_a_number_the_sum_names_the_refund() {
 
 /// R8, R-A3.4-3, K3, M4: what cannot be refunded is refused with its reason, and nothing moves.
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn what_cannot_be_refunded_is_refused_and_nothing_moves() {
     let town = paid();
     town.place("open", json!({}));

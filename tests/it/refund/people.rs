@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Request;
 use paymux::domain::refund::{RefundState, Undecided};
-use paymux::flow::decide_refund::{Decided, NotDecided, TARGET, decide_refund};
+use paymux::flow::refunds::decide_refund::{Decided, NotDecided, TARGET, decide_refund};
 use paymux::signature::{Covering, sign_request};
 use serde_json::json;
 

@@ -229,9 +229,10 @@ impl Institution for Flawed {
         heard: Heard,
         now: Timestamp,
     ) -> Response<Bytes> {
-        let heard = match self.flaw {
-            Flaw::Eager => Heard::Recorded,
-            _ => heard,
+        let heard = if self.flaw == Flaw::Eager {
+            Heard::Recorded
+        } else {
+            heard
         };
         self.plain.acknowledgement(callback, heard, now)
     }

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use super::actors::{Flaw, Flawed, Gate, Hasty, Task};
 use super::asking::{Asked, Outside};
 use super::checks::{Broken, Checks, end, hold};
+use super::listing::{Listing, Lists};
 use crate::world::books::{Ability, Books};
 use crate::world::chance::{Dice, Draws};
 use crate::world::clock::Hands;
@@ -32,6 +33,9 @@ use crate::world::twin::Twin;
 
 /// Steps of a life before faults stop.
 const STEPS: usize = 160;
+
+/// Steps between two looks of a merchant into its list of events.
+const LIST_EVERY: usize = 16;
 
 /// Rounds in which everything must come to rest once they have.
 const REST_ROUNDS_MAX: usize = 400;
@@ -54,6 +58,7 @@ pub(crate) enum Plant {
 enum Done {
     Answered(Asked, Response<Bytes>, &'static str),
     Called(InstitutionId, String, Response<Bytes>),
+    Listed(Listing, Response<Bytes>),
     Worked,
 }
 
@@ -72,8 +77,9 @@ pub(crate) struct Life {
     pub(super) dice: Dice,
     pub(super) clock: Arc<Hands>,
     pub(super) outside: Outside,
+    pub(super) lists: Lists,
     pub(super) network: Arc<Network>,
-    memory: Arc<Memory>,
+    pub(super) memory: Arc<Memory>,
     trace: Vec<String>,
     tasks: Vec<Task<Done>>,
     /// None while no process runs.
@@ -124,6 +130,7 @@ impl Life {
             dice,
             clock,
             outside: Outside::default(),
+            lists: Lists::default(),
             network,
             memory: Arc::new(Memory::new()),
             trace: Vec::new(),
@@ -155,8 +162,12 @@ impl Life {
     }
 
     fn live_on(&mut self) -> Broken {
-        for _ in 0..STEPS {
+        for step in 1..=STEPS {
             self.step()?;
+            if step % LIST_EVERY == 0 {
+                self.ask_for_events();
+                self.go_on()?;
+            }
         }
         self.rest()
     }
@@ -248,8 +259,21 @@ impl Life {
                 }
                 Ok(())
             }
+            Done::Listed(listing, response) => {
+                let durable = self.memory.durable();
+                self.lists.hear(&listing, &response, &durable)
+            }
             Done::Worked => Ok(()),
         }
+    }
+
+    /// A merchant's question about its events reaches the gateway.
+    pub(super) fn list(&mut self, listing: Listing, request: Request<Bytes>) {
+        let api = self.api();
+        self.tasks.push(Task::new(async move {
+            let answer = api.answer(request, PEER).await;
+            Done::Listed(listing, answer.response)
+        }));
     }
 
     /// The process is gone with all it was doing; the next one starts on what is durable.
@@ -460,6 +484,9 @@ impl Life {
             self.note(|| format!("next due {:?}", due.map(|due| due - truth)));
             let wait = due.map_or(60_000, |due| due - self.clock.truth());
             self.pass(wait.clamp(0, 3_600_000) + 1)?;
+        }
+        for _ in MERCHANTS {
+            self.ask_for_events();
         }
         self.settle_down()?;
         let durable = self.memory.durable();

@@ -7,6 +7,7 @@ mod checks;
 mod crash;
 mod happenings;
 mod life;
+mod listing;
 mod refunds;
 
 use std::num::NonZero;
@@ -55,7 +56,7 @@ fn thousands_of_lives_keep_every_promise() {
             if lived >= seeds {
                 return Ok(());
             }
-            if lived > 0 && lived % SAID_EVERY == 0 {
+            if lived > 0 && lived.is_multiple_of(SAID_EVERY) {
                 eprintln!("{lived} lives, {} s", start.elapsed().as_secs());
             }
             if let Err(broken) = live(first + lived, Ground::Memory) {
@@ -68,14 +69,19 @@ fn thousands_of_lives_keep_every_promise() {
         let all: Vec<_> = (0..cores).map(|_| scope.spawn(one_after_another)).collect();
         all.into_iter().map(|one| one.join().unwrap()).collect()
     });
-    for broken in lived.into_iter().filter_map(Result::err) {
+    if let Some(broken) = lived.into_iter().find_map(Result::err) {
         panic!("{broken}");
     }
     let rate = seeds / start.elapsed().as_secs().max(1);
     eprintln!("{seeds} lives from seed {first} on {cores} cores, about {rate} a second");
 }
 
-fn said(name: &str) -> Option<u64> {
+/// A number that whoever runs the tests may say.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a run goes on, and nothing else"
+)]
+pub(crate) fn said(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(
         text.parse()

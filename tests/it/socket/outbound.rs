@@ -2,12 +2,14 @@
 //! address never leads inside.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use paymux::domain::identifiers::InstitutionId;
 use paymux::outbound::{Hyper, LineSettings, OutboundSettings};
-use paymux::world::{Outbound, Party, Patience, SendError};
+use paymux::world::{Errand, Outbound, Party, Patience, Place, SendError, TooMany, Turn};
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
@@ -306,6 +308,7 @@ async fn an_institution_has_a_line_of_its_own() {
     let line = LineSettings {
         roots: other.identity.chain(),
         client_identity: Some(Arc::new(shown)),
+        connections_max: 1,
     };
     let network = Hyper::new(OutboundSettings {
         institutions: [(harbour.clone(), line)].into(),
@@ -318,4 +321,100 @@ async fn an_institution_has_a_line_of_its_own() {
         .await;
     assert_eq!(sent.unwrap().body(), "one");
     other.told().await;
+}
+
+/// E1, F1: an institution has as many calls under way at once as was set, and another number holds
+/// once it is set. What is over was kept back by us: it did not leave, and no fault of theirs.
+#[tokio::test]
+async fn an_institution_has_as_many_calls_at_once_as_were_set() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (tell, mut arrived) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            tell.send(read_message(&mut tcp).await.unwrap()).unwrap();
+            kept.push(tcp);
+        }
+    });
+    let harbour = InstitutionId::parse("harbour").unwrap();
+    let settings = |connections_max| {
+        let line = LineSettings {
+            roots: Vec::new(),
+            client_identity: None,
+            connections_max,
+        };
+        OutboundSettings {
+            institutions: [(harbour.clone(), line)].into(),
+            ..OutboundSettings::default()
+        }
+    };
+    let mut network = Hyper::new(settings(1)).unwrap();
+    for many in [2, 3, 1] {
+        network = network.renewed(settings(many)).unwrap();
+        let party = Party::Institution(harbour.clone());
+        let mut calls = Vec::new();
+        for _ in 0..many {
+            let mut call = Box::pin(network.send(&party, request(&url), PLENTY));
+            tokio::select! {
+                sent = &mut call => panic!("nobody answers: {sent:?}"),
+                message = arrived.recv() => assert_eq!(message.unwrap().body, b"hello"),
+            }
+            calls.push(call);
+        }
+        let hasty = Patience {
+            head: SHORT,
+            ..PLENTY
+        };
+        let over = network.send(&party, request(&url), hasty).await;
+        assert!(
+            matches!(over, Err(SendError::KeptBack(_))),
+            "{many}: {over:?}"
+        );
+        assert!(arrived.try_recv().is_err());
+    }
+}
+
+/// How many calls may leave, and how many have.
+struct Gate(u32, AtomicU32);
+
+#[async_trait]
+impl Place for Gate {
+    async fn depart(&self) -> Result<(), TooMany> {
+        if self.1.fetch_add(1, Ordering::SeqCst) < self.0 {
+            Ok(())
+        } else {
+            Err(TooMany { wait: SHORT })
+        }
+    }
+
+    fn stay(&self) {
+        self.1.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// E1: an institution's rate is counted on a connection that stands, right before the bytes leave;
+/// what may not leave then did not, and nothing is held against the institution.
+#[tokio::test]
+async fn a_call_departs_when_its_connection_stands() {
+    let mut other = Other::start(vec![vec![say("one"), say("two")]]).await;
+    let network = other.network();
+    let url = other.url("localhost");
+    let through = |gate: &Arc<Gate>| {
+        let mut request = request(&url);
+        let turn = Turn::held(Arc::<Gate>::clone(gate));
+        let errand = Errand("create", Some(turn));
+        request.extensions_mut().insert(errand);
+        network.send(&Party::Merchant, request, PLENTY)
+    };
+    let closed = Arc::new(Gate(0, AtomicU32::new(0)));
+    let sent = through(&closed).await;
+    assert!(matches!(sent, Err(SendError::KeptBack(_))), "{sent:?}");
+    assert_eq!(closed.1.load(Ordering::SeqCst), 1);
+    let open = Arc::new(Gate(2, AtomicU32::new(0)));
+    assert_eq!(through(&open).await.unwrap().body(), "one");
+    assert_eq!(through(&open).await.unwrap().body(), "two");
+    assert_eq!(open.1.load(Ordering::SeqCst), 2);
+    assert_eq!(other.told().await.0, 0, "on the connection that stood");
+    assert_eq!(Arc::strong_count(&open), 1, "no turn is left anywhere");
 }

@@ -14,10 +14,11 @@ use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use paymux::domain::order::{Ending, Order};
 use paymux::domain::personal::MobileNo;
 use paymux::seal::Seal;
+use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
 use paymux::store::remembered::Remembered;
 use paymux::store::ringing::{Bells, Ringing};
 use paymux::store::{
-    Bindings, Committed, Fate, Kept, Lease, Message, OpenError, OrderKey, Settled, Store,
+    Bindings, Committed, Fate, Held, Kept, Lease, Message, OpenError, OrderKey, Settled, Store,
     StoreError, Verdict, Work, open,
 };
 use rusqlite::Connection;
@@ -339,6 +340,47 @@ async fn a_file_of_the_first_schema_is_brought_on() {
     assert_eq!(due, 0);
 }
 
+/// F2, S1: a file of the first schema is brought to this one, and what ended in it binds its
+/// institution from when it was sent or paid.
+#[tokio::test]
+async fn a_file_of_the_first_schema_is_brought_up() {
+    const FIRST: &str = include_str!("../../../src/store/schema/sqlite/0001_orders.sql");
+    let stores = Embedded::new();
+    let file = stores.look();
+    file.execute_batch(FIRST).unwrap();
+    file.pragma_update(None, "user_version", 1).unwrap();
+    file.execute_batch(
+        "INSERT INTO orders VALUES ('P1', 'M1', 'T1', '20260101', 5, 'CNY', 'A', 'B', 'C', NULL, 5,
+            NULL, NULL, x'00', x'00', 1, 2, 'PAID', NULL, 1, 'A2', NULL, 0, 0);
+         INSERT INTO attempts VALUES
+            ('P1', 1, 'A1', 'harbour', 'X', 'WEBVIEW', 5, 'CNY', 'CLOSED', 1, x'00', 10, 1, 1, NULL,
+             NULL, NULL, NULL, NULL, NULL, NULL, 0),
+            ('P1', 2, 'A2', 'island', 'X', 'WEBVIEW', 5, 'CNY', 'PAID', 1, x'00', 10, 1, 1, NULL,
+             5, 'CNY', 'N', 20, NULL, NULL, 0),
+            ('P1', 3, 'A3', 'harbour', 'X', 'WEBVIEW', 5, 'CNY', 'UNKNOWN', 1, x'00', 9, 1, 1, NULL,
+             NULL, NULL, NULL, NULL, NULL, NULL, 0);",
+    )
+    .unwrap();
+    let store = stores.open();
+    let held = async |since| {
+        let held = store
+            .bindings(Timestamp::from_ms(since))
+            .await
+            .unwrap()
+            .held;
+        let words =
+            |(id, held): (InstitutionId, Held)| (id.to_string(), held.unfinished, held.ended);
+        held.into_iter().map(words).collect::<Vec<_>>()
+    };
+    let (harbour, island) = ("harbour".to_owned(), "island".to_owned());
+    assert_eq!(
+        held(10).await,
+        [(harbour.clone(), 1, 1), (island.clone(), 0, 1)]
+    );
+    assert_eq!(held(20).await, [(harbour.clone(), 1, 0), (island, 0, 1)]);
+    assert_eq!(held(21).await, [(harbour, 1, 0)]);
+}
+
 /// S1: a schema that somebody changed, or that a later release made, is not worked on.
 #[tokio::test]
 async fn a_foreign_schema_is_refused() {
@@ -482,6 +524,36 @@ impl Store for Counted {
         self.store.settle(lease, fate).await
     }
 
+    async fn lease_events(
+        &self,
+        shares: &Shares,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.store.lease_events(shares, now, count).await
+    }
+
+    async fn next_event(&self, shares: &Shares) -> Result<Option<Timestamp>, StoreError> {
+        self.store.next_event(shares).await
+    }
+
+    async fn events_after(
+        &self,
+        merchant: &MerchantId,
+        after: u64,
+        room: Room,
+    ) -> Result<Vec<Numbered>, StoreError> {
+        self.store.events_after(merchant, after, room).await
+    }
+
+    async fn dead(&self, which: &Which, shown: u32) -> Result<Dead, StoreError> {
+        self.store.dead(which, shown).await
+    }
+
+    async fn resend(&self, which: &Which, by: &str, now: Timestamp) -> Result<u64, StoreError> {
+        self.store.resend(which, by, now).await
+    }
+
     async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
         self.store.raise_floor(floor).await
     }
@@ -498,7 +570,7 @@ impl Store for Counted {
         self.store.next_due(work).await
     }
 
-    async fn bindings(&self) -> Result<Bindings, StoreError> {
-        self.store.bindings().await
+    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError> {
+        self.store.bindings(since).await
     }
 }

@@ -50,7 +50,9 @@ fn weigh(order: &Order, finding: Finding) -> Change {
     };
     match order.weigh(&evidence, &facts(), at(40)) {
         Weighed::Commit(change) => *change,
-        other => panic!("expected a change, not {other:?}"),
+        other @ (Weighed::Repeat | Weighed::ConfirmByQuery | Weighed::Quarantine(_)) => {
+            panic!("expected a change, not {other:?}")
+        }
     }
 }
 
@@ -161,7 +163,7 @@ pub(crate) async fn refunds_side_by_side_never_exceed_what_was_paid(stores: &dyn
                 match store.commit(&change).await.unwrap() {
                     Committed::Done => return 1,
                     Committed::Stale => (),
-                    other => panic!("{other:?}"),
+                    other @ (Committed::KeyTaken | Committed::NonceSpent) => panic!("{other:?}"),
                 }
             }
         });

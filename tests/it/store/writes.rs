@@ -8,7 +8,7 @@ use paymux::domain::evidence::{Finding, Means, Reason};
 use paymux::domain::identifiers::{FreshNonce, MerchantOrderNo, PageToken};
 use paymux::domain::order::{Ending, Order, Terms};
 use paymux::domain::personal::MobileNo;
-use paymux::store::{Committed, FORGED_KEPT_MAX, Kept, Message, OrderKey, Store, Verdict};
+use paymux::store::{Committed, FORGED_KEPT_MAX, Held, Kept, Message, OrderKey, Store, Verdict};
 use tokio::task::JoinSet;
 
 use super::Stores;
@@ -318,7 +318,7 @@ pub(crate) async fn a_verdict_on_the_same_bytes_only_hardens(stores: &dyn Stores
 /// a refused configuration raises nothing.
 pub(crate) async fn a_configurations_version_never_sinks(stores: &dyn Stores) {
     let store = stores.open();
-    assert_eq!(store.bindings().await.unwrap().version, 0);
+    assert_eq!(store.bindings(at(0)).await.unwrap().version, 0);
     for version in [Some(7), Some(5), None] {
         let deed = Deed {
             actor: "operator".into(),
@@ -328,22 +328,32 @@ pub(crate) async fn a_configurations_version_never_sinks(stores: &dyn Stores) {
         };
         let change = Change::configured(Configured { version, deed }, at(1));
         assert_eq!(store.commit(&change).await, Ok(Committed::Done));
-        assert_eq!(store.bindings().await.unwrap().version, 7);
+        assert_eq!(store.bindings(at(0)).await.unwrap().version, 7);
     }
     drop(store);
-    assert_eq!(stores.open().bindings().await.unwrap().version, 7);
+    assert_eq!(stores.open().bindings(at(0)).await.unwrap().version, 7);
 }
 
-/// F2: an institution is bound by its live attempts, until they end.
-pub(crate) async fn what_is_unfinished_is_counted(stores: &dyn Stores) {
+/// F2: an institution is bound by its live attempts, and by those that ended since a moment, by our
+/// clock; money that comes late binds it anew.
+pub(crate) async fn what_binds_an_institution_is_counted(stores: &dyn Stores) {
     let store = stores.open();
     let through = |name| Some(start(1, name, store.epoch()));
     let order = done(&*store, place(1, through("harbour"))).await;
     done(&*store, place(2, Some(start(2, "island", store.epoch())))).await;
-    let of = |name: &str| (institution(name), 1);
-    let unfinished = async || store.bindings().await.unwrap().unfinished;
-    assert_eq!(unfinished().await, [of("harbour"), of("island")].into());
-    let paid = weigh(&order, 1, succeeded(), Means::Callback, 20);
-    done(&*store, paid).await;
-    assert_eq!(unfinished().await, [of("island")].into());
+    let held = async |since| store.bindings(at(since)).await.unwrap().held;
+    let of = |name: &str, unfinished, ended| (institution(name), Held { unfinished, ended });
+    let island = of("island", 1, 0);
+    assert_eq!(held(0).await, [of("harbour", 1, 0), island.clone()].into());
+    let refused = Finding::Refused(Reason::from_code("NO_FUNDS"));
+    let failed = done(&*store, weigh(&order, 1, refused, Means::Callback, 20)).await;
+    let ended = [of("harbour", 0, 1), island.clone()].into();
+    for since in [0, 20] {
+        assert_eq!(held(since).await, ended, "since {since}");
+    }
+    assert_eq!(held(21).await, [island.clone()].into());
+    let late = weigh(&failed, 1, succeeded(), Means::Query, 30);
+    done(&*store, late).await;
+    assert_eq!(held(30).await, ended);
+    assert_eq!(held(31).await, [island].into());
 }

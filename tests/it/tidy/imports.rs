@@ -43,6 +43,7 @@ const HOMES: &str = "
     prometheus         -> metrics
     rcgen              -> command/keys sandbox/authority
     rusqlite           -> store/sqlite
+    rustix             -> run
     sfv                -> signature
     tokio_rustls       -> outbound sandbox
     toml               -> config

@@ -17,6 +17,7 @@ pub(crate) const FLIGHT_MS_MAX: i64 = 20_000;
 
 /// What an institution's dialect can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not by itself")]
 pub(crate) struct Ability {
     pub(crate) can_close: bool,
     pub(crate) remembers_close: bool,

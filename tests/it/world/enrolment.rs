@@ -13,7 +13,7 @@ use paymux::domain::institutions::{
     TransactionType,
 };
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant, ShownCertificate};
-use paymux::flow::register::{Platform, Register};
+use paymux::flow::register::{Platform, Register, Signing};
 use paymux::signature::{Covering, EnrolledKey, KeyRing, SigningKey, VerifyingKey, sign_request};
 use serde_json::Value;
 
@@ -217,7 +217,7 @@ pub(crate) fn register(institutions: &[(&str, Ability)]) -> Register {
         adapters,
         Platform {
             origin: ORIGIN.into(),
-            signing: Arc::new(signer("platform").clone()),
+            signing: Signing::always(signer("platform").clone()),
             jwks: Bytes::from_static(b"{\"keys\":[]}"),
         },
     )

@@ -12,6 +12,7 @@ use paymux::domain::change::Change;
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
+use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
 use paymux::store::{
     Bindings, Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
 };
@@ -248,6 +249,40 @@ impl Store for Frail {
         self.write(self.inner.settle(lease, fate)).await
     }
 
+    async fn lease_events(
+        &self,
+        shares: &Shares,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.write(self.inner.lease_events(shares, now, count))
+            .await
+    }
+
+    async fn next_event(&self, shares: &Shares) -> Result<Option<Timestamp>, StoreError> {
+        self.stand().await;
+        self.inner.next_event(shares).await
+    }
+
+    async fn events_after(
+        &self,
+        merchant: &MerchantId,
+        after: u64,
+        room: Room,
+    ) -> Result<Vec<Numbered>, StoreError> {
+        self.stand().await;
+        self.inner.events_after(merchant, after, room).await
+    }
+
+    async fn dead(&self, which: &Which, shown: u32) -> Result<Dead, StoreError> {
+        self.stand().await;
+        self.inner.dead(which, shown).await
+    }
+
+    async fn resend(&self, which: &Which, by: &str, now: Timestamp) -> Result<u64, StoreError> {
+        self.write(self.inner.resend(which, by, now)).await
+    }
+
     async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
         if let Some((Lack::Floor, memory)) = &self.lacking {
             let mut durable = memory.durable();
@@ -270,8 +305,8 @@ impl Store for Frail {
         self.inner.next_due(work).await
     }
 
-    async fn bindings(&self) -> Result<Bindings, StoreError> {
+    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError> {
         self.stand().await;
-        self.inner.bindings().await
+        self.inner.bindings(since).await
     }
 }

@@ -14,13 +14,13 @@ use paymux::domain::identifiers::{
     Timestamp,
 };
 use paymux::domain::journal::Entry;
-use paymux::domain::merchant::origin;
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
 use paymux::domain::refund::{Refund, RefundState, Sending};
+use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
 use paymux::store::{
-    Bindings, Committed, DESTINATION_SHARE, FORGED_KEPT_MAX, Fate, Kept, LEASE, Lease, Leased,
-    Message, OrderKey, Settled, Store, StoreError, Verdict, Work,
+    Bindings, Committed, DESTINATION_SHARE, ENDED_COUNTED_MAX, FORGED_KEPT_MAX, Fate, Kept, LEASE,
+    Lease, Leased, Message, OrderKey, Settled, Store, StoreError, Verdict, Work,
 };
 
 /// An order's row: what is stored beside the order itself.
@@ -35,10 +35,12 @@ pub(crate) struct OrderRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EventRow {
     pub(crate) event: Event,
+    /// Of its merchant's events, in the order of commits.
+    pub(crate) sequence: u64,
     pub(crate) born: Timestamp,
     pub(crate) fate: EventFate,
     pub(crate) due: Timestamp,
-    lease: Taken,
+    pub(super) lease: Taken,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,14 +52,14 @@ pub(crate) enum EventFate {
 
 /// Who has a row, until when, and how often it was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Taken {
-    fence: u64,
-    until: Option<Timestamp>,
-    tries: u32,
+pub(super) struct Taken {
+    pub(super) fence: u64,
+    pub(super) until: Option<Timestamp>,
+    pub(super) tries: u32,
 }
 
 impl Taken {
-    fn is_free(&self, now: Timestamp) -> bool {
+    pub(super) fn is_free(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| until <= now)
     }
 
@@ -65,7 +67,7 @@ impl Taken {
         self.until.map_or(due, |until| until.max(due))
     }
 
-    fn take(&mut self, now: Timestamp) -> (u64, u32) {
+    pub(super) fn take(&mut self, now: Timestamp) -> (u64, u32) {
         self.fence += 1;
         self.until = Some(now.plus(LEASE));
         (self.fence, self.tries)
@@ -85,6 +87,8 @@ pub(crate) struct Durable {
     configuration: u64,
     /// R6 is not held.
     pub(crate) takes_any_number: bool,
+    /// When each attempt that is over ended, or a refund of it last moved.
+    ended: BTreeMap<AttemptId, Timestamp>,
     /// Every change of an order, in the order of commits.
     pub(crate) history: Vec<Step>,
     /// What cannot be, and was.
@@ -225,11 +229,21 @@ impl Durable {
             before: before.map(|row| row.order),
             after: rows.order.clone(),
         });
+        for attempt in rows.attempts().filter(|one| !one.state.is_live()) {
+            self.ended.insert(attempt.id.clone(), at);
+        }
+        for refund in rows.refunds() {
+            let ended = self.ended.get_mut(&refund.attempt);
+            if let Some(ended) = ended {
+                *ended = at.max(*ended);
+            }
+        }
         self.entries.extend(rows.entries.iter().cloned());
         self.deeds.push((rows.deed.clone(), at));
         for event in &rows.events {
             let row = EventRow {
                 event: event.clone(),
+                sequence: self.next_sequence(&event.merchant),
                 born: at,
                 fate: EventFate::Pending,
                 due: at,
@@ -257,32 +271,6 @@ impl Durable {
         rows.any(|row| self.is_leftover(&row.order))
     }
 
-    /// Of a destination whose share is taken, the next moment is that of a lease's end.
-    fn next_event(&self) -> Option<Timestamp> {
-        let mut queues: BTreeMap<String, (u32, Vec<Timestamp>, Vec<Timestamp>)> = BTreeMap::new();
-        for row in self.events.values() {
-            let (EventFate::Pending, Some(to)) = (row.fate, row.event.destination.as_deref())
-            else {
-                continue;
-            };
-            let (taken, ends, waiting) = queues.entry(queue(to)).or_default();
-            match row.lease.until {
-                Some(until) => {
-                    *taken += 1;
-                    ends.push(until);
-                }
-                None => waiting.push(row.due),
-            }
-        }
-        let next = queues.into_values().flat_map(|(taken, mut ends, waiting)| {
-            if taken < DESTINATION_SHARE {
-                ends.extend(waiting);
-            }
-            ends
-        });
-        next.min()
-    }
-
     fn lease_orders(&mut self, now: Timestamp, count: usize, leftovers: bool) -> Vec<Lease> {
         let mut due: Vec<(Timestamp, PayOrderNo)> = self
             .orders
@@ -307,39 +295,6 @@ impl Durable {
                 Lease { of, fence, tries }
             })
             .collect()
-    }
-
-    fn lease_events(&mut self, now: Timestamp, count: usize) -> Vec<Lease> {
-        let mut shares: BTreeMap<String, u32> = BTreeMap::new();
-        for row in self.events.values() {
-            let taken = row.fate == EventFate::Pending && !row.lease.is_free(now);
-            if let (true, Some(to)) = (taken, row.event.destination.as_deref()) {
-                *shares.entry(queue(to)).or_default() += 1;
-            }
-        }
-        let mut due: Vec<(Timestamp, EventId)> = self
-            .events
-            .iter()
-            .filter(|(_, row)| row.fate == EventFate::Pending && row.due <= now)
-            .filter(|(_, row)| row.lease.is_free(now) && row.event.destination.is_some())
-            .map(|(id, row)| (row.due, id.clone()))
-            .collect();
-        due.sort_by(|one, other| (one.0, one.1.as_str()).cmp(&(other.0, other.1.as_str())));
-        let mut leases = Vec::new();
-        for (_, id) in due {
-            let row = self.events.get_mut(&id).unwrap();
-            let share = shares
-                .entry(queue(row.event.destination.as_deref().unwrap()))
-                .or_default();
-            if leases.len() >= count || *share >= DESTINATION_SHARE {
-                continue;
-            }
-            *share += 1;
-            let (fence, tries) = row.lease.take(now);
-            let of = Leased::Event(Box::new(row.event.clone()), row.born);
-            leases.push(Lease { of, fence, tries });
-        }
-        leases
     }
 
     fn settle(&mut self, lease: &Lease, fate: Fate) -> Settled {
@@ -433,10 +388,6 @@ fn holds(taken: &Taken, lease: &Lease) -> bool {
     taken.fence == lease.fence && taken.until.is_some()
 }
 
-fn queue(destination: &str) -> String {
-    origin(destination).unwrap_or_default()
-}
-
 fn is_theirs(order: &Order, merchant: &MerchantId, no: &MerchantOrderNo) -> bool {
     order.terms.merchant == *merchant && order.terms.merchant_order_no == *no
 }
@@ -466,6 +417,7 @@ impl Memory {
             floor: Timestamp::from_ms(i64::MIN),
             configuration: 0,
             takes_any_number: false,
+            ended: BTreeMap::new(),
             history: Vec::new(),
             faults: Vec::new(),
             epoch: 0,
@@ -533,8 +485,39 @@ impl Store for Memory {
         Ok(match work {
             Work::Orders => durable.lease_orders(now, count, false),
             Work::Leftovers => durable.lease_orders(now, count, true),
-            Work::Events => durable.lease_events(now, count),
+            Work::Events => durable.lease_events(&|_| DESTINATION_SHARE, now, count),
         })
+    }
+
+    async fn lease_events(
+        &self,
+        shares: &Shares,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let count = usize::try_from(count).unwrap();
+        Ok(self.durable().lease_events(shares, now, count))
+    }
+
+    async fn next_event(&self, shares: &Shares) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.durable().next_event(shares))
+    }
+
+    async fn events_after(
+        &self,
+        merchant: &MerchantId,
+        after: u64,
+        room: Room,
+    ) -> Result<Vec<Numbered>, StoreError> {
+        Ok(self.durable().events_after(merchant, after, room))
+    }
+
+    async fn dead(&self, which: &Which, shown: u32) -> Result<Dead, StoreError> {
+        Ok(self.durable().dead(which, usize::try_from(shown).unwrap()))
+    }
+
+    async fn resend(&self, which: &Which, by: &str, now: Timestamp) -> Result<u64, StoreError> {
+        Ok(self.durable().resend(which, by, now))
     }
 
     async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError> {
@@ -568,11 +551,11 @@ impl Store for Memory {
             Work::Leftovers => durable
                 .has_leftovers()
                 .then_some(Timestamp::from_ms(i64::MIN)),
-            Work::Events => durable.next_event(),
+            Work::Events => durable.next_event(&|_| DESTINATION_SHARE),
         })
     }
 
-    async fn bindings(&self) -> Result<Bindings, StoreError> {
+    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError> {
         let durable = self.durable();
         let mut bindings = Bindings {
             version: durable.configuration,
@@ -580,7 +563,15 @@ impl Store for Memory {
         };
         for row in durable.orders.values() {
             for id in unfinished(&row.order) {
-                *bindings.unfinished.entry(id).or_default() += 1;
+                bindings.held.entry(id).or_default().unfinished += 1;
+            }
+            for attempt in &row.order.attempts {
+                let ended = durable.ended.get(&attempt.id);
+                if ended.is_some_and(|ended| *ended >= since) {
+                    let held = bindings.held.entry(attempt.institution.clone());
+                    let held = held.or_default();
+                    held.ended = ENDED_COUNTED_MAX.min(held.ended + 1);
+                }
             }
         }
         Ok(bindings)

@@ -10,6 +10,7 @@ pub(crate) mod frail;
 pub(crate) mod inbox;
 pub(crate) mod memory;
 pub(crate) mod network;
+pub(crate) mod queues;
 pub(crate) mod returns;
 pub(crate) mod town;
 pub(crate) mod twin;

@@ -13,6 +13,7 @@ use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
 use paymux::seal::Seal;
+use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
 use paymux::store::{
     Bindings, Committed, Fate, Kept, Lease, Leased, Message, OrderKey, Settled, Store, StoreError,
     Work, open,
@@ -139,6 +140,53 @@ impl Store for Twin {
         .await
     }
 
+    async fn lease_events(
+        &self,
+        _: &Shares,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        // Lives lease by the fixed share.
+        self.lease(Work::Events, now, count).await
+    }
+
+    async fn next_event(&self, shares: &Shares) -> Result<Option<Timestamp>, StoreError> {
+        self.same(
+            self.memory.next_event(shares),
+            self.embedded.next_event(shares),
+        )
+        .await
+    }
+
+    async fn events_after(
+        &self,
+        merchant: &MerchantId,
+        after: u64,
+        room: Room,
+    ) -> Result<Vec<Numbered>, StoreError> {
+        self.same(
+            self.memory.events_after(merchant, after, room),
+            self.embedded.events_after(merchant, after, room),
+        )
+        .await
+    }
+
+    async fn dead(&self, which: &Which, shown: u32) -> Result<Dead, StoreError> {
+        self.same(
+            self.memory.dead(which, shown),
+            self.embedded.dead(which, shown),
+        )
+        .await
+    }
+
+    async fn resend(&self, which: &Which, by: &str, now: Timestamp) -> Result<u64, StoreError> {
+        self.same(
+            self.memory.resend(which, by, now),
+            self.embedded.resend(which, by, now),
+        )
+        .await
+    }
+
     async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
         self.same(
             self.memory.raise_floor(floor),
@@ -160,8 +208,8 @@ impl Store for Twin {
             .await
     }
 
-    async fn bindings(&self) -> Result<Bindings, StoreError> {
-        self.same(self.memory.bindings(), self.embedded.bindings())
+    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError> {
+        self.same(self.memory.bindings(since), self.embedded.bindings(since))
             .await
     }
 }

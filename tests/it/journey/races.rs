@@ -31,10 +31,8 @@ const ROUNDS_NAME: &str = "PAYMUX_ROUNDS";
 const AT_ONCE: usize = 64;
 
 fn rounds() -> usize {
-    let said = std::env::var(ROUNDS_NAME).ok();
-    said.map_or(ROUNDS, |text| {
-        text.parse().expect("a whole number of rounds")
-    })
+    let said = crate::simulation::said(ROUNDS_NAME);
+    said.map_or(ROUNDS, |rounds| usize::try_from(rounds).unwrap())
 }
 
 /// A town on the embedded store.

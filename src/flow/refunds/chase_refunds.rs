@@ -14,7 +14,7 @@ use crate::world::World;
 
 /// Does for each refund that has not ended what is due; the order as it moved, if it did. `tries`
 /// is how often the order was looked at since it last moved.
-pub(super) async fn chase_refunds(
+pub(in crate::flow) async fn chase_refunds(
     store: &dyn Store,
     world: &World,
     register: &Register,

@@ -9,7 +9,7 @@ use crate::config::section::Section;
 use crate::domain::identifiers::OperatorId;
 
 impl Enrolment {
-    pub(super) fn operator(
+    pub(in crate::config) fn operator(
         &mut self,
         r: &mut Reader<'_>,
         mut s: Section<'_>,

@@ -1,0 +1,98 @@
+//! A merchant's events by their numbers: what it missed while it was down (`interface.md`).
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::api::order::json;
+use crate::api::reading::Asked;
+use crate::domain::refusal::Refusal;
+use crate::store::owed::{Numbered, Room};
+
+/// Every field of the request.
+pub(super) const FIELDS: [&str; 3] = ["merchantId", "afterSequence", "limit"];
+
+/// Events in one answer where the merchant does not say.
+const COUNT_DEFAULT: u32 = 100;
+
+/// Events in one answer at most.
+const COUNT_MAX: u32 = 500;
+
+/// Bytes of bodies in one answer at most; then fewer events are given, and one at least. A body is
+/// at most some 4 KiB, so the answer stays below 300 KiB.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// The largest number that every reader of JSON keeps exact (RFC 8259, 6).
+const SEQUENCE_MAX: u64 = (1 << 53) - 1;
+
+/// Behind which number, and how much.
+///
+/// # Errors
+/// A number that is none, or out of its range.
+pub(super) fn asked(asked: &Asked<'_>) -> Result<(u64, Room), Refusal> {
+    let after = whole(asked, "afterSequence", (0, SEQUENCE_MAX))?;
+    let limit = whole(asked, "limit", (1, u64::from(COUNT_MAX)))?;
+    let count = limit.and_then(|limit| u32::try_from(limit).ok());
+    let room = Room {
+        count: count.unwrap_or(COUNT_DEFAULT),
+        bytes: ANSWER_BYTES_MAX,
+    };
+    Ok((after.unwrap_or(0), room))
+}
+
+fn whole(
+    asked: &Asked<'_>,
+    field: &'static str,
+    (least, most): (u64, u64),
+) -> Result<Option<u64>, Refusal> {
+    let Some(text) = asked.scalar(field)? else {
+        return Ok(None);
+    };
+    let number = text.parse().ok().filter(|number: &u64| {
+        // Written as a number is: `+1` and `01` are not.
+        (least..=most).contains(number) && number.to_string() == text
+    });
+    let expected = if field == "limit" {
+        "a whole number from 1 to 500"
+    } else {
+        "a whole number from 0 to 9007199254740991"
+    };
+    let malformed = Refusal::FieldMalformed { field, expected };
+    number.map(Some).ok_or(malformed)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    events: Vec<Item<'a>>,
+    next_sequence: u64,
+}
+
+#[derive(Serialize)]
+struct Item<'a> {
+    sequence: u64,
+    event: &'a RawValue,
+}
+
+/// The events, each as the very bytes that are delivered (N3, N9), and what to ask with next.
+///
+/// # Errors
+/// A stored body is no JSON: a person must look.
+pub(super) fn answer(found: &[Numbered], after: u64) -> Result<Response<Bytes>, Refusal> {
+    let mut events = Vec::with_capacity(found.len());
+    for one in found {
+        let event = serde_json::from_slice(&one.body).map_err(|fault| {
+            tracing::error!(%fault, sequence = one.sequence, "a stored event is no JSON");
+            Refusal::Unavailable
+        })?;
+        let sequence = one.sequence;
+        events.push(Item { sequence, event });
+    }
+    let next_sequence = found.last().map_or(after, |last| last.sequence);
+    let body = Body {
+        events,
+        next_sequence,
+    };
+    Ok(json(StatusCode::OK, &body))
+}

@@ -1,0 +1,107 @@
+//! Room on the disk: while little is left nothing new is begun, so that results, refunds and
+//! notifications of what was begun can still be written (S3, Q8).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+
+/// How often the disk is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The disk that the store lies on, and what is kept of it for results.
+pub(super) struct Room {
+    folder: PathBuf,
+    reserve_bytes: u64,
+}
+
+impl Room {
+    /// Of the store at this path.
+    pub(super) fn beside(path: &Path, reserve_mb: u64) -> Self {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            Some(_) | None => Path::new("."),
+        };
+        Self {
+            folder: folder.to_owned(),
+            reserve_bytes: reserve_mb.saturating_mul(1_048_576),
+        }
+    }
+
+    /// Looks once, and says so where orders are taken.
+    pub(super) fn look(&self, limits: &Limits, metrics: &Metrics) {
+        let Ok(disk) = rustix::fs::statvfs(&self.folder) else {
+            // A disk that tells nothing is believed: a write that fails is refused by itself.
+            return;
+        };
+        let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        metrics.configuration.room(free_bytes);
+        let is_short = free_bytes < self.reserve_bytes;
+        if limits.set_short_of_room(is_short) {
+            if is_short {
+                tracing::error!(
+                    free_bytes,
+                    reserve_bytes = self.reserve_bytes,
+                    "the disk is nearly full: new orders are refused until there is room"
+                );
+            } else {
+                tracing::warn!(free_bytes, "there is room again: orders are taken");
+            }
+        }
+    }
+
+    /// Looks again and again, until told to stop.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how often, and nothing is decided by it"
+    )]
+    pub(super) async fn watch(
+        self,
+        limits: Arc<Limits>,
+        metrics: Arc<Metrics>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        while !*stop.borrow() {
+            self.look(&limits, &metrics);
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => (),
+                _ = stop.changed() => (),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::limits::{LimitSettings, Rate};
+    use crate::world::SystemClock;
+
+    /// Q8: a disk with less room than is kept for results takes no orders, and takes them again.
+    #[test]
+    fn a_disk_that_is_nearly_full_takes_no_orders() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let rate = Rate {
+            per_second: NonZeroU32::MIN,
+            burst: NonZeroU32::MIN,
+        };
+        let settings = LimitSettings {
+            certificate: rate,
+            address: rate,
+            merchant: rate,
+        };
+        let limits = Limits::new(&settings, Arc::new(SystemClock::start()));
+        let metrics = Metrics::new().unwrap();
+        let store = folder.path().join("paymux.sqlite");
+        for (reserve_mb, is_short) in [(u64::MAX, true), (0, false)] {
+            Room::beside(&store, reserve_mb).look(&limits, &metrics);
+            assert_eq!(limits.is_short_of_room(), is_short);
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The audit log's one chain, written with what it records (L2).
+
+use rusqlite::params;
+
+use crate::domain::audit::Deed;
+use crate::domain::identifiers::Timestamp;
+use crate::store::sqlite::Fault;
+use crate::store::sqlite::writer::Writing;
+
+/// The one audit chain of this store.
+pub(super) const CHAIN: &str = "main";
+
+/// L1, L2: chained here, because only here the order of commits is known.
+pub(super) fn record(writing: &mut Writing<'_>, deed: &Deed, at: Timestamp) -> Result<(), Fault> {
+    let link = writing.link.follow(CHAIN, deed, at);
+    let seq = i64::try_from(link.seq).map_err(|_| Fault::Corrupt("audit log full".into()))?;
+    let sql = "INSERT INTO audit (chain_id, seq, at, actor, action, object, result, prev, hash)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    writing.connection.prepare_cached(sql)?.execute(params![
+        CHAIN,
+        seq,
+        at.ms(),
+        deed.actor,
+        deed.action,
+        deed.object,
+        deed.result,
+        writing.link.hash,
+        link.hash
+    ])?;
+    writing.link = link;
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! The queues of events, one for each destination: what is due, and what a destination's share
+//! leaves of it (N7).
+
+use rusqlite::{Connection, params};
+
+use crate::domain::identifiers::Timestamp;
+use crate::store::owed::Shares;
+use crate::store::sqlite::Fault;
+
+/// The oldest due ones of one destination, whether waiting or left by a lease that ended.
+const DUE_OF_ORIGIN: &str = "SELECT event_id, due_at FROM (SELECT event_id, due_at FROM events
+        WHERE due_at IS NOT NULL AND origin = ?1 AND state = 'PENDING' AND due_at <= ?2
+        ORDER BY due_at LIMIT ?3)
+    UNION ALL SELECT event_id, due_at FROM (SELECT event_id, due_at FROM events
+        WHERE due_at IS NOT NULL AND origin = ?1 AND state = 'LEASED' AND due_at <= ?2
+        ORDER BY due_at LIMIT ?3)
+    ORDER BY due_at LIMIT ?3";
+
+/// Ids of events that may be leased now. Of two destinations the one that has less on its way comes
+/// first, so that a hand that becomes free goes to whoever has none.
+pub(super) fn due(
+    connection: &Connection,
+    shares: &Shares,
+    now: Timestamp,
+    count: u32,
+) -> Result<Vec<String>, Fault> {
+    let mut due: Vec<(u32, i64, String)> = Vec::new();
+    for_each_origin(connection, |origin| {
+        let share = shares(origin);
+        if share == 0 {
+            return Ok(());
+        }
+        let running: u32 = connection
+            .prepare_cached(
+                "SELECT COUNT(*) FROM events WHERE due_at IS NOT NULL AND origin = ?1
+                 AND state = 'LEASED' AND due_at > ?2",
+            )?
+            .query_row(params![origin, now.ms()], |row| row.get(0))?;
+        let free = share.saturating_sub(running);
+        let mut statement = connection.prepare_cached(DUE_OF_ORIGIN)?;
+        let found = statement.query_map(params![origin, now.ms(), free], |row| {
+            Ok((row.get(1)?, row.get(0)?))
+        })?;
+        for (place, event) in (running..).zip(found) {
+            let (at, id) = event?;
+            due.push((place, at, id));
+        }
+        Ok(())
+    })?;
+    due.sort_unstable();
+    due.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+    Ok(due.into_iter().map(|(_, _, event)| event).collect())
+}
+
+/// Visits every destination that something is to be delivered to, by one step of the index each.
+fn for_each_origin(
+    connection: &Connection,
+    mut visit: impl FnMut(&str) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut next = connection.prepare_cached(
+        "SELECT MIN(origin) FROM events WHERE due_at IS NOT NULL AND origin > ?1",
+    )?;
+    let mut origin = String::new();
+    while let Some(found) =
+        next.query_row(params![origin], |row| row.get::<_, Option<String>>(0))?
+    {
+        visit(&found)?;
+        origin = found;
+    }
+    Ok(())
+}
+
+/// When a look would find something; a destination that uses its whole share is waited for until
+/// one of its leases ends.
+pub(super) fn next_due(
+    connection: &Connection,
+    shares: &Shares,
+) -> Result<Option<Timestamp>, Fault> {
+    let earliest = |origin: &str, state: &str| {
+        let sql = "SELECT MIN(due_at) FROM events
+            WHERE due_at IS NOT NULL AND origin = ?1 AND state = ?2";
+        let mut statement = connection.prepare_cached(sql)?;
+        statement.query_row(params![origin, state], |row| row.get::<_, Option<i64>>(0))
+    };
+    let mut next: Option<i64> = None;
+    for_each_origin(connection, |origin| {
+        let share = shares(origin);
+        if share == 0 {
+            return Ok(());
+        }
+        let sql = "SELECT COUNT(*) FROM events
+            WHERE due_at IS NOT NULL AND origin = ?1 AND state = 'LEASED'";
+        let leased: u32 = connection
+            .prepare_cached(sql)?
+            .query_row(params![origin], |row| row.get(0))?;
+        let waiting = if leased < share {
+            earliest(origin, "PENDING")?
+        } else {
+            None
+        };
+        let soonest = waiting.into_iter().chain(earliest(origin, "LEASED")?).min();
+        next = next.into_iter().chain(soonest).min();
+        Ok(())
+    })?;
+    Ok(next.map(Timestamp::from_ms))
+}

@@ -1,0 +1,132 @@
+//! `/v1/events`: what a merchant that was down missed.
+
+use serde_json::{Value, json};
+
+use crate::world::town::{Town, changed};
+
+const PATH: &str = "/v1/events";
+
+/// A town in which M1 has so many closed orders, and M2 one.
+fn town(orders: usize) -> Town {
+    let town = Town::new();
+    for n in 0..orders {
+        let no = format!("T{n}");
+        town.place(&no, json!({}));
+        town.close(&no);
+    }
+    let body = crate::world::enrolment::order_fields("M2", "T1");
+    town.ask("M2", "/v1/orders", &body);
+    let naming = json!({ "merchantId": "M2", "merchantOrderNo": "T1" });
+    town.ask("M2", "/v1/orders/close", &naming);
+    town
+}
+
+fn asked(merchant: &str, more: Value) -> Value {
+    changed(json!({ "merchantId": merchant }), more)
+}
+
+fn sequences(json: &Value) -> Vec<u64> {
+    let events = json["events"].as_array().unwrap();
+    events
+        .iter()
+        .map(|one| one["sequence"].as_u64().unwrap())
+        .collect()
+}
+
+/// N3, N9, K3: the events are the very bytes that were delivered, in their order, and only the
+/// caller's; asking on with `nextSequence` brings each once.
+#[test]
+fn a_merchant_reads_what_it_missed() {
+    let town = town(5);
+    let before = town.snapshot();
+    let mut after = 0;
+    let mut read = Vec::new();
+    loop {
+        let told = town.ask(
+            "M1",
+            PATH,
+            &asked("M1", json!({ "afterSequence": after, "limit": 2 })),
+        );
+        assert_eq!((told.status, told.result), (200, "ACCEPTED"));
+        let numbers = sequences(&told.json);
+        after = told.json["nextSequence"].as_u64().unwrap();
+        if numbers.is_empty() {
+            break;
+        }
+        assert_eq!(numbers.last(), Some(&after));
+        read.extend(numbers);
+    }
+    assert_eq!((read, after), (vec![1, 2, 3, 4, 5], 5));
+    assert_eq!(town.snapshot().deeds, before.deeds, "it reads only");
+    town.deliver();
+    let told = town.ask("M1", PATH, &asked("M1", json!({})));
+    let text = std::str::from_utf8(told.response.body()).unwrap();
+    town.inbox(|inbox| {
+        assert_eq!(inbox.requests.len(), 5);
+        for request in &inbox.requests {
+            let delivered = std::str::from_utf8(request.body()).unwrap();
+            assert!(text.contains(delivered), "{delivered} is not in {text}");
+        }
+    });
+    let theirs = town.ask("M2", PATH, &asked("M2", json!({})));
+    assert_eq!(sequences(&theirs.json), [1]);
+    assert_eq!(theirs.json["events"][0]["event"]["merchantId"], json!("M2"));
+    let foreign = town.ask("M2", PATH, &asked("M1", json!({})));
+    assert_eq!((foreign.status, foreign.result), (403, "merchant_foreign"));
+}
+
+/// Q10: numbers are whole, in their range, and written as numbers are; nothing else is read.
+#[test]
+fn what_is_asked_of_events_is_read_strictly() {
+    let town = town(1);
+    for (more, code) in [
+        (json!({ "limit": 0 }), "field_malformed"),
+        (json!({ "limit": 501 }), "field_malformed"),
+        (json!({ "limit": 1.5 }), "field_malformed"),
+        (json!({ "limit": "+5" }), "field_malformed"),
+        (json!({ "limit": [1] }), "field_malformed"),
+        (json!({ "afterSequence": -1 }), "field_malformed"),
+        (json!({ "afterSequence": "007" }), "field_malformed"),
+        (
+            json!({ "afterSequence": 9_007_199_254_740_992_u64 }),
+            "field_malformed",
+        ),
+        (json!({ "since": 1 }), "field_unknown"),
+    ] {
+        let told = town.ask("M1", PATH, &asked("M1", more.clone()));
+        assert_eq!((told.status, told.result), (400, code), "{more}");
+    }
+    for more in [
+        json!({ "limit": 500, "afterSequence": 0 }),
+        json!({ "limit": "1", "afterSequence": "0" }),
+    ] {
+        assert_eq!(
+            sequences(&town.ask("M1", PATH, &asked("M1", more)).json),
+            [1]
+        );
+    }
+    let far = json!({ "afterSequence": 9_007_199_254_740_991_u64 });
+    let told = town.ask("M1", PATH, &asked("M1", far));
+    assert_eq!(
+        told.json,
+        json!({ "events": [], "nextSequence": 9_007_199_254_740_991_u64 })
+    );
+}
+
+/// N2, G-19: an event that was given up is fetched all the same.
+#[test]
+fn a_dead_event_can_be_fetched() {
+    let town = town(1);
+    town.inbox(|inbox| inbox.mood = crate::world::inbox::Mood::Stumbles);
+    while !town
+        .deliver()
+        .contains(&paymux::flow::notify_merchant::Delivery::Dead)
+    {
+        town.pass_s(86_400);
+    }
+    let told = town.ask("M1", PATH, &asked("M1", json!({})));
+    assert_eq!(
+        told.json["events"][0]["event"]["eventType"],
+        json!("ORDER_CLOSED")
+    );
+}

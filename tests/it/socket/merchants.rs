@@ -1,0 +1,328 @@
+//! Many merchants over real sockets, most of them dead, slow or lying: nobody else is told late.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use paymux::domain::identifiers::Timestamp;
+use paymux::domain::order::Terms;
+use paymux::flow::register::Register;
+use paymux::metrics::Metrics;
+use paymux::outbound::{Hyper, OutboundSettings};
+use paymux::seal::Seal;
+use paymux::store::ringing::{Bells, Ringing};
+use paymux::store::{Store, open};
+use paymux::workers::{Tools, Workers};
+use paymux::world::{Clock, World};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, interval, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+use crate::store::builders::{at, paid, terms};
+use crate::world::chance::Draws;
+use crate::world::enrolment::register;
+
+/// A healthy merchant hears of its payment within this (N8). Unit: seconds.
+const TOLD_WITHIN_S: u64 = 3;
+
+/// Merchants that are not well: more than there are hands for notifications.
+const UNWELL: u8 = 200;
+
+/// Runs on from the moment at which the orders of the story are paid.
+struct Ticking(Instant);
+
+impl Clock for Ticking {
+    fn now(&self) -> Timestamp {
+        at(20).plus(self.0.elapsed())
+    }
+
+    fn started(&self) -> Timestamp {
+        at(20)
+    }
+}
+
+/// What a merchant does with a notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Hears,
+    /// Takes the connection and never says a word.
+    Mute,
+    /// Reads the request and does not answer.
+    Silent,
+    /// A byte of its answer now and then.
+    Drips,
+    /// An answer without end.
+    Endless,
+    /// 200, and not `SUCCESS`.
+    Lies,
+}
+
+/// By the address that was called: .0.1 is well, of the others most are mute.
+fn manner(address: IpAddr) -> Manner {
+    let IpAddr::V4(address) = address else {
+        panic!("{address} was called");
+    };
+    match address.octets() {
+        [_, _, 0, 1] => Manner::Hears,
+        [_, _, _, n] => match n % 8 {
+            0 => Manner::Silent,
+            1 => Manner::Drips,
+            2 => Manner::Endless,
+            3 => Manner::Lies,
+            _ => Manner::Mute,
+        },
+    }
+}
+
+/// Two networks of them, so that there are more than hands.
+fn unwell() -> impl Iterator<Item = String> {
+    (0..2).flat_map(|net| (2..=UNWELL).map(move |n| format!("127.0.{}.{n}", net + 1)))
+}
+
+/// Every merchant there is, on one port of many addresses of this machine.
+struct Merchants {
+    port: u16,
+    identity: Identity,
+    heard: mpsc::UnboundedReceiver<String>,
+    knocked: mpsc::UnboundedReceiver<()>,
+}
+
+impl Merchants {
+    async fn start() -> Self {
+        let mut names: Vec<String> = unwell().collect();
+        names.push("127.0.0.1".to_owned());
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let identity = Identity {
+            certificate: made.cert.der().clone(),
+            key: made.signing_key.serialize_der(),
+        };
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(identity.chain(), identity.key())
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        // Every address of 127.0.0.0/8 is this machine's own.
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (hear, heard) = mpsc::unbounded_channel();
+        let (knock, knocked) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                let manner = manner(tcp.local_addr().unwrap().ip());
+                if manner != Manner::Hears {
+                    let _ = knock.send(());
+                }
+                tokio::spawn(receive(tcp, manner, acceptor.clone(), hear.clone()));
+            }
+        });
+        Self {
+            port,
+            identity,
+            heard,
+            knocked,
+        }
+    }
+
+    fn url(&self, host: &str) -> Box<str> {
+        format!("https://{host}:{}/paid", self.port).into()
+    }
+}
+
+async fn receive(
+    mut tcp: TcpStream,
+    manner: Manner,
+    acceptor: TlsAcceptor,
+    hear: mpsc::UnboundedSender<String>,
+) {
+    if manner == Manner::Mute {
+        let mut said = Vec::new();
+        let _ = tcp.read_to_end(&mut said).await;
+        return;
+    }
+    let Ok(mut tls) = acceptor.accept(tcp).await else {
+        return;
+    };
+    while let Some(message) = read_message(&mut tls).await {
+        let whole = |body: &str| {
+            let length = body.len();
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}")
+        };
+        match manner {
+            Manner::Hears => {
+                let told: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
+                let number = told["merchantOrderNo"].as_str().unwrap().to_owned();
+                let _ = hear.send(number);
+                let answer = whole(r#"{"noticeResult":"SUCCESS"}"#);
+                tls.write_all(answer.as_bytes()).await.unwrap();
+            }
+            Manner::Lies => {
+                let answer = whole(r#"{"noticeResult":"RECEIVED"}"#);
+                tls.write_all(answer.as_bytes()).await.unwrap();
+            }
+            Manner::Silent | Manner::Mute => (),
+            Manner::Drips => {
+                let begun = "HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n";
+                let _ = tls.write_all(begun.as_bytes()).await;
+                let mut drop_by_drop = interval(SHORT * 4);
+                while tls.write_all(b" ").await.is_ok() && tls.flush().await.is_ok() {
+                    drop_by_drop.tick().await;
+                }
+            }
+            Manner::Endless => {
+                let _ = tls.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+                while tls.write_all(&[b' '; 1_024]).await.is_ok() {}
+            }
+        }
+    }
+}
+
+/// A gateway's workers on a store of their own.
+struct Telling {
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    stop: watch::Sender<bool>,
+    running: JoinHandle<()>,
+    next: u32,
+}
+
+impl Telling {
+    fn opened(file: &Path) -> (Arc<dyn Store>, Arc<Bells>) {
+        let keys = BTreeMap::from([("2027".to_owned(), [1; 32])]);
+        let seal = Arc::new(Seal::new("2027", keys, [2; 32]).unwrap());
+        let fatal = Box::new(|why: &str| panic!("{why}"));
+        let bells = Arc::new(Bells::default());
+        let store = open(file, seal, fatal, Box::new(|_, _| ())).unwrap();
+        (Arc::new(Ringing::new(store, Arc::clone(&bells))), bells)
+    }
+
+    fn start(merchants: &Merchants, store: Arc<dyn Store>, bells: Arc<Bells>, next: u32) -> Self {
+        let outbound = Hyper::new(OutboundSettings {
+            merchant_roots: merchants.identity.chain(),
+            allowed_networks: vec!["127.0.0.0/8".parse().unwrap()],
+            ..OutboundSettings::default()
+        });
+        let clock: Arc<dyn Clock> = Arc::new(Ticking(Instant::now()));
+        let world = World {
+            clock: Arc::clone(&clock),
+            entropy: Arc::new(Draws::new(1)),
+            outbound: Arc::new(outbound.unwrap()),
+            health: Arc::default(),
+        };
+        let register: Arc<Register> = Arc::new(register(&[]));
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let workers = Arc::new(Workers {
+            store: Arc::clone(&store),
+            clock,
+            in_force: Arc::new(move || Tools {
+                register: Arc::clone(&register),
+                world: world.clone(),
+            }),
+            metrics: Arc::clone(&metrics),
+            bells,
+        });
+        let (stop, stopped) = watch::channel(false);
+        Self {
+            store,
+            metrics,
+            stop,
+            running: tokio::spawn(workers.run(stopped)),
+            next,
+        }
+    }
+
+    /// A further order of the merchant that is well is paid; its number.
+    async fn pay(&mut self, url: Box<str>) -> String {
+        self.next += 1;
+        let terms = Terms {
+            return_url: url,
+            ..terms(self.next)
+        };
+        let order = paid(&*self.store, self.next, "harbour", terms).await;
+        order.terms.merchant_order_no.to_string()
+    }
+
+    async fn stop(self) -> Arc<Metrics> {
+        self.stop.send_replace(true);
+        timeout(PATIENCE, self.running).await.unwrap().unwrap();
+        self.metrics
+    }
+}
+
+/// Orders from number 1 on, paid at the merchants of these addresses, `each` at every one.
+async fn owe(store: &Arc<dyn Store>, urls: Vec<Box<str>>, each: usize) -> u32 {
+    let mut paying = JoinSet::new();
+    let mut n = 0;
+    for url in urls.into_iter().flat_map(|url| vec![url; each]) {
+        n += 1;
+        let store = Arc::clone(store);
+        let terms = Terms {
+            return_url: url,
+            ..terms(n)
+        };
+        paying.spawn(async move { paid(&*store, n, "harbour", terms).await });
+    }
+    paying.join_all().await;
+    n
+}
+
+/// N7, N8: destinations that are mute, silent, endless, dripping or lying, more of them than there
+/// are hands and each with several events, hold up nobody: whoever is well is told of each payment
+/// within three seconds, from the first on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_dead_merchants_delay_nobody_else() {
+    let mut merchants = Merchants::start().await;
+    let folder = TempDir::new().unwrap();
+    let (store, bells) = Telling::opened(&folder.path().join("paymux.db"));
+    let urls = unwell().map(|host| merchants.url(&host)).collect();
+    let next = owe(&store, urls, 2).await;
+    let mut telling = Telling::start(&merchants, store, bells, next);
+    for round in 0..10 {
+        for _ in 0..50 {
+            let knock = timeout(PATIENCE, merchants.knocked.recv()).await;
+            knock.expect("the dead are called").unwrap();
+        }
+        let number = telling.pay(merchants.url("127.0.0.1")).await;
+        let within = Duration::from_secs(TOLD_WITHIN_S);
+        let heard = timeout(within, merchants.heard.recv()).await;
+        let heard =
+            heard.unwrap_or_else(|_| panic!("round {round}: told later than in {within:?}"));
+        assert_eq!(heard, Some(number));
+    }
+    let metrics = telling.stop().await.render();
+    assert!(
+        metrics.contains(r#"paymux_notifications_total{result="delivered"} 10"#),
+        "{metrics}"
+    );
+}
+
+/// N1, N2, N7: a backlog to one destination that comes back is delivered whole, each event once
+/// where every answer arrives, and its share grows as it answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_is_delivered_whole() {
+    let mut merchants = Merchants::start().await;
+    let folder = TempDir::new().unwrap();
+    let (store, bells) = Telling::opened(&folder.path().join("paymux.db"));
+    let backlog = 2_000;
+    let next = owe(&store, vec![merchants.url("127.0.0.1")], backlog).await;
+    let began = Instant::now();
+    let telling = Telling::start(&merchants, store, bells, next);
+    let mut numbers = std::collections::BTreeSet::new();
+    for _ in 0..backlog {
+        let heard = timeout(PATIENCE, merchants.heard.recv()).await;
+        assert!(numbers.insert(heard.unwrap().unwrap()), "heard twice");
+    }
+    eprintln!(
+        "{backlog} events to one destination in {:?}",
+        began.elapsed()
+    );
+    telling.stop().await;
+    assert!(merchants.heard.try_recv().is_err(), "heard twice");
+}
