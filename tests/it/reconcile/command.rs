@@ -62,7 +62,7 @@ async fn pay(stage: &Stage, number: &str) {
     stage.blue.wait_for(booked, PATIENCE).await.unwrap();
 }
 
-/// M7, R-6.3.2-3: a payment whose callback was lost is found in the institution's statement, asked
+/// M7, L5: a payment whose callback was lost is found in the institution's statement, asked
 /// about and repaired by the running gateway, and the merchant is told; then nothing differs, whoever
 /// holds the store; and what differs is an exit status of 3, a refused statement one of 1.
 #[tokio::test(flavor = "multi_thread")]
