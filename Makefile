@@ -81,6 +81,7 @@ test: setup-tests deny-tool ## everything a change has to pass; ends with the te
 bench: setup ## measures everything, optimised, beside nginx; PART="place full" a part, QUICK=1 a trial
 	$(call install,nginx:nginx taskset:util-linux)
 	cargo bench --bench journey -- $(PART) $(if $(QUICK),--quick)
+	$(if $(PART),,cargo bench --bench statement $(if $(QUICK),-- 50000))
 
 simulate: setup ## SEEDS=n lives, optimised, on all cores; FIRST=n to go on where a run ended
 	PAYMUX_SEEDS=$(or $(SEEDS),100000) PAYMUX_FIRST_SEED=$(or $(FIRST),0) \

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use paymux::command::{call, check, demo, events, keys, reload, sandbox, serve};
+use paymux::command::{call, check, demo, events, keys, reconcile, reload, sandbox, serve};
 
 /// A request makes and drops some two hundred small pieces; this allocator does it in half the time
 /// of the system's.
@@ -26,6 +26,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Have the running gateway read its configuration again, whole or not at all
     Reload(reload::ReloadArgs),
+    /// Compare an institution's statement of a day with the books, and repair what it confirms
+    Reconcile(reconcile::ReconcileArgs),
     /// List events that were given up, and have them sent again
     Events(events::EventsArgs),
     /// Read the configuration whole and say everything that is wrong; starts nothing
@@ -46,6 +48,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let level = match command {
         Command::Demo(_) => "error",
         Command::Serve(_)
+        | Command::Reconcile(_)
         | Command::Reload(_)
         | Command::Events(_)
         | Command::Check(_)
@@ -62,6 +65,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Reconcile(args) => reconcile::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Check(args) => check::run(&args),

@@ -9,6 +9,7 @@ pub mod dead_letters;
 mod in_force;
 mod in_reach;
 mod paced;
+pub mod reconcile;
 mod reload;
 mod responders;
 mod room;
@@ -29,6 +30,7 @@ use crate::domain::change::Configured;
 use crate::edge::{Drained, Edge, Listener, Stop, TlsIdentity};
 use crate::flow::chase_doubts::adopt_leftovers;
 use crate::metrics::Metrics;
+use crate::store::ledger::Ledger;
 use crate::store::remembered::Remembered;
 use crate::store::ringing::{Bells, Ringing};
 use crate::store::{self, Store};
@@ -37,6 +39,7 @@ use crate::world::{Clock, SystemClock};
 
 use control::Control;
 use in_force::InForce;
+use reconcile::Reconciler;
 pub use reload::Reload;
 use reload::{Reloading, Standing};
 use responders::Operations;
@@ -71,7 +74,8 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new()?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let bells = Arc::new(Bells::default());
-        let remembered = Arc::new(Remembered::new(open_store(&config, &metrics)?));
+        let (store, ledger) = open_store(&config, &metrics)?;
+        let remembered = Arc::new(Remembered::new(store));
         let store: Arc<dyn Store> = Arc::new(Ringing::new(remembered.clone(), Arc::clone(&bells)));
         begin(&mut config, &*store, &*clock, &metrics).await?;
         let standing = Standing::of(&config);
@@ -121,6 +125,11 @@ impl Gateway {
             seal,
             identity,
             bounds: edge.bounds(),
+            reconciler: Arc::new(Reconciler::new(
+                Arc::clone(&store),
+                ledger,
+                Arc::clone(&in_force),
+            )),
             in_force,
             standing: Mutex::new(standing),
         });
@@ -175,6 +184,7 @@ impl Gateway {
             // A reload that has begun is ended, within what its caller waits.
             let _ = tokio::time::timeout(WORKERS_DRAIN, control).await;
         }
+        self.reloading.reconciler.stop().await;
         let _ = room.await;
         let stop = Configured {
             version: None,
@@ -256,7 +266,10 @@ fn open_control(path: &Path) -> Option<Control> {
 }
 
 /// Opens the data: lock, schema, seal, floor, epoch (S1).
-fn open_store(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<dyn Store>> {
+fn open_store(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Ledger>)> {
     let url = &config.store.url;
     let path = url.strip_prefix(SQLITE).with_context(|| {
         format!("[store] url: expected sqlite:PATH, found {url}; the shared store is not built yet")
@@ -279,7 +292,8 @@ fn open_store(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<dyn
     let metrics = Arc::clone(metrics);
     let on_commit = Box::new(move |changes, took| metrics.memory.commit(changes, took));
     let seal = Arc::clone(&config.store.seal);
-    Ok(store::open(Path::new(path), seal, on_fatal, on_commit)?)
+    let path = Path::new(path);
+    Ok(store::open_with_ledger(path, seal, on_fatal, on_commit)?)
 }
 
 #[expect(

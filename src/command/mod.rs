@@ -7,6 +7,7 @@ pub mod check;
 pub mod demo;
 pub mod events;
 pub mod keys;
+pub mod reconcile;
 pub mod reload;
 pub mod sandbox;
 pub mod serve;

@@ -16,3 +16,4 @@ pub mod personal;
 pub mod refund;
 pub mod refusal;
 pub mod schedule;
+pub mod statement;

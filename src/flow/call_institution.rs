@@ -54,6 +54,17 @@ pub async fn call_in_turn(
     exchange(world, adapter, call, (CREATE_PATIENCE, Some(turn))).await
 }
 
+/// Asks once, in a turn that was waited for: for questions by the hundred, which would be kept back
+/// otherwise.
+pub async fn ask_in_turn(
+    world: &World,
+    adapter: &dyn Institution,
+    call: &Call<'_>,
+    turn: Turn,
+) -> Evidence {
+    exchange(world, adapter, call, (ASK_PATIENCE, Some(turn))).await
+}
+
 /// Waits for a turn at an institution, before anything is written.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ pub mod notify_merchant;
 pub mod place_order;
 pub mod read_order;
 pub mod receive_callback;
+pub mod reconcile_statement;
 pub mod refunds;
 pub mod register;
 pub mod select_institution;

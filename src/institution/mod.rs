@@ -11,10 +11,11 @@ use tokio::sync::Semaphore;
 
 use crate::domain::attempt::{Attempt, Stamp};
 use crate::domain::evidence::{About, Evidence, Handover, Means};
-use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::domain::identifiers::{AccountId, CalendarDay, InstitutionId, Timestamp};
 use crate::domain::institutions::Facts;
 use crate::domain::order::Terms;
 use crate::domain::refund::Refund;
+use crate::domain::statement::{Line, Totals, Unusable};
 use crate::signature::{KeyRing, Question, SigningKey};
 
 /// Every kind of institution there is; a further one is a file of its own and a line here.
@@ -86,6 +87,12 @@ pub trait Institution: Send + Sync {
         None
     }
 
+    /// Of an adapter whose institution gives statements of a day over a call: how. Others send
+    /// them as files.
+    fn statements(&self) -> Option<&dyn Statements> {
+        None
+    }
+
     /// The request that makes this call, or the hand-over where no call is needed.
     ///
     /// The stamp has the moment of this sending. Equal creates have equal bodies all the same
@@ -115,6 +122,49 @@ pub trait Institution: Send + Sync {
         heard: Heard,
         now: Timestamp,
     ) -> Response<Bytes>;
+}
+
+/// How an institution is asked for its statement of a day, page by page, so that no answer is
+/// longer than what is read of one.
+pub trait Statements: Send + Sync {
+    /// The request for a page; nothing if it could not be made or signed.
+    fn ask(&self, wanted: &Wanted, stamp: &Stamp) -> Option<(Request<Bytes>, Asked)>;
+
+    /// The page that a reply brings.
+    ///
+    /// # Errors
+    /// It is not proven, not this page, or no page.
+    fn read(
+        &self,
+        wanted: &Wanted,
+        asked: &Asked,
+        reply: &Response<Bytes>,
+        now: Timestamp,
+    ) -> Result<Page, Unusable>;
+}
+
+/// Which page of which statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Our account there.
+    pub account: AccountId,
+    /// The day.
+    pub date: CalendarDay,
+    /// The page begins with the line after this one; 0 before the first.
+    pub after: u64,
+    /// Lines in it at most.
+    pub limit: u32,
+}
+
+/// A page of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Its lines.
+    pub lines: Vec<Line>,
+    /// Whether another one follows.
+    pub more: bool,
+    /// What the whole statement is said to add up to; the same on each of its pages.
+    pub totals: Totals,
 }
 
 /// An adapter whose signing takes as long as everything else of a request together.

@@ -5,6 +5,7 @@
 
 mod reading;
 mod refunds;
+mod statements;
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::domain::institutions::Facts;
 use crate::domain::merchant;
 use crate::domain::order::Terms;
 use crate::institution::{
-    Asked, Call, Forged, Heard, Institution, Outgoing, Settings, SettingsFault, Slow,
+    Asked, Call, Forged, Heard, Institution, Outgoing, Settings, SettingsFault, Slow, Statements,
 };
 use crate::signature::{
     Covering, Proven, Question, sign_request, sign_response, verify_request, verify_response,
@@ -84,6 +85,10 @@ impl Institution for Standard {
             turns: Arc::clone(turns),
             adapter: Arc::new(self.clone()),
         })
+    }
+
+    fn statements(&self) -> Option<&dyn Statements> {
+        Some(self)
     }
 
     fn request(&self, call: &Call<'_>, stamp: &Stamp) -> Outgoing {
@@ -196,14 +201,23 @@ impl Standard {
                 ("/v1/refunds/query", serde_json::to_vec(&naming))
             }
         };
+        self.post(path, body.ok()?, (call.word(), stamp))
+    }
+
+    fn post(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        (word, stamp): (&str, &Stamp),
+    ) -> Option<(Request<Bytes>, Question)> {
         let target = format!("{}{path}", self.settings.origin);
         let mut request = Request::post(target.as_str())
             .header(CONTENT_TYPE, "application/json")
-            .body(Bytes::from(body.ok()?))
+            .body(Bytes::from(body))
             .ok()?;
         // The call's word and the moment keep the nonces apart of calls that share a draw: a
         // repeated create has the body of the first, and must not look replayed (Q5).
-        let nonce = format!("{}-{}-{}", call.word(), hex(&stamp.nonce), stamp.now.ms());
+        let nonce = format!("{word}-{}-{}", hex(&stamp.nonce), stamp.now.ms());
         let created_s = stamp.now.seconds();
         let covering = Covering {
             created_s,
@@ -240,6 +254,17 @@ impl Standard {
         reply: &'r Response<Bytes>,
         now: Timestamp,
     ) -> Result<Fields<'r>, Ambiguity> {
+        self.prove(asked, reply, now)?;
+        Fields::parse(reply.body()).map_err(|_| Ambiguity::Unreadable)
+    }
+
+    /// Whether a reply is the institution's to our question.
+    fn prove(
+        &self,
+        asked: &Asked,
+        reply: &Response<Bytes>,
+        now: Timestamp,
+    ) -> Result<(), Ambiguity> {
         // Signed or not, it says that it failed, and nothing about what it did before.
         if reply.status().is_server_error() {
             return Err(Ambiguity::ServerFault);
@@ -247,9 +272,7 @@ impl Standard {
         let question = asked.0.as_ref().ok_or(Ambiguity::Unproven)?;
         let proven = verify_response(reply, question, &self.settings.keys, now.seconds());
         match proven {
-            Ok(proven) if self.is_theirs(&proven) => {
-                Fields::parse(reply.body()).map_err(|_| Ambiguity::Unreadable)
-            }
+            Ok(proven) if self.is_theirs(&proven) => Ok(()),
             Ok(_) | Err(_) => Err(Ambiguity::Unproven),
         }
     }

@@ -16,9 +16,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::SQLITE;
 use super::dead_letters::{self, DEAD, RESEND};
 use super::reload::Reloading;
+use super::{SQLITE, reconcile};
 use crate::config::Outline;
 use crate::config::difference::Difference;
 use crate::store::Held;
@@ -28,8 +28,8 @@ pub const RELOAD: &str = "reload";
 /// Says what is in force.
 pub const SHOW: &str = "show";
 
-/// Bytes of a question: more than the longest word with a merchant and an event.
-const QUESTION_BYTES_MAX: u64 = 128;
+/// Bytes of a question: the longest names the file of a statement.
+const QUESTION_BYTES_MAX: u64 = 8 * 1024;
 /// How long a caller may take to ask, and to take the answer.
 const CALLER_WITHIN: Duration = Duration::from_secs(5);
 /// How long nobody is taken after taking somebody failed: it may be that no file can be opened now,
@@ -199,6 +199,11 @@ impl Control {
         let Ok(Some(word)) = timeout(CALLER_WITHIN, question(&mut stream)).await else {
             return;
         };
+        if let Some(asked) = word.strip_prefix(reconcile::WORD) {
+            // Takes a while, so others are answered meanwhile.
+            let by = format!("operator:uid={caller}");
+            return reloading.reconciler.begin(asked, by, stream);
+        }
         let reply = match word.as_str() {
             RELOAD => reloading.reload(&format!("operator:uid={caller}")).await,
             SHOW => reloading.shown().await,
@@ -206,7 +211,7 @@ impl Control {
                 let by = format!("operator:uid={caller}");
                 let answer = about_events(reloading, asked, &by).await;
                 answer.unwrap_or_else(|| Reply::Unknown {
-                    expected: format!("{RELOAD}, {SHOW}, {DEAD} or {RESEND}"),
+                    expected: format!("{RELOAD}, {SHOW}, {DEAD}, {RESEND} or {}", reconcile::WORD),
                 })
             }
         };

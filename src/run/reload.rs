@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use super::control::Reply;
 use super::in_force::{InForce, Numbers};
 use super::in_reach;
+use super::reconcile::Reconciler;
 use crate::config::difference::{differences, not_while_running};
 use crate::config::{self, Config, Fault, Faults, Outline};
 use crate::domain::audit::Deed;
@@ -35,6 +36,8 @@ pub(super) struct Reloading {
     pub(super) identity: Arc<TlsIdentity>,
     pub(super) bounds: LiveBounds,
     pub(super) in_force: Arc<ArcSwap<InForce>>,
+    /// Asked over the same socket.
+    pub(super) reconciler: Arc<Reconciler>,
     /// One reload at a time.
     pub(super) standing: Mutex<Standing>,
 }

@@ -19,8 +19,10 @@ use crate::domain::identifiers::{
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::seal::{Seal, SealFault};
+use crate::store::ledger::Ledger;
 use owed::{Dead, Numbered, Room, Shares, Which};
 
+pub mod ledger;
 pub mod owed;
 pub mod remembered;
 pub mod ringing;
@@ -42,8 +44,23 @@ pub fn open(
     on_fatal: OnFatal,
     on_commit: OnCommit,
 ) -> Result<Arc<dyn Store>, OpenError> {
+    Ok(open_with_ledger(path, seal, on_fatal, on_commit)?.0)
+}
+
+/// The same, and the same store as whoever reconciles sees it.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with_ledger(
+    path: &Path,
+    seal: Arc<Seal>,
+    on_fatal: OnFatal,
+    on_commit: OnCommit,
+) -> Result<(Arc<dyn Store>, Arc<dyn Ledger>), OpenError> {
     let heard = (on_fatal, on_commit);
-    Ok(Arc::new(sqlite::Sqlite::open(path, seal, heard)?))
+    let store = Arc::new(sqlite::Sqlite::open(path, seal, heard)?);
+    let ledger: Arc<dyn Ledger> = store.clone();
+    Ok((store, ledger))
 }
 
 /// What stops the process (S3); told why, in words for an operator.

@@ -27,6 +27,7 @@ mod configuration;
 mod file;
 mod inbox;
 mod lease;
+mod ledger;
 mod letters;
 mod loading;
 mod queue;

@@ -25,6 +25,7 @@ mod openapi;
 mod order;
 mod page;
 mod payers;
+mod reconcile;
 mod refund;
 mod sandbox;
 mod selection;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::format_description::well_known::Rfc3339;
 use time::macros::{format_description, offset};
 use time::{Date, OffsetDateTime, UtcOffset};
 
@@ -86,6 +87,16 @@ impl Timestamp {
                 "[year]-[month]-[day]T[hour]:[minute]:[second]+08:00"
             ))
             .unwrap_or_default()
+    }
+
+    /// Reads RFC 3339; what is finer than a millisecond is cut off.
+    pub fn parse_rfc3339(text: &str) -> Result<Self, Malformed> {
+        let wrong = || Malformed {
+            expected: "a moment as RFC 3339 has it",
+        };
+        let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| wrong())?;
+        let ms = moment.unix_timestamp_nanos().div_euclid(1_000_000);
+        i64::try_from(ms).map(Self).map_err(|_| wrong())
     }
 
     /// Reads `yyyyMMdd` and `HHmmss` of Asia/Shanghai.

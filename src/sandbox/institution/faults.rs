@@ -20,6 +20,8 @@ pub enum Call {
     Refund,
     ///
     RefundQuery,
+    /// A page of a day's statement.
+    Statement,
 }
 
 impl Call {
@@ -31,6 +33,7 @@ impl Call {
             Self::Close,
             Self::Refund,
             Self::RefundQuery,
+            Self::Statement,
         ]
         .into_iter()
         .find(|call| call.word() == word)
@@ -44,6 +47,7 @@ impl Call {
             Self::Close => "close",
             Self::Refund => "refund",
             Self::RefundQuery => "refund_query",
+            Self::Statement => "statement",
         }
     }
 }

@@ -8,6 +8,7 @@ pub(super) mod faults;
 mod orders;
 mod page;
 pub(super) mod refunds;
+mod statements;
 pub(super) mod terms;
 
 use std::net::SocketAddr;
@@ -216,6 +217,7 @@ impl Site for Desk {
             (Some("v1"), Some("orders"), Some("close"), None) => Call::Close,
             (Some("v1"), Some("refunds"), None, None) => Call::Refund,
             (Some("v1"), Some("refunds"), Some("query"), None) => Call::RefundQuery,
+            (Some("v1"), Some("statements"), None, None) => Call::Statement,
             (Some("control"), Some(what), None, None) => {
                 return Reply::Answer(control::answer(&self, &request, what, from));
             }

@@ -14,7 +14,7 @@ use crate::sandbox::institution::Desk;
 use crate::sandbox::institution::book::{Closing, Created, Fresh, Key, Paying, Payment, State};
 use crate::sandbox::institution::faults::{Call, Fault, Occasion};
 use crate::sandbox::institution::terms::{Reference, Terms, yuan_text};
-use crate::sandbox::institution::{callback, refunds};
+use crate::sandbox::institution::{callback, refunds, statements};
 use crate::sandbox::refusal::{Refusal, answered};
 use crate::sandbox::server::Reply;
 use crate::signature::{Proven, Question, sign_response, verify_request};
@@ -48,6 +48,7 @@ pub(super) async fn answer(desk: &Arc<Desk>, call: Call, request: &Request<Bytes
             Call::Close => close(desk, request.body()),
             Call::Refund => refunds::ask(desk, request.body()),
             Call::RefundQuery => refunds::query(desk, request.body()),
+            Call::Statement => statements::page(desk, request.body()),
         },
     };
     say(desk, outcome, fault, Question::of(request, &target)).await

@@ -1,0 +1,232 @@
+//! A statement of a million lines against the books of a day: how long reconciling it takes on one
+//! core, and how much memory. Goal: under 60 s and under 100 MB (`docs/performance.md`).
+//!
+//! `cargo bench --bench statement`, or with another number of lines: `… -- 200000`. A tenth of them are
+//! refunds, every line has its movement, and the store is the embedded one, filled by plain SQL.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::float_arithmetic,
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a benchmark reads the clock, computes rates, and tells a person"
+)]
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+use http::{Request, Response};
+use paymux::domain::identifiers::{
+    AttemptId, InstitutionId, MerchantId, PayOrderNo, RefundOrderNo, Timestamp,
+};
+use paymux::domain::institutions::Directory;
+use paymux::domain::statement::{COLUMNS, Day};
+use paymux::flow::reconcile_statement::{Books, FromFile, reconcile_statement};
+use paymux::flow::register::{Platform, Register, Signing};
+use paymux::seal::Seal;
+use paymux::signature::{KeyRing, SigningKey};
+use paymux::store::ledger::Reconciled;
+use paymux::store::{self, OnFatal};
+use paymux::world::{
+    Clock, Outbound, Party, Patience, SendError, SystemClock, SystemEntropy, TooMany, Turn, World,
+};
+use rusqlite::{Connection, params};
+
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const LINES: u32 = 1_000_000;
+const DATE: &str = "20261124";
+const DAY_MS: u64 = 86_400_000;
+
+/// Nobody is called: every movement is known as done.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Outbound for Nobody {
+    async fn send(
+        &self,
+        _: &Party,
+        _: Request<Bytes>,
+        _: Patience,
+    ) -> Result<Response<Bytes>, SendError> {
+        Err(SendError::NotSent("nobody is there".into()))
+    }
+
+    async fn turn(&self, _: &InstitutionId, _: &MerchantId) -> Result<Turn, TooMany> {
+        Ok(Turn::free())
+    }
+}
+
+fn main() -> Result<()> {
+    // `cargo test` builds and starts benches as well; only `cargo bench` says so.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        println!("measures only under cargo bench");
+        return Ok(());
+    }
+    let wanted = std::env::args().find_map(|argument| argument.parse().ok());
+    let lines = wanted.unwrap_or(LINES);
+    let folder = tempfile::TempDir::new()?;
+    let (database, statement) = (
+        folder.path().join("db"),
+        folder.path().join("statement.csv"),
+    );
+    drop(open(&database)?);
+    let began = Instant::now();
+    fill(&database, &statement, lines)?;
+    println!(
+        "{lines} movements stored in {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
+    // The highest use of memory counts from here on.
+    std::fs::write("/proc/self/clear_refs", "5")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let began = Instant::now();
+    let (compared, differ) = runtime.block_on(measure(&database, &statement))?;
+    let took = began.elapsed().as_secs_f64();
+    ensure!(
+        (compared, differ) == (u64::from(lines), 0),
+        "{compared} lines, {differ} differ"
+    );
+    let rate = f64::from(lines) / took;
+    println!(
+        "{lines} lines in {took:.1} s, {rate:.0} lines/s, at most {} MB",
+        peak_mb()?
+    );
+    Ok(())
+}
+
+fn open(path: &Path) -> Result<(Arc<dyn store::Store>, Arc<dyn store::ledger::Ledger>)> {
+    let seal = Seal::new("1", [("1".to_owned(), [1; 32])].into(), [2; 32])?;
+    let fatal: OnFatal = Box::new(|why| println!("the store failed: {why}"));
+    Ok(store::open_with_ledger(
+        path,
+        Arc::new(seal),
+        fatal,
+        Box::new(|_, _| ()),
+    )?)
+}
+
+/// Orders paid in the course of a day, a ninth of them given back in part, and the statement.
+fn fill(database: &Path, statement: &Path, lines: u32) -> Result<()> {
+    let mut database = Connection::open(database)?;
+    database.execute_batch("PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 100000;")?;
+    let day = Day::parse(DATE)?;
+    let (refunds, payments) = (lines / 10, lines - lines / 10);
+    let mut out = BufWriter::new(File::create(statement)?);
+    writeln!(out, "{COLUMNS}")?;
+    let filling = database.transaction()?;
+    for n in 0..payments {
+        let at_ms = day.from.ms() + i64::try_from(u64::from(n) * DAY_MS / u64::from(payments))?;
+        let at = Timestamp::from_ms(at_ms);
+        let mut draw = [7; 10];
+        draw[6..].copy_from_slice(&n.to_be_bytes());
+        let (no, id) = (PayOrderNo::mint(at, draw), AttemptId::mint(at, draw));
+        let (no, id) = (no.as_str(), id.as_str());
+        filling
+            .prepare_cached(
+                "INSERT INTO orders (pay_order_no, merchant_id, merchant_order_no, order_date,
+                minor, currency, business_type, transaction_type, return_url, expire_minutes,
+                terms_digest, sealed, created, expires, state, version, settling) VALUES (?1, 'M1',
+                ?2, '20261124', 1230, 'CNY', 'AGGREGATED', 'PASSWORD_PAY', 'https://shop.example/',
+                30, zeroblob(32), zeroblob(400), ?3, ?3, 'PAID', 3, ?2)",
+            )?
+            .execute(params![no, id, at_ms])?;
+        filling
+            .prepare_cached(
+                "INSERT INTO attempts (pay_order_no, seq, attempt_id, institution_id, account_id,
+                mode, minor, currency, state, stamp_at, stamp_nonce, sent_at, configuration, epoch,
+                receipt_minor, receipt_currency, institution_no, paid_at, late_success) VALUES (?1,
+                1, ?2, 'harbour', 'ACC-1', 'WEBVIEW', 1230, 'CNY', 'PAID', ?3, zeroblob(10), ?3, 1,
+                1, 1230, 'CNY', ?4, ?3, 0)",
+            )?
+            .execute(params![no, id, at_ms, format!("H{n:020}")])?;
+        writeln!(
+            out,
+            "PAYMENT,ACC-1,{id},H{n:020},12.30,CNY,{}",
+            at.rfc3339()
+        )?;
+        if n < refunds {
+            let refund = RefundOrderNo::mint(at, draw);
+            let refund = refund.as_str();
+            filling
+                .prepare_cached(
+                    "INSERT INTO refunds (refund_order_no, pay_order_no, seq, attempt_id, minor,
+                    currency, state, merchant_id, request_no, created, left_at, epoch,
+                    receipt_minor, receipt_currency, institution_no, refunded_at, late_success,
+                    excess_minor) VALUES (?1, ?2, 1, ?3, 500, 'CNY', 'SUCCEEDED', 'M1', ?1, ?4, ?4,
+                    1, 500, 'CNY', ?5, ?4, 0, 0)",
+                )?
+                .execute(params![refund, no, id, at_ms, format!("R{n:020}")])?;
+            writeln!(
+                out,
+                "REFUND,ACC-1,{refund},R{n:020},5.00,CNY,{}",
+                at.rfc3339()
+            )?;
+        }
+    }
+    filling.commit()?;
+    let yuan = |fen: u64| format!("{}.{:02}", fen / 100, fen % 100);
+    let sums = (
+        yuan(u64::from(payments) * 1_230),
+        yuan(u64::from(refunds) * 500),
+    );
+    writeln!(out, "TOTAL,,,{},{},CNY,", sums.0, sums.1)?;
+    writeln!(out, "END,harbour,{DATE},{lines},,,")?;
+    Ok(out.flush()?)
+}
+
+async fn measure(database: &Path, statement: &Path) -> Result<(u64, usize)> {
+    let (store, ledger) = open(database)?;
+    let clock = Arc::new(SystemClock::start());
+    let of = Reconciled {
+        institution: InstitutionId::parse("harbour")?,
+        day: Day::parse(DATE)?,
+        by: "operator".to_owned(),
+        at: Day::parse(DATE)?.until,
+    };
+    let (private, _) = SigningKey::generate_ed25519()?;
+    let platform = Platform {
+        origin: "https://pay.example".to_owned(),
+        signing: Signing::always(SigningKey::from_pkcs8_pem("platform", &private)?),
+        jwks: Bytes::new(),
+    };
+    let register = Register::new(
+        Directory::default(),
+        KeyRing::default(),
+        HashMap::new(),
+        platform,
+    );
+    let clock: Arc<dyn Clock> = clock;
+    let world = World {
+        clock,
+        entropy: Arc::new(SystemEntropy),
+        outbound: Arc::new(Nobody),
+        health: Arc::default(),
+    };
+    let books = Books {
+        store: &*store,
+        ledger: &*ledger,
+        world: &world,
+        register: &register,
+    };
+    let mut source = FromFile::new(BufReader::new(File::open(statement)?), &of);
+    let outcome = reconcile_statement(&books, &of, &mut source, &|_| ()).await?;
+    Ok((outcome.totals.lines, outcome.noted.len()))
+}
+
+/// The highest use of memory so far.
+fn peak_mb() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kb = line.and_then(|line| line.split_whitespace().nth(1));
+    Ok(kb.context("no VmHWM")?.parse::<u64>()? / 1_024)
+}

@@ -1,0 +1,196 @@
+//! `paymux reconcile`: compares an institution's statement of a day with the books (M7), repairs what
+//! the institution confirms, and lists every difference with what happened to it.
+
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::config;
+use crate::run::control;
+use crate::run::reconcile::{Question, Told, alone, ask};
+use crate::world::{Clock, SystemClock};
+
+/// Differences remain.
+const DIFFERS: u8 = 3;
+
+/// What `paymux reconcile` takes.
+#[derive(Debug, clap::Args)]
+pub struct ReconcileArgs {
+    /// The configuration of the gateway
+    #[arg(long, default_value = config::FILE)]
+    pub config: PathBuf,
+    /// Whose statement: the institution's id in the configuration
+    #[arg(long)]
+    pub institution: String,
+    /// The day in Asia/Shanghai, yyyy-MM-dd
+    #[arg(long)]
+    pub date: String,
+    /// The statement as a file (docs/statements.md), of all accounts; without it the institution is
+    /// asked, account by account
+    #[arg(long)]
+    pub statement: Option<PathBuf>,
+    /// One JSON object a line, for machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Exits with 0 if nothing differs, with 3 if differences remain, with 1 if the statement was refused
+/// or it could not be ended. A running gateway does it itself; without one the store is opened here.
+///
+/// # Errors
+/// Neither a gateway nor its store can be reached, or the output cannot be written.
+pub fn run(args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
+    let statement = args.statement.as_ref().map(|path| {
+        let whole = std::path::absolute(path);
+        whole.with_context(|| format!("{}", path.display()))
+    });
+    let question = Question {
+        institution: args.institution.clone(),
+        date: args.date.clone(),
+        statement: statement.transpose()?,
+    };
+    let mut heard = Heard::new(args.json);
+    let socket = control::socket(&config::store_url(&args.config)?);
+    match ask(&socket, &question, |told| heard.hear(&told)) {
+        Ok(()) => (),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused
+            ) =>
+        {
+            let now = SystemClock::start().now();
+            let config = config::read(&args.config, now, &config::environment)
+                .map_err(|faults| anyhow::anyhow!("{faults}"))?;
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(alone(config, &question, &operator(), |told| {
+                heard.hear(&told);
+            }))?;
+        }
+        Err(error) => anyhow::bail!(
+            "expected an answer of the gateway at {}, found {error}; ask as the user that it runs \
+             as, see its log, and repeat: nothing is done twice",
+            socket.display()
+        ),
+    }
+    heard.end()
+}
+
+/// Who asks, as the audit log has it.
+fn operator() -> String {
+    match std::fs::metadata("/proc/self") {
+        Ok(of) => format!("operator:uid={}", of.uid()),
+        Err(_) => "operator".to_owned(),
+    }
+}
+
+/// The lines of an answer, printed as they come.
+struct Heard {
+    is_json: bool,
+    has_header: bool,
+    exit: Option<u8>,
+    printed: io::Result<()>,
+}
+
+impl Heard {
+    fn new(is_json: bool) -> Self {
+        Self {
+            is_json,
+            has_header: false,
+            exit: None,
+            printed: Ok(()),
+        }
+    }
+
+    fn hear(&mut self, told: &Told) {
+        match told {
+            Told::Progress { .. } | Told::Difference { .. } => (),
+            Told::Reconciled { remaining: 0, .. } => self.exit = Some(0),
+            Told::Reconciled { .. } => self.exit = Some(DIFFERS),
+            Told::Refused { .. } | Told::Failed { .. } => self.exit = Some(1),
+        }
+        // Work that has begun is ended, whoever stopped reading.
+        if self.printed.is_ok() {
+            self.printed = self.print(told);
+        }
+    }
+
+    fn print(&mut self, told: &Told) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if self.is_json {
+            let line = serde_json::to_string(told).map_err(io::Error::other)?;
+            return writeln!(out, "{line}");
+        }
+        match told {
+            Told::Progress {
+                lines,
+                asked,
+                to_ask,
+            } => {
+                let mut error = io::stderr().lock();
+                match to_ask {
+                    0 => writeln!(error, "{lines} lines compared"),
+                    _ => writeln!(error, "{asked} of {to_ask} asked about"),
+                }
+            }
+            Told::Difference {
+                kind,
+                movement,
+                number,
+                expected,
+                found,
+                fate,
+            } => {
+                if !std::mem::replace(&mut self.has_header, true) {
+                    writeln!(
+                        out,
+                        "{}",
+                        row(["what", "of", "number", "became", "ours | theirs"])
+                    )?;
+                }
+                let both = format!("{expected} | {found}");
+                writeln!(out, "{}", row([kind, movement, number, fate, &both]))
+            }
+            Told::Reconciled {
+                institution,
+                date,
+                statement,
+                ours,
+                repaired,
+                remaining,
+                raised,
+                resolved,
+                ..
+            } => writeln!(
+                out,
+                "{institution} {date}: {statement}; {ours} movements of ours; {repaired} repaired, \
+                 {remaining} remaining; incidents: {raised} new, {resolved} resolved"
+            ),
+            Told::Refused { reason, detail } => {
+                writeln!(out, "refused, nothing was touched: {reason}: {detail}")
+            }
+            Told::Failed { why } => writeln!(
+                out,
+                "not ended: {why}; repeat it when that is put right, nothing is done twice"
+            ),
+        }
+    }
+
+    fn end(self) -> anyhow::Result<ExitCode> {
+        self.printed?;
+        let exit = self.exit.context(
+            "expected a result, found the end of the answer: the gateway stopped, or is of another \
+             release; repeat it, nothing is done twice",
+        )?;
+        Ok(ExitCode::from(exit))
+    }
+}
+
+fn row([what, of, number, became, both]: [&str; 5]) -> String {
+    format!("{what:<20} {of:<8} {number:<28} {became:<9} {both}")
+}

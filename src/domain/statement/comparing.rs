@@ -1,0 +1,275 @@
+//! One line of a statement beside what we know of it. Says what differs, and moves nothing.
+
+use crate::domain::amount::Amount;
+use crate::domain::identifiers::{AccountId, Timestamp};
+use crate::domain::statement::{Day, Line, Movement};
+
+/// A movement as we have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ours {
+    /// Which way.
+    pub movement: Movement,
+    /// Our number of it: attempt or refund.
+    pub number: Box<str>,
+    /// The account it goes over.
+    pub account: AccountId,
+    /// How much.
+    pub amount: Amount,
+    /// How it stands.
+    pub standing: Standing,
+}
+
+impl Ours {
+    /// Whether we know the money to have moved before a moment.
+    pub fn moved_before(&self, moment: Timestamp) -> bool {
+        match &self.standing {
+            Standing::Moved(at, _) => *at < moment,
+            Standing::Not(_) => false,
+        }
+    }
+}
+
+/// Whether we know money to have moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It did, then, under this number of the institution.
+    Moved(Timestamp, Box<str>),
+    /// Not that we knew; the state it is in.
+    Not(Box<str>),
+}
+
+/// What differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DifferenceKind {
+    /// The institution moved money of which we do not know that it moved.
+    NotDone,
+    /// We know of no such movement at this institution.
+    UnknownLine,
+    /// The statement has the movement twice.
+    DoubledLine,
+    /// The line's own moment lies in another day.
+    LineOfAnotherDay,
+    /// Another sum.
+    Sum,
+    /// Another currency.
+    Currency,
+    /// Another account of the institution.
+    Account,
+    /// By our books it belongs to another day.
+    Day,
+    /// Another number of the institution.
+    InstitutionNo,
+    /// We know of a movement of that day that the statement lacks.
+    Missing,
+}
+
+impl DifferenceKind {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::NotDone,
+        Self::UnknownLine,
+        Self::DoubledLine,
+        Self::LineOfAnotherDay,
+        Self::Sum,
+        Self::Currency,
+        Self::Account,
+        Self::Day,
+        Self::InstitutionNo,
+        Self::Missing,
+    ];
+
+    /// A stable word, in the database and for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NotDone => "not_done",
+            Self::UnknownLine => "unknown_line",
+            Self::DoubledLine => "doubled_line",
+            Self::LineOfAnotherDay => "line_of_another_day",
+            Self::Sum => "sum",
+            Self::Currency => "currency",
+            Self::Account => "account",
+            Self::Day => "day",
+            Self::InstitutionNo => "institution_no",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// One difference between a statement and what we know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// What differs.
+    pub kind: DifferenceKind,
+    /// Which way the money moved.
+    pub movement: Movement,
+    /// The number it is known by at both.
+    pub number: Box<str>,
+    /// What we have.
+    pub expected: Box<str>,
+    /// What the statement has.
+    pub found: Box<str>,
+}
+
+impl Difference {
+    /// Of a line.
+    pub fn of(line: &Line, kind: DifferenceKind, expected: &str, found: &str) -> Self {
+        Self {
+            kind,
+            movement: line.movement,
+            number: line.number.clone(),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+}
+
+/// A movement of ours that the statement lacks.
+pub fn missing(ours: &Ours) -> Difference {
+    let at = match &ours.standing {
+        Standing::Moved(at, _) => at.rfc3339(),
+        Standing::Not(state) => state.to_string(),
+    };
+    Difference {
+        kind: DifferenceKind::Missing,
+        movement: ours.movement,
+        number: ours.number.clone(),
+        expected: format!("{} {at}", sum(ours.amount)).into(),
+        found: "no line".into(),
+    }
+}
+
+/// Everything in which a line differs from what we know of its movement; nothing if they agree.
+pub fn compare(line: &Line, ours: Option<&Ours>, day: &Day) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    let mut differs = |kind, expected: &str, found: &str| {
+        differences.push(Difference::of(line, kind, expected, found));
+    };
+    if !day.holds(line.at) {
+        let (expected, found) = (day.date.as_str(), line.at.rfc3339());
+        differs(DifferenceKind::LineOfAnotherDay, expected, &found);
+    }
+    let Some(ours) = ours else {
+        let found = format!("{} {}", sum(line.amount), line.institution_no);
+        differs(
+            DifferenceKind::UnknownLine,
+            "nothing of that number",
+            &found,
+        );
+        return differences;
+    };
+    let (known, said) = (ours.amount, line.amount);
+    if known.currency() != said.currency() {
+        differs(DifferenceKind::Currency, &sum(known), &sum(said));
+    } else if known != said {
+        differs(DifferenceKind::Sum, &sum(known), &sum(said));
+    }
+    if ours.account != line.account {
+        let (expected, found) = (ours.account.as_str(), line.account.as_str());
+        differs(DifferenceKind::Account, expected, found);
+    }
+    match &ours.standing {
+        Standing::Not(state) => {
+            let found = format!("{} {}", sum(said), line.at.rfc3339());
+            differs(DifferenceKind::NotDone, state, &found);
+        }
+        Standing::Moved(at, institution_no) => {
+            if day.holds(line.at) && !day.holds(*at) {
+                differs(DifferenceKind::Day, &at.date(), day.date.as_str());
+            }
+            if *institution_no != line.institution_no {
+                let found = &line.institution_no;
+                differs(DifferenceKind::InstitutionNo, institution_no, found);
+            }
+        }
+    }
+    differences
+}
+
+fn sum(amount: Amount) -> String {
+    format!("{amount} {}", amount.currency().code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::amount::{CNY, Currency};
+
+    fn day() -> Day {
+        Day::parse("20261124").unwrap()
+    }
+
+    fn noon() -> Timestamp {
+        Timestamp::parse_local("20261124", "120000").unwrap()
+    }
+
+    fn line() -> Line {
+        Line {
+            account: AccountId::parse("ACC-1").unwrap(),
+            movement: Movement::Payment,
+            number: "A1".into(),
+            institution_no: "H1".into(),
+            amount: Amount::from_minor(1_230, CNY).unwrap(),
+            at: noon(),
+        }
+    }
+
+    fn ours() -> Ours {
+        let line = line();
+        Ours {
+            movement: line.movement,
+            number: line.number,
+            account: line.account,
+            amount: line.amount,
+            standing: Standing::Moved(noon(), line.institution_no),
+        }
+    }
+
+    fn kinds(line: &Line, ours: Option<&Ours>) -> Vec<DifferenceKind> {
+        let found = compare(line, ours, &day());
+        found.iter().map(|difference| difference.kind).collect()
+    }
+
+    /// M7: equal is equal, and each thing that differs is named.
+    #[test]
+    fn each_thing_that_differs_is_named() {
+        use DifferenceKind as Kind;
+        assert_eq!(kinds(&line(), Some(&ours())), []);
+        assert_eq!(kinds(&line(), None), [Kind::UnknownLine]);
+        let yesterday = Timestamp::from_ms(day().from.ms() - 1);
+        let of = |amount| Line { amount, ..line() };
+        let yen = Currency::parse("JPY").unwrap();
+        let cases = [
+            (of(Amount::from_minor(1_231, CNY).unwrap()), Kind::Sum),
+            (of(Amount::from_minor(1_230, yen).unwrap()), Kind::Currency),
+            (
+                Line {
+                    account: AccountId::parse("ACC-2").unwrap(),
+                    ..line()
+                },
+                Kind::Account,
+            ),
+            (
+                Line {
+                    institution_no: "H2".into(),
+                    ..line()
+                },
+                Kind::InstitutionNo,
+            ),
+            (
+                Line {
+                    at: yesterday,
+                    ..line()
+                },
+                Kind::LineOfAnotherDay,
+            ),
+        ];
+        for (line, kind) in cases {
+            assert_eq!(kinds(&line, Some(&ours())), [kind]);
+        }
+        let standing = |standing| Ours { standing, ..ours() };
+        let earlier = standing(Standing::Moved(yesterday, "H1".into()));
+        assert_eq!(kinds(&line(), Some(&earlier)), [Kind::Day]);
+        let open = standing(Standing::Not("UNKNOWN".into()));
+        assert_eq!(kinds(&line(), Some(&open)), [Kind::NotDone]);
+    }
+}

@@ -1,0 +1,108 @@
+//! A statement as a file: comma-separated values without quotes, closed by its sums
+//! (`docs/statements.md`).
+
+use crate::domain::amount::Currency;
+use crate::domain::identifiers::AccountId;
+use crate::domain::statement::{Line, read_line};
+
+/// The first line.
+pub const COLUMNS: &str = "kind,account,number,institutionNo,amount,currency,moment";
+
+/// What a line of a file says after the first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    /// A movement.
+    Line(Line),
+    /// What all lines of one currency add up to, in decimal text.
+    Total {
+        /// Which currency.
+        currency: Currency,
+        /// The sum of its payments.
+        payments: String,
+        /// The sum of its refunds.
+        refunds: String,
+    },
+    /// The last line: whose statement it is, of which day, and how many movements it has.
+    End {
+        /// The institution's id, as configured.
+        institution: String,
+        /// `yyyyMMdd`.
+        date: String,
+        /// Movements in all.
+        lines: u64,
+    },
+}
+
+/// Reads a line, without its end.
+///
+/// # Errors
+/// What was expected.
+pub fn read_row(text: &str) -> Result<Row, &'static str> {
+    let mut parts = text.split(',');
+    let mut part = || parts.next().ok_or("seven values, separated by commas");
+    let [kind, second, third, fourth, fifth, sixth, seventh] = [
+        part()?,
+        part()?,
+        part()?,
+        part()?,
+        part()?,
+        part()?,
+        part()?,
+    ];
+    if parts.next().is_some() {
+        return Err("seven values, separated by commas");
+    }
+    match (kind, second, third, fourth, fifth, sixth, seventh) {
+        ("TOTAL", "", "", payments, refunds, currency, "") => Ok(Row::Total {
+            currency: Currency::parse(currency).map_err(|fault| fault.expected)?,
+            payments: payments.to_owned(),
+            refunds: refunds.to_owned(),
+        }),
+        ("END", institution, date, lines, "", "", "") => Ok(Row::End {
+            institution: institution.to_owned(),
+            date: date.to_owned(),
+            lines: lines.parse().map_err(|_| "the number of lines")?,
+        }),
+        ("TOTAL" | "END", ..) => Err("TOTAL,,,PAYMENTS,REFUNDS,CURRENCY, or END,ID,DATE,LINES,,,"),
+        _ => {
+            let account = AccountId::parse(second).map_err(|fault| fault.expected)?;
+            let parts = [kind, third, fourth, fifth, sixth, seventh];
+            Ok(Row::Line(read_line(account, parts)?))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::statement::Movement;
+
+    /// M7, M4: a line reads exactly or not at all.
+    #[test]
+    fn a_line_reads_exactly_or_not_at_all() {
+        let good = "PAYMENT,ACC-1,A1,H-1,12.30,CNY,2026-11-24T09:30:00+08:00";
+        let Ok(Row::Line(line)) = read_row(good) else {
+            panic!("{:?}", read_row(good))
+        };
+        assert_eq!((line.movement, &*line.number), (Movement::Payment, "A1"));
+        assert_eq!(line.amount.minor(), 1_230);
+        assert_eq!(line.at.rfc3339(), "2026-11-24T09:30:00+08:00");
+        for bad in [
+            "",
+            "PAYMENT",
+            "PAID,ACC-1,A1,H-1,12.30,CNY,2026-11-24T09:30:00+08:00",
+            "PAYMENT,ACC 1,A1,H-1,12.30,CNY,2026-11-24T09:30:00+08:00",
+            "PAYMENT,ACC-1,,H-1,12.30,CNY,2026-11-24T09:30:00+08:00",
+            "PAYMENT,ACC-1,A1,\"H\",12.30,CNY,2026-11-24T09:30:00+08:00",
+            "PAYMENT,ACC-1,A1,H-1,-12.30,CNY,2026-11-24T09:30:00+08:00",
+            "PAYMENT,ACC-1,A1,H-1,12.305,CNY,2026-11-24T09:30:00+08:00",
+            "PAYMENT,ACC-1,A1,H-1,12.30,XYZ,2026-11-24T09:30:00+08:00",
+            "PAYMENT,ACC-1,A1,H-1,12.30,CNY,2026-11-24",
+            "PAYMENT,ACC-1,A1,H-1,12.30,CNY,2026-11-24T09:30:00+08:00,",
+            "TOTAL,x,,12.30,0.00,CNY,",
+            "END,harbour,20261124,many,,,",
+        ] {
+            assert!(read_row(bad).is_err(), "{bad}");
+        }
+    }
+}

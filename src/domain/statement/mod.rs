@@ -1,0 +1,329 @@
+//! An institution's statement of a day: what its lines say, what they add up to, and how each
+//! compares with what we know (M7). A line is a hint where to ask, never evidence (V4).
+
+mod comparing;
+mod file;
+
+pub use comparing::{Difference, DifferenceKind, Ours, Standing, compare, missing};
+pub use file::{COLUMNS, Row, read_row};
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use crate::domain::amount::{Amount, Currency};
+use crate::domain::evidence::About;
+use crate::domain::identifiers::{
+    AccountId, AttemptId, CalendarDay, Malformed, RefundOrderNo, Timestamp,
+};
+
+/// The longest number in a line. Unit: bytes.
+pub const NUMBER_BYTES_MAX: usize = 64;
+
+/// Lines of one statement at most; of what was seen, eight bytes of each are remembered.
+pub const LINES_MAX: u64 = 5_000_000;
+
+/// Which way money moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Movement {
+    /// From a payer to us.
+    Payment,
+    /// Back to a payer.
+    Refund,
+}
+
+impl Movement {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Payment, Self::Refund];
+
+    /// The word in statements, in the database and for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Payment => "PAYMENT",
+            Self::Refund => "REFUND",
+        }
+    }
+
+    /// The movement of that word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|movement| movement.name() == word)
+    }
+}
+
+/// A settlement day: from midnight to midnight in Asia/Shanghai. A movement belongs to the day in
+/// which the institution says that the money moved (`Receipt::paid_at`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Day {
+    /// `yyyyMMdd`.
+    pub date: CalendarDay,
+    /// Its first millisecond.
+    pub from: Timestamp,
+    /// The first millisecond after it.
+    pub until: Timestamp,
+}
+
+impl Day {
+    /// Reads `yyyy-MM-dd` or `yyyyMMdd`.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        let wrong = Malformed {
+            expected: "a day as yyyy-MM-dd or yyyyMMdd",
+        };
+        let digits = match text.split('-').collect::<Vec<_>>().as_slice() {
+            [year, month, day] if [year.len(), month.len(), day.len()] == [4, 2, 2] => {
+                format!("{year}{month}{day}")
+            }
+            _ => text.to_owned(),
+        };
+        let date = CalendarDay::parse(&digits).map_err(|_| wrong.clone())?;
+        let from = Timestamp::parse_local(date.as_str(), "000000").map_err(|_| wrong)?;
+        // The zone is fixed: every day has 24 hours.
+        let until = from.plus(Duration::from_hours(24));
+        Ok(Self { date, from, until })
+    }
+
+    /// Whether a moment lies in it.
+    pub fn holds(&self, at: Timestamp) -> bool {
+        (self.from..self.until).contains(&at)
+    }
+}
+
+/// One movement as the institution has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The account it moved on.
+    pub account: AccountId,
+    /// Which way.
+    pub movement: Movement,
+    /// Our number of it, if it is one of ours: attempt or refund (K2).
+    pub number: Box<str>,
+    /// The institution's own number.
+    pub institution_no: Box<str>,
+    /// How much.
+    pub amount: Amount,
+    /// When, by the institution's clock.
+    pub at: Timestamp,
+}
+
+impl Line {
+    /// What of ours it names, if its number can be one of ours.
+    pub fn about(&self) -> Option<About> {
+        match self.movement {
+            Movement::Payment => AttemptId::parse(&self.number).ok().map(About::Attempt),
+            Movement::Refund => RefundOrderNo::parse(&self.number).ok().map(About::Refund),
+        }
+    }
+
+    /// Eight bytes to know it again by.
+    pub fn mark(&self) -> u64 {
+        mark(self.movement, &self.number)
+    }
+}
+
+/// Eight bytes of a movement's name. Of a million, two have the same once in about forty million
+/// statements; then one of them is listed as doubled, for people.
+pub fn mark(movement: Movement, number: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (movement, number).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What lines add up to, or are said to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// How many.
+    pub lines: u64,
+    sums: BTreeMap<(Currency, Movement), u64>,
+}
+
+impl Totals {
+    /// One line more.
+    pub fn add(&mut self, line: &Line) {
+        self.lines = self.lines.saturating_add(1);
+        let minor = u64::try_from(line.amount.minor()).unwrap_or(0);
+        let key = (line.amount.currency(), line.movement);
+        let sum = self.sums.entry(key).or_default();
+        *sum = sum.saturating_add(minor);
+    }
+
+    /// A sum as a statement says it: decimal text, `0.00` where nothing moved.
+    ///
+    /// # Errors
+    /// It is no such text, or the sum was said before.
+    pub fn claim(
+        &mut self,
+        movement: Movement,
+        currency: Currency,
+        text: &str,
+    ) -> Result<(), Malformed> {
+        let wrong = Malformed {
+            expected: "a sum in decimal digits, each currency once",
+        };
+        let minor = minor_of(text, currency).ok_or_else(|| wrong.clone())?;
+        if minor == 0 {
+            return Ok(());
+        }
+        match self.sums.insert((currency, movement), minor) {
+            None => Ok(()),
+            Some(_) => Err(wrong),
+        }
+    }
+
+    /// Lines and sums for people: `2 lines, payments 12.30 CNY, refunds 5.00 CNY`.
+    pub fn text(&self) -> String {
+        let mut text = format!("{} lines", self.lines);
+        for movement in Movement::ALL {
+            for ((currency, _), minor) in self.sums.iter().filter(|((_, of), _)| *of == movement) {
+                let word = match movement {
+                    Movement::Payment => "payments",
+                    Movement::Refund => "refunds",
+                };
+                let sum = decimal(*minor, *currency);
+                text.extend([", ", word, " ", &sum, " ", currency.code()]);
+            }
+        }
+        text
+    }
+}
+
+/// Zero is a sum here, and so is more than one order can have.
+fn minor_of(text: &str, currency: Currency) -> Option<u64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let decimals = usize::from(currency.decimals());
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let fits = !whole.is_empty() && digits(whole) && digits(fraction) && fraction.len() <= decimals;
+    if !fits {
+        return None;
+    }
+    format!("{whole}{fraction:0<decimals$}").parse().ok()
+}
+
+/// The inverse of [`minor_of`].
+fn decimal(minor: u64, currency: Currency) -> String {
+    let decimals = usize::from(currency.decimals());
+    let width = decimals.saturating_add(1);
+    let digits = format!("{minor:0width$}");
+    let (whole, fraction) = digits.split_at(digits.len().saturating_sub(decimals));
+    if fraction.is_empty() {
+        whole.to_owned()
+    } else {
+        format!("{whole}.{fraction}")
+    }
+}
+
+/// Why a statement is not used at all: nothing was compared for good, asked or written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {detail}")]
+pub struct Unusable {
+    /// A stable word.
+    pub reason: &'static str,
+    /// What was expected, what was found.
+    pub detail: String,
+}
+
+impl Unusable {
+    /// For that reason.
+    pub fn new(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            reason,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// A number of an institution or of ours, as a statement may have it.
+fn is_number(text: &str) -> bool {
+    (1..=NUMBER_BYTES_MAX).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b',' && byte != b'"')
+}
+
+/// A line of these parts, each as text.
+///
+/// # Errors
+/// Which of them is not what it must be.
+pub fn read_line(
+    account: AccountId,
+    [movement, number, institution_no, amount, currency, at]: [&str; 6],
+) -> Result<Line, &'static str> {
+    let movement = Movement::parse(movement).ok_or("kind: expected PAYMENT or REFUND")?;
+    if !is_number(number) || !is_number(institution_no) {
+        return Err("numbers: expected 1 to 64 printable characters without comma and quote");
+    }
+    let currency = Currency::parse(currency).map_err(|fault| fault.expected)?;
+    let amount = Amount::parse(amount, currency)
+        .map_err(|_| "amount: expected decimal digits within the currency")?;
+    let at = Timestamp::parse_rfc3339(at).map_err(|fault| fault.expected)?;
+    Ok(Line {
+        account,
+        movement,
+        number: number.into(),
+        institution_no: institution_no.into(),
+        amount,
+        at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::amount::CNY;
+
+    fn line(movement: Movement, minor: i64) -> Line {
+        Line {
+            account: AccountId::parse("ACC-1").unwrap(),
+            movement,
+            number: "A1".into(),
+            institution_no: "H1".into(),
+            amount: Amount::from_minor(minor, CNY).unwrap(),
+            at: Timestamp::from_ms(0),
+        }
+    }
+
+    /// M7: a day is one of Asia/Shanghai, its last millisecond included and the next one not.
+    #[test]
+    fn a_day_is_a_day_of_shanghai() {
+        let day = Day::parse("2026-11-24").unwrap();
+        assert_eq!(Day::parse("20261124"), Ok(day.clone()));
+        assert_eq!(day.from.rfc3339(), "2026-11-24T00:00:00+08:00");
+        assert!(day.holds(day.from) && !day.holds(day.until));
+        assert!(day.holds(Timestamp::from_ms(day.until.ms() - 1)));
+        for bad in ["2026-02-30", "2026-1-24", "tomorrow", "", "2026-11-24-"] {
+            assert!(Day::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// M7, M4: what lines add up to equals what is said exactly when every sum and the number of
+    /// lines do.
+    #[test]
+    fn totals_are_compared_exactly() {
+        let mut counted = Totals::default();
+        counted.add(&line(Movement::Payment, 1_230));
+        counted.add(&line(Movement::Payment, 999_999_999_999));
+        counted.add(&line(Movement::Refund, 500));
+        let claimed = |lines, payments: &str, refunds: &str| {
+            let mut totals = Totals {
+                lines,
+                ..Totals::default()
+            };
+            totals.claim(Movement::Payment, CNY, payments)?;
+            totals.claim(Movement::Refund, CNY, refunds)?;
+            Ok::<_, Malformed>(totals)
+        };
+        assert_eq!(claimed(3, "10000000012.29", "5").unwrap(), counted);
+        for (lines, payments, refunds) in [
+            (2, "10000000012.29", "5.00"),
+            (3, "10000000012.28", "5.00"),
+            (3, "10000000012.29", "0.00"),
+        ] {
+            assert_ne!(claimed(lines, payments, refunds).unwrap(), counted);
+        }
+        for bad in ["-1", "1.234", "", "1e3", " 1"] {
+            assert!(claimed(3, bad, "0").is_err(), "{bad}");
+        }
+        let text = "3 lines, payments 10000000012.29 CNY, refunds 5.00 CNY";
+        assert_eq!(counted.text(), text);
+    }
+}

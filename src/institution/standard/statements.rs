@@ -1,0 +1,198 @@
+//! Statements in the `standard` dialect (`docs/statements.md`): a page of a day of one account, in an
+//! answer as signed as any other.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::amount::Currency;
+use crate::domain::attempt::Stamp;
+use crate::domain::evidence::{Ambiguity, Reason};
+use crate::domain::fields::Fields;
+use crate::domain::identifiers::{AccountId, Timestamp};
+use crate::domain::statement::{Line, Movement, Totals, Unusable, read_line};
+use crate::institution::standard::Standard;
+use crate::institution::{Asked, Page, Statements, Wanted};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Asking<'a> {
+    merchant_id: &'a str,
+    date: &'a str,
+    after_line: u64,
+    limit: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Told<'a> {
+    #[serde(borrow)]
+    merchant_id: Cow<'a, str>,
+    #[serde(borrow)]
+    date: Cow<'a, str>,
+    first_line: u64,
+    #[serde(borrow)]
+    lines: Vec<ToldLine<'a>>,
+    next_line: Option<u64>,
+    total_lines: u64,
+    #[serde(borrow)]
+    total_payments: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    #[serde(borrow)]
+    total_refunds: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ToldLine<'a> {
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    merchant_order_no: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    merchant_refund_no: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    institution_no: Cow<'a, str>,
+    #[serde(borrow)]
+    amount: Cow<'a, str>,
+    #[serde(borrow)]
+    currency: Cow<'a, str>,
+    #[serde(borrow)]
+    moment: Cow<'a, str>,
+}
+
+impl Statements for Standard {
+    fn ask(&self, wanted: &Wanted, stamp: &Stamp) -> Option<(Request<Bytes>, Asked)> {
+        let asking = Asking {
+            merchant_id: wanted.account.as_str(),
+            date: wanted.date.as_str(),
+            after_line: wanted.after,
+            limit: wanted.limit,
+        };
+        let body = serde_json::to_vec(&asking).ok()?;
+        let (request, question) = self.post("/v1/statements", body, ("statement", stamp))?;
+        Some((request, Asked(Some(question))))
+    }
+
+    fn read(
+        &self,
+        wanted: &Wanted,
+        asked: &Asked,
+        reply: &Response<Bytes>,
+        now: Timestamp,
+    ) -> Result<Page, Unusable> {
+        self.prove(asked, reply, now).map_err(|why| {
+            if why == Ambiguity::Unproven {
+                let detail = "expected an answer signed by the institution, found another";
+                return Unusable::new("unproven", detail);
+            }
+            Unusable::new("no_answer", why.word())
+        })?;
+        if reply.status() != StatusCode::OK {
+            return Err(refused(reply));
+        }
+        let told: Told<'_> = serde_json::from_slice(reply.body()).map_err(|fault| {
+            let (line, column) = (fault.line(), fault.column());
+            unreadable(&format!(
+                "not a page of a statement, at {line}:{column}: {}",
+                what(&fault)
+            ))
+        })?;
+        page(wanted, &told)
+    }
+}
+
+fn what(fault: &serde_json::Error) -> &'static str {
+    use serde_json::error::Category;
+    match fault.classify() {
+        Category::Io | Category::Eof => "cut off",
+        Category::Syntax => "no JSON",
+        Category::Data => "a field is missing or of another type",
+    }
+}
+
+fn unreadable(detail: &str) -> Unusable {
+    Unusable::new("page_unreadable", detail)
+}
+
+fn refused(reply: &Response<Bytes>) -> Unusable {
+    let fields = Fields::parse(reply.body()).ok();
+    let code = fields.as_ref().and_then(|fields| fields.text("code"));
+    let code = Reason::from_code(code.and_then(Result::ok).unwrap_or("without a code"));
+    let (status, code) = (reply.status().as_u16(), code.as_str().to_owned());
+    Unusable::new(
+        "no_statement",
+        format!("expected a statement, found a refusal: {status} {code}"),
+    )
+}
+
+fn page(wanted: &Wanted, told: &Told<'_>) -> Result<Page, Unusable> {
+    if told.merchant_id != wanted.account.as_str() {
+        let detail = format!("expected account {}, found another", wanted.account);
+        return Err(Unusable::new("another_account", detail));
+    }
+    if told.date != wanted.date.as_str() {
+        let detail = format!("expected {}, found another day", wanted.date.as_str());
+        return Err(Unusable::new("another_day", detail));
+    }
+    let first = wanted.after.saturating_add(1);
+    let count = u64::try_from(told.lines.len()).unwrap_or(u64::MAX);
+    let after = wanted.after.saturating_add(count);
+    let follows = told.first_line == first && count <= u64::from(wanted.limit);
+    let goes_on = told
+        .next_line
+        .is_none_or(|next| count > 0 && next == after.saturating_add(1));
+    if !follows || !goes_on {
+        return Err(unreadable(&format!(
+            "expected lines from {first} on, without gap"
+        )));
+    }
+    let lines = told.lines.iter().enumerate().map(|(at, line)| {
+        let line = read(&wanted.account, line);
+        line.map_err(|expected| {
+            let at = first.saturating_add(u64::try_from(at).unwrap_or(0));
+            Unusable::new("line_unreadable", format!("line {at}: {expected}"))
+        })
+    });
+    Ok(Page {
+        lines: lines.collect::<Result<_, _>>()?,
+        more: told.next_line.is_some(),
+        totals: totals(told)?,
+    })
+}
+
+fn read(account: &AccountId, line: &ToldLine<'_>) -> Result<Line, &'static str> {
+    let number = match (&line.merchant_order_no, &line.merchant_refund_no) {
+        (Some(number), None) if line.kind == Movement::Payment.name() => number,
+        (None, Some(number)) if line.kind == Movement::Refund.name() => number,
+        _ => return Err("merchantOrderNo of a payment, merchantRefundNo of a refund"),
+    };
+    let parts = [
+        &line.kind,
+        number,
+        &line.institution_no,
+        &line.amount,
+        &line.currency,
+        &line.moment,
+    ];
+    read_line(account.clone(), parts.map(AsRef::as_ref))
+}
+
+fn totals(told: &Told<'_>) -> Result<Totals, Unusable> {
+    let mut totals = Totals::default();
+    totals.lines = told.total_lines;
+    let both = [
+        (Movement::Payment, &told.total_payments),
+        (Movement::Refund, &told.total_refunds),
+    ];
+    for (movement, sums) in both {
+        for (currency, sum) in sums {
+            Currency::parse(currency)
+                .and_then(|currency| totals.claim(movement, currency, sum))
+                .map_err(|fault| unreadable(&format!("totals: {fault}")))?;
+        }
+    }
+    Ok(totals)
+}

@@ -1,0 +1,375 @@
+//! Reconciling where the store is: in the running gateway, asked over the control socket, or in a
+//! process of its own while no gateway runs.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream as Blocking;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::in_force::InForce;
+use super::open_store;
+use crate::config::Config;
+use crate::domain::identifiers::InstitutionId;
+use crate::domain::statement::{Day, Difference, Unusable};
+use crate::flow::reconcile_statement::{
+    Books, Fate, FromFile, FromInstitution, NotReconciled, Outcome, Source, Step,
+    reconcile_statement,
+};
+use crate::metrics::Metrics;
+use crate::store::Store;
+use crate::store::ledger::{Ledger, Reconciled};
+use crate::world::{Clock, SystemClock};
+
+/// Begins a question of the control socket; the rest of its line is a [`Question`] in JSON.
+pub(super) const WORD: &str = "reconcile ";
+
+/// How long whoever asked may take to take a line of the answer.
+const TAKEN_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long no line may come before whoever asked gives up: a slow institution answers page by page.
+const SILENCE_MAX: Duration = Duration::from_mins(5);
+
+/// Progress is told each time so many more lines were compared, or movements asked about.
+const TELL_EVERY: u64 = 50_000;
+const TELL_ASKED_EVERY: usize = 50;
+
+/// What is to be compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Question {
+    /// Whose statement.
+    pub institution: String,
+    /// Of which day: `yyyy-MM-dd` or `yyyyMMdd`.
+    pub date: String,
+    /// The file it came as, whole path; without one the institution is asked.
+    pub statement: Option<PathBuf>,
+}
+
+/// A line of the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "told",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+pub enum Told {
+    /// How far it is.
+    Progress {
+        /// Lines compared.
+        lines: u64,
+        /// Movements asked about, of so many.
+        asked: usize,
+        /// How many are to be asked about; 0 until that is known.
+        to_ask: usize,
+    },
+    /// A difference, and what happened to it.
+    Difference {
+        /// What differs, as a stable word.
+        kind: String,
+        /// `PAYMENT` or `REFUND`.
+        movement: String,
+        /// The number it is known by at both.
+        number: String,
+        /// What we have.
+        expected: String,
+        /// What the statement has.
+        found: String,
+        /// `repaired` or `incident`.
+        fate: String,
+    },
+    /// The end of it.
+    Reconciled {
+        /// With whom.
+        institution: String,
+        /// `yyyyMMdd`.
+        date: String,
+        /// Lines and sums of the statement, in words.
+        statement: String,
+        /// Its lines.
+        lines: u64,
+        /// Our own movements of that day.
+        ours: u64,
+        /// Differences that were repaired.
+        repaired: usize,
+        /// Differences that remain.
+        remaining: usize,
+        /// Incidents that are new or open again.
+        raised: u64,
+        /// Incidents that are gone.
+        resolved: u64,
+    },
+    /// The statement is not used; nothing was touched.
+    Refused {
+        /// A stable word.
+        reason: String,
+        /// What was expected, what was found.
+        detail: String,
+    },
+    /// It could not be ended; to be repeated, nothing is done twice.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Told {
+    fn of(difference: &Difference, fate: Fate) -> Self {
+        Self::Difference {
+            kind: difference.kind.word().to_owned(),
+            movement: difference.movement.name().to_owned(),
+            number: difference.number.to_string(),
+            expected: difference.expected.to_string(),
+            found: difference.found.to_string(),
+            fate: fate.word().to_owned(),
+        }
+    }
+
+    fn refused(why: Unusable) -> Self {
+        Self::Refused {
+            reason: why.reason.to_owned(),
+            detail: why.detail,
+        }
+    }
+
+    fn ended(of: &Reconciled, outcome: &Outcome) -> Self {
+        let remaining = outcome.remaining();
+        Self::Reconciled {
+            institution: of.institution.to_string(),
+            date: of.day.date.as_str().to_owned(),
+            statement: outcome.totals.text(),
+            lines: outcome.totals.lines,
+            ours: outcome.ours,
+            repaired: outcome.noted.len().saturating_sub(remaining),
+            remaining,
+            raised: outcome.raised,
+            resolved: outcome.resolved,
+        }
+    }
+}
+
+/// Where the gateway's own reconciling happens; one at a time.
+pub(super) struct Reconciler {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) in_force: Arc<ArcSwap<InForce>>,
+    running: tokio::sync::Mutex<()>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Reconciler {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        ledger: Arc<dyn Ledger>,
+        in_force: Arc<ArcSwap<InForce>>,
+    ) -> Self {
+        Self {
+            store,
+            ledger,
+            in_force,
+            running: tokio::sync::Mutex::default(),
+            tasks: Mutex::default(),
+        }
+    }
+
+    /// Does what a line of the control socket asks, beside whatever else is asked there.
+    pub(super) fn begin(self: &Arc<Self>, asked: &str, by: String, stream: UnixStream) {
+        let (this, asked) = (Arc::clone(self), asked.to_owned());
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move { this.answer(&asked, &by, stream).await });
+    }
+
+    /// Ends what runs. It can be repeated: nothing is done twice.
+    pub(super) async fn stop(&self) {
+        let mut tasks = {
+            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *tasks)
+        };
+        tasks.shutdown().await;
+    }
+
+    async fn answer(&self, asked: &str, by: &str, mut stream: UnixStream) {
+        let (tell, mut told) = unbounded_channel();
+        let work = async {
+            let tell = tell;
+            let failed = |why: String| {
+                let _ = tell.send(Told::Failed { why });
+            };
+            let Ok(_alone) = self.running.try_lock() else {
+                return failed("another reconciliation is running; wait for its end".to_owned());
+            };
+            let question = match serde_json::from_str(asked) {
+                Ok(question) => question,
+                Err(error) => return failed(format!("the question cannot be read: {error}")),
+            };
+            let in_force = self.in_force.load_full();
+            let books = Books {
+                store: &*self.store,
+                ledger: &*self.ledger,
+                world: &in_force.api.world,
+                register: &in_force.api.register,
+            };
+            carry_out(&books, &question, by, &tell).await;
+        };
+        let say = async {
+            let mut is_heard = true;
+            while let Some(told) = told.recv().await {
+                if is_heard {
+                    let line = serde_json::to_string(&told).unwrap_or_default() + "\n";
+                    let taken = timeout(TAKEN_WITHIN, stream.write_all(line.as_bytes())).await;
+                    // Whoever asked has gone; what was begun is ended all the same.
+                    is_heard = matches!(taken, Ok(Ok(())));
+                }
+            }
+        };
+        tokio::join!(work, say);
+    }
+}
+
+/// Reconciles, and tells each step and what came of it.
+async fn carry_out(books: &Books<'_>, question: &Question, by: &str, tell: &UnboundedSender<Told>) {
+    // Whoever asked may have gone.
+    let say = |told| {
+        let _ = tell.send(told);
+    };
+    let of = match of(books, question, by) {
+        Ok(of) => of,
+        Err(why) => return say(Told::refused(why)),
+    };
+    let at = Mutex::new(0_u64);
+    let progress = |step: Step| {
+        let mut lines = at.lock().unwrap_or_else(PoisonError::into_inner);
+        let (asked, to_ask) = match step {
+            Step::Compared(compared) if compared.saturating_sub(*lines) < TELL_EVERY => return,
+            Step::Compared(compared) => {
+                *lines = compared;
+                (0, 0)
+            }
+            Step::Asked(asked, to_ask) if asked % TELL_ASKED_EVERY == 0 => (asked, to_ask),
+            Step::Asked(..) => return,
+        };
+        say(Told::Progress {
+            lines: *lines,
+            asked,
+            to_ask,
+        });
+    };
+    let done = match source(books, question, &of).await {
+        Ok(mut source) => reconcile_statement(books, &of, &mut *source, &progress).await,
+        Err(fault) => Err(fault),
+    };
+    match done {
+        Ok(outcome) => {
+            for (difference, fate) in &outcome.noted {
+                say(Told::of(difference, *fate));
+            }
+            tracing::info!(institution.id = %of.institution, date = of.day.date.as_str(),
+                lines = outcome.totals.lines, remaining = outcome.remaining(),
+                raised = outcome.raised, "a statement was reconciled");
+            say(Told::ended(&of, &outcome));
+        }
+        Err(NotReconciled::Unusable(why)) => {
+            tracing::warn!(institution.id = %of.institution, date = of.day.date.as_str(),
+                reason = why.reason, "a statement was refused");
+            say(Told::refused(why));
+        }
+        Err(NotReconciled::Store(fault)) => say(Told::Failed {
+            why: fault.to_string(),
+        }),
+    }
+}
+
+fn of(books: &Books<'_>, question: &Question, by: &str) -> Result<Reconciled, Unusable> {
+    let institution = InstitutionId::parse(&question.institution).ok();
+    let known = institution.filter(|id| books.register.adapters.contains_key(id));
+    let institution = known.ok_or_else(|| {
+        let found = &question.institution;
+        let detail = format!("expected the id of a configured institution, found {found:?}");
+        Unusable::new("institution_unknown", detail)
+    })?;
+    let day = Day::parse(&question.date).map_err(|fault| {
+        let found = &question.date;
+        Unusable::new("date_malformed", format!("{fault}, found {found:?}"))
+    })?;
+    Ok(Reconciled {
+        institution,
+        day,
+        by: by.to_owned(),
+        at: books.world.clock.now(),
+    })
+}
+
+async fn source<'a>(
+    books: &'a Books<'_>,
+    question: &Question,
+    of: &Reconciled,
+) -> Result<Box<dyn Source + 'a>, NotReconciled> {
+    let Some(path) = &question.statement else {
+        return Ok(Box::new(FromInstitution::new(books, of).await?));
+    };
+    let file = File::open(path).map_err(|error| {
+        let detail = format!("expected a file at {}, found: {error}", path.display());
+        Unusable::new("file_unreadable", detail)
+    })?;
+    Ok(Box::new(FromFile::new(BufReader::new(file), of)))
+}
+
+/// Asks the gateway on this socket, and hears each line of its answer.
+///
+/// # Errors
+/// Nobody listens there, it belongs to somebody else, or what came back is no answer.
+pub fn ask(socket: &Path, question: &Question, mut hear: impl FnMut(Told)) -> io::Result<()> {
+    let mut stream = Blocking::connect(socket)?;
+    stream.set_read_timeout(Some(SILENCE_MAX))?;
+    let question = serde_json::to_string(question).map_err(io::Error::other)?;
+    stream.write_all(format!("{WORD}{question}\n").as_bytes())?;
+    for line in BufReader::new(stream).lines() {
+        hear(serde_json::from_str(&line?).map_err(io::Error::other)?);
+    }
+    Ok(())
+}
+
+/// Opens the store, which no gateway holds, reconciles, and lets go of it.
+///
+/// # Errors
+/// The store cannot be opened, or a connection cannot be made.
+pub async fn alone(
+    config: Config,
+    question: &Question,
+    by: &str,
+    mut hear: impl FnMut(Told),
+) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::new()?);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let (store, ledger) = open_store(&config, &metrics)?;
+    let in_force = InForce::first(config, &store, &clock, &metrics).context("[outbound]")?;
+    let books = Books {
+        store: &*store,
+        ledger: &*ledger,
+        world: &in_force.api.world,
+        register: &in_force.api.register,
+    };
+    let (tell, mut told) = unbounded_channel();
+    let work = async {
+        let tell = tell;
+        carry_out(&books, question, by, &tell).await;
+    };
+    let say = async {
+        while let Some(told) = told.recv().await {
+            hear(told);
+        }
+    };
+    tokio::join!(work, say);
+    Ok(())
+}

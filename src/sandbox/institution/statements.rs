@@ -1,0 +1,129 @@
+//! A pretend institution's statement of a day: every movement in its book, page by page
+//! (`docs/statements.md`).
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::sandbox::clock::{rfc_3339_shanghai, shanghai};
+use crate::sandbox::institution::Desk;
+use crate::sandbox::institution::book::{Book, State};
+use crate::sandbox::institution::faults::{Call, Fault, Occasion};
+use crate::sandbox::institution::orders::{self, Done};
+use crate::sandbox::institution::refunds::RefundStanding;
+use crate::sandbox::institution::terms::{all_digits, yuan_text};
+use crate::sandbox::refusal::Refusal;
+
+/// Lines of a page at most, whatever was asked for.
+const PAGE_LINES_MAX: usize = 1_000;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Wire {
+    merchant_id: String,
+    date: String,
+    after_line: usize,
+    limit: usize,
+}
+
+/// A movement, in the order of the statement: when, which number, how much.
+struct Moved {
+    at_s: i64,
+    is_refund: bool,
+    number: String,
+    institution_no: String,
+    cents: i64,
+}
+
+pub(super) fn page(desk: &Desk, body: &[u8]) -> Done {
+    let wanted: Wire = match serde_json::from_slice(body) {
+        Ok(wanted) => wanted,
+        Err(fault) => {
+            let refusal = Refusal::of(400, "body_unreadable", fault.to_string());
+            return (Err(refusal), None);
+        }
+    };
+    if wanted.date.len() != 8 || !all_digits(&wanted.date) || wanted.limit == 0 {
+        let detail = "date: yyyyMMdd; limit: at least 1";
+        return (Err(Refusal::of(400, "field_malformed", detail)), None);
+    }
+    if let Err(refusal) = orders::check_account(desk, &wanted.merchant_id) {
+        return (Err(refusal), None);
+    }
+    let fault = desk.faults.arise(Occasion::Call(Call::Statement), None);
+    if fault == Some(Fault::ServerError) {
+        return (Err(orders::broken()), fault);
+    }
+    let moved = desk.book.look(|book| moved(book, &wanted));
+    (Ok(told(&wanted, &moved)), fault)
+}
+
+fn moved(book: &Book, wanted: &Wire) -> Vec<Moved> {
+    let of_day = |at_s: i64| shanghai(at_s).0 == wanted.date;
+    let payments = book.payments().filter_map(|payment| {
+        let at_s = payment.paid_s.filter(|at_s| of_day(*at_s))?;
+        let is_theirs = payment.terms.merchant_id == wanted.merchant_id;
+        (is_theirs && payment.state == State::Paid).then(|| Moved {
+            at_s,
+            is_refund: false,
+            number: payment.terms.merchant_order_no.clone(),
+            institution_no: payment.institution_no.clone(),
+            cents: payment.taken_cents,
+        })
+    });
+    let refunds = book.refunds().filter_map(|refund| {
+        let at_s = refund.ended_s.filter(|at_s| of_day(*at_s))?;
+        let is_theirs = refund.terms.merchant_id == wanted.merchant_id;
+        (is_theirs && refund.standing == RefundStanding::Succeeded).then(|| Moved {
+            at_s,
+            is_refund: true,
+            number: refund.merchant_refund_no.clone(),
+            institution_no: refund.refund_no.clone(),
+            cents: refund.terms.sum_cents,
+        })
+    });
+    let mut moved: Vec<Moved> = payments.chain(refunds).collect();
+    moved.sort_by(|one, other| (one.at_s, &one.number).cmp(&(other.at_s, &other.number)));
+    moved
+}
+
+fn told(wanted: &Wire, moved: &[Moved]) -> Value {
+    let sum = |is_refund: bool| {
+        let of_kind = moved.iter().filter(|one| one.is_refund == is_refund);
+        let cents = of_kind.fold(0_i64, |sum, one| sum.saturating_add(one.cents));
+        json!({ "CNY": yuan_text(cents) })
+    };
+    let page = moved.iter().skip(wanted.after_line);
+    let page = page.take(wanted.limit.min(PAGE_LINES_MAX));
+    let lines: Vec<Value> = page.map(line).collect();
+    let first = wanted.after_line.saturating_add(1);
+    let next = first.saturating_add(lines.len());
+    let mut answer = json!({
+        "merchantId": wanted.merchant_id,
+        "date": wanted.date,
+        "firstLine": first,
+        "lines": lines,
+        "totalLines": moved.len(),
+        "totalPayments": sum(false),
+        "totalRefunds": sum(true),
+    });
+    if let (true, Some(members)) = (next <= moved.len(), answer.as_object_mut()) {
+        members.insert("nextLine".to_owned(), next.into());
+    }
+    answer
+}
+
+fn line(moved: &Moved) -> Value {
+    let (kind, number) = if moved.is_refund {
+        ("REFUND", "merchantRefundNo")
+    } else {
+        ("PAYMENT", "merchantOrderNo")
+    };
+    json!({
+        "kind": kind,
+        number: moved.number,
+        "institutionNo": moved.institution_no,
+        "amount": yuan_text(moved.cents),
+        "currency": "CNY",
+        "moment": rfc_3339_shanghai(moved.at_s),
+    })
+}

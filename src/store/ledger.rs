@@ -1,0 +1,121 @@
+//! What reconciling asks of a store beside its orders: movements of a day, and the incidents that
+//! differences become (M7).
+
+use async_trait::async_trait;
+
+use crate::domain::audit::Deed;
+use crate::domain::identifiers::{AccountId, InstitutionId, Timestamp};
+use crate::domain::statement::{Day, Difference, Line, Movement, Ours};
+use crate::store::StoreError;
+
+/// Movements read at once.
+pub const MOVEMENTS_AT_ONCE: u32 = 1_000;
+
+/// Incidents written at once, so that they hold up no payment.
+pub const INCIDENTS_AT_ONCE: usize = 500;
+
+/// The same store, as whoever reconciles sees it. Moves no order.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// What we know of each line's movement at this institution, in the same order, as of one
+    /// moment.
+    async fn known(
+        &self,
+        institution: &InstitutionId,
+        lines: &[Line],
+    ) -> Result<Vec<Option<Ours>>, StoreError>;
+
+    /// Our movements of a day at this institution, in the order of time, at most
+    /// [`MOVEMENTS_AT_ONCE`], from after the one given.
+    async fn moved(
+        &self,
+        institution: &InstitutionId,
+        day: &Day,
+        after: &Place,
+    ) -> Result<(Vec<Ours>, Option<Place>), StoreError>;
+
+    /// The accounts over which money moved in a day.
+    async fn accounts(
+        &self,
+        institution: &InstitutionId,
+        day: &Day,
+    ) -> Result<Vec<AccountId>, StoreError>;
+
+    /// Notes differences that remain, at most [`INCIDENTS_AT_ONCE`], with a record (L2). One that is
+    /// known stays the same incident; one that was resolved is open again. Returns how many are new
+    /// or open again.
+    async fn raise(&self, of: &Reconciled, remaining: Vec<Difference>) -> Result<u64, StoreError>;
+
+    /// Resolves the incidents of that institution and day that this reconciliation did not note,
+    /// and records it (L5). Returns how many.
+    async fn conclude(&self, of: &Reconciled, result: String) -> Result<u64, StoreError>;
+
+    /// The incidents of an institution and a day, the open ones first.
+    async fn incidents(
+        &self,
+        institution: &InstitutionId,
+        day: &Day,
+    ) -> Result<Vec<Incident>, StoreError>;
+}
+
+/// Which reconciliation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reconciled {
+    /// With whom.
+    pub institution: InstitutionId,
+    /// Of which day.
+    pub day: Day,
+    /// Who wanted it: `operator:…`; owns what it finds first.
+    pub by: String,
+    /// When it began; tells one from the next.
+    pub at: Timestamp,
+}
+
+impl Reconciled {
+    /// What the audit log says of it.
+    pub fn deed(&self, action: &'static str, result: String) -> Deed {
+        Deed {
+            actor: self.by.clone(),
+            action: action.into(),
+            object: format!("{} {}", self.institution, self.day.date.as_str()),
+            result,
+        }
+    }
+}
+
+/// Where reading a day's movements stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Payments first, then refunds.
+    pub movement: Movement,
+    /// Of the last that was read.
+    pub at: Timestamp,
+    /// Its number.
+    pub number: Box<str>,
+}
+
+impl Place {
+    /// Before the first of a day.
+    pub fn before(day: &Day) -> Self {
+        Self {
+            movement: Movement::Payment,
+            at: day.from,
+            number: "".into(),
+        }
+    }
+}
+
+/// A difference that people must look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incident {
+    /// Its number.
+    pub id: i64,
+    /// When it was first found.
+    pub at: Timestamp,
+    /// The difference.
+    pub difference: Difference,
+    /// Whose it is.
+    pub owner: String,
+    /// Whether the latest reconciliation still found it.
+    pub is_open: bool,
+}

@@ -1,0 +1,389 @@
+//! The books beside an institution's statement (M7): what differs is found and listed, what the
+//! institution confirms is repaired, and a statement alone moves nothing.
+
+mod bad;
+mod command;
+mod desk;
+
+use paymux::domain::amount::{Amount, CNY};
+use paymux::domain::attempt::AttemptState;
+use paymux::domain::evidence::{About, Ambiguity, Evidence, Finding, Means, Reason, Receipt};
+use paymux::domain::identifiers::{AttemptId, RefundOrderNo, RefundRequestNo};
+use paymux::domain::institutions::{RefundKinds, RefundRules};
+use paymux::domain::order::{Asked, Order, OrderState, Weighed};
+use paymux::domain::refund::RefundState;
+use paymux::domain::statement::{COLUMNS, DifferenceKind as Kind};
+use paymux::flow::reconcile_statement::{Fate, Outcome};
+use paymux::store::OrderKey;
+use serde_json::{Value, json};
+
+use crate::store::builders::{
+    accepted, at, done, draw, facts, institution, paid, place, request, start, terms, weigh,
+};
+use desk::{DAY, House, Says};
+
+/// A line of a file, and the same of a page.
+#[derive(Debug, Clone)]
+struct Line {
+    kind: &'static str,
+    account: &'static str,
+    number: String,
+    no: &'static str,
+    fen: i64,
+    moment: &'static str,
+}
+
+const NOON: &str = "2027-01-15T16:00:20+08:00";
+
+impl Line {
+    fn csv(&self) -> String {
+        let (yuan, fen) = (self.fen / 100, self.fen % 100);
+        let Self {
+            kind,
+            account,
+            number,
+            no,
+            moment,
+            ..
+        } = self;
+        format!("{kind},{account},{number},{no},{yuan}.{fen:02},CNY,{moment}")
+    }
+
+    fn json(&self) -> Value {
+        let number = match self.kind {
+            "PAYMENT" => "merchantOrderNo",
+            _ => "merchantRefundNo",
+        };
+        json!({
+            "kind": self.kind, number: self.number, "institutionNo": self.no, "currency": "CNY",
+            "amount": format!("{}.{:02}", self.fen / 100, self.fen % 100), "moment": self.moment,
+        })
+    }
+}
+
+/// The payment of order `n` as the builders make it.
+fn payment(n: u32) -> Line {
+    Line {
+        kind: "PAYMENT",
+        account: "ACC-1",
+        number: AttemptId::mint(at(1), draw(n)).to_string(),
+        no: "H-0001",
+        fen: 1_230,
+        moment: NOON,
+    }
+}
+
+fn refund(n: u32) -> Line {
+    Line {
+        kind: "REFUND",
+        number: RefundOrderNo::mint(at(30), draw(n)).to_string(),
+        no: "H-R-1",
+        fen: 500,
+        moment: "2027-01-15T16:00:40+08:00",
+        ..payment(n)
+    }
+}
+
+fn sums(lines: &[Line]) -> [String; 2] {
+    ["PAYMENT", "REFUND"].map(|kind| {
+        let of_kind = lines.iter().filter(|line| line.kind == kind);
+        let fen: i64 = of_kind.map(|line| line.fen).sum();
+        format!("{}.{:02}", fen / 100, fen % 100)
+    })
+}
+
+/// A whole file of these lines.
+fn file(lines: &[Line]) -> String {
+    let mut text = format!("{COLUMNS}\n");
+    for line in lines {
+        text.push_str(&line.csv());
+        text.push('\n');
+    }
+    let [payments, refunds] = sums(lines);
+    let count = lines.len();
+    text + &format!("TOTAL,,,{payments},{refunds},CNY,\nEND,harbour,{DAY},{count},,,\n")
+}
+
+/// The institution has these lines.
+fn has(house: &House, lines: &[Line]) {
+    let mut says = house.says();
+    says.lines = lines.iter().map(Line::json).collect();
+    [says.payments, says.refunds] = sums(lines);
+}
+
+async fn pay(house: &House, n: u32) -> Order {
+    paid(&*house.store, n, "harbour", terms(n)).await
+}
+
+/// Order `n` waits for its payer at the institution.
+async fn wait(house: &House, n: u32) -> Order {
+    let first = Some(start(n, "harbour", house.store.epoch()));
+    let order = done(&*house.store, place(n, first)).await;
+    let taken = weigh(&order, 1, accepted(), Means::Create, 5);
+    done(&*house.store, taken).await
+}
+
+/// A refund of 5.00 of an order, whose outcome is not known.
+async fn give_back(house: &House, order: &Order, n: u32) -> Order {
+    let asked = Asked {
+        no: RefundOrderNo::mint(at(30), draw(n)),
+        number: Some(RefundRequestNo::parse(&format!("B{n}")).unwrap()),
+        amount: Amount::from_minor(500, CNY).unwrap(),
+        reason: None,
+        notice_url: None,
+        epoch: house.store.epoch(),
+    };
+    let rules = RefundRules {
+        kinds: RefundKinds::ALL,
+        window: std::time::Duration::from_hours(24),
+    };
+    let cause = request(&format!("refunding-{n}-......"));
+    let reserved = order.reserve_refund(asked, &rules, cause, at(30)).unwrap();
+    let order = done(&*house.store, reserved).await;
+    learn(house, &order, Finding::Ambiguous(Ambiguity::NoAnswer)).await
+}
+
+async fn learn(house: &House, order: &Order, finding: Finding) -> Order {
+    let evidence = Evidence {
+        institution: institution("harbour"),
+        account: None,
+        about: About::Refund(order.refunds[0].no.clone()),
+        by: Means::Refund,
+        finding,
+    };
+    match order.weigh(&evidence, &facts(), at(40)) {
+        Weighed::Commit(change) => done(&*house.store, *change).await,
+        other @ (Weighed::Repeat | Weighed::ConfirmByQuery | Weighed::Quarantine(_)) => {
+            panic!("expected a change, not {other:?}")
+        }
+    }
+}
+
+fn back() -> Finding {
+    Finding::Succeeded(Receipt {
+        amount: Amount::from_minor(500, CNY).unwrap(),
+        institution_no: "H-R-1".into(),
+        paid_at: at(40),
+        fee_minor: None,
+    })
+}
+
+/// What the institution answers to a query about a payment that was made.
+fn paid_there(line: &Line) -> Value {
+    json!({
+        "merchantId": "ACC-1", "merchantOrderNo": line.number, "orderAmount": "12.30",
+        "currency": "CNY", "orderStatus": "PAID", "payOrderNo": "H-0001",
+        "paymentDate": "20270115", "paymentTime": "160020",
+    })
+}
+
+fn kinds(outcome: &Outcome) -> Vec<(Kind, Fate)> {
+    let noted = outcome.noted.iter();
+    noted.map(|(one, fate)| (one.kind, *fate)).collect()
+}
+
+async fn find(house: &House, line: &Line) -> Order {
+    let id = AttemptId::parse(&line.number).unwrap();
+    let key = OrderKey::OfAttempt(institution("harbour"), id);
+    house.store.order(&key).await.unwrap().unwrap()
+}
+
+/// M7, L5: equal books differ in nothing, as a file and page by page over a call, and it is on
+/// record.
+#[tokio::test]
+async fn equal_books_differ_in_nothing() {
+    let house = House::new();
+    for n in 1..=5 {
+        pay(&house, n).await;
+    }
+    let order = find(&house, &payment(5)).await;
+    let order = give_back(&house, &order, 6).await;
+    learn(&house, &order, back()).await;
+    let mut lines: Vec<Line> = (1..=5).map(payment).collect();
+    lines.push(refund(6));
+    let by_file = house.by_file(&file(&lines)).await.unwrap();
+    has(&house, &lines);
+    assert_eq!(house.accounts().await.len(), 1);
+    let by_call = house.by_call().await.unwrap();
+    for outcome in [by_file, by_call] {
+        assert_eq!(outcome.noted, []);
+        assert_eq!((outcome.totals.lines, outcome.ours), (6, 6));
+        let text = "6 lines, payments 61.50 CNY, refunds 5.00 CNY";
+        assert_eq!(outcome.totals.text(), text);
+    }
+    let pages = ["0", "2", "4"].map(|after| ("/v1/statements".to_owned(), after.to_owned()));
+    assert_eq!(house.says().asked, pages, "page by page, and nothing else");
+    let record = "audit WHERE action = 'statement.reconcile' AND actor = 'operator:uid=7'
+        AND object = 'harbour 20270115' AND result LIKE 'done lines=6 differences=0%'";
+    assert_eq!(house.count(record), 2);
+}
+
+/// M7: each difference is listed with its kind and becomes one incident with an owner, however often
+/// the day is reconciled; one that is gone is resolved, one that comes back is open again.
+#[tokio::test]
+async fn each_difference_is_one_incident() {
+    let house = House::new();
+    for n in 1..=6 {
+        pay(&house, n).await;
+    }
+    let other = |n, change: fn(&mut Line)| {
+        let mut line = payment(n);
+        change(&mut line);
+        line
+    };
+    let lines = [
+        payment(1),
+        payment(1),
+        other(2, |line| line.fen = 1_231),
+        other(3, |line| line.account = "ACC-2"),
+        other(4, |line| line.no = "H-0002"),
+        other(5, |line| line.moment = "2027-01-16T00:00:00+08:00"),
+        other(7, |line| line.number = "SOMEBODY-ELSES-1".to_owned()),
+        payment(8),
+    ];
+    let expected = [
+        Kind::DoubledLine,
+        Kind::Sum,
+        Kind::Account,
+        Kind::InstitutionNo,
+        Kind::LineOfAnotherDay,
+        Kind::UnknownLine,
+        Kind::UnknownLine,
+        Kind::Missing,
+    ]
+    .map(|kind| (kind, Fate::Incident));
+    let first = house.by_file(&file(&lines)).await.unwrap();
+    assert_eq!(kinds(&first), expected);
+    assert_eq!((first.raised, first.resolved), (8, 0));
+    let incidents = house.incidents().await;
+    assert_eq!(incidents.len(), 8);
+    assert!(
+        incidents
+            .iter()
+            .all(|one| one.is_open && one.owner == "operator:uid=7")
+    );
+    let sum = &incidents[1].difference;
+    assert_eq!((&*sum.expected, &*sum.found), ("12.30 CNY", "12.31 CNY"));
+
+    let again = house.by_file(&file(&lines)).await.unwrap();
+    assert_eq!(kinds(&again), expected);
+    assert_eq!((again.raised, again.resolved), (0, 0));
+    assert_eq!(house.incidents().await.len(), 8, "no second incident");
+
+    let right: Vec<Line> = (1..=6).map(payment).collect();
+    let put_right = house.by_file(&file(&right)).await.unwrap();
+    assert_eq!((put_right.noted.len(), put_right.resolved), (0, 8));
+    assert!(house.incidents().await.iter().all(|one| !one.is_open));
+
+    let worse = house.by_file(&file(&right[1..])).await.unwrap();
+    assert_eq!(kinds(&worse), [(Kind::Missing, Fate::Incident)]);
+    assert_eq!(worse.raised, 1);
+    assert!(
+        house.says().asked.is_empty(),
+        "nothing here is to be asked about"
+    );
+    assert_eq!(house.count("audit WHERE action = 'incident.raise'"), 2);
+}
+
+/// M7, V4, M2: a payment we took as waiting, one we took as refused and a refund nobody knew of are
+/// asked about; what the institution answers moves them, with events and postings, and no incident
+/// is left.
+#[tokio::test]
+async fn what_the_institution_confirms_is_repaired() {
+    let house = House::new();
+    wait(&house, 1).await;
+    let waiting = wait(&house, 2).await;
+    let refused = Finding::Refused(Reason::from_code("NO"));
+    done(&*house.store, weigh(&waiting, 1, refused, Means::Query, 6)).await;
+    let order = pay(&house, 3).await;
+    give_back(&house, &order, 4).await;
+    let lines = [payment(1), payment(2), payment(3), refund(4)];
+    for line in &lines[..2] {
+        house
+            .says()
+            .known
+            .insert(line.number.clone(), paid_there(line));
+    }
+    let gone_back = json!({
+        "merchantId": "ACC-1", "merchantRefundNo": lines[3].number, "refundAmount": "5.00",
+        "currency": "CNY", "result": "ACCEPTED", "refundStatus": "SUCCEEDED",
+        "refundOrderNo": "H-R-1", "refundTime": "2027-01-15T16:00:40+08:00",
+    });
+    house
+        .says()
+        .known
+        .insert(lines[3].number.clone(), gone_back);
+
+    let outcome = house.by_file(&file(&lines)).await.unwrap();
+    let repaired = (Kind::NotDone, Fate::Repaired);
+    assert_eq!(kinds(&outcome), [repaired; 3]);
+    assert_eq!((outcome.remaining(), outcome.raised), (0, 0));
+    assert_eq!(house.incidents().await, []);
+    let states = [&lines[0], &lines[1], &lines[2]];
+    for (line, late) in states.into_iter().zip([false, true, false]) {
+        let order = find(&house, line).await;
+        assert_eq!(order.state, OrderState::Paid);
+        assert_eq!(order.attempts[0].late_success, late);
+    }
+    let order = find(&house, &lines[2]).await;
+    assert_eq!(order.refunds[0].state, RefundState::Succeeded);
+    assert_eq!(house.count("journal WHERE happening = 'ORDER_PAID'"), 3);
+
+    let again = house.by_file(&file(&lines)).await.unwrap();
+    assert_eq!(again.noted, [], "and then the books are equal");
+}
+
+/// V4, V1: whatever a statement says, nothing moves that the institution does not say again when it
+/// is asked: not where it says otherwise, says nothing, or somebody else says it.
+#[tokio::test]
+async fn a_statement_alone_moves_nothing() {
+    let house = House::new();
+    let before = wait(&house, 1).await;
+    let line = payment(1);
+    let open = json!({
+        "merchantId": "ACC-1", "merchantOrderNo": line.number, "orderAmount": "12.30",
+        "currency": "CNY", "orderStatus": "OPEN",
+    });
+    let mut another_sum = paid_there(&line);
+    another_sum["orderAmount"] = "12.31".into();
+    for (said, forges) in [
+        (Some(open), false),
+        (None, false),
+        (Some(another_sum), false),
+        (Some(paid_there(&line)), true),
+    ] {
+        let known = said.into_iter().map(|said| (line.number.clone(), said));
+        *house.says() = Says {
+            known: known.collect(),
+            forges,
+            ..Says::default()
+        };
+        let outcome = house
+            .by_file(&file(std::slice::from_ref(&line)))
+            .await
+            .unwrap();
+        assert_eq!(kinds(&outcome), [(Kind::NotDone, Fate::Incident)]);
+        let asked = ("/v1/orders/query".to_owned(), line.number.clone());
+        assert_eq!(house.says().asked, [asked]);
+        let after = find(&house, &line).await;
+        assert_eq!(after.attempts[0].state, AttemptState::Accepted);
+        assert_eq!(after.version, before.version);
+    }
+    assert_eq!(house.incidents().await.len(), 1);
+}
+
+/// M7: what differs beside not being known as done is still there once it is.
+#[tokio::test]
+async fn a_repair_hides_no_other_difference() {
+    let house = House::new();
+    wait(&house, 1).await;
+    let mut line = payment(1);
+    line.fen = 1_231;
+    house
+        .says()
+        .known
+        .insert(line.number.clone(), paid_there(&line));
+    let outcome = house.by_file(&file(&[line])).await.unwrap();
+    let expected = [(Kind::NotDone, Fate::Repaired), (Kind::Sum, Fate::Incident)];
+    assert_eq!(kinds(&outcome), expected);
+}
