@@ -78,13 +78,10 @@ impl Gateway {
         let remembered = Arc::new(Remembered::new(store));
         let store: Arc<dyn Store> = Arc::new(Ringing::new(remembered.clone(), Arc::clone(&bells)));
         begin(&mut config, &*store, &*clock, &metrics).await?;
-        let standing = Standing::of(&config);
+        let (standing, room) = (Standing::of(&config), room_beside(&config));
         let (listen, limits) = (config.listen.clone(), config.limits.clone());
-        let room = room_beside(&config);
-        let (seal, socket) = (
-            Arc::clone(&config.store.seal),
-            control::socket(&config.store.url),
-        );
+        let socket = control::socket(&config.store.url);
+        let seal = Arc::clone(&config.store.seal);
         let first = InForce::first(config, &store, &clock, &metrics).context("[outbound]")?;
         let in_force = Arc::new(ArcSwap::from_pointee(first));
         take_over(&*store, &*clock).await?;
@@ -112,12 +109,13 @@ impl Gateway {
             .context("[listen]: an address cannot be used; is another gateway running?")?;
         let served = Arc::clone(&in_force);
         let workers = Arc::new(Workers {
+            in_force: Arc::new(move || served.load().tools()),
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
-            in_force: Arc::new(move || served.load().tools()),
             metrics: Arc::clone(&metrics),
             bells,
         });
+        let reconciler = Reconciler::new(Arc::clone(&store), ledger, Arc::clone(&in_force));
         let reloading = Arc::new(Reloading {
             store: Arc::clone(&store),
             clock,
@@ -125,11 +123,7 @@ impl Gateway {
             seal,
             identity,
             bounds: edge.bounds(),
-            reconciler: Arc::new(Reconciler::new(
-                Arc::clone(&store),
-                ledger,
-                Arc::clone(&in_force),
-            )),
+            reconciler: Arc::new(reconciler),
             in_force,
             standing: Mutex::new(standing),
         });

@@ -47,6 +47,9 @@ pub fn open(
     Ok(open_with_ledger(path, seal, on_fatal, on_commit)?.0)
 }
 
+/// A store, and the same store as whoever reconciles sees it.
+pub type Opened = (Arc<dyn Store>, Arc<dyn Ledger>);
+
 /// The same, and the same store as whoever reconciles sees it.
 ///
 /// # Errors
@@ -56,7 +59,7 @@ pub fn open_with_ledger(
     seal: Arc<Seal>,
     on_fatal: OnFatal,
     on_commit: OnCommit,
-) -> Result<(Arc<dyn Store>, Arc<dyn Ledger>), OpenError> {
+) -> Result<Opened, OpenError> {
     let heard = (on_fatal, on_commit);
     let store = Arc::new(sqlite::Sqlite::open(path, seal, heard)?);
     let ledger: Arc<dyn Ledger> = store.clone();

@@ -8,7 +8,11 @@ use crate::command::demo::printing::{Early, same};
 use crate::command::demo::stage::{PATIENCE, Shop, payment_of};
 use crate::command::demo::steps::claims::{answered, choose, field, with};
 use crate::command::demo::steps::{ALICE, Play};
+use crate::config;
+use crate::run::control;
+use crate::run::reconcile::{Question, Told, ask};
 use crate::sandbox::{Answer, Book, Call, Fault, Inbox, Institution, RefundStanding, State};
+use crate::world::{Clock, SystemClock};
 
 /// What of an order's payment is back, by an institution's book. Unit: cents.
 fn back(book: &Book, number: &str) -> i64 {
@@ -150,6 +154,44 @@ impl Play<'_> {
         };
         let what = "Red Pay takes ¥33.72 all the same";
         self.told.step(what, doing).await
+    }
+}
+
+impl Play<'_> {
+    /// M7: each institution's statement of the day against our books.
+    pub async fn reconciled(&mut self) -> Result<(), Early> {
+        self.told
+            .head("RECONCILE  each institution's statement of the day against our books")?;
+        let stage = self.stage;
+        for (cast, _) in stage.institutions() {
+            let doing = async {
+                let socket = control::socket(&config::store_url(&stage.config)?);
+                let question = Question {
+                    institution: cast.id.to_owned(),
+                    date: SystemClock::start().now().date(),
+                    statement: None,
+                };
+                let asked = tokio::task::spawn_blocking(move || {
+                    let mut told = Vec::new();
+                    ask(&socket, &question, |line| told.push(line)).map(|()| told)
+                });
+                let told = asked.await??;
+                let Some(Told::Reconciled {
+                    lines,
+                    ours,
+                    repaired: 0,
+                    remaining: 0,
+                    ..
+                }) = told.last()
+                else {
+                    anyhow::bail!("expected that nothing differs, found {told:?}");
+                };
+                let said = format!("{lines} lines, {ours} movements of ours; nothing differs");
+                Ok(((), said))
+            };
+            self.told.step(cast.name_en, doing).await?;
+        }
+        Ok(())
     }
 }
 
