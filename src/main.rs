@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use paymux::command::{call, check, demo, events, keys, reconcile, reload, sandbox, serve};
+use paymux::command::{
+    call, check, demo, events, explain, keys, reconcile, reload, sandbox, serve,
+};
 
 /// A request makes and drops some two hundred small pieces; this allocator does it in half the time
 /// of the system's.
@@ -28,6 +30,8 @@ enum Command {
     Reload(reload::ReloadArgs),
     /// Compare an institution's statement of a day with the books, and repair what it confirms
     Reconcile(reconcile::ReconcileArgs),
+    /// Tell what became of an order: what was done, posted and told, with times
+    Explain(explain::ExplainArgs),
     /// List events that were given up, and have them sent again
     Events(events::EventsArgs),
     /// Read the configuration whole and say everything that is wrong; starts nothing
@@ -51,6 +55,7 @@ fn main() -> anyhow::Result<ExitCode> {
         | Command::Reconcile(_)
         | Command::Reload(_)
         | Command::Events(_)
+        | Command::Explain(_)
         | Command::Check(_)
         | Command::Keys(_)
         | Command::Sandbox(_)
@@ -68,6 +73,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Reconcile(args) => reconcile::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Events(args) => events::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Sandbox(args) => sandbox::run(&args),

@@ -142,6 +142,7 @@ async fn play(stage: &Stage, told: &mut Telling, once: bool) -> anyhow::Result<(
         play.lost_refund().await,
         play.late_money().await,
         play.payers().await,
+        play.explained().await,
         play.reconciled().await,
         play.summary().await,
     ];

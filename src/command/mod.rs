@@ -6,6 +6,7 @@ pub mod call;
 pub mod check;
 pub mod demo;
 pub mod events;
+pub mod explain;
 pub mod keys;
 pub mod reconcile;
 pub mod reload;

@@ -27,6 +27,7 @@ pub mod owed;
 pub mod remembered;
 pub mod ringing;
 mod sqlite;
+pub mod timeline;
 
 /// Opens the embedded store in this file, and makes it if there is none. It is closed, with
 /// everything accepted written, when the last holder drops it.

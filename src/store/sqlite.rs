@@ -16,6 +16,7 @@ use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::seal::{Seal, SealFault};
 use crate::store::owed::{Dead, Numbered, Room, Shares, Which};
+use crate::store::timeline::Timeline;
 use crate::store::{
     Bindings, Committed, DESTINATION_SHARE, Fate, Kept, Lease, Message, OnCommit, OnFatal,
     OpenError, OrderKey, Settled, Store, StoreError, Work,
@@ -34,6 +35,7 @@ mod queue;
 mod refunds;
 mod rows;
 mod sealed;
+mod timeline;
 mod writer;
 
 /// Connections that read. A read takes some tens of microseconds, so few are enough.
@@ -112,6 +114,15 @@ impl From<Fault> for StoreError {
             }
         }
     }
+}
+
+/// See [`crate::store::timeline::timeline`].
+pub(in crate::store) fn timeline(
+    path: &Path,
+    seal: &Seal,
+    named: &str,
+) -> Result<Option<Timeline>, StoreError> {
+    Ok(timeline::read(path, seal, named)?)
 }
 
 impl Sqlite {

@@ -13,6 +13,7 @@ use embedded::Embedded;
 pub(crate) mod builders;
 mod built;
 pub(crate) mod embedded;
+mod explained;
 pub(crate) mod leases;
 pub(crate) mod owed;
 pub(crate) mod refunds;

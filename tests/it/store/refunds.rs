@@ -26,7 +26,13 @@ fn fen(minor: i64) -> Amount {
 }
 
 /// The refund `n` of so much, by a request with a nonce of its own.
-fn reserve(store: &dyn Store, order: &Order, n: u32, number: &str, minor: i64) -> Change {
+pub(super) fn reserve(
+    store: &dyn Store,
+    order: &Order,
+    n: u32,
+    number: &str,
+    minor: i64,
+) -> Change {
     let asked = Asked {
         no: RefundOrderNo::mint(at(30), draw(n)),
         number: Some(RefundRequestNo::parse(number).unwrap()),
@@ -54,6 +60,15 @@ fn weigh(order: &Order, finding: Finding) -> Change {
             panic!("expected a change, not {other:?}")
         }
     }
+}
+
+/// It went back.
+pub(super) fn refunded(order: &Order, minor: i64) -> Change {
+    weigh(order, back(minor))
+}
+
+pub(super) fn ours(order: &Order) -> OrderKey {
+    OrderKey::Ours(order.terms.merchant.clone(), order.no.clone())
 }
 
 fn back(minor: i64) -> Finding {

@@ -8,6 +8,7 @@ use crate::command::demo::printing::{Early, same};
 use crate::command::demo::stage::{PATIENCE, Shop, payment_of};
 use crate::command::demo::steps::claims::{answered, choose, field, with};
 use crate::command::demo::steps::{ALICE, Play};
+use crate::command::explain::{ExplainArgs, explain};
 use crate::config;
 use crate::run::control;
 use crate::run::reconcile::{Question, Told, ask};
@@ -158,6 +159,35 @@ impl Play<'_> {
 }
 
 impl Play<'_> {
+    /// What became of the order that was refunded, as an operator is told.
+    pub async fn explained(&mut self) -> Result<(), Early> {
+        self.told.head("EXPLAIN  paymux explain M1001/TEA-8")?;
+        let args = ExplainArgs {
+            order: format!("{}/TEA-8", self.stage.tea.role.id),
+            config: self.stage.config.clone(),
+            json: false,
+        };
+        let doing = async {
+            let mut text = Vec::new();
+            explain(&mut text, &args)?;
+            let text = String::from_utf8(text)?;
+            let refunds = text.matches("REFUND_SUCCEEDED").count();
+            anyhow::ensure!(
+                refunds >= 4,
+                "expected both refunds posted and told, found {text}"
+            );
+            let lines = text.lines().count();
+            Ok((text, format!("{lines} lines, from the ledger alone")))
+        };
+        let what = "read beside the running gateway";
+        let text = self.told.step(what, doing).await?;
+        for line in text.lines() {
+            let shown: String = line.chars().take(110).collect();
+            self.told.line(&format!("      {shown}"))?;
+        }
+        Ok(())
+    }
+
     /// M7: each institution's statement of the day against our books.
     pub async fn reconciled(&mut self) -> Result<(), Early> {
         self.told

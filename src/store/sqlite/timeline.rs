@@ -1,0 +1,144 @@
+//! The ledger of one order, read beside whoever writes. The log and the journal have no index by
+//! order, because every write would pay for it: both grow with time, so the place where an order
+//! begins is found by halving, and as many records are read as the order has versions (K4).
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, Row, params};
+
+use crate::domain::audit::Deed;
+use crate::domain::identifiers::Timestamp;
+use crate::domain::order::Order;
+use crate::seal::Seal;
+use crate::store::sqlite::Fault;
+use crate::store::sqlite::chain::CHAIN;
+use crate::store::sqlite::loading::order_where;
+use crate::store::timeline::{Posted, Timeline, Told};
+
+/// How far records written side by side may lie out of the order of time. Unit: milliseconds.
+const ASTRAY_MS: i64 = 60_000;
+
+pub(super) fn read(path: &Path, seal: &Seal, named: &str) -> Result<Option<Timeline>, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    // One look at one moment, whoever writes meanwhile.
+    let look = connection.unchecked_transaction()?;
+    let Some(order) = named_order(&look, seal, named)? else {
+        return Ok(None);
+    };
+    let deeds = deeds(&look, &order)?;
+    let last = deeds.last().map_or(order.created, |(at, _)| *at);
+    Ok(Some(Timeline {
+        entries: entries(&look, &order, last)?,
+        events: events(&look, &order)?,
+        deeds,
+        order,
+    }))
+}
+
+fn named_order(connection: &Connection, seal: &Seal, named: &str) -> Result<Option<Order>, Fault> {
+    if let Some((merchant, no)) = named.split_once('/') {
+        let which = "merchant_id = ?1 AND merchant_order_no = ?2";
+        return order_where(connection, seal, which, params![merchant, no]);
+    }
+    let which = match named.as_bytes().first() {
+        Some(b'A') => "pay_order_no = (SELECT pay_order_no FROM attempts WHERE attempt_id = ?1)",
+        Some(b'R') => {
+            "pay_order_no = (SELECT pay_order_no FROM refunds WHERE refund_order_no = ?1)"
+        }
+        _ => "pay_order_no = ?1",
+    };
+    order_where(connection, seal, which, params![named])
+}
+
+/// The first number of a table that grows with time whose moment is not before this one.
+fn first_at(connection: &Connection, sql: &str, last: i64, at: i64) -> Result<i64, Fault> {
+    let mut look = connection.prepare(sql)?;
+    let (mut low, mut high) = (1, last.saturating_add(1));
+    while low < high {
+        let middle = low.saturating_add(high.saturating_sub(low) / 2);
+        let moment: Option<i64> = look.query_row(params![middle], |row| row.get(0))?;
+        match moment {
+            Some(moment) if moment < at => low = middle.saturating_add(1),
+            // Or a gap: nothing lies between it and the next number that is there.
+            Some(_) | None => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+fn last_of(connection: &Connection, sql: &str) -> Result<i64, Fault> {
+    Ok(connection
+        .query_row(sql, [], |row| row.get::<_, Option<i64>>(0))?
+        .unwrap_or(0))
+}
+
+fn deeds(connection: &Connection, order: &Order) -> Result<Vec<(Timestamp, Deed)>, Fault> {
+    let last = last_of(
+        connection,
+        "SELECT MAX(seq) FROM audit WHERE chain_id = 'main'",
+    )?;
+    let begin = order.created.ms().saturating_sub(ASTRAY_MS);
+    let moment = "SELECT (SELECT at FROM audit WHERE chain_id = 'main' AND seq = ?1)";
+    let first = first_at(connection, moment, last, begin)?;
+    let sql = "SELECT at, actor, action, object, result FROM audit
+        WHERE chain_id = ?1 AND seq >= ?2 AND object = ?3 ORDER BY seq LIMIT ?4";
+    let versions = i64::try_from(order.version).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare(sql)?;
+    let deed = |row: &Row<'_>| {
+        let deed = Deed {
+            actor: row.get(1)?,
+            action: row.get::<_, String>(2)?.into(),
+            object: row.get(3)?,
+            result: row.get(4)?,
+        };
+        Ok((Timestamp::from_ms(row.get(0)?), deed))
+    };
+    let rows = statement.query_map(params![CHAIN, first, order.no.as_str(), versions], deed)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn entries(connection: &Connection, order: &Order, until: Timestamp) -> Result<Vec<Posted>, Fault> {
+    let last = last_of(connection, "SELECT MAX(entry_id) FROM journal")?;
+    let begin = order.created.ms().saturating_sub(ASTRAY_MS);
+    let moment = "SELECT (SELECT at FROM journal WHERE entry_id = ?1)";
+    let first = first_at(connection, moment, last, begin)?;
+    let end = until.ms().saturating_add(ASTRAY_MS);
+    let behind = first_at(connection, moment, last, end)?;
+    let sql = "SELECT at, happening, debit, credit, minor FROM journal
+        WHERE entry_id >= ?1 AND entry_id <= ?2 AND pay_order_no = ?3 ORDER BY entry_id";
+    let mut statement = connection.prepare(sql)?;
+    let posted = |row: &Row<'_>| {
+        Ok(Posted {
+            at: Timestamp::from_ms(row.get(0)?),
+            happening: row.get(1)?,
+            debit: row.get(2)?,
+            credit: row.get(3)?,
+            minor: row.get(4)?,
+        })
+    };
+    let rows = statement.query_map(params![first, behind, order.no.as_str()], posted)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// An event's id begins with its order's number.
+fn events(connection: &Connection, order: &Order) -> Result<Vec<Told>, Fault> {
+    let begin = format!("E{}", order.no.as_str().get(1..).unwrap_or_default());
+    let sql = "SELECT event_id, event_type, born, delivered_at, state, tries, origin FROM events
+        WHERE event_id >= ?1 AND event_id < ?1 || '~' ORDER BY born, event_id";
+    let mut statement = connection.prepare(sql)?;
+    let told = |row: &Row<'_>| {
+        Ok(Told {
+            id: row.get(0)?,
+            kind: row.get(1)?,
+            born: Timestamp::from_ms(row.get(2)?),
+            delivered: row.get::<_, Option<i64>>(3)?.map(Timestamp::from_ms),
+            state: row.get(4)?,
+            tries: row.get(5)?,
+            origin: row.get(6)?,
+        })
+    };
+    let rows = statement.query_map(params![begin], told)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,65 @@
+//! Everything the ledger says of one order, in the order of time, for a person who has to explain it.
+
+use std::path::Path;
+
+use crate::domain::audit::Deed;
+use crate::domain::identifiers::Timestamp;
+use crate::domain::order::Order;
+use crate::seal::Seal;
+use crate::store::{StoreError, sqlite};
+
+/// One order, and what became of it.
+#[derive(Debug)]
+pub struct Timeline {
+    /// As it stands.
+    pub order: Order,
+    /// What was done to it, by whom, and the states after it.
+    pub deeds: Vec<(Timestamp, Deed)>,
+    /// What was posted.
+    pub entries: Vec<Posted>,
+    /// What its merchant was owed.
+    pub events: Vec<Told>,
+}
+
+/// One posting.
+#[derive(Debug)]
+pub struct Posted {
+    /// When.
+    pub at: Timestamp,
+    /// What happened.
+    pub happening: String,
+    /// The account that was debited.
+    pub debit: String,
+    /// The account that was credited.
+    pub credit: String,
+    /// How much. Unit: minor units of the order's currency.
+    pub minor: i64,
+}
+
+/// One event, and how its delivery stands.
+#[derive(Debug)]
+pub struct Told {
+    /// `eventId`.
+    pub id: String,
+    /// `eventType`.
+    pub kind: String,
+    /// When it was born.
+    pub born: Timestamp,
+    /// When the merchant acknowledged it.
+    pub delivered: Option<Timestamp>,
+    /// `PENDING`, `LEASED`, `DELIVERED`, `DEAD`.
+    pub state: String,
+    /// Deliveries that were tried.
+    pub tries: u32,
+    /// Where it goes, if anywhere.
+    pub origin: Option<String>,
+}
+
+/// Reads beside a running gateway, or without one: takes no lock and writes nothing. `named` is a
+/// `payOrderNo`, the number of an attempt or a refund, or `merchantId/merchantOrderNo`.
+///
+/// # Errors
+/// The file or its keys cannot be used, or a row cannot be read.
+pub fn timeline(path: &Path, seal: &Seal, named: &str) -> Result<Option<Timeline>, StoreError> {
+    sqlite::timeline(path, seal, named)
+}

@@ -1,0 +1,63 @@
+//! The ledger of one order as a person is told it, read beside whoever writes.
+
+use paymux::domain::identifiers::AttemptId;
+use paymux::store::Store;
+use paymux::store::timeline::{Timeline, timeline};
+
+use super::Stores;
+use super::builders::{MOBILE, paid, terms};
+use super::embedded::Embedded;
+use super::refunds::{refunded, reserve};
+
+fn told(stores: &Embedded, named: &str) -> Option<Timeline> {
+    timeline(&stores.file(), &stores.seal(), named).unwrap()
+}
+
+/// L4, D1, K4: everything that was done to an order is told, in its order, under each of its names,
+/// while a process writes; and nothing personal.
+#[tokio::test]
+async fn an_order_is_told_whole_while_others_write() {
+    let stores = Embedded::new();
+    let store = stores.open();
+    for n in 1..20 {
+        paid(&*store, n, "harbour", terms(n)).await;
+    }
+    let order = paid(&*store, 20, "harbour", terms(20)).await;
+    let change = reserve(&*store, &order, 1, "B1", 500);
+    let order = super::builders::done(&*store, change).await;
+    let order = super::builders::done(&*store, refunded(&order, 500)).await;
+    for n in 21..40 {
+        paid(&*store, n, "harbour", terms(n)).await;
+    }
+    let attempt: &AttemptId = &order.attempts[0].id;
+    for named in [
+        order.no.as_str(),
+        attempt.as_str(),
+        order.refunds[0].no.as_str(),
+        "M1/ORDER-20",
+    ] {
+        let told = told(&stores, named).unwrap();
+        assert_eq!(told.order, order, "{named}");
+        let deeds: Vec<_> = told.deeds.iter().map(|(_, deed)| &*deed.action).collect();
+        assert_eq!(
+            deeds,
+            ["order.place", "order.paid", "refund.reserve", "refund.move"]
+        );
+        let posted: Vec<_> = told
+            .entries
+            .iter()
+            .map(|one| one.happening.as_str())
+            .collect();
+        assert_eq!(
+            posted,
+            ["ORDER_PAID", "REFUND_RESERVED", "REFUND_SUCCEEDED"]
+        );
+        let events: Vec<_> = told.events.iter().map(|one| one.kind.as_str()).collect();
+        assert_eq!(events, ["ORDER_PAID", "REFUND_SUCCEEDED"]);
+        let said = format!("{:?}{:?}{:?}", told.deeds, told.entries, told.events);
+        assert!(!said.contains(MOBILE), "{said}");
+    }
+    assert!(told(&stores, "M2/ORDER-20").is_none());
+    assert!(told(&stores, "P00000000000000000000000000").is_none());
+    assert!(store.order(&super::refunds::ours(&order)).await.is_ok());
+}
