@@ -268,7 +268,10 @@ fn documented(schema: &str, values: &[Value]) {
     for value in values {
         for field in value.as_object().unwrap().keys() {
             let known = fields.get(field);
-            assert!(known.is_some(), "{field} of {schema} is not in the document");
+            assert!(
+                known.is_some(),
+                "{field} of {schema} is not in the document"
+            );
         }
     }
     fit(schema, values);
@@ -326,7 +329,9 @@ async fn what_is_said_of_refunds_is_as_documented() {
     let heard = async |event: &str, number: &str| {
         let find = |inbox: &Inbox| inbox.refund_event(event, number).cloned();
         let found = shop.merchant.wait_for(find, PATIENCE).await;
-        found.unwrap_or_else(|| panic!("{event} of {number}")).fields
+        found
+            .unwrap_or_else(|| panic!("{event} of {number}"))
+            .fields
     };
     let surplus = shop.told("REFUND_SUCCEEDED", "T2").await.unwrap().fields;
     assert_eq!(surplus["refundCause"], "AFTER_CLOSE");

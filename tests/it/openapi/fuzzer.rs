@@ -126,9 +126,16 @@ async fn a_fuzzer_that_knows_the_document_finds_nothing() {
         }
     }
     assert_eq!(floors, BTreeMap::new(), "not in the document");
-    for (refund, least) in [("200 SUCCEEDED", 20), ("200 FAILED", 3), ("202 PROCESSING", 3)] {
+    for (refund, least) in [
+        ("200 SUCCEEDED", 20),
+        ("200 FAILED", 3),
+        ("202 PROCESSING", 3),
+    ] {
         let new = tally.of(&format!("POST /v1/refunds well valid {refund}"));
-        assert!(new >= least, "only {new} new refunds were answered {refund}");
+        assert!(
+            new >= least,
+            "only {new} new refunds were answered {refund}"
+        );
     }
     for how in [
         "well", "unsigned", "changed", "garbled", "stranger", "other", "stale",
