@@ -1,7 +1,6 @@
 //! The ledger of one order as a person is told it, read beside whoever writes.
 
 use paymux::domain::identifiers::AttemptId;
-use paymux::store::Store;
 use paymux::store::timeline::{Timeline, timeline};
 
 use super::Stores;
@@ -10,7 +9,7 @@ use super::embedded::Embedded;
 use super::refunds::{refunded, reserve};
 
 fn told(stores: &Embedded, named: &str) -> Option<Timeline> {
-    timeline(&stores.file(), &stores.seal(), named).unwrap()
+    timeline(&stores.file(), &Embedded::seal(), named).unwrap()
 }
 
 /// L4, D1, K4: everything that was done to an order is told, in its order, under each of its names,
