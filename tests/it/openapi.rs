@@ -13,7 +13,7 @@ use paymux::command::demo::stage::{PATIENCE, Shop, Stage};
 use paymux::domain::amount::AmountFault;
 use paymux::domain::institutions::{RefundLack, Withheld};
 use paymux::domain::refusal::Refusal;
-use paymux::sandbox::{Answer, Inbox};
+use paymux::sandbox::{Answer, Call, Fault, Inbox};
 use serde_json::{Value, json};
 
 use crate::tidy::tree;
@@ -317,6 +317,11 @@ async fn what_is_said_of_refunds_is_as_documented() {
         ("0.50", json!({}), 200, "ACCEPTED"),
         ("0.50", json!({}), 200, "ACCEPTED"),
     ] {
+        if result == "PENDING" {
+            // Its callback could be faster than the answer that is lost.
+            let control = stage.blue.control();
+            control.next_at(Call::Refund, Fault::LostCallback, 1);
+        }
         let answer = refund(shop, sum, more).await;
         assert_eq!((answer.status, answer.text("result")), (status, result));
         said.push(answer.json);
@@ -349,7 +354,6 @@ async fn what_is_said_of_refunds_is_as_documented() {
     assert_eq!((refunds(0), refunds(1)), (4, 1));
     open.close().await.unwrap();
 
-    eprintln!("HARVEST {}", json!([said, told, listed])); // TEMPORARY
     documented("Refund", &said);
     documented("Notification", &told);
     documented("OrderReport", &listed);
