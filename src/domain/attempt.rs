@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::domain::amount::Amount;
-use crate::domain::evidence::{Finding, Handover, Means, Reason, Receipt};
+use crate::domain::evidence::{Evidence, Finding, Handover, Means, Reason, Receipt};
 use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, Timestamp};
 use crate::domain::institutions::{Facts, Mode};
 
@@ -162,6 +162,21 @@ impl Contradiction {
 }
 
 impl Attempt {
+    /// Whether this institution, and this account of it, can speak of the attempt and of what goes
+    /// back along it (C2).
+    ///
+    /// # Errors
+    /// What contradicts it.
+    pub fn admits(&self, evidence: &Evidence) -> Result<(), Contradiction> {
+        if self.institution != evidence.institution {
+            return Err(Contradiction::Institution);
+        }
+        match &evidence.account {
+            Some(account) if *account != self.account => Err(Contradiction::Account),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// The move that a finding justifies, by the table of section 4.
     pub fn weigh(&self, finding: &Finding, by: Means, facts: &Facts, now: Timestamp) -> Move<Self> {
         match finding {

@@ -143,15 +143,8 @@ impl Order {
         else {
             return Weighed::Quarantine(Contradiction::Institution);
         };
-        if attempt.institution != evidence.institution {
-            return Weighed::Quarantine(Contradiction::Institution);
-        }
-        if evidence
-            .account
-            .as_ref()
-            .is_some_and(|account| *account != attempt.account)
-        {
-            return Weighed::Quarantine(Contradiction::Account);
+        if let Err(why) = attempt.admits(evidence) {
+            return Weighed::Quarantine(why);
         }
         match refund.weigh(&evidence.finding, evidence.by, facts, now) {
             Move::Stay => Weighed::Repeat,
