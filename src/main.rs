@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use paymux::command::{
-    call, check, demo, events, explain, keys, reconcile, reload, sandbox, serve,
+    call, check, demo, events, explain, incidents, keys, reconcile, refunds, reload, sandbox, serve,
 };
 
 /// A request makes and drops some two hundred small pieces; this allocator does it in half the time
@@ -32,6 +32,10 @@ enum Command {
     Reconcile(reconcile::ReconcileArgs),
     /// Tell what became of an order: what was done, posted and told, with times
     Explain(explain::ExplainArgs),
+    /// List differences to an institution's books that nobody ended, and say whose they are
+    Incidents(incidents::IncidentsArgs),
+    /// List refunds that no institution answers for, and end one by two operators' verdicts
+    Refunds(refunds::RefundsArgs),
     /// List events that were given up, and have them sent again
     Events(events::EventsArgs),
     /// Read the configuration whole and say everything that is wrong; starts nothing
@@ -55,6 +59,8 @@ fn main() -> anyhow::Result<ExitCode> {
         | Command::Reconcile(_)
         | Command::Reload(_)
         | Command::Events(_)
+        | Command::Incidents(_)
+        | Command::Refunds(_)
         | Command::Explain(_)
         | Command::Check(_)
         | Command::Keys(_)
@@ -73,6 +79,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Reconcile(args) => reconcile::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Events(args) => events::run(&args),
+        Command::Incidents(args) => incidents::run(&args),
+        Command::Refunds(args) => refunds::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Keys(args) => keys::run(&args),

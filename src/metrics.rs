@@ -317,6 +317,7 @@ mod tests {
         memory.work_lag("notify", Duration::from_millis(500));
         memory.commit(12, soon);
         memory.dead(4);
+        memory.left_to_people(2, 3);
         memory.nonces("reads", 2, 5, 4);
         memory.nonces("reads", 3, 5, 4);
         metrics.configuration.in_force(1, "a", 6);
@@ -347,6 +348,8 @@ mod tests {
             r#"paymux_key_expiry_timestamp_seconds{class="merchant"} 8"#,
             "paymux_store_commit_changes_sum 12",
             "paymux_events_dead 4",
+            "paymux_refunds_manual 2",
+            "paymux_incidents_open 3",
             "paymux_result_to_merchant_seconds_count 1",
             "paymux_requests_in_flight 1",
             "paymux_build_info{",

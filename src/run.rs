@@ -9,6 +9,7 @@ pub mod dead_letters;
 mod in_force;
 mod in_reach;
 mod paced;
+pub mod people;
 pub mod reconcile;
 mod reload;
 mod responders;
@@ -100,6 +101,7 @@ impl Gateway {
                     metrics: Arc::clone(&metrics),
                     in_force: Arc::clone(&in_force),
                     remembered,
+                    ledger: Arc::clone(&ledger),
                     ready: ready.subscribe(),
                 })),
             },

@@ -187,7 +187,7 @@ async fn call(args: &CallArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// A private key says what it signs with; what is no PEM is a shared secret.
-fn signing_key(id: &str, text: &str) -> Result<SigningKey, KeyFault> {
+pub(super) fn signing_key(id: &str, text: &str) -> Result<SigningKey, KeyFault> {
     match unhex_any(text.trim()).filter(|secret| !secret.is_empty()) {
         Some(secret) => SigningKey::from_secret(id, &secret),
         None => SigningKey::from_pkcs8_pem(id, text),

@@ -30,9 +30,20 @@ pub fn run(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// The file cannot be read, or no gateway answers.
 pub(super) fn ask(config: &Path, word: &str) -> anyhow::Result<Reply> {
+    reach(config, |socket| control::ask(socket, word))
+}
+
+/// The same, for whatever is asked.
+///
+/// # Errors
+/// The file cannot be read, or no gateway answers.
+pub(super) fn reach<A>(
+    config: &Path,
+    ask: impl FnOnce(&Path) -> io::Result<A>,
+) -> anyhow::Result<A> {
     let url = config::store_url(config)?;
     let socket = control::socket(&url);
-    control::ask(&socket, word).map_err(|error| {
+    ask(&socket).map_err(|error| {
         let socket = socket.display();
         let is_none = matches!(
             error.kind(),

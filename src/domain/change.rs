@@ -4,17 +4,18 @@
 //! A change of an order is computed from the order before and the order after, here and nowhere else, so one
 //! without its event, posting, audit record or version cannot be built (N1, N4, M1, L2, K4).
 
+mod recorded;
+
 use crate::domain::amount::Amount;
 use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::audit::Deed;
 use crate::domain::event::{Event, EventType};
 use crate::domain::evidence::Means;
-use crate::domain::identifiers::{
-    FreshNonce, InstitutionId, OperatorId, PayOrderNo, Timestamp, hex,
-};
+use crate::domain::identifiers::{FreshNonce, InstitutionId, OperatorId, PayOrderNo, Timestamp};
 use crate::domain::journal::Entry;
 use crate::domain::order::{Order, OrderState};
-use crate::domain::refund::{Refund, RefundState, Verdict, Why};
+use crate::domain::refund::{Refund, RefundState, Why};
+use crate::domain::statement::{Difference, DifferenceKind, Movement};
 
 /// Who wanted it. Only requests have nonces.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,6 +81,9 @@ pub struct Rows {
     pub events: Vec<Event>,
     /// What the audit log says of it.
     pub deed: Deed,
+    /// What people must look at, and at which institution: refunds that went through after they had
+    /// failed (R9).
+    pub incidents: Vec<(InstitutionId, Difference)>,
     attempts: Vec<usize>,
     refunds: Vec<usize>,
     new_refund: Option<usize>,
@@ -145,11 +149,12 @@ impl Change {
             due: after.due(at),
             entries: entries(before, &after, (&attempts, &refunds)),
             events: events(before, &after, &refunds),
+            incidents: incidents(before, &after, &refunds),
             deed: Deed {
                 actor: cause.actor(&after),
-                action: action(before, &after).into(),
+                action: recorded::action(before, &after).into(),
                 object: after.no.as_str().into(),
-                result: result(&after, &refunds),
+                result: recorded::result(&after, &refunds),
             },
             order: after,
             attempts,
@@ -308,77 +313,33 @@ fn events(before: Option<&Order>, after: &Order, refunds: &[usize]) -> Vec<Event
     events
 }
 
-fn action(before: Option<&Order>, after: &Order) -> &'static str {
-    let Some(before) = before else {
-        return "order.place";
+/// R9: whoever was told that a refund had failed may have given the money back another way.
+fn incidents(
+    before: Option<&Order>,
+    after: &Order,
+    refunds: &[usize],
+) -> Vec<(InstitutionId, Difference)> {
+    let failed = |at: &usize| {
+        let was = before?.refunds.get(*at)?.state;
+        let refund = after.refunds.get(*at)?;
+        let is_late = (was, refund.state) == (RefundState::Failed, RefundState::Succeeded);
+        is_late.then_some(refund)
     };
-    if before.state != after.state {
-        return match after.state {
-            OrderState::Paid => "order.paid",
-            OrderState::Closed | OrderState::Open => "order.closed",
+    let incident = |refund: &Refund| {
+        let institution = after.attempt_of(refund)?.institution.clone();
+        let (amount, code) = (refund.amount, refund.amount.currency().code());
+        let excess = Amount::from_minor(refund.excess_minor, amount.currency());
+        let beyond = excess.map_or_else(|_| "0".into(), |excess| excess.to_string());
+        let found = format!("SUCCEEDED {amount} {code}, of it beyond what was left {beyond}");
+        let difference = Difference {
+            kind: DifferenceKind::LateRefund,
+            movement: Movement::Refund,
+            number: refund.no.as_str().into(),
+            expected: RefundState::Failed.name().into(),
+            found: found.into(),
         };
-    }
-    let states = |order: &Order| {
-        order
-            .refunds
-            .iter()
-            .map(|one| one.state)
-            .collect::<Vec<_>>()
+        Some((institution, difference))
     };
-    let (were, are) = (states(before), states(after));
-    if !are.starts_with(&were) {
-        return "refund.move";
-    }
-    match after.refunds.get(were.len()) {
-        Some(refund) if refund.surplus().is_some() => return "surplus.booked",
-        Some(_) => return "refund.reserve",
-        None if verdicts(before) != verdicts(after) => return "refund.verdict",
-        None if before.refunds != after.refunds => return "refund.send",
-        None => (),
-    }
-    if before.attempts.len() != after.attempts.len() {
-        return "attempt.start";
-    }
-    if before.ending == after.ending {
-        "attempt.move"
-    } else {
-        "order.ending"
-    }
-}
-
-fn verdicts(order: &Order) -> Vec<Option<&Verdict>> {
-    order
-        .refunds
-        .iter()
-        .map(|one| one.verdict.as_ref())
-        .collect()
-}
-
-/// The states after the deed: order, then each attempt, then the refunds that moved.
-fn result(after: &Order, refunds: &[usize]) -> String {
-    let mut text = String::from(after.state.name());
-    for attempt in &after.attempts {
-        text.push(' ');
-        text.push_str(attempt.institution.as_str());
-        text.push('=');
-        text.push_str(attempt.state.name());
-    }
-    for refund in refunds.iter().filter_map(|at| after.refunds.get(*at)) {
-        text.push(' ');
-        text.push_str(refund.no.as_str());
-        text.push('=');
-        text.push_str(refund.state.name());
-        if let Some(verdict) = &refund.verdict {
-            let found = if verdict.succeeded {
-                "succeeded"
-            } else {
-                "failed"
-            };
-            text.push_str(" found=");
-            text.push_str(found);
-            text.push_str(" statement=");
-            text.push_str(&hex(&verdict.statement));
-        }
-    }
-    text
+    let late = refunds.iter().filter_map(failed);
+    late.filter_map(incident).collect()
 }

@@ -18,6 +18,8 @@ pub struct Memory {
     work_lag_seconds: GaugeVec,
     work_in_hand: IntGaugeVec,
     events_dead: IntGauge,
+    refunds_manual: IntGauge,
+    incidents_open: IntGauge,
 }
 
 impl Memory {
@@ -58,6 +60,11 @@ impl Memory {
                 "events_dead",
                 "Notifications that were given up and not sent again.",
             )?,
+            refunds_manual: page.gauge(
+                "refunds_manual",
+                "Refunds that no institution answers for, and only two operators can end.",
+            )?,
+            incidents_open: page.gauge("incidents_open", "Incidents that nobody ended yet.")?,
         })
     }
 
@@ -90,6 +97,13 @@ impl Memory {
     pub fn dead(&self, count: u64) {
         self.events_dead
             .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// So many refunds are left to people, and so many incidents are open (section 5, M7, R9).
+    pub fn left_to_people(&self, refunds: u64, incidents: u64) {
+        let shown = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.refunds_manual.set(shown(refunds));
+        self.incidents_open.set(shown(incidents));
     }
 
     /// Counts work as taken up until the returned value is dropped.

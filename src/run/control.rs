@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -18,7 +19,7 @@ use tokio::time::timeout;
 
 use super::dead_letters::{self, DEAD, RESEND};
 use super::reload::Reloading;
-use super::{SQLITE, reconcile};
+use super::{SQLITE, people, reconcile};
 use crate::config::Outline;
 use crate::config::difference::Difference;
 use crate::store::Held;
@@ -143,7 +144,7 @@ pub fn socket(store_url: &str) -> PathBuf {
 ///
 /// # Errors
 /// Nobody listens there, it belongs to somebody else, or what came back is no answer.
-pub fn ask(socket: &Path, word: &str) -> io::Result<Reply> {
+pub fn ask<A: DeserializeOwned>(socket: &Path, word: &str) -> io::Result<A> {
     let mut stream = Blocking::connect(socket)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     stream.write_all(format!("{word}\n").as_bytes())?;
@@ -199,27 +200,25 @@ impl Control {
         let Ok(Some(word)) = timeout(CALLER_WITHIN, question(&mut stream)).await else {
             return;
         };
+        let by = format!("operator:uid={caller}");
         if let Some(asked) = word.strip_prefix(reconcile::WORD) {
             // Takes a while, so others are answered meanwhile.
-            let by = format!("operator:uid={caller}");
             return reloading.reconciler.begin(asked, by, stream);
         }
+        if let Some(asked) = word.strip_prefix(people::WORD) {
+            return tell(&mut stream, &people::answer(reloading, asked, by).await).await;
+        }
         let reply = match word.as_str() {
-            RELOAD => reloading.reload(&format!("operator:uid={caller}")).await,
+            RELOAD => reloading.reload(&by).await,
             SHOW => reloading.shown().await,
             asked => {
-                let by = format!("operator:uid={caller}");
                 let answer = about_events(reloading, asked, &by).await;
                 answer.unwrap_or_else(|| Reply::Unknown {
-                    expected: format!("{RELOAD}, {SHOW}, {DEAD}, {RESEND} or {}", reconcile::WORD),
+                    expected: format!("{RELOAD}, {SHOW}, {DEAD}, {RESEND}, people or reconcile"),
                 })
             }
         };
-        let answer = serde_json::to_string(&reply).unwrap_or_default() + "\n";
-        let answered = timeout(CALLER_WITHIN, stream.write_all(answer.as_bytes())).await;
-        if !matches!(answered, Ok(Ok(()))) {
-            tracing::warn!("whoever called the control socket did not take the answer");
-        }
+        tell(&mut stream, &reply).await;
     }
 }
 
@@ -227,6 +226,15 @@ impl Drop for Control {
     fn drop(&mut self) {
         // The next start takes it away as well.
         let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Answers with one line.
+async fn tell(stream: &mut UnixStream, reply: &impl Serialize) {
+    let answer = serde_json::to_string(reply).unwrap_or_default() + "\n";
+    let answered = timeout(CALLER_WITHIN, stream.write_all(answer.as_bytes())).await;
+    if !matches!(answered, Ok(Ok(()))) {
+        tracing::warn!("whoever called the control socket did not take the answer");
     }
 }
 

@@ -14,6 +14,7 @@ use crate::api::{Answer, Peer};
 use crate::domain::identifiers::hex;
 use crate::edge::{Refuse, Responder, Responding};
 use crate::metrics::{Asked, CallerClass, Metrics};
+use crate::store::ledger::Ledger;
 use crate::store::owed::Which;
 use crate::store::remembered::{Recall, Remembered};
 use crate::store::{Verdict, Work};
@@ -75,6 +76,7 @@ pub(super) struct Operations {
     pub(super) metrics: Arc<Metrics>,
     pub(super) in_force: Arc<ArcSwap<InForce>>,
     pub(super) remembered: Arc<Remembered>,
+    pub(super) ledger: Arc<dyn Ledger>,
     pub(super) ready: watch::Receiver<bool>,
 }
 
@@ -103,6 +105,12 @@ impl Operations {
         }
         if let Ok(dead) = api.store.dead(&Which::default(), 0).await {
             memory.dead(dead.count);
+        }
+        let people = self.ledger.left_to_people(0).await;
+        if let (Ok((refunds, _)), Ok((incidents, _))) =
+            (people, self.ledger.open_incidents(0).await)
+        {
+            memory.left_to_people(refunds, incidents);
         }
         let show = |id: &_, state, times| self.metrics.institutions.breaker(id, state, times);
         let world = &api.world;

@@ -50,6 +50,13 @@ pub(super) fn check(headers: &HeaderMap, body: &[u8]) -> Result<(), SignatureFau
     }
 }
 
+/// SHA-256 of bytes.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut taken = [0; 32];
+    taken.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    taken
+}
+
 fn written(name: &str, algorithm: &'static Algorithm, body: &[u8]) -> String {
     let mut text = String::with_capacity(112);
     text.push_str(name);

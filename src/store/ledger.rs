@@ -1,10 +1,13 @@
-//! What reconciling asks of a store beside its orders: movements of a day, and the incidents that
-//! differences become (M7).
+//! What reconciling, and whoever runs the gateway, ask of a store beside its orders: movements of a day,
+//! the incidents that differences become (M7), and refunds that are left to people (section 5).
 
 use async_trait::async_trait;
 
+use crate::domain::amount::Amount;
 use crate::domain::audit::Deed;
-use crate::domain::identifiers::{AccountId, InstitutionId, Timestamp};
+use crate::domain::identifiers::{
+    AccountId, InstitutionId, MerchantId, OperatorId, PayOrderNo, RefundOrderNo, Timestamp,
+};
 use crate::domain::statement::{Day, Difference, Line, Movement, Ours};
 use crate::store::StoreError;
 
@@ -56,6 +59,63 @@ pub trait Ledger: Send + Sync {
         institution: &InstitutionId,
         day: &Day,
     ) -> Result<Vec<Incident>, StoreError>;
+
+    /// How many incidents are open, and of them so many shown, the oldest first.
+    async fn open_incidents(&self, shown: u32) -> Result<(u64, Vec<Incident>), StoreError>;
+
+    /// Makes an open incident somebody's, and records it (L5). Returns whether there is such a one.
+    async fn hand_over(&self, id: i64, to: &str, by: &By) -> Result<bool, StoreError>;
+
+    /// Ends an open incident by hand, for a reason, and records it (L5). Returns whether there is such
+    /// a one.
+    async fn resolve(&self, id: i64, because: &str, by: &By) -> Result<bool, StoreError>;
+
+    /// How many refunds only people can end, and of them so many shown, the oldest first.
+    async fn left_to_people(&self, shown: u32) -> Result<(u64, Vec<LeftToPeople>), StoreError>;
+}
+
+/// Whose an incident is that no reconciliation found, until it is handed over.
+pub const NOBODY_YET: &str = "operators";
+
+/// Who did something to an incident, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    /// `operator:…`.
+    pub who: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A refund in MANUAL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftToPeople {
+    /// Which.
+    pub refund: RefundOrderNo,
+    /// Of which order.
+    pub order: PayOrderNo,
+    /// Whose order.
+    pub merchant: MerchantId,
+    /// Who was asked to give it back.
+    pub institution: InstitutionId,
+    /// How much.
+    pub amount: Amount,
+    /// When it was reserved.
+    pub asked: Timestamp,
+    /// Whether nobody asked for it: surplus money.
+    pub is_surplus: bool,
+    /// What an operator found, if another is still to find the same.
+    pub found: Option<Found>,
+}
+
+/// What an operator found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Who.
+    pub operator: OperatorId,
+    /// Whether the money went back.
+    pub succeeded: bool,
+    /// SHA-256 of the institution's statement.
+    pub statement: [u8; 32],
 }
 
 /// Which reconciliation.
@@ -112,6 +172,10 @@ pub struct Incident {
     pub id: i64,
     /// When it was first found.
     pub at: Timestamp,
+    /// At which institution.
+    pub institution: InstitutionId,
+    /// Of which day, `yyyyMMdd`.
+    pub day: Box<str>,
     /// The difference.
     pub difference: Difference,
     /// Whose it is.

@@ -236,7 +236,7 @@ pub struct Message {
 /// What we think of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// Proven the institution's own.
+    /// Proven the institution's own: by its signature, or by an operator's.
     Genuine,
     /// Genuine, and impossible (V3).
     Quarantined,

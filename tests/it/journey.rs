@@ -6,6 +6,7 @@ mod dead_letters;
 mod health;
 mod metrics;
 mod overload;
+mod people;
 mod process;
 mod races;
 mod reload;

@@ -14,6 +14,7 @@ pub(crate) mod builders;
 mod built;
 pub(crate) mod embedded;
 mod explained;
+mod incidents;
 pub(crate) mod leases;
 pub(crate) mod owed;
 pub(crate) mod refunds;

@@ -61,11 +61,13 @@ pub enum DifferenceKind {
     InstitutionNo,
     /// We know of a movement of that day that the statement lacks.
     Missing,
+    /// A refund that had failed went through after all (R9). Found by evidence, never by a statement.
+    LateRefund,
 }
 
 impl DifferenceKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NotDone,
         Self::UnknownLine,
         Self::DoubledLine,
@@ -76,6 +78,7 @@ impl DifferenceKind {
         Self::Day,
         Self::InstitutionNo,
         Self::Missing,
+        Self::LateRefund,
     ];
 
     /// A stable word, in the database and for people.
@@ -91,6 +94,7 @@ impl DifferenceKind {
             Self::Day => "day",
             Self::InstitutionNo => "institution_no",
             Self::Missing => "missing",
+            Self::LateRefund => "late_refund",
         }
     }
 }

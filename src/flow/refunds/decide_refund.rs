@@ -5,12 +5,12 @@ use bytes::Bytes;
 use http::Request;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::identifiers::{MerchantId, OperatorId, RefundOrderNo, unhex};
+use crate::domain::identifiers::{MerchantId, OperatorId, RefundOrderNo, hex, unhex};
 use crate::domain::order::Order;
 use crate::domain::refund::{RefundState, Undecided, Verdict};
 use crate::flow::register::Register;
-use crate::signature::verify_request;
-use crate::store::{Committed, OrderKey, Store, StoreError};
+use crate::signature::{sha256, verify_request};
+use crate::store::{Committed, Message, OrderKey, Store, StoreError, Verdict as Thought};
 use crate::world::World;
 
 /// What an operator signs for: the address of no host, so that it is good for nothing else.
@@ -60,6 +60,14 @@ pub enum NotDecided {
     /// It moves nothing.
     #[error(transparent)]
     Undecided(#[from] Undecided),
+    /// What is attached is not what was signed for.
+    #[error("expected the statement that was signed for, SHA-256 {signed}; found one of {found}")]
+    AnotherStatement {
+        /// As signed.
+        signed: String,
+        /// As attached.
+        found: String,
+    },
     /// The order kept changing.
     #[error("the order is being changed by others; send the verdict again")]
     Contended,
@@ -68,7 +76,8 @@ pub enum NotDecided {
     Store(#[from] StoreError),
 }
 
-/// Proves whose verdict it is, and keeps or carries it out.
+/// Proves whose verdict it is, and keeps or carries it out. The statement is kept as it came before
+/// that, sealed, so that whoever doubts the verdict can read on what it was founded.
 ///
 /// # Errors
 /// [`NotDecided`].
@@ -77,11 +86,32 @@ pub async fn decide_refund(
     world: &World,
     register: &Register,
     signed: &Request<Bytes>,
+    statement: Bytes,
 ) -> Result<Decided, NotDecided> {
     let (key, no, verdict) = read(world, register, signed)?;
+    let found = sha256(&statement);
+    if found != verdict.statement {
+        return Err(NotDecided::AnotherStatement {
+            signed: hex(&verdict.statement),
+            found: hex(&found),
+        });
+    }
+    let mut attached = Some(statement);
     for _ in 0..ROUNDS_MAX {
         let order = store.order(&key).await?.ok_or(Undecided::Unknown)?;
-        let change = order.decide_refund(&no, verdict.clone(), world.clock.now())?;
+        let now = world.clock.now();
+        let change = order.decide_refund(&no, verdict.clone(), now)?;
+        let refund = order.refund(&no);
+        let of = refund.and_then(|refund| order.attempt_of(refund));
+        if let Some((attempt, raw)) = of.zip(attached.take()) {
+            let message = Message {
+                institution: attempt.institution.clone(),
+                verdict: Thought::Genuine,
+                raw: raw.into(),
+                at: now,
+            };
+            store.keep(&message).await?;
+        }
         match store.commit(&change).await? {
             Committed::Done => {
                 let state = change.order().and_then(|order| state(order, &no));

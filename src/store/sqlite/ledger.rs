@@ -1,15 +1,18 @@
-//! Movements of a day, and incidents, as rows. Decides nothing.
+//! Movements of a day as rows. Decides nothing.
+
+pub(super) mod incidents;
+mod people;
 
 use async_trait::async_trait;
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, params};
 
-use crate::domain::identifiers::{AccountId, InstitutionId, Timestamp};
-use crate::domain::statement::{Day, Difference, DifferenceKind, Line, Movement, Ours, Standing};
+use crate::domain::identifiers::{AccountId, InstitutionId};
+use crate::domain::statement::{Day, Difference, Line, Movement, Ours, Standing};
 use crate::store::StoreError;
-use crate::store::ledger::{Incident, Ledger, MOVEMENTS_AT_ONCE, Place, Reconciled};
-use crate::store::sqlite::chain::record;
-use crate::store::sqlite::loading::{Columns, named, read};
-use crate::store::sqlite::writer::Writing;
+use crate::store::ledger::{
+    By, Incident, Ledger, LeftToPeople, MOVEMENTS_AT_ONCE, Place, Reconciled,
+};
+use crate::store::sqlite::loading::Columns;
 use crate::store::sqlite::{Fault, Sqlite};
 
 /// Number, account, sum, currency, state, moment and the institution's number: every statement here
@@ -37,21 +40,6 @@ const ACCOUNTS: &str = "SELECT account_id FROM attempts WHERE state = 'PAID'
     UNION SELECT a.account_id FROM refunds r CROSS JOIN attempts a
     WHERE a.attempt_id = r.attempt_id AND r.state = 'SUCCEEDED' AND a.institution_id = ?1
     AND r.refunded_at >= ?2 AND r.refunded_at < ?3";
-
-const RAISE: &str = "INSERT INTO incidents (at, institution_id, day, kind, movement, object,
-    expected, found, owner, state, seen_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'OPEN', ?1)
-    ON CONFLICT (institution_id, day, kind, movement, object) DO UPDATE
-    SET expected = excluded.expected, found = excluded.found, state = 'OPEN', resolved_at = NULL,
-    seen_at = excluded.seen_at";
-
-const STATE_OF: &str = "SELECT state FROM incidents WHERE institution_id = ?1 AND day = ?2
-    AND kind = ?3 AND movement = ?4 AND object = ?5";
-
-const RESOLVE: &str = "UPDATE incidents SET state = 'RESOLVED', resolved_at = ?3
-    WHERE institution_id = ?1 AND day = ?2 AND state = 'OPEN' AND seen_at <> ?3";
-
-const INCIDENTS: &str = "SELECT incident_id, at, kind, movement, object, expected, found, owner,
-    state FROM incidents WHERE institution_id = ?1 AND day = ?2 ORDER BY state, incident_id";
 
 #[async_trait]
 impl Ledger for Sqlite {
@@ -82,13 +70,13 @@ impl Ledger for Sqlite {
 
     async fn raise(&self, of: &Reconciled, remaining: Vec<Difference>) -> Result<u64, StoreError> {
         let of = of.clone();
-        self.write(move |writing| raise(writing, &of, &remaining))
+        self.write(move |writing| incidents::raise(writing, &of, &remaining))
             .await
     }
 
     async fn conclude(&self, of: &Reconciled, result: String) -> Result<u64, StoreError> {
         let of = of.clone();
-        self.write(move |writing| conclude(writing, &of, &result))
+        self.write(move |writing| incidents::conclude(writing, &of, &result))
             .await
     }
 
@@ -97,7 +85,27 @@ impl Ledger for Sqlite {
         institution: &InstitutionId,
         day: &Day,
     ) -> Result<Vec<Incident>, StoreError> {
-        self.ask(|connection| incidents(connection, institution, day))
+        self.ask(|connection| incidents::of_day(connection, institution, day))
+    }
+
+    async fn open_incidents(&self, shown: u32) -> Result<(u64, Vec<Incident>), StoreError> {
+        self.read(|connection| incidents::open(connection, shown))
+    }
+
+    async fn hand_over(&self, id: i64, to: &str, by: &By) -> Result<bool, StoreError> {
+        let (to, by) = (to.to_owned(), by.clone());
+        self.write(move |writing| incidents::hand_over(writing, id, &to, &by))
+            .await
+    }
+
+    async fn resolve(&self, id: i64, because: &str, by: &By) -> Result<bool, StoreError> {
+        let (because, by) = (because.to_owned(), by.clone());
+        self.write(move |writing| incidents::resolve(writing, id, &because, &by))
+            .await
+    }
+
+    async fn left_to_people(&self, shown: u32) -> Result<(u64, Vec<LeftToPeople>), StoreError> {
+        self.read(|connection| people::left(connection, shown))
     }
 }
 
@@ -195,94 +203,4 @@ fn accounts(
         accounts.push(Columns { row }.parse(0, AccountId::parse)?);
     }
     Ok(accounts)
-}
-
-fn raise(
-    writing: &mut Writing<'_>,
-    of: &Reconciled,
-    remaining: &[Difference],
-) -> Result<u64, Fault> {
-    let (institution, day) = (of.institution.as_str(), of.day.date.as_str());
-    let mut raised: u64 = 0;
-    for difference in remaining {
-        let (kind, movement) = (difference.kind.word(), difference.movement.name());
-        let object = &*difference.number;
-        let state: Option<String> = writing
-            .connection
-            .prepare_cached(STATE_OF)?
-            .query_row(params![institution, day, kind, movement, object], |row| {
-                row.get(0)
-            })
-            .optional()?;
-        if state.as_deref() != Some("OPEN") {
-            raised = raised.saturating_add(1);
-        }
-        writing.connection.prepare_cached(RAISE)?.execute(params![
-            of.at.ms(),
-            institution,
-            day,
-            kind,
-            movement,
-            object,
-            &*difference.expected,
-            &*difference.found,
-            of.by,
-        ])?;
-    }
-    if raised > 0 {
-        let deed = of.deed("incident.raise", format!("incidents={raised}"));
-        record(writing, &deed, of.at)?;
-    }
-    Ok(raised)
-}
-
-fn conclude(writing: &mut Writing<'_>, of: &Reconciled, result: &str) -> Result<u64, Fault> {
-    let resolved = writing
-        .connection
-        .prepare_cached(RESOLVE)?
-        .execute(params![
-            of.institution.as_str(),
-            of.day.date.as_str(),
-            of.at.ms(),
-        ])?;
-    let deed = of.deed(
-        "statement.reconcile",
-        format!("{result} resolved={resolved}"),
-    );
-    record(writing, &deed, of.at)?;
-    Ok(u64::try_from(resolved).unwrap_or(u64::MAX))
-}
-
-fn incidents(
-    connection: &Connection,
-    institution: &InstitutionId,
-    day: &Day,
-) -> Result<Vec<Incident>, Fault> {
-    let mut statement = connection.prepare_cached(INCIDENTS)?;
-    let mut rows = statement.query(params![institution.as_str(), day.date.as_str()])?;
-    let mut incidents = Vec::new();
-    while let Some(row) = rows.next()? {
-        let columns = Columns { row };
-        let movement = columns.parse(3, |word| Movement::parse(word).ok_or(()));
-        let difference = Difference {
-            kind: columns.parse(2, named(&DifferenceKind::ALL, DifferenceKind::word))?,
-            movement: movement?,
-            number: columns.get(4)?,
-            expected: columns.get(5)?,
-            found: columns.get(6)?,
-        };
-        let state: String = columns.get(8)?;
-        incidents.push(Incident {
-            id: columns.get(0)?,
-            at: Timestamp::from_ms(columns.get(1)?),
-            difference,
-            owner: columns.get(7)?,
-            is_open: read(match state.as_str() {
-                "OPEN" => Ok(true),
-                "RESOLVED" => Ok(false),
-                _ => Err(()),
-            })?,
-        });
-    }
-    Ok(incidents)
 }

@@ -17,6 +17,7 @@ use crate::domain::order::{Order, Terms};
 use crate::seal::Seal;
 use crate::store::sqlite::Fault;
 use crate::store::sqlite::chain::record;
+use crate::store::sqlite::ledger::incidents;
 use crate::store::sqlite::refunds::{NUMBER_TAKEN, numbered, refund_row};
 use crate::store::sqlite::sealed::{
     Path, Private, event_place, not_sealed, payer_digest, seal_text,
@@ -261,6 +262,12 @@ fn dependents(seal: &Seal, rows: &Rows, at: Timestamp) -> Result<Vec<Row>, Store
     }
     for entry in &rows.entries {
         written.push(entry_row(order, entry, at));
+    }
+    for (institution, difference) in &rows.incidents {
+        written.push(Row {
+            sql: incidents::RAISE,
+            values: incidents::late(institution, difference, at),
+        });
     }
     for event in &rows.events {
         written.push(Row {

@@ -31,7 +31,9 @@ const CONSTRUCTORS: [(&str, &str); 7] = [
 const UNITS: [&str; 4] = ["_seconds", "_bytes", "_changes", "_info"];
 
 /// Those that a journey does not move, and why not.
-const QUIET: [(&str, &str); 14] = [
+const QUIET: [(&str, &str); 16] = [
+    ("paymux_incidents_open", "nothing differs"),
+    ("paymux_refunds_manual", "institutions answer"),
     ("paymux_events_dead", "every merchant hears"),
     ("paymux_config_reloads_total", "nobody reloads"),
     ("paymux_connections_refused_total", "nobody crowds"),

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use http::Request;
+use paymux::domain::identifiers::hex;
 use paymux::domain::refund::{RefundState, Undecided};
 use paymux::flow::refunds::decide_refund::{Decided, NotDecided, TARGET, decide_refund};
-use paymux::signature::{Covering, sign_request};
+use paymux::signature::{Covering, sha256, sign_request};
 use serde_json::json;
 
 use super::{held_and_owed, only, paid, refund};
@@ -30,7 +31,7 @@ fn verdict(town: &Town, key: &str, succeeded: bool, statement: &str, ago_s: i64)
         "merchantId": "M1",
         "refundOrderNo": only(town, "T1").no.as_str(),
         "succeeded": succeeded,
-        "statementSha256": statement.repeat(64),
+        "statementSha256": hex(&sha256(statement.as_bytes())),
     });
     let mut request = Request::post(TARGET)
         .header("content-type", "application/json")
@@ -46,14 +47,17 @@ fn verdict(town: &Town, key: &str, succeeded: bool, statement: &str, ago_s: i64)
     request
 }
 
-fn decide(town: &Town, signed: &Request<Bytes>) -> Result<Decided, NotDecided> {
+fn decide_on(town: &Town, signed: &Request<Bytes>, statement: &str) -> Result<Decided, NotDecided> {
     let register = town.register();
-    now(decide_refund(
-        &*town.api.store,
-        &town.api.world,
-        &register,
-        signed,
-    ))
+    let statement = Bytes::copy_from_slice(statement.as_bytes());
+    let (store, world) = (&*town.api.store, &town.api.world);
+    now(decide_refund(store, world, &register, signed, statement))
+}
+
+/// With the statement it was signed for.
+fn decide(town: &Town, signed: &Request<Bytes>) -> Result<Decided, NotDecided> {
+    let names_a = String::from_utf8_lossy(signed.body()).contains(&hex(&sha256(b"a")));
+    decide_on(town, signed, if names_a { "a" } else { "b" })
 }
 
 /// Section 5, L5, N1: one operator is not enough, nor the same one twice, nor two who do not find
@@ -91,7 +95,9 @@ fn two_operators_who_find_the_same_end_a_refund() {
         assert_eq!(durable.events.len(), 2);
         let deed = &durable.deeds.last().unwrap().0;
         assert_eq!(deed.actor, "operators:anna,ben");
-        assert!(deed.result.contains(&"a".repeat(64)), "{deed:?}");
+        assert!(deed.result.contains(&hex(&sha256(b"a"))), "{deed:?}");
+        let kept = durable.inbox.iter().filter(|row| row.raw == b"a");
+        assert_eq!(kept.count(), 1, "the statement is kept, once");
     }
 }
 
@@ -121,6 +127,12 @@ fn a_verdict_that_does_not_count_moves_nothing() {
         decide(&town, &altered),
         Err(NotDecided::Unproven(_))
     ));
+    let verdict_a = verdict(&town, "anna-key", true, "a", 0);
+    let refused = decide_on(&town, &verdict_a, "b").unwrap_err();
+    assert!(
+        matches!(refused, NotDecided::AnotherStatement { .. }),
+        "{refused}"
+    );
     assert_eq!(only(&town, "T1"), before);
 
     let town = paid();

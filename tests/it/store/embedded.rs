@@ -18,8 +18,8 @@ use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
 use paymux::store::remembered::Remembered;
 use paymux::store::ringing::{Bells, Ringing};
 use paymux::store::{
-    Bindings, Committed, Fate, Held, Kept, Lease, Message, OpenError, OrderKey, Settled, Store,
-    StoreError, Verdict, Work, open,
+    Bindings, Committed, Fate, Held, Kept, Lease, Message, OpenError, Opened, OrderKey, Settled,
+    Store, StoreError, Verdict, Work, open, open_with_ledger,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -65,6 +65,15 @@ impl Embedded {
 impl Stores for Embedded {
     fn open(&self) -> Arc<dyn Store> {
         open_with(&self.file(), 1, 2).unwrap()
+    }
+}
+
+impl Embedded {
+    /// The store, and the same store as whoever runs it sees it.
+    pub(super) fn open_both(&self) -> Opened {
+        let fatal = Box::new(|why: &str| panic!("{why}"));
+        let seal = Arc::new(Self::seal());
+        open_with_ledger(&self.file(), seal, fatal, Box::new(|_, _| ())).unwrap()
     }
 }
 

@@ -45,7 +45,8 @@ pub(super) fn reserve(
     order.reserve_refund(asked, &RULES, cause, at(30)).unwrap()
 }
 
-fn weigh(order: &Order, finding: Finding) -> Change {
+/// What this finding of a query makes of the last refund.
+pub(super) fn weigh(order: &Order, finding: Finding) -> Change {
     let refund = order.refunds.last().unwrap();
     let evidence = Evidence {
         institution: institution("harbour"),

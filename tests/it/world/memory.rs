@@ -108,7 +108,7 @@ pub(crate) struct Step {
 pub(crate) struct MessageRow {
     pub(crate) institution: InstitutionId,
     pub(crate) verdict: Verdict,
-    raw: Vec<u8>,
+    pub(crate) raw: Vec<u8>,
 }
 
 impl Durable {

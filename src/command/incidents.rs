@@ -1,0 +1,112 @@
+//! `paymux incidents`: what differs between institutions and the books, and whose it is.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::command::reload::reach;
+use crate::config;
+use crate::run::people::{self, Answer, Shown, Wish};
+
+/// What `paymux incidents` takes.
+#[derive(Debug, Args)]
+pub struct IncidentsArgs {
+    #[command(subcommand)]
+    wish: What,
+    /// The configuration of the gateway: its store says which of several is meant
+    #[arg(long, global = true, default_value = config::FILE)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List what is open, the oldest first
+    List,
+    /// Make one somebody's; recorded in the audit log
+    HandOver {
+        /// Its number
+        id: i64,
+        /// Whose from now on
+        to: String,
+    },
+    /// End one by hand; what a later reconciliation does not find any more ends by itself
+    Resolve {
+        /// Its number
+        id: i64,
+        /// Why, for the audit log
+        #[arg(long)]
+        because: String,
+    },
+}
+
+/// Exits with 0 if the gateway did what was asked.
+///
+/// # Errors
+/// No gateway answers, or the output cannot be written.
+pub fn run(args: &IncidentsArgs) -> anyhow::Result<ExitCode> {
+    let wish = match &args.wish {
+        What::List => Wish::Incidents,
+        What::HandOver { id, to } => Wish::HandOver {
+            id: *id,
+            to: to.clone(),
+        },
+        What::Resolve { id, because } => Wish::Resolve {
+            id: *id,
+            because: because.clone(),
+        },
+    };
+    let answer = reach(&args.config, |socket| people::ask(socket, &wish))?;
+    tell(&mut io::stdout().lock(), answer)
+}
+
+fn tell(out: &mut dyn Write, answer: Answer) -> anyhow::Result<ExitCode> {
+    match answer {
+        Answer::Incidents { count, shown } => {
+            for incident in &shown {
+                writeln!(out, "{}", line(incident))?;
+            }
+            let more = count.saturating_sub(u64::try_from(shown.len()).unwrap_or(u64::MAX));
+            if more > 0 {
+                writeln!(out, "and {more} more, younger ones")?;
+            }
+            writeln!(out, "open incidents: {count}")?;
+        }
+        Answer::Done => writeln!(out, "done, and recorded")?,
+        Answer::Refused { why } => {
+            writeln!(out, "refused, nothing moved: {why}")?;
+            return Ok(ExitCode::FAILURE);
+        }
+        Answer::Failed { fault } => {
+            writeln!(
+                out,
+                "the gateway's store failed: {fault}; see its log, and ask again"
+            )?;
+            return Ok(ExitCode::FAILURE);
+        }
+        Answer::Manual { .. } | Answer::Kept | Answer::Ended { .. } => {
+            anyhow::bail!("the gateway is of another release and answered something else")
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(incident: &Shown) -> String {
+    let Shown {
+        id,
+        since,
+        institution_id,
+        day,
+        kind,
+        movement,
+        number,
+        expected,
+        found,
+        owner,
+    } = incident;
+    format!(
+        "{id} {kind} {movement} {number} institution={institution_id} day={day} owner={owner} \
+         since={since}: expected {expected}, found {found}"
+    )
+}

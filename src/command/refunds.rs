@@ -1,0 +1,218 @@
+//! `paymux refunds`: what no institution answers for, as two operators end it: list, sign, hand over.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+
+use crate::command::call::signing_key;
+use crate::command::reload::reach;
+use crate::config;
+use crate::domain::identifiers::{MerchantId, RefundOrderNo, hex};
+use crate::flow::refunds::decide_refund::{GOOD_FOR_S, Said, TARGET};
+use crate::run::people::{self, Answer, Manual, SignedVerdict, Wish};
+use crate::signature::{self, Covering, sha256};
+use crate::world::{Clock, Entropy, SystemClock, SystemEntropy};
+
+/// The longest signed verdict. Unit: bytes.
+const VERDICT_BYTES_MAX: u64 = 6 * 1024;
+
+/// What `paymux refunds` takes.
+#[derive(Debug, Args)]
+pub struct RefundsArgs {
+    #[command(subcommand)]
+    wish: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List the refunds that no institution answers for
+    Manual(GatewayArgs),
+    /// Sign what the institution's statement says of a refund, wherever the operator's key is, and
+    /// print it; good for five minutes
+    Sign(Box<SignArgs>),
+    /// Hand a signed verdict, from a file or from standard input, to the gateway on this machine
+    ///
+    /// The first is kept; a second operator's, who found the same on the same statement, ends the
+    /// refund. Each is recorded in the audit log, and the statement is kept, sealed.
+    Decide {
+        /// The institution's statement, the same file that was signed for
+        #[arg(long)]
+        statement: PathBuf,
+        /// What `paymux refunds sign` printed; `-` is standard input
+        #[arg(default_value = "-")]
+        verdict: PathBuf,
+        #[command(flatten)]
+        gateway: GatewayArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+struct GatewayArgs {
+    /// The configuration of the gateway: its store says which of several is meant
+    #[arg(long, default_value = config::FILE)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct SignArgs {
+    /// Whose order
+    #[arg(long, value_parser = merchant)]
+    merchant: MerchantId,
+    /// Which refund
+    #[arg(long, value_parser = refund)]
+    refund: RefundOrderNo,
+    /// The statement says that the money went back
+    #[arg(long, conflicts_with = "failed", required_unless_present = "failed")]
+    succeeded: bool,
+    /// The statement says that it did not
+    #[arg(long)]
+    failed: bool,
+    /// The institution's statement
+    #[arg(long)]
+    statement: PathBuf,
+    /// The operator's private key (PKCS#8 PEM)
+    #[arg(long)]
+    key: PathBuf,
+    /// The name it was enrolled under in [[operator]]
+    #[arg(long)]
+    key_id: String,
+}
+
+fn merchant(text: &str) -> Result<MerchantId, String> {
+    MerchantId::parse(text).map_err(|malformed| format!("expected {}", malformed.expected))
+}
+
+fn refund(text: &str) -> Result<RefundOrderNo, String> {
+    RefundOrderNo::parse(text).map_err(|malformed| format!("expected {}", malformed.expected))
+}
+
+/// Exits with 0 if it was done: listed, signed, kept or ended.
+///
+/// # Errors
+/// No gateway answers, a file cannot be read, or the output cannot be written.
+pub fn run(args: &RefundsArgs) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    let (wish, gateway) = match &args.wish {
+        What::Manual(gateway) => (Wish::Manual, gateway),
+        What::Sign(args) => {
+            let verdict = sign(args, &SystemClock::start(), &SystemEntropy)?;
+            writeln!(out, "{}", serde_json::to_string(&verdict)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        What::Decide {
+            statement,
+            verdict,
+            gateway,
+        } => (handed_over(verdict, statement)?, gateway),
+    };
+    let answer = reach(&gateway.config, |socket| people::ask(socket, &wish))?;
+    tell(&mut out, answer)
+}
+
+/// A verdict on what the file says, signed.
+fn sign(
+    args: &SignArgs,
+    clock: &dyn Clock,
+    entropy: &(dyn Entropy + 'static),
+) -> anyhow::Result<SignedVerdict> {
+    let statement = std::fs::read(&args.statement);
+    let statement = statement.with_context(|| format!("{}", args.statement.display()))?;
+    let pem = std::fs::read_to_string(&args.key);
+    let pem = pem.with_context(|| format!("{}", args.key.display()))?;
+    let key = signing_key(&args.key_id, &pem)
+        .with_context(|| format!("{}: not a usable signing key", args.key.display()))?;
+    let said = Said {
+        merchant_id: args.merchant.to_string(),
+        refund_order_no: args.refund.to_string(),
+        succeeded: args.succeeded,
+        statement_sha256: hex(&sha256(&statement)),
+    };
+    let mut request = SignedVerdict::unsigned(serde_json::to_vec(&said)?)?;
+    let (created_s, nonce) = (clock.now().seconds(), hex(&entropy.draw::<16>()));
+    let covering = Covering {
+        created_s,
+        expires_s: Some(created_s.saturating_add(GOOD_FOR_S)),
+        nonce: Some(&nonce),
+    };
+    signature::sign_request(&mut request, TARGET, &key, &covering)?;
+    SignedVerdict::of(&request).context("the verdict was not signed")
+}
+
+fn handed_over(verdict: &Path, statement: &Path) -> anyhow::Result<Wish> {
+    let mut text = String::new();
+    let read = if verdict == Path::new("-") {
+        io::stdin()
+            .take(VERDICT_BYTES_MAX)
+            .read_to_string(&mut text)
+    } else {
+        let file = File::open(verdict).with_context(|| format!("{}", verdict.display()))?;
+        file.take(VERDICT_BYTES_MAX).read_to_string(&mut text)
+    };
+    read.with_context(|| format!("{}", verdict.display()))?;
+    let verdict = serde_json::from_str(&text).with_context(|| {
+        format!(
+            "{}: expected what paymux refunds sign printed, as it is",
+            verdict.display()
+        )
+    })?;
+    let statement = std::path::absolute(statement)?;
+    Ok(Wish::Decide { verdict, statement })
+}
+
+fn tell(out: &mut dyn Write, answer: Answer) -> anyhow::Result<ExitCode> {
+    match answer {
+        Answer::Manual { count, shown } => {
+            for refund in &shown {
+                writeln!(out, "{}", line(refund))?;
+            }
+            let more = count.saturating_sub(u64::try_from(shown.len()).unwrap_or(u64::MAX));
+            if more > 0 {
+                writeln!(out, "and {more} more, younger ones")?;
+            }
+            writeln!(out, "refunds left to people: {count}")?;
+        }
+        Answer::Kept => writeln!(
+            out,
+            "kept; another operator must find the same on the same statement"
+        )?,
+        Answer::Ended { state } => writeln!(out, "the refund is {state}")?,
+        Answer::Refused { why } => {
+            writeln!(out, "refused, nothing moved: {why}")?;
+            return Ok(ExitCode::FAILURE);
+        }
+        Answer::Failed { fault } => {
+            writeln!(
+                out,
+                "the gateway's store failed: {fault}; see its log, and ask again"
+            )?;
+            return Ok(ExitCode::FAILURE);
+        }
+        Answer::Incidents { .. } | Answer::Done => {
+            anyhow::bail!("the gateway is of another release and answered something else")
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(refund: &Manual) -> String {
+    let Manual {
+        refund_order_no,
+        pay_order_no,
+        merchant_id,
+        institution_id,
+        amount,
+        asked,
+        is_surplus,
+        found,
+    } = refund;
+    let surplus = if *is_surplus { " surplus" } else { "" };
+    let found = found.as_deref().unwrap_or("no verdict yet");
+    format!(
+        "{refund_order_no} {amount}{surplus} institution={institution_id} merchant={merchant_id} \
+         payOrderNo={pay_order_no} since={asked}: {found}"
+    )
+}

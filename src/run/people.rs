@@ -1,0 +1,351 @@
+//! What only people can end, as the gateway's owner asks about it: refunds that no institution answers
+//! for (section 5 of the invariants), and incidents (M7, R9).
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, header};
+use serde::{Deserialize, Serialize};
+
+use super::reload::Reloading;
+use crate::domain::refund::RefundState;
+use crate::flow::refunds::decide_refund::{Decided, NotDecided, TARGET, decide_refund};
+use crate::store::StoreError;
+use crate::store::ledger::{By, Incident, Ledger, LeftToPeople};
+
+/// Begins a question of the control socket; the rest of its line is a [`Wish`] in JSON.
+pub(super) const WORD: &str = "people ";
+
+/// Rows in one answer at most; all are counted.
+const SHOWN_MAX: u32 = 100;
+
+/// The longest statement that is attached to a verdict. Unit: bytes.
+pub const STATEMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// The longest name of an owner, and reason for an end. Unit: characters.
+pub const WORDS_MAX: usize = 200;
+
+/// What is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Wish {
+    /// The refunds in MANUAL.
+    Manual,
+    /// That a verdict be kept or carried out.
+    Decide {
+        /// As its operator signed it.
+        verdict: SignedVerdict,
+        /// The institution's statement, whole path.
+        statement: PathBuf,
+    },
+    /// The incidents that are open.
+    Incidents,
+    /// That an incident be somebody's.
+    HandOver {
+        /// Which.
+        id: i64,
+        /// Whose from now on.
+        to: String,
+    },
+    /// That an incident be over.
+    Resolve {
+        /// Which.
+        id: i64,
+        /// Why.
+        because: String,
+    },
+}
+
+/// A verdict and the three fields that prove whose it is (RFC 9421, RFC 9530); good for five minutes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignedVerdict {
+    /// A [`Said`](crate::flow::refunds::decide_refund::Said) in JSON, the very bytes.
+    pub body: String,
+    /// `Content-Digest`.
+    pub content_digest: String,
+    /// `Signature-Input`.
+    pub signature_input: String,
+    /// `Signature`.
+    pub signature: String,
+}
+
+impl SignedVerdict {
+    /// A request for [`TARGET`] with this body, still to be signed.
+    ///
+    /// # Errors
+    /// The body cannot be carried.
+    pub fn unsigned(body: Vec<u8>) -> http::Result<Request<Bytes>> {
+        Request::post(TARGET)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body.into())
+    }
+
+    /// Takes it from a request that was signed; `None` if it was not.
+    pub fn of(signed: &Request<Bytes>) -> Option<Self> {
+        let field = |headers: &HeaderMap, name: &str| {
+            let value = headers.get(name)?.to_str().ok()?;
+            Some(value.to_owned())
+        };
+        Some(Self {
+            body: String::from_utf8(signed.body().to_vec()).ok()?,
+            content_digest: field(signed.headers(), "content-digest")?,
+            signature_input: field(signed.headers(), "signature-input")?,
+            signature: field(signed.headers(), "signature")?,
+        })
+    }
+
+    fn request(self) -> http::Result<Request<Bytes>> {
+        Request::post(TARGET)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("content-digest", self.content_digest)
+            .header("signature-input", self.signature_input)
+            .header("signature", self.signature)
+            .body(self.body.into())
+    }
+}
+
+/// What the gateway answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "camelCase")]
+pub enum Answer {
+    /// Refunds in MANUAL.
+    Manual {
+        /// How many.
+        count: u64,
+        /// The oldest of them.
+        shown: Vec<Manual>,
+    },
+    /// The verdict is kept; another operator must find the same.
+    Kept,
+    /// Two operators found the same, and the refund is over.
+    Ended {
+        /// `SUCCEEDED` or `FAILED`.
+        state: String,
+    },
+    /// Incidents that are open.
+    Incidents {
+        /// How many.
+        count: u64,
+        /// The oldest of them.
+        shown: Vec<Shown>,
+    },
+    /// What was wished about an incident is so.
+    Done,
+    /// Nothing moved.
+    Refused {
+        /// What was expected, what was found.
+        why: String,
+    },
+    /// The store did not do it.
+    Failed {
+        /// What is wrong with it.
+        fault: String,
+    },
+}
+
+/// A refund in MANUAL. Nothing personal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manual {
+    /// Our number of it, which the institution knows as well.
+    pub refund_order_no: String,
+    /// The order.
+    pub pay_order_no: String,
+    /// Whose order.
+    pub merchant_id: String,
+    /// Who was asked.
+    pub institution_id: String,
+    /// Yuan and the like, with its currency.
+    pub amount: String,
+    /// Since when, RFC 3339.
+    pub asked: String,
+    /// Whether it is surplus money.
+    pub is_surplus: bool,
+    /// Who found what on which statement, if anybody did yet.
+    pub found: Option<String>,
+}
+
+/// An open incident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shown {
+    /// Its number.
+    pub id: i64,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// At which institution.
+    pub institution_id: String,
+    /// Of which day, `yyyyMMdd`.
+    pub day: String,
+    /// What differs, as a stable word.
+    pub kind: String,
+    /// `PAYMENT` or `REFUND`.
+    pub movement: String,
+    /// The number of the movement.
+    pub number: String,
+    /// What we have.
+    pub expected: String,
+    /// What the institution has.
+    pub found: String,
+    /// Whose it is.
+    pub owner: String,
+}
+
+/// Asks the gateway on this socket.
+///
+/// # Errors
+/// Nobody listens there, it belongs to somebody else, or what came back is no answer.
+pub fn ask(socket: &Path, wish: &Wish) -> io::Result<Answer> {
+    let wish = serde_json::to_string(wish).map_err(io::Error::other)?;
+    super::control::ask(socket, &format!("{WORD}{wish}"))
+}
+
+/// Answers a line of the control socket.
+pub(super) async fn answer(reloading: &Reloading, asked: &str, by: String) -> Answer {
+    let wish = match serde_json::from_str(asked) {
+        Ok(wish) => wish,
+        Err(error) => {
+            let why = format!("the question cannot be read: {error}");
+            return Answer::Refused { why };
+        }
+    };
+    let by = By {
+        who: by,
+        at: reloading.clock.now(),
+    };
+    let ledger = &*reloading.reconciler.ledger;
+    let answered = match wish {
+        Wish::Manual => manual(ledger).await,
+        Wish::Incidents => incidents(ledger).await,
+        Wish::HandOver { id, to } => match worded(&to) {
+            Ok(()) => ledger.hand_over(id, &to, &by).await.map(done),
+            Err(refused) => Ok(refused),
+        },
+        Wish::Resolve { id, because } => match worded(&because) {
+            Ok(()) => ledger.resolve(id, &because, &by).await.map(done),
+            Err(refused) => Ok(refused),
+        },
+        Wish::Decide { verdict, statement } => decide(reloading, verdict, &statement).await,
+    };
+    answered.unwrap_or_else(|fault| Answer::Failed {
+        fault: fault.to_string(),
+    })
+}
+
+/// Goes into the audit log, which is read on terminals.
+fn worded(text: &str) -> Result<(), Answer> {
+    let length = text.chars().count();
+    let is_good = (1..=WORDS_MAX).contains(&length) && !text.chars().any(char::is_control);
+    is_good.then_some(()).ok_or_else(|| Answer::Refused {
+        why: format!("expected 1 to {WORDS_MAX} characters in one line, found {length}"),
+    })
+}
+
+fn done(is_done: bool) -> Answer {
+    if is_done {
+        Answer::Done
+    } else {
+        Answer::Refused {
+            why: "expected the number of an open incident; paymux incidents list shows them".into(),
+        }
+    }
+}
+
+async fn manual(ledger: &dyn Ledger) -> Result<Answer, StoreError> {
+    let (count, left) = ledger.left_to_people(SHOWN_MAX).await?;
+    let shown = left.iter().map(of_refund).collect();
+    Ok(Answer::Manual { count, shown })
+}
+
+fn of_refund(left: &LeftToPeople) -> Manual {
+    let found = left.found.as_ref().map(|found| {
+        let verdict = if found.succeeded {
+            RefundState::Succeeded
+        } else {
+            RefundState::Failed
+        };
+        let statement = crate::domain::identifiers::hex(&found.statement);
+        let (operator, verdict) = (&found.operator, verdict.name());
+        format!("{operator} found {verdict} on the statement {statement}")
+    });
+    Manual {
+        refund_order_no: left.refund.to_string(),
+        pay_order_no: left.order.to_string(),
+        merchant_id: left.merchant.to_string(),
+        institution_id: left.institution.to_string(),
+        amount: format!("{} {}", left.amount, left.amount.currency().code()),
+        asked: left.asked.rfc3339(),
+        is_surplus: left.is_surplus,
+        found,
+    }
+}
+
+async fn incidents(ledger: &dyn Ledger) -> Result<Answer, StoreError> {
+    let (count, open) = ledger.open_incidents(SHOWN_MAX).await?;
+    let shown = open.into_iter().map(of_incident).collect();
+    Ok(Answer::Incidents { count, shown })
+}
+
+fn of_incident(incident: Incident) -> Shown {
+    let difference = incident.difference;
+    Shown {
+        id: incident.id,
+        since: incident.at.rfc3339(),
+        institution_id: incident.institution.to_string(),
+        day: incident.day.into(),
+        kind: difference.kind.word().to_owned(),
+        movement: difference.movement.name().to_owned(),
+        number: difference.number.into(),
+        expected: difference.expected.into(),
+        found: difference.found.into(),
+        owner: incident.owner,
+    }
+}
+
+async fn decide(
+    reloading: &Reloading,
+    verdict: SignedVerdict,
+    statement: &Path,
+) -> Result<Answer, StoreError> {
+    let refused = |why: String| Ok(Answer::Refused { why });
+    let path = statement.to_owned();
+    let read = tokio::task::spawn_blocking(move || read(&path)).await;
+    let statement = match read.unwrap_or_else(|_| Err(io::Error::other("it could not be read"))) {
+        Ok(statement) => statement,
+        Err(error) => return refused(format!("{}: {error}", statement.display())),
+    };
+    let Ok(signed) = verdict.request() else {
+        return refused("expected what paymux refunds sign printed, as it is".into());
+    };
+    let in_force = reloading.in_force.load_full();
+    let (world, register) = (&in_force.api.world, &in_force.api.register);
+    match decide_refund(&*reloading.store, world, register, &signed, statement).await {
+        Ok(Decided::First) => Ok(Answer::Kept),
+        Ok(Decided::Ended(state)) => Ok(Answer::Ended {
+            state: state.name().to_owned(),
+        }),
+        Err(NotDecided::Store(fault)) => Err(fault),
+        Err(why) => refused(why.to_string()),
+    }
+}
+
+/// A file of a bounded size; a pipe or a device could keep the socket busy for ever.
+fn read(path: &Path) -> io::Result<Bytes> {
+    let file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("expected a plain file"));
+    }
+    let mut bytes = Vec::new();
+    let mut limited = file.take(STATEMENT_BYTES_MAX.saturating_add(1));
+    limited.read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > STATEMENT_BYTES_MAX {
+        let why = format!(
+            "expected {STATEMENT_BYTES_MAX} bytes at most; attach the part that is about this refund"
+        );
+        return Err(io::Error::other(why));
+    }
+    Ok(bytes.into())
+}
