@@ -28,12 +28,14 @@ pub(crate) const HOST: &str = "pay.example";
 /// A key pair of this run.
 pub(crate) struct Pair {
     private: String,
-    public: String,
+    /// Read once, as a gateway reads it: what it learns of a key that calls again stays with it.
+    public: VerifyingKey,
 }
 
 impl Pair {
     fn new() -> Self {
         let (private, public) = SigningKey::generate_ed25519().unwrap();
+        let public = VerifyingKey::from_spki_pem(&public).unwrap();
         Self { private, public }
     }
 
@@ -42,7 +44,7 @@ impl Pair {
     }
 
     pub(crate) fn verifying(&self) -> VerifyingKey {
-        VerifyingKey::from_spki_pem(&self.public).unwrap()
+        self.public.clone()
     }
 }
 
