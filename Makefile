@@ -1,6 +1,6 @@
 # The front door. `make test` is all a change has to pass; everything else is here to be found.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests versions deny-tool demo test bench simulate races deny
+.PHONY: help setup setup-tests versions deny-tool demo test bench simulate races torture deny
 SHELL := /bin/bash
 
 # command-or-path:package, as Debian and Ubuntu call it. Building takes the first list, the tests both.
@@ -89,6 +89,9 @@ simulate: setup ## SEEDS=n lives, optimised, on all cores; FIRST=n to go on wher
 
 races: setup ## ROUNDS=n rounds of everything that may come at the same moment
 	PAYMUX_ROUNDS=$(or $(ROUNDS),1000) cargo test --release --test it journey::races:: -- --nocapture
+
+torture: setup ## KILLS=n SEED=n kills the real binary under load, starts it again, checks every book
+	PAYMUX_KILLS=$(or $(KILLS),500) PAYMUX_SEED=$(or $(SEED),1) cargo test --test it torture:: -- --nocapture
 
 deny: setup deny-tool ## licences, origins and known faults of everything we link
 	cargo deny check bans licenses sources

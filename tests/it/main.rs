@@ -33,4 +33,5 @@ mod simulation;
 mod socket;
 mod store;
 mod tidy;
+mod torture;
 mod world;

@@ -1,0 +1,321 @@
+//! What must be true at rest: what was promised, the gateway's file, the institution's book and the
+//! merchants' inboxes, each held against the others (section 14 of the invariants).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use paymux::command::demo::stage::Stage;
+use paymux::sandbox::{Book, RefundStanding, State};
+use rusqlite::Connection;
+
+use super::eye::{self, Eye};
+use super::journal;
+use super::load::Said;
+
+/// What is not at rest, a line each.
+pub(super) fn restless(file: &Connection) -> Vec<String> {
+    [
+        "SELECT 'attempt', attempt_id, state, sent_at FROM attempts
+            WHERE state NOT IN ('PAID', 'FAILED', 'CLOSED')",
+        "SELECT 'refund', refund_order_no, state, created FROM refunds
+            WHERE state NOT IN ('SUCCEEDED', 'FAILED')",
+        "SELECT 'event', event_id, state, tries FROM events WHERE state <> 'DELIVERED'",
+        "SELECT 'order', pay_order_no, state, tries FROM orders WHERE state = 'OPEN'",
+    ]
+    .into_iter()
+    .flat_map(|sql| {
+        rows(file, sql, |row| {
+            let words: [String; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
+            Ok(format!("{} {}", words.join(" "), row.get::<_, i64>(3)?))
+        })
+    })
+    .collect()
+}
+
+/// What this finds, read row by row.
+pub(super) fn rows<T>(
+    file: &Connection,
+    sql: &str,
+    read: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> Vec<T> {
+    let mut asked = file.prepare(sql).unwrap();
+    let found = asked.query_map([], |row| read(row)).unwrap();
+    found.map(Result::unwrap).collect()
+}
+
+/// A payment as the gateway's file has it.
+struct Attempt {
+    order: String,
+    id: String,
+    cents: i64,
+    state: String,
+    settles: bool,
+}
+
+/// A refund as the gateway's file has it.
+struct Refund {
+    no: String,
+    attempt: String,
+    cents: i64,
+    state: String,
+    is_surplus: bool,
+}
+
+/// C4, of one that has just been killed: what it acknowledged to the institution is in its file.
+pub(super) fn heard(stage: &Stage) -> Result<(), String> {
+    let eye = Eye::open(stage);
+    let book = stage.blue.books();
+    let (paid, refunded) = (eye.see(eye::PAID), eye.see(eye::REFUNDED));
+    let payments = book.payments().filter(|one| one.acknowledged > 0);
+    let payments = payments.map(|one| (&one.terms.merchant_order_no, &paid));
+    let refunds = book.refunds().filter(|one| one.acknowledged > 0);
+    let refunds = refunds.map(|one| (&one.merchant_refund_no, &refunded));
+    match payments
+        .chain(refunds)
+        .find(|(no, over)| !over.contains(*no))
+    {
+        Some((no, _)) => Err(format!("C4: {no} was acknowledged and is not in the file")),
+        None => Ok(()),
+    }
+}
+
+/// All of it; every violation found, a line each. How many events there are.
+pub(super) fn all(stage: &Stage, said: &Said) -> Result<usize, String> {
+    let file = super::file(stage);
+    let book = stage.blue.books();
+    let mut broken = said.broken.clone();
+    broken.extend(restless(&file));
+    let damage = rows(&file, "PRAGMA integrity_check", |row| {
+        row.get::<_, String>(0)
+    });
+    broken.extend(damage.into_iter().filter(|found| found != "ok"));
+    let attempts = rows(
+        &file,
+        "SELECT a.pay_order_no, a.attempt_id, a.minor, a.state, a.attempt_id = o.settling
+            FROM attempts a JOIN orders o USING (pay_order_no)",
+        |row| {
+            Ok(Attempt {
+                order: row.get(0)?,
+                id: row.get(1)?,
+                cents: row.get(2)?,
+                state: row.get(3)?,
+                settles: row.get::<_, Option<bool>>(4)?.unwrap_or_default(),
+            })
+        },
+    );
+    let refunds = rows(
+        &file,
+        "SELECT refund_order_no, attempt_id, minor, state, cause IS NOT NULL FROM refunds",
+        |row| {
+            Ok(Refund {
+                no: row.get(0)?,
+                attempt: row.get(1)?,
+                cents: row.get(2)?,
+                state: row.get(3)?,
+                is_surplus: row.get(4)?,
+            })
+        },
+    );
+    promised(&file, said, &mut broken);
+    payments(&attempts, &refunds, &book, &mut broken);
+    returned(&attempts, &refunds, &book, &mut broken);
+    let told = events(&file, (stage, said), &mut broken);
+    journal::money(&file, &book, &mut broken);
+    journal::audited(&file, &mut broken);
+    if broken.is_empty() {
+        Ok(told)
+    } else {
+        Err(broken.join("\n"))
+    }
+}
+
+/// Every acknowledged order and refund is there, as it was acknowledged.
+fn promised(file: &Connection, said: &Said, broken: &mut Vec<String>) {
+    let read = |row: &rusqlite::Row<'_>| {
+        let found: (String, String, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        Ok((row.get::<_, String>(0)?, found))
+    };
+    let orders: BTreeMap<_, _> = rows(
+        file,
+        "SELECT merchant_order_no, pay_order_no, state, minor FROM orders",
+        read,
+    )
+    .into_iter()
+    .collect();
+    for (number, order) in &said.orders {
+        let state = if order.state == "OPEN" {
+            orders
+                .get(number)
+                .map(|found| found.1.clone())
+                .unwrap_or_default()
+        } else {
+            order.state.clone()
+        };
+        let expected = (order.pay_order_no.clone(), state, order.cents);
+        if orders.get(number) != Some(&expected) {
+            let found = orders.get(number);
+            broken.push(format!(
+                "order {number}: promised {order:?}, found {found:?}"
+            ));
+        }
+    }
+    let refunds: BTreeMap<_, _> = rows(
+        file,
+        "SELECT request_no, refund_order_no, state, minor FROM refunds WHERE request_no IS NOT NULL",
+        read,
+    )
+    .into_iter()
+    .collect();
+    for (number, refund) in &said.refunds {
+        let found = refunds.get(number);
+        let ended = matches!(refund.state.as_str(), "SUCCEEDED" | "FAILED");
+        let holds = found.is_some_and(|(no, state, cents)| {
+            *no == refund.refund_order_no
+                && *cents == refund.cents
+                && (!ended || *state == refund.state)
+        });
+        if !holds {
+            broken.push(format!(
+                "refund {number}: promised {refund:?}, found {found:?}"
+            ));
+        }
+    }
+}
+
+/// A7, A8, K2: what was taken is known here, and of each order at most one payment is kept.
+fn payments(attempts: &[Attempt], refunds: &[Refund], book: &Book, broken: &mut Vec<String>) {
+    let known: BTreeMap<_, _> = attempts.iter().map(|one| (one.id.as_str(), one)).collect();
+    let mut kept: BTreeMap<&str, usize> = BTreeMap::new();
+    for payment in book.payments() {
+        let id = payment.terms.merchant_order_no.as_str();
+        let Some(attempt) = known.get(id) else {
+            broken.push(format!("A1: {id} stands in the institution's book only"));
+            continue;
+        };
+        let is_paid = payment.state == State::Paid;
+        if payment.state == State::Open {
+            broken.push(format!("A5: {id} is over here and can still be paid there"));
+        }
+        if is_paid != (attempt.state == "PAID") || payment.terms.sum_cents != attempt.cents {
+            let (theirs, ours) = (payment.state, &attempt.state);
+            broken.push(format!("{id}: {theirs:?} in its book, {ours} here"));
+        }
+        let surplus = |one: &&Refund| one.attempt == id && one.is_surplus;
+        let back = refunds.iter().filter(surplus);
+        let is_back = back.clone().any(|one| one.state == "SUCCEEDED");
+        if attempt.settles && back.count() > 0 {
+            broken.push(format!(
+                "A4: {id} settles its order and went back as surplus"
+            ));
+        }
+        if is_paid && !is_back {
+            *kept.entry(attempt.order.as_str()).or_default() += 1;
+            if !attempt.settles {
+                broken.push(format!("A4: {id} is surplus and never went back"));
+            }
+        }
+    }
+    for attempt in attempts.iter().filter(|one| one.state == "PAID") {
+        if book.payment(&attempt.id).is_none() {
+            broken.push(format!("{} is PAID here and in no book", attempt.id));
+        }
+    }
+    let twice = kept.into_iter().filter(|(_, many)| *many > 1);
+    broken.extend(twice.map(|(order, many)| format!("A7: {order} was charged {many} times")));
+}
+
+/// R1, R5: exactly the refunds that are SUCCEEDED here, and never more than was paid.
+fn returned(attempts: &[Attempt], refunds: &[Refund], book: &Book, broken: &mut Vec<String>) {
+    let theirs: BTreeSet<_> = book
+        .refunds()
+        .filter(|one| one.standing == RefundStanding::Succeeded)
+        .map(|one| {
+            let of = one.terms.merchant_order_no.clone();
+            (one.merchant_refund_no.clone(), of, one.terms.sum_cents)
+        })
+        .collect();
+    let ours: BTreeSet<_> = refunds
+        .iter()
+        .filter(|one| one.state == "SUCCEEDED")
+        .map(|one| (one.no.clone(), one.attempt.clone(), one.cents))
+        .collect();
+    for refund in theirs.symmetric_difference(&ours) {
+        broken.push(format!(
+            "R1: {refund:?} went back in one of the two books only"
+        ));
+    }
+    for attempt in attempts {
+        let back = theirs.iter().filter(|(_, of, _)| *of == attempt.id);
+        let back: i64 = back.map(|(.., cents)| cents).sum();
+        if back > attempt.cents {
+            broken.push(format!(
+                "R1: {back} of {} went back of {}",
+                attempt.cents, attempt.id
+            ));
+        }
+    }
+}
+
+/// N1 to N4: each transition one event, each event acknowledged by its merchant, the same each time.
+fn events(file: &Connection, (stage, said): (&Stage, &Said), broken: &mut Vec<String>) -> usize {
+    for shop in [&stage.tea, &stage.books] {
+        let inbox = shop.merchant.inbox();
+        let heard: BTreeSet<_> = inbox
+            .events
+            .iter()
+            .map(|one| one.event_id.as_str())
+            .collect();
+        let sql = "SELECT event_id, sequence, merchant_id FROM events ORDER BY sequence";
+        let events = rows(file, sql, |row| {
+            Ok((
+                row.get::<_, String>(0)?,
+                usize::try_from(row.get::<_, i64>(1)?).unwrap(),
+                row.get::<_, String>(2)?,
+            ))
+        });
+        let events: Vec<_> = events.iter().filter(|one| one.2 == shop.role.id).collect();
+        for (at, (id, sequence, _)) in events.iter().enumerate() {
+            if *sequence != at + 1 {
+                broken.push(format!(
+                    "K1: {id} has number {sequence}, expected {}",
+                    at + 1
+                ));
+            }
+            if !heard.contains(id.as_str()) {
+                broken.push(format!("N2: {id} is not in the inbox of {}", shop.role.id));
+            }
+        }
+        let listed = said.listed.get(shop.role.id);
+        if !listed.is_some_and(|listed| listed.iter().eq(events.iter().map(|one| &one.0))) {
+            broken.push(format!(
+                "N3: /v1/events of {} has others: {listed:?}",
+                shop.role.id
+            ));
+        }
+        let (mut bodies, mut versions) = (BTreeMap::new(), BTreeMap::new());
+        for notice in &inbox.deliveries {
+            let id = notice.event_id.as_str();
+            if !events.iter().any(|one| one.0 == id) {
+                broken.push(format!("N1: {id} was told and is not in the file"));
+            }
+            if *bodies.entry(id).or_insert(&notice.body) != &notice.body {
+                broken.push(format!("N3: {id} was told otherwise before"));
+            }
+            let order = notice.fields["payOrderNo"].to_string();
+            let of = (order, notice.version);
+            if *versions.entry(of.clone()).or_insert(id) != id {
+                broken.push(format!("N4: {of:?} has two events"));
+            }
+        }
+    }
+    let expected = "SELECT count(*) FROM orders WHERE state <> 'OPEN'";
+    let refunds = "SELECT count(*) FROM refunds WHERE state IN ('SUCCEEDED', 'FAILED')";
+    let count = |sql| file.query_one(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let ended = count(expected) + count(refunds);
+    let told = count("SELECT count(*) FROM events");
+    if told != ended {
+        broken.push(format!(
+            "N1: {ended} things ended, {told} events report them"
+        ));
+    }
+    usize::try_from(told).unwrap()
+}

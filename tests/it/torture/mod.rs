@@ -1,0 +1,227 @@
+//! The real binary under load, killed at drawn and at named moments and started again on the same
+//! file; what was acknowledged, the institution's book and the merchants' inboxes must agree at the
+//! end. `make torture KILLS=n SEED=n` goes on for longer.
+
+mod checks;
+mod eye;
+mod journal;
+mod load;
+mod moments;
+mod served;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use paymux::command::demo::stage::Stage;
+use rusqlite::Connection;
+use tokio::sync::watch;
+
+use crate::simulation::said;
+use crate::world::chance::Dice;
+use load::Load;
+use moments::{MOMENTS, Moment};
+use served::Served;
+
+/// Kills in every run of the tests, and the seed of their dice.
+const KILLS: usize = 25;
+const SEED: u64 = 1;
+
+/// Who buys at the same time.
+const BUYERS: usize = 4;
+
+/// Kills beside the wanted ones until every named moment was hit.
+const TRIES_MAX: usize = 60;
+
+/// How long everything may take to come to rest once nobody buys and nobody kills.
+const REST: Duration = Duration::from_mins(3);
+
+/// Where other numbers may be said.
+const KILLS_NAME: &str = "PAYMUX_KILLS";
+const SEED_NAME: &str = "PAYMUX_SEED";
+
+/// A moment passes: the machines draw when to kill, and look again whether everything is at rest.
+async fn pass(how_long: Duration) {
+    let _ = tokio::time::timeout(how_long, std::future::pending::<()>()).await;
+}
+
+/// What counts at the end of a run.
+#[derive(Default)]
+struct Told {
+    kills: usize,
+    drawn: usize,
+    missed: BTreeMap<Moment, usize>,
+    hits: BTreeMap<Moment, usize>,
+    orders: usize,
+    refunds: usize,
+    events: usize,
+    rest: Duration,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kills,
+            drawn,
+            orders,
+            refunds,
+            events,
+            rest,
+            ..
+        } = self;
+        writeln!(
+            to,
+            "{kills} kills: {drawn} at drawn moments, {} at named ones, {} beside a named one",
+            self.hits.values().sum::<usize>(),
+            self.missed.values().sum::<usize>()
+        )?;
+        for (moment, hits) in &self.hits {
+            let missed = self.missed.get(moment).copied().unwrap_or_default();
+            writeln!(to, "  {moment:?}: {hits} hit, {missed} missed")?;
+        }
+        write!(
+            to,
+            "{orders} orders and {refunds} refunds acknowledged, {events} events told, at rest {} s \
+             after the last start",
+            rest.as_secs()
+        )
+    }
+}
+
+/// A1, A5, A7, A8, C4, K1, K2, L1, M2, N1 to N4, O5, Q7, R1, R4, S1, Z1 to Z3: no acknowledged order,
+/// event or refund is lost, nobody pays twice, every doubt ends, and the inboxes are complete.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn killing_it_loses_nothing_and_charges_nobody_twice() {
+    let kills = said(KILLS_NAME).map_or(KILLS, |many| usize::try_from(many).unwrap());
+    let seed = said(SEED_NAME).unwrap_or(SEED);
+    let begun = tokio::time::Instant::now();
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = Arc::new(stage);
+    let life = tokio::spawn(live(Arc::clone(&stage), kills, seed));
+    let broken = match life.await {
+        Ok(Ok(told)) => {
+            let took = begun.elapsed().as_secs();
+            eprintln!("torture: seed {seed}, {took} s, {told}");
+            return;
+        }
+        Ok(Err(broken)) => broken,
+        Err(panicked) => panicked.to_string(),
+    };
+    let folder = stage.config.parent().unwrap().display().to_string();
+    // Kept for whoever looks into it.
+    std::mem::forget(stage);
+    panic!("seed {seed}, {kills} kills, everything is kept in {folder}:\n{broken}");
+}
+
+async fn live(stage: Arc<Stage>, kills: usize, seed: u64) -> Result<Told, String> {
+    let mut dice = Dice::new(seed);
+    let (up, is_up) = watch::channel(false);
+    let (done, is_done) = watch::channel(false);
+    let load = Arc::new(Load::new(Arc::clone(&stage), is_up, is_done));
+    let buyers: Vec<_> = (0..BUYERS)
+        .map(|buyer| {
+            let dice = Dice::new(dice.draw());
+            tokio::spawn(Arc::clone(&load).buy(buyer, dice))
+        })
+        .collect();
+    let mut told = Told::default();
+    kill(&stage, &load, (&mut dice, &up), kills, &mut told).await?;
+    let (served, _) = Served::start(&stage).await?;
+    let begun = tokio::time::Instant::now();
+    up.send_replace(true);
+    done.send_replace(true);
+    for buyer in buyers {
+        buyer.await.map_err(|panicked| panicked.to_string())?;
+    }
+    load.end_all().await;
+    rest(&stage).await?;
+    told.rest = begun.elapsed();
+    load.ask_all().await?;
+    load.list_events().await?;
+    served.kill();
+    served.ended().await;
+    let said = load.said();
+    told.events = checks::all(&stage, &said)?;
+    told.orders = said.orders.len();
+    told.refunds = said.refunds.len();
+    if kills >= MOMENTS.len() && told.hits.len() < MOMENTS.len() {
+        return Err(format!("not every named moment was hit: {told}"));
+    }
+    Ok(told)
+}
+
+/// So many kills, every third at a drawn moment, the others at the named ones in turn; and more
+/// until each of those was hit.
+async fn kill(
+    stage: &Arc<Stage>,
+    load: &Load,
+    (dice, up): (&mut Dice, &watch::Sender<bool>),
+    kills: usize,
+    told: &mut Told,
+) -> Result<(), String> {
+    let mut waiting = VecDeque::from(MOMENTS);
+    // Who kills less often than there are moments wants no more than that.
+    let every = kills >= MOMENTS.len();
+    let lacks = |told: &Told| every && told.hits.len() < MOMENTS.len();
+    while told.kills < kills || (lacks(told) && told.kills < kills + TRIES_MAX) {
+        told.kills += 1;
+        let is_drawn = told.kills.is_multiple_of(3) && told.kills <= kills;
+        let moment = if is_drawn {
+            Moment::Drawn
+        } else {
+            waiting.pop_front().unwrap()
+        };
+        let (served, took) = Served::start(stage).await?;
+        up.send_replace(true);
+        let was_hit = if moment == Moment::Starting {
+            Moment::Drawn.strike(stage, load, dice, served).await;
+            up.send_replace(false);
+            moments::strike_starting(stage, took, dice).await
+        } else {
+            moment.strike(stage, load, dice, served).await
+        };
+        up.send_replace(false);
+        checks::heard(stage)?;
+        match (moment, was_hit) {
+            (Moment::Drawn, _) => told.drawn += 1,
+            (named, true) => *told.hits.entry(named).or_default() += 1,
+            (named, false) => *told.missed.entry(named).or_default() += 1,
+        }
+        if moment == Moment::Drawn {
+            continue;
+        }
+        // What was missed comes again before the others have their second turn.
+        if was_hit || told.hits.len() == MOMENTS.len() {
+            waiting.push_back(moment);
+        } else {
+            let first = waiting.iter().position(|one| told.hits.contains_key(one));
+            waiting.insert(first.unwrap_or(waiting.len()), moment);
+        }
+    }
+    Ok(())
+}
+
+/// The gateway's own file, to be read only.
+fn file(stage: &Stage) -> Connection {
+    let path = stage.config.with_file_name("paymux.sqlite");
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let file = Connection::open_with_flags(path, flags).unwrap();
+    file.busy_timeout(Duration::from_secs(5)).unwrap();
+    file
+}
+
+/// Z1, Z2: waits until nothing is in doubt, on its way or owed.
+async fn rest(stage: &Stage) -> Result<(), String> {
+    let until = tokio::time::Instant::now() + REST;
+    loop {
+        let restless = checks::restless(&file(stage));
+        if restless.is_empty() {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() > until {
+            return Err(format!("Z1, Z2: not at rest: {}", restless.join("\n")));
+        }
+        pass(Duration::from_millis(200)).await;
+    }
+}

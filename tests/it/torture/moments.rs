@@ -1,0 +1,283 @@
+//! When to kill: at moments that others can see, so that nothing is hooked into the product. What
+//! the file, the book and the inboxes say of the dead proves whether it was hit.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use paymux::command::demo::stage::Stage;
+use paymux::sandbox::{Book, Call, Fault, Inbox, MerchantFault, Payment, RefundStanding, State};
+
+use super::eye::{self, Eye};
+use super::load::Load;
+use super::pass;
+use super::served::Served;
+use crate::world::chance::Dice;
+
+/// How long a named moment is waited for.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// What just happened when it is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Moment {
+    /// Some answers after the start, and a few milliseconds more.
+    Drawn,
+    /// It does not listen yet: the file is opened and what was left is taken over.
+    Starting,
+    /// It has just begun to listen.
+    JustStarted,
+    /// The intent is durable and its call has not arrived.
+    IntentDurable,
+    /// The institution has booked it and nothing of that is durable here; its reply is on its way.
+    CreateArrived,
+    /// The same, and the reply will be late.
+    CreateUnanswered,
+    /// Money was taken that is not known of here; the callback is on its way.
+    MoneyTaken,
+    /// A callback was acknowledged.
+    CallbackHeard,
+    /// The event is durable and nothing of it has arrived.
+    EventDurable,
+    /// A merchant has acknowledged a notification that is not settled.
+    NoticeArrived,
+    /// A merchant has refused one that is not settled.
+    NoticeRefused,
+    /// The refund is reserved and its call has not arrived.
+    RefundReserved,
+    /// Its call was booked and nothing of that is durable here; its reply is on its way.
+    RefundArrived,
+    /// The same, and the reply will be late.
+    RefundUnanswered,
+    /// A refund's end was told by callback and acknowledged.
+    RefundHeard,
+    /// The institution has closed what is not over here.
+    CloseArrived,
+    /// A question about what is in doubt arrived.
+    QueryArrived,
+    /// A merchant has its answer.
+    Answered,
+    /// The log is being carried over into the file.
+    CarriedOver,
+}
+
+/// Each that has a name, to be taken in turn.
+pub(super) const MOMENTS: [Moment; 18] = [
+    Moment::IntentDurable,
+    Moment::CreateArrived,
+    Moment::CreateUnanswered,
+    Moment::Starting,
+    Moment::MoneyTaken,
+    Moment::CallbackHeard,
+    Moment::EventDurable,
+    Moment::NoticeArrived,
+    Moment::NoticeRefused,
+    Moment::RefundReserved,
+    Moment::RefundArrived,
+    Moment::RefundUnanswered,
+    Moment::RefundHeard,
+    Moment::CloseArrived,
+    Moment::QueryArrived,
+    Moment::Answered,
+    Moment::CarriedOver,
+    Moment::JustStarted,
+];
+
+/// Where a moment is seen.
+enum Seen {
+    /// By nobody: it is at once.
+    Now,
+    /// In the buyers' hands: after so many answers, and a few milliseconds more.
+    Answers(u64, Duration),
+    /// In the file: something new is found by this.
+    File(&'static str),
+    /// In the log's index.
+    LogIndex,
+    /// In the first merchant's inbox, refused or acknowledged.
+    Inbox { refused: bool },
+    /// In the institution's book, where this grows; the next such call is answered late.
+    Book(fn(&Book) -> u64, Option<Call>),
+}
+
+fn of_payments(book: &Book, count: fn(&Payment) -> u32) -> u64 {
+    book.payments().map(|one| u64::from(count(one))).sum()
+}
+
+fn creates(book: &Book) -> u64 {
+    of_payments(book, |one| one.creates)
+}
+
+fn refunds_asked(book: &Book) -> u64 {
+    book.refunds().map(|one| u64::from(one.asks)).sum()
+}
+
+fn refunds_heard(book: &Book) -> u64 {
+    let refunds = book.refunds();
+    let ended = refunds.filter(|one| one.standing != RefundStanding::Processing);
+    ended.map(|one| u64::from(one.acknowledged)).sum()
+}
+
+/// Numbers of refunds in an institution's book.
+fn refunds_of(book: &Book) -> BTreeSet<String> {
+    let refunds = book.refunds();
+    refunds.map(|one| one.merchant_refund_no.clone()).collect()
+}
+
+/// Events that merchants acknowledged, or that only ever arrived.
+fn told(stage: &Stage, acknowledged: bool) -> BTreeSet<String> {
+    let inboxes = [&stage.tea, &stage.books].map(|shop| shop.merchant.inbox());
+    let deliveries = inboxes.iter().flat_map(|inbox| &inbox.deliveries);
+    let of = deliveries.filter(|one| one.acknowledged || !acknowledged);
+    of.map(|one| one.event_id.clone()).collect()
+}
+
+impl Moment {
+    fn seen(self, dice: &mut Dice) -> Seen {
+        match self {
+            Self::Starting | Self::JustStarted => Seen::Now,
+            Self::Drawn => {
+                let answers = u64::try_from(dice.between(1, 24)).unwrap();
+                Seen::Answers(answers, Duration::from_micros(dice.draw() % 30_000))
+            }
+            // Past the first few, so that it is in the midst of its work.
+            Self::Answered => Seen::Answers(8, Duration::ZERO),
+            Self::IntentDurable => Seen::File(eye::INTENTS),
+            Self::RefundReserved => Seen::File(eye::RESERVED),
+            Self::EventDurable => Seen::File(eye::OWED),
+            Self::CarriedOver => Seen::LogIndex,
+            Self::NoticeArrived => Seen::Inbox { refused: false },
+            Self::NoticeRefused => Seen::Inbox { refused: true },
+            Self::CreateArrived => Seen::Book(creates, None),
+            Self::CreateUnanswered => Seen::Book(creates, Some(Call::Create)),
+            Self::RefundArrived => Seen::Book(refunds_asked, None),
+            Self::RefundUnanswered => Seen::Book(refunds_asked, Some(Call::Refund)),
+            Self::RefundHeard => Seen::Book(refunds_heard, None),
+            Self::MoneyTaken => Seen::Book(
+                |book| of_payments(book, |one| u32::from(one.state == State::Paid)),
+                None,
+            ),
+            Self::CallbackHeard => {
+                Seen::Book(|book| of_payments(book, |one| one.acknowledged), None)
+            }
+            Self::CloseArrived => Seen::Book(|book| of_payments(book, |one| one.closes), None),
+            Self::QueryArrived => Seen::Book(|book| of_payments(book, |one| one.queries), None),
+        }
+    }
+
+    /// Waits for it, kills at once, and says whether it was hit.
+    pub(super) async fn strike(
+        self,
+        stage: &Arc<Stage>,
+        load: &Load,
+        dice: &mut Dice,
+        served: Served,
+    ) -> bool {
+        let came = match self.seen(dice) {
+            Seen::Now => true,
+            Seen::Answers(answers, more) => {
+                let came = load.answers(answers, PATIENCE).await;
+                if !more.is_zero() {
+                    pass(more).await;
+                }
+                came
+            }
+            Seen::File(sql) => appears(stage, &served, Some(sql)).await,
+            Seen::LogIndex => appears(stage, &served, None).await,
+            Seen::Inbox { refused } => {
+                let merchant = &stage.tea.merchant;
+                let before = merchant.inbox().deliveries.len();
+                if refused {
+                    merchant.next(MerchantFault::Refuses, 1);
+                }
+                let more = |inbox: &Inbox| {
+                    let new = inbox.deliveries.get(before..)?;
+                    new.iter().find(|one| one.acknowledged != refused).map(drop)
+                };
+                merchant.wait_for(more, PATIENCE).await.is_some()
+            }
+            Seen::Book(count, late) => {
+                let before = count(&stage.blue.books());
+                if let Some(call) = late {
+                    stage.blue.control().next_at(call, Fault::SlowAnswer, 1);
+                }
+                let more = |book: &Book| (count(book) > before).then_some(());
+                stage.blue.wait_for(more, PATIENCE).await.is_some()
+            }
+        };
+        served.kill();
+        served.ended().await;
+        came && self.is_proven(stage)
+    }
+
+    /// Whether the dead one's file, the book and the inboxes show that it was this moment.
+    fn is_proven(self, stage: &Stage) -> bool {
+        let eye = Eye::open(stage);
+        let book = stage.blue.books();
+        let booked = |id: &String| book.payment(id).is_some();
+        let stands = |id: &String, state| book.payment(id).is_some_and(|one| one.state == state);
+        match self {
+            Self::IntentDurable => !eye.see(eye::INTENTS).iter().all(booked),
+            Self::CreateArrived | Self::CreateUnanswered => {
+                eye.see(eye::INTENTS).iter().any(booked)
+            }
+            Self::MoneyTaken => eye.see(eye::LIVE).iter().any(|id| stands(id, State::Paid)),
+            Self::CloseArrived => eye
+                .see(eye::LIVE)
+                .iter()
+                .any(|id| stands(id, State::Closed)),
+            Self::RefundReserved => !eye.see(eye::RESERVED).is_subset(&refunds_of(&book)),
+            Self::RefundArrived | Self::RefundUnanswered => {
+                !eye.see(eye::RESERVED).is_disjoint(&refunds_of(&book))
+            }
+            Self::EventDurable => !eye.see(eye::OWED).is_subset(&told(stage, false)),
+            Self::NoticeArrived => !eye.see(eye::OWED).is_disjoint(&told(stage, true)),
+            Self::NoticeRefused => {
+                let (arrived, heard) = (told(stage, false), told(stage, true));
+                let owed = eye.see(eye::OWED);
+                owed.iter()
+                    .any(|id| arrived.contains(id) && !heard.contains(id))
+            }
+            Self::CarriedOver => eye.is_carrying_over(),
+            Self::Drawn
+            | Self::Starting
+            | Self::JustStarted
+            | Self::CallbackHeard
+            | Self::RefundHeard
+            | Self::QueryArrived
+            | Self::Answered => true,
+        }
+    }
+}
+
+/// Watches the file until something new is found there, or until its log is being carried over, and
+/// kills in the same breath.
+async fn appears(stage: &Arc<Stage>, served: &Served, sql: Option<&'static str>) -> bool {
+    let (stage, killer) = (Arc::clone(stage), served.killer());
+    let watching = move || {
+        let eye = Eye::open(&stage);
+        let until = tokio::time::Instant::now() + PATIENCE;
+        let before = sql.map(|sql| eye.see(sql)).unwrap_or_default();
+        while tokio::time::Instant::now() < until {
+            let came = match sql {
+                Some(sql) => !eye.see(sql).is_subset(&before),
+                None => eye.is_carrying_over(),
+            };
+            if came {
+                killer.kill();
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
+    };
+    tokio::task::spawn_blocking(watching).await.unwrap()
+}
+
+/// Kills one at a drawn moment before it listens, of the time the last start took; whether it was
+/// that early.
+pub(super) async fn strike_starting(stage: &Stage, took: Duration, dice: &mut Dice) -> bool {
+    let served = Served::spawn(stage);
+    let took = u64::try_from(took.as_micros()).unwrap().max(1);
+    pass(Duration::from_micros(dice.draw() % took)).await;
+    served.kill();
+    served.ended().await
+}

@@ -1,0 +1,101 @@
+//! `paymux serve` as a process that is killed, never stopped.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use paymux::command::demo::stage::{PATIENCE, Stage};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Kills it, from wherever the moment is seen.
+#[derive(Clone)]
+pub(super) struct Killer(Arc<Mutex<Child>>);
+
+impl Killer {
+    /// SIGKILL: nothing is finished, nothing is said. Once is enough.
+    pub(super) fn kill(&self) {
+        let _ = self.0.lock().unwrap().kill();
+    }
+}
+
+/// A gateway that serves; killed when it is dropped.
+pub(super) struct Served {
+    child: Killer,
+    listens: watch::Receiver<bool>,
+    log: Option<JoinHandle<()>>,
+}
+
+impl Served {
+    /// Starts it. What it says is added to `serve.log` beside its configuration.
+    pub(super) fn spawn(stage: &Stage) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_paymux"))
+            .arg("serve")
+            .arg("--config")
+            .arg(&stage.config)
+            .env("RUST_LOG", "info")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let heard = BufReader::new(child.stderr.take().unwrap());
+        let log = stage.config.with_file_name("serve.log");
+        let mut log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .unwrap();
+        let (listens, is_listening) = watch::channel(false);
+        let log = tokio::task::spawn_blocking(move || {
+            for line in heard.lines().map_while(Result::ok) {
+                let _ = writeln!(log, "{line}");
+                if line.contains("listening") && line.contains("operations") {
+                    listens.send_replace(true);
+                }
+            }
+        });
+        Self {
+            child: Killer(Arc::new(Mutex::new(child))),
+            listens: is_listening,
+            log: Some(log),
+        }
+    }
+
+    /// Starts it and waits until it says that it listens; how long that took.
+    pub(super) async fn start(stage: &Stage) -> Result<(Self, Duration), String> {
+        let begun = tokio::time::Instant::now();
+        let served = Self::spawn(stage);
+        let mut listens = served.listens.clone();
+        let listening = listens.wait_for(|listens| *listens);
+        match tokio::time::timeout(PATIENCE, listening).await {
+            Ok(Ok(_)) => Ok((served, begun.elapsed())),
+            _ => Err("S1: it does not start again; see serve.log".to_owned()),
+        }
+    }
+
+    pub(super) fn killer(&self) -> Killer {
+        self.child.clone()
+    }
+
+    pub(super) fn kill(&self) {
+        self.child.kill();
+    }
+
+    /// Waits until it is gone and has said its last; whether it never listened.
+    pub(super) async fn ended(mut self) -> bool {
+        let child = self.killer();
+        let ending = move || child.0.lock().unwrap().wait().unwrap();
+        tokio::task::spawn_blocking(ending).await.unwrap();
+        if let Some(log) = self.log.take() {
+            log.await.unwrap();
+        }
+        !*self.listens.borrow()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.child.0.lock().unwrap().wait();
+    }
+}
