@@ -34,6 +34,7 @@ use paymux::seal::Seal;
 use paymux::signature::{KeyRing, SigningKey};
 use paymux::store::ledger::Reconciled;
 use paymux::store::{self, OnFatal};
+use paymux::world::trail::Untold;
 use paymux::world::{
     Clock, Outbound, Party, Patience, SendError, SystemClock, SystemEntropy, TooMany, Turn, World,
 };
@@ -211,6 +212,7 @@ async fn measure(database: &Path, statement: &Path) -> Result<(u64, usize)> {
         entropy: Arc::new(SystemEntropy),
         outbound: Arc::new(Nobody),
         health: Arc::default(),
+        trail: Arc::new(Untold),
     };
     let books = Books {
         store: &*store,

@@ -31,11 +31,12 @@ use crate::domain::change::Configured;
 use crate::edge::{Drained, Edge, Listener, Stop, TlsIdentity};
 use crate::flow::chase_doubts::adopt_leftovers;
 use crate::metrics::Metrics;
-use crate::store::ledger::Ledger;
 use crate::store::remembered::Remembered;
 use crate::store::ringing::{Bells, Ringing};
-use crate::store::{self, Store};
+use crate::store::trails::Trails;
+use crate::store::{self, OpenedForAll, Store};
 use crate::workers::Workers;
+use crate::workers::trail::Notes;
 use crate::world::{Clock, SystemClock};
 
 use control::Control;
@@ -61,6 +62,7 @@ pub struct Gateway {
     reloading: Arc<Reloading>,
     control: Option<Control>,
     room: Room,
+    notes: (Arc<Notes>, Arc<dyn Trails>),
 }
 
 impl Gateway {
@@ -75,7 +77,8 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new()?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let bells = Arc::new(Bells::default());
-        let (store, ledger) = open_store(&config, &metrics)?;
+        let (store, ledger, trails) = open_store(&config, &metrics)?;
+        let notes = Arc::new(Notes::new(config.limits.trail_days, Arc::clone(&metrics)));
         let remembered = Arc::new(Remembered::new(store));
         let store: Arc<dyn Store> = Arc::new(Ringing::new(remembered.clone(), Arc::clone(&bells)));
         begin(&mut config, &*store, &*clock, &metrics).await?;
@@ -83,29 +86,22 @@ impl Gateway {
         let (listen, limits) = (config.listen.clone(), config.limits.clone());
         let socket = control::socket(&config.store.url);
         let seal = Arc::clone(&config.store.seal);
-        let first = InForce::first(config, &store, &clock, &metrics).context("[outbound]")?;
+        let trail = Arc::<Notes>::clone(&notes);
+        let first = InForce::first(config, &store, &clock, &metrics, trail);
+        let first = first.context("[outbound]")?;
         let in_force = Arc::new(ArcSwap::from_pointee(first));
         take_over(&*store, &*clock).await?;
         let ready = Arc::new(watch::Sender::new(false));
         let identity = Arc::new(TlsIdentity::of(listen.identity));
-        let listeners = vec![
-            Listener {
-                address: listen.public,
-                identity: Some(Arc::clone(&identity)),
-                responder: responders::public(Arc::clone(&in_force), Arc::clone(&metrics)),
-            },
-            Listener {
-                address: listen.operations,
-                identity: None,
-                responder: responders::operations(Arc::new(Operations {
-                    metrics: Arc::clone(&metrics),
-                    in_force: Arc::clone(&in_force),
-                    remembered,
-                    ledger: Arc::clone(&ledger),
-                    ready: ready.subscribe(),
-                })),
-            },
-        ];
+        let operations = Operations {
+            metrics: Arc::clone(&metrics),
+            in_force: Arc::clone(&in_force),
+            remembered,
+            ledger: Arc::clone(&ledger),
+            ready: ready.subscribe(),
+        };
+        let addresses = [listen.public, listen.operations];
+        let listeners = listeners(addresses, &identity, operations);
         let bounds = settings::bounds(&limits, listen.drain);
         let edge = Edge::bind(listeners, bounds, &responders::refuse(), &metrics)
             .context("[listen]: an address cannot be used; is another gateway running?")?;
@@ -137,6 +133,7 @@ impl Gateway {
             reloading,
             control: open_control(&socket),
             room,
+            notes: (notes, trails),
         })
     }
 
@@ -167,6 +164,11 @@ impl Gateway {
         let limits = Arc::clone(&self.reloading.in_force.load().api.gate.limits);
         let metrics = Arc::clone(&self.workers.metrics);
         let room = tokio::spawn(self.room.watch(limits, metrics, looked));
+        let (over, until) = watch::channel(false);
+        let (notes, trails) = self.notes;
+        let clock = Arc::clone(&self.workers.clock);
+        let writing = async move { notes.write(&*trails, &*clock, until).await };
+        let writing = tokio::spawn(writing);
         self.ready.send_replace(true);
         let drained = self.edge.serve().await;
         self.ready.send_replace(false);
@@ -182,6 +184,9 @@ impl Gateway {
         }
         self.reloading.reconciler.stop().await;
         let _ = room.await;
+        // Whoever took notes has ended.
+        over.send_replace(true);
+        let _ = writing.await;
         let stop = Configured {
             version: None,
             deed: reload::deed("gateway", "gateway.stop", drained.word()),
@@ -196,6 +201,27 @@ impl Gateway {
         drop(self.store);
         drained
     }
+}
+
+/// The public address, then that of operations.
+fn listeners(
+    [public, operating]: [SocketAddr; 2],
+    identity: &Arc<TlsIdentity>,
+    operations: Operations,
+) -> Vec<Listener> {
+    let (in_force, metrics) = (&operations.in_force, &operations.metrics);
+    vec![
+        Listener {
+            address: public,
+            identity: Some(Arc::clone(identity)),
+            responder: responders::public(Arc::clone(in_force), Arc::clone(metrics)),
+        },
+        Listener {
+            address: operating,
+            identity: None,
+            responder: responders::operations(Arc::new(operations)),
+        },
+    ]
 }
 
 fn room_beside(config: &Config) -> Room {
@@ -262,10 +288,7 @@ fn open_control(path: &Path) -> Option<Control> {
 }
 
 /// Opens the data: lock, schema, seal, floor, epoch (S1).
-fn open_store(
-    config: &Config,
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Ledger>)> {
+fn open_store(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<OpenedForAll> {
     let url = &config.store.url;
     let path = url.strip_prefix(SQLITE).with_context(|| {
         format!("[store] url: expected sqlite:PATH, found {url}; the shared store is not built yet")
@@ -289,7 +312,7 @@ fn open_store(
     let on_commit = Box::new(move |changes, took| metrics.memory.commit(changes, took));
     let seal = Arc::clone(&config.store.seal);
     let path = Path::new(path);
-    Ok(store::open_with_ledger(path, seal, on_fatal, on_commit)?)
+    Ok(store::open_for_all(path, seal, on_fatal, on_commit)?)
 }
 
 #[expect(

@@ -4,6 +4,7 @@
 //! rings. The bell saves time, never correctness: what it misses is found by the due times.
 
 mod lanes;
+pub mod trail;
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -2,6 +2,8 @@
 //!
 //! The real ones are `SystemClock`, `SystemEntropy` and `outbound.rs`; tests hold all three.
 
+pub mod trail;
+
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +15,9 @@ use http::{Request, Response};
 
 use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use crate::health::Health;
+use trail::Trail;
 
-/// The three doors, and what the third has lately shown.
+/// The three doors, what the third has lately shown, and who takes notes.
 #[derive(Clone)]
 pub struct World {
     /// What time it is.
@@ -25,6 +28,8 @@ pub struct World {
     pub outbound: Arc<dyn Outbound>,
     /// How the institutions that were called lately fared.
     pub health: Arc<Health>,
+    /// Who takes notes of what happened.
+    pub trail: Arc<dyn Trail>,
 }
 
 /// Tells the time.

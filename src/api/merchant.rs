@@ -66,9 +66,11 @@ impl Api {
             purpose,
         };
         let admitted = admit_request(&self.gate, register, request, &knock, times);
+        let mut known = None;
         let (mut answer, proven) = match admitted {
             Err(refused) => (self.refused(interface, &refused.refusal), refused.proven),
             Ok(caller) => {
+                known = Some(caller.merchant().clone());
                 let label: Box<str> = caller.label().into();
                 let done = self.journey(register, endpoint, &fields, caller).await;
                 let answer = match done {
@@ -85,6 +87,10 @@ impl Api {
         if let Some(label) = proven {
             let question = (request, &*label);
             sign_answer(&register.platform, question, &mut answer.response, now).await;
+        }
+        if self.world.trail.is_kept() {
+            let asked = (request, &*register.platform.origin);
+            self.note(&fields, known.as_ref(), asked, (now, &answer));
         }
         answer
     }

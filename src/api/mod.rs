@@ -5,6 +5,7 @@ pub mod cards;
 mod events;
 mod interface;
 mod merchant;
+mod noted;
 pub mod order;
 pub mod page;
 pub mod query;

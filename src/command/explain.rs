@@ -1,4 +1,7 @@
-//! `paymux explain`: what became of an order, in the order of time, as far as the ledger tells.
+//! `paymux explain`: what became of an order, in the order of time: what the ledger tells, and what was
+//! noted beside it.
+
+mod noted;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +17,8 @@ use crate::domain::order::Order;
 use crate::domain::refund::Refund;
 use crate::store::timeline::{Timeline, timeline};
 use crate::world::{Clock, SystemClock};
+
+use noted::Noted;
 
 /// There is no such order.
 const UNKNOWN: u8 = 4;
@@ -75,43 +80,57 @@ struct Line {
     who: String,
     what: String,
     result: String,
+    noted: Option<Noted>,
+}
+
+impl Line {
+    fn new(at: Timestamp, who: &str, what: &str, result: String) -> Self {
+        Self {
+            at,
+            who: who.into(),
+            what: what.into(),
+            result,
+            noted: None,
+        }
+    }
 }
 
 /// What was done, posted and told, the earliest first.
 fn lines(read: &Timeline) -> Vec<Line> {
-    let deeds = read.deeds.iter().map(|(at, deed)| Line {
-        at: *at,
-        who: deed.actor.clone(),
-        what: deed.action.to_string(),
-        result: deed.result.clone(),
+    let deeds = read.deeds.iter();
+    let deeds =
+        deeds.map(|(at, deed)| Line::new(*at, &deed.actor, &deed.action, deed.result.clone()));
+    let entries = read.entries.iter().map(|entry| {
+        let posted = format!("{} {} -> {}", entry.minor, entry.debit, entry.credit);
+        Line::new(entry.at, "journal", &entry.happening, posted)
     });
-    let entries = read.entries.iter().map(|entry| Line {
-        at: entry.at,
-        who: "journal".into(),
-        what: entry.happening.clone(),
-        result: format!("{} {} -> {}", entry.minor, entry.debit, entry.credit),
-    });
-    let born = read.events.iter().map(|event| Line {
-        at: event.born,
-        who: "event".into(),
-        what: event.kind.clone(),
-        result: match (&event.origin, event.delivered) {
+    let born = read.events.iter().map(|event| {
+        let owed = match (&event.origin, event.delivered) {
             (None, _) => "waits to be fetched (/v1/events)".into(),
             (Some(origin), None) => {
                 format!("{} after {} tries to {origin}", event.state, event.tries)
             }
             (Some(origin), Some(_)) => format!("owed to {origin}"),
-        },
+        };
+        Line::new(event.born, "event", &event.kind, owed)
     });
     let heard = read.events.iter().filter_map(|event| {
+        let delivery = format!("acknowledged, at delivery {}", event.tries.max(1));
+        Some(Line::new(event.delivered?, "event", &event.kind, delivery))
+    });
+    let notes = read.trail.lines.iter().filter_map(|line| {
+        let noted = Noted::read(line)?;
         Some(Line {
-            at: event.delivered?,
-            who: "event".into(),
-            what: event.kind.clone(),
-            result: format!("acknowledged, at delivery {}", event.tries.max(1)),
+            at: noted.at,
+            who: noted.with.clone(),
+            what: noted.what.clone(),
+            result: noted.verdict.clone(),
+            noted: Some(noted),
         })
     });
-    let mut lines: Vec<Line> = deeds.chain(entries).chain(born).chain(heard).collect();
+    let told = deeds.chain(entries).chain(born).chain(heard);
+    // What was said comes before what it led to within the same millisecond.
+    let mut lines: Vec<Line> = notes.chain(told).collect();
     lines.sort_by_key(|line| line.at);
     lines
 }
@@ -157,8 +176,25 @@ fn print(out: &mut impl Write, read: &Timeline) -> io::Result<()> {
             line.what,
             line.result
         )?;
+        if let Some(noted) = &line.noted {
+            noted.print(out)?;
+        }
     }
-    Ok(())
+    writeln!(out, "  {}", beside(read))
+}
+
+/// What is and is not there beside the ledger.
+fn beside(read: &Timeline) -> String {
+    match (read.trail.lines.len(), read.trail.given_up) {
+        (0, 0) => {
+            "nothing is noted beside the ledger: it is too long ago, or trail_days is 0".into()
+        }
+        (notes, 0) => format!("{notes} exchanges of messages noted, none given up"),
+        (notes, given_up) => format!(
+            "{notes} exchanges of messages noted; {given_up} times some between the beginning and \
+             the end were given up to keep to 4 KB"
+        ),
+    }
 }
 
 fn refund_line(refund: &Refund) -> String {
@@ -185,13 +221,17 @@ fn elapsed(ms: i64) -> String {
 fn as_json(read: &Timeline) -> Value {
     let order: &Order = &read.order;
     let line = |line: Line| {
-        json!({
+        let mut told = json!({
             "at": line.at.rfc3339(),
             "elapsedMs": line.at.ms().saturating_sub(order.created.ms()),
             "who": line.who,
             "what": line.what,
             "result": line.result,
-        })
+        });
+        if let Some((told, noted)) = told.as_object_mut().zip(line.noted) {
+            told.extend(noted.said());
+        }
+        told
     };
     json!({
         "payOrderNo": order.no.as_str(),
@@ -200,6 +240,7 @@ fn as_json(read: &Timeline) -> Value {
         "orderStatus": order.state.name(),
         "orderRefundStatus": order.refund_view().name(),
         "version": order.version,
+        "notesGivenUp": read.trail.given_up,
         "timeline": lines(read).into_iter().map(line).collect::<Vec<_>>(),
     })
 }

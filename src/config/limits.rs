@@ -77,6 +77,8 @@ pub struct Limits {
     /// How long an institution must stay in the file after its last payment ended: money may still
     /// come late, and what was paid go back (F2). Unit: days.
     pub in_reach_days: u32,
+    /// How long notes about orders are kept for `paymux explain`; none are taken if 0. Unit: days.
+    pub trail_days: u32,
 }
 
 pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
@@ -90,6 +92,7 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
     let orders = part(2).min(least);
     let orders_max = numbers.count("in_flight_orders_max", orders, 1..=least);
     let [in_all, at_one, of_merchant] = waiting(&mut numbers, u64::from(orders_max));
+    let per_address = numbers.count("connections_per_address_max", 256, 1..=1_000_000);
     let limits = Limits {
         in_flight_max,
         in_flight_choices_max,
@@ -113,11 +116,7 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
         sheds_per_second_max: numbers.count("sheds_per_second_max", 5_000, 10..=1_000_000),
         start: numbers.ms("start_ms", 1_000, 50..=10_000),
         connections_max: numbers.count("connections_max", 8_192, 1..=1_000_000),
-        connections_per_address_max: numbers.count(
-            "connections_per_address_max",
-            256,
-            1..=1_000_000,
-        ),
+        connections_per_address_max: per_address,
         handshakes_max: numbers.count("handshakes_max", 512, 1..=100_000),
         handshakes_per_address_max: numbers.count("handshakes_per_address_max", 64, 1..=100_000),
         handshakes_under_load_max: numbers.count("handshakes_under_load_max", 32, 1..=100_000),
@@ -148,6 +147,7 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
         turns_waiting_max: at_one,
         turns_waiting_per_merchant_max: of_merchant,
         in_reach_days: numbers.count("in_reach_days", 365, 1..=3_650),
+        trail_days: numbers.count("trail_days", 30, 0..=365),
     };
     s.end(r);
     limits

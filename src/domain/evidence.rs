@@ -61,6 +61,21 @@ pub enum Finding {
     Ambiguous(Ambiguity),
 }
 
+impl Finding {
+    /// Its class and what it says, for the timeline: `E3 succeeded`.
+    pub fn class(&self) -> String {
+        match self {
+            Self::NotSent => "E1 not sent".into(),
+            Self::Refused(reason) => format!("E2 refused {}", reason.as_str()),
+            Self::Accepted(_) => "E3 accepted".into(),
+            Self::Succeeded(_) => "E3 succeeded".into(),
+            Self::Closed => "E4 closed".into(),
+            Self::NotFound => "A5 not known there".into(),
+            Self::Ambiguous(why) => format!("E5 {}", why.word()),
+        }
+    }
+}
+
 /// Why a message proves nothing (E5). Counted; never a reason to end anything (V1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ambiguity {

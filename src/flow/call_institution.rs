@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Request;
+
 use crate::domain::attempt::{Attempt, Stamp};
 use crate::domain::evidence::{Ambiguity, Evidence, Finding};
-use crate::domain::identifiers::{InstitutionId, MerchantId};
+use crate::domain::identifiers::OrderKey;
+use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use crate::domain::institutions::{CallEnd, Purpose};
 use crate::domain::order::{INTENT_PATIENCE, Terms};
 use crate::domain::refund::{Refund, Sending};
 use crate::domain::refusal::Refusal;
 use crate::flow::answer::aside;
 use crate::institution::{Call, Institution, Outgoing, Slow};
+use crate::world::trail::{Answered, Asked, Note};
 use crate::world::{Errand, Party, Patience, SendError, TooMany, Turn, World};
 
 /// How long a payer waits for the hand-over; after it the answer is "not known yet" (R-6.4-1a).
@@ -84,32 +89,8 @@ async fn exchange(
     call: &Call<'_>,
     (patience, turn): (Patience, Option<Turn>),
 ) -> Evidence {
-    let stamp = match call {
-        // Written down long ago by a process that stood still since: by now it counts as in doubt
-        // and may have been ended, so it must not leave any more (A5, Q9).
-        Call::Create(attempt, _) if world.clock.now().since(attempt.sent_at) >= INTENT_PATIENCE => {
-            return evidence(adapter, call, Finding::NotSent);
-        }
-        // A repeated create must be equal (A3): the stored stamp, dated by the last intent to send,
-        // from which A5 counts as well.
-        Call::Create(attempt, _) => Stamp {
-            now: attempt.sent_at,
-            nonce: attempt.stamp.nonce,
-        },
-        // The same holds for a refund (R4); its call is dated by the last intent to send.
-        Call::Refund(refund, ..) => match refund.sending {
-            Sending::Left(left) if world.clock.now().since(left) < INTENT_PATIENCE => Stamp {
-                now: left,
-                nonce: world.entropy.draw(),
-            },
-            Sending::Left(_) | Sending::Waits(_) => {
-                return evidence(adapter, call, Finding::NotSent);
-            }
-        },
-        Call::Query(..) | Call::Close(..) | Call::RefundQuery(..) => Stamp {
-            now: world.clock.now(),
-            nonce: world.entropy.draw(),
-        },
+    let Some(stamp) = stamp(world, call) else {
+        return evidence(adapter, call, Finding::NotSent);
     };
     let (mut request, asked) = match outgoing(adapter, call, stamp).await {
         Outgoing::Send(request, asked) => (*request, asked),
@@ -121,11 +102,15 @@ async fn exchange(
             return evidence(adapter, call, Finding::NotSent);
         }
     };
+    // As it is signed; what it becomes on the way to the wire is the connection's.
+    let noted = world.trail.is_kept();
+    let noted = noted.then(|| Noted::of(&request, world.clock.now()));
     request.extensions_mut().insert(Errand(call.word(), turn));
     let party = Party::Institution(adapter.id().clone());
     let begun = world.health.begin(adapter.id(), world.clock.now());
     let sent = world.outbound.send(&party, request, patience).await;
     let now = world.clock.now();
+    let reply = noted.as_ref().and(sent.as_ref().ok()).map(Answered::of);
     let (found, end) = match sent {
         Ok(reply) => {
             let found = adapter.read(call, &asked, &reply, now);
@@ -149,6 +134,9 @@ async fn exchange(
             (found, is_silence.then_some(CallEnd::Failed))
         }
     };
+    if let Some(noted) = noted {
+        noted.take(world, call, (&found, reply));
+    }
     if let Some(end) = end {
         let purpose = if is_create(call) {
             Purpose::Create
@@ -158,6 +146,64 @@ async fn exchange(
         world.health.end(adapter.id(), begun, (purpose, end), now);
     }
     found
+}
+
+/// How a call is dated and made one of a kind; nothing for one that must not leave any more.
+fn stamp(world: &World, call: &Call<'_>) -> Option<Stamp> {
+    let now = world.clock.now();
+    match call {
+        // Written down long ago by a process that stood still since: by now it counts as in doubt
+        // and may have been ended, so it must not leave any more (A5, Q9).
+        Call::Create(attempt, _) if now.since(attempt.sent_at) >= INTENT_PATIENCE => None,
+        // A repeated create must be equal (A3): the stored stamp, dated by the last intent to send,
+        // from which A5 counts as well.
+        Call::Create(attempt, _) => Some(Stamp {
+            now: attempt.sent_at,
+            nonce: attempt.stamp.nonce,
+        }),
+        // The same holds for a refund (R4); its call is dated by the last intent to send.
+        Call::Refund(refund, ..) => match refund.sending {
+            Sending::Left(left) if now.since(left) < INTENT_PATIENCE => Some(Stamp {
+                now: left,
+                nonce: world.entropy.draw(),
+            }),
+            Sending::Left(_) | Sending::Waits(_) => None,
+        },
+        Call::Query(..) | Call::Close(..) | Call::RefundQuery(..) => Some(Stamp {
+            now,
+            nonce: world.entropy.draw(),
+        }),
+    }
+}
+
+/// A call as it leaves, until it is known what came of it.
+struct Noted {
+    asked: Asked,
+    at: Timestamp,
+}
+
+impl Noted {
+    fn of(request: &Request<Bytes>, at: Timestamp) -> Self {
+        let asked = Asked::of(request, request.uri().to_string());
+        Self { asked, at }
+    }
+
+    fn take(self, world: &World, call: &Call<'_>, came: (&Evidence, Option<Answered>)) {
+        let (evidence, answered) = came;
+        let institution = evidence.institution.clone();
+        let with = format!("institution {institution}");
+        world.trail.note(Note {
+            about: OrderKey::OfAttempt(institution, call.attempt().id.clone()),
+            at: self.at,
+            took: world.clock.now().since(self.at),
+            with,
+            what: call.word().to_owned(),
+            verdict: evidence.finding.class(),
+            is_stranger: false,
+            asked: self.asked,
+            answered,
+        });
+    }
 }
 
 fn is_create(call: &Call<'_>) -> bool {

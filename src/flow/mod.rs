@@ -16,6 +16,7 @@ pub mod reconcile_statement;
 pub mod refunds;
 pub mod register;
 pub mod select_institution;
+pub mod trail;
 pub mod weigh_evidence;
 
 use crate::domain::refusal::Refusal;

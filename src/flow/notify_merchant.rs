@@ -10,12 +10,14 @@ use bytes::Bytes;
 use http::{Method, Request, Response, header};
 
 use crate::domain::event::Event;
+use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::Timestamp;
 use crate::domain::schedule;
 use crate::flow::answer::aside;
 use crate::flow::register::Platform;
 use crate::signature::{self, Covering, SigningKey};
 use crate::store::{Fate, Lease, Leased, Settled, Store, StoreError};
+use crate::world::trail::{Answered, Asked, Note};
 use crate::world::{Party, Patience, SendError, World};
 
 /// Bytes of a merchant's answer that are read (`interface.md`, Notifications).
@@ -50,11 +52,17 @@ pub async fn notify_merchant(
     let attempt = lease.tries.saturating_add(1);
     let delivered = match request(world, platform, event, attempt).await {
         Some(request) => {
+            let (at, noted) = (world.clock.now(), world.trail.is_kept());
+            let noted = noted.then(|| Asked::of(&request, request.uri().to_string()));
             let answer = world
                 .outbound
                 .send(&Party::Merchant, request, patience(attempt))
                 .await;
-            was_heard(event, answer)
+            let heard = was_heard(event, &answer);
+            if let Some(asked) = noted {
+                note(world, event, (at, attempt), asked, (heard, &answer));
+            }
+            heard
         }
         None => false,
     };
@@ -119,8 +127,33 @@ async fn request(
     aside(turns, move || sign(&key, &target, request)).await?
 }
 
+fn note(
+    world: &World,
+    event: &Event,
+    (at, attempt): (Timestamp, u32),
+    asked: Asked,
+    (heard, answer): (bool, &Result<Response<Bytes>, SendError>),
+) {
+    let verdict = match answer {
+        Ok(_) if heard => "acknowledged".to_owned(),
+        Ok(_) => "not acknowledged: expected 2xx with noticeResult SUCCESS".to_owned(),
+        Err(fault) => fault.to_string(),
+    };
+    world.trail.note(Note {
+        about: OrderKey::Ours(event.merchant.clone(), event.order.clone()),
+        at,
+        took: world.clock.now().since(at),
+        with: format!("merchant {}", event.merchant),
+        what: format!("notify {}, delivery {attempt}", event.kind.name()),
+        verdict,
+        is_stranger: false,
+        asked,
+        answered: answer.as_ref().ok().map(Answered::of),
+    });
+}
+
 /// Only HTTP 2xx, whole, with `noticeResult: SUCCESS`, ends delivery (R-A3.3-2).
-fn was_heard(event: &Event, answer: Result<Response<Bytes>, SendError>) -> bool {
+fn was_heard(event: &Event, answer: &Result<Response<Bytes>, SendError>) -> bool {
     #[derive(serde::Deserialize)]
     struct Notice {
         #[serde(rename = "noticeResult")]

@@ -4,14 +4,17 @@
 use bytes::Bytes;
 use http::{Request, Response};
 
-use crate::domain::evidence::Finding;
+use crate::domain::evidence::{About, Finding};
+use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::flow::answer::aside;
 use crate::flow::register::Register;
+use crate::flow::trail::mentioned;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
 use crate::institution::{Heard, Institution};
 use crate::store::{Message, Store, Verdict};
 use crate::world::World;
+use crate::world::trail::{Answered, Asked, Note};
 
 /// Bytes of a callback that are kept, head and body.
 const KEPT_BYTES_MAX: usize = 16 * 1024;
@@ -38,6 +41,27 @@ pub async fn receive_callback(
 ) -> Option<Received> {
     let adapter = register.adapters.get(institution)?;
     let now = world.clock.now();
+    let heard = hear(store, world, (institution, adapter.as_ref()), callback, now).await;
+    if world.trail.is_kept() {
+        note(world, register, (institution, callback), (now, &heard));
+    }
+    Some(heard.received)
+}
+
+/// What became of a callback, and what of it is noted.
+struct Hearing {
+    received: Received,
+    about: Option<OrderKey>,
+    verdict: String,
+}
+
+async fn hear(
+    store: &dyn Store,
+    world: &World,
+    (institution, adapter): (&InstitutionId, &dyn Institution),
+    callback: &Request<Bytes>,
+    now: Timestamp,
+) -> Hearing {
     let evidence = match adapter.read_callback(callback, now) {
         Ok(evidence) => evidence,
         Err(forged) => {
@@ -45,18 +69,27 @@ pub async fn receive_callback(
             let message = message(institution, callback, Verdict::Forged, now);
             let _ = store.keep(&message).await;
             let answer = adapter.acknowledgement(callback, Heard::Forged, now);
-            return Some(Received {
-                answer,
-                verdict: Verdict::Forged,
-            });
+            return Hearing {
+                received: Received {
+                    answer,
+                    verdict: Verdict::Forged,
+                },
+                about: mentioned(institution, callback.body()),
+                verdict: format!("{}: {}", Verdict::Forged.name(), forged.0),
+            };
         }
+    };
+    let class = evidence.finding.class();
+    let about = match &evidence.about {
+        About::Attempt(id) => OrderKey::OfAttempt(institution.clone(), id.clone()),
+        About::Refund(no) => OrderKey::OfRefund(institution.clone(), no.clone()),
     };
     // Not read is not a repeat: for what has ended here, nobody would ask again (C3, C4).
     let unclear = matches!(evidence.finding, Finding::Ambiguous(_));
     let genuine = message(institution, callback, Verdict::Genuine, now);
     // Both are written in one group commit; the answer waits for both.
     let (weight, kept) = tokio::join!(
-        weigh_evidence(store, world, adapter.as_ref(), evidence, None),
+        weigh_evidence(store, world, adapter, evidence, None),
         store.keep(&genuine)
     );
     let (heard, verdict) = match weight {
@@ -79,8 +112,36 @@ pub async fn receive_callback(
     } else {
         heard
     };
-    let answer = acknowledgement(adapter.as_ref(), callback, heard, now).await;
-    Some(Received { answer, verdict })
+    let answer = acknowledgement(adapter, callback, heard, now).await;
+    Hearing {
+        received: Received { answer, verdict },
+        about: Some(about),
+        verdict: format!("{}: {class}", verdict.name()),
+    }
+}
+
+fn note(
+    world: &World,
+    register: &Register,
+    (institution, callback): (&InstitutionId, &Request<Bytes>),
+    (at, heard): (Timestamp, &Hearing),
+) {
+    let Some(about) = heard.about.clone() else {
+        return;
+    };
+    let path = callback.uri().path_and_query();
+    let path = path.map_or("/", |target| target.as_str());
+    world.trail.note(Note {
+        about,
+        at,
+        took: world.clock.now().since(at),
+        with: format!("institution {institution}"),
+        what: "callback".to_owned(),
+        verdict: heard.verdict.clone(),
+        is_stranger: heard.received.verdict == Verdict::Forged,
+        asked: Asked::of(callback, format!("{}{path}", register.platform.origin)),
+        answered: Some(Answered::of(&heard.received.answer)),
+    });
 }
 
 /// The answer in the institution's own form; signed elsewhere if that takes long.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{GaugeVec, Histogram, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Counter, GaugeVec, Histogram, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::{InFlight, Page, SECONDS};
 
@@ -20,6 +20,7 @@ pub struct Memory {
     events_dead: IntGauge,
     refunds_manual: IntGauge,
     incidents_open: IntGauge,
+    trail_notes_lost: Counter,
 }
 
 impl Memory {
@@ -64,6 +65,10 @@ impl Memory {
                 "refunds_manual",
                 "Refunds that no institution answers for, and only two operators can end.",
             )?,
+            trail_notes_lost: page.counter(
+                "trail_notes_lost_total",
+                "Notes about orders, for `paymux explain`, that found no room or could not be written.",
+            )?,
             incidents_open: page.gauge("incidents_open", "Incidents that nobody ended yet.")?,
         })
     }
@@ -104,6 +109,11 @@ impl Memory {
         let shown = |count| i64::try_from(count).unwrap_or(i64::MAX);
         self.refunds_manual.set(shown(refunds));
         self.incidents_open.set(shown(incidents));
+    }
+
+    /// So many notes about orders were not kept.
+    pub fn notes_lost(&self, count: u32) {
+        self.trail_notes_lost.inc_by(f64::from(count));
     }
 
     /// Counts work as taken up until the returned value is dropped.

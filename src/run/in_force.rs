@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::outbound::Hyper;
 use crate::store::Store;
 use crate::workers::Tools;
+use crate::world::trail::Trail;
 use crate::world::{Clock, SystemEntropy, World};
 
 /// Nonces of read-only requests remembered in each of two generations.
@@ -34,6 +35,7 @@ pub(super) struct Numbers {
     limits: LimitSettings,
     turns: TurnSettings,
     health: HealthSettings,
+    trail_days: u32,
     /// Of the edge.
     pub(super) bounds: Bounds,
 }
@@ -48,6 +50,7 @@ impl InForce {
         store: &Arc<dyn Store>,
         clock: &Arc<dyn Clock>,
         metrics: &Arc<Metrics>,
+        trail: Arc<dyn Trail>,
     ) -> Result<Self, rustls::Error> {
         let turns = Turns::new(&settings::turns(&config), Arc::clone(metrics));
         let door = Arc::new(Paced {
@@ -61,6 +64,7 @@ impl InForce {
             entropy: Arc::new(SystemEntropy),
             outbound: Arc::<Paced>::clone(&door),
             health: Arc::new(Health::new(config.health)),
+            trail,
         };
         let api = Api {
             store: Arc::clone(store),
@@ -82,6 +86,7 @@ impl InForce {
             limits: settings::limits(&config),
             turns: settings::turns(&config),
             health: config.health,
+            trail_days: config.limits.trail_days,
             bounds: settings::bounds(&config.limits, config.listen.drain),
         };
         let door = Arc::new(Paced {
@@ -115,6 +120,7 @@ impl InForce {
         self.api.gate.limits.replace(&numbers.limits);
         self.door.turns.replace(&numbers.turns);
         self.api.world.health.measure_by(numbers.health);
+        self.api.world.trail.keep_for(numbers.trail_days);
     }
 
     /// What a piece of work is done with.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -29,6 +30,7 @@ use crate::flow::reconcile_statement::{
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::ledger::{Ledger, Reconciled};
+use crate::workers::trail::Notes;
 use crate::world::{Clock, SystemClock};
 
 /// Begins a question of the control socket; the rest of its line is a [`Question`] in JSON.
@@ -352,8 +354,11 @@ pub async fn alone(
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new()?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-    let (store, ledger) = open_store(&config, &metrics)?;
-    let in_force = InForce::first(config, &store, &clock, &metrics).context("[outbound]")?;
+    let (store, ledger, trails) = open_store(&config, &metrics)?;
+    let notes = Arc::new(Notes::new(config.limits.trail_days, Arc::clone(&metrics)));
+    let trail = Arc::<Notes>::clone(&notes);
+    let in_force = InForce::first(config, &store, &clock, &metrics, trail);
+    let in_force = in_force.context("[outbound]")?;
     let books = Books {
         store: &*store,
         ledger: &*ledger,
@@ -370,6 +375,11 @@ pub async fn alone(
             hear(told);
         }
     };
-    tokio::join!(work, say);
+    let (ended, stop) = watch::channel(false);
+    let work = async {
+        work.await;
+        let _ = ended.send(true);
+    };
+    tokio::join!(work, say, notes.write(&*trails, &*clock, stop));
     Ok(())
 }

@@ -15,6 +15,7 @@ mod multiples;
 mod proof;
 mod ring;
 mod rsa;
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,7 @@ pub use crate::signature::key::{Algorithm, SigningKey, VerifyingKey};
 use crate::signature::message::{Head, Message};
 pub use crate::signature::proof::{Proven, verify_request, verify_response};
 pub use crate::signature::ring::{EnrolledKey, KeyRing};
+pub use crate::signature::shown::{request_base, response_base};
 
 /// The label of the signatures we make; any other is understood.
 pub const LABEL: &str = "sig1";

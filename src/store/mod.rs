@@ -12,14 +12,13 @@ use async_trait::async_trait;
 use crate::domain::attempt::Epoch;
 use crate::domain::change::Change;
 use crate::domain::event::Event;
-use crate::domain::identifiers::{
-    AttemptId, InstitutionId, MerchantId, MerchantOrderNo, PageToken, PayOrderNo, RefundOrderNo,
-    RefundRequestNo, Timestamp,
-};
+pub use crate::domain::identifiers::OrderKey;
+use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::seal::{Seal, SealFault};
 use crate::store::ledger::Ledger;
+use crate::store::trails::Trails;
 use owed::{Dead, Numbered, Room, Shares, Which};
 
 pub mod ledger;
@@ -28,6 +27,7 @@ pub mod remembered;
 pub mod ringing;
 mod sqlite;
 pub mod timeline;
+pub mod trails;
 
 /// Opens the embedded store in this file, and makes it if there is none. It is closed, with
 /// everything accepted written, when the last holder drops it.
@@ -51,6 +51,9 @@ pub fn open(
 /// A store, and the same store as whoever reconciles sees it.
 pub type Opened = (Arc<dyn Store>, Arc<dyn Ledger>);
 
+/// A store, and the same store as each of its users sees it.
+pub type OpenedForAll = (Arc<dyn Store>, Arc<dyn Ledger>, Arc<dyn Trails>);
+
 /// The same, and the same store as whoever reconciles sees it.
 ///
 /// # Errors
@@ -61,10 +64,25 @@ pub fn open_with_ledger(
     on_fatal: OnFatal,
     on_commit: OnCommit,
 ) -> Result<Opened, OpenError> {
+    let (store, ledger, _) = open_for_all(path, seal, on_fatal, on_commit)?;
+    Ok((store, ledger))
+}
+
+/// The same, and the same store as each of its users sees it.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_for_all(
+    path: &Path,
+    seal: Arc<Seal>,
+    on_fatal: OnFatal,
+    on_commit: OnCommit,
+) -> Result<OpenedForAll, OpenError> {
     let heard = (on_fatal, on_commit);
     let store = Arc::new(sqlite::Sqlite::open(path, seal, heard)?);
     let ledger: Arc<dyn Ledger> = store.clone();
-    Ok((store, ledger))
+    let trails: Arc<dyn Trails> = store.clone();
+    Ok((store, ledger, trails))
 }
 
 /// What stops the process (S3); told why, in words for an operator.
@@ -185,26 +203,6 @@ pub struct Held {
     /// Attempts that ended lately, or of which a refund moved lately; [`ENDED_COUNTED_MAX`] stands
     /// for so many or more. Money may still come, and what was paid go back.
     pub ended: u64,
-}
-
-/// Names an order. No variant is without an owner: whoever asks must hold the merchant's name,
-/// the institution's number or the page's secret (K3, C2).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OrderKey {
-    /// By our number.
-    Ours(MerchantId, PayOrderNo),
-    /// By the merchant's number.
-    Theirs(MerchantId, MerchantOrderNo),
-    /// By what an institution knows.
-    OfAttempt(InstitutionId, AttemptId),
-    /// By what an institution knows of one of its refunds.
-    OfRefund(InstitutionId, RefundOrderNo),
-    /// By our number of one of its refunds.
-    RefundOurs(MerchantId, RefundOrderNo),
-    /// By the merchant's number of one of its refunds.
-    RefundTheirs(MerchantId, RefundRequestNo),
-    /// By the address of the payer's page.
-    OfPage(PageToken),
 }
 
 /// What became of a change.

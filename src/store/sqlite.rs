@@ -36,6 +36,7 @@ mod refunds;
 mod rows;
 mod sealed;
 mod timeline;
+mod trails;
 mod writer;
 
 /// Connections that read. A read takes some tens of microseconds, so few are enough.

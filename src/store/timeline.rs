@@ -1,4 +1,4 @@
-//! Everything the ledger says of one order, in the order of time, for a person who has to explain it.
+//! Everything the store says of one order, in the order of time, for a person who has to explain it.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use crate::domain::audit::Deed;
 use crate::domain::identifiers::Timestamp;
 use crate::domain::order::Order;
 use crate::seal::Seal;
+use crate::store::trails::Trail;
 use crate::store::{StoreError, sqlite};
 
 /// One order, and what became of it.
@@ -19,6 +20,8 @@ pub struct Timeline {
     pub entries: Vec<Posted>,
     /// What its merchant was owed.
     pub events: Vec<Told>,
+    /// What was noted beside the ledger, as far as it is still kept.
+    pub trail: Trail,
 }
 
 /// One posting.

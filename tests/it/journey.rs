@@ -3,6 +3,7 @@
 
 mod chain;
 mod dead_letters;
+mod explained;
 mod health;
 mod metrics;
 mod overload;

@@ -18,6 +18,8 @@ mod incidents;
 pub(crate) mod leases;
 pub(crate) mod owed;
 pub(crate) mod refunds;
+mod sizes;
+mod trails;
 pub(crate) mod writes;
 
 /// A place where a store can be closed and opened again on the same data.

@@ -4,12 +4,14 @@
 //! well-formed. Nothing here reads a clock or draws a random number: both are handed in.
 
 mod moment;
+mod order_key;
 mod request;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use moment::{CalendarDay, Timestamp};
+pub use order_key::OrderKey;
 pub use request::RefundRequestNo;
 
 /// Thirty-two symbols without I, L, O and U: no number is misread at a counter.

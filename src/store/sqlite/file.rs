@@ -19,12 +19,13 @@ use crate::store::sqlite::chain::CHAIN;
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// Forward only; the number of those applied stands in the file's `user_version`.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../schema/sqlite/0001_orders.sql"),
     include_str!("../schema/sqlite/0002_refunds.sql"),
     include_str!("../schema/sqlite/0003_reach.sql"),
     include_str!("../schema/sqlite/0004_dead_events.sql"),
     include_str!("../schema/sqlite/0005_incidents.sql"),
+    include_str!("../schema/sqlite/0006_trails.sql"),
 ];
 
 const CANARY: Place<'_> = Place {

@@ -13,6 +13,7 @@ use crate::seal::Seal;
 use crate::store::sqlite::Fault;
 use crate::store::sqlite::chain::CHAIN;
 use crate::store::sqlite::loading::order_where;
+use crate::store::sqlite::trails;
 use crate::store::timeline::{Posted, Timeline, Told};
 
 /// How far records written side by side may lie out of the order of time. Unit: milliseconds.
@@ -32,6 +33,7 @@ pub(super) fn read(path: &Path, seal: &Seal, named: &str) -> Result<Option<Timel
     Ok(Some(Timeline {
         entries: entries(&look, &order, last)?,
         events: events(&look, &order)?,
+        trail: trails::read(&look, seal, &order.no)?,
         deeds,
         order,
     }))

@@ -14,6 +14,7 @@ use paymux::seal::Seal;
 use paymux::store::remembered::Remembered;
 use paymux::store::{OrderKey, Store, open};
 use paymux::world::World;
+use paymux::world::trail::Untold;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -70,6 +71,7 @@ impl Site {
             entropy: Arc::new(Draws::new(7)),
             outbound: Arc::<Network>::clone(&self.network),
             health: Arc::default(),
+            trail: Arc::new(Untold),
         };
         Arc::new(api(store, world, register(&ONE)))
     }

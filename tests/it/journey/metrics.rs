@@ -31,7 +31,8 @@ const CONSTRUCTORS: [(&str, &str); 7] = [
 const UNITS: [&str; 4] = ["_seconds", "_bytes", "_changes", "_info"];
 
 /// Those that a journey does not move, and why not.
-const QUIET: [(&str, &str); 16] = [
+const QUIET: [(&str, &str); 17] = [
+    ("paymux_trail_notes_lost_total", "every note finds room"),
     ("paymux_incidents_open", "nothing differs"),
     ("paymux_refunds_manual", "institutions answer"),
     ("paymux_events_dead", "every merchant hears"),

@@ -33,6 +33,7 @@ use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
 use paymux::store::{
     Bindings, Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
 };
+use paymux::world::trail::Untold;
 use paymux::world::{Clock, Entropy, Outbound, Party, Patience, SendError, TooMany, Turn, World};
 
 pub(super) const NOW: Timestamp = Timestamp::from_s(1_795_278_600);
@@ -443,6 +444,7 @@ pub(super) fn api(order: &Order, wire: SendError) -> Api {
         entropy: Arc::new(Still),
         outbound: Arc::new(Wire(wire)),
         health: Arc::default(),
+        trail: Arc::new(Untold),
     };
     let shelf = Arc::new(Shelf(Mutex::new(order.clone())));
     crate::world::town::api(shelf, world, register())

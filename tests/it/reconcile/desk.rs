@@ -19,6 +19,7 @@ use paymux::seal::Seal;
 use paymux::signature::{EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey, sign_response};
 use paymux::store::ledger::{Incident, Ledger, Reconciled};
 use paymux::store::{Store, open_with_ledger};
+use paymux::world::trail::Untold;
 use paymux::world::{Clock, Outbound, Party, Patience, SendError, TooMany, Turn, World};
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -199,6 +200,7 @@ impl House {
             entropy: Arc::new(Draws::new(7)),
             outbound: Arc::<Desk>::clone(&desk),
             health: Arc::default(),
+            trail: Arc::new(Untold),
         };
         Self {
             register: register(&desk.key),

@@ -13,6 +13,7 @@ use paymux::domain::identifiers::Timestamp;
 use paymux::flow::chase_doubts::{adopt_leftovers, chase_order};
 use paymux::flow::notify_merchant::notify_merchant;
 use paymux::store::{Store, Work};
+use paymux::world::trail::Untold;
 use paymux::world::{Clock, Outbound, World};
 use tempfile::TempDir;
 
@@ -325,6 +326,7 @@ impl Life {
             entropy: Arc::new(Draws::new(draws)),
             outbound,
             health: Arc::default(),
+            trail: Arc::new(Untold),
         };
         let frail = Arc::new(frail);
         let api = api(Arc::<Frail>::clone(&frail), world, register);

@@ -14,6 +14,7 @@ use paymux::seal::Seal;
 use paymux::store::ringing::{Bells, Ringing};
 use paymux::store::{Store, open};
 use paymux::workers::{Tools, Workers};
+use paymux::world::trail::Untold;
 use paymux::world::{Clock, World};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -215,6 +216,7 @@ impl Telling {
             entropy: Arc::new(Draws::new(1)),
             outbound: Arc::new(outbound.unwrap()),
             health: Arc::default(),
+            trail: Arc::new(Untold),
         };
         let register: Arc<Register> = Arc::new(register(&[]));
         let metrics = Arc::new(Metrics::new().unwrap());

@@ -36,6 +36,7 @@ const HOMES: &str = "
     http_body_util     -> outbound sandbox
     hyper              -> outbound sandbox
     hyper_util         -> outbound sandbox
+    miniz_oxide        -> store/sqlite
     moka               -> store/remembered
     pingora            -> edge
     pingora_core       -> edge

@@ -19,6 +19,7 @@ use paymux::flow::notify_merchant::{Delivery, notify_merchant};
 use paymux::flow::register::Register;
 use paymux::limits::{Explained, LimitSettings, Limits, Rate};
 use paymux::store::{OrderKey, Store, Work};
+use paymux::world::trail::Untold;
 use paymux::world::{Clock, World};
 use serde_json::{Value, json};
 
@@ -100,6 +101,7 @@ impl Town {
             entropy: Arc::new(Draws::new(1)),
             outbound: Arc::<Network>::clone(&network),
             health: Arc::default(),
+            trail: Arc::new(Untold),
         };
         let api = api(Arc::<Memory>::clone(&memory), world, register);
         Self {

@@ -1,0 +1,40 @@
+//! What a merchant asked about an order and what it was answered, noted for whoever must explain it.
+
+use bytes::Bytes;
+use http::Request;
+
+use crate::api::{Answer, Api};
+use crate::domain::fields::Fields;
+use crate::domain::identifiers::{MerchantId, Timestamp};
+use crate::flow::trail::named;
+use crate::world::trail::{Answered, Asked, Note};
+
+impl Api {
+    /// Notes it. Who names another merchant's order is noted as a stranger, as is whoever was not
+    /// known (`known`: who is).
+    pub(in crate::api) fn note(
+        &self,
+        fields: &Fields<'_>,
+        known: Option<&MerchantId>,
+        (request, origin): (&Request<Bytes>, &str),
+        (at, answer): (Timestamp, &Answer),
+    ) {
+        let Some(about) = named(fields) else {
+            return;
+        };
+        let merchant = fields.text("merchantId").and_then(Result::ok);
+        let path = request.uri().path_and_query();
+        let path = path.map_or("/", |target| target.as_str());
+        self.world.trail.note(Note {
+            about,
+            at,
+            took: self.world.clock.now().since(at),
+            with: format!("merchant {}", merchant.unwrap_or_default()),
+            what: answer.interface.to_owned(),
+            verdict: answer.result.to_owned(),
+            is_stranger: known.is_none_or(|known| merchant != Some(known.as_str())),
+            asked: Asked::of(request, format!("{origin}{path}")),
+            answered: Some(Answered::of(&answer.response)),
+        });
+    }
+}

@@ -1,0 +1,38 @@
+//! The signature base of a message that is signed already, for people who look for why two sides
+//! disagree. Proves nothing.
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+
+use crate::signature::field;
+use crate::signature::message::{Head, Message};
+use crate::signature::{Question, SIGNATURE_INPUT};
+
+/// What the first signature of a request covers, as text; `None` if there is none, or none that can
+/// be read.
+pub fn request_base(request: &Request<Bytes>, target_uri: &str) -> Option<String> {
+    let head = Head::Request {
+        method: request.method(),
+        target_uri,
+    };
+    base(request.headers(), head, None)
+}
+
+/// The same of an answer, which may be bound to its question.
+pub fn response_base(response: &Response<Bytes>, question: Option<&Question>) -> Option<String> {
+    let head = Head::Answer {
+        status: response.status(),
+    };
+    base(response.headers(), head, question)
+}
+
+fn base(headers: &HeaderMap, head: Head<'_>, question: Option<&Question>) -> Option<String> {
+    let field = field::value(headers, &SIGNATURE_INPUT).ok()??;
+    let inputs = field::inputs(&field).ok()?;
+    let message = Message {
+        head,
+        headers,
+        question,
+    };
+    inputs.first()?.covered.base(&message).ok()
+}

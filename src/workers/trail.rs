@@ -1,0 +1,198 @@
+//! Notes on their way to the store: taken into a queue with bounds, written by the handful. Nothing of
+//! a payment waits for it, and what finds no room is counted and gone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc, watch};
+
+use crate::domain::identifiers::{PayOrderNo, Timestamp};
+use crate::flow::trail::written;
+use crate::metrics::Metrics;
+use crate::store::StoreError;
+use crate::store::trails::{FORGOTTEN_AT_ONCE, LEAF_BYTES, Leaf, Trails};
+use crate::world::Clock;
+use crate::world::trail::{Note, Trail};
+
+/// Notes that wait at most.
+const WAITING_MAX: usize = 4_096;
+
+/// Of strangers' notes so many: they have a queue of their own, so that a crowd of them drives out
+/// nobody else's.
+const STRANGERS_WAITING_MAX: usize = 64;
+
+/// Notes that are written together at most.
+const AT_ONCE: usize = 256;
+
+/// How long a note may wait for others to be written with.
+const GATHERED_FOR: Duration = Duration::from_millis(500);
+
+/// How often old leaves are looked for.
+const FORGET_EVERY: Duration = Duration::from_mins(1);
+
+const DAY_MS: i64 = 86_400_000;
+
+/// Takes notes for the worker.
+pub struct Notes {
+    known: mpsc::Sender<Note>,
+    strangers: mpsc::Sender<Note>,
+    days: AtomicU32,
+    metrics: Arc<Metrics>,
+    waiting: Mutex<Waiting>,
+}
+
+struct Waiting {
+    known: mpsc::Receiver<Note>,
+    strangers: mpsc::Receiver<Note>,
+}
+
+impl Notes {
+    /// Takes notes that are kept for so many days; none if for 0.
+    pub fn new(days: u32, metrics: Arc<Metrics>) -> Self {
+        let (known, of_known) = mpsc::channel(WAITING_MAX);
+        let (strangers, of_strangers) = mpsc::channel(STRANGERS_WAITING_MAX);
+        let waiting = Waiting {
+            known: of_known,
+            strangers: of_strangers,
+        };
+        Self {
+            known,
+            strangers,
+            days: AtomicU32::new(days),
+            metrics,
+            waiting: Mutex::new(waiting),
+        }
+    }
+
+    /// Writes what comes, until told to stop; then writes what is there.
+    pub async fn write(
+        &self,
+        trails: &dyn Trails,
+        clock: &dyn Clock,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let mut waiting = self.waiting.lock().await;
+        let mut looked = clock.now();
+        let mut ticks = tokio::time::interval(GATHERED_FOR);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let is_over = tokio::select! {
+                _ = ticks.tick() => false,
+                _ = stop.wait_for(|stop| *stop) => true,
+            };
+            while let Some(notes) = waiting.some() {
+                let count = u32::try_from(notes.len()).unwrap_or(u32::MAX);
+                if let Err(fault) = self.keep(trails, notes).await {
+                    tracing::warn!(%fault, count, "notes about orders are lost");
+                    self.metrics.memory.notes_lost(count);
+                }
+                tokio::task::yield_now().await;
+            }
+            if is_over {
+                return;
+            }
+            if clock.now().since(looked) >= FORGET_EVERY {
+                looked = clock.now();
+                self.forget(trails, looked).await;
+            }
+        }
+    }
+
+    async fn keep(&self, trails: &dyn Trails, notes: Vec<Note>) -> Result<(), StoreError> {
+        let keys: Vec<_> = notes.iter().map(|note| note.about.clone()).collect();
+        let orders = trails.named(&keys).await?;
+        // What is about no order that is there explains nothing.
+        let found = notes.iter().zip(orders);
+        let leaves = gathered(found.filter_map(|(note, order)| Some((note, order?))));
+        if leaves.is_empty() {
+            return Ok(());
+        }
+        trails.keep(&leaves).await
+    }
+
+    async fn forget(&self, trails: &dyn Trails, now: Timestamp) {
+        let days = self.days.load(Ordering::Relaxed);
+        let kept_ms = i64::from(days).saturating_mul(DAY_MS);
+        let before = Timestamp::from_ms(now.ms().saturating_sub(kept_ms));
+        loop {
+            match trails.forget(before).await {
+                Ok(gone) if gone >= u64::from(FORGOTTEN_AT_ONCE) => (),
+                Ok(_) => return,
+                Err(fault) => {
+                    tracing::warn!(%fault, "old notes about orders are still there");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Notes of one order side by side, as much as goes into one leaf.
+fn gathered<'a>(notes: impl Iterator<Item = (&'a Note, PayOrderNo)>) -> Vec<Leaf> {
+    let mut leaves = Vec::new();
+    let mut open: BTreeMap<(PayOrderNo, bool), Leaf> = BTreeMap::new();
+    for (note, order) in notes {
+        let key = (order, note.is_stranger);
+        let line = written(note);
+        let is_full = |leaf: &Leaf| leaf.lines.len().saturating_add(line.len()) > LEAF_BYTES;
+        if open.get(&key).is_some_and(is_full) {
+            leaves.extend(open.remove(&key));
+        }
+        let leaf = open
+            .entry(key)
+            .or_insert_with_key(|(order, is_stranger)| Leaf {
+                order: order.clone(),
+                at: note.at,
+                is_stranger: *is_stranger,
+                lines: Vec::new(),
+            });
+        leaf.lines.extend(line);
+        leaf.lines.push(b'\n');
+    }
+    leaves.extend(open.into_values());
+    leaves
+}
+
+impl Waiting {
+    /// Some of what waits, in the order in which it came; nothing if nothing does.
+    fn some(&mut self) -> Option<Vec<Note>> {
+        let mut notes = Vec::new();
+        while notes.len() < AT_ONCE
+            && let Ok(note) = self.known.try_recv()
+        {
+            notes.push(note);
+        }
+        while notes.len() < AT_ONCE.saturating_add(STRANGERS_WAITING_MAX)
+            && let Ok(note) = self.strangers.try_recv()
+        {
+            notes.push(note);
+        }
+        (!notes.is_empty()).then_some(notes)
+    }
+}
+
+impl Trail for Notes {
+    fn is_kept(&self) -> bool {
+        self.days.load(Ordering::Relaxed) > 0
+    }
+
+    fn note(&self, note: Note) {
+        if !self.is_kept() {
+            return;
+        }
+        let queue = if note.is_stranger {
+            &self.strangers
+        } else {
+            &self.known
+        };
+        if queue.try_send(note).is_err() {
+            self.metrics.memory.notes_lost(1);
+        }
+    }
+
+    fn keep_for(&self, days: u32) {
+        self.days.store(days, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,196 @@
+//! An order that went through a lot, as `paymux explain` tells it: what both sides said, masked, what
+//! their signatures cover, and what was made of it.
+
+use std::process::Command;
+
+use paymux::command::demo::enrolment::BLUE;
+use paymux::command::demo::stage::{PATIENCE, Stage};
+use paymux::config;
+use paymux::sandbox::{Call, Fault, MerchantFault};
+use paymux::signature::SigningKey;
+use paymux::store::trails::ORDER_BYTES_MAX;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use super::{PAYER, client, open, operations, order, placed};
+
+async fn explain(stage: &Stage, more: &'static [&'static str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_paymux"));
+    command.arg("explain").arg("M1001/T1").args(more);
+    command.arg("--config").arg(&stage.config);
+    let asked = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = asked.await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Waits until the timeline tells all of this; notes are written some time after what they are about.
+async fn told(stage: &Stage, all: &[&str]) -> Value {
+    let telling = async {
+        loop {
+            let told: Value = serde_json::from_str(&explain(stage, &["--json"]).await).unwrap();
+            let text = told.to_string();
+            if all.iter().all(|part| text.contains(part)) {
+                return told;
+            }
+        }
+    };
+    let told = tokio::time::timeout(PATIENCE, telling).await;
+    told.unwrap_or_else(|_| panic!("{all:?} is never told"))
+}
+
+/// The one exchange of this kind whose result holds this.
+fn one<'a>(told: &'a Value, what: &str, result: &str) -> &'a Value {
+    let mut lines =
+        told["timeline"].as_array().unwrap().iter().filter(|line| {
+            line["what"] == what && line["result"].as_str().unwrap().contains(result)
+        });
+    let found = lines.next();
+    found.unwrap_or_else(|| panic!("no {what} with {result} in {told:#}"))
+}
+
+fn base(line: &Value, side: &str) -> String {
+    let base = line[side]["signatureBase"].as_str();
+    base.unwrap_or_else(|| panic!("no base in {line:#}"))
+        .to_owned()
+}
+
+fn file(stage: &Stage) -> Connection {
+    let url = config::store_url(&stage.config).unwrap();
+    Connection::open(url.strip_prefix("sqlite:").unwrap()).unwrap()
+}
+
+/// Waits, without asking the gateway, until it knows what became of the payment that was in doubt.
+async fn accepted(stage: &Stage) {
+    let store = file(stage);
+    let sql = "SELECT COUNT(*) FROM attempts WHERE state = 'ACCEPTED'";
+    let known = async {
+        while store
+            .query_row(sql, [], |row| row.get::<_, u32>(0))
+            .unwrap()
+            == 0
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, known)
+        .await
+        .expect("it is found out");
+}
+
+/// The story: a create whose answer is lost, a signature that is refused, a forged callback before the
+/// good one, a merchant that lies at first. The link that lets its holder pay.
+async fn goes_through_a_lot(stage: &Stage) -> String {
+    let (shop, control) = (&stage.tea, stage.blue.control());
+    control.next_at(Call::Create, Fault::AnswerLost, 1);
+    control.next(Fault::ForgedCallback, 1);
+    shop.merchant.next(MerchantFault::Lies, 1);
+    let wanted = order(shop, "T1", "12.30", BLUE.id);
+    let first = shop.place(&wanted).await.unwrap();
+    assert_eq!(first.text("attemptStatus"), "PENDING", "{}", first.json);
+    let (stranger, _) = SigningKey::generate_ed25519().unwrap();
+    let stranger = SigningKey::from_pkcs8_pem("M1001-1", &stranger).unwrap();
+    let stranger = client(stage, stranger, None);
+    let date = &wanted["orderDate"];
+    let question = json!({ "merchantId": "M1001", "merchantOrderNo": "T1", "orderDate": date });
+    let refused = stranger.post("/v1/orders/query", &question).await;
+    assert_eq!(refused.unwrap().status, 401);
+    accepted(stage).await;
+    let link = placed(shop, &wanted).await.text("payUrl").to_owned();
+    stage.payer.pay(&link).await.unwrap();
+    shop.told("ORDER_PAID", "T1").await.unwrap();
+    link
+}
+
+/// L4, V1, N3, Q2: every exchange about an order is told with when, how long, what was said, what its
+/// signatures cover and which evidence it was, the refused ones as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_went_through_a_lot_is_told_whole() {
+    let (stage, open) = open().await;
+    goes_through_a_lot(&stage).await;
+    let all = [
+        "ORDER_PAID, delivery 2",
+        "FORGED",
+        "GENUINE: E3 succeeded",
+        "signature_mismatch",
+    ];
+    let told = told(&stage, &all).await;
+    let created = one(&told, "create", "E5 no_answer");
+    assert_eq!(created["who"], "institution bluebank");
+    let signed = "\"@method\": POST\n\"@target-uri\": https://";
+    assert!(base(created, "asked").starts_with(signed));
+    assert_eq!(created["asked"]["body"]["orderAmount"], "12.30");
+    assert_eq!(created["answered"], Value::Null);
+    let found = one(&told, "query", "E3 accepted");
+    assert!(base(found, "answered").starts_with("\"@status\": 200\n"));
+    let forged = one(&told, "callback", "FORGED");
+    let is_marked = forged["result"].as_str().unwrap().contains("not proven");
+    assert!(is_marked, "{forged:#}");
+    one(&told, "callback", "GENUINE: E3 succeeded");
+    let lied = one(&told, "notify ORDER_PAID, delivery 1", "not acknowledged");
+    assert_eq!(lied["answered"]["line"], "200");
+    one(&told, "notify ORDER_PAID, delivery 2", "acknowledged");
+    let refused = one(&told, "A3.2", "signature_mismatch");
+    assert!(base(refused, "asked").contains("\"content-digest\": sha-256=:"));
+    let placed = one(&told, "A3.1", "PENDING");
+    assert_eq!(placed["asked"]["body"]["mobileNo"], "138****1234");
+    assert!(base(placed, "answered").contains("\"signature\";req;key=\"sig1\": :"));
+    assert!(placed["elapsedMs"].is_i64());
+    let text = explain(&stage, &[]).await;
+    for part in ["> POST https://localhost:", "  | \"@method\": POST"] {
+        assert!(text.contains(part), "{text}");
+    }
+    let page = operations(&stage, "/metrics").await;
+    assert!(page.contains("paymux_trail_notes_lost_total 0\n"));
+    open.close().await.unwrap();
+}
+
+/// D1, D2, D5: of all that is noted nothing personal and nothing that lets anybody pay is told or
+/// stored as it is, and it stays within its bound.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_noted_gives_nothing_away() {
+    let (stage, open) = open().await;
+    let link = goes_through_a_lot(&stage).await;
+    let told = told(&stage, &["ORDER_PAID, delivery 2"]).await.to_string();
+    let text = explain(&stage, &[]).await;
+    open.close().await.unwrap();
+    let store = file(&stage);
+    let raw = std::fs::read(store.path().unwrap()).unwrap();
+    for secret in [PAYER, &link] {
+        assert!(!text.contains(secret), "{secret} is told");
+        assert!(!told.contains(secret), "{secret} is told");
+        let bytes = secret.as_bytes();
+        let is_stored = raw.windows(bytes.len()).any(|part| part == bytes);
+        assert!(!is_stored, "{secret} is stored");
+    }
+    let kept = kept(&store);
+    assert!((1..=ORDER_BYTES_MAX).contains(&kept), "{kept} bytes");
+}
+
+/// Bytes of notes.
+fn kept(store: &Connection) -> usize {
+    let sql = "SELECT COALESCE(SUM(LENGTH(sealed)), 0) FROM trails";
+    let kept: u32 = store.query_row(sql, [], |row| row.get(0)).unwrap();
+    usize::try_from(kept).unwrap()
+}
+
+/// What is kept of an ordinary payment is much less than it may be; with `trail_days = 0` nothing is.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ordinary_payment_needs_half_of_what_it_may() {
+    for (more, is_kept) in [("", true), ("\n[limits]\ntrail_days = 0\n", false)] {
+        let stage = Stage::set(crate::socket::ports::free(), more)
+            .await
+            .unwrap();
+        let open = stage.open().await.unwrap();
+        let shop = &stage.tea;
+        let answer = placed(shop, &order(shop, "T1", "12.30", BLUE.id)).await;
+        stage.payer.pay(answer.text("payUrl")).await.unwrap();
+        shop.told("ORDER_PAID", "T1").await.unwrap();
+        open.close().await.unwrap();
+        let kept = kept(&file(&stage));
+        assert_eq!(kept > 0, is_kept);
+        assert!(kept <= ORDER_BYTES_MAX / 2, "{kept} bytes");
+        let text = explain(&stage, &[]).await;
+        assert_eq!(text.contains("nothing is noted"), !is_kept, "{text}");
+    }
+}
