@@ -31,7 +31,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::measure::journeys::Journey;
 use crate::measure::{
-    Compared, algorithms, callbacks, commits, journeys, ladder, memory, overload, pieces, startup,
+    Compared, algorithms, backlog, callbacks, commits, journeys, ladder, memory, overload, pieces,
+    sizes, startup,
 };
 use crate::plan::{Part, Plan};
 use crate::progress::Progress;
@@ -83,6 +84,7 @@ async fn measured(plan: &Plan, log: &Progress) -> Findings {
     let mut found = Findings::default();
     for part in &plan.parts {
         let compared = match part {
+            Part::Refund => journey(plan, log, Journey::Refund).await,
             Part::Place => journey(plan, log, Journey::Place).await,
             Part::Select => journey(plan, log, Journey::Select).await,
             Part::Query => journey(plan, log, Journey::Query).await,
@@ -91,47 +93,67 @@ async fn measured(plan: &Plan, log: &Progress) -> Findings {
                 let measured = callbacks::measure(plan, log);
                 log.step("callback", PART_WITHIN_S, measured).await
             }
-            Part::Algorithms => {
-                found.signed = algorithms::measure(plan, log).await;
-                None
-            }
-            Part::Latency => {
-                found.ladders = ladder::measure(plan, log).await;
-                None
-            }
-            Part::Commits => {
-                let measured = log.step("commits", PART_WITHIN_S, committed()).await;
-                found.commits = measured.unwrap_or_default();
-                None
-            }
-            Part::Pieces => {
-                let measured = log.step("pieces", PART_WITHIN_S, pieces_alone()).await;
-                found.pieces = measured.unwrap_or_default();
-                None
-            }
-            Part::Overload => {
-                for journey in [Journey::Full, Journey::Place] {
-                    let measured = overload::measure(plan, log, journey);
-                    let measured = log.step("overload", PART_WITHIN_S, measured).await;
-                    found.overloads.extend(measured);
-                }
-                None
-            }
-            Part::Memory => {
-                let measured = memory::measure(plan, log);
-                let measured = log.step("memory", PART_WITHIN_S, measured).await;
-                found.memory = measured.unwrap_or_default();
-                None
-            }
-            Part::Startup => {
-                let measured = startup::measure(plan, log);
-                found.startup = log.step("startup", PART_WITHIN_S, measured).await;
+            other @ (Part::Backlog
+            | Part::Algorithms
+            | Part::Latency
+            | Part::Overload
+            | Part::Memory
+            | Part::Startup
+            | Part::Commits
+            | Part::Pieces
+            | Part::Sizes) => {
+                apart(plan, log, *other, &mut found).await;
                 None
             }
         };
         found.compared.extend(compared.unwrap_or_default());
     }
     found
+}
+
+/// The parts that are not journeys beside a yardstick.
+async fn apart(plan: &Plan, log: &Progress, part: Part, found: &mut Findings) {
+    match part {
+        Part::Place | Part::Select | Part::Query | Part::Full | Part::Refund | Part::Callback => (),
+        Part::Algorithms => {
+            found.signed = algorithms::measure(plan, log).await;
+        }
+        Part::Latency => {
+            found.ladders = ladder::measure(plan, log).await;
+        }
+        Part::Commits => {
+            let measured = log.step("commits", PART_WITHIN_S, committed()).await;
+            found.commits = measured.unwrap_or_default();
+        }
+        Part::Pieces => {
+            let measured = log.step("pieces", PART_WITHIN_S, pieces_alone()).await;
+            found.pieces = measured.unwrap_or_default();
+        }
+        Part::Overload => {
+            for journey in [Journey::Full, Journey::Place] {
+                let measured = overload::measure(plan, log, journey);
+                let measured = log.step("overload", PART_WITHIN_S, measured).await;
+                found.overloads.extend(measured);
+            }
+        }
+        Part::Memory => {
+            let measured = memory::measure(plan, log);
+            let measured = log.step("memory", PART_WITHIN_S, measured).await;
+            found.memory = measured.unwrap_or_default();
+        }
+        Part::Startup => {
+            let measured = startup::measure(plan, log);
+            found.startup = log.step("startup", PART_WITHIN_S, measured).await;
+        }
+        Part::Backlog => {
+            let measured = backlog::measure(plan, log);
+            found.backlog = log.step("backlog", PART_WITHIN_S, measured).await;
+        }
+        Part::Sizes => {
+            let measured = sizes::measure(plan, log);
+            found.sizes = log.step("sizes", PART_WITHIN_S, measured).await;
+        }
+    }
 }
 
 async fn journey(plan: &Plan, log: &Progress, journey: Journey) -> Option<Vec<Compared>> {

@@ -11,6 +11,9 @@ pub(crate) enum Part {
     /// Callbacks, and the notifications they lead to.
     Callback,
     Full,
+    Refund,
+    /// Notifications that waited for a destination, while others are told of theirs.
+    Backlog,
     Algorithms,
     Latency,
     Overload,
@@ -18,9 +21,11 @@ pub(crate) enum Part {
     Startup,
     Commits,
     Pieces,
+    /// What an order takes in the file.
+    Sizes,
 }
 
-const PARTS: [(&str, Part); 14] = [
+const PARTS: [(&str, Part); 17] = [
     ("place", Part::Place),
     ("select", Part::Select),
     ("query", Part::Query),
@@ -28,6 +33,8 @@ const PARTS: [(&str, Part); 14] = [
     ("notify", Part::Callback),
     ("full", Part::Full),
     ("payment", Part::Full),
+    ("refund", Part::Refund),
+    ("backlog", Part::Backlog),
     ("algorithms", Part::Algorithms),
     ("latency", Part::Latency),
     ("overload", Part::Overload),
@@ -35,6 +42,7 @@ const PARTS: [(&str, Part); 14] = [
     ("startup", Part::Startup),
     ("commits", Part::Commits),
     ("pieces", Part::Pieces),
+    ("sizes", Part::Sizes),
 ];
 
 /// What, how often and how much of it.

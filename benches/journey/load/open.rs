@@ -58,6 +58,8 @@ pub(crate) struct Arrival {
 
 /// All that came, and the first surprising answer.
 pub(crate) struct Came {
+    /// When the first was to come.
+    pub(crate) begin: Instant,
     pub(crate) arrivals: Vec<Arrival>,
     pub(crate) oddity: Option<String>,
 }
@@ -74,13 +76,27 @@ impl Crowd {
 
     /// Lets them come as the phases say, and waits until the last is served.
     pub(crate) async fn come(self: &Arc<Self>, phases: &[Phase], crowded: Crowded) -> Result<Came> {
+        self.come_until(phases, crowded, || false).await
+    }
+
+    /// The same, but nobody comes any more once it is over.
+    pub(crate) async fn come_until(
+        self: &Arc<Self>,
+        phases: &[Phase],
+        crowded: Crowded,
+        over: impl Fn() -> bool,
+    ) -> Result<Came> {
         let (begin, mut coming) = metronome::start(phases);
         let mut serving: JoinSet<(Arrival, Option<String>)> = JoinSet::new();
         let mut came = Came {
+            begin,
             arrivals: Vec::new(),
             oddity: None,
         };
         while let Some(moment) = coming.recv().await {
+            if over() {
+                break;
+            }
             serving.spawn(Arc::clone(self).serve(begin, moment, crowded));
             while let Some(served) = serving.try_join_next() {
                 came.take(served?);

@@ -151,10 +151,12 @@ impl Payments {
     }
 }
 
-/// In every answer to placing and selecting that went well.
+/// In every answer to placing, selecting and giving back that went well.
 pub(crate) const ACCEPTED: &str = "\"result\":\"ACCEPTED\"";
 /// In every answer to a query of an order that was placed.
 pub(crate) const OPEN: &str = "\"orderStatus\":\"OPEN\"";
+/// In every answer to closing an order that nobody was paying.
+pub(crate) const CLOSED: &str = "\"result\":\"CLOSED\"";
 /// In every answer to a callback that was recorded.
 pub(crate) const SUCCESS: &str = "\"noticeResult\":\"SUCCESS\"";
 

@@ -16,6 +16,7 @@ use crate::measure::journeys::ROUND_WITHIN_S;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::stand::cpu::own_ns;
+use crate::stand::shop::Manner;
 use crate::stand::{Stand, Wanted};
 
 /// So few that selecting them and calling back is about over before the gateway begins to ask the
@@ -47,7 +48,7 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Vec<Compared>
             let measured = log.step(&step, ROUND_WITHIN_S, bursts(plan, &stand, callers));
             let Some([heard, told]) = measured.await else {
                 // Whatever is held back must not be held in the next round.
-                stand.shop.set_open(true);
+                stand.shop.turn(Manner::Answers);
                 continue;
             };
             log.say(&format!(
@@ -82,12 +83,12 @@ async fn burst(stand: &Stand, open: &mut Vec<Caller>) -> Result<[Round; 2]> {
     let numbers = stand.merchant.numbers(BURST);
     let callbacks = accepted(stand, open, &numbers).await?;
     let hearing: Vec<_> = numbers.iter().map(|no| stand.shop.expect(no)).collect();
-    stand.shop.set_open(false);
+    stand.shop.turn(Manner::HoldsBack);
     let work = Requests::of(callbacks, SUCCESS);
     let called = round(&stand.gateway, open, &work, 0..BURST).await?;
 
     let (before, own_before, start) = (stand.gateway.spent(), own_ns(), Instant::now());
-    stand.shop.set_open(true);
+    stand.shop.turn(Manner::Answers);
     let mut last = start;
     let mut latencies_us = Vec::with_capacity(BURST);
     let all = async {

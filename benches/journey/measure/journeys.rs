@@ -26,6 +26,8 @@ const PLACED: usize = 8_000;
 const SELECTED: usize = 1_500;
 const QUERIED: usize = 10_000;
 const PAID: usize = 2_500;
+/// Each was paid beforehand.
+const GIVEN_BACK: usize = 1_500;
 /// Yardsticks are faster and get the same bytes again and again.
 const YARDSTICK_REQUESTS: usize = 16_000;
 /// Longer than any round takes, also on a busy machine.
@@ -44,6 +46,7 @@ pub(crate) enum Journey {
     Select,
     Query,
     Full,
+    Refund,
 }
 
 impl Journey {
@@ -53,6 +56,7 @@ impl Journey {
             Self::Select => "select",
             Self::Query => "query",
             Self::Full => "full payment",
+            Self::Refund => "refund",
         }
     }
 
@@ -76,6 +80,10 @@ impl Journey {
                 // Who is asked while its callback is on its way must not say that it is over.
                 stand.institution.patient.store(true, Ordering::Relaxed);
                 stand.payments(count)?
+            }
+            Self::Refund => {
+                let paid = stand.paid(count).await?;
+                Requests::of(merchant.refund(&paid)?, ACCEPTED)
             }
         })
     }
@@ -125,6 +133,7 @@ async fn turns(
         Journey::Select => SELECTED,
         Journey::Query => QUERIED,
         Journey::Full => PAID,
+        Journey::Refund => GIVEN_BACK,
     });
     let warm = WARMING.min(count / 4);
     let work = journey.prepare(stand, count + warm).await?;
@@ -183,6 +192,10 @@ async fn yardsticks(stand: &Stand, journey: Journey) -> Result<Option<Yardsticks
         Journey::Query => {
             let query = stand.merchant.query(&numbers)?;
             stand.sample(&query[0], OPEN).await?.whole
+        }
+        Journey::Refund => {
+            let refund = stand.merchant.refund(&stand.paid(1).await?)?;
+            stand.sample(&refund[0], ACCEPTED).await?.whole
         }
         Journey::Full => return Ok(None),
     };

@@ -91,7 +91,7 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Vec<Ladder> {
 pub(crate) async fn most(plan: &Plan, stand: &Stand, journey: Journey) -> Result<f64> {
     let count = plan.sized(match journey {
         Journey::Place | Journey::Query => 12_000,
-        Journey::Select => 6_000,
+        Journey::Select | Journey::Refund => 6_000,
         Journey::Full => 5_000,
     });
     let work = journey.prepare(stand, count + WARMING).await?;

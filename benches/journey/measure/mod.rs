@@ -2,6 +2,7 @@
 //! thing, and leaves nothing behind.
 
 pub(crate) mod algorithms;
+pub(crate) mod backlog;
 pub(crate) mod callbacks;
 pub(crate) mod commits;
 pub(crate) mod journeys;
@@ -9,6 +10,7 @@ pub(crate) mod ladder;
 pub(crate) mod memory;
 pub(crate) mod overload;
 pub(crate) mod pieces;
+pub(crate) mod sizes;
 pub(crate) mod startup;
 
 use crate::load::closed::Round;

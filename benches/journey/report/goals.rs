@@ -10,13 +10,16 @@ use crate::measure::ladder::Rung;
 use crate::measure::{Compared, median, middle};
 use crate::report::Findings;
 
+/// In place of a goal; nothing is met or missed then.
+const NONE_SET: &str = "none was set";
+
 /// Told of each goal: what was found, in words, and whether that is what was asked for.
 type Judged = Option<(String, bool)>;
 
-/// The table; only of what this run set out to measure.
-pub(crate) fn table(out: &mut String, found: &Findings) -> Result<()> {
+/// The table; in a whole run also of what could not be measured.
+pub(crate) fn table(out: &mut String, found: &Findings, whole: bool) -> Result<()> {
     out.push_str("\n### Goals\n\n| Work | goal | found | |\n|---|---|---|---|\n");
-    let rows: [(&str, &str, Judged); 9] = [
+    let rows: [(&str, &str, Judged); 12] = [
         (
             "place an order",
             "≤ 3.5 × nginx's CPU for a bare request",
@@ -58,15 +61,35 @@ pub(crate) fn table(out: &mut String, found: &Findings) -> Result<()> {
             "≥ 90 % of the peak, refusals p99 ≤ 50 ms, normal within 5 s",
             overload(found),
         ),
+        ("refund", NONE_SET, ratio(found, "refund", f64::INFINITY)),
+        (
+            "100,000 notifications to a destination that comes back: told at another one meanwhile, p99",
+            "≤ 100 ms",
+            backlog(found),
+        ),
+        (
+            "ledger rows of an order, paid and told",
+            "≤ 4 KB",
+            room(found),
+        ),
     ];
     for (work, goal, judged) in rows {
-        let (found, verdict) = match judged {
-            Some((found, true)) => (found, "met"),
-            Some((found, false)) => (found, "**missed**"),
-            None => ("not measured".to_owned(), ""),
-        };
-        writeln!(out, "| {work} | {goal} | {found} | {verdict} |")?;
+        if judged.is_none() && !whole {
+            continue;
+        }
+        row(out, work, goal, judged)?;
     }
+    Ok(())
+}
+
+fn row(out: &mut String, work: &str, goal: &str, judged: Judged) -> Result<()> {
+    let (found, verdict) = match judged {
+        Some((found, _)) if goal == NONE_SET => (found, ""),
+        Some((found, true)) => (found, "met"),
+        Some((found, false)) => (found, "**missed**"),
+        None => ("not measured".to_owned(), ""),
+    };
+    writeln!(out, "| {work} | {goal} | {found} | {verdict} |")?;
     Ok(())
 }
 
@@ -171,4 +194,23 @@ fn overload(found: &Findings) -> Judged {
         one.sent_times()
     );
     Some((words, met))
+}
+
+fn backlog(found: &Findings) -> Judged {
+    let backlog = found.backlog.as_ref();
+    let backlog = backlog.filter(|backlog| backlog.waiting >= 100_000)?;
+    let ms = percentile_ms(&backlog.meanwhile.told_us, 99)?;
+    let alone_ms = percentile_ms(&backlog.alone.told_us, 99)?;
+    let words = format!(
+        "{ms:.1} ms, without a backlog {alone_ms:.1} ms; {:.0} of it heard each second",
+        backlog.heard_per_second
+    );
+    Some((words, ms <= 100.0))
+}
+
+/// As the gateway left it: the larger figure.
+fn room(found: &Findings) -> Judged {
+    let [left, packed] = found.sizes.as_ref()?.ledger();
+    let words = format!("{:.1} KB, packed {:.1} KB", left / 1e3, packed / 1e3);
+    Some((words, left <= 4_000.0))
 }

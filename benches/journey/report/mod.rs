@@ -2,6 +2,7 @@
 //! `docs/performance.md`. Judges nothing: a missed goal is written down, not turned into a failure.
 
 mod goals;
+mod many;
 mod plots;
 mod svg;
 mod tables;
@@ -17,11 +18,13 @@ use time::UtcDateTime;
 
 use crate::measure::Compared;
 use crate::measure::algorithms::Signed;
+use crate::measure::backlog::Backlog;
 use crate::measure::commits::Commits;
 use crate::measure::ladder::Ladder;
 use crate::measure::memory::Held;
 use crate::measure::overload::Overload;
 use crate::measure::pieces::Piece;
+use crate::measure::sizes::Sizes;
 use crate::measure::startup::Startup;
 use crate::plan::Plan;
 use crate::progress::Missing;
@@ -41,6 +44,8 @@ pub(crate) struct Findings {
     pub(crate) overloads: Vec<Overload>,
     pub(crate) commits: Vec<Commits>,
     pub(crate) pieces: Vec<Piece>,
+    pub(crate) backlog: Option<Backlog>,
+    pub(crate) sizes: Option<Sizes>,
     pub(crate) missing: Vec<Missing>,
     pub(crate) took: Duration,
 }
@@ -60,7 +65,7 @@ pub(crate) fn written(plan: &Plan, found: &Findings) -> Result<()> {
     };
     let drawings = plots::draw(&folder, found)?;
     let mut out = machine(plan, found)?;
-    goals::table(&mut out, found)?;
+    goals::table(&mut out, found, plan.whole)?;
     for (file, title) in &drawings {
         writeln!(out, "\n![{title}](performance/{file})")?;
     }
@@ -69,8 +74,10 @@ pub(crate) fn written(plan: &Plan, found: &Findings) -> Result<()> {
     tables::signed(&mut out, &found.signed)?;
     tables::ladders(&mut out, &found.ladders)?;
     tables::overloads(&mut out, &found.overloads)?;
+    many::backlog(&mut out, found.backlog.as_ref())?;
     tables::memory(&mut out, &found.memory)?;
     tables::startup(&mut out, found.startup.as_ref())?;
+    many::sizes(&mut out, found.sizes.as_ref())?;
     tables::commits(&mut out, &found.commits)?;
     tables::pieces(&mut out, &found.pieces)?;
     tables::missing(&mut out, &found.missing)?;

@@ -28,6 +28,8 @@ const DAYS: &str = "not_before = 2026-01-01\nnot_after = 2035-12-31";
 pub(crate) struct Enrolled {
     pub(crate) merchant: Merchant,
     pub(crate) shop: Arc<Shop>,
+    /// Where closed orders are told, if anywhere: another origin of the same merchant.
+    pub(crate) second_shop: Option<Arc<Shop>>,
     /// The one that payers are taken to.
     pub(crate) institution: Arc<Institution>,
     pub(crate) routes: PathBuf,
@@ -52,8 +54,14 @@ pub(crate) fn write(
     let server = fs::read_to_string(dir.join("server.key"))?;
     secret(dir, "server-own.key", &server)?;
     let shop = Shop::serve(Arc::clone(&certificates.server))?;
+    let second_shop = if wanted.told_of_closing {
+        Some(Shop::serve(Arc::clone(&certificates.server))?)
+    } else {
+        None
+    };
     let mut routes = gateway(wanted, [port, operations]);
-    routes.push_str(&merchant(&signer, &shop, &certificates.caller_digest));
+    let told = told_at(&shop, second_shop.as_deref());
+    routes.push_str(&merchant(&signer, &told, &certificates.caller_digest));
     let mut institutions = Vec::new();
     for (order, id) in INSTITUTIONS.into_iter().enumerate() {
         let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -81,6 +89,7 @@ pub(crate) fn write(
             given: AtomicU64::new(0),
         },
         shop,
+        second_shop,
         institution: institutions.swap_remove(0),
         routes: path,
     })
@@ -115,14 +124,17 @@ pub(crate) fn secret(dir: &Path, name: &str, content: &str) -> Result<()> {
 /// The table of limits that merchants meet, as the gateway is delivered.
 const DELIVERED: &str = include_str!("../../../routes.toml");
 /// Never in the way of what is measured.
-const LIFTED: [(&str, u32); 6] = [
+const LIFTED: [(&str, u32); 7] = [
     ("requests_per_second_per_caller", 1_000_000),
     ("requests_per_second_per_merchant", 1_000_000),
     ("requests_per_connection_max", 1_000_000_000),
     ("idle_ms", 600_000),
     ("connections_max", 20_000),
     ("connections_per_address_max", 20_000),
+    ("in_reach_days", REFUND_WINDOW_DAYS),
 ];
+/// What is paid here was always paid on the same day of 2026.
+const REFUND_WINDOW_DAYS: u32 = 1_830;
 /// What refuses because there is too much at once.
 const SHEDDING: [(&str, u32); 8] = [
     ("in_flight_max", 100_000),
@@ -188,8 +200,19 @@ allowed_private_networks = ["127.0.0.0/8", "::1/128"]
     )
 }
 
-fn merchant(signer: &Signer, shop: &Shop, caller_digest: &str) -> String {
-    let (id, algorithm, origin) = (&signer.id, signer.algorithm.name(), &shop.origin);
+/// Where the merchant hears: results where its orders say so, the end of others at its second shop.
+fn told_at(shop: &Shop, second: Option<&Shop>) -> String {
+    let origin = &shop.origin;
+    match second {
+        Some(Shop { origin: other, .. }) => format!(
+            "notify_origins = [\"{origin}\", \"{other}\"]\nnotice_url = \"{other}/notices\""
+        ),
+        None => format!("notify_origins = [\"{origin}\"]"),
+    }
+}
+
+fn merchant(signer: &Signer, told: &str, caller_digest: &str) -> String {
+    let (id, algorithm) = (&signer.id, signer.algorithm.name());
     let key = if signer.algorithm == Algorithm::Hmac {
         format!("secret = \"file:{id}.secret\"")
     } else {
@@ -205,7 +228,7 @@ evidence = "a benchmark"
 since = 2026-01-01
 mtls = "required"
 certificates = ["{caller_digest}"]
-notify_origins = ["{origin}"]
+{told}
 
 [[merchant.keys]]
 id = "{id}"
@@ -240,6 +263,7 @@ key_id = "paymux-{id}"
 key = "file:paymux-{id}.key"
 roots = "ca.pem"
 calls_per_second = 100_000
+refund_window_days = {REFUND_WINDOW_DAYS}
 {at_once}
 [[institution.keys]]
 id = "{id}-1"

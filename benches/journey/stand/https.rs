@@ -32,9 +32,9 @@ impl From<Bytes> for Reply {
 /// Answers messages. An error ends the connection.
 pub(crate) trait Site: Send + Sync + 'static {
     fn answer(&self, asked: &Message<'_>) -> Result<Reply>;
-    /// Until the answer may be sent.
-    fn hold(&self) -> impl Future<Output = ()> + Send {
-        std::future::ready(())
+    /// Until the answer may be sent; says whether it is. If not, the connection ends.
+    fn hold(&self) -> impl Future<Output = bool> + Send {
+        std::future::ready(true)
     }
 }
 
@@ -71,7 +71,9 @@ async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, site: &impl S
         let Ok(Some(Ok(reply))) = reply else {
             break;
         };
-        site.hold().await;
+        if !site.hold().await {
+            break;
+        }
         if stream.write_all(&reply.bytes).await.is_err() || stream.flush().await.is_err() {
             break;
         }

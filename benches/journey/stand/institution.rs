@@ -92,7 +92,9 @@ impl Site for Institution {
         let open = fields.get("orderAmount").is_some() || self.patient.load(Ordering::Relaxed);
         let attempt = fields.get("merchantOrderNo").and_then(Value::as_str);
         let attempt = attempt.context("no merchantOrderNo")?;
-        let body = json!({
+        let body = match fields.get("refundAmount") {
+            Some(sum) => refunded(&fields, attempt, sum),
+            None => json!({
             "payOrderNo": "P20260701000000000001",
             "merchantId": fields.get("merchantId"),
             "merchantOrderNo": attempt,
@@ -101,7 +103,8 @@ impl Site for Institution {
             "result": "ACCEPTED",
             "orderStatus": if open { "OPEN" } else { "CLOSED" },
             "payUrl": format!("{}/pay/{attempt}", self.origin),
-        });
+            }),
+        };
         let mut response = Response::builder()
             .header(CONTENT_TYPE, "application/json")
             .body(Bytes::from(body.to_string()))?;
@@ -110,6 +113,20 @@ impl Site for Institution {
         let answer = written("HTTP/1.1 200 OK", response.headers(), response.body());
         Ok(answer.into())
     }
+}
+
+/// The money went back, at once (A3.4); so nobody asks about it.
+fn refunded(fields: &Value, attempt: &str, sum: &Value) -> Value {
+    json!({
+        "merchantId": fields.get("merchantId"),
+        "merchantOrderNo": attempt,
+        "merchantRefundNo": fields.get("merchantRefundNo"),
+        "refundOrderNo": "R20260701000000000001",
+        "refundAmount": sum,
+        "currency": "CNY",
+        "refundStatus": "SUCCEEDED",
+        "result": "ACCEPTED",
+    })
 }
 
 fn request(asked: &Message<'_>) -> Result<Request<Bytes>> {

@@ -15,6 +15,7 @@ pub(crate) mod yardstick;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -23,7 +24,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::load::wire::head_end;
-use crate::load::work::{ACCEPTED, Payments, Requests, Work};
+use crate::load::work::{ACCEPTED, CLOSED, Payments, Requests, Work};
 use crate::load::{Caller, Seat, Target, callers, closed};
 use crate::stand::cpu::{Party, Spent};
 use crate::stand::institution::Institution;
@@ -47,6 +48,8 @@ pub(crate) struct Wanted {
     /// Refuses what is too much, as it does by default. Otherwise everybody waits as long as it
     /// takes: what is measured then is work.
     pub(crate) sheds: bool,
+    /// The merchant hears of closed orders, at an origin of their own.
+    pub(crate) told_of_closing: bool,
 }
 
 impl Default for Wanted {
@@ -55,6 +58,7 @@ impl Default for Wanted {
             algorithm: Algorithm::Ed25519,
             answers: Algorithm::Ed25519,
             sheds: false,
+            told_of_closing: false,
         }
     }
 }
@@ -67,6 +71,7 @@ pub(crate) struct Stand {
     pub(crate) merchant: Merchant,
     pub(crate) institution: Arc<Institution>,
     pub(crate) shop: Arc<Shop>,
+    pub(crate) second_shop: Option<Arc<Shop>>,
     pub(crate) routes: PathBuf,
     pub(crate) dir: TempDir,
 }
@@ -100,6 +105,7 @@ impl Stand {
             merchant: enrolled.merchant,
             institution: enrolled.institution,
             shop: enrolled.shop,
+            second_shop: enrolled.second_shop,
             routes: enrolled.routes,
             dir,
         })
@@ -167,6 +173,30 @@ impl Stand {
             institution: Arc::clone(&self.institution),
             shop: Arc::clone(&self.shop),
         })))
+    }
+
+    /// Orders that were paid and told; nothing is measured.
+    pub(crate) async fn paid(&self, count: usize) -> Result<Vec<String>> {
+        // Who is asked while its callback is on its way must not say that it is over.
+        self.institution.patient.store(true, Ordering::Relaxed);
+        let work = self.payments(count)?;
+        let mut callers = self.callers(PREPARING, true).await?;
+        closed::send(&mut callers, &work, 0..count).await?;
+        drop(callers);
+        self.settled().await?;
+        let Work::Payments(payments) = &*work else {
+            bail!("payments are no payments");
+        };
+        Ok(payments.numbers.clone())
+    }
+
+    /// Places these orders and closes them; nothing is measured.
+    pub(crate) async fn closed(&self, orders: &[String]) -> Result<()> {
+        self.placed(orders).await?;
+        let work = Requests::of(self.merchant.close(orders)?, CLOSED);
+        let mut callers = self.callers(PREPARING, false).await?;
+        closed::send(&mut callers, &work, 0..orders.len()).await?;
+        Ok(())
     }
 
     /// Waits until the gateway has nothing more to do, and says what it has spent by then.

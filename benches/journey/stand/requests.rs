@@ -71,6 +71,29 @@ impl Merchant {
         })
     }
 
+    /// Requests to close orders.
+    pub(crate) fn close(&self, orders: &[String]) -> Result<Arc<[Bytes]>> {
+        self.all(
+            "/v1/orders/close",
+            orders,
+            |order| json!({ "merchantId": MERCHANT, "merchantOrderNo": order }),
+        )
+    }
+
+    /// Requests to give all of orders back (A3.4). No address is named, so nobody is told.
+    pub(crate) fn refund(&self, orders: &[String]) -> Result<Arc<[Bytes]>> {
+        self.all("/v1/refunds", orders, |order| {
+            json!({
+                "merchantId": MERCHANT,
+                "merchantOrderNo": order,
+                "orderDate": "20260701",
+                "refundAmount": "25.80",
+                "mobileNo": "13812345678",
+                "merchantRefundNo": format!("back-{order}"),
+            })
+        })
+    }
+
     /// Questions where orders stand (A3.2).
     pub(crate) fn query(&self, orders: &[String]) -> Result<Arc<[Bytes]>> {
         self.all(

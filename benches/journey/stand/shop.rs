@@ -1,9 +1,10 @@
 //! The merchant's endpoint for notifications, on the load's core: hears everything, says `SUCCESS`,
-//! and tells whoever waits when it had said so. It can be closed for a while, so that notifications
-//! pile up and are measured alone.
+//! and tells whoever waits when it had said so. For a while it can hold its answers back, so that
+//! notifications are measured alone, or say nothing at all, so that they pile up.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -16,30 +17,50 @@ use tokio::sync::{oneshot, watch};
 use crate::load::wire::{Message, written};
 use crate::stand::https::{Reply, Site, serve};
 
+/// What it does with what it hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    Answers,
+    /// Answers later, once it answers again.
+    HoldsBack,
+    /// Never answers this one: whoever sent it has to send it again.
+    Silent,
+}
+
 /// The endpoint.
 pub(crate) struct Shop {
     pub(crate) origin: String,
-    open: watch::Sender<bool>,
+    manner: watch::Sender<Manner>,
+    /// Notifications that it never answered.
+    pub(crate) unanswered: AtomicUsize,
+    /// Notifications that somebody waited for and that it answered.
+    pub(crate) answered: AtomicUsize,
     waiting: Mutex<HashMap<String, oneshot::Sender<Instant>>>,
 }
 
 impl Shop {
-    /// Serves, open.
+    /// Serves, and answers.
     pub(crate) fn serve(tls: Arc<ServerConfig>) -> Result<Arc<Self>> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
         let shop = Arc::new(Self {
             origin: format!("https://localhost:{port}"),
-            open: watch::Sender::new(true),
+            manner: watch::Sender::new(Manner::Answers),
+            unanswered: AtomicUsize::new(0),
+            answered: AtomicUsize::new(0),
             waiting: Mutex::default(),
         });
         serve(listener, Some(tls), Arc::clone(&shop))?;
         Ok(shop)
     }
 
-    /// From now on answers are sent, or held back.
-    pub(crate) fn set_open(&self, open: bool) {
-        self.open.send_replace(open);
+    /// From now on it does so.
+    pub(crate) fn turn(&self, manner: Manner) {
+        self.manner.send_replace(manner);
+    }
+
+    fn is_silent(&self) -> bool {
+        *self.manner.borrow() == Manner::Silent
     }
 
     /// The moment at which the notification about this order was answered.
@@ -56,19 +77,32 @@ impl Site for Shop {
         let name = "\"merchantOrderNo\":\"";
         let (_, number) = body.split_once(name).context("no merchantOrderNo")?;
         let (number, _) = number.split_once('"').context("no merchantOrderNo")?;
+        let waits = if self.is_silent() {
+            None
+        } else {
+            held(&self.waiting).remove(number)
+        };
+        if waits.is_some() {
+            self.answered.fetch_add(1, Ordering::Relaxed);
+        }
         let said = Bytes::from_static(b"{\"noticeResult\":\"SUCCESS\"}");
         let mut headers = HeaderMap::new();
         let json = http::HeaderValue::from_static("application/json");
         headers.insert(http::header::CONTENT_TYPE, json);
         Ok(Reply {
             bytes: written("HTTP/1.1 200 OK", &headers, &said),
-            written: held(&self.waiting).remove(number),
+            written: waits,
         })
     }
 
-    async fn hold(&self) {
-        let mut open = self.open.subscribe();
-        let _ = open.wait_for(|open| *open).await;
+    async fn hold(&self) -> bool {
+        let silent = self.is_silent();
+        if silent {
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut manner = self.manner.subscribe();
+        let _ = manner.wait_for(|manner| *manner == Manner::Answers).await;
+        !silent
     }
 }
 

@@ -1,0 +1,86 @@
+//! What becomes of many: a backlog of notifications, and the room that each order takes.
+//! In Markdown; what was not measured has no lines.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+
+use crate::load::closed::{percentile_ms, shown_ms};
+use crate::measure::backlog::{Backlog, Others};
+use crate::measure::sizes::{LEDGER, Sizes};
+
+/// A destination that came back, and the others.
+pub(crate) fn backlog(out: &mut String, backlog: Option<&Backlog>) -> Result<()> {
+    let Some(found) = backlog else {
+        return Ok(());
+    };
+    let [before, filled] = found.resident.map(|bytes| bytes as f64 / 1e6);
+    writeln!(
+        out,
+        "\n### A destination that comes back\n\n\
+         {} notifications wait for a destination that does not answer; {} were tried in vain meanwhile. \
+         When it answers again, the first is heard after {:.1} s (who fails rests longer and longer, up \
+         to half a minute) and the last after {:.1} s; in between **{:.0} each second**, with the \
+         gateway's core busy for {:.0} % and the load's for {:.0} %. The gateway held {before:.1} MB \
+         before, {filled:.1} MB with all of them waiting, its cache of the file included.\n\n\
+         Meanwhile {:.0} payments a second come by schedule, a tenth of the most, whose merchant hears \
+         at another destination:\n\n\
+         | | payments | told the merchant, p50 ms | p99 ms | longest ms | whole payment, p50 ms | p99 ms |\n\
+         |---|---|---|---|---|---|---|",
+        found.waiting,
+        found.tried,
+        found.first_heard_s,
+        found.last_heard_s,
+        found.heard_per_second,
+        found.busy * 100.0,
+        found.load_busy * 100.0,
+        found.payments_per_second,
+    )?;
+    others(out, "alone", &found.alone)?;
+    others(out, "beside the backlog", &found.meanwhile)
+}
+
+fn others(out: &mut String, when: &str, others: &Others) -> Result<()> {
+    let told = |percent| shown_ms(percentile_ms(&others.told_us, percent));
+    let whole = |percent| shown_ms(percentile_ms(&others.latencies_us, percent));
+    writeln!(
+        out,
+        "| {when} | {} | {} | {} | {} | {} | {} |",
+        others.told_us.len(),
+        told(50),
+        told(99),
+        told(100),
+        whole(50),
+        whole(99),
+    )?;
+    Ok(())
+}
+
+/// Bytes of an order.
+pub(crate) fn sizes(out: &mut String, sizes: Option<&Sizes>) -> Result<()> {
+    let Some(sizes) = sizes else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "\n### Room of an order\n\n\
+         Bytes in the file for each of {} orders that were paid and told, indexes included; then for a \
+         refund of each.\n\n\
+         | table | as the gateway left it | packed | a refund adds |\n|---|---|---|---|",
+        sizes.orders
+    )?;
+    let [left, packed] = sizes.ledger();
+    writeln!(out, "| **ledger** | **{left:.0}** | **{packed:.0}** | |")?;
+    let (own, beside): (Vec<_>, Vec<_>) =
+        (sizes.tables.iter()).partition(|size| LEDGER.contains(&size.table.as_str()));
+    for (sizes, what) in [(own, "ledger"), (beside, "beside")] {
+        for size in sizes {
+            writeln!(
+                out,
+                "| {what}: `{}` | {:.0} | {:.0} | {:.0} |",
+                size.table, size.left, size.packed, size.refund
+            )?;
+        }
+    }
+    Ok(())
+}
