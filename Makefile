@@ -1,6 +1,6 @@
 # The front door. `make test` is all a change has to pass; everything else is here to be found.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests versions deny-tool demo test bench simulate races torture deny
+.PHONY: help setup setup-tests versions deny-tool demo test bench bench-large simulate races torture deny
 SHELL := /bin/bash
 
 # command-or-path:package, as Debian and Ubuntu call it. Building takes the first list, the tests both.
@@ -82,6 +82,10 @@ bench: setup ## measures everything, optimised, beside nginx; PART="place full" 
 	$(call install,nginx:nginx taskset:util-linux)
 	cargo bench --bench journey -- $(PART) $(if $(QUICK),--quick)
 	$(if $(PART),,cargo bench --bench statement $(if $(QUICK),-- 50000))
+
+bench-large: setup ## asks and selects among five million orders; makes a file of 17 GB below target/tmp, once
+	$(call install,nginx:nginx taskset:util-linux)
+	cargo bench --bench journey -- large $(if $(QUICK),--quick)
 
 simulate: setup ## SEEDS=n lives, optimised, on all cores; FIRST=n to go on where a run ended
 	PAYMUX_SEEDS=$(or $(SEEDS),100000) PAYMUX_FIRST_SEED=$(or $(FIRST),0) \

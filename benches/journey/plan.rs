@@ -23,9 +23,11 @@ pub(crate) enum Part {
     Pieces,
     /// What an order takes in the file.
     Sizes,
+    /// Five million orders; not part of the whole.
+    Large,
 }
 
-const PARTS: [(&str, Part); 17] = [
+const PARTS: [(&str, Part); 18] = [
     ("place", Part::Place),
     ("select", Part::Select),
     ("query", Part::Query),
@@ -43,6 +45,7 @@ const PARTS: [(&str, Part); 17] = [
     ("commits", Part::Commits),
     ("pieces", Part::Pieces),
     ("sizes", Part::Sizes),
+    ("large", Part::Large),
 ];
 
 /// What, how often and how much of it.
@@ -86,6 +89,7 @@ impl Plan {
         if plan.parts.is_empty() {
             plan.parts = PARTS.iter().map(|(_, part)| *part).collect();
             plan.parts.dedup();
+            plan.parts.retain(|part| *part != Part::Large);
         }
         if plan.callers.is_empty() {
             plan.callers = if plan.quick {

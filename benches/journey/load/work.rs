@@ -155,6 +155,8 @@ impl Payments {
 pub(crate) const ACCEPTED: &str = "\"result\":\"ACCEPTED\"";
 /// In every answer to a query of an order that was placed.
 pub(crate) const OPEN: &str = "\"orderStatus\":\"OPEN\"";
+/// In every answer to a query of an order that was paid.
+pub(crate) const PAID: &str = "\"orderStatus\":\"PAID\"";
 /// In every answer to closing an order that nobody was paying.
 pub(crate) const CLOSED: &str = "\"result\":\"CLOSED\"";
 /// In every answer to a callback that was recorded.

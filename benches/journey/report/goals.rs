@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::load::closed::{Round, percentile_ms};
 use crate::measure::ladder::Rung;
+use crate::measure::large::Large;
 use crate::measure::{Compared, median, middle};
 use crate::report::Findings;
 
@@ -213,4 +214,32 @@ fn room(found: &Findings) -> Judged {
     let [left, packed] = found.sizes.as_ref()?.ledger();
     let words = format!("{:.1} KB, packed {:.1} KB", left / 1e3, packed / 1e3);
     Some((words, left <= 4_000.0))
+}
+
+/// Over five million orders, a table of its own: the time waited and the processor's, each of which
+/// may be at most twice as long, with each number of callers.
+pub(crate) fn among_many(out: &mut String, large: &Large) -> Result<()> {
+    out.push_str("\n| Work | goal | found | |\n|---|---|---|---|\n");
+    for each in &large.beside {
+        let times = |figure: &dyn Fn(&Round) -> f64| {
+            Some(median(&each.large, figure)? / median(&each.empty, figure)?)
+        };
+        let judged = (|| {
+            let waited = times(&|round| round.percentile_ms(50))?;
+            let late = times(&|round| round.percentile_ms(99))?;
+            let spent = times(&Round::cpu_us)?;
+            let words = format!("{waited:.2} × (p99 {late:.2} ×), CPU {spent:.2} ×");
+            Some((words, waited <= 2.0 && spent <= 2.0))
+        })();
+        row(
+            out,
+            &format!(
+                "{} over {} orders, {} callers",
+                each.journey, large.orders, each.callers
+            ),
+            "p50 and CPU ≤ 2 × an empty database's",
+            judged,
+        )?;
+    }
+    Ok(())
 }

@@ -1,12 +1,14 @@
-//! What becomes of many: a backlog of notifications, and the room that each order takes.
+//! What becomes of many: a backlog of notifications, millions of orders, the room that each takes.
 //! In Markdown; what was not measured has no lines.
 
 use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use crate::load::closed::{percentile_ms, shown_ms};
+use crate::load::closed::{Round, percentile_ms, shown_ms};
 use crate::measure::backlog::{Backlog, Others};
+use crate::measure::large::Large;
+use crate::measure::median;
 use crate::measure::sizes::{LEDGER, Sizes};
 
 /// A destination that came back, and the others.
@@ -79,6 +81,45 @@ pub(crate) fn sizes(out: &mut String, sizes: Option<&Sizes>) -> Result<()> {
                 out,
                 "| {what}: `{}` | {:.0} | {:.0} | {:.0} |",
                 size.table, size.left, size.packed, size.refund
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Millions of orders beside hardly any.
+pub(crate) fn large(out: &mut String, large: &Large) -> Result<()> {
+    writeln!(
+        out,
+        "\nRandom ones of {} orders in a file of {:.1} GB (ready after {:.0} ms), beside the same over a \
+         database with little more than what is asked about.\n\n\
+         | Journey | callers | orders | each second | p50 ms | p99 ms | CPU µs each | from the disk, bytes each |\n\
+         |---|---|---|---|---|---|---|---|",
+        large.orders,
+        large.file_bytes as f64 / 1e9,
+        large.ready_ms,
+    )?;
+    for each in &large.beside {
+        let sizes = [("few", &each.empty), ("many", &each.large)];
+        for (which, rounds) in sizes {
+            let Some(us) = median(rounds, Round::cpu_us) else {
+                continue;
+            };
+            let of = |figure: &dyn Fn(&Round) -> f64| median(rounds, figure).unwrap_or_default();
+            let disk = crate::measure::middle(each.from_disk.clone()).unwrap_or_default();
+            writeln!(
+                out,
+                "| {} | {} | {which} | {:.0} | {:.2} | {:.2} | {us:.1} | {} |",
+                each.journey,
+                each.callers,
+                of(&Round::per_second),
+                of(&|round| round.percentile_ms(50)),
+                of(&|round| round.percentile_ms(99)),
+                if which == "many" {
+                    format!("{disk:.0}")
+                } else {
+                    String::new()
+                },
             )?;
         }
     }

@@ -21,6 +21,7 @@ use crate::measure::algorithms::Signed;
 use crate::measure::backlog::Backlog;
 use crate::measure::commits::Commits;
 use crate::measure::ladder::Ladder;
+use crate::measure::large::Large;
 use crate::measure::memory::Held;
 use crate::measure::overload::Overload;
 use crate::measure::pieces::Piece;
@@ -32,6 +33,9 @@ use crate::stand::yardstick;
 
 const BEGIN: &str = "<!-- measured: begin -->\n";
 const END: &str = "<!-- measured: end -->";
+/// The same of five million orders, which are measured apart.
+const LARGE_BEGIN: &str = "<!-- among many: begin -->\n";
+const LARGE_END: &str = "<!-- among many: end -->";
 
 /// All that one run found.
 #[derive(Default)]
@@ -46,6 +50,7 @@ pub(crate) struct Findings {
     pub(crate) pieces: Vec<Piece>,
     pub(crate) backlog: Option<Backlog>,
     pub(crate) sizes: Option<Sizes>,
+    pub(crate) large: Option<Large>,
     pub(crate) missing: Vec<Missing>,
     pub(crate) took: Duration,
 }
@@ -81,23 +86,39 @@ pub(crate) fn written(plan: &Plan, found: &Findings) -> Result<()> {
     tables::commits(&mut out, &found.commits)?;
     tables::pieces(&mut out, &found.pieces)?;
     tables::missing(&mut out, &found.missing)?;
-    println!("{out}");
+    let among_many = among_many(plan, found)?;
+    println!("{out}{}", among_many.as_deref().unwrap_or_default());
+    let document = root.join("docs/performance.md");
     if plan.whole {
-        renew(&root.join("docs/performance.md"), &out)?;
+        renew(&document, [BEGIN, END], &out)?;
     } else {
         println!("drawings: {}", folder.display());
+    }
+    if let Some(among_many) = among_many.filter(|_| !plan.quick) {
+        renew(&document, [LARGE_BEGIN, LARGE_END], &among_many)?;
     }
     Ok(())
 }
 
+/// What was found over five million orders, if that was looked for.
+fn among_many(plan: &Plan, found: &Findings) -> Result<Option<String>> {
+    let Some(large) = &found.large else {
+        return Ok(None);
+    };
+    let mut out = machine(plan, found)?;
+    goals::among_many(&mut out, large)?;
+    many::large(&mut out, large)?;
+    Ok(Some(out))
+}
+
 /// Puts the tables between the marks of a document.
-fn renew(document: &Path, tables: &str) -> Result<()> {
+fn renew(document: &Path, [begin, end]: [&str; 2], tables: &str) -> Result<()> {
     let text = fs::read_to_string(document)?;
     let (before, rest) = text
-        .split_once(BEGIN)
+        .split_once(begin)
         .context("no mark where tables begin")?;
-    let (_, after) = rest.split_once(END).context("no mark where tables end")?;
-    fs::write(document, format!("{before}{BEGIN}{tables}{END}{after}"))?;
+    let (_, after) = rest.split_once(end).context("no mark where tables end")?;
+    fs::write(document, format!("{before}{begin}{tables}{end}{after}"))?;
     Ok(())
 }
 

@@ -60,6 +60,15 @@ impl Party {
         })
     }
 
+    /// Read from the disk so far, not from what the system had at hand. Unit: bytes.
+    pub(crate) fn read_bytes(&self) -> Result<u64> {
+        let told = fs::read_to_string(format!("/proc/{}/io", self.pid()))?;
+        let line = told
+            .lines()
+            .find_map(|line| line.strip_prefix("read_bytes: "));
+        Ok(line.context("no read_bytes in /proc/PID/io")?.parse()?)
+    }
+
     /// How many files and sockets the process has open.
     pub(crate) fn open_files(&self) -> Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use anyhow::{Context as _, Result};
+use paymux::domain::identifiers::hex;
+use paymux::seal::Seal;
 use paymux::signature::SigningKey;
 
 use crate::stand::Wanted;
@@ -21,6 +23,11 @@ use crate::stand::institution::Institution;
 use crate::stand::requests::{INSTITUTIONS, MERCHANT, MERCHANT_NAME, Merchant};
 use crate::stand::shop::Shop;
 use crate::stand::signer::{Algorithm, Signer, platform_rsa};
+
+/// Always the same, so that a file which is kept can be opened by later runs.
+const SEAL_KEY: [u8; 32] = [0x77; 32];
+const DIGEST_KEY: [u8; 32] = [0x99; 32];
+const SEAL_KEY_ID: &str = "seal-1";
 
 const DAYS: &str = "not_before = 2026-01-01\nnot_after = 2035-12-31";
 
@@ -49,8 +56,8 @@ pub(crate) fn write(
     } else {
         key(dir, "platform-1")?;
     }
-    secret(dir, "digest.key", &"9".repeat(64))?;
-    secret(dir, "seal.key", &"7".repeat(64))?;
+    secret(dir, "digest.key", &hex(&DIGEST_KEY))?;
+    secret(dir, "seal.key", &hex(&SEAL_KEY))?;
     let server = fs::read_to_string(dir.join("server.key"))?;
     secret(dir, "server-own.key", &server)?;
     let shop = Shop::serve(Arc::clone(&certificates.server))?;
@@ -93,6 +100,12 @@ pub(crate) fn write(
         institution: institutions.swap_remove(0),
         routes: path,
     })
+}
+
+/// The keys that every gateway of a bench seals with.
+pub(crate) fn seal() -> Result<Seal> {
+    let keys = std::iter::once((SEAL_KEY_ID.to_owned(), SEAL_KEY)).collect();
+    Ok(Seal::new(SEAL_KEY_ID, keys, DIGEST_KEY)?)
 }
 
 /// `paymux serve` on the measured core.
@@ -179,11 +192,11 @@ drain_s = 1
 
 [store]
 url = "sqlite:paymux.sqlite"
-seal_key = "seal-1"
+seal_key = "{SEAL_KEY_ID}"
 digest_key = "file:digest.key"
 
 [[store.seal_keys]]
-id = "seal-1"
+id = "{SEAL_KEY_ID}"
 key = "file:seal.key"
 
 [limits]

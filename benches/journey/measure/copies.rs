@@ -1,0 +1,305 @@
+//! Databases of very many orders, each made once and kept beside the build.
+//!
+//! The gateway itself makes one paid order and one open one; their rows are then copied under other
+//! numbers, with everything that belongs to them. What is sealed is opened and sealed anew for its
+//! copy, so that the gateway can read every one of them: it must be asked about any, not about the
+//! same few.
+
+use std::fs;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use paymux::domain::identifiers::hex;
+use paymux::seal::{Place, Seal};
+use rusqlite::{Connection, params};
+
+use crate::load::closed::send;
+use crate::progress::Progress;
+use crate::stand::{Stand, Wanted, enrolment};
+
+/// One in so many is open.
+pub(crate) const OPEN_EVERY: u32 = 50;
+/// One in so many has a payer of its own.
+const PAYER_EVERY: u32 = 5;
+/// Copied in one go, so that all tables of an order are written while its neighbours' are at hand.
+const AT_ONCE: u32 = 50_000;
+/// Another schema, or another way to copy, makes another file.
+const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/schema/sqlite");
+const WAY: &str = include_str!("copies.rs");
+
+/// The merchant's number of a copy.
+pub(crate) fn number(copy: u32) -> String {
+    format!("copy-{copy:010}")
+}
+
+/// Our number of a copy: the shape of a real one, before all of them.
+pub(crate) fn pay_order_no(copy: u32) -> String {
+    format!("P{copy:026}")
+}
+
+fn attempt_id(copy: u32) -> String {
+    format!("A{copy:026}")
+}
+
+fn event_id(copy: u32) -> String {
+    format!("E{copy:031}")
+}
+
+/// Columns that tell copies apart, as SQL has them; `?1` is the copy.
+const OWN: [(&str, &str); 9] = [
+    ("pay_order_no", "printf('P%026d', ?1)"),
+    ("merchant_order_no", "printf('copy-%010d', ?1)"),
+    ("attempt_id", "printf('A%026d', ?1)"),
+    ("event_id", "printf('E%031d', ?1)"),
+    ("sequence", "100000000 + ?1"),
+    ("entry_id", "NULL"),
+    ("chain_id", "printf('copy-%010d', ?1)"),
+    ("stamp_nonce", "randomblob(length(stamp_nonce))"),
+    ("terms_digest", "randomblob(length(terms_digest))"),
+];
+
+/// A table that is copied, and its sealed column with the number it is sealed under.
+struct Table {
+    name: &'static str,
+    sealed: Option<Sealed>,
+}
+
+/// A column, the column whose number it is sealed under, and that number of a copy.
+type Sealed = (&'static str, &'static str, fn(u32) -> String);
+
+const ORDERS: Table = Table {
+    name: "orders",
+    sealed: Some(("sealed", "pay_order_no", pay_order_no)),
+};
+
+/// What belongs to an order that was paid.
+const PAID: [Table; 5] = [
+    ORDERS,
+    Table {
+        name: "attempts",
+        sealed: Some(("handover", "attempt_id", attempt_id)),
+    },
+    Table {
+        name: "events",
+        sealed: Some(("sealed", "event_id", event_id)),
+    },
+    Table {
+        name: "journal",
+        sealed: None,
+    },
+    Table {
+        name: "audit",
+        sealed: None,
+    },
+];
+
+/// The file with so many orders; made if it is not there.
+pub(crate) async fn kept(log: &Progress, orders: u32) -> Result<PathBuf> {
+    let begins = format!("orders-{orders}-");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = folder.join(format!("{begins}{}.sqlite", &digest()?[..12]));
+    if !path.exists() {
+        forget(folder, &begins)?;
+        let shown = path.display();
+        log.say(&format!("making {orders} orders once, in {shown}"));
+        make(&path, orders).await?;
+        log.say(&format!("made {orders} orders"));
+    }
+    Ok(path)
+}
+
+/// Files of other schemas are large and nobody asks for them again.
+fn forget(folder: &Path, begins: &str) -> Result<()> {
+    for file in fs::read_dir(folder)? {
+        let file = file?;
+        if file.file_name().to_string_lossy().starts_with(begins) {
+            fs::remove_file(file.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn digest() -> Result<String> {
+    let mut files: Vec<PathBuf> = fs::read_dir(SCHEMA)?
+        .map(|file| Ok(file?.path()))
+        .collect::<Result<_>>()?;
+    files.sort_unstable();
+    let mut whole = WAY.as_bytes().to_vec();
+    for file in files {
+        whole.extend(fs::read(file)?);
+    }
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &whole);
+    Ok(hex(digest.as_ref()))
+}
+
+/// One payment and one open order through a gateway, then copies of them.
+async fn make(path: &Path, orders: u32) -> Result<()> {
+    let mut stand = Stand::start(&Wanted::default()).await?;
+    let payment = stand.payments(1)?;
+    let mut open = stand.callers(1, true).await?;
+    send(&mut open, &payment, 0..1).await?;
+    stand.placed(&stand.merchant.numbers(1)).await?;
+    stand.settled().await?;
+    drop(open);
+    stand.gateway.stop()?;
+    let begun = path.with_extension("begun");
+    fs::copy(stand.dir.path().join("paymux.sqlite"), &begun)?;
+    let copied = begun.clone();
+    let made = tokio::task::spawn_blocking(move || copies(&copied, orders)).await?;
+    if made.is_err() {
+        // The disk may be full of it.
+        fs::remove_file(&begun)?;
+    }
+    made?;
+    fs::rename(&begun, path)?;
+    Ok(())
+}
+
+fn copies(path: &Path, orders: u32) -> Result<()> {
+    let database = Connection::open(path)?;
+    database.set_prepared_statement_cache_capacity(64);
+    database.execute_batch(
+        "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF;
+         PRAGMA cache_size = -524288; PRAGMA locking_mode = EXCLUSIVE; PRAGMA temp_store = MEMORY;
+         BEGIN;",
+    )?;
+    let seal = enrolment::seal()?;
+    let paid = PAID
+        .iter()
+        .map(|table| Model::set_aside(&database, &seal, table, "PAID"))
+        .collect::<Result<Vec<_>>>()?;
+    // Their time does not run out while the file is kept.
+    database.execute(
+        "UPDATE orders SET expires = expires + 315360000000, due_at = expires + 315360000000
+         WHERE state = 'OPEN'",
+        [],
+    )?;
+    let open = Model::set_aside(&database, &seal, &ORDERS, "OPEN")?;
+    for first in (1..=orders).step_by(AT_ONCE as usize) {
+        let some = first..=orders.min(first + AT_ONCE - 1);
+        let is_open = |copy: &u32| copy.is_multiple_of(OPEN_EVERY);
+        open.copy(&database, &seal, some.clone().filter(is_open))?;
+        for model in &paid {
+            let such = some.clone().filter(|copy| !is_open(copy));
+            model.copy(&database, &seal, such)?;
+        }
+    }
+    payers(&database, 1..=orders / PAYER_EVERY)?;
+    database.execute_batch("COMMIT; PRAGMA journal_mode = WAL;")?;
+    let found: u32 = database.query_row("SELECT COUNT(*) FROM orders", [], |row| row.get(0))?;
+    ensure!(found >= orders, "only {found} orders were made");
+    Ok(())
+}
+
+/// Rows of one table, set aside so that copies are not copied again.
+struct Model<'t> {
+    table: &'t Table,
+    insert: String,
+    /// What is sealed, opened.
+    plain: Option<Vec<u8>>,
+}
+
+impl<'t> Model<'t> {
+    /// Those of the order in this state; of the audit log all there are.
+    fn set_aside(
+        database: &Connection,
+        seal: &Seal,
+        table: &'t Table,
+        state: &'static str,
+    ) -> Result<Self> {
+        let name = table.name;
+        let model = format!("{name}_{state}");
+        let which = match name {
+            "audit" => "TRUE".to_owned(),
+            _ => {
+                format!("pay_order_no = (SELECT pay_order_no FROM orders WHERE state = '{state}')")
+            }
+        };
+        database.execute_batch(&format!(
+            "CREATE TEMP TABLE {model} AS SELECT * FROM main.{name} WHERE {which};"
+        ))?;
+        let plain = match table.sealed {
+            Some((column, key, _)) => Some(opened(database, seal, (name, &model), (column, key))?),
+            None => None,
+        };
+        let mut columns =
+            database.prepare(&format!("SELECT name FROM pragma_table_info('{name}')"))?;
+        let columns = columns.query_map([], |row| row.get::<_, String>(0))?;
+        let columns: Vec<String> = columns.collect::<Result<_, _>>()?;
+        let values = columns.iter().map(|column| {
+            let sealed = table.sealed.map(|(sealed, ..)| sealed);
+            let own = OWN.iter().find(|(name, _)| name == column);
+            match own {
+                _ if sealed == Some(column.as_str()) => "?2",
+                Some((_, value)) => value,
+                None => column.as_str(),
+            }
+        });
+        let values: Vec<&str> = values.collect();
+        let insert = format!(
+            "INSERT INTO main.{name} ({}) SELECT {} FROM temp.{model} WHERE ?2 IS ?2",
+            columns.join(", "),
+            values.join(", "),
+        );
+        Ok(Self {
+            table,
+            insert,
+            plain,
+        })
+    }
+
+    fn copy(
+        &self,
+        database: &Connection,
+        seal: &Seal,
+        copies: impl Iterator<Item = u32>,
+    ) -> Result<()> {
+        let mut insert = database.prepare_cached(&self.insert)?;
+        for copy in copies {
+            let sealed = match (&self.plain, self.table.sealed) {
+                (Some(plain), Some((column, _, key))) => {
+                    let place = Place {
+                        table: self.table.name,
+                        row: &key(copy),
+                        column,
+                    };
+                    Some(seal.seal(place, plain)?.into_bytes())
+                }
+                _ => None,
+            };
+            insert.execute(params![copy, sealed])?;
+        }
+        Ok(())
+    }
+}
+
+/// The one sealed field of a model, in the clear.
+fn opened(
+    database: &Connection,
+    seal: &Seal,
+    (table, model): (&str, &str),
+    (column, key): (&str, &str),
+) -> Result<Vec<u8>> {
+    let (row, sealed): (String, Vec<u8>) = database
+        .query_row(
+            &format!("SELECT {key}, {column} FROM temp.{model}"),
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .with_context(|| format!("no {column} in {table} to copy"))?;
+    let row = row.as_str();
+    Ok(seal.open(Place { table, row, column }, &sealed)?)
+}
+
+/// Payers who paid before, beside the one there is.
+fn payers(database: &Connection, copies: RangeInclusive<u32>) -> Result<()> {
+    database.execute(
+        "WITH RECURSIVE n (i) AS (VALUES (?1) UNION ALL SELECT i + 1 FROM n WHERE i < ?2),
+         drawn (digest) AS MATERIALIZED (SELECT randomblob(32) FROM n)
+         INSERT INTO payers (payer_digest, institution_id, at)
+         SELECT digest, 'north', 0 FROM drawn ORDER BY digest",
+        [*copies.start(), *copies.end()],
+    )?;
+    Ok(())
+}
