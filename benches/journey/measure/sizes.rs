@@ -20,6 +20,9 @@ const CALLERS: usize = 64;
 /// What the ledger of an order is made of; everything else is beside it.
 pub(crate) const LEDGER: [&str; 5] = ["orders", "attempts", "events", "journal", "audit"];
 
+/// What `paymux explain` has beyond that.
+pub(crate) const TOLD: [&str; 1] = ["trails"];
+
 /// Of one table with its indexes, for each order. Unit: bytes.
 pub(crate) struct Size {
     pub(crate) table: String,
@@ -38,9 +41,9 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// Of the ledger alone: as the gateway left it, and packed. Unit: bytes.
-    pub(crate) fn ledger(&self) -> [f64; 2] {
-        let own = |size: &&Size| LEDGER.contains(&size.table.as_str());
+    /// Of some tables: as the gateway left them, and packed. Unit: bytes.
+    pub(crate) fn of(&self, tables: &[&str]) -> [f64; 2] {
+        let own = |size: &&Size| tables.contains(&size.table.as_str());
         let left = self.tables.iter().filter(own).map(|size| size.left);
         let packed = self.tables.iter().filter(own).map(|size| size.packed);
         [left.sum(), packed.sum()]
@@ -79,7 +82,7 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Sizes> {
             .filter(|size| size.left + size.refund >= 1.0)
             .collect(),
     };
-    let [left, packed] = found.ledger();
+    let [left, packed] = found.of(&LEDGER);
     log.say(&format!(
         "sizes: {left:.0} bytes of ledger an order, packed {packed:.0}"
     ));

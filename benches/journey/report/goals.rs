@@ -8,6 +8,7 @@ use anyhow::Result;
 use crate::load::closed::{Round, percentile_ms};
 use crate::measure::ladder::Rung;
 use crate::measure::large::Large;
+use crate::measure::sizes::{LEDGER, TOLD};
 use crate::measure::{Compared, median, middle};
 use crate::report::Findings;
 
@@ -20,7 +21,7 @@ type Judged = Option<(String, bool)>;
 /// The table; in a whole run also of what could not be measured.
 pub(crate) fn table(out: &mut String, found: &Findings, whole: bool) -> Result<()> {
     out.push_str("\n### Goals\n\n| Work | goal | found | |\n|---|---|---|---|\n");
-    let rows: [(&str, &str, Judged); 12] = [
+    let rows: [(&str, &str, Judged); 13] = [
         (
             "place an order",
             "≤ 3.5 × nginx's CPU for a bare request",
@@ -71,7 +72,12 @@ pub(crate) fn table(out: &mut String, found: &Findings, whole: bool) -> Result<(
         (
             "ledger rows of an order, paid and told",
             "≤ 4 KB",
-            room(found),
+            room(found, &LEDGER),
+        ),
+        (
+            "what `paymux explain` keeps beside them",
+            "≤ 4 KB, compressed",
+            room(found, &TOLD),
         ),
     ];
     for (work, goal, judged) in rows {
@@ -210,8 +216,8 @@ fn backlog(found: &Findings) -> Judged {
 }
 
 /// As the gateway left it: the larger figure.
-fn room(found: &Findings) -> Judged {
-    let [left, packed] = found.sizes.as_ref()?.ledger();
+fn room(found: &Findings, tables: &[&str]) -> Judged {
+    let [left, packed] = found.sizes.as_ref()?.of(tables);
     let words = format!("{:.1} KB, packed {:.1} KB", left / 1e3, packed / 1e3);
     Some((words, left <= 4_000.0))
 }

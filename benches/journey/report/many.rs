@@ -71,7 +71,7 @@ pub(crate) fn sizes(out: &mut String, sizes: Option<&Sizes>) -> Result<()> {
          | table | as the gateway left it | packed | a refund adds |\n|---|---|---|---|",
         sizes.orders
     )?;
-    let [left, packed] = sizes.ledger();
+    let [left, packed] = sizes.of(&LEDGER);
     writeln!(out, "| **ledger** | **{left:.0}** | **{packed:.0}** | |")?;
     let (own, beside): (Vec<_>, Vec<_>) =
         (sizes.tables.iter()).partition(|size| LEDGER.contains(&size.table.as_str()));
