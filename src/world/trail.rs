@@ -10,7 +10,11 @@ use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::Timestamp;
 
 /// The longest body that a note keeps; a longer one is named by its size. Unit: bytes.
-pub const BODY_BYTES_MAX: usize = 16 * 1024;
+pub const BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// The longest head that a note keeps, its values together; without it there is no signature base.
+/// Unit: bytes.
+pub const HEAD_BYTES_MAX: usize = 4 * 1024;
 
 /// Takes notes.
 pub trait Trail: Send + Sync {
@@ -69,7 +73,35 @@ pub struct Asked {
     /// Its fields.
     pub headers: HeaderMap,
     /// Its body.
-    pub body: Bytes,
+    pub body: Body,
+}
+
+/// A body, or how long one was that is too long to be kept.
+pub enum Body {
+    /// Whole.
+    Kept(Bytes),
+    /// So many bytes.
+    TooLong(usize),
+}
+
+impl Body {
+    /// A copy: a share of it would keep the whole of what was read with it.
+    fn of(bytes: &Bytes) -> Self {
+        if bytes.len() > BODY_BYTES_MAX {
+            Self::TooLong(bytes.len())
+        } else {
+            Self::Kept(Bytes::copy_from_slice(bytes))
+        }
+    }
+}
+
+fn head(headers: &HeaderMap) -> HeaderMap {
+    let bytes: usize = headers.values().map(http::HeaderValue::len).sum();
+    if bytes > HEAD_BYTES_MAX {
+        HeaderMap::new()
+    } else {
+        headers.clone()
+    }
 }
 
 impl Asked {
@@ -78,8 +110,8 @@ impl Asked {
         Self {
             method: request.method().clone(),
             target,
-            headers: request.headers().clone(),
-            body: request.body().clone(),
+            headers: head(request.headers()),
+            body: Body::of(request.body()),
         }
     }
 }
@@ -91,7 +123,7 @@ pub struct Answered {
     /// Its fields.
     pub headers: HeaderMap,
     /// Its body.
-    pub body: Bytes,
+    pub body: Body,
 }
 
 impl Answered {
@@ -99,8 +131,8 @@ impl Answered {
     pub fn of(response: &Response<Bytes>) -> Self {
         Self {
             status: response.status(),
-            headers: response.headers().clone(),
-            body: response.body().clone(),
+            headers: head(response.headers()),
+            body: Body::of(response.body()),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::domain::identifiers::{
     RefundRequestNo,
 };
 use crate::signature::{Question, request_base, response_base};
-use crate::world::trail::{Answered, Asked, BODY_BYTES_MAX, Note};
+use crate::world::trail::{Answered, Asked, Body, Note};
 
 /// What is kept of a note: one line of JSON with `at` (ms), `tookMs`, `with`, `what`, `verdict`,
 /// `stranger` and, of `asked` and `answered`, the first line, the masked body and the signature base.
@@ -58,11 +58,11 @@ fn answered(answered: &Answered, question: Option<&Question>) -> Value {
     })
 }
 
-fn body(bytes: &[u8]) -> Value {
-    if bytes.len() > BODY_BYTES_MAX {
-        return Value::String(format!("{} bytes that are not shown", bytes.len()));
+fn body(body: &Body) -> Value {
+    match body {
+        Body::Kept(bytes) => masking::body(bytes),
+        Body::TooLong(bytes) => Value::String(format!("{bytes} bytes that are not shown")),
     }
-    masking::body(bytes)
 }
 
 fn request(asked: &Asked) -> Option<Request<Bytes>> {
