@@ -10,6 +10,10 @@
     reason = "a test stops at the first surprise and may say its seed; lints exempt only #[test] functions"
 )]
 
+/// As the program itself: thousands of lives make and drop small pieces.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod admission;
 mod browser;
 mod callback;

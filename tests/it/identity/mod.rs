@@ -18,8 +18,8 @@ use paymux::signature::{EnrolledKey, KeyRing};
 use serde_json::{Value, json};
 
 use crate::world::books::Ability;
-use crate::world::enrolment::{order_fields, register, shown};
-use crate::world::town::{PEER, Told, Town, changed};
+use crate::world::enrolment::{order_fields, register};
+use crate::world::town::{PEER, Told, Town, changed, showing};
 use signing::{ALGORITHMS, Draft, KEYS, Key, SECRET, mac};
 
 const PLACE: &str = "/v1/orders";
@@ -59,14 +59,6 @@ fn enrolled(now_s: i64) -> Register {
 fn town() -> Town {
     let now_s = Town::new().now_s();
     Town::enrolled(&ONE, enrolled(now_s))
-}
-
-/// A connection with the certificate of this merchant.
-fn showing(merchant: &str) -> Peer {
-    Peer {
-        certificate: Some(shown(merchant, i64::MAX)),
-        ..PEER
-    }
 }
 
 fn draft(town: &Town, key: &Key) -> Draft {

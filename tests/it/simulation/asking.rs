@@ -55,6 +55,11 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
+    /// Whose question it is.
+    pub(super) fn merchant(&self, asked: &Asked) -> &'static str {
+        self.orders[asked.order].merchant
+    }
+
     /// The request of an asking.
     pub(crate) fn request(&self, asked: &Asked) -> Request<Bytes> {
         self.sent[asked.request].request.clone()
@@ -185,7 +190,7 @@ impl Life {
         let merchant = self.outside.orders[order].merchant;
         let mut request = unsigned(path, serde_json::to_vec(body).unwrap());
         let nonce = format!("nonce-{:020}", self.outside.sent.len());
-        let key = format!("{merchant}-key");
+        let key = format!("{merchant}-secret");
         sign(&mut request, &key, self.clock.now().seconds(), &nonce);
         self.outside.sent.push(Sent {
             request,

@@ -29,7 +29,7 @@ use crate::world::frail::{Frail, Lack, Trouble};
 use crate::world::inbox::{Inbox, Mood};
 use crate::world::memory::Memory;
 use crate::world::network::{Ending, Network};
-use crate::world::town::{PEER, api};
+use crate::world::town::{PEER, api, showing};
 use crate::world::twin::Twin;
 
 /// Steps of a life before faults stop.
@@ -270,9 +270,9 @@ impl Life {
 
     /// A merchant's question about its events reaches the gateway.
     pub(super) fn list(&mut self, listing: Listing, request: Request<Bytes>) {
-        let api = self.api();
+        let (api, peer) = (self.api(), showing(listing.merchant));
         self.tasks.push(Task::new(async move {
-            let answer = api.answer(request, PEER).await;
+            let answer = api.answer(request, peer).await;
             Done::Listed(listing, answer.response)
         }));
     }
@@ -344,9 +344,9 @@ impl Life {
         }
         self.note(|| format!("{asked:?}"));
         let request = self.outside.request(&asked);
-        let api = self.api();
+        let (api, peer) = (self.api(), showing(self.outside.merchant(&asked)));
         self.tasks.push(Task::new(async move {
-            let answer = api.answer(request, PEER).await;
+            let answer = api.answer(request, peer).await;
             Done::Answered(asked, answer.response, answer.result)
         }));
     }

@@ -17,7 +17,7 @@ use crate::world::memory::Durable;
 /// What one merchant asked, and what it was owed by then.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Listing {
-    merchant: &'static str,
+    pub(super) merchant: &'static str,
     after: u64,
     limit: u64,
     /// Events there were when it asked.
@@ -100,7 +100,7 @@ impl Life {
             "merchantId": merchant, "afterSequence": listing.after, "limit": listing.limit,
         });
         let mut request = unsigned("/v1/events", serde_json::to_vec(&body).unwrap());
-        let (key, nonce) = (format!("{merchant}-key"), format!("lists-{turn:020}"));
+        let (key, nonce) = (format!("{merchant}-secret"), format!("lists-{turn:020}"));
         sign(&mut request, &key, self.clock.now().seconds(), &nonce);
         self.list(listing, request);
     }

@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use super::books::{Ability, Books};
 use super::chance::Draws;
 use super::clock::Hands;
-use super::enrolment::{MERCHANTS, order_fields, register, sign, unsigned};
+use super::enrolment::{MERCHANTS, order_fields, register, shown, sign, unsigned};
 use super::inbox::Inbox;
 use super::memory::{Durable, Memory};
 use super::network::Network;
@@ -69,6 +69,14 @@ pub(crate) const PEER: Peer = Peer {
     address: IpAddr::V4(Ipv4Addr::LOCALHOST),
     certificate: None,
 };
+
+/// A connection with the certificate of this merchant.
+pub(crate) fn showing(merchant: &str) -> Peer {
+    Peer {
+        certificate: Some(shown(merchant, i64::MAX)),
+        ..PEER
+    }
+}
 
 impl Town {
     /// Two merchants and two institutions that can do everything.
