@@ -50,6 +50,7 @@ macro_rules! contract {
                     a_change_ends_the_lease, tries_are_counted_until_a_change,
                     an_order_is_due_when_its_change_says, leftovers_are_those_of_dead_processes,
                     an_event_is_leased_until_it_is_delivered, a_dead_event_rests,
+                    what_a_dead_process_was_telling_is_due_at_once,
                     a_destination_has_only_its_share, what_goes_nowhere_is_not_leased;
                 owed: events_are_numbered_without_a_gap, of_events_only_what_fits_is_given,
                     what_is_dead_is_listed_and_sent_again, whoever_has_least_under_way_comes_first;

@@ -163,7 +163,14 @@ pub(super) struct Found {
     pub(super) link: Link,
 }
 
-/// Tries the key, checks the audit log's tail, and begins a new epoch, durably.
+/// What a process that is gone was telling merchants, due at once: nobody else has the file (S1), so
+/// nobody else can be telling it, and its lease would keep the places of its destination (N7).
+const HAND_BACK: &str = "UPDATE events SET state = 'PENDING', due_at = born, fence = fence + 1
+    WHERE event_id IN (SELECT event_id FROM events INDEXED BY events_due
+    WHERE due_at IS NOT NULL AND state = 'LEASED')";
+
+/// Tries the key, checks the audit log's tail, hands back what was leased, and begins a new epoch,
+/// durably.
 pub(super) fn start(connection: &mut Connection, seal: &Seal) -> Result<Found, OpenError> {
     let transaction = connection.transaction()?;
     try_key(&transaction, seal)?;
@@ -179,6 +186,7 @@ pub(super) fn start(connection: &mut Connection, seal: &Seal) -> Result<Found, O
             row.get(0)
         })
         .optional()?;
+    transaction.execute(HAND_BACK, [])?;
     transaction.commit()?;
     Ok(Found {
         epoch: Epoch(epoch),

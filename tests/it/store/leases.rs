@@ -191,6 +191,24 @@ pub(crate) async fn an_event_is_leased_until_it_is_delivered(stores: &dyn Stores
     assert_eq!(store.next_due(Work::Events).await, Ok(None));
 }
 
+/// N2, N6, S1: what a process was telling when it died is due at once for the next one, in its
+/// destination's first place, and the dead one settles nothing any more.
+pub(crate) async fn what_a_dead_process_was_telling_is_due_at_once(stores: &dyn Stores) {
+    let store = stores.open();
+    paid(&*store, 1, "harbour", terms(1)).await;
+    let dead = lease(&*store, Work::Events, at(20)).await.remove(0);
+    drop(store);
+    let store = stores.open();
+    assert_eq!(store.next_due(Work::Events).await, Ok(Some(at(20))));
+    let alone = store.lease_events(&|_| 1, at(21), 10).await.unwrap();
+    assert_eq!(alone.len(), 1);
+    assert_eq!((&alone[0].of, alone[0].tries), (&dead.of, dead.tries));
+    let late = store.settle(&dead, Fate::Delivered(at(22))).await;
+    assert_eq!(late, Ok(Settled::LeaseLost));
+    let heard = store.settle(&alone[0], Fate::Delivered(at(23))).await;
+    assert_eq!(heard, Ok(Settled::Done));
+}
+
 /// N2: what was given up is not delivered by itself; a lease that ended without a word is.
 pub(crate) async fn a_dead_event_rests(stores: &dyn Stores) {
     let store = stores.open();

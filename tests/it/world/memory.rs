@@ -432,6 +432,7 @@ impl Memory {
     pub(crate) fn restarted(&self) -> Self {
         let mut durable = self.durable.lock().unwrap();
         durable.epoch += 1;
+        durable.hand_back();
         Self {
             durable: Arc::clone(&self.durable),
             epoch: Epoch(durable.epoch),

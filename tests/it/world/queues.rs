@@ -25,6 +25,16 @@ fn is_meant(row: &EventRow, which: &Which) -> bool {
 }
 
 impl Durable {
+    /// What a process that is gone was telling merchants is due at once.
+    pub(super) fn hand_back(&mut self) {
+        for row in self.events.values_mut() {
+            if row.lease.until.take().is_some() && row.fate == EventFate::Pending {
+                row.lease.fence += 1;
+                row.due = row.born;
+            }
+        }
+    }
+
     /// Of a destination whose share is taken, the next moment is that of a lease's end.
     pub(super) fn next_event(&self, shares: &Shares) -> Option<Timestamp> {
         let mut queues: BTreeMap<String, Standing> = BTreeMap::new();
