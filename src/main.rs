@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use paymux::command::{
-    call, check, demo, events, explain, incidents, keys, reconcile, refunds, reload, sandbox, serve,
+    audit, call, check, demo, events, explain, incidents, keys, reconcile, refunds, reload,
+    sandbox, serve,
 };
 
 /// A request makes and drops some two hundred small pieces; this allocator does it in half the time
@@ -36,6 +37,8 @@ enum Command {
     Incidents(incidents::IncidentsArgs),
     /// List refunds that no institution answers for, and end one by two operators' verdicts
     Refunds(refunds::RefundsArgs),
+    /// Check that everything the store holds is whole and agrees, reading only
+    Audit(audit::AuditArgs),
     /// List events that were given up, and have them sent again
     Events(events::EventsArgs),
     /// Read the configuration whole and say everything that is wrong; starts nothing
@@ -62,6 +65,7 @@ fn main() -> anyhow::Result<ExitCode> {
         | Command::Incidents(_)
         | Command::Refunds(_)
         | Command::Explain(_)
+        | Command::Audit(_)
         | Command::Check(_)
         | Command::Keys(_)
         | Command::Sandbox(_)
@@ -82,6 +86,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Incidents(args) => incidents::run(&args),
         Command::Refunds(args) => refunds::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Sandbox(args) => sandbox::run(&args),

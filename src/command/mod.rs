@@ -2,6 +2,7 @@
 //!
 //! A command prints to standard output, answers with an exit status, and keeps nothing.
 
+pub mod audit;
 pub mod call;
 pub mod check;
 pub mod demo;

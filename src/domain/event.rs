@@ -39,7 +39,7 @@ impl EventType {
         }
     }
 
-    fn letter(self) -> char {
+    pub(in crate::domain) fn letter(self) -> char {
         match self {
             Self::OrderPaid => 'P',
             Self::OrderClosed => 'C',

@@ -17,3 +17,4 @@ pub mod refund;
 pub mod refusal;
 pub mod schedule;
 pub mod statement;
+pub mod verification;

@@ -28,6 +28,7 @@ pub mod ringing;
 mod sqlite;
 pub mod timeline;
 pub mod trails;
+pub mod verify;
 
 /// Opens the embedded store in this file, and makes it if there is none. It is closed, with
 /// everything accepted written, when the last holder drops it.

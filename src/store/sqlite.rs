@@ -14,6 +14,7 @@ use crate::domain::change::Change;
 use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
+use crate::domain::verification::{Hearer, Report};
 use crate::seal::{Seal, SealFault};
 use crate::store::owed::{Dead, Numbered, Room, Shares, Which};
 use crate::store::timeline::Timeline;
@@ -37,6 +38,7 @@ mod rows;
 mod sealed;
 mod timeline;
 mod trails;
+mod verify;
 mod writer;
 
 /// Connections that read. A read takes some tens of microseconds, so few are enough.
@@ -124,6 +126,11 @@ pub(in crate::store) fn timeline(
     named: &str,
 ) -> Result<Option<Timeline>, StoreError> {
     Ok(timeline::read(path, seal, named)?)
+}
+
+/// See [`crate::store::verify::verify`].
+pub(in crate::store) fn verify(path: &Path, hear: &mut Hearer<'_>) -> Result<Report, OpenError> {
+    verify::whole(path, hear)
 }
 
 impl Sqlite {

@@ -20,6 +20,7 @@ pub(crate) mod owed;
 pub(crate) mod refunds;
 mod sizes;
 mod trails;
+mod verified;
 pub(crate) mod writes;
 
 /// A place where a store can be closed and opened again on the same data.

@@ -117,6 +117,23 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
         )));
     }
     apply_from(connection, applied)?;
+    is_unchanged(connection)
+}
+
+/// The same for who may not write: the schema must be this release's already.
+pub(super) fn is_current(connection: &Connection) -> Result<(), OpenError> {
+    let applied: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let known = MIGRATIONS.len();
+    if usize::try_from(applied) == Ok(known) {
+        return is_unchanged(connection);
+    }
+    Err(OpenError::Schema(format!(
+        "it has version {applied}, this release's is {known}: use the release that wrote it, or \
+         start this release's gateway on it first"
+    )))
+}
+
+fn is_unchanged(connection: &Connection) -> Result<(), OpenError> {
     let mut fresh = Connection::open_in_memory()?;
     apply_from(&mut fresh, 0)?;
     if schema(connection)? == schema(&fresh)? {

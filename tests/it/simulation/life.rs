@@ -12,6 +12,7 @@ use paymux::domain::identifiers::InstitutionId;
 use paymux::domain::identifiers::Timestamp;
 use paymux::flow::chase_doubts::{adopt_leftovers, chase_order};
 use paymux::flow::notify_merchant::notify_merchant;
+use paymux::store::verify::verify;
 use paymux::store::{Store, Work};
 use paymux::world::trail::Untold;
 use paymux::world::{Clock, Outbound, World};
@@ -31,6 +32,9 @@ use crate::world::memory::Memory;
 use crate::world::network::{Ending, Network};
 use crate::world::town::{PEER, api, showing};
 use crate::world::twin::Twin;
+
+/// The embedded store's.
+const FILE: &str = "paymux.db";
 
 /// Steps of a life before faults stop.
 const STEPS: usize = 160;
@@ -99,7 +103,7 @@ pub(crate) struct Life {
 /// Lives one life; what broke, if something did.
 pub(crate) fn live(seed: u64, ground: Ground) -> Broken {
     let mut life = Life::new(seed, ground);
-    let lived = life.live_on();
+    let lived = life.live_on().and_then(|()| life.file_holds());
     lived.map_err(|broken| {
         let last = life.trace.len().saturating_sub(60);
         format!("seed {seed}: {broken}\n{}", life.trace[last..].join("\n"))
@@ -160,6 +164,18 @@ impl Life {
 
     fn is_stopped(&self) -> bool {
         self.frail().is_stopped()
+    }
+
+    /// What the embedded store wrote must hold for operators as well.
+    fn file_holds(&self) -> Broken {
+        if self.ground != Ground::Embedded {
+            return Ok(());
+        }
+        let mut breaches = Vec::new();
+        let file = self.folder.path().join(FILE);
+        verify(&file, &mut |breach| breaches.push(breach)).map_err(|error| error.to_string())?;
+        hold!(breaches.is_empty(), "the file does not hold: {breaches:?}");
+        Ok(())
     }
 
     fn live_on(&mut self) -> Broken {
@@ -303,7 +319,7 @@ impl Life {
                 Frail::new(Arc::<Memory>::clone(memory))
             }
             Ground::Embedded => {
-                let file = self.folder.path().join("paymux.db");
+                let file = self.folder.path().join(FILE);
                 let asked = Arc::clone(&self.asked);
                 Frail::new(Arc::new(Twin::open(Arc::clone(memory), &file, asked)))
             }

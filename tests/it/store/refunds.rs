@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::change::Change;
-use paymux::domain::evidence::{About, Evidence, Finding, Means, Receipt};
+use paymux::domain::evidence::{About, Evidence, Finding, Means, Reason, Receipt};
 use paymux::domain::identifiers::{RefundOrderNo, RefundRequestNo};
 use paymux::domain::institutions::{RefundKinds, RefundRules};
 use paymux::domain::order::{Asked, Order, Weighed};
@@ -66,6 +66,11 @@ pub(super) fn weigh(order: &Order, finding: Finding) -> Change {
 /// It went back.
 pub(super) fn refunded(order: &Order, minor: i64) -> Change {
     weigh(order, back(minor))
+}
+
+/// It definitely did not happen.
+pub(super) fn failed(order: &Order) -> Change {
+    weigh(order, Finding::Refused(Reason::from_code("ACCOUNT_CLOSED")))
 }
 
 pub(super) fn ours(order: &Order) -> OrderKey {

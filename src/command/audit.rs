@@ -1,0 +1,178 @@
+//! `paymux audit verify`: holds everything a store's file has against itself, reading only.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use crate::config;
+use crate::domain::identifiers::hex;
+use crate::domain::verification::{Breach, Report};
+use crate::store::verify::verify;
+
+/// Something does not hold.
+const BROKEN: u8 = 3;
+
+/// What `paymux audit` takes.
+#[derive(Debug, clap::Args)]
+pub struct AuditArgs {
+    #[command(subcommand)]
+    wish: Wish,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Wish {
+    /// Check the store's file: its pages, the audit log's chain, orders, refunds, events and journal
+    /// against each other. Reads only; exits with 0 only if all of it holds, with 3 if not
+    Verify(VerifyArgs),
+}
+
+/// What `paymux audit verify` takes.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// The configuration of the gateway: its store is checked
+    #[arg(long, default_value = config::FILE)]
+    pub config: PathBuf,
+    /// This file instead, such as a copy; needs neither a configuration nor keys
+    #[arg(long, conflicts_with = "config")]
+    pub file: Option<PathBuf>,
+    /// Things that do not hold are listed up to this many, and the rest counted
+    #[arg(long, default_value_t = 100)]
+    pub shown: u64,
+    /// One JSON object a line, for machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Reads the store beside a running gateway, or without one, and changes nothing.
+///
+/// # Errors
+/// The file cannot be read at all, or the output cannot be written.
+pub fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
+    let Wish::Verify(args) = &args.wish;
+    let mut out = io::stdout().lock();
+    verified(&mut out, args)
+}
+
+/// The same, to whoever listens.
+///
+/// # Errors
+/// See [`run`].
+pub fn verified(out: &mut impl Write, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let path = if let Some(file) = &args.file {
+        file.clone()
+    } else {
+        let url = config::store_url(&args.config).map_err(|faults| anyhow::anyhow!("{faults}"))?;
+        PathBuf::from(url.strip_prefix("sqlite:").unwrap_or(&url))
+    };
+    let (mut left, mut printed) = (args.shown, Ok(()));
+    let report = verify(&path, &mut |breach| {
+        if left > 0 && printed.is_ok() {
+            left = left.saturating_sub(1);
+            printed = tell(out, &breach, args.json);
+        }
+    });
+    printed?;
+    let report = report.with_context(|| {
+        format!(
+            "expected the file of a store at {}, with its -wal file beside it if it has one, in a \
+             folder where files can be made",
+            path.display()
+        )
+    })?;
+    if args.json {
+        writeln!(out, "{}", as_json(&path, &report))?;
+    } else {
+        sum_up(out, &path, &report, args.shown)?;
+    }
+    Ok(if report.breaches == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(BROKEN)
+    })
+}
+
+fn tell(out: &mut impl Write, breach: &Breach, is_json: bool) -> io::Result<()> {
+    let Breach {
+        rule,
+        object,
+        expected,
+        found,
+    } = breach;
+    if is_json {
+        let line = json!({
+            "rule": rule, "object": object, "expected": expected, "found": found,
+        });
+        return writeln!(out, "{line}");
+    }
+    writeln!(
+        out,
+        "{rule:<4} {object}: expected {expected}; found {found}"
+    )
+}
+
+fn sum_up(out: &mut impl Write, path: &Path, report: &Report, shown: u64) -> io::Result<()> {
+    let unshown = report.breaches.saturating_sub(shown);
+    if unshown > 0 {
+        writeln!(out, "and {unshown} more; --shown says how many are listed")?;
+    }
+    writeln!(out, "checked {}", path.display())?;
+    writeln!(
+        out,
+        "  {} orders, {} attempts, {} refunds, {} entries, {} events, {} audit records",
+        report.orders,
+        report.attempts,
+        report.refunds,
+        report.entries,
+        report.events,
+        report.records
+    )?;
+    for (currency, sums) in report.totals.each() {
+        writeln!(
+            out,
+            "  {currency}, minor units: RECV {} + LOSS {} | MERCH {} + HOLD {} + SURP {}",
+            sums.recv, sums.loss, sums.merch, sums.hold, sums.surp
+        )?;
+    }
+    for (chain, seq, hash) in &report.heads {
+        writeln!(out, "  head of chain {chain}: {seq} {}", hex(hash))?;
+    }
+    writeln!(
+        out,
+        "not checked: what is sealed; and whether the end of the log was cut off or all of it written \
+         anew: heads are not signed yet, so compare this one with one you kept"
+    )?;
+    if report.breaches == 0 {
+        return writeln!(out, "everything that was checked holds");
+    }
+    writeln!(
+        out,
+        "{} things do not hold. Repair nothing in the file. Stop the gateway, keep the file and its \
+         -wal as they are, and find out who or what wrote them: FILE and READ mean storage or another \
+         program, L1 and L2 somebody who changed rows, the rest a fault of the gateway. Compare with \
+         the last good copy, `paymux explain` each order, and `paymux reconcile` its days.",
+        report.breaches
+    )
+}
+
+fn as_json(path: &Path, report: &Report) -> Value {
+    let heads = report
+        .heads
+        .iter()
+        .map(|(chain, seq, hash)| json!({ "chain": chain, "seq": seq, "hash": hex(hash) }));
+    let totals = report.totals.each().map(|(currency, sums)| {
+        json!({
+            "currency": currency, "recv": sums.recv.to_string(), "loss": sums.loss.to_string(),
+            "merch": sums.merch.to_string(), "hold": sums.hold.to_string(),
+            "surp": sums.surp.to_string(),
+        })
+    });
+    json!({
+        "file": path.display().to_string(), "breaches": report.breaches, "orders": report.orders,
+        "attempts": report.attempts, "refunds": report.refunds, "entries": report.entries,
+        "events": report.events, "records": report.records,
+        "heads": heads.collect::<Vec<_>>(), "totals": totals.collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,272 @@
+//! Postings: what an order's attempts and refunds mean in the journal (section 6), and the sums over
+//! all accounts (M2).
+
+use std::collections::BTreeMap;
+
+use crate::domain::amount::Amount;
+use crate::domain::attempt::AttemptState;
+use crate::domain::journal::{Account, Entry};
+use crate::domain::refund::RefundState;
+use crate::domain::verification::{Breach, Dossier, EntryRow, Hearer, RefundRow};
+
+/// What is posted, so that two equal postings compare equal.
+type Posting = (String, String, String, i64, &'static str);
+
+/// M1: exactly the entries that the order's money means, each once; M3: what they come to.
+pub(super) fn entries(of: &Dossier, hear: &mut Hearer<'_>) {
+    let mut open: BTreeMap<Posting, i64> = BTreeMap::new();
+    for entry in meant(of) {
+        let open = open.entry(posting(&entry)).or_default();
+        *open = open.saturating_add(1);
+    }
+    for row in &of.entries {
+        let posted = (
+            row.happening.clone(),
+            row.debit.clone(),
+            row.credit.clone(),
+            row.amount.minor(),
+            row.amount.currency().code(),
+        );
+        let open = open.entry(posted).or_default();
+        *open = open.saturating_sub(1);
+        if *open < 0 {
+            hear(Breach::of(
+                "M1",
+                of.order.no.as_str(),
+                "no entry that its attempts and refunds do not mean",
+                format!("entry {}: {}", row.id, written(row)),
+            ));
+        }
+    }
+    for ((happening, debit, credit, minor, currency), missing) in open {
+        if missing > 0 {
+            hear(Breach::of(
+                "M1",
+                of.order.no.as_str(),
+                format!("an entry {happening} {minor} {currency} {debit} -> {credit}"),
+                format!("{missing} such too few"),
+            ));
+        }
+    }
+    balances(of, hear);
+}
+
+/// Section 6, happening by happening.
+fn meant(of: &Dossier) -> Vec<Entry> {
+    let no = &of.order.no;
+    let mut meant = Vec::new();
+    for attempt in of
+        .attempts
+        .iter()
+        .filter(|one| one.state == AttemptState::Paid)
+    {
+        meant.push(if of.order.settling.as_ref() == Some(&attempt.id) {
+            Entry::paid(&attempt.institution, no, attempt.amount)
+        } else {
+            Entry::surplus(&attempt.institution, &attempt.id, attempt.amount)
+        });
+    }
+    for refund in &of.refunds {
+        let through = of.attempts.iter().find(|one| one.id == refund.attempt);
+        // Without its attempt it has no institution: `R5` says so.
+        let Some(through) = through else { continue };
+        let institution = &through.institution;
+        let some = |minor| Amount::from_minor(minor, refund.amount.currency()).ok();
+        let lost = some(refund.excess_minor).map(|excess| Entry::lost(institution, no, excess));
+        let back = refund.state == RefundState::Succeeded;
+        if refund.is_surplus {
+            match lost {
+                _ if !back => (),
+                Some(lost) => meant.push(lost),
+                None => meant.push(Entry::surplus_refunded(
+                    institution,
+                    &through.id,
+                    refund.amount,
+                )),
+            }
+            continue;
+        }
+        meant.push(Entry::reserved(no, refund.amount));
+        if refund.state == RefundState::Failed || refund.is_late {
+            meant.push(Entry::released(no, refund.amount));
+        }
+        if back && refund.is_late {
+            let fits = some(refund.amount.minor().saturating_sub(refund.excess_minor));
+            meant.extend(fits.map(|fits| Entry::refunded_late(institution, no, fits)));
+            meant.extend(lost);
+        } else if back {
+            meant.push(Entry::refunded(institution, no, refund.amount));
+        }
+    }
+    meant
+}
+
+fn posting(entry: &Entry) -> Posting {
+    (
+        entry.happening.to_owned(),
+        entry.debit.name(),
+        entry.credit.name(),
+        entry.amount.minor(),
+        entry.amount.currency().code(),
+    )
+}
+
+fn written(row: &EntryRow) -> String {
+    format!(
+        "{} {} {} {} -> {}",
+        row.happening,
+        row.amount.minor(),
+        row.amount.currency().code(),
+        row.debit,
+        row.credit
+    )
+}
+
+/// M3, by what was posted: MERCH = paid − held, HOLD = held − done, nothing owed below nothing.
+fn balances(of: &Dossier, hear: &mut Hearer<'_>) {
+    let no = &of.order.no;
+    let mut owed: BTreeMap<&str, i64> = BTreeMap::new();
+    for row in &of.entries {
+        let (debit, credit) = (row.debit.as_str(), row.credit.as_str());
+        let minor = row.amount.minor();
+        let of_debit = owed.entry(debit).or_default();
+        *of_debit = of_debit.saturating_sub(minor);
+        let of_credit = owed.entry(credit).or_default();
+        *of_credit = of_credit.saturating_add(minor);
+    }
+    for (account, minor) in owed.iter().filter(|(account, _)| !is_debit_side(account)) {
+        if *minor < 0 {
+            hear(Breach::of(
+                "M3",
+                no.as_str(),
+                format!("{account} not below nothing"),
+                format!("{minor}"),
+            ));
+        }
+    }
+    let (paid, held, done) = (paid_minor(of), held_minor(of), done_minor(of));
+    let merchant = (
+        Account::Merch(no.clone()).name(),
+        "paid - held",
+        paid.saturating_sub(held),
+    );
+    let holding = (
+        Account::Hold(no.clone()).name(),
+        "held - done",
+        held.saturating_sub(done),
+    );
+    for (account, formula, expected) in [merchant, holding] {
+        let found = owed.get(account.as_str()).copied().unwrap_or_default();
+        if found != expected {
+            hear(Breach::of(
+                "M3",
+                no.as_str(),
+                format!("{account} = {formula} = {expected}"),
+                format!("{found}"),
+            ));
+        }
+    }
+}
+
+/// The sum of the settling attempt. Unit: minor units.
+pub(super) fn paid_minor(of: &Dossier) -> i64 {
+    let settles = |id| of.order.settling.as_ref() == Some(id);
+    let settling = of.attempts.iter().find(|one| settles(&one.id));
+    let paid = settling.filter(|one| one.state == AttemptState::Paid);
+    paid.map_or(0, |one| one.amount.minor())
+}
+
+/// What is held or went back of it (R1). Unit: minor units.
+pub(super) fn held_minor(of: &Dossier) -> i64 {
+    summed(of, |one| one.state.is_holding())
+}
+
+/// What went back of it (R2). Unit: minor units.
+pub(super) fn done_minor(of: &Dossier) -> i64 {
+    summed(of, |one| one.state == RefundState::Succeeded)
+}
+
+fn summed(of: &Dossier, counts: impl Fn(&RefundRow) -> bool) -> i64 {
+    let counted = of
+        .refunds
+        .iter()
+        .filter(|one| !one.is_surplus && counts(one));
+    counted.fold(0, |sum, one| {
+        let counted = one.amount.minor().saturating_sub(one.excess_minor);
+        sum.saturating_add(counted)
+    })
+}
+
+fn is_debit_side(account: &str) -> bool {
+    account.starts_with("RECV:") || account.starts_with("LOSS:")
+}
+
+/// The sums over all accounts of one currency, each on its own side. Unit: minor units.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Sums {
+    /// What institutions received.
+    pub recv: i128,
+    /// What went back beyond what there was.
+    pub loss: i128,
+    /// What merchants are owed.
+    pub merch: i128,
+    /// What is on its way back.
+    pub hold: i128,
+    /// What of surplus is owed to payers.
+    pub surp: i128,
+}
+
+/// The sums of each currency.
+#[derive(Debug, Default)]
+pub struct Totals(BTreeMap<&'static str, Sums>);
+
+impl Totals {
+    /// One more entry.
+    pub fn add(&mut self, row: &EntryRow, hear: &mut Hearer<'_>) {
+        let sums = self.0.entry(row.amount.currency().code()).or_default();
+        let minor = i128::from(row.amount.minor());
+        // A debit makes an account of the debit side grow, and one of the credit side shrink.
+        for (account, debited) in [(&row.debit, minor), (&row.credit, minor.saturating_neg())] {
+            let credited = debited.saturating_neg();
+            let (sum, grows) = match account.split_once(':').map(|(kind, _)| kind) {
+                Some("RECV") => (&mut sums.recv, debited),
+                Some("LOSS") => (&mut sums.loss, debited),
+                Some("MERCH") => (&mut sums.merch, credited),
+                Some("HOLD") => (&mut sums.hold, credited),
+                Some("SURP") => (&mut sums.surp, credited),
+                Some(_) | None => {
+                    hear(Breach::of(
+                        "M2",
+                        format!("entry {}", row.id),
+                        "accounts RECV, LOSS, MERCH, HOLD and SURP alone",
+                        account.as_str(),
+                    ));
+                    continue;
+                }
+            };
+            *sum = sum.saturating_add(grows);
+        }
+    }
+
+    /// M2, when all entries are in.
+    pub fn balance(&self, hear: &mut Hearer<'_>) {
+        for (currency, sums) in &self.0 {
+            let left = sums.recv.saturating_add(sums.loss);
+            let right = sums.merch.saturating_add(sums.hold);
+            let right = right.saturating_add(sums.surp);
+            if left != right {
+                hear(Breach::of(
+                    "M2",
+                    *currency,
+                    format!("RECV + LOSS = {left}"),
+                    format!("MERCH + HOLD + SURP = {right}"),
+                ));
+            }
+        }
+    }
+
+    /// Each currency's code and its sums.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, Sums)> {
+        self.0.iter().map(|(currency, sums)| (*currency, *sums))
+    }
+}

@@ -1,0 +1,309 @@
+//! The whole file as rows for `domain/verification`, order by order: five tables and the log are read
+//! side by side, each in the order of `pay_order_no`, so that one order at a time is in memory. The
+//! journal and the log have no such index; what sorts them spills into temporary files.
+
+mod side;
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, Statement};
+
+use crate::domain::attempt::AttemptState;
+use crate::domain::audit::Deed;
+use crate::domain::event::EventType;
+use crate::domain::identifiers::{AttemptId, InstitutionId, PayOrderNo, RefundOrderNo, Timestamp};
+use crate::domain::order::OrderState;
+use crate::domain::refund::RefundState;
+use crate::domain::verification::{
+    AttemptRow, Breach, Chain, Dossier, EntryRow, EventRow, Hearer, Numbers, OrderRow, Record,
+    Recorded, RefundRow, Report,
+};
+use crate::store::OpenError;
+use crate::store::sqlite::loading::{Columns, named};
+use crate::store::sqlite::{Fault, file};
+use side::{Side, unreadable, why};
+
+/// What `SQLite` finds wrong with the file is told so often at most.
+const FILE_FAULTS_MAX: u32 = 100;
+
+// Of each statement the first column is the order's number, and the rows come in its order.
+
+const ORDERS: &str =
+    "SELECT pay_order_no, merchant_id, minor, currency, state, settling, held_minor,
+    version, due_at IS NOT NULL FROM orders ORDER BY pay_order_no";
+
+const ATTEMPTS: &str =
+    "SELECT pay_order_no, attempt_id, seq, institution_id, minor, currency, state,
+    receipt_minor, receipt_currency FROM attempts ORDER BY pay_order_no, seq";
+
+const REFUNDS: &str =
+    "SELECT pay_order_no, refund_order_no, seq, attempt_id, minor, currency, state,
+    cause, late_success, excess_minor FROM refunds ORDER BY pay_order_no, seq";
+
+const ENTRIES: &str = "SELECT pay_order_no, entry_id, happening, debit, credit, minor, currency
+    FROM journal ORDER BY pay_order_no";
+
+/// An event's id begins with its order's number, but for the first letter.
+const EVENTS: &str = "SELECT 'P' || substr(event_id, 2, 26), event_id, pay_order_no, merchant_id,
+    event_type, version, (due_at IS NOT NULL) = (origin IS NOT NULL AND
+    (state = 'PENDING' OR state = 'LEASED')) FROM events ORDER BY event_id";
+
+/// Beside MAX, a plain column is that of the row with the greatest number.
+const RECORDED: &str = "SELECT object, COUNT(*), result, MAX(seq) FROM audit
+    GROUP BY object ORDER BY object";
+
+const CHAINS: &str =
+    "SELECT chain_id, seq, at, actor, action, object, result, prev, hash FROM audit
+    ORDER BY chain_id, seq";
+
+/// By the rows themselves: their index cannot hold a number twice, whatever they do.
+const NUMBERS: &str = "SELECT merchant_id, sequence, event_id FROM events NOT INDEXED
+    ORDER BY merchant_id, sequence";
+
+const GIVEN: &str = "SELECT merchant_id, last,
+    (SELECT coalesce(max(sequence), 0) FROM events WHERE events.merchant_id = sequences.merchant_id)
+    FROM sequences UNION ALL
+    SELECT merchant_id, 0, max(sequence) FROM events
+    WHERE merchant_id NOT IN (SELECT merchant_id FROM sequences) GROUP BY merchant_id";
+
+/// See [`crate::store::verify::verify`].
+pub(super) fn whole(path: &Path, hear: &mut Hearer<'_>) -> Result<Report, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    // One look at one moment, whoever writes meanwhile.
+    let look = connection.unchecked_transaction()?;
+    file::is_current(&look)?;
+    let mut report = Report::default();
+    let mut breaches = 0_u64;
+    let mut hear = |breach: Breach| {
+        breaches = breaches.saturating_add(1);
+        hear(breach);
+    };
+    for part in [intact, chains, numbers, orders] {
+        // The pages of a damaged file may not even be readable; the other parts still are looked at.
+        if let Err(fault) = part(&look, &mut report, &mut hear) {
+            let file = path.display().to_string();
+            hear(Breach::of("FILE", file, "readable pages", why(&fault)));
+        }
+    }
+    report.breaches = breaches;
+    Ok(report)
+}
+
+/// `SQLite`'s own check: pages, indexes, types, and what refers to what. Not the constraints of the
+/// schema, which it does not even read where it may not write; the rules say the same.
+fn intact(look: &Connection, _: &mut Report, hear: &mut Hearer<'_>) -> Result<(), Fault> {
+    let mut asked = look.prepare(&format!("PRAGMA integrity_check({FILE_FAULTS_MAX})"))?;
+    let mut rows = asked.query([])?;
+    while let Some(row) = rows.next()? {
+        let found: String = row.get(0)?;
+        if found != "ok" {
+            hear(Breach::of("FILE", "integrity", "ok", found));
+        }
+    }
+    let mut asked = look.prepare("PRAGMA foreign_key_check")?;
+    let mut rows = asked.query([])?;
+    while let Some(row) = rows.next()? {
+        let (table, parent): (String, String) = (row.get(0)?, row.get(2)?);
+        let found = format!("a row of {table} that refers to none");
+        hear(Breach::of(
+            "FILE",
+            "references",
+            format!("a row of {parent} for each"),
+            found,
+        ));
+    }
+    Ok(())
+}
+
+/// L1, each chain from its first record.
+fn chains(look: &Connection, report: &mut Report, hear: &mut Hearer<'_>) -> Result<(), Fault> {
+    let mut asked = look.prepare(CHAINS)?;
+    let mut rows = asked.query([])?;
+    let mut chain: Option<Chain> = None;
+    while let Some(row) = rows.next()? {
+        report.records = report.records.saturating_add(1);
+        let columns = Columns { row };
+        let name: String = columns.get(0)?;
+        if chain.as_ref().is_none_or(|chain| chain.name() != name) {
+            report.heads.extend(chain.take().as_ref().map(head));
+        }
+        let chain = chain.get_or_insert_with(|| Chain::new(&name));
+        match record(&columns) {
+            Ok(record) => chain.follow(&record, hear),
+            Err(fault) => hear(unreadable(&name, &fault)),
+        }
+    }
+    report.heads.extend(chain.as_ref().map(head));
+    Ok(())
+}
+
+fn head(chain: &Chain) -> (String, u64, [u8; 32]) {
+    let link = chain.head();
+    (chain.name().to_owned(), link.seq, link.hash)
+}
+
+fn record(columns: &Columns<'_>) -> Result<Record, Fault> {
+    Ok(Record {
+        seq: columns.number(1)?,
+        at: Timestamp::from_ms(columns.get(2)?),
+        deed: Deed {
+            actor: columns.get(3)?,
+            action: columns.get::<String>(4)?.into(),
+            object: columns.get(5)?,
+            result: columns.get(6)?,
+        },
+        prev: columns.get(7)?,
+        hash: columns.get(8)?,
+    })
+}
+
+/// K1, N1, merchant by merchant.
+fn numbers(look: &Connection, _: &mut Report, hear: &mut Hearer<'_>) -> Result<(), Fault> {
+    let mut asked = look.prepare(NUMBERS)?;
+    let mut rows = asked.query([])?;
+    let mut numbers = Numbers::default();
+    while let Some(row) = rows.next()? {
+        let columns = Columns { row };
+        let (merchant, event): (String, String) = (columns.get(0)?, columns.get(2)?);
+        numbers.follow(&merchant, columns.number(1)?, &event, hear);
+    }
+    let mut asked = look.prepare(GIVEN)?;
+    let mut rows = asked.query([])?;
+    while let Some(row) = rows.next()? {
+        let columns = Columns { row };
+        let merchant: String = columns.get(0)?;
+        Numbers::counted(&merchant, columns.number(1)?, columns.number(2)?, hear);
+    }
+    Ok(())
+}
+
+/// Every order with all that was written about it, and what belongs to none.
+fn orders(look: &Connection, report: &mut Report, hear: &mut Hearer<'_>) -> Result<(), Fault> {
+    let mut statements = [ORDERS, ATTEMPTS, REFUNDS, ENTRIES, EVENTS, RECORDED]
+        .map(|sql| look.prepare(sql))
+        .into_iter()
+        .collect::<Result<Vec<Statement<'_>>, _>>()?
+        .into_iter();
+    let mut next = || {
+        statements
+            .next()
+            .ok_or_else(|| Fault::Corrupt("no statement".into()))
+    };
+    let (mut of_orders, mut of_attempts, mut of_refunds) = (next()?, next()?, next()?);
+    let (mut of_entries, mut of_events, mut of_records) = (next()?, next()?, next()?);
+    let mut attempts = Side::new("attempt", of_attempts.query([])?, attempt);
+    let mut refunds = Side::new("refund", of_refunds.query([])?, refund);
+    let mut entries = Side::new("entry", of_entries.query([])?, entry);
+    let mut events = Side::new("event", of_events.query([])?, event);
+    let mut recorded = Side::new("audit record", of_records.query([])?, recorded);
+    let mut rows = of_orders.query([])?;
+    while let Some(row) = rows.next()? {
+        report.orders = report.orders.saturating_add(1);
+        let columns = Columns { row };
+        let no: String = columns.get(0)?;
+        let row = order(&columns);
+        let parts = (
+            attempts.until(&no, hear)?,
+            refunds.until(&no, hear)?,
+            entries.until(&no, hear)?,
+            events.until(&no, hear)?,
+            recorded.until(&no, hear)?,
+        );
+        for entry in &parts.2 {
+            report.totals.add(entry, hear);
+        }
+        match row {
+            Ok(order) => Dossier {
+                order,
+                attempts: parts.0,
+                refunds: parts.1,
+                entries: parts.2,
+                events: parts.3,
+                recorded: parts.4.into_iter().next(),
+            }
+            .verify(hear),
+            Err(fault) => hear(unreadable(&no, &fault)),
+        }
+    }
+    attempts.end(hear)?;
+    refunds.end(hear)?;
+    entries.end(hear)?;
+    events.end(hear)?;
+    recorded.end(hear)?;
+    report.totals.balance(hear);
+    report.attempts = attempts.count;
+    report.refunds = refunds.count;
+    report.entries = entries.count;
+    report.events = events.count;
+    Ok(())
+}
+
+fn order(columns: &Columns<'_>) -> Result<OrderRow, Fault> {
+    Ok(OrderRow {
+        no: columns.parse(0, PayOrderNo::parse)?,
+        merchant: columns.get(1)?,
+        amount: columns.amount(2)?,
+        state: columns.parse(4, named(&OrderState::ALL, OrderState::name))?,
+        settling: columns.parse_maybe(5, AttemptId::parse)?,
+        held_minor: columns.get(6)?,
+        version: columns.number(7)?,
+        is_due: columns.get(8)?,
+    })
+}
+
+fn attempt(columns: &Columns<'_>) -> Result<AttemptRow, Fault> {
+    Ok(AttemptRow {
+        id: columns.parse(1, AttemptId::parse)?,
+        seq: columns.number(2)?,
+        institution: columns.parse(3, InstitutionId::parse)?,
+        amount: columns.amount(4)?,
+        state: columns.parse(6, named(&AttemptState::ALL, AttemptState::name))?,
+        receipt: match columns.get::<Option<i64>>(7)? {
+            Some(_) => Some(columns.amount(7)?),
+            None => None,
+        },
+    })
+}
+
+fn refund(columns: &Columns<'_>) -> Result<RefundRow, Fault> {
+    Ok(RefundRow {
+        no: columns.parse(1, RefundOrderNo::parse)?,
+        seq: columns.number(2)?,
+        attempt: columns.parse(3, AttemptId::parse)?,
+        amount: columns.amount(4)?,
+        state: columns.parse(6, named(&RefundState::ALL, RefundState::name))?,
+        is_surplus: columns.get::<Option<String>>(7)?.is_some(),
+        is_late: columns.get(8)?,
+        excess_minor: columns.get(9)?,
+    })
+}
+
+fn entry(columns: &Columns<'_>) -> Result<EntryRow, Fault> {
+    Ok(EntryRow {
+        id: columns.get(1)?,
+        happening: columns.get(2)?,
+        debit: columns.get(3)?,
+        credit: columns.get(4)?,
+        amount: columns.amount(5)?,
+    })
+}
+
+fn event(columns: &Columns<'_>) -> Result<EventRow, Fault> {
+    Ok(EventRow {
+        id: columns.get(1)?,
+        order: columns.get(2)?,
+        merchant: columns.get(3)?,
+        kind: columns.parse(4, named(&EventType::ALL, EventType::name))?,
+        version: columns.number(5)?,
+        is_rightly_due: columns.get(6)?,
+    })
+}
+
+fn recorded(columns: &Columns<'_>) -> Result<Recorded, Fault> {
+    Ok(Recorded {
+        count: columns.number(1)?,
+        last: columns.get(2)?,
+    })
+}
