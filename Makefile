@@ -1,6 +1,6 @@
 # The front door. `make test` is all a change has to pass; everything else is here to be found.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests versions deny-tool demo test bench bench-large simulate races torture deny
+.PHONY: help setup setup-tests versions deny-tool demo test bench bench-large simulate races torture power deny
 SHELL := /bin/bash
 
 # command-or-path:package, as Debian and Ubuntu call it. Building takes the first list, the tests both.
@@ -96,6 +96,9 @@ races: setup ## ROUNDS=n rounds of everything that may come at the same moment
 
 torture: setup ## KILLS=n SEED=n kills the real binary under load, starts it again, checks every book
 	PAYMUX_KILLS=$(or $(KILLS),500) PAYMUX_SEED=$(or $(SEED),1) cargo test --test it torture:: -- --nocapture
+
+power: setup ## IMAGES=n disks that lost their power at any step of a recorded run, each opened and verified
+	PAYMUX_IMAGES=$(or $(IMAGES),10000) cargo test --release --test it power::a_power_loss -- --nocapture
 
 deny: setup deny-tool ## licences, origins and known faults of everything we link
 	cargo deny check bans licenses sources

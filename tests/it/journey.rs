@@ -9,7 +9,7 @@ mod metrics;
 mod overload;
 mod people;
 mod process;
-mod races;
+pub(crate) mod races;
 mod reload;
 
 use paymux::command::demo::enrolment::{BLUE, RED, account};

@@ -29,6 +29,7 @@ mod openapi;
 mod order;
 mod page;
 mod payers;
+mod power;
 mod reconcile;
 mod refund;
 mod sandbox;

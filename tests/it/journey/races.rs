@@ -12,7 +12,7 @@ use paymux::api::Api;
 use paymux::domain::order::OrderState;
 use paymux::flow::admit_request::ReadNonces;
 use paymux::flow::chase_doubts::chase_order;
-use paymux::store::Work;
+use paymux::store::{Store, Work};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -36,19 +36,28 @@ fn rounds() -> usize {
 }
 
 /// A town on the embedded store.
-struct Arena {
-    town: Town,
-    api: Arc<Api>,
-    _stores: Embedded,
+pub(crate) struct Arena {
+    pub(crate) town: Town,
+    pub(crate) api: Arc<Api>,
+    _stores: Option<Embedded>,
 }
 
-type Told = (u16, Value);
+pub(crate) type Told = (u16, Value);
 
 impl Arena {
     fn new() -> Self {
         let stores = Embedded::new();
+        let store = stores.open();
+        Self {
+            _stores: Some(stores),
+            ..Self::on(store)
+        }
+    }
+
+    /// The same on a store of somebody's.
+    pub(crate) fn on(store: Arc<dyn Store>) -> Self {
         let mut town = Town::new();
-        town.api.store = stores.open();
+        town.api.store = store;
         let api = Arc::new(Api {
             store: Arc::clone(&town.api.store),
             world: town.api.world.clone(),
@@ -64,11 +73,11 @@ impl Arena {
         Self {
             town,
             api,
-            _stores: stores,
+            _stores: None,
         }
     }
 
-    fn request(&self, path: &str, body: &Value) -> Request<Bytes> {
+    pub(crate) fn request(&self, path: &str, body: &Value) -> Request<Bytes> {
         self.town.signed("M1", path, body)
     }
 
@@ -77,7 +86,7 @@ impl Arena {
     }
 
     /// Asks all of this at once, and waits for every answer.
-    async fn all(&self, requests: Vec<Request<Bytes>>) -> Vec<Told> {
+    pub(crate) async fn all(&self, requests: Vec<Request<Bytes>>) -> Vec<Told> {
         let mut asking = JoinSet::new();
         for request in requests {
             let api = Arc::clone(&self.api);
@@ -87,7 +96,7 @@ impl Arena {
     }
 
     /// The one payment of this order at the bank.
-    async fn attempt(&self, no: &str) -> String {
+    pub(crate) async fn attempt(&self, no: &str) -> String {
         let order = self.order(no).await;
         order.attempts.last().unwrap().id.to_string()
     }
@@ -110,12 +119,12 @@ impl Arena {
         id
     }
 
-    fn callback(&self, id: &str) -> Request<Bytes> {
+    pub(crate) fn callback(&self, id: &str) -> Request<Bytes> {
         let truth = self.town.clock.truth();
         self.town.at("bank", |books| books.callback(id, truth))
     }
 
-    async fn chase(&self) {
+    pub(crate) async fn chase(&self) {
         let (store, world) = (&*self.api.store, &self.api.world);
         let leases = store
             .lease(Work::Orders, world.clock.now(), 100)
@@ -138,7 +147,7 @@ fn answered(api: &Arc<Api>, request: Request<Bytes>) -> impl Future<Output = Tol
     }
 }
 
-fn selecting(no: &str, institution: &str) -> Value {
+pub(crate) fn selecting(no: &str, institution: &str) -> Value {
     let mut body = naming(no);
     body["institutionId"] = institution.into();
     body

@@ -1,0 +1,238 @@
+//! A disk that keeps what was synchronised and may keep, lose or tear everything else.
+//!
+//! A file and its name are synchronised apart: a file's contents and length with the file, names that
+//! came or went with the folder. What was not may have reached the disk in any order: each write is
+//! there, is not, or is there in some of its sectors. Sectors are written whole or not at all.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::record::{Record, Step};
+use crate::world::chance::Dice;
+
+/// Bytes that a disk writes at once.
+const SECTOR: usize = 512;
+
+/// What somebody without power finds.
+pub(super) type Image = BTreeMap<String, Vec<u8>>;
+
+/// What became of what was not synchronised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// All of it had reached the disk: the process was killed, and no power was lost.
+    Nothing,
+    /// None of it had.
+    Everything,
+    /// Each part of it had or had not.
+    Some,
+    /// Of each write some sectors had.
+    Torn,
+}
+
+impl Loss {
+    pub(super) const ALL: [Self; 4] = [Self::Nothing, Self::Everything, Self::Some, Self::Torn];
+}
+
+/// A synchronisation that does nothing: what the machine must find out about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lie {
+    /// Of the file with this ending.
+    Of(&'static str),
+    /// Of the folder.
+    OfFolder,
+}
+
+/// What was done to a file and not synchronised.
+#[derive(Debug, Clone)]
+enum Pending {
+    Bytes(usize, Range<usize>),
+    Length(usize),
+}
+
+#[derive(Debug, Default)]
+struct File {
+    durable: Vec<u8>,
+    pending: Vec<Pending>,
+    is_lied_about: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Handle {
+    File(usize),
+    Folder,
+}
+
+pub(super) struct Disk<'r> {
+    record: &'r Record,
+    lie: Option<Lie>,
+    files: Vec<File>,
+    /// As a process sees them.
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    pending_names: Vec<(String, Option<usize>)>,
+    open: BTreeMap<i32, Handle>,
+}
+
+impl<'r> Disk<'r> {
+    pub(super) fn new(record: &'r Record, lie: Option<Lie>) -> Self {
+        Self {
+            record,
+            lie,
+            files: Vec::new(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            pending_names: Vec::new(),
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// Does what was done next; the bytes, if it wrote to the file of that name.
+    pub(super) fn go_on(&mut self, step: &Step, told_of: &str) -> Option<Range<usize>> {
+        match step {
+            Step::Begin => self.open.clear(),
+            Step::Open { fd, name, .. } if name.is_empty() => {
+                self.open.insert(*fd, Handle::Folder);
+            }
+            Step::Open { fd, name, .. } => {
+                let file = self.named(name);
+                self.open.insert(*fd, Handle::File(file));
+            }
+            Step::Write { fd, at, bytes } => {
+                let file = self.file(*fd);
+                self.files[file]
+                    .pending
+                    .push(Pending::Bytes(*at, bytes.clone()));
+                let is_told_of = self.names.get(told_of) == Some(&file);
+                return is_told_of.then(|| bytes.clone());
+            }
+            Step::Length { fd, length } => {
+                let file = self.file(*fd);
+                self.files[file].pending.push(Pending::Length(*length));
+            }
+            Step::Synchronise { fd } => match self.open[fd] {
+                Handle::Folder if self.lie != Some(Lie::OfFolder) => {
+                    for (name, file) in std::mem::take(&mut self.pending_names) {
+                        enter(&mut self.durable_names, name, file);
+                    }
+                }
+                Handle::File(file) if !self.files[file].is_lied_about => {
+                    let File {
+                        durable, pending, ..
+                    } = &mut self.files[file];
+                    for one in pending.drain(..) {
+                        apply(durable, &one, &self.record.bytes, |_| true);
+                    }
+                }
+                Handle::Folder | Handle::File(_) => (),
+            },
+            Step::Unlink { name } => {
+                self.names.remove(name);
+                self.pending_names.push((name.clone(), None));
+            }
+            Step::Close { fd } => {
+                self.open.remove(fd);
+            }
+        }
+        None
+    }
+
+    fn named(&mut self, name: &str) -> usize {
+        if let Some(known) = self.names.get(name) {
+            return *known;
+        }
+        let is_lied_about = matches!(self.lie, Some(Lie::Of(end)) if name.ends_with(end));
+        self.files.push(File {
+            is_lied_about,
+            ..File::default()
+        });
+        let file = self.files.len() - 1;
+        self.names.insert(name.to_owned(), file);
+        self.pending_names.push((name.to_owned(), Some(file)));
+        file
+    }
+
+    fn file(&self, fd: i32) -> usize {
+        match self.open[&fd] {
+            Handle::File(file) => file,
+            Handle::Folder => panic!("a folder is not written"),
+        }
+    }
+
+    /// What is there after a power loss now.
+    pub(super) fn image(&self, loss: Loss, dice: &mut Dice) -> Image {
+        let mut names = self.durable_names.clone();
+        for (name, file) in &self.pending_names {
+            let is_there = match loss {
+                Loss::Nothing => true,
+                Loss::Everything => false,
+                Loss::Some | Loss::Torn => dice.one_in(2),
+            };
+            if is_there {
+                enter(&mut names, name.clone(), *file);
+            }
+        }
+        // From nearly nothing to nearly all.
+        let many = 1 + dice.below(8);
+        let mut image = Image::new();
+        for (name, file) in names {
+            let File {
+                durable, pending, ..
+            } = &self.files[file];
+            let mut content = durable.clone();
+            for one in pending {
+                match loss {
+                    Loss::Nothing => apply(&mut content, one, &self.record.bytes, |_| true),
+                    Loss::Everything => break,
+                    Loss::Some if dice.below(9) < many => {
+                        apply(&mut content, one, &self.record.bytes, |_| true);
+                    }
+                    Loss::Some => (),
+                    Loss::Torn => {
+                        let is_there = |_| dice.below(9) < many;
+                        apply(&mut content, one, &self.record.bytes, is_there);
+                    }
+                }
+            }
+            image.insert(name, content);
+        }
+        image
+    }
+}
+
+fn enter(names: &mut BTreeMap<String, usize>, name: String, file: Option<usize>) {
+    match file {
+        Some(file) => names.insert(name, file),
+        None => names.remove(&name),
+    };
+}
+
+/// Brings some sectors of a write, or a length, into a content. What was never written reads as zero.
+fn apply(
+    content: &mut Vec<u8>,
+    pending: &Pending,
+    recorded: &[u8],
+    mut is_there: impl FnMut(usize) -> bool,
+) {
+    match pending {
+        Pending::Length(length) => {
+            if is_there(0) {
+                content.resize(*length, 0);
+            }
+        }
+        Pending::Bytes(at, bytes) => {
+            let (mut from, end) = (*at, at + bytes.len());
+            while from < end {
+                let until = end.min((from / SECTOR + 1) * SECTOR);
+                if is_there(from / SECTOR) {
+                    if content.len() < until {
+                        content.resize(until, 0);
+                    }
+                    let source = bytes.start + (from - at);
+                    let part = &recorded[source..source + (until - from)];
+                    content[from..until].copy_from_slice(part);
+                }
+                from = until;
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! A record of what a process did to the files of one folder, as `recorder.c` writes it.
+
+use std::ops::Range;
+
+/// One call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A process begins, with no descriptor open.
+    Begin,
+    /// A file of the folder, or the folder itself, whose name is empty.
+    Open { fd: i32, is_new: bool, name: String },
+    /// Bytes of the record, at a place of the file.
+    Write {
+        fd: i32,
+        at: usize,
+        bytes: Range<usize>,
+    },
+    /// The file has this length from now on.
+    Length { fd: i32, length: usize },
+    /// What was done to it before is on storage.
+    Synchronise { fd: i32 },
+    /// The name is gone.
+    Unlink { name: String },
+    /// The descriptor is free.
+    Close { fd: i32 },
+}
+
+impl Step {
+    /// Whether a power loss after it can differ from one before it.
+    pub(super) fn matters(&self) -> bool {
+        match self {
+            Self::Write { .. }
+            | Self::Length { .. }
+            | Self::Synchronise { .. }
+            | Self::Unlink { .. } => true,
+            Self::Open { is_new, .. } => *is_new,
+            Self::Begin | Self::Close { .. } => false,
+        }
+    }
+}
+
+/// What was recorded, in its order, and the bytes that its steps name.
+pub(super) struct Record {
+    pub(super) bytes: Vec<u8>,
+    pub(super) steps: Vec<Step>,
+}
+
+impl Record {
+    /// Reads it back; `folder` is the one that was watched.
+    pub(super) fn read(bytes: Vec<u8>, folder: &str) -> Self {
+        const HEAD: usize = 21;
+        let mut steps = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            let head = &bytes[at..at + HEAD];
+            let fd = i32::from_ne_bytes(head[1..5].try_into().unwrap());
+            let number = |from: usize| {
+                let number = u64::from_ne_bytes(head[from..from + 8].try_into().unwrap());
+                usize::try_from(number).unwrap()
+            };
+            let (number, length) = (number(5), number(13));
+            let follows = at + HEAD..at + HEAD + length;
+            let name = || {
+                let path = std::str::from_utf8(&bytes[follows.clone()]).unwrap();
+                let name = path.strip_prefix(folder).unwrap();
+                name.trim_start_matches('/').to_owned()
+            };
+            steps.push(match head[0] {
+                b'P' => Step::Begin,
+                b'O' => Step::Open {
+                    fd,
+                    is_new: number == 1,
+                    name: name(),
+                },
+                b'W' => Step::Write {
+                    fd,
+                    at: number,
+                    bytes: follows.clone(),
+                },
+                b'T' => Step::Length { fd, length: number },
+                b'S' => Step::Synchronise { fd },
+                b'U' => Step::Unlink { name: name() },
+                b'C' => Step::Close { fd },
+                other => panic!("no such operation: {other}"),
+            });
+            at = follows.end;
+        }
+        Self { bytes, steps }
+    }
+}

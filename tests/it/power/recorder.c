@@ -1,0 +1,203 @@
+/* Writes down, in their order, all writes, truncations and synchronisations of files in one folder.
+ *
+ * Loaded before libc's own functions (LD_PRELOAD) into the process that is recorded. The folder stands in
+ * POWER_FOLDER, the file of records in POWER_RECORD. Each call and its record are made under one lock, so that
+ * the order of the records is the order of the calls. What goes past these functions is not seen; whoever
+ * replays a record compares its end with the files themselves.
+ *
+ * A record: operation (1 byte), descriptor (4), number (8), length of what follows (8), and that; in the
+ * machine's own order of bytes. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define DESCRIPTORS 4096
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static char watched[DESCRIPTORS];
+static const char *folder;
+static size_t folder_length;
+static int record = -1;
+
+static ssize_t (*real_write)(int, const void *, size_t);
+static int (*real_open)(const char *, int, ...);
+
+#define REAL(type, name, ...) \
+    static type (*real)(__VA_ARGS__); \
+    if (!real) *(void **)&real = dlsym(RTLD_NEXT, name)
+
+static void all(const void *bytes, size_t length) {
+    const char *at = bytes;
+    while (length > 0) {
+        ssize_t done = real_write(record, at, length);
+        if (done < 0 && errno == EINTR) continue;
+        if (done <= 0) abort();
+        at += done;
+        length -= (size_t)done;
+    }
+}
+
+static void note(char operation, int fd, uint64_t number, const void *bytes, uint64_t length) {
+    int before = errno;
+    char head[21];
+    int32_t descriptor = fd;
+    head[0] = operation;
+    memcpy(head + 1, &descriptor, 4);
+    memcpy(head + 5, &number, 8);
+    memcpy(head + 13, &length, 8);
+    all(head, sizeof head);
+    if (length > 0) all(bytes, length);
+    errno = before;
+}
+
+__attribute__((constructor)) static void begin(void) {
+    *(void **)&real_write = dlsym(RTLD_NEXT, "write");
+    *(void **)&real_open = dlsym(RTLD_NEXT, "open");
+    const char *to = getenv("POWER_RECORD");
+    folder = getenv("POWER_FOLDER");
+    if (!to || !folder) return;
+    folder_length = strlen(folder);
+    record = real_open(to, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (record < 0) abort();
+    note('P', -1, 0, NULL, 0);
+}
+
+/* Whoever is in the middle of a call ends it, and nobody begins another. */
+__attribute__((destructor)) static void end(void) {
+    pthread_mutex_lock(&lock);
+}
+
+static int is_in_folder(const char *path) {
+    return record >= 0 && path && strncmp(path, folder, folder_length) == 0
+        && (path[folder_length] == '/' || path[folder_length] == 0);
+}
+
+static int is_watched(int fd) {
+    return fd >= 0 && fd < DESCRIPTORS && watched[fd];
+}
+
+static int opened(int (*real)(const char *, int, ...), const char *path, int flags, mode_t mode) {
+    if (!is_in_folder(path)) {
+        int fd = real(path, flags, mode);
+        if (fd >= 0 && fd < DESCRIPTORS) watched[fd] = 0;
+        return fd;
+    }
+    pthread_mutex_lock(&lock);
+    int is_new = (flags & O_CREAT) && access(path, F_OK) != 0;
+    int fd = real(path, flags, mode);
+    if (fd >= DESCRIPTORS) abort();
+    if (fd >= 0) {
+        watched[fd] = 1;
+        note('O', fd, (uint64_t)is_new, path, strlen(path));
+        if (flags & O_TRUNC) note('T', fd, 0, NULL, 0);
+    }
+    pthread_mutex_unlock(&lock);
+    return fd;
+}
+
+#define OPEN(name) \
+    int name(const char *path, int flags, ...) { \
+        REAL(int, #name, const char *, int, ...); \
+        va_list more; \
+        va_start(more, flags); \
+        mode_t mode = (flags & (O_CREAT | O_TMPFILE)) ? va_arg(more, mode_t) : 0; \
+        va_end(more); \
+        return opened(real, path, flags, mode); \
+    }
+OPEN(open)
+OPEN(open64)
+
+int close(int fd) {
+    REAL(int, "close", int);
+    if (!is_watched(fd)) return real(fd);
+    pthread_mutex_lock(&lock);
+    watched[fd] = 0;
+    note('C', fd, 0, NULL, 0);
+    int done = real(fd);
+    pthread_mutex_unlock(&lock);
+    return done;
+}
+
+ssize_t write(int fd, const void *bytes, size_t length) {
+    if (!is_watched(fd)) return real_write(fd, bytes, length);
+    pthread_mutex_lock(&lock);
+    ssize_t done = real_write(fd, bytes, length);
+    if (done > 0) {
+        off_t end = lseek(fd, 0, SEEK_CUR);
+        note('W', fd, (uint64_t)(end - done), bytes, (uint64_t)done);
+    }
+    pthread_mutex_unlock(&lock);
+    return done;
+}
+
+#define PWRITE(name) \
+    ssize_t name(int fd, const void *bytes, size_t length, off_t offset) { \
+        REAL(ssize_t, #name, int, const void *, size_t, off_t); \
+        if (!is_watched(fd)) return real(fd, bytes, length, offset); \
+        pthread_mutex_lock(&lock); \
+        ssize_t done = real(fd, bytes, length, offset); \
+        if (done > 0) note('W', fd, (uint64_t)offset, bytes, (uint64_t)done); \
+        pthread_mutex_unlock(&lock); \
+        return done; \
+    }
+PWRITE(pwrite)
+PWRITE(pwrite64)
+
+#define TRUNCATE(name) \
+    int name(int fd, off_t length) { \
+        REAL(int, #name, int, off_t); \
+        if (!is_watched(fd)) return real(fd, length); \
+        pthread_mutex_lock(&lock); \
+        int done = real(fd, length); \
+        if (done == 0) note('T', fd, (uint64_t)length, NULL, 0); \
+        pthread_mutex_unlock(&lock); \
+        return done; \
+    }
+TRUNCATE(ftruncate)
+TRUNCATE(ftruncate64)
+
+/* Only what was written before the call is on storage when it returns; the lock lets nothing in between. */
+#define SYNCHRONISE(name) \
+    int name(int fd) { \
+        REAL(int, #name, int); \
+        if (!is_watched(fd)) return real(fd); \
+        pthread_mutex_lock(&lock); \
+        int done = real(fd); \
+        if (done == 0) note('S', fd, 0, NULL, 0); \
+        pthread_mutex_unlock(&lock); \
+        return done; \
+    }
+SYNCHRONISE(fsync)
+SYNCHRONISE(fdatasync)
+
+int unlink(const char *path) {
+    REAL(int, "unlink", const char *);
+    if (!is_in_folder(path)) return real(path);
+    pthread_mutex_lock(&lock);
+    int done = real(path);
+    if (done == 0) note('U', -1, 0, path, strlen(path));
+    pthread_mutex_unlock(&lock);
+    return done;
+}
+
+/* Nothing here renames or writes in pieces; if that changes, the record must not be silently wrong. */
+int rename(const char *from, const char *to) {
+    REAL(int, "rename", const char *, const char *);
+    if (is_in_folder(from) || is_in_folder(to)) abort();
+    return real(from, to);
+}
+
+ssize_t writev(int fd, const struct iovec *parts, int count) {
+    REAL(ssize_t, "writev", int, const struct iovec *, int);
+    if (is_watched(fd)) abort();
+    return real(fd, parts, count);
+}

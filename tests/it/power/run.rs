@@ -1,0 +1,135 @@
+//! The run that is recorded: whole journeys on the embedded store, several at once, so that commits
+//! are shared; the log is carried over in between, and each process but the last ends without closing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use paymux::domain::identifiers::Timestamp;
+use paymux::flow::chase_doubts::adopt_leftovers;
+use paymux::flow::notify_merchant::notify_merchant;
+use paymux::seal::Seal;
+use paymux::store::{OpenError, Store, Work, open};
+use paymux::world::Clock;
+use rusqlite::Connection;
+use serde_json::json;
+
+use super::witness::Witness;
+use crate::journey::races::{Arena, selecting};
+use crate::world::enrolment::order_fields;
+use crate::world::town::naming;
+
+/// The store's file, in the folder that is watched.
+pub(super) const FILE: &str = "paymux.db";
+
+/// Rounds of one process.
+const ROUNDS: usize = 3;
+
+/// Orders of a round.
+const ORDERS: usize = 6;
+
+/// Between two processes, so that nothing of the one can be taken for the other's.
+const APART_S: i64 = 86_400;
+
+/// How far behind the replay floor follows.
+const FLOOR_BEHIND_MS: i64 = 600_000;
+
+/// Opens the store as every process here does.
+pub(super) fn opened(file: &Path) -> Result<Arc<dyn Store>, OpenError> {
+    let keys = BTreeMap::from([("2026".to_owned(), [5; 32])]);
+    let seal = Seal::new("2026", keys, [6; 32]).unwrap();
+    let fatal = Box::new(|why: &str| panic!("{why}"));
+    open(file, Arc::new(seal), fatal, Box::new(|_, _| ()))
+}
+
+/// What one process does, from its opening on.
+pub(super) async fn live(folder: &Path, process: i64) -> Arena {
+    let file = folder.join(FILE);
+    let witness = Witness::new(opened(&file).unwrap(), folder);
+    let arena = Arena::on(Arc::new(witness));
+    arena.town.pass_s(process * APART_S);
+    let now = arena.town.clock.now();
+    let floor = Timestamp::from_ms(now.ms() - FLOOR_BEHIND_MS);
+    arena.api.store.raise_floor(floor).await.unwrap();
+    adopt_leftovers(&*arena.api.store, now).await.unwrap();
+    let checkpoints = Connection::open(&file).unwrap();
+    checkpoints
+        .execute_batch("PRAGMA synchronous = FULL")
+        .unwrap();
+    for round in 0..ROUNDS {
+        let numbers: Vec<_> = (0..ORDERS)
+            .map(|n| format!("W{process}-{round}-{n}"))
+            .collect();
+        begin(&arena, &numbers).await;
+        let carry = "PRAGMA wal_checkpoint(PASSIVE)";
+        checkpoints.query_row(carry, [], |_| Ok(())).unwrap();
+        end(&arena, &numbers).await;
+        deliver(&arena).await;
+    }
+    arena
+}
+
+/// Placed; all but one chosen, one of them with an answer that says nothing; three are paid.
+async fn begin(arena: &Arena, numbers: &[String]) {
+    let place = |no: &String| arena.request("/v1/orders", &order_fields("M1", no));
+    arena.all(numbers.iter().map(place).collect()).await;
+    let select = |no: &String| arena.request("/v1/orders/select", &selecting(no, "bank"));
+    arena.all(numbers[..4].iter().map(select).collect()).await;
+    arena.town.at("bank", |books| books.manners.mumbles = true);
+    arena.all(vec![select(&numbers[4])]).await;
+    arena.town.at("bank", |books| books.manners.mumbles = false);
+    let truth = arena.town.clock.truth();
+    let mut told = Vec::new();
+    for no in &numbers[..3] {
+        let id = arena.attempt(no).await;
+        arena.town.at("bank", |books| books.pay(&id, truth));
+        told.extend([arena.callback(&id), arena.callback(&id)]);
+    }
+    arena.all(told).await;
+}
+
+/// Refunds in parts and whole, a close and money after it, what is in doubt is asked about, and time
+/// runs out.
+async fn end(arena: &Arena, numbers: &[String]) {
+    let back = |no: &String, n: usize, sum: &str| {
+        let body = json!({
+            "merchantOrderNo": no, "orderDate": "20260925", "merchantId": "M1",
+            "refundAmount": sum, "mobileNo": "13812345678", "merchantRefundNo": format!("{no}-{n}"),
+        });
+        arena.request("/v1/refunds", &body)
+    };
+    let wanted = [(0, 1, "0.50"), (0, 2, "1"), (1, 1, "12.30"), (1, 2, "5")];
+    let wanted = wanted.map(|(at, n, sum)| back(&numbers[at], n, sum));
+    arena.all(wanted.into()).await;
+    let closing = arena.request("/v1/orders/close", &naming(&numbers[3]));
+    arena.all(vec![closing]).await;
+    let truth = arena.town.clock.truth();
+    let late = arena.town.at("bank", |books| {
+        books.manners.takes_after_end = true;
+        let late = books.payable(truth);
+        for id in &late {
+            books.pay(id, truth);
+        }
+        books.manners.takes_after_end = false;
+        late
+    });
+    arena
+        .all(late.iter().map(|id| arena.callback(id)).collect())
+        .await;
+    for wait_s in [20, 2_000, 100] {
+        arena.town.pass_s(wait_s);
+        arena.chase().await;
+    }
+}
+
+/// What is owed to merchants is delivered.
+async fn deliver(arena: &Arena) {
+    let (store, world) = (&*arena.api.store, &arena.api.world);
+    let platform = &arena.api.register.platform;
+    let leases = store.lease(Work::Events, world.clock.now(), 100).await;
+    for lease in leases.unwrap() {
+        notify_merchant(store, world, platform, &lease)
+            .await
+            .unwrap();
+    }
+}

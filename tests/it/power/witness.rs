@@ -1,0 +1,158 @@
+//! A store that holds a store and writes down what that acknowledged, before anybody else hears.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use paymux::domain::attempt::Epoch;
+use paymux::domain::change::Change;
+use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use paymux::domain::order::Order;
+use paymux::domain::personal::MobileNo;
+use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
+use paymux::store::{
+    Bindings, Committed, Fate, Kept, Lease, Leased, Message, OrderKey, Settled, Store, StoreError,
+    Work,
+};
+
+use super::promised::TOLD;
+
+pub(super) struct Witness {
+    store: Arc<dyn Store>,
+    told: Mutex<File>,
+}
+
+impl Witness {
+    pub(super) fn new(store: Arc<dyn Store>, folder: &Path) -> Self {
+        let told = File::options()
+            .create(true)
+            .append(true)
+            .open(folder.join(TOLD))
+            .unwrap();
+        Self {
+            store,
+            told: Mutex::new(told),
+        }
+    }
+
+    /// A line, in one write.
+    fn tell(&self, what: impl Display) {
+        let line = format!("{what}\n");
+        self.told
+            .lock()
+            .unwrap()
+            .write_all(line.as_bytes())
+            .unwrap();
+    }
+}
+
+#[async_trait]
+impl Store for Witness {
+    async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
+        let committed = self.store.commit(change).await?;
+        if committed == Committed::Done {
+            if let Some(order) = change.order() {
+                self.tell(format_args!("order {} {}", order.no, order.version));
+            }
+            if let Some(nonce) = change.nonce() {
+                let (key, created) = (nonce.key.as_str(), nonce.created.ms());
+                self.tell(format_args!("nonce {key} {} {created}", nonce.value));
+            }
+        }
+        Ok(committed)
+    }
+
+    async fn keep(&self, message: &Message) -> Result<Kept, StoreError> {
+        let kept = self.store.keep(message).await?;
+        if kept == Kept::New {
+            self.tell("kept");
+        }
+        Ok(kept)
+    }
+
+    async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError> {
+        let settled = self.store.settle(lease, fate).await?;
+        if let (Settled::Done, Fate::Delivered(_), Leased::Event(event, _)) =
+            (settled, fate, &lease.of)
+        {
+            self.tell(format_args!("delivered {}", event.id.as_str()));
+        }
+        Ok(settled)
+    }
+
+    async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
+        self.store.raise_floor(floor).await?;
+        self.tell(format_args!("floor {}", floor.ms()));
+        Ok(())
+    }
+
+    async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
+        self.store.order(key).await
+    }
+
+    async fn last_used(
+        &self,
+        merchant: &MerchantId,
+        payer: &MobileNo,
+    ) -> Result<Option<InstitutionId>, StoreError> {
+        self.store.last_used(merchant, payer).await
+    }
+
+    async fn lease(
+        &self,
+        work: Work,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.store.lease(work, now, count).await
+    }
+
+    async fn lease_events(
+        &self,
+        shares: &Shares,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.store.lease_events(shares, now, count).await
+    }
+
+    async fn next_event(&self, shares: &Shares) -> Result<Option<Timestamp>, StoreError> {
+        self.store.next_event(shares).await
+    }
+
+    async fn events_after(
+        &self,
+        merchant: &MerchantId,
+        after: u64,
+        room: Room,
+    ) -> Result<Vec<Numbered>, StoreError> {
+        self.store.events_after(merchant, after, room).await
+    }
+
+    async fn dead(&self, which: &Which, shown: u32) -> Result<Dead, StoreError> {
+        self.store.dead(which, shown).await
+    }
+
+    async fn resend(&self, which: &Which, by: &str, now: Timestamp) -> Result<u64, StoreError> {
+        self.store.resend(which, by, now).await
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.store.epoch()
+    }
+
+    fn floor(&self) -> Timestamp {
+        self.store.floor()
+    }
+
+    async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
+        self.store.next_due(work).await
+    }
+
+    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError> {
+        self.store.bindings(since).await
+    }
+}
