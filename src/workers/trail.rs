@@ -26,8 +26,14 @@ const STRANGERS_WAITING_MAX: usize = 64;
 /// Notes that are written together at most.
 const AT_ONCE: usize = 256;
 
-/// How long a note may wait for others to be written with.
-const GATHERED_FOR: Duration = Duration::from_millis(500);
+/// How long a note may wait for others to be written with: what is of one order goes into one leaf.
+const GATHERED_FOR: Duration = Duration::from_secs(1);
+
+/// So many do not wait any longer.
+const CROWD: usize = WAITING_MAX / 4;
+
+/// How often it is looked whether there are so many.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How often old leaves are looked for.
 const FORGET_EVERY: Duration = Duration::from_mins(1);
@@ -74,14 +80,19 @@ impl Notes {
         mut stop: watch::Receiver<bool>,
     ) {
         let mut waiting = self.waiting.lock().await;
-        let mut looked = clock.now();
-        let mut ticks = tokio::time::interval(GATHERED_FOR);
+        let (mut looked, mut wrote) = (clock.now(), clock.now());
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let is_over = tokio::select! {
                 _ = ticks.tick() => false,
                 _ = stop.wait_for(|stop| *stop) => true,
             };
+            let is_time = clock.now().since(wrote) >= GATHERED_FOR;
+            if !is_time && !is_over && waiting.known.len() < CROWD {
+                continue;
+            }
+            wrote = clock.now();
             while let Some(notes) = waiting.some() {
                 let count = u32::try_from(notes.len()).unwrap_or(u32::MAX);
                 if let Err(fault) = self.keep(trails, notes).await {
