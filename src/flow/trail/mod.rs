@@ -18,14 +18,17 @@ use crate::world::trail::{Answered, Asked, Body, Note};
 /// What is kept of a note: one line of JSON with `at` (ms), `tookMs`, `with`, `what`, `verdict`,
 /// `stranger` and, of `asked` and `answered`, the first line, the masked body and the signature base.
 pub fn written(note: &Note) -> Vec<u8> {
-    let question = question(&note.asked);
+    let request = request(&note.asked);
+    let question = request
+        .as_ref()
+        .and_then(|request| Question::of(request, &note.asked.target));
     let mut line = json!({
         "at": note.at.ms(),
         "tookMs": u64::try_from(note.took.as_millis()).unwrap_or(u64::MAX),
         "with": note.with,
         "what": note.what,
         "verdict": note.verdict,
-        "asked": asked(&note.asked),
+        "asked": asked(&note.asked, request.as_ref()),
     });
     if let Some(fields) = line.as_object_mut() {
         if note.is_stranger {
@@ -38,8 +41,8 @@ pub fn written(note: &Note) -> Vec<u8> {
     line.to_string().into_bytes()
 }
 
-fn asked(asked: &Asked) -> Value {
-    let base = request(asked).and_then(|request| request_base(&request, &asked.target));
+fn asked(asked: &Asked, request: Option<&Request<Bytes>>) -> Value {
+    let base = request.and_then(|request| request_base(request, &asked.target));
     json!({
         "line": format!("{} {}", asked.method, asked.target),
         "body": body(&asked.body),
@@ -73,10 +76,6 @@ fn request(asked: &Asked) -> Option<Request<Bytes>> {
         .ok()?;
     request.headers_mut().clone_from(&asked.headers);
     Some(request)
-}
-
-fn question(asked: &Asked) -> Option<Question> {
-    Question::of(&request(asked)?, &asked.target)
 }
 
 /// The order that a merchant's request names, as far as it does.
