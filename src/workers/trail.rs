@@ -23,8 +23,8 @@ const WAITING_MAX: usize = 4_096;
 /// nobody else's.
 const STRANGERS_WAITING_MAX: usize = 64;
 
-/// Notes that are written together at most.
-const AT_ONCE: usize = 256;
+/// Notes that are written together at most: so many keep a thread for a few milliseconds.
+const AT_ONCE: usize = 64;
 
 /// How long a note may wait for others to be written with: what is of one order goes into one leaf.
 const GATHERED_FOR: Duration = Duration::from_secs(1);

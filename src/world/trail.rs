@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 
 use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::Timestamp;
@@ -12,9 +13,37 @@ use crate::domain::identifiers::Timestamp;
 /// The longest body that a note keeps; a longer one is named by its size. Unit: bytes.
 pub const BODY_BYTES_MAX: usize = 4 * 1024;
 
-/// The longest head that a note keeps, its values together; without it there is no signature base.
-/// Unit: bytes.
-pub const HEAD_BYTES_MAX: usize = 4 * 1024;
+/// The fields that a note keeps: what signatures here cover, and what says so. A signature that covers
+/// others has no base in a note.
+const FIELDS: [HeaderName; 4] = [
+    CONTENT_TYPE,
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("signature-input"),
+    HeaderName::from_static("signature"),
+];
+
+/// The longest value of a field that a note keeps. Unit: bytes.
+const VALUE_BYTES_MAX: usize = 2 * 1024;
+
+/// Some fields of a message, copied: a share of them would keep all that was read with them.
+pub struct Head(Vec<(HeaderName, HeaderValue)>);
+
+impl Head {
+    fn of(headers: &HeaderMap) -> Self {
+        let some = FIELDS.into_iter().filter_map(|name| {
+            let value = headers.get(&name)?;
+            let fits = value.len() <= VALUE_BYTES_MAX;
+            let copy = fits.then(|| HeaderValue::from_bytes(value.as_bytes()).ok())??;
+            Some((name, copy))
+        });
+        Self(some.collect())
+    }
+
+    /// As a message has them.
+    pub fn fields(&self) -> HeaderMap {
+        self.0.iter().cloned().collect()
+    }
+}
 
 /// Takes notes.
 pub trait Trail: Send + Sync {
@@ -70,8 +99,8 @@ pub struct Asked {
     pub method: Method,
     /// Its target, absolute: what a signature covers.
     pub target: String,
-    /// Its fields.
-    pub headers: HeaderMap,
+    /// Of its fields those that signatures cover.
+    pub head: Head,
     /// Its body.
     pub body: Body,
 }
@@ -95,22 +124,13 @@ impl Body {
     }
 }
 
-fn head(headers: &HeaderMap) -> HeaderMap {
-    let bytes: usize = headers.values().map(http::HeaderValue::len).sum();
-    if bytes > HEAD_BYTES_MAX {
-        HeaderMap::new()
-    } else {
-        headers.clone()
-    }
-}
-
 impl Asked {
     /// Of a request to this target.
     pub fn of(request: &Request<Bytes>, target: String) -> Self {
         Self {
             method: request.method().clone(),
             target,
-            headers: head(request.headers()),
+            head: Head::of(request.headers()),
             body: Body::of(request.body()),
         }
     }
@@ -120,8 +140,8 @@ impl Asked {
 pub struct Answered {
     /// Its status.
     pub status: StatusCode,
-    /// Its fields.
-    pub headers: HeaderMap,
+    /// Of its fields those that signatures cover.
+    pub head: Head,
     /// Its body.
     pub body: Body,
 }
@@ -131,7 +151,7 @@ impl Answered {
     pub fn of(response: &Response<Bytes>) -> Self {
         Self {
             status: response.status(),
-            headers: head(response.headers()),
+            head: Head::of(response.headers()),
             body: Body::of(response.body()),
         }
     }

@@ -53,7 +53,7 @@ fn asked(asked: &Asked, request: Option<&Request<Bytes>>) -> Value {
 fn answered(answered: &Answered, question: Option<&Question>) -> Value {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = answered.status;
-    response.headers_mut().clone_from(&answered.headers);
+    *response.headers_mut() = answered.head.fields();
     json!({
         "line": answered.status.as_u16().to_string(),
         "body": body(&answered.body),
@@ -74,7 +74,7 @@ fn request(asked: &Asked) -> Option<Request<Bytes>> {
         .uri(&asked.target)
         .body(Bytes::new())
         .ok()?;
-    request.headers_mut().clone_from(&asked.headers);
+    *request.headers_mut() = asked.head.fields();
     Some(request)
 }
 
