@@ -130,6 +130,13 @@ fn seed_1004() {
     must_live(1_004);
 }
 
+/// E1, A4: the check counted a surplus refund that never left as sent, and took the one that left a
+/// minute later for a repeat.
+#[test]
+fn seed_101376() {
+    must_live(101_376);
+}
+
 /// Lives until a check finds out; fails if none does.
 fn must_be_found(plant: Plant) {
     for seed in 0..SEEDS_TO_FIND {

@@ -84,6 +84,8 @@ pub(crate) struct Parties {
     pub(crate) held: bool,
     /// Every request that left, in order.
     pub(crate) sent: Vec<(Party, Request<Bytes>)>,
+    /// Of these, what never left (E1).
+    pub(crate) unsent: Vec<Request<Bytes>>,
 }
 
 impl Parties {
@@ -111,7 +113,10 @@ impl Parties {
         let lost = || Err(SendError::Unknown("nobody answered in time".into()));
         match ending {
             Ending::Answered => act(self),
-            Ending::NotSent => Err(SendError::NotSent("connection refused".into())),
+            Ending::NotSent => {
+                self.unsent.push(exchange.request.clone());
+                Err(SendError::NotSent("connection refused".into()))
+            }
             Ending::LostBefore => lost(),
             Ending::LostAfter => act(self).and_then(|_| lost()),
             Ending::Late => {
