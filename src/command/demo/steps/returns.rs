@@ -177,14 +177,29 @@ impl Play<'_> {
                 "expected both refunds posted and told, found {text}"
             );
             let lines = text.lines().count();
-            Ok((text, format!("{lines} lines, from the ledger alone")))
+            Ok((
+                text,
+                format!("{lines} lines: the ledger, and what both sides said"),
+            ))
         };
         let what = "read beside the running gateway";
         let text = self.told.step(what, doing).await?;
+        let mut said = 0_usize;
         for line in text.lines() {
+            // What was said fills screens; the first exchange shows what there is.
+            if line.starts_with(SAID) {
+                said = said.saturating_add(1);
+                if said > SAID_SHOWN {
+                    continue;
+                }
+            }
             let shown: String = line.chars().take(110).collect();
             self.told.line(&format!("      {shown}"))?;
         }
+        let more = said.saturating_sub(SAID_SHOWN);
+        self.told.line(&format!(
+            "      and {more} lines of what was said and signed"
+        ))?;
         Ok(())
     }
 
@@ -224,6 +239,11 @@ impl Play<'_> {
         Ok(())
     }
 }
+
+/// How a line of what was said begins.
+const SAID: &str = "              ";
+/// So many of them are shown: the request and the answer of one exchange.
+const SAID_SHOWN: usize = 14;
 
 async fn returned(at: &Institution, number: &str, cents: i64) -> anyhow::Result<()> {
     let all = |book: &Book| (back(book, number) == cents).then_some(());
