@@ -334,10 +334,11 @@ async fn decide(
 
 /// A file of a bounded size; a pipe or a device could keep the socket busy for ever.
 fn read(path: &Path) -> io::Result<Bytes> {
-    let file = File::open(path)?;
-    if !file.metadata()?.is_file() {
+    // Looked at first: opening a pipe waits for its writer.
+    if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("expected a plain file"));
     }
+    let file = File::open(path)?;
     let mut bytes = Vec::new();
     let mut limited = file.take(STATEMENT_BYTES_MAX.saturating_add(1));
     limited.read_to_end(&mut bytes)?;

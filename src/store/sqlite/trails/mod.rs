@@ -211,9 +211,14 @@ pub(super) fn read(
     order: &PayOrderNo,
 ) -> Result<Trail, Fault> {
     let sql = "SELECT leaf, sealed, given_up FROM trails WHERE pay_order_no = ?1 ORDER BY at, leaf";
+    let mut trail = Trail::default();
+    // A gateway of an earlier release, which still runs, has no such table.
+    let is_there = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'trails')";
+    if !connection.query_row(is_there, [], |row| row.get::<_, bool>(0))? {
+        return Ok(trail);
+    }
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([order.as_str()])?;
-    let mut trail = Trail::default();
     while let Some(row) = rows.next()? {
         let (leaf, sealed): (Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?);
         let name = row_name(order.as_str(), &leaf);
