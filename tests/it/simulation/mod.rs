@@ -137,6 +137,13 @@ fn seed_101376() {
     must_live(101_376);
 }
 
+/// E2, R3: the pretend institution refused a repeat for want of room and did not hold its number to
+/// that, so that the first call, which was late, could still have gone through.
+#[test]
+fn seed_235749() {
+    must_live(235_749);
+}
+
 /// Lives until a check finds out; fails if none does.
 fn must_be_found(plant: Plant) {
     for seed in 0..SEEDS_TO_FIND {

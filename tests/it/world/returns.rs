@@ -64,10 +64,10 @@ impl Books {
         else {
             return "REFUSED";
         };
-        if self.returned(payment) + minor > paid.minor {
-            return "REFUSED";
-        }
+        let is_too_much = self.returned(payment) + minor > paid.minor;
         let standing = match self.manners {
+            // A refusal is final for its number: a first call that comes later is refused as well.
+            _ if is_too_much => Returning::Refused,
             manners if manners.refuses_refunds => Returning::Refused,
             manners if manners.takes_its_time => Returning::Working,
             _ => Returning::Back,
