@@ -40,6 +40,8 @@ MERCHANT, NAME, INSTITUTION = "M1001", "Tea House", "bluebank"
 # The interfaces of merchants.
 MERCHANTS = ("/v1/orders", "/v1/refunds", "/v1/events")
 INSTITUTIONS = ["bluebank", "redpay", "greencard"]
+# Sums with which a pretend institution refuses a refund, and with which its answer is lost.
+ENDINGS = {"FAILED": "0.92", "PROCESSING": "0.63"}
 
 dice = random.Random(int(os.environ["PAYMUX_SEED"]))
 merchant = Signer(FOLDER, f"{MERCHANT}-1")
@@ -137,6 +139,8 @@ class Orders:
         book = session.get(BOOKS_URL).json()
         self.attempts = book["payments"]
         self.paid, self.refunds, self.made = [], [], set()
+        # How refunds can stand that none has stood at.
+        self.unseen = dict(ENDINGS)
         for at in range(6):
             self.pay(f"paid-{at}")
 
@@ -228,8 +232,9 @@ def refunding(body: dict) -> dict:
     if dice.random() < 0.9:
         body |= {"merchantOrderNo": dice.choice(orders.paid), "orderDate": "20261126", "mobileNo": "13800001234"}
     if dice.random() < 0.9:
-        # Most go back at once; of the others one is refused (.92) and one's answer is lost (.63).
-        body["refundAmount"] = dice.choice(["0.01", 0.02, "1", 2.5, "3.00", "0.92", "0.63"])
+        # Most go back at once. What no refund has come to so far is asked for first.
+        sums = list(orders.unseen.values()) or ["0.01", 0.02, "1", 2.5, "3.00", *ENDINGS.values()]
+        body["refundAmount"] = dice.choice(sums)
     if body.get("noticeUrl") is not None and dice.random() < 0.9:
         body["noticeUrl"] = NOTICE_URL
     if body.get("merchantRefundNo") is not None and dice.random() < 0.8:
@@ -297,6 +302,7 @@ def after_call(context, case, response):
         if told["refundOrderNo"] not in orders.made:
             orders.made.add(told["refundOrderNo"])
             outcome = told["refundStatus"]
+            orders.unseen.pop(outcome, None)
         orders.refunds.append({key: told[key] for key in ("refundOrderNo", "merchantRefundNo")})
         del orders.refunds[:-40]
     tally[f"{case.operation.label} {how} {valid} {response.status_code} {outcome}".rstrip()] += 1
