@@ -167,8 +167,10 @@ impl Gateway {
         let (over, until) = watch::channel(false);
         let (notes, trails) = self.notes;
         let clock = Arc::clone(&self.workers.clock);
+        // On a thread of its own: masking and packing take milliseconds, for which no request waits.
+        let runtime = tokio::runtime::Handle::current();
         let writing = async move { notes.write(&*trails, &*clock, until).await };
-        let writing = tokio::spawn(writing);
+        let writing = tokio::task::spawn_blocking(move || runtime.block_on(writing));
         self.ready.send_replace(true);
         let drained = self.edge.serve().await;
         self.ready.send_replace(false);

@@ -38,8 +38,10 @@ pub use crate::signature::shown::{request_base, response_base};
 /// The label of the signatures we make; any other is understood.
 pub const LABEL: &str = "sig1";
 
-const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
-const SIGNATURE: HeaderName = HeaderName::from_static("signature");
+/// The field that says what signatures cover (RFC 9421, section 4.1).
+pub const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
+/// The field with the signatures themselves (RFC 9421, section 4.2).
+pub const SIGNATURE: HeaderName = HeaderName::from_static("signature");
 
 const CREATED: &KeyRef = key_ref("created");
 const EXPIRES: &KeyRef = key_ref("expires");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::domain::identifiers::{PayOrderNo, Timestamp};
-use crate::flow::trail::written;
+use crate::flow::trail;
 use crate::metrics::Metrics;
 use crate::store::StoreError;
 use crate::store::trails::{FORGOTTEN_AT_ONCE, LEAF_BYTES, Leaf, Trails};
@@ -23,8 +23,8 @@ const WAITING_MAX: usize = 4_096;
 /// nobody else's.
 const STRANGERS_WAITING_MAX: usize = 64;
 
-/// Notes that are written together at most: so many keep a thread for a few milliseconds.
-const AT_ONCE: usize = 64;
+/// Leaves that are kept at once, so that keeping them holds up no payment.
+const KEPT_AT_ONCE: usize = 64;
 
 /// How long a note may wait for others to be written with: what is of one order goes into one leaf.
 const GATHERED_FOR: Duration = Duration::from_secs(1);
@@ -93,14 +93,7 @@ impl Notes {
                 continue;
             }
             wrote = clock.now();
-            while let Some(notes) = waiting.some() {
-                let count = u32::try_from(notes.len()).unwrap_or(u32::MAX);
-                if let Err(fault) = self.keep(trails, notes).await {
-                    tracing::warn!(%fault, count, "notes about orders are lost");
-                    self.metrics.memory.notes_lost(count);
-                }
-                tokio::task::yield_now().await;
-            }
+            self.keep(trails, waiting.all()).await;
             if is_over {
                 return;
             }
@@ -111,16 +104,27 @@ impl Notes {
         }
     }
 
-    async fn keep(&self, trails: &dyn Trails, notes: Vec<Note>) -> Result<(), StoreError> {
+    /// All at once, so that what is of one order lies side by side; a handful in a commit.
+    async fn keep(&self, trails: &dyn Trails, notes: Vec<Note>) {
         let keys: Vec<_> = notes.iter().map(|note| note.about.clone()).collect();
-        let orders = trails.named(&keys).await?;
+        let orders = match trails.named(&keys).await {
+            Ok(orders) => orders,
+            Err(fault) => return self.lost(notes.len(), &fault),
+        };
         // What is about no order that is there explains nothing.
         let found = notes.iter().zip(orders);
         let leaves = gathered(found.filter_map(|(note, order)| Some((note, order?))));
-        if leaves.is_empty() {
-            return Ok(());
+        for some in leaves.chunks(KEPT_AT_ONCE) {
+            if let Err(fault) = trails.keep(some).await {
+                self.lost(some.len(), &fault);
+            }
         }
-        trails.keep(&leaves).await
+    }
+
+    fn lost(&self, count: usize, fault: &StoreError) {
+        tracing::warn!(%fault, count, "notes about orders are lost");
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.metrics.memory.notes_lost(count);
     }
 
     async fn forget(&self, trails: &dyn Trails, now: Timestamp) {
@@ -144,9 +148,11 @@ impl Notes {
 fn gathered<'a>(notes: impl Iterator<Item = (&'a Note, PayOrderNo)>) -> Vec<Leaf> {
     let mut leaves = Vec::new();
     let mut open: BTreeMap<(PayOrderNo, bool), Leaf> = BTreeMap::new();
+    let mut line = Vec::new();
     for (note, order) in notes {
         let key = (order, note.is_stranger);
-        let line = written(note);
+        line.clear();
+        trail::write(&mut line, note);
         let is_full = |leaf: &Leaf| leaf.lines.len().saturating_add(line.len()) > LEAF_BYTES;
         if open.get(&key).is_some_and(is_full) {
             leaves.extend(open.remove(&key));
@@ -159,7 +165,7 @@ fn gathered<'a>(notes: impl Iterator<Item = (&'a Note, PayOrderNo)>) -> Vec<Leaf
                 is_stranger: *is_stranger,
                 lines: Vec::new(),
             });
-        leaf.lines.extend(line);
+        leaf.lines.extend(&line);
         leaf.lines.push(b'\n');
     }
     leaves.extend(open.into_values());
@@ -167,20 +173,16 @@ fn gathered<'a>(notes: impl Iterator<Item = (&'a Note, PayOrderNo)>) -> Vec<Leaf
 }
 
 impl Waiting {
-    /// Some of what waits, in the order in which it came; nothing if nothing does.
-    fn some(&mut self) -> Option<Vec<Note>> {
-        let mut notes = Vec::new();
-        while notes.len() < AT_ONCE
-            && let Ok(note) = self.known.try_recv()
-        {
-            notes.push(note);
+    /// What waits, in the order in which it came.
+    fn all(&mut self) -> Vec<Note> {
+        let mut notes = Vec::with_capacity(self.known.len());
+        for queue in [&mut self.known, &mut self.strangers] {
+            // As many as are there now: more may come for as long as this takes.
+            for _ in 0..queue.len() {
+                notes.extend(queue.try_recv());
+            }
         }
-        while notes.len() < AT_ONCE.saturating_add(STRANGERS_WAITING_MAX)
-            && let Ok(note) = self.strangers.try_recv()
-        {
-            notes.push(note);
-        }
-        (!notes.is_empty()).then_some(notes)
+        notes
     }
 }
 

@@ -15,7 +15,7 @@ pub const BODY_BYTES_MAX: usize = 4 * 1024;
 
 /// The fields that a note keeps: what signatures here cover, and what says so. A signature that covers
 /// others has no base in a note.
-const FIELDS: [HeaderName; 4] = [
+pub const FIELDS: [HeaderName; 4] = [
     CONTENT_TYPE,
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("signature-input"),
@@ -39,9 +39,14 @@ impl Head {
         Self(some.collect())
     }
 
-    /// As a message has them.
-    pub fn fields(&self) -> HeaderMap {
-        self.0.iter().cloned().collect()
+    /// Whether it has this one.
+    pub fn says(&self, name: &HeaderName) -> bool {
+        self.0.iter().any(|(of, _)| of == name)
+    }
+
+    /// Each with its value.
+    pub fn fields(&self) -> impl Iterator<Item = &(HeaderName, HeaderValue)> {
+        self.0.iter()
     }
 }
 

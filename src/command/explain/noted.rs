@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use serde_json::Value;
 
 use crate::domain::identifiers::Timestamp;
+use crate::flow::trail;
 
 /// One exchange of messages.
 pub(super) struct Noted {
@@ -23,7 +24,7 @@ pub(super) struct Noted {
 impl Noted {
     /// Reads a note as it was kept; nothing if it is none.
     pub(super) fn read(line: &str) -> Option<Self> {
-        let note: Value = serde_json::from_str(line).ok()?;
+        let note = trail::read(line)?;
         let text = |name: &str| note.get(name).and_then(Value::as_str);
         let took = note.get("tookMs").and_then(Value::as_u64).unwrap_or(0);
         let stranger = note.get("stranger").and_then(Value::as_bool);

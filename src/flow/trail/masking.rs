@@ -1,11 +1,17 @@
 //! What of a message may be read by whoever explains an order (D1, D5): names that are known to hold
 //! nothing personal and nothing that lets its reader pay. Everything else is named, not shown.
+//!
+//! What is shown is written as it is read: nobody needs it as a tree.
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
 
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::domain::fields::Fields;
 use crate::domain::personal::masked;
 
-/// Values under these names are shown as they came.
+/// Values under these names are shown as they came. In order, so that one is soon found.
 const SHOWN: &[&str] = &[
     "attempt",
     "attemptStatus",
@@ -77,75 +83,117 @@ const ITEMS_MAX: usize = 8;
 /// Nested deeper than that nothing is shown.
 const DEPTH_MAX: u32 = 4;
 
-/// A body with nothing in it that must not be read.
-pub(super) fn body(bytes: &[u8]) -> Value {
+/// The longest number that is shown. Unit: characters.
+const NUMBER_CHARS_MAX: usize = 32;
+
+/// Writes a body with nothing in it that must not be read.
+pub(super) fn body(out: &mut Vec<u8>, bytes: &[u8]) {
     if bytes.is_empty() {
-        return Value::Null;
+        out.extend(b"null");
+        return;
     }
-    match serde_json::from_slice(bytes) {
-        Ok(Value::Object(fields)) => object(&fields, 1),
-        Ok(_) | Err(_) => Value::String(format!("{} bytes that are not shown", bytes.len())),
+    let from = out.len();
+    if object(out, bytes, 1).is_none() {
+        out.truncate(from);
+        too_long(out, bytes.len());
     }
 }
 
-fn object(fields: &Map<String, Value>, depth: u32) -> Value {
-    let (mut shown, mut hidden) = (Map::new(), Vec::new());
-    for (name, value) in fields {
-        match value {
-            Value::Null => (),
-            Value::String(text) if name == MOBILE => {
-                shown.insert(name.clone(), Value::String(masked(text, 3, 4)));
-            }
-            value if SHOWN.contains(&name.as_str()) => {
-                shown.insert(name.clone(), nested(value, depth));
-            }
-            Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_)
-            | Value::Object(_) => hidden.push(Value::String(cut(name))),
+/// Writes that there was a body, and not what it said.
+pub(super) fn too_long(out: &mut Vec<u8>, bytes: usize) {
+    json(out, &format!("{bytes} bytes that are not shown"));
+}
+
+/// Writes anything as JSON has it: memory takes whatever is written.
+pub(super) fn json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    let _ = serde_json::to_writer(out, value);
+}
+
+/// Nothing if it is no object.
+fn object(out: &mut Vec<u8>, bytes: &[u8], depth: u32) -> Option<()> {
+    let fields = Fields::parse(bytes).ok()?;
+    let mut hidden = Vec::new();
+    let mut mark = b'{';
+    for name in fields.names() {
+        let Some(raw) = fields.raw(name) else {
+            continue;
+        };
+        let number = (name == MOBILE).then(|| fields.text(name)?.ok()).flatten();
+        if number.is_none() && SHOWN.binary_search(&name).is_err() {
+            hidden.push(cut(name));
+            continue;
+        }
+        out.push(std::mem::replace(&mut mark, b','));
+        json(out, name);
+        out.push(b':');
+        match number {
+            Some(number) => json(out, &masked(number, 3, 4)),
+            None => value(out, raw, depth)?,
         }
     }
     if !hidden.is_empty() {
-        shown.insert("notShown".to_owned(), Value::Array(hidden));
+        out.push(std::mem::replace(&mut mark, b','));
+        out.extend(b"\"notShown\":");
+        json(out, &hidden);
     }
-    Value::Object(shown)
+    if mark == b'{' {
+        out.push(mark);
+    }
+    out.push(b'}');
+    Some(())
 }
 
-fn nested(value: &Value, depth: u32) -> Value {
-    match value {
-        Value::Object(_) | Value::Array(_) if depth >= DEPTH_MAX => Value::String("…".to_owned()),
-        Value::Object(fields) => object(fields, depth.saturating_add(1)),
-        Value::Array(items) => {
-            let some = items.iter().take(ITEMS_MAX);
-            let mut shown: Vec<Value> = some
-                .map(|item| nested(item, depth.saturating_add(1)))
-                .collect();
-            let more = items.len().saturating_sub(ITEMS_MAX);
-            if more > 0 {
-                shown.push(Value::String(format!("and {more} more")));
-            }
-            Value::Array(shown)
-        }
-        Value::String(text) => Value::String(cut(text)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+fn value(out: &mut Vec<u8>, raw: &str, depth: u32) -> Option<()> {
+    match raw.as_bytes().first()? {
+        b'{' | b'[' if depth >= DEPTH_MAX => json(out, "…"),
+        b'{' => object(out, raw.as_bytes(), depth.saturating_add(1))?,
+        b'[' => list(out, raw, depth.saturating_add(1))?,
+        // As long as that at most, and nothing in it that only looks longer.
+        b'"' if raw.len() <= TEXT_CHARS_MAX => out.extend(raw.as_bytes()),
+        b'"' => json(out, &cut(&serde_json::from_str::<String>(raw).ok()?)),
+        _ if raw.len() <= NUMBER_CHARS_MAX => out.extend(raw.as_bytes()),
+        _ => json(out, "…"),
     }
+    Some(())
 }
 
-fn cut(text: &str) -> String {
-    let mut letters = text.chars();
-    let mut shown: String = letters.by_ref().take(TEXT_CHARS_MAX).collect();
-    if letters.next().is_some() {
-        shown.push('…');
+fn list(out: &mut Vec<u8>, raw: &str, depth: u32) -> Option<()> {
+    let items: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
+    let mut mark = b'[';
+    for item in items.iter().take(ITEMS_MAX) {
+        out.push(std::mem::replace(&mut mark, b','));
+        value(out, item.get(), depth)?;
     }
-    shown
+    let more = items.len().saturating_sub(ITEMS_MAX);
+    if more > 0 {
+        out.push(b',');
+        json(out, &format!("and {more} more"));
+    }
+    if mark == b'[' {
+        out.push(mark);
+    }
+    out.push(b']');
+    Some(())
+}
+
+fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(TEXT_CHARS_MAX) {
+        Some((at, _)) => Cow::Owned(format!("{}…", text.get(..at).unwrap_or_default())),
+        None => Cow::Borrowed(text),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+
+    fn shown(bytes: &[u8]) -> Value {
+        let mut out = Vec::new();
+        body(&mut out, bytes);
+        serde_json::from_slice(&out).unwrap()
+    }
 
     /// D1, D5: what is not known to be harmless is named and not shown, at every depth; a number is
     /// masked.
@@ -161,7 +209,7 @@ mod tests {
             "attach": null,
             "refunds": [{ "refundStatus": "SUCCEEDED", "refundReason": "cold tea" }],
         });
-        let shown = body(came.to_string().as_bytes());
+        let came = shown(came.to_string().as_bytes());
         let expected = json!({
             "merchantId": "M1",
             "mobileNo": "138****5678",
@@ -169,16 +217,34 @@ mod tests {
             "refunds": [{ "refundStatus": "SUCCEEDED", "notShown": ["refundReason"] }],
             "notShown": ["cardNo", "goodsName", "payUrl"],
         });
-        assert_eq!(shown, expected);
+        assert_eq!(came, expected);
         for other in [
             "",
             "[1]",
             "\"13812345678\"",
             "institutionId=a&mobileNo=13812345678",
         ] {
-            let text = body(other.as_bytes()).to_string();
+            let text = shown(other.as_bytes()).to_string();
             assert!(!text.contains("1381"), "{text}");
         }
+    }
+
+    /// Where a name is looked up by halves, one out of order would never be found.
+    #[test]
+    fn the_names_stand_in_order() {
+        assert!(SHOWN.is_sorted());
+    }
+
+    /// What was sent comes back as it was sent, character by character.
+    #[test]
+    fn a_value_is_shown_as_it_came() {
+        let long = "茶".repeat(TEXT_CHARS_MAX);
+        let came = format!(
+            r#"{{"code":"a\u00e9\n\"","fee":12.30,"title":"{long}","reason":[null,true]}}"#
+        );
+        let mut out = Vec::new();
+        body(&mut out, came.as_bytes());
+        assert_eq!(String::from_utf8(out).unwrap(), came);
     }
 
     /// Whoever sends long lists, long texts and deep nests gets little of a trail.
@@ -186,8 +252,12 @@ mod tests {
     fn what_is_shown_is_bounded() {
         let deep = json!({ "order": { "order": { "order": { "order": { "code": "x" } } } } });
         let long = json!({ "code": "x".repeat(10_000), "institutions": vec!["a"; 1_000] });
-        for came in [deep, long] {
-            let shown = body(came.to_string().as_bytes()).to_string();
+        let number = format!(
+            r#"{{ "code": {}, "order": [[], {{}}] }}"#,
+            "9".repeat(1_000)
+        );
+        for came in [deep.to_string(), long.to_string(), number] {
+            let shown = shown(came.as_bytes()).to_string();
             assert!(shown.len() < 300, "{shown}");
         }
     }

@@ -1,10 +1,11 @@
-//! A note as it is kept: what both sides said, masked, and what their signatures cover.
+//! A note as it is kept: what both sides said, masked, and what their signatures are made over.
 
 mod masking;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use serde_json::{Value, json};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::OrderKey;
@@ -12,70 +13,90 @@ use crate::domain::identifiers::{
     AttemptId, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo, RefundOrderNo,
     RefundRequestNo,
 };
-use crate::signature::{Question, request_base, response_base};
-use crate::world::trail::{Answered, Asked, Body, Note};
+use crate::signature::{Question, SIGNATURE, SIGNATURE_INPUT, request_base, response_base};
+use crate::world::trail::{Body, FIELDS, Head, Note};
 
-/// What is kept of a note: one line of JSON with `at` (ms), `tookMs`, `with`, `what`, `verdict`,
-/// `stranger` and, of `asked` and `answered`, the first line, the masked body and the signature base.
-pub fn written(note: &Note) -> Vec<u8> {
-    let request = request(&note.asked);
-    let question = request
-        .as_ref()
-        .and_then(|request| Question::of(request, &note.asked.target));
-    let mut line = json!({
-        "at": note.at.ms(),
-        "tookMs": u64::try_from(note.took.as_millis()).unwrap_or(u64::MAX),
-        "with": note.with,
-        "what": note.what,
-        "verdict": note.verdict,
-        "asked": asked(&note.asked, request.as_ref()),
-    });
-    if let Some(fields) = line.as_object_mut() {
-        if note.is_stranger {
-            fields.insert("stranger".to_owned(), Value::Bool(true));
-        }
-        if let Some(answer) = &note.answered {
-            fields.insert("answered".to_owned(), answered(answer, question.as_ref()));
-        }
+/// Writes what is kept of a note: one line of JSON with `at` (ms), `tookMs`, `with`, `what`, `verdict`,
+/// `stranger` and, of `asked` and `answered`, the first line, the masked body and of the head what
+/// signatures are made over.
+pub fn write(out: &mut Vec<u8>, note: &Note) {
+    let took = u64::try_from(note.took.as_millis()).unwrap_or(u64::MAX);
+    member(out, b"{\"at\":", &note.at.ms());
+    member(out, b",\"tookMs\":", &took);
+    member(out, b",\"with\":", &note.with);
+    member(out, b",\"what\":", &note.what);
+    member(out, b",\"verdict\":", &note.verdict);
+    if note.is_stranger {
+        member(out, b",\"stranger\":", &true);
     }
-    line.to_string().into_bytes()
+    let line = format!("{} {}", note.asked.method, note.asked.target);
+    member(out, b",\"asked\":{\"line\":", &line);
+    let answer = note.answered.as_ref();
+    // Only what an answer is bound to needs the signature itself.
+    let is_bound = answer.is_some_and(|answer| answer.head.says(&SIGNATURE_INPUT));
+    message(out, &note.asked.head, is_bound, &note.asked.body);
+    if let Some(answer) = answer {
+        member(out, b",\"answered\":{\"line\":", answer.status.as_str());
+        message(out, &answer.head, false, &answer.body);
+    }
+    out.push(b'}');
 }
 
-fn asked(asked: &Asked, request: Option<&Request<Bytes>>) -> Value {
-    let base = request.and_then(|request| request_base(request, &asked.target));
-    json!({
-        "line": format!("{} {}", asked.method, asked.target),
-        "body": body(&asked.body),
-        "signatureBase": base,
-    })
+fn member<T: Serialize + ?Sized>(out: &mut Vec<u8>, name: &[u8], value: &T) {
+    out.extend(name);
+    masking::json(out, value);
 }
 
-fn answered(answered: &Answered, question: Option<&Question>) -> Value {
-    let mut response = Response::new(Bytes::new());
-    *response.status_mut() = answered.status;
-    *response.headers_mut() = answered.head.fields();
-    json!({
-        "line": answered.status.as_u16().to_string(),
-        "body": body(&answered.body),
-        "signatureBase": response_base(&response, question),
-    })
-}
-
-fn body(body: &Body) -> Value {
+fn message(out: &mut Vec<u8>, head: &Head, is_signature_needed: bool, body: &Body) {
+    out.extend(b",\"body\":");
     match body {
-        Body::Kept(bytes) => masking::body(bytes),
-        Body::TooLong(bytes) => Value::String(format!("{bytes} bytes that are not shown")),
+        Body::Kept(bytes) => masking::body(out, bytes),
+        Body::TooLong(bytes) => masking::too_long(out, *bytes),
     }
+    for (name, value) in head.fields() {
+        if *name == SIGNATURE && !is_signature_needed {
+            continue;
+        }
+        // A field of other bytes than text has no signature base.
+        if let Ok(value) = value.to_str() {
+            out.extend(b",\"");
+            out.extend(name.as_str().as_bytes());
+            member(out, b"\":", value);
+        }
+    }
+    out.push(b'}');
 }
 
-fn request(asked: &Asked) -> Option<Request<Bytes>> {
-    let mut request = Request::builder()
-        .method(&asked.method)
-        .uri(&asked.target)
-        .body(Bytes::new())
-        .ok()?;
-    *request.headers_mut() = asked.head.fields();
-    Some(request)
+/// A line that [`write`] wrote, as it is told: with the signature bases of both sides for the fields
+/// that they follow from. Nothing if it is no such line.
+pub fn read(line: &str) -> Option<Value> {
+    let mut note: Value = serde_json::from_str(line).ok()?;
+    let asked = note.get_mut("asked")?.as_object_mut()?;
+    let first = asked.get("line").and_then(Value::as_str)?.to_owned();
+    let (method, target) = first.split_once(' ')?;
+    let mut request = Request::builder().method(method).uri(target);
+    *request.headers_mut()? = taken(asked);
+    let request = request.body(Bytes::new()).ok()?;
+    let base = request_base(&request, target);
+    asked.insert("signatureBase".to_owned(), base.into());
+    if let Some(answered) = note.get_mut("answered").and_then(Value::as_object_mut) {
+        let status = answered.get("line").and_then(Value::as_str)?.parse().ok()?;
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::from_u16(status).ok()?;
+        *response.headers_mut() = taken(answered);
+        let base = response_base(&response, Question::of(&request, target).as_ref());
+        answered.insert("signatureBase".to_owned(), base.into());
+    }
+    Some(note)
+}
+
+/// Takes the fields of the head out of a message.
+fn taken(message: &mut Map<String, Value>) -> HeaderMap {
+    let fields = FIELDS.into_iter().filter_map(|name| {
+        let value = message.remove(name.as_str())?;
+        Some((name, HeaderValue::from_str(value.as_str()?).ok()?))
+    });
+    fields.collect()
 }
 
 /// The order that a merchant's request names, as far as it does.

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use paymux::domain::identifiers::PayOrderNo;
-use paymux::seal::Seal;
+use paymux::domain::identifiers::{PayOrderNo, hex};
+use paymux::seal::{Place, Seal};
 use paymux::store::timeline::timeline;
 use paymux::store::trails::{Leaf, ORDER_BYTES_MAX, STRANGERS_BYTES_MAX, Trail, Trails};
 use paymux::store::{OrderKey, Store, open_for_all};
@@ -66,6 +66,28 @@ fn stored_bytes(stores: &Embedded) -> usize {
         .unwrap()
         .try_into()
         .unwrap()
+}
+
+/// What an earlier or a later release packed counts as gone, and hides nothing of the rest.
+#[tokio::test]
+async fn what_another_release_packed_is_passed_over() {
+    let stores = Embedded::new();
+    let (store, trails, order) = one_order(&stores).await;
+    for n in [1, 2] {
+        trails.keep(&[leaf(&order, n, 50, false)]).await.unwrap();
+    }
+    let sql = "SELECT leaf FROM trails ORDER BY at LIMIT 1";
+    let first: Vec<u8> = stores.look().query_row(sql, [], |row| row.get(0)).unwrap();
+    let row = &format!("{order} {}", hex(&first));
+    let (table, column) = ("trails", "sealed");
+    let place = Place { table, row, column };
+    let seal = Embedded::seal();
+    let other = seal.seal(place, &[1, 0x4b, 0x04]).unwrap().into_bytes();
+    let sql = "UPDATE trails SET sealed = ?1 WHERE leaf = ?2";
+    assert_eq!(stores.look().execute(sql, (other, first)).unwrap(), 1);
+    let kept = trail(&stores, &seal, &order);
+    assert_eq!((notes(&kept), kept.given_up), (vec![2], 1));
+    drop(store);
 }
 
 /// L4, D2: what was noted is read back in its order, sealed to its row and to its order, and to nobody

@@ -36,7 +36,6 @@ const HOMES: &str = "
     http_body_util     -> outbound sandbox
     hyper              -> outbound sandbox
     hyper_util         -> outbound sandbox
-    miniz_oxide        -> store/sqlite
     moka               -> store/remembered
     pingora            -> edge
     pingora_core       -> edge
@@ -51,6 +50,7 @@ const HOMES: &str = "
     tracing_subscriber -> main
     webpki_roots       -> outbound
     x509_parser        -> config command/development edge/identity
+    zstd               -> store/sqlite
 ";
 
 fn table(text: &str) -> impl Iterator<Item = (&str, Vec<&str>)> {
