@@ -1,11 +1,12 @@
-//! What a merchant asked about an order and what it was answered, noted for whoever must explain it.
+//! What a merchant asked about an order, or a payer chose, and what the answer was: noted for whoever must
+//! explain it.
 
 use bytes::Bytes;
 use http::Request;
 
 use crate::api::{Answer, Api};
 use crate::domain::fields::Fields;
-use crate::domain::identifiers::{MerchantId, Timestamp};
+use crate::domain::identifiers::{MerchantId, OrderKey, PageToken, Timestamp};
 use crate::domain::refusal::Refusal;
 use crate::flow::trail::named;
 use crate::world::trail::{Answered, Asked, Note};
@@ -41,6 +42,28 @@ impl Api {
             verdict: answer.result.to_owned(),
             is_stranger: is_repeat || known.is_none_or(|known| merchant != Some(known.as_str())),
             asked: Asked::of(request, format!("{origin}{path}")),
+            answered: Some(Answered::of(&answer.response)),
+        });
+    }
+
+    /// Notes what was chosen on a payer's page. Whoever holds its address may do so, and is proven by
+    /// nothing else: that address is not written down.
+    pub(in crate::api) fn note_choice(
+        &self,
+        token: PageToken,
+        request: &Request<Bytes>,
+        origin: &str,
+        (at, answer): (Timestamp, &Answer),
+    ) {
+        self.world.trail.note(Note {
+            about: OrderKey::OfPage(token),
+            at,
+            took: self.world.clock.now().since(at),
+            with: "payer".to_owned(),
+            what: "page".to_owned(),
+            verdict: answer.result.to_owned(),
+            is_stranger: true,
+            asked: Asked::of(request, format!("{origin}/pay/***")),
             answered: Some(Answered::of(&answer.response)),
         });
     }

@@ -59,7 +59,7 @@ pub async fn answer(
 ) -> Answer {
     // What cannot be a token is looked for like one, so that both are answered alike.
     let token = PageToken::parse(token).unwrap_or_else(|_| nobodys());
-    let named = Named::by(OrderKey::OfPage(token));
+    let named = Named::by(OrderKey::OfPage(token.clone()));
     if asks_status {
         let interface = "X-6";
         return match read_order(&*api.store, &named).await {
@@ -72,7 +72,9 @@ pub async fn answer(
         };
     }
     let interface = "page";
-    let done = if request.method() == Method::POST {
+    let began = api.now();
+    let is_choice = request.method() == Method::POST;
+    let done = if is_choice {
         choose(api, register, &named, request).await
     } else {
         show(api, register, &named).await
@@ -91,6 +93,11 @@ pub async fn answer(
         }
     };
     protect(answer.response.headers_mut());
+    // Whoever knows a number but not the secret beside it must not write about that order.
+    if is_choice && answer.result != Refusal::OrderUnknown.code() {
+        let origin = &register.platform.origin;
+        api.note_choice(token, request, origin, (began, &answer));
+    }
     answer
 }
 

@@ -145,6 +145,32 @@ async fn an_order_that_went_through_a_lot_is_told_whole() {
     open.close().await.unwrap();
 }
 
+/// D5, X-6: what a payer chose on our page is told, and not where the page is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payers_choice_is_told_without_the_pages_address() {
+    let (stage, open) = open().await;
+    let order = placed(
+        &stage.tea,
+        &stage.tea.order("T1", "WEBVIEW", "12.30", PAYER),
+    )
+    .await;
+    let page = order.text("payUrl");
+    // A number is no secret; what stands beside it is.
+    let foreign = format!("{}{}", &page[..page.len() - 4], "0000");
+    let guessed = stage.payer.choose(&foreign, BLUE.id).await;
+    assert!(guessed.is_err(), "{guessed:?}");
+    stage.payer.choose(page, BLUE.id).await.unwrap();
+    let told = told(&stage, &["\"page\"", "A3.1"]).await;
+    let text = told.to_string();
+    assert_eq!(text.matches("\"what\":\"page\"").count(), 1, "{told:#}");
+    let chosen = one(&told, "page", "ACCEPTED");
+    assert_eq!(chosen["who"], "payer");
+    assert_eq!(chosen["answered"]["line"], "303");
+    let secret = page.rsplit('/').next().unwrap();
+    assert!(!text.contains(secret), "{told:#}");
+    open.close().await.unwrap();
+}
+
 /// D1, D2, D5: of all that is noted nothing personal and nothing that lets anybody pay is told or
 /// stored as it is, and it stays within its bound.
 #[tokio::test(flavor = "multi_thread")]
