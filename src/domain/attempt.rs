@@ -163,16 +163,19 @@ impl Contradiction {
 
 impl Attempt {
     /// Whether this institution, and this account of it, can speak of the attempt and of what goes
-    /// back along it (C2).
+    /// back along it (C2), and whether it speaks of this sum, that of the attempt or of a refund (V3).
     ///
     /// # Errors
     /// What contradicts it.
-    pub fn admits(&self, evidence: &Evidence) -> Result<(), Contradiction> {
+    pub fn admits(&self, evidence: &Evidence, sum: Amount) -> Result<(), Contradiction> {
         if self.institution != evidence.institution {
             return Err(Contradiction::Institution);
         }
         match &evidence.account {
             Some(account) if *account != self.account => Err(Contradiction::Account),
+            Some(_) | None if evidence.sum.is_some_and(|said| said != sum) => {
+                Err(Contradiction::Amount)
+            }
             Some(_) | None => Ok(()),
         }
     }

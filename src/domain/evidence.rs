@@ -14,6 +14,9 @@ pub struct Evidence {
     pub about: About,
     /// How we came to hear it.
     pub by: Means,
+    /// The sum that it speaks of, where a message nobody asked for names one: news of another sum is of
+    /// something else (V3). An answer is bound to its question instead.
+    pub sum: Option<Amount>,
     /// What it says.
     pub finding: Finding,
 }

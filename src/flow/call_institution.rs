@@ -270,6 +270,7 @@ fn evidence(adapter: &dyn Institution, call: &Call<'_>, finding: Finding) -> Evi
         account: Some(call.attempt().account.clone()),
         about: call.about(),
         by: call.means(),
+        sum: None,
         finding,
     }
 }

@@ -14,6 +14,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode};
 use serde::Serialize;
 
+use crate::domain::amount::CNY;
 use crate::domain::attempt::{Attempt, Stamp};
 use crate::domain::evidence::{About, Ambiguity, Evidence, Finding, Means};
 use crate::domain::fields::Fields;
@@ -118,6 +119,7 @@ impl Institution for Standard {
             account: said.is_ok().then(|| attempt.account.clone()),
             about: call.about(),
             by: call.means(),
+            sum: None,
             finding: said.unwrap_or_else(Finding::Ambiguous),
         }
     }
@@ -140,23 +142,27 @@ impl Institution for Standard {
         // is no more evidence than a forgery is.
         let fields = Fields::parse(callback.body()).map_err(|_| Forged("unreadable"))?;
         let account = reading::account(&fields);
-        let (about, said) = if let Some(no) = refunds::told_of(&fields) {
-            (About::Refund(no), refunds::notice(&fields, now))
+        let (about, said, sum) = if let Some(no) = refunds::told_of(&fields) {
+            let sum = reading::sum(&fields, refunds::SUM, CNY);
+            (About::Refund(no), refunds::notice(&fields, now), sum)
         } else {
             let no = fields.text("merchantOrderNo").and_then(Result::ok);
             let attempt = no.and_then(|no| AttemptId::parse(no).ok());
             let attempt = attempt.ok_or(Forged("names_no_attempt"))?;
-            (About::Attempt(attempt), reading::notice(&fields))
+            let sum = reading::sum(&fields, "orderAmount", CNY);
+            (About::Attempt(attempt), reading::notice(&fields), sum)
         };
-        let finding = match &account {
-            Some(_) => said.unwrap_or_else(Finding::Ambiguous),
-            None => Finding::Ambiguous(Ambiguity::Unreadable),
+        // News without a readable sum could be of anything.
+        let finding = match (&account, sum) {
+            (Some(_), Ok(_)) => said.unwrap_or_else(Finding::Ambiguous),
+            (Some(_), Err(_)) | (None, _) => Finding::Ambiguous(Ambiguity::Unreadable),
         };
         Ok(Evidence {
             institution: self.settings.id.clone(),
             account,
             about,
             by: Means::Callback,
+            sum: sum.ok(),
             finding,
         })
     }

@@ -6,14 +6,14 @@ mod standard;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
-use paymux::domain::attempt::{AttemptState, Stamp};
+use paymux::domain::attempt::Stamp;
 use paymux::domain::evidence::{Evidence, Finding};
 use paymux::domain::identifiers::Timestamp;
 use paymux::domain::order::Weighed;
 use paymux::institution::{Asked, Call, Forged, Heard, Institution, KINDS, Outgoing};
 use serde_json::Value;
 
-use recorded::{NOW_S, Recording, describe, order_with, recordings};
+use recorded::{NOW_S, Recording, describe, recordings};
 
 /// What the other side of a dialect does in a test.
 trait Rig {
@@ -150,16 +150,16 @@ fn an_unlisted_word_proves_nothing() {
     });
 }
 
-/// V3, C2, E3: another sum, currency, account or attempt never pays an order.
+/// V3, C2, E3, R3: news of another sum, currency, account, attempt or refund moves nothing.
 #[test]
-fn what_was_paid_for_something_else_pays_nothing() {
+fn what_is_said_of_something_else_moves_nothing() {
     on_all(|rig, recording| {
         for (name, other) in &recording.others {
             let body = recording.body_with(name, other);
             let Ok(evidence) = reading(rig, recording, &body) else {
                 continue;
             };
-            let order = order_with(AttemptState::Unknown, recording.mode());
+            let order = recording.doubtful();
             let weighed = order.weigh(&evidence, rig.adapter().facts(), Timestamp::from_s(NOW_S));
             assert!(
                 matches!(weighed, Weighed::Repeat | Weighed::Quarantine(_)),

@@ -173,6 +173,7 @@ impl Order {
             account: None,
             about: About::Attempt(attempt.id.clone()),
             by: Means::Create,
+            sum: None,
             finding: Finding::Ambiguous(Ambiguity::NoAnswer),
         };
         match overdue.then(|| self.weigh(&evidence, facts, now))? {
@@ -195,7 +196,7 @@ impl Order {
         else {
             return Weighed::Quarantine(Contradiction::Institution);
         };
-        if let Err(why) = attempt.admits(evidence) {
+        if let Err(why) = attempt.admits(evidence, attempt.amount) {
             return Weighed::Quarantine(why);
         }
         match attempt.weigh(&evidence.finding, evidence.by, facts, now) {

@@ -119,6 +119,7 @@ impl Order {
             account: None,
             about: About::Refund(refund.no.clone()),
             by: Means::Refund,
+            sum: None,
             finding: Finding::Ambiguous(Ambiguity::NoAnswer),
         };
         if now.since(left) < INTENT_PATIENCE {
@@ -143,7 +144,7 @@ impl Order {
         else {
             return Weighed::Quarantine(Contradiction::Institution);
         };
-        if let Err(why) = attempt.admits(evidence) {
+        if let Err(why) = attempt.admits(evidence, refund.amount) {
             return Weighed::Quarantine(why);
         }
         match refund.weigh(&evidence.finding, evidence.by, facts, now) {

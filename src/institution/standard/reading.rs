@@ -168,7 +168,7 @@ fn is_about(attempt: &Attempt, fields: &Fields<'_>) -> Result<(), Ambiguity> {
 /// E3 wants the sum to match before anything counts as taken. What was paid is compared by the
 /// domain, which raises the alarm (V3).
 fn is_of_sum(attempt: &Attempt, fields: &Fields<'_>, absent: Currency) -> Result<(), Ambiguity> {
-    if sum(fields, absent)? == attempt.amount {
+    if sum(fields, "orderAmount", absent)? == attempt.amount {
         Ok(())
     } else {
         Err(Ambiguity::Mismatch)
@@ -176,7 +176,7 @@ fn is_of_sum(attempt: &Attempt, fields: &Fields<'_>, absent: Currency) -> Result
 }
 
 fn paid(fields: &Fields<'_>, absent: Currency) -> Said {
-    let amount = sum(fields, absent)?;
+    let amount = sum(fields, "orderAmount", absent)?;
     let no = needed(fields, "payOrderNo")?;
     let date = needed(fields, "paymentDate")?;
     let time = needed(fields, "paymentTime")?;
@@ -191,14 +191,14 @@ fn paid(fields: &Fields<'_>, absent: Currency) -> Said {
     }))
 }
 
-/// `orderAmount` in `currency`; without the latter in `absent` (M6).
-fn sum(fields: &Fields<'_>, absent: Currency) -> Result<Amount, Ambiguity> {
+/// The sum under this name in `currency`; without the latter in `absent` (M6).
+pub(super) fn sum(fields: &Fields<'_>, name: &str, absent: Currency) -> Result<Amount, Ambiguity> {
     let currency = match optional(fields, "currency")? {
         Some(code) => Currency::parse(code).map_err(|_| Ambiguity::Unreadable)?,
         None => absent,
     };
     let text = fields
-        .scalar("orderAmount")
+        .scalar(name)
         .and_then(Result::ok)
         .ok_or(Ambiguity::Unreadable)?;
     Amount::parse(text, currency).map_err(|_| Ambiguity::Unreadable)

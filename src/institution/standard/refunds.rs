@@ -6,7 +6,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::domain::amount::{Amount, CNY, Currency};
+use crate::domain::amount::CNY;
 use crate::domain::attempt::Attempt;
 use crate::domain::evidence::{Ambiguity, Finding, Reason, Receipt};
 use crate::domain::fields::Fields;
@@ -15,7 +15,7 @@ use crate::domain::order::Terms;
 use crate::domain::refund::{Refund, RefundState};
 use crate::institution::Call;
 use crate::institution::standard::reading::{
-    FINAL_REFUSALS, INSTITUTION_NO_BYTES_MAX, Said, needed, optional,
+    FINAL_REFUSALS, INSTITUTION_NO_BYTES_MAX, Said, needed, optional, sum,
 };
 
 /// Codes by which a refund, and nothing else, is refused for good (E2). Some are of status 409,
@@ -28,6 +28,9 @@ const FINAL_REFUSALS_OF_REFUNDS: [&str; 6] = [
     "refund_window_over",
     "refunds_exhausted",
 ];
+
+/// What went back; without a currency in the default one (M6).
+pub(super) const SUM: &str = "refundAmount";
 
 /// The five fields of A3.4, our number, and where we are told.
 #[derive(Serialize)]
@@ -88,7 +91,7 @@ pub(super) fn reply(
             }
             // What went back is compared by the domain, which raises the alarm (V3).
             let said = standing(fields, now)?;
-            if matches!(said, Finding::Succeeded(_)) || sum(fields)? == refund.amount {
+            if matches!(said, Finding::Succeeded(_)) || sum(fields, SUM, CNY)? == refund.amount {
                 Ok(said)
             } else {
                 Err(Ambiguity::Mismatch)
@@ -165,22 +168,9 @@ fn back(fields: &Fields<'_>, now: Timestamp) -> Said {
         None => now,
     };
     Ok(Finding::Succeeded(Receipt {
-        amount: sum(fields)?,
+        amount: sum(fields, SUM, CNY)?,
         institution_no: no.into(),
         paid_at: at,
         fee_minor: None,
     }))
-}
-
-/// `refundAmount` in `currency`; without the latter in the default (M6).
-fn sum(fields: &Fields<'_>) -> Result<Amount, Ambiguity> {
-    let currency = match optional(fields, "currency")? {
-        Some(code) => Currency::parse(code).map_err(|_| Ambiguity::Unreadable)?,
-        None => CNY,
-    };
-    let text = fields
-        .scalar("refundAmount")
-        .and_then(Result::ok)
-        .ok_or(Ambiguity::Unreadable)?;
-    Amount::parse(text, currency).map_err(|_| Ambiguity::Unreadable)
 }

@@ -9,11 +9,12 @@ use paymux::domain::attempt::{Attempt, AttemptState, Epoch, Stamp};
 use paymux::domain::evidence::{Evidence, Finding, Way};
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
-    Timestamp,
+    RefundOrderNo, RefundRequestNo, Timestamp,
 };
 use paymux::domain::institutions::{BusinessType, Mode, TransactionType};
 use paymux::domain::order::{Order, OrderState, Terms};
 use paymux::domain::personal::MobileNo;
+use paymux::domain::refund::{Refund, RefundState, Sending, Why, Wish};
 use paymux::institution::{Call, Forged};
 use serde::Deserialize;
 use serde_json::Value;
@@ -26,17 +27,21 @@ pub(super) const NOW_S: i64 = 1_795_278_600;
 const ATTEMPT: &str = "A01KAMB7E80000000000000000A";
 const ACCOUNT: &str = "ACC-1";
 
+/// The refund that recordings speak of, if they speak of one.
+const REFUND: &str = "R01KAMB7E80000000000000000C";
+
 /// One recorded exchange.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Recording {
     #[serde(skip)]
     pub(super) file: String,
-    /// `create`, `query`, `close` or `callback`.
+    /// `create`, `query`, `close`, `refund`, `refund_query` or `callback`.
     pub(super) call: String,
     #[serde(default)]
     mode: Option<String>,
-    /// The attempt's state when the call is made; `INTENT` where it is absent.
+    /// The attempt's state when the call is made, `INTENT` where it is absent; of a call about a refund
+    /// that refund's, `RESERVED` where it is absent.
     #[serde(default)]
     state: Option<String>,
     /// What we send.
@@ -83,13 +88,25 @@ impl Recording {
             .unwrap()
     }
 
-    /// The order whose attempt it speaks of.
+    /// The order whose attempt or refund it speaks of.
     pub(super) fn order(&self) -> Order {
+        if self.call.starts_with("refund") {
+            return returning(self.state.as_deref().unwrap_or("RESERVED"), self.mode());
+        }
         let named = self.state.as_deref().unwrap_or("INTENT");
         let state = AttemptState::ALL
             .into_iter()
             .find(|state| state.name() == named);
         order_with(state.unwrap(), self.mode())
+    }
+
+    /// An order that is in doubt about what it speaks of.
+    pub(super) fn doubtful(&self) -> Order {
+        if self.body.get().contains("merchantRefundNo") {
+            returning("UNKNOWN", self.mode())
+        } else {
+            order_with(AttemptState::Unknown, self.mode())
+        }
     }
 
     /// The call it answers; none if it is a callback.
@@ -99,6 +116,8 @@ impl Recording {
             "create" => Some(Call::Create(attempt, terms)),
             "query" => Some(Call::Query(attempt, terms)),
             "close" => Some(Call::Close(attempt, terms)),
+            "refund" => Some(Call::Refund(&order.refunds[0], attempt, terms)),
+            "refund_query" => Some(Call::RefundQuery(&order.refunds[0], attempt, terms)),
             "callback" => None,
             other => panic!("{}: there is no call {other}", self.file),
         }
@@ -156,6 +175,36 @@ pub(super) fn describe(read: &Result<Evidence, Forged>) -> String {
         Finding::NotFound => "not_found".to_owned(),
         Finding::Ambiguous(why) => format!("ambiguous {}", why.word()),
     }
+}
+
+/// A paid order of 12.30 yuan, of which 5.00 are on their way back.
+fn returning(state: &str, mode: Mode) -> Order {
+    let mut order = order_with(AttemptState::Paid, mode);
+    let named = RefundState::ALL
+        .into_iter()
+        .find(|known| known.name() == state);
+    order.state = OrderState::Paid;
+    order.settling = Some(order.attempts[0].id.clone());
+    order.refunds.push(Refund {
+        no: RefundOrderNo::parse(REFUND).unwrap(),
+        attempt: order.attempts[0].id.clone(),
+        amount: Amount::parse("5.00", CNY).unwrap(),
+        state: named.unwrap(),
+        why: Why::Asked(Wish {
+            number: RefundRequestNo::parse("B-1").unwrap(),
+            reason: None,
+            notice_url: None,
+        }),
+        created: order.created,
+        sending: Sending::Left(order.created),
+        epoch: Epoch(1),
+        receipt: None,
+        reason: None,
+        late_success: false,
+        excess_minor: 0,
+        verdict: None,
+    });
+    order
 }
 
 /// An open order of 12.30 yuan with one attempt.

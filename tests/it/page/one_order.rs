@@ -197,6 +197,7 @@ pub(super) fn after(order: &Order, finding: Finding) -> Order {
         account: None,
         about: About::Attempt(attempt.id.clone()),
         by: Means::Query,
+        sum: None,
         finding,
     };
     let Weighed::Commit(change) = order.weigh(&evidence, &facts(), NOW) else {

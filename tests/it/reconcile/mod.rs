@@ -149,6 +149,7 @@ async fn learn(house: &House, order: &Order, finding: Finding) -> Order {
         account: None,
         about: About::Refund(order.refunds[0].no.clone()),
         by: Means::Refund,
+        sum: None,
         finding,
     };
     match order.weigh(&evidence, &facts(), at(40)) {

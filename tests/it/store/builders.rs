@@ -134,6 +134,7 @@ pub(crate) fn weigh(order: &Order, seq: usize, finding: Finding, by: Means, s: i
         account: Some(attempt.account.clone()),
         about: About::Attempt(attempt.id.clone()),
         by,
+        sum: None,
         finding,
     };
     match order.weigh(&evidence, &facts(), at(s)) {

@@ -53,6 +53,7 @@ pub(super) fn weigh(order: &Order, finding: Finding) -> Change {
         account: None,
         about: About::Refund(refund.no.clone()),
         by: Means::Query,
+        sum: None,
         finding,
     };
     match order.weigh(&evidence, &facts(), at(40)) {

@@ -63,6 +63,7 @@ impl Plain {
             account: account.and_then(|account| AccountId::parse(account).ok()),
             about,
             by,
+            sum: None,
             finding: finding(body, by),
         })
     }
@@ -145,6 +146,7 @@ impl Institution for Plain {
             account: None,
             about: call.about(),
             by,
+            sum: None,
             finding: Finding::Ambiguous(why),
         };
         if reply.status().is_server_error() {
