@@ -67,24 +67,30 @@ fn message(out: &mut Vec<u8>, head: &Head, is_signature_needed: bool, body: &Bod
     out.push(b'}');
 }
 
-/// A line that [`write`] wrote, as it is told: with the signature bases of both sides for the fields
-/// that they follow from. Nothing if it is no such line.
+/// A line that [`write`] wrote, as it is told: with the signature bases of both sides, as far as there
+/// are any, for the fields that they follow from. Nothing if it is no such line.
 pub fn read(line: &str) -> Option<Value> {
     let mut note: Value = serde_json::from_str(line).ok()?;
     let asked = note.get_mut("asked")?.as_object_mut()?;
+    let fields = taken(asked);
     let first = asked.get("line").and_then(Value::as_str)?.to_owned();
     let (method, target) = first.split_once(' ')?;
-    let mut request = Request::builder().method(method).uri(target);
-    *request.headers_mut()? = taken(asked);
-    let request = request.body(Bytes::new()).ok()?;
-    let base = request_base(&request, target);
-    asked.insert("signatureBase".to_owned(), base.into());
+    let request = Request::builder().method(method).uri(target);
+    let request = request.body(Bytes::new()).ok().map(|mut request| {
+        *request.headers_mut() = fields;
+        request
+    });
+    let base = request
+        .as_ref()
+        .map(|request| request_base(request, target));
+    asked.insert("signatureBase".to_owned(), base.flatten().into());
     if let Some(answered) = note.get_mut("answered").and_then(Value::as_object_mut) {
-        let status = answered.get("line").and_then(Value::as_str)?.parse().ok()?;
         let mut response = Response::new(Bytes::new());
-        *response.status_mut() = StatusCode::from_u16(status).ok()?;
         *response.headers_mut() = taken(answered);
-        let base = response_base(&response, Question::of(&request, target).as_ref());
+        let status = answered.get("line").and_then(Value::as_str)?.as_bytes();
+        *response.status_mut() = StatusCode::from_bytes(status).ok()?;
+        let question = request.and_then(|request| Question::of(&request, target));
+        let base = response_base(&response, question.as_ref());
         answered.insert("signatureBase".to_owned(), base.into());
     }
     Some(note)
