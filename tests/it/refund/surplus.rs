@@ -1,5 +1,6 @@
 //! Surplus money goes back on its own (A4, A8), with its cause, seen by merchant and operator.
 
+use paymux::domain::journal::Account;
 use paymux::domain::order::SURPLUS_FAILURES_MAX;
 use paymux::domain::refund::{RefundState, SurplusCause};
 use serde_json::json;
@@ -110,4 +111,36 @@ fn surplus_that_is_back_is_not_sent_again() {
     );
     assert_eq!(town.at("bank", |books| books.returns.len()), 1);
     assert_eq!(balances(&town.snapshot().entries).len(), 0);
+}
+
+/// A4, R9, M2: surplus that went back, and whose refund before that one goes back after all, is a loss:
+/// it was owed once.
+#[test]
+fn surplus_that_went_back_twice_is_a_loss() {
+    let town = paid_after_close();
+    town.at("bank", |books| books.manners.refuses_refunds = true);
+    town.chase();
+    town.at("bank", |books| books.manners.refuses_refunds = false);
+    town.pass_s(86_400);
+    town.chase();
+    let order = town.order("T1");
+    assert_eq!(
+        states(&order),
+        [RefundState::Failed, RefundState::Succeeded]
+    );
+    let no = order.refunds[0].no.to_string();
+    let truth = town.clock.truth();
+    let callback = town.at("bank", |books| {
+        books.bring_back(&no, false, truth);
+        books.return_callback(&no)
+    });
+    assert_eq!(town.send(callback).status, 200);
+    let order = town.order("T1");
+    assert_eq!(states(&order), [RefundState::Succeeded; 2]);
+    let paid = order.refunds[1].amount.minor();
+    assert_eq!(order.refunds[0].excess_minor, paid);
+    let balances = balances(&town.snapshot().entries);
+    let lost = balances.get(&Account::Loss(order.no.clone())).copied();
+    assert_eq!(lost, Some(paid), "{balances:?}");
+    assert!(!balances.keys().any(|of| matches!(of, Account::Surp(_))));
 }

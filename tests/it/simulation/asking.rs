@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use paymux::domain::amount::Amount;
 use paymux::domain::identifiers::{MerchantId, MerchantOrderNo, RefundOrderNo};
 use paymux::domain::order::{Order, OrderState};
 use paymux::domain::refund::RefundState;
@@ -138,8 +139,20 @@ impl Outside {
         let Some(refund) = known else {
             return Err(format!("O5: {no} was answered and does not exist"));
         };
-        let sum = told["refundAmount"] == refund.amount.to_string();
-        hold!(sum, "R6: {no} was answered with another sum");
+        let sum = refund.amount.to_string();
+        hold!(
+            told["refundAmount"] == sum,
+            "R6: {no} was answered with another sum"
+        );
+        let request = &self.sent[asked.request].request;
+        let wanted: Value = serde_json::from_slice(request.body()).unwrap();
+        let wanted = wanted["refundAmount"].as_str();
+        let currency = refund.amount.currency();
+        let wanted = wanted.and_then(|sum| Amount::parse(sum, currency).ok());
+        hold!(
+            wanted.is_none_or(|wanted| wanted == refund.amount),
+            "R6: {no} of {sum} is the answer to another sum"
+        );
         let back = told["refundStatus"] == "SUCCEEDED";
         hold!(
             !back || refund.state == RefundState::Succeeded,

@@ -197,11 +197,12 @@ fn transition(step: &Step) -> Broken {
         "K1: an attempt of {no} vanished"
     );
     let started = after.attempts.len() > before.attempts.len();
+    let is_live = before.attempts.iter().any(|one| one.state.is_live());
+    let last = after.attempts.last();
+    let in_time = last.is_none_or(|one| one.stamp.now < after.expires);
     hold!(
         !started
-            || (before.state == OrderState::Open
-                && before.ending.is_none()
-                && before.live_attempt().is_none()),
+            || (before.state == OrderState::Open && before.ending.is_none() && in_time && !is_live),
         "O4, A2: an attempt was started on {no}"
     );
     for (was, is) in before.attempts.iter().zip(&after.attempts) {

@@ -102,6 +102,14 @@ pub(super) fn order_alone(order: &Order) -> Broken {
             .refunds
             .iter()
             .filter(|one| one.attempt == attempt.id && one.surplus().is_some());
+        let back = theirs
+            .clone()
+            .filter(|one| one.state == RefundState::Succeeded && one.excess_minor == 0);
+        hold!(
+            back.count() <= 1,
+            "A4, R9: the surplus of {} went back twice, and nobody lost it",
+            attempt.id
+        );
         let on_its_way = theirs
             .filter(|one| one.state.is_holding() && one.state != RefundState::Succeeded)
             .count();
@@ -270,7 +278,9 @@ impl Life {
             return;
         };
         let mut body = self.refunding(order);
-        body["refundAmount"] = (*self.dice.pick(&["0.01", "0.02", "6.15", "12.30", "500"])).into();
+        // All of it often: what had failed and comes back late is then more than is left (R9).
+        let sums = ["0.01", "6.15", "12.30", "12.30", "12.30", "500"];
+        body["refundAmount"] = (*self.dice.pick(&sums)).into();
         if self.dice.one_in(2) {
             let number = format!("B{}", self.dice.below(4));
             body["merchantRefundNo"] = number.into();
@@ -302,7 +312,7 @@ impl Life {
             return;
         }
         let (id, no) = self.dice.pick(&open).clone();
-        let fails = self.dice.one_in(3);
+        let fails = self.dice.one_in(2);
         self.note(|| format!("{id} ends {no}, failing: {fails}"));
         let books = parties.institutions.get_mut(&id).unwrap();
         books.bring_back(&no, fails, truth);

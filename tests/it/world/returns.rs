@@ -101,10 +101,8 @@ impl Books {
         let may = |one: &Return| match one.standing {
             Returning::Working => true,
             Returning::Back => false,
-            Returning::Refused => {
-                let paid = &self.payments[&one.payment];
-                bad && one.said_refused && self.returned(&one.payment) + one.minor <= paid.minor
-            }
+            // Even beyond what it took: then it, or the merchant, has lost that.
+            Returning::Refused => bad && one.said_refused,
         };
         let open = self.returns.iter().filter(|(_, one)| may(one));
         open.map(|(no, _)| no.clone()).collect()
