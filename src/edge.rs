@@ -119,6 +119,8 @@ pub struct Edge {
     live: LiveBounds,
     metrics: Arc<Metrics>,
     stop: Stop,
+    /// From before anybody can ask: a stop that comes before anything is accepted is a change as well.
+    stopped: watch::Receiver<bool>,
 }
 
 impl Edge {
@@ -133,6 +135,7 @@ impl Edge {
         metrics: &Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let mut sockets = Fds::new();
+        let (stop, stopped) = watch::channel(false);
         let mut edge = Self {
             services: Vec::new(),
             addresses: Vec::new(),
@@ -141,7 +144,8 @@ impl Edge {
             loads: Vec::new(),
             live: LiveBounds::of(bounds),
             metrics: Arc::clone(metrics),
-            stop: Stop(Arc::new(watch::Sender::new(false))),
+            stop: Stop(Arc::new(stop)),
+            stopped,
         };
         for listener in listeners {
             let socket = TcpListener::bind(listener.address)?;
@@ -215,7 +219,7 @@ impl Edge {
     pub async fn serve(self) -> Drained {
         let mut accepting = tokio::task::JoinSet::new();
         for mut service in self.services {
-            let (sockets, stopped) = (Arc::clone(&self.sockets), self.stop.0.subscribe());
+            let (sockets, stopped) = (Arc::clone(&self.sockets), self.stopped.clone());
             accepting.spawn(async move {
                 service.start_service(Some(sockets), stopped, 1).await;
             });

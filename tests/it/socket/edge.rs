@@ -251,6 +251,14 @@ async fn a_stop_finishes_what_was_handed_over() {
     assert_eq!(*ended.lock().unwrap(), 2);
 }
 
+/// A stop that is asked for before anything is accepted is heeded.
+#[tokio::test]
+async fn a_stop_right_after_a_start_is_not_missed() {
+    let edge = Running::echo(Bounds::default());
+    // On this one thread nothing of it has run yet.
+    assert_eq!(edge.stopped().await, Drained::Whole);
+}
+
 /// A stop has an end: what is not answered by then is reported, not waited for.
 #[tokio::test]
 async fn a_stop_does_not_wait_for_ever() {
