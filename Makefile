@@ -1,6 +1,6 @@
 # The front door. `make test` is all a change has to pass; everything else is here to be found.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests versions deny-tool demo test bench bench-large simulate races torture power deny
+.PHONY: help setup setup-tests versions deny-tool demo test bench bench-large simulate races torture power mutants deny
 SHELL := /bin/bash
 
 # command-or-path:package, as Debian and Ubuntu call it. Building takes the first list, the tests both.
@@ -99,6 +99,9 @@ torture: setup ## KILLS=n SEED=n kills the real binary under load, starts it aga
 
 power: setup ## IMAGES=n disks that lost their power at any step of a recorded run, each opened and verified
 	PAYMUX_IMAGES=$(or $(IMAGES),10000) cargo test --release --test it power::a_power_loss -- --nocapture
+
+mutants: setup ## takes protections out of a copy of the source one at a time, and lives until each is missed
+	python3 tests/mutants/run.py
 
 deny: setup deny-tool ## licences, origins and known faults of everything we link
 	cargo deny check bans licenses sources

@@ -7,6 +7,7 @@ use std::process::Command;
 use tree::{Source, code};
 
 mod imports;
+mod mutants;
 pub(crate) mod tree;
 
 /// A file of `src/` over the first bound says here why. Over the second, and in tests and benches
