@@ -67,7 +67,7 @@ fn message(out: &mut Vec<u8>, head: &Head, is_signature_needed: bool, body: &Bod
     out.push(b'}');
 }
 
-/// A line that [`write`] wrote, as it is told: with the signature bases of both sides, as far as there
+/// A line that [`write()`] wrote, as it is told: with the signature bases of both sides, as far as there
 /// are any, for the fields that they follow from. Nothing if it is no such line.
 pub fn read(line: &str) -> Option<Value> {
     let mut note: Value = serde_json::from_str(line).ok()?;
