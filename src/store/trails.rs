@@ -20,8 +20,9 @@ pub const STRANGERS_BYTES_MAX: usize = 1_280;
 /// The longest leaf before it is compressed; what is longer is not kept. Unit: bytes.
 pub const LEAF_BYTES_MAX: usize = 64 * 1024;
 
-/// About so much text goes into one leaf: what is given up is given up by the leaf. Unit: bytes.
-pub const LEAF_BYTES: usize = 6 * 1024;
+/// About so much text goes into one leaf: what is given up is given up by the leaf, and a row that is
+/// longer than a quarter of a page when packed takes another page for itself. Unit: bytes.
+pub const LEAF_BYTES: usize = 3 * 1024;
 
 /// Leaves that are forgotten at once, so that forgetting holds up no payment.
 pub const FORGOTTEN_AT_ONCE: u32 = 500;
