@@ -4,7 +4,6 @@
 //! what a value means, and never shows one.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize;
@@ -103,37 +102,38 @@ impl<'a> Fields<'a> {
             return Err(FieldsFault::TooLarge);
         }
         let text = std::str::from_utf8(body).map_err(|_| FieldsFault::NotUtf8)?;
-        if depth(text) > DEPTH_MAX {
-            return Err(FieldsFault::TooDeep);
-        }
+        // Values are kept as they stand and read once more only where they hold escapes: nearly all
+        // of what merchants send is plain, and is passed over once.
         let members: Members<'_> = serde_json::from_str(text).map_err(|fault| {
-            if fault.is_data() {
+            if depth(text) > DEPTH_MAX {
+                FieldsFault::TooDeep
+            } else if fault.is_data() {
                 FieldsFault::NotAnObject
             } else {
                 FieldsFault::NotJson
             }
         })?;
-        if members.0.len() > NAMES_MAX {
+        let members = members.0;
+        if members.iter().any(|(_, raw)| is_too_deep(raw.get())) {
+            return Err(FieldsFault::TooDeep);
+        }
+        if members.len() > NAMES_MAX {
             return Err(FieldsFault::TooMany);
         }
-        let mut known = HashSet::with_capacity(members.0.len());
-        for (name, _) in &members.0 {
+        let mut fields: Vec<Field<'a>> = Vec::with_capacity(members.len());
+        for (name, raw) in members {
             if name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
                 return Err(FieldsFault::BadName);
             }
-            if !known.insert(name) {
+            // So few names that comparing them costs less than a table of them.
+            if fields.iter().any(|known| known.name == name) {
                 return Err(FieldsFault::Twice(name.as_ref().into()));
             }
-        }
-        let fields = members.0.into_iter().map(|(name, raw)| {
             let raw = raw.get();
-            Ok(Field {
-                name,
-                value: value(raw)?,
-                raw,
-            })
-        });
-        Ok(Self(fields.collect::<Result<_, FieldsFault>>()?))
+            let value = value(raw)?;
+            fields.push(Field { name, value, raw });
+        }
+        Ok(Self(fields))
     }
 
     /// Every name that stands in the object, `null` ones as well.
@@ -207,16 +207,31 @@ fn plain(text: &str) -> Result<&str, Malformed> {
 
 fn value(raw: &str) -> Result<Value<'_>, FieldsFault> {
     Ok(match raw.as_bytes().first() {
-        Some(b'"') => {
-            let Text(text) = serde_json::from_str(raw).map_err(|_| FieldsFault::NotJson)?;
-            Value::Text(text)
-        }
+        Some(b'"') => Value::Text(text(raw)?),
         Some(b'{' | b'[') => Value::Nested,
         Some(b't') => Value::Flag(true),
         Some(b'f') => Value::Flag(false),
         Some(b'n') => Value::Null,
         Some(_) | None => Value::Number(raw),
     })
+}
+
+/// What a string says. One without an escape says what stands between its quotes: that it holds no
+/// control character was seen when the body was read.
+fn text(raw: &str) -> Result<Cow<'_, str>, FieldsFault> {
+    let within = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
+    match within {
+        Some(plain) if !plain.contains('\\') => Ok(Cow::Borrowed(plain)),
+        Some(_) | None => {
+            let Text(text) = serde_json::from_str(raw).map_err(|_| FieldsFault::NotJson)?;
+            Ok(text)
+        }
+    }
+}
+
+/// Whether a member nests more than the object that it stands in leaves it.
+fn is_too_deep(raw: &str) -> bool {
+    raw.starts_with(['{', '[']) && depth(raw) >= DEPTH_MAX
 }
 
 /// How deep brackets stand in each other. Exact for JSON; of anything else the parser decides.
@@ -375,6 +390,21 @@ mod tests {
         let long = format!("{{\"{}\":1}}", "n".repeat(65));
         assert_eq!(fault(long), FieldsFault::BadName);
         assert_eq!(fault(r#"{"a\u0007":1}"#), FieldsFault::BadName);
+    }
+
+    /// Q10: however a string is written, it says the same; what a plain one says is not copied.
+    #[test]
+    fn escapes_are_read_and_plain_text_is_taken_as_it_stands() {
+        let body = r#"{"plain":"茶 100 g","escaped":"\u8336 100 g","slash":"a\\b","quote":"a\"b","empty":""}"#;
+        let fields = Fields::parse(body.as_bytes()).unwrap();
+        assert_eq!(fields.text("plain"), Some(Ok("茶 100 g")));
+        assert_eq!(fields.text("escaped"), Some(Ok("茶 100 g")));
+        assert_eq!(fields.text("slash"), Some(Ok("a\\b")));
+        assert_eq!(fields.text("quote"), Some(Ok("a\"b")));
+        assert_eq!(fields.text("empty"), Some(Ok("")));
+        let within = body.as_bytes().as_ptr_range();
+        let plain = fields.text("plain").unwrap().unwrap();
+        assert!(within.contains(&plain.as_ptr()), "it was copied");
     }
 
     /// Q10: every way to cut a body off is refused.
