@@ -65,6 +65,7 @@ pub fn check(out: &mut dyn Write, path: &Path, now: Timestamp) -> anyhow::Result
 
 /// What would be served: addresses, and the institutions of each merchant in each mode.
 fn summary(config: &Config, now: Timestamp) -> String {
+    let signing = config.register.platform.signing.at(now.seconds());
     let mut text = String::new();
     for warning in &config.warnings {
         let _ = writeln!(text, "warning: {warning}");
@@ -77,7 +78,7 @@ fn summary(config: &Config, now: Timestamp) -> String {
         config.register.platform.origin,
         config.listen.operations,
         config.store.url,
-        config.register.platform.signing.at(now.seconds()).id(),
+        signing.map_or("nothing", |key| key.id()),
     );
     let mut rows = vec![["merchant", "state", "mode", "institutions"].map(str::to_owned)];
     let mut merchants: Vec<&Merchant> = directory.merchants.values().collect();

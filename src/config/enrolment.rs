@@ -114,7 +114,7 @@ impl Enrolment {
                 r.once(&mut self.key_ids, id, &table.subject("id"));
             }
             let key = table.public_key(r, id.as_ref().map(|id| id.value.as_str()));
-            let span = table.span(r);
+            let span = table.span(r, ["not_before", "not_after"]);
             if let (Some(id), Some((key, mark)), Some((from, until)), Some(owner)) =
                 (id, key, span, owner)
             {

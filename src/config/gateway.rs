@@ -237,7 +237,7 @@ pub(super) fn platform(
     for mut table in s.tables(r, "keys") {
         let id = table.must(r, "id", KEY_ID, |v| KeyId::parse(v.as_str()?).ok());
         let key = table.signing_key(r, "key", id.as_ref().map(|id| id.value.as_str()));
-        let span = table.span(r);
+        let span = table.span(r, ["not_before", "not_after"]);
         if let Some(id) = &id {
             r.once(&mut enrolment.key_ids, id, &table.subject("id"));
         }

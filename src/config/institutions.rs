@@ -1,5 +1,6 @@
 //! The tables about institutions: how each is reached, what it offers, and its adapter.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::config::section::{Edge, Section};
 use crate::config::{InstitutionLeg, KeyClass, KeyNote};
 use crate::domain::identifiers::{InstitutionId, KeyId};
 use crate::domain::institutions::{Departure, Facts, Institution, Mode, RefundKinds, RefundRules};
-use crate::institution::{KINDS, Kind, Settings, kind};
+use crate::institution::{ALWAYS, KINDS, Kind, Settings, kind};
 use crate::signature::{EnrolledKey, KeyRing, SigningKey};
 
 /// Days in which money may be asked back, where nothing is said.
@@ -30,6 +31,7 @@ struct Reached {
     origin: Option<String>,
     merchant_name: Option<String>,
     signing: Option<Arc<SigningKey>>,
+    signs_within: RangeInclusive<i64>,
     keys: Vec<EnrolledKey>,
     facts: Option<Facts>,
 }
@@ -125,6 +127,7 @@ impl Enrolment {
             r.once(&mut self.key_ids, id, &s.subject("key_id"));
         }
         let signing = s.signing_key(r, "key", key_id.as_ref().map(|id| id.value.as_str()));
+        let validity_s = own_key_span(r, s);
         if let (Some(key), Some(owner)) = (&signing, owner) {
             self.notes.push(KeyNote {
                 id: key.id().to_owned(),
@@ -132,7 +135,7 @@ impl Enrolment {
                 class: KeyClass::Towards,
                 mark: mark(key.public_pem().as_bytes()),
                 algorithm: key.algorithm().name(),
-                validity_s: None,
+                validity_s,
             });
         }
         let keys = self.public_keys(r, s, owner, KeyClass::Institution);
@@ -153,6 +156,7 @@ impl Enrolment {
             origin: origin.map(|found| found.value),
             merchant_name: merchant_name.map(|found| found.value),
             signing,
+            signs_within: validity_s.map_or(ALWAYS, |(from, until)| from..=until),
             keys,
             facts: facts(r, s, dialect),
         }
@@ -184,6 +188,7 @@ impl Enrolment {
             callback_origin: callback_origin.to_owned(),
             merchant_name: reached.merchant_name,
             signing,
+            signs_within: reached.signs_within,
             keys,
             facts,
         };
@@ -203,6 +208,29 @@ impl Enrolment {
             }
         }
     }
+}
+
+/// From when until when our own key there signs (R-6.3.1-1c). Left out, the key never ends, which is
+/// worth a warning: only the institution knows then when it stops believing it. Unit: Unix seconds.
+fn own_key_span(r: &mut Reader<'_>, s: &mut Section<'_>) -> Option<(i64, i64)> {
+    let names = ["key_not_before", "key_not_after"];
+    let subject = s.subject(names[1]);
+    if !names.iter().any(|name| s.has(name)) {
+        let expected = "the last day of our own key, and key_not_before, its first";
+        let advice = "write what was agreed with the institution, so that its end is told in time";
+        let note = r.note(s.line, &subject, expected, "nothing", advice);
+        r.warnings.push(note);
+        return None;
+    }
+    let span = s.span(r, names)?;
+    r.ends_soon(s.line, &subject, Some(span.1));
+    let now = r.now.seconds();
+    if !(span.0..=span.1).contains(&now) {
+        let advice = "no call can be made before: name the key that is in force, or its days";
+        let note = r.note(s.line, &subject, "a key in force today", "none", advice);
+        r.warnings.push(note);
+    }
+    Some(span)
 }
 
 /// What is declared, checked against clause 6.2 for every mode and for the aggregated lists, and

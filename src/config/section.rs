@@ -223,22 +223,21 @@ impl<'d> Section<'d> {
         })
     }
 
-    /// From `not_before` to `not_after`, which must not end before it begins. Unit: Unix seconds.
-    pub(super) fn span(&mut self, r: &mut Reader<'_>) -> Option<(i64, i64)> {
-        let from = self.moment(r, "not_before", Edge::First);
-        let until = self.moment(r, "not_after", Edge::Last);
+    /// From the first name to the second, which must not end before it begins. Unit: Unix seconds.
+    pub(super) fn span(
+        &mut self,
+        r: &mut Reader<'_>,
+        [first, last]: [&'static str; 2],
+    ) -> Option<(i64, i64)> {
+        let from = self.moment(r, first, Edge::First);
+        let until = self.moment(r, last, Edge::Last);
         let (from, until) = (from?, until?);
         if from.value > until.value {
             let found = "an earlier one";
             let advice = "exchange the two, or correct one";
-            let subject = self.subject("not_after");
-            r.fault(
-                until.line,
-                &subject,
-                "a day after not_before",
-                found,
-                advice,
-            );
+            let subject = self.subject(last);
+            let expected = format!("a day after {first}");
+            r.fault(until.line, &subject, &expected, found, advice);
             return None;
         }
         Some((from.value, until.value))

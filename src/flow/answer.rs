@@ -17,7 +17,8 @@ use crate::signature::{self, Question, SigningKey};
 /// proves us as well; a call is not made; a notification is tried again.
 const TURN_WITHIN: Duration = Duration::from_secs(2);
 
-/// Signs an answer with the platform's key, bound to the signature that proved its question.
+/// Signs an answer with the platform's key, bound to the signature that proved its question. When
+/// every key has ended it leaves unsigned: TLS proves us still, and whoever verifies sees it.
 pub async fn sign_answer(
     platform: &Platform,
     (request, label): (&Request<Bytes>, &str),
@@ -32,7 +33,10 @@ pub async fn sign_answer(
     let Some(question) = Question::under(request, &target, label) else {
         return;
     };
-    let key = platform.signing.at(now.seconds());
+    let Some(key) = platform.signing.at(now.seconds()) else {
+        tracing::error!("no platform key is in force: an answer leaves unsigned");
+        return;
+    };
     let Some(turns) = key.turns() else {
         return sign(key, &question, answer, now);
     };

@@ -119,7 +119,10 @@ async fn request(
         signature::sign_request(&mut request, target, key, &covering).ok()?;
         Some(request)
     };
-    let key = platform.signing.at(now.seconds());
+    let Some(key) = platform.signing.at(now.seconds()) else {
+        tracing::error!("no platform key is in force: a notification waits for one");
+        return None;
+    };
     let Some(turns) = key.turns() else {
         return sign(key, target, request);
     };

@@ -37,10 +37,7 @@ pub struct Platform {
 
 /// The platform's own keys, chosen by the time of each signature: the next one signs from its first
 /// second on, whether or not anything is reloaded then.
-pub struct Signing {
-    dated: Vec<DatedKey>,
-    first: Arc<SigningKey>,
-}
+pub struct Signing(Vec<DatedKey>);
 
 /// A key and when it signs.
 pub struct DatedKey {
@@ -55,31 +52,28 @@ pub struct DatedKey {
 impl Signing {
     /// One key for all times.
     pub fn always(key: SigningKey) -> Self {
-        Self {
-            dated: Vec::new(),
-            first: Arc::new(key),
-        }
+        Self(vec![DatedKey {
+            from_s: i64::MIN,
+            until_s: i64::MAX,
+            key: Arc::new(key),
+        }])
     }
 
     /// Those that are or will be in force; `None` if none is at this moment. Unit: Unix seconds.
     pub fn of(mut dated: Vec<DatedKey>, now_s: i64) -> Option<Self> {
         dated.sort_by_key(|one| one.from_s);
-        let first = Arc::clone(newest(&dated, now_s)?);
-        Some(Self { dated, first })
+        let signing = Self(dated);
+        signing.at(now_s).is_some().then_some(signing)
     }
 
-    /// The newest in force. When there is none, the one that was when the file was read: whoever
-    /// verifies sees that it has ended, and an alarm was raised weeks before. Unit: Unix seconds.
-    pub fn at(&self, now_s: i64) -> &Arc<SigningKey> {
-        newest(&self.dated, now_s).unwrap_or(&self.first)
+    /// The newest in force; none when all have ended, for a key that has ended signs nothing more
+    /// (R-6.3.1-1c). An alarm was raised weeks before. Unit: Unix seconds.
+    pub fn at(&self, now_s: i64) -> Option<&Arc<SigningKey>> {
+        let mut newest_first = self.0.iter().rev();
+        newest_first
+            .find(|one| (one.from_s..=one.until_s).contains(&now_s))
+            .map(|one| &one.key)
     }
-}
-
-fn newest(dated: &[DatedKey], now_s: i64) -> Option<&Arc<SigningKey>> {
-    let mut newest_first = dated.iter().rev();
-    newest_first
-        .find(|one| (one.from_s..=one.until_s).contains(&now_s))
-        .map(|one| &one.key)
 }
 
 impl Register {

@@ -3,6 +3,7 @@
 
 mod standard;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -57,11 +58,17 @@ pub struct Settings {
     pub merchant_name: Option<String>,
     /// Signs our calls and acknowledgements.
     pub signing: Arc<SigningKey>,
+    /// When it may: outside it no call is made and nothing is signed (R-6.3.1-1c).
+    /// Unit: Unix seconds.
+    pub signs_within: RangeInclusive<i64>,
     /// The institution's keys; only those whose owner is [`Settings::id`] count (C1).
     pub keys: KeyRing,
     /// What its dialect can do; at first [`Kind::facts`].
     pub facts: Facts,
 }
+
+/// For a key whose end nobody wrote down.
+pub const ALWAYS: RangeInclusive<i64> = i64::MIN..=i64::MAX;
 
 /// Why no adapter can be made of settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

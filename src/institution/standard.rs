@@ -174,11 +174,11 @@ impl Institution for Standard {
         now: Timestamp,
     ) -> Response<Bytes> {
         let mut answer = answer(heard);
-        if heard == Heard::Forged {
+        // TLS authenticates it as well: unsigned it is still better than no answer.
+        if heard == Heard::Forged || !self.may_sign(now) {
             return answer;
         }
         let question = Question::of(callback, &self.callback_url);
-        // TLS authenticates it as well: unsigned it is still better than no answer.
         let _ = sign_response(
             &mut answer,
             question.as_ref(),
@@ -190,6 +190,11 @@ impl Institution for Standard {
 }
 
 impl Standard {
+    /// Whether our own key is in force.
+    fn may_sign(&self, now: Timestamp) -> bool {
+        self.settings.signs_within.contains(&now.seconds())
+    }
+
     fn signed(&self, call: &Call<'_>, stamp: &Stamp) -> Option<(Request<Bytes>, Question)> {
         let (path, body) = match call {
             Call::Create(attempt, terms) => (
@@ -216,6 +221,9 @@ impl Standard {
         body: Vec<u8>,
         (word, stamp): (&str, &Stamp),
     ) -> Option<(Request<Bytes>, Question)> {
+        if !self.may_sign(stamp.now) {
+            return None;
+        }
         let target = format!("{}{path}", self.settings.origin);
         let mut request = Request::post(target.as_str())
             .header(CONTENT_TYPE, "application/json")

@@ -2,13 +2,18 @@
 
 mod events;
 
+use std::sync::Arc;
+
 use paymux::flow::notify_merchant::Delivery;
 use paymux::flow::notify_merchant::notify_merchant;
+use paymux::flow::register::{DatedKey, Signing};
 use paymux::signature::verify_request;
 use paymux::store::{Store, Work};
 use serde_json::json;
 
-use crate::world::enrolment::platform_ring;
+use crate::world::books::Ability;
+use crate::world::clock::START_MS;
+use crate::world::enrolment::{platform_ring, register, signer};
 use crate::world::inbox::{Inbox, Mood};
 use crate::world::memory::EventFate;
 use crate::world::network::Ending;
@@ -21,7 +26,10 @@ const WAITS_S: [i64; 18] = [
 ];
 
 fn paid() -> Town {
-    let town = Town::new();
+    paid_in(Town::new())
+}
+
+fn paid_in(town: Town) -> Town {
     town.place("T1", json!({ "attach": "k=1" }));
     town.select("T1", "bank");
     let id = town.pay("T1", "bank");
@@ -33,9 +41,8 @@ fn deliveries(inbox: &Inbox) -> usize {
     inbox.requests.len()
 }
 
-/// R-A3.3-1, R-A3.3-3, R-A3.1-5, R-5.1.1-5, R-5.1.3-4, R-5.1.4-8, R-6.1.1-4, R-A2.1-6b, R-A2.3-5a,
-/// R-A2.4.1-7b, R-A2.4.3-7a, R-A2.5-6b, R-6.4-1b, N8: ten fields go to the order's own address at
-/// once, signed by the platform.
+/// R-A3.3-1, R-A3.1-5, R-5.1.4-8, R-A2.4.1-7b, R-A2.5-6b, N8: ten fields go to the order's own address
+/// at once, signed by the platform.
 #[test]
 fn the_merchant_is_told_of_its_payment() {
     let town = paid();
@@ -72,6 +79,37 @@ fn the_merchant_is_told_of_its_payment() {
     assert_eq!(proven.owner, "platform");
     assert!(proven.nonce.is_some() && proven.expires_s.is_some());
     assert!(town.deliver().is_empty(), "told once");
+}
+
+/// R-6.3.1-1c: when the platform's key has ended, nothing is signed with it any more: the merchant is
+/// told under the next one only, and answers are not signed.
+#[test]
+fn a_key_that_has_ended_tells_nobody() {
+    let institutions = [("bank", Ability::ALL), ("purse", Ability::ALL)];
+    let mut register = register(&institutions);
+    let started_s = START_MS / 1_000;
+    let dated = |from_s, until_s| DatedKey {
+        from_s,
+        until_s,
+        key: Arc::new(signer("platform").clone()),
+    };
+    let keys = vec![dated(0, started_s + 60), dated(started_s + 600, i64::MAX)];
+    register.platform.signing = Signing::of(keys, started_s).unwrap();
+    let town = paid_in(Town::enrolled(&institutions, register));
+    assert!(
+        town.query("T1")
+            .response
+            .headers()
+            .contains_key("signature")
+    );
+    town.pass_s(61);
+    assert_eq!(town.deliver(), [Delivery::Again]);
+    assert_eq!(town.inbox(|inbox| deliveries(inbox)), 0);
+    let unsigned = town.query("T1");
+    assert_eq!(unsigned.status, 200);
+    assert!(!unsigned.response.headers().contains_key("signature"));
+    town.pass_s(600);
+    assert!(matches!(town.deliver()[..], [Delivery::Delivered(_)]));
 }
 
 /// R-A3.3-2, N2, N3: whatever is not HTTP 2xx with SUCCESS is tried again with the same bytes and

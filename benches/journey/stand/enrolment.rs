@@ -274,6 +274,8 @@ capabilities = [
 ]
 key_id = "paymux-{id}"
 key = "file:paymux-{id}.key"
+key_not_before = 2026-01-01
+key_not_after = 2035-12-31
 roots = "ca.pem"
 calls_per_second = 100_000
 refund_window_days = {REFUND_WINDOW_DAYS}

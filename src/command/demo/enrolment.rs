@@ -198,6 +198,7 @@ fn institution(cast: Cast, port: u16, year: i64) -> String {
         ..
     } = cast;
     let (validity, first) = (validity(year), year.saturating_sub(1));
+    let last = year.saturating_add(9);
     format!(
         r#"
 [[institution]]
@@ -216,6 +217,8 @@ capabilities = [
 ]
 key_id = "paymux-{id}"
 key = "file:certs/paymux-{id}.key"
+key_not_before = {first}-01-01
+key_not_after = {last}-12-31
 roots = "certs/ca.pem"
 
 [[institution.keys]]

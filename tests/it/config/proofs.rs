@@ -157,7 +157,7 @@ fn the_platform_signs_with_any_key_that_signs() {
         keys::make(&mut Vec::new(), "platform-1", algorithm, &folder).unwrap();
         let config = site.read().map_err(|f| f.to_string()).unwrap();
         let signing = &config.register.platform.signing;
-        assert_eq!(signing.at(now().seconds()).algorithm(), algorithm);
+        assert_eq!(signing.at(now().seconds()).unwrap().algorithm(), algorithm);
         let set: serde_json::Value =
             serde_json::from_slice(&config.register.platform.jwks).unwrap();
         let jwk = &set["keys"][0];

@@ -8,7 +8,7 @@ use http::{Request, Response};
 use paymux::domain::attempt::AttemptState;
 use paymux::domain::identifiers::InstitutionId;
 use paymux::domain::institutions::Mode;
-use paymux::institution::{Asked, Call, Institution, Settings, SettingsFault, kind};
+use paymux::institution::{ALWAYS, Asked, Call, Institution, Settings, SettingsFault, kind};
 use paymux::signature::{
     Covering, EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey, sign_request,
     sign_response, verify_response,
@@ -49,6 +49,7 @@ fn settings(signing: SigningKey, keys: KeyRing) -> Settings {
         callback_origin: "https://pay.example".to_owned(),
         merchant_name: None,
         signing: Arc::new(signing),
+        signs_within: ALWAYS,
         keys,
         facts: kind("standard").unwrap().facts.clone(),
     }

@@ -122,6 +122,8 @@ modes = ["WEBVIEW"]
 capabilities = ["password_pay", "full_refund", "partial_refund", "repeated_refund", "bind_card", "reset_password"]
 key_id = "paymux-back"
 key = "file:certs/paymux-back.key"
+key_not_before = 2020-01-01
+key_not_after = 2099-12-31
 roots = "{theirs}/ca.pem"
 
 [[institution.keys]]

@@ -14,7 +14,7 @@ use paymux::flow::reconcile_statement::{
     Books, FromFile, FromInstitution, NotReconciled, Outcome, Source, reconcile_statement,
 };
 use paymux::flow::register::{Platform, Register, Signing};
-use paymux::institution::{Settings, kind};
+use paymux::institution::{ALWAYS, Settings, kind};
 use paymux::seal::Seal;
 use paymux::signature::{EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey, sign_response};
 use paymux::store::ledger::{Incident, Ledger, Reconciled};
@@ -160,6 +160,7 @@ fn register(institution: &SigningKey) -> Register {
         callback_origin: "https://pay.example".to_owned(),
         merchant_name: None,
         signing: Arc::new(key("paymux-1")),
+        signs_within: ALWAYS,
         keys: KeyRing::new(vec![enrolled]).unwrap(),
         facts: kind("standard").unwrap().facts.clone(),
     };

@@ -1,0 +1,64 @@
+//! Clause 6.3.1: our own keys have a validity, and one that has ended signs nothing more.
+
+use paymux::command::demo::enrolment::{BLUE, RED};
+use paymux::command::demo::stage::Stage;
+
+use super::super::{open, operations, order, placed, standing};
+use super::{changed, checked};
+
+/// Red Pay's key of ours as the stage enrols it.
+fn own_key(stage: &Stage) -> (String, String) {
+    let text = std::fs::read_to_string(&stage.config).unwrap();
+    let (_, after) = text
+        .split_once("key = \"file:certs/paymux-redpay.key\"\n")
+        .unwrap();
+    let (days, _) = after.split_once("roots").unwrap();
+    let named = format!("key = \"file:certs/paymux-redpay.key\"\n{days}");
+    (named.clone(), named.replace(days, ""))
+}
+
+/// R-6.3.1-1c: with a key of ours that has ended nobody is called, and nothing of it is in doubt; who
+/// looks is told; the others go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_ours_that_has_ended_calls_nobody() {
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let (valid, bare) = own_key(&stage);
+    let ended = format!("{bare}key_not_before = 2020-01-01\nkey_not_after = 2020-12-31\n");
+    let (served, said) = checked(&stage, &[(&valid, &ended)]);
+    assert!(served && said.contains("key_not_after"), "{said}");
+    assert!(said.contains("a key in force today, found none"), "{said}");
+
+    let _open = stage.open().await.unwrap();
+    let shop = &stage.tea;
+    let refused = placed(shop, &order(shop, "T1", "12.30", RED.id)).await;
+    assert_eq!(refused.text("result"), "REFUSED", "{}", refused.json);
+    let ended = ("OPEN".to_owned(), "FAILED".to_owned());
+    assert_eq!(standing(shop, "T1").await, ended);
+    assert_eq!(stage.red.books().calls, 0);
+    let other = placed(shop, &order(shop, "T2", "12.30", BLUE.id)).await;
+    stage.payer.pay(other.text("payUrl")).await.unwrap();
+    shop.told("ORDER_PAID", "T2").await.unwrap();
+}
+
+/// R-6.3.1-1c: the end of our key towards an institution is measured, so that an alarm can be raised;
+/// one whose end nobody wrote down is warned of.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_our_key_is_told_in_advance() {
+    let (stage, _open) = open().await;
+    let page = operations(&stage, "/metrics").await;
+    let line = "paymux_key_expiry_timestamp_seconds{class=\"towards_institution\"}";
+    assert!(page.contains(line), "{page}");
+    let (valid, bare) = own_key(&stage);
+    let (served, said) = checked(&stage, &[(&valid, &bare)]);
+    assert!(served, "{said}");
+    let warned = said.lines().any(|line| {
+        line.starts_with("warning") && line.contains("key_not_after: expected the last day")
+    });
+    assert!(warned, "{said}");
+    changed(
+        &stage,
+        &[(&bare, &format!("{bare}key_not_after = 2099-12-31\n"))],
+    );
+    let (served, said) = checked(&stage, &[]);
+    assert!(!served && said.contains("key_not_before"), "{said}");
+}
