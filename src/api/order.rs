@@ -149,6 +149,7 @@ struct Body<'a> {
     result: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pay_url: Option<String>,
+    status_url: String,
     order_status: &'static str,
     expire_time: String,
     attempt_status: &'static str,
@@ -229,6 +230,7 @@ pub fn answer(register: &Register, answered: &Answered, extras: &Extras<'_>) -> 
         order_amount: terms.amount.to_string(),
         result: answered.outcome.word(),
         pay_url: pay_url(register, order),
+        status_url: status_url(register, order),
         order_status: order.state.name(),
         expire_time: order.expires.rfc3339(),
         attempt_status: attempt.map_or("NONE", |attempt| attempt.state.public_name()),
@@ -305,6 +307,12 @@ pub fn page_url(register: &Register, order: &Order) -> String {
         register.platform.origin,
         order.page_token().expose()
     )
+}
+
+/// Where a payment SDK, or the merchant's application, reads how an order stands: a public address
+/// that holds a random token and answers nothing personal (R-A2.3-5b, R-A2.4.3-7b, X-6).
+fn status_url(register: &Register, order: &Order) -> String {
+    format!("{}/status", page_url(register, order))
 }
 
 /// A JSON answer.

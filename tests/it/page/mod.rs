@@ -292,7 +292,7 @@ fn text_from_outside_is_never_markup() {
     assert_eq!(view::escape(HOSTILE), safe);
 }
 
-/// R-A2.3-5b, R-A2.4.3-7b: page and SDK read the state as JSON; HEAD works; nothing personal is in it.
+/// page and SDK read the state as JSON; HEAD works; nothing personal is in it.
 #[tokio::test]
 async fn the_state_is_told_as_json() {
     let order = paid();
