@@ -1,4 +1,4 @@
-//! The gateway against its goals: single requests, whole payments, waiting by schedule, algorithms,
+//! The gateway against its goals: single requests and whole payments in the steady state, waiting by schedule, algorithms,
 //! memory, start-up, overload; through the real program on one pinned core, over mutual TLS, with
 //! everything signed and durable. Beside it nginx as a bare proxy and a pingora that does nothing,
 //! on the same core in the same run.
@@ -32,7 +32,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::measure::journeys::Journey;
 use crate::measure::{
     Compared, algorithms, backlog, callbacks, commits, journeys, ladder, large, memory, overload,
-    pieces, sizes, startup,
+    pieces, sizes, startup, steady,
 };
 use crate::plan::{Part, Plan};
 use crate::progress::Progress;
@@ -87,15 +87,15 @@ async fn measured(plan: &Plan, log: &Progress) -> Findings {
     for part in &plan.parts {
         let compared = match part {
             Part::Refund => journey(plan, log, Journey::Refund).await,
-            Part::Place => journey(plan, log, Journey::Place).await,
-            Part::Select => journey(plan, log, Journey::Select).await,
             Part::Query => journey(plan, log, Journey::Query).await,
-            Part::Full => journey(plan, log, Journey::Full).await,
             Part::Callback => {
                 let measured = callbacks::measure(plan, log);
                 log.step("callback", PART_WITHIN_S, measured).await
             }
-            other @ (Part::Backlog
+            other @ (Part::Place
+            | Part::Select
+            | Part::Full
+            | Part::Backlog
             | Part::Algorithms
             | Part::Latency
             | Part::Overload
@@ -117,7 +117,10 @@ async fn measured(plan: &Plan, log: &Progress) -> Findings {
 /// The parts that are not journeys beside a yardstick.
 async fn apart(plan: &Plan, log: &Progress, part: Part, found: &mut Findings) {
     match part {
-        Part::Place | Part::Select | Part::Query | Part::Full | Part::Refund | Part::Callback => (),
+        Part::Query | Part::Refund | Part::Callback => (),
+        Part::Place => steadily(plan, log, Journey::Place, found).await,
+        Part::Select => steadily(plan, log, Journey::Select, found).await,
+        Part::Full => steadily(plan, log, Journey::Full, found).await,
         Part::Algorithms => {
             found.signed = algorithms::measure(plan, log).await;
         }
@@ -166,6 +169,12 @@ async fn apart(plan: &Plan, log: &Progress, part: Part, found: &mut Findings) {
 async fn journey(plan: &Plan, log: &Progress, journey: Journey) -> Option<Vec<Compared>> {
     let measured = journeys::measure(plan, log, journey);
     log.step(journey.name(), PART_WITHIN_S, measured).await
+}
+
+async fn steadily(plan: &Plan, log: &Progress, journey: Journey, found: &mut Findings) {
+    let measured = steady::measure(plan, log, journey);
+    let measured = log.step(journey.name(), MADE_WITHIN_S, measured).await;
+    found.steady.extend(measured);
 }
 
 async fn committed() -> Result<Vec<commits::Commits>> {

@@ -27,6 +27,9 @@ pub(crate) enum Part {
     Large,
 }
 
+/// With so many its core is full, and nobody waits long.
+const STEADY_CALLERS: usize = 64;
+
 const PARTS: [(&str, Part); 18] = [
     ("place", Part::Place),
     ("select", Part::Select),
@@ -102,6 +105,17 @@ impl Plan {
             plan.rounds = if plan.quick { 1 } else { 3 };
         }
         Ok(plan)
+    }
+
+    /// Callers of a point in the steady state: as many as keep the gateway busy, or those named.
+    pub(crate) fn steady_callers(&self) -> usize {
+        let busy = self
+            .callers
+            .iter()
+            .find(|callers| **callers == STEADY_CALLERS);
+        busy.or(self.callers.first())
+            .copied()
+            .unwrap_or(STEADY_CALLERS)
     }
 
     /// A number of things to do, or a tenth of it when it is only tried.

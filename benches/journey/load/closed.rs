@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use tokio::task::JoinSet;
 
 use crate::load::Caller;
@@ -101,6 +101,85 @@ pub(crate) async fn round(
         spent: ended.since(&before),
         ended,
         load_ns: own_ended.saturating_sub(own_before),
+    })
+}
+
+/// How long callers go on asking: first unmeasured, then measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) warming: Duration,
+    pub(crate) measured: Duration,
+}
+
+/// What callers found who went on asking for a time.
+pub(crate) struct Sustained {
+    /// The measured part alone.
+    pub(crate) round: Round,
+    /// All that were answered, those of the warm-up included.
+    pub(crate) answered: usize,
+}
+
+/// Goes on doing the work of `range` for that long. Running out of work is an error: what was
+/// prepared must outlast the time.
+pub(crate) async fn sustained(
+    party: &Party,
+    callers: &mut Vec<Caller>,
+    work: &Arc<Work>,
+    range: std::ops::Range<usize>,
+    span: Span,
+) -> Result<Sustained> {
+    let next = Arc::new(AtomicUsize::new(range.start));
+    let begin = Instant::now();
+    let (warm, over) = (begin + span.warming, begin + span.warming + span.measured);
+    let mut asking: JoinSet<Result<(Caller, usize, Vec<u32>)>> = JoinSet::new();
+    for mut caller in callers.drain(..) {
+        let (next, work, end) = (Arc::clone(&next), Arc::clone(work), range.end);
+        asking.spawn(async move {
+            let (mut before, mut latencies_us) = (0, Vec::new());
+            loop {
+                let start = Instant::now();
+                if start >= over {
+                    return Ok((caller, before, latencies_us));
+                }
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                ensure!(at < end, "what was prepared did not last: prepare more");
+                match work.once(&mut caller, at).await {
+                    Done::Good { .. } => (),
+                    Done::Shed { .. } => bail!("shed, where nothing should be: 429 or 503"),
+                    Done::Odd(answer) => bail!("{answer}"),
+                }
+                if start < warm {
+                    before += 1;
+                } else {
+                    latencies_us.push(u32::try_from(start.elapsed().as_micros())?);
+                }
+            }
+        });
+    }
+    let mut warmed = tokio::time::interval_at(warm.into(), span.measured);
+    warmed.tick().await;
+    let (spent, own) = (party.spent(), own_ns());
+    let (mut before, mut latencies_us) = (0, Vec::new());
+    while let Some(ended) = asking.join_next().await {
+        let (caller, unmeasured, some) = ended.context("a caller broke")??;
+        callers.push(caller);
+        before += unmeasured;
+        latencies_us.extend(some);
+    }
+    let wall_s = warm.elapsed().as_secs_f64();
+    let (ended, own_ended) = (party.spent(), own_ns());
+    latencies_us.sort_unstable();
+    let requests = latencies_us.len();
+    Ok(Sustained {
+        answered: before + requests,
+        round: Round {
+            requests,
+            wall_s,
+            latencies_us,
+            spent: ended.since(&spent),
+            ended,
+            load_ns: own_ended.saturating_sub(own),
+        },
     })
 }
 

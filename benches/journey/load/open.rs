@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -169,6 +169,25 @@ impl Came {
         if self.oddity.is_none() {
             self.oddity = oddity;
         }
+    }
+
+    /// An error unless all were served well.
+    pub(crate) fn all_well(&self) -> Result<()> {
+        let (all, well) = (self.arrivals.len(), self.count(Served::Well));
+        ensure!(
+            well == all,
+            "{} of {all} were not served well: {} shed, {}",
+            all - well,
+            self.count(Served::Shed),
+            self.oddity.as_deref().unwrap_or("nothing odd")
+        );
+        Ok(())
+    }
+
+    /// Forgets those who were to come earlier.
+    pub(crate) fn begins_after(&mut self, warming: Duration) {
+        self.arrivals
+            .retain(|one| u128::from(one.at_us) >= warming.as_micros());
     }
 
     pub(crate) fn count(&self, served: Served) -> usize {

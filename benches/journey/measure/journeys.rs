@@ -1,5 +1,6 @@
-//! Single requests and whole payments in closed loop: what the gateway does at most in a second,
-//! and what one costs, beside the yardsticks.
+//! The journeys, and those of them that are measured in a short closed loop: what the gateway does
+//! at most in a second, and what one costs, beside the yardsticks. Nothing that is put off is
+//! counted here; `steady.rs` counts it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,13 +20,7 @@ use crate::stand::{Stand, Wanted};
 
 /// How many go before the clock starts: connections, caches and branch predictors.
 pub(crate) const WARMING: usize = 300;
-/// Orders placed in one round.
-const PLACED: usize = 8_000;
-/// Of which so many are taken to an institution: a burst that is about over before the gateway
-/// begins to ask the institution about the first of them, half a second later.
-const SELECTED: usize = 1_500;
 const QUERIED: usize = 10_000;
-const PAID: usize = 2_500;
 /// Each was paid beforehand.
 const GIVEN_BACK: usize = 1_500;
 /// Yardsticks are faster and get the same bytes again and again.
@@ -35,7 +30,7 @@ pub(crate) const ROUND_WITHIN_S: u64 = 90;
 
 /// The two who are compared with.
 pub(crate) struct Yardsticks {
-    nginx: (Party, Target, Backend),
+    pub(crate) nginx: (Party, Target, Backend),
     bare: Option<(Party, Target)>,
 }
 
@@ -129,11 +124,8 @@ async fn turns(
     compared: &mut Compared,
 ) -> Result<()> {
     let count = plan.sized(match journey {
-        Journey::Place => PLACED,
-        Journey::Select => SELECTED,
-        Journey::Query => QUERIED,
-        Journey::Full => PAID,
         Journey::Refund => GIVEN_BACK,
+        Journey::Place | Journey::Select | Journey::Query | Journey::Full => QUERIED,
     });
     let warm = WARMING.min(count / 4);
     let work = journey.prepare(stand, count + warm).await?;
@@ -142,13 +134,6 @@ async fn turns(
         .await?;
     send(&mut open, &work, 0..warm).await?;
     let asked = round(&stand.gateway, &mut open, &work, warm..count + warm).await?;
-    if journey == Journey::Select {
-        let asking = stand.settled().await?.since(&asked.ended).total_ns();
-        let questions_us = asking as f64 / 1_000.0 / count as f64;
-        compared
-            .with_questions_us
-            .push(asked.cpu_us() + questions_us);
-    }
     compared.gateway.push(asked);
     drop(open);
     if let Some(Yardsticks { nginx, bare }) = yardsticks {
@@ -179,7 +164,7 @@ pub(crate) async fn proxied(
 }
 
 /// Both, answering what the gateway answered to such a request; none for whole payments.
-async fn yardsticks(stand: &Stand, journey: Journey) -> Result<Option<Yardsticks>> {
+pub(crate) async fn yardsticks(stand: &Stand, journey: Journey) -> Result<Option<Yardsticks>> {
     let numbers = stand.merchant.numbers(1);
     let place = stand.merchant.place(&numbers)?;
     let placed = stand.sample(&place[0], ACCEPTED).await?;

@@ -17,9 +17,11 @@ const SHARES_PERCENT: [u32; 3] = [50, 70, 90];
 const CONNECTIONS: usize = 256;
 /// Callers with whom the most is found.
 const CALLERS: usize = 64;
-const STEP_S: f64 = 5.0;
+/// How long callers come before their waiting counts, and how long it counts then.
+const WARMING_S: f64 = 5.0;
+const STEP_S: f64 = 20.0;
 /// Signing, placing beforehand and coming to rest included.
-const STEP_WITHIN_S: u64 = 120;
+const STEP_WITHIN_S: u64 = 300;
 
 /// One journey.
 pub(crate) struct Ladder {
@@ -109,7 +111,8 @@ async fn rung(
     journey: Journey,
     (percent, per_second): (u32, f64),
 ) -> Result<Rung> {
-    let lasting: Duration = plan.lasting(STEP_S);
+    let warming: Duration = plan.lasting(WARMING_S);
+    let lasting = warming + plan.lasting(STEP_S);
     let count = (per_second * lasting.as_secs_f64()) as usize;
     let work = journey.prepare(stand, count + WARMING).await?;
     let mut open = stand.callers(CONNECTIONS, journey == Journey::Full).await?;
@@ -120,21 +123,14 @@ async fn rung(
         per_second,
         lasting,
     };
-    let came = crowd.come(&[phase], Crowded::Waits).await?;
+    let mut came = crowd.come(&[phase], Crowded::Waits).await?;
     stand.settled().await?;
-    let well = came.count(Served::Well);
-    anyhow::ensure!(
-        well == came.arrivals.len(),
-        "{} of {} were not served well: {} shed, {}",
-        came.arrivals.len() - well,
-        came.arrivals.len(),
-        came.count(Served::Shed),
-        came.oddity.as_deref().unwrap_or("nothing odd")
-    );
+    came.all_well()?;
+    came.begins_after(warming);
     Ok(Rung {
         percent,
         per_second,
-        count: well,
+        count: came.arrivals.len(),
         latencies_us: came.sorted(Served::Well, |one| one.latency_us),
         late_us: came.sorted(Served::Well, |one| one.late_us),
         told_us: came.sorted(Served::Well, |one| one.told_us),

@@ -1,5 +1,5 @@
-//! The steps of a run: each brings up a gateway of its own with an empty database, measures one
-//! thing, and leaves nothing behind.
+//! The steps of a run: each brings up a gateway of its own, measures one thing, and leaves nothing
+//! behind.
 
 pub(crate) mod algorithms;
 pub(crate) mod backlog;
@@ -14,6 +14,7 @@ pub(crate) mod overload;
 pub(crate) mod pieces;
 pub(crate) mod sizes;
 pub(crate) mod startup;
+pub(crate) mod steady;
 
 use crate::load::closed::Round;
 
@@ -24,9 +25,6 @@ pub(crate) struct Compared {
     pub(crate) gateway: Vec<Round>,
     pub(crate) nginx: Vec<Round>,
     pub(crate) bare: Vec<Round>,
-    /// Of a journey that goes on by itself: the gateway's processor time for one request until it
-    /// is idle again. Unit: microseconds.
-    pub(crate) with_questions_us: Vec<f64>,
 }
 
 impl Compared {
@@ -37,7 +35,6 @@ impl Compared {
             gateway: Vec::new(),
             nginx: Vec::new(),
             bare: Vec::new(),
-            with_questions_us: Vec::new(),
         }
     }
 

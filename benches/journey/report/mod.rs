@@ -4,6 +4,7 @@
 mod goals;
 mod many;
 mod plots;
+mod steady;
 mod svg;
 mod tables;
 
@@ -27,6 +28,7 @@ use crate::measure::overload::Overload;
 use crate::measure::pieces::Piece;
 use crate::measure::sizes::Sizes;
 use crate::measure::startup::Startup;
+use crate::measure::steady::Steady;
 use crate::plan::Plan;
 use crate::progress::Missing;
 use crate::stand::yardstick;
@@ -40,6 +42,7 @@ const LARGE_END: &str = "<!-- among many: end -->";
 /// All that one run found.
 #[derive(Default)]
 pub(crate) struct Findings {
+    pub(crate) steady: Vec<Steady>,
     pub(crate) compared: Vec<Compared>,
     pub(crate) signed: Vec<Signed>,
     pub(crate) ladders: Vec<Ladder>,
@@ -74,6 +77,7 @@ pub(crate) fn written(plan: &Plan, found: &Findings) -> Result<()> {
     for (file, title) in &drawings {
         writeln!(out, "\n![{title}](performance/{file})")?;
     }
+    steady::table(&mut out, &found.steady)?;
     tables::journeys(&mut out, &found.compared)?;
     tables::threads(&mut out, &found.compared)?;
     tables::signed(&mut out, &found.signed)?;

@@ -12,7 +12,7 @@ use crate::measure::memory::Held;
 use crate::measure::overload::Overload;
 use crate::measure::pieces::Piece;
 use crate::measure::startup::Startup;
-use crate::measure::{Compared, median, middle};
+use crate::measure::{Compared, median};
 use crate::progress::Missing;
 
 /// Closed loop: gateway and yardsticks.
@@ -21,8 +21,9 @@ pub(crate) fn journeys(out: &mut String, compared: &[Compared]) -> Result<()> {
         return Ok(());
     }
     out.push_str(
-        "\n### As many as there can be\n\n\
-         Callers who ask again as soon as they are answered.\n\n\
+        "\n### In the first seconds\n\n\
+         Callers who ask again as soon as they are answered, on an empty database; what is put off is \
+         not counted.\n\n\
          | Journey | callers | | each second | p50 ms | p90 ms | p99 ms | CPU µs each | of nginx | its core busy | load's core busy |\n\
          |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
@@ -51,17 +52,6 @@ pub(crate) fn journeys(out: &mut String, compared: &[Compared]) -> Result<()> {
                 ratio.unwrap_or_default(),
                 of(&Round::busy) * 100.0,
                 of(&Round::load_busy) * 100.0,
-            )?;
-        }
-        if let Some(us) = middle(each.with_questions_us.clone()) {
-            let nginx = median(&each.nginx, Round::cpu_us);
-            let ratio = nginx.map(|nginx| format!("{:.1} ×", us / nginx));
-            writeln!(
-                out,
-                "| {}, and asking about it | {} | **gateway** | | | | | {us:.1} | {} | | |",
-                each.journey,
-                each.callers,
-                ratio.unwrap_or_default(),
             )?;
         }
     }

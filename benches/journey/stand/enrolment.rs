@@ -82,6 +82,7 @@ pub(crate) fn write(
             gateway: port,
             patient: AtomicBool::new(false),
             callbacks: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
         });
         institution.serve(listener, Arc::clone(&certificates.server))?;
         institutions.push(institution);

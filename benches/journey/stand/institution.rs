@@ -33,6 +33,8 @@ pub(crate) struct Institution {
     /// gateway asks once and no more.
     pub(crate) patient: AtomicBool,
     pub(crate) callbacks: AtomicU64,
+    /// Questions to which it answered that the payment is over: the gateway asks no more.
+    pub(crate) ended: AtomicU64,
 }
 
 impl Institution {
@@ -90,6 +92,9 @@ impl Site for Institution {
         let target = format!("{}{}", self.origin, request.uri());
         let fields: Value = serde_json::from_slice(request.body())?;
         let open = fields.get("orderAmount").is_some() || self.patient.load(Ordering::Relaxed);
+        if !open {
+            self.ended.fetch_add(1, Ordering::Relaxed);
+        }
         let attempt = fields.get("merchantOrderNo").and_then(Value::as_str);
         let attempt = attempt.context("no merchantOrderNo")?;
         let body = match fields.get("refundAmount") {

@@ -35,7 +35,8 @@ use crate::stand::signer::Algorithm;
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Less than this in 700 ms is no work.
 const IDLE_NS_MAX: u64 = 15_000_000;
-const IDLE_WITHIN_TICKS: usize = 40;
+/// Two minutes: what was put off in a whole point may be much.
+const IDLE_WITHIN_TICKS: usize = 170;
 /// Callers that prepare orders while nothing is measured.
 const PREPARING: usize = 64;
 

@@ -1,0 +1,402 @@
+//! Placing, selecting and whole payments as they are after the first seconds: each point lasts, on a
+//! database that holds many orders, and everything is counted that the gateway puts off: notes for
+//! `paymux explain`, checkpoints, questions about payments.
+//!
+//! What one costs is the gateway's processor time from the first request of a point until nothing is
+//! left to do, for each request of that time; what was put off and done meanwhile belongs to it as
+//! well. Rates and waiting are those of the measured part. An unpaid order's end, a quarter of an
+//! hour later, is not in it.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::load::closed::{Round, Span, Sustained, sustained};
+use crate::load::metronome::Phase;
+use crate::load::open::{Crowd, Crowded, Served};
+use crate::load::work::{ACCEPTED, Requests, Work};
+use crate::load::{Caller, callers as connected};
+use crate::measure::journeys::{Journey, Yardsticks, yardsticks};
+use crate::measure::startup::{moved, started};
+use crate::measure::{copies, median, middle};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::stand::cpu::{Spent, own_ns};
+use crate::stand::{Stand, Wanted};
+
+/// In the database before the first request.
+const ORDERS: u32 = 200_000;
+const WARMING_S: f64 = 5.0;
+const MEASURED_S: f64 = 20.0;
+/// The yardstick puts nothing off and is the same from its first second on.
+const YARDSTICK_WARMING_S: f64 = 1.0;
+const YARDSTICK_S: f64 = 5.0;
+const YARDSTICK_REQUESTS: usize = 8_000;
+/// How long callers ask to see how much has to be prepared.
+const TRIED_S: f64 = 2.0;
+/// What is prepared for a point, of what was done at most so far: the machine may be faster then.
+const PREPARED: f64 = 1.5;
+/// So many a second are prepared for the first look.
+const TRIED_PER_SECOND: f64 = 9_000.0;
+/// Connections among which those who come by schedule find a free one.
+const CONNECTIONS: usize = 256;
+/// Preparing and draining included, also on a busy machine.
+const POINT_WITHIN_S: u64 = 400;
+/// The institution is asked about everything by then.
+const ASKED_WITHIN: Duration = Duration::from_secs(200);
+/// Between two looks whether it was.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How much there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// Callers who ask again as soon as they are answered.
+    Full,
+    /// By schedule, half as many as were served at full load in the same round.
+    Half,
+    /// By schedule.
+    PerSecond(u32),
+}
+
+impl Load {
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Full => "full load".to_owned(),
+            Self::Half => "half load".to_owned(),
+            Self::PerSecond(rate) => format!("{rate}/s"),
+        }
+    }
+
+    /// In this order in each round.
+    fn of(journey: Journey) -> &'static [Self] {
+        match journey {
+            Journey::Place => &[
+                Self::Full,
+                Self::Half,
+                Self::PerSecond(700),
+                Self::PerSecond(1_400),
+                Self::PerSecond(2_000),
+            ],
+            Journey::Select => &[Self::Full, Self::Half],
+            Journey::Full | Journey::Query | Journey::Refund => &[Self::Full],
+        }
+    }
+}
+
+/// One journey.
+pub(crate) struct Steady {
+    pub(crate) journey: &'static str,
+    pub(crate) callers: usize,
+    pub(crate) orders: u32,
+    pub(crate) points: Vec<Point>,
+    /// A turn in each round, after the gateway's at full load; none beside whole payments.
+    pub(crate) nginx: Vec<Round>,
+}
+
+/// One load, in each round.
+pub(crate) struct Point {
+    pub(crate) load: Load,
+    pub(crate) held: Vec<Held>,
+}
+
+/// One load in one round.
+pub(crate) struct Held {
+    /// The measured part.
+    pub(crate) round: Round,
+    /// From the first request of the warm-up until nothing was left to do.
+    pub(crate) spent: Spent,
+    /// All requests of that time.
+    pub(crate) answered: usize,
+}
+
+impl Held {
+    /// Of one request, all that was put off included. Unit: microseconds.
+    pub(crate) fn cpu_us(&self) -> f64 {
+        self.spent.total_ns() as f64 / self.answered as f64 / 1_000.0
+    }
+}
+
+impl Point {
+    /// The least, the middle and the most of a figure.
+    pub(crate) fn spread(&self, of: impl Fn(&Held) -> f64) -> Option<[f64; 3]> {
+        spread(self.held.iter().map(of).collect())
+    }
+}
+
+/// The least, the middle and the most.
+pub(crate) fn spread(values: Vec<f64>) -> Option<[f64; 3]> {
+    let least = values.iter().copied().reduce(f64::min)?;
+    let most = values.iter().copied().reduce(f64::max)?;
+    Some([least, middle(values)?, most])
+}
+
+impl Steady {
+    fn full(&self) -> Option<&Point> {
+        self.points.iter().find(|point| point.load == Load::Full)
+    }
+
+    /// How many times nginx's processor time for one request, at full load.
+    pub(crate) fn ratio(&self) -> Option<f64> {
+        let [_, us, _] = self.full()?.spread(Held::cpu_us)?;
+        Some(us / median(&self.nginx, Round::cpu_us)?)
+    }
+
+    /// The least and the most of single rounds, each against the yardstick's turn in it.
+    pub(crate) fn ratios(&self) -> Option<[f64; 2]> {
+        let held = self.full()?.held.iter().zip(&self.nginx);
+        let ratios = held.map(|(held, nginx)| held.cpu_us() / nginx.cpu_us());
+        let [least, _, most] = spread(ratios.collect())?;
+        Some([least, most])
+    }
+}
+
+/// Measures one journey, its points and the yardstick by turns.
+pub(crate) async fn measure(plan: &Plan, log: &Progress, journey: Journey) -> Result<Steady> {
+    let name = journey.name();
+    let orders = if plan.quick { ORDERS / 10 } else { ORDERS };
+    let stand = among(log, orders).await?;
+    log.say(&format!(
+        "{name}: the gateway is process {}",
+        stand.gateway.pid()
+    ));
+    let yardsticks = yardsticks(&stand, journey).await?;
+    let callers = plan.steady_callers();
+    let bench = Bench {
+        plan,
+        log,
+        stand: &stand,
+        journey,
+        callers,
+    };
+    let mut most_per_second = bench.tried().await?;
+    let points = Load::of(journey).iter().map(|load| Point {
+        load: *load,
+        held: Vec::new(),
+    });
+    let mut found = Steady {
+        journey: name,
+        callers,
+        orders,
+        points: points.collect(),
+        nginx: Vec::new(),
+    };
+    for turn in 1..=plan.rounds {
+        let mut full_per_second = most_per_second;
+        for point in &mut found.points {
+            let rate = match point.load {
+                Load::Full => most_per_second,
+                Load::Half => full_per_second / 2.0,
+                Load::PerSecond(rate) => f64::from(rate),
+            };
+            let step = format!(
+                "{name}, {}, round {turn} of {}",
+                point.load.name(),
+                plan.rounds
+            );
+            let Some(held) = bench.point(&step, point.load, rate).await else {
+                continue;
+            };
+            if point.load == Load::Full {
+                full_per_second = held.round.per_second();
+                most_per_second = most_per_second.max(full_per_second);
+                if let Some(yardsticks) = &yardsticks {
+                    let step = format!("{name}, the yardstick, round {turn}");
+                    let taken = bench.yardstick(yardsticks);
+                    found
+                        .nginx
+                        .extend(log.step(&step, POINT_WITHIN_S, taken).await);
+                }
+            }
+            point.held.push(held);
+        }
+    }
+    Ok(found)
+}
+
+/// A gateway on a copy of the file with so many orders: what it adds is gone with it.
+async fn among(log: &Progress, orders: u32) -> Result<Stand> {
+    let kept = copies::kept(log, orders).await?;
+    let mut stand = Stand::start(&Wanted::default()).await?;
+    let own = stand.dir.path().join("many.sqlite");
+    fs::copy(&kept, &own).context("a copy of the file of many orders")?;
+    moved(&stand, &own)?;
+    started(&mut stand).await?;
+    Ok(stand)
+}
+
+/// One journey's surroundings.
+struct Bench<'b> {
+    plan: &'b Plan,
+    log: &'b Progress,
+    stand: &'b Stand,
+    journey: Journey,
+    callers: usize,
+}
+
+impl Bench<'_> {
+    fn span(&self) -> Span {
+        Span {
+            warming: self.plan.lasting(WARMING_S),
+            measured: self.plan.lasting(MEASURED_S),
+        }
+    }
+
+    /// About how many can be done in a second, to know how much has to be prepared.
+    async fn tried(&self) -> Result<f64> {
+        let span = Span {
+            warming: Duration::ZERO,
+            measured: Duration::from_secs_f64(TRIED_S),
+        };
+        let tried = self.at_once(span, TRIED_PER_SECOND).await?;
+        self.drained(&tried).await?;
+        Ok(tried.came.round.per_second())
+    }
+
+    async fn point(&self, step: &str, load: Load, per_second: f64) -> Option<Held> {
+        let measured = self.held(load, per_second);
+        let held = self.log.step(step, POINT_WITHIN_S, measured).await?;
+        self.log.say(&format!(
+            "{step}: {:.0}/s, p99 {:.1} ms, {:.1} µs of CPU each, {:.1} µs while they came",
+            held.round.per_second(),
+            held.round.percentile_ms(99),
+            held.cpu_us(),
+            held.round.cpu_us(),
+        ));
+        Some(held)
+    }
+
+    /// One point, until nothing is left to do.
+    async fn held(&self, load: Load, per_second: f64) -> Result<Held> {
+        let done = match load {
+            Load::Full => self.at_once(self.span(), per_second * PREPARED).await?,
+            Load::Half | Load::PerSecond(_) => self.by_schedule(per_second).await?,
+        };
+        let ended = self.drained(&done).await?;
+        Ok(Held {
+            spent: ended.since(&done.before),
+            answered: done.came.answered,
+            round: done.came.round,
+        })
+    }
+
+    /// Work for so many, signed and placed as far as need be; nothing of that is left to do.
+    async fn prepared(&self, count: usize) -> Result<(Arc<Work>, Vec<Caller>)> {
+        let work = self.journey.prepare(self.stand, count).await?;
+        let connections = self.callers.max(CONNECTIONS);
+        let open = self
+            .stand
+            .callers(connections, self.journey == Journey::Full)
+            .await?;
+        self.stand.settled().await?;
+        Ok((work, open))
+    }
+
+    async fn at_once(&self, span: Span, prepared_per_second: f64) -> Result<Done> {
+        let lasting = span.warming + span.measured;
+        let count = (prepared_per_second * lasting.as_secs_f64()) as usize;
+        let (work, mut open) = self.prepared(count).await?;
+        open.truncate(self.callers);
+        let stand = self.stand;
+        let (asked, before) = (self.asked(), stand.gateway.spent());
+        let came = sustained(&stand.gateway, &mut open, &work, 0..count, span).await?;
+        Ok(Done {
+            before,
+            asked,
+            came,
+        })
+    }
+
+    async fn by_schedule(&self, per_second: f64) -> Result<Done> {
+        let Span { warming, measured } = self.span();
+        let lasting = warming + measured;
+        let count = (per_second * lasting.as_secs_f64()) as usize;
+        let (work, open) = self.prepared(count).await?;
+        let crowd = Crowd::new(open, work, 0);
+        let gateway = &self.stand.gateway;
+        let (asked, before) = (self.asked(), gateway.spent());
+        let phases = [Phase {
+            per_second,
+            lasting,
+        }];
+        let warm = async {
+            let warm = tokio::time::Instant::now() + warming;
+            let mut warmed = tokio::time::interval_at(warm, measured);
+            warmed.tick().await;
+            (gateway.spent(), own_ns())
+        };
+        let (came, (spent, own)) = tokio::join!(crowd.come(&phases, Crowded::Waits), warm);
+        let (mut came, ended, own_ended) = (came?, gateway.spent(), own_ns());
+        came.all_well()?;
+        let answered = came.arrivals.len();
+        came.begins_after(warming);
+        let latencies_us = came.sorted(Served::Well, |one| one.latency_us);
+        let round = Round {
+            requests: latencies_us.len(),
+            wall_s: measured.as_secs_f64(),
+            latencies_us,
+            spent: ended.since(&spent),
+            ended,
+            load_ns: own_ended.saturating_sub(own),
+        };
+        let came = Sustained { round, answered };
+        Ok(Done {
+            before,
+            asked,
+            came,
+        })
+    }
+
+    /// How many questions ended a payment so far.
+    fn asked(&self) -> u64 {
+        self.stand.institution.ended.load(Ordering::Relaxed)
+    }
+
+    /// Waits until nothing is left to do: what was selected was asked about, once each, and then the
+    /// gateway is at rest. What it has spent by then.
+    async fn drained(&self, done: &Done) -> Result<Spent> {
+        if self.journey == Journey::Select {
+            let all = done.asked + u64::try_from(done.came.answered)?;
+            let asked = async {
+                let mut looks = tokio::time::interval(LOOK_EVERY);
+                while self.asked() < all {
+                    looks.tick().await;
+                }
+            };
+            let asked = tokio::time::timeout(ASKED_WITHIN, asked).await;
+            asked.context("not everything was asked about in time")?;
+        }
+        self.stand.settled().await
+    }
+
+    /// nginx's turn, with the same requests.
+    async fn yardstick(&self, yardsticks: &Yardsticks) -> Result<Round> {
+        let (party, target, _) = &yardsticks.nginx;
+        let merchant = &self.stand.merchant;
+        let numbers = merchant.numbers(YARDSTICK_REQUESTS);
+        let list = match self.journey {
+            Journey::Select => merchant.select(&numbers)?,
+            Journey::Place | Journey::Query | Journey::Full | Journey::Refund => {
+                merchant.place(&numbers)?
+            }
+        };
+        let work = Requests::of(list, ACCEPTED);
+        let mut open = connected(target, self.callers, false).await?;
+        let span = Span {
+            warming: self.plan.lasting(YARDSTICK_WARMING_S),
+            measured: self.plan.lasting(YARDSTICK_S),
+        };
+        // It answers the same whatever is asked, so requests may come again.
+        let again = 0..usize::MAX;
+        Ok(sustained(party, &mut open, &work, again, span).await?.round)
+    }
+}
+
+/// What was spent and asked before a point, and how it went.
+struct Done {
+    before: Spent,
+    asked: u64,
+    came: Sustained,
+}

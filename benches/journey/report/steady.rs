@@ -1,0 +1,94 @@
+//! The steady state as a table: every point with the spread of its rounds.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+
+use crate::load::closed::Round;
+use crate::measure::steady::{Held, Load, Point, Steady, spread};
+use crate::measure::{median, middle};
+
+/// All points; then where the gateway's time goes at full load.
+pub(crate) fn table(out: &mut String, found: &[Steady]) -> Result<()> {
+    let Some(first) = found.first() else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "\n### In the steady state\n\n\
+         Twenty seconds each after five of warm-up, on a database of {} orders; by turns, the middle of \
+         the rounds with the least and the most. *CPU each* is the gateway's processor time from the \
+         first request until nothing is left to do, for each request of that time: notes, checkpoints \
+         and questions included. *While they came* leaves out what was done afterwards.\n\n\
+         | Journey | load | each second | p50 ms | p99 ms | CPU µs each | of nginx | while they came, µs | core busy | load's core busy |\n\
+         |---|---|---|---|---|---|---|---|---|---|",
+        first.orders
+    )?;
+    for each in found {
+        for point in &each.points {
+            row(out, each, point)?;
+        }
+        if let Some([least, us, most]) = spread(each.nginx.iter().map(Round::cpu_us).collect()) {
+            let of =
+                |figure: &dyn Fn(&Round) -> f64| median(&each.nginx, figure).unwrap_or_default();
+            writeln!(
+                out,
+                "| {} | nginx, bare proxy | {:.0} | {:.1} | {:.1} | {us:.1} ({least:.1} to {most:.1}) | 1.0 × | | {:.0} % | {:.0} % |",
+                each.journey,
+                of(&Round::per_second),
+                of(&|round| round.percentile_ms(50)),
+                of(&|round| round.percentile_ms(99)),
+                of(&Round::busy) * 100.0,
+                of(&Round::load_busy) * 100.0,
+            )?;
+        }
+    }
+    threads(out, found)
+}
+
+fn row(out: &mut String, each: &Steady, point: &Point) -> Result<()> {
+    let Some([least, us, most]) = point.spread(Held::cpu_us) else {
+        return Ok(());
+    };
+    let of = |figure: &dyn Fn(&Round) -> f64| {
+        middle(point.held.iter().map(|held| figure(&held.round)).collect()).unwrap_or_default()
+    };
+    let ratio = median(&each.nginx, Round::cpu_us).map(|nginx| format!("{:.1} ×", us / nginx));
+    let p99 = point.spread(|held| held.round.percentile_ms(99));
+    let [low, p99, high] = p99.unwrap_or_default();
+    let callers = match point.load {
+        Load::Full => format!("{}, {} callers", point.load.name(), each.callers),
+        Load::Half | Load::PerSecond(_) => point.load.name(),
+    };
+    writeln!(
+        out,
+        "| {} | {callers} | {:.0} | {:.1} | {p99:.1} ({low:.1} to {high:.1}) | {us:.1} ({least:.1} to {most:.1}) | {} | {:.1} | {:.0} % | {:.0} % |",
+        each.journey,
+        of(&Round::per_second),
+        of(&|round| round.percentile_ms(50)),
+        ratio.unwrap_or_default(),
+        of(&Round::cpu_us),
+        of(&Round::busy) * 100.0,
+        of(&Round::load_busy) * 100.0,
+    )?;
+    Ok(())
+}
+
+fn threads(out: &mut String, found: &[Steady]) -> Result<()> {
+    out.push_str("\n| Journey | load | thread of the gateway | CPU µs each |\n|---|---|---|---|\n");
+    for each in found {
+        for point in &each.points {
+            let Some(last) = point.held.last() else {
+                continue;
+            };
+            for (name, ns) in last.spent.by_name() {
+                let us = ns as f64 / 1_000.0 / last.answered as f64;
+                if us >= 0.5 {
+                    let load = point.load.name();
+                    writeln!(out, "| {} | {load} | {name} | {us:.1} |", each.journey)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
