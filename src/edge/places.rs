@@ -177,7 +177,7 @@ mod tests {
         assert!(from("2001:db8::2").is_ok());
     }
 
-    /// S2: whoever drains waits for what is taken, and gives nothing out any more.
+    /// Whoever drains waits for what is taken, and gives nothing out any more.
     #[tokio::test]
     async fn nothing_is_given_out_after_the_last_has_left() {
         let places = Arc::new(Places::default());

@@ -44,7 +44,7 @@ fn without_inbox(mut durable: Durable) -> Durable {
     durable
 }
 
-/// R-A2.4.1-7a, R-5.1.4-7, R-5.1.1-4, R-5.1.3-3: a proven callback settles the order and is
+/// R-A2.4.1-7a, R-5.1.4-7: a proven callback settles the order and is
 /// answered with success.
 #[test]
 fn a_payment_is_believed_when_it_is_proven() {

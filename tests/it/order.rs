@@ -83,7 +83,7 @@ fn webview_orders_have_a_page() {
     assert!(!told.text("payUrl").contains("138"));
 }
 
-/// R-A2.5-2, R-A2.5-3, R-5.1.1-0a: with an institution named, its own page is the answer, and
+/// R-A2.5-2, R-5.1.1-0a: with an institution named, its own page is the answer, and
 /// order and attempt were one change.
 #[test]
 fn a_named_institution_is_called_at_once() {
@@ -208,7 +208,7 @@ fn a_closed_order_stays_closed() {
     assert!(town.order("T1").attempts.is_empty());
 }
 
-/// R-A3.2-2, R-A2.1-6b: seventeen fields, dates of the payment empty until it was paid, then those
+/// R-A3.2-2: seventeen fields, dates of the payment empty until it was paid, then those
 /// of the institution.
 #[test]
 fn a_query_answers_every_field() {

@@ -347,7 +347,7 @@ async fn callbacks_repeat_lie_and_vanish_when_ordered() {
     assert_eq!((lost.state, lost.callbacks), (State::Paid, 0));
 }
 
-/// R-6.3.2-3b
+/// The page that a payer of the sandbox sees masks the password, and has no script.
 #[tokio::test]
 async fn the_page_masks_the_password_and_runs_nothing() {
     let town = Town::build().await;

@@ -34,7 +34,7 @@ fn states(town: &Town, no: &str) -> Vec<AttemptState> {
         .collect()
 }
 
-/// R-5.1.4-4, R-5.1.4-5, R-A2.4.1-4a, R-A2.4.1-4b, R-A2.4.1-5a, R-5.1.1-0a: the choice goes to that
+/// R-5.1.4-4, R-A2.4.1-4a, R-A2.4.1-4b, R-A2.4.1-5a, R-5.1.1-0a: the choice goes to that
 /// institution and its link is handed on unchanged.
 #[test]
 fn a_choice_is_answered_with_the_institutions_link() {
@@ -212,7 +212,7 @@ fn what_was_not_sent_has_failed() {
     assert_eq!(town.select("T1", "purse").status, 200);
 }
 
-/// E5, V1, A3, R-6.4-1a: silence, a server's fault, a damaged or unlisted answer decide nothing:
+/// E5, V1, A3: silence, a server's fault, a damaged or unlisted answer decide nothing:
 /// 202, asked about and never sent again.
 #[test]
 fn what_is_in_doubt_is_asked_about_and_not_sent_again() {

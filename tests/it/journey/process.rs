@@ -103,7 +103,7 @@ async fn a_crash_loses_no_order_and_its_doubt_is_resolved() {
     assert_eq!(stage.blue.books().taken_cents(), 1_230 + 4_560);
 }
 
-/// S2: SIGTERM and an impatient second one lose nothing: the answer arrives, the process ends with
+/// SIGTERM and an impatient second one lose nothing: the answer arrives, the process ends with
 /// 0, and the order is there afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_sigterms_lose_nothing() {

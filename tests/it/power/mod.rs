@@ -72,7 +72,7 @@ async fn the_run_that_is_recorded_ends_whole() {
     promised.is_kept(&file).unwrap();
 }
 
-/// S1, S2, S3, A1, R4, K1, Q5, Q6, C4, L1, L2, M1, M2, M3, N1, N4, R1: whatever of the last writes a power
+/// S1, S3, A1, R4, K1, Q5, Q6, C4, L1, L2, M1, M2, M3, N1, N4, R1: whatever of the last writes a power
 /// loss takes, doubles or tears, what was acknowledged is there, and nothing is half there.
 #[test]
 fn a_power_loss_takes_back_nothing_acknowledged() {

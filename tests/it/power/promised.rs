@@ -52,7 +52,7 @@ impl Promised {
         self.orders.len() + self.nonces.len() + self.delivered.len()
     }
 
-    /// S1, S2, K1, Q5, Q6, C4: every promise is kept by this file.
+    /// S1, K1, Q5, Q6, C4: every promise is kept by this file.
     pub(super) fn is_kept(&self, file: &Path) -> Result<(), String> {
         let file = Connection::open(file).unwrap();
         let mut lost = Vec::new();

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::running::{GET, Running, echo, post};
 use super::*;
 
-/// R-6.3.1-2c, R-6.3.1-2d: TLS 1.2 and 1.3 are spoken, nothing older.
+/// R-6.3.1-2d: TLS 1.2 and 1.3 are spoken, nothing older.
 #[tokio::test]
 async fn only_tls_1_2_and_1_3_are_spoken() {
     let edge = Running::echo(Bounds::default());

@@ -275,7 +275,7 @@ async fn owe(store: &Arc<dyn Store>, urls: Vec<Box<str>>, each: usize) -> u32 {
     n
 }
 
-/// N7, N8: destinations that are mute, silent, endless, dripping or lying, more of them than there
+/// N7, N8, R-6.4-1b: destinations that are mute, silent, endless, dripping or lying, more of them than there
 /// are hands and each with several events, hold up nobody: whoever is well is told of each payment
 /// within three seconds, from the first on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -165,7 +165,7 @@ async fn a_request_goes_out_and_its_answer_comes_back() {
     }
 }
 
-/// Enrolment: an address that is not public is not called unless its network is allowed.
+/// R-A3.3-3: an address that is not public is not called unless its network is allowed.
 #[tokio::test]
 async fn a_private_address_is_not_called() {
     let mut other = Other::start(vec![]).await;
@@ -284,7 +284,7 @@ async fn a_deadline_leaves_the_request_in_doubt() {
     }
 }
 
-/// Interface, Enrolment: a redirect is an answer like any other and is not followed.
+/// R-A3.3-3: a redirect is an answer like any other and is not followed.
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let answer =

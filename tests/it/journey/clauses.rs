@@ -1,0 +1,121 @@
+//! Clauses of the standard that other tests only touch, each by a test of its own over real sockets
+//! that fails without what the clause demands.
+
+mod keys;
+mod modes;
+mod reached;
+mod refunds;
+mod secrets;
+mod watched;
+
+use std::process::Command;
+
+use paymux::command::demo::enrolment::{BLUE, RED};
+use paymux::command::demo::stage::{Shop, Stage};
+use paymux::sandbox::{Answer, Page};
+use serde_json::{Value, json};
+
+use super::{PAYER, placed};
+
+/// A way to pay, as the standard tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The payer chooses on our page.
+    Webview,
+    /// The SDK of the merchant's enrolled institution.
+    Native,
+    /// Chosen from the list, on the institution's page.
+    AggregatedWebview,
+    /// Chosen from the list, in the institution's SDK.
+    AggregatedNative,
+}
+
+impl Way {
+    /// Whose page or SDK it ends at in these tests.
+    fn institution(self, stage: &Stage) -> &paymux::sandbox::Institution {
+        match self {
+            Self::Webview | Self::AggregatedWebview => &stage.red,
+            Self::Native | Self::AggregatedNative => &stage.blue,
+        }
+    }
+
+    /// Places the merchant's order and takes it to the institution; the answer that says how to pay,
+    /// and of our page where it leads.
+    async fn ready(self, stage: &Stage, number: &str, sum: &str) -> (Answer, String) {
+        let shop = &stage.tea;
+        let business_type = match self {
+            Self::Webview => "WEBVIEW",
+            Self::Native => "NATIVE",
+            Self::AggregatedWebview | Self::AggregatedNative => "AGGREGATED",
+        };
+        let answer = placed(shop, &shop.order(number, business_type, sum, PAYER)).await;
+        match self {
+            Self::Webview => {
+                let page = answer.text("payUrl");
+                let link = stage.payer.choose(page, RED.id).await.unwrap();
+                (answer, link)
+            }
+            Self::Native => (answer, String::new()),
+            Self::AggregatedWebview => {
+                let chosen = chosen(shop, number, RED.id, "WEBVIEW").await;
+                let link = chosen.text("payUrl").to_owned();
+                (chosen, link)
+            }
+            Self::AggregatedNative => {
+                (chosen(shop, number, BLUE.id, "NATIVE").await, String::new())
+            }
+        }
+    }
+
+    /// The payer does this at the institution: `pay`, or `fail` to prove who he is.
+    async fn does(self, stage: &Stage, (answer, link): &(Answer, String), what: &str) -> Page {
+        let payer = &stage.payer;
+        let done = match self {
+            Self::Webview | Self::AggregatedWebview => payer.press(link, ("outcome", what)).await,
+            Self::Native | Self::AggregatedNative => {
+                let parameters = &answer.json["sdkParameters"];
+                payer
+                    .pay_by_sdk(&stage.blue.origin(), parameters, what)
+                    .await
+            }
+        };
+        done.unwrap()
+    }
+}
+
+/// The payer's choice, submitted by the merchant.
+async fn chosen(shop: &Shop, number: &str, institution: &str, mode: &str) -> Answer {
+    let choice = json!({ "institutionId": institution, "mode": mode });
+    let answer = shop.ask("/v1/orders/select", number, choice).await.unwrap();
+    let found = (answer.status, answer.text("attemptStatus"));
+    assert_eq!(found, (200, "ACCEPTED"), "{}", answer.json);
+    answer
+}
+
+/// A page as JSON.
+fn read(page: &Page) -> Value {
+    assert_eq!(page.status, 200, "{}", page.html);
+    serde_json::from_str(&page.html).unwrap()
+}
+
+/// What `paymux check` says of a changed configuration, and whether it would be served.
+fn checked(stage: &Stage, changes: &[(&str, &str)]) -> (bool, String) {
+    changed(stage, changes);
+    let output = Command::new(env!("CARGO_BIN_EXE_paymux"))
+        .args(["check", "--config"])
+        .arg(&stage.config)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+/// Writes the configuration anew with these changes, each of which must fit.
+fn changed(stage: &Stage, changes: &[(&str, &str)]) {
+    let mut text = std::fs::read_to_string(&stage.config).unwrap();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from} is not in {text}");
+        text = text.replacen(from, to, 1);
+    }
+    std::fs::write(&stage.config, text).unwrap();
+}

@@ -1,0 +1,140 @@
+//! Clauses 6.3.1, 6.4, A3.3: to whom news goes, how soon answers come, and that nothing is said in the
+//! clear.
+
+use paymux::command::demo::enrolment::{BLUE, RED};
+use paymux::command::demo::stage::{PATIENCE, Stage};
+use paymux::sandbox::{Call, Fault, MerchantFault};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::super::{booked, open, operations, order, placed, standing};
+use super::{changed, checked};
+
+/// R-6.1.1-4: a merchant that could not hear at first hears all the same, and once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merchant_that_was_away_hears_the_result() {
+    let (stage, _open) = open().await;
+    let shop = &stage.tea;
+    shop.merchant.next(MerchantFault::Dead, 1);
+    shop.merchant.next(MerchantFault::Refuses, 1);
+    let answer = placed(shop, &order(shop, "T1", "12.30", BLUE.id)).await;
+    stage.payer.pay(answer.text("payUrl")).await.unwrap();
+    let heard = shop.told("ORDER_PAID", "T1").await.unwrap();
+    let inbox = shop.merchant.inbox();
+    assert_eq!((inbox.events.len(), inbox.deliveries.len()), (1, 2));
+    assert_eq!(inbox.deliveries[0].body, heard.body, "the same bytes");
+}
+
+/// R-6.4-1a: an institution that says nothing holds no answer back: the merchant is answered while the
+/// institution still keeps the call.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_institution_that_says_nothing_holds_no_answer_back() {
+    let (stage, _open) = open().await;
+    let shop = &stage.tea;
+    let control = stage.blue.control();
+    control.next_at(Call::Create, Fault::NoAnswer, 1);
+    let wanted = order(shop, "T1", "12.30", BLUE.id);
+    let answer = tokio::time::timeout(PATIENCE, shop.place(&wanted)).await;
+    let answer = answer.expect("the institution keeps it longer").unwrap();
+    let found = (answer.status, answer.text("result"));
+    assert_eq!(found, (202, "PENDING"), "{}", answer.json);
+    assert!(answer.headers.contains_key("retry-after"));
+    booked(&stage.blue, "T1").await;
+}
+
+/// R-A3.3-3: news of an order goes to the address given with it and nowhere else; an address that is
+/// not under the merchant's origins is refused with the order.
+#[tokio::test(flavor = "multi_thread")]
+async fn news_goes_to_the_address_of_the_order() {
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let (own, other) = (stage.tea.merchant.origin(), stage.books.merchant.origin());
+    let origins = format!("notify_origins = [\"{own}\"]");
+    changed(
+        &stage,
+        &[(
+            &origins,
+            &format!("notify_origins = [\"{own}\", \"{other}\"]"),
+        )],
+    );
+    let _open = stage.open().await.unwrap();
+    let shop = &stage.tea;
+    let mut there = order(shop, "T1", "12.30", BLUE.id);
+    there["bankReturnUrl"] = json!(stage.books.merchant.notice_url());
+    let answer = placed(shop, &there).await;
+    stage.payer.pay(answer.text("payUrl")).await.unwrap();
+    stage.books.told("ORDER_PAID", "T1").await.unwrap();
+    assert!(shop.merchant.inbox().deliveries.is_empty());
+    for foreign in [
+        "https://localhost:1/notices",
+        "https://shop.example/notices",
+    ] {
+        let mut wanted = order(shop, "T2", "12.30", BLUE.id);
+        wanted["bankReturnUrl"] = json!(foreign);
+        let refused = shop.place(&wanted).await.unwrap();
+        assert_eq!(refused.text("field"), "bankReturnUrl", "{}", refused.json);
+    }
+    assert_eq!(stage.blue.books().payments().count(), 1);
+}
+
+/// R-6.3.1-2c: who speaks without TLS gets no word of HTTP; an institution or merchant whose
+/// certificate is not vouched for is not called; no plain address can be configured.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_said_in_the_clear() {
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(stage.certs().join("other.pem"), other.cert.pem()).unwrap();
+    let own_key = "paymux-redpay.key\"\n";
+    let text = std::fs::read_to_string(&stage.config).unwrap();
+    let (_, after) = text.split_once(own_key).unwrap();
+    let (days, _) = after.split_once("roots").unwrap();
+    let roots = |name: &str| format!("{own_key}{days}roots = \"certs/{name}.pem\"");
+    let merchants = |name: &str| format!("merchant_roots = \"certs/{name}.pem\"");
+    changed(
+        &stage,
+        &[
+            (&roots("ca"), &roots("other")),
+            (&merchants("ca"), &merchants("other")),
+        ],
+    );
+    let _open = stage.open().await.unwrap();
+
+    let address = ("127.0.0.1", stage.ports.public);
+    let mut plain = tokio::net::TcpStream::connect(address).await.unwrap();
+    let asked = b"GET /openapi.yaml HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    plain.write_all(asked).await.unwrap();
+    let mut said = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, plain.read_to_end(&mut said)).await;
+    let _ = read.expect("the connection is ended");
+    assert!(!said.windows(4).any(|part| part == b"HTTP"), "{said:?}");
+
+    let shop = &stage.tea;
+    let refused = placed(shop, &order(shop, "T1", "12.30", RED.id)).await;
+    assert_eq!(refused.text("result"), "REFUSED", "{}", refused.json);
+    assert_eq!(stage.red.books().calls, 0);
+    let answer = placed(shop, &order(shop, "T2", "12.30", BLUE.id)).await;
+    stage.payer.pay(answer.text("payUrl")).await.unwrap();
+    let tried = async {
+        let line = "paymux_notifications_total{result=\"again\"}";
+        while !operations(&stage, "/metrics").await.contains(line) {}
+    };
+    let tried = tokio::time::timeout(PATIENCE, tried).await;
+    tried.expect("telling the merchant is tried");
+    assert_eq!(standing(shop, "T2").await.0, "PAID");
+    assert!(shop.merchant.inbox().deliveries.is_empty());
+
+    for (from, to) in [
+        (
+            format!("url = \"{}\"", stage.blue.origin()),
+            "url = \"http://localhost:1\"".to_owned(),
+        ),
+        (
+            format!("operations = \"127.0.0.1:{}\"", stage.ports.operations),
+            format!("operations = \"0.0.0.0:{}\"", stage.ports.operations),
+        ),
+    ] {
+        let kept = std::fs::read_to_string(&stage.config).unwrap();
+        let (served, said) = checked(&stage, &[(&from, &to)]);
+        assert!(!served, "{said}");
+        std::fs::write(&stage.config, kept).unwrap();
+    }
+}
