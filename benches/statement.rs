@@ -213,6 +213,7 @@ async fn measure(database: &Path, statement: &Path) -> Result<(u64, usize)> {
         outbound: Arc::new(Nobody),
         health: Arc::default(),
         trail: Arc::new(Untold),
+        disk: Arc::default(),
     };
     let books = Books {
         store: &*store,

@@ -5,6 +5,7 @@ pub mod command;
 pub mod config;
 pub mod domain;
 pub mod edge;
+pub mod files;
 pub mod flow;
 pub mod health;
 pub mod institution;

@@ -11,7 +11,7 @@ pub mod turns;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,7 +68,6 @@ pub struct Limits {
     ticks: Ticks,
     knocks: AtomicU64,
     metrics: Option<Arc<Metrics>>,
-    short_of_room: AtomicBool,
 }
 
 /// The counts in force, and the rates they were started with.
@@ -102,18 +101,7 @@ impl Limits {
             ticks,
             knocks: AtomicU64::new(0),
             metrics: None,
-            short_of_room: AtomicBool::new(false),
         }
-    }
-
-    /// Whether there is so little room left to write that nothing new is begun.
-    pub fn is_short_of_room(&self) -> bool {
-        self.short_of_room.load(Ordering::Relaxed)
-    }
-
-    /// Says whether there is; returns whether that is news.
-    pub fn set_short_of_room(&self, is_short: bool) -> bool {
-        self.short_of_room.swap(is_short, Ordering::Relaxed) != is_short
     }
 
     /// Counts refusals there.

@@ -4,6 +4,7 @@
 //! start the workers, accept traffic. Stopping is the reverse: refuse new connections, finish what
 //! was handed over, let the workers end what is in their hands, close the store.
 
+mod beside;
 pub mod control;
 pub mod dead_letters;
 mod in_force;
@@ -161,9 +162,9 @@ impl Gateway {
             let reloading = Arc::clone(&self.reloading);
             tokio::spawn(control.serve(reloading, stopped))
         });
-        let limits = Arc::clone(&self.reloading.in_force.load().api.gate.limits);
+        let disk = Arc::clone(&self.reloading.in_force.load().api.world.disk);
         let metrics = Arc::clone(&self.workers.metrics);
-        let room = tokio::spawn(self.room.watch(limits, metrics, looked));
+        let room = tokio::spawn(self.room.watch(disk, metrics, looked));
         let (over, until) = watch::channel(false);
         let (notes, trails) = self.notes;
         let clock = Arc::clone(&self.workers.clock);

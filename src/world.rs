@@ -2,6 +2,7 @@
 //!
 //! The real ones are `SystemClock`, `SystemEntropy` and `outbound.rs`; tests hold all three.
 
+pub mod disk_space;
 pub mod trail;
 
 use std::net::IpAddr;
@@ -15,9 +16,10 @@ use http::{Request, Response};
 
 use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use crate::health::Health;
+use disk_space::DiskSpace;
 use trail::Trail;
 
-/// The three doors, what the third has lately shown, and who takes notes.
+/// The three doors, what the third has lately shown, who takes notes, and what the disk has to spare.
 #[derive(Clone)]
 pub struct World {
     /// What time it is.
@@ -30,6 +32,8 @@ pub struct World {
     pub health: Arc<Health>,
     /// Who takes notes of what happened.
     pub trail: Arc<dyn Trail>,
+    /// Whether there is room to begin something.
+    pub disk: Arc<DiskSpace>,
 }
 
 /// Tells the time.

@@ -172,10 +172,6 @@ pub fn admit_request(
     if !admitted {
         return Err(known(Refusal::MerchantNotAdmitted));
     }
-    // What was begun can still be ended; what is new would take its room (Q8).
-    if knock.purpose == Purpose::Start && gate.limits.is_short_of_room() {
-        return Err(known(Refusal::Unavailable));
-    }
     Ok(Admitted {
         merchant: merchant.id.clone(),
         nonce,

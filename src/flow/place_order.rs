@@ -9,6 +9,7 @@ use crate::domain::institutions::{BusinessType, Mode};
 use crate::domain::order::{Opening, Order, OrderState, Start, Terms};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::{Admitted, refuse, spend};
+use crate::flow::begin::begin;
 use crate::flow::call_institution::turn_at;
 use crate::flow::list_institutions::{Judge, wanted};
 use crate::flow::read_order::Named;
@@ -74,7 +75,7 @@ pub async fn place_order(
         terms,
     };
     let change = Order::open(opening, first, cause, now);
-    match store.commit(&change).await? {
+    match begin(store, world, &change).await? {
         Committed::Done => (),
         Committed::NonceSpent => return Err(Refusal::NonceSpent),
         Committed::Stale => {

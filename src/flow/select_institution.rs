@@ -10,6 +10,7 @@ use crate::domain::institutions::{BusinessType, Mode};
 use crate::domain::order::{Order, OrderState};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::{refuse, spend};
+use crate::flow::begin::begin;
 use crate::flow::call_institution::{call_in_turn, turn_at};
 use crate::flow::list_institutions::Judge;
 use crate::flow::place_order::start;
@@ -270,7 +271,7 @@ async fn choose(
             }
         };
         // Durable before a byte leaves (A1): a crash may lose an answer, never an intent.
-        match store.commit(&change).await? {
+        match begin(store, world, &change).await? {
             Committed::Done => {
                 let order = change.into_order().ok_or(Refusal::OutcomeUnknown)?;
                 return match order.live_attempt().map(|attempt| attempt.state) {

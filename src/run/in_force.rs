@@ -65,6 +65,7 @@ impl InForce {
             outbound: Arc::<Paced>::clone(&door),
             health: Arc::new(Health::new(config.health)),
             trail,
+            disk: Arc::default(),
         };
         let api = Api {
             store: Arc::clone(store),

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::limits::Limits;
+use crate::files::reserve::free_bytes;
 use crate::metrics::Metrics;
+use crate::world::disk_space::DiskSpace;
 
 /// How often the disk is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -32,16 +33,15 @@ impl Room {
         }
     }
 
-    /// Looks once, and says so where orders are taken.
-    pub(super) fn look(&self, limits: &Limits, metrics: &Metrics) {
-        let Ok(disk) = rustix::fs::statvfs(&self.folder) else {
+    /// Looks once, and says so to whoever begins something.
+    pub(super) fn look(&self, disk: &DiskSpace, metrics: &Metrics) {
+        let Ok(free_bytes) = free_bytes(&self.folder) else {
             // A disk that tells nothing is believed: a write that fails is refused by itself.
             return;
         };
-        let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
         metrics.configuration.room(free_bytes);
         let is_short = free_bytes < self.reserve_bytes;
-        if limits.set_short_of_room(is_short) {
+        if disk.set_short(is_short) {
             if is_short {
                 tracing::error!(
                     free_bytes,
@@ -61,12 +61,12 @@ impl Room {
     )]
     pub(super) async fn watch(
         self,
-        limits: Arc<Limits>,
+        disk: Arc<DiskSpace>,
         metrics: Arc<Metrics>,
         mut stop: watch::Receiver<bool>,
     ) {
         while !*stop.borrow() {
-            self.look(&limits, &metrics);
+            self.look(&disk, &metrics);
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => (),
                 _ = stop.changed() => (),
@@ -77,31 +77,17 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use super::*;
-    use crate::limits::{LimitSettings, Rate};
-    use crate::world::SystemClock;
 
     /// Q8: a disk with less room than is kept for results takes no orders, and takes them again.
     #[test]
     fn a_disk_that_is_nearly_full_takes_no_orders() {
         let folder = tempfile::TempDir::new().unwrap();
-        let rate = Rate {
-            per_second: NonZeroU32::MIN,
-            burst: NonZeroU32::MIN,
-        };
-        let settings = LimitSettings {
-            certificate: rate,
-            address: rate,
-            merchant: rate,
-        };
-        let limits = Limits::new(&settings, Arc::new(SystemClock::start()));
-        let metrics = Metrics::new().unwrap();
+        let (disk, metrics) = (DiskSpace::default(), Metrics::new().unwrap());
         let store = folder.path().join("paymux.sqlite");
         for (reserve_mb, is_short) in [(u64::MAX, true), (0, false)] {
-            Room::beside(&store, reserve_mb).look(&limits, &metrics);
-            assert_eq!(limits.is_short_of_room(), is_short);
+            Room::beside(&store, reserve_mb).look(&disk, &metrics);
+            assert_eq!(disk.is_short(), is_short);
         }
     }
 }

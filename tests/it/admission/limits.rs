@@ -192,7 +192,7 @@ fn a_nearly_full_disk_takes_no_orders_and_loses_no_result() {
     town.place("T1", json!({}));
     town.place("T2", json!({}));
     town.select("T1", "bank");
-    let short = |is_short| town.api.gate.limits.set_short_of_room(is_short);
+    let short = |is_short| town.api.world.disk.set_short(is_short);
     short(true);
     let body = crate::world::enrolment::order_fields("M1", "T3");
     let placing = town.signed("M1", "/v1/orders", &body);

@@ -72,6 +72,7 @@ impl Site {
             outbound: Arc::<Network>::clone(&self.network),
             health: Arc::default(),
             trail: Arc::new(Untold),
+            disk: Arc::default(),
         };
         Arc::new(api(store, world, register(&ONE)))
     }

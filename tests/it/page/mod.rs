@@ -167,6 +167,25 @@ async fn choosing_leads_to_the_institution() {
     );
 }
 
+/// Q8, S3: while the disk is nearly full a payer's choice begins nothing either, and is told to come
+/// back; with room again it counts.
+#[tokio::test]
+async fn a_nearly_full_disk_starts_no_attempt_by_the_page() {
+    let order = open(terms(webview()), None);
+    let api = api(&order, lost());
+    api.world.disk.set_short(true);
+    let (answer, result) = posted(&api, &path(&order), "institutionId=harbour").await;
+    assert_eq!((answer.status().as_u16(), result), (503, "unavailable"));
+    let page = fetched(&api, &path(&order)).await;
+    assert!(
+        text(&page).contains("id=\"institution-harbour\""),
+        "nothing was begun"
+    );
+    api.world.disk.set_short(false);
+    let (answer, result) = posted(&api, &path(&order), "institutionId=harbour").await;
+    assert_eq!((answer.status().as_u16(), result), (303, "ACCEPTED"));
+}
+
 /// A2: another institution is chosen only after the first attempt has ended; until then the page
 /// says that it is being confirmed, and offers nothing.
 #[tokio::test]

@@ -446,6 +446,7 @@ pub(super) fn api(order: &Order, wire: SendError) -> Api {
         outbound: Arc::new(Wire(wire)),
         health: Arc::default(),
         trail: Arc::new(Untold),
+        disk: Arc::default(),
     };
     let shelf = Arc::new(Shelf(Mutex::new(order.clone())));
     crate::world::town::api(shelf, world, register())

@@ -202,6 +202,7 @@ impl House {
             outbound: Arc::<Desk>::clone(&desk),
             health: Arc::default(),
             trail: Arc::new(Untold),
+            disk: Arc::default(),
         };
         Self {
             register: register(&desk.key),

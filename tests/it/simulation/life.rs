@@ -343,6 +343,7 @@ impl Life {
             outbound,
             health: Arc::default(),
             trail: Arc::new(Untold),
+            disk: Arc::default(),
         };
         let frail = Arc::new(frail);
         let api = api(Arc::<Frail>::clone(&frail), world, register);

@@ -217,6 +217,7 @@ impl Telling {
             outbound: Arc::new(outbound.unwrap()),
             health: Arc::default(),
             trail: Arc::new(Untold),
+            disk: Arc::default(),
         };
         let register: Arc<Register> = Arc::new(register(&[]));
         let metrics = Arc::new(Metrics::new().unwrap());

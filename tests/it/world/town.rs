@@ -110,6 +110,7 @@ impl Town {
             outbound: Arc::<Network>::clone(&network),
             health: Arc::default(),
             trail: Arc::new(Untold),
+            disk: Arc::default(),
         };
         let api = api(Arc::<Memory>::clone(&memory), world, register);
         Self {

@@ -1,0 +1,133 @@
+//! Files by name: plain ones only, opened without waiting, and never one of a store that this
+//! process holds. Who else may use a file is judged here too, for keys and for the store alike.
+
+pub mod access;
+pub mod held;
+pub mod reserve;
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// Opens a plain file to be read. A pipe, a device or a socket is refused: it could keep its reader
+/// for ever. A file of a store that this process holds is refused too: closing it would drop the
+/// locks under which `SQLite` works on it (POSIX locks end with any descriptor of the file).
+///
+/// # Errors
+/// There is no such file, it may not be read, or it is none of the plain ones.
+pub fn open(path: &Path) -> io::Result<File> {
+    // Looked at first: even opening a device may do something.
+    judge(&std::fs::metadata(path)?)?;
+    let waiting_for_nobody = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = i32::try_from(waiting_for_nobody.bits()).map_err(io::Error::other)?;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    // And again: another file may have taken the name in between.
+    let found = file.metadata()?;
+    if held::is_of_a_store(&found) {
+        // Closing it is what must not happen, so it stays open until this process ends.
+        std::mem::forget(file);
+        return Err(of_a_store());
+    }
+    judge(&found)?;
+    Ok(file)
+}
+
+fn judge(found: &Metadata) -> io::Result<()> {
+    if !found.is_file() {
+        return Err(io::Error::other("expected a plain file"));
+    }
+    if held::is_of_a_store(found) {
+        return Err(of_a_store());
+    }
+    Ok(())
+}
+
+fn of_a_store() -> io::Error {
+    io::Error::other("expected another file than the store of this gateway")
+}
+
+/// The content of a plain file.
+///
+/// # Errors
+/// Those of [`open`], or it holds more than `bytes_max`.
+pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    content(open(path)?, bytes_max)
+}
+
+/// What is left of an open file.
+///
+/// # Errors
+/// It cannot be read, or it holds more than `bytes_max`.
+pub fn content(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(bytes_max.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > bytes_max {
+        let why = format!("expected {bytes_max} bytes at most");
+        return Err(io::Error::other(why));
+    }
+    Ok(bytes)
+}
+
+/// The text of a key, a certificate or a secret, as other programs leave it: a byte-order mark goes,
+/// UTF-16 becomes UTF-8, and a comment in another encoding is kept as what it is not: readable.
+pub fn decoded(bytes: &[u8]) -> String {
+    let wide = |pairs: &[u8], unit: fn([u8; 2]) -> u16| {
+        let units = pairs.chunks(2).map(|pair| match pair {
+            [first, second] => unit([*first, *second]),
+            // Half a unit at the end.
+            _ => 0xfffd,
+        });
+        let units: Vec<u16> = units.collect();
+        String::from_utf16_lossy(&units)
+    };
+    match bytes {
+        [0xff, 0xfe, pairs @ ..] => wide(pairs, u16::from_le_bytes),
+        [0xfe, 0xff, pairs @ ..] => wide(pairs, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, text @ ..] | text => String::from_utf8_lossy(text).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reader is kept by nobody: a pipe and a folder are refused at once, a plain file is read.
+    #[test]
+    fn only_a_plain_file_is_opened() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        for other in [pipe.as_path(), folder.path(), Path::new("/dev/null")] {
+            let refused = open(other).unwrap_err().to_string();
+            assert!(refused.contains("plain file"), "{refused}");
+        }
+        let plain = folder.path().join("plain");
+        std::fs::write(&plain, "four").unwrap();
+        assert_eq!(read(&plain, 4).unwrap(), b"four");
+        let refused = read(&plain, 3).unwrap_err().to_string();
+        assert_eq!(refused, "expected 3 bytes at most");
+    }
+
+    /// What editors and other systems put around a key is no reason to refuse it.
+    #[test]
+    fn marks_and_other_encodings_are_read() {
+        let key = "-----BEGIN";
+        let mut wide = vec![0xff, 0xfe];
+        wide.extend(key.encode_utf16().flat_map(u16::to_le_bytes));
+        let mut wide_first = vec![0xfe, 0xff];
+        wide_first.extend(key.encode_utf16().flat_map(u16::to_be_bytes));
+        let mut marked = vec![0xef, 0xbb, 0xbf];
+        marked.extend(key.bytes());
+        for bytes in [key.as_bytes().to_vec(), wide, wide_first, marked] {
+            assert_eq!(decoded(&bytes), key);
+        }
+        // Part of a comment in GBK.
+        let text = decoded(b"\xb2\xe8\xb9\xdd\n-----BEGIN");
+        assert!(text.ends_with("\n-----BEGIN"), "{text}");
+    }
+}

@@ -1,0 +1,144 @@
+//! Who else may use a file: a secret is for its owner, or for a group by root's hand; the store is
+//! for the process that serves it, and nobody else may put files into its folder (R-6.3.2-1a).
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::process::{getegid, geteuid, getgroups};
+
+/// The bits of a mode that say who may do what.
+const MODE: u32 = 0o777;
+
+/// Somebody else may use it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exposed {
+    /// What was found, for people.
+    pub found: String,
+    /// What to do, for people; a command where there is one.
+    pub advice: String,
+}
+
+/// Who this process is, for the system.
+#[derive(Debug, Clone)]
+struct Us {
+    user: u32,
+    groups: Vec<u32>,
+}
+
+impl Us {
+    fn now() -> Self {
+        let mut groups = vec![getegid().as_raw()];
+        let others = getgroups().unwrap_or_default();
+        groups.extend(others.into_iter().map(rustix::fs::Gid::as_raw));
+        Self {
+            user: geteuid().as_raw(),
+            groups,
+        }
+    }
+}
+
+/// Whose a file is and what its mode says.
+#[derive(Debug, Clone, Copy)]
+struct Stands {
+    user: u32,
+    group: u32,
+    mode: u32,
+}
+
+impl Stands {
+    fn of(found: &Metadata) -> Self {
+        Self {
+            user: found.uid(),
+            group: found.gid(),
+            mode: found.mode() & MODE,
+        }
+    }
+}
+
+/// What is wrong with a file that holds a secret: it belongs to this process's user, or to root,
+/// and nobody else may read it. As secrets are mounted, root may let our group read one.
+pub fn secret(path: &Path, found: &Metadata) -> Option<Exposed> {
+    judge_secret(path, &Us::now(), Stands::of(found))
+}
+
+fn judge_secret(path: &Path, us: &Us, stands: Stands) -> Option<Exposed> {
+    let is_for_our_group = stands.user == 0 && us.user != 0 && us.groups.contains(&stands.group);
+    let nobodys = if is_for_our_group { 0o037 } else { 0o077 };
+    owned(path, us, stands, &[us.user, 0]).or_else(|| closed(path, stands, nobodys, "600"))
+}
+
+/// What is wrong with a file of the store: it belongs to this process's user, who alone may use it.
+pub fn of_the_store(path: &Path, found: &Metadata) -> Option<Exposed> {
+    let (us, stands) = (Us::now(), Stands::of(found));
+    owned(path, &us, stands, &[us.user]).or_else(|| closed(path, stands, 0o077, "600"))
+}
+
+/// What is wrong with the folder of the store: nobody else may put files into it or take them out.
+pub fn folder_of_the_store(path: &Path, found: &Metadata) -> Option<Exposed> {
+    let (us, stands) = (Us::now(), Stands::of(found));
+    owned(path, &us, stands, &[us.user, 0]).or_else(|| closed(path, stands, 0o022, "go-w"))
+}
+
+fn owned(path: &Path, us: &Us, stands: Stands, owners: &[u32]) -> Option<Exposed> {
+    let (user, ours, name) = (stands.user, us.user, path.display());
+    (!owners.contains(&user)).then(|| Exposed {
+        found: format!("owner {user}, and this process runs as {ours}"),
+        advice: format!("chown {ours} {name}, or run as {user}"),
+    })
+}
+
+fn closed(path: &Path, stands: Stands, nobodys: u32, to: &str) -> Option<Exposed> {
+    let (mode, name) = (stands.mode, path.display());
+    (mode & nobodys != 0).then(|| Exposed {
+        found: format!("mode {mode:o}"),
+        advice: format!("chmod {to} {name}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(us: &Us, user: u32, group: u32, mode: u32) -> Option<String> {
+        let stands = Stands { user, group, mode };
+        judge_secret(Path::new("a.key"), us, stands).map(|exposed| exposed.found)
+    }
+
+    /// R-6.3.2-1a: a secret is its owner's alone; one that root mounted for our group is ours too,
+    /// to be read and no more.
+    #[test]
+    fn a_secret_is_for_its_owner_or_mounted_for_our_group() {
+        let us = Us {
+            user: 1000,
+            groups: vec![1000, 2000],
+        };
+        let mine = [
+            (1000, 1000, 0o600),
+            (1000, 7, 0o400),
+            (0, 2000, 0o440),
+            (0, 2000, 0o640),
+        ];
+        for (user, group, mode) in mine {
+            assert_eq!(
+                told(&us, user, group, mode),
+                None,
+                "{user}:{group} {mode:o}"
+            );
+        }
+        for (user, group, mode, found) in [
+            (1000, 1000, 0o640, "mode 640"),
+            (0, 2000, 0o444, "mode 444"),
+            (0, 2000, 0o460, "mode 460"),
+            (0, 3000, 0o440, "mode 440"),
+            (7, 1000, 0o400, "owner 7, and this process runs as 1000"),
+        ] {
+            assert_eq!(told(&us, user, group, mode).as_deref(), Some(found));
+        }
+        let root = Us {
+            user: 0,
+            groups: vec![0],
+        };
+        assert_eq!(told(&root, 0, 0, 0o640).as_deref(), Some("mode 640"));
+    }
+}

@@ -1,0 +1,258 @@
+//! The file of a store, taken for this process alone by what the file is, not by its name. The one
+//! descriptor that we have of it is opened before `SQLite` opens its own and closed after it.
+
+use std::collections::BTreeMap;
+use std::fs::{File, Metadata, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::access::{self, Exposed};
+
+/// What `SQLite` puts beside its file: the write-ahead log and its index.
+const BESIDE: [&str; 2] = ["-wal", "-shm"];
+
+/// Locked for those who look for a running gateway by it.
+const LOCK: &str = ".lock";
+
+/// Device and number of a file: what it is, whatever it is called.
+type Identity = (u64, u64);
+
+/// Stores that this process holds, and the path of each.
+static HELD: Mutex<BTreeMap<Identity, PathBuf>> = Mutex::new(BTreeMap::new());
+
+fn all_held() -> MutexGuard<'static, BTreeMap<Identity, PathBuf>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn identity(found: &Metadata) -> Identity {
+    (found.dev(), found.ino())
+}
+
+/// Whether this is a file of a store that this process holds: then it must not be opened, because
+/// closing it would drop the locks of `SQLite`.
+pub(super) fn is_of_a_store(found: &Metadata) -> bool {
+    let held = all_held();
+    let this = identity(found);
+    held.contains_key(&this)
+        || held.values().any(|path| {
+            let others = BESIDE.iter().map(|suffix| beside(path, suffix));
+            let mut others = others.filter_map(|other| std::fs::metadata(other).ok());
+            others.any(|other| identity(&other) == this)
+        })
+}
+
+/// Why a store is not held.
+#[derive(Debug, thiserror::Error)]
+pub enum NotHeld {
+    /// Somebody holds it, under this or another name.
+    #[error("{} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// Others may use it.
+    #[error("{}: expected {expected}, found {}; {}", path.display(), exposed.found, exposed.advice)]
+    Exposed {
+        /// What they may use.
+        path: PathBuf,
+        /// What was expected instead.
+        expected: &'static str,
+        /// What is wrong.
+        exposed: Exposed,
+    },
+    /// It has a second name: the log lies beside one of them, and whoever opens the other loses it.
+    #[error(
+        "{}: expected a file with one name, found {names} (hard links); remove the others",
+        path.display()
+    )]
+    SecondName {
+        /// The store.
+        path: PathBuf,
+        /// How many it has.
+        names: u64,
+    },
+    /// The file or its folder cannot be used.
+    #[error("{}: {error}", path.display())]
+    Unusable {
+        /// What cannot be used.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// A store that is this process's alone, until this is dropped or the process ends. To be dropped
+/// after the last connection.
+#[derive(Debug)]
+pub struct Held {
+    path: PathBuf,
+    identity: Identity,
+    // Never read: their locks are what counts.
+    _file: File,
+    _lock: File,
+}
+
+impl Held {
+    /// Where it really is, whatever name led there.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the names of new files durable, which are their folder's content. Nothing of `SQLite`'s
+    /// is locked by a folder.
+    ///
+    /// # Errors
+    /// They may not be durable.
+    pub fn sync_names(&self) -> Result<(), NotHeld> {
+        let folder = folder(&self.path);
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| unusable(folder, error))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        all_held().remove(&self.identity);
+    }
+}
+
+/// Takes the store at this path for this process (S1), and makes an empty file where there is none.
+///
+/// # Errors
+/// [`NotHeld`]; nothing was changed, except that an empty file may have been made.
+pub fn hold(path: &Path) -> Result<Held, NotHeld> {
+    let path = &real(path).map_err(|error| unusable(path, error))?;
+    // Until it is registered nobody else of this process may come between looking and opening.
+    let mut held = all_held();
+    look(path, &held)?;
+    let (file, lock_path) = (private(path)?, beside(path, LOCK));
+    let found = file.metadata().map_err(|error| unusable(path, error))?;
+    let identity = identity(&found);
+    if held.contains_key(&identity) {
+        // Another took its name since it was looked at. Closing it is what must not happen.
+        std::mem::forget(file);
+        return Err(NotHeld::InUse(path.clone()));
+    }
+    take(&file, path, path)?;
+    let lock = private(&lock_path)?;
+    take(&lock, &lock_path, path)?;
+    held.insert(identity, path.clone());
+    Ok(Held {
+        path: path.clone(),
+        identity,
+        _file: file,
+        _lock: lock,
+    })
+}
+
+/// What stands in the way of a store at this path, as far as can be seen without opening anything.
+///
+/// # Errors
+/// The first thing that does.
+pub fn examine(path: &Path) -> Result<(), NotHeld> {
+    let path = real(path).map_err(|error| unusable(path, error))?;
+    look(&path, &BTreeMap::new())
+}
+
+fn look(path: &Path, held: &BTreeMap<Identity, PathBuf>) -> Result<(), NotHeld> {
+    let folder = folder(path);
+    if let Some(found) = there(folder)? {
+        let expected = "a folder that nobody else may write to";
+        let exposed = access::folder_of_the_store(folder, &found);
+        refuse(folder, expected, exposed)?;
+    }
+    for suffix in ["", LOCK].iter().chain(&BESIDE) {
+        let one = beside(path, suffix);
+        let Some(found) = there(&one)? else {
+            continue;
+        };
+        if suffix.is_empty() && held.contains_key(&identity(&found)) {
+            return Err(NotHeld::InUse(one));
+        }
+        if !found.is_file() {
+            let error = io::Error::other("expected a plain file");
+            return Err(unusable(&one, error));
+        }
+        if found.nlink() > 1 {
+            let names = found.nlink();
+            return Err(NotHeld::SecondName { path: one, names });
+        }
+        let expected = "a file that nobody else may read or write";
+        let exposed = access::of_the_store(&one, &found);
+        refuse(&one, expected, exposed)?;
+    }
+    Ok(())
+}
+
+fn refuse(path: &Path, expected: &'static str, exposed: Option<Exposed>) -> Result<(), NotHeld> {
+    let path = path.to_owned();
+    match exposed {
+        Some(exposed) => Err(NotHeld::Exposed {
+            path,
+            expected,
+            exposed,
+        }),
+        None => Ok(()),
+    }
+}
+
+fn there(path: &Path) -> Result<Option<Metadata>, NotHeld> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unusable(path, error)),
+    }
+}
+
+/// The path without symbolic links, so that the log lies beside the file and not beside a link.
+fn real(path: &Path) -> io::Result<PathBuf> {
+    match std::fs::canonicalize(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => match path.file_name() {
+            // A link to nothing is found where the file should be, and is no plain file.
+            Some(name) => match std::fs::canonicalize(folder(path)) {
+                Ok(folder) => Ok(folder.join(name)),
+                // There is no folder yet.
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(path.to_owned()),
+                Err(error) => Err(error),
+            },
+            None => Err(error),
+        },
+        other => other,
+    }
+}
+
+pub(super) fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+/// A path beside this one: the same with something behind it.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(suffix);
+    PathBuf::from(beside)
+}
+
+/// Opens a file for its owner alone, making it where it is missing (R-6.3.2-1a).
+fn private(path: &Path) -> Result<File, NotHeld> {
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    options.open(path).map_err(|error| unusable(path, error))
+}
+
+/// Locks of a whole file belong to the descriptor, so they meet none of `SQLite`'s.
+fn take(file: &File, path: &Path, store: &Path) -> Result<(), NotHeld> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(NotHeld::InUse(store.to_owned())),
+        Err(TryLockError::Error(error)) => Err(unusable(path, error)),
+    }
+}
+
+fn unusable(path: &Path, error: io::Error) -> NotHeld {
+    NotHeld::Unusable {
+        path: path.to_owned(),
+        error,
+    }
+}

@@ -1,0 +1,65 @@
+//! Room that is kept on the store's disk for one thing: to start when somebody else has filled it.
+//! A start writes an epoch and a record before anything is served, and must be able to.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+use super::held::{beside, folder};
+
+/// The file that takes the room until it is needed.
+const RESERVE: &str = ".reserve";
+
+/// What a start takes at most, several times over. Unit: bytes.
+const BYTES: u64 = 2 * 1_048_576;
+
+/// Less is of no use. Unit: bytes.
+const BYTES_MIN: u64 = 262_144;
+
+/// Free bytes on the disk of this folder, for whoever is not root.
+///
+/// # Errors
+/// The disk says nothing.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let disk = statvfs(folder)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Gives the room up if there is little other; returns whether it did.
+pub fn release(store: &Path) -> bool {
+    let free = free_bytes(folder(store));
+    free.is_ok_and(|free| free < BYTES) && std::fs::remove_file(beside(store, RESERVE)).is_ok()
+}
+
+/// Keeps the room for the next start: all of it, or as much as there is.
+///
+/// # Errors
+/// There is none, or the disk keeps room for nobody.
+pub fn keep(store: &Path) -> io::Result<()> {
+    let path = beside(store, RESERVE);
+    match std::fs::symlink_metadata(&path) {
+        Ok(found) if found.is_file() && found.len() >= BYTES => return Ok(()),
+        Ok(_) => std::fs::remove_file(&path)?,
+        Err(_) => (),
+    }
+    let mut options = File::options();
+    let file = options
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&path)?;
+    let mut bytes = BYTES;
+    loop {
+        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => return Ok(()),
+            Err(_) if bytes > BYTES_MIN => bytes = bytes.saturating_div(2),
+            Err(error) => {
+                let _ = std::fs::remove_file(&path);
+                return Err(error.into());
+            }
+        }
+    }
+}
