@@ -94,7 +94,7 @@ simulate: setup ## SEEDS=n lives, optimised, on all cores; FIRST=n to go on wher
 races: setup ## ROUNDS=n rounds of everything that may come at the same moment
 	PAYMUX_ROUNDS=$(or $(ROUNDS),1000) cargo test --release --test it journey::races:: -- --nocapture
 
-torture: setup ## KILLS=n SEED=n kills the real binary under load, starts it again, checks every book
+torture: setup ## KILLS=n SEED=n kills and freezes the real binary under load, starts it again, checks every book
 	PAYMUX_KILLS=$(or $(KILLS),500) PAYMUX_SEED=$(or $(SEED),1) cargo test --test it torture:: -- --nocapture
 
 power: setup ## IMAGES=n disks that lost their power at any step of a recorded run, each opened and verified

@@ -1,5 +1,5 @@
-//! The real binary under load, killed at drawn and at named moments and started again on the same
-//! file; what was acknowledged, the institution's book and the merchants' inboxes must agree at the
+//! The real binary under load, killed at drawn and at named moments, frozen for a while at others, and
+//! started again on the same file; what was acknowledged, the institution's book and the merchants' inboxes must agree at the
 //! end. `make torture KILLS=n SEED=n` goes on for longer.
 
 mod checks;

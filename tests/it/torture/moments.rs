@@ -14,6 +14,10 @@ use super::pass;
 use super::served::Served;
 use crate::world::chance::Dice;
 
+/// How long it is frozen at most: long enough for callbacks, notifications and payers to
+/// come and go.
+const FROZEN_MAX: Duration = Duration::from_secs(3);
+
 /// How long a named moment is waited for.
 const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -58,10 +62,13 @@ pub(super) enum Moment {
     Answered,
     /// The log is being carried over into the file.
     CarriedOver,
+    /// It stood still for a while (SIGSTOP) in the midst of its work, while institutions, payers and
+    /// merchants went on, and then went on itself as if no time had passed.
+    StoodStill,
 }
 
 /// Each that has a name, to be taken in turn.
-pub(super) const MOMENTS: [Moment; 18] = [
+pub(super) const MOMENTS: [Moment; 19] = [
     Moment::IntentDurable,
     Moment::CreateArrived,
     Moment::CreateUnanswered,
@@ -80,6 +87,7 @@ pub(super) const MOMENTS: [Moment; 18] = [
     Moment::Answered,
     Moment::CarriedOver,
     Moment::JustStarted,
+    Moment::StoodStill,
 ];
 
 /// Where a moment is seen.
@@ -92,6 +100,8 @@ enum Seen {
     File(&'static str),
     /// In the log's index.
     LogIndex,
+    /// By whoever froze it: after so many answers, for so long.
+    Frozen(u64, Duration),
     /// In the first merchant's inbox, refused or acknowledged.
     Inbox { refused: bool },
     /// In the institution's book, where this grows; the next such call is answered late.
@@ -144,6 +154,11 @@ impl Moment {
             Self::RefundReserved => Seen::File(eye::RESERVED),
             Self::EventDurable => Seen::File(eye::OWED),
             Self::CarriedOver => Seen::LogIndex,
+            Self::StoodStill => {
+                let answers = u64::try_from(dice.between(1, 12)).unwrap();
+                let longest = u64::try_from(FROZEN_MAX.as_micros()).unwrap();
+                Seen::Frozen(answers, Duration::from_micros(dice.draw() % longest))
+            }
             Self::NoticeArrived => Seen::Inbox { refused: false },
             Self::NoticeRefused => Seen::Inbox { refused: true },
             Self::CreateArrived => Seen::Book(creates, None),
@@ -182,6 +197,7 @@ impl Moment {
             }
             Seen::File(sql) => appears(stage, &served, Some(sql)).await,
             Seen::LogIndex => appears(stage, &served, None).await,
+            Seen::Frozen(answers, still) => stands_still(load, &served, answers, still).await,
             Seen::Inbox { refused } => {
                 let merchant = &stage.tea.merchant;
                 let before = merchant.inbox().deliveries.len();
@@ -240,12 +256,22 @@ impl Moment {
             Self::Drawn
             | Self::Starting
             | Self::JustStarted
+            | Self::StoodStill
             | Self::CallbackHeard
             | Self::RefundHeard
             | Self::QueryArrived
             | Self::Answered => true,
         }
     }
+}
+
+/// Freezes it in the midst of its work for so long, then waits for answers again; whether there were.
+async fn stands_still(load: &Load, served: &Served, answers: u64, still: Duration) -> bool {
+    let came = load.answers(answers, PATIENCE).await;
+    served.signal("-STOP");
+    pass(still).await;
+    served.signal("-CONT");
+    came && load.answers(answers, PATIENCE).await
 }
 
 /// Watches the file until something new is found there, or until its log is being carried over, and

@@ -81,6 +81,13 @@ impl Served {
         self.child.kill();
     }
 
+    /// Sends it a signal of this name.
+    pub(super) fn signal(&self, name: &str) {
+        let id = self.child.0.lock().unwrap().id().to_string();
+        let sent = Command::new("kill").args([name, &id]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// Waits until it is gone and has said its last; whether it never listened.
     pub(super) async fn ended(mut self) -> bool {
         let child = self.killer();
