@@ -21,6 +21,7 @@ mod section;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use rustls::sign::CertifiedKey;
 
 pub use crate::config::expiry::{Expiry, KeyClass};
 pub use crate::config::faults::{Fault, Faults};
+pub use crate::config::gateway::store::CONTROL;
 pub use crate::config::limits::Limits;
 pub use crate::config::named::{Holder, NamedFile, validity_s};
 pub use crate::config::outline::Outline;
@@ -42,6 +44,7 @@ use crate::config::section::Section;
 use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
 use crate::domain::institutions::{Directory, HealthSettings};
 use crate::domain::merchant::Admission;
+use crate::files;
 use crate::flow::register::{Platform, Register};
 
 use crate::seal::Seal;
@@ -209,7 +212,10 @@ pub fn named_files(path: &Path, now: Timestamp) -> Result<Vec<NamedFile>, Faults
 pub fn store_url(path: &Path) -> Result<String, Faults> {
     let text = content(path)?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    Ok(gateway::url_of(folder, &reading::as_far_as_read(&text)))
+    Ok(gateway::store::url_of(
+        folder,
+        &reading::as_far_as_read(&text),
+    ))
 }
 
 /// The environment of this process.
@@ -218,8 +224,13 @@ pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// No configuration is larger. Unit: bytes.
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 fn content(path: &Path) -> Result<String, Faults> {
-    std::fs::read_to_string(path).map_err(|fault| {
+    let read = files::read(path, FILE_BYTES_MAX);
+    let text = read.and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+    text.map_err(|fault| {
         Faults(vec![Fault {
             file: path.display().to_string(),
             line: 0,
@@ -239,7 +250,7 @@ fn whole(r: &mut Reader<'_>, text: &str) -> Option<Config> {
     let table = top.required(r, "listen");
     let (listen, origin) = gateway::listen(r, table);
     let table = top.required(r, "store");
-    let store = gateway::store(r, table);
+    let store = gateway::store::store(r, table);
     let table = top.table(r, "limits");
     let limits = limits::limits(r, table);
     let table = top.table(r, "health");

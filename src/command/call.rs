@@ -23,6 +23,7 @@ use serde_json::{Map, Value, json};
 
 use crate::command::call::published::platform_keys;
 use crate::domain::identifiers::{InstitutionId, hex, unhex_any};
+use crate::files;
 use crate::outbound::{Hyper, LineSettings, OutboundSettings};
 use crate::signature::{self, Covering, KeyFault, Question, SigningKey};
 use crate::world::{Clock, Entropy, Outbound, Party, Patience, SystemClock, SystemEntropy};
@@ -195,7 +196,8 @@ pub(super) fn signing_key(id: &str, text: &str) -> Result<SigningKey, KeyFault> 
 }
 
 fn read(path: &Path, flag: &str, advice: &str) -> anyhow::Result<String> {
-    std::fs::read_to_string(path).with_context(|| {
+    let read = std::fs::read(path).map(|bytes| files::decoded(&bytes));
+    read.with_context(|| {
         format!(
             "{}: cannot be read; give {flag}, or: {advice}",
             path.display()

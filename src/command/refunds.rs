@@ -12,6 +12,7 @@ use crate::command::call::signing_key;
 use crate::command::reload::reach;
 use crate::config;
 use crate::domain::identifiers::{MerchantId, RefundOrderNo, hex};
+use crate::files;
 use crate::flow::refunds::decide_refund::{GOOD_FOR_S, Said, TARGET};
 use crate::run::people::{self, Answer, Manual, SignedVerdict, Wish};
 use crate::signature::{self, Covering, sha256};
@@ -121,7 +122,7 @@ fn sign(
 ) -> anyhow::Result<SignedVerdict> {
     let statement = std::fs::read(&args.statement);
     let statement = statement.with_context(|| format!("{}", args.statement.display()))?;
-    let pem = std::fs::read_to_string(&args.key);
+    let pem = std::fs::read(&args.key).map(|bytes| files::decoded(&bytes));
     let pem = pem.with_context(|| format!("{}", args.key.display()))?;
     let key = signing_key(&args.key_id, &pem)
         .with_context(|| format!("{}: not a usable signing key", args.key.display()))?;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::files;
 use crate::sandbox::{
     FAULTS, Identity, Institution, InstitutionSettings, Merchant, MerchantSettings, Refunding,
     Waits,
@@ -214,7 +215,8 @@ pub(in crate::command) fn pair(folder: &Path, id: &str) -> anyhow::Result<Signin
 }
 
 pub(in crate::command) fn read(path: &Path) -> anyhow::Result<String> {
-    fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+    let read = fs::read(path).map(|bytes| files::decoded(&bytes));
+    read.with_context(|| format!("reading {}", path.display()))
 }
 
 fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {

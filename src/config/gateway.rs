@@ -1,10 +1,7 @@
 //! The tables about the gateway itself: where it listens, what it remembers and with which keys,
 //! how much it bears, how it is known.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,28 +9,26 @@ use rustls::client::verify_server_name;
 use rustls::pki_types::ServerName;
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
-use toml::de::DeTable;
 
 use crate::config::enrolment::Enrolment;
 use crate::config::named::{Holder, text};
 use crate::config::outline::mark;
 use crate::config::reading::{Found, Reader, Shape, shape};
 use crate::config::section::Section;
-use crate::config::{KeyClass, KeyNote, Listen, StoreSettings};
+use crate::config::{KeyClass, KeyNote, Listen};
 use crate::domain::identifiers::KeyId;
 use crate::domain::institutions::HealthSettings;
 use crate::domain::merchant::origin;
 use crate::flow::register::{DatedKey, Platform, Signing};
-use crate::seal::Seal;
 use crate::world::Network;
+
+pub(super) mod store;
 
 /// An https origin as it is compared everywhere: lower case, no default port, no path.
 pub(super) const ORIGIN: Shape = shape(
     "https://host[:port] in lower case, without path or default port",
     "\"https://pay.example.com\"",
 );
-/// Where the store is if nothing else is said.
-const STORE: &str = "var/paymux.sqlite";
 /// The id of a key as it stands in `keyid`.
 pub(super) const KEY_ID: Shape = shape("1 to 64 of A-Z a-z 0-9 _ -", "\"platform-2026\"");
 
@@ -119,89 +114,6 @@ fn check_name(
             "other names",
             advice,
         );
-    }
-}
-
-/// The path in `sqlite:PATH`.
-fn sqlite_path(text: &str) -> Option<&str> {
-    text.strip_prefix("sqlite:").filter(|path| !path.is_empty())
-}
-
-/// Where the store is, as [`store`] would say, whatever else is wrong.
-pub(super) fn url_of(folder: &Path, document: &DeTable<'_>) -> String {
-    let store = document.get("store").and_then(|it| it.get_ref().get("url"));
-    let path = store.and_then(|it| it.get_ref().as_str().and_then(sqlite_path));
-    format!("sqlite:{}", folder.join(path.unwrap_or(STORE)).display())
-}
-
-/// Free space on the store's disk below which no order is begun, where nothing is said. Unit: MiB.
-const RESERVE_MB: u64 = 256;
-
-pub(super) fn store(r: &mut Reader<'_>, mut s: Section<'_>) -> Option<StoreSettings> {
-    const URL: Shape = shape("sqlite:PATH", "\"sqlite:var/paymux.sqlite\"");
-    const SEAL_ID: Shape = shape("1 to 16 of A-Z a-z 0-9 - _", "\"seal-1\"");
-    let url = s.may(r, "url", URL, |v| v.as_str().and_then(sqlite_path));
-    let url_line = url.as_ref().map_or(s.line, |found| found.line);
-    let url = url.map_or(STORE, |found| found.value);
-    let digest_line = s.line_of(r, "digest_key");
-    let seal_id = |id: &str| {
-        let fits = (1..=crate::seal::KEY_ID_BYTES_MAX).contains(&id.len())
-            && id
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        fits.then(|| id.to_owned())
-    };
-    let current = s.must(r, "seal_key", SEAL_ID, |v| v.as_str().and_then(seal_id));
-    let digest_key = s.secret_bytes(r, "digest_key");
-    let reserve_mb = s.number(r, "reserve_mb", RESERVE_MB, 0..=1_048_576);
-    let mut seen = BTreeMap::new();
-    let mut keys = BTreeMap::new();
-    for mut table in s.tables(r, "seal_keys") {
-        let id = table.must(r, "id", SEAL_ID, |v| v.as_str().and_then(seal_id));
-        let key = table.secret_bytes(r, "key");
-        if let Some(id) = id {
-            r.once(&mut seen, &id, &table.subject("id"));
-            if let Some(key) = key {
-                keys.insert(id.value, key);
-            }
-        }
-        table.end(r);
-    }
-    if let Some(current) = &current
-        && !seen.contains_key(&current.value)
-    {
-        // D3: without the key that seals nothing may start.
-        let advice = "add it under [[store.seal_keys]], or name one that is there";
-        let found = format!("{:?}", current.value);
-        r.fault(
-            current.line,
-            &s.subject("seal_key"),
-            "the id of a seal key",
-            &found,
-            advice,
-        );
-    }
-    let url = format!("sqlite:{}", r.path(url).display());
-    let line = s.line;
-    s.end(r);
-    match Seal::new(&current?.value, keys, digest_key?) {
-        Ok(seal) => Some(StoreSettings {
-            url,
-            seal: Arc::new(seal),
-            reserve_mb,
-            lines: [url_line, digest_line],
-        }),
-        Err(_) if !r.faults.is_empty() => None,
-        Err(fault) => {
-            r.fault(
-                line,
-                "[store]",
-                "keys that seal",
-                &fault.to_string(),
-                "check them",
-            );
-            None
-        }
     }
 }
 

@@ -2,9 +2,6 @@
 //!
 //! A secret is `env:NAME` or `file:PATH`, never a value; a file with one belongs to its owner only.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +14,7 @@ use toml::de::DeValue;
 use crate::config::reading::{DAYS_AHEAD_S, Found, Reader, Shape, shape};
 use crate::config::section::Section;
 use crate::domain::identifiers::unhex;
+use crate::files::{self, access};
 use crate::signature::{Algorithm, SigningKey};
 
 /// No key, certificate or list of authorities is larger. Unit: bytes.
@@ -327,18 +325,18 @@ pub(super) fn read_file(
 ) -> Option<String> {
     let name = path.display();
     let read = || {
-        let file = File::open(path)?;
-        let mode = file.metadata()?.permissions().mode();
-        let mut text = String::new();
-        file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
-        Ok::<_, std::io::Error>((text, mode & 0o777))
+        let file = files::open(path)?;
+        let exposed = access::secret(path, &file.metadata()?);
+        let text = files::decoded(&files::content(file, FILE_BYTES_MAX)?);
+        Ok::<_, std::io::Error>((text, exposed))
     };
     match read() {
-        Ok((text, mode)) => {
-            if readers == Readers::Owner && mode & 0o077 != 0 {
+        Ok((text, exposed)) => {
+            if readers == Readers::Owner
+                && let Some(exposed) = exposed
+            {
                 let expected = format!("{name} to be for its owner only");
-                let advice = format!("chmod 600 {name}");
-                r.fault(line, subject, &expected, &format!("mode {mode:o}"), &advice);
+                r.fault(line, subject, &expected, &exposed.found, &exposed.advice);
             }
             Some(text)
         }

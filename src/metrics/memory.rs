@@ -21,6 +21,9 @@ pub struct Memory {
     refunds_manual: IntGauge,
     incidents_open: IntGauge,
     trail_notes_lost: Counter,
+    wal_size_bytes: IntGauge,
+    wal_checkpointed_bytes: IntGauge,
+    wal_restarts: Counter,
 }
 
 impl Memory {
@@ -70,6 +73,18 @@ impl Memory {
                 "Notes about orders, for `paymux explain`, that found no room or could not be written.",
             )?,
             incidents_open: page.gauge("incidents_open", "Incidents that nobody ended yet.")?,
+            wal_size_bytes: page.gauge(
+                "wal_size_bytes",
+                "The store's write-ahead log since it last began anew.",
+            )?,
+            wal_checkpointed_bytes: page.gauge(
+                "wal_checkpointed_bytes",
+                "Of the write-ahead log, what stands in the store's file as well.",
+            )?,
+            wal_restarts: page.counter(
+                "wal_restarts_total",
+                "Times that the write-ahead log began anew.",
+            )?,
         })
     }
 
@@ -109,6 +124,16 @@ impl Memory {
         let shown = |count| i64::try_from(count).unwrap_or(i64::MAX);
         self.refunds_manual.set(shown(refunds));
         self.incidents_open.set(shown(incidents));
+    }
+
+    /// The write-ahead log is so long, so much of it stands in the file too, and so often it began
+    /// anew since the start.
+    pub fn log(&self, bytes: u64, checkpointed_bytes: u64, restarts: u32) {
+        let shown = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.wal_size_bytes.set(shown(bytes));
+        self.wal_checkpointed_bytes.set(shown(checkpointed_bytes));
+        self.wal_restarts.reset();
+        self.wal_restarts.inc_by(f64::from(restarts));
     }
 
     /// So many notes about orders were not kept.

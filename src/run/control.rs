@@ -20,8 +20,8 @@ use tokio::time::timeout;
 use super::dead_letters::{self, DEAD, RESEND};
 use super::reload::Reloading;
 use super::{SQLITE, people, reconcile};
-use crate::config::Outline;
 use crate::config::difference::Difference;
+use crate::config::{CONTROL, Outline};
 use crate::store::Held;
 
 /// Reads the file again.
@@ -137,7 +137,7 @@ pub struct DeadLetter {
 /// Where the gateway on this store listens for its owner.
 pub fn socket(store_url: &str) -> PathBuf {
     let path = store_url.strip_prefix(SQLITE).unwrap_or(store_url);
-    PathBuf::from(format!("{path}.control"))
+    PathBuf::from(format!("{path}{CONTROL}"))
 }
 
 /// Asks the gateway on this socket one line and waits for its answer.

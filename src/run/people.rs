@@ -1,7 +1,6 @@
 //! What only people can end, as the gateway's owner asks about it: refunds that no institution answers
 //! for (section 5 of the invariants), and incidents (M7, R9).
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::reload::Reloading;
 use crate::domain::refund::RefundState;
+use crate::files;
 use crate::flow::refunds::decide_refund::{Decided, NotDecided, TARGET, decide_refund};
 use crate::store::StoreError;
 use crate::store::ledger::{By, Incident, Ledger, LeftToPeople};
@@ -332,13 +332,9 @@ async fn decide(
     }
 }
 
-/// A file of a bounded size; a pipe or a device could keep the socket busy for ever.
+/// A file of a bounded size.
 fn read(path: &Path) -> io::Result<Bytes> {
-    // Looked at first: opening a pipe waits for its writer.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("expected a plain file"));
-    }
-    let file = File::open(path)?;
+    let file = files::open(path)?;
     let mut bytes = Vec::new();
     let mut limited = file.take(STATEMENT_BYTES_MAX.saturating_add(1));
     limited.read_to_end(&mut bytes)?;

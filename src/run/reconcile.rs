@@ -1,7 +1,6 @@
 //! Reconciling where the store is: in the running gateway, asked over the control socket, or in a
 //! process of its own while no gateway runs.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream as Blocking;
 use std::path::{Path, PathBuf};
@@ -18,11 +17,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::beside::Beside;
 use super::in_force::InForce;
 use super::open_store;
 use crate::config::Config;
 use crate::domain::identifiers::InstitutionId;
 use crate::domain::statement::{Day, Difference, Unusable};
+use crate::files;
 use crate::flow::reconcile_statement::{
     Books, Fate, FromFile, FromInstitution, NotReconciled, Outcome, Source, Step,
     reconcile_statement,
@@ -320,11 +321,18 @@ async fn source<'a>(
     let Some(path) = &question.statement else {
         return Ok(Box::new(FromInstitution::new(books, of).await?));
     };
-    let file = File::open(path).map_err(|error| {
+    // Opened where it may take its time: not on a thread that serves.
+    let named = path.clone();
+    let opened = tokio::task::spawn_blocking(move || files::open(&named)).await;
+    let opened = opened.unwrap_or_else(|fault| Err(io::Error::other(fault)));
+    let file = opened.map_err(|error| {
         let detail = format!("expected a file at {}, found: {error}", path.display());
         Unusable::new("file_unreadable", detail)
     })?;
-    Ok(Box::new(FromFile::new(BufReader::new(file), of)))
+    Ok(Box::new(Beside::new(FromFile::new(
+        BufReader::new(file),
+        of,
+    ))))
 }
 
 /// Asks the gateway on this socket, and hears each line of its answer.

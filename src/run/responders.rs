@@ -112,6 +112,8 @@ impl Operations {
         {
             memory.left_to_people(refunds, incidents);
         }
+        let log = self.ledger.log_size();
+        memory.log(log.bytes, log.carried_bytes, log.begun_anew);
         let show = |id: &_, state, times| self.metrics.institutions.breaker(id, state, times);
         let world = &api.world;
         world.health.show(world.clock.now(), show);

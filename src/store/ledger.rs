@@ -72,6 +72,20 @@ pub trait Ledger: Send + Sync {
 
     /// How many refunds only people can end, and of them so many shown, the oldest first.
     async fn left_to_people(&self, shown: u32) -> Result<(u64, Vec<LeftToPeople>), StoreError>;
+
+    /// How long the write-ahead log is.
+    fn log_size(&self) -> LogSize;
+}
+
+/// How long the write-ahead log is, and how much of it stands in the store's file as well.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogSize {
+    /// Since it last began anew. Unit: bytes.
+    pub bytes: u64,
+    /// Of those, carried over. Unit: bytes.
+    pub carried_bytes: u64,
+    /// How often it began anew since the start.
+    pub begun_anew: u32,
 }
 
 /// Whose an incident is that no reconciliation found, until it is handed over.

@@ -2,7 +2,7 @@
 //! and a few connections that read. Never acknowledges what is not synchronised.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use async_trait::async_trait;
@@ -15,6 +15,8 @@ use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::domain::verification::{Hearer, Report};
+use crate::files::held::{self, Held};
+use crate::files::reserve;
 use crate::seal::{Seal, SealFault};
 use crate::store::owed::{Dead, Numbered, Room, Shares, Which};
 use crate::store::timeline::Timeline;
@@ -22,6 +24,7 @@ use crate::store::{
     Bindings, Committed, DESTINATION_SHARE, Fate, Kept, Lease, Message, OnCommit, OnFatal,
     OpenError, OrderKey, Settled, Store, StoreError, Work,
 };
+use writer::log::Log;
 use writer::{Asked, Threads, Writing};
 
 mod chain;
@@ -49,14 +52,15 @@ const FORGOTTEN_AT_ONCE: i64 = 2_000;
 
 /// The embedded store. Dropping it writes what was accepted and lets go of the file.
 pub(super) struct Sqlite {
-    // Threads end before connections close, and the lock goes last.
+    // Threads end before connections close, and what is held goes last: closing it would drop the
+    // locks of connections that are still open.
     threads: Threads,
     readers: Vec<Mutex<Connection>>,
     next_reader: AtomicUsize,
     seal: Arc<Seal>,
     epoch: Epoch,
     shared: Arc<Shared>,
-    _lock: std::fs::File,
+    _held: Held,
 }
 
 /// What the threads tell each other and the readers.
@@ -65,8 +69,7 @@ struct Shared {
     floor: AtomicI64,
     /// Batches committed so far.
     commits: AtomicU64,
-    /// The log outgrew its bound: the writer has to checkpoint it.
-    log_is_long: AtomicBool,
+    log: Arc<Log>,
     on_fatal: OnFatal,
     on_commit: OnCommit,
 }
@@ -140,10 +143,12 @@ impl Sqlite {
         seal: Arc<Seal>,
         (on_fatal, on_commit): (OnFatal, OnCommit),
     ) -> Result<Self, OpenError> {
-        let lock = file::lock(path)?;
+        let held = held::hold(path)?;
+        let path = held.path();
+        reserve::release(path);
         let mut connection = file::connect(path, file::Role::Writer)?;
         file::migrate(&mut connection)?;
-        file::sync_folder(path)?;
+        held.sync_names()?;
         let found = file::start(&mut connection, &seal)?;
         let readers = (0..READERS)
             .map(|_| file::connect(path, file::Role::Reader).map(Mutex::new))
@@ -151,11 +156,14 @@ impl Sqlite {
         let shared = Arc::new(Shared {
             floor: AtomicI64::new(found.floor.ms()),
             commits: AtomicU64::new(0),
-            log_is_long: AtomicBool::new(false),
+            log: Arc::default(),
             on_fatal,
             on_commit,
         });
         let checkpoints = file::connect(path, file::Role::Writer)?;
+        if let Err(error) = reserve::keep(path) {
+            tracing::warn!(%error, "no room is kept for a start on a full disk");
+        }
         Ok(Self {
             threads: Threads::start(connection, checkpoints, found.link, &shared)
                 .map_err(|error| OpenError::File(error.to_string()))?,
@@ -164,18 +172,20 @@ impl Sqlite {
             seal,
             epoch: found.epoch,
             shared,
-            _lock: lock,
+            _held: held,
         })
     }
 
     /// Asks a question of one statement, which is a read transaction by itself.
     fn ask<T>(&self, ask: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
+        let _reading = self.shared.log.reading();
         let connection = self.reader()?;
         Ok(up_to_date(&connection).and_then(|()| ask(&connection))?)
     }
 
     /// Asks one question in one read transaction.
     fn read<T>(&self, ask: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
+        let _reading = self.shared.log.reading();
         let connection = self.reader()?;
         let answer = (|| {
             up_to_date(&connection)?;

@@ -1,6 +1,7 @@
 //! `routes.toml`: refused as a whole with every fault at once, or taken as a whole (F1).
 
 mod difference;
+mod files;
 mod proofs;
 mod waiting;
 

@@ -5,6 +5,7 @@ mod chain;
 mod clauses;
 mod dead_letters;
 mod explained;
+mod full_disk;
 mod health;
 mod metrics;
 mod overload;

@@ -10,12 +10,14 @@ use paymux::store::ringing::{Bells, Ringing};
 use crate::world::memory::Memory;
 use embedded::Embedded;
 
+mod alone;
 pub(crate) mod builders;
 mod built;
 pub(crate) mod embedded;
 mod explained;
 mod incidents;
 pub(crate) mod leases;
+mod log;
 pub(crate) mod owed;
 pub(crate) mod refunds;
 mod sizes;

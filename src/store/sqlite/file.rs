@@ -1,16 +1,15 @@
 //! Opening the file: one process at a time, this release's schema, the right key, a sound tail.
 //! Never repairs anything.
 
-use std::fs::{File, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::domain::attempt::Epoch;
 use crate::domain::audit::{Deed, Link};
 use crate::domain::identifiers::Timestamp;
+use crate::files::held::NotHeld;
 use crate::seal::{Place, Seal, SealFault};
 use crate::store::OpenError;
 use crate::store::sqlite::chain::CHAIN;
@@ -47,29 +46,15 @@ pub(super) enum Role {
     Reader,
 }
 
-/// Takes the file for this process (S1). The lock ends with the process, however that ends.
-pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".lock");
-    let beside = PathBuf::from(beside);
-    let unusable =
-        |error: std::io::Error| OpenError::File(format!("{}: {error}", beside.display()));
-    let file = private(&beside).map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.into())),
-        Err(TryLockError::Error(error)) => Err(unusable(error)),
+impl From<NotHeld> for OpenError {
+    fn from(why: NotHeld) -> Self {
+        match why {
+            NotHeld::InUse(path) => Self::InUse(path.into()),
+            other @ (NotHeld::Exposed { .. }
+            | NotHeld::SecondName { .. }
+            | NotHeld::Unusable { .. }) => Self::File(other.to_string()),
+        }
     }
-}
-
-/// Opens a file for its owner alone, making it where it is missing (R-6.3.2-1a).
-fn private(path: &Path) -> std::io::Result<File> {
-    File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)
 }
 
 /// A connection set up for its role.
@@ -78,9 +63,10 @@ pub(super) fn connect(path: &Path, role: Role) -> Result<Connection, OpenError> 
         let text = format!("SQLite {} is too old", rusqlite::version());
         return Err(OpenError::File(text));
     }
-    // The log and its index take the file's mode from it.
-    private(path).map_err(|error| OpenError::File(format!("{}: {error}", path.display())))?;
-    let connection = Connection::open(path)?;
+    // The file is there: nobody but `SQLite` opens or closes it from here on, because closing any
+    // descriptor of it would drop the locks of all. The log and its index take their mode from it.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
     connection.set_prepared_statement_cache_capacity(64);
     // Plans must not depend on what is bound: otherwise a statement is planned anew for each
     // value it is given, which costs more than running it.
@@ -160,17 +146,6 @@ fn schema(connection: &Connection) -> Result<Vec<(String, Option<String>)>, Open
     )?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// A new file's name is durable only with its folder.
-pub(super) fn sync_folder(path: &Path) -> Result<(), OpenError> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        Some(_) | None => Path::new("."),
-    };
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|error| OpenError::File(format!("{}: {error}", folder.display())))
 }
 
 /// What a start finds.

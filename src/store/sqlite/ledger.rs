@@ -10,7 +10,7 @@ use crate::domain::identifiers::{AccountId, InstitutionId};
 use crate::domain::statement::{Day, Difference, Line, Movement, Ours, Standing};
 use crate::store::StoreError;
 use crate::store::ledger::{
-    By, Incident, Ledger, LeftToPeople, MOVEMENTS_AT_ONCE, Place, Reconciled,
+    By, Incident, Ledger, LeftToPeople, LogSize, MOVEMENTS_AT_ONCE, Place, Reconciled,
 };
 use crate::store::sqlite::loading::Columns;
 use crate::store::sqlite::{Fault, Sqlite};
@@ -43,6 +43,10 @@ const ACCOUNTS: &str = "SELECT account_id FROM attempts WHERE state = 'PAID'
 
 #[async_trait]
 impl Ledger for Sqlite {
+    fn log_size(&self) -> LogSize {
+        self.shared.log.size()
+    }
+
     async fn known(
         &self,
         institution: &InstitutionId,

@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::{mpsc, oneshot};
@@ -16,19 +16,15 @@ use crate::domain::audit::Link;
 use crate::domain::identifiers::Timestamp;
 use crate::store::StoreError;
 use crate::store::sqlite::{Fault, Shared};
+use log::Shortening;
+
+pub(super) mod log;
 
 /// Jobs written in one transaction at most.
 const BATCH_MAX: usize = 256;
 
 /// Jobs waiting for the writer at most; whoever comes then waits at the door.
 const WAITING_MAX: usize = 1_024;
-
-/// How often the log is carried over into the file, off the commit path.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
-
-/// Past this many pages the writer carries the log over itself, between two batches: only then
-/// can the log start again from its beginning. 64 MB.
-const LOG_PAGES_MAX: i64 = 16_384;
 
 /// What a job sees of the transaction it is part of.
 pub(super) struct Writing<'a> {
@@ -109,17 +105,19 @@ pub(super) struct Threads {
 
 impl Threads {
     pub(super) fn start(
-        connection: Connection,
+        mut connection: Connection,
         checkpoints: Connection,
         link: Link,
         shared: &Arc<Shared>,
     ) -> std::io::Result<Self> {
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
         let (stop, stopped) = channel();
+        log::count(&mut connection, &shared.log).map_err(std::io::Error::other)?;
         let writer = Writer {
             connection,
             link,
             shared: Arc::clone(shared),
+            shortening: Shortening::new(),
         };
         let shared = Arc::clone(shared);
         let running = vec![
@@ -128,7 +126,7 @@ impl Threads {
                 .spawn(move || writer.run(waiting))?,
             Builder::new()
                 .name("store-checkpoint".into())
-                .spawn(move || checkpoint_often(&checkpoints, &stopped, &shared))?,
+                .spawn(move || log::carry_often(&checkpoints, &stopped, &shared))?,
         ];
         Ok(Self {
             jobs: Some(jobs),
@@ -170,6 +168,7 @@ struct Writer {
     connection: Connection,
     link: Link,
     shared: Arc<Shared>,
+    shortening: Shortening,
 }
 
 impl Writer {
@@ -187,7 +186,9 @@ impl Writer {
             // A panic leaves its callers in doubt, like a failed synchronisation.
             let end = catch_unwind(AssertUnwindSafe(|| self.write_all(&mut batch)));
             match end {
-                Ok(ControlFlow::Continue(())) => self.shorten_log(),
+                Ok(ControlFlow::Continue(())) => {
+                    self.shortening.shorten(&self.connection, &self.shared);
+                }
                 Ok(ControlFlow::Break(why)) => return (self.shared.on_fatal)(&why),
                 Err(_) => return (self.shared.on_fatal)("the writer of the store panicked"),
             }
@@ -270,12 +271,6 @@ impl Writer {
     fn step(&self, sql: &str) -> Result<(), rusqlite::Error> {
         self.connection.prepare_cached(sql)?.execute([]).map(|_| ())
     }
-
-    fn shorten_log(&self) {
-        if self.shared.log_is_long.swap(false, Ordering::Relaxed) {
-            checkpoint(&self.connection, &self.shared);
-        }
-    }
 }
 
 #[expect(
@@ -286,48 +281,9 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn checkpoint_often(connection: &Connection, stopped: &Receiver<()>, shared: &Shared) {
-    let mut carried = 0;
-    while stopped.recv_timeout(CHECKPOINT_EVERY) == Err(RecvTimeoutError::Timeout) {
-        let commits = shared.commits.load(Ordering::Acquire);
-        if commits == carried {
-            continue;
-        }
-        carried = commits;
-        if checkpoint(connection, shared) > LOG_PAGES_MAX {
-            shared.log_is_long.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Carries over what can be without making anybody wait; returns the pages of a log that was not
-/// carried over whole.
-fn checkpoint(connection: &Connection, shared: &Shared) -> i64 {
-    let made = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
-        Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
-    });
-    match made {
-        Ok((pages, carried)) if carried < pages => pages,
-        Ok(_) => 0,
-        Err(rusqlite::Error::SqliteFailure(cause, _))
-            if matches!(
-                cause.code,
-                ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked
-            ) =>
-        {
-            0
-        }
-        // A second synchronisation could succeed without having stored anything (S3).
-        Err(error) => {
-            (shared.on_fatal)(&error.to_string());
-            0
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+    use std::sync::atomic::{AtomicI64, AtomicU64};
 
     use super::*;
     use crate::store::sqlite::file;
@@ -336,6 +292,7 @@ mod tests {
     async fn run(job: fn(&mut Writing<'_>) -> Result<(), Fault>) -> (StoreError, String) {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("paymux.db");
+        let _held = crate::files::held::hold(&path).unwrap();
         let connect = || file::connect(&path, file::Role::Writer).unwrap();
         let mut connection = connect();
         file::migrate(&mut connection).unwrap();
@@ -343,7 +300,7 @@ mod tests {
         let shared = Arc::new(Shared {
             floor: AtomicI64::new(0),
             commits: AtomicU64::new(0),
-            log_is_long: AtomicBool::new(false),
+            log: Arc::default(),
             on_fatal: Box::new(move |why| told.send(why.to_owned()).unwrap()),
             on_commit: Box::new(|_, _| ()),
         });

@@ -31,7 +31,9 @@ const CONSTRUCTORS: [(&str, &str); 7] = [
 const UNITS: [&str; 4] = ["_seconds", "_bytes", "_changes", "_info"];
 
 /// Those that a journey does not move, and why not.
-const QUIET: [(&str, &str); 17] = [
+const QUIET: [(&str, &str); 19] = [
+    ("paymux_wal_checkpointed_bytes", "it is done once a second"),
+    ("paymux_wal_restarts_total", "the log is short"),
     ("paymux_trail_notes_lost_total", "every note finds room"),
     ("paymux_incidents_open", "nothing differs"),
     ("paymux_refunds_manual", "institutions answer"),

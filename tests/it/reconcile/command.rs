@@ -125,3 +125,29 @@ async fn an_operator_reconciles_with_a_gateway_and_without() {
         "{said}"
     );
 }
+
+/// A statement that is a pipe, a folder or the gateway's own store keeps nobody: it is refused at once,
+/// and the gateway goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_is_no_plain_file_keeps_nobody() {
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let _open = stage.open().await.unwrap();
+    pay(&stage, "T1").await;
+    let folder = stage.config.parent().unwrap();
+    let pipe = folder.join("statement");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    for (path, expected) in [
+        (pipe.as_path(), "expected a plain file"),
+        (folder, "expected a plain file"),
+        (
+            &folder.join("paymux.sqlite"),
+            "expected another file than the store",
+        ),
+    ] {
+        let more = ["--statement", path.to_str().unwrap()];
+        let (code, said) = reconcile(&stage, "20260101", &more).await;
+        assert!(code != 0 && said.contains(expected), "{said}");
+    }
+    pay(&stage, "T2").await;
+}

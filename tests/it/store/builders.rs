@@ -1,5 +1,9 @@
 //! Orders and what happens to them, with everything filled in that a scenario is not about.
 
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
 use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::attempt::{Epoch, Stamp};
 use paymux::domain::change::{Cause, Change};
@@ -157,4 +161,12 @@ pub(crate) async fn paid(store: &dyn Store, n: u32, through: &str, terms: Terms)
     let first = Some(start(n, through, store.epoch()));
     let order = done(store, Order::open(opening(n, terms), first, cause, at(1))).await;
     done(store, weigh(&order, 1, succeeded(), Means::Callback, 20)).await
+}
+
+/// A file for its owner alone, as a store's must be.
+pub(crate) fn private(path: &Path, bytes: &[u8]) {
+    let mut options = std::fs::File::options();
+    let options = options.create(true).truncate(true).write(true);
+    let made = options.mode(0o600).open(path);
+    made.unwrap().write_all(bytes).unwrap();
 }

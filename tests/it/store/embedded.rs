@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 
 use super::Stores;
 use super::builders::{
-    MOBILE, accepted, at, done, institution, nonce, opening, paid, place, request, start,
+    MOBILE, accepted, at, done, institution, nonce, opening, paid, place, private, request, start,
     succeeded, terms, weigh,
 };
 
@@ -56,8 +56,15 @@ impl Embedded {
         self.folder.path().join("paymux.db-wal")
     }
 
+    pub(super) fn log_bytes(&self) -> u64 {
+        std::fs::metadata(self.log()).unwrap().len()
+    }
+
     /// A look past the store, as an auditor would have it.
     pub(super) fn look(&self) -> Connection {
+        if !self.file().exists() {
+            private(&self.file(), &[]);
+        }
         Connection::open(self.file()).unwrap()
     }
 }
@@ -77,7 +84,7 @@ impl Embedded {
     }
 }
 
-fn open_with(path: &Path, key: u8, digest_key: u8) -> Result<Arc<dyn Store>, OpenError> {
+pub(super) fn open_with(path: &Path, key: u8, digest_key: u8) -> Result<Arc<dyn Store>, OpenError> {
     let keys = BTreeMap::from([("2027".to_owned(), [key; 32])]);
     let seal = Seal::new("2027", keys, [digest_key; 32]).unwrap();
     let fatal = Box::new(|why: &str| panic!("{why}"));
@@ -323,8 +330,7 @@ async fn a_second_opener_is_refused() {
 #[tokio::test]
 async fn a_file_of_the_first_schema_is_brought_on() {
     let stores = Embedded::new();
-    std::fs::remove_file(stores.file()).ok();
-    let before = Connection::open(stores.file()).unwrap();
+    let before = stores.look();
     before
         .execute_batch(include_str!(
             "../../../src/store/schema/sqlite/0001_orders.sql"
@@ -428,7 +434,7 @@ async fn a_torn_log_opens() {
         std::fs::copy(stores.file(), copy.file()).unwrap();
         let mut log = std::fs::read(stores.log()).unwrap();
         log.truncate(usize::try_from(torn).unwrap());
-        std::fs::write(copy.log(), log).unwrap();
+        private(&copy.log(), &log);
         let key = OrderKey::Ours(order.terms.merchant.clone(), order.no.clone());
         let read = copy.open().order(&key).await.unwrap();
         assert_eq!(read.as_ref(), Some(expected), "{torn}");

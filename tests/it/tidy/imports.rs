@@ -7,19 +7,20 @@ use super::{is_name, module, none, ours, standing};
 const IMPORTS: &str = "
     main        -> command
     lib         ->
-    command     -> api config domain edge flow health institution limits metrics outbound run sandbox seal signature store workers world
-    run         -> api config domain edge flow health institution limits metrics outbound seal signature store workers world
-    config      -> domain flow institution seal signature world
+    command     -> api config domain edge files flow health institution limits metrics outbound run sandbox seal signature store workers world
+    run         -> api config domain edge files flow health institution limits metrics outbound seal signature store workers world
+    config      -> domain files flow institution seal signature world
     edge        -> api domain metrics
     api         -> domain flow institution metrics store world
     workers     -> domain flow institution metrics store world
     flow        -> domain health institution limits signature store world
-    store       -> domain seal
+    store       -> domain files seal
     institution -> domain signature
     outbound    -> domain metrics world
     limits      -> domain metrics world
     world       -> domain health
     health      -> domain
+    files       ->
     sandbox     -> signature
     domain      ->
     signature   ->
@@ -43,7 +44,7 @@ const HOMES: &str = "
     prometheus         -> metrics
     rcgen              -> command/keys sandbox/authority
     rusqlite           -> store/sqlite
-    rustix             -> run
+    rustix             -> files
     sfv                -> signature
     tokio_rustls       -> outbound sandbox
     toml               -> config

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use tree::{Source, code};
 
+mod files;
 mod imports;
 mod mutants;
 pub(crate) mod tree;

@@ -1,0 +1,146 @@
+//! The store's file belongs to one process and one user, whatever it is called and whoever looks.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use paymux::files;
+use paymux::store::OpenError;
+
+use super::Stores;
+use super::builders::{done, place};
+use super::embedded::{Embedded, open_with};
+
+/// What another program does that knows nothing of us: a copy by `VACUUM INTO`, then a plain read;
+/// it says how many orders it saw.
+const OTHER_PROGRAM: &str = "import sqlite3, sys
+store = sqlite3.connect(sys.argv[1])
+store.execute('VACUUM INTO ?', (sys.argv[2],))
+print(store.execute('SELECT COUNT(*) FROM orders').fetchone()[0])
+store.close()
+for name in (sys.argv[1], sys.argv[1] + '-wal', sys.argv[1] + '-shm'):
+    open(name, 'rb').read()
+";
+
+fn seen_by_another(file: &Path, copy: &Path) -> u32 {
+    let mut python = Command::new("python3");
+    let ran = python
+        .args(["-c", OTHER_PROGRAM])
+        .arg(file)
+        .arg(copy)
+        .output();
+    let ran = ran.expect("python3 is missing: `make setup-tests` installs it");
+    let said = String::from_utf8_lossy(&ran.stdout);
+    let why = String::from_utf8_lossy(&ran.stderr);
+    said.trim()
+        .parse()
+        .unwrap_or_else(|_| panic!("{said}{why}"))
+}
+
+/// S1, S3: another program that opens, copies and closes the file takes no log away from under us:
+/// what is acknowledged afterwards is seen by the next one that looks.
+#[tokio::test]
+async fn another_program_that_looks_takes_nothing_away() {
+    let stores = Embedded::new();
+    let store = stores.open();
+    let copies: Vec<PathBuf> = (1..=3)
+        .map(|n| stores.file().with_extension(format!("copy{n}")))
+        .collect();
+    for (n, copy) in (1..).zip(&copies) {
+        done(&*store, place(n, None)).await;
+        assert_eq!(seen_by_another(&stores.file(), copy), n);
+    }
+}
+
+/// S1: what this process holds it never opens beside `SQLite`, not even when an operator names it as
+/// a statement or a key: closing it again would drop the locks of all connections.
+#[tokio::test]
+async fn a_held_store_is_never_opened_as_something_else() {
+    let stores = Embedded::new();
+    let store = stores.open();
+    done(&*store, place(1, None)).await;
+    let link = stores.file().with_extension("link");
+    symlink(stores.file(), &link).unwrap();
+    let beside = |suffix: &str| files::held::beside(&stores.file(), suffix);
+    for path in [stores.file(), link, beside("-wal"), beside("-shm")] {
+        let refused = files::open(&path).unwrap_err().to_string();
+        assert!(refused.contains("than the store"), "{refused}");
+    }
+    drop(store);
+    assert!(files::open(&stores.file()).is_ok());
+}
+
+/// S1: one store, one process, by whatever name: a link, a detour, a link to its folder.
+#[tokio::test]
+async fn another_name_is_the_same_store() {
+    let stores = Embedded::new();
+    let store = stores.open();
+    let folder = stores.file().parent().unwrap().to_owned();
+    let elsewhere = tempfile::TempDir::new().unwrap();
+    let (link, of_folder) = (
+        elsewhere.path().join("link.db"),
+        elsewhere.path().join("link"),
+    );
+    symlink(stores.file(), &link).unwrap();
+    symlink(&folder, &of_folder).unwrap();
+    let detour = folder.join("..").join(folder.file_name().unwrap());
+    for other in [
+        link.clone(),
+        of_folder.join("paymux.db"),
+        detour.join("paymux.db"),
+    ] {
+        let opened = open_with(&other, 1, 2);
+        assert!(matches!(opened, Err(OpenError::InUse(_))), "{other:?}");
+    }
+    drop(store);
+    // By a link alone it is served, with its log beside the file.
+    drop(open_with(&link, 1, 2).unwrap());
+    assert!(!files::held::beside(&link, ".lock").exists());
+}
+
+/// S1: of a file with two names the log lies beside one; whoever opened the other would lose it.
+#[tokio::test]
+async fn a_store_with_a_second_name_is_refused() {
+    let stores = Embedded::new();
+    drop(stores.open());
+    let second = stores.file().with_extension("second");
+    fs::hard_link(stores.file(), &second).unwrap();
+    for name in [stores.file(), second.clone()] {
+        let why = open_with(&name, 1, 2).err().unwrap().to_string();
+        assert!(why.contains("one name"), "{why}");
+    }
+    fs::remove_file(second).unwrap();
+    assert!(open_with(&stores.file(), 1, 2).is_ok());
+}
+
+/// R-6.3.2-1a: a store that others may read, write or replace stops the start, and says what to do.
+#[tokio::test]
+async fn a_store_that_others_may_use_stops_the_start() {
+    let stores = Embedded::new();
+    drop(stores.open());
+    let log = files::held::beside(&stores.file(), "-wal");
+    super::builders::private(&log, &[]);
+    let folder = stores.file().parent().unwrap().to_owned();
+    let lock = files::held::beside(&stores.file(), ".lock");
+    for (path, mode, says) in [
+        (stores.file(), 0o644, "found mode 644; chmod 600"),
+        (stores.file(), 0o620, "found mode 620; chmod 600"),
+        (log.clone(), 0o640, "found mode 640; chmod 600"),
+        (lock, 0o666, "found mode 666; chmod 600"),
+        (folder.clone(), 0o777, "found mode 777; chmod go-w"),
+        (folder, 0o1777, "found mode 777; chmod go-w"),
+    ] {
+        let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let before = fs::metadata(&path).unwrap().permissions().mode();
+        set(mode);
+        let why = open_with(&stores.file(), 1, 2).err().unwrap().to_string();
+        set(before);
+        assert!(why.contains(says), "{why}");
+    }
+    drop(stores.open());
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&stores.file()), 0o600);
+    let _open = stores.open();
+    assert_eq!(mode(&log), 0o600, "what is made beside it is as closed");
+}
