@@ -24,6 +24,7 @@ mod plan;
 mod progress;
 mod report;
 mod stand;
+mod wal;
 
 use std::path::Path;
 
@@ -104,6 +105,7 @@ async fn measured(plan: &Plan, log: &Progress) -> Findings {
             | Part::Commits
             | Part::Pieces
             | Part::Sizes
+            | Part::Wal
             | Part::Large) => {
                 apart(plan, log, *other, &mut found).await;
                 None
@@ -158,6 +160,10 @@ async fn apart(plan: &Plan, log: &Progress, part: Part, found: &mut Findings) {
         Part::Sizes => {
             let measured = sizes::measure(plan, log);
             found.sizes = log.step("sizes", PART_WITHIN_S, measured).await;
+        }
+        Part::Wal => {
+            let measured = wal::measure(plan, log);
+            log.step("wal", MADE_WITHIN_S, measured).await;
         }
         Part::Large => {
             let measured = large::measure(plan, log);

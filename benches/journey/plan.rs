@@ -23,6 +23,8 @@ pub(crate) enum Part {
     Pieces,
     /// What an order takes in the file.
     Sizes,
+    /// How long the write-ahead log gets in ten minutes; not part of the whole.
+    Wal,
     /// Five million orders; not part of the whole.
     Large,
 }
@@ -30,7 +32,7 @@ pub(crate) enum Part {
 /// With so many its core is full, and nobody waits long.
 const STEADY_CALLERS: usize = 64;
 
-const PARTS: [(&str, Part); 18] = [
+const PARTS: [(&str, Part); 19] = [
     ("place", Part::Place),
     ("select", Part::Select),
     ("query", Part::Query),
@@ -48,6 +50,7 @@ const PARTS: [(&str, Part); 18] = [
     ("commits", Part::Commits),
     ("pieces", Part::Pieces),
     ("sizes", Part::Sizes),
+    ("wal", Part::Wal),
     ("large", Part::Large),
 ];
 
@@ -92,7 +95,8 @@ impl Plan {
         if plan.parts.is_empty() {
             plan.parts = PARTS.iter().map(|(_, part)| *part).collect();
             plan.parts.dedup();
-            plan.parts.retain(|part| *part != Part::Large);
+            plan.parts
+                .retain(|part| !matches!(part, Part::Large | Part::Wal));
         }
         if plan.callers.is_empty() {
             plan.callers = if plan.quick {
