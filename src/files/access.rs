@@ -10,6 +10,9 @@ use rustix::process::{getegid, geteuid, getgroups};
 /// The bits of a mode that say who may do what.
 const MODE: u32 = 0o777;
 
+/// The bit that keeps everybody from taking others' files out of a folder.
+const STICKY: u32 = 0o1000;
+
 /// Somebody else may use it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exposed {
@@ -74,10 +77,12 @@ pub fn of_the_store(path: &Path, found: &Metadata) -> Option<Exposed> {
     owned(path, &us, stands, &[us.user]).or_else(|| closed(path, stands, 0o077, "600"))
 }
 
-/// What is wrong with the folder of the store: nobody else may put files into it or take them out.
+/// What is wrong with the folder of the store: nobody else may take files out of it or put others in
+/// their place. In a folder with the sticky bit (`/tmp`, a fresh tmpfs) nobody can.
 pub fn folder_of_the_store(path: &Path, found: &Metadata) -> Option<Exposed> {
     let (us, stands) = (Us::now(), Stands::of(found));
-    owned(path, &us, stands, &[us.user, 0]).or_else(|| closed(path, stands, 0o022, "go-w"))
+    let nobodys = if found.mode() & STICKY == 0 { 0o022 } else { 0 };
+    owned(path, &us, stands, &[us.user, 0]).or_else(|| closed(path, stands, nobodys, "go-w"))
 }
 
 fn owned(path: &Path, us: &Us, stands: Stands, owners: &[u32]) -> Option<Exposed> {

@@ -97,6 +97,14 @@ impl Held {
         &self.path
     }
 
+    /// Looks again once `SQLite` has made its files: what somebody else put there first is not ours.
+    ///
+    /// # Errors
+    /// Others may use one of them.
+    pub fn is_still_ours(&self) -> Result<(), NotHeld> {
+        look(&self.path, &BTreeMap::new())
+    }
+
     /// Makes the names of new files durable, which are their folder's content. Nothing of `SQLite`'s
     /// is locked by a folder.
     ///

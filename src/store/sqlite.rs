@@ -161,6 +161,7 @@ impl Sqlite {
             on_commit,
         });
         let checkpoints = file::connect(path, file::Role::Writer)?;
+        held.is_still_ours()?;
         if let Err(error) = reserve::keep(path) {
             tracing::warn!(%error, "no room is kept for a start on a full disk");
         }

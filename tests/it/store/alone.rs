@@ -128,8 +128,7 @@ async fn a_store_that_others_may_use_stops_the_start() {
         (stores.file(), 0o620, "found mode 620; chmod 600"),
         (log.clone(), 0o640, "found mode 640; chmod 600"),
         (lock, 0o666, "found mode 666; chmod 600"),
-        (folder.clone(), 0o777, "found mode 777; chmod go-w"),
-        (folder, 0o1777, "found mode 777; chmod go-w"),
+        (folder, 0o777, "found mode 777; chmod go-w"),
     ] {
         let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let before = fs::metadata(&path).unwrap().permissions().mode();
