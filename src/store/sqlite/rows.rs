@@ -1,8 +1,8 @@
 //! A change as the rows it becomes: sealed and spelled out in the caller's thread, so that the
 //! writer only hands them over. Decides nothing.
 
+use rusqlite::params_from_iter;
 use rusqlite::types::Value;
-use rusqlite::{params, params_from_iter};
 
 use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::audit::Deed;
@@ -23,6 +23,7 @@ use crate::store::sqlite::sealed::{
     Path, Private, event_place, not_sealed, payer_digest, seal_text,
 };
 use crate::store::sqlite::writer::Writing;
+use crate::store::sqlite::writer::nonces::Nonce;
 use crate::store::{Committed, StoreError};
 
 const INSERT_ORDER: &str =
@@ -84,7 +85,7 @@ impl Row {
 
 /// All that a change writes.
 pub(super) struct Write {
-    nonce: Option<(String, String, Timestamp)>,
+    nonce: Option<Nonce>,
     /// Merchant, number and our number of a refund that is new.
     numbered: Option<[String; 3]>,
     /// The row that is written only if nobody wrote first, and what it means if not.
@@ -103,27 +104,21 @@ impl Write {
                 return Ok(Committed::KeyTaken);
             }
         }
-        if let Some((key, nonce, created)) = &self.nonce {
-            let spent = "INSERT INTO nonces (key_id, nonce, created) VALUES (?1, ?2, ?3)
-                ON CONFLICT DO NOTHING";
-            if *created <= writing.floor
-                || writing.connection.prepare_cached(spent)?.execute(params![
-                    key,
-                    nonce,
-                    created.ms()
-                ])? == 0
-            {
+        let mut spent = None;
+        if let Some(nonce) = &self.nonce {
+            if nonce.created <= writing.floor {
                 return Ok(Committed::NonceSpent);
+            }
+            match writing.nonces.spend(writing.connection, nonce)? {
+                Some(row) => spent = Some((nonce, row)),
+                None => return Ok(Committed::NonceSpent),
             }
         }
         if let Some((row, otherwise)) = &self.guard
             && row.write(writing)? == 0
         {
-            if let Some((key, nonce, _)) = &self.nonce {
-                writing
-                    .connection
-                    .prepare_cached("DELETE FROM nonces WHERE key_id = ?1 AND nonce = ?2")?
-                    .execute(params![key, nonce])?;
+            if let Some(spent) = spent {
+                writing.nonces.take_back(writing.connection, spent)?;
             }
             return Ok(*otherwise);
         }
@@ -139,12 +134,8 @@ impl Write {
 
 /// Spells out a change.
 pub(super) fn write(seal: &Seal, change: &Change) -> Result<Write, StoreError> {
-    let nonce = change.nonce().map(|nonce| {
-        let (key, value) = (nonce.key.as_str().into(), nonce.value.to_string());
-        (key, value, nonce.created)
-    });
     let mut write = Write {
-        nonce,
+        nonce: change.nonce().map(Nonce::of),
         numbered: change.rows().and_then(numbered),
         guard: None,
         rows: Vec::new(),

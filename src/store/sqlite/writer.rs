@@ -17,8 +17,10 @@ use crate::domain::identifiers::Timestamp;
 use crate::store::StoreError;
 use crate::store::sqlite::{Fault, Shared};
 use log::Shortening;
+use nonces::Nonces;
 
 pub(super) mod log;
+pub(super) mod nonces;
 
 /// Jobs written in one transaction at most.
 const BATCH_MAX: usize = 256;
@@ -33,6 +35,8 @@ pub(super) struct Writing<'a> {
     pub(super) link: Link,
     /// Where the replay floor will stand.
     pub(super) floor: Timestamp,
+    /// What is spent.
+    pub(super) nonces: &'a mut Nonces,
 }
 
 impl Writing<'_> {
@@ -47,14 +51,7 @@ impl Writing<'_> {
                 .execute(params![floor.ms()])?;
             self.floor = floor;
         }
-        let forgotten = self
-            .connection
-            .prepare_cached(
-                "DELETE FROM nonces WHERE (key_id, nonce) IN
-                 (SELECT key_id, nonce FROM nonces WHERE created <= ?1 ORDER BY created LIMIT ?2)",
-            )?
-            .execute(params![self.floor.ms(), at_once])?;
-        Ok(forgotten)
+        self.nonces.forget(self.connection, self.floor, at_once)
     }
 }
 
@@ -113,9 +110,11 @@ impl Threads {
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
         let (stop, stopped) = channel();
         log::count(&mut connection, &shared.log).map_err(std::io::Error::other)?;
+        let nonces = Nonces::load(&connection).map_err(std::io::Error::other)?;
         let writer = Writer {
             connection,
             link,
+            nonces,
             shared: Arc::clone(shared),
             shortening: Shortening::new(),
         };
@@ -167,6 +166,7 @@ enum Failure {
 struct Writer {
     connection: Connection,
     link: Link,
+    nonces: Nonces,
     shared: Arc<Shared>,
     shortening: Shortening,
 }
@@ -235,6 +235,7 @@ impl Writer {
             connection: &self.connection,
             link: self.link,
             floor: Timestamp::from_ms(self.shared.floor.load(Ordering::Acquire)),
+            nonces: &mut self.nonces,
         };
         for job in batch {
             if let Err(fault) = job.run(&mut writing) {
@@ -251,6 +252,7 @@ impl Writer {
             Err(error) => return Err(Failure::InDoubt(error.to_string())),
         }
         self.link = link;
+        self.nonces.committed();
         self.shared.floor.store(floor.ms(), Ordering::Release);
         self.shared.commits.fetch_add(1, Ordering::Release);
         (self.shared.on_commit)(changes, begun_at.elapsed());
@@ -258,7 +260,8 @@ impl Writer {
     }
 
     /// Some faults have rolled back by themselves.
-    fn roll_back(&self, fault: Fault) -> Failure {
+    fn roll_back(&mut self, fault: Fault) -> Failure {
+        self.nonces.rolled_back();
         if self.connection.is_autocommit() {
             return Failure::RolledBack(fault);
         }

@@ -1,12 +1,13 @@
 //! The write-ahead log: how long it gets, and how much of it an order takes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use paymux::store::{Kept, Message, OrderKey, Verdict};
+use paymux::domain::order::Order;
+use paymux::store::{Committed, Kept, Message, OrderKey, Verdict};
 use tokio::task::JoinSet;
 
-use super::builders::{at, done, institution, place};
+use super::builders::{at, done, institution, opening, place, request, terms};
 use super::embedded::Embedded;
 
 /// What the log may take at any load. Unit: bytes.
@@ -72,4 +73,38 @@ async fn the_log_begins_anew_under_load() {
         "{longest}, {file}"
     );
     assert!(reads.iter().all(|reads| *reads > 0));
+}
+
+/// What of the log one order takes at most where dozens share a commit. Unit: bytes.
+const ORDER_BYTES_MAX: u64 = 4_096;
+
+/// Who places at the same time, and how many each.
+const BUYERS: u32 = 64;
+const ORDERS: u32 = 100;
+
+/// S1, Q5: placing an order writes a few pages at the ends of tables, and no page of its own for what
+/// is drawn at random.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_order_takes_little_of_the_log() {
+    let stores = Embedded::new();
+    let (store, ledger) = stores.open_both();
+    let mut buyers = JoinSet::new();
+    let numbers = Arc::new(AtomicU32::new(0));
+    for _ in 0..BUYERS {
+        let (store, numbers) = (store.clone(), Arc::clone(&numbers));
+        buyers.spawn(async move {
+            for _ in 0..ORDERS {
+                // Merchants count.
+                let number = numbers.fetch_add(1, Ordering::Relaxed);
+                // As far from its neighbours as what is drawn.
+                let drawn = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let cause = request(&format!("{drawn:016x}-drawn"));
+                let change = Order::open(opening(number, terms(number)), None, cause, at(1));
+                assert_eq!(store.commit(&change).await, Ok(Committed::Done));
+            }
+        });
+    }
+    buyers.join_all().await;
+    let each = ledger.log_size().bytes / u64::from(BUYERS * ORDERS);
+    assert!(each <= ORDER_BYTES_MAX, "{each} bytes each");
 }

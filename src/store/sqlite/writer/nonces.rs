@@ -1,0 +1,183 @@
+//! Which nonces are spent, in memory: the one writer knows them all, and the file only has to hold
+//! them, one behind the other. Asking an index there would write a page of it for each, at a place of
+//! its own (Q5).
+
+use std::collections::HashSet;
+
+use rusqlite::{Connection, params};
+
+use crate::domain::identifiers::{FreshNonce, Timestamp};
+use crate::store::sqlite::Fault;
+
+/// A nonce under its key, short: of two that differ no two are taken for one by chance.
+type Mark = [u8; 16];
+
+/// A nonce to be spent.
+pub(in crate::store::sqlite) struct Nonce {
+    key: String,
+    value: String,
+    mark: Mark,
+    pub(in crate::store::sqlite) created: Timestamp,
+}
+
+impl Nonce {
+    pub(in crate::store::sqlite) fn of(nonce: &FreshNonce) -> Self {
+        let (key, value) = (nonce.key.as_str().to_owned(), nonce.value.to_string());
+        Self {
+            mark: mark(&key, &value),
+            key,
+            value,
+            created: nonce.created,
+        }
+    }
+}
+
+/// No key's name holds a space.
+fn mark(key: &str, value: &str) -> Mark {
+    let digest = aws_lc_rs::digest::digest(
+        &aws_lc_rs::digest::SHA256,
+        format!("{key} {value}").as_bytes(),
+    );
+    digest.as_ref().first_chunk().copied().unwrap_or_default()
+}
+
+/// All that are spent and not forgotten.
+#[derive(Debug, Default)]
+pub(in crate::store::sqlite) struct Nonces {
+    spent: HashSet<Mark>,
+    /// What the transaction that is open spent and forgot.
+    spending: Vec<Mark>,
+    forgetting: Vec<Mark>,
+}
+
+impl Nonces {
+    /// What earlier processes spent.
+    pub(in crate::store::sqlite) fn load(connection: &Connection) -> Result<Self, rusqlite::Error> {
+        let mut statement = connection.prepare("SELECT key_id, nonce FROM nonces")?;
+        let mut rows = statement.query([])?;
+        let mut spent = HashSet::new();
+        while let Some(row) = rows.next()? {
+            spent.insert(mark(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?));
+        }
+        Ok(Self {
+            spent,
+            ..Self::default()
+        })
+    }
+
+    /// Spends one, in memory and in the open transaction; returns the number of its row, or nothing
+    /// if it was spent before.
+    pub(in crate::store::sqlite) fn spend(
+        &mut self,
+        connection: &Connection,
+        nonce: &Nonce,
+    ) -> Result<Option<i64>, Fault> {
+        if !self.spent.insert(nonce.mark) {
+            return Ok(None);
+        }
+        self.spending.push(nonce.mark);
+        let sql = "INSERT INTO nonces (key_id, nonce, created) VALUES (?1, ?2, ?3)";
+        let mut insert = connection.prepare_cached(sql)?;
+        let row = insert.insert(params![nonce.key, nonce.value, nonce.created.ms()])?;
+        Ok(Some(row))
+    }
+
+    /// Takes that back: what it was to admit did not happen.
+    pub(in crate::store::sqlite) fn take_back(
+        &mut self,
+        connection: &Connection,
+        (nonce, row): (&Nonce, i64),
+    ) -> Result<(), Fault> {
+        let sql = "DELETE FROM nonces WHERE nonce_no = ?1";
+        connection.prepare_cached(sql)?.execute(params![row])?;
+        self.spent.remove(&nonce.mark);
+        Ok(())
+    }
+
+    /// Forgets those created until then, at most so many; returns how many (Q6).
+    pub(super) fn forget(
+        &mut self,
+        connection: &Connection,
+        until: Timestamp,
+        at_once: i64,
+    ) -> Result<usize, Fault> {
+        let sql = "DELETE FROM nonces WHERE nonce_no IN
+            (SELECT nonce_no FROM nonces WHERE created <= ?1 ORDER BY created LIMIT ?2)
+            RETURNING key_id, nonce";
+        let mut delete = connection.prepare_cached(sql)?;
+        let mut rows = delete.query(params![until.ms(), at_once])?;
+        let mut forgotten = 0_usize;
+        while let Some(row) = rows.next()? {
+            let key = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+            let value = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+            let mark = mark(key, value);
+            if self.spent.remove(&mark) {
+                self.forgetting.push(mark);
+            }
+            forgotten = forgotten.saturating_add(1);
+        }
+        Ok(forgotten)
+    }
+
+    /// The transaction is durable.
+    pub(super) fn committed(&mut self) {
+        self.spending.clear();
+        self.forgetting.clear();
+    }
+
+    /// The transaction was rolled back, and with it all that it spent and forgot.
+    pub(super) fn rolled_back(&mut self) {
+        for mark in self.spending.drain(..) {
+            self.spent.remove(&mark);
+        }
+        self.spent.extend(self.forgetting.drain(..));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> Connection {
+        let file = Connection::open_in_memory().unwrap();
+        let sql = "CREATE TABLE nonces (nonce_no INTEGER PRIMARY KEY, key_id, nonce, created)";
+        file.execute_batch(sql).unwrap();
+        file
+    }
+
+    fn nonce(value: &str, created: i64) -> Nonce {
+        Nonce {
+            mark: mark("key-1", value),
+            key: "key-1".into(),
+            value: value.into(),
+            created: Timestamp::from_s(created),
+        }
+    }
+
+    /// Q5, Q6: memory and file agree on what is spent after a transaction that was rolled back, after
+    /// one that forgot, and after a restart.
+    #[test]
+    fn memory_and_file_agree_on_what_is_spent() {
+        let file = file();
+        let mut nonces = Nonces::default();
+        for (value, created) in [("one", 1), ("two", 2)] {
+            let spent = nonces.spend(&file, &nonce(value, created)).unwrap();
+            assert!(spent.is_some());
+        }
+        nonces.committed();
+        file.execute_batch("BEGIN").unwrap();
+        assert!(nonces.spend(&file, &nonce("three", 3)).unwrap().is_some());
+        assert_eq!(nonces.forget(&file, Timestamp::from_s(1), 10).unwrap(), 1);
+        file.execute_batch("ROLLBACK").unwrap();
+        nonces.rolled_back();
+        for mut known in [nonces, Nonces::load(&file).unwrap()] {
+            for (value, is_new) in [("one", false), ("two", false), ("three", true)] {
+                file.execute_batch("BEGIN").unwrap();
+                let spent = known.spend(&file, &nonce(value, 9)).unwrap();
+                file.execute_batch("ROLLBACK").unwrap();
+                known.rolled_back();
+                assert_eq!(spent.is_some(), is_new, "{value}");
+            }
+        }
+    }
+}
