@@ -25,6 +25,7 @@ use crate::measure::{copies, median, middle};
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::stand::cpu::{Spent, own_ns};
+use crate::stand::requests::now_s;
 use crate::stand::{Stand, Wanted};
 
 /// In the database before the first request.
@@ -35,6 +36,8 @@ const MEASURED_S: f64 = 20.0;
 const YARDSTICK_WARMING_S: f64 = 1.0;
 const YARDSTICK_S: f64 = 5.0;
 const YARDSTICK_REQUESTS: usize = 8_000;
+/// More numbers than a run gives in a second, so that one begins where none before it was.
+const GIVEN_EACH_SECOND: u64 = 1_000_000;
 /// How long callers ask to see how much has to be prepared.
 const TRIED_S: f64 = 2.0;
 /// What is prepared for a point, of what was done at most so far: the machine may be faster then.
@@ -224,6 +227,10 @@ async fn among(log: &Progress, orders: u32) -> Result<Stand> {
     fs::copy(&kept, &own).context("a copy of the file of many orders")?;
     moved(&stand, &own)?;
     started(&mut stand).await?;
+    stand.rests().await;
+    // Numbers and nonces that whoever made the file has not given.
+    let begun = u64::try_from(now_s())?.saturating_mul(GIVEN_EACH_SECOND);
+    stand.merchant.given.store(begun, Ordering::Relaxed);
     Ok(stand)
 }
 

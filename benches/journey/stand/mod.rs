@@ -33,8 +33,11 @@ use crate::stand::shop::Shop;
 use crate::stand::signer::Algorithm;
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
-/// Less than this in 700 ms is no work.
+/// Less than this in a tick is no work.
 const IDLE_NS_MAX: u64 = 15_000_000;
+const IDLE_TICK: Duration = Duration::from_millis(700);
+/// Ticks in which a gateway that nobody has asked anything shows what its rest costs.
+const REST_TICKS: usize = 4;
 /// Two minutes: what was put off in a whole point may be much.
 const IDLE_WITHIN_TICKS: usize = 170;
 /// Callers that prepare orders while nothing is measured.
@@ -75,6 +78,8 @@ pub(crate) struct Stand {
     pub(crate) second_shop: Option<Arc<Shop>>,
     pub(crate) routes: PathBuf,
     pub(crate) dir: TempDir,
+    /// Less than this in a tick is no work of this gateway. Unit: nanoseconds.
+    idle_ns_max: u64,
 }
 
 /// One request and what was answered.
@@ -109,6 +114,7 @@ impl Stand {
             second_shop: enrolled.second_shop,
             routes: enrolled.routes,
             dir,
+            idle_ns_max: IDLE_NS_MAX,
         })
     }
 
@@ -200,15 +206,29 @@ impl Stand {
         Ok(())
     }
 
+    /// Learns what this gateway's rest costs, before anybody asks it anything: what it does then
+    /// anyway, as on a large database, is no work that was put off.
+    pub(crate) async fn rests(&mut self) {
+        let mut ticks = tokio::time::interval(IDLE_TICK);
+        ticks.tick().await;
+        let mut least = u64::MAX;
+        for _ in 0..REST_TICKS {
+            let before = self.gateway.spent();
+            ticks.tick().await;
+            least = least.min(self.gateway.spent().since(&before).total_ns());
+        }
+        self.idle_ns_max = IDLE_NS_MAX.saturating_add(least.saturating_mul(2));
+    }
+
     /// Waits until the gateway has nothing more to do, and says what it has spent by then.
     pub(crate) async fn settled(&self) -> Result<Spent> {
-        let mut ticks = tokio::time::interval(Duration::from_millis(700));
+        let mut ticks = tokio::time::interval(IDLE_TICK);
         let mut before = self.gateway.spent();
         ticks.tick().await;
         for _ in 0..IDLE_WITHIN_TICKS {
             ticks.tick().await;
             let now = self.gateway.spent();
-            if now.since(&before).total_ns() < IDLE_NS_MAX {
+            if now.since(&before).total_ns() < self.idle_ns_max {
                 return Ok(now);
             }
             before = now;
