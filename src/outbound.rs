@@ -4,6 +4,7 @@
 //! to an address it has not looked at. No other file but the sandbox names hyper.
 
 mod address;
+mod dial;
 mod line;
 
 use std::collections::HashMap;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use http::header::HOST;
+use http::header::{ACCEPT, HOST, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
@@ -25,7 +26,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::domain::identifiers::{InstitutionId, MerchantId};
 use crate::world::{Errand, Network, Outbound, Party, Patience, SendError, TooMany, Turn};
 
-use line::{Line, Sender, Target};
+use line::{Line, Reach, Sender, Target};
 
 /// Name, connection and handshake together: a destination that takes longer was not reached.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
@@ -35,8 +36,18 @@ const IDLE_MAX: Duration = Duration::from_secs(15);
 /// Connections at once to one merchant's origin (N7). As many are kept when they fall idle: a
 /// handshake costs more than a request.
 const MERCHANT_CONNECTIONS_MAX: usize = 16;
+/// Connections at once to all merchants together, unless less is set: as many as notifications may
+/// be on their way, and some that are kept.
+pub const MERCHANT_CONNECTIONS_IN_ALL_MAX: usize = 640;
+/// Sockets that may be open at once while further addresses of names are tried, beside the first of
+/// each call.
+pub const COMPANY_MAX: usize = 64;
 /// Destinations of one line remembered before unused ones are forgotten.
 const DESTINATIONS_MAX: usize = 1024;
+/// Who calls, told to everybody: firewalls of merchants refuse whoever does not say.
+const US: HeaderValue = HeaderValue::from_static(concat!("paymux/", env!("CARGO_PKG_VERSION")));
+/// What is understood of an answer.
+const UNDERSTOOD: HeaderValue = HeaderValue::from_static("application/json");
 /// How long a connection may take to become free after its answer was read.
 const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -60,12 +71,16 @@ pub struct OutboundSettings {
     pub merchant_roots: Vec<CertificateDer<'static>>,
     /// Networks merchants may lie in although they are not public.
     pub allowed_networks: Vec<Network>,
+    /// Connections at once to all merchants together; [`MERCHANT_CONNECTIONS_IN_ALL_MAX`] where
+    /// nothing is said.
+    pub merchant_connections_max: Option<usize>,
 }
 
 /// The network, by hyper.
 pub struct Hyper {
     institutions: HashMap<InstitutionId, Arc<Line>>,
     merchants: Arc<Line>,
+    company: Arc<Semaphore>,
 }
 
 /// Host and port.
@@ -97,10 +112,17 @@ impl Hyper {
     }
 
     fn build(known: Option<&Self>, settings: OutboundSettings) -> Result<Self, rustls::Error> {
+        let company = known.map(|known| Arc::clone(&known.company));
+        let company = company.unwrap_or_else(|| Arc::new(Semaphore::new(COMPANY_MAX)));
         let mut institutions = HashMap::new();
         for (id, line) in settings.institutions {
             let known = known.and_then(|known| known.institutions.get(&id));
-            let line = Line::of(known, line, None)?;
+            let reach = Reach {
+                vetted: None,
+                connections_in_all_max: line.connections_max,
+                company: Arc::clone(&company),
+            };
+            let line = Line::of(known, line, reach)?;
             institutions.insert(id, line);
         }
         let line = LineSettings {
@@ -108,11 +130,17 @@ impl Hyper {
             client_identity: None,
             connections_max: MERCHANT_CONNECTIONS_MAX,
         };
-        let vetted = Some(settings.allowed_networks);
+        let in_all = settings.merchant_connections_max;
+        let reach = Reach {
+            vetted: Some(settings.allowed_networks),
+            connections_in_all_max: in_all.unwrap_or(MERCHANT_CONNECTIONS_IN_ALL_MAX),
+            company: Arc::clone(&company),
+        };
         let known = known.map(|known| &known.merchants);
         Ok(Self {
             institutions,
-            merchants: Line::of(known, line, vetted)?,
+            merchants: Line::of(known, line, reach)?,
+            company,
         })
     }
 }
@@ -189,16 +217,14 @@ async fn exchange(
         } else {
             let connect_by = Instant::now().checked_add(CONNECT_WITHIN);
             let connect_by = connect_by.unwrap_or(head_by).min(head_by);
-            timeout_at(connect_by, line.connect(target))
-                .await
-                .map_err(|_| not_sent("no connection in time"))??
+            line.connect(target, connect_by).await?
         };
         let departed = timeout_at(head_by, turn.depart()).await;
         if !matches!(departed, Ok(Ok(()))) {
             destination.keep(sender);
             return Err(kept_back("it takes no more calls in this second"));
         }
-        let answered = timeout_at(head_by, sender.try_send_request(request)).await;
+        let answered = timeout_at(head_by, sender.requests.try_send_request(request)).await;
         match answered.map_err(|_| unknown("no answer in time"))? {
             Ok(response) => return Ok((response, sender)),
             Err(mut error) => match error.take_message() {
@@ -226,20 +252,26 @@ impl Destination {
     /// The connection used last that is still good.
     fn kept(&self) -> Option<Sender> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|(sender, since)| !sender.is_closed() && since.elapsed() < IDLE_MAX);
+        idle.retain(|(sender, since)| !sender.requests.is_closed() && since.elapsed() < IDLE_MAX);
         idle.pop().map(|(sender, _)| sender)
+    }
+
+    /// Gives up what is kept: somebody needs the room.
+    fn drop_idle(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.clear();
     }
 
     /// Keeps a connection for the next request, once hyper is done with this one.
     fn take_back(self: &Arc<Self>, mut sender: Sender, place: OwnedSemaphorePermit) {
-        if sender.is_ready() {
+        if sender.requests.is_ready() {
             self.keep(sender);
-        } else if !sender.is_closed() {
+        } else if !sender.requests.is_closed() {
             let destination = Arc::clone(self);
             tokio::spawn(async move {
                 // The place is held until then: an unsettled connection is a connection.
                 let _place = place;
-                if let Ok(Ok(())) = timeout(SETTLE_WITHIN, sender.ready()).await {
+                if let Ok(Ok(())) = timeout(SETTLE_WITHIN, sender.requests.ready()).await {
                     destination.keep(sender);
                 }
             });
@@ -278,13 +310,15 @@ async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<Bytes, SendEr
     })
 }
 
-/// Path and query as target, the authority as `host`.
+/// Path and query as target, the authority as `host`; says who calls and what is understood.
 fn in_origin_form(request: Request<Bytes>) -> Result<Request<Full<Bytes>>, SendError> {
     let (mut parts, body) = request.into_parts();
     let authority = parts.uri.authority().map(http::uri::Authority::as_str);
     let host = authority.map(|text| text.rsplit_once('@').map_or(text, |(_, host)| host));
     let host = HeaderValue::from_str(host.unwrap_or_default()).map_err(not_sent)?;
     parts.headers.entry(HOST).or_insert(host);
+    parts.headers.entry(USER_AGENT).or_insert(US);
+    parts.headers.entry(ACCEPT).or_insert(UNDERSTOOD);
     let path = parts.uri.path_and_query().cloned();
     parts.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
     Ok(Request::from_parts(parts, Full::new(body)))
@@ -299,6 +333,11 @@ fn not_sent(why: impl Into<Cause>) -> SendError {
 /// By ourselves: it says nothing about how the party fares.
 fn kept_back(why: &str) -> SendError {
     SendError::KeptBack(why.to_owned())
+}
+
+/// By a lack of ours: neither does it (H1).
+fn our_shortage(why: impl Into<Cause>) -> SendError {
+    SendError::OurShortage(why.into().to_string())
 }
 
 fn unknown(why: impl Into<Cause>) -> SendError {

@@ -136,6 +136,7 @@ impl Workers {
                 "delivered"
             }
             Delivery::Again => "again",
+            Delivery::KeptBack => "kept_back",
             Delivery::Dead => "dead",
             Delivery::LeaseLost => "lease_lost",
         };
@@ -301,7 +302,7 @@ impl Loops {
             Ok(Delivery::Delivered(_)) => Some(true),
             Ok(Delivery::Again | Delivery::Dead) => Some(false),
             // Says nothing of the destination.
-            Ok(Delivery::LeaseLost) | Err(_) => None,
+            Ok(Delivery::LeaseLost | Delivery::KeptBack) | Err(_) => None,
         };
         let now = workers.clock.now();
         if heard.is_some_and(|heard| self.lanes.ended(&queue, heard, overdue, now)) {

@@ -219,6 +219,10 @@ pub enum SendError {
     /// sign of how the party fares.
     #[error("kept back: {0}")]
     KeptBack(String),
+    /// This machine lacked what the call needs: files, memory, ports, an answer about a name. Not
+    /// sent either (E1), and no sign of how the party fares (H1).
+    #[error("this machine is short of what a call needs: {0}")]
+    OurShortage(String),
     /// Any other failure: it may have arrived (E5).
     #[error("outcome unknown: {0}")]
     Unknown(String),

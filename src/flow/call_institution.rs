@@ -122,8 +122,9 @@ async fn exchange(
             let found = evidence(adapter, call, Finding::NotSent);
             (found, Some(CallEnd::Unreachable))
         }
-        Err(SendError::KeptBack(why)) => {
-            tracing::warn!(institution.id = %adapter.id(), call = call.word(), why, "kept back");
+        // H1: that no byte left is proven (E1), and it says nothing about the institution.
+        Err(ours @ (SendError::KeptBack(_) | SendError::OurShortage(_))) => {
+            tracing::warn!(institution.id = %adapter.id(), call = call.word(), why = %ours, "not sent, by ourselves");
             (evidence(adapter, call, Finding::NotSent), None)
         }
         Err(SendError::Unknown(why)) => {

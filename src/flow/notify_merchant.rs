@@ -23,6 +23,9 @@ use crate::world::{Party, Patience, SendError, World};
 /// Bytes of a merchant's answer that are read (`interface.md`, Notifications).
 const ANSWER_BYTES_MAX: usize = 4 * 1024;
 
+/// After a lack of our own, before the same delivery is tried again.
+const SHORTAGE_WAIT: Duration = Duration::from_secs(5);
+
 /// Life of a notification's signature. Unit: seconds.
 const SIGNATURE_LIFE_S: i64 = 300;
 
@@ -33,6 +36,8 @@ pub enum Delivery {
     Delivered(Duration),
     /// It will be tried again.
     Again,
+    /// Nothing left, by a lack of ours: it will be tried again and counts as no try (H1).
+    KeptBack,
     /// The schedule is used up (N2).
     Dead,
     /// Somebody else has the lease; a repeat is possible, a loss is not (N6).
@@ -50,32 +55,37 @@ pub async fn notify_merchant(
         return Ok(Delivery::LeaseLost);
     };
     let attempt = lease.tries.saturating_add(1);
-    let delivered = match request(world, platform, event, attempt).await {
-        Some(request) => {
+    let told = match request(world, platform, event, attempt).await {
+        Ok(request) => {
             let (at, noted) = (world.clock.now(), world.trail.is_kept());
             let noted = noted.then(|| Asked::of(&request, request.uri().to_string()));
             let answer = world
                 .outbound
                 .send(&Party::Merchant, request, patience(attempt))
                 .await;
-            let heard = was_heard(event, &answer);
+            let told = Told::by(event, &answer);
             if let Some(asked) = noted {
-                note(world, event, (at, attempt), asked, (heard, &answer));
+                note(world, event, (at, attempt), asked, (told, &answer));
             }
-            heard
+            told
         }
-        None => false,
+        Err(unmade) => unmade,
     };
     let now = world.clock.now();
     let age = now.since(*born);
-    let (fate, outcome) = if delivered {
-        (Fate::Delivered(now), Delivery::Delivered(age))
-    } else if let Some(wait) = schedule::notice_wait(attempt, age) {
-        (Fate::Again(now.plus(wait)), Delivery::Again)
-    } else {
-        tracing::error!(event.id = event.id.as_str(), merchant.id = %event.merchant,
-            "a notification was never acknowledged and is given up; it can be sent again");
-        (Fate::Dead, Delivery::Dead)
+    let wait = schedule::notice_wait(attempt, age);
+    let (fate, outcome) = match (told, wait) {
+        (Told::Heard, _) => (Fate::Delivered(now), Delivery::Delivered(age)),
+        (Told::NotSentByUs, _) => {
+            let again = Fate::NotTried(now.plus(SHORTAGE_WAIT));
+            (again, Delivery::KeptBack)
+        }
+        (Told::NotHeard, Some(wait)) => (Fate::Again(now.plus(wait)), Delivery::Again),
+        (Told::NotHeard, None) => {
+            tracing::error!(event.id = event.id.as_str(), merchant.id = %event.merchant,
+                "a notification was never acknowledged and is given up; it can be sent again");
+            (Fate::Dead, Delivery::Dead)
+        }
     };
     Ok(match store.settle(lease, fate).await? {
         Settled::Done => outcome,
@@ -94,20 +104,31 @@ fn patience(attempt: u32) -> Patience {
     }
 }
 
+/// What one try came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Heard,
+    NotHeard,
+    /// No byte left, and not because of the merchant.
+    NotSentByUs,
+}
+
+/// The request, or what it means that there is none: without a turn of a slow key there may be one
+/// soon, with an address that is none there never will.
 async fn request(
     world: &World,
     platform: &Platform,
     event: &Event,
     attempt: u32,
-) -> Option<Request<Bytes>> {
-    let target = event.destination.as_deref()?;
+) -> Result<Request<Bytes>, Told> {
+    let destination = event.destination.as_deref().ok_or(Told::NotHeard)?;
     let request = Request::builder()
         .method(Method::POST)
-        .uri(target)
+        .uri(destination)
         .header(header::CONTENT_TYPE, "application/json")
         .header("paymux-delivery", attempt)
         .body(Bytes::from(event.body.clone()))
-        .ok()?;
+        .map_err(|_| Told::NotHeard)?;
     let now: Timestamp = world.clock.now();
     let nonce = URL_SAFE_NO_PAD.encode(world.entropy.draw::<16>());
     let sign = move |key: &SigningKey, target: &str, mut request: Request<Bytes>| {
@@ -121,13 +142,16 @@ async fn request(
     };
     let Some(key) = platform.signing.at(now.seconds()) else {
         tracing::error!("no platform key is in force: a notification waits for one");
-        return None;
+        return Err(Told::NotHeard);
     };
+    // As it goes over the wire, not as it was registered: there an empty path is `/`.
+    let target = request.uri().to_string();
     let Some(turns) = key.turns() else {
-        return sign(key, target, request);
+        return sign(key, &target, request).ok_or(Told::NotHeard);
     };
-    let (key, target) = (Arc::clone(key), target.to_owned());
-    aside(turns, move || sign(&key, &target, request)).await?
+    let key = Arc::clone(key);
+    let signed = aside(turns, move || sign(&key, &target, request)).await;
+    signed.ok_or(Told::NotSentByUs)?.ok_or(Told::NotHeard)
 }
 
 fn note(
@@ -135,10 +159,10 @@ fn note(
     event: &Event,
     (at, attempt): (Timestamp, u32),
     asked: Asked,
-    (heard, answer): (bool, &Result<Response<Bytes>, SendError>),
+    (told, answer): (Told, &Result<Response<Bytes>, SendError>),
 ) {
     let verdict = match answer {
-        Ok(_) if heard => "acknowledged".to_owned(),
+        Ok(_) if told == Told::Heard => "acknowledged".to_owned(),
         Ok(_) => "not acknowledged: expected 2xx with noticeResult SUCCESS".to_owned(),
         Err(fault) => fault.to_string(),
     };
@@ -155,22 +179,30 @@ fn note(
     });
 }
 
-/// Only HTTP 2xx, whole, with `noticeResult: SUCCESS`, ends delivery (R-A3.3-2).
-fn was_heard(event: &Event, answer: &Result<Response<Bytes>, SendError>) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Notice {
-        #[serde(rename = "noticeResult")]
-        result: String,
-    }
-    match answer {
-        Ok(answer) => {
-            answer.status().is_success()
-                && serde_json::from_slice::<Notice>(answer.body())
-                    .is_ok_and(|notice| notice.result == "SUCCESS")
+impl Told {
+    /// Only HTTP 2xx, whole, with `noticeResult: SUCCESS`, ends delivery (R-A3.3-2).
+    fn by(event: &Event, answer: &Result<Response<Bytes>, SendError>) -> Self {
+        #[derive(serde::Deserialize)]
+        struct Notice {
+            #[serde(rename = "noticeResult")]
+            result: String,
         }
-        Err(fault) => {
-            tracing::info!(event.id = event.id.as_str(), %fault, "not delivered");
-            false
+        let fault = match answer {
+            Ok(answer) => {
+                let heard = answer.status().is_success()
+                    && serde_json::from_slice::<Notice>(answer.body())
+                        .is_ok_and(|notice| notice.result == "SUCCESS");
+                return if heard { Self::Heard } else { Self::NotHeard };
+            }
+            Err(fault) => fault,
+        };
+        tracing::info!(event.id = event.id.as_str(), %fault, "not delivered");
+        match fault {
+            SendError::OurShortage(_) => Self::NotSentByUs,
+            // Kept back because this merchant has as many connections as it may: it is slow.
+            SendError::KeptBack(_) | SendError::NotSent(_) | SendError::Unknown(_) => {
+                Self::NotHeard
+            }
         }
     }
 }

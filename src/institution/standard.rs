@@ -224,11 +224,12 @@ impl Standard {
         if !self.may_sign(stamp.now) {
             return None;
         }
-        let target = format!("{}{path}", self.settings.origin);
-        let mut request = Request::post(target.as_str())
+        let mut request = Request::post(format!("{}{path}", self.settings.origin))
             .header(CONTENT_TYPE, "application/json")
             .body(Bytes::from(body))
             .ok()?;
+        // As it goes over the wire.
+        let target = request.uri().to_string();
         // The call's word and the moment keep the nonces apart of calls that share a draw: a
         // repeated create has the body of the first, and must not look replayed (Q5).
         let nonce = format!("{word}-{}-{}", hex(&stamp.nonce), stamp.now.ms());

@@ -1,9 +1,11 @@
 //! How a party is reached: name, address, TCP, TLS. Everything here happens before the first byte
-//! of a request, so every failure is `NotSent` (E1).
+//! of a request, so every failure is `NotSent` (E1), or a lack of our own.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Uri;
@@ -15,26 +17,46 @@ use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::{DESTINATIONS_MAX, Destination, Key, LineSettings, address, not_sent};
+use super::{
+    DESTINATIONS_MAX, Destination, Key, LineSettings, address, dial, not_sent, our_shortage,
+};
 use crate::world::{Network, SendError};
 
-/// Addresses of one name that are tried.
-const ADDRESSES_MAX: usize = 4;
 /// Bytes of an answer's head.
 const HEAD_BYTES_MAX: usize = 32 << 10;
 
-/// A connection that takes requests.
-pub(super) type Sender = SendRequest<Full<Bytes>>;
+/// How long a connection nobody wants any more may take to say goodbye.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
+
+/// A connection that takes requests, until it is dropped.
+pub(super) struct Sender {
+    pub(super) requests: SendRequest<Full<Bytes>>,
+    /// Tells whoever drives the connection that it is not wanted any more.
+    _wanted: oneshot::Sender<()>,
+}
+
+/// What is the same for all destinations of a line.
+pub(super) struct Reach {
+    /// Networks allowed beside public addresses. None: whatever address its configuration names.
+    pub(super) vetted: Option<Vec<Network>>,
+    /// Connections to all of them together, those in use and those that are kept.
+    pub(super) connections_in_all_max: usize,
+    /// Sockets that may be open while several addresses of a name are tried, beside the first; of
+    /// all lines together.
+    pub(super) company: Arc<Semaphore>,
+}
 
 /// How a party, or a kind of party, is reached, and the connections to it.
 pub(super) struct Line {
     settings: LineSettings,
     tls: TlsConnector,
-    /// Networks allowed beside public addresses. None: whatever address its configuration names.
-    vetted: Option<Vec<Network>>,
+    reach: Reach,
+    /// One for each connection there may be.
+    files: Arc<Semaphore>,
     destinations: Mutex<HashMap<Key, Arc<Destination>>>,
 }
 
@@ -43,17 +65,21 @@ impl Line {
     pub(super) fn of(
         known: Option<&Arc<Self>>,
         settings: LineSettings,
-        vetted: Option<Vec<Network>>,
+        reach: Reach,
     ) -> Result<Arc<Self>, rustls::Error> {
-        let same =
-            |known: &&Arc<Self>| is_same(&known.settings, &settings) && known.vetted == vetted;
+        let same = |known: &&Arc<Self>| {
+            is_same(&known.settings, &settings)
+                && known.reach.vetted == reach.vetted
+                && known.reach.connections_in_all_max == reach.connections_in_all_max
+        };
         if let Some(known) = known.filter(same) {
             return Ok(Arc::clone(known));
         }
         Ok(Arc::new(Self {
             tls: connector(&settings)?,
             settings,
-            vetted,
+            files: Arc::new(Semaphore::new(reach.connections_in_all_max)),
+            reach,
             destinations: Mutex::default(),
         }))
     }
@@ -71,63 +97,84 @@ impl Line {
         Arc::clone(all.entry(key).or_insert_with(fresh))
     }
 
-    /// A new connection, vetted, secured and ready.
-    pub(super) async fn connect(&self, target: &Target) -> Result<Sender, SendError> {
-        let tcp = self.dial(target).await?;
-        tcp.set_nodelay(true).map_err(not_sent)?;
+    /// A new connection, vetted, secured and ready. Only to addresses that were looked at; the name
+    /// is not asked again.
+    pub(super) async fn connect(&self, target: &Target, by: Instant) -> Result<Sender, SendError> {
+        let file = self.file(by).await?;
+        let mut found = dial::addresses(target, by).await?;
+        found.retain(|found| self.may_call(target, *found));
+        found.truncate(dial::ADDRESSES_MAX);
+        let company = &self.reach.company;
         if !target.secure {
-            // Only what our own configuration names, and only inside this machine.
-            let inside = tcp
-                .peer_addr()
-                .is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
-            if self.vetted.is_some() || !inside {
-                return Err(not_sent("https is required"));
-            }
-            return speak(tcp).await;
+            let tcp = dial::first_of(found, by, company, |address, _| dial::tcp(address));
+            return speak(tcp.await?, file).await;
         }
         let name = ServerName::try_from(target.host.clone()).map_err(not_sent)?;
-        speak(self.tls.connect(name, tcp).await.map_err(not_sent)?).await
+        let secured = dial::first_of(found, by, company, |address, bell| {
+            let (tls, name) = (self.tls.clone(), name.clone());
+            async move {
+                let tcp = dial::tcp(address).await?;
+                bell.notify_one();
+                tls.connect(name, tcp).await.map_err(not_sent)
+            }
+        });
+        speak(secured.await?, file).await
     }
 
-    /// Connects to one of the very addresses that were looked at; the name is not asked again.
-    async fn dial(&self, target: &Target) -> Result<TcpStream, SendError> {
-        let found: Vec<SocketAddr> = match target.host.parse::<IpAddr>() {
-            Ok(address) => vec![SocketAddr::new(address, target.port)],
-            Err(_) => tokio::net::lookup_host((target.host.as_str(), target.port))
-                .await
-                .map_err(not_sent)?
-                .collect(),
-        };
-        let mut last = not_sent("the name has no address that may be called");
-        let allowed = |found: &SocketAddr| match &self.vetted {
-            Some(networks) => address::may_be_called(found.ip(), networks),
-            None => true,
-        };
-        for address in found.into_iter().filter(allowed).take(ADDRESSES_MAX) {
-            match TcpStream::connect(address).await {
-                Ok(tcp) => return Ok(tcp),
-                Err(error) => last = not_sent(error),
-            }
+    /// Whether this very address may be connected to. Without TLS only what our own configuration
+    /// names, and only inside this machine.
+    fn may_call(&self, target: &Target, found: SocketAddr) -> bool {
+        match &self.reach.vetted {
+            Some(networks) => target.secure && address::may_be_called(found.ip(), networks),
+            None => target.secure || found.ip().to_canonical().is_loopback(),
         }
-        Err(last)
+    }
+
+    /// Room for one more connection. Where there is none, what is kept idle makes room.
+    async fn file(&self, by: Instant) -> Result<OwnedSemaphorePermit, SendError> {
+        if let Ok(file) = Arc::clone(&self.files).try_acquire_owned() {
+            return Ok(file);
+        }
+        self.drop_idle();
+        let file = timeout_at(by, Arc::clone(&self.files).acquire_owned()).await;
+        file.map_err(|_| our_shortage("as many connections are open as may be"))?
+            .map_err(not_sent)
+    }
+
+    fn drop_idle(&self) {
+        let all = self.destinations.lock();
+        for destination in all.unwrap_or_else(PoisonError::into_inner).values() {
+            destination.drop_idle();
+        }
     }
 }
 
-async fn speak<T>(io: T) -> Result<Sender, SendError>
+async fn speak<T>(io: T, file: OwnedSemaphorePermit) -> Result<Sender, SendError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::Builder::new()
+    let (requests, connection) = http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
         .handshake(TokioIo::new(io))
         .await
         .map_err(not_sent)?;
+    let (wanted, unwanted) = oneshot::channel();
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            _ = unwanted => timeout(GOODBYE_WITHIN, connection.as_mut()).await.ok(),
+        };
+        if let Some(Err(error)) = ended {
             tracing::debug!(%error, "a connection ended");
         }
+        // The file is closed by now.
+        drop(file);
     });
-    Ok(sender)
+    Ok(Sender {
+        requests,
+        _wanted: wanted,
+    })
 }
 
 /// Scheme, host and port of an address.

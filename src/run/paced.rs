@@ -57,6 +57,7 @@ impl Outbound for Paced {
             Ok(reply) if reply.status().is_server_error() => "server_fault",
             Ok(_) => "answered",
             Err(SendError::NotSent(_) | SendError::KeptBack(_)) => "not_sent",
+            Err(SendError::OurShortage(_)) => "our_shortage",
             Err(SendError::Unknown(_)) => "unknown",
         };
         self.metrics

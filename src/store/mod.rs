@@ -321,6 +321,8 @@ pub const DESTINATION_SHARE: u32 = 8;
 pub enum Fate {
     /// Nothing came of it; take it up again then. Counts as one try.
     Again(Timestamp),
+    /// Nothing was tried, by a lack of ours; take it up again then.
+    NotTried(Timestamp),
     /// The merchant has it.
     Delivered(Timestamp),
     /// The schedule is used up; stays visible (N2).

@@ -112,6 +112,44 @@ fn a_key_that_has_ended_tells_nobody() {
     assert!(matches!(town.deliver()[..], [Delivery::Delivered(_)]));
 }
 
+/// N3: what is signed is the address as it goes over the wire: there an empty path is `/`.
+#[test]
+fn an_address_without_a_path_is_signed_as_it_is_called() {
+    for (registered, called) in [
+        ("https://m1.shop.example", "https://m1.shop.example/"),
+        (
+            "https://m1.shop.example?a=b",
+            "https://m1.shop.example/?a=b",
+        ),
+    ] {
+        let town = Town::new();
+        town.place("T1", json!({ "bankReturnUrl": registered }));
+        town.select("T1", "bank");
+        let id = town.pay("T1", "bank");
+        town.call_back("bank", &id);
+        town.deliver();
+        let request = town.inbox(|inbox| inbox.requests[0].clone());
+        let proven = verify_request(&request, called, &platform_ring(), town.now_s());
+        assert!(proven.is_ok(), "{registered}: {proven:?}");
+    }
+}
+
+/// H1: a lack of ours is not the merchant's failure: it counts as no try, however long it lasts, and
+/// gives no event up.
+#[test]
+fn a_shortage_of_ours_counts_as_no_try() {
+    let town = paid();
+    for _ in 0..40 {
+        town.network.parties().script.push_back(Ending::Shortage);
+        assert_eq!(town.deliver(), [Delivery::KeptBack]);
+        town.pass_s(86_400);
+    }
+    let first = town.deliver();
+    assert!(matches!(first[..], [Delivery::Delivered(_)]), "{first:?}");
+    let tries = town.inbox(|inbox| inbox.requests[0].headers()["paymux-delivery"].clone());
+    assert_eq!(tries, "1");
+}
+
 /// R-A3.3-2, N2, N3: whatever is not HTTP 2xx with SUCCESS is tried again with the same bytes and
 /// the same id, signed anew.
 #[test]

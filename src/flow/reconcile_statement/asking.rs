@@ -93,7 +93,10 @@ impl<'a> FromInstitution<'a> {
             let sent = self.world.outbound.send(&party, request, PAGE_PATIENCE);
             said = match sent.await {
                 Err(
-                    SendError::NotSent(why) | SendError::KeptBack(why) | SendError::Unknown(why),
+                    SendError::NotSent(why)
+                    | SendError::KeptBack(why)
+                    | SendError::OurShortage(why)
+                    | SendError::Unknown(why),
                 ) => Unusable::new("no_answer", why),
                 Ok(reply) => {
                     let Some(statements) = self.adapter.statements() else {

@@ -208,8 +208,10 @@ async fn send(desk: &Desk, target: &str, body: &Bytes, key: &SigningKey) -> Resu
         expires_s: Some(created_s.saturating_add(LIVES_S)),
         nonce: Some(&nonce),
     };
-    sign_request(&mut request, target, key, &with).map_err(|fault| fault.to_string())?;
-    let question = Question::of(&request, target).ok_or("nothing to bind an answer to")?;
+    // As it goes over the wire: there an empty path is `/`.
+    let target = request.uri().to_string();
+    sign_request(&mut request, &target, key, &with).map_err(|fault| fault.to_string())?;
+    let question = Question::of(&request, &target).ok_or("nothing to bind an answer to")?;
     let answer = desk
         .caller
         .send(request)

@@ -196,11 +196,21 @@ impl Settlement {
                  WHERE pay_order_no = ?1 AND fence = ?2",
                 Some(at),
             ),
+            (false, Fate::NotTried(at)) => (
+                "UPDATE orders SET due_at = ?3, fence = fence + 1
+                 WHERE pay_order_no = ?1 AND fence = ?2",
+                Some(at),
+            ),
             // Only a change ends an order.
             (false, Fate::Delivered(_) | Fate::Dead) => return Ok(Settled::LeaseLost),
             (true, Fate::Again(at)) => (
                 "UPDATE events SET state = 'PENDING', due_at = ?3, tries = tries + 1,
                  fence = fence + 1 WHERE event_id = ?1 AND fence = ?2 AND state = 'LEASED'",
+                Some(at),
+            ),
+            (true, Fate::NotTried(at)) => (
+                "UPDATE events SET state = 'PENDING', due_at = ?3, fence = fence + 1
+                 WHERE event_id = ?1 AND fence = ?2 AND state = 'LEASED'",
                 Some(at),
             ),
             (true, Fate::Delivered(at)) => (

@@ -254,7 +254,7 @@ impl Outbound for Hasty {
             .await
             .map_err(|error| match error {
                 SendError::Unknown(why) | SendError::NotSent(why) => SendError::NotSent(why),
-                SendError::KeptBack(why) => SendError::KeptBack(why),
+                SendError::KeptBack(why) | SendError::OurShortage(why) => SendError::KeptBack(why),
             })
     }
 

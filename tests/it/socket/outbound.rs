@@ -143,7 +143,8 @@ fn is_unknown(sent: &Result<Response<Bytes>, SendError>) -> bool {
     matches!(sent, Err(SendError::Unknown(_)))
 }
 
-/// One exchange arrives whole, by name and by address, and the connection is used again.
+/// One exchange arrives whole, by name and by address, says who calls, and the connection is used
+/// again.
 #[tokio::test]
 async fn a_request_goes_out_and_its_answer_comes_back() {
     let mut other = Other::start(vec![vec![say("one"), say("two")], vec![say("three")]]).await;
@@ -162,6 +163,9 @@ async fn a_request_goes_out_and_its_answer_comes_back() {
         assert_eq!(message.body, b"hello");
         let authority = format!("{host}:{}", other.address.port());
         assert_eq!(message.header("host"), Some(authority.as_str()));
+        let us = concat!("paymux/", env!("CARGO_PKG_VERSION"));
+        assert_eq!(message.header("user-agent"), Some(us));
+        assert_eq!(message.header("accept"), Some("application/json"));
     }
 }
 
@@ -198,15 +202,17 @@ async fn a_connection_that_never_stood_sent_nothing() {
     let closed = format!("https://{}/", taken.local_addr().unwrap());
     drop(taken);
     let network = other.network();
-    for url in [
-        closed.as_str(),
-        "http://127.0.0.1/",
-        "/only/a/path",
-        "https://no-such-name.invalid/",
-    ] {
+    for url in [closed.as_str(), "http://127.0.0.1/", "/only/a/path"] {
         let sent = network.send(&Party::Merchant, request(url), PLENTY).await;
         assert!(was_not_sent(&sent), "{url}: {sent:?}");
     }
+    // Where no name server answers, it is ourselves who do not know (H1).
+    let unknown = request("https://no-such-name.invalid/");
+    let sent = network.send(&Party::Merchant, unknown, PLENTY).await;
+    assert!(
+        was_not_sent(&sent) || matches!(sent, Err(SendError::OurShortage(_))),
+        "{sent:?}"
+    );
     let nobody = Party::Institution(InstitutionId::parse("nobody").unwrap());
     let url = other.url("localhost");
     let sent = network.send(&nobody, request(&url), PLENTY).await;
@@ -417,4 +423,45 @@ async fn a_call_departs_when_its_connection_stands() {
     assert_eq!(open.1.load(Ordering::SeqCst), 2);
     assert_eq!(other.told().await.0, 0, "on the connection that stood");
     assert_eq!(Arc::strong_count(&open), 1, "no turn is left anywhere");
+}
+
+/// N7, H1: connections to merchants are bounded all together; what is kept idle makes room for
+/// whoever is called next, and what is in use does not.
+#[tokio::test]
+async fn kept_connections_make_room_for_others() {
+    let mut one = Other::start(vec![vec![say("one"), Step::Wait]]).await;
+    let mut two = Other::start(vec![vec![say("two")]]).await;
+    let mut roots = one.identity.chain();
+    roots.extend(two.identity.chain());
+    let network = Hyper::new(OutboundSettings {
+        merchant_roots: roots,
+        allowed_networks: vec!["127.0.0.0/8".parse().unwrap()],
+        merchant_connections_max: Some(1),
+        ..OutboundSettings::default()
+    })
+    .unwrap();
+    assert_eq!(one.ask(&network).await.unwrap().body(), "one");
+    assert_eq!(two.ask(&network).await.unwrap().body(), "two");
+    let hasty = Patience {
+        head: SHORT,
+        ..PLENTY
+    };
+    let mut third = Other::start(vec![vec![Step::Wait]]).await;
+    let roots = third.identity.chain();
+    let network = Hyper::new(OutboundSettings {
+        merchant_roots: roots,
+        allowed_networks: vec!["127.0.0.0/8".parse().unwrap()],
+        merchant_connections_max: Some(1),
+        ..OutboundSettings::default()
+    })
+    .unwrap();
+    let url = third.url("localhost");
+    let under_way = network.send(&Party::Merchant, request(&url), PLENTY);
+    tokio::select! {
+        sent = under_way => panic!("nobody answers: {sent:?}"),
+        sent = async {
+            third.told().await;
+            network.send(&Party::Merchant, request(&url.replace("localhost", "127.0.0.1")), hasty).await
+        } => assert!(matches!(sent, Err(SendError::OurShortage(_))), "{sent:?}"),
+    }
 }

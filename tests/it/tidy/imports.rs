@@ -44,7 +44,7 @@ const HOMES: &str = "
     prometheus         -> metrics
     rcgen              -> command/keys sandbox/authority
     rusqlite           -> store/sqlite
-    rustix             -> files
+    rustix             -> files outbound/dial run/machine
     sfv                -> signature
     tokio_rustls       -> outbound sandbox
     toml               -> config

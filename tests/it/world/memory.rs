@@ -301,11 +301,11 @@ impl Durable {
         match &lease.of {
             Leased::Order(order) => match self.orders.get_mut(&order.no) {
                 Some(row) if holds(&row.lease, lease) && row.order.version == order.version => {
-                    if let Fate::Again(at) = fate {
+                    if let Fate::Again(at) | Fate::NotTried(at) = fate {
                         row.due = Some(at);
                     }
                     row.lease.until = None;
-                    row.lease.tries += 1;
+                    row.lease.tries += u32::from(!matches!(fate, Fate::NotTried(_)));
                     Settled::Done
                 }
                 _ => Settled::LeaseLost,
@@ -313,12 +313,12 @@ impl Durable {
             Leased::Event(event, _) => match self.events.get_mut(&event.id) {
                 Some(row) if holds(&row.lease, lease) && row.fate == EventFate::Pending => {
                     match fate {
-                        Fate::Again(at) => row.due = at,
+                        Fate::Again(at) | Fate::NotTried(at) => row.due = at,
                         Fate::Delivered(_) => row.fate = EventFate::Delivered,
                         Fate::Dead => row.fate = EventFate::Dead,
                     }
                     row.lease.until = None;
-                    row.lease.tries += 1;
+                    row.lease.tries += u32::from(!matches!(fate, Fate::NotTried(_)));
                     Settled::Done
                 }
                 _ => Settled::LeaseLost,

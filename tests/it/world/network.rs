@@ -24,6 +24,8 @@ pub(crate) enum Ending {
     Answered,
     /// No byte left.
     NotSent,
+    /// No byte left, by a lack of ours.
+    Shortage,
     /// Left, and never arrived.
     LostBefore,
     /// Arrived and acted upon; the answer was lost.
@@ -116,6 +118,10 @@ impl Parties {
             Ending::NotSent => {
                 self.unsent.push(exchange.request.clone());
                 Err(SendError::NotSent("connection refused".into()))
+            }
+            Ending::Shortage => {
+                self.unsent.push(exchange.request.clone());
+                Err(SendError::OurShortage("too many open files".into()))
             }
             Ending::LostBefore => lost(),
             Ending::LostAfter => act(self).and_then(|_| lost()),

@@ -1,0 +1,298 @@
+//! How a name becomes a connection: all its addresses are tried within the time, and one that is
+//! silent holds up none of the others (RFC 8305).
+//!
+//! Nothing of a request is written here, so trying several at once sends nothing twice (E1).
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+use super::line::Target;
+use super::{not_sent, our_shortage};
+use crate::world::SendError;
+
+/// Addresses of one name that are tried. More are the directory of somebody who wants us busy.
+pub(super) const ADDRESSES_MAX: usize = 16;
+/// An address that has not taken the connection so long after it was tried gets company (RFC 8305,
+/// 5). Less where so many would not all be tried in time.
+const NEXT_AFTER: Duration = Duration::from_millis(250);
+/// One that took the connection has so long for the handshake: far away it takes three round trips.
+const SECURED_WITHIN: Duration = Duration::from_secs(1);
+
+/// The addresses of a name, in the order in which they are tried.
+///
+/// # Errors
+/// [`SendError::OurShortage`] if nobody could be asked, [`SendError::NotSent`] if there is no such
+/// name.
+pub(super) async fn addresses(target: &Target, by: Instant) -> Result<Vec<SocketAddr>, SendError> {
+    if let Ok(address) = target.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, target.port)]);
+    }
+    let looking = tokio::net::lookup_host((target.host.as_str(), target.port));
+    match timeout_at(by, looking).await {
+        Ok(Ok(found)) => Ok(by_turns(found)),
+        Ok(Err(error)) => Err(unresolved(error)),
+        Err(_) => Err(our_shortage("the name was not resolved in time")),
+    }
+}
+
+/// A system that is short of sockets says of a name that it does not exist, or that it cannot be
+/// resolved at present; the latter it says as well if no name server answers. None of it is a sign
+/// of how the party fares.
+fn unresolved(error: io::Error) -> SendError {
+    let at_present = error.to_string().contains("Temporary failure");
+    if at_present || is_shortage(&error) || !may_open_another() {
+        our_shortage(error)
+    } else {
+        not_sent(error)
+    }
+}
+
+fn may_open_another() -> bool {
+    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).is_ok()
+}
+
+/// Whether this machine, not the other, is why a socket was not opened or connected.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    let ours = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+        Errno::AGAIN,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| ours.contains(&errno))
+}
+
+/// The families take turns, the resolver's favourite first (RFC 8305, 4): where one family leads
+/// nowhere, all its addresses may.
+fn by_turns(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let (mut first, mut second) = (VecDeque::new(), VecDeque::new());
+    let mut favourite = None;
+    for address in found {
+        let of_first = *favourite.get_or_insert(address.is_ipv4()) == address.is_ipv4();
+        let family = if of_first { &mut first } else { &mut second };
+        if !family.contains(&address) {
+            family.push_back(address);
+        }
+    }
+    let mut ordered = Vec::with_capacity(first.len().saturating_add(second.len()));
+    while !(first.is_empty() && second.is_empty()) {
+        ordered.extend(first.pop_front());
+        ordered.extend(second.pop_front());
+    }
+    ordered
+}
+
+/// One TCP connection.
+///
+/// # Errors
+/// [`SendError::OurShortage`] or [`SendError::NotSent`].
+pub(super) async fn tcp(address: SocketAddr) -> Result<TcpStream, SendError> {
+    let connected = TcpStream::connect(address).await;
+    connected
+        .and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp))
+        .map_err(|error| {
+            // No port of ours is left; said of IPv6 it means that there is none on this machine.
+            let no_port =
+                address.is_ipv4() && Errno::from_io_error(&error) == Some(Errno::ADDRNOTAVAIL);
+            if no_port || is_shortage(&error) {
+                our_shortage(error)
+            } else {
+                not_sent(error)
+            }
+        })
+}
+
+/// The first attempt that succeeds. Each next address is begun when all before it have failed, or
+/// have been silent for a while; an attempt says by its bell that its address took the connection.
+///
+/// `company` are the sockets that may be open beside the one each call counts on; without one left,
+/// the next address takes the place of the silent one.
+///
+/// # Errors
+/// Our own shortage if there was one, or else why the last one failed, or that none was in time.
+pub(super) async fn first_of<T, F>(
+    addresses: Vec<SocketAddr>,
+    by: Instant,
+    company: &Arc<Semaphore>,
+    attempt: impl Fn(SocketAddr, Arc<Notify>) -> F,
+) -> Result<T, SendError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, SendError>> + Send + 'static,
+{
+    let left = by.saturating_duration_since(Instant::now());
+    let shares = u32::try_from(addresses.len())
+        .unwrap_or(u32::MAX)
+        .saturating_add(1);
+    let step = NEXT_AFTER.min(left.checked_div(shares).unwrap_or_default());
+    let mut untried = addresses.into_iter();
+    let mut attempts = JoinSet::new();
+    let bell = Arc::new(Notify::new());
+    let mut failed = not_sent("the name has no address that may be called");
+    let mut next = untried.next();
+    let mut next_at = by;
+    loop {
+        if let Some(address) = next.take() {
+            let beside = Arc::clone(company).try_acquire_owned();
+            if beside.is_err() {
+                attempts.abort_all();
+            }
+            let trying = attempt(address, Arc::clone(&bell));
+            attempts.spawn(async move {
+                let _beside = beside;
+                trying.await
+            });
+            next_at = Instant::now().checked_add(step).unwrap_or(by);
+        }
+        let until = if untried.len() > 0 {
+            next_at.min(by)
+        } else {
+            by
+        };
+        tokio::select! {
+            ended = timeout_at(until, attempts.join_next()) => match ended {
+                Ok(Some(Ok(Ok(connected)))) => return Ok(connected),
+                Ok(Some(Ok(Err(why)))) => {
+                    failed = graver(failed, why);
+                    next = untried.next();
+                }
+                // Given up for the next one.
+                Ok(Some(Err(_))) => (),
+                Ok(None) => match untried.next() {
+                    Some(address) => next = Some(address),
+                    None => return Err(failed),
+                },
+                Err(_) if until < by => next = untried.next(),
+                Err(_) => return Err(graver(failed, not_sent("no connection in time"))),
+            },
+            () = bell.notified() => {
+                next_at = Instant::now().checked_add(SECURED_WITHIN).unwrap_or(by);
+            }
+        }
+    }
+}
+
+/// Where one address was not reached for a lack of ours, nothing is known of the party.
+fn graver(before: SendError, after: SendError) -> SendError {
+    match before {
+        SendError::OurShortage(_) => before,
+        SendError::NotSent(_) | SendError::KeptBack(_) | SendError::Unknown(_) => after,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(last: u8) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, last], 443))
+    }
+
+    async fn raced(
+        (addresses, company, within): (&[u8], usize, Duration),
+        attempt: impl Fn(u8) -> Option<Result<u8, SendError>>,
+    ) -> Result<u8, SendError> {
+        let company = Arc::new(Semaphore::new(company));
+        let by = Instant::now().checked_add(within).unwrap();
+        let addresses = addresses.iter().map(|last| at(*last)).collect();
+        first_of(addresses, by, &company, |address, _| {
+            let IpAddr::V4(v4) = address.ip() else {
+                panic!("{address}");
+            };
+            let said = attempt(v4.octets()[3]);
+            async move {
+                match said {
+                    Some(said) => said,
+                    None => std::future::pending().await,
+                }
+            }
+        })
+        .await
+    }
+
+    const PLENTY: Duration = Duration::from_mins(1);
+
+    /// Every address is tried within the time, however many of them are silent, and whether there
+    /// are sockets to spare or not.
+    #[tokio::test]
+    async fn silent_addresses_hold_up_none() {
+        for company in [0, 1, 64] {
+            let third = |last| (last == 3).then_some(Ok(last));
+            assert_eq!(raced((&[1, 2, 3], company, PLENTY), third).await, Ok(3));
+            let briefly = Duration::from_millis(20);
+            let nobody = raced((&[1, 2], company, briefly), |_| None).await;
+            assert!(matches!(nobody, Err(SendError::NotSent(_))), "{nobody:?}");
+        }
+        let refused = |last| {
+            Some(if last == 3 {
+                Ok(last)
+            } else {
+                Err(not_sent("refused"))
+            })
+        };
+        assert_eq!(raced((&[1, 2, 3], 64, PLENTY), refused).await, Ok(3));
+    }
+
+    /// H1: a lack of ours on the way to one address is no news of the party, whatever the others say.
+    #[tokio::test]
+    async fn one_shortage_makes_it_ours() {
+        for order in [[1, 2], [2, 1]] {
+            let short = |last| {
+                let said = if last == 1 {
+                    our_shortage("files")
+                } else {
+                    not_sent("refused")
+                };
+                Some(Err(said))
+            };
+            let sent = raced((&order, 1, PLENTY), short).await;
+            assert!(matches!(sent, Err(SendError::OurShortage(_))), "{sent:?}");
+        }
+    }
+
+    /// H1: what a system says when it is short of something is told apart from what it says of others.
+    #[test]
+    fn a_lack_of_ours_is_told_apart() {
+        for errno in [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOMEM,
+            Errno::NOBUFS,
+            Errno::AGAIN,
+        ] {
+            assert!(is_shortage(&errno.into()), "{errno}");
+        }
+        for errno in [
+            Errno::CONNREFUSED,
+            Errno::TIMEDOUT,
+            Errno::HOSTUNREACH,
+            Errno::CONNRESET,
+        ] {
+            assert!(!is_shortage(&errno.into()), "{errno}");
+        }
+        let failed = |text: &str| unresolved(io::Error::other(text));
+        let passing = "failed to lookup address information: Temporary failure in name resolution";
+        assert!(matches!(failed(passing), SendError::OurShortage(_)));
+        let none = "failed to lookup address information: Name or service not known";
+        assert!(matches!(failed(none), SendError::NotSent(_)));
+    }
+
+    /// RFC 8305, 4: the families take turns.
+    #[test]
+    fn families_take_turns() {
+        let found = ["[::1]:1", "[::2]:1", "[::1]:1", "127.0.0.1:1", "[::3]:1"];
+        let found = found.iter().map(|text| text.parse().unwrap());
+        let ordered: Vec<_> = by_turns(found).iter().map(ToString::to_string).collect();
+        assert_eq!(ordered, ["[::1]:1", "127.0.0.1:1", "[::2]:1", "[::3]:1"]);
+    }
+}
