@@ -34,7 +34,7 @@ use rustls::sign::CertifiedKey;
 pub use crate::config::expiry::{Expiry, KeyClass};
 pub use crate::config::faults::{Fault, Faults};
 pub use crate::config::gateway::store::CONTROL;
-pub use crate::config::limits::Limits;
+pub use crate::config::limits::{CONNECTIONS_MAX, Limits};
 pub use crate::config::named::{Holder, NamedFile, validity_s};
 pub use crate::config::outline::Outline;
 
@@ -91,6 +91,8 @@ pub struct Listen {
     pub public: SocketAddr,
     /// Metrics, health and console; never the public one.
     pub operations: SocketAddr,
+    /// Names under which that one is asked, beside `localhost` and addresses.
+    pub operations_hosts: Vec<String>,
     /// What the public listener shows; certificate and key belong together and are in force.
     pub identity: Arc<CertifiedKey>,
     /// How long a stop waits for what is in flight.

@@ -1,22 +1,24 @@
-//! The edge: pingora's listeners and TLS, HTTP/1.1 read strictly on top; bytes in, bytes out.
+//! The edge: pingora's connections and TLS, HTTP/1.1 read strictly on top; bytes in, bytes out.
 //!
 //! Reads one whole request within bounds, hands it over as `http` types, writes the answer; refuses
 //! early when there is more than can be done. Decides nothing about money. No other file names
 //! pingora.
 
+mod accepting;
 mod answer;
 mod body;
 mod bounds;
 mod door;
 mod handshakes;
 mod head;
+mod hello;
 mod identity;
+mod known;
 mod load;
 mod places;
 mod turned_away;
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -24,19 +26,17 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use pingora_core::listeners::tls::Acceptor;
-use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
-use pingora_core::server::{Fds, ListenFds};
-use pingora_core::services::Service as _;
-use pingora_core::services::listening::Service as Accepting;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::api::Peer;
+use crate::domain::merchant::ShownCertificate;
 use crate::domain::refusal::Refusal;
 use crate::metrics::Metrics;
 
 use door::Door;
 use handshakes::Handshakes;
+use known::Known;
 use load::{Load, TICK};
 use places::Places;
 use turned_away::Sheds;
@@ -50,6 +50,18 @@ pub type Responder = Arc<dyn Fn(Request<Bytes>, Peer) -> Responding + Send + Syn
 pub type Responding = Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;
 /// Writes the answer to a request that never became one.
 pub type Refuse = Arc<dyn Fn(&Refusal) -> Response<Bytes> + Send + Sync>;
+/// Whether a certificate that a client has shown is one of somebody enrolled.
+pub type Enrolled = Arc<dyn Fn(&ShownCertificate) -> bool + Send + Sync>;
+
+/// An answer's extension: who asked has proven who it is. Such a connection keeps its place when
+/// there are no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proven {
+    /// A merchant or an institution.
+    Party,
+    /// Somebody who knows the address of a payer's page.
+    Payer,
+}
 
 /// One address to listen on.
 pub struct Listener {
@@ -59,6 +71,8 @@ pub struct Listener {
     pub identity: Option<Arc<TlsIdentity>>,
     /// What answers here.
     pub responder: Responder,
+    /// Whose certificates are enrolled: some places are left to them.
+    pub enrolled: Enrolled,
 }
 
 /// How a stop went.
@@ -111,9 +125,8 @@ impl Stop {
 
 /// Listeners that are bound and not yet accepting.
 pub struct Edge {
-    services: Vec<Accepting<Door>>,
+    doors: Vec<(tokio::net::TcpListener, Arc<Door>)>,
     addresses: Vec<SocketAddr>,
-    sockets: ListenFds,
     places: Vec<Arc<Places>>,
     loads: Vec<Arc<Load>>,
     live: LiveBounds,
@@ -124,7 +137,8 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// Binds every address, so that a taken port is an error here and not a panic later.
+    /// Binds every address, so that a taken port is an error here. To be called on the runtime that
+    /// will serve.
     ///
     /// # Errors
     /// If an address cannot be bound or the TLS configuration cannot be built.
@@ -134,12 +148,10 @@ impl Edge {
         refuse: &Refuse,
         metrics: &Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let mut sockets = Fds::new();
         let (stop, stopped) = watch::channel(false);
         let mut edge = Self {
-            services: Vec::new(),
+            doors: Vec::new(),
             addresses: Vec::new(),
-            sockets: Arc::new(Fds::new().into()),
             places: Vec::new(),
             loads: Vec::new(),
             live: LiveBounds::of(bounds),
@@ -152,16 +164,10 @@ impl Edge {
             socket.set_nonblocking(true)?;
             let address = socket.local_addr()?;
             let door = edge.door(listener, &bounds, refuse)?;
-            let mut service = Accepting::new(address.to_string(), door);
-            service.add_listener(
-                ListenerConfig::tcp(address.to_string()).l4_buffer(L4BufferSettings::unbuffered()),
-            );
-            // pingora takes a socket over by the name of its address, as in an upgrade.
-            sockets.add(address.to_string(), socket.into_raw_fd());
-            edge.services.push(service);
+            let socket = tokio::net::TcpListener::from_std(socket)?;
+            edge.doors.push((socket, Arc::new(door)));
             edge.addresses.push(address);
         }
-        edge.sockets = Arc::new(sockets.into());
         Ok(edge)
     }
 
@@ -194,6 +200,8 @@ impl Edge {
             places,
             load,
             handshakes,
+            known: Known::default(),
+            enrolled: listener.enrolled,
         })
     }
 
@@ -218,11 +226,8 @@ impl Edge {
     /// end of its connection cuts an order in progress off.
     pub async fn serve(self) -> Drained {
         let mut accepting = tokio::task::JoinSet::new();
-        for mut service in self.services {
-            let (sockets, stopped) = (Arc::clone(&self.sockets), self.stopped.clone());
-            accepting.spawn(async move {
-                service.start_service(Some(sockets), stopped, 1).await;
-            });
+        for (socket, door) in self.doors {
+            accepting.spawn(door.accept(socket, self.stopped.clone()));
         }
         let drained = async {
             accepting.join_all().await;

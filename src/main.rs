@@ -54,6 +54,8 @@ enum Command {
 fn main() -> anyhow::Result<ExitCode> {
     // One crypto provider in the process, before anything asks for one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    // Before anything reads a key.
+    paymux::command::keep_memory_private()?;
     let command = Paymux::parse().command;
     // The demonstration orders faults on purpose; warnings about them would hide its lines.
     let level = match command {
@@ -69,7 +71,8 @@ fn main() -> anyhow::Result<ExitCode> {
         | Command::Check(_)
         | Command::Keys(_)
         | Command::Sandbox(_)
-        | Command::Call(_) => "info",
+        // Strangers decide how often a TLS library warns.
+        | Command::Call(_) => "info,rustls=error",
     };
     let filter =
         tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());

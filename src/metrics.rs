@@ -7,19 +7,21 @@ mod configuration;
 mod front;
 mod institutions;
 mod memory;
+mod panics;
 mod process;
 
 use std::time::Duration;
 
 use prometheus::{
-    Counter, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 pub use configuration::Configuration;
 pub use front::{Counted, Front};
 pub use institutions::Institutions;
 pub use memory::Memory;
+pub use panics::count_panics;
 use process::Process;
 
 /// From a tenth of a millisecond to ten seconds: a commit lies at the left, a slow institution
@@ -227,6 +229,13 @@ impl Page<'_> {
         labels: &[&str],
     ) -> Result<IntGaugeVec, prometheus::Error> {
         let made = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(made.clone()))?;
+        Ok(made)
+    }
+
+    /// Like [`Page::counters`], without labels.
+    fn count(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        let made = IntCounter::new(name, help)?;
         self.0.register(Box::new(made.clone()))?;
         Ok(made)
     }

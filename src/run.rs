@@ -9,6 +9,7 @@ pub mod control;
 pub mod dead_letters;
 mod in_force;
 mod in_reach;
+pub mod machine;
 mod paced;
 pub mod people;
 pub mod reconcile;
@@ -27,7 +28,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
 
-use crate::config::{Config, Faults};
+use crate::config::{CONNECTIONS_MAX, Config, Faults};
 use crate::domain::change::Configured;
 use crate::edge::{Drained, Edge, Listener, Stop, TlsIdentity};
 use crate::flow::chase_doubts::adopt_leftovers;
@@ -84,11 +85,13 @@ impl Gateway {
         let store: Arc<dyn Store> = Arc::new(Ringing::new(remembered.clone(), Arc::clone(&bells)));
         begin(&mut config, &*store, &*clock, &metrics).await?;
         let (standing, room) = (Standing::of(&config), room_beside(&config));
+        let files = machine::share_out(&config, machine::files_allowed())?;
+        tell_few(&files);
         let (listen, limits) = (config.listen.clone(), config.limits.clone());
         let socket = control::socket(&config.store.url);
         let seal = Arc::clone(&config.store.seal);
         let trail = Arc::<Notes>::clone(&notes);
-        let first = InForce::first(config, &store, &clock, &metrics, trail);
+        let first = InForce::first((config, files), &store, &clock, &metrics, trail);
         let first = first.context("[outbound]")?;
         let in_force = Arc::new(ArcSwap::from_pointee(first));
         take_over(&*store, &*clock).await?;
@@ -103,7 +106,7 @@ impl Gateway {
         };
         let addresses = [listen.public, listen.operations];
         let listeners = listeners(addresses, &identity, operations);
-        let bounds = settings::bounds(&limits, listen.drain);
+        let bounds = settings::bounds(&limits, &files, listen.drain);
         let edge = Edge::bind(listeners, bounds, &responders::refuse(), &metrics)
             .context("[listen]: an address cannot be used; is another gateway running?")?;
         let served = Arc::clone(&in_force);
@@ -213,15 +216,18 @@ fn listeners(
     operations: Operations,
 ) -> Vec<Listener> {
     let (in_force, metrics) = (&operations.in_force, &operations.metrics);
+    let enrolled = responders::enrolled(Arc::clone(in_force));
     vec![
         Listener {
             address: public,
             identity: Some(Arc::clone(identity)),
+            enrolled: Arc::clone(&enrolled),
             responder: responders::public(Arc::clone(in_force), Arc::clone(metrics)),
         },
         Listener {
             address: operating,
             identity: None,
+            enrolled,
             responder: responders::operations(Arc::new(operations)),
         },
     ]
@@ -264,6 +270,17 @@ async fn begin(
         tracing::warn!(%warning, "the configuration has a warning");
     }
     Ok(())
+}
+
+/// Says where the machine, not the configuration, decides how many connections there may be.
+fn tell_few(files: &machine::Files) {
+    let connections = files.connections_max;
+    if connections < CONNECTIONS_MAX {
+        tracing::info!(
+            connections,
+            "as many public connections may be open at once"
+        );
+    }
 }
 
 /// S1: what a dead process left is in doubt from now on.

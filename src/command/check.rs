@@ -12,6 +12,7 @@ use crate::config::{self, Config};
 use crate::domain::identifiers::Timestamp;
 use crate::domain::institutions::{Directory, Institution, Mode};
 use crate::domain::merchant::{Admission, Merchant};
+use crate::run::machine::{self, Files};
 use crate::world::{Clock, SystemClock};
 
 /// What `paymux check` takes.
@@ -56,15 +57,21 @@ pub fn check(out: &mut dyn Write, path: &Path, now: Timestamp) -> anyhow::Result
             writeln!(out, "{count} {noun}; nothing of this file would be used")?;
             Ok(ExitCode::FAILURE)
         }
-        Ok(config) => {
-            write!(out, "{}", summary(&config, now))?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Ok(config) => match machine::share_out(&config, machine::files_allowed()) {
+            Err(faults) => {
+                writeln!(out, "{faults}\n1 fault; a gateway would not start here")?;
+                Ok(ExitCode::FAILURE)
+            }
+            Ok(files) => {
+                write!(out, "{}", summary(&config, &files, now))?;
+                Ok(ExitCode::SUCCESS)
+            }
+        },
     }
 }
 
 /// What would be served: addresses, and the institutions of each merchant in each mode.
-fn summary(config: &Config, now: Timestamp) -> String {
+fn summary(config: &Config, files: &Files, now: Timestamp) -> String {
     let signing = config.register.platform.signing.at(now.seconds());
     let mut text = String::new();
     for warning in &config.warnings {
@@ -73,9 +80,10 @@ fn summary(config: &Config, now: Timestamp) -> String {
     let directory = &config.register.directory;
     let _ = write!(
         text,
-        "public      {} as {}\noperations  {}\nstore       {}\nsigning     {}\n\n",
+        "public      {} as {}\nconnections {}\noperations  {}\nstore       {}\nsigning     {}\n\n",
         config.listen.public,
         config.register.platform.origin,
+        files.connections_max,
         config.listen.operations,
         config.store.url,
         signing.map_or("nothing", |key| key.id()),

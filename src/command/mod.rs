@@ -15,3 +15,5 @@ pub mod refunds;
 pub mod reload;
 pub mod sandbox;
 pub mod serve;
+
+pub use crate::run::machine::keep_memory_private;

@@ -2,13 +2,19 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context;
 use clap::Args;
 
 use crate::config;
 use crate::edge::Drained;
-use crate::run::Gateway;
+use crate::metrics::count_panics;
+use crate::run::{Gateway, machine};
 use crate::world::{Clock, SystemClock};
+
+/// How long a thread for what blocks is kept without work.
+const THREADS_KEPT_FOR: Duration = Duration::from_hours(1);
 
 /// Arguments of `paymux serve`.
 #[derive(Debug, Args)]
@@ -20,10 +26,14 @@ pub struct ServeArgs {
 
 /// Reads the configuration whole, serves, and drains at SIGTERM or SIGINT.
 pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    count_panics();
     let now = SystemClock::start().now();
     let config = config::read(&args.config, now, &config::environment)
         .map_err(|faults| anyhow::anyhow!("{faults}"))?;
+    machine::raise_files().context("the limit of open files cannot be raised")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        // A thread that is there is not asked of a machine that has none left (H1).
+        .thread_keep_alive(THREADS_KEPT_FOR)
         .enable_all()
         .build()?;
     let drained = runtime.block_on(async {

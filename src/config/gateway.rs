@@ -39,10 +39,12 @@ pub(super) fn plain_origin(text: &str) -> Option<String> {
 
 pub(super) fn listen(r: &mut Reader<'_>, mut s: Section<'_>) -> (Option<Listen>, Option<String>) {
     const ADDRESS: Shape = shape("an address and a port", "\"127.0.0.1:8443\"");
+    const HOST: Shape = shape("a name in lower case, without port", "\"paymux.internal\"");
     let address = |text: &str| text.parse::<SocketAddr>().ok();
     let public = s.may(r, "public", ADDRESS, |v| v.as_str().and_then(address));
     let operations = s.may(r, "operations", ADDRESS, |v| v.as_str().and_then(address));
     let beyond = s.flag(r, "operations_beyond_loopback", false);
+    let operations_hosts = s.list(r, "operations_hosts", HOST, host_name);
     let origin = s.must(r, "public_origin", ORIGIN, |v| {
         text(v).and_then(plain_origin)
     });
@@ -83,11 +85,21 @@ pub(super) fn listen(r: &mut Reader<'_>, mut s: Section<'_>) -> (Option<Listen>,
     let listen = identity.map(|identity| Listen {
         public,
         operations,
+        operations_hosts: operations_hosts.into_iter().map(|it| it.value).collect(),
         identity,
         drain: Duration::from_secs(drain_s),
         lines,
     });
     (listen, origin.map(|found| found.value))
+}
+
+/// A name as it stands in `Host`.
+fn host_name(text: &str) -> Option<String> {
+    let fits = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_')
+    };
+    let is_name = (1..=253).contains(&text.len()) && text.bytes().all(fits);
+    is_name.then(|| text.to_owned())
 }
 
 /// A certificate for another name would fail every merchant's connection.

@@ -6,6 +6,9 @@ use crate::config::reading::Reader;
 use crate::config::section::Section;
 use crate::flow::admit_request::Window;
 
+/// Connections at the same time, where nothing is said and there are files enough.
+pub const CONNECTIONS_MAX: u32 = 8_192;
+
 /// How much a gateway bears. Source of the defaults: `interface.md`, Details; the others are ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -43,15 +46,17 @@ pub struct Limits {
     pub sheds_per_second_max: u32,
     /// How long a whole request may wait before it is begun.
     pub start: Duration,
-    /// Connections at the same time.
-    pub connections_max: u32,
-    /// Connections of one address at the same time.
+    /// Connections at the same time. Where nothing is said, [`CONNECTIONS_MAX`], or as many as the
+    /// process may have files open for.
+    pub connections_max: Option<u32>,
+    /// Connections of one address at the same time; of IPv6 from one /64, twice as many from a /56,
+    /// four times from a /48.
     pub connections_per_address_max: u32,
-    /// TLS handshakes at the same time.
+    /// TLS handshakes that may want the processor at the same time.
     pub handshakes_max: u32,
-    /// TLS handshakes at the same time from one address or IPv6 /64.
+    /// The same from one address or IPv6 /64.
     pub handshakes_per_address_max: u32,
-    /// TLS handshakes at the same time while there is too much to do.
+    /// The same of all together while there is too much to do.
     pub handshakes_under_load_max: u32,
     /// Requests on one connection.
     pub requests_per_connection_max: u32,
@@ -115,11 +120,11 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
         shed_pause: numbers.ms("shed_pause_ms", 15, 0..=1_000),
         sheds_per_second_max: numbers.count("sheds_per_second_max", 5_000, 10..=1_000_000),
         start: numbers.ms("start_ms", 1_000, 50..=10_000),
-        connections_max: numbers.count("connections_max", 8_192, 1..=1_000_000),
+        connections_max: numbers.count_if_said("connections_max", 1..=1_000_000),
         connections_per_address_max: per_address,
-        handshakes_max: numbers.count("handshakes_max", 512, 1..=100_000),
-        handshakes_per_address_max: numbers.count("handshakes_per_address_max", 64, 1..=100_000),
-        handshakes_under_load_max: numbers.count("handshakes_under_load_max", 32, 1..=100_000),
+        handshakes_max: numbers.count("handshakes_max", 32, 1..=100_000),
+        handshakes_per_address_max: numbers.count("handshakes_per_address_max", 8, 1..=100_000),
+        handshakes_under_load_max: numbers.count("handshakes_under_load_max", 8, 1..=100_000),
         requests_per_connection_max: numbers.count(
             "requests_per_connection_max",
             100_000,
@@ -192,6 +197,12 @@ impl Numbers<'_, '_, '_> {
     fn count(&mut self, name: &'static str, default: u64, bounds: Span) -> u32 {
         let number = self.s.number(self.r, name, default, bounds);
         u32::try_from(number).unwrap_or(u32::MAX)
+    }
+
+    fn count_if_said(&mut self, name: &'static str, bounds: Span) -> Option<u32> {
+        self.s.knows(&[name]);
+        let is_said = self.s.has(name);
+        is_said.then(|| self.count(name, *bounds.start(), bounds))
     }
 
     fn size(&mut self, name: &'static str, default: u64, bounds: Span) -> usize {

@@ -49,9 +49,12 @@ pub struct Bounds {
     pub start_within: Duration,
     /// Connections at once, all together.
     pub connections_max: u32,
-    /// Connections at once from one address, of IPv6 from one /64.
+    /// The same of a plain listener, which is for operations.
+    pub operations_connections_max: u32,
+    /// Connections at once from one address; of IPv6 from one /64, twice as many from a /56, four
+    /// times from a /48.
     pub connections_per_address_max: u32,
-    /// TLS handshakes at once; others wait.
+    /// TLS handshakes that may want the processor at once; others wait.
     pub handshakes_max: u32,
     /// The same from one address, of IPv6 from one /64; under load at most a quarter of those few.
     pub handshakes_per_address_max: u32,
@@ -83,10 +86,11 @@ impl Default for Bounds {
             sheds_per_second_max: 5_000,
             start_within: Duration::from_secs(1),
             connections_max: 8192,
+            operations_connections_max: 64,
             connections_per_address_max: 256,
-            handshakes_max: 512,
-            handshakes_per_address_max: 64,
-            handshakes_under_load_max: 32,
+            handshakes_max: 32,
+            handshakes_per_address_max: 8,
+            handshakes_under_load_max: 8,
             drain_within: Duration::from_secs(20),
         }
     }

@@ -1,35 +1,33 @@
-//! One connection from its handshake to its end: reads a request, hands it over, writes.
+//! One connection that is secured: reads a request, hands it over, writes.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response};
-use pingora_core::apps::ServerApp;
 use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::Stream;
-use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::answer::{self, Manner, Written};
 use super::body::{Lost, READ_BYTES, read_body};
 use super::handshakes::Handshakes;
 use super::head::{self, Framing, Sight};
-use super::load::Load;
-use super::places::{Full, Places, Seat};
+use super::hello::FIRST_BYTES;
+use super::known::Known;
+use super::load::{self, Load};
+use super::places::{Place, Places, Seat};
 use super::turned_away::{Asked, Sheds};
-use super::{Bounds, Refuse, Responder};
+use super::{Bounds, Enrolled, Proven, Refuse, Responder};
 use crate::api::Peer;
 use crate::api::rank::Rank;
 use crate::domain::refusal::Refusal;
 use crate::metrics::Metrics;
 
-/// Room for what a silent connection says first; the rest has been deciphered then and costs no
-/// second look at the network.
-pub(super) const FIRST_BYTES: usize = 16;
+/// Of the requests of a connection that has proven something, one of so many is remembered.
+const REMEMBERED_EVERY: u32 = 256;
 
 /// One listener's connections.
 pub(super) struct Door {
@@ -41,21 +39,29 @@ pub(super) struct Door {
     pub(super) places: Arc<Places>,
     pub(super) load: Arc<Load>,
     pub(super) handshakes: Arc<Handshakes>,
+    pub(super) known: Known,
+    pub(super) enrolled: Enrolled,
     pub(super) sheds: Sheds,
 }
 
 /// A connection, and what was read from it and not yet used.
-pub(super) struct Caller {
+pub(super) struct Caller<'a> {
     pub(super) stream: Stream,
     pub(super) read: BytesMut,
-    peer: Peer,
+    pub(super) peer: Peer,
+    pub(super) place: &'a Place<'a>,
+    /// The place is its own: it has proven something.
+    pub(super) is_proven: bool,
     /// Requests so far.
-    requests: u32,
+    pub(super) requests: u32,
     /// Of the last ones, those that were sent before the answer to the one before was there.
-    ahead: u32,
+    pub(super) ahead: u32,
     /// Requests up to this rank are not considered before then: one of it was shed.
     pub(super) paused: Option<(Rank, Instant)>,
 }
+
+/// Told when it is time to stop.
+pub(super) type Stopped = watch::Receiver<bool>;
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,83 +74,18 @@ pub(super) enum Then {
     Gone,
 }
 
-#[async_trait]
-impl ServerApp for Door {
-    /// A task of our own, so that pingora's, which has room for a handshake of its kind, ends.
-    async fn process_new(
-        self: &Arc<Self>,
-        stream: Stream,
-        stopped: &ShutdownWatch,
-    ) -> Option<Stream> {
-        tokio::spawn(Arc::clone(self).receive(stream, stopped.clone()));
-        None
-    }
-}
-
-fn address(stream: &Stream) -> Option<IpAddr> {
-    let digest = stream.get_socket_digest()?;
-    let address = digest.peer_addr()?.as_inet()?.ip();
-    Some(address.to_canonical())
-}
-
 impl Door {
-    /// One connection. Most of them wait most of the time, so what a handshake or a request takes is
-    /// held apart and only as long as it lasts.
-    async fn receive(self: Arc<Self>, stream: Stream, mut stopped: ShutdownWatch) {
-        let Some(address) = address(&stream) else {
-            return;
-        };
-        let bounds = self.bounds();
-        // Past the bounds it is closed before it costs a handshake.
-        let _place = match self.places.connection(address, &bounds) {
-            Ok(place) => place,
-            Err(full) => {
-                let cause = match full {
-                    Full::Whole => "connections",
-                    Full::Address => "address",
-                };
-                return self.metrics.front.connection_refused(cause);
-            }
-        };
-        let _counted = self.metrics.front.connection();
-        let secured = timeout(bounds.handshake_within, self.secure(stream, address));
-        let secured = tokio::select! {
-            secured = secured => secured,
-            _ = stopped.wait_for(|stop| *stop) => return,
-        };
-        let Ok(secured) = secured else {
-            return self.metrics.front.connection_cut("handshake_slow");
-        };
-        let Some((stream, certificate)) = secured else {
-            return;
-        };
-        let mut caller = Caller {
-            stream,
-            read: BytesMut::new(),
-            peer: Peer {
-                address,
-                certificate,
-            },
-            requests: 0,
-            ahead: 0,
-            paused: None,
-        };
-        let mut then = Then::Again;
-        while then == Then::Again {
-            then = self.exchange(&mut caller, &mut stopped).await;
-        }
-        if then == Then::Close {
-            Box::pin(self.close(&mut caller)).await;
-        }
-    }
-
     /// The bounds in force. Copied, so that none is held while something is waited for.
     pub(super) fn bounds(&self) -> Bounds {
-        **self.bounds.load()
+        let mut bounds = **self.bounds.load();
+        if self.acceptor.is_none() {
+            bounds.connections_max = bounds.operations_connections_max;
+        }
+        bounds
     }
 
     /// Waits for a request, then answers it.
-    async fn exchange(&self, caller: &mut Caller, stopped: &mut ShutdownWatch) -> Then {
+    pub(super) async fn exchange(&self, caller: &mut Caller<'_>, stopped: &mut Stopped) -> Then {
         let mut line_end = head::LineEnd::default();
         caller.ahead = if line_end.is_all(&mut caller.read) {
             0
@@ -161,7 +102,7 @@ impl Door {
     }
 
     /// Waits for the first bytes of a request, with hardly any room taken meanwhile.
-    async fn first_bytes(&self, caller: &mut Caller, stopped: &mut ShutdownWatch) -> Then {
+    async fn first_bytes(&self, caller: &mut Caller<'_>, stopped: &mut Stopped) -> Then {
         let idle_within = self.bounds.load().idle_within;
         if caller.read.is_empty() {
             caller.read = BytesMut::new();
@@ -183,7 +124,7 @@ impl Door {
     }
 
     /// One request, whose first bytes are there, and its answer.
-    async fn answer(&self, caller: &mut Caller, stopped: &mut ShutdownWatch) -> Then {
+    async fn answer(&self, caller: &mut Caller<'_>, stopped: &mut Stopped) -> Then {
         let bounds = self.bounds();
         let sight = match self.read_head(caller, &bounds).await {
             Ok(sight) => sight,
@@ -206,7 +147,8 @@ impl Door {
             bodiless,
         };
         self.wait_out(caller, rank, stopped).await;
-        if let Err(why) = self.load.judge(rank, &bounds) {
+        let who = self.who(caller);
+        if let Err(why) = self.load.judge(rank, who, &bounds) {
             return self.shed(caller, &sight, (asked, why), stopped).await;
         }
         let request = match self.read_request(caller, &sight, &bounds).await {
@@ -216,14 +158,11 @@ impl Door {
                 return self.turn_away(caller, &refusal, bodiless).await;
             }
         };
-        let seat = match self.load.seat(rank, &bounds) {
+        let seat = match self.load.seat(rank, who, &bounds) {
             Ok(seat) => seat,
             Err(why) => return self.come_again(caller, (asked, why), stopped).await,
         };
-        let began = Instant::now();
-        let response = self
-            .hand_over(request, caller.peer, (rank, seat, began))
-            .await;
+        let response = self.hand_over(request, caller, (rank, seat)).await;
         let manner = Manner {
             secure: self.acceptor.is_some(),
             keep: !last && !*stopped.borrow(),
@@ -231,14 +170,27 @@ impl Door {
             written: Written::Now,
         };
         let wire = answer::encode(response, manner);
-        match self.write(caller, &wire, &bounds).await {
+        let written = self.write(caller, &wire, &bounds).await;
+        if !caller.is_proven {
+            caller.place.waits();
+        }
+        match written {
             Then::Again if !manner.keep => Then::Close,
             then @ (Then::Again | Then::Close | Then::Gone) => then,
         }
     }
 
+    /// What is known of a caller before its signature is read.
+    fn who(&self, caller: &Caller<'_>) -> load::Caller {
+        if caller.is_proven || self.known.knows(caller.peer.address) {
+            load::Caller::Known
+        } else {
+            load::Caller::Stranger
+        }
+    }
+
     /// Reads until the head is whole. It stays where it was read.
-    async fn read_head(&self, caller: &mut Caller, bounds: &Bounds) -> Result<Sight, Lost> {
+    async fn read_head(&self, caller: &mut Caller<'_>, bounds: &Bounds) -> Result<Sight, Lost> {
         let Caller { stream, read, .. } = caller;
         let head = timeout(bounds.head_within, self.finish_head(stream, read, bounds)).await;
         head.unwrap_or_else(|_| {
@@ -284,7 +236,7 @@ impl Door {
     /// Takes the head that was looked at apart and reads the body.
     async fn read_request(
         &self,
-        caller: &mut Caller,
+        caller: &mut Caller<'_>,
         sight: &Sight,
         bounds: &Bounds,
     ) -> Result<Request<Bytes>, Lost> {
@@ -314,9 +266,13 @@ impl Door {
     async fn hand_over(
         &self,
         request: Request<Bytes>,
-        peer: Peer,
-        (rank, seat, began): (Rank, Seat, Instant),
+        caller: &mut Caller<'_>,
+        (rank, seat): (Rank, Seat),
     ) -> Response<Bytes> {
+        if !caller.is_proven {
+            caller.place.is_answered();
+        }
+        let (began, peer) = (Instant::now(), caller.peer);
         let responder = Arc::clone(&self.responder);
         let metrics = Arc::clone(&self.metrics);
         let start_within = self.bounds.load().start_within;
@@ -331,7 +287,10 @@ impl Door {
             Some(responder(request, peer).await)
         });
         match answered.await {
-            Ok(Some(response)) => response,
+            Ok(Some(response)) => {
+                self.learn(caller, response.extensions().get());
+                response
+            }
             Ok(None) => self.refuse(&Refusal::Unavailable),
             Err(error) => {
                 tracing::error!(%error, "a request ended without an answer");
@@ -340,7 +299,33 @@ impl Door {
         }
     }
 
-    pub(super) async fn write(&self, caller: &mut Caller, wire: &[u8], bounds: &Bounds) -> Then {
+    /// What its answer says of who asked.
+    fn learn(&self, caller: &mut Caller<'_>, proven: Option<&Proven>) {
+        let Some(proven) = proven else {
+            return;
+        };
+        if !caller.is_proven {
+            caller.is_proven = caller.place.has_proven(&self.bounds());
+        } else if !caller
+            .requests
+            .saturating_sub(1)
+            .is_multiple_of(REMEMBERED_EVERY)
+        {
+            return;
+        }
+        match proven {
+            Proven::Party => self.known.remember(caller.peer.address),
+            // Many share the address of a mobile network.
+            Proven::Payer => (),
+        }
+    }
+
+    pub(super) async fn write(
+        &self,
+        caller: &mut Caller<'_>,
+        wire: &[u8],
+        bounds: &Bounds,
+    ) -> Then {
         let written = async {
             caller.stream.write_all(wire).await?;
             caller.stream.flush().await

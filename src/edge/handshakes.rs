@@ -1,21 +1,27 @@
-//! Who may shake hands now. A handshake costs more than a request, so only so many go on at once,
-//! fewer while there is too much to do, and of them each address has a share.
+//! Who may shake hands now. A handshake costs more than a request, so only so many want the
+//! processor at once, fewer while there is too much to do, and of them each address has a share.
 //!
-//! Turns are taken in the order share, under load, all: whoever waits holds nothing that others
-//! could use meanwhile.
+//! A turn is for processor time and lasts as long as that: it is taken when the whole `ClientHello` is
+//! there, and given back when our answer to it is written. Whoever waits for a client holds none.
+//! Turns are taken in the order share, under load, all: whoever waits for one holds nothing that
+//! others could use meanwhile.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use arc_swap::ArcSwap;
 use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::l4::stream::Stream as TcpStream;
 use pingora_core::protocols::{Ssl, Stream};
-use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::task::yield_now;
 
-use super::door::{Door, FIRST_BYTES};
+use super::door::Door;
+use super::hello::read_hello;
 use super::load::Load;
 use super::places::subscriber;
 use super::{Bounds, identity};
@@ -34,7 +40,7 @@ pub(super) struct Handshakes {
 /// A stream that is ready for requests, and the certificate its client has shown.
 pub(super) type Secured = (Stream, Option<ShownCertificate>);
 
-/// What lasts as long as a handshake.
+/// Leave to use the processor for a handshake.
 pub(super) struct Turn<'a> {
     _all: Held<'a>,
     _under_load: Option<Held<'a>>,
@@ -98,16 +104,17 @@ impl Handshakes {
 }
 
 impl Door {
-    /// Waits until the client begins to speak, with hardly any room and no turn taken: whoever says
-    /// nothing keeps nobody from shaking hands.
-    pub(super) async fn secure(&self, stream: Stream, address: IpAddr) -> Option<Secured> {
+    /// Waits until the client has said all that a handshake begins with, with hardly any room and no
+    /// turn taken; then finishes TLS.
+    pub(super) async fn secure(&self, tcp: TcpStream, address: IpAddr) -> Option<Secured> {
         let Some(acceptor) = &self.acceptor else {
-            return Some((stream, None));
+            return Some((Box::new(tcp), None));
         };
-        let mut tcp = stream.into_any().downcast::<TcpStream>().ok()?;
-        let mut first = [0; FIRST_BYTES];
-        let count = tcp.read(&mut first).await.ok()?;
-        tcp.rewind(first.get(..count).filter(|first| !first.is_empty())?);
+        let mut tcp = tcp;
+        if read_hello(&mut tcp).await.is_none() {
+            self.metrics.front.connection_cut("handshake_failed");
+            return None;
+        }
         Box::pin(self.shake_hands(acceptor, tcp, address)).await
     }
 
@@ -115,13 +122,23 @@ impl Door {
     async fn shake_hands(
         &self,
         acceptor: &Acceptor,
-        tcp: Box<TcpStream>,
+        tcp: TcpStream,
         address: IpAddr,
     ) -> Option<Secured> {
-        let turn = self.handshakes.turn(address, &self.load, &self.bounds);
-        let _turn = turn.await?;
         let _counted = self.metrics.front.handshake();
-        let tls = match acceptor.tls_handshake(*tcp).await {
+        let mut handshake = pin!(acceptor.tls_handshake(tcp));
+        let answered = {
+            let turn = self.handshakes.turn(address, &self.load, &self.bounds);
+            let _turn = turn.await?;
+            // Behind everything that is ready: handshakes take no request's time.
+            yield_now().await;
+            poll_fn(|context| Poll::Ready(handshake.as_mut().poll(context))).await
+        };
+        let ended = match answered {
+            Poll::Ready(ended) => ended,
+            Poll::Pending => handshake.await,
+        };
+        let tls = match ended {
             Ok(tls) => tls,
             Err(error) => {
                 tracing::debug!(%error, "handshake failed");

@@ -76,12 +76,13 @@ pub(super) fn inspect(head: &[u8], lines_max: usize, secure: bool) -> Result<Sig
     let mut lines = Lines { head, at: 0 };
     let first = lines.next().transpose()?.unwrap_or(0..0);
     let (method, target, authority) = request_line(head, &first, secure)?;
+    let is_old = piece(head, &first).ends_with(b"HTTP/1.0");
     let (mut host, mut length, mut encodings) = (None, None, 0_u32);
     let mut sight = Sight {
         bytes: head.len(),
         framing: Framing::Length(0),
         waits_for_continue: false,
-        closes: false,
+        closes: is_old,
         method,
         target,
         lines: 0,
@@ -106,6 +107,9 @@ pub(super) fn inspect(head: &[u8], lines_max: usize, secure: bool) -> Result<Sig
                 return Err(unreadable("content-length, once"));
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if is_old {
+                return Err(unreadable("HTTP/1.0 knows no transfer-encoding"));
+            }
             encodings = encodings.saturating_add(1);
             if !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(unreadable("the only transfer-encoding here is chunked"));
@@ -128,7 +132,9 @@ pub(super) fn inspect(head: &[u8], lines_max: usize, secure: bool) -> Result<Sig
         (Some(length), 0) => sight.framing = Framing::Length(length),
         (_, _) => return Err(unreadable("content-length or transfer-encoding, once")),
     }
-    check_host(host, authority.map(|range| piece(head, &range)))?;
+    if host.is_some() || !is_old {
+        check_host(host, authority.map(|range| piece(head, &range)))?;
+    }
     Ok(sight)
 }
 
@@ -214,7 +220,9 @@ fn request_line(head: &[u8], line: &Range<usize>, secure: bool) -> Result<FirstL
     else {
         return Err(unreadable("the request line is not readable"));
     };
-    if version != b"HTTP/1.1" {
+    // Health checks speak it, to a plain listener; there is nothing else to ask for there.
+    let is_old = version == b"HTTP/1.0" && !secure;
+    if version != b"HTTP/1.1" && !is_old {
         return Err(unreadable("expected HTTP/1.1"));
     }
     // A tunnel is something this gateway never opens, whatever the target looks like.
@@ -444,6 +452,27 @@ mod tests {
         }
         let crowded = b"GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 1\r\nC: 1\r\n\r\n";
         assert_eq!(look(crowded), Err(Refusal::HeadTooLarge));
+    }
+
+    /// A health check of old names no host, on a plain listener; what it does name is checked, and its
+    /// connection ends with its answer.
+    #[test]
+    fn an_old_request_is_read_on_a_plain_listener_only() {
+        let old = b"GET /healthz HTTP/1.0\r\n\r\n";
+        assert!(inspect(old, 3, true).is_err());
+        assert!(inspect(old, 3, false).unwrap().closes);
+        for bad in [
+            &b"GET / HTTP/1.0\r\nHost: a b\r\n\r\n"[..],
+            b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/0.9\r\n\r\n",
+        ] {
+            assert!(
+                inspect(bad, 3, false).is_err(),
+                "{}",
+                String::from_utf8_lossy(bad)
+            );
+        }
     }
 
     /// Q1, Q2: a request names one host and one path, in the one version that is spoken here.

@@ -11,7 +11,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme, version,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
+    SignatureScheme, version,
 };
 
 use crate::domain::merchant::ShownCertificate;
@@ -73,25 +74,17 @@ fn certified(
     CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
 }
 
-/// What a client showed: its digest, and when it counts. One whose validity cannot be read counts
-/// at no time.
+/// What a client showed: its digest, and when it counts. Nothing for what cannot be read whole.
 pub(super) fn shown(leaf: &[u8]) -> Option<ShownCertificate> {
     let digest = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, leaf);
-    let (not_before_s, not_after_s) = match x509_parser::parse_x509_certificate(leaf) {
-        Ok((_, certificate)) => {
-            let validity = certificate.validity();
-            (
-                validity.not_before.timestamp(),
-                validity.not_after.timestamp(),
-            )
-        }
-        Err(_) => (i64::MAX, i64::MIN),
-    };
+    let (rest, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
+    let validity = certificate.validity();
     Some(ShownCertificate {
         digest: digest.as_ref().try_into().ok()?,
-        not_before_s,
-        not_after_s,
+        not_before_s: validity.not_before.timestamp(),
+        not_after_s: validity.not_after.timestamp(),
     })
+    .filter(|_| rest.is_empty())
 }
 
 /// TLS 1.2 and 1.3, a client certificate asked for, sessions resumable, HTTP/1.1 only.
@@ -132,7 +125,12 @@ impl ClientCertVerifier for ProvenKey {
         _intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        ParsedCertificate::try_from(leaf).map(|_| ClientCertVerified::assertion())
+        ParsedCertificate::try_from(leaf)?;
+        // Two parsers must take it: pingora reads the same bytes once more with the second one, and
+        // expects them to be readable.
+        shown(leaf)
+            .map(|_| ClientCertVerified::assertion())
+            .ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))
     }
 
     fn verify_tls12_signature(

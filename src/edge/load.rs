@@ -5,6 +5,10 @@
 //! late, a growing part of new orders is refused, and of choices when that is not enough; while they
 //! are in time, a growing part is let in again. What helps no payment along is refused as soon as one
 //! order is. Everything else is refused only for want of places.
+//!
+//! All that holds for those who have proven who they are. Strangers have a few of the places only, and
+//! while they are most of what comes they are refused first, whatever path they ask for
+//! (`docs/decisions/0047`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -25,10 +29,21 @@ const CROWD_MIN: u32 = 32;
 /// What is let in at least, of 2³²: a probe that finds out when it is over.
 const ORDERS_MIN: u32 = 1 << 26;
 const CHOICES_MIN: u32 = 1 << 28;
+const STRANGERS_MIN: u32 = 1 << 26;
 
 /// However many were refused, none stays unread for longer.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 const MICROS: u64 = 1_000_000;
+
+/// Who asks, as far as is known before a signature was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// Its connection has proven something, or shows an enrolled certificate, or comes from where a
+    /// party proved itself lately.
+    Known,
+    /// Anybody.
+    Stranger,
+}
 
 /// Why a request was refused before it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +52,8 @@ pub(super) enum Shed {
     Places,
     /// What is ready waits too long for its turn.
     Delay,
+    /// Too many come who have proven nothing.
+    Strangers,
 }
 
 impl Shed {
@@ -45,6 +62,7 @@ impl Shed {
         match self {
             Self::Places => "places",
             Self::Delay => "delay",
+            Self::Strangers => "strangers",
         }
     }
 }
@@ -54,6 +72,9 @@ pub(super) struct Load {
     places: Arc<Places>,
     orders: Part,
     choices: Part,
+    strangers: Part,
+    /// Requests since the last tick: of those who are known, and of strangers.
+    came: [AtomicU32; 2],
     late: AtomicU32,
     over: AtomicBool,
     /// Refused since it was last said, by rank.
@@ -69,6 +90,8 @@ impl Load {
             places,
             orders: Part::whole(),
             choices: Part::whole(),
+            strangers: Part::whole(),
+            came: [const { AtomicU32::new(0) }; 2],
             late: AtomicU32::new(0),
             over: AtomicBool::new(false),
             refused: [const { AtomicU64::new(0) }; 4],
@@ -77,31 +100,49 @@ impl Load {
         }
     }
 
-    /// Whether a request of this rank is worth reading: decided from its first lines.
-    pub(super) fn judge(&self, rank: Rank, bounds: &Bounds) -> Result<(), Shed> {
+    /// Whether a request of this rank is worth reading: decided from its first lines, and from what
+    /// is known of its caller.
+    pub(super) fn judge(&self, rank: Rank, caller: Caller, bounds: &Bounds) -> Result<(), Shed> {
+        let [known, strangers] = &self.came;
+        let (came, is_stranger) = match caller {
+            Caller::Known => (known, false),
+            Caller::Stranger => (strangers, true),
+        };
+        came.fetch_add(1, Ordering::Relaxed);
         let under_way = self.places.requests_open();
         if under_way >= places_max(rank, bounds) {
             return Err(self.refused(rank, Shed::Places));
         }
-        let in_crowd = match rank {
-            Rank::Other => Part::is_whole,
-            Rank::Order | Rank::Choice => Part::lets_in,
-            Rank::Rest => return Ok(()),
-        };
-        let part = match rank {
-            Rank::Other | Rank::Order => &self.orders,
-            Rank::Choice | Rank::Rest => &self.choices,
-        };
-        if under_way > CROWD_MIN && !in_crowd(part) {
-            return Err(self.refused(rank, Shed::Delay));
+        if is_stranger && self.places.strangers_open() >= strangers_max(bounds) {
+            return Err(self.refused(rank, Shed::Strangers));
         }
-        Ok(())
+        if under_way <= CROWD_MIN {
+            return Ok(());
+        }
+        if is_stranger && !self.strangers.lets_in() {
+            return Err(self.refused(rank, Shed::Strangers));
+        }
+        let is_let_in = match rank {
+            Rank::Other => self.orders.is_whole() && self.strangers.is_whole(),
+            Rank::Order => self.orders.lets_in(),
+            Rank::Choice => self.choices.lets_in(),
+            Rank::Rest => true,
+        };
+        if is_let_in {
+            Ok(())
+        } else {
+            Err(self.refused(rank, Shed::Delay))
+        }
     }
 
     /// Takes a place for a request that was read whole: not before, or slow senders would hold them
     /// all.
-    pub(super) fn seat(&self, rank: Rank, bounds: &Bounds) -> Result<Seat, Shed> {
-        let seat = self.places.request(places_max(rank, bounds));
+    pub(super) fn seat(&self, rank: Rank, caller: Caller, bounds: &Bounds) -> Result<Seat, Shed> {
+        let places_max = places_max(rank, bounds);
+        let seat = match caller {
+            Caller::Known => self.places.request(places_max),
+            Caller::Stranger => self.places.request_of_stranger(places_max),
+        };
         seat.ok_or_else(|| self.refused(rank, Shed::Places))
     }
 
@@ -126,12 +167,14 @@ impl Load {
 
     /// A tick was served this late.
     pub(super) fn tick(&self, late_by: Duration, late_max: Duration) {
+        let came = |of: &AtomicU32| of.swap(0, Ordering::Relaxed);
+        let [known, strangers] = self.came.each_ref().map(came);
         if late_by <= late_max {
             self.late.store(0, Ordering::Relaxed);
             self.over.store(false, Ordering::Relaxed);
-            // Choices come back whole before new orders do.
-            if !self.choices.grow(8) {
-                self.orders.grow(16);
+            // Choices come back whole before new orders do, and both before strangers.
+            if !self.choices.grow(8) && !self.orders.grow(16) {
+                self.strangers.grow(16);
             }
             return;
         }
@@ -145,6 +188,11 @@ impl Load {
         } else {
             8
         };
+        // Those who have proven nothing go first where they are the crowd; where they are not, a
+        // payer who comes for the first time is not given up for the sake of new orders.
+        if strangers > known && self.strangers.shrink(by, STRANGERS_MIN) {
+            return;
+        }
         if !self.orders.shrink(by, ORDERS_MIN) {
             self.choices.shrink(by, CHOICES_MIN);
         }
@@ -192,6 +240,11 @@ fn places_max(rank: Rank, bounds: &Bounds) -> u32 {
         Rank::Rest => bounds.in_flight_max,
     };
     of_rank.min(bounds.in_flight_max)
+}
+
+/// How many requests of strangers may be under way: half of what new orders may fill.
+fn strangers_max(bounds: &Bounds) -> u32 {
+    bounds.in_flight_orders_max.div_ceil(2)
 }
 
 /// A part of what comes, evenly: of 2³² parts so many are let in, and what is left over counts for
@@ -258,8 +311,12 @@ mod tests {
     }
 
     fn admitted(load: &Load, rank: Rank) -> Result<Seat, Shed> {
-        load.judge(rank, &bounds())?;
-        load.seat(rank, &bounds())
+        of(load, rank, Caller::Known)
+    }
+
+    fn of(load: &Load, rank: Rank, caller: Caller) -> Result<Seat, Shed> {
+        load.judge(rank, caller, &bounds())?;
+        load.seat(rank, caller, &bounds())
     }
 
     /// A load with so many requests under way.
@@ -329,6 +386,52 @@ mod tests {
             assert!(choices == 64 || let_in(&load, Rank::Order) <= 1);
         }
         assert!(ticks < 200, "{ticks} ticks of {TICK:?}");
+    }
+
+    /// R-6.4-1c: however many strangers ask, and whatever path they ask for, half of the places of new
+    /// orders is left to those who are known.
+    #[test]
+    fn strangers_fill_only_a_few_places() {
+        let load = Load::new(Arc::default());
+        let mut seats = Vec::new();
+        while let Ok(seat) = of(&load, Rank::Rest, Caller::Stranger) {
+            seats.push(seat);
+        }
+        assert_eq!(seats.len(), 100);
+        let shut_out = of(&load, Rank::Rest, Caller::Stranger).err();
+        assert_eq!(shut_out, Some(Shed::Strangers));
+        for _ in 0..100 {
+            seats.push(admitted(&load, Rank::Order).ok().unwrap());
+        }
+        drop(seats);
+        assert!(of(&load, Rank::Rest, Caller::Stranger).is_ok(), "Z4");
+    }
+
+    /// R-6.4-1c: while strangers are most of what comes they are shut out before any order is; while
+    /// they are not, orders are given up before a payer who comes for the first time.
+    #[test]
+    fn strangers_are_shut_out_first_where_they_are_the_crowd() {
+        let of_strangers = |load: &Load| {
+            let tries = (0..64).map(|_| of(load, Rank::Rest, Caller::Stranger).is_ok());
+            tries.filter(|admitted| *admitted).count()
+        };
+        let (load, _seats) = crowded(50);
+        for _ in 0..20 {
+            of_strangers(&load);
+            load.tick(LATE, MAX);
+        }
+        assert_eq!(let_in(&load, Rank::Order), 64);
+        assert!(of_strangers(&load) < 16);
+        while of_strangers(&load) < 64 {
+            load.tick(TICK, MAX);
+        }
+        let (load, _seats) = crowded(50);
+        for _ in 0..20 {
+            let_in(&load, Rank::Order);
+            load.tick(LATE, MAX);
+        }
+        assert!(let_in(&load, Rank::Order) < 16);
+        assert_eq!(of_strangers(&load), 64);
     }
 
     /// What is far too late halves what is let in with every tick.

@@ -1,74 +1,259 @@
-//! How many connections, handshakes and requests one listener has, and that all of them have left.
+//! Who holds a connection of one listener, and who makes room when there is none left.
 //!
-//! Counts only. The bounds are handed in each time, so that they can be replaced while it counts.
+//! Connections are counted by network, from everybody down to one line: of IPv4 the address, of IPv6
+//! its /48, /56 and /64. Where a network is full, whoever came first of those that have proven
+//! nothing, and that nobody is answering, is ended: only proof holds a place. The bounds are handed
+//! in each time, so that they can be replaced while it counts.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::Bounds;
 
+/// Of all connections, this part is left to those that show an enrolled certificate: other proof
+/// holds no place in it.
+const RESERVE_PART: u32 = 8;
+/// Prefixes of IPv6 that are counted, and how many times one line's share each may hold: a
+/// subscriber is given a /64 to a /48.
+const NETWORKS_V6: [(u8, u32); 3] = [(48, 4), (56, 2), (64, 1)];
+
 /// What one listener counts.
 #[derive(Default)]
 pub(super) struct Places {
-    connections: Tally,
+    open: Tally,
     in_flight: Tally,
-    per_address: Mutex<HashMap<IpAddr, u32>>,
+    strangers: AtomicU32,
+    guests: Mutex<Guests>,
 }
 
 /// Why there is no place for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
-    /// All are taken, or the gateway is stopping.
+    /// All are taken by those that have proven something, or the gateway is stopping.
     Whole,
-    /// Its address has its share.
+    /// Its network has its share.
     Address,
 }
 
+/// What a connection has proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    Nothing,
+    /// Once, in a request.
+    InRequest,
+    /// An enrolled certificate's key.
+    Certificate,
+}
+
+/// Everybody there is.
+#[derive(Default)]
+struct Guests {
+    next: u64,
+    proven_in_requests: u32,
+    by_number: HashMap<u64, Guest>,
+    by_network: HashMap<Network, Crowd>,
+}
+
+struct Guest {
+    networks: Vec<Network>,
+    proof: Proof,
+    leave: Arc<Notify>,
+}
+
+/// The connections of one network.
+#[derive(Default)]
+struct Crowd {
+    connections: u32,
+    /// Those that would make room, by the order in which they came.
+    evictable: BTreeSet<u64>,
+}
+
+/// An address with the bits behind its prefix cleared.
+type Network = (IpAddr, u8);
+
+/// Everybody.
+const ALL: Network = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// An address's networks, each with the connections it may hold, the widest last.
+fn networks(address: IpAddr, (all, share): (u32, u32)) -> Vec<(Network, u32)> {
+    let mut found = vec![(ALL, all)];
+    match address.to_canonical() {
+        IpAddr::V4(v4) => found.push(((IpAddr::V4(v4), 32), share)),
+        IpAddr::V6(v6) => found.extend(NETWORKS_V6.map(|(prefix, times)| {
+            let network = (IpAddr::V6(masked(v6, prefix)), prefix);
+            (network, share.saturating_mul(times))
+        })),
+    }
+    found.reverse();
+    found
+}
+
+fn masked(address: Ipv6Addr, prefix: u8) -> Ipv6Addr {
+    let behind = u128::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
+    Ipv6Addr::from_bits(address.to_bits() & !behind)
+}
+
+/// An address as one subscriber holds it: of IPv6 the /64, for else one line could hold every
+/// place under addresses of its own.
+pub(super) fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6(masked(v6, 64)),
+    }
+}
+
 impl Places {
-    /// A connection's place, or none left, here or for its address.
+    /// A connection's place. Where its network, or everything, is full, the oldest connection there
+    /// that has proven nothing makes room.
     pub(super) fn connection(&self, address: IpAddr, bounds: &Bounds) -> Result<Place<'_>, Full> {
-        if !self.connections.take(bounds.connections_max) {
+        if !self.open.take(u32::MAX) {
             return Err(Full::Whole);
         }
-        let address = subscriber(address);
-        let mut taken = self
-            .per_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let count = taken.get(&address).copied().unwrap_or(0);
-        if count >= bounds.connections_per_address_max {
-            drop(taken);
-            self.connections.give();
-            return Err(Full::Address);
+        let share = bounds.connections_per_address_max;
+        let networks = networks(address, (bounds.connections_max, share));
+        let mut guests = self.guests();
+        for (network, max) in &networks {
+            if guests.connections(network) >= *max && !guests.evict_oldest(network) {
+                drop(guests);
+                self.open.give();
+                let whole = *network == ALL;
+                return Err(if whole { Full::Whole } else { Full::Address });
+            }
         }
-        taken.insert(address, count.saturating_add(1));
+        let networks = networks.into_iter().map(|(network, _)| network);
+        let (number, leave) = guests.enter(networks.collect());
         Ok(Place {
             places: self,
-            address,
+            number,
+            leave,
         })
+    }
+
+    fn guests(&self) -> MutexGuard<'_, Guests> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A request's place among `places_max`; held by whoever answers it, whether its client waits
     /// or not.
     pub(super) fn request(self: &Arc<Self>, places_max: u32) -> Option<Seat> {
         let taken = self.in_flight.take(places_max);
-        taken.then(|| Seat(Arc::clone(self)))
+        taken.then(|| Seat {
+            places: Arc::clone(self),
+            of_stranger: false,
+        })
+    }
+
+    /// The same, of somebody who is not known.
+    pub(super) fn request_of_stranger(self: &Arc<Self>, places_max: u32) -> Option<Seat> {
+        let mut seat = self.request(places_max)?;
+        self.strangers.fetch_add(1, Ordering::Relaxed);
+        seat.of_stranger = true;
+        Some(seat)
     }
 
     /// Returns when every place is free, and gives none out again: first the connections, then
     /// what was handed over by clients that have gone.
     pub(super) async fn drain(&self) {
-        self.connections.drain().await;
+        self.open.drain().await;
         self.in_flight.drain().await;
     }
 
     /// Requests handed over and not answered.
     pub(super) fn requests_open(&self) -> u32 {
         self.in_flight.count.load(Ordering::Acquire)
+    }
+
+    /// Of them, those of people who are not known.
+    pub(super) fn strangers_open(&self) -> u32 {
+        self.strangers.load(Ordering::Relaxed)
+    }
+}
+
+impl Guests {
+    fn connections(&self, network: &Network) -> u32 {
+        self.by_network.get(network).map_or(0, |it| it.connections)
+    }
+
+    fn enter(&mut self, networks: Vec<Network>) -> (u64, Arc<Notify>) {
+        let number = self.next;
+        self.next = self.next.saturating_add(1);
+        for network in &networks {
+            let crowd = self.by_network.entry(*network).or_default();
+            crowd.connections = crowd.connections.saturating_add(1);
+            crowd.evictable.insert(number);
+        }
+        let leave = Arc::new(Notify::new());
+        let guest = Guest {
+            networks,
+            proof: Proof::Nothing,
+            leave: Arc::clone(&leave),
+        };
+        self.by_number.insert(number, guest);
+        (number, leave)
+    }
+
+    fn evict_oldest(&mut self, network: &Network) -> bool {
+        let crowd = self.by_network.get(network);
+        let Some(oldest) = crowd.and_then(|crowd| crowd.evictable.first().copied()) else {
+            return false;
+        };
+        if let Some(guest) = self.leave(oldest) {
+            guest.leave.notify_one();
+        }
+        true
+    }
+
+    /// Counts a connection out, if it is still counted.
+    fn leave(&mut self, number: u64) -> Option<Guest> {
+        let guest = self.by_number.remove(&number)?;
+        for network in &guest.networks {
+            let Some(crowd) = self.by_network.get_mut(network) else {
+                continue;
+            };
+            crowd.connections = crowd.connections.saturating_sub(1);
+            crowd.evictable.remove(&number);
+            if crowd.connections == 0 {
+                self.by_network.remove(network);
+            }
+        }
+        if guest.proof == Proof::InRequest {
+            self.proven_in_requests = self.proven_in_requests.saturating_sub(1);
+        }
+        Some(guest)
+    }
+
+    /// Whether it would make room from now on. Whoever has proven something never does.
+    fn set_evictable(&mut self, number: u64, evictable: bool) {
+        let Some(guest) = self.by_number.get(&number) else {
+            return;
+        };
+        for network in &guest.networks {
+            let Some(crowd) = self.by_network.get_mut(network) else {
+                continue;
+            };
+            if evictable && guest.proof == Proof::Nothing {
+                crowd.evictable.insert(number);
+            } else {
+                crowd.evictable.remove(&number);
+            }
+        }
+    }
+
+    fn prove(&mut self, number: u64, proof: Proof) {
+        let Some(guest) = self.by_number.get_mut(&number) else {
+            return;
+        };
+        if guest.proof == Proof::Nothing {
+            guest.proof = proof;
+            if proof == Proof::InRequest {
+                self.proven_in_requests = self.proven_in_requests.saturating_add(1);
+            }
+        }
+        self.set_evictable(number, false);
     }
 }
 
@@ -112,86 +297,69 @@ impl Tally {
     }
 }
 
-/// A connection's place among all and among those of its address.
+/// A connection's place among all and among those of its networks, until somebody else needs it.
 pub(super) struct Place<'a> {
     places: &'a Places,
-    address: IpAddr,
+    number: u64,
+    leave: Arc<Notify>,
+}
+
+impl Place<'_> {
+    /// Returns when the place was given to somebody else.
+    pub(super) async fn is_taken(&self) {
+        self.leave.notified().await;
+    }
+
+    /// Somebody is answering: it makes no room meanwhile, so that no answer is lost.
+    pub(super) fn is_answered(&self) {
+        self.places.guests().set_evictable(self.number, false);
+    }
+
+    /// It waits for its client again.
+    pub(super) fn waits(&self) {
+        self.places.guests().set_evictable(self.number, true);
+    }
+
+    /// An enrolled certificate was shown: the place is its own.
+    pub(super) fn has_certificate(&self) {
+        self.places.guests().prove(self.number, Proof::Certificate);
+    }
+
+    /// A request proved who it is from: the place is its own, while there are enough of those that
+    /// are left to certificates. Returns whether it is.
+    pub(super) fn has_proven(&self, bounds: &Bounds) -> bool {
+        let all = bounds.connections_max;
+        let reserve = all.checked_div(RESERVE_PART).unwrap_or(0);
+        let mut guests = self.places.guests();
+        let is_free = guests.proven_in_requests < all.saturating_sub(reserve);
+        if is_free {
+            guests.prove(self.number, Proof::InRequest);
+        }
+        is_free
+    }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut taken = self
-            .places
-            .per_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match taken.get_mut(&self.address) {
-            Some(count) if *count > 1 => *count = count.saturating_sub(1),
-            Some(_) | None => {
-                taken.remove(&self.address);
-            }
-        }
-        drop(taken);
-        self.places.connections.give();
+        self.places.guests().leave(self.number);
+        self.places.open.give();
     }
 }
 
 /// A request's place.
-pub(super) struct Seat(Arc<Places>);
+pub(super) struct Seat {
+    places: Arc<Places>,
+    of_stranger: bool,
+}
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.in_flight.give();
-    }
-}
-
-/// An address as one subscriber holds it: of IPv6 the /64, for else one line could hold every
-/// place under addresses of its own.
-pub(super) fn subscriber(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        if self.of_stranger {
+            self.places.strangers.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.places.in_flight.give();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// R-6.3.1-3a: places are by subscriber, and a place that is given back is free again.
-    #[test]
-    fn one_subscriber_has_only_its_share() {
-        let places = Places::default();
-        let bounds = Bounds {
-            connections_max: 3,
-            connections_per_address_max: 1,
-            ..Bounds::default()
-        };
-        let from = |address: &str| places.connection(address.parse().unwrap(), &bounds);
-        let first = from("2001:db8::1").unwrap();
-        assert_eq!(from("2001:db8::2").err(), Some(Full::Address));
-        let _second = from("2001:db8:0:1::1").unwrap();
-        let _third = from("192.0.2.1").unwrap();
-        assert_eq!(from("192.0.2.2").err(), Some(Full::Whole));
-        drop(first);
-        assert!(from("2001:db8::2").is_ok());
-    }
-
-    /// Whoever drains waits for what is taken, and gives nothing out any more.
-    #[tokio::test]
-    async fn nothing_is_given_out_after_the_last_has_left() {
-        let places = Arc::new(Places::default());
-        let seat = places.request(1).unwrap();
-        assert!(places.request(1).is_none());
-        let draining = tokio::spawn({
-            let places = Arc::clone(&places);
-            async move { places.drain().await }
-        });
-        while !places.in_flight.closed.load(Ordering::SeqCst) {
-            tokio::task::yield_now().await;
-        }
-        assert!(places.request(9).is_none() && !draining.is_finished());
-        drop(seat);
-        draining.await.unwrap();
-    }
-}
+mod tests;

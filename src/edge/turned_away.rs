@@ -7,14 +7,13 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Response, StatusCode};
-use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Refuse;
 use super::answer::{self, Manner, Written};
 use super::body::{Lost, READ_BYTES, read_body};
-use super::door::{Caller, Door, Then};
+use super::door::{Caller, Door, Stopped, Then};
 use super::head::{self, Framing, Sight};
 use super::load::Shed;
 use crate::api::rank::Rank;
@@ -95,10 +94,10 @@ impl Door {
     /// Refuses a request that was only looked at, and reads its body away.
     pub(super) async fn shed(
         &self,
-        caller: &mut Caller,
+        caller: &mut Caller<'_>,
         sight: &Sight,
         (asked, why): (Asked, Shed),
-        stopped: &ShutdownWatch,
+        stopped: &Stopped,
     ) -> Then {
         let bounds = self.bounds();
         caller.read.advance(sight.bytes);
@@ -120,9 +119,9 @@ impl Door {
     /// one that comes back at once must not take the processor from those that are served.
     pub(super) async fn come_again(
         &self,
-        caller: &mut Caller,
+        caller: &mut Caller<'_>,
         (asked, why): (Asked, Shed),
-        stopped: &ShutdownWatch,
+        stopped: &Stopped,
     ) -> Then {
         let bounds = self.bounds();
         self.count(asked.rank, why);
@@ -143,9 +142,9 @@ impl Door {
     /// connection. Whatever is shed later than that goes ahead.
     pub(super) async fn wait_out(
         &self,
-        caller: &mut Caller,
+        caller: &mut Caller<'_>,
         rank: Rank,
-        stopped: &mut ShutdownWatch,
+        stopped: &mut Stopped,
     ) {
         if let Some((paused, again)) = caller.paused
             && rank <= paused
@@ -163,7 +162,7 @@ impl Door {
     /// Answers what never became a request; nothing follows.
     pub(super) async fn turn_away(
         &self,
-        caller: &mut Caller,
+        caller: &mut Caller<'_>,
         refusal: &Refusal,
         bodiless: bool,
     ) -> Then {
@@ -177,7 +176,7 @@ impl Door {
         self.write_last(caller, &wire).await
     }
 
-    async fn write_last(&self, caller: &mut Caller, wire: &[u8]) -> Then {
+    async fn write_last(&self, caller: &mut Caller<'_>, wire: &[u8]) -> Then {
         let bounds = self.bounds();
         match self.write(caller, wire, &bounds).await {
             Then::Again | Then::Close => Then::Close,
@@ -187,7 +186,7 @@ impl Door {
 
     /// Ends a connection after its last answer: says so, and lets the client finish sending, within
     /// bounds.
-    pub(super) async fn close(&self, caller: &mut Caller) {
+    pub(super) async fn close(&self, caller: &mut Caller<'_>) {
         let lingering = async {
             caller.stream.shutdown().await?;
             let mut left = LINGER_BYTES_MAX;

@@ -29,13 +29,14 @@ impl Front {
             connections_refused: page.counters(
                 "connections_refused_total",
                 "Connections closed before their handshake, by which bound they were over: \
-                 connections (all together) or address (one address or IPv6 /64).",
+                 connections (all together), address (one address or IPv6 network), or shortage \
+                 (the system could give none away).",
                 &["cause"],
             )?,
             connections_cut: page.counters(
                 "connections_cut_total",
-                "Connections ended by us because their client was too slow or not understood, by \
-                 where: handshake_slow, handshake_failed, head_slow, body_slow, reader_slow.",
+                "Connections ended by us because their client was too slow or not understood, or had \
+                 proven nothing and made room, by where: unproven, handshake_slow, handshake_failed, head_slow, body_slow, reader_slow.",
                 &["cause"],
             )?,
             handshakes: page.gauge(
@@ -46,7 +47,8 @@ impl Front {
                 "shed_total",
                 "Requests refused with 503 before they were read, by rank (other, order, choice, \
                  rest) and reason: places (as many are under way as this rank may fill), delay (what is \
-                 ready waits too long), late (it waited past its time).",
+                 ready waits too long), strangers (too many come who have proven nothing), late (it \
+                 waited past its time).",
                 &["rank", "reason"],
             )?,
             limited: page.counters(

@@ -7,9 +7,10 @@ use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use prometheus::{Counter, Gauge, IntGauge, Registry};
+use prometheus::{Counter, Gauge, IntCounter, IntGauge, Registry};
 
 use super::Page;
+use super::panics::panics;
 
 /// The unit in which Linux tells processor time to programs, on every architecture.
 const TICK_MS: u64 = 10;
@@ -24,6 +25,7 @@ pub(super) struct Process {
     max_fds: IntGauge,
     threads: IntGauge,
     start_seconds: Gauge,
+    panics: IntCounter,
     runtime_workers: IntGauge,
     runtime_tasks: IntGauge,
     runtime_queue_tasks: IntGauge,
@@ -90,6 +92,10 @@ impl Process {
                 "process_start_time_seconds",
                 "When the process started. Unix seconds.",
             )?,
+            panics: page.count(
+                "panics_total",
+                "Faults of the program that ended a task of it.",
+            )?,
             runtime_workers: page.gauge("runtime_workers", "Threads that run tasks.")?,
             runtime_tasks: page.gauge("runtime_tasks", "Tasks that are not ended.")?,
             runtime_queue_tasks: page.gauge(
@@ -108,6 +114,8 @@ impl Process {
     pub(super) fn look(&self) {
         self.look_at_system();
         self.look_at_runtime();
+        let panics = panics().saturating_sub(self.panics.get());
+        self.panics.inc_by(panics);
     }
 
     fn look_at_system(&self) {

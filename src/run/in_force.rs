@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::machine::Files;
 use super::paced::Paced;
 use super::settings;
 use crate::api::Api;
@@ -27,6 +28,8 @@ const READ_NONCES_MAX: usize = 200_000;
 pub(super) struct InForce {
     /// Answers requests.
     pub(super) api: Api,
+    /// Names under which operations are asked.
+    pub(super) operations_hosts: Vec<String>,
     door: Arc<Paced>,
 }
 
@@ -46,7 +49,7 @@ impl InForce {
     /// # Errors
     /// A certificate or key of a connection cannot be used.
     pub(super) fn first(
-        config: Config,
+        (config, files): (Config, Files),
         store: &Arc<dyn Store>,
         clock: &Arc<dyn Clock>,
         metrics: &Arc<Metrics>,
@@ -54,7 +57,7 @@ impl InForce {
     ) -> Result<Self, rustls::Error> {
         let turns = Turns::new(&settings::turns(&config), Arc::clone(metrics));
         let door = Arc::new(Paced {
-            hyper: Hyper::new(settings::outbound(&config))?,
+            hyper: Hyper::new(settings::outbound(&config, &files))?,
             turns: Arc::new(turns),
             metrics: Arc::clone(metrics),
         });
@@ -74,24 +77,31 @@ impl InForce {
             gate,
             reads: Arc::new(ReadNonces::new(READ_NONCES_MAX)),
         };
-        Ok(Self { api, door })
+        Ok(Self {
+            api,
+            operations_hosts: config.listen.operations_hosts,
+            door,
+        })
     }
 
     /// The version after it: what did not change goes on as it is, counts and connections too.
     ///
     /// # Errors
     /// As [`Self::first`]; nothing of this version changes.
-    pub(super) fn next(&self, config: Config) -> Result<(Self, Numbers), rustls::Error> {
+    pub(super) fn next(
+        &self,
+        (config, files): (Config, Files),
+    ) -> Result<(Self, Numbers), rustls::Error> {
         let (old, door) = (&self.api, &self.door);
         let numbers = Numbers {
             limits: settings::limits(&config),
             turns: settings::turns(&config),
             health: config.health,
             trail_days: config.limits.trail_days,
-            bounds: settings::bounds(&config.limits, config.listen.drain),
+            bounds: settings::bounds(&config.limits, &files, config.listen.drain),
         };
         let door = Arc::new(Paced {
-            hyper: door.hyper.renewed(settings::outbound(&config))?,
+            hyper: door.hyper.renewed(settings::outbound(&config, &files))?,
             turns: Arc::clone(&door.turns),
             metrics: Arc::clone(&door.metrics),
         });
@@ -112,7 +122,12 @@ impl InForce {
             gate,
             reads: Arc::clone(&old.reads),
         };
-        Ok((Self { api, door }, numbers))
+        let next = Self {
+            api,
+            operations_hosts: config.listen.operations_hosts,
+            door,
+        };
+        Ok((next, numbers))
     }
 
     /// Counts and measures by other numbers from now on. What was counted and seen belongs to no

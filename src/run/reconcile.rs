@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::beside::Beside;
 use super::in_force::InForce;
+use super::machine::Files;
 use super::open_store;
 use crate::config::Config;
 use crate::domain::identifiers::InstitutionId;
@@ -365,7 +366,13 @@ pub async fn alone(
     let (store, ledger, trails) = open_store(&config, &metrics)?;
     let notes = Arc::new(Notes::new(config.limits.trail_days, Arc::clone(&metrics)));
     let trail = Arc::<Notes>::clone(&notes);
-    let in_force = InForce::first(config, &store, &clock, &metrics, trail);
+    let in_force = InForce::first(
+        (config, Files::without_callers()),
+        &store,
+        &clock,
+        &metrics,
+        trail,
+    );
     let in_force = in_force.context("[outbound]")?;
     let books = Books {
         store: &*store,

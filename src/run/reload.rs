@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use super::control::Reply;
 use super::in_force::{InForce, Numbers};
 use super::in_reach;
+use super::machine;
 use super::reconcile::Reconciler;
 use crate::config::difference::{differences, not_while_running};
 use crate::config::{self, Config, Fault, Faults, Outline};
@@ -162,6 +163,7 @@ impl Reloading {
         if !self.seal.is_kept_by(&next.store.seal) {
             return Err(Faults(vec![broken(&name, "seal keys that are not kept")]));
         }
+        let files = machine::share_out(&next, machine::files_allowed())?;
         let before = self.in_force.load_full();
         // Before the store is asked: what ended in between has written what it had to.
         let mut faults = in_reach::too_soon(&before.api.register, &next, &standing.earlier);
@@ -188,7 +190,7 @@ impl Reloading {
         );
         let expiries = std::mem::take(&mut next.expiries);
         let (next, numbers) = before
-            .next(next)
+            .next((next, files))
             .map_err(|fault| Faults(vec![broken(&name, &fault.to_string())]))?;
         Ok(Ready {
             next: Arc::new(next),

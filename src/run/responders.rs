@@ -1,10 +1,12 @@
 //! What answers on each listener: the public surface, counted; metrics and health for operations.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::uri::Authority;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::sync::watch;
 
 use super::in_force::InForce;
@@ -12,7 +14,7 @@ use super::now;
 use crate::api::refusal::problem;
 use crate::api::{Answer, Peer};
 use crate::domain::identifiers::hex;
-use crate::edge::{Refuse, Responder, Responding};
+use crate::edge::{Enrolled, Proven, Refuse, Responder, Responding};
 use crate::metrics::{Asked, CallerClass, Metrics};
 use crate::store::ledger::Ledger;
 use crate::store::owed::Which;
@@ -30,11 +32,14 @@ pub(super) fn public(in_force: Arc<ArcSwap<InForce>>, metrics: Arc<Metrics>) -> 
             let path = request.uri().path();
             let called_back = path.strip_prefix("/v1/callbacks/").map(str::to_owned);
             let Answer {
-                response,
+                mut response,
                 interface,
                 result,
             } = served.api.answer(request, peer).await;
             let caller = caller_class(interface, result, &response);
+            if let Some(proven) = proven(caller, &response) {
+                response.extensions_mut().insert(proven);
+            }
             let (asked, took) = (Asked { interface, caller }, began.elapsed());
             let refused =
                 response.status().is_client_error() || response.status().is_server_error();
@@ -68,6 +73,15 @@ fn caller_class(interface: &str, result: &str, response: &Response<Bytes>) -> Ca
             CallerClass::Merchant
         }
         _ => CallerClass::Unknown,
+    }
+}
+
+/// Whether that is enough to keep a connection when there are no more.
+fn proven(caller: CallerClass, response: &Response<Bytes>) -> Option<Proven> {
+    match caller {
+        CallerClass::Merchant | CallerClass::Institution => Some(Proven::Party),
+        CallerClass::Payer => response.status().is_success().then_some(Proven::Payer),
+        CallerClass::Unknown => None,
     }
 }
 
@@ -126,17 +140,53 @@ impl Operations {
     }
 }
 
+/// Whose certificates are enrolled at the moment of the question.
+pub(super) fn enrolled(in_force: Arc<ArcSwap<InForce>>) -> Enrolled {
+    Arc::new(move |shown| {
+        let served = in_force.load();
+        let register = &served.api.register;
+        shown.is_in_force(served.api.now()) && register.knows_certificate(&shown.digest)
+    })
+}
+
+/// Why the operations listener does not answer: it answers whoever asks to read, by a name it is
+/// known by. A page in an operator's browser can ask too, but only under its own name, which its
+/// owner points here (DNS rebinding); without a name, as health checks of old do, no browser asks.
+fn not_for(request: &Request<Bytes>, hosts: &[String]) -> Option<(StatusCode, &'static str)> {
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        return Some((StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n"));
+    }
+    let host = request.headers().get(header::HOST)?;
+    let name = host.to_str().ok().and_then(|host| {
+        let authority: Authority = host.parse().ok()?;
+        Some(authority.host().to_ascii_lowercase())
+    });
+    let is_ours = name.is_some_and(|name| {
+        let bare = name.trim_matches(['[', ']']);
+        name == "localhost" || bare.parse::<IpAddr>().is_ok() || hosts.contains(&name)
+    });
+    (!is_ours).then_some((
+        StatusCode::MISDIRECTED_REQUEST,
+        "expected localhost, an IP address or one of [listen] operations_hosts as Host\n",
+    ))
+}
+
 /// Metrics and health, for the operations listener only.
 pub(super) fn operations(operations: Arc<Operations>) -> Responder {
     Arc::new(move |request: Request<Bytes>, _peer: Peer| -> Responding {
         let operations = Arc::clone(&operations);
         Box::pin(async move {
-            let (status, text) = match request.uri().path() {
-                "/metrics" => (StatusCode::OK, operations.page().await),
-                "/healthz" => (StatusCode::OK, "alive\n".to_owned()),
-                "/readyz" if operations.is_ready().await => (StatusCode::OK, "ready\n".to_owned()),
-                "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
-                _ => (
+            let served = operations.in_force.load_full();
+            let refused = not_for(&request, &served.operations_hosts);
+            let (status, text) = match (refused, request.uri().path()) {
+                (Some((status, why)), _) => (status, why.to_owned()),
+                (None, "/metrics") => (StatusCode::OK, operations.page().await),
+                (None, "/healthz") => (StatusCode::OK, "alive\n".to_owned()),
+                (None, "/readyz") if operations.is_ready().await => {
+                    (StatusCode::OK, "ready\n".to_owned())
+                }
+                (None, "/readyz") => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
+                (None, _) => (
                     StatusCode::NOT_FOUND,
                     "/metrics /healthz /readyz\n".to_owned(),
                 ),
@@ -145,6 +195,10 @@ pub(super) fn operations(operations: Arc<Operations>) -> Responder {
             *response.status_mut() = status;
             let plain = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             response.headers_mut().insert(header::CONTENT_TYPE, plain);
+            if status == StatusCode::METHOD_NOT_ALLOWED {
+                let allowed = HeaderValue::from_static("GET, HEAD");
+                response.headers_mut().insert(header::ALLOW, allowed);
+            }
             response
         })
     })

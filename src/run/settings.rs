@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::machine::Files;
 use crate::config::{self, Config};
 use crate::edge::Bounds;
 use crate::flow::admit_request::Gate;
@@ -14,7 +15,7 @@ use crate::outbound::{LineSettings, OutboundSettings};
 use crate::world::Clock;
 
 /// Institutions' lines and the rules for merchants' addresses.
-pub(super) fn outbound(config: &Config) -> OutboundSettings {
+pub(super) fn outbound(config: &Config, files: &Files) -> OutboundSettings {
     let institutions = config.outbound.institutions.iter().map(|(id, leg)| {
         let roots = leg.roots.clone().unwrap_or_default();
         (
@@ -22,8 +23,10 @@ pub(super) fn outbound(config: &Config) -> OutboundSettings {
             LineSettings {
                 roots,
                 client_identity: leg.identity.clone(),
-                // Whoever has a turn finds a connection.
-                connections_max: usize::try_from(leg.calls_at_once).unwrap_or(usize::MAX),
+                // Whoever has a turn finds a connection, where the machine has as many files.
+                connections_max: usize::try_from(leg.calls_at_once)
+                    .unwrap_or(usize::MAX)
+                    .min(files.institution_connections_max),
             },
         )
     });
@@ -31,6 +34,7 @@ pub(super) fn outbound(config: &Config) -> OutboundSettings {
         institutions: institutions.collect(),
         merchant_roots: config.outbound.merchant_roots.clone().unwrap_or_default(),
         allowed_networks: config.outbound.allowed_private_networks.clone(),
+        merchant_connections_max: Some(files.merchant_connections_max),
     }
 }
 
@@ -92,7 +96,7 @@ pub(super) fn turns(config: &Config) -> TurnSettings {
 }
 
 /// What the edge bears.
-pub(super) fn bounds(limits: &config::Limits, drain_within: Duration) -> Bounds {
+pub(super) fn bounds(limits: &config::Limits, files: &Files, drain_within: Duration) -> Bounds {
     Bounds {
         body_bytes_max: limits.body_bytes_max,
         header_lines_max: limits.header_lines_max,
@@ -112,7 +116,8 @@ pub(super) fn bounds(limits: &config::Limits, drain_within: Duration) -> Bounds 
         shed_pause: limits.shed_pause,
         sheds_per_second_max: limits.sheds_per_second_max,
         start_within: limits.start,
-        connections_max: limits.connections_max,
+        connections_max: files.connections_max,
+        operations_connections_max: files.operations_connections_max,
         connections_per_address_max: limits.connections_per_address_max,
         handshakes_max: limits.handshakes_max,
         handshakes_per_address_max: limits.handshakes_per_address_max,

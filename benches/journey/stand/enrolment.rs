@@ -143,8 +143,9 @@ const LIFTED: [(&str, u32); 7] = [
     ("requests_per_second_per_merchant", 1_000_000),
     ("requests_per_connection_max", 1_000_000_000),
     ("idle_ms", 600_000),
-    ("connections_max", 20_000),
-    ("connections_per_address_max", 20_000),
+    // Each is a file, and the usual hard limit is not much higher.
+    ("connections_max", 10_000),
+    ("connections_per_address_max", 10_000),
     ("in_reach_days", REFUND_WINDOW_DAYS),
 ];
 /// What is paid here was always paid on the same day of 2026.

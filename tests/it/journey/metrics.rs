@@ -17,7 +17,8 @@ use crate::tidy::tree;
 type Kinds = BTreeMap<String, (String, BTreeSet<String>)>;
 
 /// Constructors of `metrics.rs`, and what Prometheus calls what they make.
-const CONSTRUCTORS: [(&str, &str); 7] = [
+const CONSTRUCTORS: [(&str, &str); 8] = [
+    ("count", "counter"),
     ("counters", "counter"),
     ("counter", "counter"),
     ("gauges", "gauge"),
@@ -31,7 +32,8 @@ const CONSTRUCTORS: [(&str, &str); 7] = [
 const UNITS: [&str; 4] = ["_seconds", "_bytes", "_changes", "_info"];
 
 /// Those that a journey does not move, and why not.
-const QUIET: [(&str, &str); 19] = [
+const QUIET: [(&str, &str); 20] = [
+    ("paymux_panics_total", "there is none"),
     ("paymux_wal_checkpointed_bytes", "it is done once a second"),
     ("paymux_wal_restarts_total", "the log is short"),
     ("paymux_trail_notes_lost_total", "every note finds room"),

@@ -11,17 +11,22 @@ use serde_json::json;
 
 use super::{booked, order, placed, queried, standing};
 
-fn paymux() -> Command {
+pub(super) fn paymux() -> Command {
     Command::new(env!("CARGO_BIN_EXE_paymux"))
 }
 
 /// `paymux serve` as a process; killed when it is dropped.
-struct Served(Option<Child>);
+pub(super) struct Served(Option<Child>);
 
 impl Served {
     /// Starts it and waits until it says that it listens.
-    fn start(stage: &Stage) -> Self {
-        let mut child = paymux()
+    pub(super) fn start(stage: &Stage) -> Self {
+        Self::under(paymux(), stage)
+    }
+
+    /// The same, by a command that runs the program with these arguments under some limit.
+    pub(super) fn under(mut program: Command, stage: &Stage) -> Self {
+        let mut child = program
             .arg("serve")
             .arg("--config")
             .arg(&stage.config)
@@ -40,8 +45,12 @@ impl Served {
         Self(Some(child))
     }
 
+    pub(super) fn id(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
+    }
+
     fn signal(&self, name: &str) {
-        let id = self.0.as_ref().unwrap().id().to_string();
+        let id = self.id().to_string();
         let sent = Command::new("kill").args([name, &id]).status().unwrap();
         assert!(sent.success());
     }
@@ -129,7 +138,7 @@ async fn two_sigterms_lose_nothing() {
     assert_eq!(found, ("OPEN".to_owned(), "ACCEPTED".to_owned()));
 }
 
-async fn ran(mut command: Command) -> (Output, String) {
+pub(super) async fn ran(mut command: Command) -> (Output, String) {
     let running = tokio::task::spawn_blocking(move || command.output().unwrap());
     let output = running.await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

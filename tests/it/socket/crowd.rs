@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use http::Response;
-use paymux::edge::{Bounds, Responder};
+use paymux::edge::{Bounds, Proven, Responder};
 use tokio::sync::{Notify, Semaphore};
 
 use super::running::{GET, Running, echo, post};
@@ -12,6 +12,7 @@ use super::*;
 /// An edge whose answers are held until they are let go, one by one.
 struct Held {
     edge: Running,
+    shown: Identity,
     release: Arc<Semaphore>,
     arrived: Arc<Notify>,
 }
@@ -30,14 +31,21 @@ impl Held {
         });
         Self {
             edge: Running::start(bounds, responder),
+            shown: Identity::new(),
             release,
             arrived,
         }
     }
 
+    /// A connection of somebody who is known.
+    async fn connect(&self) -> TlsStream<TcpStream> {
+        let client = self.edge.client(Some(&self.shown));
+        connect(&client, self.edge.address).await.unwrap()
+    }
+
     /// A connection whose request is being answered.
     async fn under_way(&self, request: &str) -> TlsStream<TcpStream> {
-        let mut stream = self.edge.connect().await;
+        let mut stream = self.connect().await;
         stream.write_all(request.as_bytes()).await.unwrap();
         self.arrived.notified().await;
         stream
@@ -65,7 +73,7 @@ async fn too_many_at_once_are_refused_at_once() {
     let held = Held::start(bounds);
     let (edge, release) = (&held.edge, &held.release);
     let mut first = held.under_way(&post("first")).await;
-    let mut second = edge.connect().await;
+    let mut second = held.connect().await;
     let answer = ask(&mut second, GET).await.unwrap();
     shed(&answer);
     assert_eq!(edge.seen.lock().unwrap().len(), 1);
@@ -92,7 +100,7 @@ async fn orders_are_refused_before_choices_and_both_before_the_rest() {
     let (order, choice) = (to("/v1/orders", "o"), to("/v1/orders/select", "c"));
     let (page, query) = (to("/pay/abc", "p"), to("/v1/orders/query", "q"));
     let mut waiting = vec![held.under_way(&order).await];
-    let mut caller = held.edge.connect().await;
+    let mut caller = held.connect().await;
     shed(&ask(&mut caller, &order).await.unwrap());
     waiting.push(held.under_way(&choice).await);
     for refused in [&order, &choice, &page] {
@@ -125,7 +133,7 @@ async fn what_is_refused_is_read_away() {
         ..Bounds::default()
     });
     let order = to("/v1/orders", &"x".repeat(9_000));
-    let mut caller = held.edge.connect().await;
+    let mut caller = held.connect().await;
     let (first, second) = order.split_at(200);
     caller.write_all(first.as_bytes()).await.unwrap();
     caller.flush().await.unwrap();
@@ -137,7 +145,7 @@ async fn what_is_refused_is_read_away() {
         ("Transfer-Encoding: chunked", "1\r\nx\r\n0\r\n\r\n"),
         ("Content-Length: 1\r\nExpect: 100-continue", ""),
     ] {
-        let mut caller = held.edge.connect().await;
+        let mut caller = held.connect().await;
         let order = format!("POST /v1/orders HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n{body}");
         let answer = ask(&mut caller, order).await.unwrap();
         shed(&answer);
@@ -173,7 +181,7 @@ async fn junk_is_refused_before_orders() {
         ..Bounds::default()
     });
     let mut junk = held.under_way(&to("/nothing", "j")).await;
-    let mut caller = held.edge.connect().await;
+    let mut caller = held.connect().await;
     shed(&ask(&mut caller, GET).await.unwrap());
     held.edge
         .counts(r#"paymux_shed_total{rank="other",reason="places"} 1"#)
@@ -195,7 +203,7 @@ async fn a_refused_head_leaves_no_body_behind() {
         shed_pause: Duration::ZERO,
         ..Bounds::default()
     });
-    let mut caller = held.edge.connect().await;
+    let mut caller = held.connect().await;
     let asked = "HEAD /pay/abc HTTP/1.1\r\nHost: a\r\n\r\n";
     caller.write_all(asked.as_bytes()).await.unwrap();
     let refused = read_head(&mut caller).await;
@@ -213,6 +221,82 @@ async fn a_refused_head_leaves_no_body_behind() {
     assert!(read_message(&mut caller).await.is_none());
 }
 
+/// R-6.4-1c: whatever path strangers ask for, they fill half of the places of new orders and no more;
+/// a merchant that has proven itself places its order beside them.
+#[tokio::test]
+async fn strangers_push_no_proven_order_out() {
+    let (release, arrived) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
+    let (wait, arrive) = (Arc::clone(&release), Arc::clone(&arrived));
+    let edge = Running::start(
+        Bounds {
+            in_flight_orders_max: 4,
+            in_flight_choices_max: 4,
+            in_flight_max: 4,
+            ..Bounds::default()
+        },
+        Arc::new(move |request, peer| {
+            let (wait, arrive) = (Arc::clone(&wait), Arc::clone(&arrive));
+            Box::pin(async move {
+                if request.uri().path() != "/v1/orders" {
+                    arrive.notify_one();
+                    wait.acquire().await.unwrap().forget();
+                }
+                let mut answer = echo(request);
+                if peer.certificate.is_some() {
+                    answer.extensions_mut().insert(Proven::Payer);
+                }
+                answer
+            })
+        }),
+    );
+    let mut strangers = Vec::new();
+    for path in ["/v1/orders/query", "/v1/callbacks/bluebank"] {
+        let mut stranger = edge.connect().await;
+        stranger.write_all(to(path, "s").as_bytes()).await.unwrap();
+        arrived.notified().await;
+        strangers.push(stranger);
+    }
+    for path in [
+        "/v1/orders/query",
+        "/v1/callbacks/bluebank",
+        "/pay/abc",
+        "/v1/orders",
+    ] {
+        shed(&ask(&mut edge.connect().await, to(path, "s")).await.unwrap());
+    }
+    edge.counts(r#"paymux_shed_total{rank="rest",reason="strangers"} 2"#)
+        .await;
+    let shown = Identity::new();
+    let known = edge.client(Some(&shown));
+    let mut merchant = connect(&known, edge.address).await.unwrap();
+    let order = to("/v1/orders", "o");
+    assert_eq!(ask(&mut merchant, order).await.unwrap().body, b"o");
+    release.add_permits(2);
+    for stranger in &mut strangers {
+        assert_eq!(read_message(stranger).await.unwrap().status(), 200);
+    }
+}
+
+/// R-6.4-1c: an institution without a certificate is no stranger where it has proven itself lately,
+/// also on another connection.
+#[tokio::test]
+async fn who_proved_itself_lately_is_no_stranger() {
+    let bounds = Bounds {
+        in_flight_orders_max: 0,
+        ..Bounds::default()
+    };
+    let edge = Running::proving(bounds);
+    let query = to("/v1/orders/query", "q");
+    shed(&ask(&mut edge.connect().await, &query).await.unwrap());
+    let shown = Identity::new();
+    let mut proven = connect(&edge.client(Some(&shown)), edge.address)
+        .await
+        .unwrap();
+    assert_eq!(ask(&mut proven, &query).await.unwrap().status(), 200);
+    let mut other = edge.connect().await;
+    assert_eq!(ask(&mut other, &query).await.unwrap().status(), 200);
+}
+
 /// R-6.4-1c: the pause after a refused order holds up orders, and nothing else on its connection.
 #[tokio::test]
 async fn a_query_does_not_wait_for_a_refused_order() {
@@ -222,7 +306,7 @@ async fn a_query_does_not_wait_for_a_refused_order() {
         ..Bounds::default()
     });
     held.release.add_permits(2);
-    let mut caller = held.edge.connect().await;
+    let mut caller = held.connect().await;
     shed(&ask(&mut caller, post("o")).await.unwrap());
     for path in ["/v1/orders/query", "/v1/orders/close"] {
         let answer = ask(&mut caller, to(path, "q")).await.unwrap();

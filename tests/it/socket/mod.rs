@@ -10,6 +10,7 @@ pub(crate) mod ports;
 mod running;
 mod slow;
 mod strict;
+mod unproven;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use http::{Request, Response};
 use paymux::api::Peer;
 use paymux::api::refusal::problem;
 use paymux::edge::{
-    Bounds, Drained, Edge, Listener, LiveBounds, Refuse, Responder, Stop, TlsIdentity,
+    Bounds, Drained, Edge, Listener, LiveBounds, Proven, Refuse, Responder, Stop, TlsIdentity,
 };
 use paymux::metrics::Metrics;
 use rustls::version::{TLS12, TLS13};
@@ -50,6 +50,8 @@ impl Running {
             address: "127.0.0.1:0".parse().unwrap(),
             identity: Some(Arc::clone(&shown)),
             responder,
+            // Whoever shows a certificate is enrolled here.
+            enrolled: Arc::new(|_| true),
         };
         let refuse: Refuse = Arc::new(|refusal| problem(refusal, "R1"));
         let metrics = Arc::new(Metrics::new().unwrap());
@@ -71,6 +73,18 @@ impl Running {
             bounds,
             Arc::new(|request, _| Box::pin(async { echo(request) })),
         )
+    }
+
+    /// Everybody is taken for a merchant that has proven itself, with the first answer.
+    pub(super) fn proving(bounds: Bounds) -> Self {
+        let responder: Responder = Arc::new(|request, _| {
+            Box::pin(async {
+                let mut answer = echo(request);
+                answer.extensions_mut().insert(Proven::Party);
+                answer
+            })
+        });
+        Self::start(bounds, responder)
     }
 
     pub(super) async fn connect(&self) -> TlsStream<TcpStream> {

@@ -1,16 +1,12 @@
 //! Clients that are slow, or too many, or never come to an end: each is cut off at a named limit,
 //! counted, and nobody else is held up.
 
+use super::running::{GET, Running, post};
+use super::*;
 use bytes::Bytes;
 use http::Response;
 use paymux::edge::{Bounds, Responder};
-use tokio::net::TcpSocket;
 
-use super::running::{GET, Running, post};
-use super::*;
-
-/// What a handshake begins with.
-const HELLO: &[u8] = b"\x16\x03\x01";
 const CLOSE: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
 /// Q1: a caller that sends slowly is told so and cut off.
@@ -82,64 +78,59 @@ async fn what_is_no_handshake_is_refused() {
     edge.counts("paymux_connections 0").await;
 }
 
-/// Handshakes take turns: while one stands still, the next waits, and is served when it is gone.
-#[tokio::test]
-async fn handshakes_take_turns() {
-    let bounds = Bounds {
-        handshakes_max: 1,
-        handshake_within: PATIENCE,
-        ..Bounds::default()
-    };
-    let edge = Running::echo(bounds);
-    let mut still = TcpStream::connect(edge.address).await.unwrap();
-    still.write_all(HELLO).await.unwrap();
-    edge.counts("paymux_handshakes_in_progress 1").await;
-    let client = edge.client(None);
-    let ((), waits) = tokio::join!(
-        async {
-            edge.counts("paymux_connections 2").await;
-            drop(still);
-        },
-        connect(&client, edge.address)
-    );
-    assert_eq!(ask(&mut waits.unwrap(), GET).await.unwrap().status(), 200);
-}
-
-/// R-6.3.1-3a: whoever connects and says nothing takes no turn, and whoever begins and stops takes
-/// only the turns of its address.
+/// R-6.3.1-3a: whoever connects and says nothing, or a part of what a handshake begins with, takes no
+/// turn; and whoever has had our answer to it and says no more has given its turn back.
 #[tokio::test]
 async fn handshakes_that_stand_still_keep_nobody_out() {
     let bounds = Bounds {
-        handshakes_max: 2,
+        handshakes_max: 1,
         handshakes_per_address_max: 1,
         handshake_within: PATIENCE,
         ..Bounds::default()
     };
     let edge = Running::echo(bounds);
-    let mut silent = Vec::new();
-    for _ in 0..3 {
-        silent.push(TcpStream::connect(edge.address).await.unwrap());
+    let hello = crate::socket::unproven::hello(&edge);
+    let mut still = Vec::new();
+    for said in [&b""[..], &hello[..1], &hello[..hello.len() - 1], &hello] {
+        let mut tcp = TcpStream::connect(edge.address).await.unwrap();
+        tcp.write_all(said).await.unwrap();
+        still.push(tcp);
     }
-    edge.counts("paymux_connections 3").await;
-    assert_eq!(
-        ask(&mut edge.connect().await, GET).await.unwrap().status(),
-        200
-    );
-    for still in &mut silent {
-        still.write_all(HELLO).await.unwrap();
-    }
+    // The whole one is answered.
+    let last = still.last_mut().unwrap();
+    assert_eq!(last.read_u8().await.unwrap(), 0x16);
+    edge.counts("paymux_connections 4").await;
     edge.counts("paymux_handshakes_in_progress 1").await;
-    let other = TcpSocket::new_v4().unwrap();
-    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
-    let tcp = other.connect(edge.address).await.unwrap();
-    let name = ServerName::try_from("localhost").unwrap();
-    let mut stream = edge.client(None).connect(name, tcp).await.unwrap();
-    assert_eq!(ask(&mut stream, GET).await.unwrap().status(), 200);
-    drop(silent);
-    assert_eq!(
-        ask(&mut edge.connect().await, GET).await.unwrap().status(),
-        200
-    );
+    for _ in 0..2 {
+        assert_eq!(
+            ask(&mut edge.connect().await, GET).await.unwrap().status(),
+            200
+        );
+    }
+    edge.counts("paymux_connections 4").await;
+}
+
+/// R-6.3.1-3a: what never comes to an end as a beginning of a handshake is cut off by its size.
+#[tokio::test]
+async fn a_hello_without_end_is_cut_off() {
+    let bounds = Bounds {
+        handshake_within: PATIENCE,
+        ..Bounds::default()
+    };
+    let edge = Running::echo(bounds);
+    let mut tcp = TcpStream::connect(edge.address).await.unwrap();
+    // A ClientHello that says it is 60,000 bytes long, in records of 4,096.
+    let mut record = vec![0x16, 3, 1, 0x10, 0, 1, 0, 0xea, 0x60];
+    record.resize(5 + 4_096, 0);
+    tcp.write_all(&record).await.unwrap();
+    record.splice(5.., std::iter::repeat_n(0, 4_096));
+    for _ in 0..9 {
+        let _ = tcp.write_all(&record).await;
+    }
+    let mut rest = Vec::new();
+    let _ = tcp.read_to_end(&mut rest).await;
+    edge.counts(r#"paymux_connections_cut_total{cause="handshake_failed"} 1"#)
+        .await;
 }
 
 /// R-6.3.1-3a: a body that drips, always a little before its time is up, is cut off by its rate.
@@ -196,7 +187,7 @@ async fn one_address_has_only_its_share_of_connections() {
         connections_per_address_max: 1,
         ..Bounds::default()
     };
-    let edge = Running::echo(bounds);
+    let edge = Running::proving(bounds);
     let mut first = edge.connect().await;
     assert_eq!(ask(&mut first, GET).await.unwrap().status(), 200);
     assert!(connect(&edge.client(None), edge.address).await.is_err());
@@ -217,8 +208,9 @@ async fn connections_are_bounded() {
         connections_max: 1,
         ..Bounds::default()
     };
-    let edge = Running::echo(bounds);
+    let edge = Running::proving(bounds);
     let mut first = edge.connect().await;
+    assert_eq!(ask(&mut first, GET).await.unwrap().status(), 200);
     assert!(connect(&edge.client(None), edge.address).await.is_err());
     edge.counts(r#"paymux_connections_refused_total{cause="connections"} 1"#)
         .await;
@@ -264,7 +256,7 @@ async fn a_connection_carries_only_so_many_requests() {
 /// F1: bounds are replaced while connections stand, and count from the next request on.
 #[tokio::test]
 async fn bounds_are_replaced_while_it_serves() {
-    let edge = Running::echo(Bounds::default());
+    let edge = Running::proving(Bounds::default());
     let mut standing = edge.connect().await;
     assert_eq!(
         ask(&mut standing, post("0123456789"))

@@ -1,0 +1,128 @@
+//! One connection from the moment it is taken to its end: its place, its handshake, its requests.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use pingora_core::protocols::l4::stream::Stream as TcpStream;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use super::door::{Caller, Door, Stopped, Then};
+use super::places::{Full, Place};
+use crate::api::Peer;
+
+/// How long nobody is taken on after the system could give no connection away.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
+impl Door {
+    /// Takes connections until told to stop. A system that can give none away, for want of files or
+    /// memory, is asked again a little later, and said to be so once in a row (H1).
+    pub(super) async fn accept(self: Arc<Self>, listener: TcpListener, mut stopped: Stopped) {
+        let mut failures = 0_u64;
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stopped.wait_for(|stop| *stop) => return,
+            };
+            match accepted {
+                Ok((tcp, from)) => {
+                    if failures > 0 {
+                        tracing::warn!(failures, "connections are taken again");
+                    }
+                    failures = 0;
+                    // A connection that has ended already needs no short packets.
+                    let _ = tcp.set_nodelay(true);
+                    let address = from.ip().to_canonical();
+                    let door = Arc::clone(&self);
+                    tokio::spawn(door.receive(tcp.into(), address, stopped.clone()));
+                }
+                Err(error) if is_of_one_connection(&error) => (),
+                Err(error) => {
+                    if failures == 0 {
+                        tracing::error!(%error, "no connection can be taken; trying again");
+                    }
+                    failures = failures.saturating_add(1);
+                    self.metrics.front.connection_refused("shortage");
+                    let stop = stopped.wait_for(|stop| *stop);
+                    if timeout(SHORTAGE_PAUSE, stop).await.is_ok() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// One connection. Most of them wait most of the time, so what a handshake or a request takes is
+    /// held apart and only as long as it lasts.
+    async fn receive(self: Arc<Self>, tcp: TcpStream, address: IpAddr, mut stopped: Stopped) {
+        let bounds = self.bounds();
+        // Past the bounds it is closed before it costs a handshake.
+        let place = match self.places.connection(address, &bounds) {
+            Ok(place) => place,
+            Err(full) => {
+                let cause = match full {
+                    Full::Whole => "connections",
+                    Full::Address => "address",
+                };
+                return self.metrics.front.connection_refused(cause);
+            }
+        };
+        let _counted = self.metrics.front.connection();
+        let serving = self.converse((tcp, address), &place, &mut stopped);
+        tokio::select! {
+            () = serving => (),
+            () = place.is_taken() => self.metrics.front.connection_cut("unproven"),
+        }
+    }
+
+    async fn converse(
+        &self,
+        (tcp, address): (TcpStream, IpAddr),
+        place: &Place<'_>,
+        stopped: &mut Stopped,
+    ) {
+        let within = self.bounds.load().handshake_within;
+        let secured = tokio::select! {
+            secured = timeout(within, self.secure(tcp, address)) => secured,
+            _ = stopped.wait_for(|stop| *stop) => return,
+        };
+        let Ok(secured) = secured else {
+            return self.metrics.front.connection_cut("handshake_slow");
+        };
+        let Some((stream, certificate)) = secured else {
+            return;
+        };
+        let is_enrolled = certificate.is_some_and(|shown| (self.enrolled)(&shown));
+        if is_enrolled {
+            place.has_certificate();
+        }
+        let mut caller = Caller {
+            stream,
+            read: BytesMut::new(),
+            peer: Peer {
+                address,
+                certificate,
+            },
+            place,
+            is_proven: is_enrolled,
+            requests: 0,
+            ahead: 0,
+            paused: None,
+        };
+        let mut then = Then::Again;
+        while then == Then::Again {
+            then = self.exchange(&mut caller, stopped).await;
+        }
+        if then == Then::Close {
+            Box::pin(self.close(&mut caller)).await;
+        }
+    }
+}
+
+/// Whether a connection ended before it was taken: that says nothing of the next one.
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    [ConnectionAborted, ConnectionReset, Interrupted].contains(&error.kind())
+}

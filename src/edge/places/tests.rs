@@ -1,0 +1,130 @@
+//! Who has a place, who makes room, and who does not.
+
+use super::*;
+
+fn bounds(all: u32, share: u32) -> Bounds {
+    Bounds {
+        connections_max: all,
+        connections_per_address_max: share,
+        ..Bounds::default()
+    }
+}
+
+fn enter<'a>(places: &'a Places, address: &str, bounds: &Bounds) -> Result<Place<'a>, Full> {
+    places.connection(address.parse().unwrap(), bounds)
+}
+
+/// Whether the place was given to somebody else.
+fn is_gone(place: &Place<'_>) -> bool {
+    !place.places.guests().by_number.contains_key(&place.number)
+}
+
+/// R-6.3.1-3a: a full network makes room by the oldest of those that have proven nothing, and by
+/// nobody else; a place that is given back is free again, and nothing is remembered of who has gone.
+#[test]
+fn the_oldest_that_proved_nothing_makes_room() {
+    let places = Places::default();
+    let bounds = bounds(3, 9);
+    let first = enter(&places, "192.0.2.1", &bounds).unwrap();
+    let second = enter(&places, "192.0.2.2", &bounds).unwrap();
+    let third = enter(&places, "192.0.2.3", &bounds).unwrap();
+    first.has_certificate();
+    second.is_answered();
+    let fourth = enter(&places, "192.0.2.4", &bounds).unwrap();
+    let gone = [&first, &second, &third, &fourth].map(is_gone);
+    assert_eq!(gone, [false, false, true, false]);
+    second.waits();
+    let fifth = enter(&places, "192.0.2.5", &bounds).unwrap();
+    assert!(is_gone(&second) && !is_gone(&fourth), "it came before");
+    assert!(fourth.has_proven(&bounds) && fifth.has_proven(&bounds));
+    assert_eq!(
+        enter(&places, "192.0.2.6", &bounds).err(),
+        Some(Full::Whole)
+    );
+    drop(first);
+    assert!(enter(&places, "192.0.2.6", &bounds).is_ok());
+    drop((second, third, fourth, fifth));
+    let guests = places.guests();
+    assert!(guests.by_number.is_empty() && guests.by_network.is_empty());
+    assert_eq!(guests.proven_in_requests, 0);
+}
+
+/// R-6.3.1-3a: of IPv6 a /64 counts as one address, a /56 as two, a /48 as four.
+#[test]
+fn a_subscriber_has_its_share_however_large_its_network() {
+    let places = Places::default();
+    let bounds = bounds(99, 2);
+    let mut held = Vec::new();
+    for (address, full) in [
+        ("2001:db8:0:0::1", None),
+        ("2001:db8:0:0::2", None),
+        ("2001:db8:0:0::3", Some(Full::Address)),
+        ("2001:db8:0:1::1", None),
+        ("2001:db8:0:2::1", None),
+        ("2001:db8:0:3::1", Some(Full::Address)),
+        ("2001:db8:0:100::1", None),
+        ("2001:db8:0:100::2", None),
+        ("2001:db8:0:200::1", None),
+        ("2001:db8:0:300::1", None),
+        ("2001:db8:0:400::1", Some(Full::Address)),
+        ("2001:db8:1::1", None),
+        ("::ffff:192.0.2.1", None),
+        ("192.0.2.1", None),
+        ("192.0.2.1", Some(Full::Address)),
+    ] {
+        let place = enter(&places, address, &bounds);
+        assert_eq!(place.as_ref().err().copied(), full, "{address}");
+        if let Ok(place) = place {
+            place.has_certificate();
+            held.push(place);
+        }
+    }
+}
+
+/// R-6.3.1-3a: what is proven in requests never holds the last places: whoever has a certificate of
+/// an enrolled merchant comes in beside any number of them.
+#[test]
+fn a_reserve_is_left_to_enrolled_certificates() {
+    let places = Places::default();
+    let bounds = bounds(8, 99);
+    let crowd: Vec<_> = (0..8)
+        .map(|_| enter(&places, "192.0.2.1", &bounds).unwrap())
+        .collect();
+    let proven = crowd.iter().filter(|place| place.has_proven(&bounds));
+    assert_eq!(proven.count(), 7);
+    let enrolled = enter(&places, "192.0.2.2", &bounds).unwrap();
+    enrolled.has_certificate();
+    assert_eq!(crowd.iter().filter(|place| is_gone(place)).count(), 1);
+    assert_eq!(
+        enter(&places, "192.0.2.3", &bounds).err(),
+        Some(Full::Whole)
+    );
+}
+
+/// Whoever makes room is told so, also where it looks only later.
+#[tokio::test]
+async fn who_makes_room_is_told() {
+    let places = Places::default();
+    let bounds = bounds(1, 1);
+    let first = enter(&places, "192.0.2.1", &bounds).unwrap();
+    let _second = enter(&places, "192.0.2.2", &bounds).unwrap();
+    first.is_taken().await;
+}
+
+/// Whoever drains waits for what is taken, and gives nothing out any more.
+#[tokio::test]
+async fn nothing_is_given_out_after_the_last_has_left() {
+    let places = Arc::new(Places::default());
+    let seat = places.request(1).unwrap();
+    assert!(places.request(1).is_none());
+    let draining = tokio::spawn({
+        let places = Arc::clone(&places);
+        async move { places.drain().await }
+    });
+    while !places.in_flight.closed.load(Ordering::SeqCst) {
+        tokio::task::yield_now().await;
+    }
+    assert!(places.request(9).is_none() && !draining.is_finished());
+    drop(seat);
+    draining.await.unwrap();
+}

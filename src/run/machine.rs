@@ -1,0 +1,186 @@
+//! What this process asks of the machine: as many open files as its limits add up to, and that nobody
+//! reads its keys out of a memory image.
+
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
+
+use crate::config::{CONNECTIONS_MAX, Config, Fault, Faults};
+use crate::outbound::{COMPANY_MAX, MERCHANT_CONNECTIONS_IN_ALL_MAX};
+
+/// Files beside all connections: the store with its readers, the listeners, the runtime, the log,
+/// files of a configuration that is read, and connections that are just closing.
+const OWN_FILES: u64 = 96;
+/// Connections of the operations listener at once.
+const OPERATIONS_CONNECTIONS: u64 = 64;
+/// Public connections without which there is no point in serving.
+const CONNECTIONS_MIN: u64 = 256;
+/// On a machine with few files: connections to each institution, and to all merchants, at least.
+const OUTGOING_MIN: u64 = 4;
+
+/// How many connections of each kind there may be. With what else is open they are no more than the
+/// files that this process may open, so that no caller takes the file of a call (H1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Files {
+    /// Of callers on the public listener.
+    pub connections_max: u32,
+    /// Of callers on the operations listener.
+    pub operations_connections_max: u32,
+    /// To one institution, as far as it takes as many calls at once.
+    pub institution_connections_max: usize,
+    /// To all merchants.
+    pub merchant_connections_max: usize,
+}
+
+impl Files {
+    /// Of a process that nobody calls.
+    pub(super) fn without_callers() -> Self {
+        Self {
+            connections_max: 0,
+            operations_connections_max: 0,
+            institution_connections_max: usize::MAX,
+            merchant_connections_max: MERCHANT_CONNECTIONS_IN_ALL_MAX,
+        }
+    }
+}
+
+/// Lets this process open as many files as it may at all, and says how many that are.
+///
+/// # Errors
+/// The system refuses; nothing was changed.
+pub fn raise_files() -> std::io::Result<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised)?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
+/// How many files this process may open at all.
+pub fn files_allowed() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
+/// Leaves no image of this process's memory, where its keys are, to whoever may read files: not when
+/// it ends by a fault, and not to a debugger of the same user.
+///
+/// # Errors
+/// The system refuses.
+pub fn keep_memory_private() -> std::io::Result<()> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none)?;
+    // A program that takes images over a pipe is not bound by that limit.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+/// Shares so many files out. Where `[limits] connections_max` says nothing, callers are given what
+/// calls leave over; what is said is kept or refused.
+///
+/// # Errors
+/// The limits add up to more: said as a fault of the file.
+pub fn share_out(config: &Config, allowed: u64) -> Result<Files, Faults> {
+    let institutions = &config.outbound.institutions;
+    let calls: u64 = institutions
+        .values()
+        .map(|leg| u64::from(leg.calls_at_once))
+        .sum();
+    let besides = [
+        OWN_FILES,
+        OPERATIONS_CONNECTIONS,
+        wide(MERCHANT_CONNECTIONS_IN_ALL_MAX),
+        wide(COMPANY_MAX),
+        calls,
+    ];
+    let besides = besides
+        .iter()
+        .fold(0_u64, |sum, one| sum.saturating_add(*one));
+    let said = config.limits.connections_max;
+    let wanted = u64::from(said.unwrap_or(CONNECTIONS_MAX));
+    let left = allowed.saturating_sub(besides);
+    let files = Files {
+        connections_max: narrow(wanted.min(left)),
+        operations_connections_max: narrow(OPERATIONS_CONNECTIONS),
+        institution_connections_max: usize::MAX,
+        merchant_connections_max: MERCHANT_CONNECTIONS_IN_ALL_MAX,
+    };
+    if wanted <= left || (said.is_none() && left >= CONNECTIONS_MIN) {
+        return Ok(files);
+    }
+    let needed = besides.saturating_add(wanted);
+    if said.is_some() {
+        return Err(too_few(config, (needed, allowed)));
+    }
+    few(wide(institutions.len()), allowed).ok_or_else(|| too_few(config, (needed, allowed)))
+}
+
+/// Fewer files than every limit would fill: half of them for callers, a quarter each for
+/// institutions and merchants.
+fn few(institutions: u64, allowed: u64) -> Option<Files> {
+    let free = allowed.checked_sub(OWN_FILES)?;
+    let part = |of: u64| free.checked_div(of).unwrap_or(0);
+    let each = part(4).checked_div(institutions.max(1)).unwrap_or(0);
+    let operations = part(8);
+    let enough = each >= OUTGOING_MIN && operations >= 1;
+    enough.then(|| Files {
+        connections_max: narrow(part(2).saturating_sub(operations)),
+        operations_connections_max: narrow(operations),
+        institution_connections_max: usize::try_from(each).unwrap_or(usize::MAX),
+        merchant_connections_max: usize::try_from(part(4)).unwrap_or(usize::MAX),
+    })
+}
+
+fn too_few(config: &Config, (needed, allowed): (u64, u64)) -> Faults {
+    Faults(vec![Fault {
+        file: config.file.display().to_string(),
+        line: 0,
+        subject: "[limits] connections_max".to_owned(),
+        expected: format!(
+            "limits that add up to at most {allowed} open files, which is all that this process \
+             may have"
+        ),
+        found: needed.to_string(),
+        advice: format!(
+            "allow {needed} files (ulimit -Hn, LimitNOFILE=, --ulimit nofile=), or lower \
+             connections_max or calls_at_once"
+        ),
+    }])
+}
+
+fn wide(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+fn narrow(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// H1: whatever is shared out, together it is no more than there is.
+    #[test]
+    fn few_files_are_shared_out_whole() {
+        for institutions in [1, 3, 20] {
+            for allowed in 0..3_000 {
+                let Some(files) = few(institutions, allowed) else {
+                    assert!(allowed < OWN_FILES + 16 * institutions + 8, "{allowed}");
+                    continue;
+                };
+                let sum = OWN_FILES
+                    + u64::from(files.connections_max)
+                    + u64::from(files.operations_connections_max)
+                    + institutions * wide(files.institution_connections_max)
+                    + wide(files.merchant_connections_max);
+                assert!(sum <= allowed, "{allowed}: {files:?}");
+                assert!(files.connections_max >= 1);
+            }
+        }
+    }
+}
