@@ -181,7 +181,8 @@ impl Order {
             true | false => None,
         };
         let rest = attempt.amount.minor().saturating_sub(self.held_minor());
-        let has_loss = self.refunds.iter().any(|one| one.excess_minor > 0);
+        // What goes back beside what was paid is counted apart: its loss is not the merchant's (R1).
+        let has_loss = self.asked_refunds().any(|one| one.excess_minor > 0);
         if asked.amount.currency() != attempt.amount.currency()
             || asked.amount.minor() > rest
             || has_loss

@@ -143,3 +143,35 @@ fn surplus_that_went_back_twice_is_a_loss() {
     assert_eq!(lost, Some(paid), "{balances:?}");
     assert!(!balances.keys().any(|of| matches!(of, Account::Surp(_))));
 }
+
+/// R1, R9, A4: what an institution gave back twice of an excess payment is its loss; the merchant still
+/// gives back what was paid.
+#[test]
+fn surplus_that_went_back_twice_blocks_no_refund_of_the_merchant() {
+    let town = Town::new();
+    town.place("T1", json!({}));
+    town.select("T1", "bank");
+    let late = town.attempt("T1", "bank");
+    town.select("T1", "purse");
+    town.chase();
+    town.select("T1", "purse");
+    let id = town.pay("T1", "purse");
+    assert_eq!(town.call_back("purse", &id).status, 200);
+    town.at("bank", |books| books.manners.takes_after_end = true);
+    town.pay("T1", "bank");
+    town.at("bank", |books| books.manners.refuses_refunds = true);
+    assert_eq!(town.call_back("bank", &late).status, 200);
+    town.chase();
+    town.at("bank", |books| {
+        books.manners = crate::world::books::Manners::default();
+    });
+    town.pass_s(86_400);
+    town.chase();
+    the_first_goes_back_after_all(&town);
+    let order = town.order("T1");
+    assert_eq!(states(&order), [RefundState::Succeeded; 2]);
+    assert!(order.refunds[0].excess_minor > 0, "it went back twice");
+    let told = super::refund(&town, "T1", "12.30", json!({}));
+    assert_eq!((told.status, told.text("refundStatus")), (200, "SUCCEEDED"));
+    assert_eq!(told.text("orderRefundStatus"), "FULL");
+}
