@@ -34,6 +34,7 @@ use paymux::seal::Seal;
 use paymux::signature::{KeyRing, SigningKey};
 use paymux::store::ledger::Reconciled;
 use paymux::store::{self, OnFatal};
+use paymux::world::sends::SendLog;
 use paymux::world::trail::Untold;
 use paymux::world::{
     Clock, Outbound, Party, Patience, SendError, SystemClock, SystemEntropy, TooMany, Turn, World,
@@ -208,6 +209,7 @@ async fn measure(database: &Path, statement: &Path) -> Result<(u64, usize)> {
     );
     let clock: Arc<dyn Clock> = clock;
     let world = World {
+        sends: Arc::new(SendLog::start(Arc::clone(&clock))),
         clock,
         entropy: Arc::new(SystemEntropy),
         outbound: Arc::new(Nobody),

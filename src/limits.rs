@@ -242,7 +242,7 @@ mod tests {
     use std::sync::atomic::AtomicI64;
 
     use super::*;
-    use crate::domain::identifiers::Timestamp;
+    use crate::domain::identifiers::{Timestamp, Uptime};
 
     struct Hand(AtomicI64);
 
@@ -251,8 +251,8 @@ mod tests {
             Timestamp::from_ms(self.0.load(Ordering::SeqCst))
         }
 
-        fn started(&self) -> Timestamp {
-            Timestamp::from_ms(0)
+        fn uptime(&self) -> Uptime {
+            Uptime::from_ms(0)
         }
     }
 

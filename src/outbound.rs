@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::domain::identifiers::{InstitutionId, MerchantId};
+use crate::world::sends::InFlight;
 use crate::world::{Errand, Network, Outbound, Party, Patience, SendError, TooMany, Turn};
 
 use line::{Line, Reach, Sender, Target};
@@ -85,6 +86,13 @@ pub struct Hyper {
 
 /// Host and port.
 type Key = (String, u16);
+
+/// A request that is to leave, and what must be known of that.
+struct Leaving {
+    request: Request<Full<Bytes>>,
+    turn: Turn,
+    in_flight: Option<InFlight>,
+}
 
 /// The connections to one origin of one party; never shared between parties.
 struct Destination {
@@ -161,6 +169,7 @@ impl Outbound for Hyper {
             Party::Merchant => &self.merchants,
         };
         let errand = request.extensions_mut().remove::<Errand>();
+        let in_flight = request.extensions_mut().remove::<InFlight>();
         let turn = errand.and_then(|Errand(_, turn)| turn);
         let turn = turn.unwrap_or_else(Turn::free);
         let target = Target::of(request.uri())?;
@@ -182,13 +191,18 @@ impl Outbound for Hyper {
             .await
             .map_err(|_| kept_back("too many requests to this destination"))?
             .map_err(not_sent)?;
-        let leaving = (request, &turn);
+        let leaving = Leaving {
+            request,
+            turn,
+            in_flight,
+        };
         let (response, sender) = exchange(&destination, line, &target, leaving, head_by).await?;
 
         let (head, body) = response.into_parts();
         let body = timeout_at(whole_by, read_body(body, patience.body_bytes_max))
             .await
             .map_err(|_| unknown("the answer did not end in time"))??;
+        sender.carry(None);
         destination.take_back(sender, place);
         Ok(Response::from_parts(head, body))
     }
@@ -206,9 +220,14 @@ async fn exchange(
     destination: &Destination,
     line: &Line,
     target: &Target,
-    (mut request, turn): (Request<Full<Bytes>>, &Turn),
+    leaving: Leaving,
     head_by: Instant,
 ) -> Result<(Response<Incoming>, Sender), SendError> {
+    let Leaving {
+        mut request,
+        turn,
+        in_flight,
+    } = leaving;
     loop {
         let kept = destination.kept();
         let fresh = kept.is_none();
@@ -224,12 +243,16 @@ async fn exchange(
             destination.keep(sender);
             return Err(kept_back("it takes no more calls in this second"));
         }
-        let answered = timeout_at(head_by, sender.requests.try_send_request(request)).await;
+        // Whatever becomes of us, it may leave until this connection has ended.
+        sender.carry(in_flight.clone());
+        let sending = sender.requests.try_send_request(request);
+        let answered = timeout_at(head_by, sending).await;
         match answered.map_err(|_| unknown("no answer in time"))? {
             Ok(response) => return Ok((response, sender)),
             Err(mut error) => match error.take_message() {
                 Some(unsent) => {
                     turn.stay();
+                    sender.carry(None);
                     if fresh {
                         return Err(not_sent(error.into_error()));
                     }

@@ -3,6 +3,7 @@
 //! The real ones are `SystemClock`, `SystemEntropy` and `outbound.rs`; tests hold all three.
 
 pub mod disk_space;
+pub mod sends;
 pub mod trail;
 
 use std::net::IpAddr;
@@ -13,13 +14,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
+use rustix::time::{ClockId, clock_gettime};
 
-use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
 use crate::health::Health;
 use disk_space::DiskSpace;
+use sends::Sends;
 use trail::Trail;
 
-/// The three doors, what the third has lately shown, who takes notes, and what the disk has to spare.
+/// The three doors, what the third has lately shown and sent, who takes notes, and what the disk has to
+/// spare.
 #[derive(Clone)]
 pub struct World {
     /// What time it is.
@@ -30,6 +34,8 @@ pub struct World {
     pub outbound: Arc<dyn Outbound>,
     /// How the institutions that were called lately fared.
     pub health: Arc<Health>,
+    /// What this process sends, and what of it may still be leaving.
+    pub sends: Arc<dyn Sends>,
     /// Who takes notes of what happened.
     pub trail: Arc<dyn Trail>,
     /// Whether there is room to begin something.
@@ -41,9 +47,9 @@ pub trait Clock: Send + Sync {
     /// Wall time. It may jump; no rule of money depends on it alone (T2).
     fn now(&self) -> Timestamp;
 
-    /// What it showed when this process began to read it. Between two processes it may have been
-    /// set: only from here on is a difference of two readings time that passed.
-    fn started(&self) -> Timestamp;
+    /// How long the machine has been running: the only clock by which news and sends are dated (T1,
+    /// V5). It is never set, and counts the time in which process or machine stood still.
+    fn uptime(&self) -> Uptime;
 }
 
 /// Draws what nobody can guess.
@@ -233,7 +239,6 @@ pub enum SendError {
 /// never looks like time that went by (T1, T2).
 pub struct SystemClock {
     started: Instant,
-    started_ms: i64,
     reading: Mutex<Reading>,
 }
 
@@ -246,14 +251,12 @@ impl SystemClock {
     /// Reads the wall clock once and goes on from there.
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
     pub fn start() -> Self {
-        let started_ms = wall_ms();
         let reading = Reading {
             elapsed_ms: 0,
-            shown_ms: started_ms,
+            shown_ms: wall_ms(),
         };
         Self {
             started: Instant::now(),
-            started_ms,
             reading: Mutex::new(reading),
         }
     }
@@ -278,8 +281,14 @@ impl Clock for SystemClock {
         Timestamp::from_ms(reading.shown_ms)
     }
 
-    fn started(&self) -> Timestamp {
-        Timestamp::from_ms(self.started_ms)
+    fn uptime(&self) -> Uptime {
+        let reading = clock_gettime(ClockId::Boottime);
+        let (seconds, nanos) = (
+            u64::try_from(reading.tv_sec).unwrap_or(0),
+            u64::try_from(reading.tv_nsec).unwrap_or(0),
+        );
+        let ms = nanos.checked_div(1_000_000).unwrap_or(0);
+        Uptime::from_ms(seconds.saturating_mul(1_000).saturating_add(ms))
     }
 }
 

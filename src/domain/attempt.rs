@@ -3,8 +3,6 @@
 //! Which moves are legal is decided here, from the attempt's state and one finding (section 4 of
 //! the invariants); what a move means for the order is `order.rs`.
 
-use std::time::Duration;
-
 use crate::domain::amount::Amount;
 use crate::domain::evidence::{Evidence, Finding, Handover, Means, Reason, Receipt};
 use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, Timestamp};
@@ -104,12 +102,15 @@ pub struct Attempt {
     pub state: AttemptState,
     /// Stamp of the creating call.
     pub stamp: Stamp,
-    /// When a create may last have left; A5 counts from here.
+    /// When a create was last decided to be sent; how the call is dated.
     pub sent_at: Timestamp,
     /// The configuration it was made under (F2).
     pub configuration: u64,
     /// The process that wrote it (S1).
     pub epoch: Epoch,
+    /// The institution has named it as one that it has: it did arrive, and never ends by "not found"
+    /// (V5).
+    pub named: bool,
     /// What the payer needs, once the institution gave it.
     pub handover: Option<Handover>,
     /// What the institution said of the payment.
@@ -180,15 +181,26 @@ impl Attempt {
         }
     }
 
-    /// The move that a finding justifies, by the table of section 4.
-    pub fn weigh(&self, finding: &Finding, by: Means, facts: &Facts, now: Timestamp) -> Move<Self> {
+    /// The attempt as this evidence names it, where that is news and still matters (V5).
+    pub fn newly_named(&self, evidence: &Evidence) -> Option<Self> {
+        (evidence.names_it && !self.named && self.state.is_live()).then(|| Self {
+            named: true,
+            ..self.clone()
+        })
+    }
+
+    /// The move that a finding justifies, by the table of section 4. "Not found" comes here only where
+    /// it was asked late enough ([`Evidence::is_late_enough`]).
+    pub fn weigh(&self, finding: &Finding, by: Means, facts: &Facts) -> Move<Self> {
         match finding {
+            // That a question was not sent says nothing about the call before it.
+            Finding::NotSent if by != Means::Create => Move::Stay,
             Finding::NotSent => self.not_sent(),
             Finding::Refused(reason) => self.refused(reason),
             Finding::Accepted(handover) => self.accepted(handover.as_ref(), by),
             Finding::Succeeded(receipt) => self.succeeded(receipt, by),
             Finding::Closed => self.closed(),
-            Finding::NotFound => self.not_found(by, facts, now),
+            Finding::NotFound => self.not_found(by, facts),
             Finding::Ambiguous(_) => match self.state {
                 AttemptState::Intent => self.become_(AttemptState::Unknown),
                 AttemptState::Unknown
@@ -318,20 +330,15 @@ impl Attempt {
     /// A5: "not found" ends an attempt only when nothing sent can still be on its way, and, at an
     /// institution that closes, only in answer to a close. One that remembers a close of what it
     /// has not seen answers that close with "closed" instead.
-    fn not_found(&self, by: Means, facts: &Facts, now: Timestamp) -> Move<Self> {
-        let limit = self
-            .sent_at
-            .plus(Duration::from_millis(facts.visibility_ms));
+    fn not_found(&self, by: Means, facts: &Facts) -> Move<Self> {
         let conclusive = match by {
             Means::Close => facts.can_close && !facts.remembers_close,
             Means::Query => !facts.can_close,
             Means::Create | Means::Refund | Means::Callback => false,
         };
         match self.state {
-            // What it once accepted did arrive: that it does not know it now proves nothing.
-            AttemptState::Unknown | AttemptState::Closing
-                if conclusive && now > limit && self.handover.is_none() =>
-            {
+            // What it once named did arrive: that it does not know it now proves nothing (V5).
+            AttemptState::Unknown | AttemptState::Closing if conclusive && !self.named => {
                 let reason = Some(Reason::from_code("NEVER_ARRIVED"));
                 Move::To(Box::new(Self {
                     state: AttemptState::Failed,

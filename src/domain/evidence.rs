@@ -1,7 +1,12 @@
 //! The one shape all news takes: what a reply, a callback or a silence proves (E1 to E5).
 
+use std::time::Duration;
+
 use crate::domain::amount::Amount;
-use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, RefundOrderNo, Timestamp};
+use crate::domain::identifiers::{
+    AccountId, AttemptId, InstitutionId, RefundOrderNo, Timestamp, Uptime,
+};
+use crate::domain::institutions::Facts;
 
 /// What one message, or its absence, proves about one attempt or refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,12 +22,41 @@ pub struct Evidence {
     /// The sum that it speaks of, where a message nobody asked for names one: news of another sum is of
     /// something else (V3). An answer is bound to its question instead.
     pub sum: Option<Amount>,
+    /// Of an answer to a question: when the question was about to leave. News is as old as that, not
+    /// as its reading (V5).
+    pub asked_at: Option<Uptime>,
+    /// It names the number as one that the institution has, whatever else it says (V5).
+    pub names_it: bool,
     /// What it says.
     pub finding: Finding,
 }
 
+impl Evidence {
+    /// Whether "not found" counts (A5, V5): its question left after nothing had been sent of what it is
+    /// about for `quiet`, and that is at least the visibility limit. Whatever passed between question
+    /// and weighing is no waiting.
+    pub fn is_late_enough(quiet: Option<Duration>, facts: &Facts) -> bool {
+        quiet.is_some_and(|quiet| quiet >= Duration::from_millis(facts.visibility_ms))
+    }
+
+    /// An answer about another sum than was asked is about something else (V3): one rule for the answers
+    /// to all calls. Whether the call had its effect is then not known.
+    #[must_use]
+    pub fn held_to(self, asked: Amount) -> Self {
+        if let Finding::Succeeded(receipt) = &self.finding
+            && receipt.amount != asked
+        {
+            return Self {
+                finding: Finding::Ambiguous(Ambiguity::Mismatch),
+                ..self
+            };
+        }
+        self
+    }
+}
+
 /// What an institution knows something of ours by (K2).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum About {
     /// A payment.
     Attempt(AttemptId),
@@ -58,7 +92,7 @@ pub enum Finding {
     Succeeded(Receipt),
     /// E4: it can no longer be paid.
     Closed,
-    /// The institution does not know the number; proves nothing before its visibility limit (A5).
+    /// The institution does not know the number; proves nothing unless it was asked late enough (A5).
     NotFound,
     /// E5: everything else.
     Ambiguous(Ambiguity),

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use crate::domain::amount::Amount;
 use crate::domain::attempt::{Contradiction, Epoch, Move};
-use crate::domain::evidence::{Finding, Means, Reason, Receipt};
+use crate::domain::evidence::{Evidence, Finding, Means, Reason, Receipt};
 use crate::domain::identifiers::{
     AttemptId, OperatorId, RefundOrderNo, RefundRequestNo, Timestamp,
 };
-use crate::domain::institutions::Facts;
 
 /// How long a refund that an institution does not know is sent once more (R4). Afterwards it only
 /// has to be waited out that nothing can be on its way any more.
@@ -192,6 +191,9 @@ pub struct Refund {
     pub sending: Sending,
     /// The process that last sent it (S1).
     pub epoch: Epoch,
+    /// The institution has named it as one that it has: it did arrive, and never ends by "not found"
+    /// (V5).
+    pub named: bool,
     /// What the institution said of the money that went back.
     pub receipt: Option<Receipt>,
     /// Why it failed.
@@ -233,9 +235,20 @@ impl Refund {
         self.amount.minor().saturating_sub(self.excess_minor)
     }
 
-    /// The move that a finding justifies, by the table of section 5.
-    pub fn weigh(&self, finding: &Finding, by: Means, facts: &Facts, now: Timestamp) -> Move<Self> {
+    /// The refund as this evidence names it, where that is news and still matters (V5).
+    pub fn newly_named(&self, evidence: &Evidence) -> Option<Self> {
+        (evidence.names_it && !self.named && !self.state.is_over()).then(|| Self {
+            named: true,
+            ..self.clone()
+        })
+    }
+
+    /// The move that a finding justifies, by the table of section 5. "Not found" comes here only where
+    /// it was asked late enough ([`Evidence::is_late_enough`]).
+    pub fn weigh(&self, finding: &Finding, by: Means, now: Timestamp) -> Move<Self> {
         match finding {
+            // That a question was not sent says nothing about the call before it.
+            Finding::NotSent if by != Means::Refund => Move::Stay,
             Finding::NotSent => self.not_sent(now),
             Finding::Refused(reason) => self.refused(reason),
             Finding::Accepted(_) => match self.state {
@@ -250,7 +263,7 @@ impl Refund {
             Finding::Succeeded(receipt) => self.succeeded(receipt, by),
             // A word of payments: it says nothing about money on its way back.
             Finding::Closed => Move::Stay,
-            Finding::NotFound => self.not_found(by, facts, now),
+            Finding::NotFound => self.not_found(by),
             Finding::Ambiguous(_) => match (self.state, self.sending) {
                 (RefundState::Reserved, Sending::Left(_)) => self.become_(RefundState::Unknown),
                 _ => Move::Stay,
@@ -320,13 +333,10 @@ impl Refund {
     }
 
     /// That it is not known proves that it never arrived once nothing can be on its way (A5); not
-    /// where the institution once had it, nor where people decide.
-    fn not_found(&self, by: Means, facts: &Facts, now: Timestamp) -> Move<Self> {
-        let Sending::Left(left) = self.sending else {
-            return Move::Stay;
-        };
-        let limit = left.plus(Duration::from_millis(facts.visibility_ms));
-        if self.state == RefundState::Unknown && by == Means::Query && now > limit {
+    /// where the institution once named it (V5), nor where people decide.
+    fn not_found(&self, by: Means) -> Move<Self> {
+        let was_sent = matches!(self.sending, Sending::Left(_));
+        if self.state == RefundState::Unknown && by == Means::Query && was_sent && !self.named {
             self.fail(Reason::from_code("NEVER_ARRIVED"))
         } else {
             Move::Stay

@@ -5,16 +5,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 
-use crate::domain::attempt::{Attempt, Stamp};
-use crate::domain::evidence::{Ambiguity, Evidence, Finding};
+use crate::domain::attempt::{Attempt, AttemptState, Stamp};
+use crate::domain::change::Change;
+use crate::domain::evidence::{About, Ambiguity, Evidence, Finding};
 use crate::domain::identifiers::OrderKey;
-use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
 use crate::domain::institutions::{CallEnd, Purpose};
-use crate::domain::order::{INTENT_PATIENCE, Terms};
+use crate::domain::order::{INTENT_PATIENCE, Order, Terms};
 use crate::domain::refund::{Refund, Sending};
 use crate::domain::refusal::Refusal;
 use crate::flow::answer::aside;
 use crate::institution::{Call, Institution, Outgoing, Slow};
+use crate::world::sends::InFlight;
 use crate::world::trail::{Answered, Asked, Note};
 use crate::world::{Errand, Party, Patience, SendError, TooMany, Turn, World};
 
@@ -38,25 +40,63 @@ const fn patience(head_ms: u64, whole_ms: u64) -> Patience {
     }
 }
 
-/// Asks once and says what came of it. What it borrows was committed before (A1, R4).
+/// Asks once and says what came of it. A create or refund does not leave this way.
 pub async fn call_institution(
     world: &World,
     adapter: &dyn Institution,
     call: &Call<'_>,
     patience: Patience,
 ) -> Evidence {
-    exchange(world, adapter, call, (patience, None)).await
+    let how = How {
+        patience,
+        turn: None,
+        in_flight: None,
+    };
+    exchange(world, adapter, call, how).await
 }
 
-/// Creates or refunds once, in the turn that was waited for before the intent was written, and says
-/// what came of it.
-pub async fn call_in_turn(
+/// What a create or refund leaves with.
+pub struct Leave {
+    /// How long it may take.
+    pub patience: Patience,
+    /// The turn that was waited for before the intent was written, if one was.
+    pub turn: Option<Turn>,
+    /// Begun before the intent was written.
+    pub in_flight: InFlight,
+}
+
+impl Leave {
+    /// For a caller who waits.
+    pub fn at_once(turn: Option<Turn>, in_flight: InFlight) -> Self {
+        Self {
+            patience: CREATE_PATIENCE,
+            turn,
+            in_flight,
+        }
+    }
+}
+
+/// Begins the create that a change is about to write down, if it does: that of the live attempt,
+/// unless that is to be closed.
+pub fn begin_create(world: &World, change: &Change) -> Option<InFlight> {
+    let live = change.order().and_then(Order::live_attempt);
+    let created = live.filter(|attempt| attempt.state != AttemptState::Closing);
+    created.map(|attempt| world.sends.begin(&About::Attempt(attempt.id.clone())))
+}
+
+/// Creates or refunds once, and says what came of it. What it borrows was committed before (A1, R4).
+pub async fn send_once(
     world: &World,
     adapter: &dyn Institution,
     call: &Call<'_>,
-    turn: Turn,
+    leave: Leave,
 ) -> Evidence {
-    exchange(world, adapter, call, (CREATE_PATIENCE, Some(turn))).await
+    let how = How {
+        patience: leave.patience,
+        turn: leave.turn,
+        in_flight: Some(leave.in_flight),
+    };
+    exchange(world, adapter, call, how).await
 }
 
 /// Asks once, in a turn that was waited for: for questions by the hundred, which would be kept back
@@ -67,7 +107,12 @@ pub async fn ask_in_turn(
     call: &Call<'_>,
     turn: Turn,
 ) -> Evidence {
-    exchange(world, adapter, call, (ASK_PATIENCE, Some(turn))).await
+    let how = How {
+        patience: ASK_PATIENCE,
+        turn: Some(turn),
+        in_flight: None,
+    };
+    exchange(world, adapter, call, how).await
 }
 
 /// Waits for a turn at an institution, before anything is written.
@@ -83,13 +128,15 @@ pub async fn turn_at(
     turn.map_err(|TooMany { wait }| Refusal::TooOften { wait })
 }
 
-async fn exchange(
-    world: &World,
-    adapter: &dyn Institution,
-    call: &Call<'_>,
-    (patience, turn): (Patience, Option<Turn>),
-) -> Evidence {
-    let Some(stamp) = stamp(world, call) else {
+/// How an exchange is made.
+struct How {
+    patience: Patience,
+    turn: Option<Turn>,
+    in_flight: Option<InFlight>,
+}
+
+async fn exchange(world: &World, adapter: &dyn Institution, call: &Call<'_>, how: How) -> Evidence {
+    let Some(stamp) = stamp(world, call, how.in_flight.as_ref()) else {
         return evidence(adapter, call, Finding::NotSent);
     };
     let (mut request, asked) = match outgoing(adapter, call, stamp).await {
@@ -105,15 +152,24 @@ async fn exchange(
     // As it is signed; what it becomes on the way to the wire is the connection's.
     let noted = world.trail.is_kept();
     let noted = noted.then(|| Noted::of(&request, world.clock.now()));
-    request.extensions_mut().insert(Errand(call.word(), turn));
+    request
+        .extensions_mut()
+        .insert(Errand(call.word(), how.turn));
+    // A send goes on for as long as the connection that carries it.
+    if let Some(in_flight) = how.in_flight {
+        in_flight.may_leave();
+        request.extensions_mut().insert(in_flight);
+    }
     let party = Party::Institution(adapter.id().clone());
     let begun = world.health.begin(adapter.id(), world.clock.now());
-    let sent = world.outbound.send(&party, request, patience).await;
+    // Before the first byte leaves: from here on nothing that passes is waiting (V5).
+    let asked_at = world.clock.uptime();
+    let sent = world.outbound.send(&party, request, how.patience).await;
     let now = world.clock.now();
     let reply = noted.as_ref().and(sent.as_ref().ok()).map(Answered::of);
     let (found, end) = match sent {
         Ok(reply) => {
-            let found = adapter.read(call, &asked, &reply, now);
+            let found = heard(call, adapter.read(call, &asked, &reply, now), asked_at);
             let end = answered(&found.finding);
             (found, Some(end))
         }
@@ -131,7 +187,7 @@ async fn exchange(
             tracing::warn!(institution.id = %adapter.id(), call = call.word(), why, "in doubt");
             let found = evidence(adapter, call, Finding::Ambiguous(Ambiguity::NoAnswer));
             // Whoever waits a moment only, for a merchant's question, learns nothing from silence.
-            let is_silence = patience.whole >= ASK_PATIENCE.whole || is_create(call);
+            let is_silence = how.patience.whole >= ASK_PATIENCE.whole || is_create(call);
             (found, is_silence.then_some(CallEnd::Failed))
         }
     };
@@ -149,29 +205,46 @@ async fn exchange(
     found
 }
 
-/// How a call is dated and made one of a kind; nothing for one that must not leave any more.
-fn stamp(world: &World, call: &Call<'_>) -> Option<Stamp> {
-    let now = world.clock.now();
+/// An answer as evidence: dated by its question, and held to what that asked.
+fn heard(call: &Call<'_>, read: Evidence, asked_at: Uptime) -> Evidence {
+    let asked = call
+        .refund()
+        .map_or(call.attempt().amount, |refund| refund.amount);
+    let found = Evidence {
+        asked_at: (!call.is_send()).then_some(asked_at),
+        ..read.held_to(asked)
+    };
+    if found.finding == Finding::Ambiguous(Ambiguity::Mismatch) {
+        tracing::error!(institution.id = %found.institution, call = call.word(),
+            attempt.id = %call.attempt().id,
+            "an answer put aside: it speaks of something else than was asked");
+    }
+    found
+}
+
+/// How a call is dated and made one of a kind; nothing for one that must not leave (any more).
+fn stamp(world: &World, call: &Call<'_>, in_flight: Option<&InFlight>) -> Option<Stamp> {
+    // Begun long ago by a process that stood still since: by now it counts as in doubt, and its
+    // payer may have given up, so it must not leave any more (Q9). Nor what nobody keeps account of.
+    let is_fresh =
+        in_flight.is_some_and(|one| world.clock.uptime().since(one.begun()) < INTENT_PATIENCE);
     match call {
-        // Written down long ago by a process that stood still since: by now it counts as in doubt
-        // and may have been ended, so it must not leave any more (A5, Q9).
-        Call::Create(attempt, _) if now.since(attempt.sent_at) >= INTENT_PATIENCE => None,
-        // A repeated create must be equal (A3): the stored stamp, dated by the last intent to send,
-        // from which A5 counts as well.
+        Call::Create(..) | Call::Refund(..) if !is_fresh => None,
+        // A repeated create must be equal (A3): the stored stamp, dated by the last intent to send.
         Call::Create(attempt, _) => Some(Stamp {
             now: attempt.sent_at,
             nonce: attempt.stamp.nonce,
         }),
         // The same holds for a refund (R4); its call is dated by the last intent to send.
         Call::Refund(refund, ..) => match refund.sending {
-            Sending::Left(left) if now.since(left) < INTENT_PATIENCE => Some(Stamp {
+            Sending::Left(left) => Some(Stamp {
                 now: left,
                 nonce: world.entropy.draw(),
             }),
-            Sending::Left(_) | Sending::Waits(_) => None,
+            Sending::Waits(_) => None,
         },
         Call::Query(..) | Call::Close(..) | Call::RefundQuery(..) => Some(Stamp {
-            now,
+            now: world.clock.now(),
             nonce: world.entropy.draw(),
         }),
     }
@@ -272,6 +345,8 @@ fn evidence(adapter: &dyn Institution, call: &Call<'_>, finding: Finding) -> Evi
         about: call.about(),
         by: call.means(),
         sum: None,
+        asked_at: None,
+        names_it: false,
         finding,
     }
 }

@@ -10,7 +10,7 @@ use crate::domain::schedule;
 use crate::flow::call_institution::{ASK_PATIENCE, call_institution};
 use crate::flow::refunds::chase_refunds::chase_refunds;
 use crate::flow::register::Register;
-use crate::flow::weigh_evidence::{Weight, weigh_evidence};
+use crate::flow::weigh_evidence::{Weight, is_late_enough, weigh_evidence};
 use crate::institution::{Call, Institution};
 use crate::store::{Committed, Fate, Lease, Leased, Store, StoreError, Work};
 use crate::world::World;
@@ -132,23 +132,19 @@ async fn ask(
         Call::Query(attempt, &order.terms)
     };
     let evidence = call_institution(world, adapter, &call, ASK_PATIENCE).await;
-    let evidence = match unseen(adapter, attempt, &evidence, world.clock.now()) {
-        // A5: nothing sent can still be on its way, so a close settles that it never will be.
-        true => {
-            let call = Call::Close(attempt, &order.terms);
-            call_institution(world, adapter, &call, ASK_PATIENCE).await
-        }
+    let evidence = if closing && evidence.finding != Finding::Closed {
         // A close that did not end it: perhaps it was paid first.
-        false if closing && evidence.finding != Finding::Closed => {
-            let call = Call::Query(attempt, &order.terms);
-            let asked = call_institution(world, adapter, &call, ASK_PATIENCE).await;
-            if asked.finding == Finding::Accepted(None) {
-                evidence
-            } else {
-                pick(evidence, asked)
-            }
-        }
-        false => evidence,
+        let call = Call::Query(attempt, &order.terms);
+        latest(
+            evidence,
+            call_institution(world, adapter, &call, ASK_PATIENCE).await,
+        )
+    } else if is_unseen(world, adapter, attempt, &evidence) {
+        // A5: nothing sent can still be on its way, so a close settles that it never will be.
+        let call = Call::Close(attempt, &order.terms);
+        call_institution(world, adapter, &call, ASK_PATIENCE).await
+    } else {
+        evidence
     };
     Ok(
         match weigh_evidence(store, world, adapter, evidence, Some(order.clone())).await? {
@@ -162,27 +158,45 @@ async fn ask(
     )
 }
 
-/// Of the replies to a close and to the query after it, the one that says more.
-fn pick(closed: Evidence, asked: Evidence) -> Evidence {
-    match asked.finding {
-        Finding::Succeeded(_) | Finding::Closed | Finding::Refused(_) => asked,
-        Finding::NotSent | Finding::Accepted(_) | Finding::NotFound | Finding::Ambiguous(_) => {
-            closed
-        }
-    }
+/// Of the replies to a close and to the query after it: the later word counts (V5).
+fn latest(closed: Evidence, asked: Evidence) -> Evidence {
+    let names_it = closed.names_it || asked.names_it;
+    let is_kept = match (&closed.finding, &asked.finding) {
+        // That money moved is not unsaid by a word that says less.
+        (Finding::Succeeded(_), _)
+        // It will not close what is open: the payer goes on.
+        | (Finding::Accepted(_), Finding::Accepted(_))
+        // Not known, and still not known: that answers a close (A5).
+        | (Finding::NotFound, Finding::NotFound)
+        // A question without an answer takes nothing back; only "not found" does not stand alone.
+        | (
+            Finding::Accepted(_) | Finding::Refused(_) | Finding::Closed,
+            Finding::NotSent | Finding::Ambiguous(_),
+        ) => true,
+        (
+            Finding::NotSent
+            | Finding::Refused(_)
+            | Finding::Accepted(_)
+            | Finding::Closed
+            | Finding::NotFound
+            | Finding::Ambiguous(_),
+            _,
+        ) => false,
+    };
+    let counts = if is_kept { closed } else { asked };
+    Evidence { names_it, ..counts }
 }
 
 /// Whether a query says "not found" of an attempt that must have been seen by now.
-fn unseen(
+fn is_unseen(
+    world: &World,
     adapter: &dyn Institution,
     attempt: &Attempt,
     evidence: &Evidence,
-    now: Timestamp,
 ) -> bool {
-    let facts = adapter.facts();
-    let visible = std::time::Duration::from_millis(facts.visibility_ms);
     attempt.state == AttemptState::Unknown
-        && facts.can_close
+        && !attempt.named
+        && adapter.facts().can_close
         && evidence.finding == Finding::NotFound
-        && now > attempt.sent_at.plus(visible)
+        && is_late_enough(world, adapter, evidence)
 }

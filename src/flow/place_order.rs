@@ -10,7 +10,7 @@ use crate::domain::order::{Opening, Order, OrderState, Start, Terms};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::{Admitted, refuse, spend};
 use crate::flow::begin::begin;
-use crate::flow::call_institution::turn_at;
+use crate::flow::call_institution::{Leave, begin_create, turn_at};
 use crate::flow::list_institutions::{Judge, wanted};
 use crate::flow::read_order::Named;
 use crate::flow::register::Register;
@@ -75,6 +75,7 @@ pub async fn place_order(
         terms,
     };
     let change = Order::open(opening, first, cause, now);
+    let in_flight = begin_create(world, &change);
     match begin(store, world, &change).await? {
         Committed::Done => (),
         Committed::NonceSpent => return Err(Refusal::NonceSpent),
@@ -95,11 +96,11 @@ pub async fn place_order(
         }
     }
     let order = change.into_order().ok_or(Refusal::OutcomeUnknown)?;
-    if order.attempts.is_empty() {
-        Ok(Answered::fresh(order))
-    } else {
-        create(store, world, register, (order, pass), turn).await
-    }
+    let Some(in_flight) = in_flight else {
+        return Ok(Answered::fresh(order));
+    };
+    let leave = Leave::at_once(turn, in_flight);
+    create(store, world, register, (order, pass), leave).await
 }
 
 /// What the enrolment says of these terms: the institution to take, where one must be.

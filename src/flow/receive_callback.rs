@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use http::{Request, Response};
 
+use crate::domain::amount::CNY;
 use crate::domain::evidence::{About, Finding};
 use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::{InstitutionId, Timestamp};
@@ -62,8 +63,8 @@ async fn hear(
     callback: &Request<Bytes>,
     now: Timestamp,
 ) -> Hearing {
-    let evidence = match adapter.read_callback(callback, now) {
-        Ok(evidence) => evidence,
+    let told = match adapter.read_callback(callback, now) {
+        Ok(told) => told,
         Err(forged) => {
             tracing::warn!(institution.id = %institution, why = forged.0, "callback not proven");
             let message = message(institution, callback, Verdict::Forged, now);
@@ -79,19 +80,26 @@ async fn hear(
             };
         }
     };
-    let class = evidence.finding.class();
-    let about = match &evidence.about {
+    let about = match &told.about {
         About::Attempt(id) => OrderKey::OfAttempt(institution.clone(), id.clone()),
         About::Refund(no) => OrderKey::OfRefund(institution.clone(), no.clone()),
     };
+    let known = store.order(&about).await;
+    let order = known.as_ref().ok().and_then(Option::as_ref);
+    let currency = order.map_or(CNY, |order| order.terms.amount.currency());
+    let evidence = told.evidence(currency);
+    let class = evidence.finding.class();
     // Not read is not a repeat: for what has ended here, nobody would ask again (C3, C4).
     let unclear = matches!(evidence.finding, Finding::Ambiguous(_));
     let genuine = message(institution, callback, Verdict::Genuine, now);
     // Both are written in one group commit; the answer waits for both.
-    let (weight, kept) = tokio::join!(
-        weigh_evidence(store, world, adapter, evidence, None),
-        store.keep(&genuine)
-    );
+    let weight = async {
+        match known {
+            Ok(known) => weigh_evidence(store, world, adapter, evidence, known).await,
+            Err(fault) => Err(fault),
+        }
+    };
+    let (weight, kept) = tokio::join!(weight, store.keep(&genuine));
     let (heard, verdict) = match weight {
         Ok(Weight::Moved(_) | Weight::Known(_)) if unclear => {
             tracing::error!(institution.id = %institution, "a proven callback could not be read");

@@ -11,7 +11,7 @@ use crate::domain::order::{Order, OrderState};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::{refuse, spend};
 use crate::flow::begin::begin;
-use crate::flow::call_institution::{call_in_turn, turn_at};
+use crate::flow::call_institution::{Leave, begin_create, send_once, turn_at};
 use crate::flow::list_institutions::Judge;
 use crate::flow::place_order::start;
 use crate::flow::read_order::Named;
@@ -20,7 +20,7 @@ use crate::flow::weigh_evidence::{Weight, weigh_evidence};
 use crate::health::Pass;
 use crate::institution::Call;
 use crate::store::{Committed, OrderKey, Store};
-use crate::world::{Turn, World};
+use crate::world::World;
 
 /// Others may write to the same order meanwhile; so often a choice is decided again.
 const ROUNDS_MAX: u32 = 3;
@@ -271,13 +271,15 @@ async fn choose(
             }
         };
         // Durable before a byte leaves (A1): a crash may lose an answer, never an intent.
+        let in_flight = begin_create(world, &change);
         match begin(store, world, &change).await? {
             Committed::Done => {
                 let order = change.into_order().ok_or(Refusal::OutcomeUnknown)?;
-                return match order.live_attempt().map(|attempt| attempt.state) {
-                    Some(AttemptState::Closing) => Ok(Answered::pending(order)),
-                    _ => create(store, world, register, (order, pass), turn).await,
+                let Some(in_flight) = in_flight else {
+                    return Ok(Answered::pending(order));
                 };
+                let leave = Leave::at_once(turn, in_flight);
+                return create(store, world, register, (order, pass), leave).await;
             }
             Committed::NonceSpent => return Err(Refusal::NonceSpent),
             // Somebody wrote first: decide again on what is there now.
@@ -373,7 +375,7 @@ pub(in crate::flow) async fn create(
     world: &World,
     register: &Register,
     (order, _pass): (Order, Pass),
-    turn: Option<Turn>,
+    leave: Leave,
 ) -> Result<Answered, Refusal> {
     let Some(attempt) = order.live_attempt() else {
         return Ok(Answered::standing(order, world.clock.now()));
@@ -382,8 +384,7 @@ pub(in crate::flow) async fn create(
         return Ok(Answered::pending(order));
     };
     let call = Call::Create(attempt, &order.terms);
-    let turn = turn.unwrap_or_else(Turn::free);
-    let evidence = call_in_turn(world, adapter.as_ref(), &call, turn).await;
+    let evidence = send_once(world, adapter.as_ref(), &call, leave).await;
     let asked = order.clone();
     let order = match weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
         Ok(Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order)) => order,

@@ -1,11 +1,8 @@
 //! Evidence meets order: read, decide, write. Every reply, callback and query ends here, and
 //! nothing else moves an attempt or a refund. The page to read when money is in question.
 
-use std::time::Duration;
-
 use crate::domain::attempt::Contradiction;
 use crate::domain::evidence::{About, Evidence, Finding, Means};
-use crate::domain::identifiers::Timestamp;
 use crate::domain::order::{Order, Weighed};
 use crate::flow::call_institution::{ASK_PATIENCE, call_institution};
 use crate::institution::{Call, Institution};
@@ -61,7 +58,8 @@ pub async fn weigh_evidence(
             },
         };
         let now = world.clock.now();
-        if evidence.finding == Finding::NotFound && !has_run_long_enough(world, adapter, now) {
+        // Each time anew: what was sent since the question left makes its answer too early.
+        if evidence.finding == Finding::NotFound && !is_late_enough(world, adapter, &evidence) {
             return Ok(Weight::Known(order));
         }
         match order.weigh(&evidence, adapter.facts(), now) {
@@ -69,6 +67,11 @@ pub async fn weigh_evidence(
             Weighed::Repeat if given => given = false,
             Weighed::Repeat => return Ok(Weight::Known(order)),
             Weighed::Quarantine(why) => {
+                if let Some(change) = order.remember_named(&evidence, now)
+                    && store.commit(&change).await? != Committed::Done
+                {
+                    continue;
+                }
                 tracing::error!(order.no = %order.no, institution.id = %evidence.institution,
                     why = why.word(), "evidence put aside: it cannot be true of this attempt");
                 return Ok(Weight::Quarantined(why));
@@ -84,7 +87,13 @@ pub async fn weigh_evidence(
             }
             Weighed::Commit(change) => match store.commit(&change).await? {
                 Committed::Done => {
-                    return Ok(change.into_order().map_or(Weight::Contended, Weight::Moved));
+                    let Some(order) = change.into_order() else {
+                        return Ok(Weight::Contended);
+                    };
+                    if !order.may_end_unfound(&evidence.about) {
+                        world.sends.forget(&evidence.about);
+                    }
+                    return Ok(Weight::Moved(order));
                 }
                 Committed::Stale | Committed::KeyTaken | Committed::NonceSpent => (),
             },
@@ -93,11 +102,16 @@ pub async fn weigh_evidence(
     Ok(Weight::Contended)
 }
 
-/// Whether everything that an earlier process may have sent has arrived by now (A5, T2). When it
-/// was sent is known by that process's clock alone, and the clock may have been set since.
-fn has_run_long_enough(world: &World, adapter: &dyn Institution, now: Timestamp) -> bool {
-    let visible = Duration::from_millis(adapter.facts().visibility_ms);
-    now > world.clock.started().plus(visible)
+/// Whether "not found" counts: nothing of what it is about can be on its way since before its
+/// question left (A5, V5).
+pub(in crate::flow) fn is_late_enough(
+    world: &World,
+    adapter: &dyn Institution,
+    evidence: &Evidence,
+) -> bool {
+    let asked_at = evidence.asked_at;
+    let quiet = asked_at.and_then(|asked_at| world.sends.quiet(&evidence.about, asked_at));
+    Evidence::is_late_enough(quiet, adapter.facts())
 }
 
 /// Asks the institution whether what contradicts an end is so (V4). Only its answer to our own

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tokio::sync::Semaphore;
 
+use crate::domain::amount::Currency;
 use crate::domain::attempt::{Attempt, Stamp};
 use crate::domain::evidence::{About, Evidence, Handover, Means};
 use crate::domain::identifiers::{AccountId, CalendarDay, InstitutionId, Timestamp};
@@ -115,12 +116,16 @@ pub trait Institution: Send + Sync {
         now: Timestamp,
     ) -> Evidence;
 
-    /// Proves that the institution sent this callback, then says what it proves.
+    /// Proves that the institution sent this callback, then says what it is about, and what it proves.
     ///
     /// # Errors
     /// [`Forged`]. An unlisted status word is not an error but `Finding::Ambiguous` (C3). Neither
     /// ever quotes the content.
-    fn read_callback(&self, callback: &Request<Bytes>, now: Timestamp) -> Result<Evidence, Forged>;
+    fn read_callback<'c>(
+        &'c self,
+        callback: &'c Request<Bytes>,
+        now: Timestamp,
+    ) -> Result<Told<'c>, Forged>;
 
     /// The answer to a callback in the institution's own form (C4).
     fn acknowledgement(
@@ -225,6 +230,14 @@ impl Call<'_> {
         }
     }
 
+    /// Whether it may move money, so that it must be known when it has left; the others only ask.
+    pub fn is_send(&self) -> bool {
+        match self {
+            Self::Create(..) | Self::Refund(..) => true,
+            Self::Query(..) | Self::Close(..) | Self::RefundQuery(..) => false,
+        }
+    }
+
     /// How we come to hear its reply.
     pub fn means(&self) -> Means {
         match self {
@@ -278,6 +291,27 @@ pub struct Asked(pub Option<Question>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the callback is not believed: {0}")]
 pub struct Forged(pub &'static str);
+
+/// A proven callback. What it names without a currency is in that of what it is about, which only the
+/// books know (M6).
+pub struct Told<'c> {
+    /// What it is about.
+    pub about: About,
+    read: Box<dyn FnOnce(Currency) -> Evidence + Send + 'c>,
+}
+
+impl<'c> Told<'c> {
+    /// About this, with its reading.
+    pub fn new(about: About, read: impl FnOnce(Currency) -> Evidence + Send + 'c) -> Self {
+        let read = Box::new(read);
+        Self { about, read }
+    }
+
+    /// What it proves, where sums without a currency are in this one.
+    pub fn evidence(self, absent: Currency) -> Evidence {
+        (self.read)(absent)
+    }
+}
 
 /// What we tell an institution about its callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,16 +14,17 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode};
 use serde::Serialize;
 
-use crate::domain::amount::CNY;
+use crate::domain::amount::Amount;
 use crate::domain::attempt::{Attempt, Stamp};
 use crate::domain::evidence::{About, Ambiguity, Evidence, Finding, Means};
 use crate::domain::fields::Fields;
-use crate::domain::identifiers::{AttemptId, InstitutionId, Timestamp, hex};
+use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, Timestamp, hex};
 use crate::domain::institutions::Facts;
 use crate::domain::merchant;
 use crate::domain::order::Terms;
 use crate::institution::{
     Asked, Call, Forged, Heard, Institution, Outgoing, Settings, SettingsFault, Slow, Statements,
+    Told,
 };
 use crate::signature::{
     Covering, Proven, Question, sign_request, sign_response, verify_request, verify_response,
@@ -106,12 +107,18 @@ impl Institution for Standard {
         reply: &Response<Bytes>,
         now: Timestamp,
     ) -> Evidence {
-        let said = self
-            .proven(asked, reply, now)
-            .and_then(|fields| match call.refund() {
-                Some(refund) => refunds::reply(call, refund, (reply.status(), &fields), now),
-                None => reading::reply(call, reply.status(), &fields),
-            });
+        let status = reply.status();
+        let (said, names_it) = match self.proven(asked, reply, now) {
+            Ok(fields) => {
+                let said = match call.refund() {
+                    Some(refund) => refunds::reply(call, refund, (status, &fields), now),
+                    None => reading::reply(call, status, &fields),
+                };
+                let names_it = reading::names_it(call, (status, &fields), &said);
+                (said, names_it)
+            }
+            Err(why) => (Err(why), false),
+        };
         let attempt = call.attempt();
         Evidence {
             institution: self.settings.id.clone(),
@@ -120,11 +127,17 @@ impl Institution for Standard {
             about: call.about(),
             by: call.means(),
             sum: None,
+            asked_at: None,
+            names_it,
             finding: said.unwrap_or_else(Finding::Ambiguous),
         }
     }
 
-    fn read_callback(&self, callback: &Request<Bytes>, now: Timestamp) -> Result<Evidence, Forged> {
+    fn read_callback<'c>(
+        &'c self,
+        callback: &'c Request<Bytes>,
+        now: Timestamp,
+    ) -> Result<Told<'c>, Forged> {
         let proven = verify_request(
             callback,
             &self.callback_url,
@@ -141,30 +154,21 @@ impl Institution for Standard {
         // Genuine from here on; but what names no attempt can be weighed against nothing, so it
         // is no more evidence than a forgery is.
         let fields = Fields::parse(callback.body()).map_err(|_| Forged("unreadable"))?;
-        let account = reading::account(&fields);
-        let (about, said, sum) = if let Some(no) = refunds::told_of(&fields) {
-            let sum = reading::sum(&fields, refunds::SUM, CNY);
-            (About::Refund(no), refunds::notice(&fields, now), sum)
-        } else {
-            let no = fields.text("merchantOrderNo").and_then(Result::ok);
-            let attempt = no.and_then(|no| AttemptId::parse(no).ok());
-            let attempt = attempt.ok_or(Forged("names_no_attempt"))?;
-            let sum = reading::sum(&fields, "orderAmount", CNY);
-            (About::Attempt(attempt), reading::notice(&fields), sum)
-        };
-        // News without a readable sum could be of anything.
-        let finding = match (&account, sum) {
-            (Some(_), Ok(_)) => said.unwrap_or_else(Finding::Ambiguous),
-            (Some(_), Err(_)) | (None, _) => Finding::Ambiguous(Ambiguity::Unreadable),
-        };
-        Ok(Evidence {
-            institution: self.settings.id.clone(),
-            account,
-            about,
-            by: Means::Callback,
-            sum: sum.ok(),
-            finding,
-        })
+        if let Some(about) = refunds::told_of(&fields).map(About::Refund) {
+            return Ok(Told::new(about.clone(), move |absent| {
+                let sum = reading::sum(&fields, refunds::SUM, absent);
+                let said = refunds::notice(&fields, absent, now);
+                self.told(about, (reading::account(&fields), sum), said)
+            }));
+        }
+        let no = fields.text("merchantOrderNo");
+        let no = no.and_then(|no| AttemptId::parse(no.ok()?).ok());
+        let about = About::Attempt(no.ok_or(Forged("names_no_attempt"))?);
+        Ok(Told::new(about.clone(), move |absent| {
+            let sum = reading::sum(&fields, "orderAmount", absent);
+            let said = reading::notice(&fields, absent);
+            self.told(about, (reading::account(&fields), sum), said)
+        }))
     }
 
     fn acknowledgement(
@@ -193,6 +197,30 @@ impl Standard {
     /// Whether our own key is in force.
     fn may_sign(&self, now: Timestamp) -> bool {
         self.settings.signs_within.contains(&now.seconds())
+    }
+
+    /// What a proven callback says, as evidence.
+    fn told(
+        &self,
+        about: About,
+        (account, sum): (Option<AccountId>, Result<Amount, Ambiguity>),
+        said: reading::Said,
+    ) -> Evidence {
+        // News without a readable sum could be of anything.
+        let finding = match (&account, sum) {
+            (Some(_), Ok(_)) => said.unwrap_or_else(Finding::Ambiguous),
+            (Some(_), Err(_)) | (None, _) => Finding::Ambiguous(Ambiguity::Unreadable),
+        };
+        Evidence {
+            institution: self.settings.id.clone(),
+            account,
+            about,
+            by: Means::Callback,
+            sum: sum.ok(),
+            asked_at: None,
+            names_it: true,
+            finding,
+        }
     }
 
     fn signed(&self, call: &Call<'_>, stamp: &Stamp) -> Option<(Request<Bytes>, Question)> {

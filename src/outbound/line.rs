@@ -24,6 +24,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     DESTINATIONS_MAX, Destination, Key, LineSettings, address, dial, not_sent, our_shortage,
 };
+use crate::world::sends::InFlight;
 use crate::world::{Network, SendError};
 
 /// Bytes of an answer's head.
@@ -37,6 +38,15 @@ pub(super) struct Sender {
     pub(super) requests: SendRequest<Full<Bytes>>,
     /// Tells whoever drives the connection that it is not wanted any more.
     _wanted: oneshot::Sender<()>,
+    carried: Arc<Mutex<Option<InFlight>>>,
+}
+
+impl Sender {
+    /// What it carries now. Whoever drops it on the way lets go of that only when the connection itself
+    /// has ended: until then bytes may leave.
+    pub(super) fn carry(&self, in_flight: Option<InFlight>) {
+        *self.carried.lock().unwrap_or_else(PoisonError::into_inner) = in_flight;
+    }
 }
 
 /// What is the same for all destinations of a line.
@@ -159,7 +169,11 @@ where
         .await
         .map_err(not_sent)?;
     let (wanted, unwanted) = oneshot::channel();
+    let carried = Arc::default();
+    let until_the_end = Arc::clone(&carried);
     tokio::spawn(async move {
+        // Let go of last, when the connection is gone.
+        let _until_the_end = until_the_end;
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
@@ -174,6 +188,7 @@ where
     Ok(Sender {
         requests,
         _wanted: wanted,
+        carried,
     })
 }
 

@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::outbound::Hyper;
 use crate::store::Store;
 use crate::workers::Tools;
+use crate::world::sends::SendLog;
 use crate::world::trail::Trail;
 use crate::world::{Clock, SystemEntropy, World};
 
@@ -67,6 +68,8 @@ impl InForce {
             entropy: Arc::new(SystemEntropy),
             outbound: Arc::<Paced>::clone(&door),
             health: Arc::new(Health::new(config.health)),
+            // The store is ours by now: no other process sends (S1).
+            sends: Arc::new(SendLog::start(Arc::clone(clock))),
             trail,
             disk: Arc::default(),
         };

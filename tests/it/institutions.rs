@@ -6,6 +6,7 @@ mod standard;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
+use paymux::domain::amount::CNY;
 use paymux::domain::attempt::Stamp;
 use paymux::domain::evidence::{Evidence, Finding};
 use paymux::domain::identifiers::Timestamp;
@@ -93,7 +94,7 @@ fn read_as(
         if let Some(signer) = as_whom {
             rig.sign_callback(&mut callback, signer, NOW_S);
         }
-        return rig.adapter().read_callback(&callback, now);
+        return told(rig, &callback, now);
     };
     let (_, asked) = sent(rig, &call, &stamp(NOW_S));
     let mut reply = Response::builder()
@@ -105,6 +106,12 @@ fn read_as(
         rig.sign_reply(&mut reply, &asked, signer);
     }
     Ok(rig.adapter().read(&call, &asked, &reply, now))
+}
+
+/// What a callback proves about an order in yuan.
+fn told(rig: &dyn Rig, callback: &Request<Bytes>, now: Timestamp) -> Result<Evidence, Forged> {
+    let told = rig.adapter().read_callback(callback, now);
+    told.map(|told| told.evidence(CNY))
 }
 
 fn proves_nothing(read: &Result<Evidence, Forged>) -> bool {
@@ -159,7 +166,10 @@ fn what_is_said_of_something_else_moves_nothing() {
             let Ok(evidence) = reading(rig, recording, &body) else {
                 continue;
             };
-            let order = recording.doubtful();
+            let mut order = recording.doubtful();
+            // That it exists there is known already.
+            order.attempts[0].named = true;
+            order.refunds.iter_mut().for_each(|one| one.named = true);
             let weighed = order.weigh(&evidence, rig.adapter().facts(), Timestamp::from_s(NOW_S));
             assert!(
                 matches!(weighed, Weighed::Repeat | Weighed::Quarantine(_)),
@@ -228,7 +238,7 @@ fn one_changed_byte_is_noticed() {
             rig.sign_callback(&mut callback, Signer::Institution, NOW_S);
             for at in bytes {
                 *callback.body_mut() = changed(at);
-                let read = rig.adapter().read_callback(&callback, now);
+                let read = told(rig, &callback, now);
                 assert_eq!(
                     describe(&read),
                     "forged signature",
@@ -283,9 +293,7 @@ fn an_old_callback_is_not_believed() {
         ] {
             let mut callback = rig.callback(Bytes::copy_from_slice(recording.body()));
             rig.sign_callback(&mut callback, Signer::Institution, created_s);
-            let read = rig
-                .adapter()
-                .read_callback(&callback, Timestamp::from_s(NOW_S));
+            let read = told(rig, &callback, Timestamp::from_s(NOW_S));
             let refused = describe(&read) == "forged outside_window";
             assert_eq!(refused, !recent, "{} {created_s}", recording.file);
         }

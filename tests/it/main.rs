@@ -24,6 +24,7 @@ mod conformance;
 mod identity;
 mod institutions;
 mod journey;
+mod news;
 mod notice;
 mod openapi;
 mod order;

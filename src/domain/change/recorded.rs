@@ -30,6 +30,7 @@ pub(super) fn action(before: Option<&Order>, after: &Order) -> &'static str {
         Some(refund) if refund.surplus().is_some() => return "surplus.booked",
         Some(_) => return "refund.reserve",
         None if verdicts(before) != verdicts(after) => return "refund.verdict",
+        None if named(before) != named(after) => return "refund.named",
         None if before.refunds != after.refunds => return "refund.send",
         None => (),
     }
@@ -49,6 +50,10 @@ fn verdicts(order: &Order) -> Vec<Option<&Verdict>> {
         .iter()
         .map(|one| one.verdict.as_ref())
         .collect()
+}
+
+fn named(order: &Order) -> Vec<bool> {
+    order.refunds.iter().map(|one| one.named).collect()
 }
 
 /// The states after the deed: order, then each attempt, then the refunds that moved.

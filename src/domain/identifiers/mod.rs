@@ -10,7 +10,7 @@ mod request;
 use std::fmt;
 use std::sync::Arc;
 
-pub use moment::{CalendarDay, Timestamp};
+pub use moment::{CalendarDay, Timestamp, Uptime};
 pub use order_key::OrderKey;
 pub use request::RefundRequestNo;
 

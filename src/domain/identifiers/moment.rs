@@ -114,6 +114,23 @@ impl Timestamp {
     }
 }
 
+/// How long this machine had been running, by a clock that nobody sets and that counts the time in
+/// which machine or process stood still. Unit: milliseconds. Compared only within one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Uptime(u64);
+
+impl Uptime {
+    /// So many milliseconds.
+    pub const fn from_ms(ms: u64) -> Self {
+        Self(ms)
+    }
+
+    /// How long from `earlier` until this moment; nothing if it is not later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
 /// A calendar day as merchants write it: `yyyyMMdd`, a day that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CalendarDay(Arc<str>);

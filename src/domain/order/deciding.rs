@@ -80,6 +80,7 @@ impl Order {
             sent_at: start.stamp.now,
             configuration: start.configuration,
             epoch: start.epoch,
+            named: false,
             handover: None,
             receipt: None,
             reason: None,
@@ -87,8 +88,7 @@ impl Order {
         }
     }
 
-    /// Notes that the live attempt's create is about to be sent once more, so that A5 counts
-    /// from the last possible send.
+    /// Notes that the live attempt's create is about to be sent once more, and dates it.
     pub fn repeat_create(&self, attempt: &AttemptId, cause: Cause, now: Timestamp) -> Change {
         let mut after = self.clone();
         for known in after
@@ -174,6 +174,8 @@ impl Order {
             about: About::Attempt(attempt.id.clone()),
             by: Means::Create,
             sum: None,
+            asked_at: None,
+            names_it: false,
             finding: Finding::Ambiguous(Ambiguity::NoAnswer),
         };
         match overdue.then(|| self.weigh(&evidence, facts, now))? {
@@ -186,7 +188,7 @@ impl Order {
     pub fn weigh(&self, evidence: &Evidence, facts: &Facts, now: Timestamp) -> Weighed {
         let id = match &evidence.about {
             About::Attempt(id) => id,
-            About::Refund(no) => return self.weigh_refund(no, evidence, facts, now),
+            About::Refund(no) => return self.weigh_refund(no, evidence, now),
         };
         let Some((at, attempt)) = self
             .attempts
@@ -199,22 +201,49 @@ impl Order {
         if let Err(why) = attempt.admits(evidence, attempt.amount) {
             return Weighed::Quarantine(why);
         }
-        match attempt.weigh(&evidence.finding, evidence.by, facts, now) {
-            Move::Stay => Weighed::Repeat,
-            Move::Confirm => Weighed::ConfirmByQuery,
-            Move::Impossible(why) => Weighed::Quarantine(why),
+        let named = attempt.newly_named(evidence);
+        let attempt = named.as_ref().unwrap_or(attempt);
+        let moved = match attempt.weigh(&evidence.finding, evidence.by, facts) {
+            Move::Confirm => return Weighed::ConfirmByQuery,
+            Move::Impossible(why) => return Weighed::Quarantine(why),
+            Move::Stay => named,
             // What is being ended is not taken up again: the close is asked for once more.
             Move::To(moved)
                 if moved.state == AttemptState::Accepted
                     && attempt.state == AttemptState::Closing
                     && (self.ending.is_some() || self.state != OrderState::Open) =>
             {
-                Weighed::Repeat
+                named
             }
-            Move::To(moved) => {
-                let after = self.after_move(at, *moved, now);
-                let cause = Cause::Evidence(evidence.institution.clone(), evidence.by);
-                Weighed::Commit(Box::new(Change::between(Some(self), after, cause, now)))
+            Move::To(moved) => Some(*moved),
+        };
+        moved.map_or(Weighed::Repeat, |moved| {
+            let after = self.after_move(at, moved, now);
+            let cause = Cause::Evidence(evidence.institution.clone(), evidence.by);
+            Weighed::Commit(Box::new(Change::between(Some(self), after, cause, now)))
+        })
+    }
+
+    /// That evidence which is put aside named its object all the same (V3, V5). It must be that
+    /// institution's, of that account; only what it says of it cannot be true.
+    pub fn remember_named(&self, evidence: &Evidence, now: Timestamp) -> Option<Change> {
+        let cause = Cause::Evidence(evidence.institution.clone(), evidence.by);
+        let is_theirs = |attempt: &Attempt| {
+            let account = evidence.account.as_ref();
+            attempt.institution == evidence.institution
+                && account.is_none_or(|account| *account == attempt.account)
+        };
+        match &evidence.about {
+            About::Attempt(id) => {
+                let at = self.attempts.iter().position(|known| known.id == *id)?;
+                let known = self.attempts.get(at).filter(|known| is_theirs(known))?;
+                let after = self.after_move(at, known.newly_named(evidence)?, now);
+                Some(Change::between(Some(self), after, cause, now))
+            }
+            About::Refund(no) => {
+                let known = self.refund(no)?;
+                self.attempt_of(known).filter(|known| is_theirs(known))?;
+                Some(self.with_refund(&known.newly_named(evidence)?, cause, now))
             }
         }
     }

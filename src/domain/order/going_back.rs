@@ -120,6 +120,8 @@ impl Order {
             about: About::Refund(refund.no.clone()),
             by: Means::Refund,
             sum: None,
+            asked_at: None,
+            names_it: false,
             finding: Finding::Ambiguous(Ambiguity::NoAnswer),
         };
         if now.since(left) < INTENT_PATIENCE {
@@ -136,7 +138,6 @@ impl Order {
         &self,
         no: &RefundOrderNo,
         evidence: &Evidence,
-        facts: &Facts,
         now: Timestamp,
     ) -> Weighed {
         let known = self.refund(no);
@@ -147,20 +148,28 @@ impl Order {
         if let Err(why) = attempt.admits(evidence, refund.amount) {
             return Weighed::Quarantine(why);
         }
-        match refund.weigh(&evidence.finding, evidence.by, facts, now) {
-            Move::Stay => Weighed::Repeat,
-            Move::Confirm => Weighed::ConfirmByQuery,
-            Move::Impossible(why) => Weighed::Quarantine(why),
-            Move::To(moved) => {
-                let cause = Cause::Evidence(evidence.institution.clone(), evidence.by);
-                Weighed::Commit(Box::new(self.with_refund(&moved, cause, now)))
-            }
-        }
+        let named = refund.newly_named(evidence);
+        let refund = named.as_ref().unwrap_or(refund);
+        let moved = match refund.weigh(&evidence.finding, evidence.by, now) {
+            Move::Confirm => return Weighed::ConfirmByQuery,
+            Move::Impossible(why) => return Weighed::Quarantine(why),
+            Move::Stay => named,
+            Move::To(moved) => Some(*moved),
+        };
+        moved.map_or(Weighed::Repeat, |moved| {
+            let cause = Cause::Evidence(evidence.institution.clone(), evidence.by);
+            Weighed::Commit(Box::new(self.with_refund(&moved, cause, now)))
+        })
     }
 
     /// The order with one refund moved: a late success is counted as far as it fits (R9), and
     /// surplus that failed is followed by another (A4).
-    fn with_refund(&self, moved: &Refund, cause: Cause, now: Timestamp) -> Change {
+    pub(in crate::domain::order) fn with_refund(
+        &self,
+        moved: &Refund,
+        cause: Cause,
+        now: Timestamp,
+    ) -> Change {
         let mut after = self.clone();
         let follows = (moved.state == RefundState::Failed && !self.surplus_is_back(moved))
             .then(|| moved.surplus())
@@ -237,6 +246,7 @@ impl Order {
             created: now,
             sending: Sending::Waits(wait),
             epoch: attempt.epoch,
+            named: false,
             receipt: None,
             reason: None,
             late_success: false,

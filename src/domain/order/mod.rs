@@ -16,7 +16,7 @@ pub use refunding::{Asked, REFUNDS_MAX, RefundView};
 use crate::domain::amount::Amount;
 use crate::domain::attempt::{Attempt, AttemptState, Contradiction, Epoch, Stamp};
 use crate::domain::change::Change;
-use crate::domain::evidence::Receipt;
+use crate::domain::evidence::{About, Receipt};
 use crate::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PageToken,
     PayOrderNo, Timestamp,
@@ -215,6 +215,19 @@ impl Order {
     /// The attempt an answer speaks of: the settling one, else the latest.
     pub fn telling_attempt(&self) -> Option<&Attempt> {
         self.settling_attempt().or(self.attempts.last())
+    }
+
+    /// Whether this of it could still be ended by "not found" (V5).
+    pub fn may_end_unfound(&self, about: &About) -> bool {
+        match about {
+            About::Attempt(id) => {
+                let mut all = self.attempts.iter();
+                all.any(|one| one.id == *id && one.state.is_live() && !one.named)
+            }
+            About::Refund(no) => self
+                .refund(no)
+                .is_some_and(|one| !one.state.is_over() && !one.named),
+        }
     }
 
     /// The token of its page.

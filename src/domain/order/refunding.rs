@@ -147,6 +147,7 @@ impl Order {
             created: now,
             sending: Sending::Left(now),
             epoch: asked.epoch,
+            named: false,
             receipt: None,
             reason: None,
             late_success: false,

@@ -1,11 +1,11 @@
 //! Brings the refunds of one order on: surplus money is sent back, what is in doubt is asked about,
 //! what an institution does not know is sent once more where that is harmless (R4).
 
-use crate::domain::evidence::Finding;
+use crate::domain::evidence::{About, Finding};
 use crate::domain::order::Order;
 use crate::domain::refund::{Refund, RefundState, Sending};
 use crate::domain::schedule;
-use crate::flow::call_institution::{ASK_PATIENCE, call_institution};
+use crate::flow::call_institution::{ASK_PATIENCE, Leave, call_institution, send_once};
 use crate::flow::register::Register;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
 use crate::institution::{Call, Institution};
@@ -59,6 +59,7 @@ async fn send(
     adapter: &dyn Institution,
     (order, refund): (&Order, &Refund),
 ) -> Result<Option<Order>, StoreError> {
+    let in_flight = world.sends.begin(&About::Refund(refund.no.clone()));
     let change = order.send_refund(&refund.no, store.epoch(), world.clock.now());
     let Some(order) = commit(store, change).await? else {
         return Ok(None);
@@ -68,7 +69,12 @@ async fn send(
         return Ok(Some(order));
     };
     let call = Call::Refund(sent, attempt, &order.terms);
-    let evidence = call_institution(world, adapter, &call, ASK_PATIENCE).await;
+    let leave = Leave {
+        patience: ASK_PATIENCE,
+        turn: None,
+        in_flight,
+    };
+    let evidence = send_once(world, adapter, &call, leave).await;
     let asked = order.clone();
     let weight = weigh_evidence(store, world, adapter, evidence, Some(order.clone())).await?;
     Ok(Some(weight.into_moved().unwrap_or(asked)))

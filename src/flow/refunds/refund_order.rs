@@ -1,13 +1,14 @@
 //! A merchant gives money back (A3.4), and asks how that stands. Reserved before a byte
 //! leaves (R4); capacity comes back only with a definite failure (R3).
 
+use crate::domain::evidence::About;
 use crate::domain::identifiers::{CalendarDay, InstitutionId, RefundOrderNo};
 use crate::domain::institutions::{RefundKinds, RefundRules};
 use crate::domain::order::{Asked, Order};
 use crate::domain::refund::{Refund, RefundState};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::{Admitted, refuse, spend};
-use crate::flow::call_institution::{READ_PATIENCE, call_in_turn, call_institution, turn_at};
+use crate::flow::call_institution::{Leave, READ_PATIENCE, call_institution, send_once, turn_at};
 use crate::flow::read_order::Named;
 use crate::flow::register::Register;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
@@ -99,11 +100,12 @@ pub async fn refund_order(
             cause = change.into_cause();
             continue;
         }
+        let in_flight = world.sends.begin(&About::Refund(asked.no.clone()));
         match store.commit(&change).await? {
             Committed::Done => {
                 let order = change.into_order().ok_or(Refusal::OutcomeUnknown)?;
-                let turn = turn.map_or_else(Turn::free, |(_, turn)| turn);
-                return Ok(call(store, world, register, (order, asked.no), turn).await);
+                let leave = Leave::at_once(turn.map(|(_, turn)| turn), in_flight);
+                return Ok(call(store, world, register, (order, asked.no), leave).await);
             }
             Committed::NonceSpent => return Err(Refusal::NonceSpent),
             Committed::Stale => cause = change.into_cause(),
@@ -146,7 +148,7 @@ async fn call(
     world: &World,
     register: &Register,
     (order, no): (Order, RefundOrderNo),
-    turn: Turn,
+    leave: Leave,
 ) -> Refunded {
     let as_reserved = |order| Refunded {
         order,
@@ -163,7 +165,7 @@ async fn call(
         return as_reserved(order);
     };
     let call = Call::Refund(refund, attempt, &order.terms);
-    let evidence = call_in_turn(world, adapter.as_ref(), &call, turn).await;
+    let evidence = send_once(world, adapter.as_ref(), &call, leave).await;
     let asked = order.clone();
     let weight = weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
     as_reserved(after(weight, asked))

@@ -6,13 +6,14 @@ use http::uri::{Scheme, Uri};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::domain::amount::{Amount, CNY, Currency};
+use crate::domain::amount::{Amount, Currency};
 use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::evidence::{Ambiguity, Finding, Handover, Reason, Receipt, Way};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::{AccountId, Timestamp};
 use crate::domain::institutions::Mode;
 use crate::institution::Call;
+use crate::institution::standard::refunds;
 
 /// The longest page address and the longest SDK parameters. Unit: bytes.
 const LINK_BYTES_MAX: usize = 2_048;
@@ -64,7 +65,7 @@ pub(super) fn reply(call: &Call<'_>, status: StatusCode, fields: &Fields<'_>) ->
             match call {
                 Call::Create(..) => created(attempt, fields),
                 Call::Query(..) => queried(attempt, fields),
-                Call::Close(..) => closed(fields),
+                Call::Close(..) => closed(attempt, fields),
                 Call::Refund(..) | Call::RefundQuery(..) => Err(Ambiguity::Mismatch),
             }
         }
@@ -73,13 +74,40 @@ pub(super) fn reply(call: &Call<'_>, status: StatusCode, fields: &Fields<'_>) ->
     }
 }
 
+/// Codes by which a close is refused of an order that the institution has.
+const REFUSALS_OF_KNOWN: [&str; 2] = ["close_refused", "order_paid"];
+
+/// Whether a proven reply names what it is about as one that the institution has, whatever else it
+/// says (V5). Of creates and refunds only their acceptance does: what is said to be under way may
+/// still be lost behind them.
+pub(super) fn names_it(
+    call: &Call<'_>,
+    (status, fields): (StatusCode, &Fields<'_>),
+    said: &Said,
+) -> bool {
+    let answers = matches!(status.as_u16(), 200 | 202);
+    let code = || needed(fields, "code").is_ok_and(|code| REFUSALS_OF_KNOWN.contains(&code));
+    match call {
+        Call::Create(..) | Call::Refund(..) => matches!(
+            said,
+            Ok(Finding::Accepted(_) | Finding::Succeeded(_) | Finding::Closed)
+        ),
+        Call::Query(attempt, _) => answers && is_about(attempt, fields).is_ok(),
+        Call::Close(attempt, _) if answers => is_about(attempt, fields).is_ok(),
+        Call::Close(..) => status == StatusCode::CONFLICT && code(),
+        Call::RefundQuery(refund, attempt, _) => {
+            answers && refunds::is_about((refund, attempt), fields).is_ok()
+        }
+    }
+}
+
 /// What a proven callback (A3.3) says. Events of refunds say `PAID` as well, of no new payment.
-pub(super) fn notice(fields: &Fields<'_>) -> Said {
+pub(super) fn notice(fields: &Fields<'_>, absent: Currency) -> Said {
     match (
         optional(fields, "eventType")?,
         needed(fields, "orderStatus")?,
     ) {
-        (None | Some("ORDER_PAID"), "PAID") => paid(fields, CNY),
+        (None | Some("ORDER_PAID"), "PAID") => paid(fields, absent),
         (None | Some("ORDER_CLOSED"), "CLOSED") => Ok(Finding::Closed),
         _ => Err(Ambiguity::UnlistedWord),
     }
@@ -93,11 +121,9 @@ pub(super) fn account(fields: &Fields<'_>) -> Option<AccountId> {
 /// `PENDING` is the institution's own "not known yet": it may still be refused, taken or lost
 /// behind it, so it is neither accepted nor ended but asked about, like silence.
 fn created(attempt: &Attempt, fields: &Fields<'_>) -> Said {
-    // Its answer need not name a currency: it is bound to our question, which did.
-    let asked = attempt.amount.currency();
     match (needed(fields, "result")?, optional(fields, "orderStatus")?) {
         ("ACCEPTED", None | Some("OPEN")) => {
-            is_of_sum(attempt, fields, asked)?;
+            is_of_sum(attempt, fields)?;
             Ok(Finding::Accepted(handover(attempt.mode, fields)?))
         }
         ("REFUSED", None | Some("OPEN"))
@@ -108,7 +134,7 @@ fn created(attempt: &Attempt, fields: &Fields<'_>) -> Said {
             let reason = optional(fields, "reason")?.unwrap_or("REFUSED");
             Ok(Finding::Refused(Reason::from_code(reason)))
         }
-        ("ALREADY_PAID", None | Some("PAID")) => paid(fields, asked),
+        ("ALREADY_PAID", None | Some("PAID")) => paid(fields, attempt.amount.currency()),
         ("CLOSED", None | Some("CLOSED")) | ("ACCEPTED", Some("CLOSED")) => Ok(Finding::Closed),
         ("PENDING", None | Some("OPEN")) => Err(Ambiguity::NoAnswer),
         _ => Err(Ambiguity::UnlistedWord),
@@ -118,20 +144,20 @@ fn created(attempt: &Attempt, fields: &Fields<'_>) -> Said {
 fn queried(attempt: &Attempt, fields: &Fields<'_>) -> Said {
     match needed(fields, "orderStatus")? {
         "OPEN" => {
-            is_of_sum(attempt, fields, CNY)?;
+            is_of_sum(attempt, fields)?;
             Ok(Finding::Accepted(None))
         }
-        "PAID" => paid(fields, CNY),
+        "PAID" => paid(fields, attempt.amount.currency()),
         "CLOSED" => Ok(Finding::Closed),
         _ => Err(Ambiguity::UnlistedWord),
     }
 }
 
 /// An order that is still open has noted the wish; it is no refusal to close.
-fn closed(fields: &Fields<'_>) -> Said {
+fn closed(attempt: &Attempt, fields: &Fields<'_>) -> Said {
     match needed(fields, "orderStatus")? {
         "CLOSED" => Ok(Finding::Closed),
-        "PAID" => paid(fields, CNY),
+        "PAID" => paid(fields, attempt.amount.currency()),
         "OPEN" => Err(Ambiguity::NoAnswer),
         _ => Err(Ambiguity::UnlistedWord),
     }
@@ -167,8 +193,8 @@ fn is_about(attempt: &Attempt, fields: &Fields<'_>) -> Result<(), Ambiguity> {
 
 /// E3 wants the sum to match before anything counts as taken. What was paid is compared by the
 /// domain, which raises the alarm (V3).
-fn is_of_sum(attempt: &Attempt, fields: &Fields<'_>, absent: Currency) -> Result<(), Ambiguity> {
-    if sum(fields, "orderAmount", absent)? == attempt.amount {
+fn is_of_sum(attempt: &Attempt, fields: &Fields<'_>) -> Result<(), Ambiguity> {
+    if sum(fields, "orderAmount", attempt.amount.currency())? == attempt.amount {
         Ok(())
     } else {
         Err(Ambiguity::Mismatch)
@@ -191,7 +217,8 @@ fn paid(fields: &Fields<'_>, absent: Currency) -> Said {
     }))
 }
 
-/// The sum under this name in `currency`; without the latter in `absent` (M6).
+/// The sum under this name in `currency`. Without the latter it is in `absent`, that of what was asked
+/// or is told of: both were told it when it began (M6).
 pub(super) fn sum(fields: &Fields<'_>, name: &str, absent: Currency) -> Result<Amount, Ambiguity> {
     let currency = match optional(fields, "currency")? {
         Some(code) => Currency::parse(code).map_err(|_| Ambiguity::Unreadable)?,

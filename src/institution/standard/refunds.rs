@@ -6,7 +6,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::domain::amount::CNY;
+use crate::domain::amount::Currency;
 use crate::domain::attempt::Attempt;
 use crate::domain::evidence::{Ambiguity, Finding, Reason, Receipt};
 use crate::domain::fields::Fields;
@@ -29,7 +29,7 @@ const FINAL_REFUSALS_OF_REFUNDS: [&str; 6] = [
     "refunds_exhausted",
 ];
 
-/// What went back; without a currency in the default one (M6).
+/// What went back; without a currency, in that of what was asked or is told of (M6).
 pub(super) const SUM: &str = "refundAmount";
 
 /// The five fields of A3.4, our number, and where we are told.
@@ -84,14 +84,11 @@ pub(super) fn reply(
 ) -> Said {
     match status.as_u16() {
         200 | 202 => {
-            let number = needed(fields, "merchantRefundNo")?;
-            let account = needed(fields, "merchantId")?;
-            if number != refund.no.as_str() || account != call.attempt().account.as_str() {
-                return Err(Ambiguity::Mismatch);
-            }
+            is_about((refund, call.attempt()), fields)?;
             // What went back is compared by the domain, which raises the alarm (V3).
-            let said = standing(fields, now)?;
-            if matches!(said, Finding::Succeeded(_)) || sum(fields, SUM, CNY)? == refund.amount {
+            let absent = refund.amount.currency();
+            let said = standing(fields, absent, now)?;
+            if matches!(said, Finding::Succeeded(_)) || sum(fields, SUM, absent)? == refund.amount {
                 Ok(said)
             } else {
                 Err(Ambiguity::Mismatch)
@@ -99,6 +96,19 @@ pub(super) fn reply(
         }
         400..=499 => refused(call, refund, status.as_u16(), needed(fields, "code")?),
         _ => Err(Ambiguity::UnlistedWord),
+    }
+}
+
+pub(super) fn is_about(
+    (refund, attempt): (&Refund, &Attempt),
+    fields: &Fields<'_>,
+) -> Result<(), Ambiguity> {
+    let number = needed(fields, "merchantRefundNo")?;
+    let account = needed(fields, "merchantId")?;
+    if number == refund.no.as_str() && account == attempt.account.as_str() {
+        Ok(())
+    } else {
+        Err(Ambiguity::Mismatch)
     }
 }
 
@@ -129,23 +139,25 @@ pub(super) fn told_of(fields: &Fields<'_>) -> Option<RefundOrderNo> {
 }
 
 /// What a proven callback says.
-pub(super) fn notice(fields: &Fields<'_>, now: Timestamp) -> Said {
+pub(super) fn notice(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> Said {
     match (
         needed(fields, "eventType")?,
         needed(fields, "refundStatus")?,
     ) {
-        ("REFUND_SUCCEEDED", "SUCCEEDED") | ("REFUND_FAILED", "FAILED") => standing(fields, now),
+        ("REFUND_SUCCEEDED", "SUCCEEDED") | ("REFUND_FAILED", "FAILED") => {
+            standing(fields, absent, now)
+        }
         _ => Err(Ambiguity::UnlistedWord),
     }
 }
 
 /// `PENDING` is the institution's own "not known yet", whatever it shows the refund as: it is asked
 /// about like silence.
-fn standing(fields: &Fields<'_>, now: Timestamp) -> Said {
+fn standing(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> Said {
     match (needed(fields, "refundStatus")?, optional(fields, "result")?) {
         ("PROCESSING", Some("PENDING")) => Err(Ambiguity::NoAnswer),
         ("PROCESSING", _) => Ok(Finding::Accepted(None)),
-        ("SUCCEEDED", _) => back(fields, now),
+        ("SUCCEEDED", _) => back(fields, absent, now),
         ("FAILED", _) => {
             let reason = optional(fields, "reason")?.unwrap_or("REFUSED");
             Ok(Finding::Refused(Reason::from_code(reason)))
@@ -154,7 +166,7 @@ fn standing(fields: &Fields<'_>, now: Timestamp) -> Said {
     }
 }
 
-fn back(fields: &Fields<'_>, now: Timestamp) -> Said {
+fn back(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> Said {
     let no = needed(fields, "refundOrderNo")?;
     if no.is_empty() || no.len() > INSTITUTION_NO_BYTES_MAX {
         return Err(Ambiguity::Unreadable);
@@ -168,7 +180,7 @@ fn back(fields: &Fields<'_>, now: Timestamp) -> Said {
         None => now,
     };
     Ok(Finding::Succeeded(Receipt {
-        amount: sum(fields, SUM, CNY)?,
+        amount: sum(fields, SUM, absent)?,
         institution_no: no.into(),
         paid_at: at,
         fee_minor: None,

@@ -218,7 +218,7 @@ fn attempts(
 ) -> Result<Vec<Attempt>, Fault> {
     let sql = "SELECT seq, attempt_id, institution_id, account_id, mode, minor, currency, state,
         stamp_at, stamp_nonce, sent_at, configuration, epoch, handover, receipt_minor,
-        receipt_currency, institution_no, paid_at, fee_minor, reason, late_success
+        receipt_currency, institution_no, paid_at, fee_minor, reason, late_success, named
         FROM attempts WHERE pay_order_no = ?1 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![order.as_str()])?;
@@ -250,6 +250,7 @@ fn attempt(columns: &Columns<'_>, seal: &Seal) -> Result<Attempt, Fault> {
         sent_at: columns.moment(10)?,
         configuration: columns.number(11)?,
         epoch: Epoch(columns.get(12)?),
+        named: columns.get(21)?,
         handover,
         receipt: receipt(columns)?,
         reason: columns.parse_maybe(19, |code| Ok::<_, ()>(Reason::from_code(code)))?,

@@ -20,16 +20,16 @@ use crate::store::sqlite::sealed::{not_sealed, refund_place};
 const UPSERT_REFUND: &str = "INSERT INTO refunds (refund_order_no, pay_order_no, seq, attempt_id,
     minor, currency, state, cause, merchant_id, request_no, notice_url, sealed, created,
     waits_until, left_at, epoch, receipt_minor, receipt_currency, institution_no, refunded_at,
-    reason, late_success, excess_minor, operator, found_back, statement)
+    reason, late_success, excess_minor, operator, found_back, statement, named)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-    ?20, ?21, ?22, ?23, ?24, ?25, ?26)
+    ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)
     ON CONFLICT (refund_order_no) DO UPDATE SET state = excluded.state,
     waits_until = excluded.waits_until, left_at = excluded.left_at, epoch = excluded.epoch,
     receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
     institution_no = excluded.institution_no, refunded_at = excluded.refunded_at,
     reason = excluded.reason, late_success = excluded.late_success,
     excess_minor = excluded.excess_minor, operator = excluded.operator,
-    found_back = excluded.found_back, statement = excluded.statement";
+    found_back = excluded.found_back, statement = excluded.statement, named = excluded.named";
 
 /// R6, before anything is written: a number of another refund.
 pub(super) const NUMBER_TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM refunds
@@ -91,6 +91,7 @@ pub(super) fn refund_row(seal: &Seal, order: &Order, refund: &Refund) -> Result<
         maybe(verdict.map(|verdict| verdict.operator.as_str())),
         verdict.map(|verdict| i64::from(verdict.succeeded)).into(),
         verdict.map(|verdict| verdict.statement.to_vec()).into(),
+        i64::from(refund.named).into(),
     ];
     let sql = UPSERT_REFUND;
     Ok(Row { sql, values })
@@ -104,7 +105,7 @@ pub(super) fn refunds(
     let sql = "SELECT refund_order_no, attempt_id, minor, currency, state, cause, request_no,
         notice_url, sealed, created, waits_until, left_at, epoch, receipt_minor, receipt_currency,
         institution_no, refunded_at, reason, late_success, excess_minor, operator, found_back,
-        statement
+        statement, named
         FROM refunds WHERE pay_order_no = ?1 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![order.as_str()])?;
@@ -155,6 +156,7 @@ fn refund(columns: &Columns<'_>, seal: &Seal) -> Result<Refund, Fault> {
         created: columns.moment(9)?,
         sending,
         epoch: Epoch(columns.get(12)?),
+        named: columns.get(23)?,
         receipt,
         reason: columns.parse_maybe(17, |code| Ok::<_, ()>(Reason::from_code(code)))?,
         late_success: columns.get(18)?,

@@ -41,15 +41,15 @@ const UPDATE_ORDER: &str = "UPDATE orders SET state = ?3, ending = ?4, version =
 const UPSERT_ATTEMPT: &str = "INSERT INTO attempts (pay_order_no, seq, attempt_id, institution_id,
     account_id, mode, minor, currency, state, stamp_at, stamp_nonce, sent_at, configuration, epoch,
     handover, receipt_minor, receipt_currency, institution_no, paid_at, fee_minor, reason,
-    late_success, ended_at)
+    late_success, ended_at, named)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-    ?20, ?21, ?22, ?23)
+    ?20, ?21, ?22, ?23, ?24)
     ON CONFLICT (pay_order_no, seq) DO UPDATE SET state = excluded.state,
     sent_at = excluded.sent_at, handover = excluded.handover,
     receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
     institution_no = excluded.institution_no, paid_at = excluded.paid_at,
     fee_minor = excluded.fee_minor, reason = excluded.reason,
-    late_success = excluded.late_success, ended_at = excluded.ended_at";
+    late_success = excluded.late_success, ended_at = excluded.ended_at, named = excluded.named";
 
 /// News of a refund keeps the institution in reach from then on (F2).
 const TOUCH_ATTEMPT: &str = "UPDATE attempts SET ended_at = max(ended_at, ?2)
@@ -308,6 +308,7 @@ fn attempt_row(
         maybe(attempt.reason.as_ref().map(Reason::as_str)),
         i64::from(attempt.late_success).into(),
         (!attempt.state.is_live()).then(|| at.ms()).into(),
+        i64::from(attempt.named).into(),
     ];
     let sql = UPSERT_ATTEMPT;
     Ok(Row { sql, values })

@@ -25,7 +25,7 @@ use crate::world::clock::Hands;
 use crate::world::enrolment::{sign, unsigned};
 use crate::world::frail::{Frail, Trouble};
 use crate::world::network::Network;
-use crate::world::town::api;
+use crate::world::town::{api, sends};
 
 const COPIES: usize = 64;
 
@@ -71,6 +71,7 @@ impl Site {
             entropy: Arc::new(Draws::new(7)),
             outbound: Arc::<Network>::clone(&self.network),
             health: Arc::default(),
+            sends: sends(&self.clock),
             trail: Arc::new(Untold),
             disk: Arc::default(),
         };

@@ -178,7 +178,7 @@ pub(super) fn describe(read: &Result<Evidence, Forged>) -> String {
 }
 
 /// A paid order of 12.30 yuan, of which 5.00 are on their way back.
-fn returning(state: &str, mode: Mode) -> Order {
+pub(super) fn returning(state: &str, mode: Mode) -> Order {
     let mut order = order_with(AttemptState::Paid, mode);
     let named = RefundState::ALL
         .into_iter()
@@ -198,6 +198,7 @@ fn returning(state: &str, mode: Mode) -> Order {
         created: order.created,
         sending: Sending::Left(order.created),
         epoch: Epoch(1),
+        named: false,
         receipt: None,
         reason: None,
         late_success: false,
@@ -244,6 +245,7 @@ pub(super) fn order_with(state: AttemptState, mode: Mode) -> Order {
         sent_at: now,
         configuration: 1,
         epoch: Epoch(1),
+        named: false,
         handover: None,
         receipt: None,
         reason: None,

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use paymux::domain::amount::{Amount, CNY, Currency};
 use paymux::domain::attempt::AttemptState;
-use paymux::domain::identifiers::InstitutionId;
+use paymux::domain::evidence::Finding;
+use paymux::domain::identifiers::{InstitutionId, Timestamp};
 use paymux::domain::institutions::Mode;
 use paymux::institution::{ALWAYS, Asked, Call, Institution, Settings, SettingsFault, kind};
 use paymux::signature::{
@@ -14,7 +16,7 @@ use paymux::signature::{
     sign_response, verify_response,
 };
 
-use super::recorded::{NOW_S, order_with};
+use super::recorded::{NOW_S, order_with, returning};
 use super::{Rig, Signer, sent, stamp};
 
 const CALLBACK_URL: &str = "https://pay.example/v1/callbacks/harbour";
@@ -163,4 +165,115 @@ fn each_call_has_a_nonce_of_its_own() {
     nonces.sort();
     nonces.dedup();
     assert_eq!(nonces.len(), drawn);
+}
+
+/// M6: what an answer names without a currency is in that of the question, what a callback does in that
+/// of what it is about; a currency that is named counts as named.
+#[test]
+fn a_sum_without_a_currency_is_in_that_of_its_question() {
+    let rig = rig();
+    let yen = Currency::parse("JPY").unwrap();
+    let mut order = order_with(AttemptState::Unknown, Mode::Webview);
+    let sum = Amount::parse("1230", yen).unwrap();
+    order.attempts[0].amount = sum;
+    let (attempt, terms) = (order.attempts[0].clone(), &*order.terms);
+    let paid = |currency: &str| {
+        format!(
+            r#"{{"merchantId":"{}","merchantOrderNo":"{}","result":"ALREADY_PAID","orderStatus":"PAID",
+            "orderAmount":"1230"{currency},"payOrderNo":"H-1","paymentDate":"20261122",
+            "paymentTime":"003000"}}"#,
+            attempt.account, attempt.id
+        )
+    };
+    let read = |call: &Call<'_>, body: String| {
+        let (_, asked) = sent(&rig, call, &stamp(NOW_S));
+        let mut reply = Response::new(Bytes::from(body));
+        let json = http::HeaderValue::from_static("application/json");
+        reply.headers_mut().insert("content-type", json);
+        rig.sign_reply(&mut reply, &asked, Signer::Institution);
+        let now = Timestamp::from_s(NOW_S);
+        rig.adapter().read(call, &asked, &reply, now).finding
+    };
+    let is = |finding: Finding, expected: Amount| {
+        let found = matches!(&finding, Finding::Succeeded(receipt) if receipt.amount == expected);
+        assert!(found, "{finding:?}");
+    };
+    for call in [
+        Call::Create(&attempt, terms),
+        Call::Query(&attempt, terms),
+        Call::Close(&attempt, terms),
+    ] {
+        is(read(&call, paid("")), sum);
+        let yuan = Amount::parse("1230", CNY).unwrap();
+        is(read(&call, paid(r#","currency":"CNY""#)), yuan);
+    }
+    let body = paid("").replace("\"result\":\"ALREADY_PAID\",", "");
+    let mut callback = rig.callback(Bytes::from(body));
+    rig.sign_callback(&mut callback, Signer::Institution, NOW_S);
+    let now = Timestamp::from_s(NOW_S);
+    let told = rig.adapter().read_callback(&callback, now).unwrap();
+    let told = told.evidence(yen);
+    assert_eq!(told.sum, Some(sum));
+    is(told.finding, sum);
+}
+
+/// M6: the same of refunds.
+#[test]
+fn a_refunded_sum_without_a_currency_is_in_that_of_its_question() {
+    let rig = rig();
+    let yen = Currency::parse("JPY").unwrap();
+    let mut order = returning("UNKNOWN", Mode::Webview);
+    let sum = Amount::parse("500", yen).unwrap();
+    order.refunds[0].amount = sum;
+    let (refund, attempt) = (&order.refunds[0], &order.attempts[0]);
+    let body = format!(
+        r#"{{"merchantId":"{}","merchantRefundNo":"{}","refundStatus":"SUCCEEDED",
+        "eventType":"REFUND_SUCCEEDED","refundAmount":"500","refundOrderNo":"H-R-1"}}"#,
+        attempt.account, refund.no
+    );
+    for call in [
+        Call::Refund(refund, attempt, &order.terms),
+        Call::RefundQuery(refund, attempt, &order.terms),
+    ] {
+        let (_, asked) = sent(&rig, &call, &stamp(NOW_S));
+        let mut reply = Response::new(Bytes::from(body.clone()));
+        let json = http::HeaderValue::from_static("application/json");
+        reply.headers_mut().insert("content-type", json);
+        rig.sign_reply(&mut reply, &asked, Signer::Institution);
+        let read = rig
+            .adapter()
+            .read(&call, &asked, &reply, Timestamp::from_s(NOW_S));
+        let found = matches!(&read.finding, Finding::Succeeded(one) if one.amount == sum);
+        assert!(found && read.names_it, "{read:?}");
+    }
+    let mut callback = rig.callback(Bytes::from(body));
+    rig.sign_callback(&mut callback, Signer::Institution, NOW_S);
+    let now = Timestamp::from_s(NOW_S);
+    let told = rig.adapter().read_callback(&callback, now).unwrap();
+    assert_eq!(told.evidence(yen).sum, Some(sum));
+}
+
+/// V5: what the institution has it names, whatever else it says of it; what it has not, or would not
+/// say whether it has, it does not.
+#[test]
+fn what_an_institution_has_it_names() {
+    super::on_all(|rig, recording| {
+        let Ok(read) = super::reading(rig, recording, recording.body()) else {
+            return;
+        };
+        let said = recording.evidence.as_str();
+        let has = match recording.call.as_str() {
+            "callback" => true,
+            "create" | "refund" => {
+                said.starts_with("accepted") || said.starts_with("paid") || said == "closed"
+            }
+            _ => {
+                let is_other = said == "ambiguous mismatch" && recording.file.contains("account");
+                let knows = recording.file.contains("close_refused")
+                    || recording.file.contains("close_of_paid_refused");
+                (matches!(recording.status, 200 | 202) && !is_other) || knows
+            }
+        };
+        assert_eq!(read.names_it, has, "{}", recording.file);
+    });
 }

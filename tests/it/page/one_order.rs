@@ -17,7 +17,7 @@ use paymux::domain::change::{Cause, Change};
 use paymux::domain::evidence::{About, Evidence, Finding, Handover, Means, Receipt, Way};
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
-    Timestamp,
+    Timestamp, Uptime,
 };
 use paymux::domain::institutions::{
     BusinessType, Contract, Directory, Facts, Mode, Payers, RefundKinds, RefundRules, Route, Sums,
@@ -27,12 +27,13 @@ use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
 use paymux::domain::order::{Ending, Opening, Order, Start, Terms, Weighed};
 use paymux::domain::personal::MobileNo;
 use paymux::flow::register::{Platform, Register, Signing};
-use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing};
+use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing, Told};
 use paymux::signature::{KeyRing, SigningKey};
 use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
 use paymux::store::{
     Bindings, Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
 };
+use paymux::world::sends::SendLog;
 use paymux::world::trail::Untold;
 use paymux::world::{Clock, Entropy, Outbound, Party, Patience, SendError, TooMany, Turn, World};
 
@@ -198,6 +199,8 @@ pub(super) fn after(order: &Order, finding: Finding) -> Order {
         about: About::Attempt(attempt.id.clone()),
         by: Means::Query,
         sum: None,
+        asked_at: None,
+        names_it: false,
         finding,
     };
     let Weighed::Commit(change) = order.weigh(&evidence, &facts(), NOW) else {
@@ -375,7 +378,11 @@ impl Institution for Teller {
     fn read(&self, _: &Call<'_>, _: &Asked, _: &Response<Bytes>, _: Timestamp) -> Evidence {
         unreachable!("nobody answers")
     }
-    fn read_callback(&self, _: &Request<Bytes>, _: Timestamp) -> Result<Evidence, Forged> {
+    fn read_callback<'c>(
+        &'c self,
+        _: &'c Request<Bytes>,
+        _: Timestamp,
+    ) -> Result<Told<'c>, Forged> {
         Err(Forged("not signed"))
     }
     fn acknowledgement(&self, _: &Request<Bytes>, _: Heard, _: Timestamp) -> Response<Bytes> {
@@ -390,8 +397,8 @@ impl Clock for Still {
         NOW
     }
 
-    fn started(&self) -> Timestamp {
-        NOW
+    fn uptime(&self) -> Uptime {
+        Uptime::from_ms(0)
     }
 }
 
@@ -445,6 +452,7 @@ pub(super) fn api(order: &Order, wire: SendError) -> Api {
         entropy: Arc::new(Still),
         outbound: Arc::new(Wire(wire)),
         health: Arc::default(),
+        sends: Arc::new(SendLog::start(Arc::new(Still))),
         trail: Arc::new(Untold),
         disk: Arc::default(),
     };

@@ -28,6 +28,7 @@ use tempfile::TempDir;
 use crate::store::builders::at;
 use crate::world::chance::Draws;
 use crate::world::clock::{Hands, START_MS};
+use crate::world::town::sends;
 
 /// The day of every movement here.
 pub(super) const DAY: &str = "20270115";
@@ -201,6 +202,7 @@ impl House {
             entropy: Arc::new(Draws::new(7)),
             outbound: Arc::<Desk>::clone(&desk),
             health: Arc::default(),
+            sends: sends(&clock),
             trail: Arc::new(Untold),
             disk: Arc::default(),
         };

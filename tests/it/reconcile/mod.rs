@@ -150,6 +150,8 @@ async fn learn(house: &House, order: &Order, finding: Finding) -> Order {
         about: About::Refund(order.refunds[0].no.clone()),
         by: Means::Refund,
         sum: None,
+        asked_at: None,
+        names_it: false,
         finding,
     };
     match order.weigh(&evidence, &facts(), at(40)) {

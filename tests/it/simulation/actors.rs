@@ -7,17 +7,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
+use paymux::domain::amount::CNY;
 use paymux::domain::attempt::Stamp;
-use paymux::domain::evidence::{Evidence, Finding, Reason};
-use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use paymux::domain::evidence::{About, Evidence, Finding, Reason};
+use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
 use paymux::domain::institutions::Facts;
-use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing};
-use paymux::world::{Outbound, Party, Patience, SendError, TooMany, Turn};
+use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing, Told};
+use paymux::world::sends::{InFlight, SendLog, Sends};
+use paymux::world::{Clock, Outbound, Party, Patience, SendError, TooMany, Turn};
 
+use crate::world::clock::Hands;
 use crate::world::dialect::Plain;
 use crate::world::network::Network;
 
@@ -208,7 +212,11 @@ impl Institution for Flawed {
         read
     }
 
-    fn read_callback(&self, callback: &Request<Bytes>, now: Timestamp) -> Result<Evidence, Forged> {
+    fn read_callback<'c>(
+        &'c self,
+        callback: &'c Request<Bytes>,
+        now: Timestamp,
+    ) -> Result<Told<'c>, Forged> {
         match (self.plain.read_callback(callback, now), self.flaw) {
             (Err(_), Flaw::Credulous) => {
                 let mut believed = callback.clone();
@@ -217,7 +225,9 @@ impl Institution for Flawed {
                 believed
                     .headers_mut()
                     .insert(crate::world::dialect::PROOF, proof);
-                self.plain.read_callback(&believed, now)
+                let told = self.plain.read_callback(&believed, now)?;
+                let (about, told) = (told.about.clone(), told.evidence(CNY));
+                Ok(Told::new(about, |_| told))
             }
             (read, _) => read,
         }
@@ -264,5 +274,70 @@ impl Outbound for Hasty {
         merchant: &MerchantId,
     ) -> Result<Turn, TooMany> {
         self.0.turn(institution, merchant).await
+    }
+}
+
+/// What is wrong with how sends and news are dated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Misdating {
+    /// A send by when it was decided, not by when it was over (A5).
+    SendsByTheirBeginning,
+    /// News by when it is weighed, not by when it was asked for (V5).
+    NewsByItsWeighing,
+}
+
+/// An account of sends with something wrong.
+pub(crate) struct Misdated {
+    misdating: Misdating,
+    clock: Arc<dyn Clock>,
+    log: SendLog,
+    /// Where what is under way is written down and nobody looks.
+    elsewhere: SendLog,
+}
+
+impl Misdated {
+    pub(crate) fn start(misdating: Misdating, clock: &Arc<dyn Clock>) -> Self {
+        Self {
+            misdating,
+            clock: Arc::clone(clock),
+            log: SendLog::start(Arc::clone(clock)),
+            elsewhere: SendLog::start(Arc::clone(clock)),
+        }
+    }
+}
+
+impl Sends for Misdated {
+    fn begin(&self, about: &About) -> InFlight {
+        let begun = self.log.begin(about);
+        if self.misdating != Misdating::SendsByTheirBeginning {
+            return begun;
+        }
+        begun.may_leave();
+        self.elsewhere.begin(about)
+    }
+
+    fn quiet(&self, about: &About, asked_at: Uptime) -> Option<Duration> {
+        let asked_at = match self.misdating {
+            Misdating::SendsByTheirBeginning => asked_at,
+            Misdating::NewsByItsWeighing => self.clock.uptime(),
+        };
+        self.log.quiet(about, asked_at)
+    }
+
+    fn forget(&self, about: &About) {
+        self.log.forget(about);
+    }
+}
+
+/// Takes the clock on the wall for time that passed (T1, T2).
+pub(crate) struct Wall(pub(crate) Arc<Hands>);
+
+impl Clock for Wall {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn uptime(&self) -> Uptime {
+        Uptime::from_ms(u64::try_from(self.0.now().ms()).unwrap())
     }
 }

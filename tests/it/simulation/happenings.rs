@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
+use paymux::domain::attempt::{Attempt, AttemptState};
 use paymux::domain::identifiers::InstitutionId;
 use serde_json::Value;
 
@@ -170,6 +171,69 @@ impl Life {
         self.note(|| format!("the clock is set {off} ms off"));
         self.frail().stop();
         self.clock.set_off(off);
+    }
+
+    /// The machine's clock is set while a process runs: nothing passed.
+    pub(super) fn clock_is_wrong(&mut self) {
+        let off = match self.dice.below(3) {
+            0 => 0,
+            1 => self.dice.between(-7_200_000, 0),
+            _ => self.dice.between(0, 7_200_000),
+        };
+        self.note(|| format!("the running clock is set {off} ms off"));
+        self.clock.set_off(off);
+    }
+
+    /// The whole process stands still, with its questions and answers in its hands; everybody else goes
+    /// on. What it had written reaches the institution meanwhile, what it had not leaves afterwards.
+    pub(super) fn process_stands_still(&mut self) {
+        let ms = self.dice.between(5_000, 900_000);
+        let until = self.clock.truth() + ms;
+        self.note(|| format!("the process stands still for {ms} ms"));
+        let many = self.network.parties().waiting.len();
+        for at in (0..many).rev() {
+            if self.dice.one_in(2) {
+                self.network.arrive(at);
+            }
+        }
+        while let Some(arrives) = self.network.next_late().filter(|one| *one <= until) {
+            self.clock.pass((arrives - self.clock.truth()).max(0));
+            self.network.arrive_late(0);
+        }
+        self.clock.pass(until - self.clock.truth());
+        let many = self.network.parties().waiting.len();
+        for at in (0..many).rev() {
+            let has_arrived = self.network.parties().waiting[at].has_arrived();
+            if !has_arrived {
+                self.network.parties().waiting[at].sent = until;
+            } else if self.dice.one_in(2) {
+                // The answer came while nobody read it, and is read now.
+                self.network.release(at, Ending::Answered);
+            }
+        }
+    }
+
+    /// Whoever answers questions at an institution does not see a payment that it had accepted, as when
+    /// a copy of its books lags behind; or sees all again.
+    pub(super) fn payment_is_hidden(&mut self) {
+        let mut accepted = Vec::new();
+        for step in &self.memory.durable().history {
+            let taken = |one: &&Attempt| one.state == AttemptState::Accepted;
+            let attempts = step.after.attempts.iter().filter(taken);
+            accepted.extend(attempts.map(|one| (one.institution.clone(), one.id.to_string())));
+        }
+        let network = Arc::clone(&self.network);
+        let mut parties = network.parties();
+        if accepted.is_empty() || self.dice.one_in(3) {
+            for books in parties.institutions.values_mut() {
+                books.show_all();
+            }
+            return;
+        }
+        let (id, payment) = self.dice.pick(&accepted).clone();
+        self.note(|| format!("{id} does not see {payment}"));
+        let books = parties.institutions.get_mut(&id).unwrap();
+        books.payments.get_mut(&payment).unwrap().is_hidden = true;
     }
 
     pub(super) fn manners_change(&mut self) {

@@ -14,11 +14,12 @@ use paymux::flow::chase_doubts::{adopt_leftovers, chase_order};
 use paymux::flow::notify_merchant::notify_merchant;
 use paymux::store::verify::verify;
 use paymux::store::{Store, Work};
+use paymux::world::sends::{SendLog, Sends};
 use paymux::world::trail::Untold;
 use paymux::world::{Clock, Outbound, World};
 use tempfile::TempDir;
 
-use super::actors::{Flaw, Flawed, Gate, Hasty, Task};
+use super::actors::{Flaw, Flawed, Gate, Hasty, Misdated, Misdating, Task, Wall};
 use super::asking::{Asked, Outside};
 use super::checks::{Broken, Checks, end, hold};
 use super::listing::{Listing, Lists};
@@ -57,6 +58,10 @@ pub(crate) enum Plant {
     Adapter(Flaw),
     /// Silence counts as "not sent" (E1).
     HastyNetwork,
+    /// Sends or news are dated wrongly (A5, V5).
+    Misdated(Misdating),
+    /// What passed is read off the wall clock (T1, T2).
+    WallClock,
 }
 
 /// How something the gateway did came to its end.
@@ -196,7 +201,7 @@ impl Life {
 
     /// One thing happens.
     fn step(&mut self) -> Broken {
-        match self.dice.below(116) {
+        match self.dice.below(122) {
             0..=6 => self.ask_for_order(),
             7..=9 => self.ask_again(),
             10..=19 => self.ask_to_select(),
@@ -220,7 +225,10 @@ impl Life {
             100..=106 => self.ask_to_refund(),
             107 => self.ask_about_refund(),
             108..=111 => self.refund_ends(),
-            _ => self.refund_is_told(),
+            112..=115 => self.refund_is_told(),
+            116..=118 => self.process_stands_still(),
+            119 => self.clock_is_wrong(),
+            _ => self.payment_is_hidden(),
         }
         self.go_on()
     }
@@ -300,7 +308,6 @@ impl Life {
         self.note(|| format!("process {lives} starts"));
         self.tasks.clear();
         self.gates.clear();
-        self.clock.start();
         self.process = None;
         self.memory = Arc::new(self.memory.restarted());
         self.process = Some(self.process_on_what_is_durable());
@@ -315,9 +322,10 @@ impl Life {
         let (memory, network) = (&self.memory, &self.network);
         let frail = match self.ground {
             Ground::Planted(Plant::Store(lack)) => Frail::lacking(memory, lack),
-            Ground::Planted(Plant::Adapter(_) | Plant::HastyNetwork) | Ground::Memory => {
-                Frail::new(Arc::<Memory>::clone(memory))
-            }
+            Ground::Planted(
+                Plant::Adapter(_) | Plant::HastyNetwork | Plant::Misdated(_) | Plant::WallClock,
+            )
+            | Ground::Memory => Frail::new(Arc::<Memory>::clone(memory)),
             Ground::Embedded => {
                 let file = self.folder.path().join(FILE);
                 let asked = Arc::clone(&self.asked);
@@ -337,11 +345,23 @@ impl Life {
             }
         }
         let draws = self.seed ^ ((self.lives - 1) << 32);
+        let clock: Arc<dyn Clock> = if self.ground == Ground::Planted(Plant::WallClock) {
+            Arc::new(Wall(Arc::clone(&self.clock)))
+        } else {
+            Arc::<Hands>::clone(&self.clock)
+        };
+        let sends: Arc<dyn Sends> = match self.ground {
+            Ground::Planted(Plant::Misdated(how)) => Arc::new(Misdated::start(how, &clock)),
+            Ground::Memory | Ground::Embedded | Ground::Planted(_) => {
+                Arc::new(SendLog::start(Arc::clone(&clock)))
+            }
+        };
         let world = World {
-            clock: Arc::<Hands>::clone(&self.clock),
+            clock,
             entropy: Arc::new(Draws::new(draws)),
             outbound,
             health: Arc::default(),
+            sends,
             trail: Arc::new(Untold),
             disk: Arc::default(),
         };
@@ -482,6 +502,7 @@ impl Life {
             let mut parties = self.network.parties();
             for books in parties.institutions.values_mut() {
                 books.manners = crate::world::books::Manners::default();
+                books.show_all();
             }
             for inbox in parties.merchants.values_mut() {
                 inbox.mood = Mood::Hears;

@@ -17,7 +17,7 @@ use std::time::Instant;
 use life::{Ground, Plant, live};
 pub(crate) use refunds::balances;
 
-use crate::simulation::actors::Flaw;
+use crate::simulation::actors::{Flaw, Misdating};
 use crate::simulation::checks::Broken;
 use crate::world::frail::Lack;
 
@@ -36,7 +36,7 @@ const SAID_EVERY: u64 = 50_000;
 /// Lives in which a missing protection must show.
 const SEEDS_TO_FIND: u64 = 2_000;
 
-/// K1, K2, K3, K4, O1, O2, O3, O4, O5, A1, A2, A3, A4, A5, A6, A7, A8, V1, V2, V3, V4, M1, M2, M3, N1,
+/// K1, K2, K3, K4, O1, O2, O3, O4, O5, A1, A2, A3, A4, A5, A6, A7, A8, V1, V2, V3, V4, V5, M1, M2, M3, N1,
 /// N2, N3, N4, N9, Q5, C2, C4, C5, C6, S1, T2, Z1, Z2, Z3: whatever crashes, repeats, delays or
 /// lies.
 #[test]
@@ -249,6 +249,30 @@ fn a_missing_proof_of_callbacks_is_found() {
 #[test]
 fn silence_taken_for_not_sent_is_found() {
     must_be_found(Plant::HastyNetwork);
+}
+
+/// A5: only a process that stands still between its decision and the first byte shows it.
+#[test]
+fn a_send_dated_by_its_beginning_is_found() {
+    must_be_found(Plant::Misdated(Misdating::SendsByTheirBeginning));
+}
+
+/// V5, R3: only an answer that is read long after it was true shows it.
+#[test]
+fn stale_news_taken_for_new_is_found() {
+    must_be_found(Plant::Misdated(Misdating::NewsByItsWeighing));
+}
+
+/// T1, T2: only a clock that is set while the process runs, or between two, shows it.
+#[test]
+fn a_wall_clock_taken_for_time_that_passed_is_found() {
+    must_be_found(Plant::WallClock);
+}
+
+/// V5
+#[test]
+fn a_forgotten_word_of_the_institution_is_found() {
+    must_be_found(Plant::Store(Lack::Named));
 }
 
 /// R4

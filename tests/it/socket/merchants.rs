@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use paymux::domain::identifiers::Timestamp;
+use paymux::domain::identifiers::{Timestamp, Uptime};
 use paymux::domain::order::Terms;
 use paymux::flow::register::Register;
 use paymux::metrics::Metrics;
@@ -14,6 +14,7 @@ use paymux::seal::Seal;
 use paymux::store::ringing::{Bells, Ringing};
 use paymux::store::{Store, open};
 use paymux::workers::{Tools, Workers};
+use paymux::world::sends::SendLog;
 use paymux::world::trail::Untold;
 use paymux::world::{Clock, World};
 use tempfile::TempDir;
@@ -42,8 +43,8 @@ impl Clock for Ticking {
         at(20).plus(self.0.elapsed())
     }
 
-    fn started(&self) -> Timestamp {
-        at(20)
+    fn uptime(&self) -> Uptime {
+        Uptime::from_ms(0)
     }
 }
 
@@ -216,6 +217,7 @@ impl Telling {
             entropy: Arc::new(Draws::new(1)),
             outbound: Arc::new(outbound.unwrap()),
             health: Arc::default(),
+            sends: Arc::new(SendLog::start(Arc::clone(&clock))),
             trail: Arc::new(Untold),
             disk: Arc::default(),
         };

@@ -139,6 +139,8 @@ pub(crate) fn weigh(order: &Order, seq: usize, finding: Finding, by: Means, s: i
         about: About::Attempt(attempt.id.clone()),
         by,
         sum: None,
+        asked_at: None,
+        names_it: matches!(finding, Finding::Accepted(_) | Finding::Succeeded(_)),
         finding,
     };
     match order.weigh(&evidence, &facts(), at(s)) {

@@ -54,6 +54,8 @@ pub(super) fn weigh(order: &Order, finding: Finding) -> Change {
         about: About::Refund(refund.no.clone()),
         by: Means::Query,
         sum: None,
+        asked_at: None,
+        names_it: false,
         finding,
     };
     match order.weigh(&evidence, &facts(), at(40)) {

@@ -44,7 +44,7 @@ const HOMES: &str = "
     prometheus         -> metrics
     rcgen              -> command/keys sandbox/authority
     rusqlite           -> store/sqlite
-    rustix             -> files outbound/dial run/machine
+    rustix             -> files outbound/dial run/machine world
     sfv                -> signature
     tokio_rustls       -> outbound sandbox
     toml               -> config

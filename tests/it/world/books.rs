@@ -72,6 +72,12 @@ pub(crate) struct Manners {
     pub(crate) takes_its_time: bool,
     /// Uses a word its adapter does not list.
     pub(crate) mumbles: bool,
+    /// Answers a close as if it had never heard of the payment.
+    pub(crate) denies_closes: bool,
+    /// Says of a refund that another sum went back.
+    pub(crate) misstates: bool,
+    /// Names sums without their currency.
+    pub(crate) names_no_currency: bool,
 }
 
 /// Where a payment stands in the institution's own books.
@@ -103,6 +109,8 @@ pub(crate) struct Payment {
     pub(crate) creates: u32,
     /// The payer paid less than was asked.
     pub(crate) is_short: bool,
+    /// Whoever answers questions does not see it at present.
+    pub(crate) is_hidden: bool,
     paid_at: i64,
     until: i64,
     sdk: bool,
@@ -152,6 +160,8 @@ impl Books {
             "refund" => self.give_back(&asked, truth),
             "refund_query" => self.word_of_return(refund.as_deref().unwrap()),
             "create" => self.create(&id, &asked, truth),
+            _ if self.payments.get(&id).is_some_and(|one| one.is_hidden) => "NOT_FOUND",
+            "close" if self.manners.denies_closes => "NOT_FOUND",
             "close" => self.close(&id),
             _ => self.word(&id),
         };
@@ -201,6 +211,7 @@ impl Books {
             acknowledged: false,
             creates: 1,
             is_short: false,
+            is_hidden: false,
             paid_at: 0,
             until: truth + minutes * 60_000,
             sdk: asked["sdk"].as_bool().unwrap(),
@@ -258,12 +269,15 @@ impl Books {
 
     fn body(&self, id: &str, word: &str, truth: i64) -> Value {
         let mut body = json!({ "id": id, "word": word });
-        let Some(payment) = self.payments.get(id) else {
+        let known = self.payments.get(id);
+        let Some(payment) = known.filter(|_| word != "NOT_FOUND") else {
             return body;
         };
         body["account"] = payment.account.as_str().into();
         body["minor"] = payment.minor.into();
-        body["currency"] = payment.currency.as_str().into();
+        if !self.manners.names_no_currency {
+            body["currency"] = payment.currency.as_str().into();
+        }
         if word == "WAITING" {
             body["linkUntil"] = (truth + LINK_LIFE_MS).into();
             if payment.sdk {
@@ -278,6 +292,13 @@ impl Books {
             body["fee"] = 3.into();
         }
         body
+    }
+
+    /// Whoever answers questions sees everything again.
+    pub(crate) fn show_all(&mut self) {
+        for payment in self.payments.values_mut() {
+            payment.is_hidden = false;
+        }
     }
 
     /// Whether a create of this attempt would be refused: it was closed unseen.

@@ -1,9 +1,9 @@
 //! A clock with hands that tests move. What truly passes and what the clock shows are kept apart:
-//! it bends while a process runs and jumps between two, as the machine's clock does.
+//! it bends, and jumps, as the machine's clock does; how long the machine runs is always true.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use paymux::domain::identifiers::Timestamp;
+use paymux::domain::identifiers::{Timestamp, Uptime};
 use paymux::world::Clock;
 
 /// Noon in Shanghai on some day. Unit: milliseconds.
@@ -12,7 +12,6 @@ pub(crate) const START_MS: i64 = 1_790_308_800_000;
 pub(crate) struct Hands {
     truth: AtomicI64,
     off: AtomicI64,
-    started: AtomicI64,
 }
 
 impl Hands {
@@ -20,7 +19,6 @@ impl Hands {
         Self {
             truth: AtomicI64::new(START_MS),
             off: AtomicI64::new(0),
-            started: AtomicI64::new(START_MS),
         }
     }
 
@@ -43,11 +41,6 @@ impl Hands {
     pub(crate) fn set_off(&self, ms: i64) {
         self.off.store(ms, Ordering::SeqCst);
     }
-
-    /// A process begins to read the clock; it may have been set since the one before.
-    pub(crate) fn start(&self) {
-        self.started.store(self.now().ms(), Ordering::SeqCst);
-    }
 }
 
 impl Clock for Hands {
@@ -55,7 +48,7 @@ impl Clock for Hands {
         Timestamp::from_ms(self.truth() + self.off.load(Ordering::SeqCst))
     }
 
-    fn started(&self) -> Timestamp {
-        Timestamp::from_ms(self.started.load(Ordering::SeqCst))
+    fn uptime(&self) -> Uptime {
+        Uptime::from_ms(u64::try_from(self.truth() - START_MS).unwrap())
     }
 }

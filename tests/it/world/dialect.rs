@@ -7,14 +7,14 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use paymux::domain::amount::{Amount, Currency};
+use paymux::domain::amount::{Amount, CNY, Currency};
 use paymux::domain::attempt::Stamp;
 use paymux::domain::evidence::{
     About, Ambiguity, Evidence, Finding, Handover, Means, Reason, Receipt, Way,
 };
 use paymux::domain::identifiers::{AccountId, AttemptId, InstitutionId, RefundOrderNo, Timestamp};
 use paymux::domain::institutions::{Facts, Mode};
-use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing};
+use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing, Told};
 
 /// The header that proves whose message it is.
 pub(crate) const PROOF: &str = "x-proof";
@@ -51,7 +51,7 @@ impl Plain {
             .then(|| serde_json::from_slice(body).unwrap_or(Value::Null))
     }
 
-    fn evidence(&self, body: &Value, by: Means) -> Option<Evidence> {
+    fn evidence(&self, body: &Value, by: Means, absent: Currency) -> Option<Evidence> {
         let text = |name: &str| body.get(name).and_then(Value::as_str);
         let about = match text("refund") {
             Some(no) => About::Refund(RefundOrderNo::parse(no).ok()?),
@@ -64,16 +64,30 @@ impl Plain {
             about,
             by,
             sum: None,
-            finding: finding(body, by),
+            asked_at: None,
+            names_it: names_it(body, by),
+            finding: finding(body, by, absent),
         })
     }
 }
 
-fn finding(body: &Value, by: Means) -> Finding {
+/// What the institution has it tells with its account. A create or refund that is not taken may be of
+/// another one.
+fn names_it(body: &Value, by: Means) -> bool {
+    match by {
+        Means::Create | Means::Refund => matches!(
+            body.get("word").and_then(Value::as_str),
+            Some("WAITING" | "PAID" | "RETURNING" | "RETURNED")
+        ),
+        Means::Query | Means::Close | Means::Callback => body.get("account").is_some(),
+    }
+}
+
+fn finding(body: &Value, by: Means, absent: Currency) -> Finding {
     let number = |name: &str| body.get(name).and_then(Value::as_i64);
     let text = |name: &str| body.get(name).and_then(Value::as_str);
-    let amount = text("currency")
-        .and_then(|code| Currency::parse(code).ok())
+    let currency = text("currency").map_or(Some(absent), |code| Currency::parse(code).ok());
+    let amount = currency
         .zip(number("minor"))
         .and_then(|(currency, minor)| Amount::from_minor(minor, currency).ok());
     match text("word") {
@@ -147,6 +161,8 @@ impl Institution for Plain {
             about: call.about(),
             by,
             sum: None,
+            asked_at: None,
+            names_it: false,
             finding: Finding::Ambiguous(why),
         };
         if reply.status().is_server_error() {
@@ -155,19 +171,26 @@ impl Institution for Plain {
         let Some(body) = self.proven_body(reply.headers(), reply.body()) else {
             return ambiguous(Ambiguity::Unproven);
         };
-        match self.evidence(&body, by) {
+        match self.evidence(&body, by, call.attempt().amount.currency()) {
             Some(evidence) if evidence.about == call.about() => evidence,
             Some(_) => ambiguous(Ambiguity::Mismatch),
             None => ambiguous(Ambiguity::Unreadable),
         }
     }
 
-    fn read_callback(&self, callback: &Request<Bytes>, _: Timestamp) -> Result<Evidence, Forged> {
+    fn read_callback<'c>(
+        &'c self,
+        callback: &'c Request<Bytes>,
+        _: Timestamp,
+    ) -> Result<Told<'c>, Forged> {
         let body = self
             .proven_body(callback.headers(), callback.body())
             .ok_or(Forged("the proof does not fit the body"))?;
-        self.evidence(&body, Means::Callback)
-            .ok_or(Forged("it names no attempt"))
+        let read = move |absent| self.evidence(&body, Means::Callback, absent);
+        let told = read(CNY).ok_or(Forged("it names no attempt"))?;
+        Ok(Told::new(told.about.clone(), move |absent| {
+            read(absent).unwrap()
+        }))
     }
 
     fn acknowledgement(&self, _: &Request<Bytes>, heard: Heard, _: Timestamp) -> Response<Bytes> {

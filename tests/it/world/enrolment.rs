@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
-use paymux::domain::amount::CNY;
+use paymux::domain::amount::{CNY, Currency};
 use paymux::domain::identifiers::{AccountId, InstitutionId, MerchantId};
 use paymux::domain::institutions::{
     Contract, Directory, Institution, Mode, Payers, RefundKinds, RefundRules, Route, Sums,
@@ -237,6 +237,23 @@ pub(crate) fn register(institutions: &[(&str, Ability)]) -> Register {
         },
     )
     .run_by(operators())
+}
+
+/// The same, and dollars as well.
+pub(crate) fn in_dollars(institutions: &[(&str, Ability)]) -> Register {
+    let mut register = register(institutions);
+    let dollars = Currency::parse("USD").unwrap();
+    let all = &mut register.directory;
+    for institution in all.institutions.values_mut() {
+        institution.currencies.push(dollars);
+    }
+    for contract in all.contracts.values_mut() {
+        contract.sums.push(Sums {
+            currency: dollars,
+            ..up_to(1_000_000)
+        });
+    }
+    register
 }
 
 /// A request as a merchant sends it, not signed yet.

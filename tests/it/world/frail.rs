@@ -61,6 +61,8 @@ pub(crate) enum Lack {
     RefundNumber,
     /// What is in doubt has no due time (A6).
     Due,
+    /// It is not kept what an institution has named as its own (V5).
+    Named,
 }
 
 /// The number of a write, counted from now, and what happens at it.
@@ -193,6 +195,12 @@ impl Frail {
                 }
                 Lack::SecondEvent => durable.double_event(&rows.order),
                 Lack::Due => durable.orders.get_mut(&rows.order.no).unwrap().due = None,
+                Lack::Named => {
+                    let row = durable.orders.get_mut(&rows.order.no).unwrap();
+                    for attempt in &mut row.order.attempts {
+                        attempt.named = false;
+                    }
+                }
                 Lack::Intent
                 | Lack::Nonce
                 | Lack::Floor

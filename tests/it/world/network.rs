@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use paymux::domain::identifiers::{InstitutionId, MerchantId};
 use paymux::domain::merchant::origin;
+use paymux::world::sends::InFlight;
 use paymux::world::{Outbound, Party, Patience, SendError, TooMany, Turn};
 
 use super::books::{Books, FLIGHT_MS_MAX};
@@ -61,6 +62,8 @@ pub(crate) struct Exchange {
     pub(crate) until: i64,
     /// Acted upon already; the answer is still on its way.
     reply: Option<Response<Bytes>>,
+    /// Until it has ended here.
+    _in_flight: Option<InFlight>,
     slot: Arc<Mutex<Slot>>,
 }
 
@@ -209,6 +212,12 @@ impl Network {
         let _ = parties.deliver(&party, &request, truth);
     }
 
+    /// When the first of what is late has arrived at the latest, by the true time.
+    pub(crate) fn next_late(&self) -> Option<i64> {
+        let parties = self.parties();
+        parties.late.first().map(|(sent, ..)| sent + FLIGHT_MS_MAX)
+    }
+
     /// The next moment at which something on its way must have ended, by the true time.
     pub(crate) fn deadline(&self) -> Option<i64> {
         let parties = self.parties();
@@ -223,9 +232,10 @@ impl Outbound for Network {
     async fn send(
         &self,
         party: &Party,
-        request: Request<Bytes>,
+        mut request: Request<Bytes>,
         patience: Patience,
     ) -> Result<Response<Bytes>, SendError> {
+        let in_flight = request.extensions_mut().remove::<InFlight>();
         let truth = self.clock.truth();
         let slot: Arc<Mutex<Slot>> = Arc::default();
         {
@@ -237,6 +247,7 @@ impl Outbound for Network {
                 sent: truth,
                 until: truth + i64::try_from(patience.whole.as_millis()).unwrap(),
                 reply: None,
+                _in_flight: in_flight,
                 slot: Arc::clone(&slot),
             };
             if !parties.held {

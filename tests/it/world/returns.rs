@@ -143,7 +143,7 @@ impl Books {
         let mut body = json!({ "refund": no, "word": word });
         if let Some(known) = self.returns.get(no) {
             body["account"] = known.account.as_str().into();
-            body["minor"] = known.minor.into();
+            body["minor"] = (known.minor + i64::from(self.manners.misstates)).into();
             body["currency"] = self.payments[&known.payment].currency.as_str().into();
             if word == "RETURNED" {
                 body["paidAt"] = known.at.into();

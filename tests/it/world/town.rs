@@ -19,6 +19,7 @@ use paymux::flow::notify_merchant::{Delivery, notify_merchant};
 use paymux::flow::register::Register;
 use paymux::limits::{Explained, LimitSettings, Limits, Rate};
 use paymux::store::{OrderKey, Store, Work};
+use paymux::world::sends::{SendLog, Sends};
 use paymux::world::trail::Untold;
 use paymux::world::{Clock, World};
 use serde_json::{Value, json};
@@ -109,6 +110,7 @@ impl Town {
             entropy: Arc::new(Draws::new(1)),
             outbound: Arc::<Network>::clone(&network),
             health: Arc::default(),
+            sends: sends(&clock),
             trail: Arc::new(Untold),
             disk: Arc::default(),
         };
@@ -124,7 +126,7 @@ impl Town {
 
     /// The gateway stops and starts again.
     pub(crate) fn restart(&mut self) {
-        self.clock.start();
+        self.api.world.sends = sends(&self.clock);
         self.memory = Arc::new(self.memory.restarted());
         self.api.store = Arc::<Memory>::clone(&self.memory);
         self.api.reads = Arc::new(ReadNonces::new(1_000));
@@ -282,6 +284,11 @@ impl Town {
         }
         delivered
     }
+}
+
+/// The account of sends of a process that begins now.
+pub(crate) fn sends(clock: &Arc<Hands>) -> Arc<dyn Sends> {
+    Arc::new(SendLog::start(Arc::<Hands>::clone(clock)))
 }
 
 /// The parts that answering takes, together; nobody knocks too often.

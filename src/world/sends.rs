@@ -1,0 +1,248 @@
+//! What this process sends, and since when nothing of it can leave any more (A5, V5).
+//!
+//! Only here, not in the store: these readings mean nothing to another process. Whatever an earlier
+//! one sent counts as sent when this one started.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::domain::evidence::About;
+use crate::domain::identifiers::Uptime;
+use crate::world::Clock;
+
+/// What was sent and is in doubt is remembered one by one up to so many; of more, the older half
+/// counts as sent when the last of it was.
+pub const SENDS_REMEMBERED_MAX: usize = 100_000;
+
+/// Keeps account of sends.
+pub trait Sends: Send + Sync {
+    /// A create or refund is going to be sent. To be called before its intent is written, so that there
+    /// is no moment in which it could leave and nobody knew; and to be held until it is over.
+    fn begin(&self, about: &About) -> InFlight;
+
+    /// How long nothing had been sent of this when a question left; `None` while a send is under way.
+    fn quiet(&self, about: &About, asked_at: Uptime) -> Option<Duration>;
+
+    /// What became of this is durable: it needs no account any more.
+    fn forget(&self, about: &About);
+}
+
+/// A send that may still leave this machine. It is over when the last copy is dropped: with the
+/// answer, with the error, or with the end of the connection that carried it.
+#[derive(Clone)]
+pub struct InFlight {
+    begun: Uptime,
+    entry: Arc<Entry>,
+}
+
+impl InFlight {
+    /// When it was begun.
+    pub fn begun(&self) -> Uptime {
+        self.begun
+    }
+
+    /// From here on it may leave. What was begun and never came so far was not sent.
+    pub fn may_leave(&self) {
+        self.entry.may_have_left.store(true, Ordering::SeqCst);
+    }
+}
+
+struct Entry {
+    about: About,
+    log: Arc<Log>,
+    may_have_left: AtomicBool,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let now = self.log.clock.uptime();
+        let mut book = self.log.book();
+        let Some(known) = book.known.get_mut(&self.about) else {
+            return;
+        };
+        known.under_way = known.under_way.saturating_sub(1);
+        if self.may_have_left.load(Ordering::SeqCst) {
+            known.over = Some(now);
+        }
+        if known.under_way == 0 && known.over.is_none() {
+            book.known.remove(&self.about);
+        }
+    }
+}
+
+/// The account of one process.
+pub struct SendLog(Arc<Log>);
+
+struct Log {
+    clock: Arc<dyn Clock>,
+    book: Mutex<Book>,
+}
+
+struct Book {
+    /// Of what is not known one by one, nothing was sent after this.
+    before: Uptime,
+    known: HashMap<About, Known>,
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    under_way: u32,
+    /// When the last one that may have left was over, of this process.
+    over: Option<Uptime>,
+}
+
+impl SendLog {
+    /// Begins. To be called when nobody else can be sending: after the store was locked (S1).
+    pub fn start(clock: Arc<dyn Clock>) -> Self {
+        let before = clock.uptime();
+        let book = Mutex::new(Book {
+            before,
+            known: HashMap::new(),
+        });
+        Self(Arc::new(Log { clock, book }))
+    }
+}
+
+impl Log {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    /// Forgets the older half of what is over, and counts it as sent when the last of it was.
+    fn make_room(&mut self) {
+        let over = self.known.values().filter(|known| known.under_way == 0);
+        let mut over: Vec<Uptime> = over.filter_map(|known| known.over).collect();
+        let middle = over.len().checked_div(2).unwrap_or(0);
+        if over.is_empty() {
+            return;
+        }
+        let (_, cut, _) = over.select_nth_unstable(middle);
+        let cut = *cut;
+        self.before = self.before.max(cut);
+        self.known
+            .retain(|_, known| known.under_way > 0 || known.over > Some(cut));
+    }
+}
+
+impl Sends for SendLog {
+    fn begin(&self, about: &About) -> InFlight {
+        let begun = self.0.clock.uptime();
+        let mut book = self.0.book();
+        if book.known.len() >= SENDS_REMEMBERED_MAX {
+            book.make_room();
+        }
+        let known = book.known.entry(about.clone()).or_insert(Known {
+            under_way: 0,
+            over: None,
+        });
+        known.under_way = known.under_way.saturating_add(1);
+        drop(book);
+        InFlight {
+            begun,
+            entry: Arc::new(Entry {
+                about: about.clone(),
+                log: Arc::clone(&self.0),
+                may_have_left: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    fn quiet(&self, about: &About, asked_at: Uptime) -> Option<Duration> {
+        let book = self.0.book();
+        match book.known.get(about) {
+            Some(known) if known.under_way > 0 => None,
+            Some(Known {
+                over: Some(over), ..
+            }) => Some(asked_at.since(*over)),
+            Some(Known { over: None, .. }) | None => Some(asked_at.since(book.before)),
+        }
+    }
+
+    fn forget(&self, about: &About) {
+        let mut book = self.0.book();
+        let is_over = |known: &Known| known.under_way == 0;
+        if book.known.get(about).is_some_and(is_over) {
+            book.known.remove(about);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+    use crate::domain::identifiers::{AttemptId, Timestamp};
+
+    struct Hand(AtomicU64);
+
+    impl Clock for Hand {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_ms(0)
+        }
+
+        fn uptime(&self) -> Uptime {
+            Uptime::from_ms(self.0.load(Ordering::SeqCst))
+        }
+    }
+
+    fn attempt(n: usize) -> About {
+        About::Attempt(AttemptId::parse(&format!("A{n:025}")).unwrap())
+    }
+
+    fn quiet_ms(sends: &SendLog, about: &About, asked_ms: u64) -> Option<u128> {
+        let quiet = sends.quiet(about, Uptime::from_ms(asked_ms));
+        quiet.map(|quiet| quiet.as_millis())
+    }
+
+    /// V5, A5: a send counts as over when its last copy is gone, not when it began; what an earlier
+    /// process sent, when this one started; a question before that was not quiet at all.
+    #[test]
+    fn a_send_is_dated_by_its_end() {
+        let hand = Arc::new(Hand(AtomicU64::new(1_000)));
+        let sends = SendLog::start(Arc::<Hand>::clone(&hand));
+        let (one, other) = (attempt(1), attempt(2));
+        assert_eq!(quiet_ms(&sends, &other, 5_000), Some(4_000));
+        drop(sends.begin(&one));
+        assert_eq!(quiet_ms(&sends, &one, 5_000), Some(4_000), "never left");
+        let first = sends.begin(&one);
+        first.may_leave();
+        let carried = first.clone();
+        drop(first);
+        hand.0.store(600_000, Ordering::SeqCst);
+        assert_eq!(quiet_ms(&sends, &one, 700_000), None, "still carried");
+        drop(carried);
+        assert_eq!(quiet_ms(&sends, &one, 700_000), Some(100_000));
+        assert_eq!(quiet_ms(&sends, &one, 500_000), Some(0));
+        let again = sends.begin(&one);
+        sends.forget(&one);
+        assert_eq!(quiet_ms(&sends, &one, 900_000), None, "not over");
+        drop(again);
+        sends.forget(&one);
+        assert_eq!(quiet_ms(&sends, &one, 700_000), Some(699_000));
+    }
+
+    /// A5: what there is no room to remember counts as sent later than it was, never earlier.
+    #[test]
+    fn what_is_not_remembered_counts_as_sent_later() {
+        let hand = Arc::new(Hand(AtomicU64::new(0)));
+        let sends = SendLog::start(Arc::<Hand>::clone(&hand));
+        for n in 0..=SENDS_REMEMBERED_MAX {
+            hand.0.fetch_add(1, Ordering::SeqCst);
+            sends.begin(&attempt(n)).may_leave();
+        }
+        let asked = 1_000_000;
+        let (first, last) = (attempt(0), attempt(SENDS_REMEMBERED_MAX));
+        let half = u128::try_from(SENDS_REMEMBERED_MAX / 2).unwrap();
+        assert!(quiet_ms(&sends, &first, asked).unwrap() <= 1_000_000 - half);
+        let now = hand.0.load(Ordering::SeqCst);
+        assert_eq!(
+            quiet_ms(&sends, &last, asked),
+            Some(u128::from(asked - now))
+        );
+    }
+}
