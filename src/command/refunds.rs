@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use crate::command::call::signing_key;
 use crate::command::reload::reach;
 use crate::config;
-use crate::domain::identifiers::{MerchantId, RefundOrderNo, hex};
+use crate::domain::identifiers::{MerchantId, RefundOrderNo, Timestamp, hex};
 use crate::files;
 use crate::flow::refunds::decide_refund::{GOOD_FOR_S, Said, TARGET};
 use crate::run::people::{self, Answer, Manual, SignedVerdict, Wish};
@@ -75,6 +75,13 @@ struct SignArgs {
     /// The institution's statement
     #[arg(long)]
     statement: PathBuf,
+    /// The institution's own number of the refund, as the statement has it
+    #[arg(long, requires = "succeeded")]
+    institution_no: Option<String>,
+    /// When the money went back, as the statement has it: 2026-11-24T09:30:00+08:00. Without it the day
+    /// of the second verdict counts
+    #[arg(long, requires = "succeeded", value_parser = moment)]
+    moved_at: Option<Timestamp>,
     /// The operator's private key (PKCS#8 PEM)
     #[arg(long)]
     key: PathBuf,
@@ -85,6 +92,10 @@ struct SignArgs {
 
 fn merchant(text: &str) -> Result<MerchantId, String> {
     MerchantId::parse(text).map_err(|malformed| format!("expected {}", malformed.expected))
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse_rfc3339(text).map_err(|malformed| format!("expected {}", malformed.expected))
 }
 
 fn refund(text: &str) -> Result<RefundOrderNo, String> {
@@ -131,6 +142,8 @@ fn sign(
         refund_order_no: args.refund.to_string(),
         succeeded: args.succeeded,
         statement_sha256: hex(&sha256(&statement)),
+        institution_refund_no: args.institution_no.clone(),
+        refund_time: args.moved_at.map(Timestamp::rfc3339),
     };
     let mut request = SignedVerdict::unsigned(serde_json::to_vec(&said)?)?;
     let (created_s, nonce) = (clock.now().seconds(), hex(&entropy.draw::<16>()));

@@ -198,8 +198,9 @@ impl std::fmt::Debug for Handover {
 pub struct Receipt {
     /// What moved; must equal what was asked (E3, O2).
     pub amount: Amount,
-    /// The institution's own number of the payment or refund.
-    pub institution_no: Box<str>,
+    /// The institution's own number of the payment or refund. Absent where two operators ended a refund
+    /// and named none.
+    pub institution_no: Option<Box<str>>,
     /// When it moved, by the institution's clock.
     pub paid_at: Timestamp,
     /// The institution's fee in minor units, where it tells.

@@ -156,6 +156,27 @@ pub struct Verdict {
     pub succeeded: bool,
     /// SHA-256 of the statement.
     pub statement: [u8; 32],
+    /// The institution's own number of the refund, where the operator read one there.
+    pub institution_no: Option<Box<str>>,
+    /// When the money went back, where the operator read that there.
+    pub moved_at: Option<Timestamp>,
+}
+
+impl Verdict {
+    /// Whether another operator found the very same.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let Self {
+            operator: _,
+            succeeded,
+            statement,
+            institution_no,
+            moved_at,
+        } = self;
+        *succeeded == other.succeeded
+            && *statement == other.statement
+            && *institution_no == other.institution_no
+            && *moved_at == other.moved_at
+    }
 }
 
 /// Why an operator's verdict moves nothing.

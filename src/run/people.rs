@@ -269,7 +269,11 @@ fn of_refund(left: &LeftToPeople) -> Manual {
         };
         let statement = crate::domain::identifiers::hex(&found.statement);
         let (operator, verdict) = (&found.operator, verdict.name());
-        format!("{operator} found {verdict} on the statement {statement}")
+        let number = found.institution_no.as_ref();
+        let number = number.map_or_else(String::new, |no| format!(" as {no}"));
+        let moved = found.moved_at.map(|at| format!(" at {}", at.rfc3339()));
+        let moved = moved.unwrap_or_default();
+        format!("{operator} found {verdict}{number}{moved} on the statement {statement}")
     });
     Manual {
         refund_order_no: left.refund.to_string(),

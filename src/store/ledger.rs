@@ -130,6 +130,10 @@ pub struct Found {
     pub succeeded: bool,
     /// SHA-256 of the institution's statement.
     pub statement: [u8; 32],
+    /// The institution's own number of the refund, if the operator named it.
+    pub institution_no: Option<Box<str>>,
+    /// When the money went back, if the operator said so.
+    pub moved_at: Option<Timestamp>,
 }
 
 /// Which reconciliation.

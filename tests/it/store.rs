@@ -14,6 +14,7 @@ mod alone;
 pub(crate) mod builders;
 mod built;
 pub(crate) mod embedded;
+mod endings;
 mod explained;
 mod incidents;
 pub(crate) mod leases;

@@ -80,6 +80,14 @@ pub(super) fn result(after: &Order, refunds: &[usize]) -> String {
             text.push_str(found);
             text.push_str(" statement=");
             text.push_str(&hex(&verdict.statement));
+            if let Some(no) = &verdict.institution_no {
+                text.push_str(" number=");
+                text.push_str(no);
+            }
+            if let Some(at) = verdict.moved_at {
+                text.push_str(" moved=");
+                text.push_str(&at.rfc3339());
+            }
         }
     }
     text

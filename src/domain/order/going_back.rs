@@ -4,7 +4,7 @@
 use crate::domain::amount::Amount;
 use crate::domain::attempt::{Attempt, Contradiction, Epoch, Move};
 use crate::domain::change::{Cause, Change};
-use crate::domain::evidence::{About, Ambiguity, Evidence, Finding, Means, Reason};
+use crate::domain::evidence::{About, Ambiguity, Evidence, Finding, Means, Reason, Receipt};
 use crate::domain::identifiers::{RefundOrderNo, Timestamp};
 use crate::domain::institutions::Facts;
 use crate::domain::order::{INTENT_PATIENCE, Order, Weighed};
@@ -79,9 +79,7 @@ impl Order {
             return Err(Undecided::NotManual);
         }
         let before = refund.verdict.as_ref();
-        let agrees = before.filter(|known| {
-            known.succeeded == verdict.succeeded && known.statement == verdict.statement
-        });
+        let agrees = before.filter(|known| known.agrees_with(&verdict));
         let cause = Cause::Verdict(
             verdict.operator.clone(),
             agrees.map(|one| one.operator.clone()),
@@ -90,8 +88,16 @@ impl Order {
             Some(known) if known.operator == verdict.operator => {
                 return Err(Undecided::SameOperator);
             }
+            // Whatever ends as gone back has what its day's statement is compared with (M7): as they read
+            // it there, and otherwise on the day of their decision.
             Some(_) if verdict.succeeded => Refund {
                 state: RefundState::Succeeded,
+                receipt: Some(Receipt {
+                    amount: refund.amount,
+                    institution_no: verdict.institution_no.clone(),
+                    paid_at: verdict.moved_at.unwrap_or(now),
+                    fee_minor: None,
+                }),
                 verdict: Some(verdict),
                 ..refund.clone()
             },

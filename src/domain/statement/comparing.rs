@@ -32,8 +32,8 @@ impl Ours {
 /// Whether we know money to have moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// It did, then, under this number of the institution.
-    Moved(Timestamp, Box<str>),
+    /// It did, then, under this number of the institution, where we were told one.
+    Moved(Timestamp, Option<Box<str>>),
     /// Not that we knew; the state it is in.
     Not(Box<str>),
 }
@@ -180,9 +180,12 @@ pub fn compare(line: &Line, ours: Option<&Ours>, day: &Day) -> Vec<Difference> {
             if day.holds(line.at) && !day.holds(*at) {
                 differs(DifferenceKind::Day, &at.date(), day.date.as_str());
             }
-            if *institution_no != line.institution_no {
+            if let Some(known) = institution_no
+                .as_ref()
+                .filter(|no| **no != line.institution_no)
+            {
                 let found = &line.institution_no;
-                differs(DifferenceKind::InstitutionNo, institution_no, found);
+                differs(DifferenceKind::InstitutionNo, known, found);
             }
         }
     }
@@ -224,7 +227,7 @@ mod tests {
             number: line.number,
             account: line.account,
             amount: line.amount,
-            standing: Standing::Moved(noon(), line.institution_no),
+            standing: Standing::Moved(noon(), Some(line.institution_no)),
         }
     }
 
@@ -271,8 +274,10 @@ mod tests {
             assert_eq!(kinds(&line, Some(&ours())), [kind]);
         }
         let standing = |standing| Ours { standing, ..ours() };
-        let earlier = standing(Standing::Moved(yesterday, "H1".into()));
+        let earlier = standing(Standing::Moved(yesterday, Some("H1".into())));
         assert_eq!(kinds(&line(), Some(&earlier)), [Kind::Day]);
+        let unnumbered = standing(Standing::Moved(noon(), None));
+        assert_eq!(kinds(&line(), Some(&unnumbered)), [], "nothing to compare");
         let open = standing(Standing::Not("UNKNOWN".into()));
         assert_eq!(kinds(&line(), Some(&open)), [Kind::NotDone]);
     }

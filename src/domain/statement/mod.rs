@@ -233,7 +233,7 @@ impl Unusable {
 }
 
 /// A number of an institution or of ours, as a statement may have it.
-fn is_number(text: &str) -> bool {
+pub fn is_number(text: &str) -> bool {
     (1..=NUMBER_BYTES_MAX).contains(&text.len())
         && text
             .bytes()

@@ -128,6 +128,8 @@ pub struct RefundRow {
     pub is_late: bool,
     /// What of it went back beyond what there was (R9). Unit: minor units.
     pub excess_minor: i64,
+    /// It is known what went back, and when.
+    pub has_receipt: bool,
 }
 
 /// A posting's row.

@@ -154,6 +154,10 @@ impl Dossier {
                 let found = format!("{} of {}", refund.no, sum(refund.amount));
                 hear(self.breach("A4", "surplus back whole", found));
             }
+            if refund.state == RefundState::Succeeded && !refund.has_receipt {
+                let expected = "a receipt of what went back: its sum, and when";
+                hear(self.breach("M7", expected, format!("none of {}", refund.no)));
+            }
             if refund.excess_minor > 0 && !refund.is_late && !refund.is_surplus {
                 let found = format!("{} with {}", refund.no, refund.excess_minor);
                 hear(self.breach("R9", "an excess only of what succeeded late", found));
@@ -245,7 +249,7 @@ impl Dossier {
         let agrees = moved.is_some_and(|rest| {
             rest.split_whitespace()
                 .all(|word| match word.split_once('=') {
-                    Some(("found" | "statement", _)) => true,
+                    Some(("found" | "statement" | "number" | "moved", _)) => true,
                     Some((no, state)) => self
                         .refunds
                         .iter()

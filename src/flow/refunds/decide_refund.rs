@@ -5,9 +5,10 @@ use bytes::Bytes;
 use http::Request;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::identifiers::{MerchantId, OperatorId, RefundOrderNo, hex, unhex};
+use crate::domain::identifiers::{MerchantId, OperatorId, RefundOrderNo, Timestamp, hex, unhex};
 use crate::domain::order::Order;
 use crate::domain::refund::{RefundState, Undecided, Verdict};
+use crate::domain::statement::is_number;
 use crate::flow::register::Register;
 use crate::signature::{sha256, verify_request};
 use crate::store::{Committed, Message, OrderKey, Store, StoreError, Verdict as Thought};
@@ -37,6 +38,12 @@ pub struct Said {
     pub succeeded: bool,
     /// SHA-256 of the institution's statement, in hexadecimal digits.
     pub statement_sha256: String,
+    /// The institution's own number of the refund, as the statement has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub institution_refund_no: Option<String>,
+    /// When the money went back, as the statement has it (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refund_time: Option<String>,
 }
 
 /// What became of a verdict.
@@ -150,10 +157,23 @@ fn read(
     let no = RefundOrderNo::parse(&said.refund_order_no).map_err(unreadable("refundOrderNo"))?;
     let statement = unhex(&said.statement_sha256);
     let statement = statement.ok_or(NotDecided::Unreadable("statementSha256"))?;
+    let number = said.institution_refund_no.as_deref();
+    if number.is_some_and(|no| !is_number(no)) {
+        return Err(NotDecided::Unreadable("institutionRefundNo"));
+    }
+    let moved_at = said.refund_time.as_deref().map(Timestamp::parse_rfc3339);
+    let moved_at = moved_at.transpose().map_err(unreadable("refundTime"))?;
+    if moved_at.is_some_and(|at| at > world.clock.now()) {
+        return Err(NotDecided::Unreadable(
+            "expected a refundTime that has passed",
+        ));
+    }
     let verdict = Verdict {
         operator,
         succeeded: said.succeeded,
         statement,
+        institution_no: number.map(Into::into),
+        moved_at,
     };
     Ok((OrderKey::RefundOurs(merchant, no.clone()), no, verdict))
 }

@@ -211,7 +211,7 @@ fn paid(fields: &Fields<'_>, absent: Currency) -> Said {
     }
     Ok(Finding::Succeeded(Receipt {
         amount,
-        institution_no: no.into(),
+        institution_no: Some(no.into()),
         paid_at: Timestamp::parse_local(date, time).map_err(|_| Ambiguity::Unreadable)?,
         fee_minor: fee_minor(fields, amount.currency()),
     }))

@@ -181,7 +181,7 @@ fn back(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> Said {
     };
     Ok(Finding::Succeeded(Receipt {
         amount: sum(fields, SUM, absent)?,
-        institution_no: no.into(),
+        institution_no: Some(no.into()),
         paid_at: at,
         fee_minor: None,
     }))

@@ -20,16 +20,17 @@ use crate::store::sqlite::sealed::{not_sealed, refund_place};
 const UPSERT_REFUND: &str = "INSERT INTO refunds (refund_order_no, pay_order_no, seq, attempt_id,
     minor, currency, state, cause, merchant_id, request_no, notice_url, sealed, created,
     waits_until, left_at, epoch, receipt_minor, receipt_currency, institution_no, refunded_at,
-    reason, late_success, excess_minor, operator, found_back, statement, named)
+    reason, late_success, excess_minor, operator, found_back, statement, named, found_no, found_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-    ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)
+    ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)
     ON CONFLICT (refund_order_no) DO UPDATE SET state = excluded.state,
     waits_until = excluded.waits_until, left_at = excluded.left_at, epoch = excluded.epoch,
     receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
     institution_no = excluded.institution_no, refunded_at = excluded.refunded_at,
     reason = excluded.reason, late_success = excluded.late_success,
     excess_minor = excluded.excess_minor, operator = excluded.operator,
-    found_back = excluded.found_back, statement = excluded.statement, named = excluded.named";
+    found_back = excluded.found_back, statement = excluded.statement, named = excluded.named,
+    found_no = excluded.found_no, found_at = excluded.found_at";
 
 /// R6, before anything is written: a number of another refund.
 pub(super) const NUMBER_TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM refunds
@@ -83,7 +84,7 @@ pub(super) fn refund_row(seal: &Seal, order: &Order, refund: &Refund) -> Result<
         refund.epoch.0.into(),
         receipt.map(|receipt| receipt.amount.minor()).into(),
         maybe(receipt.map(|receipt| receipt.amount.currency().code())),
-        maybe(receipt.map(|receipt| receipt.institution_no.as_ref())),
+        maybe(receipt.and_then(|receipt| receipt.institution_no.as_deref())),
         moment(receipt.map(|receipt| receipt.paid_at)),
         maybe(refund.reason.as_ref().map(Reason::as_str)),
         i64::from(refund.late_success).into(),
@@ -92,6 +93,8 @@ pub(super) fn refund_row(seal: &Seal, order: &Order, refund: &Refund) -> Result<
         verdict.map(|verdict| i64::from(verdict.succeeded)).into(),
         verdict.map(|verdict| verdict.statement.to_vec()).into(),
         i64::from(refund.named).into(),
+        maybe(verdict.and_then(|verdict| verdict.institution_no.as_deref())),
+        moment(verdict.and_then(|verdict| verdict.moved_at)),
     ];
     let sql = UPSERT_REFUND;
     Ok(Row { sql, values })
@@ -105,7 +108,7 @@ pub(super) fn refunds(
     let sql = "SELECT refund_order_no, attempt_id, minor, currency, state, cause, request_no,
         notice_url, sealed, created, waits_until, left_at, epoch, receipt_minor, receipt_currency,
         institution_no, refunded_at, reason, late_success, excess_minor, operator, found_back,
-        statement, named
+        statement, named, found_no, found_at
         FROM refunds WHERE pay_order_no = ?1 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![order.as_str()])?;
@@ -166,6 +169,8 @@ fn refund(columns: &Columns<'_>, seal: &Seal) -> Result<Refund, Fault> {
                 operator,
                 succeeded: columns.get(21)?,
                 statement: columns.get(22)?,
+                institution_no: columns.get(24)?,
+                moved_at: moment(25)?,
             }),
             None => None,
         },

@@ -302,7 +302,7 @@ fn attempt_row(
         handover.into(),
         receipt.map(|receipt| receipt.amount.minor()).into(),
         maybe(receipt.map(|receipt| receipt.amount.currency().code())),
-        maybe(receipt.map(|receipt| receipt.institution_no.as_ref())),
+        maybe(receipt.and_then(|receipt| receipt.institution_no.as_deref())),
         receipt.map(|receipt| receipt.paid_at.ms()).into(),
         receipt.and_then(|receipt| receipt.fee_minor).into(),
         maybe(attempt.reason.as_ref().map(Reason::as_str)),

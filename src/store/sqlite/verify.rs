@@ -38,7 +38,8 @@ const ATTEMPTS: &str =
 
 const REFUNDS: &str =
     "SELECT pay_order_no, refund_order_no, seq, attempt_id, minor, currency, state,
-    cause, late_success, excess_minor FROM refunds ORDER BY pay_order_no, seq";
+    cause, late_success, excess_minor, receipt_minor IS NOT NULL AND receipt_currency IS NOT NULL
+    AND refunded_at IS NOT NULL FROM refunds ORDER BY pay_order_no, seq";
 
 const ENTRIES: &str = "SELECT pay_order_no, entry_id, happening, debit, credit, minor, currency
     FROM journal ORDER BY pay_order_no";
@@ -277,6 +278,7 @@ fn refund(columns: &Columns<'_>) -> Result<RefundRow, Fault> {
         is_surplus: columns.get::<Option<String>>(7)?.is_some(),
         is_late: columns.get(8)?,
         excess_minor: columns.get(9)?,
+        has_receipt: columns.get(10)?,
     })
 }
 

@@ -166,7 +166,7 @@ pub(super) fn describe(read: &Result<Evidence, Forged>) -> String {
             format!(
                 "paid {amount} {} as {} at {}{}",
                 amount.currency().code(),
-                receipt.institution_no,
+                receipt.institution_no.as_deref().unwrap_or("none"),
                 receipt.paid_at.rfc3339(),
                 fee.unwrap_or_default()
             )

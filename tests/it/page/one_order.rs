@@ -219,7 +219,7 @@ pub(super) fn tried(finding: Finding) -> Order {
 pub(super) fn paid() -> Order {
     let receipt = Receipt {
         amount: Amount::parse("128.50", CNY).unwrap(),
-        institution_no: "H1".into(),
+        institution_no: Some("H1".into()),
         paid_at: NOW.plus(Duration::from_secs(95)),
         fee_minor: None,
     };

@@ -165,7 +165,7 @@ async fn learn(house: &House, order: &Order, finding: Finding) -> Order {
 fn back() -> Finding {
     Finding::Succeeded(Receipt {
         amount: Amount::from_minor(500, CNY).unwrap(),
-        institution_no: "H-R-1".into(),
+        institution_no: Some("H-R-1".into()),
         paid_at: at(40),
         fee_minor: None,
     })

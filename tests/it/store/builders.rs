@@ -124,7 +124,7 @@ pub(crate) fn accepted() -> Finding {
 pub(crate) fn succeeded() -> Finding {
     Finding::Succeeded(Receipt {
         amount: Amount::from_minor(1230, CNY).unwrap(),
-        institution_no: "H-0001".into(),
+        institution_no: Some("H-0001".into()),
         paid_at: at(20),
         fee_minor: Some(7),
     })

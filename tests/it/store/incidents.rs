@@ -92,6 +92,8 @@ async fn refunds_that_are_left_to_people_are_listed() {
                 operator: OperatorId::parse("anna").unwrap(),
                 succeeded: false,
                 statement: [3; 32],
+                institution_no: None,
+                moved_at: None,
             };
             let change = order.decide_refund(&no, verdict, at(60)).unwrap();
             done(&*store, change).await;

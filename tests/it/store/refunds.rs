@@ -83,7 +83,7 @@ pub(super) fn ours(order: &Order) -> OrderKey {
 fn back(minor: i64) -> Finding {
     Finding::Succeeded(Receipt {
         amount: fen(minor),
-        institution_no: "H-R-1".into(),
+        institution_no: Some("H-R-1".into()),
         paid_at: at(35),
         fee_minor: None,
     })

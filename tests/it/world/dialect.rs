@@ -96,7 +96,7 @@ fn finding(body: &Value, by: Means, absent: Currency) -> Finding {
         Some("PAID" | "RETURNED") => match amount.zip(number("paidAt")) {
             Some((amount, paid_at)) => Finding::Succeeded(Receipt {
                 amount,
-                institution_no: text("number").unwrap_or_default().into(),
+                institution_no: text("number").map(Into::into),
                 paid_at: Timestamp::from_ms(paid_at),
                 fee_minor: number("fee"),
             }),

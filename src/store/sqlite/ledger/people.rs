@@ -12,8 +12,8 @@ use crate::store::sqlite::loading::{Columns, read};
 /// By the index of refunds that are not over; the cross joins keep the planner from starting at the
 /// orders.
 const LEFT: &str = "SELECT r.refund_order_no, r.pay_order_no, o.merchant_id, a.institution_id,
-    r.minor, r.currency, r.created, r.cause IS NOT NULL, r.operator, r.found_back, r.statement
-    FROM refunds r CROSS JOIN orders o CROSS JOIN attempts a
+    r.minor, r.currency, r.created, r.cause IS NOT NULL, r.operator, r.found_back, r.statement,
+    r.found_no, r.found_at FROM refunds r CROSS JOIN orders o CROSS JOIN attempts a
     WHERE r.state = 'MANUAL' AND o.pay_order_no = r.pay_order_no AND a.attempt_id = r.attempt_id
     ORDER BY r.refund_order_no LIMIT ?1";
 
@@ -36,6 +36,8 @@ pub(super) fn left(connection: &Connection, shown: u32) -> Result<(u64, Vec<Left
                 operator: read(OperatorId::parse(&operator))?,
                 succeeded: columns.get(9)?,
                 statement: columns.get(10)?,
+                institution_no: columns.get(11)?,
+                moved_at: columns.get::<Option<i64>>(12)?.map(Timestamp::from_ms),
             }),
         };
         left.push(LeftToPeople {

@@ -1,0 +1,354 @@
+//! Everything that can end, ended in every way, and everybody who reads it afterwards: what one way leaves
+//! out, a reader finds missing, perhaps a year later.
+
+use bytes::Bytes;
+use http::Response;
+use paymux::domain::change::Cause;
+use paymux::domain::evidence::{About, Ambiguity, Evidence, Finding, Means, Reason, Receipt};
+use paymux::domain::identifiers::OperatorId;
+use paymux::domain::order::{Ending, Order, OrderState, Weighed};
+use paymux::domain::refund::{Refund, RefundState, Verdict};
+use paymux::domain::statement::{Day, DifferenceKind, Line, Movement, compare};
+use paymux::store::Store;
+use paymux::store::ledger::{Ledger, Place};
+use paymux::store::owed::Room;
+use paymux::store::timeline::timeline;
+use paymux::store::verify::verify;
+use serde_json::{Value, json};
+
+use super::builders::{
+    MOBILE, accepted, at, done, facts, institution, merchant, paid, place, start, succeeded, terms,
+    weigh,
+};
+use super::embedded::Embedded;
+use super::refunds::reserve;
+use crate::world::books::Ability;
+use crate::world::clock::START_MS;
+use crate::world::town::{PEER, Town};
+
+/// What a finding, heard so, makes of the order's last refund; the order as it is then.
+async fn heard(store: &dyn Store, order: Order, finding: Finding, by: Means) -> Order {
+    let refund = order.refunds.last().unwrap().no.clone();
+    heard_of(store, order, About::Refund(refund), (finding, by)).await
+}
+
+async fn heard_of(
+    store: &dyn Store,
+    order: Order,
+    about: About,
+    (finding, by): (Finding, Means),
+) -> Order {
+    let evidence = Evidence {
+        institution: institution("harbour"),
+        account: None,
+        about,
+        by,
+        sum: None,
+        asked_at: None,
+        names_it: false,
+        finding,
+    };
+    let weighed = order.weigh(&evidence, &facts(), at(40));
+    let Weighed::Commit(change) = weighed else {
+        panic!("expected a change, not {weighed:?}")
+    };
+    done(store, *change).await
+}
+
+fn silence() -> Finding {
+    Finding::Ambiguous(Ambiguity::NoAnswer)
+}
+
+fn refused() -> Finding {
+    Finding::Refused(Reason::from_code("REFUSED"))
+}
+
+fn back(refund: &Refund) -> Finding {
+    Finding::Succeeded(Receipt {
+        amount: refund.amount,
+        institution_no: Some(format!("H-{}", refund.no).into()),
+        paid_at: at(35),
+        fee_minor: None,
+    })
+}
+
+/// An attempt that ended so, and its order, which the merchant closed then.
+async fn attempted(store: &dyn Store, n: u32, findings: &[(Finding, Means)]) -> Order {
+    let mut order = done(store, place(n, Some(start(n, "harbour", store.epoch())))).await;
+    for (finding, by) in findings {
+        order = done(store, weigh(&order, 1, finding.clone(), *by, 20)).await;
+    }
+    if order.state == OrderState::Open {
+        let end = order.end(Ending::Merchant, Cause::Clock, at(30)).unwrap();
+        order = done(store, end).await;
+    }
+    order
+}
+
+/// A paid order with a refund of 5.00 that is on its way.
+async fn returning(store: &dyn Store, n: u32) -> Order {
+    let order = paid(store, n, "harbour", terms(n)).await;
+    done(store, reserve(store, &order, n, &format!("B{n}"), 500)).await
+}
+
+/// The same, left to people, and ended by two of them.
+async fn decided(store: &dyn Store, n: u32, succeeded: bool, number: Option<&str>) -> Order {
+    let order = returning(store, n).await;
+    let order = heard(store, order, silence(), Means::Refund).await;
+    let no = order.refunds[0].no.clone();
+    let mut order = done(store, order.leave_to_people(&no, at(50)).unwrap()).await;
+    for operator in ["anna", "ben"] {
+        let verdict = Verdict {
+            operator: OperatorId::parse(operator).unwrap(),
+            succeeded,
+            statement: [3; 32],
+            institution_no: number.map(Into::into),
+            moved_at: number.map(|_| at(33)),
+        };
+        let change = order.decide_refund(&no, verdict, at(60)).unwrap();
+        order = done(store, change).await;
+    }
+    order
+}
+
+/// Money that came after a close, and its first refund sent.
+async fn excess(store: &dyn Store, n: u32) -> Order {
+    let closed = [
+        (accepted(), Means::Create),
+        (Finding::Closed, Means::Callback),
+    ];
+    let order = attempted(store, n, &closed).await;
+    let late = weigh(&order, 1, succeeded(), Means::Query, 40);
+    send(store, done(store, late).await, 41).await
+}
+
+async fn send(store: &dyn Store, order: Order, s: i64) -> Order {
+    let no = order.refunds.last().unwrap().no.clone();
+    let sent = order.send_refund(&no, store.epoch(), at(s)).unwrap();
+    done(store, sent).await
+}
+
+/// Each way in which an attempt or an order ends.
+async fn payments(store: &dyn Store) -> Vec<Order> {
+    let never = [
+        (silence(), Means::Create),
+        (Finding::NotFound, Means::Close),
+    ];
+    let mut orders = vec![paid(store, 1, "harbour", terms(1)).await];
+    for (n, findings) in (2..).zip([
+        &[(succeeded(), Means::Create)][..],
+        &[(silence(), Means::Create), (succeeded(), Means::Query)],
+        &[(accepted(), Means::Create), (succeeded(), Means::Close)],
+        &[(refused(), Means::Create)],
+        &[(Finding::NotSent, Means::Create)],
+        &never,
+        &[(accepted(), Means::Create), (Finding::Closed, Means::Query)],
+    ]) {
+        orders.push(attempted(store, n, findings).await);
+    }
+    let order = done(store, place(20, None)).await;
+    let end = order.end(Ending::Expired, Cause::Clock, at(50)).unwrap();
+    orders.push(done(store, end).await);
+    orders
+}
+
+/// Each way in which a refund ends.
+async fn refunds(store: &dyn Store) -> Vec<Order> {
+    let mut orders = Vec::new();
+    for (n, ways) in (30..).zip([
+        &[(None, Means::Refund)][..],
+        &[(Some(silence()), Means::Refund), (None, Means::Query)],
+        &[
+            (Some(Finding::Accepted(None)), Means::Refund),
+            (None, Means::Callback),
+        ],
+        &[(Some(refused()), Means::Refund)],
+        &[(Some(Finding::NotSent), Means::Refund)],
+        &[
+            (Some(silence()), Means::Refund),
+            (Some(Finding::NotFound), Means::Query),
+        ],
+        &[(Some(refused()), Means::Refund), (None, Means::Query)],
+    ]) {
+        let mut order = returning(store, n).await;
+        for (finding, by) in ways {
+            let finding = finding.clone().unwrap_or_else(|| back(&order.refunds[0]));
+            order = heard(store, order, finding, *by).await;
+        }
+        orders.push(order);
+    }
+    orders.push(decided(store, 50, true, Some("H-77")).await);
+    orders.push(decided(store, 51, true, None).await);
+    orders.push(decided(store, 52, false, None).await);
+
+    // More than was left goes back after all (R9).
+    let order = returning(store, 53).await;
+    let order = heard(store, order, refused(), Means::Refund).await;
+    let all = reserve(store, &order, 54, "B54", 1_230);
+    let order = done(store, all).await;
+    let second = back(&order.refunds[1]);
+    let order = heard(store, order, second, Means::Refund).await;
+    let first = About::Refund(order.refunds[0].no.clone());
+    let late = back(&order.refunds[0]);
+    orders.push(heard_of(store, order, first, (late, Means::Query)).await);
+    orders
+}
+
+/// Each way in which money goes back that nobody asked back.
+async fn excesses(store: &dyn Store) -> Vec<Order> {
+    let order = excess(store, 60).await;
+    let finding = back(&order.refunds[0]);
+    let mut orders = vec![heard(store, order, finding, Means::Refund).await];
+
+    let order = excess(store, 61).await;
+    let order = heard(store, order, refused(), Means::Refund).await;
+    let first = About::Refund(order.refunds[0].no.clone());
+    let late = back(&order.refunds[0]);
+    let order = heard_of(store, order, first, (late, Means::Query)).await;
+    orders.push(send(store, order, 101).await);
+
+    let order = excess(store, 62).await;
+    let order = heard(store, order, refused(), Means::Refund).await;
+    let order = send(store, order, 101).await;
+    let second = back(&order.refunds[1]);
+    let order = heard(store, order, second, Means::Refund).await;
+    let first = About::Refund(order.refunds[0].no.clone());
+    let late = back(&order.refunds[0]);
+    orders.push(heard_of(store, order, first, (late, Means::Query)).await);
+    orders
+}
+
+/// What a statement of that day would say of everything that ever was.
+fn lines(orders: &[Order]) -> Vec<(Line, bool)> {
+    let mut lines = Vec::new();
+    for order in orders {
+        let account = order.attempts.first().map(|one| one.account.clone());
+        let line = |movement, number: &str, receipt: Option<&Receipt>| Line {
+            account: account.clone().unwrap(),
+            movement,
+            number: number.into(),
+            institution_no: receipt
+                .and_then(|receipt| receipt.institution_no.clone())
+                .unwrap_or_else(|| "H-UNTOLD".into()),
+            amount: receipt.map_or(order.terms.amount, |receipt| receipt.amount),
+            at: receipt.map_or(at(20), |receipt| receipt.paid_at),
+        };
+        for attempt in &order.attempts {
+            let receipt = attempt.receipt.as_ref();
+            let told = line(Movement::Payment, attempt.id.as_str(), receipt);
+            lines.push((told, receipt.is_some()));
+        }
+        for refund in &order.refunds {
+            let receipt = refund.receipt.as_ref();
+            let told = line(Movement::Refund, refund.no.as_str(), receipt);
+            lines.push((told, refund.state == RefundState::Succeeded));
+        }
+    }
+    lines
+}
+
+/// M7: the statement of the day can be read to its end, and agrees with what moved.
+async fn the_statement_is_read(ledger: &dyn Ledger, orders: &[Order]) {
+    let day = Day::parse(&at(20).date()).unwrap();
+    let lines = lines(orders);
+    let all: Vec<Line> = lines.iter().map(|(line, _)| line.clone()).collect();
+    let known = ledger.known(&institution("harbour"), &all).await.unwrap();
+    for ((line, has_moved), ours) in lines.iter().zip(&known) {
+        let differ = compare(line, ours.as_ref(), &day);
+        let kinds: Vec<_> = differ.iter().map(|one| one.kind).collect();
+        let is_open = kinds.contains(&DifferenceKind::NotDone);
+        assert!(
+            if *has_moved {
+                kinds.is_empty()
+            } else {
+                is_open
+            },
+            "{line:?}: {kinds:?}"
+        );
+    }
+    let (mut moved, mut next) = (0, Some(Place::before(&day)));
+    while let Some(place) = next {
+        let (some, then) = ledger
+            .moved(&institution("harbour"), &day, &place)
+            .await
+            .unwrap();
+        moved += some.len();
+        next = then;
+    }
+    assert_eq!(
+        moved,
+        lines.iter().filter(|(_, has_moved)| *has_moved).count()
+    );
+    let accounts = ledger.accounts(&institution("harbour"), &day).await;
+    assert_eq!(accounts.unwrap().len(), 1);
+}
+
+async fn asked(town: &Town, path: &str, body: Value) -> Value {
+    let answer = town.api.answer(town.signed("M1", path, &body), PEER).await;
+    let response: Response<Bytes> = answer.response;
+    let json: Value = serde_json::from_slice(response.body()).unwrap();
+    assert!(response.status().is_success(), "{path} {body}: {json}");
+    json
+}
+
+/// M7, O5, N1, L1, R9: each way an order, an attempt or a refund ends leaves behind what every later reader
+/// needs: the statement of its day, `explain`, `audit verify`, events and queries.
+#[tokio::test]
+async fn every_reader_can_read_every_ending() {
+    let stores = Embedded::new();
+    let (store, ledger) = stores.open_both();
+    let mut orders = payments(&*store).await;
+    orders.extend(refunds(&*store).await);
+    orders.extend(excesses(&*store).await);
+    for order in &orders {
+        let is_over = order.live_attempt().is_none() && order.state != OrderState::Open;
+        let refunded = order.refunds.iter().all(|one| one.state.is_over());
+        assert!(is_over && refunded, "{} has not ended", order.no);
+        let read = timeline(&stores.file(), &Embedded::seal(), order.no.as_str());
+        let read = read.unwrap().expect("the order");
+        assert_eq!(&read.order, order);
+        assert_eq!(read.deeds.len(), usize::try_from(order.version).unwrap());
+    }
+    the_statement_is_read(&*ledger, &orders).await;
+    let mut breaches = Vec::new();
+    let report = verify(&stores.file(), &mut |breach| breaches.push(breach)).unwrap();
+    assert!(breaches.is_empty(), "{breaches:?}");
+    assert_eq!(report.orders, u64::try_from(orders.len()).unwrap());
+
+    let mut after = 0;
+    loop {
+        let room = Room {
+            count: 10,
+            bytes: 1 << 20,
+        };
+        let some = store
+            .events_after(&merchant("M1"), after, room)
+            .await
+            .unwrap();
+        let Some(last) = some.last() else { break };
+        for numbered in &some {
+            let body: Value = serde_json::from_slice(&numbered.body).unwrap();
+            let is_back = body["eventType"] == "REFUND_SUCCEEDED";
+            assert_eq!(is_back, body["refundTime"].is_string(), "{body}");
+        }
+        after = last.sequence;
+    }
+    assert!(after > 20);
+
+    let mut town = Town::with(&[("harbour", Ability::ALL)]);
+    town.clock.pass(at(100_000).ms() - START_MS);
+    town.api.store = store.clone();
+    for order in &orders {
+        let no = order.no.as_str();
+        let naming = json!({ "merchantId": "M1", "payOrderNo": no, "mobileNo": MOBILE });
+        let told = asked(&town, "/v1/orders/query", naming).await;
+        assert_eq!(told["orderStatus"], order.state.name());
+        for refund in &order.refunds {
+            let naming = json!({ "merchantId": "M1", "refundOrderNo": refund.no.as_str() });
+            let told = asked(&town, "/v1/refunds/query", naming).await;
+            assert_eq!(told["refundStatus"], refund.state.public_name());
+            let is_back = refund.state == RefundState::Succeeded;
+            assert_eq!(is_back, told["refundTime"].is_string(), "{told}");
+        }
+    }
+}
