@@ -42,7 +42,7 @@ use crate::config::enrolment::Enrolment;
 use crate::config::reading::Reader;
 use crate::config::section::Section;
 use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
-use crate::domain::institutions::{Directory, HealthSettings};
+use crate::domain::institutions::{Directory, Endpoint, HealthSettings};
 use crate::domain::merchant::Admission;
 use crate::files;
 use crate::flow::register::{Platform, Register};
@@ -126,14 +126,28 @@ pub struct OutboundSettings {
 /// The connection to one institution.
 #[derive(Clone)]
 pub struct InstitutionLeg {
+    /// The name of its dialect.
+    pub kind: &'static str,
     /// `https://host[:port]`: nothing else of it is called.
     pub origin: String,
+    /// Where it was called before, of which the operator says that it is the same institution.
+    pub moved_from: Option<String>,
     /// Authorities for its server; the public ones where absent.
     pub roots: Option<Vec<CertificateDer<'static>>>,
     /// What we show it.
     pub identity: Option<Arc<CertifiedKey>>,
     /// Calls to it under way at once.
     pub calls_at_once: u32,
+}
+
+impl InstitutionLeg {
+    /// Where it is asked, and in which dialect.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            kind: self.kind.into(),
+            url: self.origin.as_str().into(),
+        }
+    }
 }
 
 /// A signing key, for people.

@@ -195,6 +195,7 @@ impl Gateway {
         let _ = writing.await;
         let stop = Configured {
             version: None,
+            endpoints: Vec::new(),
             deed: reload::deed("gateway", "gateway.stop", drained.word()),
         };
         let now = self.reloading.clock.now();
@@ -249,15 +250,17 @@ async fn begin(
 ) -> anyhow::Result<()> {
     let since = in_reach::since(config.limits.in_reach_days, clock.now());
     let bindings = store.bindings(since).await?;
-    let lost = in_reach::lost(config, &bindings);
-    if !lost.is_empty() {
-        return Err(Faults(lost).into());
+    let mut faults = in_reach::lost(config, &bindings);
+    faults.extend(in_reach::moved(config, &bindings));
+    if !faults.is_empty() {
+        return Err(Faults(faults).into());
     }
     let version = reload::next_version(clock.now(), &bindings, 0);
     config.register.directory.version = version;
     let result = format!("version={version} sha256={}", config.digest);
     let start = Configured {
         version: Some(version),
+        endpoints: in_reach::endpoints(config),
         deed: reload::deed("gateway", "gateway.start", &result),
     };
     reload::recorded(store, start, clock.now()).await?;

@@ -73,7 +73,11 @@ impl Enrolment {
             window: refund_window(r, &mut s),
         };
         let reached = self.reached(r, &mut s, owner);
-        let leg = leg(r, &mut s, reached.origin.clone());
+        let at = reached
+            .kind
+            .map(|kind| kind.name)
+            .zip(reached.origin.clone());
+        let leg = leg(r, &mut s, at);
         s.end(r);
         let Some(Found { value: id, .. }) = id else {
             return;
@@ -344,7 +348,12 @@ fn refund_window(r: &mut Reader<'_>, s: &mut Section<'_>) -> Duration {
 }
 
 /// The connection to it: whom we believe, what we show.
-fn leg(r: &mut Reader<'_>, s: &mut Section<'_>, origin: Option<String>) -> Option<InstitutionLeg> {
+fn leg(
+    r: &mut Reader<'_>,
+    s: &mut Section<'_>,
+    at: Option<(&'static str, String)>,
+) -> Option<InstitutionLeg> {
+    let moved_from = s.may(r, "moved_from", ORIGIN, |v| text(v).and_then(plain_origin));
     let calls_at_once = s.number(r, "calls_at_once", CALLS_AT_ONCE, 1..=10_000);
     let roots = s.authorities(r, "roots");
     let identity = if s.has("client_certificate") || s.has("client_key") {
@@ -353,8 +362,11 @@ fn leg(r: &mut Reader<'_>, s: &mut Section<'_>, origin: Option<String>) -> Optio
         s.knows(&["client_certificate", "client_key"]);
         None
     };
+    let (kind, origin) = at?;
     Some(InstitutionLeg {
-        origin: origin?,
+        kind,
+        origin,
+        moved_from: moved_from.map(|found| found.value),
         roots,
         identity,
         calls_at_once: u32::try_from(calls_at_once).unwrap_or(u32::MAX),

@@ -12,6 +12,7 @@ use crate::domain::audit::Deed;
 use crate::domain::event::{Event, EventType};
 use crate::domain::evidence::Means;
 use crate::domain::identifiers::{FreshNonce, InstitutionId, OperatorId, PayOrderNo, Timestamp};
+use crate::domain::institutions::Endpoint;
 use crate::domain::journal::Entry;
 use crate::domain::order::{Order, OrderState};
 use crate::domain::refund::{Refund, RefundState, Why};
@@ -62,6 +63,8 @@ pub struct Change {
 pub struct Configured {
     /// The version that comes into force; `None` where nothing does.
     pub version: Option<u64>,
+    /// Where each institution is asked under it.
+    pub endpoints: Vec<(InstitutionId, Endpoint)>,
     /// What the audit log says of it.
     pub deed: Deed,
 }

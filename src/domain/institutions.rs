@@ -249,6 +249,16 @@ pub struct Institution {
     pub facts: Facts,
 }
 
+/// Where an institution is asked, and in which dialect: what was begun there is asked about nowhere
+/// else (F2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The name of its dialect.
+    pub kind: Box<str>,
+    /// `https://host[:port]`.
+    pub url: Box<str>,
+}
+
 /// For which payments an institution is offered, and in which place of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {

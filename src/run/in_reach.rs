@@ -1,4 +1,4 @@
-//! Nobody is taken out while payments still need them (F2). A file without an institution that has
+//! Nobody is taken out, and nobody moves, while payments still need them (F2). A file without an institution that has
 //! unfinished payments, or some that ended so lately that money may still come or go back, is
 //! refused whole: at a start and at a reload alike.
 
@@ -6,8 +6,8 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use crate::config::{Config, Fault};
-use crate::domain::identifiers::Timestamp;
-use crate::domain::institutions::Institution;
+use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::domain::institutions::{Endpoint, Institution};
 use crate::domain::merchant::Admission;
 use crate::flow::register::Register;
 use crate::store::{Bindings, ENDED_COUNTED_MAX, Held};
@@ -38,6 +38,81 @@ pub(super) fn lost(config: &Config, bindings: &Bindings) -> Vec<Fault> {
         ..of(config)
     })
     .collect()
+}
+
+/// Where each institution is asked under a configuration.
+pub(super) fn endpoints(config: &Config) -> Vec<(InstitutionId, Endpoint)> {
+    let all = config.outbound.institutions.iter();
+    all.map(|(id, leg)| (id.clone(), leg.endpoint())).collect()
+}
+
+/// Each institution that was asked elsewhere, or in another dialect, and has something unfinished: asked
+/// at the wrong place, that would end it. Its new address may be said to be the same institution.
+pub(super) fn moved(config: &Config, bindings: &Bindings) -> Vec<Fault> {
+    let held = |id: &InstitutionId| bindings.held.get(id).copied().unwrap_or_default();
+    let moving = moving(config, bindings);
+    let moved = moving.filter(|(id, ..)| held(id).unfinished > 0);
+    moved
+        .map(|(id, was, is)| Fault {
+            subject: format!("institution {id}"),
+            expected: format!(
+                "kind {:?} and url {:?}, where {} payments and refunds are unfinished",
+                was.kind,
+                was.url,
+                held(id).unfinished
+            ),
+            found: format!("kind {:?} and url {:?}", is.kind, is.url),
+            advice: format!(
+                "change it back; say stopped = true and move it when nothing is unfinished; or, if the \
+                 same institution answers there for what was begun here, say moved_from = {:?}",
+                was.url
+            ),
+            ..of(config)
+        })
+        .collect()
+}
+
+/// Each institution that a reload would move although something could have begun there a moment ago.
+pub(super) fn moved_too_soon<T>(
+    before: &Register,
+    (next, bindings): (&Config, &Bindings),
+    earlier: &[Weak<T>],
+) -> Vec<Fault> {
+    let goes_on = earlier.iter().any(|version| version.strong_count() > 0);
+    let is_shut = |id: &InstitutionId| {
+        let known = before.directory.institutions.get(id);
+        !goes_on && known.is_none_or(is_shut)
+    };
+    let held = |id: &InstitutionId| bindings.held.get(id).copied().unwrap_or_default();
+    let moving = moving(next, bindings);
+    let moved = moving.filter(|(id, ..)| held(id).unfinished == 0 && !is_shut(id));
+    moved
+        .map(|(id, was, is)| Fault {
+            subject: format!("institution {id}"),
+            expected: format!("kind {:?} and url {:?} while it is in service", was.kind, was.url),
+            found: format!("kind {:?} and url {:?}", is.kind, is.url),
+            advice: format!(
+                "say stopped = true, reload, and move it with a later reload; or, if the same institution \
+                 answers there for what was begun here, say moved_from = {:?}",
+                was.url
+            ),
+            ..of(next)
+        })
+        .collect()
+}
+
+/// Each institution with where it was asked and where it would be, where that differs and nobody said
+/// that it is the same one.
+fn moving<'a>(
+    config: &'a Config,
+    bindings: &'a Bindings,
+) -> impl Iterator<Item = (&'a InstitutionId, &'a Endpoint, Endpoint)> {
+    bindings.endpoints.iter().filter_map(|(id, was)| {
+        let leg = config.outbound.institutions.get(id)?;
+        let is = leg.endpoint();
+        let is_said = leg.moved_from.as_deref() == Some(&*was.url) && is.kind == was.kind;
+        (*was != is && !is_said).then_some((id, was, is))
+    })
 }
 
 /// Each institution that a reload would take out although something could have begun there a moment

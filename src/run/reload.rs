@@ -15,7 +15,8 @@ use crate::config::difference::{differences, not_while_running};
 use crate::config::{self, Config, Fault, Faults, Outline};
 use crate::domain::audit::Deed;
 use crate::domain::change::{Change, Configured};
-use crate::domain::identifiers::Timestamp;
+use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::domain::institutions::Endpoint;
 use crate::edge::{LiveBounds, TlsIdentity};
 use crate::metrics::Metrics;
 use crate::seal::Seal;
@@ -99,6 +100,7 @@ struct Ready {
     identity: Arc<rustls::sign::CertifiedKey>,
     expiries: Vec<config::Expiry>,
     standing: Standing,
+    endpoints: Vec<(InstitutionId, Endpoint)>,
     warnings: Vec<String>,
 }
 
@@ -171,10 +173,17 @@ impl Reloading {
         let bindings = self.store.bindings(since).await;
         let bindings = bindings.map_err(|fault| Faults(vec![store_fault(&name, &fault)]))?;
         faults.extend(in_reach::lost(&next, &bindings));
+        faults.extend(in_reach::moved(&next, &bindings));
+        faults.extend(in_reach::moved_too_soon(
+            &before.api.register,
+            (&next, &bindings),
+            &standing.earlier,
+        ));
         if !faults.is_empty() {
             return Err(Faults(faults));
         }
         let version = next_version(now, &bindings, standing.version);
+        let endpoints = in_reach::endpoints(&next);
         next.register.directory.version = version;
         let warnings = next.warnings.iter().map(ToString::to_string).collect();
         let mut earlier = standing.earlier.clone();
@@ -199,6 +208,7 @@ impl Reloading {
             identity,
             expiries,
             standing,
+            endpoints,
             warnings,
         })
     }
@@ -208,6 +218,7 @@ impl Reloading {
     async fn record(&self, by: &str, ready: &Ready) -> Result<(), StoreError> {
         let prepared = Configured {
             version: Some(ready.standing.version),
+            endpoints: ready.endpoints.clone(),
             deed: deed(by, RELOAD, &result("prepared", &ready.standing)),
         };
         recorded(&*self.store, prepared, self.clock.now()).await
@@ -217,6 +228,7 @@ impl Reloading {
     async fn note(&self, by: &str, outcome: &str) {
         let outcome = Configured {
             version: None,
+            endpoints: Vec::new(),
             deed: deed(by, RELOAD, outcome),
         };
         if let Err(fault) = recorded(&*self.store, outcome, self.clock.now()).await {

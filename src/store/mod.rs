@@ -14,6 +14,7 @@ use crate::domain::change::Change;
 use crate::domain::event::Event;
 pub use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use crate::domain::institutions::Endpoint;
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::seal::{Seal, SealFault};
@@ -191,6 +192,8 @@ pub struct Bindings {
     pub version: u64,
     /// What needs each institution, of those that anything needs.
     pub held: BTreeMap<InstitutionId, Held>,
+    /// Where each institution was asked under the last version that named it.
+    pub endpoints: BTreeMap<InstitutionId, Endpoint>,
 }
 
 /// Counts no further than this what ended lately at an institution: a start must not wait for it.

@@ -142,6 +142,7 @@ pub async fn reconcile_statement(
             let result = format!("refused reason={}", why.reason);
             let refused = Configured {
                 version: None,
+                endpoints: Vec::new(),
                 deed: of.deed("statement.reconcile", result),
             };
             books

@@ -1,9 +1,12 @@
 //! Which configuration was in force, and what the next one may not lose (F2).
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::domain::change::Configured;
 use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::domain::institutions::Endpoint;
 use crate::store::sqlite::Fault;
 use crate::store::sqlite::chain::record;
 use crate::store::sqlite::writer::Writing;
@@ -49,6 +52,13 @@ pub(super) fn write(
             .prepare_cached(sql)?
             .execute(params![version])?;
     }
+    let sql = "INSERT INTO endpoints (institution_id, kind, url) VALUES (?1, ?2, ?3)
+        ON CONFLICT (institution_id) DO UPDATE SET kind = excluded.kind, url = excluded.url";
+    let mut written = writing.connection.prepare_cached(sql)?;
+    for (id, endpoint) in &configured.endpoints {
+        written.execute(params![id.as_str(), &*endpoint.kind, &*endpoint.url])?;
+    }
+    drop(written);
     record(writing, &configured.deed, at)?;
     Ok(Committed::Done)
 }
@@ -72,7 +82,25 @@ pub(super) fn bindings(connection: &Connection, since: Timestamp) -> Result<Bind
             bindings.held.entry(id).or_default().ended = many;
         }
     }
+    bindings.endpoints = endpoints(connection)?;
     Ok(bindings)
+}
+
+fn endpoints(connection: &Connection) -> Result<BTreeMap<InstitutionId, Endpoint>, Fault> {
+    let mut statement =
+        connection.prepare_cached("SELECT institution_id, kind, url FROM endpoints")?;
+    let mut rows = statement.query([])?;
+    let mut endpoints = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let id: String = row.get(0)?;
+        let id = InstitutionId::parse(&id).map_err(|_| malformed())?;
+        let endpoint = Endpoint {
+            kind: row.get(1)?,
+            url: row.get(2)?,
+        };
+        endpoints.insert(id, endpoint);
+    }
+    Ok(endpoints)
 }
 
 fn counted<const N: usize>(

@@ -18,7 +18,7 @@ use crate::store::sqlite::chain::CHAIN;
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// Forward only; the number of those applied stands in the file's `user_version`.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("../schema/sqlite/0001_orders.sql"),
     include_str!("../schema/sqlite/0002_refunds.sql"),
     include_str!("../schema/sqlite/0003_reach.sql"),
@@ -28,6 +28,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("../schema/sqlite/0007_nonces.sql"),
     include_str!("../schema/sqlite/0008_named.sql"),
     include_str!("../schema/sqlite/0009_verdicts.sql"),
+    include_str!("../schema/sqlite/0010_endpoints.sql"),
 ];
 
 const CANARY: Place<'_> = Place {

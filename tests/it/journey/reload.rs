@@ -2,6 +2,7 @@
 //! request (F1), and without losing whom it does not name any more (F2).
 
 mod numbers;
+mod routes;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -326,7 +326,12 @@ pub(crate) async fn a_configurations_version_never_sinks(stores: &dyn Stores) {
             object: "configuration".into(),
             result: "accepted".into(),
         };
-        let change = Change::configured(Configured { version, deed }, at(1));
+        let configured = Configured {
+            version,
+            endpoints: Vec::new(),
+            deed,
+        };
+        let change = Change::configured(configured, at(1));
         assert_eq!(store.commit(&change).await, Ok(Committed::Done));
         assert_eq!(store.bindings(at(0)).await.unwrap().version, 7);
     }

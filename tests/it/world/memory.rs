@@ -13,6 +13,7 @@ use paymux::domain::identifiers::{
     AttemptId, EventId, FreshNonce, InstitutionId, KeyId, MerchantId, MerchantOrderNo, PayOrderNo,
     Timestamp,
 };
+use paymux::domain::institutions::Endpoint;
 use paymux::domain::journal::Entry;
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
@@ -85,6 +86,7 @@ pub(crate) struct Durable {
     pub(crate) inbox: Vec<MessageRow>,
     pub(crate) floor: Timestamp,
     configuration: u64,
+    endpoints: BTreeMap<InstitutionId, Endpoint>,
     /// R6 is not held.
     pub(crate) takes_any_number: bool,
     /// When each attempt that is over ended, or a refund of it last moved.
@@ -178,6 +180,7 @@ impl Durable {
         }
         if let Some(configured) = change.configuration() {
             self.configuration = self.configuration.max(configured.version.unwrap_or(0));
+            self.endpoints.extend(configured.endpoints.iter().cloned());
             self.deeds.push((configured.deed.clone(), change.at()));
         }
         Committed::Done
@@ -416,6 +419,7 @@ impl Memory {
             inbox: Vec::new(),
             floor: Timestamp::from_ms(i64::MIN),
             configuration: 0,
+            endpoints: BTreeMap::new(),
             takes_any_number: false,
             ended: BTreeMap::new(),
             history: Vec::new(),
@@ -560,6 +564,7 @@ impl Store for Memory {
         let durable = self.durable();
         let mut bindings = Bindings {
             version: durable.configuration,
+            endpoints: durable.endpoints.clone(),
             ..Bindings::default()
         };
         for row in durable.orders.values() {
