@@ -34,7 +34,7 @@ const FIRST_NAME: &str = "PAYMUX_FIRST_SEED";
 const SAID_EVERY: u64 = 50_000;
 
 /// Lives in which a missing protection must show.
-const SEEDS_TO_FIND: u64 = 2_000;
+const SEEDS_TO_FIND: u64 = 10_000;
 
 /// K1, K2, K3, K4, O1, O2, O3, O4, O5, A1, A2, A3, A4, A5, A6, A7, A8, V1, V2, V3, V4, V5, M1, M2, M3, N1,
 /// N2, N3, N4, N9, Q5, C2, C4, C5, C6, S1, T2, Z1, Z2, Z3: whatever crashes, repeats, delays or
