@@ -119,11 +119,10 @@ impl Institution for Standard {
             }
             Err(why) => (Err(why), false),
         };
-        let attempt = call.attempt();
         Evidence {
             institution: self.settings.id.clone(),
             // A proven reply is bound to our question, which named the account.
-            account: said.is_ok().then(|| attempt.account.clone()),
+            account: said.is_ok().then(|| call.attempt().account.clone()),
             about: call.about(),
             by: call.means(),
             sum: None,
