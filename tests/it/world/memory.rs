@@ -278,7 +278,8 @@ impl Durable {
         let mut due: Vec<(Timestamp, PayOrderNo)> = self
             .orders
             .iter()
-            .filter(|(_, row)| row.lease.is_free(now))
+            // What a dead process held is nobody's, whatever the clock showed when it took it.
+            .filter(|(_, row)| leftovers || row.lease.is_free(now))
             .filter_map(|(no, row)| {
                 let wanted = if leftovers {
                     self.is_leftover(&row.order)
