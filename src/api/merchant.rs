@@ -13,8 +13,9 @@ use crate::domain::identifiers::RefundOrderNo;
 use crate::domain::institutions::{BusinessType, Offer};
 use crate::domain::order::OrderState;
 use crate::domain::refusal::Refusal;
-use crate::flow::admit_request::{Admitted, Knock, Purpose, Times, admit_request, refuse};
+use crate::flow::admit_request::{Admitted, Knock, Purpose, Spending, admit_request};
 use crate::flow::answer::sign_answer;
+use crate::flow::answer_once::{Refused, Spent};
 use crate::flow::close_order::close_order;
 use crate::flow::list_institutions::list_institutions;
 use crate::flow::place_order::place_order;
@@ -44,28 +45,27 @@ impl Api {
         };
         let purpose = match endpoint {
             Endpoint::Place | Endpoint::Select => Purpose::Start,
+            Endpoint::Close | Endpoint::Refund => Purpose::Continue,
             Endpoint::Institutions
             | Endpoint::Query
-            | Endpoint::Close
-            | Endpoint::Refund
             | Endpoint::RefundQuery
             | Endpoint::Events
             | Endpoint::Callback(_)
             | Endpoint::Keys
             | Endpoint::Interface
             | Endpoint::Page(_)
-            | Endpoint::PageStatus(_) => Purpose::Continue,
+            | Endpoint::PageStatus(_) => Purpose::Read,
         };
-        let times = Times {
-            now,
-            floor: self.store.floor(),
+        let spending = Spending {
+            store: &*self.store,
+            reads: &self.reads,
         };
         let knock = Knock {
             address: peer.address,
             certificate: peer.certificate,
             purpose,
         };
-        let admitted = admit_request(&self.gate, register, request, &knock, times);
+        let admitted = admit_request(&self.gate, register, spending, request, &knock, now).await;
         let mut known = None;
         let (mut answer, proven) = match admitted {
             Err(refused) => (self.refused(interface, &refused.refusal), refused.proven),
@@ -74,12 +74,12 @@ impl Api {
                 let label: Box<str> = caller.label().into();
                 let done = self.journey(register, endpoint, &fields, caller).await;
                 let answer = match done {
-                    Ok((response, result)) => Answer {
+                    Ok((response, result, Spent { .. })) => Answer {
                         response,
                         interface,
                         result,
                     },
-                    Err(refusal) => self.refused(interface, &refusal),
+                    Err(refused) => self.refused(interface, &refused.into_refusal()),
                 };
                 (answer, Some(label))
             }
@@ -101,7 +101,7 @@ impl Api {
         endpoint: Endpoint<'_>,
         fields: &Fields<'_>,
         caller: Admitted,
-    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
+    ) -> Done {
         match endpoint {
             Endpoint::Place => self.place(register, fields, caller).await,
             Endpoint::Institutions => self.institutions(register, fields, caller).await,
@@ -115,22 +115,18 @@ impl Api {
             | Endpoint::Keys
             | Endpoint::Interface
             | Endpoint::Page(_)
-            | Endpoint::PageStatus(_) => Err(Refusal::PathUnknown),
+            | Endpoint::PageStatus(_) => {
+                let (_, spent) = caller.into_reader(&self.reads)?;
+                Err(spent.refuse(Refusal::PathUnknown))
+            }
         }
     }
 
-    async fn place(
-        &self,
-        register: &Register,
-        fields: &Fields<'_>,
-        caller: Admitted,
-    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
-        let merchant = caller.merchant().clone();
-        let asked = Asked::of(fields, &merchant, &order::FIELDS)?;
-        let terms = order::terms(&asked)?;
-        let explain = asked.flag("explainInstitutions")?;
-        let cards = asked.flag("withCards")?;
-        let answered = place_order(&*self.store, &self.world, register, caller, terms).await?;
+    async fn place(&self, register: &Register, fields: &Fields<'_>, caller: Admitted) -> Done {
+        let read = order::placing(fields, caller.merchant());
+        let (caller, (terms, wanted)) = caller.with(&*self.store, read).await?;
+        let placed = place_order(&*self.store, &self.world, register, caller, terms).await?;
+        let (answered, spent) = placed;
         let listed = answered.order.terms.business_type == BusinessType::Aggregated
             && answered.order.state == OrderState::Open;
         let offers = if listed {
@@ -138,15 +134,7 @@ impl Api {
         } else {
             None
         };
-        let extras = Extras {
-            offers,
-            explain,
-            cards,
-        };
-        Ok((
-            order::answer(register, &answered, &extras),
-            answered.outcome.word(),
-        ))
+        Ok(listing(register, &answered, &wanted.with(offers), spent))
     }
 
     /// Reads only: the nonce is spent in memory (Q5).
@@ -155,14 +143,16 @@ impl Api {
         register: &Register,
         fields: &Fields<'_>,
         caller: Admitted,
-    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
-        let merchant = caller.into_reader(&self.reads)?;
-        let mut allowed = NAMING.to_vec();
-        allowed.extend(["explainInstitutions", "withCards"]);
-        let asked = Asked::of(fields, &merchant, &allowed)?;
-        let explain = asked.flag("explainInstitutions")?;
-        let cards = asked.flag("withCards")?;
-        let found = read_order(&*self.store, &asked.order()?).await?;
+    ) -> Done {
+        let (merchant, spent) = caller.into_reader(&self.reads)?;
+        let (named, wanted) = match order::listing(fields, &merchant) {
+            Ok(asked) => asked,
+            Err(refusal) => return Err(spent.refuse(refusal)),
+        };
+        let found = match read_order(&*self.store, &named).await {
+            Ok(found) => found,
+            Err(refusal) => return Err(spent.refuse(refusal)),
+        };
         let outcome = match found.state {
             OrderState::Open => Outcome::Accepted,
             OrderState::Paid => Outcome::AlreadyPaid,
@@ -174,78 +164,45 @@ impl Api {
             fresh: false,
         };
         let offers = Some(self.offers(register, &answered).await?);
-        let extras = Extras {
-            offers,
-            explain,
-            cards,
-        };
-        Ok((
-            order::answer(register, &answered, &extras),
-            answered.outcome.word(),
-        ))
+        Ok(listing(register, &answered, &wanted.with(offers), spent))
     }
 
     async fn offers<'a>(
         &self,
         register: &'a Register,
         answered: &Answered,
-    ) -> Result<Vec<Offer<'a>>, Refusal> {
+    ) -> Result<Vec<Offer<'a>>, Refused> {
         Ok(list_institutions(&*self.store, &self.world, register, &answered.order).await?)
     }
 
-    async fn select(
-        &self,
-        register: &Register,
-        fields: &Fields<'_>,
-        caller: Admitted,
-    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
-        let merchant = caller.merchant().clone();
-        let mut allowed = NAMING.to_vec();
-        allowed.extend(["institutionId", "mode", "withCards"]);
-        let asked = Asked::of(fields, &merchant, &allowed)?;
-        let (institution, mode) = asked.institution()?;
-        let institution = institution.ok_or(Refusal::FieldMissing("institutionId"))?;
-        let named = asked.order()?;
-        let cards = asked.flag("withCards")?;
+    async fn select(&self, register: &Register, fields: &Fields<'_>, caller: Admitted) -> Done {
+        let read = order::choosing(fields, caller.merchant());
+        let (caller, (named, choice, wanted)) = caller.with(&*self.store, read).await?;
         let by = (&named, caller.into_cause());
-        let answered =
-            select_institution(&*self.store, &self.world, register, by, (institution, mode))
-                .await?;
-        let extras = Extras {
-            offers: None,
-            explain: false,
-            cards,
-        };
-        Ok((
-            order::answer(register, &answered, &extras),
-            answered.outcome.word(),
-        ))
+        let selected = select_institution(&*self.store, &self.world, register, by, choice).await?;
+        let (answered, spent) = selected;
+        Ok(listing(register, &answered, &wanted.with(None), spent))
     }
 
     /// Reads only: the nonce is spent in memory (Q5).
-    async fn query(
-        &self,
-        register: &Register,
-        fields: &Fields<'_>,
-        caller: Admitted,
-    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
-        let merchant = caller.into_reader(&self.reads)?;
-        let asked = Asked::of(fields, &merchant, &NAMING)?;
-        let found = read_order(&*self.store, &asked.order()?).await?;
-        let found = refresh(&*self.store, &self.world, register, found).await?;
-        Ok((query::answer(&found), "ACCEPTED"))
+    async fn query(&self, register: &Register, fields: &Fields<'_>, caller: Admitted) -> Done {
+        let (merchant, spent) = caller.into_reader(&self.reads)?;
+        let asked = async {
+            let asked = Asked::of(fields, &merchant, &NAMING)?;
+            let found = read_order(&*self.store, &asked.order()?).await?;
+            refresh(&*self.store, &self.world, register, found).await
+        };
+        match asked.await {
+            Ok(found) => Ok((query::answer(&found), "ACCEPTED", spent)),
+            Err(refusal) => Err(spent.refuse(refusal)),
+        }
     }
 
-    async fn close(
-        &self,
-        register: &Register,
-        fields: &Fields<'_>,
-        caller: Admitted,
-    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
-        let merchant = caller.merchant().clone();
-        let asked = Asked::of(fields, &merchant, &NAMING)?;
-        let named = asked.order()?;
-        let found = close_order(&*self.store, &self.world, register, caller, &named).await?;
+    async fn close(&self, register: &Register, fields: &Fields<'_>, caller: Admitted) -> Done {
+        let read = Asked::of(fields, caller.merchant(), &NAMING).and_then(|asked| asked.order());
+        let (caller, named) = caller.with(&*self.store, read).await?;
+        let closed = close_order(&*self.store, &self.world, register, caller, &named).await?;
+        let (found, spent) = closed;
         let outcome = match found.state {
             OrderState::Closed => Outcome::Closed,
             OrderState::Paid => Outcome::AlreadyPaid,
@@ -256,38 +213,25 @@ impl Api {
             outcome,
             fresh: false,
         };
-        Ok((
-            order::answer(register, &answered, &Extras::default()),
-            answered.outcome.word(),
-        ))
+        Ok(listing(register, &answered, &Extras::default(), spent))
     }
 
-    async fn refund(
-        &self,
-        register: &Register,
-        fields: &Fields<'_>,
-        caller: Admitted,
-    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
-        let merchant = caller.merchant().clone();
-        let asked = Asked::of(fields, &merchant, &refund::FIELDS)?;
+    async fn refund(&self, register: &Register, fields: &Fields<'_>, caller: Admitted) -> Done {
         let (store, now) = (&*self.store, self.world.clock.now());
         let made = (
             RefundOrderNo::mint(now, self.world.entropy.draw()),
             store.epoch(),
         );
+        let merchant = caller.merchant().clone();
         let enrolled = register.directory.merchants.get(&merchant);
-        let asked = refund::asked(&asked, store, enrolled, made).await;
-        let (paid, asked) = match asked {
-            Ok(asked) => asked,
-            // Said of a state, so the request must not be good for another time (Q5).
-            Err(Refusal::OrderUnknown) => {
-                let refused = (Refusal::OrderUnknown, caller.into_cause());
-                return Err(refuse(store, refused, now).await);
-            }
-            Err(refusal) => return Err(refusal),
+        let read = async {
+            let asked = Asked::of(fields, &merchant, &refund::FIELDS)?;
+            refund::asked(&asked, store, enrolled, made).await
         };
+        let (caller, (paid, asked)) = caller.with(store, read.await).await?;
         let refunded = refund_order(store, &self.world, register, caller, (&paid, asked)).await?;
-        refund::answer(&refunded)
+        let (refunded, spent) = refunded;
+        told(refund::answer(&refunded), spent)
     }
 
     /// Reads only: the nonce is spent in memory (Q5).
@@ -296,26 +240,50 @@ impl Api {
         register: &Register,
         fields: &Fields<'_>,
         caller: Admitted,
-    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
-        let merchant = caller.into_reader(&self.reads)?;
-        let asked = Asked::of(fields, &merchant, &refund::QUERY_FIELDS)?;
-        let key = refund::key(&asked)?;
-        let refunded = read_refund(&*self.store, &self.world, register, &key).await?;
-        refund::answer(&refunded)
+    ) -> Done {
+        let (merchant, spent) = caller.into_reader(&self.reads)?;
+        let asked = async {
+            let asked = Asked::of(fields, &merchant, &refund::QUERY_FIELDS)?;
+            let key = refund::key(&asked)?;
+            let refunded = read_refund(&*self.store, &self.world, register, &key).await?;
+            refund::answer(&refunded)
+        };
+        told(asked.await, spent)
     }
 
     /// What a merchant that was down missed. Reads only: the nonce is spent in memory (Q5).
-    async fn events(
-        &self,
-        fields: &Fields<'_>,
-        caller: Admitted,
-    ) -> Result<(Response<Bytes>, &'static str), Refusal> {
-        let merchant = caller.into_reader(&self.reads)?;
-        let asked = Asked::of(fields, &merchant, &events::FIELDS)?;
-        let (after, room) = events::asked(&asked)?;
-        let found = self.store.events_after(&merchant, after, room).await?;
-        Ok((events::answer(&found, after)?, "ACCEPTED"))
+    async fn events(&self, fields: &Fields<'_>, caller: Admitted) -> Done {
+        let (merchant, spent) = caller.into_reader(&self.reads)?;
+        let asked = async {
+            let asked = Asked::of(fields, &merchant, &events::FIELDS)?;
+            let (after, room) = events::asked(&asked)?;
+            let found = self.store.events_after(&merchant, after, room).await?;
+            Ok((events::answer(&found, after)?, "ACCEPTED"))
+        };
+        told(asked.await, spent)
     }
+}
+
+/// An answer with its word for the metrics, and the proof that nobody can ask for it again (Q5); or a
+/// refusal of which the same is true.
+type Done = Result<(Response<Bytes>, &'static str, Spent), Refused>;
+
+/// What was answered to a request whose nonce is spent.
+fn told(answer: Result<(Response<Bytes>, &'static str), Refusal>, spent: Spent) -> Done {
+    match answer {
+        Ok((response, word)) => Ok((response, word, spent)),
+        Err(refusal) => Err(spent.refuse(refusal)),
+    }
+}
+
+fn listing(
+    register: &Register,
+    answered: &Answered,
+    extras: &Extras<'_>,
+    spent: Spent,
+) -> (Response<Bytes>, &'static str, Spent) {
+    let response = order::answer(register, answered, extras);
+    (response, answered.outcome.word(), spent)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -5,15 +5,19 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::reading::{Asked, text};
+use crate::api::reading::{Asked, NAMING, text};
 use crate::api::refusal::RETRY_AFTER_S;
 use crate::domain::amount::{Amount, CNY, Currency};
 use crate::domain::attempt::AttemptState;
 use crate::domain::evidence::{Handover, Way};
-use crate::domain::identifiers::{CalendarDay, Malformed, MerchantOrderNo};
+use crate::domain::fields::Fields;
+use crate::domain::identifiers::{
+    CalendarDay, InstitutionId, Malformed, MerchantId, MerchantOrderNo,
+};
 use crate::domain::institutions::{BusinessType, Mode, Offer, TransactionType};
 use crate::domain::order::{Order, OrderState, Terms};
 use crate::domain::refusal::Refusal;
+use crate::flow::read_order::Named;
 use crate::flow::register::Register;
 use crate::flow::select_institution::{Answered, Outcome};
 
@@ -45,6 +49,69 @@ const EXPIRE_MINUTES_DEFAULT: u16 = 15;
 
 /// Minutes an order may live.
 const EXPIRE_MINUTES_MAX: u16 = 1_440;
+
+/// What is read of a request to place an order: its terms, and what is wanted beside them.
+///
+/// # Errors
+/// Those of [`terms`]; a field that is not its own.
+pub fn placing(fields: &Fields<'_>, merchant: &MerchantId) -> Result<(Terms, Wanted), Refusal> {
+    let asked = Asked::of(fields, merchant, &FIELDS)?;
+    Ok((terms(&asked)?, Wanted::of(&asked)?))
+}
+
+/// What is read of a request for the list of institutions: which order, and what is wanted.
+///
+/// # Errors
+/// The first field that is missing, malformed or impossible.
+pub fn listing(fields: &Fields<'_>, merchant: &MerchantId) -> Result<(Named, Wanted), Refusal> {
+    let mut allowed = NAMING.to_vec();
+    allowed.extend(["explainInstitutions", "withCards"]);
+    let asked = Asked::of(fields, merchant, &allowed)?;
+    let wanted = Wanted::of(&asked)?;
+    Ok((asked.order()?, wanted))
+}
+
+/// Which order goes where, and what is wanted beside that.
+pub type Choosing = (Named, (InstitutionId, Option<Mode>), Wanted);
+
+/// What is read of the payer's choice.
+///
+/// # Errors
+/// The first field that is missing, malformed or impossible.
+pub fn choosing(fields: &Fields<'_>, merchant: &MerchantId) -> Result<Choosing, Refusal> {
+    let mut allowed = NAMING.to_vec();
+    allowed.extend(["institutionId", "mode", "withCards"]);
+    let asked = Asked::of(fields, merchant, &allowed)?;
+    let (institution, mode) = asked.institution()?;
+    let institution = institution.ok_or(Refusal::FieldMissing("institutionId"))?;
+    let named = asked.order()?;
+    Ok((named, (institution, mode), Wanted::of(&asked)?))
+}
+
+/// What a merchant wants beside an order.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    explain: bool,
+    cards: bool,
+}
+
+impl Wanted {
+    fn of(asked: &Asked<'_>) -> Result<Self, Refusal> {
+        Ok(Self {
+            explain: asked.flag("explainInstitutions")?,
+            cards: asked.flag("withCards")?,
+        })
+    }
+
+    /// The same, with these institutions.
+    pub fn with(self, offers: Option<Vec<Offer<'_>>>) -> Extras<'_> {
+        Extras {
+            offers,
+            explain: self.explain,
+            cards: self.cards,
+        }
+    }
+}
 
 /// The terms of an order, read (R-A3.1-1).
 ///
@@ -107,9 +174,9 @@ pub fn terms(asked: &Asked<'_>) -> Result<Terms, Refusal> {
 /// `mode` belongs to aggregated orders; elsewhere it is absent or equal to `businessType`.
 fn named(
     business_type: BusinessType,
-    institution: Option<crate::domain::identifiers::InstitutionId>,
+    institution: Option<InstitutionId>,
     mode: Option<Mode>,
-) -> Result<Option<(crate::domain::identifiers::InstitutionId, Option<Mode>)>, Refusal> {
+) -> Result<Option<(InstitutionId, Option<Mode>)>, Refusal> {
     match (business_type, mode) {
         (BusinessType::Single(only), Some(mode)) if mode != only => Err(Refusal::FieldsDisagree(
             "mode must be absent or equal to businessType",

@@ -157,9 +157,14 @@ async fn choose(api: &Api, register: &Register, named: &Named, request: &Request
     let choice = (institution, Some(Mode::Webview));
     let by = (named, Cause::Page);
     let answered = match select_institution(&*api.store, &api.world, register, by, choice).await {
-        Ok(answered) => answered,
-        Err(Refusal::OrderClosed) => return Ok((back(request), "CLOSED")),
-        Err(refusal) => return Err(refusal),
+        Ok((answered, _)) => answered,
+        Err(refused) => {
+            let refusal = refused.into_refusal();
+            if refusal == Refusal::OrderClosed {
+                return Ok((back(request), "CLOSED"));
+            }
+            return Err(refusal);
+        }
     };
     let result = answered.outcome.word();
     let response = match answered.outcome {

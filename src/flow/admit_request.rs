@@ -2,29 +2,28 @@
 //! bottom.
 //!
 //! `Admitted` is made here and nowhere else, and holding one is the proof. Its nonce is spent by
-//! the change that the request causes, not here (Q5).
+//! the change that the request causes, or with the refusal that it gets, here or later (Q5).
 
+mod proof;
 mod read_nonces;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 
-use crate::domain::change::{Cause, Change};
-use crate::domain::identifiers::{FreshNonce, KeyId, MerchantId, Timestamp};
+use crate::domain::change::Cause;
+use crate::domain::identifiers::{FreshNonce, MerchantId, Timestamp};
 use crate::domain::merchant::{Admission, ClientCertificate, Merchant, ShownCertificate};
 use crate::domain::refusal::Refusal;
+use crate::flow::admit_request::proof::{Proof, prove};
 pub use crate::flow::admit_request::read_nonces::ReadNonces;
+use crate::flow::answer_once::{Refused, Spent, refuse};
 use crate::flow::register::Register;
 use crate::limits::{Explained, Limits, Wait};
-use crate::signature::{self, Algorithm, Proven, SignatureFault};
-use crate::store::{Committed, Store};
-
-/// A nonce is remembered this long after the signature's `expires` (Q5).
-const NONCE_KEPT_AFTER: Duration = Duration::from_mins(1);
+use crate::signature::Algorithm;
+use crate::store::Store;
 
 /// How far a request's times may lie from ours. Unit: seconds. Source: `interface.md`, Details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +53,14 @@ pub enum Purpose {
     Start,
     /// Continues or ends what is there.
     Continue,
+    /// Reads only: its nonce is spent in memory (Q5).
+    Read,
 }
 
 /// Proof that a merchant asked this, recently and, as far as this process knows, for the first
-/// time. Neither `Clone` nor `Copy`: one admission, one effect.
+/// time. Neither `Clone` nor `Copy`: one admission, one effect. Whoever holds it can end with [`Spent`]
+/// or [`Refused`] only, and gets either only for the nonce in it.
+#[must_use = "its nonce is not spent yet"]
 #[derive(Debug)]
 pub struct Admitted {
     merchant: MerchantId,
@@ -82,16 +85,45 @@ impl Admitted {
         Cause::Request(self.nonce)
     }
 
+    /// Goes on with what was read of the request, or spends the nonce for the refusal that came of it.
+    ///
+    /// # Errors
+    /// That refusal.
+    pub async fn with<T>(
+        self,
+        store: &dyn Store,
+        read: Result<T, Refusal>,
+    ) -> Result<(Self, T), Refused> {
+        match read {
+            Ok(read) => Ok((self, read)),
+            Err(refusal) => {
+                let at = self.at;
+                Err(refuse(store, (refusal, self.into_cause()), at).await)
+            }
+        }
+    }
+
     /// Spends the nonce of a request that reads only, in memory (Q5).
     ///
     /// # Errors
     /// It was spent before.
-    pub fn into_reader(self, reads: &ReadNonces) -> Result<MerchantId, Refusal> {
-        if reads.spend(&self.nonce, self.at) {
-            Ok(self.merchant)
-        } else {
-            Err(Refusal::NonceSpent)
-        }
+    pub fn into_reader(self, reads: &ReadNonces) -> Result<(MerchantId, Spent), Refused> {
+        let spent = spend_in_memory(reads, &self.nonce, self.at)?;
+        Ok((self.merchant, spent))
+    }
+}
+
+fn spend_in_memory(
+    reads: &ReadNonces,
+    nonce: &FreshNonce,
+    at: Timestamp,
+) -> Result<Spent, Refused> {
+    let fresh = reads.spend(nonce, at);
+    let spent = Spent::in_memory();
+    if fresh {
+        Ok(spent)
+    } else {
+        Err(spent.refuse(Refusal::NonceSpent))
     }
 }
 
@@ -134,71 +166,117 @@ pub fn knock(
 }
 
 /// Judges key, signature, time, certificate and rate of a request whose size and syntax are known
-/// good, in the order of Q1.
+/// good, in the order of Q1. Who is refused after the proof has spent the nonce, in the same place
+/// as if nothing had been wrong, so that a later change of the enrolment does not make the refused
+/// request good (Q5).
 ///
 /// # Errors
 /// The first check that fails. `proven` says whether the caller was known by then, so that the
 /// refusal can be signed.
-pub fn admit_request(
+pub async fn admit_request(
     gate: &Gate,
     register: &Register,
+    spending: Spending<'_>,
     request: &Request<Bytes>,
     knock: &Knock,
-    times: Times,
-) -> Result<Admitted, Refused> {
-    let target = target_uri(register, request).map_err(Refused::stranger)?;
-    let proven =
-        signature::verify_request(request, &target, &register.keys, times.now.seconds())
-            .map_err(|fault| Refused::stranger(explained(gate, register, knock, refusal(fault))))?;
-    let merchant = MerchantId::parse(&proven.owner)
-        .ok()
-        .and_then(|id| register.directory.merchants.get(&id))
-        .ok_or(Refused::stranger(Refusal::KeyUnknown))?;
-    let label: Box<str> = proven.label.as_str().into();
-    let known = |refusal| Refused {
-        refusal,
-        proven: Some(label.clone()),
+    now: Timestamp,
+) -> Result<Admitted, NotAdmitted> {
+    let proof = prove(gate, register, request, knock, now).map_err(NotAdmitted::stranger)?;
+    let floor = spending.store.floor();
+    let judged = judge(gate, &proof, knock, Times { now, floor });
+    let Proof {
+        merchant,
+        label,
+        nonce,
+        ..
+    } = proof;
+    let refusal = match (judged, nonce) {
+        (Ok(()), Ok(nonce)) => {
+            return Ok(Admitted {
+                merchant: merchant.id.clone(),
+                nonce,
+                label,
+                at: now,
+            });
+        }
+        // Whatever the clock says, it stays refused: there is nothing to be spent, or the floor is
+        // above it (Q6).
+        (Ok(()), Err(refusal)) | (Err(refusal), Err(_)) => refusal,
+        (Err(refusal), Ok(nonce)) if nonce.created <= floor => refusal,
+        (Err(refusal), Ok(nonce)) => spending.refuse(knock.purpose, refusal, nonce, now).await,
     };
-    let nonce = fresh_nonce(&proven, &gate.window, times).map_err(known)?;
+    Err(NotAdmitted {
+        refusal,
+        proven: Some(label),
+    })
+}
+
+/// Where nonces are spent.
+#[derive(Clone, Copy)]
+pub struct Spending<'a> {
+    /// Of requests that can change something: durably, with what they change.
+    pub store: &'a dyn Store,
+    /// Of requests that read only.
+    pub reads: &'a ReadNonces,
+}
+
+impl Spending<'_> {
+    async fn refuse(
+        &self,
+        purpose: Purpose,
+        refusal: Refusal,
+        nonce: FreshNonce,
+        now: Timestamp,
+    ) -> Refusal {
+        let refused = match purpose {
+            Purpose::Start | Purpose::Continue => {
+                refuse(self.store, (refusal, Cause::Request(nonce)), now).await
+            }
+            Purpose::Read => match spend_in_memory(self.reads, &nonce, now) {
+                Ok(spent) => spent.refuse(refusal),
+                Err(other) => other,
+            },
+        };
+        refused.into_refusal()
+    }
+}
+
+/// Time, certificate, rate and standing of somebody who is known.
+fn judge(gate: &Gate, proof: &Proof<'_>, knock: &Knock, times: Times) -> Result<(), Refusal> {
+    let merchant = proof.merchant;
+    is_recent(proof, &gate.window, times)?;
     let shown = knock.certificate.as_ref();
-    check_certificate(merchant, shown, proven.algorithm, times.now).map_err(known)?;
+    check_certificate(merchant, shown, proof.algorithm, times.now)?;
     gate.limits
         .admit(&merchant.id)
-        .map_err(|Wait(wait)| known(Refusal::TooOften { wait }))?;
-    let admitted = match (merchant.admission, knock.purpose) {
-        (Admission::Admitted, _) | (Admission::Suspended, Purpose::Continue) => true,
-        (Admission::Applied, _) | (Admission::Suspended, Purpose::Start) => false,
-    };
-    if !admitted {
-        return Err(known(Refusal::MerchantNotAdmitted));
+        .map_err(|Wait(wait)| Refusal::TooOften { wait })?;
+    match (merchant.admission, knock.purpose) {
+        (Admission::Admitted, _) | (Admission::Suspended, Purpose::Continue | Purpose::Read) => (),
+        (Admission::Applied, _) | (Admission::Suspended, Purpose::Start) => {
+            return Err(Refusal::MerchantNotAdmitted);
+        }
     }
-    Ok(Admitted {
-        merchant: merchant.id.clone(),
-        nonce,
-        label,
-        at: times.now,
-    })
+    Ok(())
 }
 
 /// The moment of the judgement and the durable replay floor.
 #[derive(Debug, Clone, Copy)]
-pub struct Times {
-    /// Now.
-    pub now: Timestamp,
+struct Times {
+    now: Timestamp,
     /// Requests created at or before it are refused, whatever the clock says (Q6).
-    pub floor: Timestamp,
+    floor: Timestamp,
 }
 
 /// A refusal, and whether it may be signed because the caller had been proven by then.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct NotAdmitted {
     /// What is answered.
     pub refusal: Refusal,
     /// The label of the signature, if it was good.
     pub proven: Option<Box<str>>,
 }
 
-impl Refused {
+impl NotAdmitted {
     fn stranger(refusal: Refusal) -> Self {
         Self {
             refusal,
@@ -207,119 +285,38 @@ impl Refused {
     }
 }
 
-/// The target URI as it must have been signed: our origin and the request's path and query.
-///
-/// # Errors
-/// The request names another authority, or none (421).
-fn target_uri(register: &Register, request: &Request<Bytes>) -> Result<String, Refusal> {
-    let origin = register.platform.origin.as_str();
-    let ours = origin.strip_prefix("https://").unwrap_or(origin);
-    let mut hosts = request.headers().get_all(http::header::HOST).iter();
-    let host = hosts.next().and_then(|host| host.to_str().ok());
-    let named = request.uri().authority().map(http::uri::Authority::as_str);
-    let agrees = |name: Option<&str>| {
-        name.is_some_and(|name| {
-            name.eq_ignore_ascii_case(ours)
-                || name
-                    .strip_suffix(":443")
-                    .is_some_and(|bare| bare.eq_ignore_ascii_case(ours))
-        })
-    };
-    if hosts.next().is_some() || !agrees(host) || (named.is_some() && !agrees(named)) {
-        return Err(Refusal::AuthorityWrong {
-            expected: origin.into(),
-        });
-    }
-    let path = request
-        .uri()
-        .path_and_query()
-        .map_or("/", |target| target.as_str());
-    Ok(format!("{origin}{path}"))
-}
-
-/// Leaves the signature base out of a refusal where the caller was shown enough of them lately. Only
-/// a message that names an existing key gets this far, and a base holds nothing but its own parts.
-fn explained(gate: &Gate, register: &Register, knock: &Knock, refusal: Refusal) -> Refusal {
-    let Refusal::SignatureMismatch { base } = refusal else {
-        return refusal;
-    };
-    let digest = knock.certificate.map(|shown| shown.digest);
-    let enrolled = digest.filter(|digest| register.knows_certificate(digest));
-    let base = base.filter(|_| gate.explained.once_more(knock.address, enrolled.as_ref()));
-    Refusal::SignatureMismatch { base }
-}
-
-fn refusal(fault: SignatureFault) -> Refusal {
-    match fault {
-        SignatureFault::KeyUnknown { .. } => Refusal::KeyUnknown,
-        SignatureFault::KeyNotYetValid { .. } | SignatureFault::KeyExpired { .. } => {
-            Refusal::KeyExpired
-        }
-        SignatureFault::DigestMismatch { .. } => Refusal::DigestMismatch,
-        SignatureFault::SignatureMismatch { base } => Refusal::SignatureMismatch {
-            base: Some(base.into()),
-        },
-        SignatureFault::Unsigned
-        | SignatureFault::Malformed(_)
-        | SignatureFault::CoversTooLittle { .. }
-        | SignatureFault::ParameterMissing(_)
-        | SignatureFault::UnsupportedComponent(_)
-        | SignatureFault::ComponentAbsent(_)
-        | SignatureFault::TooManySignatures
-        | SignatureFault::AlgorithmMismatch { .. }
-        | SignatureFault::NotSigned => Refusal::SignatureUnusable(fault.to_string().into()),
-    }
-}
-
-/// Time window, replay floor, shape of the nonce (Q5, Q6).
-fn fresh_nonce(proven: &Proven, window: &Window, times: Times) -> Result<FreshNonce, Refusal> {
-    let created = Timestamp::from_s(proven.created_s);
-    let now_s = times.now.seconds();
-    if proven.created_s > now_s.saturating_add(window.created_ahead_s) {
+/// Time window and replay floor (Q5, Q6).
+fn is_recent(proof: &Proof<'_>, window: &Window, times: Times) -> Result<(), Refusal> {
+    let (created_s, now_s) = (proof.created_s, times.now.seconds());
+    if created_s > now_s.saturating_add(window.created_ahead_s) {
         return Err(Refusal::OutsideWindow(
             "created lies in the future; set the clock that signs",
         ));
     }
-    if proven.created_s < now_s.saturating_sub(window.created_past_s) {
+    if created_s < now_s.saturating_sub(window.created_past_s) {
         return Err(Refusal::OutsideWindow(
             "created is too long ago; sign each request anew",
         ));
     }
-    if created <= times.floor {
+    if Timestamp::from_s(created_s) <= times.floor {
         return Err(Refusal::OutsideWindow(
             "created is before what this gateway still remembers",
         ));
     }
-    let Some(expires_s) = proven.expires_s else {
+    let Some(expires_s) = proof.expires_s else {
         return Err(Refusal::OutsideWindow(
             "the signature needs the parameter expires",
         ));
     };
-    if expires_s > proven.created_s.saturating_add(window.expires_max_s) {
+    if expires_s > created_s.saturating_add(window.expires_max_s) {
         return Err(Refusal::OutsideWindow("expires is too long after created"));
     }
-    if expires_s < now_s || expires_s < proven.created_s {
+    if expires_s < now_s || expires_s < created_s {
         return Err(Refusal::OutsideWindow(
             "the signature has expired; sign each request anew",
         ));
     }
-    let plain = |nonce: &&str| {
-        (16..=64).contains(&nonce.len())
-            && nonce
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    let value = proven
-        .nonce
-        .as_deref()
-        .filter(plain)
-        .ok_or(Refusal::NonceMalformed)?;
-    Ok(FreshNonce {
-        key: KeyId::parse(&proven.key_id).map_err(|_| Refusal::KeyUnknown)?,
-        value: value.into(),
-        created,
-        keep_until: Timestamp::from_s(expires_s).plus(NONCE_KEPT_AFTER),
-    })
+    Ok(())
 }
 
 /// Q4: certificate and key belong to the same merchant. Asked of each request, because what was
@@ -350,37 +347,5 @@ fn check_certificate(
                 Err(Refusal::CertificateExpired)
             }
         }
-    }
-}
-
-/// Spends the nonce of a request whose effect is an answer or a refusal only (Q5), and gives back
-/// what is to be answered: the refusal, unless the nonce itself turns out to be spent.
-pub async fn refuse(store: &dyn Store, refused: (Refusal, Cause), now: Timestamp) -> Refusal {
-    let (refusal, cause) = refused;
-    let spends_none = matches!(
-        refusal,
-        Refusal::TooOften { .. }
-            | Refusal::Unavailable
-            | Refusal::OutcomeUnknown
-            | Refusal::NonceSpent
-    );
-    if spends_none {
-        return refusal;
-    }
-    match spend(store, cause, now).await {
-        Ok(()) => refusal,
-        Err(other) => other,
-    }
-}
-
-/// Spends the nonce of a request that changed nothing else (Q5).
-pub async fn spend(store: &dyn Store, cause: Cause, now: Timestamp) -> Result<(), Refusal> {
-    let Cause::Request(nonce) = cause else {
-        return Ok(());
-    };
-    match store.commit(&Change::spend(nonce, now)).await? {
-        Committed::Done => Ok(()),
-        Committed::NonceSpent => Err(Refusal::NonceSpent),
-        Committed::Stale | Committed::KeyTaken => Err(Refusal::Contended),
     }
 }

@@ -4,21 +4,23 @@
 
 use crate::domain::change::Change;
 use crate::domain::refusal::Refusal;
-use crate::store::{Committed, Store};
+use crate::flow::answer_once::{Refused, Written, commit, refuse};
+use crate::store::Store;
 use crate::world::World;
 
 /// Commits a new order, or a step towards paying one: a new attempt, the same once more, or the end
 /// of another that was in its way.
 ///
 /// # Errors
-/// There is no room, and nothing was written; or the store did not answer.
+/// There is no room, and nothing was written; the nonce was spent before; the store did not answer.
 pub(in crate::flow) async fn begin(
     store: &dyn Store,
     world: &World,
-    change: &Change,
-) -> Result<Committed, Refusal> {
+    change: Change,
+) -> Result<Written, Refused> {
     if world.disk.is_short() {
-        return Err(Refusal::Unavailable);
+        let refused = (Refusal::Unavailable, change.into_cause());
+        return Err(refuse(store, refused, world.clock.now()).await);
     }
-    Ok(store.commit(change).await?)
+    commit(store, change).await
 }

@@ -13,7 +13,6 @@ use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
 use crate::domain::institutions::{CallEnd, Purpose};
 use crate::domain::order::{INTENT_PATIENCE, Order, Terms};
 use crate::domain::refund::{Refund, Sending};
-use crate::domain::refusal::Refusal;
 use crate::flow::answer::aside;
 use crate::institution::{Call, Institution, Outgoing, Slow};
 use crate::world::sends::InFlight;
@@ -123,9 +122,8 @@ pub async fn turn_at(
     world: &World,
     institution: &InstitutionId,
     merchant: &MerchantId,
-) -> Result<Turn, Refusal> {
-    let turn = world.outbound.turn(institution, merchant).await;
-    turn.map_err(|TooMany { wait }| Refusal::TooOften { wait })
+) -> Result<Turn, TooMany> {
+    world.outbound.turn(institution, merchant).await
 }
 
 /// How an exchange is made.

@@ -3,13 +3,14 @@
 use crate::domain::attempt::AttemptState;
 use crate::domain::order::{Ending, Order, OrderState};
 use crate::domain::refusal::Refusal;
-use crate::flow::admit_request::{Admitted, refuse, spend};
+use crate::flow::admit_request::Admitted;
+use crate::flow::answer_once::{Refused, Spent, Written, commit, refuse, spend};
 use crate::flow::call_institution::{READ_PATIENCE, call_institution};
 use crate::flow::read_order::Named;
 use crate::flow::register::Register;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
 use crate::institution::Call;
-use crate::store::{Committed, Store};
+use crate::store::Store;
 use crate::world::World;
 
 /// Others may write to the same order meanwhile; so often the wish is decided again.
@@ -26,7 +27,7 @@ pub async fn close_order(
     register: &Register,
     caller: Admitted,
     named: &Named,
-) -> Result<Order, Refusal> {
+) -> Result<(Order, Spent), Refused> {
     let mut cause = caller.into_cause();
     for _ in 0..ROUNDS_MAX {
         let now = world.clock.now();
@@ -35,10 +36,7 @@ pub async fn close_order(
         };
         match order.state {
             OrderState::Open => (),
-            OrderState::Closed => {
-                spend(store, cause, now).await?;
-                return Ok(order);
-            }
+            OrderState::Closed => return Ok((order, spend(store, cause, now).await?)),
             OrderState::Paid => {
                 return Err(refuse(store, (Refusal::OrderPaid, cause), now).await);
             }
@@ -46,50 +44,38 @@ pub async fn close_order(
         let change = match order.end(Ending::Merchant, cause, now) {
             Ok(change) => change,
             // The wish stands already.
-            Err(cause) => {
-                spend(store, cause, now).await?;
-                return Ok(order);
-            }
+            Err(cause) => return Ok((order, spend(store, cause, now).await?)),
         };
-        match store.commit(&change).await? {
-            Committed::Done => {
-                let order = change.into_order().ok_or(Refusal::OutcomeUnknown)?;
-                return ask_once(store, world, register, order).await;
+        match commit(store, change).await? {
+            Written::Done(order, spent) => {
+                return Ok((ask_once(store, world, register, *order).await, spent));
             }
-            Committed::NonceSpent => return Err(Refusal::NonceSpent),
-            Committed::Stale | Committed::KeyTaken => cause = change.into_cause(),
+            Written::Stale(change) | Written::KeyTaken(change) => cause = change.into_cause(),
         }
     }
     Err(refuse(store, (Refusal::Contended, cause), world.clock.now()).await)
 }
 
 /// One try to have the close confirmed while the merchant waits; the rest is the workers'.
-async fn ask_once(
-    store: &dyn Store,
-    world: &World,
-    register: &Register,
-    order: Order,
-) -> Result<Order, Refusal> {
+async fn ask_once(store: &dyn Store, world: &World, register: &Register, order: Order) -> Order {
     let Some(attempt) = order
         .live_attempt()
         .filter(|a| a.state == AttemptState::Closing)
     else {
-        return Ok(order);
+        return order;
     };
     let Some(adapter) = register.adapters.get(&attempt.institution) else {
-        return Ok(order);
+        return order;
     };
     if !adapter.facts().can_close {
-        return Ok(order);
+        return order;
     }
     let call = Call::Close(attempt, &order.terms);
     let evidence = call_institution(world, adapter.as_ref(), &call, READ_PATIENCE).await;
     let asked = order.clone();
-    Ok(
-        match weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
-            Ok(Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order)) => order,
-            // What was committed stands and is answered, whatever became of the news (Q8).
-            Ok(Weight::Quarantined(_) | Weight::Stranger | Weight::Contended) | Err(_) => asked,
-        },
-    )
+    match weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
+        Ok(Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order)) => order,
+        // What was committed stands and is answered, whatever became of the news (Q8).
+        Ok(Weight::Quarantined(_) | Weight::Stranger | Weight::Contended) | Err(_) => asked,
+    }
 }

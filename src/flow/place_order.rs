@@ -8,7 +8,8 @@ use crate::domain::identifiers::{AttemptId, MerchantId, PayOrderNo};
 use crate::domain::institutions::{BusinessType, Mode};
 use crate::domain::order::{Opening, Order, OrderState, Start, Terms};
 use crate::domain::refusal::Refusal;
-use crate::flow::admit_request::{Admitted, refuse, spend};
+use crate::flow::admit_request::Admitted;
+use crate::flow::answer_once::{Refused, Spent, Written, refuse, spend};
 use crate::flow::begin::begin;
 use crate::flow::call_institution::{Leave, begin_create, turn_at};
 use crate::flow::list_institutions::{Judge, wanted};
@@ -16,7 +17,7 @@ use crate::flow::read_order::Named;
 use crate::flow::register::Register;
 use crate::flow::select_institution::{Answered, Choice, Outcome, create, select_institution};
 use crate::health::Pass;
-use crate::store::{Committed, OrderKey, Store};
+use crate::store::{OrderKey, Store};
 use crate::world::World;
 
 /// Places an order, or answers how an equal one stands.
@@ -32,7 +33,7 @@ pub async fn place_order(
     register: &Register,
     caller: Admitted,
     terms: Terms,
-) -> Result<Answered, Refusal> {
+) -> Result<(Answered, Spent), Refused> {
     let now = world.clock.now();
     let key = OrderKey::Theirs(terms.merchant.clone(), terms.merchant_order_no.clone());
     let cause = caller.into_cause();
@@ -76,14 +77,13 @@ pub async fn place_order(
     };
     let change = Order::open(opening, first, cause, now);
     let in_flight = begin_create(world, &change);
-    match begin(store, world, &change).await? {
-        Committed::Done => (),
-        Committed::NonceSpent => return Err(Refusal::NonceSpent),
-        Committed::Stale => {
+    let (order, spent) = match begin(store, world, change).await? {
+        Written::Done(order, spent) => (*order, spent),
+        Written::Stale(change) => {
             let refused = (Refusal::Contended, change.into_cause());
             return Err(refuse(store, refused, now).await);
         }
-        Committed::KeyTaken => {
+        Written::KeyTaken(change) => {
             drop(turn);
             let terms = change.order().map(|order| Arc::clone(&order.terms));
             let cause = change.into_cause();
@@ -94,13 +94,13 @@ pub async fn place_order(
                 _ => Err(refuse(store, (Refusal::OrderConflict, cause), now).await),
             };
         }
-    }
-    let order = change.into_order().ok_or(Refusal::OutcomeUnknown)?;
+    };
     let Some(in_flight) = in_flight else {
-        return Ok(Answered::fresh(order));
+        return Ok((Answered::fresh(order), spent));
     };
     let leave = Leave::at_once(turn, in_flight);
-    create(store, world, register, (order, pass), leave).await
+    let answered = create(store, world, register, (order, pass), leave).await;
+    Ok((answered, spent))
 }
 
 /// What the enrolment says of these terms: the institution to take, where one must be.
@@ -181,7 +181,7 @@ async fn repeated(
     register: &Register,
     order: Order,
     cause: Cause,
-) -> Result<Answered, Refusal> {
+) -> Result<(Answered, Spent), Refused> {
     let now = world.clock.now();
     // Under way already: the payer gets its hand-over again, made anew where it is gone.
     let through = order
@@ -193,8 +193,8 @@ async fn repeated(
             select_institution(store, world, register, (&Named::by(key), cause), choice).await
         }
         _ => {
-            spend(store, cause, now).await?;
-            Ok(match order.state {
+            let spent = spend(store, cause, now).await?;
+            let answered = match order.state {
                 OrderState::Paid => Answered::paid(order),
                 OrderState::Closed => Answered {
                     outcome: Outcome::Closed,
@@ -209,7 +209,8 @@ async fn repeated(
                     order,
                     fresh: false,
                 },
-            })
+            };
+            Ok((answered, spent))
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::{BusinessType, Mode};
 use crate::domain::order::{Order, OrderState};
 use crate::domain::refusal::Refusal;
-use crate::flow::admit_request::{refuse, spend};
+use crate::flow::answer_once::{Refused, Spent, Written, refuse, spend};
 use crate::flow::begin::begin;
 use crate::flow::call_institution::{Leave, begin_create, send_once, turn_at};
 use crate::flow::list_institutions::Judge;
@@ -19,7 +19,7 @@ use crate::flow::register::Register;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
 use crate::health::Pass;
 use crate::institution::Call;
-use crate::store::{Committed, OrderKey, Store};
+use crate::store::{OrderKey, Store};
 use crate::world::World;
 
 /// Others may write to the same order meanwhile; so often a choice is decided again.
@@ -166,14 +166,14 @@ pub async fn select_institution(
     register: &Register,
     (named, cause): (&Named, Cause),
     (institution, mode): (InstitutionId, Option<Mode>),
-) -> Result<Answered, Refusal> {
+) -> Result<(Answered, Spent), Refused> {
     let now = world.clock.now();
     let Some(order) = named.load(store).await? else {
         return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await);
     };
     if order.state == OrderState::Paid {
-        spend(store, cause, now).await?;
-        return Ok(Answered::paid(order));
+        let spent = spend(store, cause, now).await?;
+        return Ok((Answered::paid(order), spent));
     }
     if !order.takes_attempts(now) {
         return Err(refuse(store, (Refusal::OrderClosed, cause), now).await);
@@ -216,7 +216,7 @@ async fn choose(
     register: &Register,
     (key, cause): (&OrderKey, Cause),
     (read, choice): (Order, Choice),
-) -> Result<Answered, Refusal> {
+) -> Result<(Answered, Spent), Refused> {
     let mut cause = cause;
     let mut read = Some(read);
     let mut turn = None;
@@ -225,11 +225,14 @@ async fn choose(
         let mut pass = Pass::default();
         let order = match read.take() {
             Some(order) => order,
-            None => store.order(key).await?.ok_or(Refusal::OrderUnknown)?,
+            None => match store.order(key).await? {
+                Some(order) => order,
+                None => return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await),
+            },
         };
         if order.state != OrderState::Open {
-            spend(store, cause, now).await?;
-            return Ok(Answered::standing(order, now));
+            let spent = spend(store, cause, now).await?;
+            return Ok((Answered::standing(order, now), spent));
         }
         let step = step(store, world, register, &order, &choice);
         if step.calls() && turn.is_none() {
@@ -240,8 +243,8 @@ async fn choose(
         }
         let change = match step {
             Step::Answer => {
-                spend(store, cause, now).await?;
-                return Ok(Answered::standing(order, now));
+                let spent = spend(store, cause, now).await?;
+                return Ok((Answered::standing(order, now), spent));
             }
             // Judged on what is true now: somebody may have ended the attempt this choice was for.
             Step::Start(start) => {
@@ -261,8 +264,8 @@ async fn choose(
             Step::Release => match order.release_attempt(cause, now) {
                 Ok(change) => change,
                 Err(cause) => {
-                    spend(store, cause, now).await?;
-                    return Ok(Answered::pending(order));
+                    let spent = spend(store, cause, now).await?;
+                    return Ok((Answered::pending(order), spent));
                 }
             },
             Step::NotContracted => {
@@ -272,18 +275,17 @@ async fn choose(
         };
         // Durable before a byte leaves (A1): a crash may lose an answer, never an intent.
         let in_flight = begin_create(world, &change);
-        match begin(store, world, &change).await? {
-            Committed::Done => {
-                let order = change.into_order().ok_or(Refusal::OutcomeUnknown)?;
+        match begin(store, world, change).await? {
+            Written::Done(order, spent) => {
                 let Some(in_flight) = in_flight else {
-                    return Ok(Answered::pending(order));
+                    return Ok((Answered::pending(*order), spent));
                 };
                 let leave = Leave::at_once(turn, in_flight);
-                return create(store, world, register, (order, pass), leave).await;
+                let answered = create(store, world, register, (*order, pass), leave).await;
+                return Ok((answered, spent));
             }
-            Committed::NonceSpent => return Err(Refusal::NonceSpent),
             // Somebody wrote first: decide again on what is there now.
-            Committed::Stale | Committed::KeyTaken => cause = change.into_cause(),
+            Written::Stale(change) | Written::KeyTaken(change) => cause = change.into_cause(),
         }
     }
     Err(refuse(store, (Refusal::Contended, cause), world.clock.now()).await)
@@ -376,12 +378,12 @@ pub(in crate::flow) async fn create(
     register: &Register,
     (order, _pass): (Order, Pass),
     leave: Leave,
-) -> Result<Answered, Refusal> {
+) -> Answered {
     let Some(attempt) = order.live_attempt() else {
-        return Ok(Answered::standing(order, world.clock.now()));
+        return Answered::standing(order, world.clock.now());
     };
     let Some(adapter) = register.adapters.get(&attempt.institution) else {
-        return Ok(Answered::pending(order));
+        return Answered::pending(order);
     };
     let call = Call::Create(attempt, &order.terms);
     let evidence = send_once(world, adapter.as_ref(), &call, leave).await;
@@ -391,8 +393,8 @@ pub(in crate::flow) async fn create(
         // The intent stands, whatever became of the news: never "nothing was recorded" (Q8). The
         // worker that chases doubts goes on from here.
         Ok(Weight::Quarantined(_) | Weight::Stranger | Weight::Contended) | Err(_) => {
-            return Ok(Answered::pending(asked));
+            return Answered::pending(asked);
         }
     };
-    Ok(Answered::standing(order, world.clock.now()))
+    Answered::standing(order, world.clock.now())
 }

@@ -2,6 +2,7 @@
 //! leaves nothing behind.
 
 mod limits;
+mod once;
 mod targets;
 
 use bytes::Bytes;

@@ -73,7 +73,7 @@ fn fit(schema: &str, values: &[Value]) {
 }
 
 /// One of each kind.
-fn refusals() -> Vec<Refusal> {
+pub(crate) fn refusals() -> Vec<Refusal> {
     let text = || "x".into();
     vec![
         Refusal::BodyUnreadable("x"),

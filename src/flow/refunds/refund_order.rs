@@ -7,13 +7,14 @@ use crate::domain::institutions::{RefundKinds, RefundRules};
 use crate::domain::order::{Asked, Order};
 use crate::domain::refund::{Refund, RefundState};
 use crate::domain::refusal::Refusal;
-use crate::flow::admit_request::{Admitted, refuse, spend};
+use crate::flow::admit_request::Admitted;
+use crate::flow::answer_once::{Refused, Spent, Written, commit, refuse, spend};
 use crate::flow::call_institution::{Leave, READ_PATIENCE, call_institution, send_once, turn_at};
 use crate::flow::read_order::Named;
 use crate::flow::register::Register;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
 use crate::institution::Call;
-use crate::store::{Committed, OrderKey, Store};
+use crate::store::{OrderKey, Store, StoreError};
 use crate::world::{Turn, World};
 
 /// Others may write to the same order meanwhile; so often it is decided again (R1).
@@ -41,7 +42,7 @@ pub struct Paid {
 }
 
 impl Paid {
-    async fn load(&self, store: &dyn Store) -> Result<Option<Order>, Refusal> {
+    async fn load(&self, store: &dyn Store) -> Result<Option<Order>, StoreError> {
         let found = self.named.load(store).await?;
         Ok(found.filter(|order| order.terms.order_date == self.order_date))
     }
@@ -59,7 +60,7 @@ pub async fn refund_order(
     register: &Register,
     caller: Admitted,
     (paid, asked): (&Paid, Asked),
-) -> Result<Refunded, Refusal> {
+) -> Result<(Refunded, Spent), Refused> {
     let mut cause = caller.into_cause();
     let mut turn: Option<(InstitutionId, Turn)> = None;
     for _ in 0..ROUNDS_MAX {
@@ -71,12 +72,13 @@ pub async fn refund_order(
             Ok(None) => (),
             Ok(Some(known)) => {
                 let (no, same_by_sum) = (known.no.clone(), asked.number.is_none());
-                spend(store, cause, now).await?;
-                return Ok(Refunded {
+                let spent = spend(store, cause, now).await?;
+                let refunded = Refunded {
                     order,
                     no,
                     same_by_sum,
-                });
+                };
+                return Ok((refunded, spent));
             }
             Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
         }
@@ -101,15 +103,14 @@ pub async fn refund_order(
             continue;
         }
         let in_flight = world.sends.begin(&About::Refund(asked.no.clone()));
-        match store.commit(&change).await? {
-            Committed::Done => {
-                let order = change.into_order().ok_or(Refusal::OutcomeUnknown)?;
+        match commit(store, change).await? {
+            Written::Done(order, spent) => {
                 let leave = Leave::at_once(turn.map(|(_, turn)| turn), in_flight);
-                return Ok(call(store, world, register, (order, asked.no), leave).await);
+                let refunded = call(store, world, register, (*order, asked.no), leave).await;
+                return Ok((refunded, spent));
             }
-            Committed::NonceSpent => return Err(Refusal::NonceSpent),
-            Committed::Stale => cause = change.into_cause(),
-            Committed::KeyTaken => {
+            Written::Stale(change) => cause = change.into_cause(),
+            Written::KeyTaken(change) => {
                 cause = change.into_cause();
                 if let Err(refusal) = is_of_another(store, paid, &asked).await {
                     return Err(refuse(store, (refusal, cause), now).await);
@@ -171,7 +172,7 @@ async fn call(
     as_reserved(after(weight, asked))
 }
 
-fn after(weight: Result<Weight, crate::store::StoreError>, asked: Order) -> Order {
+fn after(weight: Result<Weight, StoreError>, asked: Order) -> Order {
     match weight {
         Ok(Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order)) => order,
         Ok(Weight::Quarantined(_) | Weight::Stranger | Weight::Contended) | Err(_) => asked,

@@ -63,6 +63,8 @@ pub(crate) enum Lack {
     Due,
     /// It is not kept what an institution has named as its own (V5).
     Named,
+    /// Somebody else always writes first.
+    Quiet,
 }
 
 /// The number of a write, counted from now, and what happens at it.
@@ -169,6 +171,7 @@ impl Frail {
             (Lack::Reservation, Some(rows)) if rows.reserved().is_some() => {
                 return Ok(Committed::Done);
             }
+            (Lack::Quiet, Some(rows)) if rows.before.is_some() => return Ok(Committed::Stale),
             (Lack::RefundNumber, _) => memory.durable().takes_any_number = true,
             (Lack::Nonce, _) => memory.durable().nonces.clear(),
             (Lack::Version, Some(rows)) => {
@@ -207,6 +210,7 @@ impl Frail {
                 | Lack::Fence
                 | Lack::Version
                 | Lack::Reservation
+                | Lack::Quiet
                 | Lack::RefundNumber => (),
             }
         }
