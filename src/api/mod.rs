@@ -111,6 +111,25 @@ impl<'a> Endpoint<'a> {
     }
 }
 
+impl Endpoint<'_> {
+    /// Whether merchants or institutions are answered there: what they say of payers stays in bodies,
+    /// which nobody on the way writes down.
+    fn takes_no_query(self) -> bool {
+        match self {
+            Self::Place
+            | Self::Institutions
+            | Self::Select
+            | Self::Query
+            | Self::Close
+            | Self::Refund
+            | Self::RefundQuery
+            | Self::Events
+            | Self::Callback(_) => true,
+            Self::Keys | Self::Interface | Self::Page(_) | Self::PageStatus(_) => false,
+        }
+    }
+}
+
 impl Api {
     /// Answers one request. Never fails: what cannot be done is a refusal. HEAD is answered like GET:
     /// the edge counts the body (RFC 9110, 8.6) and does not send it.
@@ -128,6 +147,9 @@ impl Api {
             .any(|method| request.method().as_str() == method)
         {
             return self.refused(interface, &Refusal::MethodWrong(methods));
+        }
+        if endpoint.takes_no_query() && request.uri().query().is_some() {
+            return self.refused(interface, &Refusal::QueryUnexpected);
         }
         let mut answer = match endpoint {
             Endpoint::Callback(institution) => self.callback(register, institution, &request).await,

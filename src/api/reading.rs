@@ -8,6 +8,7 @@ use crate::domain::identifiers::{
 use crate::domain::institutions::Mode;
 use crate::domain::personal::MobileNo;
 use crate::domain::refusal::Refusal;
+use crate::domain::secret_text::holds_secret;
 use crate::flow::read_order::Named;
 use crate::store::OrderKey;
 
@@ -68,6 +69,19 @@ impl<'a> Asked<'a> {
         text.and_then(parse)
             .map(Some)
             .map_err(Refusal::malformed(name))
+    }
+
+    /// Text that people write by hand, in which no payer's secret may stand (R-6.1.4-1).
+    pub fn free_text(
+        &self,
+        name: &'static str,
+        chars_max: usize,
+    ) -> Result<Option<Box<str>>, Refusal> {
+        let read = self.optional(name, text(chars_max))?;
+        if read.as_deref().is_some_and(holds_secret) {
+            return Err(Refusal::SecretInText(name));
+        }
+        Ok(read)
     }
 
     /// A string or number, exactly as it was written.

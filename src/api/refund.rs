@@ -54,7 +54,7 @@ pub async fn asked(
     let amount = fields.scalar("refundAmount")?;
     let amount = amount.ok_or(Refusal::FieldMissing("refundAmount"))?;
     let own = fields.optional("merchantRefundNo", RefundRequestNo::parse)?;
-    let reason = fields.optional("refundReason", text(REASON_CHARS_MAX))?;
+    let reason = fields.free_text("refundReason", REASON_CHARS_MAX)?;
     let notice_url = fields.optional("noticeUrl", text(512))?;
     let named = Named {
         mobile: Some(mobile),

@@ -99,6 +99,7 @@ pub fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::FieldMissing(_)
         | Refusal::FieldMalformed { .. }
         | Refusal::FieldsDisagree(_)
+        | Refusal::QueryUnexpected
         | Refusal::Amount(AmountFault::Unreadable)
         | Refusal::RefundAmount(AmountFault::Unreadable) => StatusCode::BAD_REQUEST,
         Refusal::SignatureUnusable(_)
@@ -139,6 +140,7 @@ pub fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::RefundNotSupported(_)
         | Refusal::NoticeUrlUnregistered
         | Refusal::CurrencyUnknown
+        | Refusal::SecretInText(_)
         | Refusal::MerchantNameWrong
         | Refusal::ReturnUrlUnregistered
         | Refusal::InstitutionUnknown

@@ -16,5 +16,6 @@ pub mod personal;
 pub mod refund;
 pub mod refusal;
 pub mod schedule;
+pub mod secret_text;
 pub mod statement;
 pub mod verification;

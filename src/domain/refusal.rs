@@ -32,6 +32,10 @@ pub enum Refusal {
         /// What would have been accepted.
         expected: &'static str,
     },
+    /// Something follows a `?` in the address: numbers and names stay out of addresses, which others
+    /// write down (R-6.5-1c).
+    #[error("this interface takes no query; send fields in the body, and the path alone as target")]
+    QueryUnexpected,
     /// Two fields contradict each other.
     #[error("{0}")]
     FieldsDisagree(&'static str),
@@ -168,6 +172,11 @@ pub enum Refusal {
         "expected a currency that institutions here settle in: CNY EUR GBP HKD JPY MOP SGD USD"
     )]
     CurrencyUnknown,
+    /// A text holds what merchants must neither collect nor pass on (R-6.1.4-1).
+    #[error(
+        "the text holds what looks like a card number, a security code or a password; leave it out"
+    )]
+    SecretInText(&'static str),
     /// `merchantName` is not the enrolled one.
     #[error("merchantName is not the enrolled name of this merchant")]
     MerchantNameWrong,
@@ -215,6 +224,7 @@ impl Refusal {
             Self::FieldMissing(_) => "field_missing",
             Self::FieldMalformed { .. } => "field_malformed",
             Self::FieldsDisagree(_) => "fields_disagree",
+            Self::QueryUnexpected => "query_unexpected",
             Self::MediaTypeWrong => "media_type_wrong",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::HeadTooLarge => "head_too_large",
@@ -255,6 +265,7 @@ impl Refusal {
                 AmountFault::OutOfRange => "amount_out_of_range",
             },
             Self::CurrencyUnknown => "currency_unknown",
+            Self::SecretInText(_) => "secret_in_text",
             Self::MerchantNameWrong => "merchant_name_wrong",
             Self::ReturnUrlUnregistered => "return_url_unregistered",
             Self::InstitutionUnknown => "institution_unknown",
@@ -276,7 +287,9 @@ impl Refusal {
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::FieldTwice(field) | Self::FieldUnknown(field) => Some(field),
-            Self::FieldMissing(field) | Self::FieldMalformed { field, .. } => Some(field),
+            Self::FieldMissing(field)
+            | Self::FieldMalformed { field, .. }
+            | Self::SecretInText(field) => Some(field),
             Self::Amount(_) => Some("orderAmount"),
             Self::RefundAmount(_) | Self::RefundOverRest { .. } | Self::RefundNotSupported(_) => {
                 Some("refundAmount")

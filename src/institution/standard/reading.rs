@@ -24,7 +24,7 @@ pub(super) const INSTITUTION_NO_BYTES_MAX: usize = 64;
 
 /// Codes by which a create is refused for good (E2): the interface's own, except those of the
 /// statuses 401, 408, 409, 421 and 429; `payment_refused` is the word for "not from this payer".
-pub(super) const FINAL_REFUSALS: [&str; 27] = [
+pub(super) const FINAL_REFUSALS: [&str; 29] = [
     "amount_out_of_range",
     "amount_too_precise",
     "amount_unreadable",
@@ -51,7 +51,9 @@ pub(super) const FINAL_REFUSALS: [&str; 27] = [
     "order_closed",
     "path_unknown",
     "payment_refused",
+    "query_unexpected",
     "return_url_unregistered",
+    "secret_in_text",
 ];
 
 pub(super) type Said = Result<Finding, Ambiguity>;

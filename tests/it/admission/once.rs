@@ -27,7 +27,7 @@ const BANKS: [(&str, Ability); 2] = [("bank", Ability::ALL), ("purse", Ability::
 
 /// Refused before anybody was proven, or with no nonce to spend: the same bytes are refused for ever,
 /// or nobody can tell whose they are.
-const NOBODY_PROVEN: [&str; 16] = [
+const NOBODY_PROVEN: [&str; 17] = [
     "authority_wrong",
     "body_too_large",
     "body_unreadable",
@@ -41,6 +41,7 @@ const NOBODY_PROVEN: [&str; 16] = [
     "nonce_malformed",
     "nonce_spent",
     "path_unknown",
+    "query_unexpected",
     "signature_mismatch",
     "signature_unusable",
     "too_slow",
@@ -161,6 +162,7 @@ fn of_fields(code: &str) -> Option<Case> {
         "amount_out_of_range" => Case::of_order(json!({ "orderAmount": "99999999999.00" })),
         "currency_unknown" => Case::of_order(json!({ "currency": "XXX" })),
         "not_offered" => Case::of_order(json!({ "transactionType": "SCAN_PAY" })),
+        "secret_in_text" => Case::of_order(json!({ "goodsName": "card 4111 1111 1111 1111" })),
         "merchant_foreign" => Case::of_order(json!({ "merchantId": "M2" })),
         "outside_window" => {
             let town = Town::new();

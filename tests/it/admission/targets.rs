@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, header};
 
 use super::{good, refused};
 use crate::world::enrolment::{sign, unsigned};
-use crate::world::town::Town;
+use crate::world::town::{Town, naming};
 
 /// Ways to write the path that somewhere mean the same.
 const VARIANTS: [&str; 20] = [
@@ -54,13 +54,34 @@ fn another_way_to_write_the_path_is_another_path() {
     }
 }
 
-/// Q2: a query that was not signed is found out, and one that was is no other interface.
+/// Q2, R-6.5-1c, D1: no path of merchants or institutions has a query: signed with or without it, it is
+/// refused, and never quoted.
 #[test]
-fn a_query_is_part_of_what_is_signed() {
+fn a_query_is_refused_and_not_quoted() {
     let town = Town::new();
-    let mut added = good(&town);
-    *added.uri_mut() = "/v1/orders?x=1".parse().unwrap();
-    refused(&town, added, 401, "signature_mismatch");
+    for path in [
+        "/v1/orders",
+        "/v1/orders/institutions",
+        "/v1/orders/select",
+        "/v1/orders/query",
+        "/v1/orders/close",
+        "/v1/refunds",
+        "/v1/refunds/query",
+        "/v1/events",
+        "/v1/callbacks/bank",
+    ] {
+        for query in ["?mobileNo=13812345678", "?"] {
+            let target = format!("{path}{query}");
+            let mut signed = unsigned(&target, good(&town).body().clone());
+            sign(&mut signed, "M1-key", town.now_s(), &town.nonce());
+            let mut added = town.signed("M1", path, &naming("T1"));
+            *added.uri_mut() = target.parse().unwrap();
+            for request in [signed, added] {
+                let told = refused(&town, request, 400, "query_unexpected");
+                assert!(!told.json.to_string().contains("1381234"), "{}", told.json);
+            }
+        }
+    }
 }
 
 /// Q2, 421: one authority is ours, with or without its default port; whatever else a host header
