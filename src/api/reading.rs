@@ -7,8 +7,8 @@ use crate::domain::identifiers::{
 };
 use crate::domain::institutions::Mode;
 use crate::domain::personal::MobileNo;
+use crate::domain::personal::secret_text::holds_secret;
 use crate::domain::refusal::Refusal;
-use crate::domain::secret_text::holds_secret;
 use crate::flow::read_order::Named;
 use crate::store::OrderKey;
 

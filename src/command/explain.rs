@@ -12,6 +12,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::config;
+use crate::domain::evidence::Reason;
 use crate::domain::identifiers::Timestamp;
 use crate::domain::order::Order;
 use crate::domain::refund::Refund;
@@ -149,7 +150,8 @@ fn print(out: &mut impl Write, read: &Timeline) -> io::Result<()> {
         order.refund_view().name(),
     )?;
     for attempt in &order.attempts {
-        let reason = attempt.reason.as_ref().map_or("", |reason| reason.as_str());
+        let reason = attempt.reason.as_ref().map(Reason::shown);
+        let reason = reason.unwrap_or_default();
         writeln!(
             out,
             "  attempt {} at {}: {} {reason}",

@@ -1,5 +1,6 @@
 //! The one shape all news takes: what a reply, a callback or a silence proves (E1 to E5).
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::domain::amount::Amount;
@@ -7,6 +8,7 @@ use crate::domain::identifiers::{
     AccountId, AttemptId, InstitutionId, RefundOrderNo, Timestamp, Uptime,
 };
 use crate::domain::institutions::Facts;
+use crate::domain::personal::code_or_masked;
 
 /// What one message, or its absence, proves about one attempt or refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +105,7 @@ impl Finding {
     pub fn class(&self) -> String {
         match self {
             Self::NotSent => "E1 not sent".into(),
-            Self::Refused(reason) => format!("E2 refused {}", reason.as_str()),
+            Self::Refused(reason) => format!("E2 refused {}", reason.shown()),
             Self::Accepted(_) => "E3 accepted".into(),
             Self::Succeeded(_) => "E3 succeeded".into(),
             Self::Closed => "E4 closed".into(),
@@ -144,9 +146,16 @@ impl Ambiguity {
     }
 }
 
-/// The institution's own code for a refusal: at most 64 printable ASCII characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The institution's own code for a refusal: at most 64 printable ASCII characters. What stands there may
+/// be anything, so it is stored sealed and printed as [`Reason::shown`].
+#[derive(Clone, PartialEq, Eq)]
 pub struct Reason(Box<str>);
+
+impl std::fmt::Debug for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.shown())
+    }
+}
 
 impl Reason {
     /// Keeps what is printable of a code, so that it may stand in an answer and a log.
@@ -157,6 +166,11 @@ impl Reason {
                 .take(64)
                 .collect(),
         )
+    }
+
+    /// The code for whoever explains an order: an institution's free words are masked (D1).
+    pub fn shown(&self) -> Cow<'_, str> {
+        code_or_masked(&self.0)
     }
 
     /// The code.

@@ -16,6 +16,5 @@ pub mod personal;
 pub mod refund;
 pub mod refusal;
 pub mod schedule;
-pub mod secret_text;
 pub mod statement;
 pub mod verification;

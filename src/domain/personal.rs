@@ -1,5 +1,8 @@
 //! Values about a person: they can be masked and exposed on purpose, never printed (D1, D5).
 
+pub mod secret_text;
+
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::domain::identifiers::Malformed;
@@ -46,6 +49,32 @@ pub fn masked(text: &str, first: usize, last: usize) -> String {
         .collect()
 }
 
+/// The longest code that is shown. Unit: bytes.
+const CODE_BYTES_MAX: usize = 64;
+
+/// Digits that stand side by side in a code at most: verification codes and numbers of people have more.
+const CODE_DIGITS_MAX: usize = 5;
+
+/// What an institution wrote where a code belongs: as it is if it is one, of one case and with no long
+/// number in it; otherwise with every character masked, for it may be about a person (D1).
+pub fn code_or_masked(text: &str) -> Cow<'_, str> {
+    let of_one_case = |is_letter: fn(&u8) -> bool| {
+        let all = text.as_bytes().iter();
+        all.into_iter()
+            .all(|byte| is_letter(byte) || byte.is_ascii_digit() || b"_-.:".contains(byte))
+    };
+    let is_code = text.len() <= CODE_BYTES_MAX
+        && (of_one_case(u8::is_ascii_uppercase) || of_one_case(u8::is_ascii_lowercase))
+        && text
+            .split(|letter: char| !letter.is_ascii_digit())
+            .all(|digits| digits.len() <= CODE_DIGITS_MAX);
+    if is_code {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(masked(text, 0, 0))
+    }
+}
+
 impl fmt::Debug for MobileNo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.masked())
@@ -55,6 +84,25 @@ impl fmt::Debug for MobileNo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// D1, D5: a code is shown, whatever else an institution wrote in its place is not.
+    #[test]
+    fn only_codes_are_shown_of_an_institutions_words() {
+        for code in ["NO_FUNDS", "refund_over_rest", "ACQ.TRADE-2", "40004", ""] {
+            assert_eq!(code_or_masked(code), code);
+        }
+        for words in [
+            "13812345678",
+            "ZhangSan",
+            "no funds",
+            "余额不足",
+            "CODE123456",
+            &"A".repeat(65),
+        ] {
+            let shown = code_or_masked(words);
+            assert!(shown.chars().all(|letter| letter == MASK), "{shown}");
+        }
+    }
 
     /// D1, D5, R-6.3.2-3b: a mobile number shows itself masked, with one mask character.
     #[test]

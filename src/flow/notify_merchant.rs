@@ -12,6 +12,7 @@ use http::{Method, Request, Response, header};
 use crate::domain::event::Event;
 use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::Timestamp;
+use crate::domain::merchant::origin;
 use crate::domain::schedule;
 use crate::flow::answer::aside;
 use crate::flow::register::Platform;
@@ -58,7 +59,7 @@ pub async fn notify_merchant(
     let told = match request(world, platform, event, attempt).await {
         Ok(request) => {
             let (at, noted) = (world.clock.now(), world.trail.is_kept());
-            let noted = noted.then(|| Asked::of(&request, request.uri().to_string()));
+            let noted = noted.then(|| Asked::of(&request, shown(event)));
             let answer = world
                 .outbound
                 .send(&Party::Merchant, request, patience(attempt))
@@ -91,6 +92,13 @@ pub async fn notify_merchant(
         Settled::Done => outcome,
         Settled::LeaseLost => Delivery::LeaseLost,
     })
+}
+
+/// Of a merchant's address the origin: what stands behind it is the merchant's own, and may be about
+/// the payer (D1).
+fn shown(event: &Event) -> String {
+    let to = event.destination.as_deref().unwrap_or_default();
+    format!("{}/***", origin(to).unwrap_or_default())
 }
 
 /// 2 s for the first byte and 4 s in all at first, so that a healthy merchant is told within 3 s

@@ -10,7 +10,7 @@ use crate::signature::fault::SignatureFault;
 use crate::signature::field;
 
 /// The field's name.
-pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 
 const OTHERWISE: &str = "Content-Digest is not a dictionary of byte sequences";
 

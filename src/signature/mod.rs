@@ -26,7 +26,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use sfv::{Integer, KeyRef, StringRef, key_ref};
 
 use crate::signature::covered::{Covered, Part, push_parameter};
-use crate::signature::digest::CONTENT_DIGEST;
+pub use crate::signature::digest::CONTENT_DIGEST;
 pub use crate::signature::digest::sha256;
 pub use crate::signature::fault::{KeyFault, SignatureFault};
 pub use crate::signature::key::{Algorithm, SigningKey, VerifyingKey};

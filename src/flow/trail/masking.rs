@@ -9,18 +9,17 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::domain::fields::Fields;
-use crate::domain::personal::masked;
+use crate::domain::merchant::origin;
+use crate::domain::personal::{code_or_masked, masked};
 
 /// Values under these names are shown as they came. In order, so that one is soon found.
 const SHOWN: &[&str] = &[
     "attempt",
     "attemptStatus",
     "available",
-    "bankReturnUrl",
     "businessType",
     "capabilities",
     "closeTime",
-    "code",
     "currency",
     "default",
     "eventId",
@@ -35,7 +34,6 @@ const SHOWN: &[&str] = &[
     "institutionId",
     "institutionOrderNo",
     "institutionRefundNo",
-    "institutionResult",
     "institutions",
     "interface",
     "merchantId",
@@ -53,8 +51,6 @@ const SHOWN: &[&str] = &[
     "payTime",
     "paymentDate",
     "paymentTime",
-    "reason",
-    "reasonCode",
     "refundAmount",
     "refundCause",
     "refundOrderNo",
@@ -66,7 +62,6 @@ const SHOWN: &[&str] = &[
     "retryAfter",
     "sequence",
     "status",
-    "title",
     "traceId",
     "transactionType",
     "type",
@@ -75,6 +70,12 @@ const SHOWN: &[&str] = &[
 
 /// Shown with its middle masked.
 const MOBILE: &str = "mobileNo";
+
+/// Addresses, of which the origin is shown: what stands behind it may be about a person.
+const ADDRESSES: [&str; 2] = ["bankReturnUrl", "noticeUrl"];
+
+/// Shown where it is a code, as it should be, and masked where somebody wrote something else there.
+const CODES: [&str; 4] = ["code", "institutionResult", "reason", "reasonCode"];
 
 /// The longest text that is shown. Unit: characters.
 const TEXT_CHARS_MAX: usize = 128;
@@ -118,16 +119,17 @@ fn object(out: &mut Vec<u8>, bytes: &[u8], depth: u32) -> Option<()> {
         let Some(raw) = fields.raw(name) else {
             continue;
         };
-        let number = (name == MOBILE).then(|| fields.text(name)?.ok()).flatten();
-        if number.is_none() && SHOWN.binary_search(&name).is_err() {
+        let part = fields.text(name).and_then(Result::ok);
+        let part = part.and_then(|text| shown_part(name, text));
+        if part.is_none() && SHOWN.binary_search(&name).is_err() {
             hidden.push(cut(name));
             continue;
         }
         out.push(std::mem::replace(&mut mark, b','));
         json(out, name);
         out.push(b':');
-        match number {
-            Some(number) => json(out, &masked(number, 3, 4)),
+        match part {
+            Some(part) => json(out, &cut(&part)),
             None => value(out, raw, depth)?,
         }
     }
@@ -141,6 +143,17 @@ fn object(out: &mut Vec<u8>, bytes: &[u8], depth: u32) -> Option<()> {
     }
     out.push(b'}');
     Some(())
+}
+
+/// Of a text that is not shown whole, what is.
+fn shown_part<'a>(name: &str, text: &'a str) -> Option<Cow<'a, str>> {
+    if name == MOBILE {
+        return Some(masked(text, 3, 4).into());
+    }
+    if ADDRESSES.contains(&name) {
+        return Some(origin(text)?.into());
+    }
+    CODES.contains(&name).then(|| code_or_masked(text))
 }
 
 fn value(out: &mut Vec<u8>, raw: &str, depth: u32) -> Option<()> {
@@ -229,6 +242,26 @@ mod tests {
         }
     }
 
+    /// D1, D5, R-6.5-1c: of an address the origin is shown, of an institution's own words a code; what
+    /// else somebody wrote there is masked.
+    #[test]
+    fn addresses_and_free_words_are_shown_in_part() {
+        let came = json!({
+            "bankReturnUrl": "https://shop.example:8443/paid?phone=13812345678",
+            "noticeUrl": "no address 13812345678",
+            "reason": "call 13812345678",
+            "refunds": [{ "reason": "NO_FUNDS", "reasonCode": "13812345678" }],
+            "title": "Zhang San, 13812345678",
+        });
+        let expected = json!({
+            "bankReturnUrl": "https://shop.example:8443",
+            "reason": "****************",
+            "refunds": [{ "reason": "NO_FUNDS", "reasonCode": "***********" }],
+            "notShown": ["noticeUrl", "title"],
+        });
+        assert_eq!(shown(came.to_string().as_bytes()), expected);
+    }
+
     /// Where a name is looked up by halves, one out of order would never be found.
     #[test]
     fn the_names_stand_in_order() {
@@ -240,21 +273,21 @@ mod tests {
     fn a_value_is_shown_as_it_came() {
         let long = "茶".repeat(TEXT_CHARS_MAX);
         let came =
-            format!(r#"{{"code":"é\n\"","fee":12.30,"title":"{long}","reason":[null,true]}}"#);
+            format!(r#"{{"order":"é\n\"","fee":12.30,"found":"{long}","modes":[null,true]}}"#);
         let mut out = Vec::new();
         body(&mut out, came.as_bytes());
         assert_eq!(String::from_utf8(out).unwrap(), came);
-        let half = br#"{"reason":["\ud800"]}"#;
-        assert_eq!(shown(half), "21 bytes that are not shown");
+        let half = br#"{"modes":["\ud800"]}"#;
+        assert_eq!(shown(half), "20 bytes that are not shown");
     }
 
     /// Whoever sends long lists, long texts and deep nests gets little of a trail.
     #[test]
     fn what_is_shown_is_bounded() {
-        let deep = json!({ "order": { "order": { "order": { "order": { "code": "x" } } } } });
-        let long = json!({ "code": "x".repeat(10_000), "institutions": vec!["a"; 1_000] });
+        let deep = json!({ "order": { "order": { "order": { "order": { "found": "x" } } } } });
+        let long = json!({ "found": "x".repeat(10_000), "institutions": vec!["a"; 1_000] });
         let number = format!(
-            r#"{{ "code": {}, "order": [[], {{}}] }}"#,
+            r#"{{ "found": {}, "order": [[], {{}}] }}"#,
             "9".repeat(1_000)
         );
         for came in [deep.to_string(), long.to_string(), number] {

@@ -2,8 +2,10 @@
 
 mod masking;
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -13,12 +15,14 @@ use crate::domain::identifiers::{
     AttemptId, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo, RefundOrderNo,
     RefundRequestNo,
 };
-use crate::signature::{Question, SIGNATURE, SIGNATURE_INPUT, request_base, response_base};
+use crate::signature::{
+    CONTENT_DIGEST, Question, SIGNATURE, SIGNATURE_INPUT, request_base, response_base,
+};
 use crate::world::trail::{Body, FIELDS, Head, Note};
 
 /// Writes what is kept of a note: one line of JSON with `at` (ms), `tookMs`, `with`, `what`, `verdict`,
-/// `stranger` and, of `asked` and `answered`, the first line, the masked body and of the head what
-/// signatures are made over.
+/// `stranger` and, of `asked` and `answered`, the first line without a query, the masked body and of the
+/// head what signatures are made over, as far as nothing masked follows from it.
 pub fn write(out: &mut Vec<u8>, note: &Note) {
     let took = u64::try_from(note.took.as_millis()).unwrap_or(u64::MAX);
     member(out, b"{\"at\":", &note.at.ms());
@@ -29,15 +33,16 @@ pub fn write(out: &mut Vec<u8>, note: &Note) {
     if note.is_stranger {
         member(out, b",\"stranger\":", &true);
     }
-    let line = format!("{} {}", note.asked.method, note.asked.target);
+    let line = format!(
+        "{} {}",
+        note.asked.method,
+        without_query(&note.asked.target)
+    );
     member(out, b",\"asked\":{\"line\":", &line);
-    let answer = note.answered.as_ref();
-    // Only what an answer is bound to needs the signature itself.
-    let is_bound = answer.is_some_and(|answer| answer.head.says(&SIGNATURE_INPUT));
-    message(out, &note.asked.head, is_bound, &note.asked.body);
-    if let Some(answer) = answer {
+    message(out, &note.asked.head, &note.asked.body);
+    if let Some(answer) = &note.answered {
         member(out, b",\"answered\":{\"line\":", answer.status.as_str());
-        message(out, &answer.head, false, &answer.body);
+        message(out, &answer.head, &answer.body);
     }
     out.push(b'}');
 }
@@ -47,16 +52,18 @@ fn member<T: Serialize + ?Sized>(out: &mut Vec<u8>, name: &[u8], value: &T) {
     masking::json(out, value);
 }
 
-fn message(out: &mut Vec<u8>, head: &Head, is_signature_needed: bool, body: &Body) {
+/// What follows a `?` may be about a person, and is nobody's to read here.
+fn without_query(target: &str) -> &str {
+    target.split(['?', '#']).next().unwrap_or_default()
+}
+
+fn message(out: &mut Vec<u8>, head: &Head, body: &Body) {
     out.extend(b",\"body\":");
     match body {
         Body::Kept(bytes) => masking::body(out, bytes),
         Body::TooLong(bytes) => masking::too_long(out, *bytes),
     }
     for (name, value) in head.fields() {
-        if *name == SIGNATURE && !is_signature_needed {
-            continue;
-        }
         // A field of other bytes than text has no signature base.
         if let Ok(value) = value.to_str() {
             out.extend(b",\"");
@@ -68,13 +75,16 @@ fn message(out: &mut Vec<u8>, head: &Head, is_signature_needed: bool, body: &Bod
 }
 
 /// A line that [`write()`] wrote, as it is told: with the signature bases of both sides, as far as there
-/// are any, for the fields that they follow from. Nothing if it is no such line.
+/// are any, for the fields that they follow from; digests and signatures are named in them and not
+/// shown. Nothing if it is no such line.
 pub fn read(line: &str) -> Option<Value> {
     let mut note: Value = serde_json::from_str(line).ok()?;
     let asked = note.get_mut("asked")?.as_object_mut()?;
     let fields = taken(asked);
-    let first = asked.get("line").and_then(Value::as_str)?.to_owned();
+    let first = asked.get("line").and_then(Value::as_str)?;
+    let first = without_query(first).to_owned();
     let (method, target) = first.split_once(' ')?;
+    asked.insert("line".to_owned(), first.as_str().into());
     let request = Request::builder().method(method).uri(target);
     let request = request.body(Bytes::new()).ok().map(|mut request| {
         *request.headers_mut() = fields;
@@ -83,26 +93,65 @@ pub fn read(line: &str) -> Option<Value> {
     let base = request
         .as_ref()
         .map(|request| request_base(request, target));
-    asked.insert("signatureBase".to_owned(), base.flatten().into());
+    let base = base.flatten().map(|base| hidden(&base));
+    asked.insert("signatureBase".to_owned(), base.into());
     if let Some(answered) = note.get_mut("answered").and_then(Value::as_object_mut) {
         let mut response = Response::new(Bytes::new());
         *response.headers_mut() = taken(answered);
         let status = answered.get("line").and_then(Value::as_str)?.as_bytes();
         *response.status_mut() = StatusCode::from_bytes(status).ok()?;
         let question = request.and_then(|request| Question::of(&request, target));
-        let base = response_base(&response, question.as_ref());
+        let base = response_base(&response, question.as_ref()).map(|base| hidden(&base));
         answered.insert("signatureBase".to_owned(), base.into());
     }
     Some(note)
 }
 
-/// Takes the fields of the head out of a message.
+/// Takes the fields of the head out of a message. Digest and signature are empty ones, whatever an
+/// earlier release kept of them.
 fn taken(message: &mut Map<String, Value>) -> HeaderMap {
     let fields = FIELDS.into_iter().filter_map(|name| {
         let value = message.remove(name.as_str())?;
         Some((name, HeaderValue::from_str(value.as_str()?).ok()?))
     });
-    fields.collect()
+    let mut fields: HeaderMap = fields.collect();
+    for name in [CONTENT_DIGEST, SIGNATURE] {
+        message.remove(name.as_str());
+        let input = fields.get(SIGNATURE_INPUT);
+        let empty = input.and_then(|input| empty(&name, input.to_str().ok()?));
+        fields.extend(empty.map(|value| (name, value)));
+    }
+    fields
+}
+
+/// A field without what is in it, under the label that the signature's input has.
+fn empty(name: &HeaderName, input: &str) -> Option<HeaderValue> {
+    if *name == CONTENT_DIGEST {
+        return Some(HeaderValue::from_static("sha-256=::"));
+    }
+    let (label, _) = input.split_once('=')?;
+    HeaderValue::from_str(&format!("{}=::", label.trim())).ok()
+}
+
+/// A signature base in which digests and signatures are named and not shown.
+fn hidden(base: &str) -> String {
+    let mut shown = String::with_capacity(base.len());
+    for (at, line) in base.lines().enumerate() {
+        if at > 0 {
+            shown.push('\n');
+        }
+        let is_hidden = ["\"content-digest\"", "\"signature\""]
+            .iter()
+            .any(|name| line.starts_with(name));
+        // A component's name ends at the first colon and blank outside its parameters.
+        let written = match line.split_once(": ") {
+            Some((name, _)) if is_hidden => write!(shown, "{name}: ***"),
+            Some(_) | None => write!(shown, "{line}"),
+        };
+        // A text takes whatever is written.
+        let _ = written;
+    }
+    shown
 }
 
 /// The order that a merchant's request names, as far as it does.

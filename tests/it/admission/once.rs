@@ -160,7 +160,7 @@ fn of_fields(code: &str) -> Option<Case> {
         "amount_unreadable" => Case::of_order(json!({ "orderAmount": "1e3" })),
         "amount_too_precise" => Case::of_order(json!({ "orderAmount": "0.001" })),
         "amount_out_of_range" => Case::of_order(json!({ "orderAmount": "99999999999.00" })),
-        "currency_unknown" => Case::of_order(json!({ "currency": "XXX" })),
+        "currency_unknown" => Case::of_order(json!({ "currency": "QQQ" })),
         "not_offered" => Case::of_order(json!({ "transactionType": "SCAN_PAY" })),
         "secret_in_text" => Case::of_order(json!({ "goodsName": "card 4111 1111 1111 1111" })),
         "merchant_foreign" => Case::of_order(json!({ "merchantId": "M2" })),
