@@ -147,7 +147,7 @@ impl Sqlite {
         let path = held.path();
         reserve::release(path);
         let mut connection = file::connect(path, file::Role::Writer)?;
-        file::migrate(&mut connection)?;
+        file::migrate(&mut connection, &seal)?;
         held.sync_names()?;
         let found = file::start(&mut connection, &seal)?;
         let readers = (0..READERS)

@@ -19,6 +19,7 @@ mod explained;
 mod incidents;
 pub(crate) mod leases;
 mod log;
+mod older;
 pub(crate) mod owed;
 pub(crate) mod refunds;
 mod sizes;

@@ -1,6 +1,8 @@
 //! Opening the file: one process at a time, this release's schema, the right key, a sound tail.
 //! Never repairs anything.
 
+mod moved;
+
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
@@ -11,14 +13,14 @@ use crate::domain::audit::{Deed, Link};
 use crate::domain::identifiers::Timestamp;
 use crate::files::held::NotHeld;
 use crate::seal::{Place, Seal, SealFault};
-use crate::store::OpenError;
 use crate::store::sqlite::chain::CHAIN;
+use crate::store::{OpenError, StoreError};
 
 /// A fault of the write-ahead log was fixed here; nothing older may hold money.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// Forward only; the number of those applied stands in the file's `user_version`.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 12] = [
     include_str!("../schema/sqlite/0001_orders.sql"),
     include_str!("../schema/sqlite/0002_refunds.sql"),
     include_str!("../schema/sqlite/0003_reach.sql"),
@@ -29,7 +31,12 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("../schema/sqlite/0008_named.sql"),
     include_str!("../schema/sqlite/0009_verdicts.sql"),
     include_str!("../schema/sqlite/0010_endpoints.sql"),
+    include_str!("../schema/sqlite/0011_sealed.sql"),
+    PLAIN_GONE,
 ];
+
+/// Before it, what it takes away is sealed elsewhere.
+const PLAIN_GONE: &str = include_str!("../schema/sqlite/0012_plain_gone.sql");
 
 const CANARY: Place<'_> = Place {
     table: "meta",
@@ -98,7 +105,7 @@ pub(super) fn connect(path: &Path, role: Role) -> Result<Connection, OpenError> 
 }
 
 /// Brings the schema to this release's, then compares all of it with what it must be.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
+pub(super) fn migrate(connection: &mut Connection, seal: &Seal) -> Result<(), OpenError> {
     let applied: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let applied = usize::try_from(applied).unwrap_or(usize::MAX);
     if applied > MIGRATIONS.len() {
@@ -107,8 +114,23 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
             "it has version {applied}, this release knows {known}"
         )));
     }
-    apply_from(connection, applied)?;
+    if applied < MIGRATIONS.len() {
+        // What is taken away must not stay legible in the file's free places, or in its log.
+        connection.execute_batch("PRAGMA secure_delete = ON;")?;
+        try_stored_key(connection, applied, seal)?;
+        apply_from(connection, applied, Some(seal))?;
+        connection.execute_batch("PRAGMA secure_delete = OFF;")?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    }
     is_unchanged(connection)
+}
+
+/// D3: a wrong key is found out before anything is sealed with it.
+fn try_stored_key(connection: &Connection, applied: usize, seal: &Seal) -> Result<(), OpenError> {
+    if applied == 0 {
+        return Ok(());
+    }
+    try_key(connection, seal)
 }
 
 /// The same for who may not write: the schema must be this release's already.
@@ -126,7 +148,7 @@ pub(super) fn is_current(connection: &Connection) -> Result<(), OpenError> {
 
 fn is_unchanged(connection: &Connection) -> Result<(), OpenError> {
     let mut fresh = Connection::open_in_memory()?;
-    apply_from(&mut fresh, 0)?;
+    apply_from(&mut fresh, 0, None)?;
     if schema(connection)? == schema(&fresh)? {
         Ok(())
     } else {
@@ -134,9 +156,18 @@ fn is_unchanged(connection: &Connection) -> Result<(), OpenError> {
     }
 }
 
-fn apply_from(connection: &mut Connection, applied: usize) -> Result<(), OpenError> {
+/// Without a seal there are no rows: nothing has to be sealed.
+fn apply_from(
+    connection: &mut Connection,
+    applied: usize,
+    seal: Option<&Seal>,
+) -> Result<(), OpenError> {
     for (version, migration) in (1_i64..).zip(MIGRATIONS).skip(applied) {
         let transaction = connection.transaction()?;
+        if let Some(seal) = seal.filter(|_| migration == PLAIN_GONE) {
+            let moved = moved::seal_plain(&transaction, seal);
+            moved.map_err(|fault| OpenError::File(StoreError::from(fault).to_string()))?;
+        }
         transaction.execute_batch(migration)?;
         transaction.pragma_update(None, "user_version", version)?;
         transaction.commit()?;

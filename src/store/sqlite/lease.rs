@@ -134,19 +134,19 @@ pub(super) fn load(
 }
 
 fn event(connection: &Connection, seal: &Seal, lease: &Taken) -> Result<Option<Leased>, Fault> {
-    let sql = "SELECT event_type, merchant_id, pay_order_no, version, destination, sealed, born
+    let sql = "SELECT event_type, merchant_id, pay_order_no, version, target, sealed, born
         FROM events WHERE event_id = ?1 AND fence = ?2";
     let found = connection
         .prepare_cached(sql)?
         .query_row(params![lease.row, lease.fence], |row| {
             let names: (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let version: i64 = row.get(3)?;
-            let destination: Option<Box<str>> = row.get(4)?;
+            let target: Option<Vec<u8>> = row.get(4)?;
             let sealed: Vec<u8> = row.get(5)?;
-            Ok((names, version, destination, sealed, row.get(6)?))
+            Ok((names, version, target, sealed, row.get(6)?))
         })
         .optional()?;
-    let Some(((kind, merchant, order), version, destination, body, born)) = found else {
+    let Some(((kind, merchant, order), version, target, body, born)) = found else {
         return Ok(None);
     };
     let malformed = || Fault::Corrupt("a stored event is malformed".into());
@@ -159,7 +159,7 @@ fn event(connection: &Connection, seal: &Seal, lease: &Taken) -> Result<Option<L
         merchant: MerchantId::parse(&merchant).map_err(|_| malformed())?,
         order: PayOrderNo::parse(&order).map_err(|_| malformed())?,
         version: u64::try_from(version).map_err(|_| malformed())?,
-        destination,
+        destination: sealed::open_maybe(seal, sealed::target_place(&lease.row), target.as_deref())?,
         body: seal.open(sealed::event_place(&lease.row), &body)?,
     };
     let born = Timestamp::from_ms(born);

@@ -20,11 +20,11 @@ use crate::seal::{Place, Seal};
 use crate::store::OrderKey;
 use crate::store::sqlite::Fault;
 use crate::store::sqlite::refunds::refunds;
-use crate::store::sqlite::sealed::{Path, Private};
+use crate::store::sqlite::sealed::{Path, Private, attempt_reason_place, open_maybe};
 
 const ORDER: &str = "SELECT pay_order_no, merchant_id, merchant_order_no, order_date, minor,
-    currency, business_type, transaction_type, return_url, notice_url, expire_minutes,
-    named_institution, named_mode, sealed, created, expires, state, ending, version, settling
+    currency, business_type, transaction_type, expire_minutes, named_institution,
+    named_mode, sealed, created, expires, state, ending, version, settling
     FROM orders WHERE ";
 
 /// An order under a name that its asker may use (K3).
@@ -174,10 +174,10 @@ fn open<T: DeserializeOwned>(seal: &Seal, place: Place<'_>, sealed: &[u8]) -> Re
 
 fn order_alone(columns: &Columns<'_>, seal: &Seal) -> Result<Order, Fault> {
     let no = columns.parse(0, PayOrderNo::parse)?;
-    let private: Private<'static> = open(seal, Private::place(&no), &columns.get::<Vec<u8>>(13)?)?;
+    let private: Private<'static> = open(seal, Private::place(&no), &columns.get::<Vec<u8>>(11)?)?;
     let page_secret = read(unhex(&private.page_secret).ok_or(()))?;
-    let named_institution = columns.parse_maybe(11, InstitutionId::parse)?;
-    let named_mode = columns.parse_maybe(12, named(&Mode::ALL, Mode::name))?;
+    let named_institution = columns.parse_maybe(9, InstitutionId::parse)?;
+    let named_mode = columns.parse_maybe(10, named(&Mode::ALL, Mode::name))?;
     let terms = Terms {
         merchant: columns.parse(1, MerchantId::parse)?,
         merchant_order_no: columns.parse(2, MerchantOrderNo::parse)?,
@@ -186,26 +186,26 @@ fn order_alone(columns: &Columns<'_>, seal: &Seal) -> Result<Order, Fault> {
         amount: columns.amount(4)?,
         business_type: columns.parse(6, |name| BusinessType::parse(name).ok_or(()))?,
         transaction_type: columns.parse(7, named(&TransactionType::ALL, TransactionType::name))?,
-        return_url: columns.get::<Box<str>>(8)?,
+        return_url: private.return_url.into(),
         mobile: read(MobileNo::parse(&private.mobile))?,
         goods_no: private.goods_no.map(Into::into),
         goods_name: private.goods_name.map(Into::into),
         goods_description: private.goods_description.map(Into::into),
         attach: private.attach.map(Into::into),
-        expire_minutes: columns.get(10)?,
+        expire_minutes: columns.get(8)?,
         named: named_institution.map(|institution| (institution, named_mode)),
     };
     Ok(Order {
         no,
         terms: Arc::new(terms),
         page_secret,
-        notice_url: columns.get(9)?,
-        created: columns.moment(14)?,
-        expires: columns.moment(15)?,
-        state: columns.parse(16, named(&OrderState::ALL, OrderState::name))?,
-        ending: columns.parse_maybe(17, named(&Ending::ALL, Ending::name))?,
-        version: columns.number(18)?,
-        settling: columns.parse_maybe(19, AttemptId::parse)?,
+        notice_url: private.notice_url.map(Into::into),
+        created: columns.moment(12)?,
+        expires: columns.moment(13)?,
+        state: columns.parse(14, named(&OrderState::ALL, OrderState::name))?,
+        ending: columns.parse_maybe(15, named(&Ending::ALL, Ending::name))?,
+        version: columns.number(16)?,
+        settling: columns.parse_maybe(17, AttemptId::parse)?,
         attempts: Vec::new(),
         refunds: Vec::new(),
     })
@@ -218,7 +218,7 @@ fn attempts(
 ) -> Result<Vec<Attempt>, Fault> {
     let sql = "SELECT seq, attempt_id, institution_id, account_id, mode, minor, currency, state,
         stamp_at, stamp_nonce, sent_at, configuration, epoch, handover, receipt_minor,
-        receipt_currency, institution_no, paid_at, fee_minor, reason, late_success, named
+        receipt_currency, institution_no, paid_at, fee_minor, reason_sealed, late_success, named
         FROM attempts WHERE pay_order_no = ?1 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![order.as_str()])?;
@@ -235,6 +235,9 @@ fn attempt(columns: &Columns<'_>, seal: &Seal) -> Result<Attempt, Fault> {
         Some(sealed) => Some(handover(seal, &id, &sealed)?),
         None => None,
     };
+    let reason = columns.get::<Option<Vec<u8>>>(19)?;
+    let place = attempt_reason_place(id.as_str());
+    let reason = open_maybe(seal, place, reason.as_deref())?;
     Ok(Attempt {
         id,
         seq: columns.get(0)?,
@@ -253,7 +256,7 @@ fn attempt(columns: &Columns<'_>, seal: &Seal) -> Result<Attempt, Fault> {
         named: columns.get(21)?,
         handover,
         receipt: receipt(columns)?,
-        reason: columns.parse_maybe(19, |code| Ok::<_, ()>(Reason::from_code(code)))?,
+        reason: reason.as_deref().map(Reason::from_code),
         late_success: columns.get(20)?,
     })
 }

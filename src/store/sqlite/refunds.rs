@@ -15,19 +15,20 @@ use crate::store::StoreError;
 use crate::store::sqlite::Fault;
 use crate::store::sqlite::loading::{Columns, named, read};
 use crate::store::sqlite::rows::{Row, maybe, moment, number, text};
-use crate::store::sqlite::sealed::{not_sealed, refund_place};
+use crate::store::sqlite::sealed::{open_maybe, refund_place, seal_maybe};
 
 const UPSERT_REFUND: &str = "INSERT INTO refunds (refund_order_no, pay_order_no, seq, attempt_id,
-    minor, currency, state, cause, merchant_id, request_no, notice_url, sealed, created,
+    minor, currency, state, cause, merchant_id, request_no, notice_sealed, sealed, created,
     waits_until, left_at, epoch, receipt_minor, receipt_currency, institution_no, refunded_at,
-    reason, late_success, excess_minor, operator, found_back, statement, named, found_no, found_at)
+    reason_sealed, late_success, excess_minor, operator, found_back, statement, named, found_no,
+    found_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
     ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)
     ON CONFLICT (refund_order_no) DO UPDATE SET state = excluded.state,
     waits_until = excluded.waits_until, left_at = excluded.left_at, epoch = excluded.epoch,
     receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
     institution_no = excluded.institution_no, refunded_at = excluded.refunded_at,
-    reason = excluded.reason, late_success = excluded.late_success,
+    reason_sealed = excluded.reason_sealed, late_success = excluded.late_success,
     excess_minor = excluded.excess_minor, operator = excluded.operator,
     found_back = excluded.found_back, statement = excluded.statement, named = excluded.named,
     found_no = excluded.found_no, found_at = excluded.found_at";
@@ -53,14 +54,14 @@ pub(super) fn refund_row(seal: &Seal, order: &Order, refund: &Refund) -> Result<
     let seq = u64::try_from(before).unwrap_or(u64::MAX).saturating_add(1);
     let (wish, receipt) = (refund.wish(), refund.receipt.as_ref());
     let verdict = refund.verdict.as_ref();
-    let said = match wish.and_then(|wish| wish.reason.as_deref()) {
-        Some(said) => {
-            let place = refund_place(refund.no.as_str());
-            let sealed = seal.seal(place, said.as_bytes()).map_err(not_sealed)?;
-            Some(sealed.into_bytes())
-        }
-        None => None,
+    let sealed = |column, text: Option<&str>| {
+        seal_maybe(seal, refund_place(refund.no.as_str(), column), text)
     };
+    let said = sealed("sealed", wish.and_then(|wish| wish.reason.as_deref()))?;
+    let told_at = wish.and_then(|wish| wish.notice_url.as_deref());
+    let told_at = sealed("notice_sealed", told_at)?;
+    let reason = refund.reason.as_ref().map(Reason::as_str);
+    let reason = sealed("reason_sealed", reason)?;
     let (waits_until, left_at) = match refund.sending {
         Sending::Waits(until) => (Some(until), None),
         Sending::Left(left) => (None, Some(left)),
@@ -76,7 +77,7 @@ pub(super) fn refund_row(seal: &Seal, order: &Order, refund: &Refund) -> Result<
         maybe(refund.surplus().map(SurplusCause::name)),
         maybe(wish.map(|_| order.terms.merchant.as_str())),
         maybe(wish.map(|wish| wish.number.as_str())),
-        maybe(wish.and_then(|wish| wish.notice_url.as_deref())),
+        told_at.into(),
         said.into(),
         refund.created.ms().into(),
         moment(waits_until),
@@ -86,7 +87,7 @@ pub(super) fn refund_row(seal: &Seal, order: &Order, refund: &Refund) -> Result<
         maybe(receipt.map(|receipt| receipt.amount.currency().code())),
         maybe(receipt.and_then(|receipt| receipt.institution_no.as_deref())),
         moment(receipt.map(|receipt| receipt.paid_at)),
-        maybe(refund.reason.as_ref().map(Reason::as_str)),
+        reason.into(),
         i64::from(refund.late_success).into(),
         refund.excess_minor.into(),
         maybe(verdict.map(|verdict| verdict.operator.as_str())),
@@ -106,8 +107,8 @@ pub(super) fn refunds(
     order: &PayOrderNo,
 ) -> Result<Vec<Refund>, Fault> {
     let sql = "SELECT refund_order_no, attempt_id, minor, currency, state, cause, request_no,
-        notice_url, sealed, created, waits_until, left_at, epoch, receipt_minor, receipt_currency,
-        institution_no, refunded_at, reason, late_success, excess_minor, operator, found_back,
+        notice_sealed, sealed, created, waits_until, left_at, epoch, receipt_minor, receipt_currency,
+        institution_no, refunded_at, reason_sealed, late_success, excess_minor, operator, found_back,
         statement, named, found_no, found_at
         FROM refunds WHERE pay_order_no = ?1 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
@@ -121,17 +122,18 @@ pub(super) fn refunds(
 
 fn refund(columns: &Columns<'_>, seal: &Seal) -> Result<Refund, Fault> {
     let no = columns.parse(0, RefundOrderNo::parse)?;
+    let opened = |at, column| {
+        let sealed = columns.get::<Option<Vec<u8>>>(at)?;
+        open_maybe(seal, refund_place(no.as_str(), column), sealed.as_deref())
+    };
     let cause = columns.parse_maybe(5, named(&SurplusCause::ALL, SurplusCause::name))?;
     let number = columns.parse_maybe(6, RefundRequestNo::read)?;
     let why = match (cause, number) {
         (Some(cause), None) => Why::Surplus(cause),
         (None, Some(number)) => Why::Asked(Wish {
             number,
-            reason: match columns.get::<Option<Vec<u8>>>(8)? {
-                Some(sealed) => Some(said(seal, &no, &sealed)?),
-                None => None,
-            },
-            notice_url: columns.get(7)?,
+            reason: opened(8, "sealed")?,
+            notice_url: opened(7, "notice_sealed")?,
         }),
         (Some(_), Some(_)) | (None, None) => return read(Err(())),
     };
@@ -150,6 +152,7 @@ fn refund(columns: &Columns<'_>, seal: &Seal) -> Result<Refund, Fault> {
         }),
         None => None,
     };
+    let reason = opened(17, "reason_sealed")?;
     Ok(Refund {
         no,
         attempt: columns.parse(1, AttemptId::parse)?,
@@ -161,7 +164,7 @@ fn refund(columns: &Columns<'_>, seal: &Seal) -> Result<Refund, Fault> {
         epoch: Epoch(columns.get(12)?),
         named: columns.get(23)?,
         receipt,
-        reason: columns.parse_maybe(17, |code| Ok::<_, ()>(Reason::from_code(code)))?,
+        reason: reason.as_deref().map(Reason::from_code),
         late_success: columns.get(18)?,
         excess_minor: columns.get(19)?,
         verdict: match columns.parse_maybe(20, OperatorId::parse)? {
@@ -175,10 +178,4 @@ fn refund(columns: &Columns<'_>, seal: &Seal) -> Result<Refund, Fault> {
             None => None,
         },
     })
-}
-
-/// What the merchant wrote.
-fn said(seal: &Seal, no: &RefundOrderNo, sealed: &[u8]) -> Result<Box<str>, Fault> {
-    let plain = seal.open(refund_place(no.as_str()), sealed)?;
-    Ok(read(String::from_utf8(plain.clone()))?.into())
 }

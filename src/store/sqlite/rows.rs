@@ -9,7 +9,7 @@ use crate::domain::audit::Deed;
 use crate::domain::change::{Change, Rows};
 use crate::domain::event::Event;
 use crate::domain::evidence::Reason;
-use crate::domain::identifiers::{AttemptId, PayOrderNo, Timestamp};
+use crate::domain::identifiers::{AttemptId, PayOrderNo, Timestamp, hex};
 use crate::domain::institutions::Mode;
 use crate::domain::journal::Entry;
 use crate::domain::merchant::origin;
@@ -20,7 +20,8 @@ use crate::store::sqlite::chain::record;
 use crate::store::sqlite::ledger::incidents;
 use crate::store::sqlite::refunds::{NUMBER_TAKEN, numbered, refund_row};
 use crate::store::sqlite::sealed::{
-    Path, Private, event_place, not_sealed, payer_digest, seal_text,
+    Path, Private, attempt_reason_place, event_place, not_sealed, payer_digest, seal_maybe,
+    seal_text, target_place,
 };
 use crate::store::sqlite::writer::Writing;
 use crate::store::sqlite::writer::nonces::Nonce;
@@ -28,11 +29,10 @@ use crate::store::{Committed, StoreError};
 
 const INSERT_ORDER: &str =
     "INSERT INTO orders (pay_order_no, merchant_id, merchant_order_no, order_date, minor,
-    currency, business_type, transaction_type, return_url, notice_url, expire_minutes,
-    named_institution, named_mode, terms_digest, sealed, created, expires, state, ending, version,
-    settling, due_at, held_minor)
+    currency, business_type, transaction_type, expire_minutes, named_institution, named_mode,
+    terms_digest, sealed, created, expires, state, ending, version, settling, due_at, held_minor)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-    ?20, ?21, ?22, ?23) ON CONFLICT DO NOTHING";
+    ?20, ?21) ON CONFLICT DO NOTHING";
 
 /// Ends the order's lease: a settlement that holds the old fence comes too late (N6).
 const UPDATE_ORDER: &str = "UPDATE orders SET state = ?3, ending = ?4, version = ?5, settling = ?6,
@@ -40,7 +40,7 @@ const UPDATE_ORDER: &str = "UPDATE orders SET state = ?3, ending = ?4, version =
 
 const UPSERT_ATTEMPT: &str = "INSERT INTO attempts (pay_order_no, seq, attempt_id, institution_id,
     account_id, mode, minor, currency, state, stamp_at, stamp_nonce, sent_at, configuration, epoch,
-    handover, receipt_minor, receipt_currency, institution_no, paid_at, fee_minor, reason,
+    handover, receipt_minor, receipt_currency, institution_no, paid_at, fee_minor, reason_sealed,
     late_success, ended_at, named)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
     ?20, ?21, ?22, ?23, ?24)
@@ -48,7 +48,7 @@ const UPSERT_ATTEMPT: &str = "INSERT INTO attempts (pay_order_no, seq, attempt_i
     sent_at = excluded.sent_at, handover = excluded.handover,
     receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
     institution_no = excluded.institution_no, paid_at = excluded.paid_at,
-    fee_minor = excluded.fee_minor, reason = excluded.reason,
+    fee_minor = excluded.fee_minor, reason_sealed = excluded.reason_sealed,
     late_success = excluded.late_success, ended_at = excluded.ended_at, named = excluded.named";
 
 /// News of a refund keeps the institution in reach from then on (F2).
@@ -59,7 +59,7 @@ const COUNT_EVENT: &str = "INSERT INTO sequences (merchant_id, last) VALUES (?1,
     ON CONFLICT (merchant_id) DO UPDATE SET last = last + 1";
 
 const INSERT_EVENT: &str = "INSERT INTO events (event_id, merchant_id, sequence, event_type,
-    pay_order_no, version, destination, origin, sealed, born, state, due_at)
+    pay_order_no, version, target, origin, sealed, born, state, due_at)
     VALUES (?1, ?2, (SELECT last FROM sequences WHERE merchant_id = ?2), ?3, ?4, ?5, ?6, ?7, ?8,
     ?9, 'PENDING', ?10)";
 
@@ -180,7 +180,7 @@ fn fixed(seal: &Seal, order: &Order) -> Result<Vec<Value>, StoreError> {
         Some((institution, mode)) => (Some(institution.as_str()), mode.map(Mode::name)),
         None => (None, None),
     };
-    let mut values = Vec::with_capacity(23);
+    let mut values = Vec::with_capacity(21);
     values.extend([
         text(order.no.as_str()),
         text(terms.merchant.as_str()),
@@ -190,8 +190,6 @@ fn fixed(seal: &Seal, order: &Order) -> Result<Vec<Value>, StoreError> {
         text(terms.amount.currency().code()),
         text(terms.business_type.name()),
         text(terms.transaction_type.name()),
-        text(&terms.return_url),
-        maybe(order.notice_url.as_deref()),
         i64::from(terms.expire_minutes).into(),
         maybe(institution),
         maybe(mode),
@@ -284,6 +282,8 @@ fn attempt_row(
         }
         None => None,
     };
+    let reason = attempt.reason.as_ref().map(Reason::as_str);
+    let reason = seal_maybe(seal, attempt_reason_place(attempt.id.as_str()), reason)?;
     let values = vec![
         text(order.as_str()),
         i64::from(attempt.seq).into(),
@@ -305,7 +305,7 @@ fn attempt_row(
         maybe(receipt.and_then(|receipt| receipt.institution_no.as_deref())),
         receipt.map(|receipt| receipt.paid_at.ms()).into(),
         receipt.and_then(|receipt| receipt.fee_minor).into(),
-        maybe(attempt.reason.as_ref().map(Reason::as_str)),
+        reason.into(),
         i64::from(attempt.late_success).into(),
         (!attempt.state.is_live()).then(|| at.ms()).into(),
         i64::from(attempt.named).into(),
@@ -334,15 +334,18 @@ fn event_row(seal: &Seal, event: &Event, at: Timestamp) -> Result<Row, StoreErro
         .seal(event_place(event.id.as_str()), &event.body)
         .map_err(not_sealed)?;
     let destination = event.destination.as_deref();
-    // The key of its queue (N7); an address without an origin is a queue of its own.
-    let origin = destination.map(|to| origin(to).unwrap_or_else(|| to.to_owned()));
+    // The key of its queue (N7); an address without an origin is a queue of its own, under a name that
+    // nobody can read it from.
+    let own_queue = |to: &str| hex(&seal.digest("destination", to.as_bytes()));
+    let origin = destination.map(|to| origin(to).unwrap_or_else(|| own_queue(to)));
+    let target = seal_maybe(seal, target_place(event.id.as_str()), destination)?;
     let values = vec![
         text(event.id.as_str()),
         text(event.merchant.as_str()),
         text(event.kind.name()),
         text(event.order.as_str()),
         number(event.version)?,
-        maybe(destination),
+        target.into(),
         origin.into(),
         sealed.into_bytes().into(),
         at.ms().into(),

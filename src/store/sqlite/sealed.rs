@@ -8,8 +8,9 @@ use crate::domain::evidence::{Handover, Way};
 use crate::domain::identifiers::{MerchantId, PayOrderNo, Timestamp, hex};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
-use crate::seal::{Place, Seal, SealFault};
+use crate::seal::{Place, Seal, SealFault, Sealed};
 use crate::store::StoreError;
+use crate::store::sqlite::Fault;
 
 /// Personal and free text of an order, sealed as one.
 #[derive(Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub(super) struct Private<'a> {
     pub(super) goods_description: Option<Cow<'a, str>>,
     pub(super) attach: Option<Cow<'a, str>>,
     pub(super) page_secret: Cow<'a, str>,
+    pub(super) return_url: Cow<'a, str>,
+    pub(super) notice_url: Option<Cow<'a, str>>,
 }
 
 impl<'a> Private<'a> {
@@ -34,6 +37,8 @@ impl<'a> Private<'a> {
             goods_description: terms.goods_description.as_deref().map(Cow::from),
             attach: terms.attach.as_deref().map(Cow::from),
             page_secret: hex(&order.page_secret).into(),
+            return_url: terms.return_url.as_ref().into(),
+            notice_url: order.notice_url.as_deref().map(Cow::from),
         }
     }
 
@@ -73,10 +78,48 @@ pub(super) fn event_place(event: &str) -> Place<'_> {
     Place { table, row, column }
 }
 
-/// Where a merchant's words about a refund are sealed.
-pub(super) fn refund_place(refund: &str) -> Place<'_> {
-    let (table, row, column) = ("refunds", refund, "sealed");
+/// Where the address is sealed that an event goes to.
+pub(super) fn target_place(event: &str) -> Place<'_> {
+    let (table, row, column) = ("events", event, "target");
     Place { table, row, column }
+}
+
+/// Where an institution's words about an attempt are sealed.
+pub(super) fn attempt_reason_place(attempt: &str) -> Place<'_> {
+    let (table, row, column) = ("attempts", attempt, "reason_sealed");
+    Place { table, row, column }
+}
+
+/// Where something about a refund is sealed: the merchant's words (`sealed`), the institution's
+/// (`reason_sealed`), the merchant's address (`notice_sealed`).
+pub(super) fn refund_place<'a>(refund: &'a str, column: &'a str) -> Place<'a> {
+    let (table, row) = ("refunds", refund);
+    Place { table, row, column }
+}
+
+/// Seals a text that may be absent.
+pub(super) fn seal_maybe(
+    seal: &Seal,
+    place: Place<'_>,
+    text: Option<&str>,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let sealed = text.map(|text| seal.seal(place, text.as_bytes()));
+    let sealed = sealed.transpose().map_err(not_sealed)?;
+    Ok(sealed.map(Sealed::into_bytes))
+}
+
+/// Opens a text that may be absent.
+pub(super) fn open_maybe(
+    seal: &Seal,
+    place: Place<'_>,
+    sealed: Option<&[u8]>,
+) -> Result<Option<Box<str>>, Fault> {
+    let Some(sealed) = sealed else {
+        return Ok(None);
+    };
+    let text = String::from_utf8(seal.open(place, sealed)?);
+    let text = text.map_err(|_| Fault::Corrupt("a sealed text is malformed".into()))?;
+    Ok(Some(text.into()))
 }
 
 /// One payer at one merchant; at another merchant the same payer has another digest.

@@ -289,6 +289,7 @@ mod tests {
     use std::sync::atomic::{AtomicI64, AtomicU64};
 
     use super::*;
+    use crate::seal::Seal;
     use crate::store::sqlite::file;
 
     /// Runs one job on a writer of its own: what its caller hears, and what the process is told.
@@ -296,9 +297,11 @@ mod tests {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("paymux.db");
         let _held = crate::files::held::hold(&path).unwrap();
+        let keys = [("2026".to_owned(), [3; 32])].into();
+        let seal = Seal::new("2026", keys, [4; 32]).unwrap();
         let connect = || file::connect(&path, file::Role::Writer).unwrap();
         let mut connection = connect();
-        file::migrate(&mut connection).unwrap();
+        file::migrate(&mut connection, &seal).unwrap();
         let (told, heard) = channel();
         let shared = Arc::new(Shared {
             floor: AtomicI64::new(0),

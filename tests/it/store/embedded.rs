@@ -30,6 +30,7 @@ use super::builders::{
     MOBILE, accepted, at, done, institution, nonce, opening, paid, place, private, request, start,
     succeeded, terms, weigh,
 };
+use super::older::sealed_order;
 
 /// A folder of its own for one database.
 pub(crate) struct Embedded {
@@ -283,6 +284,8 @@ async fn personal_data_are_nowhere_in_the_clear() {
         "table=4",
         "token=secret",
         "0909090909090909",
+        "shop.example/notice",
+        "shop.example:8443/events",
     ] {
         assert!(!holds(personal), "{personal}");
     }
@@ -337,11 +340,12 @@ async fn a_file_of_the_first_schema_is_brought_on() {
         ))
         .unwrap();
     before.execute_batch("PRAGMA user_version = 1;").unwrap();
+    let order = "INSERT INTO orders VALUES ('P', 'M1', 'T1', '20270115', 1230, 'CNY', 'AGGREGATED',
+            'PASSWORD_PAY', 'https://shop.example/', NULL, 15, NULL, NULL, x'00', ?1, 1, 2,
+            'CLOSED', 'MERCHANT', 4, NULL, NULL, 0, 0)";
+    before.execute(order, [sealed_order("P")]).unwrap();
     before.execute_batch(
-        "INSERT INTO orders VALUES ('P', 'M1', 'T1', '20270115', 1230, 'CNY', 'AGGREGATED',
-            'PASSWORD_PAY', 'https://shop.example/', NULL, 15, NULL, NULL, x'00', x'00', 1, 2,
-            'CLOSED', 'MERCHANT', 4, NULL, NULL, 0, 0);
-         INSERT INTO attempts VALUES ('P', 1, 'A', 'harbour', 'ACC-1', 'WEBVIEW', 1230, 'CNY', 'PAID',
+        "INSERT INTO attempts VALUES ('P', 1, 'A', 'harbour', 'ACC-1', 'WEBVIEW', 1230, 'CNY', 'PAID',
             1, x'00', 1, 1, 1, NULL, 1230, 'CNY', 'H-1', 2, NULL, NULL, 1);
          INSERT INTO refunds VALUES ('R', 'P', 1, 'A', 1230, 'CNY', 'RESERVED', 'AFTER_CLOSE', 3);",
     ).unwrap();
@@ -370,10 +374,11 @@ async fn a_file_of_the_first_schema_is_brought_up() {
     let file = stores.look();
     file.execute_batch(FIRST).unwrap();
     file.pragma_update(None, "user_version", 1).unwrap();
+    let order = "INSERT INTO orders VALUES ('P1', 'M1', 'T1', '20260101', 5, 'CNY', 'A', 'B', 'C',
+            NULL, 5, NULL, NULL, x'00', ?1, 1, 2, 'PAID', NULL, 1, 'A2', NULL, 0, 0)";
+    file.execute(order, [sealed_order("P1")]).unwrap();
     file.execute_batch(
-        "INSERT INTO orders VALUES ('P1', 'M1', 'T1', '20260101', 5, 'CNY', 'A', 'B', 'C', NULL, 5,
-            NULL, NULL, x'00', x'00', 1, 2, 'PAID', NULL, 1, 'A2', NULL, 0, 0);
-         INSERT INTO attempts VALUES
+        "INSERT INTO attempts VALUES
             ('P1', 1, 'A1', 'harbour', 'X', 'WEBVIEW', 5, 'CNY', 'CLOSED', 1, x'00', 10, 1, 1, NULL,
              NULL, NULL, NULL, NULL, NULL, NULL, 0),
             ('P1', 2, 'A2', 'island', 'X', 'WEBVIEW', 5, 'CNY', 'PAID', 1, x'00', 10, 1, 1, NULL,

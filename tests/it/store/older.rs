@@ -1,0 +1,130 @@
+//! Files that an earlier release wrote: what it left as plain text is sealed once, and nothing of it
+//! stays legible.
+
+use paymux::domain::identifiers::{AttemptId, PayOrderNo, RefundOrderNo};
+use paymux::seal::Place;
+use paymux::store::{Leased, OrderKey, Store, Work};
+use rusqlite::{Connection, params};
+use serde_json::json;
+
+use super::Stores;
+use super::builders::{MOBILE, at, draw, merchant};
+use super::embedded::Embedded;
+
+const BEFORE: [&str; 6] = [
+    include_str!("../../../src/store/schema/sqlite/0001_orders.sql"),
+    include_str!("../../../src/store/schema/sqlite/0002_refunds.sql"),
+    include_str!("../../../src/store/schema/sqlite/0003_reach.sql"),
+    include_str!("../../../src/store/schema/sqlite/0004_dead_events.sql"),
+    include_str!("../../../src/store/schema/sqlite/0005_incidents.sql"),
+    include_str!("../../../src/store/schema/sqlite/0006_trails.sql"),
+];
+
+/// What may be about a person in the plain columns of that release.
+const PLAIN: [&str; 4] = ["13987650002", "13987650003", "13987650004", "13987650005"];
+
+/// The private part of an order as a release before this one sealed it.
+pub(super) fn sealed_order(no: &str) -> Vec<u8> {
+    let private = json!({ "mobile": MOBILE, "merchant_name": "茶馆", "goods_no": null,
+        "goods_name": null, "goods_description": null, "attach": null,
+        "page_secret": "09".repeat(16) });
+    let (table, column) = ("orders", "sealed");
+    let place = Place {
+        table,
+        row: no,
+        column,
+    };
+    let sealed = Embedded::seal().seal(place, private.to_string().as_bytes());
+    sealed.unwrap().into_bytes()
+}
+
+fn written(file: &Connection, no: &PayOrderNo) {
+    let (attempt, refund) = (
+        AttemptId::mint(at(1), draw(1)),
+        RefundOrderNo::mint(at(1), draw(1)),
+    );
+    for sql in BEFORE {
+        file.execute_batch(sql).unwrap();
+    }
+    file.pragma_update(None, "user_version", BEFORE.len())
+        .unwrap();
+    file.execute(
+        "INSERT INTO orders VALUES (?1, 'M1', 'T1', '20270115', 1230, 'CNY', 'AGGREGATED',
+            'PASSWORD_PAY', 'https://shop.example/paid?phone=13987650002',
+            'https://shop.example/events?phone=13987650003', 15, NULL, NULL, x'00', ?2, 1, 2,
+            'OPEN', NULL, 1, NULL, 5, 0, 0, 0)",
+        params![no.as_str(), sealed_order(no.as_str())],
+    )
+    .unwrap();
+    file.execute(
+        "INSERT INTO attempts VALUES (?1, 1, ?2, 'harbour', 'ACC-1', 'WEBVIEW', 1230, 'CNY',
+            'FAILED', 1, zeroblob(10), 1, 1, 1, NULL, NULL, NULL, NULL, NULL, NULL,
+            'call-13987650004', 0, 1)",
+        params![no.as_str(), attempt.as_str()],
+    )
+    .unwrap();
+    file.execute(
+        "INSERT INTO refunds (refund_order_no, pay_order_no, seq, attempt_id, minor, currency, state,
+            merchant_id, request_no, notice_url, created, waits_until, epoch, reason, late_success,
+            excess_minor)
+         VALUES (?1, ?2, 1, ?3, 100, 'CNY', 'FAILED', 'M1', 'B1',
+            'https://shop.example/refunds?phone=13987650005', 1, 1, 1, 'NO_FUNDS', 0, 0)",
+        params![refund.as_str(), no.as_str(), attempt.as_str()],
+    )
+    .unwrap();
+    let event = format!("E{}C1", &no.as_str()[1..]);
+    let (table, row, column) = ("events", event.as_str(), "sealed");
+    let body = Embedded::seal().seal(Place { table, row, column }, b"{}");
+    file.execute(
+        "INSERT INTO events VALUES (?1, 'M1', 1, 'ORDER_CLOSED', ?2, 2,
+            'https://shop.example/events?phone=13987650003', 'https://shop.example', ?3, 1,
+            'PENDING', 1, NULL, 0, 0)",
+        params![event, no.as_str(), body.unwrap().as_bytes()],
+    )
+    .unwrap();
+}
+
+/// D1, D2, R-6.5-1c: addresses and institutions' words that an earlier release left legible are sealed
+/// at the first start, read back as they were, and are in neither the file nor its log any more.
+#[tokio::test]
+async fn what_was_legible_is_sealed_once() {
+    let stores = Embedded::new();
+    let no = PayOrderNo::mint(at(1), draw(1));
+    let file = stores.look();
+    written(&file, &no);
+    drop(file);
+    let store = stores.open();
+    let key = OrderKey::Ours(merchant("M1"), no.clone());
+    let order = store.order(&key).await.unwrap().unwrap();
+    let shop = "https://shop.example";
+    assert_eq!(
+        &*order.terms.return_url,
+        format!("{shop}/paid?phone=13987650002")
+    );
+    let told_at = order.notice_url.as_deref().unwrap();
+    assert_eq!(told_at, format!("{shop}/events?phone=13987650003"));
+    let reason = order.attempts[0].reason.as_ref().unwrap();
+    assert_eq!(reason.as_str(), "call-13987650004");
+    let refund = &order.refunds[0];
+    assert_eq!(refund.reason.as_ref().unwrap().as_str(), "NO_FUNDS");
+    let own = refund.wish().unwrap().notice_url.as_deref().unwrap();
+    assert_eq!(own, format!("{shop}/refunds?phone=13987650005"));
+    let leases = store.lease(Work::Events, at(1), 10).await.unwrap();
+    let Leased::Event(event, _) = &leases[0].of else {
+        panic!("no event");
+    };
+    assert_eq!(event.destination.as_deref(), Some(told_at));
+    drop(store);
+    for beside in ["", "-wal"] {
+        let mut path = stores.file().into_os_string();
+        path.push(beside);
+        let bytes = std::fs::read(path).unwrap_or_default();
+        for plain in PLAIN {
+            let is_there = bytes
+                .windows(plain.len())
+                .any(|part| part == plain.as_bytes());
+            assert!(!is_there, "{plain} is legible in the file{beside}");
+        }
+    }
+    assert_eq!(stores.open().order(&key).await.unwrap(), Some(order));
+}
