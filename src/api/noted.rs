@@ -41,6 +41,7 @@ impl Api {
             what: answer.interface.to_owned(),
             verdict: answer.result.to_owned(),
             is_stranger: is_repeat || known.is_none_or(|known| merchant != Some(known.as_str())),
+            is_paying: false,
             asked: Asked::of(request, format!("{origin}{path}")),
             answered: Some(Answered::of(&answer.response)),
         });
@@ -63,6 +64,7 @@ impl Api {
             what: "page".to_owned(),
             verdict: answer.result.to_owned(),
             is_stranger: true,
+            is_paying: false,
             asked: Asked::of(request, format!("{origin}/pay/***")),
             answered: Some(Answered::of(&answer.response)),
         });

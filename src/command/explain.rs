@@ -192,10 +192,21 @@ fn beside(read: &Timeline) -> String {
             "nothing is noted beside the ledger: it is too long ago, or trail_days is 0".into()
         }
         (notes, 0) => format!("{notes} exchanges of messages noted, none given up"),
-        (notes, given_up) => format!(
-            "{notes} exchanges of messages noted; {given_up} times some between the beginning and \
-             the end were given up to keep to 4 KB"
-        ),
+        (notes, given_up) => {
+            let lost = read.trail.lost.iter();
+            let lost: Vec<String> = lost
+                .map(|(kind, count)| format!("{count} {kind}"))
+                .collect();
+            let lost = if lost.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", lost.join(", "))
+            };
+            format!(
+                "{notes} exchanges of messages noted; {given_up} times some between the beginning \
+                 and the end were given up to keep to 4 KB{lost}"
+            )
+        }
     }
 }
 
@@ -243,6 +254,7 @@ fn as_json(read: &Timeline) -> Value {
         "orderRefundStatus": order.refund_view().name(),
         "version": order.version,
         "notesGivenUp": read.trail.given_up,
+        "notesGivenUpOf": read.trail.lost,
         "timeline": lines(read).into_iter().map(line).collect::<Vec<_>>(),
     })
 }

@@ -272,6 +272,7 @@ impl Noted {
             what: call.word().to_owned(),
             verdict: evidence.finding.class(),
             is_stranger: false,
+            is_paying: false,
             asked: self.asked,
             answered,
         });

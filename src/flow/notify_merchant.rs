@@ -182,6 +182,7 @@ fn note(
         what: format!("notify {}, delivery {attempt}", event.kind.name()),
         verdict,
         is_stranger: false,
+        is_paying: false,
         asked,
         answered: answer.as_ref().ok().map(Answered::of),
     });

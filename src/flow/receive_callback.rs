@@ -7,12 +7,12 @@ use http::{Request, Response};
 use crate::domain::amount::CNY;
 use crate::domain::evidence::{About, Finding};
 use crate::domain::identifiers::OrderKey;
-use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
 use crate::flow::answer::aside;
 use crate::flow::register::Register;
 use crate::flow::trail::mentioned;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
-use crate::institution::{Heard, Institution};
+use crate::institution::{Heard, Institution, Unbelieved};
 use crate::store::{Message, Store, Verdict};
 use crate::world::World;
 use crate::world::trail::{Answered, Asked, Note};
@@ -54,6 +54,7 @@ struct Hearing {
     received: Received,
     about: Option<OrderKey>,
     verdict: String,
+    has_paid: bool,
 }
 
 async fn hear(
@@ -63,21 +64,12 @@ async fn hear(
     callback: &Request<Bytes>,
     now: Timestamp,
 ) -> Hearing {
+    let request_id = hex(&world.entropy.draw::<8>());
+    let known_by = (request_id.as_str(), now);
     let told = match adapter.read_callback(callback, now) {
         Ok(told) => told,
-        Err(forged) => {
-            tracing::warn!(institution.id = %institution, why = forged.0, "callback not proven");
-            let message = message(institution, callback, Verdict::Forged, now);
-            let _ = store.keep(&message).await;
-            let answer = adapter.acknowledgement(callback, Heard::Forged, now);
-            return Hearing {
-                received: Received {
-                    answer,
-                    verdict: Verdict::Forged,
-                },
-                about: mentioned(institution, callback.body()),
-                verdict: format!("{}: {}", Verdict::Forged.name(), forged.0),
-            };
+        Err(why) => {
+            return unbelieved(store, (institution, adapter), callback, why, known_by).await;
         }
     };
     let about = match &told.about {
@@ -91,6 +83,10 @@ async fn hear(
     let class = evidence.finding.class();
     // Not read is not a repeat: for what has ended here, nobody would ask again (C3, C4).
     let unclear = matches!(evidence.finding, Finding::Ambiguous(_));
+    let is_payment = matches!(
+        (&evidence.about, &evidence.finding),
+        (About::Attempt(_), Finding::Succeeded(_))
+    );
     let genuine = message(institution, callback, Verdict::Genuine, now);
     // Both are written in one group commit; the answer waits for both.
     let weight = async {
@@ -100,6 +96,7 @@ async fn hear(
         }
     };
     let (weight, kept) = tokio::join!(weight, store.keep(&genuine));
+    let has_paid = is_payment && matches!(weight, Ok(Weight::Moved(_)));
     let (heard, verdict) = match weight {
         Ok(Weight::Moved(_) | Weight::Known(_)) if unclear => {
             tracing::error!(institution.id = %institution, "a proven callback could not be read");
@@ -109,7 +106,9 @@ async fn hear(
         Ok(Weight::Unconfirmed(_) | Weight::Contended) | Err(_) => {
             (Heard::TryAgain, Verdict::Genuine)
         }
-        Ok(Weight::Quarantined(_) | Weight::Stranger) => (Heard::Refused, Verdict::Quarantined),
+        // Kept and alarmed: a day of repeats cannot make it true (V3).
+        Ok(Weight::Quarantined(_)) => (Heard::Quarantined, Verdict::Quarantined),
+        Ok(Weight::Stranger) => (Heard::UnknownReference, Verdict::Quarantined),
     };
     if verdict == Verdict::Quarantined {
         let message = message(institution, callback, verdict, now);
@@ -120,11 +119,54 @@ async fn hear(
     } else {
         heard
     };
-    let answer = acknowledgement(adapter, callback, heard, now).await;
+    if heard != Heard::Recorded {
+        tracing::warn!(institution.id = %institution, request.id = request_id, ?heard,
+            "a proven callback was not acknowledged");
+    }
+    let answer = acknowledgement(adapter, callback, heard, known_by).await;
     Hearing {
         received: Received { answer, verdict },
         about: Some(about),
         verdict: format!("{}: {class}", verdict.name()),
+        has_paid,
+    }
+}
+
+/// What is evidence of nothing: kept as a bounded sample if nobody proved it, for people if it is the
+/// institution's own.
+async fn unbelieved(
+    store: &dyn Store,
+    (institution, adapter): (&InstitutionId, &dyn Institution),
+    callback: &Request<Bytes>,
+    why: Unbelieved,
+    known_by: (&str, Timestamp),
+) -> Hearing {
+    let (request_id, now) = known_by;
+    let heard = why.heard();
+    let verdict = match heard {
+        Heard::Forged => Verdict::Forged,
+        Heard::Recorded
+        | Heard::TryAgain
+        | Heard::UnknownReference
+        | Heard::Quarantined
+        | Heard::Unreadable => Verdict::Quarantined,
+    };
+    tracing::warn!(institution.id = %institution, request.id = request_id, why = why.word(),
+        "a callback is evidence of nothing");
+    let _ = store
+        .keep(&message(institution, callback, verdict, now))
+        .await;
+    let answer = match verdict {
+        Verdict::Forged => adapter.acknowledgement(callback, heard, known_by),
+        Verdict::Genuine | Verdict::Quarantined => {
+            acknowledgement(adapter, callback, heard, known_by).await
+        }
+    };
+    Hearing {
+        received: Received { answer, verdict },
+        about: mentioned(institution, callback.body()),
+        verdict: format!("{}: {}", verdict.name(), why.word()),
+        has_paid: false,
     }
 }
 
@@ -147,6 +189,7 @@ fn note(
         what: "callback".to_owned(),
         verdict: heard.verdict.clone(),
         is_stranger: heard.received.verdict == Verdict::Forged,
+        is_paying: heard.has_paid,
         asked: Asked::of(callback, format!("{}{path}", register.platform.origin)),
         answered: Some(Answered::of(&heard.received.answer)),
     });
@@ -157,18 +200,19 @@ async fn acknowledgement(
     adapter: &dyn Institution,
     callback: &Request<Bytes>,
     heard: Heard,
-    now: Timestamp,
+    known_by: (&str, Timestamp),
 ) -> Response<Bytes> {
     if let Some(slow) = adapter.slow() {
-        let callback = callback.clone();
+        let (callback, request_id, now) = (callback.clone(), known_by.0.to_owned(), known_by.1);
         let signed = aside(&slow.turns, move || {
-            slow.adapter.acknowledgement(&callback, heard, now)
+            let known_by = (request_id.as_str(), now);
+            slow.adapter.acknowledgement(&callback, heard, known_by)
         });
         if let Some(signed) = signed.await {
             return signed;
         }
     }
-    adapter.acknowledgement(callback, heard, now)
+    adapter.acknowledgement(callback, heard, known_by)
 }
 
 fn message(

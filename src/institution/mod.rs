@@ -119,20 +119,21 @@ pub trait Institution: Send + Sync {
     /// Proves that the institution sent this callback, then says what it is about, and what it proves.
     ///
     /// # Errors
-    /// [`Forged`]. An unlisted status word is not an error but `Finding::Ambiguous` (C3). Neither
+    /// [`Unbelieved`]. An unlisted status word is not an error but `Finding::Ambiguous` (C3). Neither
     /// ever quotes the content.
     fn read_callback<'c>(
         &'c self,
         callback: &'c Request<Bytes>,
         now: Timestamp,
-    ) -> Result<Told<'c>, Forged>;
+    ) -> Result<Told<'c>, Unbelieved>;
 
-    /// The answer to a callback in the institution's own form (C4).
+    /// The answer to a callback in the institution's own form (C4), with the number that the log knows
+    /// it by where that form has room for one.
     fn acknowledgement(
         &self,
         callback: &Request<Bytes>,
         heard: Heard,
-        now: Timestamp,
+        known_by: (&str, Timestamp),
     ) -> Response<Bytes>;
 }
 
@@ -286,11 +287,37 @@ pub enum Outgoing {
 #[derive(Debug, Clone, Default)]
 pub struct Asked(pub Option<Question>);
 
-/// A callback that is evidence of nothing: not proven to be the institution's, or so unreadable
-/// that it names no attempt. Holds a stable word for metrics; never quotes the content.
+/// A callback that is evidence of nothing. Holds a stable word for metrics; never quotes the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the callback is not believed: {0}")]
-pub struct Forged(pub &'static str);
+pub enum Unbelieved {
+    /// Not proven to be the institution's.
+    #[error("the callback is not proven: {0}")]
+    Forged(&'static str),
+    /// Proven, and no message that can be read.
+    #[error("the callback cannot be read: {0}")]
+    Unreadable(&'static str),
+    /// Proven, and about nothing that could be ours.
+    #[error("the callback names nothing of ours: {0}")]
+    NamesNothing(&'static str),
+}
+
+impl Unbelieved {
+    /// The stable word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Forged(word) | Self::Unreadable(word) | Self::NamesNothing(word) => word,
+        }
+    }
+
+    /// What the institution is told.
+    pub fn heard(self) -> Heard {
+        match self {
+            Self::Forged(_) => Heard::Forged,
+            Self::Unreadable(_) => Heard::Unreadable,
+            Self::NamesNothing(_) => Heard::UnknownReference,
+        }
+    }
+}
 
 /// A proven callback. What it names without a currency is in that of what it is about, which only the
 /// books know (M6).
@@ -318,10 +345,15 @@ impl<'c> Told<'c> {
 pub enum Heard {
     /// Durable, or known already (C4, C5).
     Recorded,
-    /// Not durable yet; send it again.
+    /// Not durable, or not understood yet; sent again it may be.
     TryAgain,
-    /// Proven, and about nothing that can be true here.
-    Refused,
+    /// Proven, and about nothing that is known here. A store that was restored may know it tomorrow.
+    UnknownReference,
+    /// Proven, about something known, and of another sum or account than that is: no repeat makes it
+    /// true (V3).
+    Quarantined,
+    /// Proven, and no message that can be read.
+    Unreadable,
     /// Not proven. Answered without a signature: a stranger must not buy one with each message.
     Forged,
 }

@@ -3,6 +3,7 @@
 //!
 //! The attempt's number is the merchant's order number there, the attempt's account the merchant.
 
+mod notices;
 mod reading;
 mod refunds;
 mod statements;
@@ -10,8 +11,8 @@ mod statements;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{Request, Response};
 use serde::Serialize;
 
 use crate::domain::amount::Amount;
@@ -23,8 +24,8 @@ use crate::domain::institutions::Facts;
 use crate::domain::merchant;
 use crate::domain::order::Terms;
 use crate::institution::{
-    Asked, Call, Forged, Heard, Institution, Outgoing, Settings, SettingsFault, Slow, Statements,
-    Told,
+    Asked, Call, Heard, Institution, Outgoing, Settings, SettingsFault, Slow, Statements, Told,
+    Unbelieved,
 };
 use crate::signature::{
     Covering, Proven, Question, sign_request, sign_response, verify_request, verify_response,
@@ -136,23 +137,24 @@ impl Institution for Standard {
         &'c self,
         callback: &'c Request<Bytes>,
         now: Timestamp,
-    ) -> Result<Told<'c>, Forged> {
+    ) -> Result<Told<'c>, Unbelieved> {
         let proven = verify_request(
             callback,
             &self.callback_url,
             &self.settings.keys,
             now.seconds(),
         )
-        .map_err(|_| Forged("signature"))?;
+        .map_err(|_| Unbelieved::Forged("signature"))?;
         if !self.is_theirs(&proven) {
-            return Err(Forged("key_of_another"));
+            return Err(Unbelieved::Forged("key_of_another"));
         }
         if !is_recent(&proven, now) {
-            return Err(Forged("outside_window"));
+            return Err(Unbelieved::Forged("outside_window"));
         }
         // Genuine from here on; but what names no attempt can be weighed against nothing, so it
         // is no more evidence than a forgery is.
-        let fields = Fields::parse(callback.body()).map_err(|_| Forged("unreadable"))?;
+        let fields = Fields::parse(callback.body());
+        let fields = fields.map_err(|_| Unbelieved::Unreadable("unreadable"))?;
         if let Some(about) = refunds::told_of(&fields).map(About::Refund) {
             return Ok(Told::new(about.clone(), move |absent| {
                 let sum = reading::sum(&fields, refunds::SUM, absent);
@@ -162,7 +164,7 @@ impl Institution for Standard {
         }
         let no = fields.text("merchantOrderNo");
         let no = no.and_then(|no| AttemptId::parse(no.ok()?).ok());
-        let about = About::Attempt(no.ok_or(Forged("names_no_attempt"))?);
+        let about = About::Attempt(no.ok_or(Unbelieved::NamesNothing("names_no_attempt"))?);
         Ok(Told::new(about.clone(), move |absent| {
             let sum = reading::sum(&fields, "orderAmount", absent);
             let said = reading::notice(&fields, absent);
@@ -174,9 +176,9 @@ impl Institution for Standard {
         &self,
         callback: &Request<Bytes>,
         heard: Heard,
-        now: Timestamp,
+        (request_id, now): (&str, Timestamp),
     ) -> Response<Bytes> {
-        let mut answer = answer(heard);
+        let mut answer = notices::answer(heard, request_id);
         // TLS authenticates it as well: unsigned it is still better than no answer.
         if heard == Heard::Forged || !self.may_sign(now) {
             return answer;
@@ -367,34 +369,4 @@ struct Placing<'a> {
     goods_name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     goods_description: Option<&'a str>,
-}
-
-/// What A3.3 is answered with, unsigned.
-fn answer(heard: Heard) -> Response<Bytes> {
-    let problem = "application/problem+json";
-    let (status, media_type, body) = match heard {
-        Heard::Recorded => (
-            StatusCode::OK,
-            "application/json",
-            r#"{"noticeResult":"SUCCESS"}"#,
-        ),
-        Heard::TryAgain => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            problem,
-            r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"nothing was recorded, send the notification again","result":"REFUSED","code":"unavailable"}"#,
-        ),
-        Heard::Refused | Heard::Forged => (
-            StatusCode::UNAUTHORIZED,
-            problem,
-            r#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"expected a notification about an order of ours, signed just now by an enrolled key","result":"REFUSED","code":"signature_unusable"}"#,
-        ),
-    };
-    let mut answer = Response::new(Bytes::from_static(body.as_bytes()));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    if heard == Heard::TryAgain {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
-    }
-    answer
 }

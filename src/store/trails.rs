@@ -1,13 +1,15 @@
 //! What is kept of orders beside the ledger, for whoever must explain them: bounded, compressed,
 //! sealed, and for a shorter time. Diagnosis only: no order is decided by it.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 
 use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::{PayOrderNo, Timestamp};
 use crate::store::StoreError;
 
-/// What is kept of one order at most, as it is stored. Unit: bytes.
+/// What is kept of one order at most beside the callbacks that paid, as it is stored. Unit: bytes.
 pub const ORDER_BYTES_MAX: usize = 4_096;
 
 /// Of it so much of the order's beginning is never given up for what comes later. Unit: bytes.
@@ -50,9 +52,16 @@ pub struct Leaf {
     pub at: Timestamp,
     /// Whether they came from strangers.
     pub is_stranger: bool,
+    /// Whether it is the callback by which an attempt was paid: it is kept whatever else is given up.
+    pub is_paying: bool,
+    /// What the notes are.
+    pub holds: Kinds,
     /// The notes, a line of JSON each. Masked.
     pub lines: Vec<u8>,
 }
+
+/// How many notes there are of each kind, by the word that a note has for what it was.
+pub type Kinds = BTreeMap<String, u64>;
 
 /// What is left of an order's trail.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,4 +70,6 @@ pub struct Trail {
     pub lines: Vec<String>,
     /// How many leaves were given up to keep to the bounds.
     pub given_up: u64,
+    /// What was in them, as far as it is known.
+    pub lost: Kinds,
 }

@@ -12,7 +12,7 @@ use crate::domain::identifiers::{PayOrderNo, Timestamp};
 use crate::flow::trail;
 use crate::metrics::Metrics;
 use crate::store::StoreError;
-use crate::store::trails::{FORGOTTEN_AT_ONCE, LEAF_BYTES, Leaf, Trails};
+use crate::store::trails::{FORGOTTEN_AT_ONCE, Kinds, LEAF_BYTES, Leaf, Trails};
 use crate::world::Clock;
 use crate::world::trail::{Note, Trail};
 
@@ -44,6 +44,8 @@ const DAY_MS: i64 = 86_400_000;
 pub struct Notes {
     known: mpsc::Sender<Note>,
     strangers: mpsc::Sender<Note>,
+    /// Callbacks that paid: nothing else takes their room.
+    paying: mpsc::Sender<Note>,
     days: AtomicU32,
     metrics: Arc<Metrics>,
     waiting: Mutex<Waiting>,
@@ -52,6 +54,7 @@ pub struct Notes {
 struct Waiting {
     known: mpsc::Receiver<Note>,
     strangers: mpsc::Receiver<Note>,
+    paying: mpsc::Receiver<Note>,
 }
 
 impl Notes {
@@ -59,13 +62,16 @@ impl Notes {
     pub fn new(days: u32, metrics: Arc<Metrics>) -> Self {
         let (known, of_known) = mpsc::channel(WAITING_MAX);
         let (strangers, of_strangers) = mpsc::channel(STRANGERS_WAITING_MAX);
+        let (paying, of_paying) = mpsc::channel(WAITING_MAX);
         let waiting = Waiting {
             known: of_known,
             strangers: of_strangers,
+            paying: of_paying,
         };
         Self {
             known,
             strangers,
+            paying,
             days: AtomicU32::new(days),
             metrics,
             waiting: Mutex::new(waiting),
@@ -147,10 +153,10 @@ impl Notes {
 /// Notes of one order side by side, as much as goes into one leaf.
 fn gathered<'a>(notes: impl Iterator<Item = (&'a Note, PayOrderNo)>) -> Vec<Leaf> {
     let mut leaves = Vec::new();
-    let mut open: BTreeMap<(PayOrderNo, bool), Leaf> = BTreeMap::new();
+    let mut open: BTreeMap<(PayOrderNo, bool, bool), Leaf> = BTreeMap::new();
     let mut line = Vec::new();
     for (note, order) in notes {
-        let key = (order, note.is_stranger);
+        let key = (order, note.is_stranger, note.is_paying);
         line.clear();
         trail::write(&mut line, note);
         let is_full = |leaf: &Leaf| leaf.lines.len().saturating_add(line.len()) > LEAF_BYTES;
@@ -159,14 +165,20 @@ fn gathered<'a>(notes: impl Iterator<Item = (&'a Note, PayOrderNo)>) -> Vec<Leaf
         }
         let leaf = open
             .entry(key)
-            .or_insert_with_key(|(order, is_stranger)| Leaf {
+            .or_insert_with_key(|(order, is_stranger, is_paying)| Leaf {
                 order: order.clone(),
                 at: note.at,
                 is_stranger: *is_stranger,
+                is_paying: *is_paying,
+                holds: Kinds::new(),
                 lines: Vec::new(),
             });
         leaf.lines.extend(&line);
         leaf.lines.push(b'\n');
+        // How often one was delivered is in the note.
+        let kind = note.what.split(',').next().unwrap_or_default();
+        let count = leaf.holds.entry(kind.to_owned()).or_default();
+        *count = count.saturating_add(1);
     }
     leaves.extend(open.into_values());
     leaves
@@ -176,7 +188,7 @@ impl Waiting {
     /// What waits, in the order in which it came.
     fn all(&mut self) -> Vec<Note> {
         let mut notes = Vec::with_capacity(self.known.len());
-        for queue in [&mut self.known, &mut self.strangers] {
+        for queue in [&mut self.known, &mut self.strangers, &mut self.paying] {
             // As many as are there now: more may come for as long as this takes.
             for _ in 0..queue.len() {
                 notes.extend(queue.try_recv());
@@ -195,10 +207,10 @@ impl Trail for Notes {
         if !self.is_kept() {
             return;
         }
-        let queue = if note.is_stranger {
-            &self.strangers
-        } else {
-            &self.known
+        let queue = match (note.is_paying, note.is_stranger) {
+            (true, _) => &self.paying,
+            (false, true) => &self.strangers,
+            (false, false) => &self.known,
         };
         if queue.try_send(note).is_err() {
             self.metrics.memory.notes_lost(1);

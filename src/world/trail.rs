@@ -83,6 +83,8 @@ pub struct Note {
     pub verdict: String,
     /// Whether its sender was not proven: it may be anybody's.
     pub is_stranger: bool,
+    /// Whether it is the callback by which an attempt was paid: never given up for lack of room.
+    pub is_paying: bool,
     /// The request.
     pub asked: Asked,
     /// The answer, if one came.

@@ -11,7 +11,7 @@ use paymux::domain::attempt::Stamp;
 use paymux::domain::evidence::{Evidence, Finding};
 use paymux::domain::identifiers::Timestamp;
 use paymux::domain::order::Weighed;
-use paymux::institution::{Asked, Call, Forged, Heard, Institution, KINDS, Outgoing};
+use paymux::institution::{Asked, Call, Heard, Institution, KINDS, Outgoing, Unbelieved};
 use serde_json::Value;
 
 use recorded::{NOW_S, Recording, describe, recordings};
@@ -76,7 +76,7 @@ fn sent(rig: &dyn Rig, call: &Call<'_>, stamp: &Stamp) -> (Request<Bytes>, Asked
 }
 
 /// What a recording proves with this body, signed as the institution does.
-fn reading(rig: &dyn Rig, recording: &Recording, body: &[u8]) -> Result<Evidence, Forged> {
+fn reading(rig: &dyn Rig, recording: &Recording, body: &[u8]) -> Result<Evidence, Unbelieved> {
     read_as(rig, recording, body, Some(Signer::Institution))
 }
 
@@ -85,7 +85,7 @@ fn read_as(
     recording: &Recording,
     body: &[u8],
     as_whom: Option<Signer>,
-) -> Result<Evidence, Forged> {
+) -> Result<Evidence, Unbelieved> {
     let body = Bytes::copy_from_slice(body);
     let now = Timestamp::from_s(NOW_S);
     let order = recording.order();
@@ -109,12 +109,12 @@ fn read_as(
 }
 
 /// What a callback proves about an order in yuan.
-fn told(rig: &dyn Rig, callback: &Request<Bytes>, now: Timestamp) -> Result<Evidence, Forged> {
+fn told(rig: &dyn Rig, callback: &Request<Bytes>, now: Timestamp) -> Result<Evidence, Unbelieved> {
     let told = rig.adapter().read_callback(callback, now);
     told.map(|told| told.evidence(CNY))
 }
 
-fn proves_nothing(read: &Result<Evidence, Forged>) -> bool {
+fn proves_nothing(read: &Result<Evidence, Unbelieved>) -> bool {
     match read {
         Ok(evidence) => matches!(evidence.finding, Finding::Ambiguous(_)),
         Err(_) => true,
@@ -340,23 +340,29 @@ fn only_what_is_recorded_is_acknowledged() {
         for (heard, acknowledged) in [
             (Heard::Recorded, true),
             (Heard::TryAgain, false),
-            (Heard::Refused, false),
+            (Heard::UnknownReference, false),
+            (Heard::Quarantined, false),
+            (Heard::Unreadable, false),
         ] {
             let now = Timestamp::from_s(NOW_S);
-            let answer = rig.adapter().acknowledgement(&callback, heard, now);
+            let answer = rig.adapter().acknowledgement(&callback, heard, ("1", now));
             assert!(rig.is_ours(&answer, &callback));
             assert!(!rig.is_ours(&answer, &other));
             assert_eq!(answer.status().is_success(), acknowledged);
         }
         let unsigned = rig.callback(Bytes::new());
         let now = Timestamp::from_s(NOW_S);
-        let answer = rig.adapter().acknowledgement(&unsigned, Heard::Forged, now);
+        let answer = rig
+            .adapter()
+            .acknowledgement(&unsigned, Heard::Forged, ("1", now));
         assert!(answer.status().is_client_error());
         // Q1: who proved nothing is given no signature of ours, however slow a key makes it.
         for name in ["signature", "signature-input"] {
             assert!(!answer.headers().contains_key(name));
         }
-        let answer = rig.adapter().acknowledgement(&callback, Heard::Forged, now);
+        let answer = rig
+            .adapter()
+            .acknowledgement(&callback, Heard::Forged, ("1", now));
         assert!(!answer.headers().contains_key("signature"));
     });
 }

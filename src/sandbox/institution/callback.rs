@@ -65,7 +65,8 @@ pub(super) async fn hurry(desk: &Arc<Desk>, key: &Key) {
         return;
     };
     let letter = of_payment(&payment);
-    if !tell(desk, &letter, &letter.right, &desk.settings.key).await {
+    let told = tell(desk, &letter, &letter.right, &desk.settings.key).await;
+    if told == Reaction::Again {
         post(desk, letter, None);
     }
 }
@@ -92,8 +93,9 @@ async fn deliver(desk: Arc<Desk>, letter: Letter, fault: Option<Fault>) {
     let mut waits = settings.waits.again.iter().copied();
     let mut pause = Duration::from_secs(1);
     for _ in 0..CALLBACKS_MAX {
-        if tell(&desk, &letter, &letter.right, &settings.key).await {
-            break;
+        match tell(&desk, &letter, &letter.right, &settings.key).await {
+            Reaction::Heard | Reaction::Refused => break,
+            Reaction::Again => (),
         }
         pause = waits.next().unwrap_or(pause);
         wait(pause).await;
@@ -177,24 +179,44 @@ fn written(payment: &Payment, sum_cents: i64, more: Value) -> Bytes {
     Bytes::from(body.to_string())
 }
 
-/// One callback; whether it was heard.
-async fn tell(desk: &Desk, letter: &Letter, body: &Bytes, key: &SigningKey) -> bool {
-    let heard = match send(desk, &letter.to, body, key).await {
-        Ok(()) => true,
+/// What came of one callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reaction {
+    /// `SUCCESS`, from somebody who can prove to be the merchant.
+    Heard,
+    /// It will never be taken as it is: the next one would fare no better.
+    Refused,
+    /// Anything else; an unknown number among it, which a merchant that was restored may know tomorrow.
+    Again,
+}
+
+/// One callback, and what came of it.
+async fn tell(desk: &Desk, letter: &Letter, body: &Bytes, key: &SigningKey) -> Reaction {
+    let institution = &desk.settings.id;
+    let reaction = match send(desk, &letter.to, body, key).await {
+        Ok(reaction) => reaction,
         Err(why) => {
-            let institution = &desk.settings.id;
             tracing::info!(institution.id = %institution, why, "a pretend callback was not heard");
-            false
+            Reaction::Again
         }
     };
+    if reaction == Reaction::Refused {
+        tracing::warn!(institution.id = %institution, "a pretend callback is refused for good");
+    }
+    let heard = reaction == Reaction::Heard;
     desk.book.change(|book| match &letter.of {
         Of::Payment(key) => book.called_back(key, heard),
         Of::Refund(key) => book.refund_called_back(key, heard),
     });
-    heard
+    reaction
 }
 
-async fn send(desk: &Desk, target: &str, body: &Bytes, key: &SigningKey) -> Result<(), String> {
+async fn send(
+    desk: &Desk,
+    target: &str,
+    body: &Bytes,
+    key: &SigningKey,
+) -> Result<Reaction, String> {
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(target)
@@ -220,18 +242,22 @@ async fn send(desk: &Desk, target: &str, body: &Bytes, key: &SigningKey) -> Resu
     check(desk, &question, &answer)
 }
 
-fn check(desk: &Desk, question: &Question, answer: &Response<Bytes>) -> Result<(), String> {
-    if !answer.status().is_success() {
+fn check(desk: &Desk, question: &Question, answer: &Response<Bytes>) -> Result<Reaction, String> {
+    let is_final = matches!(answer.status().as_u16(), 400 | 422);
+    if !answer.status().is_success() && !is_final {
         return Err(format!("answered {}", answer.status()));
     }
     verify_response(answer, question, &desk.settings.callers, now_s())
         .map_err(|fault| fault.to_string())?;
+    if is_final {
+        return Ok(Reaction::Refused);
+    }
     let said: Option<Value> = serde_json::from_slice(answer.body()).ok();
     let said = said
         .as_ref()
         .and_then(|body| body.get("noticeResult")?.as_str());
     if said == Some("SUCCESS") {
-        return Ok(());
+        return Ok(Reaction::Heard);
     }
     Err(format!("noticeResult: {said:?}"))
 }

@@ -15,7 +15,7 @@ use paymux::domain::institutions::{BusinessType, Mode, TransactionType};
 use paymux::domain::order::{Order, OrderState, Terms};
 use paymux::domain::personal::MobileNo;
 use paymux::domain::refund::{Refund, RefundState, Sending, Why, Wish};
-use paymux::institution::{Call, Forged};
+use paymux::institution::{Call, Unbelieved};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -141,10 +141,13 @@ pub(super) fn recordings(kind: &str) -> Vec<Recording> {
 }
 
 /// What a message proves, in words.
-pub(super) fn describe(read: &Result<Evidence, Forged>) -> String {
+pub(super) fn describe(read: &Result<Evidence, Unbelieved>) -> String {
     let finding = match read {
         Ok(evidence) => &evidence.finding,
-        Err(Forged(word)) => return format!("forged {word}"),
+        Err(Unbelieved::Forged(word)) => return format!("forged {word}"),
+        Err(Unbelieved::Unreadable(word) | Unbelieved::NamesNothing(word)) => {
+            return format!("nothing {word}");
+        }
     };
     match finding {
         Finding::NotSent => "not_sent".to_owned(),

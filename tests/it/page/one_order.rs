@@ -27,7 +27,7 @@ use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
 use paymux::domain::order::{Ending, Opening, Order, Start, Terms, Weighed};
 use paymux::domain::personal::MobileNo;
 use paymux::flow::register::{Platform, Register, Signing};
-use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing, Told};
+use paymux::institution::{Asked, Call, Heard, Institution, Outgoing, Told, Unbelieved};
 use paymux::signature::{KeyRing, SigningKey};
 use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
 use paymux::store::{
@@ -382,10 +382,15 @@ impl Institution for Teller {
         &'c self,
         _: &'c Request<Bytes>,
         _: Timestamp,
-    ) -> Result<Told<'c>, Forged> {
-        Err(Forged("not signed"))
+    ) -> Result<Told<'c>, Unbelieved> {
+        Err(Unbelieved::Forged("not signed"))
     }
-    fn acknowledgement(&self, _: &Request<Bytes>, _: Heard, _: Timestamp) -> Response<Bytes> {
+    fn acknowledgement(
+        &self,
+        _: &Request<Bytes>,
+        _: Heard,
+        _: (&str, Timestamp),
+    ) -> Response<Bytes> {
         Response::new(Bytes::new())
     }
 }

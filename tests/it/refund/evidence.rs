@@ -156,14 +156,14 @@ fn a_false_callback_about_a_refund_moves_nothing() {
     let others = town.at("purse", |books| books.letter(&body(500, &account)));
     let sum = town.at("bank", |books| books.letter(&body(501, &account)));
     let foreign = town.at("bank", |books| books.letter(&body(500, "another")));
-    for (callback, verdict) in [
-        (forged, Verdict::Forged),
-        (others, Verdict::Quarantined),
-        (sum, Verdict::Quarantined),
-        (foreign, Verdict::Quarantined),
+    for (callback, status, verdict) in [
+        (forged, 400, Verdict::Forged),
+        (others, 404, Verdict::Quarantined),
+        (sum, 400, Verdict::Quarantined),
+        (foreign, 400, Verdict::Quarantined),
     ] {
         let told = town.send(callback);
-        assert_eq!((told.status, told.result), (400, verdict.name()));
+        assert_eq!((told.status, told.result), (status, verdict.name()));
         assert_eq!(only(&town, "T1"), before);
     }
 }

@@ -17,7 +17,7 @@ use paymux::domain::attempt::Stamp;
 use paymux::domain::evidence::{About, Evidence, Finding, Reason};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
 use paymux::domain::institutions::Facts;
-use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing, Told};
+use paymux::institution::{Asked, Call, Heard, Institution, Outgoing, Told, Unbelieved};
 use paymux::world::sends::{InFlight, SendLog, Sends};
 use paymux::world::{Clock, Outbound, Party, Patience, SendError, TooMany, Turn};
 
@@ -216,7 +216,7 @@ impl Institution for Flawed {
         &'c self,
         callback: &'c Request<Bytes>,
         now: Timestamp,
-    ) -> Result<Told<'c>, Forged> {
+    ) -> Result<Told<'c>, Unbelieved> {
         match (self.plain.read_callback(callback, now), self.flaw) {
             (Err(_), Flaw::Credulous) => {
                 let mut believed = callback.clone();
@@ -237,14 +237,14 @@ impl Institution for Flawed {
         &self,
         callback: &Request<Bytes>,
         heard: Heard,
-        now: Timestamp,
+        known_by: (&str, Timestamp),
     ) -> Response<Bytes> {
         let heard = if self.flaw == Flaw::Eager {
             Heard::Recorded
         } else {
             heard
         };
-        self.plain.acknowledgement(callback, heard, now)
+        self.plain.acknowledgement(callback, heard, known_by)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use paymux::domain::identifiers::{PayOrderNo, hex};
 use paymux::seal::{Place, Seal};
 use paymux::store::timeline::timeline;
-use paymux::store::trails::{Leaf, ORDER_BYTES_MAX, STRANGERS_BYTES_MAX, Trail, Trails};
+use paymux::store::trails::{Kinds, Leaf, ORDER_BYTES_MAX, STRANGERS_BYTES_MAX, Trail, Trails};
 use paymux::store::{OrderKey, Store, open_for_all};
 
 use super::builders::{at, done, draw, institution, merchant, paid, terms};
@@ -40,6 +40,8 @@ fn leaf(order: &PayOrderNo, n: i64, bytes: usize, is_stranger: bool) -> Leaf {
         order: order.clone(),
         at: at(n),
         is_stranger,
+        is_paying: false,
+        holds: Kinds::from([("query".to_owned(), 1)]),
         lines: format!("{{\"note\":{n},\"noise\":\"{noise}\"}}\n").into_bytes(),
     }
 }
@@ -132,6 +134,7 @@ async fn of_a_long_trail_the_middle_is_given_up() {
     assert_eq!(&found[found.len() - 3..], &[298, 299, 300]);
     let count = u64::try_from(found.len()).unwrap();
     assert_eq!(kept.given_up + count, 300);
+    assert_eq!(kept.lost, Kinds::from([("query".to_owned(), 300 - count)]));
     trails
         .keep(&[leaf(&order, 301, 40_000, false)])
         .await
@@ -142,6 +145,33 @@ async fn of_a_long_trail_the_middle_is_given_up() {
         301,
         "one that is too long is counted"
     );
+}
+
+/// L4: the callback that paid is there whatever came before it, with it and after it, and however long
+/// it is.
+#[tokio::test]
+async fn the_callback_that_paid_is_never_given_up() {
+    let stores = Embedded::new();
+    let (_store, trails, order) = one_order(&stores).await;
+    for n in 1..=40 {
+        trails.keep(&[leaf(&order, n, 400, false)]).await.unwrap();
+    }
+    let paying = |n, bytes| Leaf {
+        is_paying: true,
+        holds: Kinds::from([("callback".to_owned(), 1)]),
+        ..leaf(&order, n, bytes, false)
+    };
+    let strangers = leaf(&order, 43, 300, true);
+    let all = [paying(41, 400), paying(42, 5_000), strangers];
+    trails.keep(&all).await.unwrap();
+    for n in 44..=90 {
+        trails.keep(&[leaf(&order, n, 400, false)]).await.unwrap();
+    }
+    let kept = trail(&stores, &Embedded::seal(), &order);
+    let found = notes(&kept);
+    assert!(found.contains(&41) && found.contains(&42), "{found:?}");
+    assert_eq!(found.last(), Some(&90));
+    assert!(kept.lost.contains_key("query") && !kept.lost.contains_key("callback"));
 }
 
 /// Whoever knows a number and no key gets a small part of its trail, and drives out nothing.

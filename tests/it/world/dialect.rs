@@ -14,7 +14,7 @@ use paymux::domain::evidence::{
 };
 use paymux::domain::identifiers::{AccountId, AttemptId, InstitutionId, RefundOrderNo, Timestamp};
 use paymux::domain::institutions::{Facts, Mode};
-use paymux::institution::{Asked, Call, Forged, Heard, Institution, Outgoing, Told};
+use paymux::institution::{Asked, Call, Heard, Institution, Outgoing, Told, Unbelieved};
 
 /// The header that proves whose message it is.
 pub(crate) const PROOF: &str = "x-proof";
@@ -182,22 +182,30 @@ impl Institution for Plain {
         &'c self,
         callback: &'c Request<Bytes>,
         _: Timestamp,
-    ) -> Result<Told<'c>, Forged> {
+    ) -> Result<Told<'c>, Unbelieved> {
         let body = self
             .proven_body(callback.headers(), callback.body())
-            .ok_or(Forged("the proof does not fit the body"))?;
+            .ok_or(Unbelieved::Forged("the proof does not fit the body"))?;
         let read = move |absent| self.evidence(&body, Means::Callback, absent);
-        let told = read(CNY).ok_or(Forged("it names no attempt"))?;
+        let told = read(CNY).ok_or(Unbelieved::NamesNothing("it names no attempt"))?;
         Ok(Told::new(told.about.clone(), move |absent| {
             read(absent).unwrap()
         }))
     }
 
-    fn acknowledgement(&self, _: &Request<Bytes>, heard: Heard, _: Timestamp) -> Response<Bytes> {
+    fn acknowledgement(
+        &self,
+        _: &Request<Bytes>,
+        heard: Heard,
+        _: (&str, Timestamp),
+    ) -> Response<Bytes> {
         let (status, word) = match heard {
             Heard::Recorded => (StatusCode::OK, "RECORDED"),
             Heard::TryAgain => (StatusCode::SERVICE_UNAVAILABLE, "LATER"),
-            Heard::Refused | Heard::Forged => (StatusCode::BAD_REQUEST, "NO"),
+            Heard::UnknownReference => (StatusCode::NOT_FOUND, "UNKNOWN"),
+            Heard::Quarantined | Heard::Unreadable | Heard::Forged => {
+                (StatusCode::BAD_REQUEST, "NO")
+            }
         };
         let mut answer = Response::new(Bytes::from_static(word.as_bytes()));
         *answer.status_mut() = status;

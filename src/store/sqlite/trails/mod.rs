@@ -16,8 +16,8 @@ use crate::store::sqlite::sealed::not_sealed;
 use crate::store::sqlite::writer::Writing;
 use crate::store::sqlite::{Fault, Sqlite};
 use crate::store::trails::{
-    BEGINNING_BYTES, FORGOTTEN_AT_ONCE, LEAF_BYTES_MAX, Leaf, ORDER_BYTES_MAX, STRANGERS_BYTES_MAX,
-    Trail, Trails,
+    BEGINNING_BYTES, FORGOTTEN_AT_ONCE, Kinds, LEAF_BYTES_MAX, Leaf, ORDER_BYTES_MAX,
+    STRANGERS_BYTES_MAX, Trail, Trails,
 };
 
 /// A leaf as it is stored.
@@ -27,6 +27,8 @@ struct Row {
     at: i64,
     leaf: [u8; 16],
     is_stranger: bool,
+    is_paying: bool,
+    holds: Kinds,
     sealed: Vec<u8>,
 }
 
@@ -95,6 +97,8 @@ fn row(seal: &Seal, packer: &mut packed::Packer, leaf: &Leaf) -> Result<Row, Sto
         at: leaf.at.ms(),
         leaf: number,
         is_stranger: leaf.is_stranger,
+        is_paying: leaf.is_paying,
+        holds: leaf.holds.clone(),
         sealed: sealed.into_bytes(),
     })
 }
@@ -144,10 +148,14 @@ fn named(connection: &Connection, key: &OrderKey) -> Result<Option<PayOrderNo>, 
 /// Of one order's trail: moment and number, bytes, whether of strangers.
 type Kept = (i64, Vec<u8>, i64, bool);
 
+/// The callback that paid stands beside the bound: it is neither counted nor given up.
 fn keep(writing: &mut Writing<'_>, row: &Row) -> Result<(), Fault> {
     let connection = writing.connection;
-    let sql = "SELECT at, leaf, LENGTH(sealed), is_stranger FROM trails WHERE pay_order_no = ?1
-        ORDER BY at, leaf";
+    if row.is_paying {
+        return insert(connection, row, (0, &Kinds::new()));
+    }
+    let sql = "SELECT at, leaf, LENGTH(sealed), is_stranger FROM trails
+        WHERE pay_order_no = ?1 AND is_paying = 0 ORDER BY at, leaf";
     let mut statement = connection.prepare_cached(sql)?;
     let kept = statement.query_map([row.order.as_str()], |row| {
         Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
@@ -158,33 +166,59 @@ fn keep(writing: &mut Writing<'_>, row: &Row) -> Result<(), Fault> {
     let is_too_much =
         row.is_stranger && strangers.sum::<i64>().saturating_add(bytes) > size(STRANGERS_BYTES_MAX);
     if is_too_much || bytes > size(ORDER_BYTES_MAX.saturating_sub(BEGINNING_BYTES)) {
-        return given_up(connection, row, &kept);
+        return given_up(connection, row);
     }
-    let mut lost = 0_i64;
+    let (mut count, mut lost) = (0_i64, Kinds::new());
     let all = |kept: &[Kept]| kept.iter().map(|one| one.2).sum::<i64>();
     while all(&kept).saturating_add(bytes) > size(ORDER_BYTES_MAX) {
         let Some(at) = first_behind(&kept) else {
-            return given_up(connection, row, &kept);
+            return given_up(connection, row);
         };
         let gone = kept.remove(at);
         let sql = "DELETE FROM trails WHERE pay_order_no = ?1 AND at = ?2 AND leaf = ?3
-            RETURNING given_up";
+            RETURNING given_up, holds, lost";
         let mut delete = connection.prepare_cached(sql)?;
         let of = params![row.order.as_str(), gone.0, gone.1];
-        let before: i64 = delete.query_row(of, |row| row.get(0))?;
-        lost = lost.saturating_add(before).saturating_add(1);
+        let (before, held, lost_before): (i64, String, String) =
+            delete.query_row(of, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        count = count.saturating_add(before).saturating_add(1);
+        add(&mut lost, &kinds(&held)?);
+        add(&mut lost, &kinds(&lost_before)?);
     }
-    let sql = "INSERT INTO trails (pay_order_no, at, leaf, is_stranger, sealed, given_up)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
+    insert(connection, row, (count, &lost))
+}
+
+fn insert(connection: &Connection, row: &Row, gone: (i64, &Kinds)) -> Result<(), Fault> {
+    let (count, lost) = gone;
+    let sql = "INSERT INTO trails (pay_order_no, at, leaf, is_stranger, is_paying, holds, sealed,
+        given_up, lost) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING";
     connection.prepare_cached(sql)?.execute(params![
         row.order.as_str(),
         row.at,
         row.leaf,
         row.is_stranger,
+        row.is_paying,
+        spelled(&row.holds)?,
         row.sealed,
-        lost
+        count,
+        spelled(lost)?
     ])?;
     Ok(())
+}
+
+fn add(sum: &mut Kinds, more: &Kinds) {
+    for (kind, count) in more {
+        let known = sum.entry(kind.clone()).or_default();
+        *known = known.saturating_add(*count);
+    }
+}
+
+fn kinds(text: &str) -> Result<Kinds, Fault> {
+    serde_json::from_str(text).map_err(|_| Fault::Corrupt("counts of notes are malformed".into()))
+}
+
+fn spelled(kinds: &Kinds) -> Result<String, Fault> {
+    serde_json::to_string(kinds).map_err(|fault| Fault::Corrupt(fault.to_string()))
 }
 
 fn size(bytes: usize) -> i64 {
@@ -200,15 +234,27 @@ fn first_behind(kept: &[Kept]) -> Option<usize> {
     })
 }
 
-/// There is no room for it; the latest that is kept says so.
-fn given_up(connection: &Connection, row: &Row, kept: &[Kept]) -> Result<(), Fault> {
-    let Some((at, leaf, ..)) = kept.last() else {
+/// There is no room for it; the latest that is kept says so, and what it was.
+fn given_up(connection: &Connection, row: &Row) -> Result<(), Fault> {
+    let sql = "SELECT at, leaf, lost FROM trails WHERE pay_order_no = ?1
+        ORDER BY at DESC, leaf DESC LIMIT 1";
+    let mut latest = connection.prepare_cached(sql)?;
+    let latest = latest.query_row([row.order.as_str()], |row| {
+        Ok((
+            row.get::<_, i64>(0)?,
+            row.get::<_, Vec<u8>>(1)?,
+            row.get::<_, String>(2)?,
+        ))
+    });
+    let Some((at, leaf, before)) = latest.optional()? else {
         return Ok(());
     };
-    let sql = "UPDATE trails SET given_up = given_up + 1
+    let mut lost = kinds(&before)?;
+    add(&mut lost, &row.holds);
+    let sql = "UPDATE trails SET given_up = given_up + 1, lost = ?4
         WHERE pay_order_no = ?1 AND at = ?2 AND leaf = ?3";
     let mut update = connection.prepare_cached(sql)?;
-    update.execute(params![row.order.as_str(), at, leaf])?;
+    update.execute(params![row.order.as_str(), at, leaf, spelled(&lost)?])?;
     Ok(())
 }
 
@@ -218,7 +264,8 @@ pub(super) fn read(
     seal: &Seal,
     order: &PayOrderNo,
 ) -> Result<Trail, Fault> {
-    let sql = "SELECT leaf, sealed, given_up FROM trails WHERE pay_order_no = ?1 ORDER BY at, leaf";
+    let sql = "SELECT leaf, sealed, given_up, holds, lost FROM trails
+        WHERE pay_order_no = ?1 ORDER BY at, leaf";
     let mut trail = Trail::default();
     // A gateway of an earlier release, which still runs, has no such table.
     let is_there = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'trails')";
@@ -234,6 +281,7 @@ pub(super) fn read(
         // What another release packed is no damage; here it says nothing.
         if !packed::is_ours(&small) {
             trail.given_up = trail.given_up.saturating_add(1);
+            add(&mut trail.lost, &kinds(&row.get::<_, String>(3)?)?);
             continue;
         }
         let lines = packed::unpack(&small, LEAF_BYTES_MAX)
@@ -242,6 +290,7 @@ pub(super) fn read(
         trail.lines.extend(lines.lines().map(str::to_owned));
         let given_up = u64::try_from(row.get::<_, i64>(2)?).unwrap_or_default();
         trail.given_up = trail.given_up.saturating_add(given_up);
+        add(&mut trail.lost, &kinds(&row.get::<_, String>(4)?)?);
     }
     Ok(trail)
 }
