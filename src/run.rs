@@ -32,6 +32,7 @@ use crate::config::{CONNECTIONS_MAX, Config, Faults};
 use crate::domain::change::Configured;
 use crate::edge::{Drained, Edge, Listener, Stop, TlsIdentity};
 use crate::flow::chase_doubts::adopt_leftovers;
+use crate::flow::refused_callers::RefusedCallers;
 use crate::metrics::Metrics;
 use crate::store::remembered::Remembered;
 use crate::store::ringing::{Bells, Ringing};
@@ -39,6 +40,7 @@ use crate::store::trails::Trails;
 use crate::store::{self, OpenedForAll, Store};
 use crate::workers::Workers;
 use crate::workers::trail::Notes;
+use crate::world::trail::Trail;
 use crate::world::{Clock, SystemClock};
 
 use control::Control;
@@ -90,8 +92,12 @@ impl Gateway {
         let (listen, limits) = (config.listen.clone(), config.limits.clone());
         let socket = control::socket(&config.store.url);
         let seal = Arc::clone(&config.store.seal);
-        let trail = Arc::<Notes>::clone(&notes);
-        let first = InForce::first((config, files), &store, &clock, &metrics, trail);
+        let trail: Arc<dyn Trail> = Arc::<Notes>::clone(&notes);
+        let digests = Arc::clone(&seal);
+        let digest = move |address: &[u8]| digests.digest("address", address);
+        let refused_callers = Arc::new(RefusedCallers::new(Box::new(digest)));
+        let noting = (trail, Arc::clone(&refused_callers));
+        let first = InForce::first((config, files), &store, &clock, &metrics, noting);
         let first = first.context("[outbound]")?;
         let in_force = Arc::new(ArcSwap::from_pointee(first));
         take_over(&*store, &*clock).await?;
@@ -116,6 +122,7 @@ impl Gateway {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             bells,
+            refused_callers,
         });
         let reconciler = Reconciler::new(Arc::clone(&store), ledger, Arc::clone(&in_force));
         let reloading = Arc::new(Reloading {

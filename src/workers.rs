@@ -16,6 +16,7 @@ use crate::domain::identifiers::Timestamp;
 use crate::domain::merchant::origin;
 use crate::flow::chase_doubts::chase_order;
 use crate::flow::notify_merchant::{Delivery, notify_merchant};
+use crate::flow::refused_callers::{RefusedCallers, WRITTEN_EVERY};
 use crate::flow::register::Register;
 use crate::metrics::Metrics;
 use crate::store::ringing::{Bells, SOON};
@@ -108,6 +109,8 @@ pub struct Workers {
     pub metrics: Arc<Metrics>,
     /// Rung by commits that make work due (N8).
     pub bells: Arc<Bells>,
+    /// Who was refused, on its way to the audit log.
+    pub refused_callers: Arc<RefusedCallers>,
 }
 
 impl Workers {
@@ -123,7 +126,8 @@ impl Workers {
             lease(Queue::Orders),
             lease(Queue::Events(Lane::Prompt)),
             lease(Queue::Events(Lane::Failing)),
-            self.floor_loop(stop.clone())
+            self.floor_loop(stop.clone()),
+            self.refused_loop(stop.clone())
         );
         // What came late was handed over by the loops, which have ended.
         let _ = loops.late.acquire_many(permits(LATE_AT_ONCE)).await;
@@ -141,6 +145,31 @@ impl Workers {
             Delivery::LeaseLost => "lease_lost",
         };
         self.metrics.notification(word);
+    }
+
+    /// Writes who was refused into the audit log (L5), and how many lines of the log were left out.
+    async fn refused_loop(&self, mut stop: watch::Receiver<bool>) {
+        loop {
+            let is_over = *stop.borrow();
+            let (store, now) = (&*self.store, self.clock.now());
+            if let Err(fault) = self.refused_callers.write(store, now).await {
+                tracing::error!(%fault, "who was refused could not be recorded; it is tried again");
+            }
+            let suppressed = self.refused_callers.suppressed();
+            if suppressed > 0 {
+                tracing::warn!(
+                    suppressed,
+                    "lines about callers whom nobody knows were left out"
+                );
+            }
+            if is_over {
+                return;
+            }
+            tokio::select! {
+                () = nap(WRITTEN_EVERY) => (),
+                _ = stop.changed() => (),
+            }
+        }
     }
 
     /// Raises the replay floor, so that spent nonces can be forgotten (Q6).

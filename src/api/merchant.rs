@@ -3,7 +3,7 @@
 //! journey; what leaves is signed once the caller is known.
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 
 use crate::api::order::Extras;
 use crate::api::reading::{Asked, NAMING};
@@ -13,7 +13,7 @@ use crate::domain::identifiers::RefundOrderNo;
 use crate::domain::institutions::{BusinessType, Offer};
 use crate::domain::order::OrderState;
 use crate::domain::refusal::Refusal;
-use crate::flow::admit_request::{Admitted, Knock, Purpose, Spending, admit_request};
+use crate::flow::admit_request::{Admitted, Knock, NotAdmitted, Purpose, Spending, admit_request};
 use crate::flow::answer::sign_answer;
 use crate::flow::answer_once::{Refused, Spent};
 use crate::flow::close_order::close_order;
@@ -21,6 +21,7 @@ use crate::flow::list_institutions::list_institutions;
 use crate::flow::place_order::place_order;
 use crate::flow::read_order::{read_order, refresh};
 use crate::flow::refunds::refund_order::{read_refund, refund_order};
+use crate::flow::refused_callers::Caller;
 use crate::flow::register::Register;
 use crate::flow::select_institution::{Answered, Outcome, select_institution};
 
@@ -68,10 +69,15 @@ impl Api {
         let admitted = admit_request(&self.gate, register, spending, request, &knock, now).await;
         let mut known = None;
         let (mut answer, proven) = match admitted {
-            Err(refused) => (self.refused(interface, &refused.refusal), refused.proven),
+            Err(refused) => (
+                self.not_admitted((interface, peer), &refused),
+                refused.proven.map(|proven| proven.label),
+            ),
             Ok(caller) => {
                 known = Some(caller.merchant().clone());
                 let label: Box<str> = caller.label().into();
+                let key = caller.key().clone();
+                let key = key.as_str();
                 let done = self.journey(register, endpoint, &fields, caller).await;
                 let answer = match done {
                     Ok((response, result, Spent { .. })) => Answer {
@@ -79,8 +85,12 @@ impl Api {
                         interface,
                         result,
                     },
-                    Err(refused) => self.refused(interface, &refused.into_refusal()),
+                    Err(refused) => self.refused_known(interface, &refused.into_refusal()),
                 };
+                if is_of_standing(&answer.response) {
+                    let caller = Caller::Key(key);
+                    self.refused_callers.count(caller, interface, answer.result);
+                }
                 (answer, Some(label))
             }
         };
@@ -91,6 +101,27 @@ impl Api {
         if self.world.trail.is_kept() {
             let asked = (request, &*register.platform.origin);
             self.note(&fields, known.as_ref(), asked, (now, &answer));
+        }
+        answer
+    }
+
+    /// L5: whoever was refused is counted for the audit log, by key where one was proven.
+    fn not_admitted(
+        &self,
+        (interface, peer): (&'static str, Peer),
+        refused: &NotAdmitted,
+    ) -> Answer {
+        let Some(proven) = &refused.proven else {
+            let answer = self.refused(interface, &refused.refusal);
+            if is_of_standing(&answer.response) {
+                self.count_refused(peer, interface, answer.result);
+            }
+            return answer;
+        };
+        let answer = self.refused_known(interface, &refused.refusal);
+        if is_of_standing(&answer.response) {
+            let caller = Caller::Key(&proven.key);
+            self.refused_callers.count(caller, interface, answer.result);
         }
         answer
     }
@@ -284,6 +315,14 @@ fn listing(
 ) -> (Response<Bytes>, &'static str, Spent) {
     let response = order::answer(register, answered, extras);
     (response, answered.outcome.word(), spent)
+}
+
+/// Whether an answer says that its caller is not who it should be, or may not.
+fn is_of_standing(response: &Response<Bytes>) -> bool {
+    matches!(
+        response.status(),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+    )
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

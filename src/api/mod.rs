@@ -26,6 +26,7 @@ use crate::domain::merchant::ShownCertificate;
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::{Gate, ReadNonces, knock};
 use crate::flow::receive_callback::receive_callback;
+use crate::flow::refused_callers::{Caller, RefusedCallers};
 use crate::flow::register::Register;
 use crate::store::{Store, Verdict};
 use crate::world::World;
@@ -53,6 +54,8 @@ pub struct Api {
     pub gate: Gate,
     /// Nonces of requests that read only.
     pub reads: Arc<ReadNonces>,
+    /// Who was refused for want of proof or standing, on its way to the audit log.
+    pub refused_callers: Arc<RefusedCallers>,
 }
 
 /// An answer, and what there is to count about it. Words only, each from a bounded set.
@@ -152,7 +155,9 @@ impl Api {
             return self.refused(interface, &Refusal::QueryUnexpected);
         }
         let mut answer = match endpoint {
-            Endpoint::Callback(institution) => self.callback(register, institution, &request).await,
+            Endpoint::Callback(institution) => {
+                self.callback(register, institution, &request, peer).await
+            }
             Endpoint::Keys => keys(register),
             Endpoint::Interface => interface::answer(),
             Endpoint::Page(token) | Endpoint::PageStatus(token) => {
@@ -183,6 +188,7 @@ impl Api {
         register: &Register,
         institution: &str,
         request: &Request<Bytes>,
+        peer: Peer,
     ) -> Answer {
         let interface = "X-11";
         let Ok(institution) = InstitutionId::parse(institution) else {
@@ -197,6 +203,13 @@ impl Api {
                     Verdict::Quarantined => "QUARANTINED",
                     Verdict::Forged => "FORGED",
                 };
+                if received.verdict == Verdict::Forged {
+                    self.count_refused(peer, interface, result);
+                    if self.refused_callers.may_log(self.now()) {
+                        tracing::warn!(institution.id = %institution, why = received.why,
+                            request.id = received.request_id, "callback not proven");
+                    }
+                }
                 Answer {
                     response: received.answer,
                     interface,
@@ -207,15 +220,25 @@ impl Api {
         }
     }
 
-    /// A refusal with a number that the log knows it by.
+    /// A refusal of somebody unknown, with a number that the log knows it by if there was room for a line.
     pub fn refused(&self, interface: &'static str, refusal: &Refusal) -> Answer {
+        // A line costs its reader nothing to cause: only so many of them.
+        let is_logged = !is_of_load(refusal) && self.refused_callers.may_log(self.now());
+        self.refuse(interface, refusal, is_logged)
+    }
+
+    /// A refusal of somebody who is known, and whose requests have their bound.
+    fn refused_known(&self, interface: &'static str, refusal: &Refusal) -> Answer {
+        self.refuse(interface, refusal, !is_of_load(refusal))
+    }
+
+    fn refuse(&self, interface: &'static str, refusal: &Refusal, is_logged: bool) -> Answer {
         let request_id = hex(&self.world.entropy.draw::<8>());
         let code = refusal.code();
-        if matches!(refusal, Refusal::TooOften { .. } | Refusal::Unavailable) {
-            // Counted; a line for each would be a flood of its own.
-            tracing::debug!(interface, code, request.id = request_id, "refused");
-        } else {
+        if is_logged {
             tracing::info!(interface, code, request.id = request_id, "refused");
+        } else {
+            tracing::debug!(interface, code, request.id = request_id, "refused");
         }
         let response = refusal::problem(refusal, &request_id);
         Answer {
@@ -225,10 +248,21 @@ impl Api {
         }
     }
 
+    /// L5: whoever was refused for want of proof, by what the connection shows.
+    fn count_refused(&self, peer: Peer, interface: &'static str, code: &'static str) {
+        let caller = Caller::Connection(peer.address, peer.certificate.as_ref());
+        self.refused_callers.count(caller, interface, code);
+    }
+
     /// The moment, for whoever holds the api and no world.
     pub fn now(&self) -> Timestamp {
         self.world.clock.now()
     }
+}
+
+/// Counted by what sheds load; a line for each would be a flood of its own.
+fn is_of_load(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::TooOften { .. } | Refusal::Unavailable)
 }
 
 /// How long the platform's keys may be kept: as long as merchants are told to believe them, so that

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::Request;
 
 use crate::domain::change::Cause;
-use crate::domain::identifiers::{FreshNonce, MerchantId, Timestamp};
+use crate::domain::identifiers::{FreshNonce, KeyId, MerchantId, Timestamp};
 use crate::domain::merchant::{Admission, ClientCertificate, Merchant, ShownCertificate};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::proof::{Proof, prove};
@@ -78,6 +78,11 @@ impl Admitted {
     /// The label of the signature that proved it: what the answer is bound to.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// The key that proved it.
+    pub fn key(&self) -> &KeyId {
+        &self.nonce.key
     }
 
     /// What the change it causes must spend.
@@ -187,6 +192,7 @@ pub async fn admit_request(
     let Proof {
         merchant,
         label,
+        key,
         nonce,
         ..
     } = proof;
@@ -207,7 +213,7 @@ pub async fn admit_request(
     };
     Err(NotAdmitted {
         refusal,
-        proven: Some(label),
+        proven: Some(Known { label, key }),
     })
 }
 
@@ -272,8 +278,17 @@ struct Times {
 pub struct NotAdmitted {
     /// What is answered.
     pub refusal: Refusal,
-    /// The label of the signature, if it was good.
-    pub proven: Option<Box<str>>,
+    /// The signature that was good, if one was.
+    pub proven: Option<Known>,
+}
+
+/// Who was proven by which signature.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The label of the signature: what the answer is bound to.
+    pub label: Box<str>,
+    /// The id of the key.
+    pub key: Box<str>,
 }
 
 impl NotAdmitted {

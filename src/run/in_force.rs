@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::domain::institutions::HealthSettings;
 use crate::edge::Bounds;
 use crate::flow::admit_request::{Gate, ReadNonces};
+use crate::flow::refused_callers::RefusedCallers;
 use crate::health::Health;
 use crate::limits::LimitSettings;
 use crate::limits::turns::{TurnSettings, Turns};
@@ -54,7 +55,7 @@ impl InForce {
         store: &Arc<dyn Store>,
         clock: &Arc<dyn Clock>,
         metrics: &Arc<Metrics>,
-        trail: Arc<dyn Trail>,
+        (trail, refused_callers): (Arc<dyn Trail>, Arc<RefusedCallers>),
     ) -> Result<Self, rustls::Error> {
         let turns = Turns::new(&settings::turns(&config), Arc::clone(metrics));
         let door = Arc::new(Paced {
@@ -79,6 +80,7 @@ impl InForce {
             register: Arc::new(config.register),
             gate,
             reads: Arc::new(ReadNonces::new(READ_NONCES_MAX)),
+            refused_callers,
         };
         Ok(Self {
             api,
@@ -124,6 +126,7 @@ impl InForce {
             register: Arc::new(config.register),
             gate,
             reads: Arc::clone(&old.reads),
+            refused_callers: Arc::clone(&old.refused_callers),
         };
         let next = Self {
             api,

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, header};
 use serde::{Deserialize, Serialize};
 
-use super::reload::Reloading;
+use super::reload::{Reloading, deed, recorded};
+use crate::domain::change::Configured;
 use crate::domain::refund::RefundState;
 use crate::files;
 use crate::flow::refunds::decide_refund::{Decided, NotDecided, TARGET, decide_refund};
@@ -228,11 +229,28 @@ pub(super) async fn answer(reloading: &Reloading, asked: &str, by: String) -> An
             Ok(()) => ledger.resolve(id, &because, &by).await.map(done),
             Err(refused) => Ok(refused),
         },
-        Wish::Decide { verdict, statement } => decide(reloading, verdict, &statement).await,
+        Wish::Decide { verdict, statement } => {
+            let decided = decide(reloading, verdict, &statement).await;
+            if let Ok(Answer::Refused { .. }) = &decided {
+                note_refused(reloading, &by).await;
+            }
+            decided
+        }
     };
     answered.unwrap_or_else(|fault| Answer::Failed {
         fault: fault.to_string(),
     })
+}
+
+/// L5: a decision that was refused, for its signature, its operator or the refund's state.
+async fn note_refused(reloading: &Reloading, by: &By) {
+    let refused = Configured {
+        version: None,
+        deed: deed(&by.who, "refund.decide", "refused"),
+    };
+    if let Err(fault) = recorded(&*reloading.store, refused, by.at).await {
+        tracing::error!(%fault, "a refused decision could not be recorded");
+    }
 }
 
 /// Goes into the audit log, which is read on terminals.

@@ -29,10 +29,12 @@ use crate::flow::reconcile_statement::{
     Books, Fate, FromFile, FromInstitution, NotReconciled, Outcome, Source, Step,
     reconcile_statement,
 };
+use crate::flow::refused_callers::RefusedCallers;
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::ledger::{Ledger, Reconciled};
 use crate::workers::trail::Notes;
+use crate::world::trail::Trail;
 use crate::world::{Clock, SystemClock};
 
 /// Begins a question of the control socket; the rest of its line is a [`Question`] in JSON.
@@ -366,12 +368,15 @@ pub async fn alone(
     let (store, ledger, trails) = open_store(&config, &metrics)?;
     let notes = Arc::new(Notes::new(config.limits.trail_days, Arc::clone(&metrics)));
     let trail = Arc::<Notes>::clone(&notes);
+    // Nobody is answered here, so nobody is refused.
+    let refused_callers = Arc::new(RefusedCallers::new(Box::new(|_| [0; 32])));
+    let noting: (Arc<dyn Trail>, _) = (trail, refused_callers);
     let in_force = InForce::first(
         (config, Files::without_callers()),
         &store,
         &clock,
         &metrics,
-        trail,
+        noting,
     );
     let in_force = in_force.context("[outbound]")?;
     let books = Books {

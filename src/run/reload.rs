@@ -29,6 +29,9 @@ const LINES_MAX: usize = 100;
 /// The action in the audit log.
 const RELOAD: &str = "configuration.reload";
 
+/// What the audit log calls a value that is other than before.
+const CHANGE: &str = "configuration.change";
+
 /// What a reload changes, and what it needs for that.
 pub(super) struct Reloading {
     pub(super) store: Arc<dyn Store>,
@@ -114,6 +117,7 @@ impl Reloading {
                 Ok(()) => {
                     let reply = self.swap(ready, &mut standing, file);
                     self.note(by, &result("accepted", &standing)).await;
+                    self.note_changes(by, &reply).await;
                     return reply;
                 }
                 Err(fault) => vec![store_fault(&file, &fault)],
@@ -233,6 +237,41 @@ impl Reloading {
         };
         if let Err(fault) = recorded(&*self.store, outcome, self.clock.now()).await {
             tracing::error!(%fault, "what became of a reload could not be recorded");
+        }
+    }
+
+    /// L5: what is other than before, keys and certificates among it: which table and which value of it.
+    /// What the values are is not written, for some are about payers (L4).
+    async fn note_changes(&self, by: &str, reply: &Reply) {
+        let Reply::Accepted { changes, .. } = reply else {
+            return;
+        };
+        for change in changes.iter().take(LINES_MAX) {
+            let what = match (&change.field, &change.before, &change.after) {
+                (Some(field), ..) => format!("{field} changed"),
+                (None, None, _) => "added".to_owned(),
+                (None, Some(_), _) => "taken out".to_owned(),
+            };
+            self.note_change(by, &change.subject, what).await;
+        }
+        let others = changes.len().saturating_sub(LINES_MAX);
+        if others > 0 {
+            let what = format!("and {others} others changed");
+            self.note_change(by, "others", what).await;
+        }
+    }
+
+    async fn note_change(&self, by: &str, subject: &str, what: String) {
+        let deed = Deed {
+            object: subject.to_owned(),
+            ..deed(by, CHANGE, &what)
+        };
+        let change = Configured {
+            version: None,
+            deed,
+        };
+        if let Err(fault) = recorded(&*self.store, change, self.clock.now()).await {
+            tracing::error!(%fault, "a change of the configuration could not be recorded");
         }
     }
 

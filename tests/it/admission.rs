@@ -3,6 +3,7 @@
 
 mod limits;
 mod once;
+mod recorded;
 mod targets;
 
 use bytes::Bytes;

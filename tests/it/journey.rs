@@ -14,6 +14,7 @@ mod overload;
 mod people;
 mod process;
 pub(crate) mod races;
+mod refused;
 mod reload;
 
 use paymux::command::demo::enrolment::{BLUE, RED, account};

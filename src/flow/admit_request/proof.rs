@@ -19,6 +19,7 @@ const NONCE_KEPT_AFTER: Duration = Duration::from_mins(1);
 pub(super) struct Proof<'a> {
     pub(super) merchant: &'a Merchant,
     pub(super) label: Box<str>,
+    pub(super) key: Box<str>,
     pub(super) algorithm: Algorithm,
     pub(super) created_s: i64,
     pub(super) expires_s: Option<i64>,
@@ -44,6 +45,7 @@ pub(super) fn prove<'a>(
     Ok(Proof {
         merchant,
         label: proven.label.as_str().into(),
+        key: proven.key_id.as_str().into(),
         algorithm: proven.algorithm,
         created_s: proven.created_s,
         expires_s: proven.expires_s,

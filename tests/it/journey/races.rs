@@ -69,6 +69,7 @@ impl Arena {
             )
             .gate,
             reads: Arc::new(ReadNonces::new(1_000_000)),
+            refused_callers: Arc::clone(&town.api.refused_callers),
         });
         Self {
             town,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use paymux::domain::identifiers::{Timestamp, Uptime};
 use paymux::domain::order::Terms;
+use paymux::flow::refused_callers::RefusedCallers;
 use paymux::flow::register::Register;
 use paymux::metrics::Metrics;
 use paymux::outbound::{Hyper, OutboundSettings};
@@ -232,6 +233,7 @@ impl Telling {
             }),
             metrics: Arc::clone(&metrics),
             bells,
+            refused_callers: Arc::new(RefusedCallers::new(Box::new(|_| [0; 32]))),
         });
         let (stop, stopped) = watch::channel(false);
         Self {

@@ -3,7 +3,7 @@
 
 use paymux::domain::identifiers::{AttemptId, PayOrderNo, RefundOrderNo};
 use paymux::seal::Place;
-use paymux::store::{Leased, OrderKey, Store, Work};
+use paymux::store::{Leased, OrderKey, Work};
 use rusqlite::{Connection, params};
 use serde_json::json;
 
@@ -46,8 +46,7 @@ fn written(file: &Connection, no: &PayOrderNo) {
     for sql in BEFORE {
         file.execute_batch(sql).unwrap();
     }
-    file.pragma_update(None, "user_version", BEFORE.len())
-        .unwrap();
+    file.pragma_update(None, "user_version", 6).unwrap();
     file.execute(
         "INSERT INTO orders VALUES (?1, 'M1', 'T1', '20270115', 1230, 'CNY', 'AGGREGATED',
             'PASSWORD_PAY', 'https://shop.example/paid?phone=13987650002',

@@ -16,6 +16,7 @@ use paymux::domain::order::Order;
 use paymux::flow::admit_request::{Gate, ReadNonces, Window};
 use paymux::flow::chase_doubts::chase_order;
 use paymux::flow::notify_merchant::{Delivery, notify_merchant};
+use paymux::flow::refused_callers::RefusedCallers;
 use paymux::flow::register::Register;
 use paymux::limits::{Explained, LimitSettings, Limits, Rate};
 use paymux::store::{OrderKey, Store, Work};
@@ -313,6 +314,7 @@ pub(crate) fn api(store: Arc<dyn Store>, world: World, register: Register) -> Ap
         register: Arc::new(register),
         gate,
         reads: Arc::new(ReadNonces::new(1_000)),
+        refused_callers: Arc::new(RefusedCallers::new(Box::new(|_| [7; 32]))),
     }
 }
 
