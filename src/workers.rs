@@ -14,9 +14,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::domain::identifiers::Timestamp;
 use crate::domain::merchant::origin;
+use crate::flow::admit_request::refused_callers::{RefusedCallers, WRITTEN_EVERY};
 use crate::flow::chase_doubts::chase_order;
 use crate::flow::notify_merchant::{Delivery, notify_merchant};
-use crate::flow::refused_callers::{RefusedCallers, WRITTEN_EVERY};
 use crate::flow::register::Register;
 use crate::metrics::Metrics;
 use crate::store::ringing::{Bells, SOON};

@@ -13,6 +13,7 @@ use crate::domain::identifiers::RefundOrderNo;
 use crate::domain::institutions::{BusinessType, Offer};
 use crate::domain::order::OrderState;
 use crate::domain::refusal::Refusal;
+use crate::flow::admit_request::refused_callers::Caller;
 use crate::flow::admit_request::{Admitted, Knock, NotAdmitted, Purpose, Spending, admit_request};
 use crate::flow::answer::sign_answer;
 use crate::flow::answer_once::{Refused, Spent};
@@ -21,7 +22,6 @@ use crate::flow::list_institutions::list_institutions;
 use crate::flow::place_order::place_order;
 use crate::flow::read_order::{read_order, refresh};
 use crate::flow::refunds::refund_order::{read_refund, refund_order};
-use crate::flow::refused_callers::Caller;
 use crate::flow::register::Register;
 use crate::flow::select_institution::{Answered, Outcome, select_institution};
 

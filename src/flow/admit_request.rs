@@ -6,6 +6,7 @@
 
 mod proof;
 mod read_nonces;
+pub mod refused_callers;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -16,7 +16,6 @@ pub mod read_order;
 pub mod receive_callback;
 pub mod reconcile_statement;
 pub mod refunds;
-pub mod refused_callers;
 pub mod register;
 pub mod select_institution;
 pub mod trail;

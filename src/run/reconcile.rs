@@ -25,11 +25,11 @@ use crate::config::Config;
 use crate::domain::identifiers::InstitutionId;
 use crate::domain::statement::{Day, Difference, Unusable};
 use crate::files;
+use crate::flow::admit_request::refused_callers::RefusedCallers;
 use crate::flow::reconcile_statement::{
     Books, Fate, FromFile, FromInstitution, NotReconciled, Outcome, Source, Step,
     reconcile_statement,
 };
-use crate::flow::refused_callers::RefusedCallers;
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::ledger::{Ledger, Reconciled};

@@ -4,6 +4,7 @@
 mod limits;
 mod once;
 mod recorded;
+mod secrets;
 mod targets;
 
 use bytes::Bytes;

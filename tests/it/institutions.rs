@@ -326,6 +326,37 @@ fn a_repeated_create_is_the_same_create() {
     });
 }
 
+/// C4, V3: whoever sent a callback learns what may become of it: only what may succeed later is answered
+/// 503, and each answer has the number that the log knows it by.
+#[test]
+fn only_what_may_succeed_later_is_asked_for_again() {
+    on_all(|rig, recording| {
+        if recording.call != "callback" {
+            return;
+        }
+        let callback = rig.callback(Bytes::copy_from_slice(recording.body()));
+        let now = Timestamp::from_s(NOW_S);
+        for (heard, status) in [
+            (Heard::TryAgain, 503),
+            (Heard::UnknownReference, 404),
+            (Heard::Quarantined, 422),
+            (Heard::Unreadable, 400),
+            (Heard::Forged, 401),
+        ] {
+            let answer = rig
+                .adapter()
+                .acknowledgement(&callback, heard, ("ab12", now));
+            assert_eq!(answer.status(), status, "{heard:?}");
+            assert_eq!(answer.headers().contains_key("retry-after"), status == 503);
+            let said: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+            assert_eq!(
+                (&said["requestId"], &said["result"]),
+                (&"ab12".into(), &"REFUSED".into())
+            );
+        }
+    });
+}
+
 /// C4: only what is recorded is acknowledged, by a signed answer to this very callback.
 #[test]
 fn only_what_is_recorded_is_acknowledged() {

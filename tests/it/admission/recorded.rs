@@ -8,7 +8,9 @@ use paymux::api::Peer;
 use paymux::domain::audit::Deed;
 use paymux::domain::identifiers::{MerchantId, Timestamp};
 use paymux::domain::merchant::Admission;
-use paymux::flow::refused_callers::{LINES_PER_SECOND_MAX, ROWS_MAX, RefusedCallers};
+use paymux::flow::admit_request::refused_callers::{
+    LINES_PER_SECOND_MAX, ROWS_MAX, RefusedCallers,
+};
 use serde_json::json;
 
 use super::{ONE, PLACE, with};

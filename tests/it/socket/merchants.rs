@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use paymux::domain::identifiers::{Timestamp, Uptime};
 use paymux::domain::order::Terms;
-use paymux::flow::refused_callers::RefusedCallers;
+use paymux::flow::admit_request::refused_callers::RefusedCallers;
 use paymux::flow::register::Register;
 use paymux::metrics::Metrics;
 use paymux::outbound::{Hyper, OutboundSettings};

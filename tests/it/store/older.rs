@@ -1,7 +1,7 @@
 //! Files that an earlier release wrote: what it left as plain text is sealed once, and nothing of it
 //! stays legible.
 
-use paymux::domain::identifiers::{AttemptId, PayOrderNo, RefundOrderNo};
+use paymux::domain::identifiers::{AttemptId, EventId, PayOrderNo, RefundOrderNo};
 use paymux::seal::Place;
 use paymux::store::{Leased, OrderKey, Work};
 use rusqlite::{Connection, params};
@@ -71,8 +71,9 @@ fn written(file: &Connection, no: &PayOrderNo) {
         params![refund.as_str(), no.as_str(), attempt.as_str()],
     )
     .unwrap();
-    let event = format!("E{}C1", &no.as_str()[1..]);
-    let (table, row, column) = ("events", event.as_str(), "sealed");
+    let event = EventId::of(no, 'C', 2);
+    let event = event.as_str();
+    let (table, row, column) = ("events", event, "sealed");
     let body = Embedded::seal().seal(Place { table, row, column }, b"{}");
     file.execute(
         "INSERT INTO events VALUES (?1, 'M1', 1, 'ORDER_CLOSED', ?2, 2,

@@ -116,7 +116,7 @@ impl RefusedCallers {
         let Counts { rows, others } = std::mem::take(&mut *lock(&self.counts));
         let mut left = rows.into_iter();
         while let Some(((caller, interface, code), count)) = left.next() {
-            let deed = deed(caller.clone(), interface, format!("{code} times={count}"));
+            let deed = deed(&caller, interface, format!("{code} times={count}"));
             if let Err(fault) = store.commit(&recorded(deed, now)).await {
                 let first = ((caller, interface, code), count);
                 self.give_back(std::iter::once(first).chain(left), others);
@@ -127,7 +127,7 @@ impl RefusedCallers {
             return Ok(());
         }
         let result = format!("and others times={others}");
-        let deed = deed("others".to_owned(), "any", result);
+        let deed = deed("others", "any", result);
         if let Err(fault) = store.commit(&recorded(deed, now)).await {
             self.give_back(std::iter::empty(), others);
             return Err(fault);
@@ -169,7 +169,7 @@ impl RefusedCallers {
     }
 }
 
-fn deed(caller: String, interface: &str, result: String) -> Deed {
+fn deed(caller: &str, interface: &str, result: String) -> Deed {
     Deed {
         actor: format!("caller:{caller}"),
         action: "authentication.refuse".into(),

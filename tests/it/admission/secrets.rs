@@ -1,0 +1,33 @@
+//! What merchants must not collect stands in no text that people write by hand.
+
+use serde_json::json;
+
+use super::{good, refused, with};
+use crate::world::town::{Town, naming};
+
+/// R-6.1.4-1: a card number, a security code or a password in a description or a reason is refused and
+/// neither quoted nor kept; fields that hold numbers by their nature are left alone.
+#[test]
+fn payers_secrets_in_free_text_are_refused() {
+    let town = Town::new();
+    for text in ["card 4111 1111 1111 1111", "CVV：123", "验证码 004211"] {
+        for field in ["goodsName", "goodsDescription"] {
+            let request = with(&town, json!({ field: text }));
+            let told = refused(&town, request, 422, "secret_in_text");
+            assert_eq!(told.text("field"), field);
+            assert!(!told.json.to_string().contains(text), "{}", told.json);
+        }
+    }
+    let numbers = json!({ "goodsNo": "4111111111111111", "attach": "4111111111111111" });
+    assert_eq!(town.send(with(&town, numbers)).status, 200);
+    let asking = json!({ "orderDate": "20260925", "refundAmount": "1", "mobileNo": "13812345678",
+        "refundReason": "my card is 5105105105105100" });
+    let mut body = naming("T1");
+    body.as_object_mut()
+        .unwrap()
+        .extend(asking.as_object().unwrap().clone());
+    let request = town.signed("M1", "/v1/refunds", &body);
+    let told = refused(&town, request, 422, "secret_in_text");
+    assert_eq!(told.text("field"), "refundReason");
+    assert_eq!(town.send(good(&town)).result, "order_conflict");
+}
