@@ -34,6 +34,7 @@ use crate::edge::{Drained, Edge, Listener, Stop, TlsIdentity};
 use crate::flow::admit_request::refused_callers::RefusedCallers;
 use crate::flow::chase_doubts::adopt_leftovers;
 use crate::metrics::Metrics;
+use crate::seal::Seal;
 use crate::store::remembered::Remembered;
 use crate::store::ringing::{Bells, Ringing};
 use crate::store::trails::Trails;
@@ -93,9 +94,7 @@ impl Gateway {
         let socket = control::socket(&config.store.url);
         let seal = Arc::clone(&config.store.seal);
         let trail: Arc<dyn Trail> = Arc::<Notes>::clone(&notes);
-        let digests = Arc::clone(&seal);
-        let digest = move |address: &[u8]| digests.digest("address", address);
-        let refused_callers = Arc::new(RefusedCallers::new(Box::new(digest)));
+        let refused_callers = refused_callers(&seal);
         let noting = (trail, Arc::clone(&refused_callers));
         let first = InForce::first((config, files), &store, &clock, &metrics, noting);
         let first = first.context("[outbound]")?;
@@ -280,6 +279,13 @@ async fn begin(
         tracing::warn!(%warning, "the configuration has a warning");
     }
     Ok(())
+}
+
+/// Addresses are written as keyed digests (L4).
+fn refused_callers(seal: &Arc<Seal>) -> Arc<RefusedCallers> {
+    let seal = Arc::clone(seal);
+    let digest = move |address: &[u8]| seal.digest("address", address);
+    Arc::new(RefusedCallers::new(Box::new(digest)))
 }
 
 /// Says where the machine, not the configuration, decides how many connections there may be.

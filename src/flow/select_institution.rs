@@ -231,8 +231,7 @@ async fn choose(
             },
         };
         if order.state != OrderState::Open {
-            let spent = spend(store, cause, now).await?;
-            return Ok((Answered::standing(order, now), spent));
+            return as_it_stands(store, (order, cause), now).await;
         }
         let step = step(store, world, register, &order, &choice);
         if step.calls() && turn.is_none() {
@@ -242,10 +241,7 @@ async fn choose(
             }
         }
         let change = match step {
-            Step::Answer => {
-                let spent = spend(store, cause, now).await?;
-                return Ok((Answered::standing(order, now), spent));
-            }
+            Step::Answer => return as_it_stands(store, (order, cause), now).await,
             // Judged on what is true now: somebody may have ended the attempt this choice was for.
             Step::Start(start) => {
                 match admitted(register, world, &order, &choice) {
@@ -289,6 +285,16 @@ async fn choose(
         }
     }
     Err(refuse(store, (Refusal::Contended, cause), world.clock.now()).await)
+}
+
+/// Nothing is to be done: the answer is how the order stands.
+async fn as_it_stands(
+    store: &dyn Store,
+    (order, cause): (Order, Cause),
+    now: Timestamp,
+) -> Result<(Answered, Spent), Refused> {
+    let spent = spend(store, cause, now).await?;
+    Ok((Answered::standing(order, now), spent))
 }
 
 /// Whether the institution is open to this order at this moment, and takes it.

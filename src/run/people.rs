@@ -246,6 +246,7 @@ pub(super) async fn answer(reloading: &Reloading, asked: &str, by: String) -> An
 async fn note_refused(reloading: &Reloading, by: &By) {
     let refused = Configured {
         version: None,
+        endpoints: Vec::new(),
         deed: deed(&by.who, "refund.decide", "refused"),
     };
     if let Err(fault) = recorded(&*reloading.store, refused, by.at).await {

@@ -268,6 +268,7 @@ impl Reloading {
         };
         let change = Configured {
             version: None,
+            endpoints: Vec::new(),
             deed,
         };
         if let Err(fault) = recorded(&*self.store, change, self.clock.now()).await {

@@ -179,8 +179,12 @@ fn deed(caller: &str, interface: &str, result: String) -> Deed {
 }
 
 fn recorded(deed: Deed, now: Timestamp) -> Change {
-    let version = None;
-    Change::configured(Configured { version, deed }, now)
+    let configured = Configured {
+        version: None,
+        endpoints: Vec::new(),
+        deed,
+    };
+    Change::configured(configured, now)
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
