@@ -20,7 +20,7 @@ use crate::domain::merchant::{Admission, ClientCertificate, Merchant, ShownCerti
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::proof::{Proof, prove};
 pub use crate::flow::admit_request::read_nonces::ReadNonces;
-use crate::flow::answer_once::{Refused, Spent, refuse};
+use crate::flow::answer::once::{Refused, Spent, refuse};
 use crate::flow::register::Register;
 use crate::limits::{Explained, Limits, Wait};
 use crate::signature::Algorithm;

@@ -1,6 +1,8 @@
 //! Signs what leaves, bound to the question it answers (R-6.3.1-1b); with a slow key beside the
 //! threads that answer others meanwhile.
 
+pub mod once;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -4,7 +4,7 @@
 
 use crate::domain::change::Change;
 use crate::domain::refusal::Refusal;
-use crate::flow::answer_once::{Refused, Written, commit, refuse};
+use crate::flow::answer::once::{Refused, Written, commit, refuse};
 use crate::store::Store;
 use crate::world::World;
 

@@ -4,7 +4,7 @@ use crate::domain::attempt::AttemptState;
 use crate::domain::order::{Ending, Order, OrderState};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::Admitted;
-use crate::flow::answer_once::{Refused, Spent, Written, commit, refuse, spend};
+use crate::flow::answer::once::{Refused, Spent, Written, commit, refuse, spend};
 use crate::flow::call_institution::{READ_PATIENCE, call_institution};
 use crate::flow::read_order::Named;
 use crate::flow::register::Register;

@@ -4,7 +4,6 @@
 
 pub mod admit_request;
 pub mod answer;
-pub mod answer_once;
 mod begin;
 pub mod call_institution;
 pub mod chase_doubts;

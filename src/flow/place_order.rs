@@ -9,7 +9,7 @@ use crate::domain::institutions::{BusinessType, Mode};
 use crate::domain::order::{Opening, Order, OrderState, Start, Terms};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::Admitted;
-use crate::flow::answer_once::{Refused, Spent, Written, refuse, spend};
+use crate::flow::answer::once::{Refused, Spent, Written, refuse, spend};
 use crate::flow::begin::begin;
 use crate::flow::call_institution::{Leave, begin_create, turn_at};
 use crate::flow::list_institutions::{Judge, wanted};

@@ -1,5 +1,7 @@
 //! The payer chose; the order goes there.
 
+mod answered;
+
 use std::time::Duration;
 
 use crate::domain::attempt::{Attempt, AttemptState};
@@ -9,13 +11,14 @@ use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::{BusinessType, Mode};
 use crate::domain::order::{Order, OrderState};
 use crate::domain::refusal::Refusal;
-use crate::flow::answer_once::{Refused, Spent, Written, refuse, spend};
+use crate::flow::answer::once::{Refused, Spent, Written, refuse, spend};
 use crate::flow::begin::begin;
 use crate::flow::call_institution::{Leave, begin_create, send_once, turn_at};
 use crate::flow::list_institutions::Judge;
 use crate::flow::place_order::start;
 use crate::flow::read_order::Named;
 use crate::flow::register::Register;
+pub use crate::flow::select_institution::answered::{Answered, Outcome};
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
 use crate::health::Pass;
 use crate::institution::Call;
@@ -38,45 +41,6 @@ pub struct Choice {
     pub institution: InstitutionId,
     /// How.
     pub mode: Mode,
-}
-
-/// An order as it stands, and what that means for who asked.
-#[derive(Debug)]
-pub struct Answered {
-    /// The order, committed (O5).
-    pub order: Order,
-    /// `result` of the answer.
-    pub outcome: Outcome,
-    /// It was made by this request: 201 would be the difference, were it one to merchants.
-    pub fresh: bool,
-}
-
-/// What `result` an answer has (`interface.md`, Values).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Taken.
-    Accepted,
-    /// Paid before; nothing was started (R-6.1.1-2).
-    AlreadyPaid,
-    /// The institution was asked and its answer is not known yet: 202.
-    Pending,
-    /// The order is closed.
-    Closed,
-    /// The institution definitely refused; the order stays open.
-    Refused(Reason),
-}
-
-impl Outcome {
-    /// The word on the wire (`result`).
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Accepted => "ACCEPTED",
-            Self::AlreadyPaid => "ALREADY_PAID",
-            Self::Pending => "PENDING",
-            Self::Closed => "CLOSED",
-            Self::Refused(_) => "REFUSED",
-        }
-    }
 }
 
 impl Answered {

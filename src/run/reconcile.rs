@@ -371,13 +371,8 @@ pub async fn alone(
     // Nobody is answered here, so nobody is refused.
     let refused_callers = Arc::new(RefusedCallers::new(Box::new(|_| [0; 32])));
     let noting: (Arc<dyn Trail>, _) = (trail, refused_callers);
-    let in_force = InForce::first(
-        (config, Files::without_callers()),
-        &store,
-        &clock,
-        &metrics,
-        noting,
-    );
+    let files = Files::without_callers();
+    let in_force = InForce::first((config, files), &store, &clock, &metrics, noting);
     let in_force = in_force.context("[outbound]")?;
     let books = Books {
         store: &*store,

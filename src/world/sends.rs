@@ -191,7 +191,7 @@ mod tests {
     }
 
     fn attempt(n: usize) -> About {
-        About::Attempt(AttemptId::parse(&format!("A{n:025}")).unwrap())
+        About::Attempt(AttemptId::parse(&format!("A{n:026}")).unwrap())
     }
 
     fn quiet_ms(sends: &SendLog, about: &About, asked_ms: u64) -> Option<u128> {

@@ -22,7 +22,6 @@ mod log;
 mod older;
 pub(crate) mod owed;
 pub(crate) mod refunds;
-mod sizes;
 mod trails;
 mod verified;
 pub(crate) mod writes;

@@ -8,7 +8,7 @@ use crate::domain::order::{Asked, Order};
 use crate::domain::refund::{Refund, RefundState};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::Admitted;
-use crate::flow::answer_once::{Refused, Spent, Written, commit, refuse, spend};
+use crate::flow::answer::once::{Refused, Spent, Written, commit, refuse, spend};
 use crate::flow::call_institution::{Leave, READ_PATIENCE, call_institution, send_once, turn_at};
 use crate::flow::read_order::Named;
 use crate::flow::register::Register;

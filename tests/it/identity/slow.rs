@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Response;
 use paymux::domain::identifiers::{AttemptId, Timestamp};
 use paymux::flow::answer::sign_answer;
-use paymux::flow::call_institution::{CREATE_PATIENCE, call_institution};
+use paymux::flow::call_institution::{CREATE_PATIENCE, Leave, call_institution, send_once};
 use paymux::flow::notify_merchant::{Delivery, notify_merchant};
 use paymux::flow::receive_callback::receive_callback;
 use paymux::flow::register::{DatedKey, Platform, Signing};
@@ -219,7 +219,12 @@ async fn a_slow_key_signs_what_institutions_get() {
     ] {
         town.network.parties().script.push_back(lost);
         let world = &town.api.world;
-        call_institution(world, &*adapter, &call, CREATE_PATIENCE).await;
+        if call.is_send() {
+            let leave = Leave::at_once(None, world.sends.begin(&call.about()));
+            send_once(world, &*adapter, &call, leave).await;
+        } else {
+            call_institution(world, &*adapter, &call, CREATE_PATIENCE).await;
+        }
         let (_, request) = town.network.parties().sent.last().unwrap().clone();
         let target = format!("{ADDRESS}{path}");
         let proven = verify_request(&request, &target, &our_ring, town.now_s()).unwrap();

@@ -157,8 +157,13 @@ async fn a_full_disk_ends_nothing() {
     let served = Served::start(&disk, &stage);
     placed(shop, &order(shop, "T1", "12.30", BLUE.id)).await;
     // New pages stand in the log, so that carrying it over has to make the file longer.
-    disk.fill();
     let mut taken = vec!["T1".to_owned()];
+    for number in (0..40).map(|n| format!("N{n}")) {
+        let placing = shop.order(&number, "AGGREGATED", "1.00", "13800001234");
+        assert_eq!(shop.place(&placing).await.unwrap().status, 200);
+        taken.push(number);
+    }
+    disk.fill();
     let refused = loop {
         let number = format!("F{}", taken.len());
         let answer = shop

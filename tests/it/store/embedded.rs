@@ -39,14 +39,12 @@ pub(crate) struct Embedded {
 
 impl Embedded {
     pub(crate) fn new() -> Self {
-        let folder = TempDir::new().unwrap();
-        Self { folder }
+        TempDir::new().map(|folder| Self { folder }).unwrap()
     }
 
     /// The keys it is sealed with.
     pub(super) fn seal() -> Seal {
-        let keys = BTreeMap::from([("2027".to_owned(), [1; 32])]);
-        Seal::new("2027", keys, [2; 32]).unwrap()
+        Seal::new("2027", [("2027".to_owned(), [1; 32])].into(), [2; 32]).unwrap()
     }
 
     pub(super) fn file(&self) -> PathBuf {
