@@ -192,7 +192,12 @@ impl Life {
         self.note(|| format!("the process stands still for {ms} ms"));
         let many = self.network.parties().waiting.len();
         for at in (0..many).rev() {
-            if self.dice.one_in(2) {
+            let arrives = self.dice.one_in(2);
+            if !self.network.parties().waiting[at].is_in_hand() {
+                // What a dead process sent does not stand still: it arrives in its time or never.
+                let lost = [Ending::LostBefore, Ending::LostAfter][usize::from(arrives)];
+                self.network.release(at, lost);
+            } else if arrives {
                 self.network.arrive(at);
             }
         }

@@ -144,6 +144,13 @@ fn seed_235749() {
     must_live(235_749);
 }
 
+/// R3: the world let a process that stood still hold back what a dead one had sent, so that a refund
+/// left long after its sender's end.
+#[test]
+fn seed_3824() {
+    must_live(3_824);
+}
+
 /// Lives until a check finds out; fails if none does.
 fn must_be_found(plant: Plant) {
     for seed in 0..SEEDS_TO_FIND {

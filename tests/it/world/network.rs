@@ -72,6 +72,11 @@ impl Exchange {
     pub(crate) fn has_arrived(&self) -> bool {
         self.reply.is_some()
     }
+
+    /// Still in the hands of the process that sends it. What a dead one sent has left, or never will.
+    pub(crate) fn is_in_hand(&self) -> bool {
+        Arc::strong_count(&self.slot) > 1
+    }
 }
 
 #[derive(Default)]
