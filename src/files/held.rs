@@ -86,9 +86,8 @@ pub enum NotHeld {
 pub struct Held {
     path: PathBuf,
     identity: Identity,
-    // Never read: their locks are what counts.
-    _file: File,
-    _lock: File,
+    file: File,
+    lock: File,
 }
 
 impl Held {
@@ -119,7 +118,11 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        all_held().remove(&self.identity);
+        // Unlocked, not only closed: a child that is just being started has these descriptors too, until it
+        // is the other program.
+        let mut held = all_held();
+        let _ = (self.lock.unlock(), self.file.unlock());
+        held.remove(&self.identity);
     }
 }
 
@@ -147,8 +150,8 @@ pub fn hold(path: &Path) -> Result<Held, NotHeld> {
     Ok(Held {
         path: path.clone(),
         identity,
-        _file: file,
-        _lock: lock,
+        file,
+        lock,
     })
 }
 
@@ -262,5 +265,27 @@ fn unusable(path: &Path, error: io::Error) -> NotHeld {
     NotHeld::Unusable {
         path: path.to_owned(),
         error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// S1: a store that was given back is free, also while a child that is being started still has a
+    /// copy of our descriptors.
+    #[test]
+    fn a_child_on_its_way_keeps_nobody_out() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("paymux.db");
+        let held = hold(&path).unwrap();
+        assert!(matches!(hold(&path), Err(NotHeld::InUse(_))));
+        let copies = [
+            held.file.try_clone().unwrap(),
+            held.lock.try_clone().unwrap(),
+        ];
+        drop(held);
+        assert!(hold(&path).is_ok());
+        drop(copies);
     }
 }
