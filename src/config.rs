@@ -32,7 +32,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
 pub use crate::config::expiry::{Expiry, KeyClass};
-pub use crate::config::faults::{Fault, Faults};
+pub use crate::config::faults::{Fault, Faults, PartyKind, Unusable};
 pub use crate::config::gateway::store::CONTROL;
 pub use crate::config::limits::{CONNECTIONS_MAX, Limits};
 pub use crate::config::named::{Holder, NamedFile, validity_s};
@@ -76,6 +76,9 @@ pub struct Config {
     pub reviews: Vec<Review>,
     /// What an operator should know and what is no fault.
     pub warnings: Vec<Fault>,
+    /// Keys and certificates of single parties that cannot be used: those parties go without, and
+    /// everybody else goes on.
+    pub unusable: Vec<Unusable>,
     /// SHA-256 of the file, in hexadecimal digits: which text this is.
     pub digest: String,
     /// Until when everybody has keys and certificates.
@@ -197,10 +200,12 @@ pub fn read(
     let config = whole(&mut r, &text);
     r.faults.sort_by_key(|fault| fault.line);
     r.warnings.sort_by_key(|fault| fault.line);
+    r.unusable.sort_by_key(|unusable| unusable.note.line);
     match config {
         Some(config) if r.faults.is_empty() => Ok(Config {
             file: path.to_owned(),
             warnings: r.warnings,
+            unusable: r.unusable,
             expiries: expiry::expiries(&config),
             outline: outline::completed(&config),
             ..config
@@ -277,16 +282,20 @@ fn whole(r: &mut Reader<'_>, text: &str) -> Option<Config> {
     let merchant_roots = table.authorities(r, "merchant_roots");
     let allowed_private_networks = gateway::networks(r, &mut table);
     table.end(r);
+    r.about(Some(PartyKind::Merchant));
     for table in top.tables(r, "merchant") {
         enrolment.merchant(r, table);
     }
+    r.about(Some(PartyKind::Institution));
     for table in top.tables(r, "institution") {
         enrolment.institution(r, table, origin.as_deref());
     }
     let mut operators = BTreeMap::new();
+    r.about(Some(PartyKind::Operator));
     for table in top.tables(r, "operator") {
         enrolment.operator(r, table, &mut operators);
     }
+    r.about(None);
     for table in top.tables(r, "contract") {
         enrolment.contract(r, table);
     }
@@ -311,8 +320,9 @@ fn whole(r: &mut Reader<'_>, text: &str) -> Option<Config> {
         register: register(enrolment, platform?, r.now)?,
         file: PathBuf::new(),
         warnings: Vec::new(),
+        unusable: Vec::new(),
         expiries: Vec::new(),
-        outline: Outline::of(&document),
+        outline: Outline::of(&document, r.folder()),
         digest: hex(digest(&SHA256, text.as_bytes()).as_ref()),
     })
 }

@@ -103,24 +103,6 @@ impl Stop {
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
-
-    /// Stops at SIGTERM or SIGINT. Later signals are taken and change nothing, so that an
-    /// impatient second one cuts nothing off.
-    ///
-    /// # Errors
-    /// If the system gives no signals.
-    pub fn stop_on_signals(self) -> std::io::Result<impl Future<Output = ()> + Send> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        Ok(async move {
-            tokio::select! {
-                _ = terminate.recv() => (),
-                _ = interrupt.recv() => (),
-            }
-            self.stop();
-        })
-    }
 }
 
 /// Listeners that are bound and not yet accepting.

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use paymux::command::{
-    audit, call, check, demo, events, explain, incidents, keys, reconcile, refunds, reload,
-    sandbox, serve,
+    EXIT_STATUS, audit, call, check, demo, ended, events, explain, incidents, keys, reconcile,
+    refunds, reload, sandbox, serve,
 };
+use paymux::log;
 
 /// A request makes and drops some two hundred small pieces; this allocator does it in half the time
 /// of the system's.
@@ -15,7 +16,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// An aggregated-payment gateway (聚合支付网关)
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = EXIT_STATUS)]
 struct Paymux {
     #[command(subcommand)]
     command: Command,
@@ -51,7 +52,18 @@ enum Command {
     Call(Box<call::CallArgs>),
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    // Before anything else: a stop that comes while the command line is read is a stop.
+    let signals = std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == "serve")
+        .then(serve::Signals::noted);
+    let status = ended(run(signals));
+    log::flush(log::FLUSH_WITHIN);
+    status
+}
+
+fn run(signals: Option<std::io::Result<serve::Signals>>) -> anyhow::Result<ExitCode> {
     // One crypto provider in the process, before anything asks for one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // Before anything reads a key.
@@ -78,11 +90,12 @@ fn main() -> anyhow::Result<ExitCode> {
         tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(log::line)
+        .with_ansi(log::is_seen())
         .init();
     match command {
         Command::Demo(args) => demo::run(&args),
-        Command::Serve(args) => serve::run(&args),
+        Command::Serve(args) => serve::run(&args, signals.unwrap_or_else(serve::Signals::noted)?),
         Command::Reconcile(args) => reconcile::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Events(args) => events::run(&args),

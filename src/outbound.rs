@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, HOST, USER_AGENT};
+use http::header::{self, ACCEPT, HOST, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
@@ -199,7 +199,17 @@ impl Outbound for Hyper {
         let (response, sender) = exchange(&destination, line, &target, leaving, head_by).await?;
 
         let (head, body) = response.into_parts();
-        let body = timeout_at(whole_by, read_body(body, patience.body_bytes_max))
+        // Merchants' servers often just close. Whoever reads a body that had no other end than that
+        // takes it only if it is whole by itself; what institutions say is digested and signed.
+        let may_just_close = matches!(party, Party::Merchant)
+            && !head.headers.contains_key(header::CONTENT_LENGTH)
+            && !head.headers.contains_key(header::TRANSFER_ENCODING);
+        let cut = if may_just_close {
+            Cut::IsEnd
+        } else {
+            Cut::IsFault
+        };
+        let body = timeout_at(whole_by, read_body(body, patience.body_bytes_max, cut))
             .await
             .map_err(|_| unknown("the answer did not end in time"))??;
         sender.carry(None);
@@ -308,11 +318,22 @@ impl Destination {
     }
 }
 
-async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<Bytes, SendError> {
+/// What it means when a connection ends without TLS having said so.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    IsEnd,
+    IsFault,
+}
+
+async fn read_body(mut body: Incoming, bytes_max: usize, cut: Cut) -> Result<Bytes, SendError> {
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(piece) = frame.map_err(unknown)?.into_data() else {
+        let frame = match frame {
+            Err(error) if cut == Cut::IsEnd && is_cut(&error) => break,
+            frame => frame.map_err(unknown)?,
+        };
+        let Ok(piece) = frame.into_data() else {
             continue;
         };
         let length = first.len().max(joined.len()).saturating_add(piece.len());
@@ -331,6 +352,19 @@ async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<Bytes, SendEr
     } else {
         joined.freeze()
     })
+}
+
+/// Whether the connection was closed without a word of TLS about it.
+fn is_cut(error: &hyper::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|it| it.kind() == std::io::ErrorKind::UnexpectedEof) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Path and query as target, the authority as `host`; says who calls and what is understood.

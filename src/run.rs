@@ -1,6 +1,6 @@
 //! The only place that names concrete parts: builds, starts, drains, stops.
 //!
-//! Start-up follows S1: lock the data, check schema and seal, load the floor, take over leftovers,
+//! Start-up follows S1: lock the data, check schema and seal, load what is forgotten, take over leftovers,
 //! start the workers, accept traffic. Stopping is the reverse: refuse new connections, finish what
 //! was handed over, let the workers end what is in their hands, close the store.
 
@@ -17,6 +17,8 @@ mod reload;
 mod responders;
 mod room;
 mod settings;
+pub mod signals;
+mod wall_clock;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -28,7 +30,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
 
-use crate::config::{CONNECTIONS_MAX, Config, Faults};
+use crate::config::{CONNECTIONS_MAX, Config, Faults, Unusable};
 use crate::domain::change::Configured;
 use crate::edge::{Drained, Edge, Listener, Stop, TlsIdentity};
 use crate::flow::admit_request::refused_callers::RefusedCallers;
@@ -51,6 +53,7 @@ pub use reload::Reload;
 use reload::{Reloading, Standing};
 use responders::Operations;
 use room::Room;
+use wall_clock::watch_clock;
 
 /// How long the workers may take to end what is in their hands; a notification may last 10 s.
 const WORKERS_DRAIN: Duration = Duration::from_secs(15);
@@ -67,6 +70,7 @@ pub struct Gateway {
     reloading: Arc<Reloading>,
     control: Option<Control>,
     room: Room,
+    wall: Arc<SystemClock>,
     notes: (Arc<Notes>, Arc<dyn Trails>),
 }
 
@@ -80,12 +84,15 @@ impl Gateway {
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         let mut config = config;
         let metrics = Arc::new(Metrics::new()?);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let wall = Arc::new(SystemClock::start());
+        let clock: Arc<dyn Clock> = Arc::<SystemClock>::clone(&wall);
         let bells = Arc::new(Bells::default());
         let (store, ledger, trails) = open_store(&config, &metrics)?;
         let notes = Arc::new(Notes::new(config.limits.trail_days, Arc::clone(&metrics)));
         let remembered = Arc::new(Remembered::new(store));
         let store: Arc<dyn Store> = Arc::new(Ringing::new(remembered.clone(), Arc::clone(&bells)));
+        // Before anything is recorded: the last record tells when the clock was ahead.
+        wall_clock::at_start(&*store, &*clock).await?;
         begin(&mut config, &*store, &*clock, &metrics).await?;
         let (standing, room) = (Standing::of(&config), room_beside(&config));
         let files = machine::share_out(&config, machine::files_allowed())?;
@@ -143,6 +150,7 @@ impl Gateway {
             reloading,
             control: open_control(&socket),
             room,
+            wall,
             notes: (notes, trails),
         })
     }
@@ -173,6 +181,15 @@ impl Gateway {
         });
         let disk = Arc::clone(&self.reloading.in_force.load().api.world.disk);
         let metrics = Arc::clone(&self.workers.metrics);
+        let (store, counted) = (Arc::clone(&self.store), Arc::clone(&metrics));
+        let reload = Reload(Arc::downgrade(&self.reloading));
+        let wall = tokio::spawn(watch_clock(
+            self.wall,
+            store,
+            counted,
+            reload,
+            looked.clone(),
+        ));
         let room = tokio::spawn(self.room.watch(disk, metrics, looked));
         let (over, until) = watch::channel(false);
         let (notes, trails) = self.notes;
@@ -196,6 +213,7 @@ impl Gateway {
         }
         self.reloading.reconciler.stop().await;
         let _ = room.await;
+        let _ = wall.await;
         // Whoever took notes has ended.
         over.send_replace(true);
         let _ = writing.await;
@@ -275,6 +293,11 @@ async fn begin(
         .configuration
         .in_force(version, &config.digest, now_s);
     reload::tell_expiries(metrics, &config.expiries);
+    reload::tell_unusable(metrics, &config.unusable);
+    for Unusable { party, note } in &config.unusable {
+        let party = party.word();
+        tracing::error!(party, %note, "a key or certificate cannot be used; that party goes without");
+    }
     for warning in &config.warnings {
         tracing::warn!(%warning, "the configuration has a warning");
     }
@@ -323,7 +346,7 @@ fn open_control(path: &Path) -> Option<Control> {
     }
 }
 
-/// Opens the data: lock, schema, seal, floor, epoch (S1).
+/// Opens the data: lock, schema, seal, what is forgotten, epoch (S1).
 fn open_store(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<OpenedForAll> {
     let url = &config.store.url;
     let path = url.strip_prefix(SQLITE).with_context(|| {
@@ -342,6 +365,7 @@ fn open_store(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<OpenedF
     // After a failed synchronisation nobody knows what is stored; going on would be a guess (S3).
     let on_fatal = Box::new(|why: &str| {
         tracing::error!(why, "the store failed; stopping at once");
+        crate::log::flush(crate::log::FLUSH_WITHIN);
         std::process::abort();
     });
     let metrics = Arc::clone(metrics);

@@ -50,12 +50,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// After a fault of the store, before it is asked again.
 const FAULT_NAP: Duration = Duration::from_millis(500);
 
-/// How often the replay floor is raised.
-const FLOOR_EVERY: Duration = Duration::from_mins(1);
+/// How often spent nonces are forgotten.
+const FORGET_EVERY: Duration = Duration::from_mins(1);
 
-/// How far behind the clock the floor stays: a signature lives 300 s, its nonce 60 s longer, and
+/// How far behind the clock they are kept: a signature lives 300 s, its nonce 60 s longer, and
 /// `created` may lie 30 s ahead (Q5, Q6).
-const FLOOR_BEHIND_S: i64 = 400;
+const KEPT_BEHIND_S: i64 = 400;
 
 /// One version of what a piece of work is done with, whole (F1).
 pub struct Tools {
@@ -126,7 +126,7 @@ impl Workers {
             lease(Queue::Orders),
             lease(Queue::Events(Lane::Prompt)),
             lease(Queue::Events(Lane::Failing)),
-            self.floor_loop(stop.clone()),
+            self.forget_loop(stop.clone()),
             self.refused_loop(stop.clone())
         );
         // What came late was handed over by the loops, which have ended.
@@ -172,18 +172,16 @@ impl Workers {
         }
     }
 
-    /// Raises the replay floor, so that spent nonces can be forgotten (Q6).
-    async fn floor_loop(&self, mut stop: watch::Receiver<bool>) {
+    /// Forgets spent nonces that no clock can make good again (Q6).
+    async fn forget_loop(&self, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
             let now = self.clock.now();
-            let floor = Timestamp::from_s(now.seconds().saturating_sub(FLOOR_BEHIND_S));
-            if floor > self.store.floor()
-                && let Err(fault) = self.store.raise_floor(floor).await
-            {
-                tracing::error!(%fault, "the replay floor could not be raised");
+            let until = Timestamp::from_s(now.seconds().saturating_sub(KEPT_BEHIND_S));
+            if let Err(fault) = self.store.forget_nonces(until).await {
+                tracing::error!(%fault, "spent nonces could not be forgotten");
             }
             tokio::select! {
-                () = nap(FLOOR_EVERY) => (),
+                () = nap(FORGET_EVERY) => (),
                 _ = stop.changed() => (),
             }
         }

@@ -2,25 +2,27 @@
 //!
 //! The real ones are `SystemClock`, `SystemEntropy` and `outbound.rs`; tests hold all three.
 
+mod clock;
 pub mod disk_space;
 pub mod sends;
 pub mod trail;
 
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
 use crate::health::Health;
 use disk_space::DiskSpace;
 use sends::Sends;
 use trail::Trail;
+
+pub use clock::{Look, SystemClock};
 
 /// The three doors, what the third has lately shown and sent, who takes notes, and what the disk has to
 /// spare.
@@ -44,7 +46,7 @@ pub struct World {
 
 /// Tells the time.
 pub trait Clock: Send + Sync {
-    /// Wall time. It may jump; no rule of money depends on it alone (T2).
+    /// Wall time. It may jump, either way; no rule of money depends on it alone (T2).
     fn now(&self) -> Timestamp;
 
     /// How long the machine has been running: the only clock by which news and sends are dated (T1,
@@ -234,78 +236,6 @@ pub enum SendError {
     Unknown(String),
 }
 
-/// The machine's clock, steadied: between two readings it advances with the monotonic clock, and
-/// it follows a wall clock that was set by an eighth of the time that passes, so that a step
-/// never looks like time that went by (T1, T2).
-pub struct SystemClock {
-    started: Instant,
-    reading: Mutex<Reading>,
-}
-
-struct Reading {
-    elapsed_ms: i64,
-    shown_ms: i64,
-}
-
-impl SystemClock {
-    /// Reads the wall clock once and goes on from there.
-    #[expect(clippy::disallowed_methods, reason = "this is the door")]
-    pub fn start() -> Self {
-        let reading = Reading {
-            elapsed_ms: 0,
-            shown_ms: wall_ms(),
-        };
-        Self {
-            started: Instant::now(),
-            reading: Mutex::new(reading),
-        }
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is the door")]
-fn wall_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        let elapsed_ms = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let until_ms = elapsed_ms.max(reading.elapsed_ms);
-        let passed = (reading.elapsed_ms, until_ms);
-        reading.shown_ms = steadied(reading.shown_ms, passed, wall_ms());
-        reading.elapsed_ms = until_ms;
-        Timestamp::from_ms(reading.shown_ms)
-    }
-
-    fn uptime(&self) -> Uptime {
-        let reading = clock_gettime(ClockId::Boottime);
-        let (seconds, nanos) = (
-            u64::try_from(reading.tv_sec).unwrap_or(0),
-            u64::try_from(reading.tv_nsec).unwrap_or(0),
-        );
-        let ms = nanos.checked_div(1_000_000).unwrap_or(0);
-        Uptime::from_ms(seconds.saturating_mul(1_000).saturating_add(ms))
-    }
-}
-
-/// What a clock that showed `shown_ms` shows when the monotonic clock went on from one moment to
-/// another, beside a wall clock.
-fn steadied(shown_ms: i64, (from_ms, until_ms): (i64, i64), wall_ms: i64) -> i64 {
-    let expected = shown_ms.saturating_add(until_ms.saturating_sub(from_ms));
-    // An eighth of all time, not of each reading's: however often it is read, it follows, and no
-    // faster.
-    let eighth = |ms: i64| ms.checked_div(8).unwrap_or(0);
-    let bend = eighth(until_ms).saturating_sub(eighth(from_ms));
-    let astray = wall_ms.saturating_sub(expected);
-    expected
-        .saturating_add(astray.clamp(bend.saturating_neg(), bend))
-        .max(shown_ms)
-}
-
 /// The crypto provider's generator.
 pub struct SystemEntropy;
 
@@ -318,32 +248,5 @@ impl Entropy for SystemEntropy {
             reason = "a guessable number would be worse than a stop"
         )]
         aws_lc_rs::rand::fill(bytes).expect("the system's random generator works");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// T1, T2: a wall clock that is set by a day looks like a little time going by, and the
-    /// difference is made up slowly; it never runs backwards.
-    #[test]
-    fn a_clock_that_is_set_does_not_look_like_time_that_passed() {
-        const DAY_MS: i64 = 86_400_000;
-        assert_eq!(steadied(1_000, (0, 80), 1_080), 1_080);
-        assert_eq!(steadied(1_000, (0, 80), 1_080 + DAY_MS), 1_090);
-        assert_eq!(steadied(1_000, (0, 80), 1_080 - DAY_MS), 1_070);
-        assert_eq!(steadied(1_000, (0, 0), 500), 1_000);
-        let mut often = 0;
-        for ms in 0..8_000 {
-            often = steadied(often, (ms, ms + 1), DAY_MS);
-        }
-        assert_eq!(often, 9_000, "read every millisecond");
-        let mut shown = 0;
-        for second in 1..=20 {
-            let passed = ((second - 1) * 1_000, second * 1_000);
-            shown = steadied(shown, passed, second * 1_000 + 2_000);
-        }
-        assert_eq!(shown, 22_000, "two seconds are made up within sixteen");
     }
 }

@@ -154,7 +154,7 @@ impl Api {
     }
 
     async fn place(&self, register: &Register, fields: &Fields<'_>, caller: Admitted) -> Done {
-        let read = order::placing(fields, caller.merchant());
+        let read = order::placing(fields, caller.merchant(), &register.directory);
         let (caller, (terms, wanted)) = caller.with(&*self.store, read).await?;
         let placed = place_order(&*self.store, &self.world, register, caller, terms).await?;
         let (answered, spent) = placed;

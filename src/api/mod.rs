@@ -216,6 +216,10 @@ impl Api {
                     result,
                 }
             }
+            // Enrolled, and its keys cannot be used at present: it may say so again later.
+            None if register.directory.institutions.contains_key(&institution) => {
+                self.refused(interface, &Refusal::Unavailable)
+            }
             None => self.refused(interface, &Refusal::PathUnknown),
         }
     }

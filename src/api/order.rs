@@ -14,7 +14,7 @@ use crate::domain::fields::Fields;
 use crate::domain::identifiers::{
     CalendarDay, InstitutionId, Malformed, MerchantId, MerchantOrderNo,
 };
-use crate::domain::institutions::{BusinessType, Mode, Offer, TransactionType};
+use crate::domain::institutions::{BusinessType, Directory, Mode, Offer, TransactionType};
 use crate::domain::order::{Order, OrderState, Terms};
 use crate::domain::refusal::Refusal;
 use crate::flow::read_order::Named;
@@ -54,9 +54,13 @@ const EXPIRE_MINUTES_MAX: u16 = 1_440;
 ///
 /// # Errors
 /// Those of [`terms`]; a field that is not its own.
-pub fn placing(fields: &Fields<'_>, merchant: &MerchantId) -> Result<(Terms, Wanted), Refusal> {
+pub fn placing(
+    fields: &Fields<'_>,
+    merchant: &MerchantId,
+    directory: &Directory,
+) -> Result<(Terms, Wanted), Refusal> {
     let asked = Asked::of(fields, merchant, &FIELDS)?;
-    Ok((terms(&asked)?, Wanted::of(&asked)?))
+    Ok((terms(&asked, directory)?, Wanted::of(&asked)?))
 }
 
 /// What is read of a request for the list of institutions: which order, and what is wanted.
@@ -117,13 +121,13 @@ impl Wanted {
 ///
 /// # Errors
 /// The first field that is missing, malformed or impossible.
-pub fn terms(asked: &Asked<'_>) -> Result<Terms, Refusal> {
+pub fn terms(asked: &Asked<'_>, directory: &Directory) -> Result<Terms, Refusal> {
     let business_type = asked.required("businessType", |name| {
-        let expected = "one of WEBVIEW CHATBOT NATIVE AGGREGATED";
+        let expected = "one of WEBVIEW NATIVE AGGREGATED";
         BusinessType::parse(name).ok_or(Malformed { expected })
     })?;
     let transaction_type = asked.required("transactionType", |name| {
-        let expected = "one of PASSWORD_PAY PASSWORD_FREE_PAY SCAN_PAY CODE_PAY";
+        let expected = "PASSWORD_PAY";
         let mut all = TransactionType::ALL.into_iter();
         all.find(|known| known.name() == name)
             .ok_or(Malformed { expected })
@@ -131,7 +135,9 @@ pub fn terms(asked: &Asked<'_>) -> Result<Terms, Refusal> {
     let (institution, mode) = asked.institution()?;
     let named = named(business_type, institution, mode)?;
     let currency = match asked.optional("currency", |code| Ok::<Box<str>, _>(code.into()))? {
-        Some(code) => Currency::parse(&code).map_err(|_| Refusal::CurrencyUnknown)?,
+        Some(code) => Currency::parse(&code).map_err(|_| Refusal::CurrencyUnknown {
+            settled: directory.settled().join(" ").into(),
+        })?,
         None => CNY,
     };
     let amount = asked

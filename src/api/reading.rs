@@ -131,7 +131,7 @@ impl<'a> Asked<'a> {
         let key = match (&pay_order_no, &merchant_order_no) {
             (Some(no), _) => OrderKey::Ours(merchant, no.clone()),
             (None, Some(no)) => OrderKey::Theirs(merchant, no.clone()),
-            (None, None) => return Err(Refusal::FieldMissing("payOrderNo")),
+            (None, None) => return Err(Refusal::NeitherField("payOrderNo", "merchantOrderNo")),
         };
         Ok(Named {
             key,
@@ -157,7 +157,7 @@ fn mode(name: &str) -> Result<Mode, Malformed> {
         .into_iter()
         .find(|mode| mode.name() == name)
         .ok_or(Malformed {
-            expected: "one of WEBVIEW CHATBOT NATIVE",
+            expected: "one of WEBVIEW NATIVE",
         })
 }
 

@@ -93,7 +93,7 @@ pub fn key(fields: &Asked<'_>) -> Result<OrderKey, Refusal> {
     match (ours, theirs) {
         (Some(no), None) => Ok(OrderKey::RefundOurs(merchant, no)),
         (None, Some(number)) => Ok(OrderKey::RefundTheirs(merchant, number)),
-        (None, None) => Err(Refusal::FieldMissing("refundOrderNo")),
+        (None, None) => Err(Refusal::NeitherField("refundOrderNo", "merchantRefundNo")),
         (Some(_), Some(_)) => Err(Refusal::FieldsDisagree(
             "name the refund by refundOrderNo or by merchantRefundNo, not by both",
         )),

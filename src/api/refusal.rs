@@ -97,6 +97,7 @@ pub fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::FieldTwice(_)
         | Refusal::FieldUnknown(_)
         | Refusal::FieldMissing(_)
+        | Refusal::NeitherField(..)
         | Refusal::FieldMalformed { .. }
         | Refusal::FieldsDisagree(_)
         | Refusal::QueryUnexpected
@@ -139,7 +140,7 @@ pub fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::RefundAmount(AmountFault::TooPrecise | AmountFault::OutOfRange)
         | Refusal::RefundNotSupported(_)
         | Refusal::NoticeUrlUnregistered
-        | Refusal::CurrencyUnknown
+        | Refusal::CurrencyUnknown { .. }
         | Refusal::SecretInText(_)
         | Refusal::MerchantNameWrong
         | Refusal::ReturnUrlUnregistered

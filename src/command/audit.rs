@@ -7,13 +7,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::{Value, json};
 
+use crate::command::FINDINGS;
 use crate::config;
 use crate::domain::identifiers::hex;
 use crate::domain::verification::{Breach, Report};
 use crate::store::verify::verify;
-
-/// Something does not hold.
-const BROKEN: u8 = 3;
+use crate::terminal;
 
 /// What `paymux audit` takes.
 #[derive(Debug, clap::Args)]
@@ -52,7 +51,7 @@ pub struct VerifyArgs {
 /// The file cannot be read at all, or the output cannot be written.
 pub fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
     let Wish::Verify(args) = &args.wish;
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     verified(&mut out, args)
 }
 
@@ -64,7 +63,7 @@ pub fn verified(out: &mut impl Write, args: &VerifyArgs) -> anyhow::Result<ExitC
     let path = if let Some(file) = &args.file {
         file.clone()
     } else {
-        let url = config::store_url(&args.config).map_err(|faults| anyhow::anyhow!("{faults}"))?;
+        let url = config::store_url(&args.config)?;
         PathBuf::from(url.strip_prefix("sqlite:").unwrap_or(&url))
     };
     let (mut left, mut printed) = (args.shown, Ok(()));
@@ -90,7 +89,7 @@ pub fn verified(out: &mut impl Write, args: &VerifyArgs) -> anyhow::Result<ExitC
     Ok(if report.breaches == 0 {
         ExitCode::SUCCESS
     } else {
-        ExitCode::from(BROKEN)
+        ExitCode::from(FINDINGS)
     })
 }
 

@@ -26,6 +26,7 @@ use crate::domain::identifiers::{InstitutionId, hex, unhex_any};
 use crate::files;
 use crate::outbound::{Hyper, LineSettings, OutboundSettings};
 use crate::signature::{self, Covering, KeyFault, Question, SigningKey};
+use crate::terminal;
 use crate::world::{Clock, Entropy, Outbound, Party, Patience, SystemClock, SystemEntropy};
 
 /// How long an answer may take: longer than the gateway lets an institution take.
@@ -163,7 +164,7 @@ async fn call(args: &CallArgs) -> anyhow::Result<ExitCode> {
         nonce: Some(&nonce),
     };
     let base = signature::sign_request(&mut request, &target, &key, &covering)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = terminal::stdout();
     if args.explain {
         explain(&mut out, args, &request, &base)?;
     }

@@ -4,15 +4,17 @@
 pub mod diff;
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::config::{self, Config};
+use crate::command::FINDINGS;
+use crate::config::{self, Config, Unusable};
 use crate::domain::identifiers::Timestamp;
 use crate::domain::institutions::{Directory, Institution, Mode};
 use crate::domain::merchant::{Admission, Merchant};
 use crate::run::machine::{self, Files};
+use crate::terminal;
 use crate::world::{Clock, SystemClock};
 
 /// What `paymux check` takes.
@@ -29,13 +31,14 @@ pub struct CheckArgs {
     pub json: bool,
 }
 
-/// Prints every fault, one a line, and exits with 1; or a summary, and exits with 0.
+/// Prints every fault, one a line, and exits with 3; or a summary, and exits with 0, or with 3 where
+/// single parties' keys or certificates cannot be used.
 ///
 /// # Errors
 /// The output cannot be written.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let now = SystemClock::start().now();
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     let with = match &args.diff {
         None => return check(&mut out, &args.config, now),
         Some(None) => diff::With::Running,
@@ -55,16 +58,20 @@ pub fn check(out: &mut dyn Write, path: &Path, now: Timestamp) -> anyhow::Result
             let count = faults.0.len();
             let noun = if count == 1 { "fault" } else { "faults" };
             writeln!(out, "{count} {noun}; nothing of this file would be used")?;
-            Ok(ExitCode::FAILURE)
+            Ok(ExitCode::from(FINDINGS))
         }
         Ok(config) => match machine::share_out(&config, machine::files_allowed()) {
             Err(faults) => {
                 writeln!(out, "{faults}\n1 fault; a gateway would not start here")?;
-                Ok(ExitCode::FAILURE)
+                Ok(ExitCode::from(FINDINGS))
             }
             Ok(files) => {
                 write!(out, "{}", summary(&config, &files, now))?;
-                Ok(ExitCode::SUCCESS)
+                Ok(if config.unusable.is_empty() {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::from(FINDINGS)
+                })
             }
         },
     }
@@ -76,6 +83,9 @@ fn summary(config: &Config, files: &Files, now: Timestamp) -> String {
     let mut text = String::new();
     for warning in &config.warnings {
         let _ = writeln!(text, "warning: {warning}");
+    }
+    for Unusable { party, note } in &config.unusable {
+        let _ = writeln!(text, "cannot be used, of one {}: {note}", party.word());
     }
     let directory = &config.register.directory;
     let _ = write!(
@@ -92,7 +102,7 @@ fn summary(config: &Config, files: &Files, now: Timestamp) -> String {
     let mut merchants: Vec<&Merchant> = directory.merchants.values().collect();
     merchants.sort_by_key(|merchant| merchant.id.as_str());
     for merchant in merchants {
-        for mode in Mode::ALL {
+        for mode in Mode::OFFERED {
             rows.push([
                 merchant.id.to_string(),
                 state(merchant.admission).to_owned(),
@@ -102,7 +112,11 @@ fn summary(config: &Config, files: &Files, now: Timestamp) -> String {
         }
     }
     text.push_str(&table(&rows));
-    let _ = writeln!(text, "\nno fault; SHA-256 {}", config.digest);
+    let findings = match config.unusable.len() {
+        0 => String::new(),
+        count => format!(", {count} cannot be used: those go without, everybody else is served"),
+    };
+    let _ = writeln!(text, "\nno fault{findings}; SHA-256 {}", config.digest);
     text
 }
 

@@ -1,7 +1,7 @@
 //! `paymux events`: notifications that were given up, as the running gateway knows them: which they
 //! are, and that they be sent again.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,6 +11,7 @@ use crate::domain::identifiers::{EventId, MerchantId};
 use crate::run::control::{DeadLetter, Reply};
 use crate::run::dead_letters::{DEAD, RESEND, question};
 use crate::store::owed::Which;
+use crate::terminal;
 
 /// What `paymux events` takes.
 #[derive(Debug, clap::Args)]
@@ -75,7 +76,7 @@ pub fn run(args: &EventsArgs) -> anyhow::Result<ExitCode> {
         event: args.event.clone(),
     };
     let reply = ask(&args.config, &question(word, &which))?;
-    tell(&mut io::stdout().lock(), reply)
+    tell(&mut terminal::stdout(), reply)
 }
 
 fn tell(out: &mut dyn Write, reply: Reply) -> anyhow::Result<ExitCode> {

@@ -11,18 +11,17 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::command::UNKNOWN;
 use crate::config;
 use crate::domain::evidence::Reason;
 use crate::domain::identifiers::Timestamp;
 use crate::domain::order::Order;
 use crate::domain::refund::Refund;
 use crate::store::timeline::{Timeline, timeline};
+use crate::terminal::{self, on_one_line};
 use crate::world::{Clock, SystemClock};
 
 use noted::Noted;
-
-/// There is no such order.
-const UNKNOWN: u8 = 4;
 
 /// Arguments of `paymux explain`.
 #[derive(Debug, Args)]
@@ -42,7 +41,7 @@ pub struct ExplainArgs {
 /// # Errors
 /// The configuration has faults, the store cannot be read, or the output cannot be written.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     explain(&mut out, args)
 }
 
@@ -52,8 +51,7 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 /// See [`run`].
 pub fn explain(out: &mut impl Write, args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let now = SystemClock::start().now();
-    let config = config::read(&args.config, now, &config::environment)
-        .map_err(|faults| anyhow::anyhow!("{faults}"))?;
+    let config = config::read(&args.config, now, &config::environment)?;
     let url = &config.store.url;
     let path = Path::new(url.strip_prefix("sqlite:").unwrap_or(url));
     let read = timeline(path, &config.store.seal, &args.order);
@@ -152,6 +150,7 @@ fn print(out: &mut impl Write, read: &Timeline) -> io::Result<()> {
     for attempt in &order.attempts {
         let reason = attempt.reason.as_ref().map(Reason::shown);
         let reason = reason.unwrap_or_default();
+        let reason = on_one_line(&reason);
         writeln!(
             out,
             "  attempt {} at {}: {} {reason}",
@@ -174,9 +173,9 @@ fn print(out: &mut impl Write, read: &Timeline) -> io::Result<()> {
             out,
             "{:>12}  {:20} {:18} {}",
             elapsed(elapsed_ms),
-            line.who,
-            line.what,
-            line.result
+            on_one_line(&line.who),
+            on_one_line(&line.what),
+            on_one_line(&line.result)
         )?;
         if let Some(noted) = &line.noted {
             noted.print(out)?;

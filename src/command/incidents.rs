@@ -1,6 +1,6 @@
 //! `paymux incidents`: what differs between institutions and the books, and whose it is.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use crate::command::reload::reach;
 use crate::config;
 use crate::run::people::{self, Answer, Shown, Wish};
+use crate::terminal::{self, on_one_line};
 
 /// What `paymux incidents` takes.
 #[derive(Debug, Args)]
@@ -58,14 +59,14 @@ pub fn run(args: &IncidentsArgs) -> anyhow::Result<ExitCode> {
         },
     };
     let answer = reach(&args.config, |socket| people::ask(socket, &wish))?;
-    tell(&mut io::stdout().lock(), answer)
+    tell(&mut terminal::stdout(), answer)
 }
 
 fn tell(out: &mut dyn Write, answer: Answer) -> anyhow::Result<ExitCode> {
     match answer {
         Answer::Incidents { count, shown } => {
             for incident in &shown {
-                writeln!(out, "{}", line(incident))?;
+                writeln!(out, "{}", on_one_line(&line(incident)))?;
             }
             let more = count.saturating_sub(u64::try_from(shown.len()).unwrap_or(u64::MAX));
             if more > 0 {

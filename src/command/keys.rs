@@ -2,17 +2,19 @@
 
 mod development;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::command::FINDINGS;
 use crate::command::check::table;
 use crate::command::keys::development::{Secrecy, Workshop, read_key, write_new};
 use crate::config::{self, KeyNote};
 use crate::domain::identifiers::{KeyId, Timestamp, hex};
 use crate::signature::{Algorithm, SigningKey};
+use crate::terminal;
 use crate::world::{Clock, Entropy, SystemClock, SystemEntropy};
 
 /// What `paymux keys` takes.
@@ -82,9 +84,9 @@ pub struct ReadArgs {
 ///
 /// # Errors
 /// A file cannot be read or written, the output cannot be written; a fault of the configuration
-/// is printed and exits with 1.
+/// is printed and exits with 3.
 pub fn run(args: &KeysArgs) -> anyhow::Result<ExitCode> {
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     let now = SystemClock::start().now();
     match &args.deed {
         KeysDeed::Dev(args) => dev(&mut out, &args.config, &args.dir, now),
@@ -212,7 +214,7 @@ pub fn list(out: &mut dyn Write, config: &Path, now: Timestamp) -> anyhow::Resul
         Ok(config) => config,
         Err(faults) => {
             writeln!(out, "{faults}")?;
-            return Ok(ExitCode::FAILURE);
+            return Ok(ExitCode::from(FINDINGS));
         }
     };
     let head = ["id", "owner", "algorithm", "from", "until", "left"].map(str::to_owned);
@@ -264,7 +266,7 @@ pub fn show(out: &mut dyn Write, config: &Path, now: Timestamp) -> anyhow::Resul
         }
         Err(faults) => {
             writeln!(out, "{faults}")?;
-            Ok(ExitCode::FAILURE)
+            Ok(ExitCode::from(FINDINGS))
         }
     }
 }

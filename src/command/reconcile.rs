@@ -8,13 +8,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+use crate::command::FINDINGS;
 use crate::config;
 use crate::run::control;
 use crate::run::reconcile::{Question, Told, alone, ask};
+use crate::terminal::{self, on_one_line};
 use crate::world::{Clock, SystemClock};
-
-/// Differences remain.
-const DIFFERS: u8 = 3;
 
 /// What `paymux reconcile` takes.
 #[derive(Debug, clap::Args)]
@@ -63,8 +62,7 @@ pub fn run(args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
             ) =>
         {
             let now = SystemClock::start().now();
-            let config = config::read(&args.config, now, &config::environment)
-                .map_err(|faults| anyhow::anyhow!("{faults}"))?;
+            let config = config::read(&args.config, now, &config::environment)?;
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?;
@@ -111,7 +109,7 @@ impl Heard {
         match told {
             Told::Progress { .. } | Told::Difference { .. } => (),
             Told::Reconciled { remaining: 0, .. } => self.exit = Some(0),
-            Told::Reconciled { .. } => self.exit = Some(DIFFERS),
+            Told::Reconciled { .. } => self.exit = Some(FINDINGS),
             Told::Refused { .. } | Told::Failed { .. } => self.exit = Some(1),
         }
         // Work that has begun is ended, whoever stopped reading.
@@ -121,7 +119,7 @@ impl Heard {
     }
 
     fn print(&mut self, told: &Told) -> io::Result<()> {
-        let mut out = io::stdout().lock();
+        let mut out = terminal::stdout();
         if self.is_json {
             let line = serde_json::to_string(told).map_err(io::Error::other)?;
             return writeln!(out, "{line}");
@@ -132,7 +130,7 @@ impl Heard {
                 asked,
                 to_ask,
             } => {
-                let mut error = io::stderr().lock();
+                let mut error = terminal::stderr();
                 match to_ask {
                     0 => writeln!(error, "{lines} lines compared"),
                     _ => writeln!(error, "{asked} of {to_ask} asked about"),
@@ -192,5 +190,6 @@ impl Heard {
 }
 
 fn row([what, of, number, became, both]: [&str; 5]) -> String {
-    format!("{what:<20} {of:<8} {number:<28} {became:<9} {both}")
+    let row = format!("{what:<20} {of:<8} {number:<28} {became:<9} {both}");
+    on_one_line(&row).into_owned()
 }

@@ -16,6 +16,7 @@ use crate::files;
 use crate::flow::refunds::decide_refund::{GOOD_FOR_S, Said, TARGET};
 use crate::run::people::{self, Answer, Manual, SignedVerdict, Wish};
 use crate::signature::{self, Covering, sha256};
+use crate::terminal;
 use crate::world::{Clock, Entropy, SystemClock, SystemEntropy};
 
 /// The longest signed verdict. Unit: bytes.
@@ -107,7 +108,7 @@ fn refund(text: &str) -> Result<RefundOrderNo, String> {
 /// # Errors
 /// No gateway answers, a file cannot be read, or the output cannot be written.
 pub fn run(args: &RefundsArgs) -> anyhow::Result<ExitCode> {
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     let (wish, gateway) = match &args.wish {
         What::Manual(gateway) => (Wish::Manual, gateway),
         What::Sign(args) => {

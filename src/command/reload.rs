@@ -4,8 +4,10 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::command::FINDINGS;
 use crate::config;
 use crate::run::control::{self, Reply};
+use crate::terminal;
 
 /// What `paymux reload` takes.
 #[derive(Debug, clap::Args)]
@@ -16,13 +18,14 @@ pub struct ReloadArgs {
     pub config: PathBuf,
 }
 
-/// Exits with 0 if another configuration is in force, with 1 if nothing was changed.
+/// Exits with 0 if another configuration is in force, with 3 if the file has
+/// faults and nothing was changed.
 ///
 /// # Errors
 /// No gateway answers, or the output cannot be written.
 pub fn run(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
     let reply = ask(&args.config, control::RELOAD)?;
-    tell(&mut io::stdout().lock(), &args.config, reply)
+    tell(&mut terminal::stdout(), &args.config, reply)
 }
 
 /// Asks the gateway whose store this configuration names.
@@ -94,7 +97,7 @@ fn tell(out: &mut dyn Write, config: &Path, reply: Reply) -> anyhow::Result<Exit
             let count = faults.len();
             let noun = if count == 1 { "fault" } else { "faults" };
             writeln!(out, "{count} {noun}; nothing was changed")?;
-            Ok(ExitCode::FAILURE)
+            Ok(ExitCode::from(FINDINGS))
         }
         Reply::Shown { .. }
         | Reply::Dead { .. }

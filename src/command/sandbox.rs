@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use crate::sandbox::{
     Waits,
 };
 use crate::signature::{EnrolledKey, KeyRing, SigningKey, VerifyingKey};
+use crate::terminal;
 
 /// Who is played beside the merchant; each listens one port further.
 const CAST: [Role; 3] = [
@@ -95,7 +96,7 @@ pub fn run(args: &SandboxArgs) -> anyhow::Result<ExitCode> {
         .build()?;
     runtime.block_on(async {
         let stage = open(args).await?;
-        io::stdout().write_all(told(args, &stage).as_bytes())?;
+        terminal::stdout().write_all(told(args, &stage).as_bytes())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
@@ -280,7 +281,7 @@ name_en = "{name_en}"
 state = "admitted"
 evidence = "development: played by the sandbox"
 since = 2026-01-01
-modes = ["WEBVIEW", "CHATBOT", "NATIVE"]
+modes = ["WEBVIEW", "NATIVE"]
 capabilities = [
     "password_pay", "password_free_pay", "full_refund", "partial_refund", "repeated_refund",
     "bind_card", "reset_password", "queries", "scan_pay",
@@ -300,7 +301,7 @@ not_after = 2035-12-31
 merchant = "{merchant}"
 institution = "{id}"
 account = "{account}"
-modes = ["WEBVIEW", "CHATBOT", "NATIVE"]
+modes = ["WEBVIEW", "NATIVE"]
 transaction_types = ["PASSWORD_PAY", "PASSWORD_FREE_PAY", "SCAN_PAY"]
 amount_min = "0.01"
 amount_max = "50000.00"

@@ -10,6 +10,8 @@ use clap::Args;
 use crate::config;
 use crate::edge::Drained;
 use crate::metrics::count_panics;
+pub use crate::run::signals::Signals;
+use crate::run::signals::Waiting;
 use crate::run::{Gateway, machine};
 use crate::world::{Clock, SystemClock};
 
@@ -24,12 +26,14 @@ pub struct ServeArgs {
     pub config: PathBuf,
 }
 
-/// Reads the configuration whole, serves, and drains at SIGTERM or SIGINT.
-pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+/// Reads the configuration whole, serves, and drains at SIGTERM or SIGINT, whenever that came.
+///
+/// # Errors
+/// The configuration has faults, or the gateway cannot be built from it.
+pub fn run(args: &ServeArgs, signals: Signals) -> anyhow::Result<ExitCode> {
     count_panics();
     let now = SystemClock::start().now();
-    let config = config::read(&args.config, now, &config::environment)
-        .map_err(|faults| anyhow::anyhow!("{faults}"))?;
+    let config = config::read(&args.config, now, &config::environment)?;
     machine::raise_files().context("the limit of open files cannot be raised")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // A thread that is there is not asked of a machine that has none left (H1).
@@ -37,12 +41,25 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?;
     let drained = runtime.block_on(async {
-        let gateway = Gateway::build(config).await?;
+        let Waiting { mut stop, hangups } = signals.waiting()?;
+        let built = tokio::select! {
+            biased;
+            () = stop.wait() => None,
+            built = Gateway::build(config) => Some(built),
+        };
+        let Some(gateway) = built.transpose()? else {
+            tracing::info!("told to stop before anything was served");
+            return Ok(Drained::Whole);
+        };
         for (address, what) in gateway.addresses().iter().zip(["public", "operations"]) {
             tracing::info!(%address, what, "listening");
         }
-        tokio::spawn(gateway.stopper().stop_on_signals()?);
-        tokio::spawn(gateway.reloader().on_hangup()?);
+        let stopper = gateway.stopper();
+        tokio::spawn(async move {
+            stop.wait().await;
+            stopper.stop();
+        });
+        tokio::spawn(gateway.reloader().on_hangups(hangups));
         anyhow::Ok(gateway.serve().await)
     })?;
     Ok(match drained {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::config::capabilities::Capability;
 use crate::config::conditions::{payers, sums};
 use crate::config::gateway::KEY_ID;
-use crate::config::named::text;
+use crate::config::named::{day, text};
 use crate::config::reading::{Found, Reader, Shape, shape};
 use crate::config::section::{Edge, Section};
 use crate::config::{InstitutionLeg, KeyClass, KeyNote, Review};
@@ -137,7 +137,14 @@ impl Enrolment {
             table.end(r);
         }
         let last = keys.iter().map(|key| key.not_after_s).max();
-        r.ends_soon(s.line, &s.subject("keys"), last);
+        let subject = s.subject("keys");
+        if let Some(last_s) = last.filter(|last_s| *last_s < r.now.seconds()) {
+            let found = format!("the end of the last one on {}", day(last_s));
+            let both = ("a key in force", &*found);
+            r.unusable(s.line, &subject, both, "enrol its successor");
+        } else {
+            r.ends_soon(s.line, &subject, last);
+        }
         keys
     }
 
@@ -178,6 +185,7 @@ impl Enrolment {
         };
         let key = (merchant.value, institution.value);
         self.check_offered(r, &s, &key.1, &modes, &kinds);
+        check_served(r, &s, &modes, &kinds);
         let modes: Vec<Mode> = modes.into_iter().map(|found| found.value).collect();
         if self.contracted.insert(key.clone(), modes.clone()).is_some() {
             let found = format!("a second one of {} with {}", key.0, key.1);
@@ -315,6 +323,39 @@ impl Enrolment {
                 r.warnings.push(note);
             }
         }
+    }
+}
+
+/// What is agreed with an institution and not offered by this gateway yet: types are a fault, so that
+/// nobody relies on them; a mode beside others is said.
+fn check_served(
+    r: &mut Reader<'_>,
+    s: &Section<'_>,
+    modes: &[Found<Mode>],
+    kinds: &[Found<TransactionType>],
+) {
+    let served = |kind: &&Found<TransactionType>| TransactionType::OFFERED.contains(&kind.value);
+    for kind in kinds.iter().filter(|kind| !served(kind)) {
+        let names = TransactionType::OFFERED.map(TransactionType::name);
+        let expected = format!("a type that this gateway serves ({})", names.join(", "));
+        let found = format!("{}, which it does not serve yet", kind.value.name());
+        let subject = s.subject("transaction_types");
+        r.fault(kind.line, &subject, &expected, &found, "remove it");
+    }
+    for mode in modes {
+        not_served(r, &s.subject("modes"), mode.line, mode.value);
+    }
+}
+
+/// Says of a mode that nobody is offered it yet.
+pub(super) fn not_served(r: &mut Reader<'_>, subject: &str, line: usize, mode: Mode) {
+    if !Mode::OFFERED.contains(&mode) {
+        let names = Mode::OFFERED.map(Mode::name).join(", ");
+        let expected = format!("a mode that this gateway serves ({names})");
+        let found = format!("{}, which it does not serve yet", mode.name());
+        let advice = "nobody is offered it; remove it";
+        let note = r.note(line, subject, &expected, &found, advice);
+        r.warnings.push(note);
     }
 }
 

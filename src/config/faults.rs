@@ -35,6 +35,49 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Whose key or certificate it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartyKind {
+    /// A merchant.
+    Merchant,
+    /// An institution.
+    Institution,
+    /// Somebody who signs verdicts.
+    Operator,
+    /// The gateway itself, of several of which the others go on.
+    Gateway,
+}
+
+impl PartyKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [
+        Self::Merchant,
+        Self::Institution,
+        Self::Operator,
+        Self::Gateway,
+    ];
+
+    /// The word in metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Merchant => "merchant",
+            Self::Institution => "institution",
+            Self::Operator => "operator",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// A key, secret or certificate of one party that is expired or cannot be read. Everybody else's go
+/// on: it concerns that party alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    /// Whose it is.
+    pub party: PartyKind,
+    /// Where, and what to do.
+    pub note: Fault,
+}
+
 /// Everything that is wrong, in the order of the file, one line each (F1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faults(pub Vec<Fault>);

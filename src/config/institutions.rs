@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::capabilities::{Capability, demanded, lacking};
 use crate::config::conditions::currencies;
-use crate::config::enrolment::{Enrolment, INSTITUTION, MODE, NAME, mode, name};
+use crate::config::enrolment::{Enrolment, INSTITUTION, MODE, NAME, mode, name, not_served};
 use crate::config::gateway::{KEY_ID, ORIGIN, plain_origin};
 use crate::config::named::{Holder, text};
 use crate::config::outline::mark;
@@ -36,6 +36,12 @@ struct Reached {
     facts: Option<Facts>,
 }
 
+impl Reached {
+    fn has_current_key(&self, now_s: i64) -> bool {
+        self.keys.iter().any(|key| key.not_after_s >= now_s)
+    }
+}
+
 impl Enrolment {
     pub(super) fn institution(
         &mut self,
@@ -59,6 +65,9 @@ impl Enrolment {
         let admission = self.admission(r, &mut s, owner);
         let stopped = s.flag(r, "stopped", false);
         let modes = s.some(r, "modes", MODE, mode);
+        for mode in &modes {
+            not_served(r, &s.subject("modes"), mode.line, mode.value);
+        }
         let modes: Vec<Mode> = modes.into_iter().map(|found| found.value).collect();
         let currencies = currencies(r, &mut s);
         let (capabilities, departures) = capabilities(r, &mut s, &modes);
@@ -77,13 +86,17 @@ impl Enrolment {
             .kind
             .map(|kind| kind.name)
             .zip(reached.origin.clone());
-        let leg = leg(r, &mut s, at);
+        let (leg, is_reachable) = leg(r, &mut s, at).unzip();
+        // Nothing new goes where it could not be signed, proven or sent; what was begun waits.
+        let is_usable = reached.signing.is_some()
+            && reached.has_current_key(r.now.seconds())
+            && is_reachable.unwrap_or(false);
         s.end(r);
         let Some(Found { value: id, .. }) = id else {
             return;
         };
         self.capabilities.insert(id.clone(), capabilities);
-        self.legs.extend(leg.map(|leg| (id.clone(), leg)));
+        self.legs.extend(leg.flatten().map(|leg| (id.clone(), leg)));
         let facts = reached.facts.clone();
         self.adapter(r, &s, &id, reached, callback_origin);
         let (Some(chinese), Some(english), Some(admission), Some(facts)) =
@@ -97,7 +110,7 @@ impl Enrolment {
             name_en: english.value,
             logo_url: logo_url.map(|found| found.value.to_owned()),
             admission,
-            stopped,
+            stopped: stopped || !is_usable,
             modes,
             currencies: currencies.into_iter().map(|found| found.value).collect(),
             refunds,
@@ -347,28 +360,37 @@ fn refund_window(r: &mut Reader<'_>, s: &mut Section<'_>) -> Duration {
     Duration::from_hours(days.saturating_mul(24))
 }
 
-/// The connection to it: whom we believe, what we show.
+/// The connection to it: whom we believe, what we show; and whether it can be used. Without its
+/// authorities or its certificate it is not there at all: never with others.
 fn leg(
     r: &mut Reader<'_>,
     s: &mut Section<'_>,
     at: Option<(&'static str, String)>,
-) -> Option<InstitutionLeg> {
+) -> Option<(Option<InstitutionLeg>, bool)> {
     let moved_from = s.may(r, "moved_from", ORIGIN, |v| text(v).and_then(plain_origin));
     let calls_at_once = s.number(r, "calls_at_once", CALLS_AT_ONCE, 1..=10_000);
     let roots = s.authorities(r, "roots");
-    let identity = if s.has("client_certificate") || s.has("client_key") {
+    let before = r.unusable.len();
+    let shows = s.has("client_certificate") || s.has("client_key");
+    let identity = if shows {
         s.identity(r, ["client_certificate", "client_key"], Holder::Client)
     } else {
         s.knows(&["client_certificate", "client_key"]);
         None
     };
+    let is_shown = r.unusable.len() == before;
+    let believes_nobody = roots.as_ref().is_some_and(Vec::is_empty);
+    if believes_nobody || shows && identity.is_none() {
+        return Some((None, false));
+    }
     let (kind, origin) = at?;
-    Some(InstitutionLeg {
+    let leg = InstitutionLeg {
         kind,
         origin,
         moved_from: moved_from.map(|found| found.value),
         roots,
         identity,
         calls_at_once: u32::try_from(calls_at_once).unwrap_or(u32::MAX),
-    })
+    };
+    Some((Some(leg), is_shown))
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::config::KeyClass;
-use crate::config::enrolment::{Enrolment, INSTITUTION, MERCHANT, NAME, name};
+use crate::config::enrolment::{Enrolment, INSTITUTION, MERCHANT, NAME, name, not_served};
 use crate::config::gateway::{ORIGIN, plain_origin};
 use crate::config::named::{Holder, NamedFile, Readers, certificates, read_file, text};
 use crate::config::reading::{Found, Reader, Shape, shape};
@@ -36,10 +36,10 @@ impl Enrolment {
             "off" => Some(ClientCertificate::Off),
             _ => None,
         });
-        let certificates = client_certificates(r, &mut s);
+        let (named, certificates) = client_certificates(r, &mut s);
         if let Some(mtls) = &mtls
             && mtls.value == ClientCertificate::Required
-            && certificates.as_ref().is_some_and(Vec::is_empty)
+            && named == 0
         {
             let advice = "enrol the merchant's certificate, or say mtls = \"optional\"";
             let expected = "a certificate, because mtls is required";
@@ -57,8 +57,7 @@ impl Enrolment {
         let looked_at = mtls
             .as_ref()
             .is_none_or(|it| it.value != ClientCertificate::Off);
-        let some = certificates.as_ref().is_none_or(|some| !some.is_empty());
-        if !(looked_at && some) {
+        if !(looked_at && named > 0) {
             no_secrets(r, &s, &keys);
         }
         self.merchant_keys.extend(keys);
@@ -73,7 +72,7 @@ impl Enrolment {
             name: name.value,
             admission,
             client_certificate: mtls.value,
-            certificates: certificates.unwrap_or_default(),
+            certificates,
             notify_origins: origins.into_iter().map(|found| found.value).collect(),
             notice_url: notice_url.as_ref().map(|found| found.value.clone()),
             default_institutions: HashMap::new(),
@@ -104,6 +103,9 @@ impl Enrolment {
         for mode in Mode::ALL {
             let read = |text: &str| InstitutionId::parse(text).ok();
             let named = table.may(r, mode.name(), INSTITUTION, |v| v.as_str().and_then(read));
+            if let Some(named) = &named {
+                not_served(r, &table.subject(mode.name()), named.line, mode);
+            }
             if let (Some(named), Some(merchant)) = (named, merchant) {
                 self.defaults.push((merchant.value.clone(), mode, named));
             }
@@ -122,8 +124,9 @@ fn no_secrets(r: &mut Reader<'_>, s: &Section<'_>, keys: &[EnrolledKey]) {
     }
 }
 
-/// Digests of certificates, given as such or as the file to digest (Q4).
-fn client_certificates(r: &mut Reader<'_>, s: &mut Section<'_>) -> Option<Vec<CertificateDigest>> {
+/// How many certificates are named, and the digests of those that can be read, given as such or as
+/// the file to digest (Q4). One that is over keeps its digest: whoever shows it is told that it is.
+fn client_certificates(r: &mut Reader<'_>, s: &mut Section<'_>) -> (usize, Vec<CertificateDigest>) {
     const CERTIFICATE: Shape = shape(
         "the SHA-256 digest of a certificate, or a file with one",
         "\"certs/M1001.pem\"",
@@ -151,5 +154,5 @@ fn client_certificates(r: &mut Reader<'_>, s: &mut Section<'_>) -> Option<Vec<Ce
             digests.extend(CertificateDigest::try_from(digest.as_ref()));
         }
     }
-    (digests.len() == named.len()).then_some(digests)
+    (named.len(), digests)
 }

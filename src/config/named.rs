@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -107,13 +108,8 @@ impl Section<'_> {
         let text = r.variable(variable).filter(|text| !text.is_empty());
         if text.is_none() {
             let expected = format!("the environment variable {variable}");
-            r.fault(
-                line,
-                &subject,
-                &expected,
-                "nothing",
-                "set it before starting",
-            );
+            let advice = "set it before starting";
+            r.unusable(line, &subject, (&expected, "nothing"), advice);
         }
         text.map(|text| Secret { text, line })
     }
@@ -130,7 +126,7 @@ impl Section<'_> {
             let advice = "make one: openssl rand -hex 32";
             let found = "something else (not shown)";
             let expected = "32 bytes as 64 hexadecimal digits";
-            r.fault(secret.line, &self.subject(name), expected, found, advice);
+            r.unusable(secret.line, &self.subject(name), (expected, found), advice);
         }
         bytes
     }
@@ -153,7 +149,8 @@ impl Section<'_> {
                 let expected = "a private key, PKCS #8 in PEM";
                 let advice = "make one with paymux keys make";
                 let subject = self.subject(name);
-                r.fault(secret.line, &subject, expected, &fault.to_string(), advice);
+                let found = fault.to_string();
+                r.unusable(secret.line, &subject, (expected, &found), advice);
                 None
             }
         }
@@ -173,7 +170,8 @@ impl Section<'_> {
         Some(Found { value, line })
     }
 
-    /// Certificates of authorities; `None` if none are named.
+    /// Certificates of authorities; `None` if none are named. One that is over or cannot be read is
+    /// passed over, and nobody is believed by it; where that leaves none, nobody is believed.
     pub(super) fn authorities(
         &mut self,
         r: &mut Reader<'_>,
@@ -183,8 +181,38 @@ impl Section<'_> {
         let path = r.path(value);
         r.named.push(NamedFile::Authorities(path.clone()));
         let subject = self.subject(name);
-        let pem = read_file(r, &path, line, &subject, Readers::Anybody)?;
-        certificates(r, &pem, line, &subject)
+        let Some(pem) = read_file(r, &path, line, &subject, Readers::Anybody) else {
+            return Some(Vec::new());
+        };
+        let expected = "an authority's certificate in force";
+        let mut believed = Vec::new();
+        for read in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let Ok(der) = read else {
+                let found = "one that is no PEM";
+                r.passed_over(line, &subject, (expected, found), "ask for it anew");
+                continue;
+            };
+            let is_root = |der| RootCertStore::empty().add(der).is_ok();
+            match validity_s(&der).filter(|_| is_root(der.clone())) {
+                None => {
+                    let found = "one that cannot be read";
+                    r.passed_over(line, &subject, (expected, found), "ask for it anew");
+                }
+                Some((from, until)) if !(from..=until).contains(&r.now.seconds()) => {
+                    let found = format!("one from {} to {}", day(from), day(until));
+                    r.passed_over(line, &subject, (expected, &found), "take it out");
+                }
+                Some((_, until)) => {
+                    ends_soon(r, line, &subject, until);
+                    believed.push(der);
+                }
+            }
+        }
+        if believed.is_empty() {
+            let advice = "name a file with the certificates of authorities that count today";
+            r.unusable(line, &subject, (expected, "none"), advice);
+        }
+        Some(believed)
     }
 
     /// A certificate with its private key: what a listener or a caller shows.
@@ -217,11 +245,10 @@ impl Section<'_> {
         let key_subject = self.subject(key);
         let Ok(der) = PrivateKeyDer::from_pem_slice(private.text.as_bytes()) else {
             let advice = "name the file with the certificate's private key";
-            r.fault(
+            r.unusable(
                 private.line,
                 &key_subject,
-                "a private key in PEM",
-                "none",
+                ("a private key in PEM", "none"),
                 advice,
             );
             return None;
@@ -231,13 +258,8 @@ impl Section<'_> {
             Err(fault) => {
                 let expected = "the private key of the certificate";
                 let advice = "name the two files that belong together";
-                r.fault(
-                    private.line,
-                    &key_subject,
-                    expected,
-                    &fault.to_string(),
-                    advice,
-                );
+                let found = fault.to_string();
+                r.unusable(private.line, &key_subject, (expected, &found), advice);
                 None
             }
         }
@@ -259,36 +281,38 @@ pub(super) fn certificates(
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     let expected = "certificates in PEM";
     let Some(ders) = read.ok().filter(|ders| !ders.is_empty()) else {
-        r.fault(
-            line,
-            subject,
-            expected,
-            "none",
-            "name a file with BEGIN CERTIFICATE in it",
-        );
+        let advice = "name a file with BEGIN CERTIFICATE in it";
+        r.unusable(line, subject, (expected, "none"), advice);
         return None;
     };
     for der in &ders {
         let Some((from, until)) = validity_s(der) else {
-            r.fault(
-                line,
-                subject,
-                expected,
-                "one that cannot be read",
-                "ask for it anew",
-            );
+            let found = "one that cannot be read";
+            r.unusable(line, subject, (expected, found), "ask for it anew");
             return None;
         };
-        if !(from..=until).contains(&r.now.seconds()) {
+        if (from..=until).contains(&r.now.seconds()) {
+            ends_soon(r, line, subject, until);
+        } else {
             let found = format!("one from {} to {}", day(from), day(until));
-            r.fault(line, subject, "a certificate in force", &found, "renew it");
-        } else if until.saturating_sub(r.now.seconds()) < DAYS_AHEAD_S {
-            let found = format!("the end on {}", day(until));
-            let note = r.note(line, subject, "30 more days", &found, "renew it");
-            r.warnings.push(note);
+            r.unusable(
+                line,
+                subject,
+                ("a certificate in force", &found),
+                "renew it",
+            );
         }
     }
     Some(ders)
+}
+
+/// Notes that a certificate ends within the month.
+fn ends_soon(r: &mut Reader<'_>, line: usize, subject: &str, until_s: i64) {
+    if until_s.saturating_sub(r.now.seconds()) < DAYS_AHEAD_S {
+        let found = format!("the end on {}", day(until_s));
+        let note = r.note(line, subject, "30 more days", &found, "renew it");
+        r.warnings.push(note);
+    }
 }
 
 /// First and last second in which a certificate counts; nothing if it cannot be read. Unit: Unix
@@ -343,7 +367,8 @@ pub(super) fn read_file(
         Err(fault) => {
             let expected = format!("a readable file {name}");
             let advice = "name the right file, or make it: paymux keys dev";
-            r.fault(line, subject, &expected, &fault.to_string(), advice);
+            let found = fault.to_string();
+            r.unusable(line, subject, (&expected, &found), advice);
             None
         }
     }

@@ -4,6 +4,7 @@
 //! tells one from another is kept. Of payers' numbers only how many there are.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::pem::PemObject;
@@ -13,40 +14,66 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::Config;
 use crate::config::named::{day, validity_s};
-use crate::domain::identifiers::hex;
+use crate::domain::identifiers::{hex, unhex};
 use crate::signature::Algorithm;
 
 /// Digits of a digest that are shown.
 const SHOWN_DIGITS: usize = 16;
+
+/// Names of values that name files.
+const FILES: [&str; 10] = [
+    "certificate",
+    "certificates",
+    "client_certificate",
+    "client_key",
+    "digest_key",
+    "file",
+    "key",
+    "merchant_roots",
+    "roots",
+    "secret",
+];
 
 /// Every table under its name for people (`merchant M1001`), every value as text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outline(pub(super) BTreeMap<String, BTreeMap<String, String>>);
 
 impl Outline {
-    /// What stands in a document.
-    pub(super) fn of(document: &DeTable<'_>) -> Self {
-        let mut outline = Self::default();
+    /// What stands in a document. Names of files are relative to its folder; two that mean the same
+    /// file are the same.
+    pub(super) fn of(document: &DeTable<'_>, folder: &Path) -> Self {
+        let mut drawing = Drawing {
+            outline: Self::default(),
+            folder: folder.to_owned(),
+        };
         for (name, value) in document {
             let (name, value) = (name.get_ref(), value.get_ref());
             if let Some(table) = value.as_table() {
-                outline.table(name, "", table);
+                drawing.table(name, "", table);
             } else {
-                outline.tables("", name, value);
+                drawing.tables("", name, value);
             }
         }
-        outline
+        drawing.outline
     }
 
     fn set(&mut self, subject: &str, name: &str, value: String) {
         let table = self.0.entry(subject.to_owned()).or_default();
         table.insert(name.to_owned(), value);
     }
+}
 
+/// An outline that is being made.
+struct Drawing {
+    outline: Outline,
+    folder: PathBuf,
+}
+
+impl Drawing {
     fn table(&mut self, subject: &str, before: &str, table: &DeTable<'_>) {
-        self.0.entry(subject.to_owned()).or_default();
-        for (name, value) in table {
-            let name = format!("{before}{}", name.get_ref());
+        self.outline.0.entry(subject.to_owned()).or_default();
+        for (key, value) in table {
+            let name = format!("{before}{}", key.get_ref());
             let value = value.get_ref();
             let list = value.as_array();
             if let Some(inner) = value.as_table() {
@@ -55,9 +82,12 @@ impl Outline {
                 self.tables(subject, &name, value);
             } else if let Some(list) = list.filter(|_| name.contains("payer")) {
                 let all = short(&sha256(text(value).as_bytes()));
-                self.set(subject, &name, format!("{} entries, {all}", list.len()));
+                let entries = format!("{} entries, {all}", list.len());
+                self.outline.set(subject, &name, entries);
+            } else if FILES.contains(&key.get_ref().as_ref()) {
+                self.outline.set(subject, &name, self.files(value));
             } else {
-                self.set(subject, &name, text(value));
+                self.outline.set(subject, &name, text(value));
             }
         }
     }
@@ -89,6 +119,44 @@ impl Outline {
             self.table(&subject, "", table);
         }
     }
+}
+
+impl Drawing {
+    /// A file, or a list of them, by the path that each means.
+    fn files(&self, value: &DeValue<'_>) -> String {
+        match value {
+            DeValue::String(name) => format!("{:?}", self.file(name)),
+            DeValue::Array(values) => {
+                let each = values.iter().map(|value| self.files(value.get_ref()));
+                format!("[{}]", each.collect::<Vec<_>>().join(", "))
+            }
+            DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Table(_) => text(value),
+        }
+    }
+
+    fn file(&self, name: &str) -> String {
+        let is_digest = unhex::<32>(name).is_some();
+        if name.is_empty() || name.starts_with("env:") || is_digest {
+            return name.to_owned();
+        }
+        match name.strip_prefix("file:") {
+            Some(path) => format!("file:{}", meant(&self.folder.join(path))),
+            None => meant(&self.folder.join(name)),
+        }
+    }
+}
+
+/// The file that a path means: the same for every way to write it.
+fn meant(path: &Path) -> String {
+    let whole = path
+        .canonicalize()
+        .or_else(|_| std::path::absolute(path))
+        .unwrap_or_else(|_| path.to_owned());
+    whole.display().to_string()
 }
 
 fn singular(name: &str) -> &str {
@@ -125,7 +193,9 @@ pub(super) fn completed(config: &Config) -> Outline {
     let shown = certificate(&listen.identity.cert);
     outline.set("listen", "certificate shown", shown);
     let store = &config.store;
-    outline.set("store", "url", format!("{:?}", store.url));
+    let path = store.url.strip_prefix("sqlite:").unwrap_or(&store.url);
+    let url = format!("sqlite:{}", meant(Path::new(path)));
+    outline.set("store", "url", format!("{url:?}"));
     let mark = short(&hex(&store.seal.digest_mark()));
     outline.set("store", "digest_key in the file", mark);
     for (id, mark) in store.seal.marks() {

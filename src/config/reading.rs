@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use crate::config::faults::Fault;
+use crate::config::faults::{Fault, PartyKind, Unusable};
 use crate::config::named::{NamedFile, day};
 use crate::domain::identifiers::Timestamp;
 
@@ -42,6 +42,9 @@ pub(super) struct Reader<'e> {
     pub(super) now: Timestamp,
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<Fault>,
+    pub(super) unusable: Vec<Unusable>,
+    /// Whose table is being read, where it is one party among many.
+    party: Option<PartyKind>,
     /// Every file the document names, there or not.
     pub(super) named: Vec<NamedFile>,
 }
@@ -66,6 +69,8 @@ impl<'e> Reader<'e> {
             now,
             faults: Vec::new(),
             warnings: Vec::new(),
+            unusable: Vec::new(),
+            party: None,
             named: Vec::new(),
         }
     }
@@ -90,6 +95,11 @@ impl<'e> Reader<'e> {
     pub(super) fn line(&self, at: usize) -> usize {
         let before = self.text.get(..at).unwrap_or_default();
         before.matches('\n').count().saturating_add(1)
+    }
+
+    /// Where the document lies.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Names in the document are relative to its folder.
@@ -129,6 +139,40 @@ impl<'e> Reader<'e> {
     ) {
         let fault = self.note(line, subject, expected, found, advice);
         self.faults.push(fault);
+    }
+
+    /// From here on it is about one party among many, or about the gateway itself.
+    pub(super) fn about(&mut self, party: Option<PartyKind>) {
+        self.party = party;
+    }
+
+    /// A key, secret or certificate that is named and cannot be used. One party's concerns that
+    /// party alone; the gateway's own is a fault of the whole file.
+    pub(super) fn unusable(
+        &mut self,
+        line: usize,
+        subject: &str,
+        (expected, found): (&str, &str),
+        advice: &str,
+    ) {
+        let note = self.note(line, subject, expected, found, advice);
+        match self.party {
+            Some(party) => self.unusable.push(Unusable { party, note }),
+            None => self.faults.push(note),
+        }
+    }
+
+    /// One of several of which the others go on: never a fault.
+    pub(super) fn passed_over(
+        &mut self,
+        line: usize,
+        subject: &str,
+        (expected, found): (&str, &str),
+        advice: &str,
+    ) {
+        let note = self.note(line, subject, expected, found, advice);
+        let party = self.party.unwrap_or(PartyKind::Gateway);
+        self.unusable.push(Unusable { party, note });
     }
 
     /// Notes that the last of somebody's keys ends within the month (R-6.3.1-1c).

@@ -99,6 +99,9 @@ impl TransactionType {
         Self::CodePay,
     ];
 
+    /// The types offered so far.
+    pub const OFFERED: [Self; 1] = [Self::PasswordPay];
+
     /// The name on the wire.
     pub fn name(self) -> &'static str {
         match self {

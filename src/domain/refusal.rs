@@ -24,6 +24,9 @@ pub enum Refusal {
     /// A required field is absent.
     #[error("the field is required")]
     FieldMissing(&'static str),
+    /// Of two fields either would do, and both are absent.
+    #[error("expected {0} or {1}, found neither; send one of them")]
+    NeitherField(&'static str, &'static str),
     /// A field does not have its shape.
     #[error("expected {expected}")]
     FieldMalformed {
@@ -168,10 +171,11 @@ pub enum Refusal {
     #[error("{0}")]
     Amount(#[from] AmountFault),
     /// The currency is not known here.
-    #[error(
-        "expected a currency that institutions here settle in: CNY EUR GBP HKD JPY MOP SGD USD"
-    )]
-    CurrencyUnknown,
+    #[error("expected a currency that institutions here settle in: {settled}")]
+    CurrencyUnknown {
+        /// Their codes.
+        settled: Box<str>,
+    },
     /// A text holds what merchants must neither collect nor pass on (R-6.1.4-1).
     #[error(
         "the text holds what looks like a card number, a security code or a password; leave it out"
@@ -221,7 +225,7 @@ impl Refusal {
             Self::BodyUnreadable(_) => "body_unreadable",
             Self::FieldTwice(_) => "field_duplicate",
             Self::FieldUnknown(_) => "field_unknown",
-            Self::FieldMissing(_) => "field_missing",
+            Self::FieldMissing(_) | Self::NeitherField(..) => "field_missing",
             Self::FieldMalformed { .. } => "field_malformed",
             Self::FieldsDisagree(_) => "fields_disagree",
             Self::QueryUnexpected => "query_unexpected",
@@ -264,7 +268,7 @@ impl Refusal {
                 AmountFault::TooPrecise => "amount_too_precise",
                 AmountFault::OutOfRange => "amount_out_of_range",
             },
-            Self::CurrencyUnknown => "currency_unknown",
+            Self::CurrencyUnknown { .. } => "currency_unknown",
             Self::SecretInText(_) => "secret_in_text",
             Self::MerchantNameWrong => "merchant_name_wrong",
             Self::ReturnUrlUnregistered => "return_url_unregistered",
@@ -296,7 +300,7 @@ impl Refusal {
             }
             Self::RefundConflict => Some("merchantRefundNo"),
             Self::NoticeUrlUnregistered => Some("noticeUrl"),
-            Self::CurrencyUnknown => Some("currency"),
+            Self::CurrencyUnknown { .. } => Some("currency"),
             Self::MerchantForeign => Some("merchantId"),
             Self::MerchantNameWrong => Some("merchantName"),
             Self::ReturnUrlUnregistered => Some("bankReturnUrl"),

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http::Request;
 
 use crate::domain::change::Cause;
+use crate::domain::identifiers::forgotten::Forgotten;
 use crate::domain::identifiers::{FreshNonce, KeyId, MerchantId, Timestamp};
 use crate::domain::merchant::{Admission, ClientCertificate, Merchant, ShownCertificate};
 use crate::domain::refusal::Refusal;
@@ -188,8 +189,8 @@ pub async fn admit_request(
     now: Timestamp,
 ) -> Result<Admitted, NotAdmitted> {
     let proof = prove(gate, register, request, knock, now).map_err(NotAdmitted::stranger)?;
-    let floor = spending.store.floor();
-    let judged = judge(gate, &proof, knock, Times { now, floor });
+    let forgotten = &*spending.store.forgotten();
+    let judged = judge(gate, &proof, knock, Times { now, forgotten });
     let Proof {
         merchant,
         label,
@@ -206,10 +207,10 @@ pub async fn admit_request(
                 at: now,
             });
         }
-        // Whatever the clock says, it stays refused: there is nothing to be spent, or the floor is
-        // above it (Q6).
+        // Whatever the clock says, it stays refused: there is nothing to be spent, or what was spent
+        // then is forgotten (Q6).
         (Ok(()), Err(refusal)) | (Err(refusal), Err(_)) => refusal,
-        (Err(refusal), Ok(nonce)) if nonce.created <= floor => refusal,
+        (Err(refusal), Ok(nonce)) if forgotten.contains(nonce.created) => refusal,
         (Err(refusal), Ok(nonce)) => spending.refuse(knock.purpose, refusal, nonce, now).await,
     };
     Err(NotAdmitted {
@@ -249,7 +250,7 @@ impl Spending<'_> {
 }
 
 /// Time, certificate, rate and standing of somebody who is known.
-fn judge(gate: &Gate, proof: &Proof<'_>, knock: &Knock, times: Times) -> Result<(), Refusal> {
+fn judge(gate: &Gate, proof: &Proof<'_>, knock: &Knock, times: Times<'_>) -> Result<(), Refusal> {
     let merchant = proof.merchant;
     is_recent(proof, &gate.window, times)?;
     let shown = knock.certificate.as_ref();
@@ -266,12 +267,12 @@ fn judge(gate: &Gate, proof: &Proof<'_>, knock: &Knock, times: Times) -> Result<
     Ok(())
 }
 
-/// The moment of the judgement and the durable replay floor.
+/// The moment of the judgement, and what is forgotten of others.
 #[derive(Debug, Clone, Copy)]
-struct Times {
+struct Times<'a> {
     now: Timestamp,
-    /// Requests created at or before it are refused, whatever the clock says (Q6).
-    floor: Timestamp,
+    /// Requests created then are refused, whatever the clock says (Q6).
+    forgotten: &'a Forgotten,
 }
 
 /// A refusal, and whether it may be signed because the caller had been proven by then.
@@ -301,8 +302,8 @@ impl NotAdmitted {
     }
 }
 
-/// Time window and replay floor (Q5, Q6).
-fn is_recent(proof: &Proof<'_>, window: &Window, times: Times) -> Result<(), Refusal> {
+/// Time window and forgotten moments (Q5, Q6).
+fn is_recent(proof: &Proof<'_>, window: &Window, times: Times<'_>) -> Result<(), Refusal> {
     let (created_s, now_s) = (proof.created_s, times.now.seconds());
     if created_s > now_s.saturating_add(window.created_ahead_s) {
         return Err(Refusal::OutsideWindow(
@@ -314,9 +315,9 @@ fn is_recent(proof: &Proof<'_>, window: &Window, times: Times) -> Result<(), Ref
             "created is too long ago; sign each request anew",
         ));
     }
-    if Timestamp::from_s(created_s) <= times.floor {
+    if times.forgotten.contains(Timestamp::from_s(created_s)) {
         return Err(Refusal::OutsideWindow(
-            "created is before what this gateway still remembers",
+            "created lies in a time of which this gateway has forgotten what was used; sign anew",
         ));
     }
     let Some(expires_s) = proof.expires_s else {

@@ -12,7 +12,8 @@ use crate::store::{Store, StoreError};
 use crate::world::World;
 
 /// Every institution on the merchant's routes for this order, with the reason where it is
-/// withheld: the one this payer last paid through first, then by health, then as configured.
+/// withheld: the one this payer last paid through first, or the merchant's default where there is
+/// none; then by health, then as configured.
 pub async fn list_institutions<'a>(
     store: &dyn Store,
     world: &World,
@@ -30,7 +31,12 @@ pub async fn list_institutions<'a>(
         .unwrap_or_default();
     let judge = Judge::new(register, world);
     let wanted = wanted(&order.terms, mode, judge.now);
-    Ok(judge.offers(&wanted, last_paid.as_ref()))
+    // Whoever never paid here finds the merchant's own first.
+    let merchant = register.directory.merchants.get(&order.terms.merchant);
+    let default = merchant
+        .zip(mode)
+        .and_then(|(merchant, mode)| merchant.default_institutions.get(&mode));
+    Ok(judge.offers(&wanted, last_paid.as_ref().or(default)))
 }
 
 /// Who may go where, by one enrolment and at one moment.

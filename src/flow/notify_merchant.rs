@@ -1,6 +1,8 @@
 //! The merchant is told, until it says it heard (A3.3, X-4): the same bytes under the same id,
 //! signed anew for each delivery (N3).
 
+mod heard;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ use crate::signature::{self, Covering, SigningKey};
 use crate::store::{Fate, Lease, Leased, Settled, Store, StoreError};
 use crate::world::trail::{Answered, Asked, Note};
 use crate::world::{Party, Patience, SendError, World};
+
+use heard::{Unheard, was_heard};
 
 /// Bytes of a merchant's answer that are read (`interface.md`, Notifications).
 const ANSWER_BYTES_MAX: usize = 4 * 1024;
@@ -56,7 +60,7 @@ pub async fn notify_merchant(
         return Ok(Delivery::LeaseLost);
     };
     let attempt = lease.tries.saturating_add(1);
-    let told = match request(world, platform, event, attempt).await {
+    let heard = match request(world, platform, event, attempt).await {
         Ok(request) => {
             let (at, noted) = (world.clock.now(), world.trail.is_kept());
             let noted = noted.then(|| Asked::of(&request, shown(event)));
@@ -64,25 +68,29 @@ pub async fn notify_merchant(
                 .outbound
                 .send(&Party::Merchant, request, patience(attempt))
                 .await;
-            let told = Told::by(event, &answer);
+            let heard = was_heard(&answer);
             if let Some(asked) = noted {
-                note(world, event, (at, attempt), asked, (told, &answer));
+                note(world, event, (at, attempt), asked, (&heard, &answer));
             }
-            told
+            heard
         }
-        Err(unmade) => unmade,
+        Err(unmade) => Err(unmade),
     };
+    if let Err(reason) = &heard {
+        tracing::info!(event.id = event.id.as_str(), merchant.id = %event.merchant, attempt,
+            %reason, "a notification was not acknowledged");
+    }
     let now = world.clock.now();
     let age = now.since(*born);
     let wait = schedule::notice_wait(attempt, age);
-    let (fate, outcome) = match (told, wait) {
-        (Told::Heard, _) => (Fate::Delivered(now), Delivery::Delivered(age)),
-        (Told::NotSentByUs, _) => {
+    let (fate, outcome) = match (heard, wait) {
+        (Ok(()), _) => (Fate::Delivered(now), Delivery::Delivered(age)),
+        (Err(reason), _) if reason.is_our_shortage() => {
             let again = Fate::NotTried(now.plus(SHORTAGE_WAIT));
             (again, Delivery::KeptBack)
         }
-        (Told::NotHeard, Some(wait)) => (Fate::Again(now.plus(wait)), Delivery::Again),
-        (Told::NotHeard, None) => {
+        (Err(_), Some(wait)) => (Fate::Again(now.plus(wait)), Delivery::Again),
+        (Err(_), None) => {
             tracing::error!(event.id = event.id.as_str(), merchant.id = %event.merchant,
                 "a notification was never acknowledged and is given up; it can be sent again");
             (Fate::Dead, Delivery::Dead)
@@ -112,15 +120,6 @@ fn patience(attempt: u32) -> Patience {
     }
 }
 
-/// What one try came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    Heard,
-    NotHeard,
-    /// No byte left, and not because of the merchant.
-    NotSentByUs,
-}
-
 /// The request, or what it means that there is none: without a turn of a slow key there may be one
 /// soon, with an address that is none there never will.
 async fn request(
@@ -128,15 +127,15 @@ async fn request(
     platform: &Platform,
     event: &Event,
     attempt: u32,
-) -> Result<Request<Bytes>, Told> {
-    let destination = event.destination.as_deref().ok_or(Told::NotHeard)?;
+) -> Result<Request<Bytes>, Unheard> {
+    let destination = event.destination.as_deref().ok_or(Unheard::Unsent)?;
     let request = Request::builder()
         .method(Method::POST)
         .uri(destination)
         .header(header::CONTENT_TYPE, "application/json")
         .header("paymux-delivery", attempt)
         .body(Bytes::from(event.body.clone()))
-        .map_err(|_| Told::NotHeard)?;
+        .map_err(|_| Unheard::Unsent)?;
     let now: Timestamp = world.clock.now();
     let nonce = URL_SAFE_NO_PAD.encode(world.entropy.draw::<16>());
     let sign = move |key: &SigningKey, target: &str, mut request: Request<Bytes>| {
@@ -150,16 +149,16 @@ async fn request(
     };
     let Some(key) = platform.signing.at(now.seconds()) else {
         tracing::error!("no platform key is in force: a notification waits for one");
-        return Err(Told::NotHeard);
+        return Err(Unheard::Unsent);
     };
     // As it goes over the wire, not as it was registered: there an empty path is `/`.
     let target = request.uri().to_string();
     let Some(turns) = key.turns() else {
-        return sign(key, &target, request).ok_or(Told::NotHeard);
+        return sign(key, &target, request).ok_or(Unheard::Unsent);
     };
     let key = Arc::clone(key);
     let signed = aside(turns, move || sign(&key, &target, request)).await;
-    signed.ok_or(Told::NotSentByUs)?.ok_or(Told::NotHeard)
+    signed.ok_or(Unheard::NoTurn)?.ok_or(Unheard::Unsent)
 }
 
 fn note(
@@ -167,12 +166,11 @@ fn note(
     event: &Event,
     (at, attempt): (Timestamp, u32),
     asked: Asked,
-    (told, answer): (Told, &Result<Response<Bytes>, SendError>),
+    (heard, answer): (&Result<(), Unheard>, &Result<Response<Bytes>, SendError>),
 ) {
-    let verdict = match answer {
-        Ok(_) if told == Told::Heard => "acknowledged".to_owned(),
-        Ok(_) => "not acknowledged: expected 2xx with noticeResult SUCCESS".to_owned(),
-        Err(fault) => fault.to_string(),
+    let verdict = match heard {
+        Ok(()) => "acknowledged".to_owned(),
+        Err(reason) => format!("not acknowledged: {reason}"),
     };
     world.trail.note(Note {
         about: OrderKey::Ours(event.merchant.clone(), event.order.clone()),
@@ -186,32 +184,4 @@ fn note(
         asked,
         answered: answer.as_ref().ok().map(Answered::of),
     });
-}
-
-impl Told {
-    /// Only HTTP 2xx, whole, with `noticeResult: SUCCESS`, ends delivery (R-A3.3-2).
-    fn by(event: &Event, answer: &Result<Response<Bytes>, SendError>) -> Self {
-        #[derive(serde::Deserialize)]
-        struct Notice {
-            #[serde(rename = "noticeResult")]
-            result: String,
-        }
-        let fault = match answer {
-            Ok(answer) => {
-                let heard = answer.status().is_success()
-                    && serde_json::from_slice::<Notice>(answer.body())
-                        .is_ok_and(|notice| notice.result == "SUCCESS");
-                return if heard { Self::Heard } else { Self::NotHeard };
-            }
-            Err(fault) => fault,
-        };
-        tracing::info!(event.id = event.id.as_str(), %fault, "not delivered");
-        match fault {
-            SendError::OurShortage(_) => Self::NotSentByUs,
-            // Kept back because this merchant has as many connections as it may: it is slow.
-            SendError::KeptBack(_) | SendError::NotSent(_) | SendError::Unknown(_) => {
-                Self::NotHeard
-            }
-        }
-    }
 }

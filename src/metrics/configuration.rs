@@ -1,7 +1,9 @@
 //! What is counted about the configuration in force: which, since when, and until when its keys
 //! count.
 
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec};
+use std::time::Duration;
+
+use prometheus::{Gauge, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::Page;
 
@@ -12,7 +14,9 @@ pub struct Configuration {
     reloads: IntCounterVec,
     last_success: IntGauge,
     key_expiry: IntGaugeVec,
+    unusable: IntGaugeVec,
     store_free_bytes: IntGauge,
+    clock_offset: Gauge,
 }
 
 impl Configuration {
@@ -21,6 +25,11 @@ impl Configuration {
             store_free_bytes: page.gauge(
                 "store_free_bytes",
                 "Free space on the store's disk; below [store] reserve_mb no order is begun.",
+            )?,
+            clock_offset: page.moment(
+                "clock_offset_seconds",
+                "By how much the machine's clock was set since the start: what it shows, less what \
+                 it showed then and the time since.",
             )?,
             info: page.gauges(
                 "configuration_info",
@@ -42,6 +51,12 @@ impl Configuration {
                  platform, merchant, institution, server_certificate, client_certificate, authority.",
                 &["class"],
             )?,
+            unusable: page.gauges(
+                "credentials_unusable",
+                "Keys, secrets and certificates that the configuration in force names and that \
+                 cannot be used, by whose they are: merchant, institution, operator, gateway.",
+                &["party"],
+            )?,
         })
     }
 
@@ -59,6 +74,15 @@ impl Configuration {
             .set(i64::try_from(free_bytes).unwrap_or(i64::MAX));
     }
 
+    /// The machine's clock is so far off what it showed at the start and the time since.
+    #[expect(clippy::float_arithmetic, reason = "a metric in seconds")]
+    pub fn clock_offset(&self, offset_ms: i64) {
+        let (whole, rest) = (offset_ms.div_euclid(1_000), offset_ms.rem_euclid(1_000));
+        let whole = i32::try_from(whole).unwrap_or(if whole > 0 { i32::MAX } else { i32::MIN });
+        let rest = Duration::from_millis(u64::try_from(rest).unwrap_or(0));
+        self.clock_offset.set(f64::from(whole) + rest.as_secs_f64());
+    }
+
     /// A reload was accepted.
     pub fn accepted(&self) {
         self.reloads.with_label_values(&["accepted"]).inc();
@@ -67,6 +91,12 @@ impl Configuration {
     /// A reload was refused; the one in force stays.
     pub fn refused(&self) {
         self.reloads.with_label_values(&["refused"]).inc();
+    }
+
+    /// So many keys and certificates of this kind of party are named and cannot be used.
+    pub fn unusable(&self, party: &'static str, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.unusable.with_label_values(&[party]).set(count);
     }
 
     /// Until when everybody of a class has a key that counts; nothing if none of it ends.

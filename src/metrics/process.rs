@@ -11,6 +11,7 @@ use prometheus::{Counter, Gauge, IntCounter, IntGauge, Registry};
 
 use super::Page;
 use super::panics::panics;
+use crate::log;
 
 /// The unit in which Linux tells processor time to programs, on every architecture.
 const TICK_MS: u64 = 10;
@@ -31,6 +32,7 @@ pub(super) struct Process {
     runtime_queue_tasks: IntGauge,
     runtime_busy_seconds: Counter,
     runtime_busy_ns: AtomicU64,
+    log_lines_dropped: IntCounter,
 }
 
 /// `/proc/self/stat` as far as it is used; times in ticks.
@@ -107,12 +109,18 @@ impl Process {
                 "Time that the threads spent running tasks, all together.",
             )?,
             runtime_busy_ns: AtomicU64::new(0),
+            log_lines_dropped: page.count(
+                "log_lines_dropped_total",
+                "Lines of the log that could not be written, or found no room while they waited.",
+            )?,
         })
     }
 
     /// Reads everything anew.
     pub(super) fn look(&self) {
         self.look_at_system();
+        let dropped = log::dropped().saturating_sub(self.log_lines_dropped.get());
+        self.log_lines_dropped.inc_by(dropped);
         self.look_at_runtime();
         let panics = panics().saturating_sub(self.panics.get());
         self.panics.inc_by(panics);

@@ -24,9 +24,9 @@ pub(super) fn since(days: u32, now: Timestamp) -> Timestamp {
 
 /// Each institution that a configuration does not name and whose payments need it.
 pub(super) fn lost(config: &Config, bindings: &Bindings) -> Vec<Fault> {
-    let adapters = &config.register.adapters;
+    let enrolled = &config.register.directory.institutions;
     let held = bindings.held.iter();
-    let lost = held.filter(|(id, _)| !adapters.contains_key(*id));
+    let lost = held.filter(|(id, _)| !enrolled.contains_key(*id));
     let days = config.limits.in_reach_days;
     lost.map(|(id, held)| Fault {
         subject: format!("institution {id}"),
@@ -120,7 +120,8 @@ fn moving<'a>(
 pub(super) fn too_soon<T>(before: &Register, next: &Config, earlier: &[Weak<T>]) -> Vec<Fault> {
     let goes_on = earlier.iter().any(|version| version.strong_count() > 0);
     let institutions = before.directory.institutions.iter();
-    let gone = institutions.filter(|(id, _)| !next.register.adapters.contains_key(*id));
+    let gone =
+        institutions.filter(|(id, _)| !next.register.directory.institutions.contains_key(*id));
     gone.filter(|(_, was)| goes_on || !is_shut(was))
         .map(|(id, was)| {
             let (found, advice) = if is_shut(was) {

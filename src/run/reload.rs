@@ -11,6 +11,7 @@ use super::in_force::{InForce, Numbers};
 use super::in_reach;
 use super::machine;
 use super::reconcile::Reconciler;
+use super::signals::Hangups;
 use crate::config::difference::{differences, not_while_running};
 use crate::config::{self, Config, Fault, Faults, Outline};
 use crate::domain::audit::Deed;
@@ -76,22 +77,18 @@ impl Standing {
 pub struct Reload(pub(super) Weak<Reloading>);
 
 impl Reload {
-    /// Reloads at each SIGHUP, with the answer in the log. Until then that signal would end the
-    /// process.
-    ///
-    /// # Errors
-    /// If the system gives no signals.
-    pub fn on_hangup(self) -> std::io::Result<impl Future<Output = ()> + Send> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut hangup = signal(SignalKind::hangup())?;
-        Ok(async move {
-            while hangup.recv().await.is_some() {
-                let Some(reloading) = self.0.upgrade() else {
-                    return;
-                };
-                reloading.reload("operator:signal").await;
-            }
-        })
+    /// Reloads because somebody wants it, with the answer in the log.
+    pub(super) async fn by(&self, whom: &str) {
+        if let Some(reloading) = self.0.upgrade() {
+            reloading.reload(whom).await;
+        }
+    }
+
+    /// Reloads at each SIGHUP, with the answer in the log.
+    pub async fn on_hangups(self, mut hangups: Hangups) {
+        while hangups.next().await.is_some() {
+            self.by("operator:signal").await;
+        }
     }
 }
 
@@ -102,6 +99,7 @@ struct Ready {
     seal: Arc<Seal>,
     identity: Arc<rustls::sign::CertifiedKey>,
     expiries: Vec<config::Expiry>,
+    unusable: Vec<config::Unusable>,
     standing: Standing,
     endpoints: Vec<(InstitutionId, Endpoint)>,
     warnings: Vec<String>,
@@ -189,7 +187,10 @@ impl Reloading {
         let version = next_version(now, &bindings, standing.version);
         let endpoints = in_reach::endpoints(&next);
         next.register.directory.version = version;
-        let warnings = next.warnings.iter().map(ToString::to_string).collect();
+        let cannot = |it: &config::Unusable| format!("cannot be used: {}", it.note);
+        let warnings = next.warnings.iter().map(ToString::to_string);
+        let warnings = warnings.chain(next.unusable.iter().map(cannot)).collect();
+        let unusable = std::mem::take(&mut next.unusable);
         let mut earlier = standing.earlier.clone();
         earlier.retain(|version| version.strong_count() > 0);
         earlier.push(Arc::downgrade(&before));
@@ -211,6 +212,7 @@ impl Reloading {
             seal,
             identity,
             expiries,
+            unusable,
             standing,
             endpoints,
             warnings,
@@ -300,6 +302,7 @@ impl Reloading {
         metrics.in_force(standing.version, &standing.digest, now_s);
         metrics.accepted();
         tell_expiries(&self.metrics, &ready.expiries);
+        tell_unusable(&self.metrics, &ready.unusable);
         for warning in &ready.warnings {
             tracing::warn!(warning, "reloaded, with a warning");
         }
@@ -352,6 +355,16 @@ pub(super) fn tell_expiries(metrics: &Metrics, expiries: &[config::Expiry]) {
         let of_class = expiries.iter().filter(|expiry| expiry.class == class);
         let first = of_class.map(|expiry| expiry.until_s).min();
         metrics.configuration.key_expiry(class.word(), first);
+    }
+}
+
+/// How many keys and certificates of each kind of party are named and cannot be used.
+pub(super) fn tell_unusable(metrics: &Metrics, unusable: &[config::Unusable]) {
+    for party in config::PartyKind::ALL {
+        let of_party = unusable.iter().filter(|it| it.party == party);
+        metrics
+            .configuration
+            .unusable(party.word(), of_party.count());
     }
 }
 

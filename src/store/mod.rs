@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -13,6 +14,7 @@ use crate::domain::attempt::Epoch;
 use crate::domain::change::Change;
 use crate::domain::event::Event;
 pub use crate::domain::identifiers::OrderKey;
+use crate::domain::identifiers::forgotten::Forgotten;
 use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use crate::domain::institutions::Endpoint;
 use crate::domain::order::Order;
@@ -168,14 +170,22 @@ pub trait Store: Send + Sync {
     /// Says what became of leased work; refused when the lease was lost (N6).
     async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError>;
 
-    /// Raises the replay floor, durably, and forgets the nonces that fall below it (Q6).
-    async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError>;
+    /// Forgets the nonces of requests made until then, and durably of which moments they were (Q6).
+    async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError>;
+
+    /// Brings forward what is due later than now: it was written while the clock was ahead by so much;
+    /// by as much as the last record lies ahead of now where nobody knows. Returns by how much (T2).
+    async fn bring_forward(
+        &self,
+        by: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<Duration, StoreError>;
 
     /// This process's mark on attempts (S1); the same for the life of the store.
     fn epoch(&self) -> Epoch;
 
-    /// The durable replay floor: a request created at or before it is refused (Q6).
-    fn floor(&self) -> Timestamp;
+    /// Of which moments nonces were forgotten, durably: a request created then is refused (Q6).
+    fn forgotten(&self) -> Arc<Forgotten>;
 
     /// When the next work of this kind is due, so that a worker can wait for it and no longer.
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError>;
@@ -209,6 +219,9 @@ pub struct Held {
     pub ended: u64,
 }
 
+/// Records of processes lie so far apart at most without that a clock was set.
+pub const CLOCKS_APART: Duration = Duration::from_secs(2);
+
 /// What became of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committed {
@@ -218,7 +231,7 @@ pub enum Committed {
     Stale,
     /// The merchant's number is taken. Nothing was written.
     KeyTaken,
-    /// The nonce was spent before, or is at or below the floor. Nothing was written.
+    /// The nonce was spent before, or is of a moment that was forgotten. Nothing was written.
     NonceSpent,
 }
 

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use moka::sync::Cache;
 
 use crate::domain::attempt::Epoch;
 use crate::domain::change::Change;
+use crate::domain::identifiers::forgotten::Forgotten;
 use crate::domain::identifiers::{FreshNonce, InstitutionId, MerchantId, Timestamp};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
@@ -145,16 +147,24 @@ impl Store for Remembered {
         self.store.resend(which, by, now).await
     }
 
-    async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
-        self.store.raise_floor(floor).await
+    async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError> {
+        self.store.forget_nonces(until).await
+    }
+
+    async fn bring_forward(
+        &self,
+        by: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<Duration, StoreError> {
+        self.store.bring_forward(by, now).await
     }
 
     fn epoch(&self) -> Epoch {
         self.store.epoch()
     }
 
-    fn floor(&self) -> Timestamp {
-        self.store.floor()
+    fn forgotten(&self) -> Arc<Forgotten> {
+        self.store.forgotten()
     }
 
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {

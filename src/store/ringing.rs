@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::domain::attempt::Epoch;
 use crate::domain::change::Change;
+use crate::domain::identifiers::forgotten::Forgotten;
 use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
@@ -132,16 +133,30 @@ impl Store for Ringing {
         Ok(resent)
     }
 
-    async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
-        self.store.raise_floor(floor).await
+    async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError> {
+        self.store.forget_nonces(until).await
+    }
+
+    async fn bring_forward(
+        &self,
+        by: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<Duration, StoreError> {
+        let by = self.store.bring_forward(by, now).await?;
+        if !by.is_zero() {
+            // Whoever sleeps until later is woken.
+            self.bells.orders.notify_one();
+            self.bells.events.notify_one();
+        }
+        Ok(by)
     }
 
     fn epoch(&self) -> Epoch {
         self.store.epoch()
     }
 
-    fn floor(&self) -> Timestamp {
-        self.store.floor()
+    fn forgotten(&self) -> Arc<Forgotten> {
+        self.store.forgotten()
     }
 
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {

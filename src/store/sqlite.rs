@@ -2,8 +2,9 @@
 //! and a few connections that read. Never acknowledges what is not synchronised.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, ErrorCode};
@@ -11,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::domain::attempt::Epoch;
 use crate::domain::change::Change;
+use crate::domain::identifiers::forgotten::Forgotten;
 use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
@@ -65,13 +67,28 @@ pub(super) struct Sqlite {
 
 /// What the threads tell each other and the readers.
 struct Shared {
-    /// The durable floor, in milliseconds.
-    floor: AtomicI64,
+    /// Of which moments nonces were forgotten, durably.
+    forgotten: RwLock<Arc<Forgotten>>,
     /// Batches committed so far.
     commits: AtomicU64,
     log: Arc<Log>,
     on_fatal: OnFatal,
     on_commit: OnCommit,
+}
+
+impl Shared {
+    fn forgotten(&self) -> Arc<Forgotten> {
+        let forgotten = self.forgotten.read();
+        Arc::clone(&forgotten.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn forget(&self, forgotten: Arc<Forgotten>) {
+        let mut known = self
+            .forgotten
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *known = forgotten;
+    }
 }
 
 /// Why a statement or a row did not do.
@@ -137,7 +154,7 @@ pub(in crate::store) fn verify(path: &Path, hear: &mut Hearer<'_>) -> Result<Rep
 }
 
 impl Sqlite {
-    /// Start-up by S1: lock, schema, key, tail of the audit log, floor, epoch.
+    /// Start-up by S1: lock, schema, key, tail of the audit log, what is forgotten, epoch.
     pub(super) fn open(
         path: &Path,
         seal: Arc<Seal>,
@@ -154,7 +171,7 @@ impl Sqlite {
             .map(|_| file::connect(path, file::Role::Reader).map(Mutex::new))
             .collect::<Result<_, _>>()?;
         let shared = Arc::new(Shared {
-            floor: AtomicI64::new(found.floor.ms()),
+            forgotten: RwLock::new(Arc::new(found.forgotten)),
             commits: AtomicU64::new(0),
             log: Arc::default(),
             on_fatal,
@@ -348,10 +365,10 @@ impl Store for Sqlite {
         self.write(move |writing| settlement.apply(writing)).await
     }
 
-    async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
+    async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError> {
         loop {
             let forgotten = self
-                .write(move |writing| writing.raise_floor(floor, FORGOTTEN_AT_ONCE))
+                .write(move |writing| writing.forget(until, FORGOTTEN_AT_ONCE))
                 .await?;
             if i64::try_from(forgotten).unwrap_or(0) < FORGOTTEN_AT_ONCE {
                 return Ok(());
@@ -359,12 +376,21 @@ impl Store for Sqlite {
         }
     }
 
+    async fn bring_forward(
+        &self,
+        by: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<Duration, StoreError> {
+        self.write(move |writing| lease::bring_forward(writing, by, now))
+            .await
+    }
+
     fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    fn floor(&self) -> Timestamp {
-        Timestamp::from_ms(self.shared.floor.load(Ordering::Acquire))
+    fn forgotten(&self) -> Arc<Forgotten> {
+        self.shared.forgotten()
     }
 
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {

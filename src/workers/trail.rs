@@ -94,7 +94,9 @@ impl Notes {
                 _ = ticks.tick() => false,
                 _ = stop.wait_for(|stop| *stop) => true,
             };
-            let is_time = clock.now().since(wrote) >= GATHERED_FOR;
+            // Before it wrote last: the clock was set back.
+            let now = clock.now();
+            let is_time = now.since(wrote) >= GATHERED_FOR || now < wrote;
             if !is_time && !is_over && waiting.known.len() < CROWD {
                 continue;
             }
@@ -102,6 +104,9 @@ impl Notes {
             self.keep(trails, waiting.all()).await;
             if is_over {
                 return;
+            }
+            if clock.now() < looked {
+                looked = clock.now();
             }
             if clock.now().since(looked) >= FORGET_EVERY {
                 looked = clock.now();

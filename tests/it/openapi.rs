@@ -124,7 +124,9 @@ pub(crate) fn refusals() -> Vec<Refusal> {
         Refusal::Amount(AmountFault::Unreadable),
         Refusal::Amount(AmountFault::TooPrecise),
         Refusal::Amount(AmountFault::OutOfRange),
-        Refusal::CurrencyUnknown,
+        Refusal::CurrencyUnknown {
+            settled: "CNY".into(),
+        },
         Refusal::SecretInText("x"),
         Refusal::MerchantNameWrong,
         Refusal::ReturnUrlUnregistered,

@@ -42,7 +42,7 @@ macro_rules! contract {
                     an_order_is_found_under_its_names_alone, a_taken_number_writes_nothing,
                     a_stale_change_writes_nothing, a_spent_nonce_is_refused_for_ever,
                     a_nonce_is_spent_without_an_effect, of_equal_requests_exactly_one_is_done,
-                    what_is_forgotten_is_below_the_floor, the_floor_never_sinks,
+                    what_is_forgotten_stays_refused, seconds_ahead_shut_out_themselves,
                     each_opening_is_an_epoch_of_its_own, the_last_institution_is_remembered,
                     a_message_is_kept_once, of_forged_messages_a_sample_is_kept,
                     a_verdict_on_the_same_bytes_only_hardens,
@@ -52,7 +52,8 @@ macro_rules! contract {
                     refunds_side_by_side_never_exceed_what_was_paid;
                 leases: a_leased_order_is_leased_to_nobody_else, a_lost_lease_settles_nothing,
                     a_change_ends_the_lease, tries_are_counted_until_a_change,
-                    an_order_is_due_when_its_change_says, leftovers_are_those_of_dead_processes,
+                    an_order_is_due_when_its_change_says,
+                    what_a_clock_ahead_put_off_is_brought_forward, leftovers_are_those_of_dead_processes,
                     an_event_is_leased_until_it_is_delivered, a_dead_event_rests,
                     what_a_dead_process_was_telling_is_due_at_once,
                     a_destination_has_only_its_share, what_goes_nowhere_is_not_leased;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::command::FINDINGS;
 use crate::command::reload::ask;
 use crate::config::difference::{Difference, differences};
 use crate::config::{self, Config, Faults, Outline};
@@ -28,7 +29,7 @@ struct Before {
     held: BTreeMap<String, Needs>,
 }
 
-/// Prints what would change; exits with 1 if the file has faults.
+/// Prints what would change; exits with 3 if the file has faults.
 ///
 /// # Errors
 /// No gateway answers, the other file has faults, or the output cannot be written.
@@ -52,7 +53,7 @@ pub fn diff(
     }
     Ok(match read {
         Ok(_) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Err(_) => ExitCode::from(FINDINGS),
     })
 }
 
@@ -108,6 +109,9 @@ fn words(
     };
     for warning in &next.warnings {
         writeln!(out, "warning: {warning}")?;
+    }
+    for unusable in &next.unusable {
+        writeln!(out, "cannot be used: {}", unusable.note)?;
     }
     for change in changes {
         write!(out, "{change}")?;

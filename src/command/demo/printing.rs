@@ -1,10 +1,11 @@
 //! What the demonstration says: one line for each step, as it happens, with the time since the start
 //! and the time it took. Colours only on a terminal.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::domain::identifiers::Timestamp;
+use crate::terminal;
 use crate::world::{Clock, SystemClock};
 
 const BOLD: &str = "1";
@@ -41,7 +42,7 @@ impl Telling {
         Self {
             began: clock.now(),
             clock,
-            is_terminal: io::stdout().is_terminal(),
+            is_terminal: terminal::are_seen().0,
             held: 0,
             failed: 0,
         }
@@ -60,7 +61,7 @@ impl Telling {
     /// # Errors
     /// The output cannot be written.
     pub fn line(&self, text: &str) -> io::Result<()> {
-        writeln!(io::stdout().lock(), "{text}")
+        writeln!(terminal::screen(), "{text}")
     }
 
     /// How long it has been going on.
@@ -78,7 +79,7 @@ impl Telling {
         doing: impl Future<Output = anyhow::Result<(R, String)>>,
     ) -> Result<R, Early> {
         if self.is_terminal {
-            let mut out = io::stdout().lock();
+            let mut out = terminal::screen();
             write!(out, "{:21}… {what}", "")?;
             out.flush()?;
         }
@@ -87,7 +88,7 @@ impl Telling {
         let now = self.clock.now();
         if self.is_terminal {
             // To the beginning of the line, and away with it.
-            write!(io::stdout().lock(), "\r\x1b[K")?;
+            write!(terminal::screen(), "\r\x1b[K")?;
         }
         let times = format!(
             "{:>9}{:>10}",

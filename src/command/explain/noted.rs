@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::domain::identifiers::Timestamp;
 use crate::flow::trail;
+use crate::terminal::on_one_line;
 
 /// One exchange of messages.
 pub(super) struct Noted {
@@ -58,6 +59,7 @@ impl Noted {
                 continue;
             };
             let line = said.get("line").and_then(Value::as_str).unwrap_or_default();
+            let line = on_one_line(line);
             match said.get("body") {
                 None | Some(Value::Null) => writeln!(out, "{:14}{sign} {line}", "")?,
                 Some(body) => writeln!(out, "{:14}{sign} {line} {body}", "")?,

@@ -3,6 +3,7 @@
 //! Every type here can only be built by parsing or minting, so a value that exists is
 //! well-formed. Nothing here reads a clock or draws a random number: both are handed in.
 
+pub mod forgotten;
 mod moment;
 mod order_key;
 mod request;
@@ -313,7 +314,7 @@ pub struct FreshNonce {
     pub key: KeyId,
     /// 16 to 64 characters of base64url.
     pub value: Box<str>,
-    /// When the signature says it was made; compared with the replay floor (Q6).
+    /// When the signature says it was made; compared with what is forgotten (Q6).
     pub created: Timestamp,
     /// Until when it must be remembered.
     pub keep_until: Timestamp,

@@ -152,6 +152,19 @@ impl Directory {
         offers.into_iter().map(|(_, offer)| offer).collect()
     }
 
+    /// The codes of every currency that an admitted institution settles in, in order.
+    pub fn settled(&self) -> Vec<&'static str> {
+        let admitted = self
+            .institutions
+            .values()
+            .filter(|institution| institution.admission == Admission::Admitted);
+        let codes = admitted.flat_map(|institution| &institution.currencies);
+        let mut codes: Vec<_> = codes.map(Currency::code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        codes
+    }
+
     /// Why this institution, which fares so, is not open to this payment; `None` when it is. The
     /// first reason that holds, in the order of [`Withheld`].
     pub fn withheld(

@@ -1,4 +1,4 @@
-//! What is remembered of requests that read only: in memory, and outside the replay floor (Q5).
+//! What is remembered of requests that read only: in memory, and outside what is forgotten durably (Q5).
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use crate::domain::attempt::Epoch;
 use crate::domain::audit::{Deed, Link};
 use crate::domain::identifiers::Timestamp;
+use crate::domain::identifiers::forgotten::Forgotten;
 use crate::files::held::NotHeld;
 use crate::seal::{Place, Seal, SealFault};
 use crate::store::sqlite::chain::CHAIN;
@@ -184,10 +185,13 @@ fn schema(connection: &Connection) -> Result<Vec<(String, Option<String>)>, Open
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// In front of the first moment of a span of forgotten nonces, in `meta`.
+pub(super) const SPAN_NAME: &str = "forgotten ";
+
 /// What a start finds.
 pub(super) struct Found {
     pub(super) epoch: Epoch,
-    pub(super) floor: Timestamp,
+    pub(super) forgotten: Forgotten,
     pub(super) link: Link,
 }
 
@@ -209,18 +213,31 @@ pub(super) fn start(connection: &mut Connection, seal: &Seal) -> Result<Found, O
         [],
         |row| row.get(0),
     )?;
-    let floor: Option<i64> = transaction
-        .query_row("SELECT number FROM meta WHERE name = 'floor'", [], |row| {
-            row.get(0)
-        })
-        .optional()?;
+    let forgotten = forgotten(&transaction)?;
     transaction.execute(HAND_BACK, [])?;
     transaction.commit()?;
     Ok(Found {
         epoch: Epoch(epoch),
-        floor: Timestamp::from_ms(floor.unwrap_or(i64::MIN)),
+        forgotten,
         link,
     })
+}
+
+/// What is kept of forgotten nonces; releases before this one kept everything up to a floor.
+fn forgotten(connection: &Connection) -> Result<Forgotten, OpenError> {
+    let sql = "SELECT name, number FROM meta WHERE name = 'floor' OR name GLOB 'forgotten *'";
+    let mut statement = connection.prepare(sql)?;
+    let spans = statement.query_map([], |row| {
+        let name: String = row.get(0)?;
+        let first = name.strip_prefix(SPAN_NAME).map(str::parse);
+        let first = first
+            .transpose()
+            .map_err(|_| rusqlite::Error::InvalidQuery)?;
+        let last: i64 = row.get(1)?;
+        let first = Timestamp::from_ms(first.unwrap_or(i64::MIN));
+        Ok((first, Timestamp::from_ms(last)))
+    })?;
+    Ok(Forgotten::of(spans.collect::<Result<Vec<_>, _>>()?))
 }
 
 /// D3: what the last start sealed must open and must be what this key would digest. Sealed anew

@@ -2,15 +2,18 @@
 //! a fencing number that grows with every lease, settlement and change: whoever holds an older
 //! number settles nothing (N6), and what a crash leaves behind is due again by itself (Z3).
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::domain::attempt::Epoch;
 use crate::domain::event::{Event, EventType};
 use crate::domain::identifiers::{EventId, MerchantId, PayOrderNo, Timestamp};
 use crate::seal::Seal;
+use crate::store::sqlite::chain::CHAIN;
 use crate::store::sqlite::writer::Writing;
 use crate::store::sqlite::{Fault, loading, sealed};
-use crate::store::{Fate, LEASE, Lease, Leased, Settled, Work};
+use crate::store::{CLOCKS_APART, Fate, LEASE, Lease, Leased, Settled, Work};
 
 /// Orders with intents of other processes. The states that are over are named for the index.
 const LEFTOVERS: &str = "SELECT pay_order_no FROM attempts
@@ -234,6 +237,45 @@ impl Settlement {
             Settled::LeaseLost
         })
     }
+}
+
+/// Every moment that something waits for, and that was reckoned from a clock.
+const WAITED_FOR: [(&str, &str); 3] = [
+    ("orders", "due_at"),
+    ("events", "due_at"),
+    ("refunds", "waits_until"),
+];
+
+/// Brings forward what a clock that was ahead has put off: nothing waits longer than its own wait,
+/// counted from now. Looking too early asks too early, once; too late would be a payment nobody asks
+/// about for as long as the clock was ahead (T2).
+pub(super) fn bring_forward(
+    writing: &mut Writing<'_>,
+    by: Option<Duration>,
+    now: Timestamp,
+) -> Result<Duration, Fault> {
+    let last = "SELECT at FROM audit WHERE chain_id = ?1 ORDER BY seq DESC LIMIT 1";
+    let recorded: Option<i64> = writing
+        .connection
+        .prepare_cached(last)?
+        .query_row(params![CHAIN], |row| row.get(0))
+        .optional()?;
+    let ahead = recorded.map(|at| Timestamp::from_ms(at).since(now));
+    let by = by.or(ahead).filter(|by| *by > CLOCKS_APART);
+    let by = by.unwrap_or_default();
+    if by.is_zero() {
+        return Ok(by);
+    }
+    let by_ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+    for (table, column) in WAITED_FOR {
+        let sql = format!(
+            "UPDATE {table} SET {column} = max({column} - ?1, ?2)
+             WHERE {column} IS NOT NULL AND {column} > ?2"
+        );
+        let mut statement = writing.connection.prepare(&sql)?;
+        statement.execute(params![by_ms, now.ms()])?;
+    }
+    Ok(by)
 }
 
 /// When a look would find work of this kind.

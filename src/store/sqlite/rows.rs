@@ -106,7 +106,7 @@ impl Write {
         }
         let mut spent = None;
         if let Some(nonce) = &self.nonce {
-            if nonce.created <= writing.floor {
+            if writing.forgotten.contains(nonce.created) {
                 return Ok(Committed::NonceSpent);
             }
             match writing.nonces.spend(writing.connection, nonce)? {

@@ -14,7 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::audit::Link;
 use crate::domain::identifiers::Timestamp;
+use crate::domain::identifiers::forgotten::Forgotten;
 use crate::store::StoreError;
+use crate::store::sqlite::file::SPAN_NAME;
 use crate::store::sqlite::{Fault, Shared};
 use log::Shortening;
 use nonces::Nonces;
@@ -33,25 +35,37 @@ pub(super) struct Writing<'a> {
     pub(super) connection: &'a Connection,
     /// Where the audit log will stand.
     pub(super) link: Link,
-    /// Where the replay floor will stand.
-    pub(super) floor: Timestamp,
+    /// Of which moments nonces will be forgotten.
+    pub(super) forgotten: Arc<Forgotten>,
     /// What is spent.
     pub(super) nonces: &'a mut Nonces,
 }
 
 impl Writing<'_> {
-    /// Q6: the floor rises in the transaction that forgets; returns how many were forgotten.
-    pub(super) fn raise_floor(&mut self, floor: Timestamp, at_once: i64) -> Result<usize, Fault> {
-        if floor > self.floor {
-            self.connection
-                .prepare_cached(
-                    "INSERT INTO meta (name, number) VALUES ('floor', ?1)
-                     ON CONFLICT (name) DO UPDATE SET number = excluded.number",
-                )?
-                .execute(params![floor.ms()])?;
-            self.floor = floor;
+    /// Q6: forgets some of the oldest nonces, and keeps of which moments they were in the same
+    /// transaction; returns how many were forgotten.
+    pub(super) fn forget(&mut self, until: Timestamp, at_once: i64) -> Result<usize, Fault> {
+        let created = self.nonces.forget(self.connection, until, at_once)?;
+        let count = created.len();
+        let forgotten = self.forgotten.and(created);
+        if forgotten != *self.forgotten {
+            self.keep_spans(&forgotten)?;
+            self.forgotten = Arc::new(forgotten);
         }
-        self.nonces.forget(self.connection, self.floor, at_once)
+        Ok(count)
+    }
+
+    fn keep_spans(&self, forgotten: &Forgotten) -> Result<(), Fault> {
+        // The floor of earlier releases is the first of the spans.
+        let old = "DELETE FROM meta WHERE name = 'floor' OR name GLOB 'forgotten *'";
+        self.connection.prepare_cached(old)?.execute([])?;
+        let new = "INSERT INTO meta (name, number) VALUES (?1, ?2)";
+        let mut statement = self.connection.prepare_cached(new)?;
+        for (first, last) in forgotten.spans() {
+            let name = format!("{SPAN_NAME}{}", first.ms());
+            statement.execute(params![name, last.ms()])?;
+        }
+        Ok(())
     }
 }
 
@@ -234,7 +248,7 @@ impl Writer {
         let mut writing = Writing {
             connection: &self.connection,
             link: self.link,
-            floor: Timestamp::from_ms(self.shared.floor.load(Ordering::Acquire)),
+            forgotten: self.shared.forgotten(),
             nonces: &mut self.nonces,
         };
         for job in batch {
@@ -242,7 +256,9 @@ impl Writer {
                 return Err(self.roll_back(fault));
             }
         }
-        let Writing { link, floor, .. } = writing;
+        let Writing {
+            link, forgotten, ..
+        } = writing;
         match self.step("COMMIT") {
             Ok(()) => (),
             // No room for the whole transaction: it is not there, and can be taken back.
@@ -253,7 +269,7 @@ impl Writer {
         }
         self.link = link;
         self.nonces.committed();
-        self.shared.floor.store(floor.ms(), Ordering::Release);
+        self.shared.forget(forgotten);
         self.shared.commits.fetch_add(1, Ordering::Release);
         (self.shared.on_commit)(changes, begun_at.elapsed());
         Ok(())
@@ -286,7 +302,8 @@ fn now() -> Instant {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicI64, AtomicU64};
+    use std::sync::RwLock;
+    use std::sync::atomic::AtomicU64;
 
     use super::*;
     use crate::seal::Seal;
@@ -304,7 +321,7 @@ mod tests {
         file::migrate(&mut connection, &seal).unwrap();
         let (told, heard) = channel();
         let shared = Arc::new(Shared {
-            floor: AtomicI64::new(0),
+            forgotten: RwLock::default(),
             commits: AtomicU64::new(0),
             log: Arc::default(),
             on_fatal: Box::new(move |why| told.send(why.to_owned()).unwrap()),

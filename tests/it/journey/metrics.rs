@@ -32,10 +32,13 @@ const CONSTRUCTORS: [(&str, &str); 8] = [
 const UNITS: [&str; 4] = ["_seconds", "_bytes", "_changes", "_info"];
 
 /// Those that a journey does not move, and why not.
-const QUIET: [(&str, &str); 20] = [
+const QUIET: [(&str, &str); 23] = [
     ("paymux_panics_total", "there is none"),
     ("paymux_wal_checkpointed_bytes", "it is done once a second"),
     ("paymux_wal_restarts_total", "the log is short"),
+    ("paymux_log_lines_dropped_total", "every line is written"),
+    ("paymux_credentials_unusable", "every key counts"),
+    ("paymux_clock_offset_seconds", "nobody sets the clock"),
     ("paymux_trail_notes_lost_total", "every note finds room"),
     ("paymux_incidents_open", "nothing differs"),
     ("paymux_refunds_manual", "institutions answer"),

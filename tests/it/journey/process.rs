@@ -168,7 +168,7 @@ async fn check_says_every_fault_at_once() {
         );
     std::fs::write(&stage.config, wrong + "\n[nonsense]\nx = 1\n").unwrap();
     let (output, text) = ran(check(&stage.config)).await;
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     for word in ["seal-9", "unheard-of", "perhaps", "nobody", "nonsense"] {
         assert!(text.contains(word), "{word}: {text}");
     }
@@ -225,7 +225,7 @@ async fn a_person_reloads_and_is_told() {
     for command in ["reload", "check"] {
         let more: &[&str] = if command == "check" { &["--diff"] } else { &[] };
         let (output, text) = ran(of(command, &stage.config, more)).await;
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(3));
         assert!(
             text.contains("[[merchant]] mtls: expected one of"),
             "{text}"

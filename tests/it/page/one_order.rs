@@ -15,6 +15,7 @@ use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::attempt::{Epoch, Stamp};
 use paymux::domain::change::{Cause, Change};
 use paymux::domain::evidence::{About, Evidence, Finding, Handover, Means, Receipt, Way};
+use paymux::domain::identifiers::forgotten::Forgotten;
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
     Timestamp, Uptime,
@@ -339,14 +340,23 @@ impl Store for Shelf {
     async fn resend(&self, _: &Which, _: &str, _: Timestamp) -> Result<u64, StoreError> {
         Ok(0)
     }
-    async fn raise_floor(&self, _: Timestamp) -> Result<(), StoreError> {
+    async fn forget_nonces(&self, _: Timestamp) -> Result<(), StoreError> {
         Ok(())
     }
+    async fn bring_forward(
+        &self,
+        by: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<Duration, StoreError> {
+        let _ = (by, now);
+        Ok(Duration::ZERO)
+    }
+
     fn epoch(&self) -> Epoch {
         Epoch(1)
     }
-    fn floor(&self) -> Timestamp {
-        Timestamp::from_ms(0)
+    fn forgotten(&self) -> Arc<Forgotten> {
+        Arc::default()
     }
     async fn next_due(&self, _: Work) -> Result<Option<Timestamp>, StoreError> {
         Ok(None)

@@ -18,8 +18,8 @@ pub(super) struct Promised {
     nonces: BTreeMap<(String, String), i64>,
     /// Events that were acknowledged by their merchants.
     delivered: BTreeSet<String>,
-    /// The replay floor.
-    floor: Option<i64>,
+    /// Of which moments nonces were forgotten.
+    forgotten: BTreeSet<i64>,
     /// Messages of institutions that were kept.
     kept: u64,
 }
@@ -41,7 +41,10 @@ impl Promised {
             ["delivered", event] => {
                 self.delivered.insert(event.to_owned());
             }
-            ["floor", at] => self.floor = self.floor.max(Some(at.parse().unwrap())),
+            ["forgotten", first, last] => {
+                let both: [i64; 2] = [first, last].map(|at| at.parse().unwrap());
+                self.forgotten.extend(both);
+            }
             ["kept"] => self.kept += 1,
             _ => panic!("nobody tells {line:?}"),
         }
@@ -68,18 +71,21 @@ impl Promised {
                 ));
             }
         }
-        let floor = "SELECT number FROM meta WHERE name = 'floor'";
-        let floor = file.query_row(floor, [], |row| row.get::<_, i64>(0));
-        let floor = floor.optional().unwrap();
-        if floor < self.floor {
-            lost.push(format!("the floor sank to {floor:?} from {:?}", self.floor));
-        }
+        let spans = "SELECT substr(name, 11), number FROM meta WHERE name GLOB 'forgotten *'";
+        let mut spans = file.prepare(spans).unwrap();
+        let spans = spans.query_map([], |row| {
+            let first: String = row.get(0)?;
+            Ok(first.parse::<i64>().unwrap()..=row.get(1)?)
+        });
+        let spans: Vec<_> = spans.unwrap().map(Result::unwrap).collect();
+        let is_forgotten = |created: &i64| spans.iter().any(|span| span.contains(created));
+        let sunk = self.forgotten.iter().filter(|at| !is_forgotten(at));
+        lost.extend(sunk.map(|at| format!("that {at} was forgotten is not kept")));
         let mut spent = file
             .prepare("SELECT 1 FROM nonces WHERE key_id = ?1 AND nonce = ?2")
             .unwrap();
         for ((key, value), created) in &self.nonces {
-            let is_forgotten = floor.is_some_and(|floor| *created <= floor);
-            if !is_forgotten && !spent.exists([key, value]).unwrap() {
+            if !is_forgotten(created) && !spent.exists([key, value]).unwrap() {
                 lost.push(format!("nonce {value} can be spent again"));
             }
         }

@@ -31,8 +31,8 @@ const ORDERS: usize = 6;
 /// Between two processes, so that nothing of the one can be taken for the other's.
 const APART_S: i64 = 86_400;
 
-/// How far behind the replay floor follows.
-const FLOOR_BEHIND_MS: i64 = 600_000;
+/// How far behind nonces are forgotten.
+const FORGOTTEN_BEHIND_MS: i64 = 600_000;
 
 /// Opens the store as every process here does.
 pub(super) fn opened(file: &Path) -> Result<Arc<dyn Store>, OpenError> {
@@ -49,8 +49,8 @@ pub(super) async fn live(folder: &Path, process: i64) -> Arena {
     let arena = Arena::on(Arc::new(witness));
     arena.town.pass_s(process * APART_S);
     let now = arena.town.clock.now();
-    let floor = Timestamp::from_ms(now.ms() - FLOOR_BEHIND_MS);
-    arena.api.store.raise_floor(floor).await.unwrap();
+    let until = Timestamp::from_ms(now.ms() - FORGOTTEN_BEHIND_MS);
+    arena.api.store.forget_nonces(until).await.unwrap();
     adopt_leftovers(&*arena.api.store, now).await.unwrap();
     let checkpoints = Connection::open(&file).unwrap();
     checkpoints

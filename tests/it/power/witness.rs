@@ -5,10 +5,12 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use paymux::domain::attempt::Epoch;
 use paymux::domain::change::Change;
+use paymux::domain::identifiers::forgotten::Forgotten;
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
@@ -83,9 +85,11 @@ impl Store for Witness {
         Ok(settled)
     }
 
-    async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
-        self.store.raise_floor(floor).await?;
-        self.tell(format_args!("floor {}", floor.ms()));
+    async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError> {
+        self.store.forget_nonces(until).await?;
+        for (first, last) in self.store.forgotten().spans() {
+            self.tell(format_args!("forgotten {} {}", first.ms(), last.ms()));
+        }
         Ok(())
     }
 
@@ -140,12 +144,20 @@ impl Store for Witness {
         self.store.resend(which, by, now).await
     }
 
+    async fn bring_forward(
+        &self,
+        by: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<Duration, StoreError> {
+        self.store.bring_forward(by, now).await
+    }
+
     fn epoch(&self) -> Epoch {
         self.store.epoch()
     }
 
-    fn floor(&self) -> Timestamp {
-        self.store.floor()
+    fn forgotten(&self) -> Arc<Forgotten> {
+        self.store.forgotten()
     }
 
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {

@@ -220,7 +220,7 @@ impl Life {
             91..=92 => self.clock_jumps(),
             93..=94 => self.manners_change(),
             95..=97 => self.trouble_is_planned(),
-            98 => self.floor_rises(),
+            98 => self.nonces_are_forgotten(),
             99 => self.frail().stop(),
             100..=106 => self.ask_to_refund(),
             107 => self.ask_about_refund(),
@@ -313,6 +313,7 @@ impl Life {
         self.process = Some(self.process_on_what_is_durable());
         let (api, now) = (self.api(), self.clock.now());
         self.tasks.push(Task::new(async move {
+            let _ = api.store.bring_forward(None, now).await;
             let _ = adopt_leftovers(&*api.store, now).await;
             Done::Worked
         }));
@@ -481,12 +482,12 @@ impl Life {
     }
 
     /// Q6: as the worker that forgets nonces does it.
-    fn floor_rises(&mut self) {
-        let floor =
+    fn nonces_are_forgotten(&mut self) {
+        let until =
             paymux::domain::identifiers::Timestamp::from_ms(self.clock.now().ms() - 480_000);
         let api = self.api();
         self.tasks.push(Task::new(async move {
-            let _ = api.store.raise_floor(floor).await;
+            let _ = api.store.forget_nonces(until).await;
             Done::Worked
         }));
     }

@@ -10,6 +10,7 @@ use paymux::domain::attempt::Epoch;
 use paymux::domain::audit::{Deed, Link};
 use paymux::domain::change::{Cause, Change};
 use paymux::domain::evidence::Means;
+use paymux::domain::identifiers::forgotten::Forgotten;
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use paymux::domain::order::{Ending, Order};
 use paymux::domain::personal::MobileNo;
@@ -578,16 +579,24 @@ impl Store for Counted {
         self.store.resend(which, by, now).await
     }
 
-    async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
-        self.store.raise_floor(floor).await
+    async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError> {
+        self.store.forget_nonces(until).await
+    }
+
+    async fn bring_forward(
+        &self,
+        by: Option<std::time::Duration>,
+        now: Timestamp,
+    ) -> Result<std::time::Duration, StoreError> {
+        self.store.bring_forward(by, now).await
     }
 
     fn epoch(&self) -> Epoch {
         self.store.epoch()
     }
 
-    fn floor(&self) -> Timestamp {
-        self.store.floor()
+    fn forgotten(&self) -> Arc<Forgotten> {
+        self.store.forgotten()
     }
 
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {

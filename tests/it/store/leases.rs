@@ -32,9 +32,15 @@ async fn lease(store: &dyn Store, work: Work, now: Timestamp) -> Vec<Lease> {
 
 /// An order in doubt, due half a second after second 2.
 async fn doubtful(store: &dyn Store, n: u32) -> Order {
+    doubtful_at(store, n, 2).await
+}
+
+/// The same half a second after another one.
+async fn doubtful_at(store: &dyn Store, n: u32, second: i64) -> Order {
     let first = Some(start(n, "harbour", store.epoch()));
     let order = done(store, place(n, first)).await;
-    done(store, weigh(&order, 1, accepted(), Means::Create, 2)).await
+    let change = weigh(&order, 1, accepted(), Means::Create, second);
+    done(store, change).await
 }
 
 /// N6, Z3: a lease excludes others until it ends, and no longer; it holds the order whole.
@@ -134,6 +140,36 @@ pub(crate) async fn an_order_is_due_when_its_change_says(stores: &dyn Stores) {
     let settled = weigh(order_2.unwrap(), 1, succeeded(), Means::Query, 9_000);
     done(&*store, settled).await;
     assert_eq!(store.next_due(Work::Orders).await, Ok(None));
+}
+
+/// T2, H2, Z3: what a clock that was ahead had put off is due no later than its own wait after the clock
+/// is right, whether one knows by how much it was ahead or finds it by the last record; a clock that
+/// is right moves nothing.
+pub(crate) async fn what_a_clock_ahead_put_off_is_brought_forward(stores: &dyn Stores) {
+    const AHEAD_S: i64 = 86_400;
+    let store = stores.open();
+    let idle = done(&*store, place(1, None)).await;
+    let forward = |by, now| store.bring_forward(by, now);
+    assert_eq!(forward(None, at(2)).await, Ok(Duration::ZERO));
+    assert_eq!(store.next_due(Work::Orders).await, Ok(Some(idle.expires)));
+    let ahead = Duration::from_mins(10);
+    let now = at(100);
+    assert_eq!(forward(Some(ahead), now).await, Ok(ahead));
+    let due = store.next_due(Work::Orders).await.unwrap().unwrap();
+    assert_eq!(due.ms(), (idle.expires.ms() - 600_000).max(now.ms()));
+    // A process that lived a day ahead is followed by one that does not.
+    let change = idle
+        .end(Ending::Merchant, Cause::Clock, at(AHEAD_S))
+        .unwrap();
+    done(&*store, change).await;
+    doubtful_at(&*store, 2, AHEAD_S).await;
+    drop(store);
+    let store = stores.open();
+    let now = at(200);
+    let by = store.bring_forward(None, now).await.unwrap();
+    assert!(by >= Duration::from_secs(86_400 - 200), "{by:?}");
+    let due = store.next_due(Work::Orders).await.unwrap().unwrap();
+    assert!(due.since(now) <= Duration::from_secs(1), "{due:?}");
 }
 
 /// S1: intents are left over once their process is dead, never before; taken over they are none.

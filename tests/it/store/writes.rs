@@ -198,8 +198,8 @@ pub(crate) async fn of_equal_requests_exactly_one_is_done(stores: &dyn Stores) {
     assert_eq!(spent.count(), 63);
 }
 
-/// Q6: what is forgotten stays refused, by the floor, after a restart too.
-pub(crate) async fn what_is_forgotten_is_below_the_floor(stores: &dyn Stores) {
+/// Q6: what is forgotten stays refused, after a restart too.
+pub(crate) async fn what_is_forgotten_stays_refused(stores: &dyn Stores) {
     let store = stores.open();
     let spend = |created| {
         let nonce = FreshNonce {
@@ -209,29 +209,51 @@ pub(crate) async fn what_is_forgotten_is_below_the_floor(stores: &dyn Stores) {
         Change::spend(nonce, at(9))
     };
     assert_eq!(store.commit(&spend(at(1))).await, Ok(Committed::Done));
-    store.raise_floor(at(5)).await.unwrap();
-    assert_eq!(store.floor(), at(5));
+    store.forget_nonces(at(5)).await.unwrap();
+    assert!(store.forgotten().contains(at(1)));
     assert_eq!(store.commit(&spend(at(1))).await, Ok(Committed::NonceSpent));
+    // Nothing is left to forget, and what was is not forgotten.
+    store.forget_nonces(at(2)).await.unwrap();
     drop(store);
     let store = stores.open();
-    assert_eq!(store.floor(), at(5));
-    for created in [at(1), at(5)] {
-        let replay = store.commit(&spend(created)).await;
-        assert_eq!(replay, Ok(Committed::NonceSpent));
-    }
-    // Forgotten, and signed anew above the floor: another request.
+    assert!(store.forgotten().contains(at(1)));
+    assert_eq!(store.commit(&spend(at(1))).await, Ok(Committed::NonceSpent));
+    // Forgotten, and signed anew at another moment: another request.
     assert_eq!(store.commit(&spend(at(6))).await, Ok(Committed::Done));
 }
 
-/// T2: a clock that was set back raises no floor, and lowers none.
-pub(crate) async fn the_floor_never_sinks(stores: &dyn Stores) {
+/// Q6, H2: a clock that was ahead for a while shuts out the seconds in which something was spent
+/// under it, and no others.
+pub(crate) async fn seconds_ahead_shut_out_themselves(stores: &dyn Stores) {
     let store = stores.open();
-    assert!(store.floor() < at(0));
-    store.raise_floor(at(5)).await.unwrap();
-    store.raise_floor(at(2)).await.unwrap();
-    assert_eq!(store.floor(), at(5));
-    drop(store);
-    assert_eq!(stores.open().floor(), at(5));
+    let spend = |value: &str, created| {
+        let nonce = FreshNonce {
+            created,
+            ..nonce(value)
+        };
+        Change::spend(nonce, created)
+    };
+    for (value, second) in [("right-nonce-00001", 10), ("ahead-nonce-00001", 3_600)] {
+        let done = store.commit(&spend(value, at(second))).await;
+        assert_eq!(done, Ok(Committed::Done));
+    }
+    store.forget_nonces(at(5_000)).await.unwrap();
+    let mut store = Some(store);
+    for _ in 0..2 {
+        // The next process begins when the one before is gone.
+        let store = store.take().unwrap_or_else(|| stores.open());
+        for (second, outcome) in [
+            (10, Committed::NonceSpent),
+            (3_600, Committed::NonceSpent),
+            (90, Committed::Done),
+            (3_500, Committed::Done),
+            (3_700, Committed::Done),
+        ] {
+            let value = format!("another-nonce-{second:04}-{}", store.epoch().0);
+            let done = store.commit(&spend(&value, at(second))).await;
+            assert_eq!(done, Ok(outcome), "{second}");
+        }
+    }
 }
 
 /// S1: no two processes write the same mark on their attempts.

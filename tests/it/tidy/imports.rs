@@ -5,10 +5,10 @@ use super::{is_name, module, none, ours, standing};
 
 /// By the first name of a path under `src/`. A module may always name itself.
 const IMPORTS: &str = "
-    main        -> command
+    main        -> command log
     lib         ->
-    command     -> api config domain edge files flow health institution limits metrics outbound run sandbox seal signature store workers world
-    run         -> api config domain edge files flow health institution limits metrics outbound seal signature store workers world
+    command     -> api config domain edge files flow health institution limits metrics outbound run sandbox seal signature store terminal workers world
+    run         -> api config domain edge files flow health institution limits log metrics outbound seal signature store workers world
     config      -> domain files flow institution seal signature world
     edge        -> api domain metrics
     api         -> domain flow institution metrics store world
@@ -25,7 +25,9 @@ const IMPORTS: &str = "
     domain      ->
     signature   ->
     seal        ->
-    metrics     ->
+    metrics     -> log
+    log         -> terminal
+    terminal    ->
 ";
 
 /// Replacing a library is a change to one place: its name, and the files or folders that may use it.
@@ -46,6 +48,7 @@ const HOMES: &str = "
     rusqlite           -> store/sqlite
     rustix             -> files outbound/dial run/machine world
     sfv                -> signature
+    signal_hook        -> run/signals
     tokio_rustls       -> outbound sandbox
     toml               -> config
     tracing_subscriber -> main

@@ -9,6 +9,7 @@ use tree::{Source, code};
 mod files;
 mod imports;
 mod mutants;
+mod printing;
 pub(crate) mod tree;
 
 /// A file of `src/` over the first bound says here why. Over the second, and in tests and benches

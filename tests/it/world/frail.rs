@@ -5,10 +5,12 @@
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use paymux::domain::attempt::{AttemptState, Epoch};
 use paymux::domain::change::Change;
+use paymux::domain::identifiers::forgotten::Forgotten;
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
@@ -41,7 +43,7 @@ pub(crate) enum Lack {
     Intent,
     /// Spent nonces are forgotten (Q5).
     Nonce,
-    /// Nonces are forgotten and the floor stays where it was (Q6).
+    /// Nonces are forgotten, and that they are is not kept (Q6).
     Floor,
     /// An old lease settles as well as a new one (N6).
     Fence,
@@ -295,21 +297,29 @@ impl Store for Frail {
         self.write(self.inner.resend(which, by, now)).await
     }
 
-    async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
+    async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError> {
         if let Some((Lack::Floor, memory)) = &self.lacking {
             let mut durable = memory.durable();
-            durable.nonces.retain(|_, created| *created > floor);
+            durable.nonces.retain(|_, created| *created > until);
             return Ok(());
         }
-        self.write(self.inner.raise_floor(floor)).await
+        self.write(self.inner.forget_nonces(until)).await
+    }
+
+    async fn bring_forward(
+        &self,
+        by: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<Duration, StoreError> {
+        self.write(self.inner.bring_forward(by, now)).await
     }
 
     fn epoch(&self) -> Epoch {
         self.inner.epoch()
     }
 
-    fn floor(&self) -> Timestamp {
-        self.inner.floor()
+    fn forgotten(&self) -> Arc<Forgotten> {
+        self.inner.forgotten()
     }
 
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {

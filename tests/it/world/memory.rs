@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use paymux::domain::attempt::{AttemptState, Epoch};
 use paymux::domain::audit::Deed;
 use paymux::domain::change::{Change, Rows};
 use paymux::domain::event::Event;
+use paymux::domain::identifiers::forgotten::Forgotten;
 use paymux::domain::identifiers::{
     AttemptId, EventId, FreshNonce, InstitutionId, KeyId, MerchantId, MerchantOrderNo, PayOrderNo,
     Timestamp,
@@ -29,7 +31,7 @@ use paymux::store::{
 pub(crate) struct OrderRow {
     pub(crate) order: Order,
     pub(crate) due: Option<Timestamp>,
-    lease: Taken,
+    pub(super) lease: Taken,
 }
 
 /// An event's row.
@@ -84,7 +86,7 @@ pub(crate) struct Durable {
     pub(crate) deeds: Vec<(Deed, Timestamp)>,
     pub(crate) nonces: BTreeMap<(KeyId, Box<str>), Timestamp>,
     pub(crate) inbox: Vec<MessageRow>,
-    pub(crate) floor: Timestamp,
+    pub(crate) forgotten: Arc<Forgotten>,
     configuration: u64,
     endpoints: BTreeMap<InstitutionId, Endpoint>,
     /// R6 is not held.
@@ -157,7 +159,7 @@ impl Durable {
 
     fn write(&mut self, change: &Change) -> Committed {
         let spent = |nonce: &FreshNonce| {
-            nonce.created <= self.floor
+            self.forgotten.contains(nonce.created)
                 || self
                     .nonces
                     .contains_key(&(nonce.key.clone(), nonce.value.clone()))
@@ -418,7 +420,7 @@ impl Memory {
             deeds: Vec::new(),
             nonces: BTreeMap::new(),
             inbox: Vec::new(),
-            floor: Timestamp::from_ms(i64::MIN),
+            forgotten: Arc::default(),
             configuration: 0,
             endpoints: BTreeMap::new(),
             takes_any_number: false,
@@ -530,20 +532,25 @@ impl Store for Memory {
         Ok(self.durable().settle(lease, fate))
     }
 
-    async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
-        let mut durable = self.durable();
-        durable.floor = durable.floor.max(floor);
-        let floor = durable.floor;
-        durable.nonces.retain(|_, created| *created > floor);
+    async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError> {
+        self.durable().forget(until);
         Ok(())
+    }
+
+    async fn bring_forward(
+        &self,
+        by: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<Duration, StoreError> {
+        Ok(self.durable().bring_forward(by, now))
     }
 
     fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    fn floor(&self) -> Timestamp {
-        self.durable().floor
+    fn forgotten(&self) -> Arc<Forgotten> {
+        Arc::clone(&self.durable().forgotten)
     }
 
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {

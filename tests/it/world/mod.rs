@@ -4,6 +4,7 @@
 pub(crate) mod books;
 pub(crate) mod chance;
 pub(crate) mod clock;
+mod clocks;
 pub(crate) mod dialect;
 pub(crate) mod enrolment;
 pub(crate) mod frail;

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use paymux::domain::attempt::Epoch;
 use paymux::domain::change::Change;
+use paymux::domain::identifiers::forgotten::Forgotten;
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
@@ -41,7 +43,7 @@ impl Twin {
         let fatal = Box::new(|why: &str| panic!("{why}"));
         let embedded = open(file, Arc::new(seal), fatal, Box::new(|_, _| ())).unwrap();
         assert_eq!(embedded.epoch(), memory.epoch());
-        assert_eq!(embedded.floor(), memory.floor());
+        assert_eq!(embedded.forgotten(), memory.forgotten());
         asked.store(0, Ordering::SeqCst);
         Self {
             memory,
@@ -187,10 +189,22 @@ impl Store for Twin {
         .await
     }
 
-    async fn raise_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
+    async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError> {
         self.same(
-            self.memory.raise_floor(floor),
-            self.embedded.raise_floor(floor),
+            self.memory.forget_nonces(until),
+            self.embedded.forget_nonces(until),
+        )
+        .await
+    }
+
+    async fn bring_forward(
+        &self,
+        by: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<Duration, StoreError> {
+        self.same(
+            self.memory.bring_forward(by, now),
+            self.embedded.bring_forward(by, now),
         )
         .await
     }
@@ -199,8 +213,8 @@ impl Store for Twin {
         self.memory.epoch()
     }
 
-    fn floor(&self) -> Timestamp {
-        self.memory.floor()
+    fn forgotten(&self) -> Arc<Forgotten> {
+        self.memory.forgotten()
     }
 
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {

@@ -94,19 +94,20 @@ impl Nonces {
         Ok(())
     }
 
-    /// Forgets those created until then, at most so many; returns how many (Q6).
+    /// Forgets those created until then, at most so many; returns of which moments they
+    /// were (Q6).
     pub(super) fn forget(
         &mut self,
         connection: &Connection,
         until: Timestamp,
         at_once: i64,
-    ) -> Result<usize, Fault> {
+    ) -> Result<Vec<Timestamp>, Fault> {
         let sql = "DELETE FROM nonces WHERE nonce_no IN
             (SELECT nonce_no FROM nonces WHERE created <= ?1 ORDER BY created LIMIT ?2)
-            RETURNING key_id, nonce";
+            RETURNING key_id, nonce, created";
         let mut delete = connection.prepare_cached(sql)?;
         let mut rows = delete.query(params![until.ms(), at_once])?;
-        let mut forgotten = 0_usize;
+        let mut forgotten = Vec::new();
         while let Some(row) = rows.next()? {
             let key = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
             let value = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
@@ -114,7 +115,7 @@ impl Nonces {
             if self.spent.remove(&mark) {
                 self.forgetting.push(mark);
             }
-            forgotten = forgotten.saturating_add(1);
+            forgotten.push(Timestamp::from_ms(row.get(2)?));
         }
         Ok(forgotten)
     }
@@ -167,7 +168,8 @@ mod tests {
         nonces.committed();
         file.execute_batch("BEGIN").unwrap();
         assert!(nonces.spend(&file, &nonce("three", 3)).unwrap().is_some());
-        assert_eq!(nonces.forget(&file, Timestamp::from_s(1), 10).unwrap(), 1);
+        let first = Timestamp::from_s(1);
+        assert_eq!(nonces.forget(&file, first, 10).unwrap(), [first]);
         file.execute_batch("ROLLBACK").unwrap();
         nonces.rolled_back();
         for mut known in [nonces, Nonces::load(&file).unwrap()] {

@@ -249,5 +249,5 @@ async fn a_query_takes_the_payers_number_as_text_or_as_a_number() {
         .await
         .unwrap();
     let found = (answer.status, answer.text("field"));
-    assert_eq!(found, (400, "payOrderNo"));
+    assert_eq!(found, (400, ""), "either of two: {}", answer.json);
 }

@@ -1,0 +1,101 @@
+//! Of which moments the spent nonces are forgotten (Q6): nobody knows any more what was spent then,
+//! so a request that says it was made then is refused, whatever the clock says.
+//!
+//! A few spans instead of one floor: a clock that was ahead for a while shuts out the seconds in
+//! which something was spent under it, and not all the time until it is right.
+
+use std::time::Duration;
+
+use crate::domain::identifiers::Timestamp;
+
+/// Spans that are kept. Past that the two earliest become one, with what lies between them: that is
+/// over longest.
+pub const SPANS_MAX: usize = 16;
+
+/// Moments so close to each other are one span.
+const JOINED_WITHIN: Duration = Duration::from_mins(1);
+
+/// From one moment to another, both included.
+pub type Span = (Timestamp, Timestamp);
+
+/// Every moment of which something was forgotten.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forgotten(Vec<Span>);
+
+impl Forgotten {
+    /// All of these, in any order.
+    pub fn of(spans: impl IntoIterator<Item = Span>) -> Self {
+        let mut sorted: Vec<Span> = spans.into_iter().collect();
+        sorted.sort_unstable();
+        let mut joined: Vec<Span> = Vec::with_capacity(sorted.len());
+        for (first, last) in sorted {
+            match joined.last_mut() {
+                Some(before) if first <= before.1.plus(JOINED_WITHIN) => {
+                    before.1 = before.1.max(last);
+                }
+                Some(_) | None => joined.push((first, last)),
+            }
+        }
+        while joined.len() > SPANS_MAX {
+            let (first, _) = joined.remove(0);
+            if let Some(next) = joined.first_mut() {
+                next.0 = first;
+            }
+        }
+        Self(joined)
+    }
+
+    /// Everything up to a moment.
+    pub fn until(moment: Timestamp) -> Self {
+        Self(vec![(Timestamp::from_ms(i64::MIN), moment)])
+    }
+
+    /// With these moments as well.
+    #[must_use]
+    pub fn and(&self, created: impl IntoIterator<Item = Timestamp>) -> Self {
+        let more = created.into_iter().map(|moment| (moment, moment));
+        Self::of(self.0.iter().copied().chain(more))
+    }
+
+    /// Whether a request made at this moment may have been forgotten.
+    pub fn contains(&self, created: Timestamp) -> bool {
+        let mut latest_first = self.0.iter().rev();
+        latest_first.any(|(first, last)| (*first..=*last).contains(&created))
+    }
+
+    /// The spans, the earliest first.
+    pub fn spans(&self) -> &[Span] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(s: i64) -> Timestamp {
+        Timestamp::from_s(s)
+    }
+
+    /// Q6, H2: what was forgotten stays shut out, however many spans there were; seconds ahead shut out
+    /// those seconds only.
+    #[test]
+    fn what_is_forgotten_stays_shut_out_and_little_else() {
+        let day = 86_400;
+        let mut forgotten = Forgotten::default().and([at(10 * day), at(10 * day + 5)]);
+        for hour in 0..100 {
+            forgotten = forgotten.and([at(hour * 3_600), at(hour * 3_600 + 30)]);
+        }
+        assert_eq!(forgotten.spans().len(), SPANS_MAX);
+        for hour in 0..100 {
+            assert!(forgotten.contains(at(hour * 3_600 + 30)), "{hour}");
+        }
+        assert!(forgotten.contains(at(10 * day + 3)));
+        for open in [99 * 3_600 + 31, 9 * day, 10 * day - 1, 10 * day + 6, -1] {
+            assert!(!forgotten.contains(at(open)), "{open}");
+        }
+        assert!(
+            Forgotten::until(at(5)).contains(at(5)) && !Forgotten::until(at(5)).contains(at(6))
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! The machine's clock, steadied.
+//!
+//! Between two readings it advances by the time that truly passed. A wall clock that is a little off
+//! is followed by an eighth of that time, so that it never looks like time that went by (T1, T2). One
+//! that was set is followed at once, as soon as it has stayed where it is for some seconds: whoever
+//! signs with a right clock must not be refused for hours, and one that was wrong for a moment must
+//! not be believed.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::Clock;
+use crate::domain::identifiers::{Timestamp, Uptime};
+
+/// What is further off than this was set, and does not only run slow or fast. Unit: milliseconds.
+const SET_BEYOND_MS: i64 = 2_000;
+
+/// How long a clock that was set must stay where it is before it is followed. Unit: milliseconds.
+const BELIEVED_AFTER_MS: i64 = 10_000;
+
+/// The machine's clock.
+pub struct SystemClock {
+    /// How long the machine had been running at the start.
+    started: Uptime,
+    /// What the wall clock showed then.
+    started_ms: i64,
+    reading: Mutex<Reading>,
+}
+
+/// How the machine's clock stands to the time that passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// By how much it was set since the start: what it shows, less what it showed then and the time
+    /// since. Unit: milliseconds.
+    pub offset_ms: i64,
+    /// By how much it was set and followed since the last look; ahead is positive. Unit:
+    /// milliseconds.
+    pub followed_ms: i64,
+}
+
+#[derive(Default)]
+struct Reading {
+    elapsed_ms: i64,
+    shown_ms: i64,
+    /// Where a clock that was set stands, and since when it has stayed there.
+    set: Option<(i64, i64)>,
+    followed_ms: i64,
+}
+
+impl SystemClock {
+    /// Reads the wall clock once and goes on from there.
+    pub fn start() -> Self {
+        let started_ms = wall_ms();
+        let reading = Reading {
+            shown_ms: started_ms,
+            ..Reading::default()
+        };
+        Self {
+            started: uptime(),
+            started_ms,
+            reading: Mutex::new(reading),
+        }
+    }
+
+    /// How the wall clock stands, and whether it was followed since the last look.
+    pub fn look(&self) -> Look {
+        let (mut reading, wall_ms) = self.read();
+        let expected_ms = self.started_ms.saturating_add(reading.elapsed_ms);
+        Look {
+            offset_ms: wall_ms.saturating_sub(expected_ms),
+            followed_ms: std::mem::take(&mut reading.followed_ms),
+        }
+    }
+
+    fn read(&self) -> (MutexGuard<'_, Reading>, i64) {
+        let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let elapsed_ms = uptime().since(self.started).as_millis();
+        let elapsed_ms = i64::try_from(elapsed_ms).unwrap_or(i64::MAX);
+        let wall_ms = wall_ms();
+        reading.advance(elapsed_ms, wall_ms);
+        (reading, wall_ms)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+fn wall_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The time that passed: it is never set, and counts while process or machine stand still, so that a
+/// machine that slept is not taken for one whose clock was set.
+fn uptime() -> Uptime {
+    let reading = clock_gettime(ClockId::Boottime);
+    let (seconds, nanos) = (
+        u64::try_from(reading.tv_sec).unwrap_or(0),
+        u64::try_from(reading.tv_nsec).unwrap_or(0),
+    );
+    let ms = nanos.checked_div(1_000_000).unwrap_or(0);
+    Uptime::from_ms(seconds.saturating_mul(1_000).saturating_add(ms))
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_ms(self.read().0.shown_ms)
+    }
+
+    fn uptime(&self) -> Uptime {
+        uptime()
+    }
+}
+
+impl Reading {
+    /// The time that passed went on to `elapsed_ms`, beside a wall clock.
+    fn advance(&mut self, elapsed_ms: i64, wall_ms: i64) {
+        let from_ms = self.elapsed_ms;
+        self.elapsed_ms = elapsed_ms.max(from_ms);
+        let passed_ms = self.elapsed_ms.saturating_sub(from_ms);
+        let expected_ms = self.shown_ms.saturating_add(passed_ms);
+        let off_ms = wall_ms.saturating_sub(expected_ms);
+        if off_ms.saturating_abs() <= SET_BEYOND_MS {
+            self.set = None;
+            // An eighth of all time, not of each reading's: however often it is read, it follows,
+            // and no faster.
+            let eighth = |ms: i64| ms.checked_div(8).unwrap_or(0);
+            let bend = eighth(self.elapsed_ms).saturating_sub(eighth(from_ms));
+            let step = off_ms.clamp(bend.saturating_neg(), bend);
+            self.shown_ms = expected_ms.saturating_add(step).max(self.shown_ms);
+            return;
+        }
+        self.shown_ms = expected_ms;
+        let stays =
+            |set: &(i64, i64)| off_ms.saturating_sub(set.0).saturating_abs() <= SET_BEYOND_MS;
+        match self.set.filter(stays) {
+            None => self.set = Some((off_ms, self.elapsed_ms)),
+            Some((_, since_ms))
+                if self.elapsed_ms.saturating_sub(since_ms) >= BELIEVED_AFTER_MS =>
+            {
+                self.shown_ms = wall_ms;
+                self.followed_ms = self.followed_ms.saturating_add(off_ms);
+                self.set = None;
+            }
+            Some(_) => (),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_MS: i64 = 86_400_000;
+
+    fn at(shown_ms: i64) -> Reading {
+        Reading {
+            shown_ms,
+            ..Reading::default()
+        }
+    }
+
+    /// T1, T2: a wall clock that is a little off is followed slowly, and never backwards.
+    #[test]
+    fn a_clock_that_is_a_little_off_is_followed_slowly() {
+        let mut clock = at(1_000);
+        clock.advance(80, 1_080);
+        assert_eq!(clock.shown_ms, 1_080);
+        clock.advance(160, 3_100);
+        assert_eq!(clock.shown_ms, 1_170);
+        clock.advance(240, 300);
+        assert_eq!(clock.shown_ms, 1_240);
+        clock.advance(240, 0);
+        assert_eq!(clock.shown_ms, 1_240, "no time passed");
+        let mut often = at(0);
+        for ms in 1..=8_000 {
+            often.advance(ms, ms + 1_500);
+        }
+        assert_eq!(often.shown_ms, 9_000, "read every millisecond");
+    }
+
+    /// T2, H2: a wall clock that was set, by however much and either way, is followed within a quarter of
+    /// a minute, and one that was wrong for a moment is not.
+    #[test]
+    fn a_clock_that_was_set_is_followed_once_it_stays() {
+        for by_ms in [DAY_MS, -DAY_MS, 400 * DAY_MS, -3_600_000, 2_500] {
+            let mut clock = at(DAY_MS);
+            for second in 1..=9 {
+                clock.advance(second * 1_000, DAY_MS + second * 1_000 + by_ms);
+                assert_eq!(clock.shown_ms, DAY_MS + second * 1_000, "not believed yet");
+            }
+            for second in 10..=15 {
+                clock.advance(second * 1_000, DAY_MS + second * 1_000 + by_ms);
+            }
+            assert_eq!(clock.shown_ms, DAY_MS + 15_000 + by_ms);
+            assert_eq!(clock.followed_ms, by_ms, "once");
+        }
+        let mut clock = at(DAY_MS);
+        for second in 1..=100 {
+            let by_ms = if second % 9 == 0 { 0 } else { DAY_MS };
+            clock.advance(second * 1_000, DAY_MS + second * 1_000 + by_ms);
+        }
+        assert_eq!((clock.shown_ms, clock.followed_ms), (DAY_MS + 100_000, 0));
+    }
+}

@@ -1,0 +1,106 @@
+//! A wall clock that was wrong, once, in either direction, before and after a start.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use paymux::command::demo::enrolment::BLUE;
+use paymux::command::demo::stage::{PATIENCE, Stage};
+
+use super::{Served, paymux, ran, text};
+use crate::journey::{operations, order};
+
+/// A machine whose wall clock can be set.
+struct Machine {
+    folder: PathBuf,
+}
+
+impl Machine {
+    fn new(stage: &Stage) -> Self {
+        let folder = stage.config.parent().unwrap().to_owned();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/journey/machine/wall.c");
+        let built = Command::new("cc")
+            .args(["-O1", "-shared", "-fPIC", "-o"])
+            .arg(folder.join("wall.so"))
+            .arg(source)
+            .status();
+        assert!(built.expect("a C compiler is needed").success());
+        Self { folder }
+    }
+
+    /// Sets the wall clock so many seconds ahead of the right time; negative is behind.
+    fn set(&self, seconds: i64) {
+        let next = self.folder.join("ahead.next");
+        std::fs::write(&next, seconds.to_string()).unwrap();
+        std::fs::rename(next, self.folder.join("ahead")).unwrap();
+    }
+
+    fn serve(&self, stage: &Stage) -> Served {
+        let mut command = paymux(&["serve"], &stage.config);
+        command.env("LD_PRELOAD", self.folder.join("wall.so"));
+        command.env("WALL_AHEAD", self.folder.join("ahead"));
+        Served(command.stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+/// Places orders, signed by a right clock, until one has this result.
+async fn placed_with(stage: &Stage, result: &str, tag: &str) {
+    let placing = async {
+        for number in 0.. {
+            let wanted = order(&stage.tea, &format!("{tag}-{number}"), "12.30", BLUE.id);
+            let answer = stage.tea.place(&wanted).await.unwrap();
+            let code = if answer.status == 200 {
+                "placed"
+            } else {
+                answer.text("code")
+            };
+            if code == result {
+                return;
+            }
+        }
+    };
+    let placed = tokio::time::timeout(PATIENCE, placing).await;
+    assert!(placed.is_ok(), "{tag}: never {result}");
+}
+
+/// H2, T2: whatever a clock once was, before a start or after, whoever signs by a right clock is
+/// served again within a quarter of a minute after it is right; that it was set is measured and in the
+/// audit log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_wrong_is_over_when_it_is_right() {
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let machine = Machine::new(&stage);
+    machine.set(-3_600);
+    let mut served = machine.serve(&stage);
+    assert!(served.is_open(&stage).await);
+    placed_with(&stage, "outside_window", "behind").await;
+    machine.set(0);
+    placed_with(&stage, "placed", "right").await;
+    let page = operations(&stage, "/metrics").await;
+    let offset = page
+        .lines()
+        .find_map(|line| line.strip_prefix("paymux_clock_offset_seconds "));
+    let offset: f64 = offset.unwrap().parse().unwrap();
+    assert!((3_590.0..3_610.0).contains(&offset), "{offset}");
+
+    machine.set(7_200);
+    placed_with(&stage, "outside_window", "ahead").await;
+    machine.set(0);
+    placed_with(&stage, "placed", "right-again").await;
+    served.signal("-TERM");
+    assert!(served.ended().await.success());
+
+    // A process that lives under a clock that is ahead leaves nothing behind for one that does not.
+    machine.set(86_400);
+    let mut served = machine.serve(&stage);
+    assert!(served.is_open(&stage).await);
+    served.signal("-TERM");
+    assert!(served.ended().await.success());
+    machine.set(0);
+    let mut served = machine.serve(&stage);
+    assert!(served.is_open(&stage).await);
+    placed_with(&stage, "placed", "after").await;
+    served.signal("-TERM");
+    assert!(served.ended().await.success());
+    let verify = ran(paymux(&["audit", "verify"], &stage.config)).await;
+    assert!(verify.status.success(), "{}", text(&verify.stdout));
+}

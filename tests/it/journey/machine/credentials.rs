@@ -1,0 +1,183 @@
+//! Keys and certificates of single parties that are over or cannot be read (F3).
+
+use std::fs;
+
+use paymux::command::demo::enrolment::{BLUE, RED};
+use paymux::command::demo::stage::Stage;
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+use super::{paymux, ran, text};
+use crate::journey::{operations, order, placed};
+
+/// A certificate that was an authority's, or anybody's, until some years ago.
+fn over() -> String {
+    let mut params = CertificateParams::new(vec!["old.example".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.not_before = date_time_ymd(2019, 1, 1);
+    params.not_after = date_time_ymd(2020, 1, 1);
+    params
+        .self_signed(&KeyPair::generate().unwrap())
+        .unwrap()
+        .pem()
+}
+
+/// What is spoiled, and whose it is.
+struct Spoiled {
+    party: &'static str,
+    /// Findings: where one of several is over, and where none is left.
+    count: u8,
+    spoil: fn(&Stage),
+    /// What an order of the second merchant, and one through the red institution, are refused with.
+    books: Option<(u16, &'static str)>,
+    red: Option<(u16, &'static str)>,
+}
+
+fn replace(stage: &Stage, from: &str, to: &str) {
+    let text = fs::read_to_string(&stage.config).unwrap();
+    assert!(text.contains(from), "{from}");
+    fs::write(&stage.config, text.replace(from, to)).unwrap();
+}
+
+/// In the table of the red institution only.
+fn replace_of_red(stage: &Stage, from: &str, to: &str) {
+    let text = fs::read_to_string(&stage.config).unwrap();
+    let (before, red) = text.split_once("id = \"redpay\"\n").unwrap();
+    let red = red.replacen(from, to, 1);
+    fs::write(&stage.config, format!("{before}id = \"redpay\"\n{red}")).unwrap();
+}
+
+const SHUT: Option<(u16, &str)> = Some((422, "institution_unavailable"));
+
+const SPOILED: [Spoiled; 7] = [
+    Spoiled {
+        party: "merchant",
+        count: 1,
+        spoil: |stage| {
+            fs::write(stage.certs().join("old.pem"), over()).unwrap();
+            let more = "\"certs/M2002.pem\", \"certs/old.pem\"";
+            replace(stage, "\"certs/M2002.pem\"", more);
+        },
+        books: None,
+        red: None,
+    },
+    Spoiled {
+        party: "merchant",
+        count: 1,
+        spoil: |stage| fs::write(stage.certs().join("M2002.pem"), "no certificate").unwrap(),
+        books: Some((403, "certificate_foreign")),
+        red: None,
+    },
+    Spoiled {
+        party: "merchant",
+        count: 1,
+        spoil: |stage| fs::remove_file(stage.certs().join("M2002-1.pub")).unwrap(),
+        books: Some((401, "key_unknown")),
+        red: None,
+    },
+    Spoiled {
+        party: "institution",
+        count: 1,
+        spoil: |stage| {
+            let ca = fs::read_to_string(stage.certs().join("ca.pem")).unwrap();
+            fs::write(stage.certs().join("bundle.pem"), over() + &ca).unwrap();
+            replace_of_red(stage, "certs/ca.pem", "certs/bundle.pem");
+        },
+        books: None,
+        red: None,
+    },
+    Spoiled {
+        party: "institution",
+        count: 2,
+        spoil: |stage| {
+            fs::write(stage.certs().join("old.pem"), over()).unwrap();
+            replace_of_red(stage, "certs/ca.pem", "certs/old.pem");
+        },
+        books: None,
+        red: SHUT,
+    },
+    Spoiled {
+        party: "institution",
+        count: 1,
+        spoil: |stage| fs::write(stage.certs().join("paymux-redpay.key"), "").unwrap(),
+        books: None,
+        red: SHUT,
+    },
+    Spoiled {
+        party: "institution",
+        count: 1,
+        spoil: |stage| fs::write(stage.certs().join("redpay-1.pub"), "rubbish").unwrap(),
+        books: None,
+        red: SHUT,
+    },
+];
+
+async fn holds(stage: &Stage, spoiled: &Spoiled, turn: &str) {
+    let number = |who: &str| format!("{turn}-{who}");
+    placed(
+        &stage.tea,
+        &order(&stage.tea, &number("blue"), "12.30", BLUE.id),
+    )
+    .await;
+    for (shop, institution, refused) in [
+        (&stage.books, BLUE.id, spoiled.books),
+        (&stage.tea, RED.id, spoiled.red),
+    ] {
+        let wanted = order(shop, &number(institution), "12.30", institution);
+        let answer = shop.place(&wanted).await.unwrap();
+        match refused {
+            None => assert_eq!(answer.status, 200, "{}", answer.json),
+            Some((status, code)) => {
+                assert_eq!((answer.status, answer.text("code")), (status, code));
+            }
+        }
+    }
+    let page = operations(stage, "/metrics").await;
+    for party in ["merchant", "institution", "operator", "gateway"] {
+        let count = if party == spoiled.party {
+            spoiled.count
+        } else {
+            0
+        };
+        let line = format!("paymux_credentials_unusable{{party=\"{party}\"}} {count}\n");
+        assert!(page.contains(&line), "{line}{page}");
+    }
+}
+
+/// F3: what is over or unreadable of one party concerns that party: a reload and a start go on for
+/// everybody else, that party's requests are refused with the reason, a metric counts it, and
+/// `paymux check` finds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_partys_key_or_certificate_concerns_that_party() {
+    for spoiled in &SPOILED {
+        let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+        let open = stage.open().await.unwrap();
+        (spoiled.spoil)(&stage);
+        let reload = ran(paymux(&["reload"], &stage.config)).await;
+        let said = text(&reload.stdout);
+        assert!(reload.status.success(), "{said}");
+        assert!(said.contains("cannot be used: "), "{said}");
+        holds(&stage, spoiled, "reloaded").await;
+        open.close().await.unwrap();
+        let open = stage.open().await.unwrap();
+        holds(&stage, spoiled, "started").await;
+        open.close().await.unwrap();
+        let check = ran(paymux(&["check"], &stage.config)).await;
+        let said = text(&check.stdout);
+        assert_eq!(check.status.code(), Some(3), "{said}");
+        let found = format!("cannot be used, of one {}: ", spoiled.party);
+        assert!(
+            said.contains(&found) && said.contains(&format!("{} cannot be used", spoiled.count)),
+            "{said}"
+        );
+    }
+}
+
+/// F3: without a key that the gateway itself signs with nobody could be served: that stops a start.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateways_own_key_is_everybodys() {
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    fs::remove_file(stage.certs().join("platform-1.key")).unwrap();
+    assert!(stage.open().await.is_err());
+    let check = ran(paymux(&["check"], &stage.config)).await;
+    assert!(text(&check.stdout).contains("nothing of this file would be used"));
+}

@@ -1,0 +1,54 @@
+//! Logs that cannot be written.
+
+use std::fs::File;
+use std::process::Stdio;
+
+use paymux::command::demo::enrolment::BLUE;
+use paymux::command::demo::stage::Stage;
+
+use super::{Served, paymux, ran, text};
+use crate::journey::{operations, order, placed};
+
+/// Whether the gateway takes orders and reloads, and how many lines of its log were dropped.
+async fn serves(served: &mut Served, stage: &Stage) -> u64 {
+    assert!(served.is_open(stage).await, "it starts");
+    for number in ["T1", "T2"] {
+        placed(&stage.tea, &order(&stage.tea, number, "12.30", BLUE.id)).await;
+        let reload = ran(paymux(&["reload"], &stage.config)).await;
+        assert!(reload.status.success(), "{}", text(&reload.stdout));
+    }
+    let page = operations(stage, "/metrics").await;
+    served.signal("-TERM");
+    assert!(served.ended().await.success());
+    let line = page
+        .lines()
+        .find_map(|line| line.strip_prefix("paymux_log_lines_dropped_total "));
+    line.expect("dropped lines are counted").parse().unwrap()
+}
+
+/// A full disk of the log, and a reader that is gone, end nothing: the gateway starts, serves,
+/// reloads and ends as ever, and counts the lines.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_written_stops_nothing() {
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut served = Served::start(&stage, full.into(), "info");
+    assert!(serves(&mut served, &stage).await > 0, "a full disk");
+
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let mut served = Served::start(&stage, Stdio::piped(), "info");
+    drop(served.0.stderr.take());
+    assert!(
+        serves(&mut served, &stage).await > 0,
+        "a reader that is gone"
+    );
+}
+
+/// A reader that stops reading holds nobody up: what does not fit into the pipe waits and is then
+/// dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_holds_nobody_up() {
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let mut served = Served::start(&stage, Stdio::piped(), "trace");
+    serves(&mut served, &stage).await;
+}

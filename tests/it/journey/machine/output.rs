@@ -1,0 +1,172 @@
+//! What commands print, and to whom.
+
+use std::process::Stdio;
+
+use paymux::command::demo::enrolment::BLUE;
+use paymux::command::demo::stage::{PATIENCE, Stage};
+use paymux::signature::SigningKey;
+use serde_json::json;
+
+use super::{paymux, ran, text};
+use crate::journey::{client, open, order, placed};
+
+/// Nobody reads what a command prints: it ends at once, says nothing, and has an exit status of its
+/// own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_reader_is_gone_ends_quietly() {
+    let stage = Stage::set_anywhere("").await.unwrap();
+    for words in [&["check"][..], &["keys", "list"], &["keys", "show"]] {
+        let mut command = paymux(words, &stage.config);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("RUST_BACKTRACE", "1");
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
+        let ended = ended.await.unwrap();
+        assert_eq!(text(&ended.stderr), "", "{words:?}");
+        assert_eq!(ended.status.code(), Some(141), "{words:?}");
+    }
+}
+
+/// A command that could not do it says why and what to do, in a line or two and never with a
+/// backtrace, whatever the environment asks for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commands_error_is_a_line_or_two() {
+    let stage = Stage::set_anywhere("").await.unwrap();
+    let faulty = stage.config.with_file_name("faulty.toml");
+    let right = std::fs::read_to_string(&stage.config).unwrap();
+    std::fs::write(&faulty, right.replace("[store]", "[stroe]")).unwrap();
+    let absent = stage.config.with_file_name("absent.toml");
+    for (words, config) in [
+        (&["reload"][..], &stage.config),
+        (&["refunds", "manual"], &stage.config),
+        (&["incidents", "list"], &stage.config),
+        (&["events", "dead"], &stage.config),
+        (&["explain", "M1001/T1"], &stage.config),
+        (&["audit", "verify"], &absent),
+        (&["explain", "M1001/T1"], &faulty),
+        (&["serve"], &faulty),
+        (&["serve"], &absent),
+        (&["keys", "dev"], &absent),
+        (
+            &[
+                "reconcile",
+                "--institution",
+                "bluebank",
+                "--date",
+                "2026-01-01",
+            ],
+            &absent,
+        ),
+    ] {
+        for backtrace in ["0", "full"] {
+            let mut command = paymux(words, config);
+            command.env("RUST_BACKTRACE", backtrace);
+            let output = ran(command).await;
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+            assert!((1..=2).contains(&said.lines().count()), "{words:?}: {said}");
+            assert!(
+                !said.contains("backtrace") && !said.contains("Caused by"),
+                "{said}"
+            );
+        }
+    }
+}
+
+/// Faults that a command found have an exit status of their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_found_has_an_exit_status_of_its_own() {
+    let stage = Stage::set_anywhere("").await.unwrap();
+    let output = ran(paymux(&["check"], &stage.config)).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    let right = std::fs::read_to_string(&stage.config).unwrap();
+    std::fs::write(&stage.config, right + "\n[nonsense]\n").unwrap();
+    for words in [&["check"][..], &["keys", "list"], &["keys", "show"]] {
+        let output = ran(paymux(words, &stage.config)).await;
+        assert_eq!(output.status.code(), Some(3), "{words:?}");
+        assert!(text(&output.stdout).contains("nonsense"), "{words:?}");
+    }
+    let help = ran(paymux(&["--help"], &stage.config)).await;
+    let help = text(&help.stdout);
+    assert!(
+        help.contains("Exit status:") && help.contains("141"),
+        "{help}"
+    );
+}
+
+/// F1: a path that is written in another way and means the same file is no difference.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_is_compared_by_what_it_means() {
+    let stage = Stage::set_anywhere("").await.unwrap();
+    let folder = stage.config.parent().unwrap();
+    let text_of = std::fs::read_to_string(&stage.config).unwrap();
+    std::fs::create_dir(folder.join("beside")).unwrap();
+    let other = folder.join("beside/routes.toml");
+    for start in [
+        format!("{}/certs/", folder.display()),
+        "../certs/./".to_owned(),
+    ] {
+        let written = text_of
+            .replace("\"certs/", &format!("\"{start}"))
+            .replace("\"file:certs/", &format!("\"file:{start}"));
+        std::fs::write(&other, &written).unwrap();
+        let mut command = paymux(&["check"], &other);
+        command.arg("--diff").arg(&stage.config);
+        let said = text(&ran(command).await.stdout);
+        assert!(said.starts_with("nothing would change"), "{said}");
+    }
+    let elsewhere = text_of.replace("\"certs/ca.pem", "\"../certs/server.pem");
+    std::fs::write(
+        &other,
+        elsewhere
+            .replace("\"certs/", "\"../certs/")
+            .replace("file:certs/", "file:../certs/"),
+    )
+    .unwrap();
+    let mut command = paymux(&["check"], &other);
+    command.arg("--diff").arg(&stage.config);
+    let said = text(&ran(command).await.stdout);
+    assert!(
+        said.contains("merchant_roots"),
+        "another file is another: {said}"
+    );
+}
+
+/// What a stranger wrote about an order reaches a person's terminal as text, never as something that
+/// the terminal obeys or shows as another.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_wrote_is_never_obeyed() {
+    let (stage, open) = open().await;
+    placed(&stage.tea, &order(&stage.tea, "T1", "12.30", BLUE.id)).await;
+    let (pem, _) = SigningKey::generate_ed25519().unwrap();
+    let stranger = SigningKey::from_pkcs8_pem("M1001-1", &pem).unwrap();
+    let stranger = client(&stage, stranger, None);
+    let odd = "harmless\u{9b}31m\u{9b}2J\u{85}\u{7f}\u{202e}\u{200b}\u{feff}";
+    let about = json!({
+        "merchantId": "M1001", "merchantOrderNo": "T1", "code": odd, "title": odd, "reason": [odd],
+    });
+    let refused = stranger.post("/v1/orders", &about).await.unwrap();
+    assert!((400..500).contains(&refused.status));
+    let explaining = async {
+        loop {
+            let said = text(
+                &ran(paymux(&["explain", "M1001/T1"], &stage.config))
+                    .await
+                    .stdout,
+            );
+            if said.contains("not proven") {
+                break said;
+            }
+        }
+    };
+    let said = tokio::time::timeout(PATIENCE, explaining)
+        .await
+        .expect("it is noted");
+    let obeyed = |letter: &char| {
+        *letter != '\n' && (letter.is_control() || "\u{202e}\u{200b}\u{feff}".contains(*letter))
+    };
+    let found: Vec<char> = said.chars().filter(obeyed).collect();
+    assert_eq!(found, [], "{said:?}");
+    open.close().await.unwrap();
+}

@@ -1,0 +1,53 @@
+//! Everything that is printed goes through `src/terminal.rs`, which escapes what a terminal would
+//! obey.
+
+use super::tree::{Source, code};
+use super::{none, ours, standing};
+
+/// Whatever reaches standard output or standard error.
+const PRINTS: [&str; 7] = [
+    "stdout()",
+    "stderr()",
+    "println!",
+    "print!",
+    "eprintln!",
+    "eprint!",
+    "dbg!",
+];
+
+fn printing_faults(file: &Source) -> Vec<String> {
+    let is_ours = file.path.starts_with("src/") && file.path != "src/terminal.rs";
+    // Where the log goes: its lines are escaped by the same.
+    if !is_ours || file.path == "src/log.rs" {
+        return Vec::new();
+    }
+    let code = code(file.production()).replace("terminal::std", "terminal::");
+    let found = PRINTS
+        .into_iter()
+        .filter(|word| standing(&code, word).next().is_some());
+    found
+        .map(|word| format!("{}: {word} beside terminal::stdout()", file.path))
+        .collect()
+}
+
+/// Nobody prints beside the one writer.
+#[test]
+fn everything_is_printed_by_one_writer() {
+    none(&ours().iter().flat_map(printing_faults).collect::<Vec<_>>());
+}
+
+#[test]
+fn printing_beside_it_is_found() {
+    for text in [
+        "fn f() { println!(\"{x}\"); }",
+        "let mut out = std::io::stdout().lock();",
+        "io::stderr().write_all(b)",
+    ] {
+        let file = Source::new("src/command/a.rs", text);
+        assert_eq!(printing_faults(&file).len(), 1, "{text}");
+    }
+    none(&printing_faults(&Source::new(
+        "src/command/a.rs",
+        "let out = terminal::stdout();\nwriteln!(out)",
+    )));
+}

@@ -1,0 +1,52 @@
+//! What the store in memory does when a clock was wrong: due times come forward, and of forgotten
+//! nonces it is kept when they were made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use paymux::domain::identifiers::Timestamp;
+use paymux::domain::refund::Sending;
+use paymux::store::CLOCKS_APART;
+
+use super::memory::Durable;
+
+impl Durable {
+    /// What is due later than now is due so much earlier.
+    pub(super) fn bring_forward(&mut self, by: Option<Duration>, now: Timestamp) -> Duration {
+        let recorded = self.deeds.last().map(|(_, at)| at.since(now));
+        let by = by.or(recorded).filter(|by| *by > CLOCKS_APART);
+        let Some(by) = by else {
+            return Duration::ZERO;
+        };
+        let span = by;
+        let by = i64::try_from(by.as_millis()).unwrap();
+        let sooner = |at: &mut Timestamp| {
+            if *at > now {
+                *at = Timestamp::from_ms(at.ms() - by).max(now);
+            }
+        };
+        for row in self.orders.values_mut() {
+            // In the file a lease is the row's due time.
+            row.due.iter_mut().for_each(sooner);
+            row.lease.until.iter_mut().for_each(sooner);
+            for refund in &mut row.order.refunds {
+                if let Sending::Waits(until) = &mut refund.sending {
+                    sooner(until);
+                }
+            }
+        }
+        for row in self.events.values_mut() {
+            sooner(&mut row.due);
+            row.lease.until.iter_mut().for_each(sooner);
+        }
+        span
+    }
+
+    /// Q6
+    pub(super) fn forget(&mut self, until: Timestamp) {
+        let gone = self.nonces.values().copied();
+        let gone: Vec<_> = gone.filter(|created| *created <= until).collect();
+        self.forgotten = Arc::new(self.forgotten.and(gone));
+        self.nonces.retain(|_, created| *created > until);
+    }
+}
