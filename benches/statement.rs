@@ -214,6 +214,7 @@ async fn measure(database: &Path, statement: &Path) -> Result<(u64, usize)> {
         entropy: Arc::new(SystemEntropy),
         outbound: Arc::new(Nobody),
         health: Arc::default(),
+        signals: Arc::default(),
         trail: Arc::new(Untold),
         disk: Arc::default(),
     };

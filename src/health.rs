@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::domain::identifiers::{AttemptId, InstitutionId, Timestamp};
 use crate::domain::institutions::{
-    Begun, CallEnd, Entry, HealthSettings, Pulse, Purpose, Standing, Stretch,
+    Begun, CallEnd, Entry, HealthSettings, Pulse, Purpose, Standing, Stretch, Telling,
 };
+use crate::domain::order::Callbacks;
 
 type Shared = Arc<Mutex<Pulse>>;
 
@@ -19,6 +20,8 @@ pub struct Health {
     settings: RwLock<HealthSettings>,
     /// Grows with the institutions that are configured, never with what a caller names.
     pulses: RwLock<HashMap<InstitutionId, Shared>>,
+    /// Of those that payments came of, whether they told us.
+    tellings: Mutex<HashMap<InstitutionId, Telling>>,
 }
 
 /// A new order's leave to go to an institution. One on trial takes a place that is free again when
@@ -41,6 +44,7 @@ impl Health {
         Self {
             settings: RwLock::new(settings),
             pulses: RwLock::default(),
+            tellings: Mutex::default(),
         }
     }
 
@@ -99,14 +103,75 @@ impl Health {
         }
     }
 
-    /// Shows each institution that was called, the word of its breaker's state, and how often it
-    /// opened since this process started.
-    pub fn show(&self, now: Timestamp, mut to: impl FnMut(&str, &'static str, u64)) {
+    /// Shows each institution that was called, the word of its breaker's state, how often it opened
+    /// since this process started, and whether its callbacks go missing.
+    pub fn show(&self, now: Timestamp, mut to: impl FnMut(&str, &'static str, u64, Callbacks)) {
         let pulses = self.pulses.read().unwrap_or_else(PoisonError::into_inner);
         for (id, pulse) in pulses.iter() {
+            let callbacks = self.callbacks(id, now);
             let mut pulse = locked(pulse);
-            to(id.as_str(), pulse.breaker(now).word(), pulse.openings());
+            to(
+                id.as_str(),
+                pulse.breaker(now).word(),
+                pulse.openings(),
+                callbacks,
+            );
         }
+    }
+
+    /// A payment became known by asking.
+    pub fn found(
+        &self,
+        institution: &InstitutionId,
+        (attempt, paid_at): (&AttemptId, Timestamp),
+        now: Timestamp,
+    ) {
+        self.telling(institution, now, |telling| {
+            telling.found(attempt, paid_at, now);
+        });
+    }
+
+    /// A callback told of a payment.
+    pub fn told(
+        &self,
+        institution: &InstitutionId,
+        (attempt, paid_at): (&AttemptId, Timestamp),
+        now: Timestamp,
+    ) {
+        self.telling(institution, now, |telling| {
+            telling.told(attempt, paid_at, now);
+        });
+    }
+
+    fn telling(
+        &self,
+        institution: &InstitutionId,
+        now: Timestamp,
+        learn: impl FnOnce(&mut Telling),
+    ) {
+        let mut tellings = self.tellings.lock().unwrap_or_else(PoisonError::into_inner);
+        let telling = tellings.entry(institution.clone()).or_default();
+        let before = telling.callbacks(now);
+        learn(telling);
+        let after = telling.callbacks(now);
+        drop(tellings);
+        match (before, after) {
+            (Callbacks::Come, Callbacks::Missing) => {
+                tracing::error!(institution.id = %institution,
+                    "callbacks of the institution go missing; its payments are asked about more often");
+            }
+            (Callbacks::Missing, Callbacks::Come) => {
+                tracing::warn!(institution.id = %institution, "callbacks of the institution come again");
+            }
+            (Callbacks::Come, Callbacks::Come) | (Callbacks::Missing, Callbacks::Missing) => (),
+        }
+    }
+
+    /// Whether an institution's callbacks go missing.
+    pub fn callbacks(&self, institution: &InstitutionId, now: Timestamp) -> Callbacks {
+        let tellings = self.tellings.lock().unwrap_or_else(PoisonError::into_inner);
+        let telling = tellings.get(institution);
+        telling.map_or(Callbacks::Come, |telling| telling.callbacks(now))
     }
 
     fn settings(&self) -> HealthSettings {

@@ -8,13 +8,14 @@ mod front;
 mod institutions;
 mod memory;
 mod panics;
+mod polling;
 mod process;
 
 use std::time::Duration;
 
 use prometheus::{
-    Counter, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
+    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 pub use configuration::Configuration;
@@ -22,6 +23,7 @@ pub use front::{Counted, Front};
 pub use institutions::Institutions;
 pub use memory::Memory;
 pub use panics::count_panics;
+pub use polling::Polling;
 use process::Process;
 
 /// From a tenth of a millisecond to ten seconds: a commit lies at the left, a slow institution
@@ -66,6 +68,8 @@ pub struct Metrics {
     pub institutions: Institutions,
     /// What is written, remembered and still to be done.
     pub memory: Memory,
+    /// Questions that nobody waits for.
+    pub polling: Polling,
     process: Process,
     registry: Registry,
     system: Registry,
@@ -105,6 +109,7 @@ impl Metrics {
             front: Front::new(&page)?,
             institutions: Institutions::new(&page)?,
             memory: Memory::new(&page)?,
+            polling: Polling::new(&page)?,
             process: Process::new(&page, &system)?,
             requests: page.counters(
                 "requests_total",
@@ -236,6 +241,18 @@ impl Page<'_> {
     /// Like [`Page::counters`], without labels.
     fn count(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
         let made = IntCounter::new(name, help)?;
+        self.0.register(Box::new(made.clone()))?;
+        Ok(made)
+    }
+
+    /// Like [`Page::counters`], of time.
+    fn sums(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<CounterVec, prometheus::Error> {
+        let made = CounterVec::new(Opts::new(name, help), labels)?;
         self.0.register(Box::new(made.clone()))?;
         Ok(made)
     }

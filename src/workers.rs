@@ -3,7 +3,10 @@
 //! Each loop leases what is due, hands it out, and sleeps until the next thing is due or a commit
 //! rings. The bell saves time, never correctness: what it misses is found by the due times.
 
+mod budget;
 mod lanes;
+mod polling;
+mod slots;
 pub mod trail;
 
 use std::pin::pin;
@@ -15,7 +18,6 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use crate::domain::identifiers::Timestamp;
 use crate::domain::merchant::origin;
 use crate::flow::admit_request::refused_callers::{RefusedCallers, WRITTEN_EVERY};
-use crate::flow::chase_doubts::chase_order;
 use crate::flow::notify_merchant::{Delivery, notify_merchant};
 use crate::flow::register::Register;
 use crate::metrics::Metrics;
@@ -23,10 +25,9 @@ use crate::store::ringing::{Bells, SOON};
 use crate::store::{Lease, Leased, Store, StoreError, Work};
 use crate::world::{Clock, World};
 
+pub use budget::BudgetSettings;
 use lanes::{Lane, Lanes, PROMPT};
-
-/// Orders asked about at once.
-const ORDERS_AT_ONCE: usize = 64;
+use polling::Polling;
 
 /// Notifications at once that have not waited for [`PROMPT`] yet; of each destination only its share
 /// (N7).
@@ -42,10 +43,6 @@ const FAILING_AT_ONCE: usize = 64;
 
 /// Sleeps no longer than this, whatever the due times say: a clock may jump (T2).
 const NAP_MAX: Duration = SOON;
-
-/// Between two looks for due orders, however often it rings: every selection rings, and what it
-/// rings for is due half a second later.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// After a fault of the store, before it is asked again.
 const FAULT_NAP: Duration = Duration::from_millis(500);
@@ -63,28 +60,15 @@ pub struct Tools {
     pub register: Arc<Register>,
     /// Time, chance, network.
     pub world: World,
+    /// What is spent on questions that nobody waits for.
+    pub budget: BudgetSettings,
 }
 
-/// What a loop leases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Queue {
-    Orders,
-    Events(Lane),
-}
-
-impl Queue {
-    fn work(self) -> Work {
-        match self {
-            Self::Orders => Work::Orders,
-            Self::Events(_) => Work::Events,
-        }
-    }
-
+impl Lane {
     fn at_once(self) -> usize {
         match self {
-            Self::Orders => ORDERS_AT_ONCE,
-            Self::Events(Lane::Prompt) => EVENTS_AT_ONCE,
-            Self::Events(Lane::Failing) => FAILING_AT_ONCE,
+            Self::Prompt => EVENTS_AT_ONCE,
+            Self::Failing => FAILING_AT_ONCE,
         }
     }
 }
@@ -121,11 +105,12 @@ impl Workers {
             lanes: Arc::default(),
             late: Arc::new(Semaphore::new(LATE_AT_ONCE)),
         });
-        let lease = |queue| Arc::clone(&loops).lease_loop(queue, stop.clone());
+        let polling = Arc::new(Polling::new(&self));
+        let lease = |lane| Arc::clone(&loops).lease_loop(lane, stop.clone());
         tokio::join!(
-            lease(Queue::Orders),
-            lease(Queue::Events(Lane::Prompt)),
-            lease(Queue::Events(Lane::Failing)),
+            polling.run(stop.clone()),
+            lease(Lane::Prompt),
+            lease(Lane::Failing),
             self.forget_loop(stop.clone()),
             self.refused_loop(stop.clone())
         );
@@ -189,16 +174,16 @@ impl Workers {
 }
 
 impl Loops {
-    async fn lease_loop(self: Arc<Self>, queue: Queue, mut stop: watch::Receiver<bool>) {
-        let hands = Arc::new(Semaphore::new(queue.at_once()));
+    async fn lease_loop(self: Arc<Self>, lane: Lane, mut stop: watch::Receiver<bool>) {
+        let hands = Arc::new(Semaphore::new(lane.at_once()));
         while !*stop.borrow() {
             // Registered before looking, so that a ring in between is not missed.
-            let rung = self.bell(queue).notified();
-            let wait = match self.hand_out(queue, &hands).await {
-                Ok(0) => self.until_next(queue).await,
+            let rung = self.bell(lane).notified();
+            let wait = match self.hand_out(lane, &hands).await {
+                Ok(0) => self.until_next(lane).await,
                 Ok(_) => continue,
                 Err(fault) => {
-                    tracing::error!(%fault, ?queue, "work could not be leased");
+                    tracing::error!(%fault, ?lane, "events could not be leased");
                     FAULT_NAP
                 }
             };
@@ -207,19 +192,15 @@ impl Loops {
                 () = rung => (),
                 _ = stop.changed() => (),
             }
-            if queue == Queue::Orders {
-                nap(LOOK_EVERY).await;
-            }
         }
         // Every hand back: what was taken up is ended.
-        let _ = hands.acquire_many(permits(queue.at_once())).await;
+        let _ = hands.acquire_many(permits(lane.at_once())).await;
     }
 
-    fn bell(&self, queue: Queue) -> &Notify {
-        match queue {
-            Queue::Orders => &self.workers.bells.orders,
-            Queue::Events(Lane::Prompt) => &self.workers.bells.events,
-            Queue::Events(Lane::Failing) => &self.lanes.bell,
+    fn bell(&self, lane: Lane) -> &Notify {
+        match lane {
+            Lane::Prompt => &self.workers.bells.events,
+            Lane::Failing => &self.lanes.bell,
         }
     }
 
@@ -232,7 +213,7 @@ impl Loops {
     /// Leases as much as there are free hands, and starts it. Says how much that was.
     async fn hand_out(
         self: &Arc<Self>,
-        queue: Queue,
+        lane: Lane,
         hands: &Arc<Semaphore>,
     ) -> Result<usize, StoreError> {
         let Ok(first) = Arc::clone(hands).acquire_owned().await else {
@@ -242,10 +223,7 @@ impl Loops {
             .unwrap_or(0)
             .saturating_add(1);
         let (store, now) = (&self.workers.store, self.workers.clock.now());
-        let leases = match queue {
-            Queue::Orders => store.lease(Work::Orders, now, free).await?,
-            Queue::Events(lane) => store.lease_events(&self.shares(lane), now, free).await?,
-        };
+        let leases = store.lease_events(&self.shares(lane), now, free).await?;
         let count = leases.len();
         let mut hand = Some(first);
         for lease in leases {
@@ -256,31 +234,20 @@ impl Loops {
                     Err(_) => return Ok(count),
                 },
             };
-            tokio::spawn(Arc::clone(self).work(queue, lease, taken));
+            tokio::spawn(Arc::clone(self).work(lane, lease, taken));
         }
         Ok(count)
     }
 
-    async fn work(self: Arc<Self>, queue: Queue, lease: Lease, hand: OwnedSemaphorePermit) {
+    async fn work(self: Arc<Self>, lane: Lane, lease: Lease, hand: OwnedSemaphorePermit) {
         let workers = &self.workers;
-        let _counted = workers.metrics.memory.work_in_hand(queue.work().word());
-        let done = match queue {
-            Queue::Orders => {
-                let Tools { register, world } = (workers.in_force)();
-                let done = chase_order(&*workers.store, &world, &register, &lease).await;
-                drop(hand);
-                done
-            }
-            Queue::Events(lane) => {
-                let told = self.tell(lane, &lease, hand).await;
-                told.map(|delivery| workers.count(delivery))
-            }
-        };
-        if let Err(fault) = done {
-            tracing::error!(%fault, ?queue, "leased work could not be settled");
+        let _counted = workers.metrics.memory.work_in_hand(Work::Events.word());
+        match self.tell(lane, &lease, hand).await {
+            Ok(delivery) => workers.count(delivery),
+            Err(fault) => tracing::error!(%fault, ?lane, "a leased event could not be settled"),
         }
         // A hand is free and the row may be due again.
-        self.bell(queue).notify_one();
+        self.bell(lane).notify_one();
     }
 
     /// Delivers one event. An answer that is late gives its hand to others, and what is learnt of
@@ -292,7 +259,9 @@ impl Loops {
         hand: OwnedSemaphorePermit,
     ) -> Result<Delivery, StoreError> {
         let workers = &self.workers;
-        let Tools { register, world } = (workers.in_force)();
+        let Tools {
+            register, world, ..
+        } = (workers.in_force)();
         let telling = notify_merchant(&*workers.store, &world, &register.platform, lease);
         let mut telling = pin!(telling);
         let queue = queue_of(lease);
@@ -339,16 +308,13 @@ impl Loops {
         told
     }
 
-    async fn until_next(&self, queue: Queue) -> Duration {
+    async fn until_next(&self, lane: Lane) -> Duration {
         let workers = &self.workers;
-        let due = match queue {
-            Queue::Orders => workers.store.next_due(Work::Orders).await,
-            Queue::Events(lane) => workers.store.next_event(&self.shares(lane)).await,
-        };
-        let nap_max = match queue {
+        let due = workers.store.next_event(&self.shares(lane)).await;
+        let nap_max = match lane {
             // Rests end without a ring.
-            Queue::Events(Lane::Failing) => PROMPT,
-            Queue::Orders | Queue::Events(Lane::Prompt) => NAP_MAX,
+            Lane::Failing => PROMPT,
+            Lane::Prompt => NAP_MAX,
         };
         match due {
             Ok(Some(due)) => due

@@ -5,11 +5,13 @@
 mod clock;
 pub mod disk_space;
 pub mod sends;
+pub mod signals;
 pub mod trail;
 
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,15 +19,17 @@ use bytes::Bytes;
 use http::{Request, Response};
 
 use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
+use crate::domain::order::Urgency;
 use crate::health::Health;
 use disk_space::DiskSpace;
 use sends::Sends;
+use signals::Signals;
 use trail::Trail;
 
 pub use clock::{Look, SystemClock};
 
-/// The three doors, what the third has lately shown and sent, who takes notes, and what the disk has to
-/// spare.
+/// The three doors, what the third has lately shown and sent, what was seen beside it, who takes notes,
+/// and what the disk has to spare.
 #[derive(Clone)]
 pub struct World {
     /// What time it is.
@@ -38,6 +42,8 @@ pub struct World {
     pub health: Arc<Health>,
     /// What this process sends, and what of it may still be leaving.
     pub sends: Arc<dyn Sends>,
+    /// Signs that money may have moved.
+    pub signals: Arc<Signals>,
     /// Who takes notes of what happened.
     pub trail: Arc<dyn Trail>,
     /// Whether there is room to begin something.
@@ -93,11 +99,31 @@ pub trait Outbound: Send + Sync {
         institution: &InstitutionId,
         merchant: &MerchantId,
     ) -> Result<Turn, TooMany>;
+
+    /// A turn for a question that nobody waits for, now or very soon.
+    ///
+    /// # Errors
+    /// [`TooMany`] if others come first: nothing was sent, nothing was counted.
+    async fn question_turn(
+        &self,
+        _institution: &InstitutionId,
+        _urgency: Urgency,
+    ) -> Result<Turn, TooMany> {
+        Ok(Turn::free())
+    }
+
+    /// How many such questions may begin at this moment; asking uses nothing up.
+    fn room(&self, _institution: &InstitutionId, _urgency: Urgency) -> u32 {
+        u32::MAX
+    }
 }
 
 /// Leave to make one call to an institution, for as long as it is held. Travels with the request.
 #[derive(Clone)]
-pub struct Turn(Option<Arc<dyn Place>>);
+pub struct Turn {
+    place: Option<Arc<dyn Place>>,
+    is_kept_back: Arc<AtomicBool>,
+}
 
 /// A place among the calls of an institution, given back when it is dropped.
 #[async_trait]
@@ -116,12 +142,23 @@ pub trait Place: Send + Sync {
 impl Turn {
     /// Where nobody counts.
     pub fn free() -> Self {
-        Self(None)
+        Self {
+            place: None,
+            is_kept_back: Arc::default(),
+        }
     }
 
     /// Lets go of this place when its last copy is dropped.
     pub fn held(place: Arc<dyn Place>) -> Self {
-        Self(Some(place))
+        Self {
+            place: Some(place),
+            ..Self::free()
+        }
+    }
+
+    /// Tells of its call when the turn itself is gone.
+    pub fn watch(&self) -> KeptBack {
+        KeptBack(Arc::clone(&self.is_kept_back))
     }
 
     /// To be called for each request, when nothing but its bytes is left to be sent.
@@ -129,7 +166,7 @@ impl Turn {
     /// # Errors
     /// That of [`Place::depart`].
     pub async fn depart(&self) -> Result<(), TooMany> {
-        match &self.0 {
+        match &self.place {
             Some(place) => place.depart().await,
             None => Ok(()),
         }
@@ -137,9 +174,25 @@ impl Turn {
 
     /// The request that departed came back whole: no byte of it left.
     pub fn stay(&self) {
-        if let Some(place) = &self.0 {
+        if let Some(place) = &self.place {
             place.stay();
         }
+    }
+}
+
+/// Whether a call was kept back by ourselves: then nothing was asked.
+#[derive(Debug, Clone)]
+pub struct KeptBack(Arc<AtomicBool>);
+
+impl KeptBack {
+    /// It was.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

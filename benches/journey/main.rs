@@ -97,6 +97,7 @@ async fn measured(plan: &Plan, log: &Progress) -> Findings {
             | Part::Select
             | Part::Full
             | Part::Backlog
+            | Part::Polling
             | Part::Algorithms
             | Part::Latency
             | Part::Overload
@@ -156,6 +157,10 @@ async fn apart(plan: &Plan, log: &Progress, part: Part, found: &mut Findings) {
         Part::Backlog => {
             let measured = backlog::measure(plan, log);
             found.backlog = log.step("backlog", PART_WITHIN_S, measured).await;
+        }
+        Part::Polling => {
+            let measured = callbacks::polling::measure(plan, log);
+            found.polling = log.step("polling", PART_WITHIN_S, measured).await;
         }
         Part::Sizes => {
             let measured = sizes::measure(plan, log);

@@ -14,6 +14,8 @@ pub(crate) enum Part {
     Refund,
     /// Notifications that waited for a destination, while others are told of theirs.
     Backlog,
+    /// Payers who take their time, and the questions about their payments.
+    Polling,
     Algorithms,
     Latency,
     Overload,
@@ -32,7 +34,7 @@ pub(crate) enum Part {
 /// With so many its core is full, and nobody waits long.
 const STEADY_CALLERS: usize = 64;
 
-const PARTS: [(&str, Part); 19] = [
+const PARTS: [(&str, Part); 20] = [
     ("place", Part::Place),
     ("select", Part::Select),
     ("query", Part::Query),
@@ -42,6 +44,7 @@ const PARTS: [(&str, Part); 19] = [
     ("payment", Part::Full),
     ("refund", Part::Refund),
     ("backlog", Part::Backlog),
+    ("polling", Part::Polling),
     ("algorithms", Part::Algorithms),
     ("latency", Part::Latency),
     ("overload", Part::Overload),

@@ -24,6 +24,8 @@ use crate::flow::read_order::{read_order, refresh};
 use crate::flow::refunds::refund_order::{read_refund, refund_order};
 use crate::flow::register::Register;
 use crate::flow::select_institution::{Answered, Outcome, select_institution};
+use crate::flow::weigh_evidence::noticed::notice_look;
+use crate::world::signals::Signal;
 
 impl Api {
     /// A merchant's request: syntax, then identity, then fields, then the journey; what leaves is
@@ -224,7 +226,10 @@ impl Api {
             refresh(&*self.store, &self.world, register, found).await
         };
         match asked.await {
-            Ok(found) => Ok((query::answer(&found), "ACCEPTED", spent)),
+            Ok(found) => {
+                notice_look(&self.world, &found, Signal::Looked);
+                Ok((query::answer(&found), "ACCEPTED", spent))
+            }
             Err(refusal) => Err(spent.refuse(refusal)),
         }
     }

@@ -27,7 +27,9 @@ use crate::flow::list_institutions::list_institutions;
 use crate::flow::read_order::{Named, read_order};
 use crate::flow::register::Register;
 use crate::flow::select_institution::{Outcome, select_institution};
+use crate::flow::weigh_evidence::noticed::notice_look;
 use crate::store::OrderKey;
+use crate::world::signals::Signal;
 
 /// The form has one short field.
 const FORM_BYTES_MAX: usize = 256;
@@ -63,11 +65,14 @@ pub async fn answer(
     if asks_status {
         let interface = "X-6";
         return match read_order(&*api.store, &named).await {
-            Ok(order) => Answer {
-                response: state(&order),
-                interface,
-                result: "SHOWN",
-            },
+            Ok(order) => {
+                notice_look(&api.world, &order, Signal::Looked);
+                Answer {
+                    response: state(&order),
+                    interface,
+                    result: "SHOWN",
+                }
+            }
             Err(refusal) => api.refused(interface, &refusal),
         };
     }
@@ -108,6 +113,8 @@ fn nobodys() -> PageToken {
 
 async fn show(api: &Api, register: &Register, named: &Named) -> Done {
     let order = read_order(&*api.store, named).await?;
+    // Whoever chose was sent on: the page is shown again to who is back.
+    notice_look(&api.world, &order, Signal::Returned);
     Ok((page_of(api, register, &order).await?, "SHOWN"))
 }
 

@@ -79,6 +79,11 @@ pub struct Limits {
     pub turns_waiting_max: usize,
     /// Of those, of one merchant; half where nothing is said.
     pub turns_waiting_per_merchant_max: usize,
+    /// What questions that nobody waits for may take of an institution's declared rate while payments
+    /// begin there. Unit: percent.
+    pub background_rate_percent: u32,
+    /// What they may take of the processors. Unit: percent.
+    pub background_cpu_percent: u32,
     /// How long an institution must stay in the file after its last payment ended: money may still
     /// come late, and what was paid go back (F2). Unit: days.
     pub in_reach_days: u32,
@@ -151,6 +156,8 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
         turns_waiting_in_all_max: in_all,
         turns_waiting_max: at_one,
         turns_waiting_per_merchant_max: of_merchant,
+        background_rate_percent: numbers.count("background_rate_percent", 25, 1..=90),
+        background_cpu_percent: numbers.count("background_cpu_percent", 10, 1..=90),
         in_reach_days: numbers.count("in_reach_days", 365, 1..=3_650),
         trail_days: numbers.count("trail_days", 30, 0..=365),
     };

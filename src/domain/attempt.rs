@@ -7,6 +7,7 @@ use crate::domain::amount::Amount;
 use crate::domain::evidence::{Evidence, Finding, Handover, Means, Reason, Receipt};
 use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, Timestamp};
 use crate::domain::institutions::{Facts, Mode};
+use crate::domain::schedule::Schedule;
 
 /// Where an attempt stands (section 4 of the invariants).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,6 +105,8 @@ pub struct Attempt {
     pub stamp: Stamp,
     /// When a create was last decided to be sent; how the call is dated.
     pub sent_at: Timestamp,
+    /// When it is next asked about.
+    pub schedule: Schedule,
     /// The configuration it was made under (F2).
     pub configuration: u64,
     /// The process that wrote it (S1).

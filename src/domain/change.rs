@@ -143,13 +143,14 @@ impl Change {
         at: Timestamp,
     ) -> Self {
         after.version = before.map_or(0, |order| order.version).saturating_add(1);
+        after.begin_schedules(before, at);
         let attempts = changed(before.map(|o| o.attempts.as_slice()), &after.attempts);
         let refunds = changed(before.map(|o| o.refunds.as_slice()), &after.refunds);
         let were = before.map_or(0, |order| order.refunds.len());
         let new_refund = refunds.iter().copied().find(|at| *at >= were);
         let rows = Rows {
             before: before.map(|order| order.version),
-            due: after.due(at),
+            due: after.due(),
             entries: entries(before, &after, (&attempts, &refunds)),
             events: events(before, &after, &refunds),
             incidents: incidents(before, &after, &refunds),

@@ -5,6 +5,7 @@
 
 mod judging;
 mod pulse;
+mod telling;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,6 +14,7 @@ pub use judging::{Offer, Wanted, Withheld};
 pub use pulse::{
     Begun, BreakerState, CallEnd, Entry, HealthSettings, Pulse, Purpose, Standing, Stretch,
 };
+pub use telling::Telling;
 
 use crate::domain::amount::Currency;
 use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId};

@@ -9,10 +9,7 @@ use crate::domain::evidence::{Evidence, Finding, Means, Reason, Receipt};
 use crate::domain::identifiers::{
     AttemptId, OperatorId, RefundOrderNo, RefundRequestNo, Timestamp,
 };
-
-/// How long a refund that an institution does not know is sent once more (R4). Afterwards it only
-/// has to be waited out that nothing can be on its way any more.
-pub const REPEATED_FOR: Duration = Duration::from_mins(10);
+use crate::domain::schedule::Schedule;
 
 /// How long surplus money waits after an institution could not be reached.
 const UNREACHED_WAIT: Duration = Duration::from_mins(1);
@@ -210,6 +207,8 @@ pub struct Refund {
     pub created: Timestamp,
     /// Whether it was sent.
     pub sending: Sending,
+    /// When it is next asked about, or sent.
+    pub schedule: Schedule,
     /// The process that last sent it (S1).
     pub epoch: Epoch,
     /// The institution has named it as one that it has: it did arrive, and never ends by "not found"

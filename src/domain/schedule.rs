@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::domain::identifiers::Timestamp;
+
 /// Waits before each further delivery of a notification, in seconds (`interface.md`,
 /// Notifications): counted from the end of the attempt before.
 const NOTICE_WAITS_S: [u64; 18] = [
@@ -22,6 +24,109 @@ const DOUBT_WAITS_LATER_S: [u64; 6] = [30, 60, 120, 300, 600, 1_800];
 /// doubt is flagged for people and asked about once a day (section 5 of the invariants).
 const DOUBT_HOURLY_MAX: u32 = 48;
 
+/// Waits while the payer is to pay: 20 and 60 s after the institution accepted, then each 60 s.
+const PAYER_WAITS_S: [u64; 3] = [20, 40, 60];
+
+/// The same where callbacks go missing: 3, 5, 10, 20, 30 s after, then each 30 s.
+const UNTOLD_WAITS_S: [u64; 6] = [3, 2, 5, 10, 10, 30];
+
+/// No wait is prolonged by more than this share of it. Unit: permille.
+const SPREAD_PERMILLE: u32 = 200;
+
+/// A refund that the institution does not know is sent again at this many of its first questions,
+/// within ten minutes of the first (R4). Later it only has to be waited out that nothing can be on its
+/// way any more.
+pub const REPEATS_MAX: u32 = 10;
+
+/// How quickly an object in its state is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Nobody knows: quickly, then ever slower.
+    Doubt,
+    /// The payer is to pay, and the institution tells us of it: seldom.
+    Payer,
+    /// The same at an institution whose callbacks go missing.
+    Untold,
+    /// People decide: daily.
+    People,
+}
+
+impl Pace {
+    /// The wait before the next question, after that many.
+    pub fn wait(self, asked: u32) -> Duration {
+        match self {
+            Self::Doubt => doubt_wait(asked),
+            Self::Payer => of_table(&PAYER_WAITS_S, asked),
+            Self::Untold => of_table(&UNTOLD_WAITS_S, asked),
+            Self::People => Duration::from_hours(24),
+        }
+    }
+}
+
+/// The entry for that many questions; the last one for all further.
+fn of_table(waits_s: &[u64], asked: u32) -> Duration {
+    let at = usize::try_from(asked).unwrap_or(usize::MAX);
+    let wait = waits_s.get(at).or(waits_s.last());
+    Duration::from_secs(wait.copied().unwrap_or(60))
+}
+
+/// Where an attempt or a refund stands in the schedule of its questions: its own, durable, and kept by
+/// every change that leaves its state as it is (A6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule {
+    /// Questions that left since it came into its state.
+    pub asked: u32,
+    /// When the next is due.
+    pub next: Timestamp,
+}
+
+impl Schedule {
+    /// Nothing was asked; the first question is due then.
+    pub fn from(next: Timestamp) -> Self {
+        Self { asked: 0, next }
+    }
+
+    /// The first question at this pace, of the object with this id.
+    pub fn begin(pace: Pace, id: &str, now: Timestamp) -> Self {
+        Self::from(now.plus(spread(pace.wait(0), id, 0)))
+    }
+
+    /// After one more question.
+    #[must_use]
+    pub fn asked(self, pace: Pace, id: &str, now: Timestamp) -> Self {
+        let asked = self.asked.saturating_add(1);
+        Self {
+            asked,
+            next: now.plus(spread(pace.wait(asked), id, asked)),
+        }
+    }
+
+    /// Not before that, and nothing was asked: what we kept back ourselves is no question.
+    #[must_use]
+    pub fn put_off(self, until: Timestamp) -> Self {
+        Self {
+            next: self.next.max(until),
+            ..self
+        }
+    }
+}
+
+/// A wait and up to a fifth of it, so that what began together is not asked about together. Ids were
+/// drawn, so they say how much, and each question of one object says otherwise. What is daily stays so.
+fn spread(wait: Duration, id: &str, asked: u32) -> Duration {
+    if wait >= Duration::from_hours(24) {
+        return wait;
+    }
+    let mix = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(16_777_619);
+    let drawn = id.bytes().chain(asked.to_be_bytes());
+    let drawn = drawn.fold(2_166_136_261, mix);
+    let permille = drawn.checked_rem(SPREAD_PERMILLE.saturating_add(1));
+    let more = wait
+        .saturating_mul(permille.unwrap_or(0))
+        .checked_div(1_000);
+    wait.saturating_add(more.unwrap_or_default())
+}
+
 /// The wait before the next delivery, after that many attempts; `None` when its life is over.
 pub fn notice_wait(attempts: u32, age: Duration) -> Option<Duration> {
     let at = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
@@ -32,8 +137,8 @@ pub fn notice_wait(attempts: u32, age: Duration) -> Option<Duration> {
     (young || at < NOTICE_WAITS_S.len()).then_some(wait)
 }
 
-/// The wait before the next question, after that many without an answer that ended it.
-pub fn doubt_wait(asked: u32) -> Duration {
+/// The wait before the next question about what is in doubt, after that many.
+fn doubt_wait(asked: u32) -> Duration {
     let at = usize::try_from(asked).unwrap_or(usize::MAX);
     let later = at.saturating_sub(DOUBT_WAITS_MS.len());
     match (DOUBT_WAITS_MS.get(at), DOUBT_WAITS_LATER_S.get(later)) {
@@ -84,5 +189,68 @@ mod tests {
         assert!((0..200).map(doubt_wait).is_sorted());
         assert_eq!(doubt_wait(u32::MAX).as_secs(), 86_400);
         assert!(is_for_people(u32::MAX) && !is_for_people(10));
+    }
+
+    /// When the first questions of an object are due, counted from its state, each wait at its least.
+    fn due_s(pace: Pace, many: u32) -> Vec<u64> {
+        let mut due = 0;
+        let due = (0..many).map(|asked| {
+            due = pace.wait(asked).as_secs().saturating_add(due);
+            due
+        });
+        due.collect()
+    }
+
+    /// A6: who waits for a payer is seldom asked, and soon where the institution does not tell.
+    #[test]
+    fn a_waiting_payment_is_asked_about_by_its_own_schedule() {
+        assert_eq!(due_s(Pace::Payer, 5), [20, 60, 120, 180, 240]);
+        assert_eq!(due_s(Pace::Untold, 8), [3, 5, 10, 20, 30, 60, 90, 120]);
+        assert_eq!(Pace::Payer.wait(u32::MAX).as_secs(), 60);
+        assert_eq!(Pace::People.wait(0).as_secs(), 86_400);
+    }
+
+    /// A6: no question comes early, none more than a fifth late, and those of many objects that began
+    /// together do not come together.
+    #[test]
+    fn what_began_together_is_asked_about_apart() {
+        let now = Timestamp::from_s(0);
+        let mut waits: Vec<i64> = (0..1_000)
+            .map(|n| {
+                Schedule::begin(Pace::Payer, &format!("A{n:019}"), now)
+                    .next
+                    .ms()
+            })
+            .collect();
+        waits.sort_unstable();
+        assert!(waits[0] >= 20_000 && waits[999] <= 24_000);
+        let in_a_second = |from: i64| {
+            waits
+                .iter()
+                .filter(|one| (from..from + 1_000).contains(*one))
+                .count()
+        };
+        for from in [20_000, 21_000, 22_000, 23_000] {
+            assert!(
+                (150..350).contains(&in_a_second(from)),
+                "{}",
+                in_a_second(from)
+            );
+        }
+    }
+
+    /// What is put off is not counted, and is never brought forward by it.
+    #[test]
+    fn what_is_put_off_was_not_asked() {
+        let schedule = Schedule {
+            asked: 3,
+            next: Timestamp::from_s(10),
+        };
+        assert_eq!(
+            schedule.put_off(Timestamp::from_s(12)).next,
+            Timestamp::from_s(12)
+        );
+        assert_eq!(schedule.put_off(Timestamp::from_s(2)), schedule);
+        assert_eq!(schedule.put_off(Timestamp::from_s(12)).asked, 3);
     }
 }

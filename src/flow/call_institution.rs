@@ -17,7 +17,7 @@ use crate::flow::answer::aside;
 use crate::institution::{Call, Institution, Outgoing, Slow};
 use crate::world::sends::InFlight;
 use crate::world::trail::{Answered, Asked, Note};
-use crate::world::{Errand, Party, Patience, SendError, TooMany, Turn, World};
+use crate::world::{Errand, KeptBack, Party, Patience, SendError, TooMany, Turn, World};
 
 /// How long a payer waits for the hand-over; after it the answer is "not known yet" (R-6.4-1a).
 pub const CREATE_PATIENCE: Patience = patience(5_000, 6_000);
@@ -150,6 +150,7 @@ async fn exchange(world: &World, adapter: &dyn Institution, call: &Call<'_>, how
     // As it is signed; what it becomes on the way to the wire is the connection's.
     let noted = world.trail.is_kept();
     let noted = noted.then(|| Noted::of(&request, world.clock.now()));
+    let kept_back = how.turn.as_ref().map(Turn::watch);
     request
         .extensions_mut()
         .insert(Errand(call.word(), how.turn));
@@ -179,6 +180,7 @@ async fn exchange(world: &World, adapter: &dyn Institution, call: &Call<'_>, how
         // H1: that no byte left is proven (E1), and it says nothing about the institution.
         Err(ours @ (SendError::KeptBack(_) | SendError::OurShortage(_))) => {
             tracing::warn!(institution.id = %adapter.id(), call = call.word(), why = %ours, "not sent, by ourselves");
+            kept_back.iter().for_each(KeptBack::set);
             (evidence(adapter, call, Finding::NotSent), None)
         }
         Err(SendError::Unknown(why)) => {

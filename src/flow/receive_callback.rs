@@ -11,6 +11,7 @@ use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
 use crate::flow::answer::aside;
 use crate::flow::register::Register;
 use crate::flow::trail::mentioned;
+use crate::flow::weigh_evidence::noticed::notice_callback;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
 use crate::institution::{Heard, Institution, Unbelieved};
 use crate::store::{Message, Store, Verdict};
@@ -93,6 +94,7 @@ async fn hear(
     );
     let genuine = message(institution, callback, Verdict::Genuine, now);
     // Both are written in one group commit; the answer waits for both.
+    let told = evidence.clone();
     let weight = async {
         match known {
             Ok(known) => weigh_evidence(store, world, adapter, evidence, known).await,
@@ -101,6 +103,9 @@ async fn hear(
     };
     let (weight, kept) = tokio::join!(weight, store.keep(&genuine));
     let has_paid = is_payment && matches!(weight, Ok(Weight::Moved(_)));
+    if matches!(weight, Ok(Weight::Moved(_) | Weight::Known(_))) {
+        notice_callback(world, &told, now);
+    }
     let (heard, verdict) = match weight {
         Ok(Weight::Moved(_) | Weight::Known(_)) if unclear => {
             tracing::error!(institution.id = %institution, "a proven callback could not be read");

@@ -1,10 +1,13 @@
 //! Evidence meets order: read, decide, write. Every reply, callback and query ends here, and
 //! nothing else moves an attempt or a refund. The page to read when money is in question.
 
+pub mod noticed;
+
 use crate::domain::attempt::Contradiction;
 use crate::domain::evidence::{About, Evidence, Finding, Means};
 use crate::domain::order::{Order, Weighed};
 use crate::flow::call_institution::{ASK_PATIENCE, call_institution};
+use crate::flow::weigh_evidence::noticed::notice_moved;
 use crate::institution::{Call, Institution};
 use crate::store::{Committed, OrderKey, Store, StoreError};
 use crate::world::World;
@@ -93,6 +96,7 @@ pub async fn weigh_evidence(
                     if !order.may_end_unfound(&evidence.about) {
                         world.sends.forget(&evidence.about);
                     }
+                    notice_moved(world, &evidence, &order);
                     return Ok(Weight::Moved(order));
                 }
                 Committed::Stale | Committed::KeyTaken | Committed::NonceSpent => (),

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::domain::identifiers::MerchantId;
-pub(super) use crate::limits::line::kinds::{Count, Kind};
+pub(super) use crate::limits::line::kinds::{Background, Count, Kind, Share};
 
 /// The declared rate holds for any span of one second; a little more, so that no reading of a clock
 /// makes it less.
@@ -150,6 +150,49 @@ impl Line {
         let (number, (call, called)) = (self.number(), oneshot::channel());
         self.asker = Some((number, call));
         Joined::Waiting(number, called)
+    }
+
+    /// A question that nobody waits for wants a turn: it has one now, or comes again.
+    pub(super) fn ask_behind(
+        &mut self,
+        (share, background): (Share, Background),
+        now: Instant,
+    ) -> Joined {
+        if self.background_room((share, background), now) == 0 {
+            return Joined::Full(SPAN);
+        }
+        self.begin(Kind::Background(share));
+        Joined::Now
+    }
+
+    /// How many such questions may begin now.
+    pub(super) fn background_room(&mut self, of: (Share, Background), now: Instant) -> u32 {
+        self.forget(now);
+        // Whoever stands in line with a question stands before them.
+        if self.asker.is_some() {
+            return 0;
+        }
+        let creates_wait = self.waiting > 0;
+        let at_once = self.pace.calls_at_once.get();
+        let rate = self.pace.calls_per_second.map_or(u32::MAX, |rate| {
+            let paced = self.paced();
+            paced.background_room(rate.get(), of, creates_wait)
+        });
+        let at_once = self.under_way.background_room(at_once, of, creates_wait);
+        at_once.min(rate)
+    }
+
+    /// How many questions about what is in doubt may begin now.
+    pub(super) fn question_room(&mut self, now: Instant) -> u32 {
+        self.forget(now);
+        let (creates_wait, at_once) = (self.waiting > 0, self.pace.calls_at_once.get());
+        let rate = self.pace.calls_per_second.map_or(u32::MAX, |rate| {
+            self.paced().question_room(rate.get(), creates_wait)
+        });
+        let flying = self.under_way.question_room(at_once, creates_wait);
+        // Where one turn is all there is, one may stand in line for it.
+        let may_stand = self.is_single() && self.asker.is_none();
+        flying.min(rate).max(u32::from(may_stand))
     }
 
     /// A call with a turn is about to leave: it is counted, or it has to look again at that moment.

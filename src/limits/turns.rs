@@ -5,6 +5,8 @@
 //! is held while a call is under way. Whoever waits also looks: nobody else is needed to call the
 //! next when a second has passed.
 
+mod behind;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::domain::identifiers::{InstitutionId, MerchantId};
 use crate::limits::Wait;
-use crate::limits::line::{Joined, Kind, Line};
+use crate::limits::line::{Background, Joined, Kind, Line};
 pub use crate::limits::line::{Pace, Patience};
 use crate::metrics::Metrics;
 use crate::world::{Place, TooMany, Turn};
@@ -32,6 +34,8 @@ pub struct TurnSettings {
     pub paces: HashMap<InstitutionId, Pace>,
     /// Of each create; a call with a turn waits no longer until it may leave.
     pub patience: Patience,
+    /// What questions in the background may take of a rate while creates come. Unit: percent.
+    pub background_rate_percent: u32,
 }
 
 /// The queues of all institutions.
@@ -44,6 +48,7 @@ pub struct Turns {
 struct Live {
     queues: HashMap<InstitutionId, Arc<Queue>>,
     patience: Patience,
+    background: Background,
 }
 
 impl Turns {
@@ -149,6 +154,9 @@ impl Live {
         Self {
             queues: queues.collect(),
             patience: settings.patience,
+            background: Background {
+                rate_percent: settings.background_rate_percent,
+            },
         }
     }
 }
@@ -361,6 +369,7 @@ mod tests {
                 waiting_max: 2,
                 waiting_per_merchant_max: 2,
             },
+            background_rate_percent: 25,
         }
     }
 

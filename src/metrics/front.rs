@@ -3,6 +3,7 @@
 use prometheus::{Histogram, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::{Page, SECONDS};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Metrics of connections, limits and overload. Every label is a word of the program, but
@@ -15,6 +16,7 @@ pub struct Front {
     shed: IntCounterVec,
     limited: IntCounterVec,
     scheduling_delay_seconds: Histogram,
+    last_delay_us: AtomicU64,
     turns_waiting: IntGaugeVec,
     institution_calls_in_flight: IntGaugeVec,
 }
@@ -57,6 +59,7 @@ impl Front {
                  address, merchant, institution.",
                 &["kind"],
             )?,
+            last_delay_us: AtomicU64::new(0),
             scheduling_delay_seconds: page.histogram(
                 "scheduling_delay_seconds",
                 "How late a clock tick was served: the time that anything that is ready waits for \
@@ -109,6 +112,13 @@ impl Front {
     /// A clock tick was served this late.
     pub fn scheduling_delay(&self, late_by: Duration) {
         self.scheduling_delay_seconds.observe(late_by.as_secs_f64());
+        let late_us = u64::try_from(late_by.as_micros()).unwrap_or(u64::MAX);
+        self.last_delay_us.store(late_us, Ordering::Relaxed);
+    }
+
+    /// How late the last clock tick was served.
+    pub fn last_delay(&self) -> Duration {
+        Duration::from_micros(self.last_delay_us.load(Ordering::Relaxed))
     }
 
     /// How many wait for their turn at an institution, and how many calls to it are under way.

@@ -16,6 +16,7 @@ pub struct Institutions {
     callbacks: IntCounterVec,
     breakers: IntGaugeVec,
     breaker_openings: IntCounterVec,
+    callbacks_missing: IntGaugeVec,
 }
 
 impl Institutions {
@@ -46,6 +47,12 @@ impl Institutions {
                 "How often an institution was withheld from new orders because it failed.",
                 &["institution"],
             )?,
+            callbacks_missing: page.gauges(
+                "institution_callbacks_missing",
+                "1 while fewer than 95 of 100 of an institution's last payments were told of by its \
+                 callback within 30 s; payments that wait there are asked about more often.",
+                &["institution"],
+            )?,
         })
     }
 
@@ -70,6 +77,13 @@ impl Institutions {
         self.callbacks
             .with_label_values(&[institution, verdict])
             .inc();
+    }
+
+    /// Whether an institution's callbacks go missing: 1 or 0.
+    pub fn callbacks_missing(&self, institution: &str, missing: i64) {
+        self.callbacks_missing
+            .with_label_values(&[institution])
+            .set(missing);
     }
 
     /// An institution's breaker is in this state, and opened so often since the start.

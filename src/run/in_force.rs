@@ -18,7 +18,7 @@ use crate::limits::turns::{TurnSettings, Turns};
 use crate::metrics::Metrics;
 use crate::outbound::Hyper;
 use crate::store::Store;
-use crate::workers::Tools;
+use crate::workers::{BudgetSettings, Tools};
 use crate::world::sends::SendLog;
 use crate::world::trail::Trail;
 use crate::world::{Clock, SystemEntropy, World};
@@ -33,6 +33,7 @@ pub(super) struct InForce {
     /// Names under which operations are asked.
     pub(super) operations_hosts: Vec<String>,
     door: Arc<Paced>,
+    budget: BudgetSettings,
 }
 
 /// What is counted and measured by, under a version.
@@ -64,6 +65,7 @@ impl InForce {
             metrics: Arc::clone(metrics),
         });
         let gate = settings::gate(&config, Arc::clone(clock), metrics);
+        let budget = settings::budget(&config.limits);
         let world = World {
             clock: Arc::clone(clock),
             entropy: Arc::new(SystemEntropy),
@@ -71,6 +73,7 @@ impl InForce {
             health: Arc::new(Health::new(config.health)),
             // The store is ours by now: no other process sends (S1).
             sends: Arc::new(SendLog::start(Arc::clone(clock))),
+            signals: Arc::default(),
             trail,
             disk: Arc::default(),
         };
@@ -86,6 +89,7 @@ impl InForce {
             api,
             operations_hosts: config.listen.operations_hosts,
             door,
+            budget,
         })
     }
 
@@ -105,6 +109,7 @@ impl InForce {
             trail_days: config.limits.trail_days,
             bounds: settings::bounds(&config.limits, &files, config.listen.drain),
         };
+        let budget = settings::budget(&config.limits);
         let door = Arc::new(Paced {
             hyper: door.hyper.renewed(settings::outbound(&config, &files))?,
             turns: Arc::clone(&door.turns),
@@ -132,6 +137,7 @@ impl InForce {
             api,
             operations_hosts: config.listen.operations_hosts,
             door,
+            budget,
         };
         Ok((next, numbers))
     }
@@ -150,6 +156,7 @@ impl InForce {
         Tools {
             register: Arc::clone(&self.api.register),
             world: self.api.world.clone(),
+            budget: self.budget,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The network door within what each institution declared, and counted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,11 +9,15 @@ use http::{Request, Response};
 
 use super::now;
 use crate::domain::identifiers::{InstitutionId, MerchantId};
+use crate::domain::order::Urgency;
 use crate::limits::Wait;
 use crate::limits::turns::Turns;
 use crate::metrics::Metrics;
 use crate::outbound::Hyper;
 use crate::world::{Errand, Outbound, Party, Patience, SendError, TooMany, Turn};
+
+/// How long a question that nobody waits for may wait for its turn.
+const SOON: Duration = Duration::from_secs(3);
 
 /// The network door, within what each institution declared, and counted.
 pub(super) struct Paced {
@@ -72,5 +77,18 @@ impl Outbound for Paced {
     ) -> Result<Turn, TooMany> {
         let turn = self.turns.wait(institution, merchant).await;
         turn.map_err(|Wait(wait)| TooMany { wait })
+    }
+
+    async fn question_turn(
+        &self,
+        institution: &InstitutionId,
+        urgency: Urgency,
+    ) -> Result<Turn, TooMany> {
+        let turn = self.turns.behind(institution, (urgency, SOON)).await;
+        turn.map_err(|Wait(wait)| TooMany { wait })
+    }
+
+    fn room(&self, institution: &InstitutionId, urgency: Urgency) -> u32 {
+        self.turns.room(institution, urgency)
     }
 }

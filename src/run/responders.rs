@@ -14,6 +14,7 @@ use super::now;
 use crate::api::refusal::problem;
 use crate::api::{Answer, Peer};
 use crate::domain::identifiers::hex;
+use crate::domain::order::{Callbacks, Lane, Urgency};
 use crate::edge::{Enrolled, Proven, Refuse, Responder, Responding};
 use crate::metrics::{Asked, CallerClass, Metrics};
 use crate::store::ledger::Ledger;
@@ -111,8 +112,12 @@ impl Operations {
             } = recall;
             memory.nonces(cache, hits, misses, entries);
         }
-        for work in [Work::Orders, Work::Events] {
-            if let Ok(due) = api.store.next_due(work).await {
+        // What waits for payers waits for requests as well: it is not late.
+        let doubts = |lane: Lane<'_>| u32::from(lane.urgency == Urgency::Doubt);
+        let orders = api.store.next_order(&doubts).await;
+        let events = api.store.next_due(Work::Events).await;
+        for (work, due) in [(Work::Orders, orders), (Work::Events, events)] {
+            if let Ok(due) = due {
                 let lag = due.map(|due| api.now().since(due));
                 memory.work_lag(work.word(), lag.unwrap_or_default());
             }
@@ -128,7 +133,11 @@ impl Operations {
         }
         let log = self.ledger.log_size();
         memory.log(log.bytes, log.carried_bytes, log.begun_anew);
-        let show = |id: &_, state, times| self.metrics.institutions.breaker(id, state, times);
+        let institutions = &self.metrics.institutions;
+        let show = |id: &str, state, times, callbacks| {
+            institutions.breaker(id, state, times);
+            institutions.callbacks_missing(id, i64::from(callbacks == Callbacks::Missing));
+        };
         let world = &api.world;
         world.health.show(world.clock.now(), show);
         self.metrics.render()

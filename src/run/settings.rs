@@ -12,6 +12,7 @@ use crate::limits::turns::{Pace, Patience, TurnSettings};
 use crate::limits::{Explained, LimitSettings, Limits, Rate};
 use crate::metrics::Metrics;
 use crate::outbound::{LineSettings, OutboundSettings};
+use crate::workers::BudgetSettings;
 use crate::world::Clock;
 
 /// Institutions' lines and the rules for merchants' addresses.
@@ -92,6 +93,15 @@ pub(super) fn turns(config: &Config) -> TurnSettings {
             waiting_max: config.limits.turns_waiting_max,
             waiting_per_merchant_max: config.limits.turns_waiting_per_merchant_max,
         },
+        background_rate_percent: config.limits.background_rate_percent,
+    }
+}
+
+/// What questions in the background may take of the processors, and what delay they give way to.
+pub(super) fn budget(limits: &config::Limits) -> BudgetSettings {
+    BudgetSettings {
+        cpu_percent: limits.background_cpu_percent,
+        delay_max: limits.delay,
     }
 }
 

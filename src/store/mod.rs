@@ -15,14 +15,14 @@ use crate::domain::change::Change;
 use crate::domain::event::Event;
 pub use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::forgotten::Forgotten;
-use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use crate::domain::identifiers::{InstitutionId, MerchantId, PayOrderNo, Timestamp};
 use crate::domain::institutions::Endpoint;
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::seal::{Seal, SealFault};
 use crate::store::ledger::Ledger;
 use crate::store::trails::Trails;
-use owed::{Dead, Numbered, Room, Shares, Which};
+use owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
 
 pub mod ledger;
 pub mod owed;
@@ -135,9 +135,33 @@ pub trait Store: Send + Sync {
         payer: &MobileNo,
     ) -> Result<Option<InstitutionId>, StoreError>;
 
-    /// Takes work that is due, under a fencing number, until the lease ends.
+    /// Takes work that is due, under a fencing number, until the lease ends. Of orders whatever their
+    /// lanes: [`Store::lease_orders`] keeps to shares.
     async fn lease(&self, work: Work, now: Timestamp, count: u32)
     -> Result<Vec<Lease>, StoreError>;
+
+    /// Takes orders that are due, of each lane no more than its share; of two lanes the one of which
+    /// fewer are taken comes first (N10).
+    async fn lease_orders(
+        &self,
+        shares: &LaneShares<'_>,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError>;
+
+    /// When [`Store::lease_orders`] would next find something.
+    async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Takes these orders, due or not, of those that may still be paid and that nobody has.
+    async fn lease_named(
+        &self,
+        orders: &[PayOrderNo],
+        now: Timestamp,
+    ) -> Result<Vec<Lease>, StoreError>;
+
+    /// Ends the lease of an order that did not move, with the schedules of its objects as they are
+    /// now; refused when the lease was lost (N6).
+    async fn reschedule(&self, order: &Order, fence: u64) -> Result<Settled, StoreError>;
 
     /// Takes events that are due, of each destination no more than its share leaves; whoever has
     /// least on its way comes first (N7). [`Store::lease`] of events gives [`DESTINATION_SHARE`].
@@ -167,7 +191,7 @@ pub trait Store: Send + Sync {
     /// (N2, L5); says how many. What was begun is recorded though it may not be ended.
     async fn resend(&self, which: &Which, by: &str, now: Timestamp) -> Result<u64, StoreError>;
 
-    /// Says what became of leased work; refused when the lease was lost (N6).
+    /// Says what became of a leased event; refused when the lease was lost (N6).
     async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError>;
 
     /// Forgets the nonces of requests made until then, and durably of which moments they were (Q6).
@@ -313,7 +337,7 @@ pub struct Lease {
     pub of: Leased,
     /// Grows with every lease of the same row; an older one settles nothing (N6).
     pub fence: u64,
-    /// How often it was tried since it last changed.
+    /// How often an event was tried; of orders each object knows it itself.
     pub tries: u32,
 }
 

@@ -1,12 +1,16 @@
-//! What merchants are owed, as it is asked for: events by their number, dead ones, and what a
-//! destination may hold (N2, N7).
+//! What is owed, as it is asked for: events by their number, dead ones, and what a destination or an
+//! institution may hold (N2, N7, N10).
 
 use crate::domain::event::EventType;
 use crate::domain::identifiers::{EventId, MerchantId, PayOrderNo, Timestamp};
+use crate::domain::order::Lane;
 
 /// How many events of a destination, named by its origin, may be on their way at once; 0 where the
 /// asker has nothing to do with it (N7).
 pub type Shares = dyn Fn(&str) -> u32 + Send + Sync;
+
+/// How many orders of a lane may be taken now (N10).
+pub type LaneShares<'a> = dyn Fn(Lane<'_>) -> u32 + Send + Sync + 'a;
 
 /// How much of a merchant's events is wanted at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,10 +11,10 @@ use moka::sync::Cache;
 use crate::domain::attempt::Epoch;
 use crate::domain::change::Change;
 use crate::domain::identifiers::forgotten::Forgotten;
-use crate::domain::identifiers::{FreshNonce, InstitutionId, MerchantId, Timestamp};
+use crate::domain::identifiers::{FreshNonce, InstitutionId, MerchantId, PayOrderNo, Timestamp};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
-use crate::store::owed::{Dead, Numbered, Room, Shares, Which};
+use crate::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
 use crate::store::{
     Bindings, Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
 };
@@ -115,6 +115,31 @@ impl Store for Remembered {
 
     async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError> {
         self.store.settle(lease, fate).await
+    }
+
+    async fn lease_orders(
+        &self,
+        shares: &LaneShares<'_>,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.store.lease_orders(shares, now, count).await
+    }
+
+    async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
+        self.store.next_order(shares).await
+    }
+
+    async fn lease_named(
+        &self,
+        orders: &[PayOrderNo],
+        now: Timestamp,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.store.lease_named(orders, now).await
+    }
+
+    async fn reschedule(&self, order: &Order, fence: u64) -> Result<Settled, StoreError> {
+        self.store.reschedule(order, fence).await
     }
 
     async fn lease_events(

@@ -10,13 +10,12 @@ use tokio::sync::Notify;
 use crate::domain::attempt::Epoch;
 use crate::domain::change::Change;
 use crate::domain::identifiers::forgotten::Forgotten;
-use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use crate::domain::identifiers::{InstitutionId, MerchantId, PayOrderNo, Timestamp};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
-use crate::store::owed::{Dead, Numbered, Room, Shares, Which};
+use crate::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
 use crate::store::{
-    Bindings, Committed, Fate, Kept, Lease, Leased, Message, OrderKey, Settled, Store, StoreError,
-    Work,
+    Bindings, Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
 };
 
 /// What is due later than this is not rung for: nobody sleeps longer (`workers.rs`), and an order
@@ -66,10 +65,7 @@ impl Store for Ringing {
     async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError> {
         let settled = self.store.settle(lease, fate).await?;
         if settled == Settled::Done {
-            match &lease.of {
-                Leased::Order(_) => self.bells.orders.notify_one(),
-                Leased::Event(..) => self.bells.events.notify_one(),
-            }
+            self.bells.events.notify_one();
         }
         Ok(settled)
     }
@@ -97,6 +93,35 @@ impl Store for Ringing {
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
         self.store.lease(work, now, count).await
+    }
+
+    async fn lease_orders(
+        &self,
+        shares: &LaneShares<'_>,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.store.lease_orders(shares, now, count).await
+    }
+
+    async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
+        self.store.next_order(shares).await
+    }
+
+    async fn lease_named(
+        &self,
+        orders: &[PayOrderNo],
+        now: Timestamp,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.store.lease_named(orders, now).await
+    }
+
+    async fn reschedule(&self, order: &Order, fence: u64) -> Result<Settled, StoreError> {
+        let settled = self.store.reschedule(order, fence).await?;
+        if settled == Settled::Done {
+            self.bells.orders.notify_one();
+        }
+        Ok(settled)
     }
 
     async fn lease_events(

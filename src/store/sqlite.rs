@@ -13,19 +13,21 @@ use tokio::sync::oneshot;
 use crate::domain::attempt::Epoch;
 use crate::domain::change::Change;
 use crate::domain::identifiers::forgotten::Forgotten;
-use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use crate::domain::identifiers::{InstitutionId, MerchantId, PayOrderNo, Timestamp};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::domain::verification::{Hearer, Report};
 use crate::files::held::{self, Held};
 use crate::files::reserve;
 use crate::seal::{Seal, SealFault};
-use crate::store::owed::{Dead, Numbered, Room, Shares, Which};
+use crate::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
 use crate::store::timeline::Timeline;
 use crate::store::{
     Bindings, Committed, DESTINATION_SHARE, Fate, Kept, Lease, Message, OnCommit, OnFatal,
     OpenError, OrderKey, Settled, Store, StoreError, Work,
 };
+use lease::lanes;
+use loading::up_to_date;
 use writer::log::Log;
 use writer::{Asked, Threads, Writing};
 
@@ -244,14 +246,6 @@ impl Sqlite {
     }
 }
 
-/// Ends what a reading that failed half-way left open: it would go on seeing the past.
-fn up_to_date(connection: &Connection) -> Result<(), Fault> {
-    if !connection.is_autocommit() {
-        connection.execute_batch("ROLLBACK")?;
-    }
-    Ok(())
-}
-
 #[async_trait]
 impl Store for Sqlite {
     async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
@@ -294,21 +288,39 @@ impl Store for Sqlite {
         now: Timestamp,
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
-        if work == Work::Events {
-            return self.lease_events(&|_| DESTINATION_SHARE, now, count).await;
+        match work {
+            Work::Events => self.lease_events(&|_| DESTINATION_SHARE, now, count).await,
+            Work::Orders => self.lease_orders(&|_| u32::MAX, now, count).await,
+            Work::Leftovers => self.take_leftovers(now, count).await,
         }
-        let epoch = self.epoch;
-        // An idle look must not cost a synchronisation.
-        let idle = self.read(|connection| {
-            Ok(lease::candidates(connection, work, epoch, now, count)?.is_empty())
-        })?;
-        if idle {
-            return Ok(Vec::new());
-        }
-        let taken = self
-            .write(move |writing| lease::take(writing, work, epoch, now, count))
-            .await?;
-        self.read(|connection| lease::load(connection, &self.seal, work, &taken))
+    }
+
+    async fn lease_orders(
+        &self,
+        shares: &LaneShares<'_>,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let due = self.read(|connection| lanes::due(connection, shares, now, count))?;
+        self.take_orders(due, (now, lanes::Which::Due)).await
+    }
+
+    async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
+        self.read(|connection| lanes::next_due(connection, shares))
+    }
+
+    async fn lease_named(
+        &self,
+        orders: &[PayOrderNo],
+        now: Timestamp,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let free = self.read(|connection| lanes::free(connection, orders, now))?;
+        self.take_orders(free, (now, lanes::Which::Named)).await
+    }
+
+    async fn reschedule(&self, order: &Order, fence: u64) -> Result<Settled, StoreError> {
+        let rescheduled = lanes::Rescheduled::of(order, fence);
+        self.write(move |writing| rescheduled.apply(writing)).await
     }
 
     async fn lease_events(
@@ -361,7 +373,9 @@ impl Store for Sqlite {
     }
 
     async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError> {
-        let settlement = lease::Settlement::of(lease, fate);
+        let Some(settlement) = lease::Settlement::of(lease, fate) else {
+            return Ok(Settled::LeaseLost);
+        };
         self.write(move |writing| settlement.apply(writing)).await
     }
 
@@ -394,11 +408,11 @@ impl Store for Sqlite {
     }
 
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
-        if work == Work::Events {
-            return self.next_event(&|_| DESTINATION_SHARE).await;
+        match work {
+            Work::Events => self.next_event(&|_| DESTINATION_SHARE).await,
+            Work::Orders => self.next_order(&|_| u32::MAX).await,
+            Work::Leftovers => self.read(|connection| lease::leftover_due(connection, self.epoch)),
         }
-        let epoch = self.epoch;
-        self.read(|connection| lease::next_due(connection, work, epoch))
     }
 
     async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError> {

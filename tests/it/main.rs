@@ -30,6 +30,7 @@ mod openapi;
 mod order;
 mod page;
 mod payers;
+mod polling;
 mod power;
 mod reconcile;
 mod refund;

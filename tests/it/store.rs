@@ -51,7 +51,8 @@ macro_rules! contract {
                     a_taken_refund_number_writes_nothing, a_refund_of_a_dead_process_is_a_leftover,
                     refunds_side_by_side_never_exceed_what_was_paid;
                 leases: a_leased_order_is_leased_to_nobody_else, a_lost_lease_settles_nothing,
-                    a_change_ends_the_lease, tries_are_counted_until_a_change,
+                    a_change_ends_the_lease, a_schedule_outlives_leases_changes_and_processes,
+                    an_institution_has_only_its_share, a_named_order_is_leased_before_it_is_due,
                     an_order_is_due_when_its_change_says,
                     what_a_clock_ahead_put_off_is_brought_forward, leftovers_are_those_of_dead_processes,
                     an_event_is_leased_until_it_is_delivered, a_dead_event_rests,

@@ -1,6 +1,8 @@
 //! Callbacks of an institution, and the notifications that follow them, each alone: the merchant's
 //! endpoint holds its answers back while callbacks are counted, and lets go afterwards.
 
+pub(crate) mod polling;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

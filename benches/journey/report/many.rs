@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::load::closed::{Round, percentile_ms, shown_ms};
 use crate::measure::backlog::{Backlog, Others};
+use crate::measure::callbacks::polling::Polling;
 use crate::measure::large::Large;
 use crate::measure::median;
 use crate::measure::sizes::{LEDGER, Sizes};
@@ -122,6 +123,44 @@ pub(crate) fn large(out: &mut String, large: &Large) -> Result<()> {
                 },
             )?;
         }
+    }
+    Ok(())
+}
+
+/// Payers who take their time.
+pub(crate) fn polling(out: &mut String, found: Option<&Polling>) -> Result<()> {
+    let Some(found) = found else {
+        return Ok(());
+    };
+    // Of milliseconds it makes seconds.
+    let seconds = |told: &[u32], percent| shown_ms(percentile_ms(told, percent));
+    let [back, others] = &found.told_ms;
+    writeln!(
+        out,
+        "\n### Payers who take their time\n\n\
+         {} orders, {:.0} a second, each paid 5 to 60 s later, one callback in a hundred lost.\n\n\
+         | CPU of an order, all told | requests p99 | of the core | of it questions | questions | told of lost ones, payer back: p50, p100 | others: p50, p100 | odd |\n\
+         |---|---|---|---|---|---|---|---|\n\
+         | {:.0} µs | {} ms | {:.0} % | {:.1} % | {:.0} | {} s, {} s | {} s, {} s | {} |",
+        found.orders,
+        found.offered_per_second,
+        found.cpu_us,
+        shown_ms(percentile_ms(&found.latencies_us, 99)),
+        found.busy * 100.0,
+        found.asking * 100.0,
+        found.questions,
+        seconds(back, 50),
+        seconds(back, 100),
+        seconds(others, 50),
+        seconds(others, 100),
+        found.odd,
+    )?;
+    if let Some(oddity) = &found.oddity {
+        writeln!(
+            out,
+            "\nThe first that went otherwise: {}",
+            oddity.replace('\n', " ")
+        )?;
     }
     Ok(())
 }

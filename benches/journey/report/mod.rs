@@ -20,6 +20,7 @@ use time::UtcDateTime;
 use crate::measure::Compared;
 use crate::measure::algorithms::Signed;
 use crate::measure::backlog::Backlog;
+use crate::measure::callbacks::polling::Polling;
 use crate::measure::commits::Commits;
 use crate::measure::ladder::Ladder;
 use crate::measure::large::Large;
@@ -52,6 +53,7 @@ pub(crate) struct Findings {
     pub(crate) commits: Vec<Commits>,
     pub(crate) pieces: Vec<Piece>,
     pub(crate) backlog: Option<Backlog>,
+    pub(crate) polling: Option<Polling>,
     pub(crate) sizes: Option<Sizes>,
     pub(crate) large: Option<Large>,
     pub(crate) missing: Vec<Missing>,
@@ -84,6 +86,7 @@ pub(crate) fn written(plan: &Plan, found: &Findings) -> Result<()> {
     tables::ladders(&mut out, &found.ladders)?;
     tables::overloads(&mut out, &found.overloads)?;
     many::backlog(&mut out, found.backlog.as_ref())?;
+    many::polling(&mut out, found.polling.as_ref())?;
     tables::memory(&mut out, &found.memory)?;
     tables::startup(&mut out, found.startup.as_ref())?;
     many::sizes(&mut out, found.sizes.as_ref())?;

@@ -8,8 +8,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result};
 use paymux::domain::identifiers::hex;
@@ -83,6 +83,7 @@ pub(crate) fn write(
             patient: AtomicBool::new(false),
             callbacks: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            paid: Mutex::default(),
         });
         institution.serve(listener, Arc::clone(&certificates.server))?;
         institutions.push(institution);

@@ -2,9 +2,10 @@
 //! request, answers at once and signs what the gateway will check. It runs on the load's core, so
 //! nothing of it is counted; it keeps no books.
 
+use std::collections::HashSet;
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -35,6 +36,8 @@ pub(crate) struct Institution {
     pub(crate) callbacks: AtomicU64,
     /// Questions to which it answered that the payment is over: the gateway asks no more.
     pub(crate) ended: AtomicU64,
+    /// Attempts that were paid, once it keeps books.
+    pub(crate) paid: Mutex<Option<HashSet<String>>>,
 }
 
 impl Institution {
@@ -45,6 +48,23 @@ impl Institution {
         tls: Arc<ServerConfig>,
     ) -> Result<()> {
         serve(listener, Some(tls), Arc::clone(self))
+    }
+
+    /// From now on it knows what was paid, and says of everything else that it is open.
+    pub(crate) fn keep_books(&self) {
+        self.patient.store(true, Ordering::Relaxed);
+        *self.books() = Some(HashSet::new());
+    }
+
+    /// A payer pays.
+    pub(crate) fn pay(&self, attempt: &str) {
+        if let Some(paid) = self.books().as_mut() {
+            paid.insert(attempt.to_owned());
+        }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Option<HashSet<String>>> {
+        self.paid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The news that an attempt was paid (A3.3), signed; to be sent as it is.
@@ -97,8 +117,13 @@ impl Site for Institution {
         }
         let attempt = fields.get("merchantOrderNo").and_then(Value::as_str);
         let attempt = attempt.context("no merchantOrderNo")?;
+        let is_paid = self
+            .books()
+            .as_ref()
+            .is_some_and(|paid| paid.contains(attempt));
         let body = match fields.get("refundAmount") {
             Some(sum) => refunded(&fields, attempt, sum),
+            None if is_paid => paid(&fields, attempt),
             None => json!({
             "payOrderNo": "P20260701000000000001",
             "merchantId": fields.get("merchantId"),
@@ -118,6 +143,21 @@ impl Site for Institution {
         let answer = written("HTTP/1.1 200 OK", response.headers(), response.body());
         Ok(answer.into())
     }
+}
+
+/// What was paid, to who asks (A3.2).
+fn paid(fields: &Value, attempt: &str) -> Value {
+    json!({
+        "payOrderNo": "P20260701000000000001",
+        "merchantId": fields.get("merchantId"),
+        "merchantOrderNo": attempt,
+        "orderAmount": "25.80",
+        "currency": "CNY",
+        "orderStatus": "PAID",
+        "paymentDate": "20260701",
+        "paymentTime": "120000",
+        "fee": "0.05",
+    })
 }
 
 /// The money went back, at once (A3.4); so nobody asks about it.

@@ -14,6 +14,7 @@ use crate::domain::order::{
 };
 use crate::domain::refund::{RefundState, Sending, SurplusCause};
 use crate::domain::refusal::Refusal;
+use crate::domain::schedule::Schedule;
 
 impl Order {
     /// A new order, with its first attempt where the institution is known already: one change.
@@ -78,6 +79,7 @@ impl Order {
             state: AttemptState::Intent,
             stamp: start.stamp,
             sent_at: start.stamp.now,
+            schedule: Schedule::from(start.stamp.now),
             configuration: start.configuration,
             epoch: start.epoch,
             named: false,

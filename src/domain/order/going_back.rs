@@ -8,16 +8,11 @@ use crate::domain::evidence::{About, Ambiguity, Evidence, Finding, Means, Reason
 use crate::domain::identifiers::{RefundOrderNo, Timestamp};
 use crate::domain::institutions::Facts;
 use crate::domain::order::{INTENT_PATIENCE, Order, Weighed};
-use crate::domain::refund::{
-    REPEATED_FOR, Refund, RefundState, Sending, SurplusCause, Undecided, Verdict, Why,
-};
-use crate::domain::schedule;
+use crate::domain::refund::{Refund, RefundState, Sending, SurplusCause, Undecided, Verdict, Why};
+use crate::domain::schedule::{self, Schedule};
 
 /// Definite failures after which people decide about surplus money (A4).
 pub const SURPLUS_FAILURES_MAX: usize = 10;
-
-/// How long until people's refunds are asked about again. Unit: seconds.
-const MANUAL_ASKED_EVERY_S: u64 = 86_400;
 
 impl Order {
     /// Notes that a refund call is about to leave: a first one of surplus money, or the same once
@@ -46,11 +41,12 @@ impl Order {
         Some(self.with_refund(&sent, Cause::Clock, now))
     }
 
-    /// Whether a refund that is not known there may be sent once more (R4).
-    pub fn may_repeat(refund: &Refund, facts: &Facts, now: Timestamp) -> bool {
+    /// Whether a refund that is not known there may be sent once more (R4): at its own first questions,
+    /// however long after it was reserved its first call left.
+    pub fn may_repeat(refund: &Refund, facts: &Facts) -> bool {
         facts.repeatable_refund
             && refund.state == RefundState::Unknown
-            && now < refund.created.plus(REPEATED_FOR)
+            && refund.schedule.asked <= schedule::REPEATS_MAX
     }
 
     /// A refund whose whole schedule brought no answer: people decide, and it is still asked about.
@@ -251,6 +247,7 @@ impl Order {
             why: Why::Surplus(cause),
             created: now,
             sending: Sending::Waits(wait),
+            schedule: Schedule::from(wait),
             epoch: attempt.epoch,
             named: false,
             receipt: None,
@@ -259,33 +256,5 @@ impl Order {
             excess_minor: 0,
             verdict: None,
         });
-    }
-
-    /// When surplus money that waits is to be sent next.
-    pub fn next_sending(&self) -> Option<Timestamp> {
-        let waits = self
-            .refunds
-            .iter()
-            .filter_map(|refund| match (refund.state, refund.sending) {
-                (RefundState::Reserved, Sending::Waits(until)) => Some(until),
-                _ => None,
-            });
-        waits.min()
-    }
-
-    /// When a refund next needs attention without being asked (A6).
-    pub(in crate::domain::order) fn refunds_due(&self, now: Timestamp) -> Option<Timestamp> {
-        let due = |refund: &Refund| match (refund.state, refund.sending) {
-            (RefundState::Reserved, Sending::Waits(until)) => Some(until),
-            (RefundState::Reserved, Sending::Left(left)) => Some(left.plus(INTENT_PATIENCE)),
-            (RefundState::Processing | RefundState::Unknown, _) => {
-                Some(now.plus(schedule::doubt_wait(0)))
-            }
-            (RefundState::Manual, _) => {
-                Some(now.plus(std::time::Duration::from_secs(MANUAL_ASKED_EVERY_S)))
-            }
-            (RefundState::Succeeded | RefundState::Failed, _) => None,
-        };
-        self.refunds.iter().filter_map(due).min()
     }
 }

@@ -5,16 +5,18 @@
 
 mod deciding;
 mod going_back;
+mod polling;
 mod refunding;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use going_back::SURPLUS_FAILURES_MAX;
+pub use polling::{Callbacks, Lane, Object, Urgency};
 pub use refunding::{Asked, REFUNDS_MAX, RefundView};
 
 use crate::domain::amount::Amount;
-use crate::domain::attempt::{Attempt, AttemptState, Contradiction, Epoch, Stamp};
+use crate::domain::attempt::{Attempt, Contradiction, Epoch, Stamp};
 use crate::domain::change::Change;
 use crate::domain::evidence::{About, Receipt};
 use crate::domain::identifiers::{
@@ -24,7 +26,6 @@ use crate::domain::identifiers::{
 use crate::domain::institutions::{BusinessType, Mode, TransactionType};
 use crate::domain::personal::MobileNo;
 use crate::domain::refund::Refund;
-use crate::domain::schedule;
 
 /// Attempts of one order at most: it is loaded whole, so it is bounded.
 pub const ATTEMPTS_MAX: usize = 20;
@@ -233,29 +234,6 @@ impl Order {
     /// The token of its page.
     pub fn page_token(&self) -> PageToken {
         PageToken::new(self.no.clone(), self.page_secret)
-    }
-
-    /// When it next needs attention without being asked (A6): what is live is asked about, what
-    /// is open expires. Decided anew at every change; the schedule in between is the lease's.
-    pub fn due(&self, now: Timestamp) -> Option<Timestamp> {
-        // What is live on an order that is not to be paid any more is closed at once.
-        let unwanted = self.state != OrderState::Open || self.ending.is_some();
-        let ask = self
-            .attempts
-            .iter()
-            .filter(|attempt| attempt.state.is_live())
-            .map(|attempt| match attempt.state {
-                AttemptState::Intent => attempt.sent_at.plus(INTENT_PATIENCE),
-                AttemptState::Closing => now,
-                AttemptState::Unknown | AttemptState::Accepted if unwanted => now,
-                AttemptState::Unknown
-                | AttemptState::Accepted
-                | AttemptState::Paid
-                | AttemptState::Failed
-                | AttemptState::Closed => now.plus(schedule::doubt_wait(0)),
-            });
-        let refunds = self.refunds_due(now);
-        ask.chain(self.expiry_due()).chain(refunds).min()
     }
 
     /// When an order that is not being ended yet expires.

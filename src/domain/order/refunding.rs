@@ -9,6 +9,7 @@ use crate::domain::institutions::{RefundLack, RefundRules};
 use crate::domain::order::{Order, OrderState};
 use crate::domain::refund::{Refund, RefundState, Sending, Why, Wish};
 use crate::domain::refusal::Refusal;
+use crate::domain::schedule::Schedule;
 
 /// Refunds that a merchant may ask for of one order: it is loaded whole, so they are bounded.
 pub const REFUNDS_MAX: usize = 50;
@@ -146,6 +147,7 @@ impl Order {
             }),
             created: now,
             sending: Sending::Left(now),
+            schedule: Schedule::from(now),
             epoch: asked.epoch,
             named: false,
             receipt: None,

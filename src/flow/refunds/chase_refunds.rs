@@ -1,55 +1,49 @@
-//! Brings the refunds of one order on: surplus money is sent back, what is in doubt is asked about,
-//! what an institution does not know is sent once more where that is harmless (R4).
+//! Brings one refund on: surplus money is sent back, what is in doubt is asked about, what an
+//! institution does not know is sent once more where that is harmless (R4).
 
+use crate::domain::change::Change;
 use crate::domain::evidence::{About, Finding};
-use crate::domain::order::Order;
+use crate::domain::identifiers::RefundOrderNo;
+use crate::domain::order::{INTENT_PATIENCE, Object, Order, Urgency};
 use crate::domain::refund::{Refund, RefundState, Sending};
 use crate::domain::schedule;
-use crate::flow::call_institution::{ASK_PATIENCE, Leave, call_institution, send_once};
-use crate::flow::register::Register;
+use crate::flow::call_institution::{ASK_PATIENCE, Leave, ask_in_turn, send_once};
+use crate::flow::chase_doubts::{KEPT_BACK, Looked, counted, kept_back};
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
 use crate::institution::{Call, Institution};
 use crate::store::{Committed, Store, StoreError};
-use crate::world::World;
+use crate::world::{Turn, World};
 
-/// Does for each refund that has not ended what is due; the order as it moved, if it did. `tries`
-/// is how often the order was looked at since it last moved.
-pub(in crate::flow) async fn chase_refunds(
+/// Does for a refund that has not ended what is due.
+pub(in crate::flow) async fn chase_refund(
     store: &dyn Store,
     world: &World,
-    register: &Register,
-    (order, tries): (&Order, u32),
-) -> Result<Option<Order>, StoreError> {
-    let mut moved = None;
-    let open = order
-        .refunds
-        .iter()
-        .filter(|refund| !refund.state.is_over());
-    for no in open.map(|refund| refund.no.clone()) {
-        let order = moved.as_ref().unwrap_or(order);
-        let Some(refund) = order.refund(&no) else {
-            continue;
-        };
-        let through = order.attempt_of(refund).map(|attempt| &attempt.institution);
-        let Some(adapter) = through.and_then(|id| register.adapters.get(id)) else {
-            tracing::error!(order.no = %order.no, refund.no = %no,
-                "an institution with unfinished refunds is missing from the configuration");
-            continue;
-        };
-        let adapter = adapter.as_ref();
-        let next = match (refund.state, refund.sending) {
-            (RefundState::Reserved, Sending::Waits(_)) => {
-                send(store, world, adapter, (order, refund)).await?
-            }
-            (RefundState::Reserved, Sending::Left(_)) => {
-                let doubt = order.doubt_refund(refund, adapter.facts(), world.clock.now());
-                commit(store, doubt).await?
-            }
-            _ => ask(store, world, adapter, (order, refund), tries).await?,
-        };
-        moved = next.or(moved);
+    adapter: &dyn Institution,
+    order: Order,
+    (no, urgency): (&RefundOrderNo, Urgency),
+) -> Result<Looked, StoreError> {
+    let object = Object::Refund(no.clone());
+    let Some(refund) = order.refund(no).cloned() else {
+        return Ok(counted(world, order, &object));
+    };
+    if let (RefundState::Reserved, Sending::Left(_)) = (refund.state, refund.sending) {
+        let doubt = order.doubt_refund(&refund, adapter.facts(), world.clock.now());
+        return Ok(match commit(store, doubt).await? {
+            Some(_) => Looked::Moved,
+            None => counted(world, order, &object),
+        });
     }
-    Ok(moved)
+    // Before anything is written down: what cannot leave now is not sent.
+    let turn = match world.outbound.question_turn(adapter.id(), urgency).await {
+        Ok(turn) => turn,
+        Err(too_many) => return Ok(kept_back(world, order, &object, too_many)),
+    };
+    match (refund.state, refund.sending) {
+        (RefundState::Reserved, Sending::Waits(_)) => {
+            send(store, world, adapter, (order, no), turn).await
+        }
+        _ => ask(store, world, adapter, (order, &refund), turn).await,
+    }
 }
 
 /// Sends what is due to be sent: written down first (R4).
@@ -57,27 +51,47 @@ async fn send(
     store: &dyn Store,
     world: &World,
     adapter: &dyn Institution,
-    (order, refund): (&Order, &Refund),
-) -> Result<Option<Order>, StoreError> {
-    let in_flight = world.sends.begin(&About::Refund(refund.no.clone()));
-    let change = order.send_refund(&refund.no, store.epoch(), world.clock.now());
-    let Some(order) = commit(store, change).await? else {
-        return Ok(None);
+    (order, no): (Order, &RefundOrderNo),
+    turn: Turn,
+) -> Result<Looked, StoreError> {
+    let object = Object::Refund(no.clone());
+    let now = world.clock.now();
+    let mut order = order;
+    // Of what is sent for the first time its change says when it is looked after.
+    let repeated = order
+        .refund(no)
+        .filter(|one| one.state == RefundState::Unknown);
+    let after = repeated.map(|one| one.schedule);
+    // Nobody asks about it while the call may be on its way, whatever becomes of this process.
+    if let Some(schedule) = after {
+        order.reschedule(&object, schedule.put_off(now.plus(INTENT_PATIENCE)));
+    }
+    let in_flight = world.sends.begin(&About::Refund(no.clone()));
+    let change = order.send_refund(no, store.epoch(), now);
+    let Some(mut order) = commit(store, change).await? else {
+        return Ok(Looked::Moved);
     };
-    let sent = order.refund(&refund.no).filter(|one| !one.state.is_over());
+    let sent = order.refund(no).filter(|one| !one.state.is_over());
     let Some((sent, attempt)) = sent.and_then(|one| Some((one, order.attempt_of(one)?))) else {
-        return Ok(Some(order));
+        return Ok(Looked::Moved);
     };
     let call = Call::Refund(sent, attempt, &order.terms);
     let leave = Leave {
         patience: ASK_PATIENCE,
-        turn: None,
+        turn: Some(turn),
         in_flight,
     };
     let evidence = send_once(world, adapter, &call, leave).await;
-    let asked = order.clone();
-    let weight = weigh_evidence(store, world, adapter, evidence, Some(order.clone())).await?;
-    Ok(Some(weight.into_moved().unwrap_or(asked)))
+    let known = Some(order.clone());
+    let weight = weigh_evidence(store, world, adapter, evidence, known).await?;
+    if weight.has_moved() {
+        return Ok(Looked::Moved);
+    }
+    // The call has ended, so the schedule counts again.
+    if let Some(schedule) = after {
+        order.reschedule(&object, schedule);
+    }
+    Ok(Looked::Stands(Box::new(order), 1))
 }
 
 /// Asks about a refund that was sent.
@@ -85,36 +99,52 @@ async fn ask(
     store: &dyn Store,
     world: &World,
     adapter: &dyn Institution,
-    (order, refund): (&Order, &Refund),
-    tries: u32,
-) -> Result<Option<Order>, StoreError> {
+    (order, refund): (Order, &Refund),
+    turn: Turn,
+) -> Result<Looked, StoreError> {
+    let object = Object::Refund(refund.no.clone());
     let Some(attempt) = order.attempt_of(refund) else {
-        return Ok(None);
+        return Ok(counted(world, order, &object));
     };
     let call = Call::RefundQuery(refund, attempt, &order.terms);
-    let evidence = call_institution(world, adapter, &call, ASK_PATIENCE).await;
-    let now = world.clock.now();
-    let unknown = evidence.finding == Finding::NotFound;
-    if unknown && Order::may_repeat(refund, adapter.facts(), now) {
-        return send(store, world, adapter, (order, refund)).await;
+    let is_kept_back = turn.watch();
+    let evidence = ask_in_turn(world, adapter, &call, turn).await;
+    if is_kept_back.is_set() {
+        return Ok(kept_back(world, order, &object, KEPT_BACK));
     }
-    let weight = weigh_evidence(store, world, adapter, evidence, Some(order.clone())).await?;
-    if let Some(order) = weight.into_moved() {
-        return Ok(Some(order));
+    let Looked::Stands(order, commits) = counted(world, order, &object) else {
+        return Ok(Looked::Moved);
+    };
+    let refund = order.refund(&refund.no).cloned();
+    let repeats = |one: &Refund| Order::may_repeat(one, adapter.facts());
+    if evidence.finding == Finding::NotFound
+        && let Some(refund) = refund.as_ref().filter(|one| repeats(one))
+    {
+        let urgency = Urgency::Doubt;
+        return match world.outbound.question_turn(adapter.id(), urgency).await {
+            Ok(turn) => send(store, world, adapter, (*order, &refund.no), turn).await,
+            // It was asked; the next question has it sent.
+            Err(_) => Ok(Looked::Stands(order, commits)),
+        };
     }
-    if schedule::is_for_people(tries) {
+    let known = Some((*order).clone());
+    let weight = weigh_evidence(store, world, adapter, evidence, known).await?;
+    if weight.has_moved() {
+        return Ok(Looked::Moved);
+    }
+    if let Some(refund) = refund.filter(|one| schedule::is_for_people(one.schedule.asked)) {
         tracing::error!(order.no = %order.no, refund.no = %refund.no,
             "a refund is still in doubt after the whole schedule; people must decide");
-        return commit(store, order.leave_to_people(&refund.no, now)).await;
+        let left = order.leave_to_people(&refund.no, world.clock.now());
+        if commit(store, left).await?.is_some() {
+            return Ok(Looked::Moved);
+        }
     }
-    Ok(None)
+    Ok(Looked::Stands(order, commits))
 }
 
 /// The order as it is after a change; `None` if nothing was to change or somebody wrote first.
-async fn commit(
-    store: &dyn Store,
-    change: Option<crate::domain::change::Change>,
-) -> Result<Option<Order>, StoreError> {
+async fn commit(store: &dyn Store, change: Option<Change>) -> Result<Option<Order>, StoreError> {
     let Some(change) = change else {
         return Ok(None);
     };
@@ -123,14 +153,14 @@ async fn commit(
 }
 
 impl Weight {
-    fn into_moved(self) -> Option<Order> {
+    fn has_moved(&self) -> bool {
         match self {
-            Self::Moved(order) => Some(order),
+            Self::Moved(_) => true,
             Self::Known(_)
             | Self::Unconfirmed(_)
             | Self::Quarantined(_)
             | Self::Stranger
-            | Self::Contended => None,
+            | Self::Contended => false,
         }
     }
 }

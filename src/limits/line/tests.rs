@@ -276,3 +276,51 @@ fn another_pace_keeps_what_was_counted() {
     line.repace(faster(8), start);
     assert!(waits.try_recv().is_ok());
 }
+
+/// So many background questions as have a turn now.
+fn asks_behind(line: &mut Line, share: Share, now: Instant) -> u32 {
+    let of = (share, Background { rate_percent: 25 });
+    let mut asked = 0_u32;
+    while matches!(line.ask_behind(of, now), Joined::Now) {
+        line.depart(Kind::Background(share), now).unwrap();
+        asked = asked.saturating_add(1);
+    }
+    asked
+}
+
+/// Z1: questions that nobody waits for take a quarter of the rate while creates come and nine tenths
+/// while none do, the less urgent less of it, and never what is kept for those about doubt.
+#[test]
+fn the_background_takes_its_part_and_no_more() {
+    let start = Instant::now();
+    let mut alone = line(40, 1_000);
+    assert_eq!(asks_behind(&mut alone, Share::Some, start), 27);
+    assert_eq!(asks_behind(&mut alone, Share::Most, start), 5);
+    assert_eq!(asks_behind(&mut alone, Share::Whole, start), 3);
+    let doubts = (0..40).filter(|_| asks_at_once(&mut alone, start)).count();
+    assert_eq!(doubts, 5, "what is kept");
+    let mut crowded = line(40, 1_000);
+    assert!(at_once(&mut crowded, start));
+    assert_eq!(asks_behind(&mut crowded, Share::Some, start), 8);
+    assert_eq!(asks_behind(&mut crowded, Share::Whole, start), 2);
+    let creates = (0..40).filter(|_| at_once(&mut crowded, start)).count();
+    assert_eq!(creates, 24);
+    assert_eq!(asks_behind(&mut crowded, Share::Whole, start), 0);
+    let doubts = (0..40)
+        .filter(|_| asks_at_once(&mut crowded, start))
+        .count();
+    assert_eq!(doubts, 5);
+    let later = after(start, 1_002);
+    let asked = asks_behind(&mut crowded, Share::Some, later);
+    assert_eq!(asked, 8, "creates still wait");
+}
+
+/// Where one call at once is all that an institution takes, what waits for payers waits for everybody.
+#[test]
+fn of_a_single_turn_the_background_takes_what_is_left() {
+    let start = Instant::now();
+    let mut line = line(1, 1);
+    assert_eq!(asks_behind(&mut line, Share::Some, start), 1);
+    let (_, _called) = stands_in_front(&mut line, start);
+    assert_eq!(asks_behind(&mut line, Share::Whole, after(start, 5_000)), 0);
+}

@@ -2,7 +2,8 @@
 //! a fencing number that grows with every lease, settlement and change: whoever holds an older
 //! number settles nothing (N6), and what a crash leaves behind is due again by itself (Z3).
 
-use std::time::Duration;
+mod forward;
+pub(super) mod lanes;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -10,10 +11,11 @@ use crate::domain::attempt::Epoch;
 use crate::domain::event::{Event, EventType};
 use crate::domain::identifiers::{EventId, MerchantId, PayOrderNo, Timestamp};
 use crate::seal::Seal;
-use crate::store::sqlite::chain::CHAIN;
 use crate::store::sqlite::writer::Writing;
-use crate::store::sqlite::{Fault, loading, sealed};
-use crate::store::{CLOCKS_APART, Fate, LEASE, Lease, Leased, Settled, Work};
+use crate::store::sqlite::{Fault, Sqlite, loading, sealed};
+use crate::store::{Fate, LEASE, Lease, Leased, Settled, StoreError, Work};
+
+pub(super) use forward::bring_forward;
 
 /// Orders with intents of other processes. The states that are over are named for the index.
 const LEFTOVERS: &str = "SELECT pay_order_no FROM attempts
@@ -30,49 +32,78 @@ pub(super) struct Taken {
     tries: u32,
 }
 
-/// Keys of rows that may be leased now, the longest due first.
-pub(super) fn candidates(
-    connection: &Connection,
-    work: Work,
-    epoch: Epoch,
-    now: Timestamp,
-    count: u32,
-) -> Result<Vec<String>, Fault> {
-    let (sql, first) = match work {
-        Work::Orders => {
-            let sql = "SELECT pay_order_no FROM orders WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2";
-            (sql, now.ms())
-        }
-        Work::Leftovers => (LEFTOVERS, epoch.0),
-        // Found by their destinations (`queue.rs`).
-        Work::Events => return Ok(Vec::new()),
-    };
-    let mut statement = connection.prepare_cached(sql)?;
-    let keys = statement.query_map(params![first, count], |row| row.get(0))?;
+/// Numbers of orders with intents of processes that are dead.
+fn leftovers(connection: &Connection, epoch: Epoch, count: u32) -> Result<Vec<String>, Fault> {
+    let mut statement = connection.prepare_cached(LEFTOVERS)?;
+    let keys = statement.query_map(params![epoch.0, count], |row| row.get(0))?;
     Ok(keys.collect::<Result<_, _>>()?)
 }
 
-/// Leases orders that are due.
-pub(super) fn take(
+/// When a look would find one.
+pub(super) fn leftover_due(
+    connection: &Connection,
+    epoch: Epoch,
+) -> Result<Option<Timestamp>, Fault> {
+    let any = leftovers(connection, epoch, 1)?;
+    Ok(any.first().map(|_| Timestamp::from_ms(i64::MIN)))
+}
+
+/// Leases them, whenever they are due.
+fn take_leftovers(
     writing: &mut Writing<'_>,
-    work: Work,
     epoch: Epoch,
     now: Timestamp,
     count: u32,
 ) -> Result<Vec<Taken>, Fault> {
-    let sql = "UPDATE orders SET due_at = ?2, fence = fence + 1 WHERE pay_order_no = ?1
-        RETURNING fence, tries";
+    let sql = "UPDATE orders SET due_at = ?2, leased_until = ?2, fence = fence + 1
+        WHERE pay_order_no = ?1 RETURNING fence";
     let mut statement = writing.connection.prepare_cached(sql)?;
     let until = now.plus(LEASE).ms();
-    candidates(writing.connection, work, epoch, now, count)?
+    leftovers(writing.connection, epoch, count)?
         .into_iter()
         .map(|row| {
-            let (fence, tries) = statement.query_row(params![row, until], |found| {
-                Ok((found.get(0)?, found.get(1)?))
-            })?;
-            Ok(Taken { row, fence, tries })
+            let fence = statement.query_row(params![row, until], |found| found.get(0))?;
+            Ok(Taken {
+                row,
+                fence,
+                tries: 0,
+            })
         })
         .collect()
+}
+
+impl Sqlite {
+    /// Leases orders with intents of processes that are dead. An idle look costs no synchronisation.
+    pub(super) async fn take_leftovers(
+        &self,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let epoch = self.epoch;
+        if self
+            .read(|connection| leftovers(connection, epoch, 1))?
+            .is_empty()
+        {
+            return Ok(Vec::new());
+        }
+        let take = move |writing: &mut Writing<'_>| take_leftovers(writing, epoch, now, count);
+        let taken = self.write(take).await?;
+        self.read(|connection| load(connection, &self.seal, Work::Leftovers, &taken))
+    }
+
+    /// Leases these orders.
+    pub(super) async fn take_orders(
+        &self,
+        orders: Vec<String>,
+        which: (Timestamp, lanes::Which),
+    ) -> Result<Vec<Lease>, StoreError> {
+        if orders.is_empty() {
+            return Ok(Vec::new());
+        }
+        let take = move |writing: &mut Writing<'_>| lanes::take(writing, &orders, which);
+        let taken = self.write(take).await?;
+        self.read(|connection| load(connection, &self.seal, Work::Orders, &taken))
+    }
 }
 
 /// Leases these events, if they are still due.
@@ -169,60 +200,46 @@ fn event(connection: &Connection, seal: &Seal, lease: &Taken) -> Result<Option<L
     Ok(Some(Leased::Event(Box::new(event), born)))
 }
 
-/// What became of leased work, spelled out.
+/// What became of a leased event, spelled out.
 pub(super) struct Settlement {
-    is_event: bool,
     row: String,
     fence: i64,
     fate: Fate,
 }
 
 impl Settlement {
-    pub(super) fn of(lease: &Lease, fate: Fate) -> Self {
-        let (is_event, row) = match &lease.of {
-            Leased::Order(order) => (false, order.no.as_str()),
-            Leased::Event(event, _) => (true, event.id.as_str()),
+    /// Nothing for an order: that goes back with its schedules.
+    pub(super) fn of(lease: &Lease, fate: Fate) -> Option<Self> {
+        let Leased::Event(event, _) = &lease.of else {
+            return None;
         };
-        Self {
-            is_event,
-            row: row.to_owned(),
+        Some(Self {
+            row: event.id.as_str().to_owned(),
             // A fence that does not fit was never given out.
             fence: i64::try_from(lease.fence).unwrap_or(-1),
             fate,
-        }
+        })
     }
 
     pub(super) fn apply(&self, writing: &mut Writing<'_>) -> Result<Settled, Fault> {
-        let (sql, moment) = match (self.is_event, self.fate) {
-            (false, Fate::Again(at)) => (
-                "UPDATE orders SET due_at = ?3, tries = tries + 1, fence = fence + 1
-                 WHERE pay_order_no = ?1 AND fence = ?2",
-                Some(at),
-            ),
-            (false, Fate::NotTried(at)) => (
-                "UPDATE orders SET due_at = ?3, fence = fence + 1
-                 WHERE pay_order_no = ?1 AND fence = ?2",
-                Some(at),
-            ),
-            // Only a change ends an order.
-            (false, Fate::Delivered(_) | Fate::Dead) => return Ok(Settled::LeaseLost),
-            (true, Fate::Again(at)) => (
+        let (sql, moment) = match self.fate {
+            Fate::Again(at) => (
                 "UPDATE events SET state = 'PENDING', due_at = ?3, tries = tries + 1,
                  fence = fence + 1 WHERE event_id = ?1 AND fence = ?2 AND state = 'LEASED'",
                 Some(at),
             ),
-            (true, Fate::NotTried(at)) => (
+            Fate::NotTried(at) => (
                 "UPDATE events SET state = 'PENDING', due_at = ?3, fence = fence + 1
                  WHERE event_id = ?1 AND fence = ?2 AND state = 'LEASED'",
                 Some(at),
             ),
-            (true, Fate::Delivered(at)) => (
+            Fate::Delivered(at) => (
                 "UPDATE events SET state = 'DELIVERED', due_at = NULL, delivered_at = ?3,
                  tries = tries + 1, fence = fence + 1
                  WHERE event_id = ?1 AND fence = ?2 AND state = 'LEASED'",
                 Some(at),
             ),
-            (true, Fate::Dead) => (
+            Fate::Dead => (
                 "UPDATE events SET state = 'DEAD', due_at = ?3, tries = tries + 1,
                  fence = fence + 1 WHERE event_id = ?1 AND fence = ?2 AND state = 'LEASED'",
                 None,
@@ -237,62 +254,4 @@ impl Settlement {
             Settled::LeaseLost
         })
     }
-}
-
-/// Every moment that something waits for, and that was reckoned from a clock.
-const WAITED_FOR: [(&str, &str); 3] = [
-    ("orders", "due_at"),
-    ("events", "due_at"),
-    ("refunds", "waits_until"),
-];
-
-/// Brings forward what a clock that was ahead has put off: nothing waits longer than its own wait,
-/// counted from now. Looking too early asks too early, once; too late would be a payment nobody asks
-/// about for as long as the clock was ahead (T2).
-pub(super) fn bring_forward(
-    writing: &mut Writing<'_>,
-    by: Option<Duration>,
-    now: Timestamp,
-) -> Result<Duration, Fault> {
-    let last = "SELECT at FROM audit WHERE chain_id = ?1 ORDER BY seq DESC LIMIT 1";
-    let recorded: Option<i64> = writing
-        .connection
-        .prepare_cached(last)?
-        .query_row(params![CHAIN], |row| row.get(0))
-        .optional()?;
-    let ahead = recorded.map(|at| Timestamp::from_ms(at).since(now));
-    let by = by.or(ahead).filter(|by| *by > CLOCKS_APART);
-    let by = by.unwrap_or_default();
-    if by.is_zero() {
-        return Ok(by);
-    }
-    let by_ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-    for (table, column) in WAITED_FOR {
-        let sql = format!(
-            "UPDATE {table} SET {column} = max({column} - ?1, ?2)
-             WHERE {column} IS NOT NULL AND {column} > ?2"
-        );
-        let mut statement = writing.connection.prepare(&sql)?;
-        statement.execute(params![by_ms, now.ms()])?;
-    }
-    Ok(by)
-}
-
-/// When a look would find work of this kind.
-pub(super) fn next_due(
-    connection: &Connection,
-    work: Work,
-    epoch: Epoch,
-) -> Result<Option<Timestamp>, Fault> {
-    let due: Option<i64> = match work {
-        Work::Orders => connection
-            .prepare_cached("SELECT MIN(due_at) FROM orders WHERE due_at IS NOT NULL")?
-            .query_row([], |row| row.get(0))?,
-        Work::Leftovers => {
-            let any = candidates(connection, work, epoch, Timestamp::from_ms(0), 1)?;
-            any.first().map(|_| i64::MIN)
-        }
-        Work::Events => None,
-    };
-    Ok(due.map(Timestamp::from_ms))
 }

@@ -16,6 +16,7 @@ use crate::domain::identifiers::{
 use crate::domain::institutions::{BusinessType, Mode, TransactionType};
 use crate::domain::order::{Ending, Order, OrderState, Terms};
 use crate::domain::personal::MobileNo;
+use crate::domain::schedule::Schedule;
 use crate::seal::{Place, Seal};
 use crate::store::OrderKey;
 use crate::store::sqlite::Fault;
@@ -26,6 +27,14 @@ const ORDER: &str = "SELECT pay_order_no, merchant_id, merchant_order_no, order_
     currency, business_type, transaction_type, expire_minutes, named_institution,
     named_mode, sealed, created, expires, state, ending, version, settling
     FROM orders WHERE ";
+
+/// Ends what a reading that failed half-way left open: it would go on seeing the past.
+pub(super) fn up_to_date(connection: &Connection) -> Result<(), Fault> {
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
+    Ok(())
+}
 
 /// An order under a name that its asker may use (K3).
 pub(super) fn order(
@@ -141,6 +150,14 @@ impl Columns<'_> {
         Ok(Timestamp::from_ms(self.get(at)?))
     }
 
+    /// Questions asked and the moment of the next, side by side.
+    pub(super) fn schedule(&self, at: usize) -> Result<Schedule, Fault> {
+        Ok(Schedule {
+            asked: self.get(at)?,
+            next: self.moment(at.saturating_add(1))?,
+        })
+    }
+
     pub(super) fn number(&self, at: usize) -> Result<u64, Fault> {
         read(u64::try_from(self.get::<i64>(at)?))
     }
@@ -218,7 +235,8 @@ fn attempts(
 ) -> Result<Vec<Attempt>, Fault> {
     let sql = "SELECT seq, attempt_id, institution_id, account_id, mode, minor, currency, state,
         stamp_at, stamp_nonce, sent_at, configuration, epoch, handover, receipt_minor,
-        receipt_currency, institution_no, paid_at, fee_minor, reason_sealed, late_success, named
+        receipt_currency, institution_no, paid_at, fee_minor, reason_sealed, late_success, named,
+        asked, next_at
         FROM attempts WHERE pay_order_no = ?1 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![order.as_str()])?;
@@ -251,6 +269,7 @@ fn attempt(columns: &Columns<'_>, seal: &Seal) -> Result<Attempt, Fault> {
             nonce: columns.get(9)?,
         },
         sent_at: columns.moment(10)?,
+        schedule: columns.schedule(22)?,
         configuration: columns.number(11)?,
         epoch: Epoch(columns.get(12)?),
         named: columns.get(21)?,

@@ -21,9 +21,9 @@ const UPSERT_REFUND: &str = "INSERT INTO refunds (refund_order_no, pay_order_no,
     minor, currency, state, cause, merchant_id, request_no, notice_sealed, sealed, created,
     waits_until, left_at, epoch, receipt_minor, receipt_currency, institution_no, refunded_at,
     reason_sealed, late_success, excess_minor, operator, found_back, statement, named, found_no,
-    found_at)
+    found_at, asked, next_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-    ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)
+    ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)
     ON CONFLICT (refund_order_no) DO UPDATE SET state = excluded.state,
     waits_until = excluded.waits_until, left_at = excluded.left_at, epoch = excluded.epoch,
     receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
@@ -31,7 +31,8 @@ const UPSERT_REFUND: &str = "INSERT INTO refunds (refund_order_no, pay_order_no,
     reason_sealed = excluded.reason_sealed, late_success = excluded.late_success,
     excess_minor = excluded.excess_minor, operator = excluded.operator,
     found_back = excluded.found_back, statement = excluded.statement, named = excluded.named,
-    found_no = excluded.found_no, found_at = excluded.found_at";
+    found_no = excluded.found_no, found_at = excluded.found_at,
+    asked = excluded.asked, next_at = excluded.next_at";
 
 /// R6, before anything is written: a number of another refund.
 pub(super) const NUMBER_TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM refunds
@@ -96,6 +97,8 @@ pub(super) fn refund_row(seal: &Seal, order: &Order, refund: &Refund) -> Result<
         i64::from(refund.named).into(),
         maybe(verdict.and_then(|verdict| verdict.institution_no.as_deref())),
         moment(verdict.and_then(|verdict| verdict.moved_at)),
+        i64::from(refund.schedule.asked).into(),
+        refund.schedule.next.ms().into(),
     ];
     let sql = UPSERT_REFUND;
     Ok(Row { sql, values })
@@ -109,7 +112,7 @@ pub(super) fn refunds(
     let sql = "SELECT refund_order_no, attempt_id, minor, currency, state, cause, request_no,
         notice_sealed, sealed, created, waits_until, left_at, epoch, receipt_minor, receipt_currency,
         institution_no, refunded_at, reason_sealed, late_success, excess_minor, operator, found_back,
-        statement, named, found_no, found_at
+        statement, named, found_no, found_at, asked, next_at
         FROM refunds WHERE pay_order_no = ?1 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![order.as_str()])?;
@@ -161,6 +164,7 @@ fn refund(columns: &Columns<'_>, seal: &Seal) -> Result<Refund, Fault> {
         why,
         created: columns.moment(9)?,
         sending,
+        schedule: columns.schedule(26)?,
         epoch: Epoch(columns.get(12)?),
         named: columns.get(23)?,
         receipt,

@@ -9,7 +9,7 @@ use crate::domain::audit::Deed;
 use crate::domain::change::{Change, Rows};
 use crate::domain::event::Event;
 use crate::domain::evidence::Reason;
-use crate::domain::identifiers::{AttemptId, PayOrderNo, Timestamp, hex};
+use crate::domain::identifiers::{AttemptId, InstitutionId, PayOrderNo, Timestamp, hex};
 use crate::domain::institutions::Mode;
 use crate::domain::journal::Entry;
 use crate::domain::merchant::origin;
@@ -17,6 +17,7 @@ use crate::domain::order::{Order, Terms};
 use crate::seal::Seal;
 use crate::store::sqlite::Fault;
 use crate::store::sqlite::chain::record;
+use crate::store::sqlite::lease::lanes;
 use crate::store::sqlite::ledger::incidents;
 use crate::store::sqlite::refunds::{NUMBER_TAKEN, numbered, refund_row};
 use crate::store::sqlite::sealed::{
@@ -30,26 +31,29 @@ use crate::store::{Committed, StoreError};
 const INSERT_ORDER: &str =
     "INSERT INTO orders (pay_order_no, merchant_id, merchant_order_no, order_date, minor,
     currency, business_type, transaction_type, expire_minutes, named_institution, named_mode,
-    terms_digest, sealed, created, expires, state, ending, version, settling, due_at, held_minor)
+    terms_digest, sealed, created, expires, state, ending, version, settling, due_at, held_minor,
+    due_institution, due_urgency)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-    ?20, ?21) ON CONFLICT DO NOTHING";
+    ?20, ?21, ?22, ?23) ON CONFLICT DO NOTHING";
 
 /// Ends the order's lease: a settlement that holds the old fence comes too late (N6).
 const UPDATE_ORDER: &str = "UPDATE orders SET state = ?3, ending = ?4, version = ?5, settling = ?6,
-    due_at = ?7, held_minor = ?8, tries = 0, fence = fence + 1 WHERE pay_order_no = ?1 AND version = ?2";
+    due_at = ?7, held_minor = ?8, due_institution = ?9, due_urgency = ?10, leased_until = NULL,
+    fence = fence + 1 WHERE pay_order_no = ?1 AND version = ?2";
 
 const UPSERT_ATTEMPT: &str = "INSERT INTO attempts (pay_order_no, seq, attempt_id, institution_id,
     account_id, mode, minor, currency, state, stamp_at, stamp_nonce, sent_at, configuration, epoch,
     handover, receipt_minor, receipt_currency, institution_no, paid_at, fee_minor, reason_sealed,
-    late_success, ended_at, named)
+    late_success, ended_at, named, asked, next_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-    ?20, ?21, ?22, ?23, ?24)
+    ?20, ?21, ?22, ?23, ?24, ?25, ?26)
     ON CONFLICT (pay_order_no, seq) DO UPDATE SET state = excluded.state,
     sent_at = excluded.sent_at, handover = excluded.handover,
     receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
     institution_no = excluded.institution_no, paid_at = excluded.paid_at,
     fee_minor = excluded.fee_minor, reason_sealed = excluded.reason_sealed,
-    late_success = excluded.late_success, ended_at = excluded.ended_at, named = excluded.named";
+    late_success = excluded.late_success, ended_at = excluded.ended_at, named = excluded.named,
+    asked = excluded.asked, next_at = excluded.next_at";
 
 /// News of a refund keeps the institution in reach from then on (F2).
 const TOUCH_ATTEMPT: &str = "UPDATE attempts SET ended_at = max(ended_at, ?2)
@@ -159,6 +163,8 @@ fn guard(seal: &Seal, rows: &Rows) -> Result<(Row, Committed), StoreError> {
         maybe(order.settling.as_ref().map(AttemptId::as_str)),
         moment(rows.due),
         order.held_minor().into(),
+        text(order.lane().institution.map_or("", InstitutionId::as_str)),
+        lanes::urgency(order.lane().urgency).into(),
     ];
     let (sql, mut values, otherwise) = match rows.before {
         None => (INSERT_ORDER, fixed(seal, order)?, Committed::KeyTaken),
@@ -180,7 +186,7 @@ fn fixed(seal: &Seal, order: &Order) -> Result<Vec<Value>, StoreError> {
         Some((institution, mode)) => (Some(institution.as_str()), mode.map(Mode::name)),
         None => (None, None),
     };
-    let mut values = Vec::with_capacity(21);
+    let mut values = Vec::with_capacity(23);
     values.extend([
         text(order.no.as_str()),
         text(terms.merchant.as_str()),
@@ -309,6 +315,8 @@ fn attempt_row(
         i64::from(attempt.late_success).into(),
         (!attempt.state.is_live()).then(|| at.ms()).into(),
         i64::from(attempt.named).into(),
+        i64::from(attempt.schedule.asked).into(),
+        attempt.schedule.next.ms().into(),
     ];
     let sql = UPSERT_ATTEMPT;
     Ok(Row { sql, values })

@@ -72,6 +72,7 @@ impl Site {
             outbound: Arc::<Network>::clone(&self.network),
             health: Arc::default(),
             sends: sends(&self.clock),
+            signals: Arc::default(),
             trail: Arc::new(Untold),
             disk: Arc::default(),
         };

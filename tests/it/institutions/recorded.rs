@@ -15,6 +15,7 @@ use paymux::domain::institutions::{BusinessType, Mode, TransactionType};
 use paymux::domain::order::{Order, OrderState, Terms};
 use paymux::domain::personal::MobileNo;
 use paymux::domain::refund::{Refund, RefundState, Sending, Why, Wish};
+use paymux::domain::schedule::Schedule;
 use paymux::institution::{Call, Unbelieved};
 use serde::Deserialize;
 use serde_json::Value;
@@ -200,6 +201,7 @@ pub(super) fn returning(state: &str, mode: Mode) -> Order {
         }),
         created: order.created,
         sending: Sending::Left(order.created),
+        schedule: Schedule::from(order.created),
         epoch: Epoch(1),
         named: false,
         receipt: None,
@@ -246,6 +248,7 @@ pub(super) fn order_with(state: AttemptState, mode: Mode) -> Order {
         state,
         stamp,
         sent_at: now,
+        schedule: Schedule::from(now),
         configuration: 1,
         epoch: Epoch(1),
         named: false,

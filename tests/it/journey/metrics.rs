@@ -17,8 +17,9 @@ use crate::tidy::tree;
 type Kinds = BTreeMap<String, (String, BTreeSet<String>)>;
 
 /// Constructors of `metrics.rs`, and what Prometheus calls what they make.
-const CONSTRUCTORS: [(&str, &str); 8] = [
+const CONSTRUCTORS: [(&str, &str); 9] = [
     ("count", "counter"),
+    ("sums", "counter"),
     ("counters", "counter"),
     ("counter", "counter"),
     ("gauges", "gauge"),
@@ -32,7 +33,16 @@ const CONSTRUCTORS: [(&str, &str); 8] = [
 const UNITS: [&str; 4] = ["_seconds", "_bytes", "_changes", "_info"];
 
 /// Those that a journey does not move, and why not.
-const QUIET: [(&str, &str); 23] = [
+const QUIET: [(&str, &str); 26] = [
+    ("paymux_institution_callbacks_missing", "they come"),
+    (
+        "paymux_polled_orders_total",
+        "what is told of need not be asked about",
+    ),
+    (
+        "paymux_polling_cpu_seconds_total",
+        "what is told of need not be asked about",
+    ),
     ("paymux_panics_total", "there is none"),
     ("paymux_wal_checkpointed_bytes", "it is done once a second"),
     ("paymux_wal_restarts_total", "the log is short"),

@@ -348,7 +348,7 @@ async fn an_order_that_is_ending_hands_out_no_link() {
         .into_order()
         .unwrap();
     let order = after(&order, link(LINK));
-    assert_eq!(order.due(NOW), Some(NOW), "closed at once");
+    assert_eq!(order.due(), Some(NOW), "closed at once");
     let api = api(&order, lost());
     let (answer, _) = posted(&api, &path(&order), "institutionId=harbour").await;
     assert_ne!(head(&answer, "location"), LINK);

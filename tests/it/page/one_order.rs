@@ -30,7 +30,7 @@ use paymux::domain::personal::MobileNo;
 use paymux::flow::register::{Platform, Register, Signing};
 use paymux::institution::{Asked, Call, Heard, Institution, Outgoing, Told, Unbelieved};
 use paymux::signature::{KeyRing, SigningKey};
-use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
+use paymux::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
 use paymux::store::{
     Bindings, Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
 };
@@ -315,6 +315,23 @@ impl Store for Shelf {
     async fn settle(&self, _: &Lease, _: Fate) -> Result<Settled, StoreError> {
         Ok(Settled::LeaseLost)
     }
+    async fn lease_orders(
+        &self,
+        _: &LaneShares<'_>,
+        _: Timestamp,
+        _: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        Ok(Vec::new())
+    }
+    async fn next_order(&self, _: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+    async fn lease_named(&self, _: &[PayOrderNo], _: Timestamp) -> Result<Vec<Lease>, StoreError> {
+        Ok(Vec::new())
+    }
+    async fn reschedule(&self, _: &Order, _: u64) -> Result<Settled, StoreError> {
+        Ok(Settled::LeaseLost)
+    }
     async fn lease_events(
         &self,
         _: &Shares,
@@ -468,6 +485,7 @@ pub(super) fn api(order: &Order, wire: SendError) -> Api {
         outbound: Arc::new(Wire(wire)),
         health: Arc::default(),
         sends: Arc::new(SendLog::start(Arc::new(Still))),
+        signals: Arc::default(),
         trail: Arc::new(Untold),
         disk: Arc::default(),
     };

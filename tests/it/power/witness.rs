@@ -11,10 +11,10 @@ use async_trait::async_trait;
 use paymux::domain::attempt::Epoch;
 use paymux::domain::change::Change;
 use paymux::domain::identifiers::forgotten::Forgotten;
-use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use paymux::domain::identifiers::{InstitutionId, MerchantId, PayOrderNo, Timestamp};
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
-use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
+use paymux::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
 use paymux::store::{
     Bindings, Committed, Fate, Kept, Lease, Leased, Message, OrderKey, Settled, Store, StoreError,
     Work,
@@ -112,6 +112,31 @@ impl Store for Witness {
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
         self.store.lease(work, now, count).await
+    }
+
+    async fn lease_orders(
+        &self,
+        shares: &LaneShares<'_>,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.store.lease_orders(shares, now, count).await
+    }
+
+    async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
+        self.store.next_order(shares).await
+    }
+
+    async fn lease_named(
+        &self,
+        orders: &[PayOrderNo],
+        now: Timestamp,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.store.lease_named(orders, now).await
+    }
+
+    async fn reschedule(&self, order: &Order, fence: u64) -> Result<Settled, StoreError> {
+        self.store.reschedule(order, fence).await
     }
 
     async fn lease_events(

@@ -203,6 +203,7 @@ impl House {
             outbound: Arc::<Desk>::clone(&desk),
             health: Arc::default(),
             sends: sends(&clock),
+            signals: Arc::default(),
             trail: Arc::new(Untold),
             disk: Arc::default(),
         };

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::Request;
 use paymux::domain::attempt::{Attempt, AttemptState};
 use paymux::domain::identifiers::InstitutionId;
+use paymux::world::Party;
 use serde_json::Value;
 
 use super::checks::Broken;
@@ -106,6 +107,11 @@ impl Life {
             let one = &parties.waiting[at];
             (one.has_arrived(), describe(&one.request))
         };
+        if self.is_to_the_silent(at) {
+            // It ends when the gateway gives up; whether it arrived is drawn then.
+            self.note(|| format!("{what} is waited for in vain"));
+            return;
+        }
         if !arrived && self.dice.one_in(4) {
             self.note(|| format!("{what} arrives, its answer is on the way"));
             return self.network.arrive(at);
@@ -113,6 +119,14 @@ impl Life {
         let ending = self.ending(arrived);
         self.note(|| format!("{what} ends {ending:?}"));
         self.network.release(at, ending);
+    }
+
+    fn is_to_the_silent(&self, at: usize) -> bool {
+        let parties = self.network.parties();
+        match &parties.waiting[at].party {
+            Party::Institution(id) => parties.institutions[id].manners.is_silent,
+            Party::Merchant => false,
+        }
     }
 
     fn ending(&mut self, arrived: bool) -> Ending {
@@ -253,7 +267,7 @@ impl Life {
         }
         let id = InstitutionId::parse(INSTITUTIONS[self.dice.below(3)]).unwrap();
         let manners = &mut parties.institutions.get_mut(&id).unwrap().manners;
-        let which = self.dice.below(7);
+        let which = self.dice.below(8);
         let on = self.dice.one_in(2);
         match which {
             0 => manners.refuses = on,
@@ -262,6 +276,7 @@ impl Life {
             3 => manners.takes_less = on && self.dice.one_in(4),
             4 => manners.mumbles = on,
             5 => manners.refuses_refunds = on,
+            6 => manners.is_silent = on && self.dice.one_in(2),
             _ => manners.takes_its_time = on,
         }
         let shown = format!("{manners:?}");

@@ -363,6 +363,7 @@ impl Life {
             outbound,
             health: Arc::default(),
             sends,
+            signals: Arc::default(),
             trail: Arc::new(Untold),
             disk: Arc::default(),
         };
@@ -520,11 +521,10 @@ impl Life {
                 self.worker(work, 100, gate);
             }
             self.settle_down()?;
-            let due = self.next_due();
-            let truth = self.clock.truth();
+            let (due, truth) = (self.next_due(), self.clock.truth());
             self.note(|| format!("next due {:?}", due.map(|due| due - truth)));
-            let wait = due.map_or(60_000, |due| due - self.clock.truth());
-            self.pass(wait.clamp(0, 3_600_000) + 1)?;
+            let wait = due.map_or(60_000, |due| due - truth);
+            self.pass(wait.clamp(30_000, 3_600_000) + 1)?;
         }
         for _ in MERCHANTS {
             self.ask_for_events();

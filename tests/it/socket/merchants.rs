@@ -14,7 +14,7 @@ use paymux::outbound::{Hyper, OutboundSettings};
 use paymux::seal::Seal;
 use paymux::store::ringing::{Bells, Ringing};
 use paymux::store::{Store, open};
-use paymux::workers::{Tools, Workers};
+use paymux::workers::{BudgetSettings, Tools, Workers};
 use paymux::world::sends::SendLog;
 use paymux::world::trail::Untold;
 use paymux::world::{Clock, World};
@@ -219,6 +219,7 @@ impl Telling {
             outbound: Arc::new(outbound.unwrap()),
             health: Arc::default(),
             sends: Arc::new(SendLog::start(Arc::clone(&clock))),
+            signals: Arc::default(),
             trail: Arc::new(Untold),
             disk: Arc::default(),
         };
@@ -230,6 +231,10 @@ impl Telling {
             in_force: Arc::new(move || Tools {
                 register: Arc::clone(&register),
                 world: world.clone(),
+                budget: BudgetSettings {
+                    cpu_percent: 10,
+                    delay_max: SHORT,
+                },
             }),
             metrics: Arc::clone(&metrics),
             bells,

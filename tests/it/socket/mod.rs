@@ -4,6 +4,7 @@
 mod crowd;
 mod edge;
 mod expiring;
+mod institutions;
 mod merchants;
 mod outbound;
 pub(crate) mod ports;

@@ -1,30 +1,30 @@
 //! What only the embedded store promises: about its file, its key and its one process.
 
+mod counted;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use async_trait::async_trait;
 use paymux::domain::attempt::Epoch;
 use paymux::domain::audit::{Deed, Link};
 use paymux::domain::change::{Cause, Change};
-use paymux::domain::evidence::Means;
-use paymux::domain::identifiers::forgotten::Forgotten;
-use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use paymux::domain::evidence::{Ambiguity, Finding, Means};
+use paymux::domain::identifiers::{InstitutionId, Timestamp};
 use paymux::domain::order::{Ending, Order};
-use paymux::domain::personal::MobileNo;
 use paymux::seal::Seal;
-use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
 use paymux::store::remembered::Remembered;
 use paymux::store::ringing::{Bells, Ringing};
 use paymux::store::{
-    Bindings, Committed, Fate, Held, Kept, Lease, Message, OpenError, Opened, OrderKey, Settled,
-    Store, StoreError, Verdict, Work, open, open_with_ledger,
+    Committed, Held, Kept, Message, OpenError, Opened, OrderKey, Store, StoreError, Verdict, Work,
+    open, open_with_ledger,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
+
+use counted::Counted;
 
 use super::Stores;
 use super::builders::{
@@ -470,10 +470,12 @@ async fn a_commit_with_due_work_rings() {
     // An intent counts as in doubt after 15 s, an order expires later: nobody need look now.
     let order = done(&store, place(1, Some(start(1, "harbour", store.epoch())))).await;
     assert!(!rings(&bells.orders) && !rings(&bells.events));
-    // What was accepted is asked about after half a second.
-    let accepted = weigh(&order, 1, accepted(), Means::Create, 2);
-    let order = done(&store, accepted).await;
+    // What is in doubt is asked about after half a second, what waits for its payer in 20 s.
+    let silence = Finding::Ambiguous(Ambiguity::NoAnswer);
+    let order = done(&store, weigh(&order, 1, silence, Means::Create, 2)).await;
     assert!(rings(&bells.orders) && !rings(&bells.events));
+    let order = done(&store, weigh(&order, 1, accepted(), Means::Query, 2)).await;
+    assert!(!rings(&bells.orders) && !rings(&bells.events));
     let change = weigh(&order, 1, succeeded(), Means::Callback, 20);
     assert_eq!(store.commit(&change).await, Ok(Committed::Done));
     assert!(rings(&bells.events));
@@ -505,105 +507,4 @@ async fn a_known_replay_is_not_asked_about() {
         assert_eq!(store.commit(&spend).await, Ok(expected));
     }
     assert_eq!(counted.commits.load(Ordering::Relaxed), 1);
-}
-
-/// Counts what it is asked to commit.
-struct Counted {
-    store: Arc<dyn Store>,
-    commits: AtomicU32,
-}
-
-#[async_trait]
-impl Store for Counted {
-    async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
-        self.commits.fetch_add(1, Ordering::Relaxed);
-        self.store.commit(change).await
-    }
-
-    async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
-        self.store.order(key).await
-    }
-
-    async fn keep(&self, message: &Message) -> Result<Kept, StoreError> {
-        self.store.keep(message).await
-    }
-
-    async fn last_used(
-        &self,
-        merchant: &MerchantId,
-        payer: &MobileNo,
-    ) -> Result<Option<InstitutionId>, StoreError> {
-        self.store.last_used(merchant, payer).await
-    }
-
-    async fn lease(
-        &self,
-        work: Work,
-        now: Timestamp,
-        count: u32,
-    ) -> Result<Vec<Lease>, StoreError> {
-        self.store.lease(work, now, count).await
-    }
-
-    async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError> {
-        self.store.settle(lease, fate).await
-    }
-
-    async fn lease_events(
-        &self,
-        shares: &Shares,
-        now: Timestamp,
-        count: u32,
-    ) -> Result<Vec<Lease>, StoreError> {
-        self.store.lease_events(shares, now, count).await
-    }
-
-    async fn next_event(&self, shares: &Shares) -> Result<Option<Timestamp>, StoreError> {
-        self.store.next_event(shares).await
-    }
-
-    async fn events_after(
-        &self,
-        merchant: &MerchantId,
-        after: u64,
-        room: Room,
-    ) -> Result<Vec<Numbered>, StoreError> {
-        self.store.events_after(merchant, after, room).await
-    }
-
-    async fn dead(&self, which: &Which, shown: u32) -> Result<Dead, StoreError> {
-        self.store.dead(which, shown).await
-    }
-
-    async fn resend(&self, which: &Which, by: &str, now: Timestamp) -> Result<u64, StoreError> {
-        self.store.resend(which, by, now).await
-    }
-
-    async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError> {
-        self.store.forget_nonces(until).await
-    }
-
-    async fn bring_forward(
-        &self,
-        by: Option<std::time::Duration>,
-        now: Timestamp,
-    ) -> Result<std::time::Duration, StoreError> {
-        self.store.bring_forward(by, now).await
-    }
-
-    fn epoch(&self) -> Epoch {
-        self.store.epoch()
-    }
-
-    fn forgotten(&self) -> Arc<Forgotten> {
-        self.store.forgotten()
-    }
-
-    async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
-        self.store.next_due(work).await
-    }
-
-    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError> {
-        self.store.bindings(since).await
-    }
 }

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use paymux::domain::change::Cause;
 use paymux::domain::event::EventType;
-use paymux::domain::evidence::Means;
+use paymux::domain::evidence::{Finding, Handover, Means, Way};
 use paymux::domain::identifiers::{EventId, Timestamp};
-use paymux::domain::order::{Ending, Order, Terms};
+use paymux::domain::order::{Ending, Lane, Object, Order, Terms};
+use paymux::domain::schedule::Schedule;
 use paymux::store::{DESTINATION_SHARE, Fate, LEASE, Lease, Leased, Settled, Store, Work};
 
 use super::Stores;
-use super::builders::{accepted, at, done, opening, paid, place, start, succeeded, terms, weigh};
+use super::builders::{
+    accepted, at, done, institution, opening, paid, place, start, succeeded, terms, weigh,
+};
 
 fn order(lease: &Lease) -> &Order {
     match &lease.of {
@@ -30,14 +33,14 @@ async fn lease(store: &dyn Store, work: Work, now: Timestamp) -> Vec<Lease> {
     store.lease(work, now, 100).await.unwrap()
 }
 
-/// An order in doubt, due half a second after second 2.
+/// An order that waits for its payer, due 20 to 24 s after second 2.
 async fn doubtful(store: &dyn Store, n: u32) -> Order {
-    doubtful_at(store, n, 2).await
+    doubtful_at(store, n, ("harbour", 2)).await
 }
 
-/// The same half a second after another one.
-async fn doubtful_at(store: &dyn Store, n: u32, second: i64) -> Order {
-    let first = Some(start(n, "harbour", store.epoch()));
+/// The same through an institution, after another second.
+async fn doubtful_at(store: &dyn Store, n: u32, (through, second): (&str, i64)) -> Order {
+    let first = Some(start(n, through, store.epoch()));
     let order = done(store, place(n, first)).await;
     let change = weigh(&order, 1, accepted(), Means::Create, second);
     done(store, change).await
@@ -48,16 +51,16 @@ pub(crate) async fn a_leased_order_is_leased_to_nobody_else(stores: &dyn Stores)
     let store = stores.open();
     let due = doubtful(&*store, 1).await;
     doubtful(&*store, 2).await;
-    assert_eq!(lease(&*store, Work::Orders, at(2)).await, []);
-    let first = store.lease(Work::Orders, at(3), 1).await.unwrap();
-    assert_eq!((first.len(), first[0].tries), (1, 0));
-    let rest = lease(&*store, Work::Orders, at(3)).await;
+    assert_eq!(lease(&*store, Work::Orders, at(21)).await, []);
+    let first = store.lease(Work::Orders, at(30), 1).await.unwrap();
+    assert_eq!(first.len(), 1);
+    let rest = lease(&*store, Work::Orders, at(30)).await;
     assert_eq!(rest.len(), 1);
     let mut both = [order(&first[0]).clone(), order(&rest[0]).clone()];
     both.sort_by(|a, b| a.no.cmp(&b.no));
     assert_eq!(both[0], due);
-    assert_eq!(lease(&*store, Work::Orders, at(4)).await, []);
-    let after = lease(&*store, Work::Orders, at(3).plus(LEASE)).await;
+    assert_eq!(lease(&*store, Work::Orders, at(31)).await, []);
+    let after = lease(&*store, Work::Orders, at(30).plus(LEASE)).await;
     assert_eq!(after.len(), 2);
     let again = after
         .iter()
@@ -65,57 +68,142 @@ pub(crate) async fn a_leased_order_is_leased_to_nobody_else(stores: &dyn Stores)
     assert!(again.unwrap().fence > first[0].fence);
 }
 
-/// N6: an old fence settles nothing, and no fence settles twice.
+/// An order's only attempt, as something to be asked about.
+fn only(order: &Order) -> Object {
+    Object::Attempt(order.attempts[0].id.clone())
+}
+
+/// The order with its attempt asked about once more, and due then.
+fn asked(order: &Order, next: Timestamp) -> Order {
+    let mut order = order.clone();
+    let object = only(&order);
+    let asked = order.schedule_of(&object).unwrap().asked + 1;
+    order.reschedule(&object, Schedule { asked, next });
+    order
+}
+
+/// N6: an old fence gives nothing back, and no fence gives back twice.
 pub(crate) async fn a_lost_lease_settles_nothing(stores: &dyn Stores) {
     let store = stores.open();
     doubtful(&*store, 1).await;
-    let old = lease(&*store, Work::Orders, at(3)).await.remove(0);
-    let new = lease(&*store, Work::Orders, at(40)).await.remove(0);
-    let again = Fate::Again(at(50));
-    assert_eq!(store.settle(&old, again).await, Ok(Settled::LeaseLost));
-    assert_eq!(store.settle(&new, again).await, Ok(Settled::Done));
-    assert_eq!(store.settle(&new, again).await, Ok(Settled::LeaseLost));
-    assert_eq!(lease(&*store, Work::Orders, at(49)).await, []);
-    assert_eq!(lease(&*store, Work::Orders, at(50)).await.len(), 1);
-    let made_up = Lease {
-        fence: u64::MAX,
-        ..new
-    };
-    assert_eq!(store.settle(&made_up, again).await, Ok(Settled::LeaseLost));
+    let old = lease(&*store, Work::Orders, at(30)).await.remove(0);
+    let new = lease(&*store, Work::Orders, at(70)).await.remove(0);
+    let again = asked(order(&new), at(80));
+    let late = store.reschedule(&again, old.fence).await;
+    assert_eq!(late, Ok(Settled::LeaseLost));
+    let back = store.reschedule(&again, new.fence).await;
+    assert_eq!(back, Ok(Settled::Done));
+    let twice = store.reschedule(&again, new.fence).await;
+    assert_eq!(twice, Ok(Settled::LeaseLost));
+    assert_eq!(lease(&*store, Work::Orders, at(79)).await, []);
+    let held = lease(&*store, Work::Orders, at(80)).await;
+    assert_eq!(held.iter().map(order).collect::<Vec<_>>(), [&again]);
+    let made_up = store.reschedule(&again, u64::MAX).await;
+    assert_eq!(made_up, Ok(Settled::LeaseLost));
 }
 
 /// N6: a change ends the lease; what its holder says afterwards does not count, and the order is
-/// due when the change says.
+/// due when the change says. Whoever made the change himself knows the fence it made.
 pub(crate) async fn a_change_ends_the_lease(stores: &dyn Stores) {
     let store = stores.open();
     let before = doubtful(&*store, 1).await;
-    let held = lease(&*store, Work::Orders, at(3)).await.remove(0);
-    let closing = before.release_attempt(Cause::Page, at(4)).unwrap();
+    let held = lease(&*store, Work::Orders, at(30)).await.remove(0);
+    let closing = before.release_attempt(Cause::Page, at(31)).unwrap();
     let closing = done(&*store, closing).await;
-    let late = store.settle(&held, Fate::Again(at(900))).await;
+    let late = store.reschedule(&asked(&before, at(900)), held.fence).await;
     assert_eq!(late, Ok(Settled::LeaseLost));
-    let now = lease(&*store, Work::Orders, at(4)).await;
+    let ours = store.reschedule(&closing, held.fence + 1).await;
+    assert_eq!(ours, Ok(Settled::Done));
+    let now = lease(&*store, Work::Orders, at(31)).await;
     assert_eq!(order(&now[0]), &closing);
 }
 
-/// A6: the schedule goes by the tries since the last change.
-pub(crate) async fn tries_are_counted_until_a_change(stores: &dyn Stores) {
+/// A6, Z3: each object's schedule is durable, and a change that leaves its state as it is leaves its
+/// schedule as it is.
+pub(crate) async fn a_schedule_outlives_leases_changes_and_processes(stores: &dyn Stores) {
     let store = stores.open();
-    let before = doubtful(&*store, 1).await;
-    for tries in 0..3 {
-        let now = at(10 + i64::from(tries));
-        let held = lease(&*store, Work::Orders, now).await.remove(0);
-        assert_eq!(held.tries, tries);
-        let again = now.plus(Duration::from_secs(1));
-        assert_eq!(
-            store.settle(&held, Fate::Again(again)).await,
-            Ok(Settled::Done)
-        );
+    doubtful(&*store, 1).await;
+    let mut due = at(30);
+    for n in 1..=3 {
+        let held = lease(&*store, Work::Orders, due).await.remove(0);
+        due = due.plus(Duration::from_mins(1));
+        let again = asked(order(&held), due);
+        let back = store.reschedule(&again, held.fence).await;
+        assert_eq!(back, Ok(Settled::Done));
+        assert_eq!(again.attempts[0].schedule.asked, n);
     }
-    let closing = before.release_attempt(Cause::Page, at(20)).unwrap();
-    done(&*store, closing).await;
-    let held = lease(&*store, Work::Orders, at(20)).await.remove(0);
-    assert_eq!(held.tries, 0);
+    let found = store.lease(Work::Orders, due, 1).await.unwrap().remove(0);
+    let newer = Finding::Accepted(Some(Handover {
+        way: Way::Link("https://harbour.example/pay?token=newer".into()),
+        expires: Some(at(900)),
+    }));
+    let linked = weigh(order(&found), 1, newer, Means::Create, 300);
+    let linked = done(&*store, linked).await;
+    assert_eq!(linked.attempts[0].schedule.asked, 3);
+    assert_eq!(linked.attempts[0].schedule.next, due);
+    drop(store);
+    let store = stores.open();
+    let held = lease(&*store, Work::Orders, due).await.remove(0);
+    assert_eq!(order(&held).attempts[0].schedule.asked, 3);
+    let closing = order(&held).release_attempt(Cause::Page, at(400)).unwrap();
+    let closing = done(&*store, closing).await;
+    assert_eq!(closing.attempts[0].schedule, Schedule::from(at(400)));
+}
+
+/// N10: an order waits in the lane of its institution; a lane has only its share, and the others are
+/// not held up by it.
+pub(crate) async fn an_institution_has_only_its_share(stores: &dyn Stores) {
+    let store = stores.open();
+    for n in 1..=40 {
+        doubtful_at(&*store, n, ("silent", 2)).await;
+    }
+    doubtful_at(&*store, 50, ("harbour", 2)).await;
+    done(&*store, place(60, None)).await;
+    let late = at(9_000);
+    let silent = institution("silent");
+    let shares = |lane: Lane<'_>| match lane.institution {
+        Some(id) if id.as_str() == "silent" => 4,
+        Some(_) => 16,
+        None => 1,
+    };
+    let held = store.lease_orders(&shares, late, 100).await.unwrap();
+    let through = |one: &&Lease| {
+        order(one)
+            .attempts
+            .first()
+            .map(|one| one.institution.clone())
+    };
+    let silents = held
+        .iter()
+        .filter(|one| through(one) == Some(silent.clone()));
+    assert_eq!(
+        (held.len(), silents.count()),
+        (6, 4),
+        "and what has only expired"
+    );
+    let two = store.lease_orders(&shares, late, 2).await.unwrap();
+    assert_eq!(two.len(), 2);
+    let none = |_: Lane<'_>| 0;
+    assert_eq!(store.lease_orders(&none, late, 100).await, Ok(Vec::new()));
+    assert_eq!(store.next_order(&none).await, Ok(None));
+    let first = store.next_order(&shares).await.unwrap().unwrap();
+    assert!(first <= at(26));
+}
+
+/// What was seen of an order takes it before it is due, unless somebody has it or nothing waits.
+pub(crate) async fn a_named_order_is_leased_before_it_is_due(stores: &dyn Stores) {
+    let store = stores.open();
+    let waiting = doubtful(&*store, 1).await;
+    let over = paid(&*store, 2, "harbour", terms(2)).await;
+    let both = [waiting.no.clone(), over.no];
+    let held = store.lease_named(&both, at(3)).await.unwrap();
+    assert_eq!(held.iter().map(order).collect::<Vec<_>>(), [&waiting]);
+    assert_eq!(store.lease_named(&both, at(4)).await, Ok(Vec::new()));
+    let back = store.reschedule(&waiting, held[0].fence).await;
+    assert_eq!(back, Ok(Settled::Done));
+    assert_eq!(store.lease_named(&both, at(5)).await.unwrap().len(), 1);
+    let left = store.lease_named(&both, at(5).plus(LEASE)).await.unwrap();
+    assert_eq!(left.len(), 1, "a lease that ended is nobody's");
 }
 
 /// Z3: an order is due when its change says so: to expire, to be asked about, or never again.
@@ -124,8 +212,9 @@ pub(crate) async fn an_order_is_due_when_its_change_says(stores: &dyn Stores) {
     assert_eq!(store.next_due(Work::Orders).await, Ok(None));
     let idle = done(&*store, place(1, None)).await;
     assert_eq!(store.next_due(Work::Orders).await, Ok(Some(idle.expires)));
-    doubtful(&*store, 2).await;
-    let asked = at(2).plus(Duration::from_millis(500));
+    let waits = doubtful(&*store, 2).await;
+    let asked = waits.attempts[0].schedule.next;
+    assert!(asked >= at(22) && asked <= at(26));
     assert_eq!(store.next_due(Work::Orders).await, Ok(Some(asked)));
     let due = lease(&*store, Work::Orders, idle.expires).await;
     assert_eq!(due.len(), 2);
@@ -162,14 +251,17 @@ pub(crate) async fn what_a_clock_ahead_put_off_is_brought_forward(stores: &dyn S
         .end(Ending::Merchant, Cause::Clock, at(AHEAD_S))
         .unwrap();
     done(&*store, change).await;
-    doubtful_at(&*store, 2, AHEAD_S).await;
+    doubtful_at(&*store, 2, ("harbour", AHEAD_S)).await;
     drop(store);
     let store = stores.open();
     let now = at(200);
     let by = store.bring_forward(None, now).await.unwrap();
     assert!(by >= Duration::from_secs(86_400 - 200), "{by:?}");
     let due = store.next_due(Work::Orders).await.unwrap().unwrap();
-    assert!(due.since(now) <= Duration::from_secs(1), "{due:?}");
+    assert!(due.since(now) <= Duration::from_secs(24), "{due:?}");
+    // Its own schedule came forward as well, and not its order's due time alone.
+    let held = lease(&*store, Work::Orders, due).await.remove(0);
+    assert_eq!(order(&held).attempts[0].schedule.next, due);
 }
 
 /// S1: intents are left over once their process is dead, never before; taken over they are none.
@@ -188,7 +280,7 @@ pub(crate) async fn leftovers_are_those_of_dead_processes(stores: &dyn Stores) {
     let adopted = order(&left[0]).adopt(store.epoch(), at(5)).unwrap();
     done(&*store, adopted).await;
     assert_eq!(lease(&*store, Work::Leftovers, at(5)).await, []);
-    assert_eq!(lease(&*store, Work::Orders, at(6)).await.len(), 2);
+    assert_eq!(lease(&*store, Work::Orders, at(30)).await.len(), 2);
 }
 
 /// N1, N2, N3: an event is due with its change, the same on every delivery, until it is heard.

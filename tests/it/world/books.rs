@@ -78,6 +78,8 @@ pub(crate) struct Manners {
     pub(crate) misstates: bool,
     /// Names sums without their currency.
     pub(crate) names_no_currency: bool,
+    /// Takes what is sent and answers nothing until the gateway gives up.
+    pub(crate) is_silent: bool,
 }
 
 /// Where a payment stands in the institution's own books.

@@ -26,10 +26,16 @@ impl Durable {
             }
         };
         for row in self.orders.values_mut() {
-            // In the file a lease is the row's due time.
             row.due.iter_mut().for_each(sooner);
             row.lease.until.iter_mut().for_each(sooner);
-            for refund in &mut row.order.refunds {
+            for attempt in &mut row.order.attempts {
+                if attempt.state.is_live() {
+                    sooner(&mut attempt.schedule.next);
+                }
+            }
+            let refunds = row.order.refunds.iter_mut();
+            for refund in refunds.filter(|one| !one.state.is_over()) {
+                sooner(&mut refund.schedule.next);
                 if let Sending::Waits(until) = &mut refund.sending {
                     sooner(until);
                 }

@@ -11,10 +11,10 @@ use async_trait::async_trait;
 use paymux::domain::attempt::{AttemptState, Epoch};
 use paymux::domain::change::Change;
 use paymux::domain::identifiers::forgotten::Forgotten;
-use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use paymux::domain::identifiers::{InstitutionId, MerchantId, PayOrderNo, Timestamp};
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
-use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
+use paymux::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
 use paymux::store::{
     Bindings, Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
 };
@@ -261,6 +261,36 @@ impl Store for Frail {
             memory.durable().believe(lease);
         }
         self.write(self.inner.settle(lease, fate)).await
+    }
+
+    async fn lease_orders(
+        &self,
+        shares: &LaneShares<'_>,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.write(self.inner.lease_orders(shares, now, count))
+            .await
+    }
+
+    async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
+        self.stand().await;
+        self.inner.next_order(shares).await
+    }
+
+    async fn lease_named(
+        &self,
+        orders: &[PayOrderNo],
+        now: Timestamp,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.write(self.inner.lease_named(orders, now)).await
+    }
+
+    async fn reschedule(&self, order: &Order, fence: u64) -> Result<Settled, StoreError> {
+        if let Some((Lack::Fence, memory)) = &self.lacking {
+            memory.durable().believe_order(order, fence);
+        }
+        self.write(self.inner.reschedule(order, fence)).await
     }
 
     async fn lease_events(

@@ -20,7 +20,7 @@ use paymux::domain::journal::Entry;
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
 use paymux::domain::refund::{Refund, RefundState, Sending};
-use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
+use paymux::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
 use paymux::store::{
     Bindings, Committed, DESTINATION_SHARE, ENDED_COUNTED_MAX, FORGED_KEPT_MAX, Fate, Kept, LEASE,
     Lease, Leased, Message, OrderKey, Settled, Store, StoreError, Verdict, Work,
@@ -66,7 +66,7 @@ impl Taken {
         self.until.is_none_or(|until| until <= now)
     }
 
-    fn next_due(&self, due: Timestamp) -> Timestamp {
+    pub(super) fn next_due(&self, due: Timestamp) -> Timestamp {
         self.until.map_or(due, |until| until.max(due))
     }
 
@@ -219,13 +219,13 @@ impl Durable {
         let fence = self
             .orders
             .get(&rows.order.no)
-            .map_or(0, |row| row.lease.fence);
+            .map_or(0, |row| row.lease.fence + 1);
         // A change releases the lease: what is due is due anew.
         let row = OrderRow {
             order: rows.order.clone(),
             due: rows.due,
             lease: Taken {
-                fence: fence + 1,
+                fence,
                 ..Taken::default()
             },
         };
@@ -260,7 +260,7 @@ impl Durable {
         }
     }
 
-    fn is_leftover(&self, order: &Order) -> bool {
+    pub(super) fn is_leftover(&self, order: &Order) -> bool {
         let mut attempts = order.attempts.iter();
         let mut refunds = order.refunds.iter();
         attempts.any(|one| one.state == AttemptState::Intent && one.epoch != Epoch(self.epoch))
@@ -276,46 +276,9 @@ impl Durable {
         rows.any(|row| self.is_leftover(&row.order))
     }
 
-    fn lease_orders(&mut self, now: Timestamp, count: usize, leftovers: bool) -> Vec<Lease> {
-        let mut due: Vec<(Timestamp, PayOrderNo)> = self
-            .orders
-            .iter()
-            // What a dead process held is nobody's, whatever the clock showed when it took it.
-            .filter(|(_, row)| leftovers || row.lease.is_free(now))
-            .filter_map(|(no, row)| {
-                let wanted = if leftovers {
-                    self.is_leftover(&row.order)
-                } else {
-                    row.due.is_some_and(|due| due <= now)
-                };
-                wanted.then(|| (row.due.unwrap_or(now), no.clone()))
-            })
-            .collect();
-        due.sort();
-        due.truncate(count);
-        due.into_iter()
-            .map(|(_, no)| {
-                let row = self.orders.get_mut(&no).unwrap();
-                let (fence, tries) = row.lease.take(now);
-                let of = Leased::Order(Box::new(row.order.clone()));
-                Lease { of, fence, tries }
-            })
-            .collect()
-    }
-
     fn settle(&mut self, lease: &Lease, fate: Fate) -> Settled {
         match &lease.of {
-            Leased::Order(order) => match self.orders.get_mut(&order.no) {
-                Some(row) if holds(&row.lease, lease) && row.order.version == order.version => {
-                    if let Fate::Again(at) | Fate::NotTried(at) = fate {
-                        row.due = Some(at);
-                    }
-                    row.lease.until = None;
-                    row.lease.tries += u32::from(!matches!(fate, Fate::NotTried(_)));
-                    Settled::Done
-                }
-                _ => Settled::LeaseLost,
-            },
+            Leased::Order(_) => Settled::LeaseLost,
             Leased::Event(event, _) => match self.events.get_mut(&event.id) {
                 Some(row) if holds(&row.lease, lease) && row.fate == EventFate::Pending => {
                     match fate {
@@ -344,6 +307,13 @@ impl Durable {
         if let Some(taken) = taken {
             taken.fence = lease.fence;
             taken.until = taken.until.or(Some(Timestamp::from_ms(0)));
+        }
+    }
+
+    /// The same of an order that goes back.
+    pub(crate) fn believe_order(&mut self, order: &Order, fence: u64) {
+        if let Some(row) = self.orders.get_mut(&order.no) {
+            row.lease.fence = fence;
         }
     }
 
@@ -491,10 +461,36 @@ impl Store for Memory {
         let mut durable = self.durable();
         let count = usize::try_from(count).unwrap();
         Ok(match work {
-            Work::Orders => durable.lease_orders(now, count, false),
-            Work::Leftovers => durable.lease_orders(now, count, true),
+            Work::Orders => durable.lease_orders(&|_| u32::MAX, now, count),
+            Work::Leftovers => durable.lease_leftovers(now, count),
             Work::Events => durable.lease_events(&|_| DESTINATION_SHARE, now, count),
         })
+    }
+
+    async fn lease_orders(
+        &self,
+        shares: &LaneShares<'_>,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let count = usize::try_from(count).unwrap();
+        Ok(self.durable().lease_orders(shares, now, count))
+    }
+
+    async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.durable().next_order(shares))
+    }
+
+    async fn lease_named(
+        &self,
+        orders: &[PayOrderNo],
+        now: Timestamp,
+    ) -> Result<Vec<Lease>, StoreError> {
+        Ok(self.durable().lease_named(orders, now))
+    }
+
+    async fn reschedule(&self, order: &Order, fence: u64) -> Result<Settled, StoreError> {
+        Ok(self.durable().reschedule(order, fence))
     }
 
     async fn lease_events(
@@ -556,11 +552,7 @@ impl Store for Memory {
     async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
         let durable = self.durable();
         Ok(match work {
-            Work::Orders => durable
-                .orders
-                .values()
-                .filter_map(|row| Some(row.lease.next_due(row.due?)))
-                .min(),
+            Work::Orders => durable.next_order(&|_| u32::MAX),
             Work::Leftovers => durable
                 .has_leftovers()
                 .then_some(Timestamp::from_ms(i64::MIN)),

@@ -9,6 +9,7 @@ pub(crate) mod dialect;
 pub(crate) mod enrolment;
 pub(crate) mod frail;
 pub(crate) mod inbox;
+mod leasing;
 pub(crate) mod memory;
 pub(crate) mod network;
 pub(crate) mod queues;

@@ -1,5 +1,6 @@
 //! One gateway and everybody around it, for journeys: what is asked is answered at once.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
@@ -19,7 +20,7 @@ use paymux::flow::chase_doubts::chase_order;
 use paymux::flow::notify_merchant::{Delivery, notify_merchant};
 use paymux::flow::register::Register;
 use paymux::limits::{Explained, LimitSettings, Limits, Rate};
-use paymux::store::{OrderKey, Store, Work};
+use paymux::store::{Leased, OrderKey, Store, Work};
 use paymux::world::sends::{SendLog, Sends};
 use paymux::world::trail::Untold;
 use paymux::world::{Clock, World};
@@ -112,6 +113,7 @@ impl Town {
             outbound: Arc::<Network>::clone(&network),
             health: Arc::default(),
             sends: sends(&clock),
+            signals: Arc::default(),
             trail: Arc::new(Untold),
             disk: Arc::default(),
         };
@@ -260,15 +262,24 @@ impl Town {
         told
     }
 
-    /// What the worker does for orders that are due; how many there were.
+    /// What the worker does for orders that are due now, one object after the other; how many orders
+    /// there were.
     pub(crate) fn chase(&self) -> usize {
         let register = self.register();
         let (store, world) = (&*self.api.store, &self.api.world);
-        let leases = now(store.lease(Work::Orders, world.clock.now(), 100)).unwrap();
-        for lease in &leases {
-            now(chase_order(store, world, &register, lease)).unwrap();
+        let mut chased = BTreeSet::new();
+        loop {
+            let leases = now(store.lease(Work::Orders, world.clock.now(), 100)).unwrap();
+            if leases.is_empty() {
+                return chased.len();
+            }
+            for lease in &leases {
+                if let Leased::Order(order) = &lease.of {
+                    chased.insert(order.no.clone());
+                }
+                now(chase_order(store, world, &register, lease)).unwrap();
+            }
         }
-        leases.len()
     }
 
     /// What the worker does for events that are due.

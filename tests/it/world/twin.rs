@@ -11,11 +11,11 @@ use async_trait::async_trait;
 use paymux::domain::attempt::Epoch;
 use paymux::domain::change::Change;
 use paymux::domain::identifiers::forgotten::Forgotten;
-use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
+use paymux::domain::identifiers::{InstitutionId, MerchantId, PayOrderNo, Timestamp};
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
 use paymux::seal::Seal;
-use paymux::store::owed::{Dead, Numbered, Room, Shares, Which};
+use paymux::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
 use paymux::store::{
     Bindings, Committed, Fate, Kept, Lease, Leased, Message, OrderKey, Settled, Store, StoreError,
     Work, open,
@@ -138,6 +138,45 @@ impl Store for Twin {
         self.same(
             self.memory.settle(lease, fate),
             self.embedded.settle(&theirs, fate),
+        )
+        .await
+    }
+
+    async fn lease_orders(
+        &self,
+        _: &LaneShares<'_>,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        // Lives lease whatever is due.
+        self.lease(Work::Orders, now, count).await
+    }
+
+    async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
+        self.same(
+            self.memory.next_order(shares),
+            self.embedded.next_order(shares),
+        )
+        .await
+    }
+
+    async fn lease_named(
+        &self,
+        orders: &[PayOrderNo],
+        now: Timestamp,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.same(
+            self.memory.lease_named(orders, now),
+            self.embedded.lease_named(orders, now),
+        )
+        .await
+    }
+
+    /// The fences of orders are the same in both.
+    async fn reschedule(&self, order: &Order, fence: u64) -> Result<Settled, StoreError> {
+        self.same(
+            self.memory.reschedule(order, fence),
+            self.embedded.reschedule(order, fence),
         )
         .await
     }

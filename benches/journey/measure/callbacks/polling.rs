@@ -1,0 +1,302 @@
+//! Payers who take their time, by schedule: each order is placed, taken to an institution and paid a
+//! while later; one callback in a hundred is lost. What an order costs with all the questions about it,
+//! how long requests wait meanwhile, and how soon the merchant is told of what was lost.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::load::Caller;
+use crate::load::closed::{percentile_ms, shown_ms};
+use crate::load::metronome::{self, Phase};
+use crate::load::work::{ACCEPTED, SUCCESS};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::stand::{Stand, Wanted};
+
+/// Orders that come, whatever becomes of those before them.
+const PER_SECOND: f64 = 500.0;
+/// How long they come.
+const LASTING_S: f64 = 60.0;
+/// How long a payer takes: at least, at most. Unit: milliseconds.
+const PAYS_AFTER_MS: [u64; 2] = [5_000, 60_000];
+/// One callback in so many is lost.
+const LOST_ONE_IN: usize = 100;
+/// Of payers whose callback is lost, one in so many comes back to the page; of the others as well.
+const BACK_ONE_IN: usize = 2;
+/// A lost callback that is not told by then never is.
+const TOLD_WITHIN: Duration = Duration::from_secs(150);
+/// Connections among which those who come find a free one.
+const CONNECTIONS: usize = 128;
+
+/// What was found.
+pub(crate) struct Polling {
+    pub(crate) orders: usize,
+    pub(crate) offered_per_second: f64,
+    /// Of the gateway, from the first order until everything is told: for one order.
+    pub(crate) cpu_us: f64,
+    /// From the moment when a request was to be sent until its answer. Unit: microseconds; sorted.
+    pub(crate) latencies_us: Vec<u32>,
+    /// Of the gateway's core while orders came: all it did, and questions.
+    pub(crate) busy: f64,
+    pub(crate) asking: f64,
+    /// Questions that left meanwhile.
+    pub(crate) questions: f64,
+    /// From the payment of a lost callback until the merchant was told: payers who came back, others.
+    /// Unit: milliseconds; sorted.
+    pub(crate) told_ms: [Vec<u32>; 2],
+    pub(crate) odd: usize,
+    pub(crate) oddity: Option<String>,
+}
+
+/// One payer's order, whole.
+struct Order {
+    number: String,
+    place: Bytes,
+    select: Bytes,
+    pays_after: Duration,
+    is_lost: bool,
+    comes_back: bool,
+}
+
+/// How it went.
+struct Went {
+    latencies_us: Vec<u32>,
+    /// Of a lost callback.
+    told: Option<(bool, Duration)>,
+}
+
+struct Crowd {
+    free: Mutex<VecDeque<Caller>>,
+    permits: Semaphore,
+    stand: Stand,
+}
+
+/// On a gateway of its own, as it is delivered.
+pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Polling> {
+    let stand = Stand::start(&Wanted {
+        sheds: true,
+        ..Wanted::default()
+    })
+    .await?;
+    stand.institution.keep_books();
+    let phase = Phase {
+        per_second: PER_SECOND,
+        lasting: plan.lasting(LASTING_S),
+    };
+    let count = (phase.lasting.as_secs_f64() * PER_SECOND) as usize;
+    let orders = orders(plan, &stand, count)?;
+    let callers = stand.callers(CONNECTIONS, true).await?;
+    let crowd = Arc::new(Crowd {
+        permits: Semaphore::new(callers.len()),
+        free: Mutex::new(callers.into()),
+        stand,
+    });
+    log.say(&format!(
+        "polling: {PER_SECOND} orders/s for {:?}",
+        phase.lasting
+    ));
+    let before = crowd.stand.gateway.spent();
+    let (begin, mut coming) = metronome::start(&[phase]);
+    let (mut going, mut orders) = (JoinSet::new(), orders.into_iter());
+    while let (Some(moment), Some(order)) = (coming.recv().await, orders.next()) {
+        going.spawn(Arc::clone(&crowd).pay(order, moment));
+    }
+    let wall_s = begin.elapsed().as_secs_f64();
+    let while_they_came = crowd.stand.gateway.spent().since(&before).total_ns();
+    let asked = crowd.asked().await?;
+    let All {
+        latencies_us,
+        told_ms,
+        odd,
+        oddity,
+    } = all(going).await?;
+    let ended = crowd.stand.settled().await?;
+    let found = Polling {
+        orders: count,
+        offered_per_second: PER_SECOND,
+        cpu_us: ended.since(&before).total_ns() as f64 / 1e3 / count as f64,
+        latencies_us,
+        busy: while_they_came as f64 / 1e9 / wall_s,
+        asking: asked.cpu_s / wall_s,
+        questions: asked.questions,
+        told_ms,
+        odd,
+        oddity,
+    };
+    log.say(&format!(
+        "polling: {:.0} µs an order, p99 {} ms, questions {:.1} % of the core, {odd} odd",
+        found.cpu_us,
+        shown_ms(percentile_ms(&found.latencies_us, 99)),
+        found.asking * 100.0,
+    ));
+    Ok(found)
+}
+
+/// All payments, sorted.
+struct All {
+    latencies_us: Vec<u32>,
+    told_ms: [Vec<u32>; 2],
+    odd: usize,
+    oddity: Option<String>,
+}
+
+/// Waits until the last merchant is told.
+async fn all(mut going: JoinSet<Result<Went>>) -> Result<All> {
+    let (mut latencies_us, mut told_ms) = (Vec::new(), [Vec::new(), Vec::new()]);
+    let (mut odd, mut oddity) = (0, None);
+    while let Some(went) = going.join_next().await {
+        match went? {
+            Ok(went) => {
+                latencies_us.extend(went.latencies_us);
+                if let Some((came_back, told)) = went.told {
+                    told_ms[usize::from(!came_back)].push(u32::try_from(told.as_millis())?);
+                }
+            }
+            Err(why) => {
+                odd += 1;
+                oddity.get_or_insert_with(|| format!("{why:#}"));
+            }
+        }
+    }
+    latencies_us.sort_unstable();
+    for told in &mut told_ms {
+        told.sort_unstable();
+    }
+    Ok(All {
+        latencies_us,
+        told_ms,
+        odd,
+        oddity,
+    })
+}
+
+/// Orders with everything that is drawn for them: evenly spread, the same in each run.
+fn orders(plan: &Plan, stand: &Stand, count: usize) -> Result<Vec<Order>> {
+    let numbers = stand.merchant.numbers(count);
+    let (place, select) = (
+        stand.merchant.place(&numbers)?,
+        stand.merchant.select(&numbers)?,
+    );
+    let [least, most] = PAYS_AFTER_MS;
+    let most = if plan.quick { most / 4 } else { most };
+    let made = numbers.into_iter().enumerate().map(|(at, number)| {
+        let drawn = (at as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        Order {
+            place: place[at].clone(),
+            select: select[at].clone(),
+            number,
+            pays_after: Duration::from_millis(least + drawn % (most - least)),
+            is_lost: at.is_multiple_of(LOST_ONE_IN),
+            comes_back: (at / LOST_ONE_IN).is_multiple_of(BACK_ONE_IN),
+        }
+    });
+    Ok(made.collect())
+}
+
+impl Crowd {
+    /// Sends one request by whoever is free; its answer's body, and how long it took from a moment on.
+    async fn ask(
+        &self,
+        request: &[u8],
+        (moment, expected): (Instant, &str),
+        by_institution: bool,
+    ) -> Result<(String, u32)> {
+        let _permit = self.permits.acquire().await?;
+        let mut caller = held(&self.free).pop_front().context("nobody is free")?;
+        let seat = if by_institution {
+            &mut caller.institution
+        } else {
+            &mut caller.merchant
+        };
+        let answered = seat
+            .ask(request, |answer| {
+                let status = answer.head.get(9..12) == Some(b"200");
+                (status, String::from_utf8_lossy(answer.body).into_owned())
+            })
+            .await;
+        held(&self.free).push_back(caller);
+        let took = u32::try_from(moment.elapsed().as_micros())?;
+        match answered? {
+            (true, body) if body.contains(expected) => Ok((body, took)),
+            (_, body) => bail!("expected {expected}, found {body}"),
+        }
+    }
+
+    async fn pay(self: Arc<Self>, order: Order, moment: Instant) -> Result<Went> {
+        let (placed, first) = self.ask(&order.place, (moment, ACCEPTED), false).await?;
+        let now = Instant::now();
+        let (selected, second) = self.ask(&order.select, (now, ACCEPTED), false).await?;
+        let attempt = link(&selected)?;
+        let attempt = attempt.rsplit('/').next().context("no attempt")?.to_owned();
+        let hearing = self.stand.shop.expect(&order.number);
+        // Nothing is waited for but the payer, who takes so long.
+        let payer = std::future::pending::<()>();
+        let _ = tokio::time::timeout(order.pays_after, payer).await;
+        let paid = Instant::now();
+        self.stand.institution.pay(&attempt);
+        let mut latencies_us = vec![first, second];
+        if order.comes_back {
+            let page = link(&placed)?;
+            let (_, path) = page.split_once("/pay/").context("no page")?;
+            let port = self.stand.to_gateway.port;
+            let page = format!("GET /pay/{path} HTTP/1.1\r\nhost: localhost:{port}\r\n\r\n");
+            let now = Instant::now();
+            let (_, third) = self.ask(page.as_bytes(), (now, "<html"), false).await?;
+            latencies_us.push(third);
+        }
+        if !order.is_lost {
+            let callback = self.stand.institution.callback(&attempt)?;
+            let now = Instant::now();
+            let (_, fourth) = self.ask(&callback, (now, SUCCESS), true).await?;
+            latencies_us.push(fourth);
+        }
+        let told = tokio::time::timeout(TOLD_WITHIN, hearing).await;
+        let told = told.context("the merchant was never told")??;
+        let told = told.saturating_duration_since(paid);
+        Ok(Went {
+            latencies_us,
+            told: order.is_lost.then_some((order.comes_back, told)),
+        })
+    }
+
+    /// What the gateway says of its questions.
+    async fn asked(&self) -> Result<Asked> {
+        let mut page = TcpStream::connect(("127.0.0.1", self.stand.operations)).await?;
+        let request = "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        page.write_all(request.as_bytes()).await?;
+        let mut text = String::new();
+        page.read_to_string(&mut text).await?;
+        let sum = |name: &str| -> f64 {
+            let lines = text.lines().filter(|line| line.starts_with(name));
+            let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+            values.sum()
+        };
+        Ok(Asked {
+            cpu_s: sum("paymux_polling_cpu_seconds_total{"),
+            questions: sum("paymux_polled_orders_total{"),
+        })
+    }
+}
+
+struct Asked {
+    cpu_s: f64,
+    questions: f64,
+}
+
+/// The address in an answer that the payer is sent to.
+fn link(body: &str) -> Result<&str> {
+    let (_, link) = body.split_once("\"payUrl\":\"").context("no payUrl")?;
+    Ok(link.split_once('"').context("no payUrl")?.0)
+}
+
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}

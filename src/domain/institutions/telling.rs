@@ -1,0 +1,176 @@
+//! Whether an institution tells us of payments: of its last ones, how many came to us by its callback.
+//!
+//! Decides how quickly payments that wait are asked about, and nothing else. Reads no clock.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::domain::identifiers::{AttemptId, Timestamp};
+use crate::domain::order::Callbacks;
+
+/// Payments remembered; older ones say nothing any more.
+const PAYMENTS_MAX: usize = 200;
+/// Fewer say nothing.
+const PAYMENTS_MIN: usize = 50;
+/// From this share of payments told on, callbacks can be waited for. Unit: percent.
+const TOLD_PERCENT: usize = 95;
+/// A callback that comes later than this after the payment was not there when it was needed.
+const TOLD_WITHIN: Duration = Duration::from_secs(30);
+/// So long a process only watches: what it sees first are the leftovers of its start.
+const WATCHED_FOR: Duration = Duration::from_mins(15);
+
+/// One institution's recent payments, as this process came to know of them.
+#[derive(Debug, Default)]
+pub struct Telling {
+    since: Option<Timestamp>,
+    last: VecDeque<Payment>,
+}
+
+#[derive(Debug)]
+struct Payment {
+    attempt: AttemptId,
+    paid_at: Timestamp,
+    is_told: bool,
+}
+
+impl Telling {
+    /// A payment became known by asking.
+    pub fn found(&mut self, attempt: &AttemptId, paid_at: Timestamp, now: Timestamp) {
+        self.push(attempt, paid_at.min(now), now);
+    }
+
+    /// A callback told of a payment, perhaps of one that was known already.
+    pub fn told(&mut self, attempt: &AttemptId, paid_at: Timestamp, now: Timestamp) {
+        if !self.last.iter().any(|one| one.attempt == *attempt) {
+            self.push(attempt, paid_at.min(now), now);
+        }
+        let mut known = self.last.iter_mut().rev();
+        if let Some(known) = known.find(|one| one.attempt == *attempt) {
+            known.is_told |= now.since(known.paid_at) <= TOLD_WITHIN;
+        }
+    }
+
+    fn push(&mut self, attempt: &AttemptId, paid_at: Timestamp, now: Timestamp) {
+        self.since.get_or_insert(now);
+        if self.last.len() >= PAYMENTS_MAX {
+            self.last.pop_front();
+        }
+        self.last.push_back(Payment {
+            attempt: attempt.clone(),
+            paid_at,
+            is_told: false,
+        });
+    }
+
+    /// Whether its callbacks go missing. A payment whose callback may still come says nothing yet.
+    pub fn callbacks(&self, now: Timestamp) -> Callbacks {
+        if self
+            .since
+            .is_none_or(|since| now.since(since) < WATCHED_FOR)
+        {
+            return Callbacks::Come;
+        }
+        let may_still_be = |one: &&Payment| now.since(one.paid_at) <= TOLD_WITHIN;
+        let told = self.last.iter().filter(|one| one.is_told).count();
+        let waiting = self.last.iter().filter(|one| !one.is_told);
+        let waiting = waiting.filter(may_still_be).count();
+        let judged = self.last.len().saturating_sub(waiting);
+        let is_enough = judged >= PAYMENTS_MIN;
+        if is_enough && told.saturating_mul(100) < judged.saturating_mul(TOLD_PERCENT) {
+            Callbacks::Missing
+        } else {
+            Callbacks::Come
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_s(seconds)
+    }
+
+    fn attempt(n: usize) -> AttemptId {
+        let mut draw = [0; 10];
+        draw[..8].copy_from_slice(&n.to_be_bytes());
+        AttemptId::mint(at(0), draw)
+    }
+
+    /// So many payments a second apart from second 1,000 on, each told of unless it is one in `lost`.
+    fn after(payments: usize, lost: usize) -> (Telling, Timestamp) {
+        let mut telling = Telling::default();
+        telling.told(&attempt(usize::MAX), at(0), at(0));
+        for n in 0..payments {
+            let paid = at(i64::try_from(n).unwrap().saturating_add(1_000));
+            if n.is_multiple_of(lost) {
+                telling.found(&attempt(n), paid, paid.plus(Duration::from_mins(1)));
+            } else {
+                telling.told(&attempt(n), paid, paid.plus(Duration::from_secs(1)));
+            }
+        }
+        (telling, at(100_000))
+    }
+
+    /// One callback in twenty may be lost; more may not, of the last two hundred payments.
+    #[test]
+    fn an_institution_that_does_not_tell_is_found_out() {
+        for (payments, lost, callbacks) in [
+            (200, 25, Callbacks::Come),
+            (200, 15, Callbacks::Missing),
+            (48, 2, Callbacks::Come),
+            (60, 2, Callbacks::Missing),
+        ] {
+            let (telling, now) = after(payments, lost);
+            assert_eq!(
+                telling.callbacks(now),
+                callbacks,
+                "{payments} payments, one in {lost} lost"
+            );
+        }
+        let (mut telling, now) = after(200, 2);
+        for n in 1_000..1_200 {
+            telling.told(&attempt(n), now, now);
+        }
+        assert_eq!(telling.callbacks(now), Callbacks::Come, "it came back");
+        assert!(telling.last.len() <= PAYMENTS_MAX);
+    }
+
+    /// Whoever has just begun to watch says nothing against anybody.
+    #[test]
+    fn nothing_is_said_in_the_first_quarter_of_an_hour() {
+        let mut telling = Telling::default();
+        for n in 0..200 {
+            telling.found(&attempt(n), at(0), at(60));
+        }
+        assert_eq!(telling.callbacks(at(60 + 899)), Callbacks::Come);
+        assert_eq!(telling.callbacks(at(60 + 900)), Callbacks::Missing);
+    }
+
+    /// Asking that was faster than the callback is no fault of the callback.
+    #[test]
+    fn a_callback_behind_our_own_question_counts_as_told() {
+        let mut telling = Telling::default();
+        for n in 0..100 {
+            telling.found(&attempt(n), at(2_000), at(2_001));
+        }
+        assert_eq!(
+            telling.callbacks(at(2_010)),
+            Callbacks::Come,
+            "they may still come"
+        );
+        for n in 0..100 {
+            telling.told(&attempt(n), at(2_000), at(2_003));
+        }
+        assert_eq!(telling.callbacks(at(9_000)), Callbacks::Come);
+        for n in 100..200 {
+            telling.told(&attempt(n), at(2_000), at(2_031));
+        }
+        assert_eq!(
+            telling.callbacks(at(9_000)),
+            Callbacks::Missing,
+            "too late is not told"
+        );
+    }
+}

@@ -1,0 +1,288 @@
+//! What of an order is asked about next: each attempt and refund has its own schedule, and the order is
+//! due when the first of them is.
+
+use crate::domain::attempt::{Attempt, AttemptState};
+use crate::domain::identifiers::{AttemptId, InstitutionId, RefundOrderNo, Timestamp};
+use crate::domain::order::{INTENT_PATIENCE, Order, OrderState};
+use crate::domain::refund::{Refund, RefundState, Sending};
+use crate::domain::schedule::{Pace, Schedule};
+
+/// Something of an order that an institution can be asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    /// A try to have it paid.
+    Attempt(AttemptId),
+    /// Money on its way back.
+    Refund(RefundOrderNo),
+}
+
+/// Who is asked about first where not all can be: the smaller goes before the larger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Urgency {
+    /// Nobody knows what became of it.
+    Doubt,
+    /// Something moved, as far as we can tell from here: a signal. Never stored.
+    Signal,
+    /// A refund that the institution is carrying out.
+    Refund,
+    /// A payment that waits for its payer.
+    Payer,
+}
+
+impl Urgency {
+    /// All of them, most urgent first.
+    pub const ALL: [Self; 4] = [Self::Doubt, Self::Signal, Self::Refund, Self::Payer];
+
+    /// The name in the metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Doubt => "doubt",
+            Self::Signal => "signal",
+            Self::Refund => "refund",
+            Self::Payer => "payer",
+        }
+    }
+}
+
+/// Where a due order waits: for an institution, or, with none, for nobody but us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lane<'a> {
+    /// The one institution that its open objects are with; none where there are several, or where
+    /// only its time has run out.
+    pub institution: Option<&'a InstitutionId>,
+    /// That of its most urgent object.
+    pub urgency: Urgency,
+}
+
+/// One open object of an order.
+struct Open<'a> {
+    object: Object,
+    institution: &'a InstitutionId,
+    next: Timestamp,
+    urgency: Urgency,
+}
+
+impl Attempt {
+    /// How urgent a question about it is.
+    fn urgency(&self) -> Urgency {
+        match self.state {
+            AttemptState::Accepted => Urgency::Payer,
+            AttemptState::Intent
+            | AttemptState::Unknown
+            | AttemptState::Closing
+            | AttemptState::Paid
+            | AttemptState::Failed
+            | AttemptState::Closed => Urgency::Doubt,
+        }
+    }
+
+    /// How quickly it is asked about; by whether its institution tells us.
+    fn pace(&self, callbacks: Callbacks) -> Pace {
+        match (self.urgency(), callbacks) {
+            (Urgency::Payer, Callbacks::Come) => Pace::Payer,
+            (Urgency::Payer, Callbacks::Missing) => Pace::Untold,
+            (Urgency::Doubt | Urgency::Signal | Urgency::Refund, _) => Pace::Doubt,
+        }
+    }
+
+    fn begin(&self, unwanted: Unwanted, now: Timestamp) -> Schedule {
+        match (self.state, unwanted) {
+            (AttemptState::Intent, _) => Schedule::from(self.sent_at.plus(INTENT_PATIENCE)),
+            // What is live on an order that is not to be paid any more is closed at once.
+            (AttemptState::Closing, _)
+            | (AttemptState::Unknown | AttemptState::Accepted, Unwanted::Yes) => {
+                Schedule::from(now)
+            }
+            (AttemptState::Unknown | AttemptState::Accepted, Unwanted::No) => {
+                Schedule::begin(self.pace(Callbacks::Come), self.id.as_str(), now)
+            }
+            (AttemptState::Paid | AttemptState::Failed | AttemptState::Closed, _) => self.schedule,
+        }
+    }
+}
+
+/// Whether an order is not to be paid any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unwanted {
+    Yes,
+    No,
+}
+
+/// Whether an institution tells us of payments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Callbacks {
+    /// It does, or nobody knows yet.
+    #[default]
+    Come,
+    /// Too often it does not.
+    Missing,
+}
+
+impl Refund {
+    fn urgency(&self) -> Urgency {
+        match self.state {
+            RefundState::Processing | RefundState::Manual => Urgency::Refund,
+            RefundState::Reserved
+            | RefundState::Unknown
+            | RefundState::Succeeded
+            | RefundState::Failed => Urgency::Doubt,
+        }
+    }
+
+    fn pace(&self) -> Pace {
+        match self.state {
+            RefundState::Manual => Pace::People,
+            RefundState::Reserved
+            | RefundState::Processing
+            | RefundState::Unknown
+            | RefundState::Succeeded
+            | RefundState::Failed => Pace::Doubt,
+        }
+    }
+
+    fn begin(&self, now: Timestamp) -> Schedule {
+        match (self.state, self.sending) {
+            (RefundState::Reserved, Sending::Waits(until)) => Schedule::from(until),
+            (RefundState::Reserved, Sending::Left(left)) => {
+                Schedule::from(left.plus(INTENT_PATIENCE))
+            }
+            (RefundState::Processing | RefundState::Unknown | RefundState::Manual, _) => {
+                Schedule::begin(self.pace(), self.no.as_str(), now)
+            }
+            (RefundState::Succeeded | RefundState::Failed, _) => self.schedule,
+        }
+    }
+}
+
+impl Order {
+    fn open_objects(&self) -> impl Iterator<Item = Open<'_>> {
+        let attempts = self.attempts.iter().filter(|one| one.state.is_live());
+        let attempts = attempts.map(|attempt| Open {
+            object: Object::Attempt(attempt.id.clone()),
+            institution: &attempt.institution,
+            next: attempt.schedule.next,
+            urgency: attempt.urgency(),
+        });
+        let refunds = self.refunds.iter().filter(|one| !one.state.is_over());
+        let refunds = refunds.filter_map(|refund| {
+            Some(Open {
+                object: Object::Refund(refund.no.clone()),
+                institution: &self.attempt_of(refund)?.institution,
+                next: refund.schedule.next,
+                urgency: refund.urgency(),
+            })
+        });
+        attempts.chain(refunds)
+    }
+
+    /// When it next needs attention without being asked (A6): what is open is asked about, each by its
+    /// own schedule, and what is not paid in time expires.
+    pub fn due(&self) -> Option<Timestamp> {
+        let asks = self.open_objects().map(|one| one.next);
+        asks.chain(self.expiry_due()).min()
+    }
+
+    /// Where it waits until then (N10).
+    pub fn lane(&self) -> Lane<'_> {
+        let first = self.open_objects().min_by_key(|one| one.next);
+        let expires = self.expiry_due();
+        let mut institution = first
+            .filter(|one| expires.is_none_or(|expires| one.next <= expires))
+            .map(|one| one.institution);
+        // What is due with several waits for none of them: the silent one would keep it from the rest.
+        if let Some(only) = institution
+            && self.open_objects().any(|one| one.institution != only)
+        {
+            institution = None;
+        }
+        let urgency = match institution {
+            Some(_) => self.open_objects().map(|one| one.urgency).min(),
+            None => None,
+        };
+        Lane {
+            institution,
+            urgency: urgency.unwrap_or(Urgency::Doubt),
+        }
+    }
+
+    /// What is to be asked about now, longest due first, and where.
+    pub fn next_object(&self, now: Timestamp) -> Option<(Object, &InstitutionId, Urgency)> {
+        let due = self.open_objects().filter(|one| one.next <= now);
+        let first = due.min_by_key(|one| one.next)?;
+        Some((first.object, first.institution, first.urgency))
+    }
+
+    /// The attempt that waits for its payer, at which a signal has something asked.
+    pub fn waiting_attempt(&self) -> Option<&Attempt> {
+        self.live_attempt()
+            .filter(|attempt| attempt.state == AttemptState::Accepted)
+    }
+
+    /// The schedule of one of its objects.
+    pub fn schedule_of(&self, object: &Object) -> Option<Schedule> {
+        match object {
+            Object::Attempt(id) => {
+                let attempt = self.attempts.iter().find(|one| one.id == *id)?;
+                Some(attempt.schedule)
+            }
+            Object::Refund(no) => Some(self.refund(no)?.schedule),
+        }
+    }
+
+    /// Sets the schedule of one of its objects: no change, for it moves nothing, so it is written with
+    /// a lease's end or with the next change of the object.
+    pub fn reschedule(&mut self, object: &Object, to: Schedule) {
+        match object {
+            Object::Attempt(id) => {
+                for known in self.attempts.iter_mut().filter(|one| one.id == *id) {
+                    known.schedule = to;
+                }
+            }
+            Object::Refund(no) => {
+                for known in self.refunds.iter_mut().filter(|one| one.no == *no) {
+                    known.schedule = to;
+                }
+            }
+        }
+    }
+
+    /// Counts one question about an object, and says when the next is due.
+    pub fn count_question(&mut self, object: &Object, callbacks: Callbacks, now: Timestamp) {
+        let next = match object {
+            Object::Attempt(id) => {
+                let attempt = self.attempts.iter().find(|one| one.id == *id);
+                attempt.map(|one| one.schedule.asked(one.pace(callbacks), id.as_str(), now))
+            }
+            Object::Refund(no) => {
+                let refund = self.refund(no);
+                refund.map(|one| one.schedule.asked(one.pace(), no.as_str(), now))
+            }
+        };
+        if let Some(next) = next {
+            self.reschedule(object, next);
+        }
+    }
+
+    /// Begins the schedules of what came into another state, and leaves all others as they are:
+    /// nothing is asked about faster because something else of its order moved.
+    pub(in crate::domain) fn begin_schedules(&mut self, before: Option<&Self>, now: Timestamp) {
+        let unwanted = match (self.state, self.ending) {
+            (OrderState::Open, None) => Unwanted::No,
+            (OrderState::Open | OrderState::Paid | OrderState::Closed, _) => Unwanted::Yes,
+        };
+        for (at, attempt) in self.attempts.iter_mut().enumerate() {
+            let was = before.and_then(|order| order.attempts.get(at));
+            let stays = was.is_some_and(|was| was.state == attempt.state);
+            if !stays || attempt.state == AttemptState::Intent {
+                attempt.schedule = attempt.begin(unwanted, now);
+            }
+        }
+        for (at, refund) in self.refunds.iter_mut().enumerate() {
+            let was = before.and_then(|order| order.refunds.get(at));
+            let stays = was.is_some_and(|was| was.state == refund.state);
+            if !stays || refund.state == RefundState::Reserved {
+                refund.schedule = refund.begin(now);
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What evidence says beside its order: whether the institution tells us of payments, and what is to be
+//! asked about soon because it does not. Moves nothing.
+
+use crate::domain::evidence::{About, Evidence, Finding, Means};
+use crate::domain::identifiers::Timestamp;
+use crate::domain::order::{Callbacks, Order};
+use crate::world::World;
+use crate::world::signals::Signal;
+
+/// Evidence was made durable.
+pub(in crate::flow) fn notice_moved(world: &World, evidence: &Evidence, order: &Order) {
+    let now = world.clock.now();
+    let (About::Attempt(attempt), institution) = (&evidence.about, &evidence.institution) else {
+        return;
+    };
+    match (&evidence.finding, evidence.by) {
+        (Finding::Succeeded(receipt), Means::Query | Means::Create | Means::Close) => {
+            let payment = (attempt, receipt.paid_at);
+            world.health.found(institution, payment, now);
+        }
+        (Finding::Accepted(_), Means::Create)
+            if world.health.callbacks(institution, now) == Callbacks::Missing =>
+        {
+            let signalled = (&order.no, institution);
+            world.signals.raise(signalled, Signal::Accepted, now);
+        }
+        _ => (),
+    }
+}
+
+/// A genuine callback came, whether it said anything new or not.
+pub(in crate::flow) fn notice_callback(world: &World, evidence: &Evidence, now: Timestamp) {
+    if let (About::Attempt(attempt), Finding::Succeeded(receipt)) =
+        (&evidence.about, &evidence.finding)
+    {
+        let payment = (attempt, receipt.paid_at);
+        world.health.told(&evidence.institution, payment, now);
+    }
+}
+
+/// Somebody looked at an order that waits for its payer, or the payer is back.
+pub fn notice_look(world: &World, order: &Order, signal: Signal) {
+    if let Some(attempt) = order.waiting_attempt() {
+        let signalled = (&order.no, &attempt.institution);
+        world.signals.raise(signalled, signal, world.clock.now());
+    }
+}

@@ -1,0 +1,229 @@
+//! Orders by the institution they wait for: what is due, what a lane's share leaves of it, and how an
+//! order goes back with its schedules (N10).
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::domain::identifiers::{InstitutionId, PayOrderNo, Timestamp};
+use crate::domain::order::{Lane, Order, Urgency};
+use crate::store::owed::LaneShares;
+use crate::store::sqlite::Fault;
+use crate::store::sqlite::lease::Taken;
+use crate::store::sqlite::loading::read;
+use crate::store::sqlite::writer::Writing;
+use crate::store::{LEASE, Settled};
+
+/// The longest due ones of one lane.
+const DUE_OF_LANE: &str = "SELECT due_at, pay_order_no FROM orders
+    WHERE due_at IS NOT NULL AND due_institution = ?1 AND due_urgency = ?2 AND due_at <= ?3
+    ORDER BY due_at LIMIT ?4";
+
+/// The lane after another, by one step of the index.
+const NEXT_LANE: &str = "SELECT due_institution, due_urgency FROM orders
+    WHERE due_at IS NOT NULL AND (due_institution, due_urgency) > (?1, ?2)
+    ORDER BY due_institution, due_urgency LIMIT 1";
+
+/// An order that may still be paid and that nobody has.
+const IS_FREE: &str = "pay_order_no = ?1 AND state = 'OPEN' AND due_at IS NOT NULL
+    AND (leased_until IS NULL OR leased_until <= ?2)";
+
+/// How an urgency is stored: its place, the most urgent first.
+pub(in crate::store::sqlite) fn urgency(urgency: Urgency) -> i64 {
+    let place = Urgency::ALL.iter().position(|one| *one == urgency);
+    i64::try_from(place.unwrap_or(0)).unwrap_or(0)
+}
+
+/// Visits every lane that something waits in.
+fn for_each_lane(
+    connection: &Connection,
+    mut visit: impl FnMut(Lane<'_>, (&str, i64)) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut next = connection.prepare_cached(NEXT_LANE)?;
+    let mut at = (String::new(), -1_i64);
+    let mut step = |(institution, urgency): &(String, i64)| {
+        let found = next.query_row(params![institution, urgency], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+        });
+        found.optional()
+    };
+    while let Some(found) = step(&at)? {
+        let institution = match found.0.as_str() {
+            "" => None,
+            id => Some(read(InstitutionId::parse(id))?),
+        };
+        let urgency = usize::try_from(found.1).ok();
+        let urgency = urgency.and_then(|place| Urgency::ALL.get(place));
+        let lane = Lane {
+            institution: institution.as_ref(),
+            urgency: *read(urgency.ok_or(()))?,
+        };
+        visit(lane, (&found.0, found.1))?;
+        at = found;
+    }
+    Ok(())
+}
+
+/// Numbers of orders that may be leased now. Of two lanes the one of which less is taken comes first,
+/// and the more urgent of equals.
+pub(in crate::store::sqlite) fn due(
+    connection: &Connection,
+    shares: &LaneShares<'_>,
+    now: Timestamp,
+    count: u32,
+) -> Result<Vec<String>, Fault> {
+    let mut due: Vec<(u32, i64, i64, String)> = Vec::new();
+    for_each_lane(connection, |lane, (institution, urgency)| {
+        let share = shares(lane).min(count);
+        if share == 0 {
+            return Ok(());
+        }
+        let mut statement = connection.prepare_cached(DUE_OF_LANE)?;
+        let values = params![institution, urgency, now.ms(), share];
+        let found = statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        for (place, order) in (0..).zip(found) {
+            let (at, no) = order?;
+            due.push((place, urgency, at, no));
+        }
+        Ok(())
+    })?;
+    due.sort_unstable();
+    due.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+    Ok(due.into_iter().map(|(.., no)| no).collect())
+}
+
+/// When a look would find something.
+pub(in crate::store::sqlite) fn next_due(
+    connection: &Connection,
+    shares: &LaneShares<'_>,
+) -> Result<Option<Timestamp>, Fault> {
+    let mut next: Option<i64> = None;
+    for_each_lane(connection, |lane, (institution, urgency)| {
+        if shares(lane) == 0 {
+            return Ok(());
+        }
+        let sql = "SELECT MIN(due_at) FROM orders
+            WHERE due_at IS NOT NULL AND due_institution = ?1 AND due_urgency = ?2";
+        let mut statement = connection.prepare_cached(sql)?;
+        let values = params![institution, urgency];
+        let soonest = statement.query_row(values, |row| row.get::<_, Option<i64>>(0))?;
+        next = next.into_iter().chain(soonest).min();
+        Ok(())
+    })?;
+    Ok(next.map(Timestamp::from_ms))
+}
+
+/// Those of these orders that could be leased.
+pub(in crate::store::sqlite) fn free(
+    connection: &Connection,
+    orders: &[PayOrderNo],
+    now: Timestamp,
+) -> Result<Vec<String>, Fault> {
+    let sql = format!("SELECT pay_order_no FROM orders WHERE {IS_FREE}");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut free = Vec::new();
+    for order in orders {
+        let values = params![order.as_str(), now.ms()];
+        free.extend(statement.query_row(values, |row| row.get(0)).optional()?);
+    }
+    Ok(free)
+}
+
+/// Leases these orders, if they are still due or, of those named, still nobody's.
+pub(in crate::store::sqlite) fn take(
+    writing: &mut Writing<'_>,
+    orders: &[String],
+    (now, which): (Timestamp, Which),
+) -> Result<Vec<Taken>, Fault> {
+    let which = match which {
+        Which::Due => "pay_order_no = ?1 AND due_at <= ?2",
+        Which::Named => IS_FREE,
+    };
+    let sql = format!(
+        "UPDATE orders SET due_at = ?3, leased_until = ?3, fence = fence + 1 WHERE {which}
+         RETURNING fence"
+    );
+    let mut statement = writing.connection.prepare_cached(&sql)?;
+    let until = now.plus(LEASE).ms();
+    let mut taken = Vec::with_capacity(orders.len());
+    for row in orders {
+        let values = params![row, now.ms(), until];
+        let fence = statement
+            .query_row(values, |found| found.get(0))
+            .optional()?;
+        taken.extend(fence.map(|fence| Taken {
+            row: row.clone(),
+            fence,
+            tries: 0,
+        }));
+    }
+    Ok(taken)
+}
+
+/// Why orders are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store::sqlite) enum Which {
+    /// They are due.
+    Due,
+    /// Something was seen of them.
+    Named,
+}
+
+/// An order that goes back as it is, spelled out.
+pub(in crate::store::sqlite) struct Rescheduled {
+    order: String,
+    fence: i64,
+    due: Option<i64>,
+    lane: (String, i64),
+    attempts: Vec<(u32, u32, i64)>,
+    refunds: Vec<(String, u32, i64)>,
+}
+
+impl Rescheduled {
+    pub(in crate::store::sqlite) fn of(order: &Order, fence: u64) -> Self {
+        let lane = order.lane();
+        let institution = lane.institution.map_or("", InstitutionId::as_str);
+        let live = order.attempts.iter().filter(|one| one.state.is_live());
+        let open = order.refunds.iter().filter(|one| !one.state.is_over());
+        Self {
+            order: order.no.as_str().to_owned(),
+            // A fence that does not fit was never given out.
+            fence: i64::try_from(fence).unwrap_or(-1),
+            due: order.due().map(Timestamp::ms),
+            lane: (institution.to_owned(), urgency(lane.urgency)),
+            attempts: live
+                .map(|one| (one.seq, one.schedule.asked, one.schedule.next.ms()))
+                .collect(),
+            refunds: open
+                .map(|one| {
+                    let no = one.no.as_str().to_owned();
+                    (no, one.schedule.asked, one.schedule.next.ms())
+                })
+                .collect(),
+        }
+    }
+
+    pub(in crate::store::sqlite) fn apply(
+        &self,
+        writing: &mut Writing<'_>,
+    ) -> Result<Settled, Fault> {
+        let sql = "UPDATE orders SET due_at = ?3, due_institution = ?4, due_urgency = ?5,
+            leased_until = NULL, fence = fence + 1 WHERE pay_order_no = ?1 AND fence = ?2";
+        let (institution, urgency) = &self.lane;
+        let values = params![self.order, self.fence, self.due, institution, urgency];
+        if writing.connection.prepare_cached(sql)?.execute(values)? == 0 {
+            return Ok(Settled::LeaseLost);
+        }
+        let sql = "UPDATE attempts SET asked = ?3, next_at = ?4 WHERE pay_order_no = ?1
+            AND seq = ?2 AND (asked <> ?3 OR next_at <> ?4)";
+        let mut statement = writing.connection.prepare_cached(sql)?;
+        for (seq, asked, next) in &self.attempts {
+            statement.execute(params![self.order, seq, asked, next])?;
+        }
+        let sql = "UPDATE refunds SET asked = ?2, next_at = ?3 WHERE refund_order_no = ?1
+            AND (asked <> ?2 OR next_at <> ?3)";
+        let mut statement = writing.connection.prepare_cached(sql)?;
+        for (no, asked, next) in &self.refunds {
+            statement.execute(params![no, asked, next])?;
+        }
+        Ok(Settled::Done)
+    }
+}

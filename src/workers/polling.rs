@@ -1,0 +1,302 @@
+//! Looks after what is due of orders: for each institution as much as its slots, its declared rate and the
+//! budget leave, the most urgent first (N10). What has no place now is not taken up, so nothing is
+//! written for it and nothing counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
+
+use super::budget::{Budget, Metered};
+use super::slots::{Slot, Slots};
+use super::{FAULT_NAP, NAP_MAX, PROMPT, Tools, Workers, nap, permits};
+use crate::domain::identifiers::{InstitutionId, PayOrderNo};
+use crate::domain::order::{Lane, Urgency};
+use crate::flow::chase_doubts::{chase_order, follow_signal, pursue_order, put_off};
+use crate::store::{Lease, Leased, StoreError, Work};
+
+/// Orders looked after at once.
+const AT_ONCE: usize = 256;
+
+/// Of them, those that wait for no institution: they expire, and each takes one commit.
+const OWN_AT_ONCE: u32 = 64;
+
+/// Between two looks for due orders, however often it rings: every selection rings, and what it
+/// rings for is due half a second later.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Sleeps no longer while something is due that has no room: room comes with time, and does not ring.
+const ROOM_NAP: Duration = Duration::from_millis(250);
+
+/// Signals taken up at once.
+const SIGNALS_AT_ONCE: usize = 64;
+
+/// What an order that was leased is looked after for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    /// Its time has run out.
+    Pursue,
+    /// One of its objects is due.
+    Chase(Urgency),
+    /// Something was seen of it.
+    Signal,
+}
+
+/// The two loops, and what they know of each other.
+pub(super) struct Polling {
+    workers: Arc<Workers>,
+    slots: Arc<Slots>,
+    budget: Budget,
+    places: Arc<Semaphore>,
+}
+
+impl Polling {
+    pub(super) fn new(workers: &Arc<Workers>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            workers: Arc::clone(workers),
+            slots: Arc::default(),
+            budget: Budget::new(cores, Instant::now()),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// Runs both loops until told to stop, and returns when each order in hand is given back.
+    pub(super) async fn run(self: Arc<Self>, stop: watch::Receiver<bool>) {
+        let signals = Arc::clone(&self).signal_loop(stop.clone());
+        tokio::join!(Arc::clone(&self).due_loop(stop), signals);
+        let _ = self.places.acquire_many(permits(AT_ONCE)).await;
+    }
+
+    async fn due_loop(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        while !*stop.borrow() {
+            // Registered before looking, so that a ring in between is not missed.
+            let rung = self.workers.bells.orders.notified();
+            let freed = self.slots.freed.notified();
+            let wait = match self.hand_out().await {
+                Ok(0) => self.until_next().await,
+                Ok(_) => continue,
+                Err(fault) => {
+                    tracing::error!(%fault, "due orders could not be leased");
+                    FAULT_NAP
+                }
+            };
+            tokio::select! {
+                () = nap(wait) => (),
+                () = rung => (),
+                () = freed => (),
+                _ = stop.changed() => (),
+            }
+            nap(LOOK_EVERY).await;
+        }
+    }
+
+    /// How many of an institution's orders may be taken up now.
+    fn room(&self, tools: &Tools, institution: &InstitutionId, urgency: Urgency) -> u32 {
+        let world = &tools.world;
+        let standing = world.health.standing(institution, world.clock.now());
+        let delay = self.workers.metrics.front.last_delay();
+        let allowed = self
+            .budget
+            .allows(urgency, tools.budget, (delay, Instant::now()));
+        let free = self.slots.free(institution, standing);
+        free.min(allowed)
+            .min(world.outbound.room(institution, urgency))
+    }
+
+    fn share(&self, tools: &Tools, lane: Lane<'_>) -> u32 {
+        let left = u32::try_from(self.places.available_permits()).unwrap_or(0);
+        match lane.institution {
+            Some(institution) => self.room(tools, institution, lane.urgency).min(left),
+            None => OWN_AT_ONCE.min(left),
+        }
+    }
+
+    /// Leases as much as there is room for and starts it, the most urgent first. Says how much that
+    /// was.
+    async fn hand_out(self: &Arc<Self>) -> Result<usize, StoreError> {
+        let (store, now) = (&self.workers.store, self.workers.clock.now());
+        let mut count = 0_usize;
+        for urgency in [Urgency::Doubt, Urgency::Refund, Urgency::Payer] {
+            let tools = (self.workers.in_force)();
+            let shares = |lane: Lane<'_>| {
+                if lane.urgency == urgency {
+                    self.share(&tools, lane)
+                } else {
+                    0
+                }
+            };
+            let leases = store.lease_orders(&shares, now, permits(AT_ONCE)).await?;
+            count = count.saturating_add(leases.len());
+            for lease in leases {
+                self.begin(lease).await;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Finds the place for what is due of a leased order, and starts it.
+    async fn begin(self: &Arc<Self>, lease: Lease) {
+        let (tools, now) = ((self.workers.in_force)(), self.workers.clock.now());
+        let Leased::Order(order) = &lease.of else {
+            return;
+        };
+        let due = match order.pursue(now) {
+            Some(_) => None,
+            None => order.next_object(now),
+        };
+        let Some((object, institution, urgency)) = due else {
+            return self.start(Task::Pursue, lease, None).await;
+        };
+        if self.room(&tools, institution, urgency) > 0 {
+            let slot = self.slots.take(institution);
+            return self.start(Task::Chase(urgency), lease, Some(slot)).await;
+        }
+        // Due with several institutions, and this one has no room: the others do not wait for it.
+        let until = now.plus(ROOM_NAP);
+        if let Err(fault) = put_off(&*self.workers.store, &lease, (&object, until)).await {
+            tracing::error!(%fault, "a leased order could not be put off");
+        }
+    }
+
+    async fn start(self: &Arc<Self>, task: Task, lease: Lease, slot: Option<Slot>) {
+        // Never closed; whoever leases took no more than there are places.
+        if let Ok(place) = Arc::clone(&self.places).acquire_owned().await {
+            tokio::spawn(Arc::clone(self).work(task, lease, (slot, place)));
+        }
+    }
+
+    async fn work(
+        self: Arc<Self>,
+        task: Task,
+        lease: Lease,
+        (slot, place): (Option<Slot>, OwnedSemaphorePermit),
+    ) {
+        let workers = &self.workers;
+        let _counted = workers.metrics.memory.work_in_hand(Work::Orders.word());
+        let Tools {
+            register, world, ..
+        } = (workers.in_force)();
+        let store = &*workers.store;
+        let looked = async {
+            match task {
+                Task::Pursue => match pursue_order(store, &world, &lease).await {
+                    Ok(false) => chase_order(store, &world, &register, &lease).await,
+                    done => done.map(|_| ()),
+                },
+                Task::Chase(_) => chase_order(store, &world, &register, &lease).await,
+                Task::Signal => follow_signal(store, &world, &register, &lease).await,
+            }
+        };
+        let paid = self.budget.begin();
+        let mut looked = std::pin::pin!(Metered::new(looked));
+        let mut slot = slot;
+        let (done, busy) = tokio::select! {
+            done = &mut looked => done,
+            () = nap(PROMPT) => {
+                slot.iter_mut().for_each(Slot::overstayed);
+                looked.await
+            }
+        };
+        let cost = self.budget.end(paid, busy);
+        let urgency = match task {
+            Task::Pursue => None,
+            Task::Chase(urgency) => Some(urgency),
+            Task::Signal => Some(Urgency::Signal),
+        };
+        if let Some(urgency) = urgency {
+            workers.metrics.polling.asked(urgency.word(), cost);
+        }
+        if let Err(fault) = done {
+            tracing::error!(%fault, "a leased order could not be given back");
+        }
+        drop((slot, place));
+        // A place is free and the order may be due again.
+        workers.bells.orders.notify_one();
+    }
+
+    async fn until_next(&self) -> Duration {
+        let (tools, is_short) = ((self.workers.in_force)(), AtomicBool::new(false));
+        let shares = |lane: Lane<'_>| {
+            let share = self.share(&tools, lane);
+            if share == 0 {
+                is_short.store(true, Ordering::Relaxed);
+            }
+            share
+        };
+        let due = self.workers.store.next_order(&shares).await;
+        let longest = if is_short.load(Ordering::Relaxed) {
+            ROOM_NAP
+        } else {
+            NAP_MAX
+        };
+        match due {
+            Ok(Some(due)) => due
+                .since(self.workers.clock.now())
+                .clamp(Duration::from_millis(20), longest),
+            Ok(None) => longest,
+            Err(_) => FAULT_NAP,
+        }
+    }
+
+    /// Asks about orders that something was seen of.
+    async fn signal_loop(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        while !*stop.borrow() {
+            let world = (self.workers.in_force)().world;
+            let now = self.workers.clock.now();
+            let wait = match world.signals.next() {
+                Some(due) => due.since(now).min(NAP_MAX),
+                None => NAP_MAX,
+            };
+            if !wait.is_zero() {
+                tokio::select! {
+                    () = nap(wait) => (),
+                    () = world.signals.rung.notified() => (),
+                    _ = stop.changed() => (),
+                }
+            }
+            if let Err(fault) = self.take_signals().await {
+                tracing::error!(%fault, "signalled orders could not be leased");
+            }
+            // Those that come together are leased together.
+            nap(LOOK_EVERY).await;
+        }
+    }
+
+    async fn take_signals(self: &Arc<Self>) -> Result<(), StoreError> {
+        let tools = (self.workers.in_force)();
+        let (signals, now) = (&tools.world.signals, self.workers.clock.now());
+        let due = signals.due(now, SIGNALS_AT_ONCE);
+        let mut taken: Vec<(PayOrderNo, Slot)> = Vec::new();
+        for (order, institution) in due {
+            let begun = permits(taken.len());
+            let room = self.room(&tools, &institution, Urgency::Signal);
+            let places = permits(self.places.available_permits());
+            if room.min(places) > begun {
+                taken.push((order, self.slots.take(&institution)));
+            } else {
+                signals.put_off(&order, now.plus(ROOM_NAP));
+            }
+        }
+        let orders: Vec<PayOrderNo> = taken.iter().map(|(order, _)| order.clone()).collect();
+        if orders.is_empty() {
+            return Ok(());
+        }
+        for lease in self.workers.store.lease_named(&orders, now).await? {
+            let slot = taken.iter().position(|(no, _)| is_of(&lease, no));
+            let slot = slot.map(|at| taken.swap_remove(at).1);
+            self.start(Task::Signal, lease, slot).await;
+        }
+        // Those that nobody could lease have moved meanwhile, or somebody asks about them.
+        Ok(())
+    }
+}
+
+fn is_of(lease: &Lease, no: &PayOrderNo) -> bool {
+    match &lease.of {
+        Leased::Order(order) => order.no == *no,
+        Leased::Event(..) => false,
+    }
+}

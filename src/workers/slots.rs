@@ -1,0 +1,156 @@
+//! How many questions each institution may have under way (N10): as many as it answers quickly, a few once
+//! it does not, one while nothing new is sent there. So whoever is silent holds little that others need.
+//!
+//! Kept in memory: a restart forgets it, and learns it again from one answer of each institution.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::domain::identifiers::InstitutionId;
+use crate::domain::institutions::Standing;
+
+/// Orders of one institution looked after at once.
+const SLOTS: u32 = 16;
+/// The same once its answers take longer than [`super::PROMPT`].
+const SLOTS_LATE: u32 = 4;
+/// The same while its breaker is open.
+const SLOTS_OPEN: u32 = 1;
+/// Orders of all institutions that answer late, together: a half of all there are.
+const LATE_IN_ALL: u32 = 128;
+
+/// What one institution holds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    in_flight: u32,
+    /// Its last answer took long, or one is taking long.
+    is_late: bool,
+}
+
+/// The slots of all institutions.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    /// Grows with the institutions that are configured.
+    held: Mutex<HashMap<InstitutionId, Held>>,
+    /// Rung when one is free again.
+    pub(super) freed: Notify,
+}
+
+impl Slots {
+    fn held(&self) -> MutexGuard<'_, HashMap<InstitutionId, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many more of an institution's orders may be taken up.
+    pub(super) fn free(&self, institution: &InstitutionId, standing: Standing) -> u32 {
+        let held = self.held();
+        let its = held.get(institution).copied().unwrap_or_default();
+        let most = match standing {
+            Standing::Unhealthy => SLOTS_OPEN,
+            Standing::Healthy | Standing::Slow | Standing::OnTrial if its.is_late => SLOTS_LATE,
+            Standing::Healthy | Standing::Slow | Standing::OnTrial => SLOTS,
+        };
+        let free = most.saturating_sub(its.in_flight);
+        if its.is_late {
+            let late = held.values().filter(|one| one.is_late);
+            let late = late.fold(0_u32, |all, one| all.saturating_add(one.in_flight));
+            free.min(LATE_IN_ALL.saturating_sub(late))
+        } else {
+            free
+        }
+    }
+
+    /// Takes a slot that is free.
+    pub(super) fn take(self: &Arc<Self>, institution: &InstitutionId) -> Slot {
+        let mut held = self.held();
+        let its = held.entry(institution.clone()).or_default();
+        its.in_flight = its.in_flight.saturating_add(1);
+        Slot {
+            slots: Arc::clone(self),
+            institution: institution.clone(),
+            is_late: false,
+        }
+    }
+}
+
+/// A place among those who wait for an institution; free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Slot {
+    slots: Arc<Slots>,
+    institution: InstitutionId,
+    is_late: bool,
+}
+
+impl Slot {
+    /// An answer is late; whatever it will say, no more than a few wait there from now on.
+    pub(super) fn overstayed(&mut self) {
+        self.is_late = true;
+        let mut held = self.slots.held();
+        held.entry(self.institution.clone()).or_default().is_late = true;
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut held = self.slots.held();
+        let its = held.entry(self.institution.clone()).or_default();
+        its.in_flight = its.in_flight.saturating_sub(1);
+        its.is_late = self.is_late;
+        drop(held);
+        self.slots.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: &str) -> InstitutionId {
+        InstitutionId::parse(name).unwrap()
+    }
+
+    /// N10: an institution holds its slots and no more; late answers and an open breaker make them
+    /// few, and a prompt answer gives all of them back.
+    #[test]
+    fn an_institution_holds_only_its_slots() {
+        let slots = Arc::new(Slots::default());
+        let (bank, other) = (id("bank"), id("other"));
+        let mut taken: Vec<_> = (0..SLOTS).map(|_| slots.take(&bank)).collect();
+        assert_eq!(slots.free(&bank, Standing::Healthy), 0);
+        assert_eq!(slots.free(&other, Standing::Healthy), SLOTS);
+        assert_eq!(slots.free(&other, Standing::Unhealthy), SLOTS_OPEN);
+        taken[0].overstayed();
+        taken.truncate(1);
+        let free = slots.free(&bank, Standing::Healthy);
+        assert_eq!(free, SLOTS - 1, "the last that ended was prompt");
+        taken.clear();
+        assert_eq!(
+            slots.free(&bank, Standing::Healthy),
+            SLOTS_LATE,
+            "the last was late"
+        );
+        assert_eq!(slots.free(&bank, Standing::Unhealthy), SLOTS_OPEN);
+        drop(slots.take(&bank));
+        assert_eq!(slots.free(&bank, Standing::OnTrial), SLOTS);
+    }
+
+    /// N10: however many are silent, they hold half of all places and no more.
+    #[test]
+    fn all_that_are_late_hold_half_of_the_places() {
+        let slots = Arc::new(Slots::default());
+        let mut taken = Vec::new();
+        for n in 0..100 {
+            let bank = id(&format!("bank{n}"));
+            let mut first = slots.take(&bank);
+            first.overstayed();
+            drop(first);
+            for _ in 0..slots.free(&bank, Standing::Healthy) {
+                taken.push(slots.take(&bank));
+                taken.last_mut().unwrap().overstayed();
+            }
+        }
+        assert_eq!(taken.len(), usize::try_from(LATE_IN_ALL).unwrap());
+        assert_eq!(slots.free(&id("prompt"), Standing::Healthy), SLOTS);
+    }
+}

@@ -1,0 +1,255 @@
+//! Signs that money may have moved: the payer is back, somebody looks. They have an order asked about
+//! sooner than its schedule says, and prove nothing.
+//!
+//! In memory only: one that is lost costs one slow step of the schedule.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::domain::identifiers::{InstitutionId, PayOrderNo, Timestamp};
+
+/// The least time between an order's last question and one that a signal asks for.
+pub const LEAST_GAP: Duration = Duration::from_secs(3);
+
+/// Questions about one order in a minute at most, whatever it is signalled.
+const ASKED_MAX: usize = 10;
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// After a payer came back the institution may not know yet; so it is asked again after these.
+const AFTER_RETURN: [Duration; 3] = [
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
+/// Orders remembered at most; about 300 bytes each. Past it signals are lost.
+const KNOWN_MAX: usize = 100_000;
+
+/// How often those that nobody asks about any more are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(10);
+
+/// What was seen of an order that waits for its payer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// The payer stands on our page again.
+    Returned,
+    /// Somebody reads how the order stands: the page, the SDK, the merchant.
+    Looked,
+    /// It was accepted where callbacks go missing.
+    Accepted,
+}
+
+/// The signals of all orders.
+#[derive(Debug, Default)]
+pub struct Signals {
+    kept: Mutex<Kept>,
+    /// Rung when something is due that was not before.
+    pub rung: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    orders: HashMap<PayOrderNo, Known>,
+    due: BTreeSet<(Timestamp, PayOrderNo)>,
+    forgotten_at: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+struct Known {
+    institution: InstitutionId,
+    /// When it is to be asked about, each also in the queue of all.
+    due: BTreeSet<Timestamp>,
+    /// When it was, in the last minute.
+    asked: VecDeque<Timestamp>,
+}
+
+impl Known {
+    fn new(institution: &InstitutionId) -> Self {
+        Self {
+            institution: institution.clone(),
+            due: BTreeSet::new(),
+            asked: VecDeque::new(),
+        }
+    }
+}
+
+impl Signals {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something was seen of an order that waits for its payer at this institution.
+    pub fn raise(
+        &self,
+        (order, institution): (&PayOrderNo, &InstitutionId),
+        signal: Signal,
+        now: Timestamp,
+    ) {
+        let mut kept = self.kept();
+        kept.forget(now);
+        if kept.orders.len() >= KNOWN_MAX && !kept.orders.contains_key(order) {
+            return;
+        }
+        let known = kept.orders.entry(order.clone());
+        let known = known.or_insert_with(|| Known::new(institution));
+        let last = known.asked.back();
+        let first = match signal {
+            Signal::Accepted => now.plus(LEAST_GAP),
+            Signal::Returned | Signal::Looked => {
+                last.map_or(now, |last| last.plus(LEAST_GAP).max(now))
+            }
+        };
+        let mut wanted = Vec::new();
+        // One that comes by then sees what this one would see.
+        if known.due.range(now..=first).next().is_none() {
+            wanted.push(first);
+        }
+        if signal == Signal::Returned {
+            known.due.retain(|at| *at <= first);
+            wanted.extend(AFTER_RETURN.map(|after| now.plus(after)));
+        }
+        known.due.extend(wanted.iter().copied());
+        let due = wanted.into_iter().map(|at| (at, order.clone()));
+        kept.due.extend(due);
+        drop(kept);
+        self.rung.notify_one();
+    }
+
+    /// Takes orders that are to be asked about by now.
+    pub fn due(&self, now: Timestamp, count: usize) -> Vec<(PayOrderNo, InstitutionId)> {
+        let mut kept = self.kept();
+        let mut taken = Vec::new();
+        while taken.len() < count {
+            let first = kept.due.first().filter(|(at, _)| *at <= now).cloned();
+            let Some((at, order)) = first else {
+                break;
+            };
+            kept.due.remove(&(at, order.clone()));
+            let Some(known) = kept.orders.get_mut(&order) else {
+                continue;
+            };
+            let is_wanted = known.due.remove(&at);
+            known.asked.retain(|asked| now.since(*asked) < MINUTE);
+            if is_wanted && known.asked.len() < ASKED_MAX {
+                taken.push((order, known.institution.clone()));
+            }
+        }
+        taken
+    }
+
+    /// An order was asked about, for whatever reason.
+    pub fn asked(&self, order: &PayOrderNo, institution: &InstitutionId, now: Timestamp) {
+        let mut kept = self.kept();
+        kept.forget(now);
+        if kept.orders.len() >= KNOWN_MAX && !kept.orders.contains_key(order) {
+            return;
+        }
+        let known = kept.orders.entry(order.clone());
+        let known = known.or_insert_with(|| Known::new(institution));
+        known.asked.retain(|asked| now.since(*asked) < MINUTE);
+        known.asked.push_back(now);
+    }
+
+    /// What was taken could not be asked about; it is due again then.
+    pub fn put_off(&self, order: &PayOrderNo, until: Timestamp) {
+        let mut kept = self.kept();
+        if let Some(known) = kept.orders.get_mut(order) {
+            known.due.insert(until);
+            kept.due.insert((until, order.clone()));
+        }
+    }
+
+    /// When something is due next.
+    pub fn next(&self) -> Option<Timestamp> {
+        self.kept().due.first().map(|(at, _)| *at)
+    }
+}
+
+impl Kept {
+    /// Forgets those that nothing is due of and that were not asked about for a minute.
+    fn forget(&mut self, now: Timestamp) {
+        let last = *self.forgotten_at.get_or_insert(now);
+        if now.since(last) < FORGET_EVERY && last <= now {
+            return;
+        }
+        self.forgotten_at = Some(now);
+        self.orders.retain(|_, known| {
+            let lately = known.asked.back().is_some_and(|at| now.since(*at) < MINUTE);
+            lately || !known.due.is_empty()
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_ms(ms.saturating_add(1_000_000))
+    }
+
+    fn order(n: u8) -> PayOrderNo {
+        PayOrderNo::mint(at(0), [n; 10])
+    }
+
+    fn bank() -> InstitutionId {
+        InstitutionId::parse("bank").unwrap()
+    }
+
+    /// Raises, then asks whenever something is due, for a minute: when that was.
+    fn asked(signals: &Signals, raised: &[(i64, Signal)]) -> Vec<i64> {
+        let mut asked = Vec::new();
+        for ms in (0..60_000).step_by(100) {
+            for (_, signal) in raised.iter().filter(|(when, _)| *when == ms) {
+                signals.raise((&order(1), &bank()), *signal, at(ms));
+            }
+            for (no, institution) in signals.due(at(ms), 10) {
+                signals.asked(&no, &institution, at(ms));
+                asked.push(ms);
+            }
+        }
+        asked
+    }
+
+    /// A payer who is back has it asked about at once, and again after 2, 5 and 10 s.
+    #[test]
+    fn a_payer_who_is_back_has_it_asked_about_at_once_and_again() {
+        let signals = Signals::default();
+        let when = asked(&signals, &[(1_000, Signal::Returned)]);
+        assert_eq!(when, [1_000, 3_000, 6_000, 11_000]);
+    }
+
+    /// Whoever looks has it asked about at once, unless it was within the last three seconds: then as
+    /// soon as three have passed, and once however many looked.
+    #[test]
+    fn looks_in_a_row_ask_once_in_three_seconds() {
+        let looks: Vec<_> = (0..8).map(|n| (n * 500, Signal::Looked)).collect();
+        assert_eq!(asked(&Signals::default(), &looks), [0, 3_000, 6_000]);
+        let accepted = [(0, Signal::Accepted)];
+        assert_eq!(asked(&Signals::default(), &accepted), [3_000]);
+    }
+
+    /// No order is asked about more than ten times in a minute, whatever is signalled.
+    #[test]
+    fn ten_questions_a_minute_are_the_most() {
+        let returns: Vec<_> = (0..590).map(|n| (n * 100, Signal::Returned)).collect();
+        assert_eq!(asked(&Signals::default(), &returns).len(), ASKED_MAX);
+    }
+
+    /// What is remembered is bounded and forgotten.
+    #[test]
+    fn an_order_that_nobody_looks_at_is_forgotten() {
+        let signals = Signals::default();
+        asked(&signals, &[(0, Signal::Returned)]);
+        assert_eq!(signals.next(), None);
+        signals.raise((&order(2), &bank()), Signal::Looked, at(120_000));
+        assert_eq!(signals.kept().orders.len(), 1);
+        assert_eq!(signals.next(), Some(at(120_000)));
+        signals.due(at(120_000), 1);
+        signals.put_off(&order(2), at(120_500));
+        assert_eq!(signals.next(), Some(at(120_500)));
+    }
+}

@@ -1,0 +1,280 @@
+//! An institution that is silent, over real sockets: what waits for it holds up no other institution's
+//! questions (N10).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use paymux::domain::evidence::{Ambiguity, Finding, Means};
+use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
+use paymux::domain::order::Order;
+use paymux::flow::admit_request::refused_callers::RefusedCallers;
+use paymux::metrics::Metrics;
+use paymux::outbound::{Hyper, LineSettings, OutboundSettings};
+use paymux::seal::Seal;
+use paymux::store::ringing::{Bells, Ringing};
+use paymux::store::{Store, open};
+use paymux::workers::{BudgetSettings, Tools, Workers};
+use paymux::world::sends::SendLog;
+use paymux::world::trail::Untold;
+use paymux::world::{Clock, Outbound, Party, Patience, SendError, TooMany, Turn, World};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+use crate::store::builders::{at, done, place, start, weigh};
+use crate::world::books::Ability;
+use crate::world::chance::Draws;
+use crate::world::enrolment::register;
+
+/// Orders in doubt at the silent one.
+const UNFINISHED: u32 = 900;
+/// What one institution may hold of us.
+const SLOTS: usize = 16;
+/// The same once it was silent for a while.
+const SLOTS_LATE: usize = 4;
+
+/// Runs on from the moment at which all orders of the story are in doubt.
+struct Ticking(Instant);
+
+impl Clock for Ticking {
+    fn now(&self) -> Timestamp {
+        at(20).plus(self.0.elapsed())
+    }
+
+    fn uptime(&self) -> Uptime {
+        Uptime::from_ms(0)
+    }
+}
+
+/// What an institution sees.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    /// The silent one was asked, and so many of its questions were waiting then.
+    Silent(usize),
+    /// The other was asked about this attempt.
+    Prompt(String),
+}
+
+/// Real connections, to wherever an institution's listener is.
+struct Redirected {
+    hyper: Hyper,
+    ports: HashMap<InstitutionId, u16>,
+}
+
+#[async_trait]
+impl Outbound for Redirected {
+    async fn send(
+        &self,
+        party: &Party,
+        mut request: Request<Bytes>,
+        patience: Patience,
+    ) -> Result<Response<Bytes>, SendError> {
+        if let Party::Institution(id) = party {
+            let there = format!("https://localhost:{}/", self.ports[id]);
+            *request.uri_mut() = there.parse::<Uri>().unwrap();
+        }
+        self.hyper.send(party, request, patience).await
+    }
+
+    async fn turn(&self, _: &InstitutionId, _: &MerchantId) -> Result<Turn, TooMany> {
+        Ok(Turn::free())
+    }
+}
+
+/// One institution on a port of its own, and what it sees.
+async fn institution(
+    identity: &Identity,
+    is_silent: bool,
+    see: mpsc::UnboundedSender<Seen>,
+) -> u16 {
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(identity.chain(), identity.key())
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let waiting = Arc::new(AtomicUsize::new(0));
+    tokio::spawn(async move {
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let (acceptor, see) = (acceptor.clone(), see.clone());
+            let waiting = Arc::clone(&waiting);
+            tokio::spawn(async move {
+                let Ok(mut tls) = acceptor.accept(tcp).await else {
+                    return;
+                };
+                while let Some(message) = read_message(&mut tls).await {
+                    if is_silent {
+                        let now = waiting.fetch_add(1, Ordering::SeqCst) + 1;
+                        let _ = see.send(Seen::Silent(now));
+                        let mut rest = Vec::new();
+                        let _ = tls.read_to_end(&mut rest).await;
+                        waiting.fetch_sub(1, Ordering::SeqCst);
+                        return;
+                    }
+                    let asked: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
+                    let id = asked["id"].as_str().unwrap().to_owned();
+                    let _ = see.send(Seen::Prompt(id));
+                    let answer = b"HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n";
+                    tls.write_all(answer).await.unwrap();
+                }
+            });
+        }
+    });
+    port
+}
+
+/// Order `n`, sent to an institution, and nobody knows what became of it.
+async fn in_doubt(store: Arc<dyn Store>, n: u32, through: &'static str, s: i64) -> Order {
+    let first = Some(start(n, through, store.epoch()));
+    let order = done(&*store, place(n, first)).await;
+    let silence = Finding::Ambiguous(Ambiguity::NoAnswer);
+    done(&*store, weigh(&order, 1, silence, Means::Create, s)).await
+}
+
+fn opened(file: &std::path::Path) -> (Arc<dyn Store>, Arc<Bells>) {
+    let keys = BTreeMap::from([("2027".to_owned(), [1; 32])]);
+    let seal = Arc::new(Seal::new("2027", keys, [2; 32]).unwrap());
+    let fatal = Box::new(|why: &str| panic!("{why}"));
+    let bells = Arc::new(Bells::default());
+    let store = open(file, seal, fatal, Box::new(|_, _| ())).unwrap();
+    (Arc::new(Ringing::new(store, Arc::clone(&bells))), bells)
+}
+
+/// A gateway's workers, an institution that never answers and one that does.
+struct Asking {
+    store: Arc<dyn Store>,
+    seen: mpsc::UnboundedReceiver<Seen>,
+    stop: watch::Sender<bool>,
+    running: JoinHandle<()>,
+    _folder: TempDir,
+}
+
+impl Asking {
+    /// With this many orders in doubt at the silent one.
+    async fn start(unfinished: u32) -> Self {
+        let (see, seen) = mpsc::unbounded_channel();
+        let folder = TempDir::new().unwrap();
+        let (store, bells) = opened(&folder.path().join("paymux.db"));
+        let mut doubts = JoinSet::new();
+        for n in 1..=unfinished {
+            doubts.spawn(in_doubt(Arc::clone(&store), n, "silent", 2));
+        }
+        doubts.join_all().await;
+        let clock: Arc<dyn Clock> = Arc::new(Ticking(Instant::now()));
+        let world = World {
+            clock: Arc::clone(&clock),
+            entropy: Arc::new(Draws::new(1)),
+            outbound: Arc::new(redirected(see).await),
+            health: Arc::default(),
+            sends: Arc::new(SendLog::start(Arc::clone(&clock))),
+            signals: Arc::default(),
+            trail: Arc::new(Untold),
+            disk: Arc::default(),
+        };
+        let both = [("silent", Ability::ALL), ("harbour", Ability::ALL)];
+        let register = Arc::new(register(&both));
+        let workers = Arc::new(Workers {
+            store: Arc::clone(&store),
+            clock,
+            in_force: Arc::new(move || Tools {
+                register: Arc::clone(&register),
+                world: world.clone(),
+                budget: BudgetSettings {
+                    cpu_percent: 10,
+                    delay_max: PATIENCE,
+                },
+            }),
+            metrics: Arc::new(Metrics::new().unwrap()),
+            bells,
+            refused_callers: Arc::new(RefusedCallers::new(Box::new(|_| [0; 32]))),
+        });
+        let (stop, stopped) = watch::channel(false);
+        Self {
+            store,
+            seen,
+            stop,
+            running: tokio::spawn(workers.run(stopped)),
+            _folder: folder,
+        }
+    }
+
+    async fn next(&mut self) -> Seen {
+        timeout(PATIENCE, self.seen.recv()).await.unwrap().unwrap()
+    }
+}
+
+/// Both institutions, on ports of their own.
+async fn redirected(see: mpsc::UnboundedSender<Seen>) -> Redirected {
+    let identity = Identity::new();
+    let ids = ["silent", "harbour"].map(|name| InstitutionId::parse(name).unwrap());
+    let ports = [
+        institution(&identity, true, see.clone()).await,
+        institution(&identity, false, see).await,
+    ];
+    let line = || LineSettings {
+        roots: identity.chain(),
+        client_identity: None,
+        connections_max: 256,
+    };
+    let settings = OutboundSettings {
+        institutions: ids.clone().map(|id| (id, line())).into(),
+        allowed_networks: vec!["127.0.0.0/8".parse().unwrap()],
+        ..OutboundSettings::default()
+    };
+    Redirected {
+        hyper: Hyper::new(settings).unwrap(),
+        ports: ids.into_iter().zip(ports).collect(),
+    }
+}
+
+/// N10, Z1: nine hundred unfinished orders at an institution that never answers hold as many of our
+/// workers as it has slots, and a few once it was silent; a doubt at another institution is asked about
+/// before any further one of theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_institution_delays_nobody_elses_questions() {
+    let mut asking = Asking::start(UNFINISHED).await;
+    // As many as it may hold are waiting there before anybody else needs anything.
+    for _ in 0..SLOTS {
+        assert!(matches!(asking.next().await, Seen::Silent(_)));
+    }
+    for round in 1..=6 {
+        let n = UNFINISHED + round;
+        let order = in_doubt(Arc::clone(&asking.store), n, "harbour", 20).await;
+        let id = order.attempts[0].id.as_str().to_owned();
+        let mut between = 0;
+        loop {
+            match asking.next().await {
+                Seen::Prompt(asked) if asked == id => break,
+                Seen::Prompt(_) => (),
+                Seen::Silent(waiting) => {
+                    assert!(waiting <= SLOTS, "{waiting} wait at the silent one");
+                    between += 1;
+                }
+            }
+        }
+        assert!(
+            between <= SLOTS,
+            "round {round}: {between} questions went before it"
+        );
+    }
+    // Once it was silent for a while, only a few wait there.
+    let mut fewer = 0;
+    while fewer < 2 * SLOTS_LATE {
+        if let Seen::Silent(waiting) = asking.next().await {
+            fewer = if waiting <= SLOTS_LATE { fewer + 1 } else { 0 };
+        }
+    }
+    asking.stop.send_replace(true);
+    timeout(PATIENCE, asking.running).await.unwrap().unwrap();
+}

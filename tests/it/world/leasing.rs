@@ -1,0 +1,100 @@
+//! The orders of the store in memory: lanes by institution, leases, and how an order goes back.
+
+use std::collections::BTreeMap;
+
+use paymux::domain::identifiers::{PayOrderNo, Timestamp};
+use paymux::domain::order::{Lane, Object, Order, OrderState};
+use paymux::store::owed::LaneShares;
+use paymux::store::{Lease, Leased, Settled};
+
+use super::memory::Durable;
+
+impl Durable {
+    pub(super) fn lease_leftovers(&mut self, now: Timestamp, count: usize) -> Vec<Lease> {
+        let rows = self.orders.values();
+        // What a dead process held is nobody's, whatever the clock showed when it took it.
+        let left = rows.filter(|row| self.is_leftover(&row.order));
+        let left = left.map(|row| row.order.no.clone()).take(count);
+        let left: Vec<_> = left.collect();
+        self.take_orders(left, now)
+    }
+
+    fn take_orders(&mut self, orders: Vec<PayOrderNo>, now: Timestamp) -> Vec<Lease> {
+        let take = |no: PayOrderNo| {
+            let row = self.orders.get_mut(&no).unwrap();
+            let (fence, tries) = row.lease.take(now);
+            let of = Leased::Order(Box::new(row.order.clone()));
+            Lease { of, fence, tries }
+        };
+        orders.into_iter().map(take).collect()
+    }
+
+    pub(super) fn lease_orders(
+        &mut self,
+        shares: &LaneShares<'_>,
+        now: Timestamp,
+        count: usize,
+    ) -> Vec<Lease> {
+        let mut due: Vec<(Timestamp, PayOrderNo)> = self
+            .orders
+            .iter()
+            .filter(|(_, row)| row.lease.is_free(now))
+            .filter(|(_, row)| row.due.is_some_and(|due| due <= now))
+            .map(|(no, row)| (row.due.unwrap(), no.clone()))
+            .collect();
+        due.sort();
+        let mut counts: BTreeMap<Lane<'_>, u32> = BTreeMap::new();
+        let mut placed = Vec::new();
+        for (at, no) in due {
+            let lane = self.orders[&no].order.lane();
+            let place = counts.entry(lane).or_default();
+            if *place < shares(lane) {
+                placed.push((*place, lane.urgency, at, no));
+                *place += 1;
+            }
+        }
+        placed.sort();
+        placed.truncate(count);
+        let due = placed.into_iter().map(|(.., no)| no).collect();
+        self.take_orders(due, now)
+    }
+
+    pub(super) fn next_order(&self, shares: &LaneShares<'_>) -> Option<Timestamp> {
+        let rows = self.orders.values();
+        let served = rows.filter(|row| shares(row.order.lane()) > 0);
+        served
+            .filter_map(|row| Some(row.lease.next_due(row.due?)))
+            .min()
+    }
+
+    pub(super) fn lease_named(&mut self, orders: &[PayOrderNo], now: Timestamp) -> Vec<Lease> {
+        let is_free = |no: &&PayOrderNo| {
+            self.orders.get(*no).is_some_and(|row| {
+                let waits = row.due.is_some() && row.order.state == OrderState::Open;
+                waits && row.lease.is_free(now)
+            })
+        };
+        let free = orders.iter().filter(is_free).cloned().collect();
+        self.take_orders(free, now)
+    }
+
+    pub(super) fn reschedule(&mut self, order: &Order, fence: u64) -> Settled {
+        match self.orders.get_mut(&order.no) {
+            Some(row) if row.lease.fence == fence => {
+                for attempt in order.attempts.iter().filter(|one| one.state.is_live()) {
+                    let object = Object::Attempt(attempt.id.clone());
+                    row.order.reschedule(&object, attempt.schedule);
+                }
+                for refund in order.refunds.iter().filter(|one| !one.state.is_over()) {
+                    let object = Object::Refund(refund.no.clone());
+                    row.order.reschedule(&object, refund.schedule);
+                }
+                row.due = order.due();
+                row.lease.until = None;
+                row.lease.fence += 1;
+                Settled::Done
+            }
+            _ => Settled::LeaseLost,
+        }
+    }
+}
