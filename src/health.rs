@@ -22,6 +22,8 @@ pub struct Health {
     pulses: RwLock<HashMap<InstitutionId, Shared>>,
     /// Of those that payments came of, whether they told us.
     tellings: Mutex<HashMap<InstitutionId, Telling>>,
+    /// Of those that answered, how many calls.
+    answers: Mutex<HashMap<InstitutionId, u64>>,
 }
 
 /// A new order's leave to go to an institution. One on trial takes a place that is free again when
@@ -45,6 +47,7 @@ impl Health {
             settings: RwLock::new(settings),
             pulses: RwLock::default(),
             tellings: Mutex::default(),
+            answers: Mutex::default(),
         }
     }
 
@@ -91,6 +94,11 @@ impl Health {
         now: Timestamp,
     ) {
         let settings = self.settings();
+        if how.1 == CallEnd::Answered {
+            let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = answers.entry(institution.clone()).or_default();
+            *count = count.wrapping_add(1);
+        }
         let pulse = self.pulse(institution);
         let mut pulse = locked(&pulse);
         let before = pulse.breaker(now);
@@ -131,15 +139,15 @@ impl Health {
         });
     }
 
-    /// A callback told of a payment.
+    /// A callback told of a payment; whether it was the first that anybody said of it.
     pub fn told(
         &self,
         institution: &InstitutionId,
         (attempt, paid_at): (&AttemptId, Timestamp),
-        now: Timestamp,
+        (now, is_first): (Timestamp, bool),
     ) {
         self.telling(institution, now, |telling| {
-            telling.told(attempt, paid_at, now);
+            telling.told(attempt, (paid_at, is_first), now);
         });
     }
 
@@ -172,6 +180,12 @@ impl Health {
         let tellings = self.tellings.lock().unwrap_or_else(PoisonError::into_inner);
         let telling = tellings.get(institution);
         telling.map_or(Callbacks::Come, |telling| telling.callbacks(now))
+    }
+
+    /// How many calls an institution has answered since this process started.
+    pub fn answers(&self, institution: &InstitutionId) -> u64 {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.get(institution).copied().unwrap_or_default()
     }
 
     fn settings(&self) -> HealthSettings {

@@ -1,7 +1,7 @@
 //! The real network behind `World::outbound`: hyper over rustls, connections kept and bounded.
 //!
-//! Never follows a redirect, never sends a request twice, never connects on a merchant's behalf
-//! to an address it has not looked at. No other file but the sandbox names hyper.
+//! Never follows a redirect, never sends twice, never connects for a merchant to an address it has not
+//! looked at. No other file but the sandbox names hyper.
 
 mod address;
 mod dial;
@@ -31,8 +31,7 @@ use line::{Line, Reach, Sender, Target};
 
 /// Name, connection and handshake together: a destination that takes longer was not reached.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-/// Shorter than servers' usual patience, so that we seldom write into a closing connection:
-/// that would leave a request in doubt.
+/// Shorter than servers' usual patience: a write into a closing connection leaves a request in doubt.
 const IDLE_MAX: Duration = Duration::from_secs(15);
 /// Connections at once to one merchant's origin (N7). As many are kept when they fall idle: a
 /// handshake costs more than a request.
@@ -109,9 +108,8 @@ impl Hyper {
         Self::build(None, settings)
     }
 
-    /// The network under other settings (F1). A line whose settings did not change is kept with
-    /// its connections; one that changed begins anew, and what is under way on the old one ends
-    /// there.
+    /// The network under other settings (F1). A line whose settings did not change is kept with its
+    /// connections; of one that changed, what is under way ends on the old one.
     ///
     /// # Errors
     /// As [`Self::new`]; the old network is what it was.

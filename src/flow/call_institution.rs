@@ -134,6 +134,7 @@ struct How {
 }
 
 async fn exchange(world: &World, adapter: &dyn Institution, call: &Call<'_>, how: How) -> Evidence {
+    let kept_back = how.turn.as_ref().map(Turn::watch);
     let Some(stamp) = stamp(world, call, how.in_flight.as_ref()) else {
         return evidence(adapter, call, Finding::NotSent);
     };
@@ -144,13 +145,14 @@ async fn exchange(world: &World, adapter: &dyn Institution, call: &Call<'_>, how
         }
         Outgoing::Unmade => {
             tracing::error!(institution.id = %adapter.id(), call = call.word(), "cannot be signed");
+            // H1: nothing was asked, and it is our own lack.
+            kept_back.iter().for_each(KeptBack::set);
             return evidence(adapter, call, Finding::NotSent);
         }
     };
     // As it is signed; what it becomes on the way to the wire is the connection's.
     let noted = world.trail.is_kept();
     let noted = noted.then(|| Noted::of(&request, world.clock.now()));
-    let kept_back = how.turn.as_ref().map(Turn::watch);
     request
         .extensions_mut()
         .insert(Errand(call.word(), how.turn));

@@ -229,10 +229,20 @@ pub(in crate::flow) fn kept_back(
     Looked::Stands(Box::new(order), 0)
 }
 
-/// What a question that its turn kept back has to wait.
-pub(in crate::flow) const KEPT_BACK: TooMany = TooMany {
-    wait: Duration::from_secs(1),
-};
+/// The shortest and the longest wait after a question that could not leave.
+const LACKING: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
+
+/// A question that did not leave for a reason of our own: nothing is counted, and it is tried at its own
+/// pace, within bounds.
+pub(in crate::flow) fn not_asked(world: &World, order: Order, object: &Object) -> Looked {
+    let now = world.clock.now();
+    let mut as_asked = order.clone();
+    as_asked.count_question(object, Callbacks::default(), now);
+    let next = as_asked.schedule_of(object).map(|schedule| schedule.next);
+    let wait = next.map_or(LACKING.0, |next| next.since(now));
+    let wait = wait.clamp(LACKING.0, LACKING.1);
+    kept_back(world, order, object, TooMany { wait })
+}
 
 /// Asks about one live attempt.
 async fn ask(
@@ -264,7 +274,7 @@ async fn ask(
     let is_kept_back = turn.watch();
     let evidence = question(world, adapter, (&order, &attempt), turn).await;
     if is_kept_back.is_set() {
-        return Ok(kept_back(world, order, object, KEPT_BACK));
+        return Ok(not_asked(world, order, object));
     }
     let asked_at = world.clock.now();
     world.signals.asked(&order.no, adapter.id(), asked_at);

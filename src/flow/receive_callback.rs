@@ -104,7 +104,7 @@ async fn hear(
     let (weight, kept) = tokio::join!(weight, store.keep(&genuine));
     let has_paid = is_payment && matches!(weight, Ok(Weight::Moved(_)));
     if matches!(weight, Ok(Weight::Moved(_) | Weight::Known(_))) {
-        notice_callback(world, &told, now);
+        notice_callback(world, &told, (now, has_paid));
     }
     let (heard, verdict) = match weight {
         Ok(Weight::Moved(_) | Weight::Known(_)) if unclear => {

@@ -33,3 +33,21 @@ pub fn count_panics() {
 pub(super) fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A panic, in whatever task or thread, is counted.
+    #[test]
+    fn a_panic_is_counted() {
+        let hook = std::panic::take_hook();
+        count_panics();
+        let before = panics();
+        let thread = std::thread::spawn(|| panic!("counted"));
+        assert!(thread.join().is_err());
+        let after = panics();
+        std::panic::set_hook(hook);
+        assert!(after > before, "{after}");
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::domain::attempt::Epoch;
@@ -19,13 +19,14 @@ use crate::domain::personal::MobileNo;
 use crate::domain::verification::{Hearer, Report};
 use crate::files::held::{self, Held};
 use crate::files::reserve;
-use crate::seal::{Seal, SealFault};
+use crate::seal::Seal;
 use crate::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
 use crate::store::timeline::Timeline;
 use crate::store::{
     Bindings, Committed, DESTINATION_SHARE, Fate, Kept, Lease, Message, OnCommit, OnFatal,
     OpenError, OrderKey, Settled, Store, StoreError, Work,
 };
+use fault::Fault;
 use lease::lanes;
 use loading::up_to_date;
 use writer::log::Log;
@@ -33,6 +34,7 @@ use writer::{Asked, Threads, Writing};
 
 mod chain;
 mod configuration;
+mod fault;
 mod file;
 mod inbox;
 mod lease;
@@ -90,54 +92,6 @@ impl Shared {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         *known = forgotten;
-    }
-}
-
-/// Why a statement or a row did not do.
-#[derive(Debug)]
-enum Fault {
-    Sql(rusqlite::Error),
-    Corrupt(String),
-}
-
-impl From<rusqlite::Error> for Fault {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sql(error)
-    }
-}
-
-impl From<SealFault> for Fault {
-    fn from(fault: SealFault) -> Self {
-        Self::Corrupt(fault.to_string())
-    }
-}
-
-impl From<Fault> for StoreError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Corrupt(what) => Self::Corrupt(what),
-            Fault::Sql(error) => {
-                let corrupt = matches!(
-                    error.sqlite_error_code(),
-                    Some(
-                        ErrorCode::DatabaseCorrupt
-                            | ErrorCode::NotADatabase
-                            | ErrorCode::ConstraintViolation
-                    )
-                ) || matches!(
-                    error,
-                    rusqlite::Error::FromSqlConversionFailure(..)
-                        | rusqlite::Error::IntegralValueOutOfRange(..)
-                        | rusqlite::Error::InvalidColumnType(..)
-                        | rusqlite::Error::Utf8Error(..)
-                );
-                if corrupt {
-                    Self::Corrupt(error.to_string())
-                } else {
-                    Self::Unavailable(error.to_string())
-                }
-            }
-        }
     }
 }
 

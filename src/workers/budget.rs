@@ -18,6 +18,9 @@ const COST_FIRST_US: i64 = 500;
 const BESIDE_US: i64 = 150;
 /// How much of what was seen before counts beside a new measurement.
 const REMEMBERED: i64 = 63;
+/// The most that one question is taken to have cost: a process that stood still did not work.
+/// Unit: microseconds.
+const COST_MAX_US: i64 = 20_000;
 /// What was not used is kept for so long, and what was used beyond is owed for no longer.
 const KEPT_FOR_US: i64 = 1_000_000;
 
@@ -41,6 +44,8 @@ pub(super) struct Budget {
 struct Account {
     filled_at: Instant,
     left_us: i64,
+    /// Half of the most that can be left.
+    half_us: i64,
     cost_us: i64,
 }
 
@@ -52,6 +57,7 @@ impl Budget {
             account: Mutex::new(Account {
                 filled_at: now,
                 left_us: 0,
+                half_us: 0,
                 cost_us: COST_FIRST_US,
             }),
         }
@@ -89,23 +95,27 @@ impl Budget {
         account.left_us = left.clamp(most.saturating_neg(), most);
         account.filled_at = now;
         let fits = account.left_us.checked_div(account.cost_us.max(1));
-        u32::try_from(fits.unwrap_or(0)).unwrap_or(0)
+        // Whatever a question costs, one is asked when something is left.
+        let fits = fits.unwrap_or(0).max(i64::from(account.left_us > 0));
+        account.half_us = most.checked_div(2).unwrap_or(0);
+        u32::try_from(fits).unwrap_or(0)
     }
 
     /// A question begins; it is paid for in advance, so that no more begin than there is for.
-    pub(super) fn begin(&self) -> i64 {
+    pub(super) fn begin(&self, urgency: Option<Urgency>) -> Paid {
         let mut account = self.account();
-        let cost = account.cost_us;
-        account.left_us = account.left_us.saturating_sub(cost);
-        cost
+        let cost_us = account.cost_us;
+        let us = account.charge(urgency, cost_us);
+        Paid { urgency, us }
     }
 
     /// It ended, having taken so much of a processor in its own task; what it cost in all.
-    pub(super) fn end(&self, paid_us: i64, busy: Duration) -> Duration {
+    pub(super) fn end(&self, paid: Paid, busy: Duration) -> Duration {
         let busy = i64::try_from(busy.as_micros()).unwrap_or(i64::MAX);
-        let cost = busy.saturating_add(BESIDE_US);
+        let cost = busy.min(COST_MAX_US).saturating_add(BESIDE_US);
         let mut account = self.account();
-        account.left_us = account.left_us.saturating_add(paid_us.saturating_sub(cost));
+        account.left_us = account.left_us.saturating_add(paid.us);
+        account.charge(paid.urgency, cost);
         let all = account
             .cost_us
             .saturating_mul(REMEMBERED)
@@ -113,6 +123,29 @@ impl Budget {
         let parts = REMEMBERED.saturating_add(1);
         account.cost_us = all.checked_div(parts).unwrap_or(cost);
         Duration::from_micros(u64::try_from(cost).unwrap_or(0))
+    }
+}
+
+/// What a question that began was charged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paid {
+    urgency: Option<Urgency>,
+    us: i64,
+}
+
+impl Account {
+    /// Takes what something costs, and says how much that was. Doubt is asked about whatever is left, so
+    /// it never takes the second half: that is the others'.
+    fn charge(&mut self, urgency: Option<Urgency>, cost_us: i64) -> i64 {
+        let taken = match urgency {
+            None | Some(Urgency::Doubt) => {
+                let beyond = self.left_us.saturating_sub(self.half_us).max(0);
+                cost_us.min(beyond)
+            }
+            Some(Urgency::Signal | Urgency::Refund | Urgency::Payer) => cost_us,
+        };
+        self.left_us = self.left_us.saturating_sub(taken);
+        taken
     }
 }
 
@@ -158,7 +191,7 @@ mod tests {
         for ms in (0..1_000).step_by(50) {
             let now = from.checked_add(Duration::from_millis(ms)).unwrap();
             for _ in 0..budget.allows(urgency, SETTINGS, (CALM, now)).min(1_000) {
-                let paid = budget.begin();
+                let paid = budget.begin(Some(urgency));
                 budget.end(paid, busy);
                 begun = begun.saturating_add(1);
             }
@@ -187,22 +220,57 @@ mod tests {
         }
     }
 
-    /// Z1: what is in doubt is asked about whatever was spent, and counted: others wait until it is
-    /// paid for.
+    /// Z1: what is in doubt is asked about whatever was spent, and counted; half is left to the others,
+    /// however much is in doubt.
     #[test]
-    fn doubt_is_never_held_back_and_counts() {
+    fn doubt_is_never_held_back_and_starves_nobody() {
+        let (busy, start) = (Duration::from_micros(350), Instant::now());
+        let budget = Budget::new(1, start);
+        let second = |n: u64| start + Duration::from_secs(n);
+        let mut others = 0;
+        for n in 0..10 {
+            others = 0;
+            for ms in (0..1_000).step_by(50) {
+                let now = second(n) + Duration::from_millis(ms);
+                assert!(budget.allows(Urgency::Doubt, SETTINGS, (CALM, now)) > 0);
+                for _ in 0..100 {
+                    let paid = budget.begin(Some(Urgency::Doubt));
+                    budget.end(paid, busy);
+                }
+                let allowed = budget.allows(Urgency::Payer, SETTINGS, (CALM, now));
+                for _ in 0..allowed {
+                    let paid = budget.begin(Some(Urgency::Payer));
+                    budget.end(paid, busy);
+                    others += 1;
+                }
+            }
+        }
+        assert!((100..=220).contains(&others), "{others} in a second");
+        let now = second(11);
+        let calm = budget.allows(Urgency::Payer, SETTINGS, (CALM, now));
+        for _ in 0..100 {
+            let paid = budget.begin(Some(Urgency::Doubt));
+            budget.end(paid, busy);
+        }
+        let beside = budget.allows(Urgency::Payer, SETTINGS, (CALM, now));
+        assert!(beside < calm, "doubt counts: {beside} of {calm}");
+    }
+
+    /// Time in which the process stood still is no work: it ends no background.
+    #[test]
+    fn a_stall_of_a_minute_does_not_end_the_background() {
         let start = Instant::now();
         let budget = Budget::new(1, start);
-        for _ in 0..1_000 {
-            assert!(budget.allows(Urgency::Doubt, SETTINGS, (CALM, start)) > 0);
-            let paid = budget.begin();
-            budget.end(paid, Duration::from_millis(1));
+        for percent in [10, 1] {
+            let settings = BudgetSettings {
+                cpu_percent: percent,
+                ..SETTINGS
+            };
+            let paid = budget.begin(Some(Urgency::Payer));
+            budget.end(paid, Duration::from_mins(1));
+            let later = start + Duration::from_secs(10);
+            assert!(budget.allows(Urgency::Payer, settings, (CALM, later)) > 0);
         }
-        let soon = start + Duration::from_millis(900);
-        assert_eq!(budget.allows(Urgency::Signal, SETTINGS, (CALM, soon)), 0);
-        let later = start + Duration::from_secs(4);
-        begun(&budget, Urgency::Doubt, later, CALM);
-        assert!(budget.allows(Urgency::Doubt, SETTINGS, (SETTINGS.delay_max * 9, later)) > 0);
     }
 
     /// While requests wait, payments that wait are not asked about, and then nothing but doubt is.

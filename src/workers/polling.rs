@@ -2,14 +2,15 @@
 //! budget leave, the most urgent first (N10). What has no place now is not taken up, so nothing is
 //! written for it and nothing counted.
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-use super::budget::{Budget, Metered};
+use super::budget::{Budget, Metered, Paid};
 use super::slots::{Slot, Slots};
 use super::{FAULT_NAP, NAP_MAX, PROMPT, Tools, Workers, nap, permits};
 use crate::domain::identifiers::{InstitutionId, PayOrderNo};
@@ -30,8 +31,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Sleeps no longer while something is due that has no room: room comes with time, and does not ring.
 const ROOM_NAP: Duration = Duration::from_millis(250);
 
+/// What was leased and cannot be asked about now is due again then: each time costs two writes.
+const PUT_OFF_FOR: Duration = Duration::from_secs(1);
+
 /// Signals taken up at once.
 const SIGNALS_AT_ONCE: usize = 64;
+
+/// Signals looked at to find them: those of an institution without room stand in nobody's way.
+const SIGNALS_LOOKED_AT: usize = 4_096;
 
 /// What an order that was leased is looked after for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +57,15 @@ pub(super) struct Polling {
     slots: Arc<Slots>,
     budget: Budget,
     places: Arc<Semaphore>,
+    /// Orders that somebody asks about. A change of such an order ends its lease, and not the question.
+    in_hand: Mutex<HashSet<PayOrderNo>>,
+}
+
+/// A task's own account of what it holds.
+struct InHand {
+    slot: Option<Slot>,
+    _place: OwnedSemaphorePermit,
+    paid: Paid,
 }
 
 impl Polling {
@@ -60,6 +76,7 @@ impl Polling {
             slots: Arc::default(),
             budget: Budget::new(cores, Instant::now()),
             places: Arc::new(Semaphore::new(AT_ONCE)),
+            in_hand: Mutex::default(),
         }
     }
 
@@ -93,34 +110,45 @@ impl Polling {
         }
     }
 
-    /// How many of an institution's orders may be taken up now.
-    fn room(&self, tools: &Tools, institution: &InstitutionId, urgency: Urgency) -> u32 {
-        let world = &tools.world;
-        let standing = world.health.standing(institution, world.clock.now());
+    fn in_hand(&self) -> MutexGuard<'_, HashSet<PayOrderNo>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many orders may be taken up now, whatever institution they wait for.
+    fn allowed(&self, tools: &Tools, urgency: Urgency) -> u32 {
         let delay = self.workers.metrics.front.last_delay();
         let allowed = self
             .budget
             .allows(urgency, tools.budget, (delay, Instant::now()));
+        allowed.min(permits(self.places.available_permits()))
+    }
+
+    /// How many of one institution's.
+    fn room(&self, tools: &Tools, institution: &InstitutionId, urgency: Urgency) -> u32 {
+        let world = &tools.world;
+        let standing = world.health.standing(institution, world.clock.now());
         let free = self.slots.free(institution, standing);
-        free.min(allowed)
-            .min(world.outbound.room(institution, urgency))
+        free.min(world.outbound.room(institution, urgency))
     }
 
     fn share(&self, tools: &Tools, lane: Lane<'_>) -> u32 {
-        let left = u32::try_from(self.places.available_permits()).unwrap_or(0);
         match lane.institution {
-            Some(institution) => self.room(tools, institution, lane.urgency).min(left),
-            None => OWN_AT_ONCE.min(left),
+            Some(institution) => self.room(tools, institution, lane.urgency),
+            None => OWN_AT_ONCE,
         }
     }
 
     /// Leases as much as there is room for and starts it, the most urgent first. Says how much that
     /// was.
     async fn hand_out(self: &Arc<Self>) -> Result<usize, StoreError> {
-        let (store, now) = (&self.workers.store, self.workers.clock.now());
+        let store = &self.workers.store;
         let mut count = 0_usize;
         for urgency in [Urgency::Doubt, Urgency::Refund, Urgency::Payer] {
-            let tools = (self.workers.in_force)();
+            let (tools, now) = ((self.workers.in_force)(), self.workers.clock.now());
+            let allowed = self.allowed(&tools, urgency);
+            if allowed == 0 {
+                continue;
+            }
             let shares = |lane: Lane<'_>| {
                 if lane.urgency == urgency {
                     self.share(&tools, lane)
@@ -128,7 +156,7 @@ impl Polling {
                     0
                 }
             };
-            let leases = store.lease_orders(&shares, now, permits(AT_ONCE)).await?;
+            let leases = store.lease_orders(&shares, now, allowed).await?;
             count = count.saturating_add(leases.len());
             for lease in leases {
                 self.begin(lease).await;
@@ -150,30 +178,37 @@ impl Polling {
         let Some((object, institution, urgency)) = due else {
             return self.start(Task::Pursue, lease, None).await;
         };
-        if self.room(&tools, institution, urgency) > 0 {
+        // Somebody asks about it already, under a lease that a change of the order has ended.
+        let is_in_hand = self.in_hand().contains(&order.no);
+        let is_free = !is_in_hand && self.room(&tools, institution, urgency) > 0;
+        if is_free && self.allowed(&tools, urgency) > 0 {
             let slot = self.slots.take(institution);
             return self.start(Task::Chase(urgency), lease, Some(slot)).await;
         }
         // Due with several institutions, and this one has no room: the others do not wait for it.
-        let until = now.plus(ROOM_NAP);
-        if let Err(fault) = put_off(&*self.workers.store, &lease, (&object, until)).await {
-            tracing::error!(%fault, "a leased order could not be put off");
-        }
+        let until = now.plus(PUT_OFF_FOR);
+        let store = Arc::clone(&self.workers.store);
+        tokio::spawn(async move {
+            if let Err(fault) = put_off(&*store, &lease, (&object, until)).await {
+                tracing::error!(%fault, "a leased order could not be put off");
+            }
+        });
     }
 
     async fn start(self: &Arc<Self>, task: Task, lease: Lease, slot: Option<Slot>) {
         // Never closed; whoever leases took no more than there are places.
         if let Ok(place) = Arc::clone(&self.places).acquire_owned().await {
-            tokio::spawn(Arc::clone(self).work(task, lease, (slot, place)));
+            let held = InHand {
+                slot,
+                _place: place,
+                paid: self.budget.begin(task.urgency()),
+            };
+            tokio::spawn(Arc::clone(self).work(task, lease, held));
         }
     }
 
-    async fn work(
-        self: Arc<Self>,
-        task: Task,
-        lease: Lease,
-        (slot, place): (Option<Slot>, OwnedSemaphorePermit),
-    ) {
+    async fn work(self: Arc<Self>, task: Task, lease: Lease, held: InHand) {
+        let _asked_about = AskedAbout::of(&self, &lease);
         let workers = &self.workers;
         let _counted = workers.metrics.memory.work_in_hand(Work::Orders.word());
         let Tools {
@@ -190,37 +225,39 @@ impl Polling {
                 Task::Signal => follow_signal(store, &world, &register, &lease).await,
             }
         };
-        let paid = self.budget.begin();
         let mut looked = std::pin::pin!(Metered::new(looked));
-        let mut slot = slot;
+        let mut held = held;
+        let answers = |slot: &Slot| world.health.answers(slot.institution());
+        let before = held.slot.as_ref().map(answers);
         let (done, busy) = tokio::select! {
             done = &mut looked => done,
             () = nap(PROMPT) => {
-                slot.iter_mut().for_each(Slot::overstayed);
+                held.slot.iter_mut().for_each(Slot::overstayed);
                 looked.await
             }
         };
-        let cost = self.budget.end(paid, busy);
-        let urgency = match task {
-            Task::Pursue => None,
-            Task::Chase(urgency) => Some(urgency),
-            Task::Signal => Some(Urgency::Signal),
-        };
-        if let Some(urgency) = urgency {
+        if held.slot.as_ref().map(answers) != before {
+            held.slot.iter_mut().for_each(Slot::answered);
+        }
+        let cost = self.budget.end(held.paid, busy);
+        if let Some(urgency) = task.urgency() {
             workers.metrics.polling.asked(urgency.word(), cost);
         }
         if let Err(fault) = done {
             tracing::error!(%fault, "a leased order could not be given back");
         }
-        drop((slot, place));
+        drop(held);
         // A place is free and the order may be due again.
         workers.bells.orders.notify_one();
     }
 
     async fn until_next(&self) -> Duration {
         let (tools, is_short) = ((self.workers.in_force)(), AtomicBool::new(false));
+        let allowed = Urgency::ALL.map(|urgency| (urgency, self.allowed(&tools, urgency)));
         let shares = |lane: Lane<'_>| {
-            let share = self.share(&tools, lane);
+            let allowed = allowed.iter().find(|(one, _)| *one == lane.urgency);
+            let allowed = allowed.map_or(0, |(_, many)| *many);
+            let share = self.share(&tools, lane).min(allowed);
             if share == 0 {
                 is_short.store(true, Ordering::Relaxed);
             }
@@ -268,13 +305,17 @@ impl Polling {
     async fn take_signals(self: &Arc<Self>) -> Result<(), StoreError> {
         let tools = (self.workers.in_force)();
         let (signals, now) = (&tools.world.signals, self.workers.clock.now());
-        let due = signals.due(now, SIGNALS_AT_ONCE);
+        let allowed = self.allowed(&tools, Urgency::Signal);
+        let allowed = usize::try_from(allowed).unwrap_or(0).min(SIGNALS_AT_ONCE);
+        // How many more each institution takes, now that those before are taken.
+        let mut rooms: HashMap<InstitutionId, u32> = HashMap::new();
         let mut taken: Vec<(PayOrderNo, Slot)> = Vec::new();
-        for (order, institution) in due {
-            let begun = permits(taken.len());
-            let room = self.room(&tools, &institution, Urgency::Signal);
-            let places = permits(self.places.available_permits());
-            if room.min(places) > begun {
+        for (order, institution) in signals.due(now, SIGNALS_LOOKED_AT) {
+            let room = rooms.entry(institution.clone());
+            let room = room.or_insert_with(|| self.room(&tools, &institution, Urgency::Signal));
+            let is_free = *room > 0 && !self.in_hand().contains(&order);
+            if taken.len() < allowed && is_free {
+                *room = room.saturating_sub(1);
                 taken.push((order, self.slots.take(&institution)));
             } else {
                 signals.put_off(&order, now.plus(ROOM_NAP));
@@ -291,6 +332,43 @@ impl Polling {
         }
         // Those that nobody could lease have moved meanwhile, or somebody asks about them.
         Ok(())
+    }
+}
+
+impl Task {
+    /// Of which urgency the question is; none where nobody is asked.
+    fn urgency(self) -> Option<Urgency> {
+        match self {
+            Self::Pursue => None,
+            Self::Chase(urgency) => Some(urgency),
+            Self::Signal => Some(Urgency::Signal),
+        }
+    }
+}
+
+/// While it lives nobody else asks about the order.
+struct AskedAbout<'a> {
+    polling: &'a Polling,
+    order: Option<PayOrderNo>,
+}
+
+impl<'a> AskedAbout<'a> {
+    /// None of an order that somebody has in hand already: that one ends it.
+    fn of(polling: &'a Polling, lease: &Lease) -> Self {
+        let order = match &lease.of {
+            Leased::Order(order) => Some(order.no.clone()),
+            Leased::Event(..) => None,
+        };
+        let order = order.filter(|order| polling.in_hand().insert(order.clone()));
+        Self { polling, order }
+    }
+}
+
+impl Drop for AskedAbout<'_> {
+    fn drop(&mut self) {
+        if let Some(order) = &self.order {
+            self.polling.in_hand().remove(order);
+        }
     }
 }
 

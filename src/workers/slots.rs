@@ -17,7 +17,8 @@ const SLOTS: u32 = 16;
 const SLOTS_LATE: u32 = 4;
 /// The same while its breaker is open.
 const SLOTS_OPEN: u32 = 1;
-/// Orders of all institutions that answer late, together: a half of all there are.
+/// Orders of all institutions that answer late, together: a half of all there are. Past it no institution
+/// has more than a few, for until an answer is late nobody knows that it will be.
 const LATE_IN_ALL: u32 = 128;
 
 /// What one institution holds.
@@ -51,6 +52,13 @@ impl Slots {
             Standing::Healthy | Standing::Slow | Standing::OnTrial if its.is_late => SLOTS_LATE,
             Standing::Healthy | Standing::Slow | Standing::OnTrial => SLOTS,
         };
+        let all = held.values();
+        let all = all.fold(0_u32, |all, one| all.saturating_add(one.in_flight));
+        let most = if all < LATE_IN_ALL {
+            most
+        } else {
+            most.min(SLOTS_LATE)
+        };
         let free = most.saturating_sub(its.in_flight);
         if its.is_late {
             let late = held.values().filter(|one| one.is_late);
@@ -69,7 +77,7 @@ impl Slots {
         Slot {
             slots: Arc::clone(self),
             institution: institution.clone(),
-            is_late: false,
+            is_late: None,
         }
     }
 }
@@ -79,13 +87,24 @@ impl Slots {
 pub(super) struct Slot {
     slots: Arc<Slots>,
     institution: InstitutionId,
-    is_late: bool,
+    /// What its answer says; nothing where nobody was asked.
+    is_late: Option<bool>,
 }
 
 impl Slot {
+    /// Whose it is.
+    pub(super) fn institution(&self) -> &InstitutionId {
+        &self.institution
+    }
+
+    /// There was an answer, and it was not late.
+    pub(super) fn answered(&mut self) {
+        self.is_late.get_or_insert(false);
+    }
+
     /// An answer is late; whatever it will say, no more than a few wait there from now on.
     pub(super) fn overstayed(&mut self) {
-        self.is_late = true;
+        self.is_late = Some(true);
         let mut held = self.slots.held();
         held.entry(self.institution.clone()).or_default().is_late = true;
     }
@@ -96,7 +115,7 @@ impl Drop for Slot {
         let mut held = self.slots.held();
         let its = held.entry(self.institution.clone()).or_default();
         its.in_flight = its.in_flight.saturating_sub(1);
-        its.is_late = self.is_late;
+        its.is_late = self.is_late.unwrap_or(its.is_late);
         drop(held);
         self.slots.freed.notify_one();
     }
@@ -105,6 +124,11 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One more question is asked and answered promptly.
+    fn answered(slots: &Arc<Slots>, institution: &InstitutionId) {
+        slots.take(institution).answered();
+    }
 
     fn id(name: &str) -> InstitutionId {
         InstitutionId::parse(name).unwrap()
@@ -122,6 +146,8 @@ mod tests {
         assert_eq!(slots.free(&other, Standing::Unhealthy), SLOTS_OPEN);
         taken[0].overstayed();
         taken.truncate(1);
+        assert_eq!(slots.free(&bank, Standing::Healthy), SLOTS_LATE - 1);
+        answered(&slots, &bank);
         let free = slots.free(&bank, Standing::Healthy);
         assert_eq!(free, SLOTS - 1, "the last that ended was prompt");
         taken.clear();
@@ -132,6 +158,9 @@ mod tests {
         );
         assert_eq!(slots.free(&bank, Standing::Unhealthy), SLOTS_OPEN);
         drop(slots.take(&bank));
+        let free = slots.free(&bank, Standing::OnTrial);
+        assert_eq!(free, SLOTS_LATE, "nobody was asked");
+        answered(&slots, &bank);
         assert_eq!(slots.free(&bank, Standing::OnTrial), SLOTS);
     }
 
@@ -151,6 +180,22 @@ mod tests {
             }
         }
         assert_eq!(taken.len(), usize::try_from(LATE_IN_ALL).unwrap());
-        assert_eq!(slots.free(&id("prompt"), Standing::Healthy), SLOTS);
+        assert!(slots.free(&id("prompt"), Standing::Healthy) > 0);
+    }
+
+    /// N10: until an answer is late nobody knows that it will be; so those that fall silent together
+    /// leave places as well.
+    #[test]
+    fn those_that_fall_silent_together_leave_places() {
+        let slots = Arc::new(Slots::default());
+        let mut taken = Vec::new();
+        for n in 0..16 {
+            let bank = id(&format!("bank{n}"));
+            let free = slots.free(&bank, Standing::Healthy);
+            taken.extend((0..free).map(|_| slots.take(&bank)));
+        }
+        let most = LATE_IN_ALL + 8 * SLOTS_LATE;
+        assert_eq!(taken.len(), usize::try_from(most).unwrap());
+        assert!(slots.free(&id("prompt"), Standing::Healthy) > 0);
     }
 }

@@ -28,6 +28,9 @@ const AFTER_RETURN: [Duration; 3] = [
 /// Orders remembered at most; about 300 bytes each. Past it signals are lost.
 const KNOWN_MAX: usize = 100_000;
 
+/// Of them those that are remembered only because they were asked about: signals have room beside them.
+const ASKED_KNOWN_MAX: usize = 50_000;
+
 /// How often those that nobody asks about any more are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
 
@@ -74,6 +77,22 @@ impl Known {
             asked: VecDeque::new(),
         }
     }
+
+    /// Where its payer is now: a choice may have been changed.
+    fn is_at(&mut self, institution: &InstitutionId, now: Timestamp) {
+        if self.institution != *institution {
+            self.institution = institution.clone();
+        }
+        self.forget(now);
+    }
+
+    /// Forgets what is longer ago than a minute, and what a clock that was ahead has put off.
+    fn forget(&mut self, now: Timestamp) {
+        let ahead = now.plus(MINUTE);
+        self.due.retain(|at| *at <= ahead);
+        let lately = |asked: &Timestamp| *asked <= ahead && now.since(*asked) < MINUTE;
+        self.asked.retain(lately);
+    }
 }
 
 impl Signals {
@@ -95,6 +114,7 @@ impl Signals {
         }
         let known = kept.orders.entry(order.clone());
         let known = known.or_insert_with(|| Known::new(institution));
+        known.is_at(institution, now);
         let last = known.asked.back();
         let first = match signal {
             Signal::Accepted => now.plus(LEAST_GAP),
@@ -132,7 +152,7 @@ impl Signals {
                 continue;
             };
             let is_wanted = known.due.remove(&at);
-            known.asked.retain(|asked| now.since(*asked) < MINUTE);
+            known.forget(now);
             if is_wanted && known.asked.len() < ASKED_MAX {
                 taken.push((order, known.institution.clone()));
             }
@@ -144,12 +164,12 @@ impl Signals {
     pub fn asked(&self, order: &PayOrderNo, institution: &InstitutionId, now: Timestamp) {
         let mut kept = self.kept();
         kept.forget(now);
-        if kept.orders.len() >= KNOWN_MAX && !kept.orders.contains_key(order) {
+        if kept.orders.len() >= ASKED_KNOWN_MAX && !kept.orders.contains_key(order) {
             return;
         }
         let known = kept.orders.entry(order.clone());
         let known = known.or_insert_with(|| Known::new(institution));
-        known.asked.retain(|asked| now.since(*asked) < MINUTE);
+        known.is_at(institution, now);
         known.asked.push_back(now);
     }
 
@@ -177,6 +197,7 @@ impl Kept {
         }
         self.forgotten_at = Some(now);
         self.orders.retain(|_, known| {
+            known.forget(now);
             let lately = known.asked.back().is_some_and(|at| now.since(*at) < MINUTE);
             lately || !known.due.is_empty()
         });
@@ -237,6 +258,43 @@ mod tests {
     fn ten_questions_a_minute_are_the_most() {
         let returns: Vec<_> = (0..590).map(|n| (n * 100, Signal::Returned)).collect();
         assert_eq!(asked(&Signals::default(), &returns).len(), ASKED_MAX);
+    }
+
+    /// A payer who changed the choice is asked about where the payment is now.
+    #[test]
+    fn a_signal_follows_the_payer_to_another_institution() {
+        let (signals, other) = (Signals::default(), InstitutionId::parse("other").unwrap());
+        signals.asked(&order(1), &bank(), at(0));
+        signals.raise((&order(1), &other), Signal::Looked, at(10_000));
+        assert_eq!(signals.due(at(10_000), 10), [(order(1), other)]);
+    }
+
+    /// H2: what was remembered under a clock that was ahead keeps no signal waiting once it is right.
+    #[test]
+    fn a_clock_that_was_ahead_keeps_no_signal_waiting() {
+        let signals = Signals::default();
+        let ahead = asked(&signals, &[(0, Signal::Returned)]);
+        assert_eq!(ahead.len(), 4);
+        signals.raise((&order(1), &bank()), Signal::Returned, at(60_000));
+        let hour_ago = at(-3_600_000);
+        signals.raise((&order(1), &bank()), Signal::Looked, hour_ago);
+        assert_eq!(signals.due(hour_ago, 10).len(), 1);
+    }
+
+    /// Questions of the schedule leave room for signals of new orders.
+    #[test]
+    fn questions_leave_room_for_signals() {
+        let signals = Signals::default();
+        let many = |n: u32| {
+            let mut draw = [0; 10];
+            draw[..4].copy_from_slice(&n.to_be_bytes());
+            PayOrderNo::mint(at(0), draw)
+        };
+        for n in 0..110_000 {
+            signals.asked(&many(n), &bank(), at(0));
+        }
+        signals.raise((&many(200_000), &bank()), Signal::Looked, at(0));
+        assert_eq!(signals.due(at(0), 10).len(), 1);
     }
 
     /// What is remembered is bounded and forgotten.

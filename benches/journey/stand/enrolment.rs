@@ -152,12 +152,14 @@ const LIFTED: [(&str, u32); 7] = [
 /// What is paid here was always paid on the same day of 2026.
 const REFUND_WINDOW_DAYS: u32 = 1_830;
 /// What refuses because there is too much at once.
-const SHEDDING: [(&str, u32); 8] = [
+const SHEDDING: [(&str, u32); 9] = [
     ("in_flight_max", 100_000),
     ("in_flight_choices_max", 100_000),
     ("in_flight_orders_max", 100_000),
     ("delay_ms", 10_000),
     ("start_ms", 10_000),
+    // A point ends when everything was asked about: three times as soon as it would be.
+    ("background_cpu_percent", 30),
     ("turns_waiting_in_all_max", 50_000),
     ("turns_waiting_max", 25_000),
     ("turns_waiting_per_merchant_max", 25_000),

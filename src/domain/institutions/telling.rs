@@ -39,9 +39,15 @@ impl Telling {
         self.push(attempt, paid_at.min(now), now);
     }
 
-    /// A callback told of a payment, perhaps of one that was known already.
-    pub fn told(&mut self, attempt: &AttemptId, paid_at: Timestamp, now: Timestamp) {
-        if !self.last.iter().any(|one| one.attempt == *attempt) {
+    /// A callback told of a payment: the first word of it, or one more of a payment that was known.
+    pub fn told(
+        &mut self,
+        attempt: &AttemptId,
+        (paid_at, is_first): (Timestamp, bool),
+        now: Timestamp,
+    ) {
+        // A repeat of what is no longer remembered says nothing.
+        if is_first && !self.last.iter().any(|one| one.attempt == *attempt) {
             self.push(attempt, paid_at.min(now), now);
         }
         let mut known = self.last.iter_mut().rev();
@@ -51,7 +57,11 @@ impl Telling {
     }
 
     fn push(&mut self, attempt: &AttemptId, paid_at: Timestamp, now: Timestamp) {
-        self.since.get_or_insert(now);
+        let since = *self.since.get_or_insert(now);
+        // Paid while this process did not yet listen: whoever was told of it then was not we.
+        if paid_at < since && now.since(paid_at) > TOLD_WITHIN {
+            return;
+        }
         if self.last.len() >= PAYMENTS_MAX {
             self.last.pop_front();
         }
@@ -101,13 +111,13 @@ mod tests {
     /// So many payments a second apart from second 1,000 on, each told of unless it is one in `lost`.
     fn after(payments: usize, lost: usize) -> (Telling, Timestamp) {
         let mut telling = Telling::default();
-        telling.told(&attempt(usize::MAX), at(0), at(0));
+        telling.told(&attempt(usize::MAX), (at(0), true), at(0));
         for n in 0..payments {
             let paid = at(i64::try_from(n).unwrap().saturating_add(1_000));
             if n.is_multiple_of(lost) {
                 telling.found(&attempt(n), paid, paid.plus(Duration::from_mins(1)));
             } else {
-                telling.told(&attempt(n), paid, paid.plus(Duration::from_secs(1)));
+                telling.told(&attempt(n), (paid, true), paid.plus(Duration::from_secs(1)));
             }
         }
         (telling, at(100_000))
@@ -131,7 +141,7 @@ mod tests {
         }
         let (mut telling, now) = after(200, 2);
         for n in 1_000..1_200 {
-            telling.told(&attempt(n), now, now);
+            telling.told(&attempt(n), (now, true), now);
         }
         assert_eq!(telling.callbacks(now), Callbacks::Come, "it came back");
         assert!(telling.last.len() <= PAYMENTS_MAX);
@@ -142,10 +152,27 @@ mod tests {
     fn nothing_is_said_in_the_first_quarter_of_an_hour() {
         let mut telling = Telling::default();
         for n in 0..200 {
-            telling.found(&attempt(n), at(0), at(60));
+            telling.found(&attempt(n), at(60), at(60));
         }
         assert_eq!(telling.callbacks(at(60 + 899)), Callbacks::Come);
         assert_eq!(telling.callbacks(at(60 + 900)), Callbacks::Missing);
+    }
+
+    /// What was paid while nobody listened here says nothing, nor does a repeat of what is forgotten.
+    #[test]
+    fn neither_leftovers_nor_repeats_speak_against_an_institution() {
+        let mut telling = Telling::default();
+        for n in 0..100 {
+            telling.found(&attempt(n), at(0), at(3_600));
+        }
+        for n in 100..300 {
+            telling.told(&attempt(n), (at(4_000), true), at(4_001));
+        }
+        for n in 300..400 {
+            telling.told(&attempt(n), (at(3_900), false), at(7_000));
+        }
+        assert_eq!(telling.callbacks(at(9_000)), Callbacks::Come);
+        assert_eq!(telling.last.len(), PAYMENTS_MAX);
     }
 
     /// Asking that was faster than the callback is no fault of the callback.
@@ -161,11 +188,11 @@ mod tests {
             "they may still come"
         );
         for n in 0..100 {
-            telling.told(&attempt(n), at(2_000), at(2_003));
+            telling.told(&attempt(n), (at(2_000), true), at(2_003));
         }
         assert_eq!(telling.callbacks(at(9_000)), Callbacks::Come);
         for n in 100..200 {
-            telling.told(&attempt(n), at(2_000), at(2_031));
+            telling.told(&attempt(n), (at(2_002), true), at(2_033));
         }
         assert_eq!(
             telling.callbacks(at(9_000)),

@@ -8,7 +8,7 @@ use crate::domain::order::{INTENT_PATIENCE, Object, Order, Urgency};
 use crate::domain::refund::{Refund, RefundState, Sending};
 use crate::domain::schedule;
 use crate::flow::call_institution::{ASK_PATIENCE, Leave, ask_in_turn, send_once};
-use crate::flow::chase_doubts::{KEPT_BACK, Looked, counted, kept_back};
+use crate::flow::chase_doubts::{Looked, counted, kept_back, not_asked};
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
 use crate::institution::{Call, Institution};
 use crate::store::{Committed, Store, StoreError};
@@ -110,7 +110,7 @@ async fn ask(
     let is_kept_back = turn.watch();
     let evidence = ask_in_turn(world, adapter, &call, turn).await;
     if is_kept_back.is_set() {
-        return Ok(kept_back(world, order, &object, KEPT_BACK));
+        return Ok(not_asked(world, order, &object));
     }
     let Looked::Stands(order, commits) = counted(world, order, &object) else {
         return Ok(Looked::Moved);

@@ -28,13 +28,19 @@ pub(in crate::flow) fn notice_moved(world: &World, evidence: &Evidence, order: &
     }
 }
 
-/// A genuine callback came, whether it said anything new or not.
-pub(in crate::flow) fn notice_callback(world: &World, evidence: &Evidence, now: Timestamp) {
+/// A genuine callback came; whether it said anything new.
+pub(in crate::flow) fn notice_callback(
+    world: &World,
+    evidence: &Evidence,
+    (now, is_first): (Timestamp, bool),
+) {
     if let (About::Attempt(attempt), Finding::Succeeded(receipt)) =
         (&evidence.about, &evidence.finding)
     {
         let payment = (attempt, receipt.paid_at);
-        world.health.told(&evidence.institution, payment, now);
+        world
+            .health
+            .told(&evidence.institution, payment, (now, is_first));
     }
 }
 

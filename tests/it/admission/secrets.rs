@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{good, refused, with};
 use crate::world::town::{Town, naming};
 
-/// R-6.1.4-1: a card number, a security code or a password in a description or a reason is refused and
+/// R-6.1.1-3a, R-6.1.3-1, R-6.1.4-1: a card number, a security code or a password in a description or a reason is refused and
 /// neither quoted nor kept; fields that hold numbers by their nature are left alone.
 #[test]
 fn payers_secrets_in_free_text_are_refused() {

@@ -12,7 +12,7 @@ use paymux::store::trails::ORDER_BYTES_MAX;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use super::{PAYER, client, open, operations, order, placed};
+use super::{PAYER, client, key, open, operations, order, placed};
 
 /// Another number of the payer's, in an address that the merchant gave.
 const ELSEWHERE: &str = "13987650002";
@@ -147,6 +147,32 @@ async fn an_order_that_went_through_a_lot_is_told_whole() {
     }
     let page = operations(&stage, "/metrics").await;
     assert!(page.contains("paymux_trail_notes_lost_total 0\n"));
+    open.close().await.unwrap();
+}
+
+/// C4, V3: a proven callback about another sum is answered 422, one about a payment that nobody made here
+/// 404, each with the number of the exchange; neither moves anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn callbacks_that_cannot_be_right_are_told_so() {
+    let (stage, open) = open().await;
+    let shop = &stage.tea;
+    stage.blue.control().next(Fault::WrongSumCallback, 1);
+    let link = placed(shop, &order(shop, "T1", "12.30", BLUE.id)).await;
+    stage.payer.pay(link.text("payUrl")).await.unwrap();
+    shop.told("ORDER_PAID", "T1").await.unwrap();
+    let told = told(&stage, &["notice_contradicts", "GENUINE: E3 succeeded"]).await;
+    let wrong = one(&told, "callback", "QUARANTINED");
+    assert_eq!(wrong["answered"]["line"], "422");
+    let bank = client(&stage, key(&stage, "bluebank-1"), None);
+    let unknown = json!({
+        "merchantOrderNo": "A0000000000000000001", "orderDate": "20261130",
+        "orderAmount": "1.00", "merchantId": "M1001", "payOrderNo": "B1",
+        "orderStatus": "PAID", "paymentDate": "20261130", "paymentTime": "120000",
+        "eventId": "B1-paid", "eventType": "ORDER_PAID",
+    });
+    let answer = bank.post("/v1/callbacks/bluebank", &unknown).await.unwrap();
+    assert_eq!(answer.status, 404, "{}", answer.json);
+    assert_ne!(answer.text("requestId"), "");
     open.close().await.unwrap();
 }
 

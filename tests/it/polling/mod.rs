@@ -295,6 +295,34 @@ fn a_question_that_we_kept_back_does_not_count() {
     assert_eq!(town.order("T1").refunds[0].state, RefundState::Succeeded);
 }
 
+/// H1: a question that could not leave for a lack of our own, a file or a signature, was not asked; it is
+/// tried again at its own pace, and not each second for as long as the lack lasts.
+#[test]
+fn a_lack_of_our_own_counts_as_no_question() {
+    let town = waiting();
+    let id = town.pay("T1", "bank");
+    town.call_back("bank", &id);
+    town.network.parties().script.push_back(Ending::FaultAfter);
+    assert_eq!(
+        town.ask("M1", "/v1/refunds", &asking("T1", "5")).status,
+        202
+    );
+    town.network
+        .parties()
+        .script
+        .extend([Ending::Shortage; 1_000]);
+    let tried = moments(&town, "refund_query", 60);
+    assert!((2..=20).contains(&tried.len()), "{tried:?}");
+    let refund = town.order("T1").refunds[0].clone();
+    assert_eq!(
+        (refund.state, refund.schedule.asked),
+        (RefundState::Unknown, 0)
+    );
+    town.network.parties().script.clear();
+    moments(&town, "refund_query", 31);
+    assert_eq!(town.order("T1").refunds[0].state, RefundState::Succeeded);
+}
+
 /// A4, R4: surplus money whose first call left long after it was reserved is sent again like any other.
 #[test]
 fn surplus_that_was_first_sent_late_is_sent_again() {

@@ -128,3 +128,21 @@ async fn what_was_legible_is_sealed_once() {
     }
     assert_eq!(stores.open().order(&key).await.unwrap(), Some(order));
 }
+
+/// A6, R4: questions that an earlier release asked count, so that nothing is sent again faster because of
+/// an upgrade.
+#[tokio::test]
+async fn an_upgrade_sends_no_refund_faster() {
+    let stores = Embedded::new();
+    let no = PayOrderNo::mint(at(1), draw(1));
+    let file = stores.look();
+    written(&file, &no);
+    file.execute_batch("UPDATE refunds SET state = 'UNKNOWN'; UPDATE orders SET tries = 7")
+        .unwrap();
+    drop(file);
+    let store = stores.open();
+    let key = OrderKey::Ours(merchant("M1"), no.clone());
+    let order = store.order(&key).await.unwrap().unwrap();
+    assert_eq!(order.refunds[0].schedule.asked, 7);
+    assert_eq!(order.attempts[0].schedule.asked, 0, "it is over");
+}

@@ -1,6 +1,9 @@
 //! A store in memory, as strict as the trait says, and the truth that checks look into. A restart
 //! keeps what was durable and forgets the rest.
 
+mod clocks;
+mod leasing;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;

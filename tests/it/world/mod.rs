@@ -4,12 +4,10 @@
 pub(crate) mod books;
 pub(crate) mod chance;
 pub(crate) mod clock;
-mod clocks;
 pub(crate) mod dialect;
 pub(crate) mod enrolment;
 pub(crate) mod frail;
 pub(crate) mod inbox;
-mod leasing;
 pub(crate) mod memory;
 pub(crate) mod network;
 pub(crate) mod queues;

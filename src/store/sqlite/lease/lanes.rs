@@ -1,7 +1,7 @@
 //! Orders by the institution they wait for: what is due, what a lane's share leaves of it, and how an
 //! order goes back with its schedules (N10).
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::domain::identifiers::{InstitutionId, PayOrderNo, Timestamp};
 use crate::domain::order::{Lane, Order, Urgency};
@@ -17,9 +17,15 @@ const DUE_OF_LANE: &str = "SELECT due_at, pay_order_no FROM orders
     WHERE due_at IS NOT NULL AND due_institution = ?1 AND due_urgency = ?2 AND due_at <= ?3
     ORDER BY due_at LIMIT ?4";
 
-/// The lane after another, by one step of the index.
-const NEXT_LANE: &str = "SELECT due_institution, due_urgency FROM orders
-    WHERE due_at IS NOT NULL AND (due_institution, due_urgency) > (?1, ?2)
+/// The next lane of an institution, by one step of the index. A comparison of pairs would be no seek:
+/// `SQLite` would read the rows of the lane that is left behind, one by one.
+const NEXT_URGENCY: &str = "SELECT due_institution, due_urgency FROM orders
+    WHERE due_at IS NOT NULL AND due_institution = ?1 AND due_urgency > ?2
+    ORDER BY due_urgency LIMIT 1";
+
+/// The first lane of the institution after it, likewise.
+const NEXT_INSTITUTION: &str = "SELECT due_institution, due_urgency FROM orders
+    WHERE due_at IS NOT NULL AND due_institution > ?1
     ORDER BY due_institution, due_urgency LIMIT 1";
 
 /// An order that may still be paid and that nobody has.
@@ -37,13 +43,16 @@ fn for_each_lane(
     connection: &Connection,
     mut visit: impl FnMut(Lane<'_>, (&str, i64)) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    let mut next = connection.prepare_cached(NEXT_LANE)?;
+    let mut beside = connection.prepare_cached(NEXT_URGENCY)?;
+    let mut after = connection.prepare_cached(NEXT_INSTITUTION)?;
     let mut at = (String::new(), -1_i64);
+    let lane = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?));
     let mut step = |(institution, urgency): &(String, i64)| {
-        let found = next.query_row(params![institution, urgency], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
-        });
-        found.optional()
+        let found = beside.query_row(params![institution, urgency], lane);
+        match found.optional()? {
+            Some(found) => Ok(Some(found)),
+            None => after.query_row(params![institution], lane).optional(),
+        }
     };
     while let Some(found) = step(&at)? {
         let institution = match found.0.as_str() {
@@ -225,5 +234,42 @@ impl Rescheduled {
             statement.execute(params![no, asked, next])?;
         }
         Ok(Settled::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    /// N10: what a look costs grows with the lanes, and not with the orders that wait in them.
+    #[test]
+    fn a_look_for_due_orders_does_not_read_the_lanes() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE orders (pay_order_no TEXT, due_at INTEGER, due_institution TEXT,
+                     due_urgency INTEGER);
+                 CREATE INDEX orders_due ON orders (due_institution, due_urgency, due_at)
+                     WHERE due_at IS NOT NULL;
+                 WITH RECURSIVE many(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many LIMIT 50000)
+                 INSERT INTO orders SELECT n, n, CASE n % 3 WHEN 0 THEN '' ELSE 'bank' END, n % 2
+                     FROM many;",
+            )
+            .unwrap();
+        let mut lanes = Vec::new();
+        for_each_lane(&connection, |lane, _| {
+            let id = lane.institution.map(InstitutionId::as_str);
+            lanes.push((id.map(str::to_owned), lane.urgency));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(lanes.len(), 4, "{lanes:?}");
+        for sql in [NEXT_URGENCY, NEXT_INSTITUTION] {
+            let statement = connection.prepare_cached(sql).unwrap();
+            let steps = statement.get_status(StatementStatus::VmStep);
+            assert!((1..500).contains(&steps), "{steps} steps: {sql}");
+        }
     }
 }

@@ -8,11 +8,15 @@ use paymux::domain::identifiers::Timestamp;
 use paymux::domain::refund::Sending;
 use paymux::store::CLOCKS_APART;
 
-use super::memory::Durable;
+use super::Durable;
 
 impl Durable {
     /// What is due later than now is due so much earlier.
-    pub(super) fn bring_forward(&mut self, by: Option<Duration>, now: Timestamp) -> Duration {
+    pub(in crate::world) fn bring_forward(
+        &mut self,
+        by: Option<Duration>,
+        now: Timestamp,
+    ) -> Duration {
         let recorded = self.deeds.last().map(|(_, at)| at.since(now));
         let by = by.or(recorded).filter(|by| *by > CLOCKS_APART);
         let Some(by) = by else {
@@ -49,7 +53,7 @@ impl Durable {
     }
 
     /// Q6
-    pub(super) fn forget(&mut self, until: Timestamp) {
+    pub(in crate::world) fn forget(&mut self, until: Timestamp) {
         let gone = self.nonces.values().copied();
         let gone: Vec<_> = gone.filter(|created| *created <= until).collect();
         self.forgotten = Arc::new(self.forgotten.and(gone));

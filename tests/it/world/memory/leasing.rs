@@ -7,10 +7,10 @@ use paymux::domain::order::{Lane, Object, Order, OrderState};
 use paymux::store::owed::LaneShares;
 use paymux::store::{Lease, Leased, Settled};
 
-use super::memory::Durable;
+use super::Durable;
 
 impl Durable {
-    pub(super) fn lease_leftovers(&mut self, now: Timestamp, count: usize) -> Vec<Lease> {
+    pub(in crate::world) fn lease_leftovers(&mut self, now: Timestamp, count: usize) -> Vec<Lease> {
         let rows = self.orders.values();
         // What a dead process held is nobody's, whatever the clock showed when it took it.
         let left = rows.filter(|row| self.is_leftover(&row.order));
@@ -29,7 +29,7 @@ impl Durable {
         orders.into_iter().map(take).collect()
     }
 
-    pub(super) fn lease_orders(
+    pub(in crate::world) fn lease_orders(
         &mut self,
         shares: &LaneShares<'_>,
         now: Timestamp,
@@ -59,7 +59,7 @@ impl Durable {
         self.take_orders(due, now)
     }
 
-    pub(super) fn next_order(&self, shares: &LaneShares<'_>) -> Option<Timestamp> {
+    pub(in crate::world) fn next_order(&self, shares: &LaneShares<'_>) -> Option<Timestamp> {
         let rows = self.orders.values();
         let served = rows.filter(|row| shares(row.order.lane()) > 0);
         served
@@ -67,7 +67,11 @@ impl Durable {
             .min()
     }
 
-    pub(super) fn lease_named(&mut self, orders: &[PayOrderNo], now: Timestamp) -> Vec<Lease> {
+    pub(in crate::world) fn lease_named(
+        &mut self,
+        orders: &[PayOrderNo],
+        now: Timestamp,
+    ) -> Vec<Lease> {
         let is_free = |no: &&PayOrderNo| {
             self.orders.get(*no).is_some_and(|row| {
                 let waits = row.due.is_some() && row.order.state == OrderState::Open;
@@ -78,7 +82,7 @@ impl Durable {
         self.take_orders(free, now)
     }
 
-    pub(super) fn reschedule(&mut self, order: &Order, fence: u64) -> Settled {
+    pub(in crate::world) fn reschedule(&mut self, order: &Order, fence: u64) -> Settled {
         match self.orders.get_mut(&order.no) {
             Some(row) if row.lease.fence == fence => {
                 for attempt in order.attempts.iter().filter(|one| one.state.is_live()) {

@@ -1,0 +1,54 @@
+//! What can go wrong with a statement or a row, and what callers of the store are told of it.
+
+use rusqlite::ErrorCode;
+
+use crate::seal::SealFault;
+use crate::store::StoreError;
+
+/// Why a statement or a row did not do.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Sql(rusqlite::Error),
+    Corrupt(String),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<SealFault> for Fault {
+    fn from(fault: SealFault) -> Self {
+        Self::Corrupt(fault.to_string())
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Corrupt(what) => Self::Corrupt(what),
+            Fault::Sql(error) => {
+                let corrupt = matches!(
+                    error.sqlite_error_code(),
+                    Some(
+                        ErrorCode::DatabaseCorrupt
+                            | ErrorCode::NotADatabase
+                            | ErrorCode::ConstraintViolation
+                    )
+                ) || matches!(
+                    error,
+                    rusqlite::Error::FromSqlConversionFailure(..)
+                        | rusqlite::Error::IntegralValueOutOfRange(..)
+                        | rusqlite::Error::InvalidColumnType(..)
+                        | rusqlite::Error::Utf8Error(..)
+                );
+                if corrupt {
+                    Self::Corrupt(error.to_string())
+                } else {
+                    Self::Unavailable(error.to_string())
+                }
+            }
+        }
+    }
+}
