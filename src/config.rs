@@ -32,7 +32,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
 pub use crate::config::expiry::{Expiry, KeyClass};
-pub use crate::config::faults::{Fault, Faults, PartyKind, Unusable};
+pub use crate::config::faults::{Fault, Faults, PartyKind, Unusable, UnusableCounts};
 pub use crate::config::gateway::store::CONTROL;
 pub use crate::config::limits::{CONNECTIONS_MAX, Limits};
 pub use crate::config::named::{Holder, NamedFile, validity_s};
@@ -79,6 +79,8 @@ pub struct Config {
     /// Keys and certificates of single parties that cannot be used: those parties go without, and
     /// everybody else goes on.
     pub unusable: Vec<Unusable>,
+    /// The same counted, for any later moment.
+    pub unusable_counts: UnusableCounts,
     /// SHA-256 of the file, in hexadecimal digits: which text this is.
     pub digest: String,
     /// Until when everybody has keys and certificates.
@@ -205,6 +207,7 @@ pub fn read(
         Some(config) if r.faults.is_empty() => Ok(Config {
             file: path.to_owned(),
             warnings: r.warnings,
+            unusable_counts: UnusableCounts::of(&r.unusable, r.dated),
             unusable: r.unusable,
             expiries: expiry::expiries(&config),
             outline: outline::completed(&config),
@@ -321,6 +324,7 @@ fn whole(r: &mut Reader<'_>, text: &str) -> Option<Config> {
         file: PathBuf::new(),
         warnings: Vec::new(),
         unusable: Vec::new(),
+        unusable_counts: UnusableCounts::default(),
         expiries: Vec::new(),
         outline: Outline::of(&document, r.folder()),
         digest: hex(digest(&SHA256, text.as_bytes()).as_ref()),

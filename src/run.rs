@@ -293,8 +293,7 @@ async fn begin(
         .configuration
         .in_force(version, &config.digest, now_s);
     reload::tell_expiries(metrics, &config.expiries);
-    reload::tell_unusable(metrics, &config.unusable);
-    for Unusable { party, note } in &config.unusable {
+    for Unusable { party, note, .. } in &config.unusable {
         let party = party.word();
         tracing::error!(party, %note, "a key or certificate cannot be used; that party goes without");
     }

@@ -84,7 +84,7 @@ fn summary(config: &Config, files: &Files, now: Timestamp) -> String {
     for warning in &config.warnings {
         let _ = writeln!(text, "warning: {warning}");
     }
-    for Unusable { party, note } in &config.unusable {
+    for Unusable { party, note, .. } in &config.unusable {
         let _ = writeln!(text, "cannot be used, of one {}: {note}", party.word());
     }
     let directory = &config.register.directory;
@@ -107,7 +107,7 @@ fn summary(config: &Config, files: &Files, now: Timestamp) -> String {
                 merchant.id.to_string(),
                 state(merchant.admission).to_owned(),
                 mode.name().to_owned(),
-                served(directory, merchant, mode),
+                served(directory, merchant, mode, now),
             ]);
         }
     }
@@ -121,7 +121,7 @@ fn summary(config: &Config, files: &Files, now: Timestamp) -> String {
 }
 
 /// The institutions a merchant may use in a mode, in their order, each with what holds it back.
-fn served(directory: &Directory, merchant: &Merchant, mode: Mode) -> String {
+fn served(directory: &Directory, merchant: &Merchant, mode: Mode, now: Timestamp) -> String {
     let mut routes: Vec<_> = directory.routes.iter().collect();
     routes.sort_by_key(|route| route.order);
     let mut words: Vec<String> = Vec::new();
@@ -137,7 +137,11 @@ fn served(directory: &Directory, merchant: &Merchant, mode: Mode) -> String {
             continue;
         };
         let is_stopped = route.stopped || contract.is_some_and(|contract| contract.stopped);
-        let word = format!("{}{}", institution.id, held_back(institution, is_stopped));
+        let word = format!(
+            "{}{}",
+            institution.id,
+            held_back(institution, is_stopped, now)
+        );
         if !words.contains(&word) {
             words.push(word);
         }
@@ -149,10 +153,11 @@ fn served(directory: &Directory, merchant: &Merchant, mode: Mode) -> String {
     }
 }
 
-/// By its own stop, or by that of the contract or the route.
-fn held_back(institution: &Institution, is_stopped: bool) -> String {
+/// By its own stop, by that of the contract or the route, or for want of credentials.
+fn held_back(institution: &Institution, is_stopped: bool, now: Timestamp) -> String {
     match institution.admission {
         Admission::Admitted if institution.stopped || is_stopped => " (stopped)".to_owned(),
+        Admission::Admitted if institution.is_down(now) => " (credentials unusable)".to_owned(),
         Admission::Admitted => String::new(),
         Admission::Applied | Admission::Suspended => format!(" ({})", state(institution.admission)),
     }

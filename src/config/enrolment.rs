@@ -4,12 +4,14 @@
 //! hide or cause another.
 
 mod operators;
+pub(super) mod served;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::config::capabilities::Capability;
 use crate::config::conditions::{payers, sums};
+use crate::config::enrolment::served::{MODE, check_served, mode};
 use crate::config::gateway::KEY_ID;
 use crate::config::named::{day, text};
 use crate::config::reading::{Found, Reader, Shape, shape};
@@ -17,7 +19,7 @@ use crate::config::section::{Edge, Section};
 use crate::config::{InstitutionLeg, KeyClass, KeyNote, Review};
 use crate::domain::identifiers::{AccountId, InstitutionId, KeyId, MerchantId};
 use crate::domain::institutions::{
-    Contract, Institution as Enrolled, Mode, Route, TransactionType,
+    Contract, Institution as Enrolled, Mode, Route, TransactionType, Validity,
 };
 use crate::domain::merchant::{Admission, Merchant};
 use crate::institution::Institution;
@@ -30,7 +32,7 @@ pub(super) const INSTITUTION: Shape = shape(
     "an institution's id, 1 to 32 of A-Z a-z 0-9 _ -",
     "\"bluebank\"",
 );
-pub(super) const MODE: Shape = shape("one of WEBVIEW, CHATBOT, NATIVE", "\"WEBVIEW\"");
+
 /// Everything that was read about others, sound or not: what is absent here was a fault.
 #[derive(Default)]
 pub(super) struct Enrolment {
@@ -138,12 +140,18 @@ impl Enrolment {
         }
         let last = keys.iter().map(|key| key.not_after_s).max();
         let subject = s.subject("keys");
-        if let Some(last_s) = last.filter(|last_s| *last_s < r.now.seconds()) {
-            let found = format!("the end of the last one on {}", day(last_s));
+        if let Some(last_s) = last {
+            let now_s = r.now.seconds();
+            let next = keys.iter().map(|key| key.not_before_s);
+            let found = match next.filter(|from_s| *from_s > now_s).min() {
+                Some(from_s) => format!("the first day of the next one on {}", day(from_s)),
+                None => format!("the end of the last one on {}", day(last_s)),
+            };
             let both = ("a key in force", &*found);
-            r.unusable(s.line, &subject, both, "enrol its successor");
-        } else {
-            r.ends_soon(s.line, &subject, last);
+            let advice = "enrol one that counts today";
+            if r.in_force(validities(&keys), (s.line, &subject), both, advice) {
+                r.ends_soon(s.line, &subject, last);
+            }
         }
         keys
     }
@@ -326,37 +334,10 @@ impl Enrolment {
     }
 }
 
-/// What is agreed with an institution and not offered by this gateway yet: types are a fault, so that
-/// nobody relies on them; a mode beside others is said.
-fn check_served(
-    r: &mut Reader<'_>,
-    s: &Section<'_>,
-    modes: &[Found<Mode>],
-    kinds: &[Found<TransactionType>],
-) {
-    let served = |kind: &&Found<TransactionType>| TransactionType::OFFERED.contains(&kind.value);
-    for kind in kinds.iter().filter(|kind| !served(kind)) {
-        let names = TransactionType::OFFERED.map(TransactionType::name);
-        let expected = format!("a type that this gateway serves ({})", names.join(", "));
-        let found = format!("{}, which it does not serve yet", kind.value.name());
-        let subject = s.subject("transaction_types");
-        r.fault(kind.line, &subject, &expected, &found, "remove it");
-    }
-    for mode in modes {
-        not_served(r, &s.subject("modes"), mode.line, mode.value);
-    }
-}
-
-/// Says of a mode that nobody is offered it yet.
-pub(super) fn not_served(r: &mut Reader<'_>, subject: &str, line: usize, mode: Mode) {
-    if !Mode::OFFERED.contains(&mode) {
-        let names = Mode::OFFERED.map(Mode::name).join(", ");
-        let expected = format!("a mode that this gateway serves ({names})");
-        let found = format!("{}, which it does not serve yet", mode.name());
-        let advice = "nobody is offered it; remove it";
-        let note = r.note(line, subject, &expected, &found, advice);
-        r.warnings.push(note);
-    }
+/// When each of these keys is in force.
+pub(super) fn validities(keys: &[EnrolledKey]) -> Vec<Validity> {
+    let validity = |key: &EnrolledKey| key.not_before_s..=key.not_after_s;
+    keys.iter().map(validity).collect()
 }
 
 fn must_be_known(
@@ -372,10 +353,6 @@ fn must_be_known(
         let advice = format!("add the [[{name}]], or correct the id");
         r.fault(found.line, &s.subject(name), &expected, &there, &advice);
     }
-}
-
-pub(super) fn mode(text: &str) -> Option<Mode> {
-    Mode::ALL.into_iter().find(|mode| mode.name() == text)
 }
 
 pub(super) fn name(text: &str) -> Option<String> {

@@ -4,6 +4,9 @@
 
 use std::fmt;
 
+use crate::domain::identifiers::Timestamp;
+use crate::domain::institutions::{Validity, is_one_in_force};
+
 /// One thing that is wrong, or that an operator should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -76,6 +79,40 @@ pub struct Unusable {
     pub party: PartyKind,
     /// Where, and what to do.
     pub note: Fault,
+    /// Whether only its dates keep it from being used: another day it counts, or no longer does.
+    pub is_dated: bool,
+}
+
+/// Keys or certificates of one party of which one in force is enough.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Dated {
+    pub(super) party: PartyKind,
+    pub(super) any_of: Vec<Validity>,
+}
+
+/// How many keys, secrets and certificates cannot be used, which changes while they are in force.
+#[derive(Debug, Clone, Default)]
+pub struct UnusableCounts {
+    unreadable: Vec<PartyKind>,
+    dated: Vec<Dated>,
+}
+
+impl UnusableCounts {
+    pub(super) fn of(unusable: &[Unusable], dated: Vec<Dated>) -> Self {
+        let unreadable = unusable.iter().filter(|it| !it.is_dated);
+        Self {
+            unreadable: unreadable.map(|it| it.party).collect(),
+            dated,
+        }
+    }
+
+    /// Of this kind of party at this moment.
+    pub fn at(&self, party: PartyKind, now: Timestamp) -> usize {
+        let unreadable = self.unreadable.iter().filter(|it| **it == party).count();
+        let of_party = self.dated.iter().filter(|it| it.party == party);
+        let out_of_force = of_party.filter(|it| !is_one_in_force(&it.any_of, now));
+        unreadable.saturating_add(out_of_force.count())
+    }
 }
 
 /// Everything that is wrong, in the order of the file, one line each (F1).

@@ -1,29 +1,31 @@
 //! The tables about institutions: how each is reached, what it offers, and its adapter.
 
+mod leg;
+
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::capabilities::{Capability, demanded, lacking};
 use crate::config::conditions::currencies;
-use crate::config::enrolment::{Enrolment, INSTITUTION, MODE, NAME, mode, name, not_served};
+use crate::config::enrolment::served::{MODE, mode, not_served};
+use crate::config::enrolment::{Enrolment, INSTITUTION, NAME, name, validities};
 use crate::config::gateway::{KEY_ID, ORIGIN, plain_origin};
-use crate::config::named::{Holder, text};
+use crate::config::institutions::leg::leg;
+use crate::config::named::{day, text};
 use crate::config::outline::mark;
 use crate::config::reading::{Found, Reader, Shape, shape};
 use crate::config::section::{Edge, Section};
-use crate::config::{InstitutionLeg, KeyClass, KeyNote};
+use crate::config::{KeyClass, KeyNote};
 use crate::domain::identifiers::{InstitutionId, KeyId};
-use crate::domain::institutions::{Departure, Facts, Institution, Mode, RefundKinds, RefundRules};
+use crate::domain::institutions::{
+    Credentials, Departure, Facts, Institution, Mode, RefundKinds, RefundRules,
+};
 use crate::institution::{ALWAYS, KINDS, Kind, Settings, kind};
 use crate::signature::{EnrolledKey, KeyRing, SigningKey};
 
 /// Days in which money may be asked back, where nothing is said.
 const REFUND_WINDOW_DAYS: u64 = 365;
-
-/// Calls to one institution under way at once, where nothing is said: a slow one must not hold
-/// everything that is under way.
-const CALLS_AT_ONCE: u64 = 128;
 
 /// How an institution is called, as far as it could be read.
 struct Reached {
@@ -37,8 +39,12 @@ struct Reached {
 }
 
 impl Reached {
-    fn has_current_key(&self, now_s: i64) -> bool {
-        self.keys.iter().any(|key| key.not_after_s >= now_s)
+    /// What signs for us and what proves its word.
+    fn credentials(&self) -> Credentials {
+        let signs = self.signing.as_ref().map(|_| self.signs_within.clone());
+        Credentials::default()
+            .and(signs.into_iter().collect())
+            .and(validities(&self.keys))
     }
 }
 
@@ -86,17 +92,14 @@ impl Enrolment {
             .kind
             .map(|kind| kind.name)
             .zip(reached.origin.clone());
-        let (leg, is_reachable) = leg(r, &mut s, at).unzip();
         // Nothing new goes where it could not be signed, proven or sent; what was begun waits.
-        let is_usable = reached.signing.is_some()
-            && reached.has_current_key(r.now.seconds())
-            && is_reachable.unwrap_or(false);
+        let (leg, credentials) = leg(r, &mut s, at, reached.credentials());
         s.end(r);
         let Some(Found { value: id, .. }) = id else {
             return;
         };
         self.capabilities.insert(id.clone(), capabilities);
-        self.legs.extend(leg.flatten().map(|leg| (id.clone(), leg)));
+        self.legs.extend(leg.map(|leg| (id.clone(), leg)));
         let facts = reached.facts.clone();
         self.adapter(r, &s, &id, reached, callback_origin);
         let (Some(chinese), Some(english), Some(admission), Some(facts)) =
@@ -110,12 +113,13 @@ impl Enrolment {
             name_en: english.value,
             logo_url: logo_url.map(|found| found.value.to_owned()),
             admission,
-            stopped: stopped || !is_usable,
+            stopped,
             modes,
             currencies: currencies.into_iter().map(|found| found.value).collect(),
             refunds,
             departures,
             facts,
+            credentials,
         };
         self.institutions.insert(id, institution);
     }
@@ -240,12 +244,11 @@ fn own_key_span(r: &mut Reader<'_>, s: &mut Section<'_>) -> Option<(i64, i64)> {
         return None;
     }
     let span = s.span(r, names)?;
-    r.ends_soon(s.line, &subject, Some(span.1));
-    let now = r.now.seconds();
-    if !(span.0..=span.1).contains(&now) {
-        let advice = "no call can be made before: name the key that is in force, or its days";
-        let note = r.note(s.line, &subject, "a key in force today", "none", advice);
-        r.warnings.push(note);
+    let found = format!("one from {} to {}", day(span.0), day(span.1));
+    let both = ("a key in force today", &*found);
+    let advice = "nothing can be signed: name the key that is in force, or its days";
+    if r.in_force(vec![span.0..=span.1], (s.line, &subject), both, advice) {
+        r.ends_soon(s.line, &subject, Some(span.1));
     }
     Some(span)
 }
@@ -358,39 +361,4 @@ fn facts(r: &mut Reader<'_>, s: &mut Section<'_>, kind: Option<&Kind>) -> Option
 fn refund_window(r: &mut Reader<'_>, s: &mut Section<'_>) -> Duration {
     let days = s.number(r, "refund_window_days", REFUND_WINDOW_DAYS, 1..=1_830);
     Duration::from_hours(days.saturating_mul(24))
-}
-
-/// The connection to it: whom we believe, what we show; and whether it can be used. Without its
-/// authorities or its certificate it is not there at all: never with others.
-fn leg(
-    r: &mut Reader<'_>,
-    s: &mut Section<'_>,
-    at: Option<(&'static str, String)>,
-) -> Option<(Option<InstitutionLeg>, bool)> {
-    let moved_from = s.may(r, "moved_from", ORIGIN, |v| text(v).and_then(plain_origin));
-    let calls_at_once = s.number(r, "calls_at_once", CALLS_AT_ONCE, 1..=10_000);
-    let roots = s.authorities(r, "roots");
-    let before = r.unusable.len();
-    let shows = s.has("client_certificate") || s.has("client_key");
-    let identity = if shows {
-        s.identity(r, ["client_certificate", "client_key"], Holder::Client)
-    } else {
-        s.knows(&["client_certificate", "client_key"]);
-        None
-    };
-    let is_shown = r.unusable.len() == before;
-    let believes_nobody = roots.as_ref().is_some_and(Vec::is_empty);
-    if believes_nobody || shows && identity.is_none() {
-        return Some((None, false));
-    }
-    let (kind, origin) = at?;
-    let leg = InstitutionLeg {
-        kind,
-        origin,
-        moved_from: moved_from.map(|found| found.value),
-        roots,
-        identity,
-        calls_at_once: u32::try_from(calls_at_once).unwrap_or(u32::MAX),
-    };
-    Some((Some(leg), is_shown))
 }

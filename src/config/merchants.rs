@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::config::KeyClass;
-use crate::config::enrolment::{Enrolment, INSTITUTION, MERCHANT, NAME, name, not_served};
+use crate::config::enrolment::served::not_served;
+use crate::config::enrolment::{Enrolment, INSTITUTION, MERCHANT, NAME, name};
 use crate::config::gateway::{ORIGIN, plain_origin};
 use crate::config::named::{Holder, NamedFile, Readers, certificates, read_file, text};
 use crate::config::reading::{Found, Reader, Shape, shape};

@@ -185,7 +185,7 @@ impl Section<'_> {
             return Some(Vec::new());
         };
         let expected = "an authority's certificate in force";
-        let mut believed = Vec::new();
+        let (mut believed, mut readable) = (Vec::new(), Vec::new());
         for read in CertificateDer::pem_slice_iter(pem.as_bytes()) {
             let Ok(der) = read else {
                 let found = "one that is no PEM";
@@ -198,20 +198,19 @@ impl Section<'_> {
                     let found = "one that cannot be read";
                     r.passed_over(line, &subject, (expected, found), "ask for it anew");
                 }
-                Some((from, until)) if !(from..=until).contains(&r.now.seconds()) => {
-                    let found = format!("one from {} to {}", day(from), day(until));
-                    r.passed_over(line, &subject, (expected, &found), "take it out");
-                }
-                Some((_, until)) => {
-                    ends_soon(r, line, &subject, until);
-                    believed.push(der);
+                Some((from, until)) => {
+                    let (at, found) = ((line, &*subject), span_text((from, until)));
+                    let both = (expected, &*found);
+                    readable.push(from..=until);
+                    if r.in_force_or_passed_over(from..=until, at, both, "take it out") {
+                        ends_soon(r, line, &subject, until);
+                        believed.push(der);
+                    }
                 }
             }
         }
-        if believed.is_empty() {
-            let advice = "name a file with the certificates of authorities that count today";
-            r.unusable(line, &subject, (expected, "none"), advice);
-        }
+        let advice = "name a file with the certificates of authorities that count today";
+        r.in_force(readable, (line, &subject), (expected, "none"), advice);
         Some(believed)
     }
 
@@ -291,19 +290,17 @@ pub(super) fn certificates(
             r.unusable(line, subject, (expected, found), "ask for it anew");
             return None;
         };
-        if (from..=until).contains(&r.now.seconds()) {
+        let found = span_text((from, until));
+        let both = ("a certificate in force", &*found);
+        if r.in_force(vec![from..=until], (line, subject), both, "renew it") {
             ends_soon(r, line, subject, until);
-        } else {
-            let found = format!("one from {} to {}", day(from), day(until));
-            r.unusable(
-                line,
-                subject,
-                ("a certificate in force", &found),
-                "renew it",
-            );
         }
     }
     Some(ders)
+}
+
+fn span_text((from, until): (i64, i64)) -> String {
+    format!("one from {} to {}", day(from), day(until))
 }
 
 /// Notes that a certificate ends within the month.

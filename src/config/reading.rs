@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use crate::config::faults::{Fault, PartyKind, Unusable};
+use crate::config::faults::{Dated, Fault, PartyKind, Unusable};
 use crate::config::named::{NamedFile, day};
 use crate::domain::identifiers::Timestamp;
+use crate::domain::institutions::{Validity, is_one_in_force};
 
 /// What ends sooner is said. Unit: seconds.
 pub(super) const DAYS_AHEAD_S: i64 = 30 * 86_400;
@@ -43,6 +44,8 @@ pub(super) struct Reader<'e> {
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<Fault>,
     pub(super) unusable: Vec<Unusable>,
+    /// Everything of which one in force is enough, to be judged again while it is used.
+    pub(super) dated: Vec<Dated>,
     /// Whose table is being read, where it is one party among many.
     party: Option<PartyKind>,
     /// Every file the document names, there or not.
@@ -70,6 +73,7 @@ impl<'e> Reader<'e> {
             faults: Vec::new(),
             warnings: Vec::new(),
             unusable: Vec::new(),
+            dated: Vec::new(),
             party: None,
             named: Vec::new(),
         }
@@ -157,9 +161,57 @@ impl<'e> Reader<'e> {
     ) {
         let note = self.note(line, subject, expected, found, advice);
         match self.party {
-            Some(party) => self.unusable.push(Unusable { party, note }),
+            Some(party) => self.unusable.push(Unusable {
+                party,
+                note,
+                is_dated: false,
+            }),
             None => self.faults.push(note),
         }
+    }
+
+    /// Keys or certificates of which one must be in force, each by its days. Whether one is, is
+    /// judged again while they are used.
+    pub(super) fn in_force(
+        &mut self,
+        any_of: Vec<Validity>,
+        (line, subject): (usize, &str),
+        (expected, found): (&str, &str),
+        advice: &str,
+    ) -> bool {
+        let is_in_force = self.is_dated(any_of);
+        if !is_in_force {
+            let before = self.unusable.len();
+            self.unusable(line, subject, (expected, found), advice);
+            let added = self.unusable.iter_mut().skip(before);
+            added.for_each(|it| it.is_dated = true);
+        }
+        is_in_force
+    }
+
+    /// The same of one of several of which the others go on.
+    pub(super) fn in_force_or_passed_over(
+        &mut self,
+        validity: Validity,
+        (line, subject): (usize, &str),
+        (expected, found): (&str, &str),
+        advice: &str,
+    ) -> bool {
+        let is_in_force = self.is_dated(vec![validity]);
+        if !is_in_force {
+            let before = self.unusable.len();
+            self.passed_over(line, subject, (expected, found), advice);
+            let added = self.unusable.iter_mut().skip(before);
+            added.for_each(|it| it.is_dated = true);
+        }
+        is_in_force
+    }
+
+    fn is_dated(&mut self, any_of: Vec<Validity>) -> bool {
+        let is_in_force = is_one_in_force(&any_of, self.now);
+        let party = self.party.unwrap_or(PartyKind::Gateway);
+        self.dated.push(Dated { party, any_of });
+        is_in_force
     }
 
     /// One of several of which the others go on: never a fault.
@@ -172,7 +224,11 @@ impl<'e> Reader<'e> {
     ) {
         let note = self.note(line, subject, expected, found, advice);
         let party = self.party.unwrap_or(PartyKind::Gateway);
-        self.unusable.push(Unusable { party, note });
+        self.unusable.push(Unusable {
+            party,
+            note,
+            is_dated: false,
+        });
     }
 
     /// Notes that the last of somebody's keys ends within the month (R-6.3.1-1c).

@@ -3,6 +3,7 @@
 //! Pure look-ups on one enrolment. Who may use which for what is decided in `judging`; how an
 //! institution lately fared is told by its `pulse`.
 
+mod credentials;
 mod judging;
 mod pulse;
 mod telling;
@@ -10,6 +11,7 @@ mod telling;
 use std::collections::HashMap;
 use std::time::Duration;
 
+pub use credentials::{Credentials, Validity, is_one_in_force};
 pub use judging::{Offer, Wanted, Withheld};
 pub use pulse::{
     Begun, BreakerState, CallEnd, Entry, HealthSettings, Pulse, Purpose, Standing, Stretch,
@@ -17,7 +19,7 @@ pub use pulse::{
 pub use telling::Telling;
 
 use crate::domain::amount::Currency;
-use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId};
+use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId, Timestamp};
 use crate::domain::merchant::{Admission, Merchant};
 use crate::domain::personal::MobileNo;
 
@@ -252,6 +254,15 @@ pub struct Institution {
     pub departures: Vec<Departure>,
     /// What its dialect can do.
     pub facts: Facts,
+    /// While these cannot be used it takes nothing new, and what was begun there waits.
+    pub credentials: Credentials,
+}
+
+impl Institution {
+    /// Whether it takes nothing new at this moment, by its own stop or for want of credentials.
+    pub fn is_down(&self, now: Timestamp) -> bool {
+        self.stopped || !self.credentials.are_usable(now)
+    }
 }
 
 /// Where an institution is asked, and in which dialect: what was begun there is asked about nowhere

@@ -7,7 +7,7 @@ use super::machine::Files;
 use super::paced::Paced;
 use super::settings;
 use crate::api::Api;
-use crate::config::Config;
+use crate::config::{Config, UnusableCounts};
 use crate::domain::institutions::HealthSettings;
 use crate::edge::Bounds;
 use crate::flow::admit_request::refused_callers::RefusedCallers;
@@ -32,6 +32,8 @@ pub(super) struct InForce {
     pub(super) api: Api,
     /// Names under which operations are asked.
     pub(super) operations_hosts: Vec<String>,
+    /// Keys and certificates that cannot be used, by the moment.
+    pub(super) unusable: UnusableCounts,
     door: Arc<Paced>,
     budget: BudgetSettings,
 }
@@ -88,6 +90,7 @@ impl InForce {
         Ok(Self {
             api,
             operations_hosts: config.listen.operations_hosts,
+            unusable: config.unusable_counts,
             door,
             budget,
         })
@@ -136,6 +139,7 @@ impl InForce {
         let next = Self {
             api,
             operations_hosts: config.listen.operations_hosts,
+            unusable: config.unusable_counts,
             door,
             budget,
         };

@@ -99,7 +99,6 @@ struct Ready {
     seal: Arc<Seal>,
     identity: Arc<rustls::sign::CertifiedKey>,
     expiries: Vec<config::Expiry>,
-    unusable: Vec<config::Unusable>,
     standing: Standing,
     endpoints: Vec<(InstitutionId, Endpoint)>,
     warnings: Vec<String>,
@@ -190,7 +189,6 @@ impl Reloading {
         let cannot = |it: &config::Unusable| format!("cannot be used: {}", it.note);
         let warnings = next.warnings.iter().map(ToString::to_string);
         let warnings = warnings.chain(next.unusable.iter().map(cannot)).collect();
-        let unusable = std::mem::take(&mut next.unusable);
         let mut earlier = standing.earlier.clone();
         earlier.retain(|version| version.strong_count() > 0);
         earlier.push(Arc::downgrade(&before));
@@ -212,7 +210,6 @@ impl Reloading {
             seal,
             identity,
             expiries,
-            unusable,
             standing,
             endpoints,
             warnings,
@@ -302,7 +299,6 @@ impl Reloading {
         metrics.in_force(standing.version, &standing.digest, now_s);
         metrics.accepted();
         tell_expiries(&self.metrics, &ready.expiries);
-        tell_unusable(&self.metrics, &ready.unusable);
         for warning in &ready.warnings {
             tracing::warn!(warning, "reloaded, with a warning");
         }
@@ -355,16 +351,6 @@ pub(super) fn tell_expiries(metrics: &Metrics, expiries: &[config::Expiry]) {
         let of_class = expiries.iter().filter(|expiry| expiry.class == class);
         let first = of_class.map(|expiry| expiry.until_s).min();
         metrics.configuration.key_expiry(class.word(), first);
-    }
-}
-
-/// How many keys and certificates of each kind of party are named and cannot be used.
-pub(super) fn tell_unusable(metrics: &Metrics, unusable: &[config::Unusable]) {
-    for party in config::PartyKind::ALL {
-        let of_party = unusable.iter().filter(|it| it.party == party);
-        metrics
-            .configuration
-            .unusable(party.word(), of_party.count());
     }
 }
 

@@ -13,6 +13,7 @@ use super::in_force::InForce;
 use super::now;
 use crate::api::refusal::problem;
 use crate::api::{Answer, Peer};
+use crate::config::PartyKind;
 use crate::domain::identifiers::hex;
 use crate::domain::order::{Callbacks, Lane, Urgency};
 use crate::edge::{Enrolled, Proven, Refuse, Responder, Responding};
@@ -133,6 +134,10 @@ impl Operations {
         }
         let log = self.ledger.log_size();
         memory.log(log.bytes, log.carried_bytes, log.begun_anew);
+        for party in PartyKind::ALL {
+            let count = served.unusable.at(party, api.now());
+            self.metrics.configuration.unusable(party.word(), count);
+        }
         let institutions = &self.metrics.institutions;
         let show = |id: &str, state, times, callbacks| {
             institutions.breaker(id, state, times);

@@ -40,7 +40,7 @@ pub enum Withheld {
     ContractStopped,
     /// The route of this payment takes nothing new at present.
     RouteStopped,
-    /// Taken out of service.
+    /// Taken out of service, or without a key or certificate in force.
     InstitutionDown,
     /// Outside opening hours.
     OutsideHours,
@@ -274,7 +274,7 @@ fn passing(
     let is_closed = |hours| !is_open(hours, wanted.now);
     if contract.stopped {
         Some(Withheld::ContractStopped)
-    } else if institution.stopped {
+    } else if institution.is_down(wanted.now) {
         Some(Withheld::InstitutionDown)
     } else if contract.hours.is_some_and(is_closed) {
         Some(Withheld::OutsideHours)

@@ -21,8 +21,8 @@ use paymux::domain::identifiers::{
     Timestamp, Uptime,
 };
 use paymux::domain::institutions::{
-    BusinessType, Contract, Directory, Facts, Mode, Payers, RefundKinds, RefundRules, Route, Sums,
-    TransactionType,
+    BusinessType, Contract, Credentials, Directory, Facts, Mode, Payers, RefundKinds, RefundRules,
+    Route, Sums, TransactionType,
 };
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
 use paymux::domain::order::{Ending, Opening, Order, Start, Terms, Weighed};
@@ -73,6 +73,7 @@ pub(super) fn institution(
         },
         departures: vec![],
         facts: facts(),
+        credentials: Credentials::default(),
     }
 }
 

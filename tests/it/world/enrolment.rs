@@ -9,8 +9,8 @@ use http::{HeaderValue, Request, header};
 use paymux::domain::amount::{CNY, Currency};
 use paymux::domain::identifiers::{AccountId, InstitutionId, MerchantId};
 use paymux::domain::institutions::{
-    Contract, Directory, Institution, Mode, Payers, RefundKinds, RefundRules, Route, Sums,
-    TransactionType,
+    Contract, Credentials, Directory, Institution, Mode, Payers, RefundKinds, RefundRules, Route,
+    Sums, TransactionType,
 };
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant, ShownCertificate};
 use paymux::flow::register::{Platform, Register, Signing};
@@ -146,6 +146,7 @@ fn institution(id: &str, ability: Ability) -> Institution {
         },
         departures: Vec::new(),
         facts: ability.facts(),
+        credentials: Credentials::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use paymux::command::demo::enrolment::{BLUE, RED};
 use paymux::command::demo::stage::Stage;
 
-use super::super::{open, operations, order, placed, standing};
+use super::super::{open, operations, order, placed};
 use super::{changed, checked};
 
 /// Red Pay's key of ours as the stage enrols it.
@@ -17,23 +17,29 @@ fn own_key(stage: &Stage) -> (String, String) {
     (named.clone(), named.replace(days, ""))
 }
 
-/// R-6.3.1-1c: with a key of ours that has ended nobody is called, and nothing of it is in doubt; who
-/// looks is told; the others go on.
+/// F3, R-6.3.1-1c: a key of ours that has ended is a finding of `paymux check`; nobody is called with
+/// it and nothing new is taken there; the others go on.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_of_ours_that_has_ended_calls_nobody() {
+async fn own_key_that_is_over_is_a_finding() {
     let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
     let (valid, bare) = own_key(&stage);
     let ended = format!("{bare}key_not_before = 2020-01-01\nkey_not_after = 2020-12-31\n");
     let (served, said) = checked(&stage, &[(&valid, &ended)]);
-    assert!(served && said.contains("key_not_after"), "{said}");
-    assert!(said.contains("a key in force today, found none"), "{said}");
+    assert!(!served && said.contains("key_not_after"), "{said}");
+    let found = "a key in force today, found one from 2020-01-01 to 2020-12-31";
+    assert!(
+        said.contains(found) && said.contains("1 cannot be used"),
+        "{said}"
+    );
 
     let _open = stage.open().await.unwrap();
     let shop = &stage.tea;
-    let refused = placed(shop, &order(shop, "T1", "12.30", RED.id)).await;
-    assert_eq!(refused.text("result"), "REFUSED", "{}", refused.json);
-    let ended = ("OPEN".to_owned(), "FAILED".to_owned());
-    assert_eq!(standing(shop, "T1").await, ended);
+    let refused = shop
+        .place(&order(shop, "T1", "12.30", RED.id))
+        .await
+        .unwrap();
+    let found = (refused.status, refused.text("reason"));
+    assert_eq!(found, (422, "INSTITUTION_DOWN"), "{}", refused.json);
     assert_eq!(stage.red.books().calls, 0);
     let other = placed(shop, &order(shop, "T2", "12.30", BLUE.id)).await;
     stage.payer.pay(other.text("payUrl")).await.unwrap();

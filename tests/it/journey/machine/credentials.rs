@@ -3,7 +3,9 @@
 use std::fs;
 
 use paymux::command::demo::enrolment::{BLUE, RED};
-use paymux::command::demo::stage::Stage;
+use paymux::command::demo::stage::{PATIENCE, Stage};
+use paymux::domain::identifiers::Timestamp;
+use paymux::world::{Clock, SystemClock};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
 use super::{paymux, ran, text};
@@ -180,4 +182,93 @@ async fn the_gateways_own_key_is_everybodys() {
     assert!(stage.open().await.is_err());
     let check = ran(paymux(&["check"], &stage.config)).await;
     assert!(text(&check.stdout).contains("nothing of this file would be used"));
+}
+
+const DAY_S: i64 = 86_400;
+
+fn rfc3339(second: i64) -> String {
+    Timestamp::from_s(second).rfc3339()
+}
+
+async fn reloaded(stage: &Stage) -> String {
+    let reload = ran(paymux(&["reload"], &stage.config)).await;
+    let said = text(&reload.stdout);
+    assert!(reload.status.success(), "{said}");
+    said
+}
+
+/// What an order through the red institution is answered.
+async fn through_red(stage: &Stage, number: &str) -> (u16, String) {
+    let wanted = order(&stage.tea, number, "12.30", RED.id);
+    let answer = stage.tea.place(&wanted).await.unwrap();
+    (answer.status, answer.text("reason").to_owned())
+}
+
+fn down() -> (u16, String) {
+    (422, "INSTITUTION_DOWN".to_owned())
+}
+
+/// F3, R-6.3.1-1c: a key that begins tomorrow proves nothing today: it is a finding, and its
+/// institution takes nothing new.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_institution_whose_key_begins_tomorrow_takes_nothing_new() {
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let now_s = SystemClock::start().now().seconds();
+    let file = "file = \"certs/redpay-1.pub\"\n";
+    let days = |from, until| {
+        let (from, until) = (rfc3339(from), rfc3339(until));
+        format!("{file}not_before = {from}\nnot_after = {until}\n")
+    };
+    let before = fs::read_to_string(&stage.config).unwrap();
+    let (_, after) = before.split_once(file).unwrap();
+    let named: String = after.split_inclusive('\n').take(2).collect();
+    let tomorrow = days(now_s + DAY_S, now_s + 400 * DAY_S);
+    replace(&stage, &format!("{file}{named}"), &tomorrow);
+    let check = ran(paymux(&["check"], &stage.config)).await;
+    let said = text(&check.stdout);
+    assert_eq!(check.status.code(), Some(3), "{said}");
+    assert!(said.contains("the first day of the next one on"), "{said}");
+    assert!(said.contains("redpay (credentials unusable)"), "{said}");
+    let open = stage.open().await.unwrap();
+    assert_eq!(through_red(&stage, "T1").await, down());
+    assert_eq!(stage.red.books().calls, 0);
+    open.close().await.unwrap();
+}
+
+/// F3, R-6.3.1-1c: a key that ends while the gateway runs is counted from that second on, and nothing
+/// new is taken there; nobody has to reload for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_ends_while_running_stops_new_orders() {
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let open = stage.open().await.unwrap();
+    assert_eq!(through_red(&stage, "before").await.0, 200);
+    let text = fs::read_to_string(&stage.config).unwrap();
+    let (_, red) = text.split_once("id = \"redpay\"\n").unwrap();
+    let of_ours = |line: &&str| line.starts_with("key_not_after");
+    let old = red.lines().find(of_ours).unwrap();
+    let now_s = SystemClock::start().now().seconds();
+    replace_of_red(
+        &stage,
+        old,
+        &format!("key_not_after = {}", rfc3339(now_s + 3)),
+    );
+    let said = reloaded(&stage).await;
+    assert!(!said.contains("cannot be used: "), "{said}");
+    let ending = async {
+        for number in 0.. {
+            let found = through_red(&stage, &format!("after-{number}")).await;
+            if found.0 != 200 {
+                return found;
+            }
+        }
+        unreachable!()
+    };
+    assert_eq!(
+        tokio::time::timeout(PATIENCE, ending).await.unwrap(),
+        down()
+    );
+    let page = operations(&stage, "/metrics").await;
+    let line = "paymux_credentials_unusable{party=\"institution\"} 1\n";
+    assert!(page.contains(line), "{page}");
+    open.close().await.unwrap();
 }
