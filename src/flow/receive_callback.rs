@@ -34,7 +34,7 @@ pub struct Received {
 }
 
 /// Lets the adapter prove the message genuine, weighs what it says, and only then answers.
-/// `None` when there is no such institution.
+/// `None` when there is no such institution, or its credentials cannot be used at present.
 ///
 /// A message that is forged, impossible, or about nothing we know changes nothing; it is counted
 /// by its verdict, and kept sealed, the forged ones as a bounded sample.
@@ -45,8 +45,8 @@ pub async fn receive_callback(
     institution: &InstitutionId,
     callback: &Request<Bytes>,
 ) -> Option<Received> {
-    let adapter = register.adapters.get(institution)?;
     let now = world.clock.now();
+    let adapter = register.usable_adapter(institution, now)?;
     let heard = hear(store, world, (institution, adapter.as_ref()), callback, now).await;
     if world.trail.is_kept() {
         note(world, register, (institution, callback), (now, &heard));

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::domain::identifiers::InstitutionId;
+use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::Directory;
 use crate::domain::merchant::CertificateDigest;
 use crate::institution::Institution;
@@ -101,6 +101,18 @@ impl Register {
     pub fn run_by(mut self, operators: KeyRing) -> Self {
         self.operators = operators;
         self
+    }
+
+    /// The dialect of an institution while its credentials can be used: without them nothing of it is
+    /// judged and nothing is begun there, and what was begun waits.
+    pub fn usable_adapter(
+        &self,
+        id: &InstitutionId,
+        now: Timestamp,
+    ) -> Option<&Arc<dyn Institution>> {
+        let enrolled = self.directory.institutions.get(id);
+        let is_usable = enrolled.is_none_or(|one| one.credentials.are_usable(now));
+        self.adapters.get(id).filter(|_| is_usable)
     }
 
     /// Whether a client certificate is enrolled for anybody.

@@ -1,6 +1,8 @@
 //! Reconciling where the store is: in the running gateway, asked over the control socket, or in a
 //! process of its own while no gateway runs.
 
+mod asked;
+
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream as Blocking;
 use std::path::{Path, PathBuf};
@@ -17,18 +19,15 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::beside::Beside;
+use self::asked::{of, source};
 use super::in_force::InForce;
 use super::machine::Files;
 use super::open_store;
 use crate::config::Config;
-use crate::domain::identifiers::InstitutionId;
-use crate::domain::statement::{Day, Difference, Unusable};
-use crate::files;
+use crate::domain::statement::{Difference, Unusable};
 use crate::flow::admit_request::refused_callers::RefusedCallers;
 use crate::flow::reconcile_statement::{
-    Books, Fate, FromFile, FromInstitution, NotReconciled, Outcome, Source, Step,
-    reconcile_statement,
+    Books, Fate, NotReconciled, Outcome, Step, reconcile_statement,
 };
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -294,48 +293,6 @@ async fn carry_out(books: &Books<'_>, question: &Question, by: &str, tell: &Unbo
             why: fault.to_string(),
         }),
     }
-}
-
-fn of(books: &Books<'_>, question: &Question, by: &str) -> Result<Reconciled, Unusable> {
-    let institution = InstitutionId::parse(&question.institution).ok();
-    let known = institution.filter(|id| books.register.adapters.contains_key(id));
-    let institution = known.ok_or_else(|| {
-        let found = &question.institution;
-        let detail = format!("expected the id of a configured institution, found {found:?}");
-        Unusable::new("institution_unknown", detail)
-    })?;
-    let day = Day::parse(&question.date).map_err(|fault| {
-        let found = &question.date;
-        Unusable::new("date_malformed", format!("{fault}, found {found:?}"))
-    })?;
-    Ok(Reconciled {
-        institution,
-        day,
-        by: by.to_owned(),
-        at: books.world.clock.now(),
-    })
-}
-
-async fn source<'a>(
-    books: &'a Books<'_>,
-    question: &Question,
-    of: &Reconciled,
-) -> Result<Box<dyn Source + 'a>, NotReconciled> {
-    let Some(path) = &question.statement else {
-        return Ok(Box::new(FromInstitution::new(books, of).await?));
-    };
-    // Opened where it may take its time: not on a thread that serves.
-    let named = path.clone();
-    let opened = tokio::task::spawn_blocking(move || files::open(&named)).await;
-    let opened = opened.unwrap_or_else(|fault| Err(io::Error::other(fault)));
-    let file = opened.map_err(|error| {
-        let detail = format!("expected a file at {}, found: {error}", path.display());
-        Unusable::new("file_unreadable", detail)
-    })?;
-    Ok(Box::new(Beside::new(FromFile::new(
-        BufReader::new(file),
-        of,
-    ))))
 }
 
 /// Asks the gateway on this socket, and hears each line of its answer.

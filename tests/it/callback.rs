@@ -5,14 +5,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Request;
 use paymux::domain::attempt::AttemptState;
-use paymux::domain::identifiers::AttemptId;
+use paymux::domain::identifiers::{AttemptId, InstitutionId};
+use paymux::domain::institutions::Credentials;
 use paymux::domain::order::OrderState;
 use paymux::domain::refund::{RefundState, SurplusCause};
 use paymux::store::{FORGED_KEPT_MAX, Verdict};
 use serde_json::json;
 
-use crate::world::books::Books;
+use crate::world::books::{Ability, Books};
+use crate::world::clock::START_MS;
 use crate::world::dialect::PROOF;
+use crate::world::enrolment::register;
 use crate::world::frail::{Frail, Trouble};
 use crate::world::memory::{Durable, Memory};
 use crate::world::network::Ending;
@@ -54,6 +57,32 @@ fn a_payment_is_believed_when_it_is_proven() {
     assert_eq!((told.status, told.result), (200, "GENUINE"));
     assert_eq!(town.order("T1").state, OrderState::Paid);
     assert_eq!(verdicts(&town), [Verdict::Genuine]);
+}
+
+/// F3, C4: while an institution's key cannot be used nothing of its callbacks is judged: each is answered
+/// 503, as one to be sent again, and is believed once there is a key.
+#[test]
+fn callbacks_are_answered_503_while_the_key_is_unreadable() {
+    let all = [("bank", Ability::ALL), ("purse", Ability::ALL)];
+    let (until, from) = (START_MS / 1_000 + 60, START_MS / 1_000 + 120);
+    let mut enrolled = register(&all);
+    let bank = InstitutionId::parse("bank").unwrap();
+    let bank = enrolled.directory.institutions.get_mut(&bank).unwrap();
+    bank.credentials = Credentials::default().and(vec![0..=until, from..=i64::MAX]);
+    let town = Town::enrolled(&all, enrolled);
+    town.place("T1", json!({}));
+    town.select("T1", "bank");
+    let id = town.attempt("T1", "bank");
+    town.pay("T1", "bank");
+    town.clock.pass(61_000);
+    let told = town.call_back("bank", &id);
+    assert_eq!((told.status, told.result), (503, "unavailable"));
+    assert_eq!(verdicts(&town), []);
+    assert_eq!(town.order("T1").state, OrderState::Open);
+    town.clock.pass(60_000);
+    let told = town.call_back("bank", &id);
+    assert_eq!((told.status, told.result), (200, "GENUINE"));
+    assert_eq!(town.order("T1").state, OrderState::Paid);
 }
 
 /// C5, N4: the same callback twice changes nothing and is answered with success.

@@ -91,7 +91,7 @@ pub async fn refund_order(
         let through = order
             .settling_attempt()
             .map(|attempt| attempt.institution.clone());
-        let through = through.filter(|id| register.adapters.contains_key(id));
+        let through = through.filter(|id| register.usable_adapter(id, now).is_some());
         let Some(through) = through else {
             return Err(refuse(store, (Refusal::Unavailable, change.into_cause()), now).await);
         };

@@ -5,6 +5,8 @@ mod evidence;
 mod people;
 mod surplus;
 
+use paymux::domain::identifiers::InstitutionId;
+use paymux::domain::institutions::Credentials;
 use paymux::domain::journal::Account;
 use paymux::domain::order::Order;
 use paymux::domain::refund::{Refund, RefundState};
@@ -13,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::simulation::balances;
 use crate::world::books::Ability;
+use crate::world::clock::START_MS;
 use crate::world::enrolment::register;
 use crate::world::inbox::Notice;
 use crate::world::returns::Returning;
@@ -393,4 +396,29 @@ fn an_order_has_so_many_refunds_and_no_more() {
         (told.status, told.result),
         (409, Refusal::RefundsExhausted.code())
     );
+}
+
+/// F3, R4: while an institution's credentials cannot be used nothing is reserved and nobody is told that
+/// a refund failed: the merchant asks again, and then it is made.
+#[test]
+fn refunds_wait_while_roots_are_unusable() {
+    let all = [("bank", Ability::ALL), ("purse", Ability::ALL)];
+    let (until, from) = (START_MS / 1_000 + 600, START_MS / 1_000 + 1_200);
+    let mut enrolled = register(&all);
+    let bank = InstitutionId::parse("bank").unwrap();
+    let bank = enrolled.directory.institutions.get_mut(&bank).unwrap();
+    let always = vec![i64::MIN..=i64::MAX];
+    let roots = vec![0..=until, from..=i64::MAX];
+    bank.credentials = Credentials::default().and(always).and(roots);
+    let town = Town::enrolled(&all, enrolled);
+    pay_at_bank(&town, "T1");
+    town.clock.pass(601_000);
+    let before = untouched(&town);
+    let told = refund(&town, "T1", "12.30", json!({}));
+    assert_eq!((told.status, told.result), (503, "unavailable"));
+    assert_eq!(untouched(&town), before);
+    town.clock.pass(600_000);
+    let told = refund(&town, "T1", "12.30", json!({}));
+    assert_eq!(told.status, 200, "{}", told.json);
+    assert_eq!(only(&town, "T1").state, RefundState::Succeeded);
 }
