@@ -2,6 +2,7 @@
 //!
 //! A secret is `env:NAME` or `file:PATH`, never a value; a file with one belongs to its owner only.
 
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -185,7 +186,7 @@ impl Section<'_> {
             return Some(Vec::new());
         };
         let expected = "an authority's certificate in force";
-        let (mut believed, mut readable) = (Vec::new(), Vec::new());
+        let (mut believed, mut counting) = (Vec::new(), Vec::new());
         for read in CertificateDer::pem_slice_iter(pem.as_bytes()) {
             let Ok(der) = read else {
                 let found = "one that is no PEM";
@@ -201,16 +202,16 @@ impl Section<'_> {
                 Some((from, until)) => {
                     let (at, found) = ((line, &*subject), span_text((from, until)));
                     let both = (expected, &*found);
-                    readable.push(from..=until);
                     if r.in_force_or_passed_over(from..=until, at, both, "take it out") {
                         ends_soon(r, line, &subject, until);
+                        counting.push(from..=until);
                         believed.push(der);
                     }
                 }
             }
         }
         let advice = "name a file with the certificates of authorities that count today";
-        r.in_force(readable, (line, &subject), (expected, "none"), advice);
+        r.in_force(counting, (line, &subject), (expected, "none"), advice);
         Some(believed)
     }
 
@@ -349,7 +350,7 @@ pub(super) fn read_file(
         let file = files::open(path)?;
         let exposed = access::secret(path, &file.metadata()?);
         let text = files::decoded(&files::content(file, FILE_BYTES_MAX)?);
-        Ok::<_, std::io::Error>((text, exposed))
+        Ok::<_, io::Error>((text, exposed))
     };
     match read() {
         Ok((text, exposed)) => {
@@ -363,14 +364,78 @@ pub(super) fn read_file(
         }
         Err(fault) => {
             let expected = format!("a readable file {name}");
-            let advice = "name the right file, or make it: paymux keys dev";
             let found = fault.to_string();
-            r.unusable(line, subject, (&expected, &found), advice);
+            if is_of_the_file(&fault) {
+                let advice = "name the right file, or make it: paymux keys dev";
+                r.unusable(line, subject, (&expected, &found), advice);
+            } else {
+                // Nobody loses a key because this process or its disk is short of something.
+                let advice = "see to this machine, and have the file read again";
+                r.fault(line, subject, &expected, &found, advice);
+            }
             None
         }
     }
 }
 
+/// Whether a file cannot be read by what it is: it is not there, is not for us to read, or is no plain
+/// file of a fair length. Everything else is a want of this process or of the machine.
+fn is_of_the_file(fault: &io::Error) -> bool {
+    let is_ours_to_judge = fault.get_ref().is_some();
+    matches!(
+        fault.kind(),
+        ErrorKind::NotFound | ErrorKind::PermissionDenied
+    ) || is_ours_to_judge
+}
+
 fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+    use crate::config::PartyKind;
+    use crate::domain::identifiers::Timestamp;
+
+    /// F1, F3: what this machine is short of takes nobody's key away: the whole text is refused, and what
+    /// was in force stays.
+    #[test]
+    fn a_reload_without_descriptors_is_refused_whole() {
+        let of = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        for short in [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOMEM,
+            Errno::IO,
+            Errno::STALE,
+        ] {
+            assert!(!is_of_the_file(&of(short)), "{short}");
+        }
+        assert!(!is_of_the_file(&ErrorKind::OutOfMemory.into()));
+        for theirs in [Errno::NOENT, Errno::ACCESS, Errno::PERM] {
+            assert!(is_of_the_file(&of(theirs)), "{theirs}");
+        }
+        let folder = tempfile::TempDir::new().unwrap();
+        let (circle, long) = (folder.path().join("circle"), folder.path().join("long"));
+        std::os::unix::fs::symlink(&circle, &circle).unwrap();
+        let length = usize::try_from(FILE_BYTES_MAX).unwrap() + 1;
+        std::fs::write(&long, vec![0; length]).unwrap();
+        for (path, faults) in [
+            (folder.path().to_owned(), 0),
+            (folder.path().join("absent"), 0),
+            (long, 0),
+            // Whatever else the system says stands for what it says of a shortage.
+            (circle, 1),
+        ] {
+            let mut r = Reader::new(Path::new("routes.toml"), "", Timestamp::from_s(0), &|_| {
+                None
+            });
+            r.about(Some(PartyKind::Institution));
+            assert!(read_file(&mut r, &path, 1, "file", Readers::Anybody).is_none());
+            assert_eq!((r.faults.len(), r.unusable.len()), (faults, 1 - faults));
+        }
+    }
 }
