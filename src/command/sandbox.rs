@@ -283,11 +283,13 @@ evidence = "development: played by the sandbox"
 since = 2026-01-01
 modes = ["WEBVIEW", "NATIVE"]
 capabilities = [
-    "password_pay", "password_free_pay", "full_refund", "partial_refund", "repeated_refund",
-    "bind_card", "reset_password", "queries", "scan_pay",
+    "password_pay", "full_refund", "partial_refund", "repeated_refund", "bind_card",
+    "reset_password",
 ]
 key_id = "paymux-{id}"
 key = "file:{dir}/paymux-{id}.key"
+key_not_before = 2026-01-01
+key_not_after = 2035-12-31
 roots = "{dir}/ca.pem"
 
 [[institution.keys]]
@@ -302,7 +304,7 @@ merchant = "{merchant}"
 institution = "{id}"
 account = "{account}"
 modes = ["WEBVIEW", "NATIVE"]
-transaction_types = ["PASSWORD_PAY", "PASSWORD_FREE_PAY", "SCAN_PAY"]
+transaction_types = ["PASSWORD_PAY"]
 amount_min = "0.01"
 amount_max = "50000.00"
 
@@ -316,6 +318,7 @@ order = {order}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::identifiers::Timestamp;
     use crate::sandbox::Authority;
 
     /// G-12
@@ -348,5 +351,38 @@ mod tests {
         let stage = open(&args).await.unwrap();
         assert!(stage.merchant.is_none());
         assert!(told(&args, &stage).contains("a program of yours"));
+    }
+
+    /// F1: the tables that are printed for `routes.toml` are taken by `paymux check` as they stand.
+    #[tokio::test]
+    async fn what_the_sandbox_prints_is_admitted() {
+        let committed = include_str!("../../routes.toml");
+        let (head, _) = committed
+            .split_once("# Institutions. `paymux sandbox`")
+            .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (file, dir) = (
+            folder.path().join("routes.toml"),
+            folder.path().join("certs"),
+        );
+        let now = Timestamp::parse_local("20261122", "120000").unwrap();
+        let made = || crate::command::keys::dev(&mut Vec::new(), &file, &dir, now).unwrap();
+        fs::write(&file, committed).unwrap();
+        made();
+        let args = SandboxArgs {
+            dir: dir.clone(),
+            port: 0,
+            without_merchant: true,
+            host: "localhost".to_owned(),
+            merchant: "M1001".to_owned(),
+            platform_key: "platform-1".to_owned(),
+        };
+        let stage = open(&args).await.unwrap();
+        fs::write(&file, format!("{head}{}", told(&args, &stage))).unwrap();
+        made();
+        let read = crate::config::read(&file, now, &|_| None);
+        let config = read.map_err(|faults| faults.to_string()).unwrap();
+        assert_eq!((config.warnings, config.unusable), (vec![], vec![]));
+        assert_eq!(config.register.directory.contracts.len(), 3);
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::config::capabilities::Capability;
 use crate::config::conditions::{payers, sums};
-use crate::config::enrolment::served::{MODE, check_served, mode};
+use crate::config::enrolment::served::{check_served, mode, mode_shape, type_shape};
 use crate::config::gateway::KEY_ID;
 use crate::config::named::{day, text};
 use crate::config::reading::{Found, Reader, Shape, shape};
@@ -158,10 +158,6 @@ impl Enrolment {
 
     pub(super) fn contract(&mut self, r: &mut Reader<'_>, mut s: Section<'_>) {
         const ACCOUNT: Shape = shape("1 to 64 of A-Z a-z 0-9 _ -", "\"88001001\"");
-        const KIND: Shape = shape(
-            "one of PASSWORD_PAY, PASSWORD_FREE_PAY, SCAN_PAY, CODE_PAY",
-            "\"PASSWORD_PAY\"",
-        );
         const HOURS: Shape = shape("opening hours HH:MM-HH:MM", "\"08:00-22:00\"");
         let merchant = s.must(r, "merchant", MERCHANT, |v| {
             MerchantId::parse(v.as_str()?).ok()
@@ -174,8 +170,8 @@ impl Enrolment {
         let account = s.must(r, "account", ACCOUNT, |v| {
             AccountId::parse(v.as_str()?).ok()
         });
-        let modes = s.some(r, "modes", MODE, mode);
-        let kinds = s.some(r, "transaction_types", KIND, |text| {
+        let modes = s.some(r, "modes", mode_shape(), mode);
+        let kinds = s.some(r, "transaction_types", type_shape(), |text| {
             TransactionType::ALL
                 .into_iter()
                 .find(|kind| kind.name() == text)

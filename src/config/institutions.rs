@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::config::capabilities::{Capability, demanded, lacking};
 use crate::config::conditions::currencies;
-use crate::config::enrolment::served::{MODE, mode, not_served};
+use crate::config::enrolment::served::{check_modes, mode, mode_shape};
 use crate::config::enrolment::{Enrolment, INSTITUTION, NAME, name, validities};
 use crate::config::gateway::{KEY_ID, ORIGIN, plain_origin};
 use crate::config::institutions::leg::leg;
@@ -70,10 +70,8 @@ impl Enrolment {
         });
         let admission = self.admission(r, &mut s, owner);
         let stopped = s.flag(r, "stopped", false);
-        let modes = s.some(r, "modes", MODE, mode);
-        for mode in &modes {
-            not_served(r, &s.subject("modes"), mode.line, mode.value);
-        }
+        let modes = s.some(r, "modes", mode_shape(), mode);
+        check_modes(r, &s.subject("modes"), &modes);
         let modes: Vec<Mode> = modes.into_iter().map(|found| found.value).collect();
         let currencies = currencies(r, &mut s);
         let (capabilities, departures) = capabilities(r, &mut s, &modes);

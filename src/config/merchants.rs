@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::config::KeyClass;
-use crate::config::enrolment::served::not_served;
+use crate::config::enrolment::served::check_modes;
 use crate::config::enrolment::{Enrolment, INSTITUTION, MERCHANT, NAME, name};
 use crate::config::gateway::{ORIGIN, plain_origin};
 use crate::config::named::{Holder, NamedFile, Readers, certificates, read_file, text};
@@ -101,16 +101,21 @@ impl Enrolment {
         merchant: Option<&Found<MerchantId>>,
     ) {
         let mut table = s.table(r, "default_institution");
+        let mut modes = Vec::new();
         for mode in Mode::ALL {
             let read = |text: &str| InstitutionId::parse(text).ok();
             let named = table.may(r, mode.name(), INSTITUTION, |v| v.as_str().and_then(read));
             if let Some(named) = &named {
-                not_served(r, &table.subject(mode.name()), named.line, mode);
+                modes.push(Found {
+                    value: mode,
+                    line: named.line,
+                });
             }
             if let (Some(named), Some(merchant)) = (named, merchant) {
                 self.defaults.push((merchant.value.clone(), mode, named));
             }
         }
+        check_modes(r, &table.title, &modes);
         table.end(r);
     }
 }

@@ -1,17 +1,38 @@
 //! What is agreed with others and what of it this gateway serves.
 
+use std::sync::LazyLock;
+
 use crate::config::reading::{Found, Reader, Shape, shape};
 use crate::config::section::Section;
 use crate::domain::institutions::{Mode, TransactionType};
 
-pub(in crate::config) const MODE: Shape = shape("one of WEBVIEW, CHATBOT, NATIVE", "\"WEBVIEW\"");
+/// What may be said of modes: those that are served.
+pub(in crate::config) fn mode_shape() -> Shape {
+    static EXPECTED: LazyLock<String> = LazyLock::new(|| one_of(&Mode::OFFERED.map(Mode::name)));
+    shape(&EXPECTED, "\"WEBVIEW\"")
+}
 
+/// What may be said of types of payment: those that are served.
+pub(super) fn type_shape() -> Shape {
+    static EXPECTED: LazyLock<String> =
+        LazyLock::new(|| one_of(&TransactionType::OFFERED.map(TransactionType::name)));
+    shape(&EXPECTED, "\"PASSWORD_PAY\"")
+}
+
+fn one_of(names: &[&str]) -> String {
+    match names {
+        [only] => format!("{only}, which alone is served"),
+        _ => format!("one of {}", names.join(", ")),
+    }
+}
+
+/// A mode by its name, served or not.
 pub(in crate::config) fn mode(text: &str) -> Option<Mode> {
     Mode::ALL.into_iter().find(|mode| mode.name() == text)
 }
 
 /// What is agreed with an institution and not offered by this gateway yet: types are a fault, so that
-/// nobody relies on them; a mode beside others is said.
+/// nobody relies on them; a mode beside served ones is said.
 pub(super) fn check_served(
     r: &mut Reader<'_>,
     s: &Section<'_>,
@@ -26,19 +47,25 @@ pub(super) fn check_served(
         let subject = s.subject("transaction_types");
         r.fault(kind.line, &subject, &expected, &found, "remove it");
     }
-    for mode in modes {
-        not_served(r, &s.subject("modes"), mode.line, mode.value);
-    }
+    check_modes(r, &s.subject("modes"), modes);
 }
 
-/// Says of a mode that nobody is offered it yet.
-pub(in crate::config) fn not_served(r: &mut Reader<'_>, subject: &str, line: usize, mode: Mode) {
-    if !Mode::OFFERED.contains(&mode) {
+/// Says of a mode beside served ones that nobody is offered it yet; without any that is served, nobody
+/// could be offered anything.
+pub(in crate::config) fn check_modes(r: &mut Reader<'_>, subject: &str, modes: &[Found<Mode>]) {
+    let is_served = |mode: &&Found<Mode>| Mode::OFFERED.contains(&mode.value);
+    let is_one_served = modes.iter().any(|mode| is_served(&mode));
+    for mode in modes.iter().filter(|mode| !is_served(mode)) {
         let names = Mode::OFFERED.map(Mode::name).join(", ");
         let expected = format!("a mode that this gateway serves ({names})");
-        let found = format!("{}, which it does not serve yet", mode.name());
-        let advice = "nobody is offered it; remove it";
-        let note = r.note(line, subject, &expected, &found, advice);
-        r.warnings.push(note);
+        let found = format!("{}, which it does not serve yet", mode.value.name());
+        if is_one_served {
+            let advice = "nobody is offered it; remove it";
+            let note = r.note(mode.line, subject, &expected, &found, advice);
+            r.warnings.push(note);
+        } else {
+            let advice = "name one that is served";
+            r.fault(mode.line, subject, &expected, &found, advice);
+        }
     }
 }
