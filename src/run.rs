@@ -182,14 +182,7 @@ impl Gateway {
         let disk = Arc::clone(&self.reloading.in_force.load().api.world.disk);
         let metrics = Arc::clone(&self.workers.metrics);
         let (store, counted) = (Arc::clone(&self.store), Arc::clone(&metrics));
-        let reload = Reload(Arc::downgrade(&self.reloading));
-        let wall = tokio::spawn(watch_clock(
-            self.wall,
-            store,
-            counted,
-            reload,
-            looked.clone(),
-        ));
+        let wall = tokio::spawn(watch_clock(self.wall, store, counted, looked.clone()));
         let room = tokio::spawn(self.room.watch(disk, metrics, looked));
         let (over, until) = watch::channel(false);
         let (notes, trails) = self.notes;

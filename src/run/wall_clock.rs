@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::reload::{Reload, deed, recorded};
+use super::reload::{deed, recorded};
 use crate::domain::change::Configured;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -21,7 +21,6 @@ pub(super) async fn watch_clock(
     clock: Arc<SystemClock>,
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
-    reload: Reload,
     mut stop: watch::Receiver<bool>,
 ) {
     while !*stop.borrow() {
@@ -30,15 +29,14 @@ pub(super) async fn watch_clock(
         if look.followed_ms != 0 {
             tracing::error!(
                 by_ms = look.followed_ms,
-                "the machine's clock was set, and is followed; find out why it was wrong"
+                "the machine's clock was set, and is followed; find out why it was wrong, and reload \
+                 where authorities were passed over by it"
             );
             let behind_ms = u64::try_from(look.followed_ms.saturating_neg()).unwrap_or(0);
             if behind_ms > 0 {
                 forward(&*store, &*clock, Duration::from_millis(behind_ms)).await;
             }
             note(&*store, &*clock, look.followed_ms).await;
-            // Which keys and certificates count was judged by the clock as it was.
-            reload.by("clock").await;
         }
         let _ = timeout(LOOK_EVERY, stop.changed()).await;
     }

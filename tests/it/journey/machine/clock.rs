@@ -104,3 +104,28 @@ async fn a_clock_that_was_wrong_is_over_when_it_is_right() {
     let verify = ran(paymux(&["audit", "verify"], &stage.config)).await;
     assert!(verify.status.success(), "{}", text(&verify.stdout));
 }
+
+/// F1, T2: that the clock was set puts nothing in force: what somebody is writing waits for its reload,
+/// and keys and certificates are judged by the clock that is followed, not read again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_set_releases_no_edit() {
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let machine = Machine::new(&stage);
+    machine.set(0);
+    let mut served = machine.serve(&stage);
+    assert!(served.is_open(&stage).await);
+    placed_with(&stage, "placed", "before").await;
+    let text = std::fs::read_to_string(&stage.config).unwrap();
+    let blue = format!("id = \"{}\"\nkind", BLUE.id);
+    assert!(text.contains(&blue), "{text}");
+    let edited = text.replace(&blue, &format!("stopped = true\n{blue}"));
+    std::fs::write(&stage.config, edited).unwrap();
+    machine.set(7_200);
+    placed_with(&stage, "outside_window", "ahead").await;
+    machine.set(0);
+    placed_with(&stage, "placed", "right").await;
+    let page = operations(&stage, "/metrics").await;
+    assert!(!page.contains("paymux_config_reloads_total{"), "{page}");
+    served.signal("-TERM");
+    assert!(served.ended().await.success());
+}
