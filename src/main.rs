@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use paymux::command::{
     EXIT_STATUS, audit, call, check, demo, ended, events, explain, incidents, keys, reconcile,
     refunds, reload, sandbox, serve,
@@ -16,7 +16,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// An aggregated-payment gateway (聚合支付网关)
 #[derive(Parser)]
-#[command(version, max_term_width = 100, after_help = EXIT_STATUS)]
+#[command(version, max_term_width = 100)]
 struct Paymux {
     #[command(subcommand)]
     command: Command,
@@ -63,12 +63,21 @@ fn main() -> ExitCode {
     status
 }
 
+/// Each command's help, and that of each command in it, says what its exit status means.
+fn with_statuses(command: clap::Command) -> clap::Command {
+    command
+        .after_help(EXIT_STATUS)
+        .mut_subcommands(with_statuses)
+}
+
 fn run(signals: Option<std::io::Result<serve::Signals>>) -> anyhow::Result<ExitCode> {
     // One crypto provider in the process, before anything asks for one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // Before anything reads a key.
     paymux::command::keep_memory_private()?;
-    let command = Paymux::parse().command;
+    let read = with_statuses(Paymux::command()).get_matches();
+    let read = Paymux::from_arg_matches(&read);
+    let command = read.unwrap_or_else(|fault| fault.exit()).command;
     // The demonstration orders faults on purpose; warnings about them would hide its lines.
     let level = match command {
         Command::Demo(_) => "error",

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::command::reload::ask;
+use crate::command::{not_done, store_failed};
 use crate::config;
 use crate::domain::identifiers::{EventId, MerchantId};
 use crate::run::control::{DeadLetter, Reply};
@@ -108,13 +109,7 @@ fn tell(out: &mut dyn Write, reply: Reply) -> anyhow::Result<ExitCode> {
             writeln!(out, "sent again: {count}")?;
             Ok(ExitCode::SUCCESS)
         }
-        Reply::Failed { fault } => {
-            writeln!(
-                out,
-                "the gateway's store failed: {fault}; see its log, and ask again"
-            )?;
-            Ok(ExitCode::FAILURE)
-        }
+        Reply::Failed { fault } => Ok(not_done(&store_failed(&fault))),
         Reply::Accepted { .. }
         | Reply::Refused { .. }
         | Reply::Shown { .. }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::command::reload::reach;
+use crate::command::{not_done, store_failed};
 use crate::config;
 use crate::run::people::{self, Answer, Shown, Wish};
 use crate::terminal::{self, on_one_line};
@@ -76,15 +77,10 @@ fn tell(out: &mut dyn Write, answer: Answer) -> anyhow::Result<ExitCode> {
         }
         Answer::Done => writeln!(out, "done, and recorded")?,
         Answer::Refused { why } => {
-            writeln!(out, "refused, nothing moved: {why}")?;
-            return Ok(ExitCode::FAILURE);
+            return Ok(not_done(&format!("refused, nothing moved: {why}")));
         }
         Answer::Failed { fault } => {
-            writeln!(
-                out,
-                "the gateway's store failed: {fault}; see its log, and ask again"
-            )?;
-            return Ok(ExitCode::FAILURE);
+            return Ok(not_done(&store_failed(&fault)));
         }
         Answer::Manual { .. } | Answer::Kept | Answer::Ended { .. } => {
             anyhow::bail!("the gateway is of another release and answered something else")

@@ -68,6 +68,17 @@ pub fn ended(done: anyhow::Result<ExitCode>) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Says why something was not done, and gives the exit status of that.
+fn not_done(why: &str) -> ExitCode {
+    // As above.
+    let _ = writeln!(terminal::stderr(), "{why}");
+    ExitCode::FAILURE
+}
+
+fn store_failed(fault: &str) -> String {
+    format!("the gateway's store failed: {fault}; see its log, and ask again")
+}
+
 /// Of a configuration's faults the first, and how many more there are.
 fn first(Faults(faults): &Faults) -> String {
     let first = faults.first().map(ToString::to_string).unwrap_or_default();

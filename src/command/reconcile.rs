@@ -114,12 +114,16 @@ impl Heard {
         }
         // Work that has begun is ended, whoever stopped reading.
         if self.printed.is_ok() {
-            self.printed = self.print(told);
+            self.printed = self.print(told, &mut terminal::stdout(), &mut terminal::stderr());
         }
     }
 
-    fn print(&mut self, told: &Told) -> io::Result<()> {
-        let mut out = terminal::stdout();
+    /// What came of it goes to the first; how far it is, and why it was not done, to the second. That
+    /// nobody reads the second loses nothing of the first.
+    fn print(&mut self, told: &Told, out: &mut dyn Write, error: &mut dyn Write) -> io::Result<()> {
+        if let Some(why) = why_not(told) {
+            let _ = writeln!(error, "{why}");
+        }
         if self.is_json {
             let line = serde_json::to_string(told).map_err(io::Error::other)?;
             return writeln!(out, "{line}");
@@ -130,11 +134,11 @@ impl Heard {
                 asked,
                 to_ask,
             } => {
-                let mut error = terminal::stderr();
-                match to_ask {
+                let _ = match to_ask {
                     0 => writeln!(error, "{lines} lines compared"),
                     _ => writeln!(error, "{asked} of {to_ask} asked about"),
-                }
+                };
+                Ok(())
             }
             Told::Difference {
                 kind,
@@ -169,13 +173,7 @@ impl Heard {
                 "{institution} {date}: {statement}; {ours} movements of ours; {repaired} repaired, \
                  {remaining} remaining; incidents: {raised} new, {resolved} resolved"
             ),
-            Told::Refused { reason, detail } => {
-                writeln!(out, "refused, nothing was touched: {reason}: {detail}")
-            }
-            Told::Failed { why } => writeln!(
-                out,
-                "not ended: {why}; repeat it when that is put right, nothing is done twice"
-            ),
+            Told::Refused { .. } | Told::Failed { .. } => Ok(()),
         }
     }
 
@@ -189,7 +187,75 @@ impl Heard {
     }
 }
 
+/// Why it was not done, if it was not.
+fn why_not(told: &Told) -> Option<String> {
+    match told {
+        Told::Refused { reason, detail } => {
+            Some(format!("refused, nothing was touched: {reason}: {detail}"))
+        }
+        Told::Failed { why } => Some(format!(
+            "not ended: {why}; repeat it when that is put right, nothing is done twice"
+        )),
+        Told::Progress { .. } | Told::Difference { .. } | Told::Reconciled { .. } => None,
+    }
+}
+
 fn row([what, of, number, became, both]: [&str; 5]) -> String {
     let row = format!("{what:<20} {of:<8} {number:<28} {became:<9} {both}");
     on_one_line(&row).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reader that has gone.
+    struct Gone;
+
+    impl Write for Gone {
+        fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+            Err(ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    /// M7: whoever closes standard error loses how far it is, and neither the differences nor the exit
+    /// status; why it was not done is no result.
+    #[test]
+    fn progress_that_nobody_reads_loses_no_result() {
+        let progress = Told::Progress {
+            lines: 50_000,
+            asked: 0,
+            to_ask: 0,
+        };
+        let difference = Told::Difference {
+            kind: "MISSING".to_owned(),
+            movement: "PAYMENT".to_owned(),
+            number: "P1".to_owned(),
+            expected: "nothing".to_owned(),
+            found: "12.30".to_owned(),
+            fate: "incident".to_owned(),
+        };
+        let refused = Told::Refused {
+            reason: "cut_off".to_owned(),
+            detail: "no last line".to_owned(),
+        };
+        let (mut heard, mut out) = (Heard::new(false), Vec::new());
+        for told in [&progress, &difference, &progress] {
+            heard.print(told, &mut out, &mut Gone).unwrap();
+        }
+        assert!(String::from_utf8(out).unwrap().contains("P1"));
+        let (mut out, mut error) = (Vec::new(), Vec::new());
+        heard.print(&refused, &mut out, &mut error).unwrap();
+        assert!(out.is_empty());
+        assert!(String::from_utf8(error).unwrap().contains("cut_off"));
+        assert!(
+            heard
+                .print(&difference, &mut Gone, &mut Vec::new())
+                .is_err()
+        );
+    }
 }

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 
 use crate::command::call::signing_key;
 use crate::command::reload::reach;
+use crate::command::{not_done, store_failed};
 use crate::config;
 use crate::domain::identifiers::{MerchantId, RefundOrderNo, Timestamp, hex};
 use crate::files;
@@ -196,15 +197,10 @@ fn tell(out: &mut dyn Write, answer: Answer) -> anyhow::Result<ExitCode> {
         )?,
         Answer::Ended { state } => writeln!(out, "the refund is {state}")?,
         Answer::Refused { why } => {
-            writeln!(out, "refused, nothing moved: {why}")?;
-            return Ok(ExitCode::FAILURE);
+            return Ok(not_done(&format!("refused, nothing moved: {why}")));
         }
         Answer::Failed { fault } => {
-            writeln!(
-                out,
-                "the gateway's store failed: {fault}; see its log, and ask again"
-            )?;
-            return Ok(ExitCode::FAILURE);
+            return Ok(not_done(&store_failed(&fault)));
         }
         Answer::Incidents { .. } | Answer::Done => {
             anyhow::bail!("the gateway is of another release and answered something else")

@@ -29,7 +29,8 @@ struct Before {
     held: BTreeMap<String, Needs>,
 }
 
-/// Prints what would change; exits with 3 if the file has faults.
+/// Prints what would change; exits with 3 if the file has faults, or names keys or certificates that
+/// cannot be used.
 ///
 /// # Errors
 /// No gateway answers, the other file has faults, or the output cannot be written.
@@ -52,8 +53,8 @@ pub fn diff(
         words(out, &before, &read, &changes)?;
     }
     Ok(match read {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(FINDINGS),
+        Ok(next) if next.unusable.is_empty() => ExitCode::SUCCESS,
+        Ok(_) | Err(_) => ExitCode::from(FINDINGS),
     })
 }
 
@@ -153,10 +154,11 @@ fn document(
     read: &Result<Config, Faults>,
     changes: &[Difference],
 ) -> serde_json::Value {
-    let (faults, warnings) = match read {
-        Ok(next) => (&[][..], &next.warnings[..]),
-        Err(faults) => (&faults.0[..], &[][..]),
+    let (faults, warnings, unusable) = match read {
+        Ok(next) => (&[][..], &next.warnings[..], &next.unusable[..]),
+        Err(faults) => (&faults.0[..], &[][..], &[][..]),
     };
+    let unusable = unusable.iter().map(|unusable| unusable.note.to_string());
     let texts = |faults: &[config::Fault]| -> Vec<String> {
         faults.iter().map(ToString::to_string).collect()
     };
@@ -165,6 +167,7 @@ fn document(
         "against": before.name,
         "faults": texts(faults),
         "warnings": texts(warnings),
+        "unusable": unusable.collect::<Vec<_>>(),
         "needsRestart": changes.iter().any(|change| change.needs_restart),
         "changes": changes,
         "held": before.held,

@@ -126,3 +126,23 @@ fn a_file_with_faults_would_change_nothing() {
     assert_eq!(document["changes"], serde_json::json!([]));
     assert_eq!(document["faults"].as_array().unwrap().len(), 1);
 }
+
+/// F1, F3: a comparison finds what `paymux check` finds of the same file, in its exit status and as JSON.
+#[test]
+fn a_diff_finds_what_check_finds() {
+    let pair = Pair::new();
+    fs::write(pair.path("certs/redpay-1.pub"), "rubbish").unwrap();
+    let (said, exit) = pair.said(COMMITTED, false);
+    assert_eq!(exit, ExitCode::from(3), "{said}");
+    assert!(said.contains("cannot be used: "), "{said}");
+    let (said, exit) = pair.said(COMMITTED, true);
+    assert_eq!(exit, ExitCode::from(3), "{said}");
+    let document: Value = serde_json::from_str(&said).unwrap();
+    let unusable = document["unusable"].as_array().unwrap();
+    assert_eq!(unusable.len(), 1, "{said}");
+    assert!(
+        unusable[0].as_str().unwrap().contains("a public key"),
+        "{said}"
+    );
+    assert_eq!(document["faults"], serde_json::json!([]));
+}

@@ -87,12 +87,16 @@ async fn what_was_found_has_an_exit_status_of_its_own() {
         assert_eq!(output.status.code(), Some(3), "{words:?}");
         assert!(text(&output.stdout).contains("nonsense"), "{words:?}");
     }
-    let help = ran(paymux(&["--help"], &stage.config)).await;
-    let help = text(&help.stdout);
-    assert!(
-        help.contains("Exit status:") && help.contains("141"),
-        "{help}"
-    );
+    for words in [
+        &["--help"][..],
+        &["check", "--help"],
+        &["refunds", "decide", "--help"],
+    ] {
+        let help = ran(paymux(words, &stage.config)).await;
+        let help = text(&help.stdout);
+        let is_said = help.contains("Exit status:") && help.contains("141");
+        assert!(is_said, "{words:?}: {help}");
+    }
 }
 
 /// F1: a path that is written in another way and means the same file is no difference.
