@@ -31,8 +31,8 @@ pub(super) fn leg(
     let shows = s.has("client_certificate") || s.has("client_key");
     let identity = if shows {
         let identity = s.identity(r, ["client_certificate", "client_key"], Holder::Client);
-        let shown = identity.as_ref().and_then(|one| of_chain(&one.cert));
-        credentials = credentials.and(shown.into_iter().collect());
+        let validity = identity.as_ref().and_then(|one| of_chain(&one.cert));
+        credentials = credentials.and(validity.into_iter().collect());
         identity
     } else {
         s.knows(&["client_certificate", "client_key"]);
