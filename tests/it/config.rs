@@ -101,11 +101,10 @@ fn the_committed_configuration_stands_with_fresh_keys() {
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     let directory = &config.register.directory;
     let merchant = &directory.merchants[&MerchantId::parse("M1001").unwrap()];
-    let default = &merchant.default_institutions[&Mode::Native];
-    assert_eq!(default.as_str(), "bluebank");
-    assert_eq!(merchant.certificates.len(), 1);
-    assert_eq!(directory.institutions.len(), 2);
-    assert_eq!(directory.contracts.len(), 2);
+    let bank = InstitutionId::parse("bluebank").unwrap();
+    assert_eq!(merchant.default_institutions[&Mode::Native], bank);
+    let enrolled = [directory.institutions.len(), directory.contracts.len()];
+    assert_eq!((merchant.certificates.len(), enrolled), (1, [2, 2]));
     assert_eq!(directory.routes[1].sums[0].minor_max, 200_000);
     assert_eq!(config.register.adapters.len(), 2);
     assert!(config.register.keys.key("M1001-1").is_some());
