@@ -216,7 +216,7 @@ impl Api {
                     result,
                 }
             }
-            // Enrolled, and its credentials cannot be used at present: it may say so again later.
+            // Enrolled, and none of its keys is in force: it may say so again later.
             None if register.directory.institutions.contains_key(&institution) => {
                 self.refused(interface, &Refusal::Unavailable)
             }

@@ -44,7 +44,7 @@ impl Reached {
         let signs = self.signing.as_ref().map(|_| self.signs_within.clone());
         Credentials::default()
             .and(signs.into_iter().collect())
-            .and(validities(&self.keys))
+            .proven_by(validities(&self.keys))
     }
 }
 

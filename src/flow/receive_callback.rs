@@ -34,7 +34,7 @@ pub struct Received {
 }
 
 /// Lets the adapter prove the message genuine, weighs what it says, and only then answers.
-/// `None` when there is no such institution, or its credentials cannot be used at present.
+/// `None` when there is no such institution, or nothing proves its word at present.
 ///
 /// A message that is forged, impossible, or about nothing we know changes nothing; it is counted
 /// by its verdict, and kept sealed, the forged ones as a bounded sample.
@@ -46,7 +46,7 @@ pub async fn receive_callback(
     callback: &Request<Bytes>,
 ) -> Option<Received> {
     let now = world.clock.now();
-    let adapter = register.usable_adapter(institution, now)?;
+    let adapter = register.judging_adapter(institution, now)?;
     let heard = hear(store, world, (institution, adapter.as_ref()), callback, now).await;
     if world.trail.is_kept() {
         note(world, register, (institution, callback), (now, &heard));

@@ -103,8 +103,8 @@ impl Register {
         self
     }
 
-    /// The dialect of an institution while its credentials can be used: without them nothing of it is
-    /// judged and nothing is begun there, and what was begun waits.
+    /// The dialect of an institution while its credentials can be used: without them nothing is begun
+    /// there, and what was begun waits.
     pub fn usable_adapter(
         &self,
         id: &InstitutionId,
@@ -113,6 +113,18 @@ impl Register {
         let enrolled = self.directory.institutions.get(id);
         let is_usable = enrolled.is_none_or(|one| one.credentials.are_usable(now));
         self.adapters.get(id).filter(|_| is_usable)
+    }
+
+    /// The dialect of an institution while its word can be judged: what it tells us counts though we may be
+    /// unable to call it.
+    pub fn judging_adapter(
+        &self,
+        id: &InstitutionId,
+        now: Timestamp,
+    ) -> Option<&Arc<dyn Institution>> {
+        let enrolled = self.directory.institutions.get(id);
+        let is_judged = enrolled.is_none_or(|one| one.credentials.can_prove(now));
+        self.adapters.get(id).filter(|_| is_judged)
     }
 
     /// Whether a client certificate is enrolled for anybody.

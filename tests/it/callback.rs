@@ -68,7 +68,7 @@ fn callbacks_are_answered_503_while_the_key_is_unreadable() {
     let mut enrolled = register(&all);
     let bank = InstitutionId::parse("bank").unwrap();
     let bank = enrolled.directory.institutions.get_mut(&bank).unwrap();
-    bank.credentials = Credentials::default().and(vec![0..=until, from..=i64::MAX]);
+    bank.credentials = Credentials::default().proven_by(vec![0..=until, from..=i64::MAX]);
     let town = Town::enrolled(&all, enrolled);
     town.place("T1", json!({}));
     town.select("T1", "bank");
@@ -80,6 +80,27 @@ fn callbacks_are_answered_503_while_the_key_is_unreadable() {
     assert_eq!(verdicts(&town), []);
     assert_eq!(town.order("T1").state, OrderState::Open);
     town.clock.pass(60_000);
+    let told = town.call_back("bank", &id);
+    assert_eq!((told.status, told.result), (200, "GENUINE"));
+    assert_eq!(town.order("T1").state, OrderState::Paid);
+}
+
+/// V1: what an institution says counts though it cannot be called: of money that moved nobody else tells.
+#[test]
+fn a_callback_counts_while_the_institution_cannot_be_called() {
+    let all = [("bank", Ability::ALL), ("purse", Ability::ALL)];
+    let mut enrolled = register(&all);
+    let bank = InstitutionId::parse("bank").unwrap();
+    let bank = enrolled.directory.institutions.get_mut(&bank).unwrap();
+    let until = START_MS / 1_000 + 60;
+    let credentials = Credentials::default().and(vec![0..=until]);
+    bank.credentials = credentials.proven_by(vec![0..=i64::MAX]);
+    let town = Town::enrolled(&all, enrolled);
+    town.place("T1", json!({}));
+    town.select("T1", "bank");
+    let id = town.attempt("T1", "bank");
+    town.pay("T1", "bank");
+    town.clock.pass(61_000);
     let told = town.call_back("bank", &id);
     assert_eq!((told.status, told.result), (200, "GENUINE"));
     assert_eq!(town.order("T1").state, OrderState::Paid);
