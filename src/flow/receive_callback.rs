@@ -14,7 +14,7 @@ use crate::flow::trail::mentioned;
 use crate::flow::weigh_evidence::noticed::notice_callback;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
 use crate::institution::{Heard, Institution, Unbelieved};
-use crate::store::{Message, Store, Verdict};
+use crate::store::{Message, Store, StoreError, Verdict};
 use crate::world::World;
 use crate::world::trail::{Answered, Asked, Note};
 
@@ -62,6 +62,18 @@ struct Hearing {
     has_paid: bool,
 }
 
+/// What a proven callback is told of its weight, and how it is kept.
+fn heard(weight: &Result<Weight, StoreError>, unclear: bool) -> (Heard, Verdict) {
+    match weight {
+        Ok(Weight::Moved(_) | Weight::Known(_)) if !unclear => (Heard::Recorded, Verdict::Genuine),
+        Ok(Weight::Moved(_) | Weight::Known(_) | Weight::Unconfirmed(_) | Weight::Contended)
+        | Err(_) => (Heard::TryAgain, Verdict::Genuine),
+        // Kept and alarmed: a day of repeats cannot make it true (V3).
+        Ok(Weight::Quarantined(_)) => (Heard::Quarantined, Verdict::Quarantined),
+        Ok(Weight::Stranger) => (Heard::UnknownReference, Verdict::Quarantined),
+    }
+}
+
 async fn hear(
     store: &dyn Store,
     world: &World,
@@ -106,19 +118,10 @@ async fn hear(
     if matches!(weight, Ok(Weight::Moved(_) | Weight::Known(_))) {
         notice_callback(world, &told, (now, has_paid));
     }
-    let (heard, verdict) = match weight {
-        Ok(Weight::Moved(_) | Weight::Known(_)) if unclear => {
-            tracing::error!(institution.id = %institution, "a proven callback could not be read");
-            (Heard::TryAgain, Verdict::Genuine)
-        }
-        Ok(Weight::Moved(_) | Weight::Known(_)) => (Heard::Recorded, Verdict::Genuine),
-        Ok(Weight::Unconfirmed(_) | Weight::Contended) | Err(_) => {
-            (Heard::TryAgain, Verdict::Genuine)
-        }
-        // Kept and alarmed: a day of repeats cannot make it true (V3).
-        Ok(Weight::Quarantined(_)) => (Heard::Quarantined, Verdict::Quarantined),
-        Ok(Weight::Stranger) => (Heard::UnknownReference, Verdict::Quarantined),
-    };
+    if unclear && matches!(weight, Ok(Weight::Moved(_) | Weight::Known(_))) {
+        tracing::error!(institution.id = %institution, "a proven callback could not be read");
+    }
+    let (heard, verdict) = heard(&weight, unclear);
     if verdict == Verdict::Quarantined {
         let message = message(institution, callback, verdict, now);
         let _ = store.keep(&message).await;
