@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::domain::identifiers::Timestamp;
 
-/// Spans that are kept. Past that the two earliest become one, with what lies between them: that is
-/// over longest.
+/// Spans that are kept. Past that the two with the least time between them become one, with that time:
+/// a moment far from all of them is never shut out, however many there are.
 pub const SPANS_MAX: usize = 16;
 
 /// Moments so close to each other are one span.
@@ -37,8 +37,11 @@ impl Forgotten {
             }
         }
         while joined.len() > SPANS_MAX {
-            let (first, _) = joined.remove(0);
-            if let Some(next) = joined.first_mut() {
+            let pairs = joined.iter().zip(joined.iter().skip(1)).enumerate();
+            let nearest = pairs.min_by_key(|(_, (before, after))| after.0.since(before.1));
+            let Some((at, _)) = nearest else { break };
+            let (first, _) = joined.remove(at);
+            if let Some(next) = joined.get_mut(at) {
                 next.0 = first;
             }
         }
@@ -97,5 +100,26 @@ mod tests {
         assert!(
             Forgotten::until(at(5)).contains(at(5)) && !Forgotten::until(at(5)).contains(at(6))
         );
+    }
+
+    /// Q6, H2, T2: one request every two minutes while the clock is a day ahead for 40 minutes: those
+    /// moments are shut out later, and none of the day before them.
+    #[test]
+    fn many_moments_ahead_shut_out_no_moment_between() {
+        let (noon, day) = (20_000 * 86_400, 86_400);
+        let mut forgotten = Forgotten::default();
+        for second in 0..600 {
+            forgotten = forgotten.and([at(noon - 600 + second)]);
+        }
+        for minute in (0..40).step_by(2) {
+            forgotten = forgotten.and([at(noon + day + minute * 60)]);
+        }
+        assert!(forgotten.spans().len() <= SPANS_MAX);
+        for minute in (0..40).step_by(2) {
+            assert!(forgotten.contains(at(noon + day + minute * 60)), "{minute}");
+        }
+        for hour in 0..24 {
+            assert!(!forgotten.contains(at(noon + hour * 3_600)), "{hour}");
+        }
     }
 }
