@@ -92,7 +92,7 @@ impl Gateway {
         let remembered = Arc::new(Remembered::new(store));
         let store: Arc<dyn Store> = Arc::new(Ringing::new(remembered.clone(), Arc::clone(&bells)));
         // Before anything is recorded: the last record tells when the clock was ahead.
-        wall_clock::at_start(&*store, &*clock).await?;
+        wall_clock::at_start(&*store, &wall).await?;
         begin(&mut config, &*store, &*clock, &metrics).await?;
         let (standing, room) = (Standing::of(&config), room_beside(&config));
         let files = machine::share_out(&config, machine::files_allowed())?;

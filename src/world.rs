@@ -58,6 +58,12 @@ pub trait Clock: Send + Sync {
     /// How long the machine has been running: the only clock by which news and sends are dated (T1,
     /// V5). It is never set, and counts the time in which process or machine stood still.
     fn uptime(&self) -> Uptime;
+
+    /// Whether it may be trusted not to be ahead: only then is anything destroyed because it is old, for
+    /// what is destroyed does not come back when the clock is put right.
+    fn is_settled(&self) -> bool {
+        true
+    }
 }
 
 /// Draws what nobody can guess.

@@ -61,9 +61,10 @@ async fn note(store: &dyn Store, clock: &dyn Clock, by_ms: i64) {
 }
 
 /// At a start: the process before may have lived under a clock that was ahead.
-pub(super) async fn at_start(store: &dyn Store, clock: &dyn Clock) -> anyhow::Result<()> {
+pub(super) async fn at_start(store: &dyn Store, clock: &SystemClock) -> anyhow::Result<()> {
     let by = store.bring_forward(None, clock.now()).await?;
     if !by.is_zero() {
+        clock.doubt();
         tracing::error!(
             ?by,
             "the last records lie in the future: the clock was ahead, or is behind; what it had put \

@@ -20,6 +20,10 @@ const SET_BEYOND_MS: i64 = 2_000;
 /// How long a clock that was set must stay where it is before it is followed. Unit: milliseconds.
 const BELIEVED_AFTER_MS: i64 = 10_000;
 
+/// How long a clock that was followed ahead must go on before anything is destroyed by it; as long after
+/// the machine's own start, when its time service may not have answered yet. Unit: milliseconds.
+const SETTLED_AFTER_MS: i64 = 3_600_000;
+
 /// The machine's clock.
 pub struct SystemClock {
     /// How long the machine had been running at the start.
@@ -47,18 +51,22 @@ struct Reading {
     /// Where a clock that was set stands, and since when it has stayed there.
     set: Option<(i64, i64)>,
     followed_ms: i64,
+    /// Until which time since the start it is not settled.
+    unsettled_ms: i64,
 }
 
 impl SystemClock {
     /// Reads the wall clock once and goes on from there.
     pub fn start() -> Self {
-        let started_ms = wall_ms();
+        let (started_ms, started) = (wall_ms(), uptime());
+        let ran_ms = i64::try_from(started.since(Uptime::from_ms(0)).as_millis());
         let reading = Reading {
             shown_ms: started_ms,
+            unsettled_ms: SETTLED_AFTER_MS.saturating_sub(ran_ms.unwrap_or(i64::MAX)),
             ..Reading::default()
         };
         Self {
-            started: uptime(),
+            started,
             started_ms,
             reading: Mutex::new(reading),
         }
@@ -72,6 +80,11 @@ impl SystemClock {
             offset_ms: wall_ms.saturating_sub(expected_ms),
             followed_ms: std::mem::take(&mut reading.followed_ms),
         }
+    }
+
+    /// What is stored does not go with this clock: nothing is destroyed by it for an hour.
+    pub fn doubt(&self) {
+        self.read().0.unsettle();
     }
 
     fn read(&self) -> (MutexGuard<'_, Reading>, i64) {
@@ -112,9 +125,21 @@ impl Clock for SystemClock {
     fn uptime(&self) -> Uptime {
         uptime()
     }
+
+    fn is_settled(&self) -> bool {
+        self.read().0.is_settled()
+    }
 }
 
 impl Reading {
+    fn unsettle(&mut self) {
+        self.unsettled_ms = self.elapsed_ms.saturating_add(SETTLED_AFTER_MS);
+    }
+
+    fn is_settled(&self) -> bool {
+        self.elapsed_ms >= self.unsettled_ms
+    }
+
     /// The time that passed went on to `elapsed_ms`, beside a wall clock.
     fn advance(&mut self, elapsed_ms: i64, wall_ms: i64) {
         let from_ms = self.elapsed_ms;
@@ -143,6 +168,9 @@ impl Reading {
                 self.shown_ms = wall_ms;
                 self.followed_ms = self.followed_ms.saturating_add(off_ms);
                 self.set = None;
+                if off_ms > 0 {
+                    self.unsettle();
+                }
             }
             Some(_) => (),
         }
@@ -203,5 +231,24 @@ mod tests {
             clock.advance(second * 1_000, DAY_MS + second * 1_000 + by_ms);
         }
         assert_eq!((clock.shown_ms, clock.followed_ms), (DAY_MS + 100_000, 0));
+    }
+
+    /// Q6, T2: for an hour after a clock was followed ahead it is not settled, also when it was put right
+    /// meanwhile; one that was set back is.
+    #[test]
+    fn a_clock_that_was_followed_ahead_is_settled_an_hour_later() {
+        let mut clock = at(DAY_MS);
+        assert!(clock.is_settled());
+        let mut go = |from: i64, until: i64, by_ms: i64| {
+            for second in from..until {
+                clock.advance(second * 1_000, DAY_MS + second * 1_000 + by_ms);
+            }
+            (clock.followed_ms, clock.is_settled())
+        };
+        assert_eq!(go(1, 20, -DAY_MS), (-DAY_MS, true));
+        assert_eq!(go(20, 40, DAY_MS), (DAY_MS, false));
+        assert_eq!(go(40, 60, 0), (0, false), "put right");
+        assert!(!go(60, 3_600, 0).1);
+        assert!(go(3_600, 3_700, 0).1);
     }
 }

@@ -13,6 +13,7 @@ use paymux::limits::{LimitSettings, Limits, Rate};
 use paymux::seal::Seal;
 use paymux::store::remembered::Remembered;
 use paymux::store::{OrderKey, Store, open};
+use paymux::workers::forget_nonces;
 use paymux::world::World;
 use paymux::world::trail::Untold;
 use tempfile::TempDir;
@@ -359,6 +360,46 @@ async fn a_clock_that_jumps_lets_nothing_through_twice() {
             assert_eq!(order.version, 1, "T{no}");
         }
     }
+}
+
+/// Q5, Q6, H2, T2: whoever sends requests made in each minute of the hours to come is refused; one jump
+/// of the clock over those hours forgets none of them, so none is taken in its time, and none of the
+/// moments is shut out for others.
+#[tokio::test]
+async fn nonces_planted_ahead_survive_a_jump() {
+    let site = Site::new();
+    let store = site.open();
+    let gateway = site.remembering(&store);
+    let mut planted = Vec::new();
+    for minute in 1..20 {
+        let mut request = unsigned(PLACE, serde_json::to_vec(&order_fields("M1", "P")).unwrap());
+        let created = site.now_s() + minute * 61;
+        sign(
+            &mut request,
+            "M1-key",
+            created,
+            &format!("planted-{minute:012}"),
+        );
+        assert_eq!(replayed(&gateway, &request).await, "outside_window");
+        planted.push(request);
+    }
+    site.clock.set_off(7_200_000);
+    site.clock.doubt(true);
+    forget_nonces(&*store, &*site.clock).await.unwrap();
+    site.clock.set_off(0);
+    forget_nonces(&*store, &*site.clock).await.unwrap();
+    assert_eq!(store.forgotten().spans(), []);
+    for (minute, request) in planted.iter().enumerate() {
+        site.clock.pass(61_000);
+        assert_eq!(replayed(&gateway, request).await, "nonce_spent");
+        let fresh = site.place(&format!("T{minute}"), &format!("fresh-{minute:012}"));
+        assert_eq!(replayed(&gateway, &fresh).await, "ACCEPTED");
+    }
+    // Kept by the moment each says it was made: nothing is kept for ever.
+    site.clock.pass(7_200_000);
+    site.clock.doubt(false);
+    forget_nonces(&*store, &*site.clock).await.unwrap();
+    assert!(!store.forgotten().spans().is_empty());
 }
 
 /// Q5: what reads only is remembered in memory: once in a process, and again after a restart.

@@ -1,7 +1,7 @@
 //! A clock with hands that tests move. What truly passes and what the clock shows are kept apart:
 //! it bends, and jumps, as the machine's clock does; how long the machine runs is always true.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use paymux::domain::identifiers::{Timestamp, Uptime};
 use paymux::world::Clock;
@@ -12,6 +12,7 @@ pub(crate) const START_MS: i64 = 1_790_308_800_000;
 pub(crate) struct Hands {
     truth: AtomicI64,
     off: AtomicI64,
+    doubted: AtomicBool,
 }
 
 impl Hands {
@@ -19,6 +20,7 @@ impl Hands {
         Self {
             truth: AtomicI64::new(START_MS),
             off: AtomicI64::new(0),
+            doubted: AtomicBool::new(false),
         }
     }
 
@@ -41,6 +43,11 @@ impl Hands {
     pub(crate) fn set_off(&self, ms: i64) {
         self.off.store(ms, Ordering::SeqCst);
     }
+
+    /// It may be ahead, or may be trusted again.
+    pub(crate) fn doubt(&self, doubted: bool) {
+        self.doubted.store(doubted, Ordering::SeqCst);
+    }
 }
 
 impl Clock for Hands {
@@ -50,5 +57,9 @@ impl Clock for Hands {
 
     fn uptime(&self) -> Uptime {
         Uptime::from_ms(u64::try_from(self.truth() - START_MS).unwrap())
+    }
+
+    fn is_settled(&self) -> bool {
+        !self.doubted.load(Ordering::SeqCst)
     }
 }
