@@ -150,12 +150,32 @@ impl Drawing {
     }
 }
 
-/// The file that a path means: the same for every way to write it.
+/// Links that are followed one after the other, at most.
+const LINKS_MAX: usize = 40;
+
+/// The file that a path means: the same for every way to write it, and the same before the file is made
+/// and after.
 fn meant(path: &Path) -> String {
-    let whole = path
-        .canonicalize()
-        .or_else(|_| std::path::absolute(path))
-        .unwrap_or_else(|_| path.to_owned());
+    let mut whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for _ in 0..LINKS_MAX {
+        let there = |one: &&Path| one.symlink_metadata().is_ok();
+        let Some(known) = whole.ancestors().find(there).map(Path::to_owned) else {
+            break;
+        };
+        let rest = whole.strip_prefix(&known).unwrap_or(Path::new(""));
+        let real = known.canonicalize();
+        // A link that leads nowhere yet: what is made will be where it leads.
+        let (mut next, is_real) = match (real, known.read_link()) {
+            (Ok(real), _) => (real, true),
+            (Err(_), Ok(target)) => (known.with_file_name("").join(target), false),
+            (Err(_), Err(_)) => (known.clone(), true),
+        };
+        next.extend(rest);
+        whole = next;
+        if is_real {
+            break;
+        }
+    }
     whole.display().to_string()
 }
 
@@ -265,4 +285,34 @@ pub(super) fn mark_of_secret(secret: &[u8]) -> String {
 
 fn sha256(bytes: &[u8]) -> String {
     hex(digest(&SHA256, bytes).as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// F2: what was in force at the first start, before the store's file was there, is what a reload
+    /// finds after, behind links to folders and behind a link to the file itself.
+    #[test]
+    fn the_first_start_behind_a_symlink_can_be_reloaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap().join("private/paymux");
+        std::fs::create_dir_all(&real).unwrap();
+        let link = folder.path().join("paymux");
+        std::os::unix::fs::symlink("private/paymux", &link).unwrap();
+        std::os::unix::fs::symlink("file.db", real.join("link.db")).unwrap();
+        for (written, file) in [
+            ("paymux.db", "paymux.db"),
+            ("made/later/paymux.db", "made/later/paymux.db"),
+            ("link.db", "file.db"),
+        ] {
+            let (path, file) = (link.join(written), real.join(file));
+            let before = meant(&path);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, "").unwrap();
+            assert_eq!(before, meant(&path));
+            assert_eq!(before, file.display().to_string());
+        }
+        assert_eq!(meant(&link), real.display().to_string());
+    }
 }
