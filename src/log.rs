@@ -7,11 +7,11 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::terminal::{self, escaped_on_screen};
+use crate::terminal::{self, on_one_coloured_line, on_one_line};
 
 /// Lines that wait to be written, together. Unit: bytes.
 const WAITING_BYTES_MAX: usize = 4 << 20;
@@ -41,7 +41,9 @@ static QUEUE: Mutex<Queue> = Mutex::new(Queue {
     is_writing: false,
 });
 static CHANGED: Condvar = Condvar::new();
-static WRITER: Once = Once::new();
+/// Whether there is a thread that writes.
+static WRITER: OnceLock<bool> = OnceLock::new();
+static IS_SEEN: LazyLock<bool> = LazyLock::new(|| terminal::are_seen().1);
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Takes one event of the log and queues it when it is dropped.
@@ -55,7 +57,27 @@ pub fn line() -> Line {
 
 /// Whether a person sees the log as it is written.
 pub fn is_seen() -> bool {
-    terminal::are_seen().1
+    *IS_SEEN
+}
+
+/// The last words of a command, behind what was logged; nobody waits for a reader that reads nothing,
+/// but for the [`flush`].
+pub fn say(text: &str) {
+    let is_queued = queued(format!("{}\n", on_one_line(text)).into_bytes());
+    if !is_queued {
+        // With standard error closed as well there is nobody left to tell.
+        let _ = writeln!(terminal::stderr(), "{}", on_one_line(text));
+    }
+}
+
+/// Has what was logged written, within bounds, when it is dropped: also where a panic ends the
+/// process.
+pub struct Flushed;
+
+impl Drop for Flushed {
+    fn drop(&mut self) {
+        flush(FLUSH_WITHIN);
+    }
 }
 
 /// Lines that were dropped since the start: no room, or not to be written.
@@ -65,7 +87,10 @@ pub fn dropped() -> u64 {
 
 /// Waits until what was logged is written, or until it has taken too long. Before the process ends.
 pub fn flush(within: Duration) {
-    let is_busy = |queue: &mut Queue| queue.is_writing || !queue.lines.is_empty();
+    let is_busy = |queue: &mut Queue| {
+        let is_written = WRITER.get().is_some_and(|is_written| *is_written);
+        is_written && (queue.is_writing || !queue.lines.is_empty())
+    };
     // Whatever became of it: the lines were offered.
     let _ = CHANGED.wait_timeout_while(queue(), within, is_busy);
 }
@@ -88,23 +113,37 @@ impl Drop for Line {
             return;
         }
         let text = String::from_utf8_lossy(&self.0);
-        let mut line = escaped_on_screen(text.trim_end_matches('\n'))
-            .into_owned()
-            .into_bytes();
-        line.push(b'\n');
-        WRITER.call_once(begin);
-        let mut queue = queue();
-        let bytes = queue.bytes.saturating_add(line.len());
-        if bytes > WAITING_BYTES_MAX {
-            drop(queue);
-            DROPPED.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        queue.bytes = bytes;
-        queue.lines.push_back(line);
-        drop(queue);
-        CHANGED.notify_all();
+        queued(shown(&text, is_seen()).into_bytes());
     }
+}
+
+/// One event on one line. What it quotes may be anybody's: the names in a certificate, for one.
+fn shown(text: &str, is_seen: bool) -> String {
+    let text = text.trim_end_matches('\n');
+    let mut line = if is_seen {
+        on_one_coloured_line(text)
+    } else {
+        on_one_line(text).into_owned()
+    };
+    line.push('\n');
+    line
+}
+
+/// Queues a line, or drops and counts it where there is no room; false where nobody writes.
+fn queued(line: Vec<u8>) -> bool {
+    let is_written = *WRITER.get_or_init(begin);
+    let mut queue = queue();
+    let bytes = queue.bytes.saturating_add(line.len());
+    if bytes > WAITING_BYTES_MAX {
+        drop(queue);
+        DROPPED.fetch_add(1, Ordering::Relaxed);
+        return is_written;
+    }
+    queue.bytes = bytes;
+    queue.lines.push_back(line);
+    drop(queue);
+    CHANGED.notify_all();
+    is_written
 }
 
 fn queue() -> MutexGuard<'static, Queue> {
@@ -112,8 +151,9 @@ fn queue() -> MutexGuard<'static, Queue> {
 }
 
 /// Without the thread lines wait, and then are dropped and counted: no reason to stop either.
-fn begin() {
-    let _ = thread::Builder::new().name("log".into()).spawn(write);
+fn begin() -> bool {
+    let writer = thread::Builder::new().name("log".into()).spawn(write);
+    writer.is_ok()
 }
 
 fn write() {
@@ -188,6 +228,31 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    /// S2, D1: a name that somebody put into a certificate, and that the TLS library quotes as it is, moves
+    /// no cursor and begins no line of its own; the colours of a terminal stay.
+    #[test]
+    fn a_certificates_name_is_not_obeyed_in_the_log() {
+        let name = "DnsName(\"a\u{1b}[2J\u{1b}]0;x\u{7}\r\nERROR paid\u{202e}\")";
+        let fault =
+            rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidForNameContext {
+                expected: rustls::pki_types::ServerName::try_from("b.example").unwrap(),
+                presented: vec![name.to_owned()],
+            });
+        for is_seen in [false, true] {
+            let event = format!("\u{1b}[2mINFO\u{1b}[0m reason={fault}\n");
+            let line = shown(&event, is_seen);
+            let (text, end) = line.split_at(line.len() - 1);
+            assert_eq!(end, "\n");
+            assert!(
+                text.contains("a\\u001b[2J\\u001b]0;x\\u0007\\u000d\\u000aERROR"),
+                "{text}"
+            );
+            assert!(text.contains("paid\\u202e"), "{text}");
+            assert_eq!(text.matches('\u{1b}').count(), if is_seen { 2 } else { 0 });
+            assert!(text.chars().all(|it| it == '\u{1b}' || !it.is_control()));
         }
     }
 

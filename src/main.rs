@@ -58,9 +58,8 @@ fn main() -> ExitCode {
         .nth(1)
         .is_some_and(|word| word == "serve")
         .then(serve::Signals::noted);
-    let status = ended(run(signals));
-    log::flush(log::FLUSH_WITHIN);
-    status
+    let _flushed = log::Flushed;
+    ended(run(signals))
 }
 
 /// Each command's help, and that of each command in it, says what its exit status means.

@@ -82,14 +82,32 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     escaped_but(text, LINES)
 }
 
-/// The same for a line of the log, which may be coloured; what it quotes is escaped by then.
-pub fn escaped_on_screen(text: &str) -> Cow<'_, str> {
-    escaped_but(text, SCREEN)
-}
-
 /// A text that stays on its line as well.
 pub fn on_one_line(text: &str) -> Cow<'_, str> {
     escaped_but(text, &[])
+}
+
+/// The same for a line of the log on a terminal: it may be coloured, and nothing else.
+pub fn on_one_coloured_line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\u{1b}') {
+        shown.push_str(&on_one_line(before));
+        let colour = after.strip_prefix('[').and_then(|one| one.split_once('m'));
+        let is_colour = |codes: &str| codes.bytes().all(|it| it.is_ascii_digit() || it == b';');
+        match colour.filter(|(codes, _)| is_colour(codes)) {
+            Some((codes, next)) => {
+                let _ = write!(shown, "\u{1b}[{codes}m");
+                rest = next;
+            }
+            None => {
+                shown.push_str("\\u001b");
+                rest = after;
+            }
+        }
+    }
+    shown.push_str(&on_one_line(rest));
+    shown
 }
 
 fn escaped_but<'t>(text: &'t str, obeyed: &[char]) -> Cow<'t, str> {

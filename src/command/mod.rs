@@ -3,11 +3,11 @@
 //! A command prints to standard output, answers with an exit status, and keeps nothing.
 
 use std::error::Error;
-use std::io::Write;
 use std::process::ExitCode;
 
 use crate::config::Faults;
-use crate::terminal::{self, ReaderGone};
+use crate::log;
+use crate::terminal::ReaderGone;
 
 pub mod audit;
 pub mod call;
@@ -63,8 +63,7 @@ pub fn ended(done: anyhow::Result<ExitCode>) -> ExitCode {
     };
     let text: Vec<_> = text.lines().map(str::trim).collect();
     let text: String = text.join(" ").chars().take(ERROR_LETTERS_MAX).collect();
-    // With standard error closed as well there is nobody left to tell.
-    let _ = writeln!(terminal::stderr(), "paymux: {text}");
+    log::say(&format!("paymux: {text}"));
     ExitCode::FAILURE
 }
 

@@ -7,7 +7,7 @@ use super::{is_name, module, none, ours, standing};
 const IMPORTS: &str = "
     main        -> command log
     lib         ->
-    command     -> api config domain edge files flow health institution limits metrics outbound run sandbox seal signature store terminal workers world
+    command     -> api config domain edge files flow health institution limits log metrics outbound run sandbox seal signature store terminal workers world
     run         -> api config domain edge files flow health institution limits log metrics outbound seal signature store workers world
     config      -> domain files flow institution seal signature world
     edge        -> api domain metrics

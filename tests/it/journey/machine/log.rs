@@ -1,10 +1,12 @@
 //! Logs that cannot be written.
 
 use std::fs::File;
+use std::io::Write;
 use std::process::Stdio;
 
 use paymux::command::demo::enrolment::BLUE;
 use paymux::command::demo::stage::Stage;
+use rustix::fs::{OFlags, fcntl_setfl};
 
 use super::{Served, paymux, ran, text};
 use crate::journey::{operations, order, placed};
@@ -51,4 +53,19 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
     let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
     let mut served = Served::start(&stage, Stdio::piped(), "trace");
     serves(&mut served, &stage).await;
+}
+
+/// H1: a start that fails ends, with its exit status, though its log is a pipe that is full and that nobody
+/// reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_ends_though_nobody_reads() {
+    let stage = Stage::set_anywhere("").await.unwrap();
+    let right = std::fs::read_to_string(&stage.config).unwrap();
+    std::fs::write(&stage.config, right + "\n[nonsense]\n").unwrap();
+    let (_reader, mut full) = std::io::pipe().unwrap();
+    fcntl_setfl(&full, OFlags::NONBLOCK).unwrap();
+    while full.write(&[b'.'; 512]).is_ok() {}
+    fcntl_setfl(&full, OFlags::empty()).unwrap();
+    let mut served = Served::start(&stage, full.into(), "trace");
+    assert_eq!(served.ended().await.code(), Some(1));
 }
