@@ -206,7 +206,10 @@ impl Gateway {
         }
         self.reloading.reconciler.stop().await;
         let _ = room.await;
-        let _ = wall.await;
+        // It may be in the middle of a reload, which reads files.
+        if tokio::time::timeout(WORKERS_DRAIN, wall).await.is_err() {
+            tracing::warn!("the clock was still being made good; the next start does it");
+        }
         // Whoever took notes has ended.
         over.send_replace(true);
         let _ = writing.await;

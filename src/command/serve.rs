@@ -18,6 +18,10 @@ use crate::world::{Clock, SystemClock};
 /// How long a thread for what blocks is kept without work.
 const THREADS_KEPT_FOR: Duration = Duration::from_hours(1);
 
+/// How long the end of the process waits for threads that are blocked, by a file on a server that does
+/// not answer for one; everything that must be written is written by then.
+const BLOCKED_FOR: Duration = Duration::from_secs(1);
+
 /// Arguments of `paymux serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -61,8 +65,9 @@ pub fn run(args: &ServeArgs, signals: Signals) -> anyhow::Result<ExitCode> {
         });
         tokio::spawn(gateway.reloader().on_hangups(hangups));
         anyhow::Ok(gateway.serve().await)
-    })?;
-    Ok(match drained {
+    });
+    runtime.shutdown_timeout(BLOCKED_FOR);
+    Ok(match drained? {
         Drained::Whole => ExitCode::SUCCESS,
         Drained::Cut => ExitCode::FAILURE,
     })
