@@ -11,8 +11,8 @@ const NOTICE_WAITS_S: [u64; 18] = [
     21_600, 86_400,
 ];
 
-/// How long after its birth an event is still delivered: 7 days.
-pub const NOTICE_LIFE: Duration = Duration::from_hours(7 * 24);
+/// Waits of a day that follow these: as many as fit into 7 days, all together.
+const NOTICE_DAYS: usize = 5;
 
 /// Waits between questions about what is in doubt, while the payer is likely on the page.
 const DOUBT_WAITS_MS: [u64; 6] = [500, 1_000, 2_000, 4_000, 8_000, 15_000];
@@ -127,14 +127,14 @@ fn spread(wait: Duration, id: &str, asked: u32) -> Duration {
     wait.saturating_add(more.unwrap_or_default())
 }
 
-/// The wait before the next delivery, after that many attempts; `None` when its life is over.
-pub fn notice_wait(attempts: u32, age: Duration) -> Option<Duration> {
+/// The wait before the next delivery, after that many attempts; `None` when the schedule has been gone
+/// through. By their count and not by any clock: one that was ahead for a moment ends nothing (T2).
+pub fn notice_wait(attempts: u32) -> Option<Duration> {
     let at = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
-    let wait = NOTICE_WAITS_S.get(at).copied().unwrap_or(86_400);
-    let wait = Duration::from_secs(wait);
-    // A clock that was set ahead ends nothing before the schedule has been gone through (T2).
-    let young = age.saturating_add(wait) <= NOTICE_LIFE;
-    (young || at < NOTICE_WAITS_S.len()).then_some(wait)
+    let daily = NOTICE_WAITS_S.len()..NOTICE_WAITS_S.len().saturating_add(NOTICE_DAYS);
+    let wait = NOTICE_WAITS_S.get(at).copied();
+    let wait = wait.or_else(|| daily.contains(&at).then_some(86_400));
+    wait.map(Duration::from_secs)
 }
 
 /// The wait before the next question about what is in doubt, after that many.
@@ -172,13 +172,14 @@ mod tests {
     fn notices_follow_the_published_schedule() {
         let mut age = Duration::ZERO;
         let mut waits = Vec::new();
-        while let Some(wait) = notice_wait(u32::try_from(waits.len()).unwrap() + 1, age) {
+        while let Some(wait) = notice_wait(u32::try_from(waits.len()).unwrap() + 1) {
             age += wait;
             waits.push(wait.as_secs());
         }
         assert_eq!(waits[..18], NOTICE_WAITS_S);
         assert!(waits[17..].iter().all(|wait| *wait == 86_400));
-        assert!(age <= NOTICE_LIFE && age + Duration::from_hours(24) > NOTICE_LIFE);
+        let day = Duration::from_hours(24);
+        assert!(age <= 7 * day && age + day > 7 * day);
     }
 
     /// A6: doubt is asked about at once, then slower, and for ever.

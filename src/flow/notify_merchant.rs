@@ -82,7 +82,7 @@ pub async fn notify_merchant(
     }
     let now = world.clock.now();
     let age = now.since(*born);
-    let wait = schedule::notice_wait(attempt, age);
+    let wait = schedule::notice_wait(attempt);
     let (fate, outcome) = match (heard, wait) {
         (Ok(()), _) => (Fate::Delivered(now), Delivery::Delivered(age)),
         (Err(reason), _) if reason.is_our_shortage() => {

@@ -3,7 +3,9 @@
 mod events;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use paymux::domain::identifiers::Timestamp;
 use paymux::flow::notify_merchant::Delivery;
 use paymux::flow::notify_merchant::notify_merchant;
 use paymux::flow::register::{DatedKey, Signing};
@@ -207,6 +209,27 @@ fn deliveries_follow_the_published_schedule() {
     );
     town.pass_s(86_400);
     assert!(town.deliver().is_empty());
+}
+
+/// N2, T2: a clock that is thirty days ahead for one delivery, late in the schedule, ends nothing: how
+/// often it was tried does.
+#[test]
+fn a_clock_ahead_gives_no_event_up() {
+    let town = paid();
+    town.inbox(|inbox| inbox.mood = Mood::Stumbles);
+    for wait in WAITS_S {
+        assert_eq!(town.deliver(), [Delivery::Again]);
+        town.pass_s(wait);
+    }
+    town.clock.set_off(30 * 86_400_000);
+    assert_eq!(town.deliver(), [Delivery::Again]);
+    let (by, now) = (Duration::from_hours(30 * 24), town.clock.truth());
+    town.clock.set_off(0);
+    let forward = town.memory.bring_forward(Some(by), Timestamp::from_ms(now));
+    assert_eq!(crate::world::town::now(forward), Ok(by));
+    town.pass_s(86_400);
+    town.inbox(|inbox| inbox.mood = Mood::Hears);
+    assert!(matches!(town.deliver()[..], [Delivery::Delivered(_)]));
 }
 
 /// N6: a lease that was lost settles nothing; the event is delivered twice rather than never.
