@@ -108,7 +108,8 @@ impl Notes {
             if clock.now() < looked {
                 looked = clock.now();
             }
-            if clock.now().since(looked) >= FORGET_EVERY {
+            // Under a clock that may be ahead none: what is gone does not come back when it is put right.
+            if clock.now().since(looked) >= FORGET_EVERY && clock.is_settled() {
                 looked = clock.now();
                 self.forget(trails, looked).await;
             }

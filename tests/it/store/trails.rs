@@ -4,13 +4,17 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use paymux::domain::identifiers::{PayOrderNo, hex};
+use paymux::metrics::Metrics;
 use paymux::seal::{Place, Seal};
 use paymux::store::timeline::timeline;
 use paymux::store::trails::{Kinds, Leaf, ORDER_BYTES_MAX, STRANGERS_BYTES_MAX, Trail, Trails};
 use paymux::store::{OrderKey, Store, open_for_all};
+use paymux::workers::trail::Notes;
+use paymux::world::Clock;
 
 use super::builders::{at, done, draw, institution, merchant, paid, terms};
 use super::embedded::Embedded;
+use crate::world::clock::Hands;
 
 /// A store, and the same store as whoever takes notes sees it.
 fn open(stores: &Embedded) -> (Arc<dyn Store>, Arc<dyn Trails>) {
@@ -207,6 +211,53 @@ async fn old_notes_are_forgotten() {
     assert_eq!(trails.forget(at(3)).await, Ok(2));
     let kept = trail(&stores, &Embedded::seal(), &order);
     assert_eq!(notes(&kept), [3]);
+}
+
+/// T2: a clock that is forty days ahead, and may not be trusted yet, deletes nothing; what is as old by a
+/// clock that is settled is deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_ahead_deletes_no_notes() {
+    const DAYS_MS: i64 = 40 * 86_400_000;
+    let stores = Embedded::new();
+    let (_store, trails, order) = one_order(&stores).await;
+    let clock = Arc::new(Hands::new());
+    let note = Leaf {
+        at: clock.now(),
+        ..leaf(&order, 1, 50, false)
+    };
+    trails.keep(&[note]).await.unwrap();
+    let writer = Notes::new(30, Arc::new(Metrics::new().unwrap()));
+    let (over, stop) = tokio::sync::watch::channel(false);
+    let writing = tokio::spawn({
+        let (trails, clock) = (Arc::clone(&trails), Arc::clone(&clock));
+        async move { writer.write(&*trails, &*clock, stop).await }
+    });
+    let kept = || notes(&trail(&stores, &Embedded::seal(), &order));
+    // It looks ten times a second.
+    let a_while = || {
+        let nothing = std::future::pending::<()>();
+        tokio::time::timeout(std::time::Duration::from_millis(500), nothing)
+    };
+    let _ = a_while().await;
+    clock.doubt(true);
+    clock.set_off(DAYS_MS);
+    let _ = a_while().await;
+    clock.set_off(0);
+    let _ = a_while().await;
+    clock.doubt(false);
+    clock.pass(61_000);
+    let _ = a_while().await;
+    assert_eq!(kept(), [1]);
+    clock.pass(DAYS_MS);
+    let gone = async {
+        while !kept().is_empty() {
+            let _ = a_while().await;
+        }
+    };
+    let gone = tokio::time::timeout(std::time::Duration::from_secs(30), gone).await;
+    assert!(gone.is_ok());
+    over.send_replace(true);
+    writing.await.unwrap();
 }
 
 /// K3, C2: a note finds its order under each name that its sender may use, and under no other's.
