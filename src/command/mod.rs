@@ -3,11 +3,12 @@
 //! A command prints to standard output, answers with an exit status, and keeps nothing.
 
 use std::error::Error;
+use std::io::Write;
 use std::process::ExitCode;
 
 use crate::config::Faults;
 use crate::log;
-use crate::terminal::ReaderGone;
+use crate::terminal::{self, ReaderGone};
 
 pub mod audit;
 pub mod call;
