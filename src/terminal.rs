@@ -95,15 +95,12 @@ pub fn on_one_coloured_line(text: &str) -> String {
         shown.push_str(&on_one_line(before));
         let colour = after.strip_prefix('[').and_then(|one| one.split_once('m'));
         let is_colour = |codes: &str| codes.bytes().all(|it| it.is_ascii_digit() || it == b';');
-        match colour.filter(|(codes, _)| is_colour(codes)) {
-            Some((codes, next)) => {
-                let _ = write!(shown, "\u{1b}[{codes}m");
-                rest = next;
-            }
-            None => {
-                shown.push_str("\\u001b");
-                rest = after;
-            }
+        if let Some((codes, next)) = colour.filter(|(codes, _)| is_colour(codes)) {
+            let _ = write!(shown, "\u{1b}[{codes}m");
+            rest = next;
+        } else {
+            shown.push_str("\\u001b");
+            rest = after;
         }
     }
     shown.push_str(&on_one_line(rest));
