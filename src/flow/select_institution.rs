@@ -337,7 +337,8 @@ fn step(
 /// Whether its create was sent once more a moment ago: each repeat is a call to the institution, so
 /// pressing again and again must not become a flood there.
 fn repeated_lately(live: &Attempt, now: Timestamp) -> bool {
-    live.sent_at > live.stamp.now && now.since(live.sent_at) < REPEAT_CREATE_AFTER
+    let lately = now >= live.sent_at && now.since(live.sent_at) < REPEAT_CREATE_AFTER;
+    live.sent_at > live.stamp.now && lately
 }
 
 /// Calls the institution for the live attempt of a committed order, and weighs what comes back. The

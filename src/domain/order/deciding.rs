@@ -10,7 +10,7 @@ use crate::domain::evidence::{About, Ambiguity, Evidence, Finding, Means};
 use crate::domain::identifiers::{AttemptId, Timestamp};
 use crate::domain::institutions::Facts;
 use crate::domain::order::{
-    ATTEMPTS_MAX, Ending, INTENT_PATIENCE, Opening, Order, OrderState, Start, Weighed,
+    ATTEMPTS_MAX, Ending, Opening, Order, OrderState, Start, Weighed, is_overdue,
 };
 use crate::domain::refund::{RefundState, Sending, SurplusCause};
 use crate::domain::refusal::Refusal;
@@ -168,8 +168,7 @@ impl Order {
         facts: &Facts,
         now: Timestamp,
     ) -> Option<Change> {
-        let overdue =
-            attempt.state == AttemptState::Intent && now.since(attempt.sent_at) >= INTENT_PATIENCE;
+        let overdue = attempt.state == AttemptState::Intent && is_overdue(attempt.sent_at, now);
         let evidence = Evidence {
             institution: attempt.institution.clone(),
             account: None,

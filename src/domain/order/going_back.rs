@@ -7,7 +7,7 @@ use crate::domain::change::{Cause, Change};
 use crate::domain::evidence::{About, Ambiguity, Evidence, Finding, Means, Reason, Receipt};
 use crate::domain::identifiers::{RefundOrderNo, Timestamp};
 use crate::domain::institutions::Facts;
-use crate::domain::order::{INTENT_PATIENCE, Order, Weighed};
+use crate::domain::order::{Order, Weighed, is_overdue};
 use crate::domain::refund::{Refund, RefundState, Sending, SurplusCause, Undecided, Verdict, Why};
 use crate::domain::schedule::{self, Schedule};
 
@@ -126,7 +126,7 @@ impl Order {
             names_it: false,
             finding: Finding::Ambiguous(Ambiguity::NoAnswer),
         };
-        if now.since(left) < INTENT_PATIENCE {
+        if !is_overdue(left, now) {
             return None;
         }
         match self.weigh(&evidence, facts, now) {

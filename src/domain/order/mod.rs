@@ -34,6 +34,12 @@ pub const ATTEMPTS_MAX: usize = 20;
 /// longer than any create call lasts.
 pub const INTENT_PATIENCE: Duration = Duration::from_secs(15);
 
+/// Whether what left then is in doubt. What is dated ahead left under a clock that was ahead, nobody
+/// knows when (T2): asking about it too early asks once too often.
+fn is_overdue(left: Timestamp, now: Timestamp) -> bool {
+    now < left || now.since(left) >= INTENT_PATIENCE
+}
+
 /// Where an order stands (section 3 of the invariants).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OrderState {

@@ -10,7 +10,7 @@ use paymux::domain::evidence::{About, Evidence, Finding, Means};
 use paymux::domain::order::Weighed;
 use paymux::domain::refund::RefundState;
 use paymux::flow::chase_doubts::{adopt_leftovers, chase_order};
-use paymux::store::Work;
+use paymux::store::{Store, Work};
 use paymux::world::Clock;
 use serde_json::json;
 
@@ -216,6 +216,29 @@ fn a_send_is_as_late_as_its_end() {
     town.pass_s(60);
     town.chase();
     assert_eq!(attempt(&town).state, AttemptState::Accepted);
+}
+
+/// S1, T2: a send that was written down under a clock a day ahead, and that nobody came back from, is in
+/// doubt as soon as the clock is right.
+#[test]
+fn an_intent_dated_ahead_is_doubted() {
+    let town = town(CANNOT_CLOSE);
+    town.clock.set_off(86_400_000);
+    town.place("T1", json!({}));
+    town.network.parties().held = true;
+    let mut body = naming("T1");
+    body["institutionId"] = "bank".into();
+    let request = town.signed("M1", "/v1/orders/select", &body);
+    let mut selecting = Doing::new(town.api.answer(request, PEER));
+    assert!(selecting.go_on().is_none());
+    assert_eq!(attempt(&town).state, AttemptState::Intent);
+    town.clock.set_off(0);
+    let by = std::time::Duration::from_hours(24);
+    let forward = town.memory.bring_forward(Some(by), town.clock.now());
+    now(forward).unwrap();
+    town.pass_s(20);
+    assert!(chasing(&town).go_on().is_some());
+    assert_eq!(attempt(&town).state, AttemptState::Unknown);
 }
 
 /// T1, T2, A5: a wall clock that is set ends nothing, ahead or back, while the process runs; what truly
