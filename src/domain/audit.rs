@@ -25,6 +25,26 @@ pub struct Deed {
     pub result: String,
 }
 
+/// What a clock that was set is recorded as.
+const CLOCK_SET: &str = "clock.set";
+
+impl Deed {
+    /// The machine's clock was set by so many milliseconds; back is negative.
+    pub fn clock_set(by_ms: i64) -> Self {
+        Self {
+            actor: "clock".to_owned(),
+            action: CLOCK_SET.into(),
+            object: "configuration".to_owned(),
+            result: format!("by_ms={by_ms}"),
+        }
+    }
+
+    /// Whether it is a clock that was set back, and with it all that was recorded before.
+    pub fn is_clock_set_back(action: &str, result: &str) -> bool {
+        action == CLOCK_SET && result.starts_with("by_ms=-")
+    }
+}
+
 /// Where a chain stands: the last record's number and hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use self::asked::{of, source};
 use super::in_force::InForce;
 use super::machine::Files;
-use super::open_store;
+use super::{open_store, wall_clock};
 use crate::config::Config;
 use crate::domain::statement::{Difference, Unusable};
 use crate::flow::admit_request::refused_callers::RefusedCallers;
@@ -321,16 +321,17 @@ pub async fn alone(
     mut hear: impl FnMut(Told),
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new()?);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let wall = Arc::new(SystemClock::start());
     let (store, ledger, trails) = open_store(&config, &metrics)?;
+    wall_clock::at_start(&*store, &wall).await?;
+    let clock: Arc<dyn Clock> = wall;
     let notes = Arc::new(Notes::new(config.limits.trail_days, Arc::clone(&metrics)));
-    let trail = Arc::<Notes>::clone(&notes);
     // Nobody is answered here, so nobody is refused.
     let refused_callers = Arc::new(RefusedCallers::new(Box::new(|_| [0; 32])));
-    let noting: (Arc<dyn Trail>, _) = (trail, refused_callers);
+    let noting: (Arc<dyn Trail>, _) = (Arc::<Notes>::clone(&notes), refused_callers);
     let files = Files::without_callers();
-    let in_force = InForce::first((config, files), &store, &clock, &metrics, noting);
-    let in_force = in_force.context("[outbound]")?;
+    let first = InForce::first((config, files), &store, &clock, &metrics, noting);
+    let in_force = first.context("[outbound]")?;
     let books = Books {
         store: &*store,
         ledger: &*ledger,

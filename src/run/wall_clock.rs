@@ -1,16 +1,18 @@
 //! Watches the machine's clock: how it was set is measured, and when it was followed that is logged,
 //! recorded, and what a clock that was ahead had put off is brought forward (T2).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::reload::{deed, recorded};
+use super::reload::recorded;
+use crate::domain::audit::Deed;
 use crate::domain::change::Configured;
 use crate::metrics::Metrics;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::world::{Clock, SystemClock};
 
 /// Between two looks at the clock.
@@ -23,6 +25,7 @@ pub(super) async fn watch_clock(
     metrics: Arc<Metrics>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let mut steps = VecDeque::new();
     while !*stop.borrow() {
         let look = clock.look();
         metrics.configuration.clock_offset(look.offset_ms);
@@ -32,43 +35,49 @@ pub(super) async fn watch_clock(
                 "the machine's clock was set, and is followed; find out why it was wrong, and reload \
                  where authorities were passed over by it"
             );
-            let behind_ms = u64::try_from(look.followed_ms.saturating_neg()).unwrap_or(0);
-            if behind_ms > 0 {
-                forward(&*store, &*clock, Duration::from_millis(behind_ms)).await;
-            }
-            note(&*store, &*clock, look.followed_ms).await;
+            steps.push_back(look.followed_ms);
         }
+        make_good(&mut steps, &*store, &*clock).await;
         let _ = timeout(LOOK_EVERY, stop.changed()).await;
     }
 }
 
-async fn forward(store: &dyn Store, clock: &dyn Clock, by: Duration) {
-    if let Err(fault) = store.bring_forward(Some(by), clock.now()).await {
-        tracing::error!(%fault, ?by, "what the clock had put off could not be brought forward");
+/// Makes good what each step of the clock did, the first one first; what fails is tried again.
+async fn make_good(steps: &mut VecDeque<i64>, store: &dyn Store, clock: &dyn Clock) {
+    while let Some(by_ms) = steps.front().copied() {
+        if let Err(fault) = step(by_ms, store, clock).await {
+            tracing::error!(%fault, by_ms, "that the clock was set is not made good; it is tried again");
+            return;
+        }
+        steps.pop_front();
     }
 }
 
-/// L5: in the audit log as well, where times no longer follow each other.
-async fn note(store: &dyn Store, clock: &dyn Clock, by_ms: i64) {
+/// L5: in the audit log, where times no longer follow each other; of a step back in the same
+/// transaction as what the clock had put off comes forward.
+async fn step(by_ms: i64, store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
+    if by_ms < 0 {
+        let by = Duration::from_millis(by_ms.unsigned_abs());
+        return store.bring_forward(Some(by), clock.now()).await.map(|_| ());
+    }
     let set = Configured {
         version: None,
         endpoints: Vec::new(),
-        deed: deed("clock", "clock.set", &format!("by_ms={by_ms}")),
+        deed: Deed::clock_set(by_ms),
     };
-    if let Err(fault) = recorded(store, set, clock.now()).await {
-        tracing::error!(%fault, "that the clock was set could not be recorded");
-    }
+    recorded(store, set, clock.now()).await
 }
 
-/// At a start: the process before may have lived under a clock that was ahead.
+/// Wherever a store is opened, before anything is recorded: the process before may have lived under a
+/// clock that was ahead.
 pub(super) async fn at_start(store: &dyn Store, clock: &SystemClock) -> anyhow::Result<()> {
     let by = store.bring_forward(None, clock.now()).await?;
     if !by.is_zero() {
         clock.doubt();
         tracing::error!(
             ?by,
-            "the last records lie in the future: the clock was ahead, or is behind; what it had put \
-             off is brought forward"
+            "records lie in the future: the clock was ahead, or is behind; what it had put off is \
+             brought forward"
         );
     }
     Ok(())

@@ -198,7 +198,8 @@ pub trait Store: Send + Sync {
     async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError>;
 
     /// Brings forward what is due later than now: it was written while the clock was ahead by so much;
-    /// by as much as the last record lies ahead of now where nobody knows. Returns by how much (T2).
+    /// by as much as the records since the clock was last set back lie ahead of now where nobody knows.
+    /// Records it, and returns by how much (T2).
     async fn bring_forward(
         &self,
         by: Option<Duration>,

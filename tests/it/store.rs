@@ -54,7 +54,10 @@ macro_rules! contract {
                     a_change_ends_the_lease, a_schedule_outlives_leases_changes_and_processes,
                     an_institution_has_only_its_share, a_named_order_is_leased_before_it_is_due,
                     an_order_is_due_when_its_change_says,
-                    what_a_clock_ahead_put_off_is_brought_forward, leftovers_are_those_of_dead_processes,
+                    what_a_clock_ahead_put_off_is_brought_forward,
+                    a_holder_from_before_the_step_puts_nothing_off,
+                    a_crash_between_following_and_bringing_forward_is_made_good,
+                    leftovers_are_those_of_dead_processes,
                     an_event_is_leased_until_it_is_delivered, a_dead_event_rests,
                     what_a_dead_process_was_telling_is_due_at_once,
                     a_destination_has_only_its_share, what_goes_nowhere_is_not_leased;

@@ -129,3 +129,35 @@ async fn a_clock_that_was_set_releases_no_edit() {
     served.signal("-TERM");
     assert!(served.ended().await.success());
 }
+
+/// T2, L5: a process dies under a clock a day ahead, the clock is put right, and somebody reconciles
+/// before the gateway is started again: what the clock had put off comes forward all the same, and it is
+/// recorded once.
+#[tokio::test(flavor = "multi_thread")]
+async fn reconciling_alone_hides_no_clock() {
+    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let machine = Machine::new(&stage);
+    machine.set(86_400);
+    let mut served = machine.serve(&stage);
+    assert!(served.is_open(&stage).await);
+    served.signal("-KILL");
+    served.ended().await;
+    machine.set(0);
+    let words = [
+        "reconcile",
+        "--institution",
+        BLUE.id,
+        "--date",
+        "2026-01-01",
+    ];
+    let said = text(&ran(paymux(&words, &stage.config)).await.stderr);
+    assert!(said.contains("records lie in the future"), "{said}");
+    let mut served = Served::start(&stage, Stdio::piped(), "info");
+    assert!(served.is_open(&stage).await);
+    served.signal("-TERM");
+    assert!(served.ended().await.success());
+    let mut said = String::new();
+    let log = served.0.stderr.take();
+    std::io::Read::read_to_string(&mut log.unwrap(), &mut said).unwrap();
+    assert!(!said.contains("records lie in the future"), "{said}");
+}

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use paymux::domain::audit::Deed;
 use paymux::domain::identifiers::Timestamp;
 use paymux::domain::refund::Sending;
 use paymux::store::CLOCKS_APART;
@@ -17,19 +18,21 @@ impl Durable {
         by: Option<Duration>,
         now: Timestamp,
     ) -> Duration {
-        let recorded = self.deeds.last().map(|(_, at)| at.since(now));
-        let by = by.or(recorded).filter(|by| *by > CLOCKS_APART);
-        let Some(by) = by else {
+        let span = by.unwrap_or_else(|| self.recorded_ahead(now));
+        if span <= CLOCKS_APART {
             return Duration::ZERO;
-        };
-        let span = by;
-        let by = i64::try_from(by.as_millis()).unwrap();
+        }
+        let by = i64::try_from(span.as_millis()).unwrap();
         let sooner = |at: &mut Timestamp| {
             if *at > now {
                 *at = Timestamp::from_ms(at.ms() - by).max(now);
             }
         };
+        let is_later = |at: Option<Timestamp>| at.is_some_and(|at| at > now);
         for row in self.orders.values_mut() {
+            // Of what is taken the lease's end is what it waits for.
+            let waits_until = row.due.and(row.lease.until.or(row.due));
+            row.lease.fence += u64::from(is_later(waits_until));
             row.due.iter_mut().for_each(sooner);
             row.lease.until.iter_mut().for_each(sooner);
             for attempt in &mut row.order.attempts {
@@ -46,10 +49,23 @@ impl Durable {
             }
         }
         for row in self.events.values_mut() {
+            row.lease.fence += u64::from(is_later(row.lease.until.or(Some(row.due))));
             sooner(&mut row.due);
             row.lease.until.iter_mut().for_each(sooner);
         }
+        self.deeds.push((Deed::clock_set(-by), now));
         span
+    }
+
+    fn recorded_ahead(&self, now: Timestamp) -> Duration {
+        let mut ahead = Duration::ZERO;
+        for (deed, at) in self.deeds.iter().rev() {
+            ahead = ahead.max(at.since(now));
+            if Deed::is_clock_set_back(&deed.action, &deed.result) {
+                break;
+            }
+        }
+        ahead
     }
 
     /// Q6
