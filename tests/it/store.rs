@@ -57,7 +57,7 @@ macro_rules! contract {
                     what_a_clock_ahead_put_off_is_brought_forward,
                     a_holder_from_before_the_step_puts_nothing_off,
                     a_crash_between_following_and_bringing_forward_is_made_good,
-                    leftovers_are_those_of_dead_processes,
+                    a_lease_of_an_event_born_ahead_is_handed_back_at_once, leftovers_are_those_of_dead_processes,
                     an_event_is_leased_until_it_is_delivered, a_dead_event_rests,
                     what_a_dead_process_was_telling_is_due_at_once,
                     a_destination_has_only_its_share, what_goes_nowhere_is_not_leased;

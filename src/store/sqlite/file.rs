@@ -197,8 +197,9 @@ pub(super) struct Found {
 }
 
 /// What a process that is gone was telling merchants, due at once: nobody else has the file (S1), so
-/// nobody else can be telling it, and its lease would keep the places of its destination (N7).
-const HAND_BACK: &str = "UPDATE events SET state = 'PENDING', due_at = born, fence = fence + 1
+/// nobody else can be telling it, and its lease would keep the places of its destination (N7). Due
+/// before any clock: that of its birth may have been ahead (T2).
+const HAND_BACK: &str = "UPDATE events SET state = 'PENDING', due_at = 0, fence = fence + 1
     WHERE event_id IN (SELECT event_id FROM events INDEXED BY events_due
     WHERE due_at IS NOT NULL AND state = 'LEASED')";
 

@@ -393,6 +393,24 @@ pub(crate) async fn what_a_dead_process_was_telling_is_due_at_once(stores: &dyn 
     assert_eq!(heard, Ok(Settled::Done));
 }
 
+/// N2, S1, T2: so is an event that was born and leased while the clock was a day ahead, before anybody
+/// knows that it was.
+pub(crate) async fn a_lease_of_an_event_born_ahead_is_handed_back_at_once(stores: &dyn Stores) {
+    const AHEAD_S: i64 = 86_400;
+    let store = stores.open();
+    let first = Some(start(1, "harbour", store.epoch()));
+    let order = done(&*store, place(1, first)).await;
+    let paid = weigh(&order, 1, succeeded(), Means::Callback, AHEAD_S);
+    done(&*store, paid).await;
+    let dead = lease(&*store, Work::Events, at(AHEAD_S)).await.remove(0);
+    drop(store);
+    let store = stores.open();
+    let again = lease(&*store, Work::Events, at(30)).await.remove(0);
+    assert_eq!(again.of, dead.of);
+    let heard = store.settle(&again, Fate::Delivered(at(31))).await;
+    assert_eq!(heard, Ok(Settled::Done));
+}
+
 /// N2: what was given up is not delivered by itself; a lease that ended without a word is.
 pub(crate) async fn a_dead_event_rests(stores: &dyn Stores) {
     let store = stores.open();

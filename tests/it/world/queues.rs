@@ -30,7 +30,7 @@ impl Durable {
         for row in self.events.values_mut() {
             if row.lease.until.take().is_some() && row.fate == EventFate::Pending {
                 row.lease.fence += 1;
-                row.due = row.born;
+                row.due = Timestamp::from_ms(0);
             }
         }
     }
