@@ -1,52 +1,46 @@
 //! Signals at odd moments.
 
-use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use paymux::command::demo::enrolment::BLUE;
 use paymux::command::demo::stage::Stage;
 
-use super::{Served, paymux};
+use super::Served;
 use crate::journey::{order, placed};
 
-/// A configuration that is still being written while it is read: the start stands still there.
-fn pipe(stage: &Stage) -> std::path::PathBuf {
-    let pipe = stage.config.with_file_name("pipe.toml");
-    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
-    assert!(made.success());
-    pipe
+/// A process that stands still in the middle of its start: it hears signals and serves nothing yet.
+async fn starting(stage: &Stage) -> Served {
+    for _ in 0..50 {
+        let served = Served::start(stage, Stdio::null(), "info");
+        while ![1, 2, 15].iter().all(|signal| hears(&served, *signal)) {}
+        served.signal("-STOP");
+        let address = ("127.0.0.1", stage.ports.operations);
+        if tokio::net::TcpStream::connect(address).await.is_err() {
+            return served;
+        }
+    }
+    panic!("it was never caught in the middle");
 }
 
-/// A stop, a hangup and another stop that come while the configuration is being read end the start
-/// as a stop does: nothing is served, and the exit status is 0.
+/// A stop, a hangup and another stop that come in the middle of a start end it as a stop does: nothing
+/// is served, and the exit status is 0.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_in_the_middle_of_a_start_is_a_stop() {
     let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
-    let text = std::fs::read(&stage.config).unwrap();
     for signals in [
         &["-TERM"][..],
         &["-HUP", "-INT"],
         &["-INT", "-TERM", "-HUP"],
     ] {
-        let pipe = pipe(&stage);
-        let mut command = paymux(&["serve"], &pipe);
-        let mut served = Served(command.stderr(Stdio::null()).spawn().unwrap());
-        // Opens as soon as the other side does.
-        let opening = tokio::task::spawn_blocking({
-            let pipe = pipe.clone();
-            move || std::fs::File::options().write(true).open(pipe).unwrap()
-        });
-        let mut writing = opening.await.unwrap();
+        let mut served = starting(&stage).await;
         for signal in signals {
             served.signal(signal);
         }
-        // What it reads next, it reads after the signals came.
-        let _ = writing.write_all(&text);
-        drop(writing);
+        // What it does next, it does after the signals came.
+        served.signal("-CONT");
         let ended = served.ended().await;
         assert!(ended.success(), "{signals:?}: {ended}");
-        std::fs::remove_file(&pipe).unwrap();
     }
 }
 
@@ -61,12 +55,7 @@ async fn a_hangup_in_the_middle_of_a_start_ends_nothing() {
         .is_err()
     {
         // Before the program is there the shell's process would be hit: it has no handler.
-        let name = std::fs::read_to_string(format!("/proc/{}/status", served.0.id()));
-        let caught = name.unwrap_or_default();
-        if caught
-            .lines()
-            .any(|line| line.starts_with("SigCgt:") && is_heard(line, 1))
-        {
+        if hears(&served, 1) {
             served.signal("-HUP");
         }
         if let Some(ended) = served.0.try_wait().unwrap() {
@@ -76,6 +65,14 @@ async fn a_hangup_in_the_middle_of_a_start_ends_nothing() {
     placed(&stage.tea, &order(&stage.tea, "T1", "12.30", BLUE.id)).await;
     served.signal("-TERM");
     assert!(served.ended().await.success());
+}
+
+/// Whether it handles this signal.
+fn hears(served: &Served, signal: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", served.0.id()));
+    let status = status.unwrap_or_default();
+    let mut lines = status.lines();
+    lines.any(|line| line.starts_with("SigCgt:") && is_heard(line, signal))
 }
 
 /// Whether a process handles this signal, by its line in `/proc`.
