@@ -103,8 +103,8 @@ impl Gateway {
         let trail: Arc<dyn Trail> = Arc::<Notes>::clone(&notes);
         let refused_callers = refused_callers(&seal);
         let noting = (trail, Arc::clone(&refused_callers));
-        let first = InForce::first((config, files), &store, &clock, &metrics, noting);
-        let first = first.context("[outbound]")?;
+        let first = InForce::first((config, files), &store, &clock, &metrics, noting)
+            .context("[outbound]")?;
         let in_force = Arc::new(ArcSwap::from_pointee(first));
         take_over(&*store, &*clock).await?;
         let ready = Arc::new(watch::Sender::new(false));
@@ -116,8 +116,7 @@ impl Gateway {
             ledger: Arc::clone(&ledger),
             ready: ready.subscribe(),
         };
-        let addresses = [listen.public, listen.operations];
-        let listeners = listeners(addresses, &identity, operations);
+        let listeners = listeners([listen.public, listen.operations], &identity, operations);
         let bounds = settings::bounds(&limits, &files, listen.drain);
         let edge = Edge::bind(listeners, bounds, &responders::refuse(), &metrics)
             .context("[listen]: an address cannot be used; is another gateway running?")?;

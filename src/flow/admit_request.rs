@@ -249,9 +249,10 @@ impl Spending<'_> {
     }
 }
 
-/// Time, certificate, rate and standing of somebody who is known.
+/// Key, time, certificate, rate and standing of somebody who is known.
 fn judge(gate: &Gate, proof: &Proof<'_>, knock: &Knock, times: Times<'_>) -> Result<(), Refusal> {
     let merchant = proof.merchant;
+    proof.counts.clone()?;
     is_recent(proof, &gate.window, times)?;
     let shown = knock.certificate.as_ref();
     check_certificate(merchant, shown, proof.algorithm, times.now)?;

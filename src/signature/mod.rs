@@ -31,7 +31,7 @@ pub use crate::signature::digest::sha256;
 pub use crate::signature::fault::{KeyFault, SignatureFault};
 pub use crate::signature::key::{Algorithm, SigningKey, VerifyingKey};
 use crate::signature::message::{Head, Message};
-pub use crate::signature::proof::{Proven, verify_request, verify_response};
+pub use crate::signature::proof::{Proven, verify_request, verify_response, verify_whenever};
 pub use crate::signature::ring::{EnrolledKey, KeyRing};
 pub use crate::signature::shown::{request_base, response_base};
 

@@ -48,6 +48,21 @@ pub fn verify_request(
     keys: &KeyRing,
     now_s: i64,
 ) -> Result<Proven, SignatureFault> {
+    let (proven, counts) = verify_whenever(request, target_uri, keys, now_s)?;
+    counts.map(|()| proven)
+}
+
+/// The same, and apart from it whether the key counts at this moment: who signed with one that does not is
+/// known all the same, and is to be refused for good.
+///
+/// # Errors
+/// As [`verify_request`], but for a key that does not count.
+pub fn verify_whenever(
+    request: &Request<Bytes>,
+    target_uri: &str,
+    keys: &KeyRing,
+    now_s: i64,
+) -> Result<(Proven, Result<(), SignatureFault>), SignatureFault> {
     let head = Head::Request {
         method: request.method(),
         target_uri,
@@ -57,7 +72,7 @@ pub fn verify_request(
         headers: request.headers(),
         question: None,
     };
-    prove(&message, &REQUEST_PARTS, request.body(), keys, now_s)
+    prove_whenever(&message, &REQUEST_PARTS, request.body(), keys, now_s)
 }
 
 /// Proves who signed an answer, and that it answers this question and no other.
@@ -87,7 +102,6 @@ pub fn verify_response(
     )
 }
 
-/// The order matters: cheap refusals first, the signature last, and nothing after it.
 pub(super) fn prove(
     message: &Message<'_>,
     demanded: &[Part<'_>],
@@ -95,6 +109,18 @@ pub(super) fn prove(
     keys: &KeyRing,
     now_s: i64,
 ) -> Result<Proven, SignatureFault> {
+    let (proven, counts) = prove_whenever(message, demanded, body, keys, now_s)?;
+    counts.map(|()| proven)
+}
+
+/// The order matters: cheap refusals first, the signature last, and nothing after it but the key's days.
+fn prove_whenever(
+    message: &Message<'_>,
+    demanded: &[Part<'_>],
+    body: &[u8],
+    keys: &KeyRing,
+    now_s: i64,
+) -> Result<(Proven, Result<(), SignatureFault>), SignatureFault> {
     let input_field = field::value(message.headers, &SIGNATURE_INPUT)?;
     let signature_field = field::value(message.headers, &SIGNATURE)?;
     let (input_field, signature_field) = match (input_field, signature_field) {
@@ -121,13 +147,13 @@ pub(super) fn prove(
         .ok_or(SignatureFault::ParameterMissing("created"))?;
     check_algorithm(&input, enrolled)?;
     input.covered.demand(demanded)?;
-    check_validity(enrolled, now_s)?;
     let base = input.covered.base(message)?;
     digest::check(message.headers, body)?;
     if !enrolled.key.verifies(base.as_bytes(), &signature) {
         return Err(SignatureFault::SignatureMismatch { base });
     }
-    Ok(Proven {
+    let counts = check_validity(enrolled, created_s, now_s);
+    let proven = Proven {
         key_id: enrolled.id.clone(),
         owner: enrolled.owner.clone(),
         algorithm: enrolled.key.algorithm(),
@@ -135,7 +161,8 @@ pub(super) fn prove(
         created_s,
         expires_s: input.expires_s,
         nonce: input.nonce.map(Cow::into_owned),
-    })
+    };
+    Ok((proven, counts))
 }
 
 /// The signature that names a known key; those of strangers beside it do not count.
@@ -169,10 +196,15 @@ fn check_algorithm(input: &Input<'_>, enrolled: &EnrolledKey) -> Result<(), Sign
     }
 }
 
-fn check_validity(enrolled: &EnrolledKey, now_s: i64) -> Result<(), SignatureFault> {
+/// What was signed before the key counted is not made good by its first day.
+fn check_validity(
+    enrolled: &EnrolledKey,
+    created_s: i64,
+    now_s: i64,
+) -> Result<(), SignatureFault> {
     let key_id = || enrolled.id.clone();
     let (not_before_s, not_after_s) = (enrolled.not_before_s, enrolled.not_after_s);
-    if now_s < not_before_s {
+    if now_s.min(created_s) < not_before_s {
         return Err(SignatureFault::KeyNotYetValid {
             key_id: key_id(),
             not_before_s,

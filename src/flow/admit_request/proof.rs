@@ -23,6 +23,8 @@ pub(super) struct Proof<'a> {
     pub(super) algorithm: Algorithm,
     pub(super) created_s: i64,
     pub(super) expires_s: Option<i64>,
+    /// Whether the key counts at this moment.
+    pub(super) counts: Result<(), Refusal>,
     /// What is to be spent; what it lacks where it is none.
     pub(super) nonce: Result<FreshNonce, Refusal>,
 }
@@ -36,8 +38,9 @@ pub(super) fn prove<'a>(
     now: Timestamp,
 ) -> Result<Proof<'a>, Refusal> {
     let target = target_uri(register, request)?;
-    let proven = signature::verify_request(request, &target, &register.keys, now.seconds())
-        .map_err(|fault| explained(gate, register, knock, refusal(fault)))?;
+    let (proven, counts) =
+        signature::verify_whenever(request, &target, &register.keys, now.seconds())
+            .map_err(|fault| explained(gate, register, knock, refusal(fault)))?;
     let merchant = MerchantId::parse(&proven.owner)
         .ok()
         .and_then(|id| register.directory.merchants.get(&id))
@@ -49,6 +52,7 @@ pub(super) fn prove<'a>(
         algorithm: proven.algorithm,
         created_s: proven.created_s,
         expires_s: proven.expires_s,
+        counts: counts.map_err(refusal),
         nonce: nonce_of(&proven),
     })
 }

@@ -13,6 +13,7 @@ use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
 use paymux::domain::refusal::Refusal;
 use paymux::flow::register::Register;
 use paymux::limits::{LimitSettings, Rate};
+use paymux::signature::{EnrolledKey, KeyRing};
 use serde_json::{Value, json};
 
 use super::with;
@@ -27,14 +28,13 @@ const BANKS: [(&str, Ability); 2] = [("bank", Ability::ALL), ("purse", Ability::
 
 /// Refused before anybody was proven, or with no nonce to spend: the same bytes are refused for ever,
 /// or nobody can tell whose they are.
-const NOBODY_PROVEN: [&str; 17] = [
+const NOBODY_PROVEN: [&str; 16] = [
     "authority_wrong",
     "body_too_large",
     "body_unreadable",
     "digest_mismatch",
     "field_duplicate",
     "head_too_large",
-    "key_expired",
     "key_unknown",
     "media_type_wrong",
     "method_wrong",
@@ -170,6 +170,20 @@ fn of_fields(code: &str) -> Option<Case> {
             let mut request = unsigned("/v1/orders", body);
             sign(&mut request, "M1-key", town.now_s() + 60, &town.nonce());
             Case::new(town, request, |town| town.pass_s(45))
+        }
+        "key_expired" => {
+            let town = Town::new();
+            let mut request = with(&town, json!({}));
+            sign(&mut request, "M1-old", town.now_s(), &town.nonce());
+            Case::changed(town, request, |all| {
+                let old = all.keys.key("M1-old").unwrap();
+                let not_after_s = i64::MAX;
+                let renewed = EnrolledKey {
+                    not_after_s,
+                    ..old.clone()
+                };
+                all.keys = KeyRing::new(vec![renewed]).unwrap();
+            })
         }
         "certificate_missing" => Case::enrolled(
             |all| m1(all).client_certificate = ClientCertificate::Required,
