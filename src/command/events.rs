@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::ArgGroup;
+
 use crate::command::reload::ask;
 use crate::command::{not_done, store_failed};
 use crate::config;
@@ -26,6 +28,7 @@ enum Wish {
     /// List the events that no merchant acknowledged for seven days
     Dead(WhichArgs),
     /// Send them again, each with the whole schedule before it; recorded in the audit log
+    #[command(group(ArgGroup::new("whose").args(["merchant", "event", "all"]).required(true).multiple(true)))]
     Resend {
         #[command(flatten)]
         which: WhichArgs,
@@ -63,14 +66,8 @@ fn event(text: &str) -> Result<EventId, String> {
 pub fn run(args: &EventsArgs) -> anyhow::Result<ExitCode> {
     let (word, args) = match &args.wish {
         Wish::Dead(which) => (DEAD, which),
-        Wish::Resend { which, all } => {
-            if !all && which.merchant.is_none() && which.event.is_none() {
-                anyhow::bail!(
-                    "expected --merchant ID, --event ID or --all: say whose events are meant"
-                );
-            }
-            (RESEND, which)
-        }
+        // That somebody's are meant was seen to where the command line was read.
+        Wish::Resend { which, .. } => (RESEND, which),
     };
     let which = Which {
         merchant: args.merchant.clone(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use crate::command::call::signing_key;
 use crate::command::reload::reach;
@@ -61,6 +61,7 @@ struct GatewayArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("verdict").args(["succeeded", "failed"]).required(true)))]
 struct SignArgs {
     /// Whose order
     #[arg(long, value_parser = merchant)]
@@ -69,7 +70,7 @@ struct SignArgs {
     #[arg(long, value_parser = refund)]
     refund: RefundOrderNo,
     /// The statement says that the money went back
-    #[arg(long, conflicts_with = "failed", required_unless_present = "failed")]
+    #[arg(long)]
     succeeded: bool,
     /// The statement says that it did not
     #[arg(long)]

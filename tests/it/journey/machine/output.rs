@@ -74,6 +74,29 @@ async fn a_commands_error_is_a_line_or_two() {
     }
 }
 
+/// What somebody has to choose is said with every choice there is, and is not chosen for him.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_choice_that_was_not_made_is_not_understood() {
+    let sign = "refunds sign --merchant M1001 --refund R00000000000000000000000000 --statement s --key k --key-id k-1";
+    for (words, named) in [
+        (sign, "<--succeeded|--failed>"),
+        (
+            "events resend",
+            "<--merchant <MERCHANT>|--event <EVENT>|--all>",
+        ),
+    ] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_paymux"));
+        command.args(words.split_whitespace());
+        let output = ran(command).await;
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words}: {said}");
+        let is_said = |(at, line): (usize, &str)| at < 2 && line.contains(named);
+        assert!(said.lines().enumerate().any(is_said), "{said}");
+        let usage = said.lines().find(|line| line.starts_with("Usage:"));
+        assert!(usage.is_some_and(|line| line.contains(named)), "{said}");
+    }
+}
+
 /// Faults that a command found have an exit status of their own.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_found_has_an_exit_status_of_its_own() {
