@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
 use crate::command::FINDINGS;
@@ -13,7 +14,7 @@ use crate::command::check::table;
 use crate::command::keys::development::{Secrecy, Workshop, read_key, write_new};
 use crate::config::{self, KeyNote};
 use crate::domain::identifiers::{KeyId, Timestamp, hex};
-use crate::signature::{Algorithm, SigningKey};
+use crate::signature::{Algorithm, KeyFault, SigningKey};
 use crate::terminal;
 use crate::world::{Clock, Entropy, SystemClock, SystemEntropy};
 
@@ -142,7 +143,12 @@ pub fn make(
     }
     let private = folder.join(format!("{id}.key"));
     let public = folder.join(format!("{id}.pub"));
-    let (private_pem, public_pem) = SigningKey::generate(algorithm)?;
+    free(&[&private, &public])?;
+    let made = SigningKey::generate(algorithm).map_err(|fault| match fault {
+        KeyFault::NotMadeHere(_) => anyhow!("{fault}; {}", elsewhere(&private, &public)),
+        fault => fault.into(),
+    });
+    let (private_pem, public_pem) = made?;
     write_new(&private, &private_pem, Secrecy::Private)?;
     write_new(&public, &public_pem, Secrecy::Public)?;
     let key = read_key(id.as_str(), &private)?;
@@ -166,6 +172,24 @@ pub fn make(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Nothing is replaced, and no half is made beside another's.
+fn free(files: &[&Path]) -> anyhow::Result<()> {
+    if let Some(file) = files.iter().find(|file| file.exists()) {
+        let file = file.display();
+        anyhow::bail!("{file} is there already; choose another --id or --out");
+    }
+    Ok(())
+}
+
+/// How a key is made that is not made here.
+fn elsewhere(private: &Path, public: &Path) -> String {
+    let (private, public) = (private.display(), public.display());
+    format!(
+        "make it with openssl: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072 -out \
+         {private} && openssl pkey -in {private} -pubout -out {public}"
+    )
+}
+
 fn make_secret(
     out: &mut dyn Write,
     id: &KeyId,
@@ -173,6 +197,7 @@ fn make_secret(
     folder: &Path,
 ) -> anyhow::Result<ExitCode> {
     let file = folder.join(format!("{id}.secret"));
+    free(&[&file])?;
     let entropy: &dyn Entropy = &SystemEntropy;
     let text = format!("{}\n", hex(&entropy.draw::<32>()));
     write_new(&file, &text, Secrecy::Private)?;

@@ -99,7 +99,7 @@ pub type OnCommit = Box<dyn Fn(u32, std::time::Duration) + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process holds it: one process per embedded store (S1).
-    #[error("{0} is in use by another process")]
+    #[error("{0} is in use by another process: stop that one, or name another [store] url")]
     InUse(Box<Path>),
     /// There are data and no usable key for them (D3). No new key is ever made for them.
     #[error("the sealing keys do not fit the stored data: {0}")]

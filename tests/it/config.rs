@@ -2,6 +2,7 @@
 
 mod difference;
 mod files;
+mod made;
 mod proofs;
 mod served;
 mod waiting;
@@ -574,27 +575,4 @@ fn keys_are_listed_and_shown() {
     keys::show(&mut out, &site.path("routes.toml"), now()).unwrap();
     let set: serde_json::Value = serde_json::from_slice(&out).unwrap();
     assert!(set["keys"][0]["x"].is_string() && set["keys"][0]["d"].is_null());
-}
-
-/// D3: a key that is there is not replaced, whoever asks.
-#[test]
-fn a_key_pair_is_made_once() {
-    let folder = TempDir::new().unwrap();
-    let mut out = Vec::new();
-    keys::make(&mut out, "M2002-1", Algorithm::default(), folder.path()).unwrap();
-    let text = String::from_utf8(out).unwrap();
-    assert!(text.contains("[[merchant.keys]]") && text.contains("BEGIN PUBLIC KEY"));
-    assert!(!text.contains("PRIVATE KEY"));
-    let key = fs::read(folder.path().join("M2002-1.key")).unwrap();
-    assert!(
-        keys::make(
-            &mut Vec::new(),
-            "M2002-1",
-            Algorithm::default(),
-            folder.path()
-        )
-        .is_err()
-    );
-    assert!(keys::make(&mut Vec::new(), "../M", Algorithm::default(), folder.path()).is_err());
-    assert_eq!(fs::read(folder.path().join("M2002-1.key")).unwrap(), key);
 }

@@ -2,11 +2,11 @@
 //! what is not there yet. Never touches a file outside that folder, never replaces a key (D3).
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -276,5 +276,11 @@ pub(super) fn write_new(path: &Path, text: &str, secrecy: Secrecy) -> anyhow::Re
         .mode(mode)
         .open(path)
         .and_then(|mut file| file.write_all(text.as_bytes()))
-        .with_context(|| format!("writing {}", path.display()))
+        .map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                let path = path.display();
+                anyhow!("writing {path}: there is no such folder; make the folder first")
+            }
+            _ => anyhow!("writing {}: {error}", path.display()),
+        })
 }

@@ -1,0 +1,54 @@
+//! Keys that `paymux keys make` makes.
+
+use std::path::Path;
+
+use super::*;
+
+/// D3: a key that is there is not replaced, whoever asks.
+#[test]
+fn a_key_pair_is_made_once() {
+    let folder = TempDir::new().unwrap();
+    let mut out = Vec::new();
+    keys::make(&mut out, "M2002-1", Algorithm::default(), folder.path()).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains("[[merchant.keys]]") && text.contains("BEGIN PUBLIC KEY"));
+    assert!(!text.contains("PRIVATE KEY"));
+    let key = fs::read(folder.path().join("M2002-1.key")).unwrap();
+    let ours = Algorithm::default();
+    let why = not_made("M2002-1", ours, folder.path());
+    let advice = "is there already; choose another --id or --out";
+    assert!(
+        why.contains("M2002-1.key") && why.ends_with(advice),
+        "{why}"
+    );
+    not_made("../M", ours, folder.path());
+    assert_eq!(fs::read(folder.path().join("M2002-1.key")).unwrap(), key);
+}
+
+/// Why none is made.
+fn not_made(id: &str, algorithm: Algorithm, folder: &Path) -> String {
+    let made = keys::make(&mut Vec::new(), id, algorithm, folder);
+    format!("{:#}", made.expect_err("it is made"))
+}
+
+/// A key that is not made here, or not there, comes with what to do instead, and leaves nothing behind.
+#[test]
+fn a_key_that_is_not_made_says_what_to_do() {
+    let folder = TempDir::new().unwrap();
+    let rsa = Algorithm::parse("rsa-v1_5-sha256").unwrap();
+    let why = not_made("M2002-2", rsa, folder.path());
+    assert!(why.contains("openssl genpkey -algorithm RSA"), "{why}");
+    let none = folder.path().join("none");
+    for algorithm in [
+        Algorithm::default(),
+        Algorithm::parse("hmac-sha256").unwrap(),
+    ] {
+        let why = not_made("M2002-2", algorithm, &none);
+        assert!(why.ends_with("make the folder first"), "{why}");
+    }
+    // A public half that is somebody else's is kept, and no private one is made beside it.
+    fs::write(folder.path().join("M2002-3.pub"), "theirs").unwrap();
+    let why = not_made("M2002-3", Algorithm::default(), folder.path());
+    assert!(why.contains("M2002-3.pub"), "{why}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
