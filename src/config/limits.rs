@@ -223,10 +223,11 @@ impl Numbers<'_, '_, '_> {
         (name, default): (&'static str, u64),
         (most, in_words, other): (u64, &str, &str),
     ) -> u64 {
-        let advice = format!("write {name} = {default}, or raise {other}");
+        let advice =
+            format!("write {most} or less, or raise {other}; without the line it is {default}");
         let why = format!(", {in_words}");
         self.s
-            .number_for(self.r, (name, default), 0..=most, (&why, &advice))
+            .number_for(self.r, (name, default), 0..=most, (&why, Some(&advice)))
     }
 
     fn seconds(&mut self, name: &'static str, default: u64, bounds: Span) -> i64 {

@@ -2,6 +2,8 @@
 //!
 //! What cannot be read is absent to the caller, and the fault is on the reader's list.
 
+mod advice;
+
 use std::ops::RangeInclusive;
 
 use time::OffsetDateTime;
@@ -77,7 +79,7 @@ impl<'d> Section<'d> {
         if let Some(value) = read(value) {
             return Some(Found { value, line });
         }
-        let advice = format!("write {name} = {}", shape.example);
+        let advice = advice::on_value(name, shape, value);
         r.fault(
             line,
             &self.subject(name),
@@ -102,7 +104,7 @@ impl<'d> Section<'d> {
         self.known.push(name);
         // That a whole table is missing has been said once.
         self.table?;
-        let advice = format!("add {name} = {}", shape.example);
+        let advice = format!("add it, for example {name} = {}", shape.example);
         r.fault(
             self.line,
             &self.subject(name),
@@ -121,8 +123,7 @@ impl<'d> Section<'d> {
         default: u64,
         bounds: RangeInclusive<u64>,
     ) -> u64 {
-        let advice = format!("write {name} = {default}");
-        self.number_for(r, (name, default), bounds, ("", &advice))
+        self.number_for(r, (name, default), bounds, ("", None))
     }
 
     /// The same, where more can be said of why it has these bounds and what can be done.
@@ -131,7 +132,7 @@ impl<'d> Section<'d> {
         r: &mut Reader<'_>,
         (name, default): (&'static str, u64),
         bounds: RangeInclusive<u64>,
-        (why, advice): (&str, &str),
+        (why, advice): (&str, Option<&str>),
     ) -> u64 {
         let Some(Found { value, line }) = self.value(r, name) else {
             return default;
@@ -144,8 +145,14 @@ impl<'d> Section<'d> {
         }
         let (first, last) = (bounds.start(), bounds.end());
         let expected = format!("a whole number from {first} to {last}{why}");
+        let text = value.as_str().and_then(|text| text.trim().parse().ok());
+        let fits = text.is_some_and(|number| bounds.contains(&number));
+        let advice = match advice {
+            Some(advice) => advice.to_owned(),
+            None => advice::on_number(name, default, value, fits),
+        };
         let found = describe(value);
-        r.fault(line, &self.subject(name), &expected, &found, advice);
+        r.fault(line, &self.subject(name), &expected, &found, &advice);
         default
     }
 
@@ -166,8 +173,8 @@ impl<'d> Section<'d> {
         let Some(Found { value, line }) = self.value(r, name) else {
             return Vec::new();
         };
-        let advice = format!("write {name} = [{}]", shape.example);
         let Some(entries) = value.as_array() else {
+            let advice = advice::on_no_list(name, shape, value);
             let expected = format!("a list, each entry {}", shape.expected);
             r.fault(
                 line,
@@ -185,6 +192,7 @@ impl<'d> Section<'d> {
                 found.push(Found { value, line });
             } else {
                 let there = describe(entry.get_ref());
+                let advice = advice::on_entry(name, shape, entry.get_ref());
                 r.fault(line, &self.subject(name), shape.expected, &there, &advice);
             }
         }
@@ -203,7 +211,7 @@ impl<'d> Section<'d> {
         let is_empty = |list: &DeValue<'_>| list.as_array().is_some_and(|list| list.is_empty());
         if there.is_none_or(|value| is_empty(value.get_ref())) {
             let expected = format!("at least one, {}", shape.expected);
-            let advice = format!("write {name} = [{}]", shape.example);
+            let advice = advice::on_none("name one", name, shape);
             r.fault(self.line, &self.subject(name), &expected, "none", &advice);
         }
         self.list(r, name, shape, read)

@@ -2,6 +2,7 @@
 
 mod difference;
 mod files;
+mod hints;
 mod made;
 mod proofs;
 mod served;

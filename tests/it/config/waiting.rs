@@ -20,7 +20,7 @@ fn waiting_creates_cannot_be_set_to_hold_everything() {
         let (line, over) = (format!("{name} = {from} "), most + 1);
         let fault = Site::with(&line, &format!("{name} = {over} ")).only_fault();
         let expected = format!("[limits] {name}: expected a whole number from 0 to {most}, ");
-        let advice = format!("write {name} = {from}, or raise {other}");
+        let advice = format!("write {most} or less, or raise {other}");
         assert!(fault.contains(&expected), "{fault}");
         assert!(fault.contains(&advice), "{fault}");
     }

@@ -1,0 +1,97 @@
+//! What to do about a value that does not fit. A value that nobody wrote is never given as the
+//! correction of one that somebody did: it is followed to the letter, and would mean another thing.
+
+use toml::de::DeValue;
+
+use crate::config::faults::nearest;
+use crate::config::reading::Shape;
+use crate::config::section::{Edge, describe, seconds};
+
+/// About a value.
+pub(super) fn on_value(name: &str, shape: Shape, found: &DeValue<'_>) -> String {
+    match meant(shape, found) {
+        Meant::Exactly(value) => format!("write {name} = {value}"),
+        Meant::Perhaps(word) => format!("did you mean {word}?"),
+        Meant::OneOf => "write one of them".to_owned(),
+        Meant::Unknown => format!("correct it, for example {name} = {}", shape.example),
+    }
+}
+
+/// About a value where there should be a list.
+pub(super) fn on_no_list(name: &str, shape: Shape, found: &DeValue<'_>) -> String {
+    match found {
+        DeValue::String(text) if is_short(text) => format!("write {name} = [{text:?}]"),
+        DeValue::Integer(number) => format!("write {name} = [\"{number}\"]"),
+        _ => on_none("write a list", name, shape),
+    }
+}
+
+/// About an entry of a list.
+pub(super) fn on_entry(name: &str, shape: Shape, found: &DeValue<'_>) -> String {
+    match meant(shape, found) {
+        Meant::Exactly(value) => format!("write {value}"),
+        Meant::Perhaps(word) => format!("did you mean {word}?"),
+        Meant::OneOf => "write one of them".to_owned(),
+        Meant::Unknown => on_none("correct it", name, shape),
+    }
+}
+
+/// About a list, with what is to be done to it.
+pub(super) fn on_none(what: &str, name: &str, shape: Shape) -> String {
+    format!("{what}, for example {name} = [{}]", shape.example)
+}
+
+/// About a number, or what is no number; without its line the default counts.
+pub(super) fn on_number(name: &str, default: u64, found: &DeValue<'_>, fits: bool) -> String {
+    match found {
+        DeValue::String(text) if fits => format!("write {name} = {}", text.trim()),
+        _ => format!("write one of these, or remove the line, which means {default}"),
+    }
+}
+
+enum Meant {
+    /// The value that was found, as it has to be written.
+    Exactly(String),
+    Perhaps(&'static str),
+    OneOf,
+    Unknown,
+}
+
+fn meant(shape: Shape, found: &DeValue<'_>) -> Meant {
+    let words = words(shape);
+    let is_text = shape.example.starts_with('"');
+    match found {
+        DeValue::String(text) if !words.is_empty() => {
+            let same = words.iter().find(|word| word.eq_ignore_ascii_case(text));
+            let near = same.copied().or_else(|| nearest(text, &words));
+            near.map_or(Meant::OneOf, Meant::Perhaps)
+        }
+        _ if !words.is_empty() => Meant::OneOf,
+        DeValue::String(text) if !is_text && is_bare(text) => Meant::Exactly(text.to_string()),
+        DeValue::Integer(_) | DeValue::Float(_) if is_text => {
+            Meant::Exactly(format!("\"{}\"", describe(found)))
+        }
+        _ => Meant::Unknown,
+    }
+}
+
+/// The values there are, where they are counted up.
+fn words(shape: Shape) -> Vec<&'static str> {
+    let expected = shape.expected;
+    let listed = expected
+        .strip_prefix("one of ")
+        .or_else(|| Some(expected.split_once(", one of ")?.1))
+        .or_else(|| expected.strip_suffix(", which alone is served"));
+    let words = listed.unwrap_or_default().split([',', ' ']);
+    words.filter(|word| !word.is_empty()).collect()
+}
+
+/// Whether it is right as it stands, but for its quotes.
+fn is_bare(text: &str) -> bool {
+    matches!(text, "true" | "false") || seconds(text, Edge::First).is_some()
+}
+
+/// No private key, and no file that was pasted.
+fn is_short(text: &str) -> bool {
+    text.chars().count() <= 60 && !text.contains("PRIVATE KEY")
+}
