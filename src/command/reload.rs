@@ -73,6 +73,7 @@ fn tell(out: &mut dyn Write, config: &Path, reply: Reply) -> anyhow::Result<Exit
             file,
             version,
             digest,
+            is_same_text,
             changes,
             warnings,
         } => {
@@ -84,7 +85,11 @@ fn tell(out: &mut dyn Write, config: &Path, reply: Reply) -> anyhow::Result<Exit
                 writeln!(out, "{change}")?;
             }
             if changes.is_empty() {
-                writeln!(out, "nothing but the text is another")?;
+                let what = match is_same_text {
+                    true => "nothing changed",
+                    false => "nothing but the text is another",
+                };
+                writeln!(out, "{what}")?;
             }
             writeln!(out, "in force: version {version}, SHA-256 {digest}")?;
             Ok(ExitCode::SUCCESS)

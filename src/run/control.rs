@@ -51,6 +51,9 @@ pub enum Reply {
         version: u64,
         /// SHA-256 of its text.
         digest: String,
+        /// Whether that was in force already.
+        #[serde(default)]
+        is_same_text: bool,
         /// What is not as before.
         changes: Vec<Difference>,
         /// What an operator should know.

@@ -293,6 +293,7 @@ impl Reloading {
         ready.next.count_by(&ready.numbers);
         self.in_force.store(ready.next);
         let changes = differences(&standing.outline, &ready.standing.outline);
+        let is_same_text = standing.digest == ready.standing.digest;
         *standing = ready.standing;
         let metrics = &self.metrics.configuration;
         let now_s = self.clock.now().seconds();
@@ -315,6 +316,7 @@ impl Reloading {
             file,
             version: standing.version,
             digest: standing.digest.clone(),
+            is_same_text,
             changes,
             warnings: ready.warnings,
         }

@@ -216,6 +216,11 @@ async fn a_person_reloads_and_is_told() {
     let (output, text) = ran(of("reload", &stage.config, &[])).await;
     assert!(output.status.success() && text.contains(change), "{text}");
     assert!(text.contains("in force: version "), "{text}");
+    let (_, text) = ran(of("reload", &stage.config, &[])).await;
+    assert!(text.starts_with("nothing changed\n"), "{text}");
+    std::fs::write(&stage.config, format!("{next}\n")).unwrap();
+    let (_, text) = ran(of("reload", &stage.config, &[])).await;
+    assert!(text.starts_with("nothing but the text is another\n"), "{text}");
 
     std::fs::write(
         &stage.config,
