@@ -155,18 +155,14 @@ async fn call(args: &CallArgs) -> anyhow::Result<ExitCode> {
         .uri(&target)
         .header(header::CONTENT_TYPE, "application/json")
         .body(Bytes::from(serde_json::to_vec(&body)?))?;
-    let entropy: &dyn Entropy = &SystemEntropy;
-    let nonce = URL_SAFE_NO_PAD.encode(entropy.draw::<16>());
     let now_s = clock.now().seconds();
-    let covering = Covering {
-        created_s: now_s,
-        expires_s: Some(now_s.saturating_add(300)),
-        nonce: Some(&nonce),
-    };
-    let base = signature::sign_request(&mut request, &target, &key, &covering)?;
+    let base = sign(&mut request, &target, &key, now_s)?;
     let mut out = terminal::stdout();
     if args.explain {
-        explain(&mut out, args, &request, &base)?;
+        // A nonce admits one request, and this one is about to be sent.
+        let mut another = request.clone();
+        sign(&mut another, &target, &key, now_s)?;
+        explain(&mut out, args, &another, &base)?;
     }
     let question = Question::of(&request, &target).context("the request was not signed")?;
     let keys = platform_keys(&outbound, &args.gateway).await?;
@@ -186,6 +182,23 @@ async fn call(args: &CallArgs) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Signs with a nonce of its own; answers the signature base.
+fn sign(
+    request: &mut Request<Bytes>,
+    target: &str,
+    key: &SigningKey,
+    now_s: i64,
+) -> anyhow::Result<String> {
+    let entropy: &dyn Entropy = &SystemEntropy;
+    let nonce = URL_SAFE_NO_PAD.encode(entropy.draw::<16>());
+    let covering = Covering {
+        created_s: now_s,
+        expires_s: Some(now_s.saturating_add(300)),
+        nonce: Some(&nonce),
+    };
+    Ok(signature::sign_request(request, target, key, &covering)?)
 }
 
 /// A private key says what it signs with; what is no PEM is a shared secret.
@@ -343,7 +356,7 @@ fn explain(
     writeln!(out, "{base}\n")?;
     writeln!(
         out,
-        "the same with curl, while the signature lives (300 s, and once):\n"
+        "the same with curl, signed with a nonce of its own; good for 300 s, and once:\n"
     )?;
     write!(
         out,

@@ -3,6 +3,7 @@
 
 mod admitted;
 mod answers;
+mod called;
 mod clock;
 mod credentials;
 mod log;

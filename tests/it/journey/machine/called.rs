@@ -1,0 +1,68 @@
+//! `paymux call` as a person uses it: what it prints, and its exit status.
+
+use std::process::{Command, Output};
+
+use paymux::command::demo::stage::Stage;
+
+use crate::journey::process::ran;
+use crate::journey::{PAYER, open};
+
+/// The client in the box, as the first merchant of this stage.
+fn call(stage: &Stage, words: &[&str]) -> Command {
+    let config = std::fs::read_to_string(&stage.config).unwrap();
+    let origin = config.split_once("public_origin = \"").unwrap().1;
+    let origin = origin.split_once('"').unwrap().0;
+    let certs = stage.certs();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_paymux"));
+    command.arg("call").args(words).args(["--gateway", origin]);
+    for (flag, name) in [
+        ("--roots", "ca.pem"),
+        ("--key", "M1001-1.key"),
+        ("--certificate", "M1001.pem"),
+        ("--certificate-key", "M1001.key"),
+    ] {
+        command.arg(flag).arg(certs.join(name));
+    }
+    command
+}
+
+fn place<'a>(return_url: &'a str, number: &'a str) -> [&'a str; 11] {
+    [
+        "place",
+        "--amount",
+        "12.30",
+        "--mobile",
+        PAYER,
+        "--return-url",
+        return_url,
+        "--order-no",
+        number,
+        "--business-type",
+        "AGGREGATED",
+    ]
+}
+
+/// The printed curl line is answered as the call was, which spent a nonce of its own; its own
+/// it spends as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_printed_curl_line_works_once() {
+    let (stage, open) = open().await;
+    let url = stage.tea.merchant.notice_url();
+    let mut command = call(&stage, &place(&url, "T1"));
+    command.arg("--explain");
+    let (Output { status, stderr, .. }, said) = ran(command).await;
+    assert!(
+        status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&stderr)
+    );
+    let line = said.split_once("\ncurl ").unwrap().1;
+    let line = line.split_once("\n\n").unwrap().0;
+    for expected in ["200", "401"] {
+        let mut shell = Command::new("sh");
+        let asked = format!("curl -s -o /dev/null -w '%{{http_code}}' {line}");
+        shell.args(["-c", &asked]);
+        assert_eq!(ran(shell).await.1, expected, "{line}");
+    }
+    open.close().await.unwrap();
+}
