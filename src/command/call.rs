@@ -22,6 +22,7 @@ use rustls::sign::CertifiedKey;
 use serde_json::{Map, Value, json};
 
 use crate::command::call::published::platform_keys;
+use crate::command::not_done;
 use crate::domain::identifiers::{InstitutionId, hex, unhex_any};
 use crate::files;
 use crate::outbound::{Hyper, LineSettings, OutboundSettings};
@@ -130,7 +131,7 @@ struct Named {
     pay_order_no: Option<String>,
 }
 
-/// Signs, sends, proves, prints. Exit status 0 for a 2xx answer that is proven.
+/// Signs, sends, proves, prints. Exit status 0 for a 2xx answer that is proven and no refusal.
 pub fn run(args: &CallArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -173,15 +174,22 @@ async fn call(args: &CallArgs) -> anyhow::Result<ExitCode> {
         Err(fault) => format!("NOT PROVEN: {fault}"),
     };
     writeln!(out, "HTTP {}  ({proof})", answer.status())?;
-    match serde_json::from_slice::<Value>(answer.body()) {
-        Ok(json) => writeln!(out, "{}", serde_json::to_string_pretty(&json)?)?,
+    let json = serde_json::from_slice::<Value>(answer.body());
+    match &json {
+        Ok(json) => writeln!(out, "{}", serde_json::to_string_pretty(json)?)?,
         Err(_) => writeln!(out, "{}", String::from_utf8_lossy(answer.body()))?,
     }
-    Ok(if answer.status().is_success() && proven.is_ok() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    if let Err(fault) = proven {
+        return Ok(not_done(&format!("the answer is not proven: {fault}")));
+    }
+    if !answer.status().is_success() {
+        return Ok(not_done("the gateway refused it; the answer says why"));
+    }
+    let is_refused = json.is_ok_and(|json| json.get("result") == Some(&json!("REFUSED")));
+    if is_refused {
+        return Ok(not_done("the institution refused it; the answer says why"));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Signs with a nonce of its own; answers the signature base.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::command::reload::reach;
-use crate::command::{not_done, store_failed};
+use crate::command::{not_done, store_failed, unknown};
 use crate::config;
 use crate::run::people::{self, Answer, Shown, Wish};
 use crate::terminal::{self, on_one_line};
@@ -43,7 +43,7 @@ enum What {
     },
 }
 
-/// Exits with 0 if the gateway did what was asked.
+/// Exits with 0 if the gateway did what was asked, with 4 if no incident of that number is open.
 ///
 /// # Errors
 /// No gateway answers, or the output cannot be written.
@@ -76,6 +76,7 @@ fn tell(out: &mut dyn Write, answer: Answer) -> anyhow::Result<ExitCode> {
             writeln!(out, "open incidents: {count}")?;
         }
         Answer::Done => writeln!(out, "done, and recorded")?,
+        Answer::Unknown { why } => return Ok(unknown(&why)),
         Answer::Refused { why } => {
             return Ok(not_done(&format!("refused, nothing moved: {why}")));
         }

@@ -39,10 +39,10 @@ pub const READER_GONE: u8 = 141;
 /// What every command's help says of its exit status.
 pub const EXIT_STATUS: &str = "Exit status:
   0    done, and nothing was found
-  1    not done: standard error says why and what to do
+  1    not done: standard error says why and what to do (call: also if it was refused or not proven)
   2    not understood: see --help
   3    findings: faults of the configuration, things that do not hold, differences
-  4    there is nothing by that name (explain)
+  4    there is nothing by that name
   141  nobody read the output to its end";
 
 /// Letters of an error that are shown; a longer one is a list that another command prints whole.
@@ -73,6 +73,13 @@ fn not_done(why: &str) -> ExitCode {
     // As above.
     let _ = writeln!(terminal::stderr(), "{why}");
     ExitCode::FAILURE
+}
+
+/// Says that nothing is known by a name, and gives the exit status of that.
+fn unknown(why: &str) -> ExitCode {
+    // As above.
+    let _ = writeln!(terminal::stderr(), "refused, nothing moved: {why}");
+    ExitCode::from(UNKNOWN)
 }
 
 fn store_failed(fault: &str) -> String {

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::command::FINDINGS;
+use crate::command::{FINDINGS, UNKNOWN};
 use crate::config;
+use crate::domain::statement::Day;
 use crate::run::control;
 use crate::run::reconcile::{Question, Told, alone, ask};
 use crate::terminal::{self, on_one_line};
@@ -25,7 +26,7 @@ pub struct ReconcileArgs {
     #[arg(long)]
     pub institution: String,
     /// The day in Asia/Shanghai, yyyy-MM-dd
-    #[arg(long)]
+    #[arg(long, value_parser = day)]
     pub date: String,
     /// The statement as a file (docs/statements.md), of all accounts; without it the institution is
     /// asked, account by account
@@ -36,8 +37,16 @@ pub struct ReconcileArgs {
     pub json: bool,
 }
 
+/// A day that there is.
+fn day(text: &str) -> Result<String, String> {
+    match Day::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(malformed) => Err(malformed.to_string()),
+    }
+}
+
 /// Exits with 0 if nothing differs, with 3 if differences remain, with 1 if the statement was refused
-/// or it could not be ended. A running gateway does it itself; without one the store is opened here.
+/// or it could not be ended, with 4 if no institution has that id. A running gateway does it itself; without one the store is opened here.
 ///
 /// # Errors
 /// Neither a gateway nor its store can be reached, or the output cannot be written.
@@ -110,6 +119,7 @@ impl Heard {
             Told::Progress { .. } | Told::Difference { .. } => (),
             Told::Reconciled { remaining: 0, .. } => self.exit = Some(0),
             Told::Reconciled { .. } => self.exit = Some(FINDINGS),
+            Told::Refused { .. } if told.is_about_nobody() => self.exit = Some(UNKNOWN),
             Told::Refused { .. } | Told::Failed { .. } => self.exit = Some(1),
         }
         // Work that has begun is ended, whoever stopped reading.

@@ -10,7 +10,7 @@ use clap::{ArgGroup, Args, Subcommand};
 
 use crate::command::call::signing_key;
 use crate::command::reload::reach;
-use crate::command::{not_done, store_failed};
+use crate::command::{not_done, store_failed, unknown};
 use crate::config;
 use crate::domain::identifiers::{MerchantId, RefundOrderNo, Timestamp, hex};
 use crate::files;
@@ -105,7 +105,7 @@ fn refund(text: &str) -> Result<RefundOrderNo, String> {
     RefundOrderNo::parse(text).map_err(|malformed| format!("expected {}", malformed.expected))
 }
 
-/// Exits with 0 if it was done: listed, signed, kept or ended.
+/// Exits with 0 if it was done: listed, signed, kept or ended; with 4 if there is no such refund.
 ///
 /// # Errors
 /// No gateway answers, a file cannot be read, or the output cannot be written.
@@ -197,6 +197,7 @@ fn tell(out: &mut dyn Write, answer: Answer) -> anyhow::Result<ExitCode> {
             "kept; another operator must find the same on the same statement"
         )?,
         Answer::Ended { state } => writeln!(out, "the refund is {state}")?,
+        Answer::Unknown { why } => return Ok(unknown(&why)),
         Answer::Refused { why } => {
             return Ok(not_done(&format!("refused, nothing moved: {why}")));
         }

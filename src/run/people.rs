@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::reload::{Reloading, deed, recorded};
 use crate::domain::change::Configured;
-use crate::domain::refund::RefundState;
+use crate::domain::refund::{RefundState, Undecided};
 use crate::files;
 use crate::flow::refunds::decide_refund::{Decided, NotDecided, TARGET, decide_refund};
 use crate::store::StoreError;
@@ -135,6 +135,11 @@ pub enum Answer {
     },
     /// What was wished about an incident is so.
     Done,
+    /// There is nothing by that name, so nothing moved.
+    Unknown {
+        /// What was expected, what was found.
+        why: String,
+    },
     /// Nothing moved.
     Refused {
         /// What was expected, what was found.
@@ -231,7 +236,7 @@ pub(super) async fn answer(reloading: &Reloading, asked: &str, by: String) -> An
         },
         Wish::Decide { verdict, statement } => {
             let decided = decide(reloading, verdict, &statement).await;
-            if let Ok(Answer::Refused { .. }) = &decided {
+            if let Ok(Answer::Refused { .. } | Answer::Unknown { .. }) = &decided {
                 note_refused(reloading, &by).await;
             }
             decided
@@ -267,7 +272,7 @@ fn done(is_done: bool) -> Answer {
     if is_done {
         Answer::Done
     } else {
-        Answer::Refused {
+        Answer::Unknown {
             why: "expected the number of an open incident; paymux incidents list shows them".into(),
         }
     }
@@ -351,6 +356,9 @@ async fn decide(
             state: state.name().to_owned(),
         }),
         Err(NotDecided::Store(fault)) => Err(fault),
+        Err(why @ NotDecided::Undecided(Undecided::Unknown)) => Ok(Answer::Unknown {
+            why: why.to_string(),
+        }),
         Err(why) => refused(why.to_string()),
     }
 }

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use self::asked::{of, source};
+use self::asked::{NOBODY, of, source};
 use super::in_force::InForce;
 use super::machine::Files;
 use super::{open_store, wall_clock};
@@ -138,6 +138,11 @@ impl Told {
             found: difference.found.to_string(),
             fate: fate.word().to_owned(),
         }
+    }
+
+    /// Whether it was refused because no institution has that id.
+    pub fn is_about_nobody(&self) -> bool {
+        matches!(self, Self::Refused { reason, .. } if reason == NOBODY)
     }
 
     fn refused(why: Unusable) -> Self {

@@ -10,6 +10,9 @@ use crate::flow::reconcile_statement::{Books, FromFile, FromInstitution, NotReco
 use crate::run::beside::Beside;
 use crate::store::ledger::Reconciled;
 
+/// Why a statement is refused whose institution is not configured.
+pub(super) const NOBODY: &str = "institution_unknown";
+
 /// What is to be compared, if it is configured and can be asked.
 pub(super) fn of(books: &Books<'_>, question: &Question, by: &str) -> Result<Reconciled, Unusable> {
     let institution = InstitutionId::parse(&question.institution).ok();
@@ -18,7 +21,7 @@ pub(super) fn of(books: &Books<'_>, question: &Question, by: &str) -> Result<Rec
     let found = &question.institution;
     let institution = known.ok_or_else(|| {
         let detail = format!("expected the id of a configured institution, found {found:?}");
-        Unusable::new("institution_unknown", detail)
+        Unusable::new(NOBODY, detail)
     })?;
     if register.usable_adapter(&institution, at).is_none() {
         let detail = format!(

@@ -62,6 +62,21 @@ async fn pay(stage: &Stage, number: &str) {
     stage.blue.wait_for(booked, PATIENCE).await.unwrap();
 }
 
+/// A day that there is not is not understood; an institution that nobody configured is no refused
+/// statement.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_and_when_are_seen_to_first() {
+    let stage = Stage::set_anywhere("").await.unwrap();
+    let (status, said) = reconcile(&stage, "2026-13-24", &[]).await;
+    assert_eq!(status, 2, "{said}");
+    assert!(said.contains("a day as yyyy-MM-dd"), "{said}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_paymux"));
+    command.arg("reconcile").arg("--config").arg(&stage.config);
+    command.args(["--institution", "nobank", "--date", "2026-11-24"]);
+    let asked = tokio::task::spawn_blocking(move || command.output().unwrap());
+    assert_eq!(asked.await.unwrap().status.code(), Some(4));
+}
+
 /// M7, L5: a payment whose callback was lost is found in the institution's statement, asked
 /// about and repaired by the running gateway, and the merchant is told; then nothing differs, whoever
 /// holds the store; and what differs is an exit status of 3, a refused statement one of 1.

@@ -2,7 +2,9 @@
 
 use std::process::{Command, Output};
 
+use paymux::command::demo::enrolment::BLUE;
 use paymux::command::demo::stage::Stage;
+use paymux::sandbox::{Call, Fault};
 
 use crate::journey::process::ran;
 use crate::journey::{PAYER, open};
@@ -64,5 +66,24 @@ async fn the_printed_curl_line_works_once() {
         shell.args(["-c", &asked]);
         assert_eq!(ran(shell).await.1, expected, "{line}");
     }
+    open.close().await.unwrap();
+}
+
+/// What an institution refused was not done, and standard error says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_call_is_not_done() {
+    let (stage, open) = open().await;
+    let url = stage.tea.merchant.notice_url();
+    let (output, said) = ran(call(&stage, &place(&url, "T1"))).await;
+    assert!(output.status.success(), "{said}");
+    let control = stage.blue.control();
+    control.next_at(Call::Create, Fault::RefusesPayment, 1);
+    let select = ["select", "--order-no", "T1", "--institution", BLUE.id];
+    let select = [&select[..], &["--mode", "WEBVIEW"]].concat();
+    let (output, said) = ran(call(&stage, &select)).await;
+    assert!(said.contains("\"result\": \"REFUSED\""), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert!(why.contains("refused"), "{why}");
     open.close().await.unwrap();
 }
