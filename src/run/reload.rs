@@ -1,6 +1,8 @@
 //! Another configuration while everything goes on: read and checked whole, built whole, recorded,
 //! and only then swapped (F1). What is refused changes nothing.
 
+mod recording;
+
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
@@ -14,24 +16,19 @@ use super::reconcile::Reconciler;
 use super::signals::Hangups;
 use crate::config::difference::{differences, not_while_running};
 use crate::config::{self, Config, Fault, Faults, Outline};
-use crate::domain::audit::Deed;
-use crate::domain::change::{Change, Configured};
 use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::Endpoint;
 use crate::edge::{LiveBounds, TlsIdentity};
 use crate::metrics::Metrics;
 use crate::seal::Seal;
-use crate::store::{Bindings, Committed, Store, StoreError};
+use crate::store::{Bindings, Store, StoreError};
 use crate::world::Clock;
+
+use recording::result;
+pub(super) use recording::{deed, recorded};
 
 /// Lines about one reload in the log at most; the answer to `paymux reload` has all.
 const LINES_MAX: usize = 100;
-
-/// The action in the audit log.
-const RELOAD: &str = "configuration.reload";
-
-/// What the audit log calls a value that is other than before.
-const CHANGE: &str = "configuration.change";
 
 /// What a reload changes, and what it needs for that.
 pub(super) struct Reloading {
@@ -216,65 +213,6 @@ impl Reloading {
         })
     }
 
-    /// L2, L5: what cannot be recorded does not happen. What is recorded has not happened yet, and
-    /// says so: a process may end in between.
-    async fn record(&self, by: &str, ready: &Ready) -> Result<(), StoreError> {
-        let prepared = Configured {
-            version: Some(ready.standing.version),
-            endpoints: ready.endpoints.clone(),
-            deed: deed(by, RELOAD, &result("prepared", &ready.standing)),
-        };
-        recorded(&*self.store, prepared, self.clock.now()).await
-    }
-
-    /// L5: what became of a reload.
-    async fn note(&self, by: &str, outcome: &str) {
-        let outcome = Configured {
-            version: None,
-            endpoints: Vec::new(),
-            deed: deed(by, RELOAD, outcome),
-        };
-        if let Err(fault) = recorded(&*self.store, outcome, self.clock.now()).await {
-            tracing::error!(%fault, "what became of a reload could not be recorded");
-        }
-    }
-
-    /// L5: what is other than before, keys and certificates among it: which table and which value of it.
-    /// What the values are is not written, for some are about payers (L4).
-    async fn note_changes(&self, by: &str, reply: &Reply) {
-        let Reply::Accepted { changes, .. } = reply else {
-            return;
-        };
-        for change in changes.iter().take(LINES_MAX) {
-            let what = match (&change.field, &change.before, &change.after) {
-                (Some(field), ..) => format!("{field} changed"),
-                (None, None, _) => "added".to_owned(),
-                (None, Some(_), _) => "taken out".to_owned(),
-            };
-            self.note_change(by, &change.subject, what).await;
-        }
-        let others = changes.len().saturating_sub(LINES_MAX);
-        if others > 0 {
-            let what = format!("and {others} others changed");
-            self.note_change(by, "others", what).await;
-        }
-    }
-
-    async fn note_change(&self, by: &str, subject: &str, what: String) {
-        let deed = Deed {
-            object: subject.to_owned(),
-            ..deed(by, CHANGE, &what)
-        };
-        let change = Configured {
-            version: None,
-            endpoints: Vec::new(),
-            deed,
-        };
-        if let Err(fault) = recorded(&*self.store, change, self.clock.now()).await {
-            tracing::error!(%fault, "a change of the configuration could not be recorded");
-        }
-    }
-
     /// Nothing here can fail, and no request sees half of it: each takes its version once, with the
     /// last step.
     ///
@@ -323,23 +261,6 @@ impl Reloading {
     }
 }
 
-/// Writes a record about the configuration.
-///
-/// # Errors
-/// It is not known to be durable.
-pub(super) async fn recorded(
-    store: &dyn Store,
-    configured: Configured,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    match store.commit(&Change::configured(configured, now)).await? {
-        Committed::Done => Ok(()),
-        Committed::Stale | Committed::KeyTaken | Committed::NonceSpent => {
-            Err(StoreError::Unavailable("the record was not taken".into()))
-        }
-    }
-}
-
 /// The time, unless a higher one was in force already: within one millisecond, or before the clock
 /// was set back (F2).
 pub(super) fn next_version(now: Timestamp, bindings: &Bindings, in_force: u64) -> u64 {
@@ -353,23 +274,6 @@ pub(super) fn tell_expiries(metrics: &Metrics, expiries: &[config::Expiry]) {
         let of_class = expiries.iter().filter(|expiry| expiry.class == class);
         let first = of_class.map(|expiry| expiry.until_s).min();
         metrics.configuration.key_expiry(class.word(), first);
-    }
-}
-
-/// What happened to this version, for the audit log.
-fn result(what: &str, standing: &Standing) -> String {
-    let Standing {
-        version, digest, ..
-    } = standing;
-    format!("{what} version={version} sha256={digest}")
-}
-
-pub(super) fn deed(by: &str, action: &'static str, result: &str) -> Deed {
-    Deed {
-        actor: by.to_owned(),
-        action: action.into(),
-        object: "configuration".to_owned(),
-        result: result.to_owned(),
     }
 }
 

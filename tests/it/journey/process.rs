@@ -220,7 +220,10 @@ async fn a_person_reloads_and_is_told() {
     assert!(text.starts_with("nothing changed\n"), "{text}");
     std::fs::write(&stage.config, format!("{next}\n")).unwrap();
     let (_, text) = ran(of("reload", &stage.config, &[])).await;
-    assert!(text.starts_with("nothing but the text is another\n"), "{text}");
+    assert!(
+        text.starts_with("nothing but the text is another\n"),
+        "{text}"
+    );
 
     std::fs::write(
         &stage.config,
