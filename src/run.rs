@@ -81,8 +81,7 @@ impl Gateway {
     /// # Errors
     /// The data cannot be opened, an address is taken, a certificate cannot be used, or the file
     /// lacks an institution that payments need (F2).
-    pub async fn build(config: Config) -> anyhow::Result<Self> {
-        let mut config = config;
+    pub async fn build(mut config: Config) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new()?);
         let wall = Arc::new(SystemClock::start());
         let clock: Arc<dyn Clock> = Arc::<SystemClock>::clone(&wall);
