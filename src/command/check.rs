@@ -102,12 +102,19 @@ fn summary(config: &Config, files: &Files, now: Timestamp) -> String {
     let mut merchants: Vec<&Merchant> = directory.merchants.values().collect();
     merchants.sort_by_key(|merchant| merchant.id.as_str());
     for merchant in merchants {
+        let has_key = config
+            .register
+            .keys
+            .has_one_in_force(merchant.id.as_str(), now.seconds());
         for mode in Mode::OFFERED {
             rows.push([
                 merchant.id.to_string(),
                 state(merchant.admission).to_owned(),
                 mode.name().to_owned(),
-                served(directory, merchant, mode, now),
+                match nothing(merchant, has_key) {
+                    Some(why) => why.to_owned(),
+                    None => served(directory, merchant, mode, now),
+                },
             ]);
         }
     }
@@ -118,6 +125,16 @@ fn summary(config: &Config, files: &Files, now: Timestamp) -> String {
     };
     let _ = writeln!(text, "\nno fault{findings}; SHA-256 {}", config.digest);
     text
+}
+
+/// Why nothing is served to a merchant, whatever its contracts say.
+fn nothing(merchant: &Merchant, has_key: bool) -> Option<&'static str> {
+    match merchant.admission {
+        _ if !has_key => Some("nothing: no key in force"),
+        Admission::Admitted => None,
+        Admission::Applied => Some("nothing: not admitted yet"),
+        Admission::Suspended => Some("nothing new: suspended"),
+    }
 }
 
 /// The institutions a merchant may use in a mode, in their order, each with what holds it back.
@@ -156,8 +173,10 @@ fn served(directory: &Directory, merchant: &Merchant, mode: Mode, now: Timestamp
 /// By its own stop, by that of the contract or the route, or for want of credentials.
 fn held_back(institution: &Institution, is_stopped: bool, now: Timestamp) -> String {
     match institution.admission {
+        Admission::Admitted if !institution.credentials.are_usable(now) => {
+            " (no usable key or certificate)".to_owned()
+        }
         Admission::Admitted if institution.stopped || is_stopped => " (stopped)".to_owned(),
-        Admission::Admitted if institution.is_down(now) => " (credentials unusable)".to_owned(),
         Admission::Admitted => String::new(),
         Admission::Applied | Admission::Suspended => format!(" ({})", state(institution.admission)),
     }

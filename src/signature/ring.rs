@@ -40,6 +40,12 @@ impl KeyRing {
         Ok(Self(ring))
     }
 
+    /// Whether a key of this owner is in force at this moment. Unit: Unix seconds.
+    pub fn has_one_in_force(&self, owner: &str, now_s: i64) -> bool {
+        let mut theirs = self.0.values().filter(|key| key.owner == owner);
+        theirs.any(|key| (key.not_before_s..=key.not_after_s).contains(&now_s))
+    }
+
     /// The key of this id, in force or not.
     pub fn key(&self, id: &str) -> Option<&EnrolledKey> {
         self.0.get(id)

@@ -61,6 +61,39 @@ fn a_correction_is_of_the_value_that_was_found() {
     }
 }
 
+/// Whoever is served nothing is not shown beside institutions.
+#[test]
+fn a_merchant_without_a_key_or_leave_is_shown_without_institutions() {
+    let merchants = COMMITTED.split_once("[[merchant]]").unwrap().1;
+    let keys = merchants.split_once("[[merchant.keys]]").unwrap().1;
+    let days = keys.split_once("not_after = ").unwrap().1;
+    let day = format!("not_after = {}", days.lines().next().unwrap());
+    for (right, wrong, shown) in [
+        (&*day, "not_after = 2026-01-31", "nothing: no key in force"),
+        (
+            "state = \"admitted\"",
+            "state = \"suspended\"",
+            "nothing new: suspended",
+        ),
+        (
+            "state = \"admitted\"",
+            "state = \"applied\"",
+            "nothing: not admitted yet",
+        ),
+    ] {
+        let site = Site::fresh();
+        let text = merchants.replacen(right, wrong, 1);
+        let before = COMMITTED.split_once("[[merchant]]").unwrap().0;
+        site.write(&format!("{before}[[merchant]]{text}"));
+        let mut out = Vec::new();
+        check::check(&mut out, &site.path("routes.toml"), now()).unwrap();
+        let said = String::from_utf8(out).unwrap();
+        let rows: Vec<_> = said.lines().filter(|it| it.starts_with("M1001 ")).collect();
+        let is_so = rows.iter().all(|row| row.ends_with(shown));
+        assert!(!rows.is_empty() && is_so, "{said}");
+    }
+}
+
 /// Where nothing tells what was meant, an example is called one.
 #[test]
 fn an_example_is_called_one() {

@@ -228,7 +228,10 @@ async fn an_institution_whose_key_begins_tomorrow_takes_nothing_new() {
     let said = text(&check.stdout);
     assert_eq!(check.status.code(), Some(3), "{said}");
     assert!(said.contains("the first day of the next one on"), "{said}");
-    assert!(said.contains("redpay (credentials unusable)"), "{said}");
+    assert!(
+        said.contains("redpay (no usable key or certificate)"),
+        "{said}"
+    );
     let open = stage.open().await.unwrap();
     assert_eq!(through_red(&stage, "T1").await, down());
     assert_eq!(stage.red.books().calls, 0);
