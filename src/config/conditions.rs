@@ -126,6 +126,7 @@ impl Enrolment {
             }
         }
         let offered = self.institutions.get(institution);
+        let offered = offered.filter(|_| !self.misread.contains(institution));
         let mut all = Vec::with_capacity(agreed.len());
         for Found { value, line } in agreed {
             let code = value.code();

@@ -6,7 +6,7 @@
 mod operators;
 pub(super) mod served;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::capabilities::Capability;
@@ -51,6 +51,8 @@ pub(super) struct Enrolment {
     pub(super) routes: Vec<Route>,
     pub(super) notes: Vec<KeyNote>,
     pub(super) reviews: Vec<Review>,
+    /// Institutions of which a list was not read whole: that something is not on it says nothing.
+    pub(super) misread: HashSet<InstitutionId>,
     /// The modes of every contract that names its two parties, whatever else is wrong with it.
     contracted: HashMap<(MerchantId, InstitutionId), Vec<Mode>>,
     pub(super) defaults: Vec<(MerchantId, Mode, Found<InstitutionId>)>,
@@ -228,6 +230,9 @@ impl Enrolment {
         modes: &[Found<Mode>],
         kinds: &[Found<TransactionType>],
     ) {
+        if self.misread.contains(institution) {
+            return;
+        }
         let advice = "remove it here, or add it to the institution";
         if let Some(offered) = self.institutions.get(institution) {
             for mode in modes

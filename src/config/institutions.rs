@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::capabilities::{Capability, demanded, lacking};
+use crate::config::capabilities::{Capability, Lack, demanded, lacking};
 use crate::config::conditions::currencies;
 use crate::config::enrolment::served::{check_modes, mode, mode_shape};
 use crate::config::enrolment::{Enrolment, INSTITUTION, NAME, name, validities};
@@ -17,6 +17,7 @@ use crate::config::outline::mark;
 use crate::config::reading::{Found, Reader, Shape, shape};
 use crate::config::section::{Edge, Section};
 use crate::config::{KeyClass, KeyNote};
+use crate::domain::amount::Currency;
 use crate::domain::identifiers::{InstitutionId, KeyId};
 use crate::domain::institutions::{
     Credentials, Departure, Facts, Institution, Mode, RefundKinds, RefundRules,
@@ -70,12 +71,8 @@ impl Enrolment {
         });
         let admission = self.admission(r, &mut s, owner);
         let stopped = s.flag(r, "stopped", false);
-        let modes = s.some(r, "modes", mode_shape(), mode);
-        check_modes(r, &s.subject("modes"), &modes);
-        let modes: Vec<Mode> = modes.into_iter().map(|found| found.value).collect();
-        let currencies = currencies(r, &mut s);
-        let (capabilities, departures) = capabilities(r, &mut s, &modes);
-        let has = |capability| capabilities.contains(&capability);
+        let offers = offers(r, &mut s);
+        let has = |capability| offers.capabilities.contains(&capability);
         let kinds = RefundKinds {
             full: has(Capability::FullRefund),
             partial: has(Capability::PartialRefund),
@@ -96,7 +93,10 @@ impl Enrolment {
         let Some(Found { value: id, .. }) = id else {
             return;
         };
-        self.capabilities.insert(id.clone(), capabilities);
+        self.capabilities.insert(id.clone(), offers.capabilities);
+        if !offers.is_whole {
+            self.misread.insert(id.clone());
+        }
         self.legs.extend(leg.map(|leg| (id.clone(), leg)));
         let facts = reached.facts.clone();
         self.adapter(r, &s, &id, reached, callback_origin);
@@ -112,10 +112,10 @@ impl Enrolment {
             logo_url: logo_url.map(|found| found.value.to_owned()),
             admission,
             stopped,
-            modes,
-            currencies: currencies.into_iter().map(|found| found.value).collect(),
+            modes: offers.modes,
+            currencies: offers.currencies,
             refunds,
-            departures,
+            departures: offers.departures,
             facts,
             credentials,
         };
@@ -251,24 +251,50 @@ fn own_key_span(r: &mut Reader<'_>, s: &mut Section<'_>) -> Option<(i64, i64)> {
     Some(span)
 }
 
-/// What is declared, checked against clause 6.2 for every mode and for the aggregated lists, and
-/// the departures from it that an operator has recorded.
-fn capabilities(
-    r: &mut Reader<'_>,
-    s: &mut Section<'_>,
-    modes: &[Mode],
-) -> (Vec<Capability>, Vec<Departure>) {
+/// What an institution offers, by the lists in its table.
+struct Offers {
+    modes: Vec<Mode>,
+    currencies: Vec<Currency>,
+    capabilities: Vec<Capability>,
+    departures: Vec<Departure>,
+    /// Whether every entry was read: what is missing otherwise may be what is agreed on.
+    is_whole: bool,
+}
+
+fn offers(r: &mut Reader<'_>, s: &mut Section<'_>) -> Offers {
     const WORD: Shape = shape(
         "one of password_pay, password_free_pay, full_refund, partial_refund, repeated_refund, \
          bind_card, reset_password, queries, personal_services, scan_pay",
         "\"password_pay\"",
     );
-    let found = s.list(r, "capabilities", WORD, Capability::parse);
-    let offered: Vec<_> = found.into_iter().map(|found| found.value).collect();
+    let before = r.faults.len();
+    let modes = s.some(r, "modes", mode_shape(), mode);
+    let currencies = currencies(r, s);
+    let others = r.faults.len();
+    let capabilities = s.list(r, "capabilities", WORD, Capability::parse);
+    let after = r.faults.len();
+    check_modes(r, &s.subject("modes"), &modes);
+    let modes: Vec<_> = modes.into_iter().map(|found| found.value).collect();
+    let capabilities: Vec<_> = capabilities.into_iter().map(|found| found.value).collect();
+    let lacks = match others == after {
+        true => lacking(&modes, &capabilities),
+        false => Vec::new(),
+    };
+    Offers {
+        departures: departed(r, s, &lacks),
+        modes,
+        currencies: currencies.into_iter().map(|found| found.value).collect(),
+        capabilities,
+        is_whole: before == after,
+    }
+}
+
+/// What is lacking of clause 6.2 for every mode and for the aggregated lists, and the departures from
+/// it that an operator has recorded.
+fn departed(r: &mut Reader<'_>, s: &mut Section<'_>, lacks: &[Lack]) -> Vec<Departure> {
     let recorded = departures(r, s);
-    let lacks = lacking(modes, &offered);
     let subject = s.subject("capabilities");
-    for lack in &lacks {
+    for lack in lacks {
         let expected = format!("{}, a MUST: {}", lack.requirement, lack.what);
         let departure = recorded
             .iter()
@@ -285,8 +311,7 @@ fn capabilities(
         }
     }
     for Found { value, line } in &recorded {
-        let lacks_it =
-            |lack: &crate::config::capabilities::Lack| lack.requirement == value.requirement;
+        let lacks_it = |lack: &Lack| lack.requirement == value.requirement;
         if !lacks.iter().any(lacks_it) {
             let expected = "a departure from what is lacking";
             let there = format!("{}, which is fulfilled", value.requirement);
@@ -295,8 +320,7 @@ fn capabilities(
             r.warnings.push(note);
         }
     }
-    let recorded = recorded.into_iter().map(|found| found.value).collect();
-    (offered, recorded)
+    recorded.into_iter().map(|found| found.value).collect()
 }
 
 /// `departures`: what the institution lacks and is offered without, why, and who decided it.

@@ -94,6 +94,22 @@ fn a_merchant_without_a_key_or_leave_is_shown_without_institutions() {
     }
 }
 
+/// A list of an institution that cannot be read whole is one fault, and none of what is agreed on it.
+#[test]
+fn a_fault_of_an_institution_is_none_of_its_contracts() {
+    let line = "# currencies = [\"CNY\"]   ";
+    Site::with(line, "currencies = [\"RMB\"]   ").only_fault();
+    let modes = "modes = [\"WEBVIEW\", \"NATIVE\"]";
+    let site = Site::fresh();
+    site.write(&COMMITTED.replacen(modes, "modes = [\"WEBVIEW\", \"NATIF\"]", 1));
+    let fault = site.only_fault();
+    assert!(fault.ends_with("did you mean NATIVE?"), "{fault}");
+    let site = Site::with("\"password_pay\"", "\"pasword_pay\"");
+    let faults = site.faults();
+    let meant = |fault: &String| fault.ends_with("did you mean password_pay?");
+    assert!(faults.iter().all(meant), "{faults:#?}");
+}
+
 /// Where nothing tells what was meant, an example is called one.
 #[test]
 fn an_example_is_called_one() {
