@@ -144,9 +144,11 @@ pub fn make(
     let private = folder.join(format!("{id}.key"));
     let public = folder.join(format!("{id}.pub"));
     free(&[&private, &public])?;
-    let made = SigningKey::generate(algorithm).map_err(|fault| match fault {
-        KeyFault::NotMadeHere(_) => anyhow!("{fault}; {}", elsewhere(&private, &public)),
-        fault => fault.into(),
+    let made = SigningKey::generate(algorithm).map_err(|fault| {
+        if matches!(fault, KeyFault::NotMadeHere(_)) {
+            return anyhow!("{fault}; {}", elsewhere(&private, &public));
+        }
+        fault.into()
     });
     let (private_pem, public_pem) = made?;
     write_new(&private, &private_pem, Secrecy::Private)?;

@@ -85,9 +85,10 @@ fn tell(out: &mut dyn Write, config: &Path, reply: Reply) -> anyhow::Result<Exit
                 writeln!(out, "{change}")?;
             }
             if changes.is_empty() {
-                let what = match is_same_text {
-                    true => "nothing changed",
-                    false => "nothing but the text is another",
+                let what = if is_same_text {
+                    "nothing changed"
+                } else {
+                    "nothing but the text is another"
                 };
                 writeln!(out, "{what}")?;
             }

@@ -276,9 +276,10 @@ fn offers(r: &mut Reader<'_>, s: &mut Section<'_>) -> Offers {
     check_modes(r, &s.subject("modes"), &modes);
     let modes: Vec<_> = modes.into_iter().map(|found| found.value).collect();
     let capabilities: Vec<_> = capabilities.into_iter().map(|found| found.value).collect();
-    let lacks = match others == after {
-        true => lacking(&modes, &capabilities),
-        false => Vec::new(),
+    let lacks = if others == after {
+        lacking(&modes, &capabilities)
+    } else {
+        Vec::new()
     };
     Offers {
         departures: departed(r, s, &lacks),

@@ -276,11 +276,11 @@ pub(super) fn write_new(path: &Path, text: &str, secrecy: Secrecy) -> anyhow::Re
         .mode(mode)
         .open(path)
         .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|error| match error.kind() {
-            ErrorKind::NotFound => {
-                let path = path.display();
-                anyhow!("writing {path}: there is no such folder; make the folder first")
+        .map_err(|error| {
+            let path = path.display();
+            if error.kind() == ErrorKind::NotFound {
+                return anyhow!("writing {path}: there is no such folder; make the folder first");
             }
-            _ => anyhow!("writing {}: {error}", path.display()),
+            anyhow!("writing {path}: {error}")
         })
 }

@@ -22,7 +22,12 @@ pub(super) fn on_no_list(name: &str, shape: Shape, found: &DeValue<'_>) -> Strin
     match found {
         DeValue::String(text) if is_short(text) => format!("write {name} = [{text:?}]"),
         DeValue::Integer(number) => format!("write {name} = [\"{number}\"]"),
-        _ => on_none("write a list", name, shape),
+        DeValue::String(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => on_none("write a list", name, shape),
     }
 }
 
@@ -43,8 +48,8 @@ pub(super) fn on_none(what: &str, name: &str, shape: Shape) -> String {
 
 /// About a number, or what is no number; without its line the default counts.
 pub(super) fn on_number(name: &str, default: u64, found: &DeValue<'_>, fits: bool) -> String {
-    match found {
-        DeValue::String(text) if fits => format!("write {name} = {}", text.trim()),
+    match found.as_str() {
+        Some(text) if fits => format!("write {name} = {}", text.trim()),
         _ => format!("write one of these, or remove the line, which means {default}"),
     }
 }
@@ -71,7 +76,13 @@ fn meant(shape: Shape, found: &DeValue<'_>) -> Meant {
         DeValue::Integer(_) | DeValue::Float(_) if is_text => {
             Meant::Exactly(format!("\"{}\"", describe(found)))
         }
-        _ => Meant::Unknown,
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => Meant::Unknown,
     }
 }
 
