@@ -6,8 +6,6 @@ mod advice;
 
 use std::ops::RangeInclusive;
 
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::faults::nearest;
@@ -224,7 +222,10 @@ impl<'d> Section<'d> {
         name: &'static str,
         edge: Edge,
     ) -> Option<Found<i64>> {
-        const DAY: Shape = shape("a day or a moment with its offset", "2026-11-22");
+        const DAY: Shape = shape(
+            "a day or a moment with its offset, of the years 2000 to 8999",
+            "2026-11-22",
+        );
         self.must(r, name, DAY, |value| match value.as_datetime() {
             Some(moment) => seconds(&moment.to_string(), edge),
             None => None,
@@ -368,8 +369,8 @@ fn seconds(moment: &str, edge: Edge) -> Option<i64> {
         let moment = Timestamp::parse_local(&moment.replace('-', ""), time_of_day).ok()?;
         return Some(moment.seconds());
     }
-    let moment = OffsetDateTime::parse(moment, &Rfc3339).ok()?;
-    Some(moment.unix_timestamp())
+    let moment = Timestamp::parse_rfc3339(moment).ok()?;
+    Some(moment.seconds())
 }
 
 /// What stands there, short. Nothing that looks like a private key is repeated.

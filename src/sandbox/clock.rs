@@ -56,8 +56,9 @@ pub(super) fn shanghai(moment_s: i64) -> (String, String) {
 
 fn in_shanghai(moment_s: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(moment_s)
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
-        .to_offset(offset!(+8))
+        .ok()
+        .and_then(|moment| moment.checked_to_offset(offset!(+8)))
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH.to_offset(offset!(+8)))
 }
 
 /// A moment as `refundTime` has it.

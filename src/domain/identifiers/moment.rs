@@ -1,11 +1,12 @@
 //! Moments and days: milliseconds since the epoch inside, Asia/Shanghai at the border. Reads no
 //! clock.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use time::format_description::well_known::Rfc3339;
-use time::macros::{format_description, offset};
+use time::macros::{datetime, format_description, offset};
 use time::{Date, OffsetDateTime, UtcOffset};
 
 use crate::domain::identifiers::Malformed;
@@ -18,6 +19,11 @@ const ZONE: UtcOffset = offset!(+8);
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// Moments that are read of what others write. Whatever is added to one of them later still has a
+    /// date; a moment outside is a slip of whoever wrote it.
+    const READ: Range<Self> = Self::from_s(datetime!(2000-01-01 0:00 UTC).unix_timestamp())
+        ..Self::from_s(datetime!(9000-01-01 0:00 UTC).unix_timestamp());
+
     /// The moment so many milliseconds after the epoch.
     pub const fn from_ms(ms: i64) -> Self {
         Self(ms)
@@ -53,9 +59,15 @@ impl Timestamp {
     }
 
     fn local(self) -> OffsetDateTime {
+        // In Shanghai the last year that has a date ends eight hours before it does elsewhere.
         OffsetDateTime::from_unix_timestamp(self.seconds())
-            .unwrap_or(OffsetDateTime::UNIX_EPOCH)
-            .to_offset(ZONE)
+            .ok()
+            .and_then(|moment| moment.checked_to_offset(ZONE))
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH.to_offset(ZONE))
+    }
+
+    fn read(self) -> Option<Self> {
+        Self::READ.contains(&self).then_some(self)
     }
 
     /// The day in Asia/Shanghai, `yyyyMMdd` (G-11).
@@ -89,28 +101,28 @@ impl Timestamp {
             .unwrap_or_default()
     }
 
-    /// Reads RFC 3339; what is finer than a millisecond is cut off.
+    /// Reads RFC 3339, of the years 2000 to 8999; what is finer than a millisecond is cut off.
     pub fn parse_rfc3339(text: &str) -> Result<Self, Malformed> {
         let wrong = || Malformed {
-            expected: "a moment as RFC 3339 has it",
+            expected: "a moment of the years 2000 to 8999 as RFC 3339 has it",
         };
         let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| wrong())?;
         let ms = moment.unix_timestamp_nanos().div_euclid(1_000_000);
-        i64::try_from(ms).map(Self).map_err(|_| wrong())
+        let moment = i64::try_from(ms).ok().map(Self);
+        moment.and_then(Self::read).ok_or_else(wrong)
     }
 
-    /// Reads `yyyyMMdd` and `HHmmss` of Asia/Shanghai.
+    /// Reads `yyyyMMdd` and `HHmmss` of Asia/Shanghai, of the years 2000 to 8999.
     pub fn parse_local(date: &str, time_of_day: &str) -> Result<Self, Malformed> {
         let wrong = Malformed {
-            expected: "yyyyMMdd and HHmmss",
+            expected: "yyyyMMdd and HHmmss, of the years 2000 to 8999",
         };
         let date = Date::parse(date, format_description!("[year][month][day]"))
             .map_err(|_| wrong.clone())?;
         let time = time::Time::parse(time_of_day, format_description!("[hour][minute][second]"))
-            .map_err(|_| wrong)?;
-        Ok(Self::from_s(
-            date.with_time(time).assume_offset(ZONE).unix_timestamp(),
-        ))
+            .map_err(|_| wrong.clone())?;
+        let moment = date.with_time(time).assume_offset(ZONE);
+        Self::from_s(moment.unix_timestamp()).read().ok_or(wrong)
     }
 }
 
@@ -170,6 +182,39 @@ mod tests {
         assert!(CalendarDay::parse("20240229").is_ok());
         for bad in ["20230229", "2023-2-1", "20231301", "2023022", "+2023021"] {
             assert!(CalendarDay::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// M7, C3: a moment that nobody can mean is not read, and none that was stored is fatal to show.
+    #[test]
+    fn a_moment_that_nobody_can_mean_is_not_read() {
+        for good in ["2000-01-01T00:00:00Z", "8999-12-31T23:59:59Z"] {
+            assert!(Timestamp::parse_rfc3339(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "1999-12-31T23:59:59Z",
+            "0000-01-01T00:00:00Z",
+            "9000-01-01T00:00:00Z",
+            "9999-12-31T16:00:00Z",
+            "9999-12-31T23:59:59Z",
+            "9999-12-31T23:59:59-08:00",
+        ] {
+            assert!(Timestamp::parse_rfc3339(bad).is_err(), "{bad}");
+        }
+        for bad in ["19991231", "99991231"] {
+            assert!(Timestamp::parse_local(bad, "235959").is_err(), "{bad}");
+        }
+        for s in [
+            i64::MIN,
+            -62_167_219_201,
+            253_402_272_000,
+            253_402_300_799,
+            i64::MAX,
+        ] {
+            let shown = Timestamp::from_s(s);
+            assert_eq!(shown.rfc3339().len(), 25, "{s}");
+            assert_eq!((shown.date().len(), shown.time_of_day().len()), (8, 6));
+            assert!(shown.minute_of_day() < 1_440);
         }
     }
 }

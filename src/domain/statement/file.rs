@@ -99,6 +99,7 @@ mod tests {
             "PAYMENT,ACC-1,A1,H-1,12.30,XYZ,2026-11-24T09:30:00+08:00",
             "PAYMENT,ACC-1,A1,H-1,12.30,CNY,2026-11-24",
             "PAYMENT,ACC-1,A1,H-1,12.30,CNY,2026-11-24T09:30:00+08:00,",
+            "PAYMENT,ACC-1,A1,H-1,12.30,CNY,9999-12-31T23:59:59Z",
             "TOTAL,x,,12.30,0.00,CNY,",
             "END,harbour,20261124,many,,,",
         ] {

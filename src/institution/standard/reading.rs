@@ -3,8 +3,6 @@
 
 use http::StatusCode;
 use http::uri::{Scheme, Uri};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::domain::amount::{Amount, Currency};
 use crate::domain::attempt::{Attempt, AttemptState};
@@ -254,16 +252,16 @@ fn handover(mode: Mode, fields: &Fields<'_>) -> Result<Option<Handover>, Ambigui
     };
     let way = way.ok_or(Ambiguity::Unreadable)?;
     let expires = match optional(fields, "expireTime")? {
-        Some(text) => {
-            let moment = OffsetDateTime::parse(text, &Rfc3339);
-            Some(moment.map_err(|_| Ambiguity::Unreadable)?)
-        }
+        Some(text) => Some(moment(text)?),
         None => None,
     };
-    Ok(Some(Handover {
-        way,
-        expires: expires.map(|moment| Timestamp::from_s(moment.unix_timestamp())),
-    }))
+    Ok(Some(Handover { way, expires }))
+}
+
+/// To the second, as it is shown.
+pub(super) fn moment(text: &str) -> Result<Timestamp, Ambiguity> {
+    let moment = Timestamp::parse_rfc3339(text).map_err(|_| Ambiguity::Unreadable)?;
+    Ok(Timestamp::from_s(moment.seconds()))
 }
 
 /// The payer is sent there, so it is https and nothing that shows one host and means another.

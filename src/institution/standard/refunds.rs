@@ -3,8 +3,6 @@
 
 use http::StatusCode;
 use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::domain::amount::Currency;
 use crate::domain::attempt::Attempt;
@@ -15,7 +13,7 @@ use crate::domain::order::Terms;
 use crate::domain::refund::{Refund, RefundState};
 use crate::institution::Call;
 use crate::institution::standard::reading::{
-    FINAL_REFUSALS, INSTITUTION_NO_BYTES_MAX, Said, needed, optional, sum,
+    FINAL_REFUSALS, INSTITUTION_NO_BYTES_MAX, Said, moment, needed, optional, sum,
 };
 
 /// Codes by which a refund, and nothing else, is refused for good (E2). Some are of status 409,
@@ -172,11 +170,7 @@ fn back(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> Said {
         return Err(Ambiguity::Unreadable);
     }
     let at = match optional(fields, "refundTime")? {
-        Some(text) => {
-            let moment = OffsetDateTime::parse(text, &Rfc3339);
-            let moment = moment.map_err(|_| Ambiguity::Unreadable)?;
-            Timestamp::from_s(moment.unix_timestamp())
-        }
+        Some(text) => moment(text)?,
         None => now,
     };
     Ok(Finding::Succeeded(Receipt {
