@@ -42,21 +42,34 @@ impl Order {
     }
 
     /// Whether a refund that is not known there may be sent once more (R4): at its own first questions,
-    /// however long after it was reserved its first call left.
+    /// however long after it was reserved its first call left. One that the institution once named did
+    /// arrive (V5).
     pub fn may_repeat(refund: &Refund, facts: &Facts) -> bool {
         facts.repeatable_refund
             && refund.state == RefundState::Unknown
+            && !refund.named
             && refund.schedule.asked <= schedule::REPEATS_MAX
     }
 
-    /// A refund whose whole schedule brought no answer: people decide, and it is still asked about.
+    /// One step of a refund whose whole schedule brought no end: what was taken is in doubt first, and
+    /// what is in doubt is left to people (section 5). It is still asked about; what was taken did arrive,
+    /// so it is never sent again.
     pub fn leave_to_people(&self, no: &RefundOrderNo, now: Timestamp) -> Option<Change> {
         let refund = self.refund(no)?;
-        let manual = Refund {
-            state: RefundState::Manual,
+        let (state, named) = match refund.state {
+            RefundState::Processing => (RefundState::Unknown, true),
+            RefundState::Unknown => (RefundState::Manual, refund.named),
+            RefundState::Reserved
+            | RefundState::Manual
+            | RefundState::Succeeded
+            | RefundState::Failed => return None,
+        };
+        let left = Refund {
+            state,
+            named,
             ..refund.clone()
         };
-        (refund.state == RefundState::Unknown).then(|| self.with_refund(&manual, Cause::Clock, now))
+        Some(self.with_refund(&left, Cause::Clock, now))
     }
 
     /// An operator's verdict on a refund that is left to people: kept, until another operator finds

@@ -134,13 +134,29 @@ async fn ask(
     }
     if let Some(refund) = refund.filter(|one| schedule::is_for_people(one.schedule.asked)) {
         tracing::error!(order.no = %order.no, refund.no = %refund.no,
-            "a refund is still in doubt after the whole schedule; people must decide");
-        let left = order.leave_to_people(&refund.no, world.clock.now());
-        if commit(store, left).await?.is_some() {
+            "a refund has not ended after the whole schedule; people must decide");
+        if leave_to_people(store, world, &order, &refund.no).await? {
             return Ok(Looked::Moved);
         }
     }
     Ok(Looked::Stands(order, commits))
+}
+
+/// Leaves a refund to people, step by step; whether anything moved.
+async fn leave_to_people(
+    store: &dyn Store,
+    world: &World,
+    order: &Order,
+    no: &RefundOrderNo,
+) -> Result<bool, StoreError> {
+    let first = order.leave_to_people(no, world.clock.now());
+    let mut left = commit(store, first).await?;
+    let moved = left.is_some();
+    while let Some(order) = left {
+        let next = order.leave_to_people(no, world.clock.now());
+        left = commit(store, next).await?;
+    }
+    Ok(moved)
 }
 
 /// The order as it is after a change; `None` if nothing was to change or somebody wrote first.

@@ -216,6 +216,55 @@ fn a_late_success_is_counted_as_far_as_it_fits() {
     }
 }
 
+/// Z1, section 5, V1, R4, V5: a refund that was taken, and of which the institution then tells nothing, or
+/// says that it does not know it, is left to people as well. It is not sent again, its sum stays held, and
+/// the institution's word ends it still.
+#[test]
+fn what_was_taken_and_forgotten_is_left_to_people() {
+    for (is_forgotten, fails) in [(true, true), (true, false), (false, true), (false, false)] {
+        let town = paid();
+        town.at("bank", |books| books.manners.takes_its_time = true);
+        assert_eq!(
+            refund(&town, "T1", "5", json!({})).text("result"),
+            "ACCEPTED"
+        );
+        let no = only(&town, "T1").no.to_string();
+        let kept = town.at("bank", |books| {
+            books.manners.mumbles = !is_forgotten;
+            books.returns.get(&no).cloned().unwrap()
+        });
+        if is_forgotten {
+            town.at("bank", |books| books.returns.clear());
+        }
+        for _ in 0..100 {
+            town.pass_s(86_400);
+            town.chase();
+        }
+        assert_eq!(only(&town, "T1").state, RefundState::Manual);
+        assert_eq!(held_and_owed(&town, "T1"), (500, 730), "V1, R3");
+        let sent = town.at("bank", |books| {
+            let calls = books.calls.iter();
+            calls.filter(|(word, _)| word == "refund").count()
+        });
+        assert_eq!(sent, 1, "R4");
+        let truth = town.clock.truth();
+        town.at("bank", |books| {
+            books.manners.mumbles = false;
+            books.returns.insert(no.clone(), kept);
+            books.bring_back(&no, fails, truth);
+        });
+        town.pass_s(86_400);
+        town.chase();
+        let (state, owed) = if fails {
+            (RefundState::Failed, 1_230)
+        } else {
+            (RefundState::Succeeded, 730)
+        };
+        assert_eq!(only(&town, "T1").state, state);
+        assert_eq!(held_and_owed(&town, "T1"), (0, owed));
+    }
+}
+
 /// Z1: a refund whose whole schedule brought no answer is left to people, its sum still held; the
 /// institution is asked about it all the same, and its word ends it.
 #[test]
