@@ -86,6 +86,10 @@ pub(super) fn reply(
             // What went back is compared by the domain, which raises the alarm (V3).
             let absent = refund.amount.currency();
             let said = standing(fields, absent, now)?;
+            // The refusal of a repeat says nothing about the call before it, in whatever form it comes.
+            if matches!(said, Finding::Refused(_)) && is_repeat(call, refund) {
+                return Err(Ambiguity::UnlistedWord);
+            }
             if matches!(said, Finding::Succeeded(_)) || sum(fields, SUM, absent)? == refund.amount {
                 Ok(said)
             } else {
@@ -110,13 +114,17 @@ pub(super) fn is_about(
     }
 }
 
+/// Whether it answers a refund call that is not the first: an earlier one may have arrived.
+fn is_repeat(call: &Call<'_>, refund: &Refund) -> bool {
+    matches!(call, Call::Refund(..)) && refund.state != RefundState::Reserved
+}
+
 fn refused(call: &Call<'_>, refund: &Refund, status: u16, code: &str) -> Said {
     let is_final = FINAL_REFUSALS_OF_REFUNDS.contains(&code)
         || (!matches!(status, 401 | 408 | 409 | 421 | 429) && FINAL_REFUSALS.contains(&code))
         || code == "order_unknown";
     match call {
-        // The refusal of a repeat says nothing about the call before it, which may have arrived.
-        Call::Refund(..) if refund.state == RefundState::Reserved && is_final => {
+        Call::Refund(..) if !is_repeat(call, refund) && is_final => {
             Ok(Finding::Refused(Reason::from_code(code)))
         }
         Call::RefundQuery(..) if status == 404 && code == "refund_unknown" => Ok(Finding::NotFound),
