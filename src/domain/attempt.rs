@@ -146,6 +146,8 @@ pub enum Contradiction {
     Account,
     /// Another institution's attempt (C2).
     Institution,
+    /// Another payment than the one whose money goes back.
+    Payment,
     /// Refused or closed, said of an attempt that was paid.
     PaidAlready,
     /// Refused, said of a refund that went back.
@@ -159,6 +161,7 @@ impl Contradiction {
             Self::Amount => "amount",
             Self::Account => "account",
             Self::Institution => "institution",
+            Self::Payment => "payment",
             Self::PaidAlready => "paid_already",
             Self::RefundedAlready => "refunded_already",
         }
@@ -167,7 +170,8 @@ impl Contradiction {
 
 impl Attempt {
     /// Whether this institution, and this account of it, can speak of the attempt and of what goes
-    /// back along it (C2), and whether it speaks of this sum, that of the attempt or of a refund (V3).
+    /// back along it (C2), and whether it speaks of this payment and this sum, that of the attempt or of a
+    /// refund (V3).
     ///
     /// # Errors
     /// What contradicts it.
@@ -179,6 +183,9 @@ impl Attempt {
             Some(account) if *account != self.account => Err(Contradiction::Account),
             Some(_) | None if evidence.sum.is_some_and(|said| said != sum) => {
                 Err(Contradiction::Amount)
+            }
+            Some(_) | None if !evidence.along.is_of(&self.id, self.amount) => {
+                Err(Contradiction::Payment)
             }
             Some(_) | None => Ok(()),
         }

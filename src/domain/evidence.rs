@@ -24,6 +24,8 @@ pub struct Evidence {
     /// The sum that it speaks of, where a message nobody asked for names one: news of another sum is of
     /// something else (V3). An answer is bound to its question instead.
     pub sum: Option<Amount>,
+    /// Of news of a refund that nobody asked for: the payment that it says the money goes back of.
+    pub along: Along,
     /// Of an answer to a question: when the question was about to leave. News is as old as that, not
     /// as its reading (V5).
     pub asked_at: Option<Uptime>,
@@ -54,6 +56,25 @@ impl Evidence {
             };
         }
         self
+    }
+}
+
+/// The payment along which money goes back, as far as news of a refund names it: where it is another
+/// one, the news is of something else (V3).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Along {
+    /// The number of the payment.
+    pub number: Option<Box<str>>,
+    /// What was paid.
+    pub paid: Option<Amount>,
+}
+
+impl Along {
+    /// Whether it may be this payment.
+    pub fn is_of(&self, payment: &AttemptId, paid: Amount) -> bool {
+        let number = self.number.as_deref();
+        number.is_none_or(|number| number == payment.as_str())
+            && self.paid.is_none_or(|sum| sum == paid)
     }
 }
 

@@ -7,7 +7,7 @@ use http::Request;
 
 use crate::domain::attempt::{Attempt, AttemptState, Stamp};
 use crate::domain::change::Change;
-use crate::domain::evidence::{About, Ambiguity, Evidence, Finding};
+use crate::domain::evidence::{About, Along, Ambiguity, Evidence, Finding};
 use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
 use crate::domain::institutions::{CallEnd, Purpose};
@@ -348,6 +348,7 @@ fn evidence(adapter: &dyn Institution, call: &Call<'_>, finding: Finding) -> Evi
         about: call.about(),
         by: call.means(),
         sum: None,
+        along: Along::default(),
         asked_at: None,
         names_it: false,
         finding,

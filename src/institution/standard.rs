@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::domain::amount::Amount;
 use crate::domain::attempt::{Attempt, Stamp};
-use crate::domain::evidence::{About, Ambiguity, Evidence, Finding, Means};
+use crate::domain::evidence::{About, Along, Ambiguity, Evidence, Finding, Means};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, Timestamp, hex};
 use crate::domain::institutions::Facts;
@@ -127,6 +127,7 @@ impl Institution for Standard {
             about: call.about(),
             by: call.means(),
             sum: None,
+            along: Along::default(),
             asked_at: None,
             names_it,
             finding: said.unwrap_or_else(Finding::Ambiguous),
@@ -158,8 +159,14 @@ impl Institution for Standard {
         if let Some(about) = refunds::told_of(&fields).map(About::Refund) {
             return Ok(Told::new(about.clone(), move |absent| {
                 let sum = reading::sum(&fields, refunds::SUM, absent);
-                let said = refunds::notice(&fields, absent, now);
-                self.told(about, (reading::account(&fields), sum), said)
+                let (along, said) = match refunds::along(&fields, absent) {
+                    Ok(along) => (along, refunds::notice(&fields, absent, now)),
+                    Err(why) => (Along::default(), Err(why)),
+                };
+                Evidence {
+                    along,
+                    ..self.told(about, (reading::account(&fields), sum), said)
+                }
             }));
         }
         let no = fields.text("merchantOrderNo");
@@ -218,6 +225,7 @@ impl Standard {
             about,
             by: Means::Callback,
             sum: sum.ok(),
+            along: Along::default(),
             asked_at: None,
             names_it: true,
             finding,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::domain::attempt::{Attempt, AttemptState, Contradiction, Epoch, Move};
 use crate::domain::change::{Cause, Change};
-use crate::domain::evidence::{About, Ambiguity, Evidence, Finding, Means};
+use crate::domain::evidence::{About, Along, Ambiguity, Evidence, Finding, Means};
 use crate::domain::identifiers::{AttemptId, Timestamp};
 use crate::domain::institutions::Facts;
 use crate::domain::order::{
@@ -175,6 +175,7 @@ impl Order {
             about: About::Attempt(attempt.id.clone()),
             by: Means::Create,
             sum: None,
+            along: Along::default(),
             asked_at: None,
             names_it: false,
             finding: Finding::Ambiguous(Ambiguity::NoAnswer),

@@ -4,7 +4,7 @@
 use crate::domain::amount::Amount;
 use crate::domain::attempt::{Attempt, Contradiction, Epoch, Move};
 use crate::domain::change::{Cause, Change};
-use crate::domain::evidence::{About, Ambiguity, Evidence, Finding, Means, Reason, Receipt};
+use crate::domain::evidence::{About, Along, Ambiguity, Evidence, Finding, Means, Reason, Receipt};
 use crate::domain::identifiers::{RefundOrderNo, Timestamp};
 use crate::domain::institutions::Facts;
 use crate::domain::order::{Order, Weighed, is_overdue};
@@ -135,6 +135,7 @@ impl Order {
             about: About::Refund(refund.no.clone()),
             by: Means::Refund,
             sum: None,
+            along: Along::default(),
             asked_at: None,
             names_it: false,
             finding: Finding::Ambiguous(Ambiguity::NoAnswer),

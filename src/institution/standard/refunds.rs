@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::domain::amount::Currency;
 use crate::domain::attempt::Attempt;
-use crate::domain::evidence::{Ambiguity, Finding, Reason, Receipt};
+use crate::domain::evidence::{Along, Ambiguity, Finding, Reason, Receipt};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::{RefundOrderNo, Timestamp};
 use crate::domain::order::Terms;
@@ -107,11 +107,25 @@ pub(super) fn is_about(
 ) -> Result<(), Ambiguity> {
     let number = needed(fields, "merchantRefundNo")?;
     let account = needed(fields, "merchantId")?;
-    if number == refund.no.as_str() && account == attempt.account.as_str() {
+    let along = along(fields, refund.amount.currency())?;
+    if number == refund.no.as_str()
+        && account == attempt.account.as_str()
+        && along.is_of(&attempt.id, attempt.amount)
+    {
         Ok(())
     } else {
         Err(Ambiguity::Mismatch)
     }
+}
+
+/// The payment whose money it says goes back.
+pub(super) fn along(fields: &Fields<'_>, absent: Currency) -> Result<Along, Ambiguity> {
+    const PAID: &str = "orderAmount";
+    let paid = fields.scalar(PAID).map(|_| sum(fields, PAID, absent));
+    Ok(Along {
+        number: optional(fields, "merchantOrderNo")?.map(Into::into),
+        paid: paid.transpose()?,
+    })
 }
 
 /// Whether it answers a refund call that is not the first: an earlier one may have arrived.

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use paymux::domain::attempt::{Attempt, AttemptState};
-use paymux::domain::evidence::{About, Evidence, Finding, Means};
+use paymux::domain::evidence::{About, Along, Evidence, Finding, Means};
 use paymux::domain::order::Weighed;
 use paymux::domain::refund::RefundState;
 use paymux::flow::chase_doubts::{adopt_leftovers, chase_order};
@@ -382,6 +382,7 @@ fn a_question_that_was_not_sent_ends_nothing() {
             about: About::Attempt(created.id.clone()),
             by,
             sum: None,
+            along: Along::default(),
             asked_at: None,
             names_it: false,
             finding: Finding::NotSent,

@@ -14,7 +14,7 @@ use paymux::api::{Api, Peer};
 use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::attempt::{Epoch, Stamp};
 use paymux::domain::change::{Cause, Change};
-use paymux::domain::evidence::{About, Evidence, Finding, Handover, Means, Receipt, Way};
+use paymux::domain::evidence::{About, Along, Evidence, Finding, Handover, Means, Receipt, Way};
 use paymux::domain::identifiers::forgotten::Forgotten;
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
@@ -201,6 +201,7 @@ pub(super) fn after(order: &Order, finding: Finding) -> Order {
         about: About::Attempt(attempt.id.clone()),
         by: Means::Query,
         sum: None,
+        along: Along::default(),
         asked_at: None,
         names_it: false,
         finding,

@@ -7,7 +7,9 @@ mod desk;
 
 use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::attempt::AttemptState;
-use paymux::domain::evidence::{About, Ambiguity, Evidence, Finding, Means, Reason, Receipt};
+use paymux::domain::evidence::{
+    About, Along, Ambiguity, Evidence, Finding, Means, Reason, Receipt,
+};
 use paymux::domain::identifiers::{AttemptId, RefundOrderNo, RefundRequestNo};
 use paymux::domain::institutions::{RefundKinds, RefundRules};
 use paymux::domain::order::{Asked, Order, OrderState, Weighed};
@@ -150,6 +152,7 @@ async fn learn(house: &House, order: &Order, finding: Finding) -> Order {
         about: About::Refund(order.refunds[0].no.clone()),
         by: Means::Refund,
         sum: None,
+        along: Along::default(),
         asked_at: None,
         names_it: false,
         finding,

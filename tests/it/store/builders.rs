@@ -7,7 +7,7 @@ use std::path::Path;
 use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::attempt::{Epoch, Stamp};
 use paymux::domain::change::{Cause, Change};
-use paymux::domain::evidence::{About, Evidence, Finding, Handover, Means, Receipt, Way};
+use paymux::domain::evidence::{About, Along, Evidence, Finding, Handover, Means, Receipt, Way};
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, FreshNonce, InstitutionId, KeyId, MerchantId,
     MerchantOrderNo, PayOrderNo, Timestamp,
@@ -139,6 +139,7 @@ pub(crate) fn weigh(order: &Order, seq: usize, finding: Finding, by: Means, s: i
         about: About::Attempt(attempt.id.clone()),
         by,
         sum: None,
+        along: Along::default(),
         asked_at: None,
         names_it: matches!(finding, Finding::Accepted(_) | Finding::Succeeded(_)),
         finding,

@@ -4,7 +4,9 @@
 use bytes::Bytes;
 use http::Response;
 use paymux::domain::change::Cause;
-use paymux::domain::evidence::{About, Ambiguity, Evidence, Finding, Means, Reason, Receipt};
+use paymux::domain::evidence::{
+    About, Along, Ambiguity, Evidence, Finding, Means, Reason, Receipt,
+};
 use paymux::domain::identifiers::OperatorId;
 use paymux::domain::order::{Ending, Order, OrderState, Weighed};
 use paymux::domain::refund::{Refund, RefundState, Verdict};
@@ -44,6 +46,7 @@ async fn heard_of(
         about,
         by,
         sum: None,
+        along: Along::default(),
         asked_at: None,
         names_it: false,
         finding,

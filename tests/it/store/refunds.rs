@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::change::Change;
-use paymux::domain::evidence::{About, Evidence, Finding, Means, Reason, Receipt};
+use paymux::domain::evidence::{About, Along, Evidence, Finding, Means, Reason, Receipt};
 use paymux::domain::identifiers::{RefundOrderNo, RefundRequestNo};
 use paymux::domain::institutions::{RefundKinds, RefundRules};
 use paymux::domain::order::{Asked, Order, Weighed};
@@ -54,6 +54,7 @@ pub(super) fn weigh(order: &Order, finding: Finding) -> Change {
         about: About::Refund(refund.no.clone()),
         by: Means::Query,
         sum: None,
+        along: Along::default(),
         asked_at: None,
         names_it: false,
         finding,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use paymux::domain::amount::{Amount, CNY, Currency};
 use paymux::domain::attempt::Stamp;
 use paymux::domain::evidence::{
-    About, Ambiguity, Evidence, Finding, Handover, Means, Reason, Receipt, Way,
+    About, Along, Ambiguity, Evidence, Finding, Handover, Means, Reason, Receipt, Way,
 };
 use paymux::domain::identifiers::{AccountId, AttemptId, InstitutionId, RefundOrderNo, Timestamp};
 use paymux::domain::institutions::{Facts, Mode};
@@ -64,6 +64,7 @@ impl Plain {
             about,
             by,
             sum: None,
+            along: Along::default(),
             asked_at: None,
             names_it: names_it(body, by),
             finding: finding(body, by, absent),
@@ -161,6 +162,7 @@ impl Institution for Plain {
             about: call.about(),
             by,
             sum: None,
+            along: Along::default(),
             asked_at: None,
             names_it: false,
             finding: Finding::Ambiguous(why),
