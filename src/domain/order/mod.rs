@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub use going_back::SURPLUS_FAILURES_MAX;
 pub use polling::{Callbacks, Lane, Object, Urgency};
-pub use refunding::{Asked, REFUNDS_MAX, RefundView};
+pub use refunding::{Asked, REFUNDS_ASKED_MAX, REFUNDS_MAX, RefundView};
 
 use crate::domain::amount::Amount;
 use crate::domain::attempt::{Attempt, Contradiction, Epoch, Stamp};

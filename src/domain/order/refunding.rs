@@ -11,8 +11,12 @@ use crate::domain::refund::{Refund, RefundState, Sending, Why, Wish};
 use crate::domain::refusal::Refusal;
 use crate::domain::schedule::Schedule;
 
-/// Refunds that a merchant may ask for of one order: it is loaded whole, so they are bounded.
+/// Refunds of one order that hold some of what was paid. One that definitely failed uses none up.
 pub const REFUNDS_MAX: usize = 50;
+
+/// Refunds that a merchant may ask for of one order, those that failed among them: it is loaded whole, so
+/// they are bounded.
+pub const REFUNDS_ASKED_MAX: usize = 500;
 
 /// How much of an order went back (O6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +202,8 @@ impl Order {
         if let Some(lack) = lack {
             return Err(Refusal::RefundNotSupported(lack));
         }
-        if self.asked_refunds().count() >= REFUNDS_MAX {
+        let holding = self.asked_refunds().filter(|one| one.state.is_holding());
+        if holding.count() >= REFUNDS_MAX || self.asked_refunds().count() >= REFUNDS_ASKED_MAX {
             return Err(Refusal::RefundsExhausted);
         }
         Ok(attempt)

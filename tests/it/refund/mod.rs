@@ -8,7 +8,7 @@ mod surplus;
 use paymux::domain::identifiers::InstitutionId;
 use paymux::domain::institutions::Credentials;
 use paymux::domain::journal::Account;
-use paymux::domain::order::Order;
+use paymux::domain::order::{Order, REFUNDS_ASKED_MAX, REFUNDS_MAX};
 use paymux::domain::refund::{Refund, RefundState};
 use paymux::domain::refusal::Refusal;
 use serde_json::{Value, json};
@@ -383,11 +383,34 @@ fn a_refund_is_found_by_either_number() {
     assert_eq!(query(&town, both).result, "fields_disagree");
 }
 
-/// Section 5: the number of refunds of an order is bounded, failed ones included.
+/// Section 5, R3: refunds that definitely failed use up none of the number that an order may have; all
+/// together they are bounded as well.
+#[test]
+fn refunds_that_failed_use_up_none_of_their_number() {
+    let town = paid();
+    let ask = |n: usize| {
+        let number = json!({ "merchantRefundNo": format!("B{n}") });
+        refund(&town, "T1", "0.01", number)
+    };
+    town.at("bank", |books| books.manners.refuses_refunds = true);
+    for n in 0..REFUNDS_ASKED_MAX - 1 {
+        assert_eq!(ask(n).text("result"), "REFUSED", "{n}");
+    }
+    town.at("bank", |books| books.manners.refuses_refunds = false);
+    let told = ask(REFUNDS_ASKED_MAX);
+    assert_eq!((told.status, told.text("refundStatus")), (200, "SUCCEEDED"));
+    let told = ask(REFUNDS_ASKED_MAX + 1);
+    assert_eq!(
+        (told.status, told.result),
+        (409, Refusal::RefundsExhausted.code())
+    );
+}
+
+/// Section 5: the number of refunds of an order is bounded.
 #[test]
 fn an_order_has_so_many_refunds_and_no_more() {
     let town = paid();
-    for n in 0..paymux::domain::order::REFUNDS_MAX {
+    for n in 0..REFUNDS_MAX {
         let number = json!({ "merchantRefundNo": format!("B{n}") });
         assert_eq!(refund(&town, "T1", "0.01", number).status, 200);
     }
