@@ -4,6 +4,7 @@
 //! hide or cause another.
 
 mod operators;
+mod owners;
 pub(super) mod served;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -298,6 +299,7 @@ impl Enrolment {
     /// What only shows when every table is read.
     pub(super) fn settle(&mut self, r: &mut Reader<'_>) {
         const SUBJECT: &str = "[merchant.default_institution]";
+        self.check_owners(r);
         for (merchant, mode, named) in std::mem::take(&mut self.defaults) {
             let modes = self
                 .contracted

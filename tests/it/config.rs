@@ -17,7 +17,7 @@ use paymux::command::{check, keys};
 use paymux::config::{self, Config, Faults};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, hex};
 use paymux::domain::institutions::Mode;
-use paymux::signature::Algorithm;
+use paymux::signature::{Algorithm, SigningKey};
 use tempfile::TempDir;
 
 const COMMITTED: &str = include_str!("../../routes.toml");

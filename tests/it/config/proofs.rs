@@ -204,3 +204,63 @@ fn a_shared_secret_is_made_and_not_shown() {
             .contains("no key pair is made")
     );
 }
+
+/// Section 5, Q3, R-6.3.1-1b: one key is one party: not two operators, merchants or institutions, nor an
+/// operator and anybody else. Two ids of one owner may have one key.
+#[test]
+fn a_key_has_one_owner() {
+    let operator = |name: &str, file: &str| {
+        format!(
+            "[[operator]]\nid = \"{name}\"\n\n[[operator.keys]]\nid = \"{name}-1\"\n\
+             algorithm = \"ed25519\"\nfile = \"certs/{file}.pub\"\n\
+             not_before = 2026-01-01\nnot_after = 2035-12-31\n\n"
+        )
+    };
+    let li_wei = operator("li-wei", "li-wei-1");
+    let two = |file: &str| format!("{li_wei}{}", operator("wang-fang", file));
+    let institution = "[[institution]]\nid = \"bluebank\"";
+    let enrolled = |operators: &str| (institution, format!("{operators}{institution}"));
+    let file = |name: &str| format!("file = \"certs/{name}.pub\"");
+    let same = further("M1001-2", "ed25519", &file("M1001-1"));
+    let redpay = file("redpay-1");
+    let cases = [
+        (enrolled(&two("wang-fang-1")), None),
+        ((AFTER_KEYS, format!("{same}{AFTER_KEYS}")), None),
+        (enrolled(&two("li-wei-1")), Some("li-wei")),
+        (enrolled(&operator("li-wei", "M1001-1")), Some("M1001")),
+        (
+            enrolled(&operator("li-wei", "bluebank-1")),
+            Some("bluebank"),
+        ),
+        (
+            enrolled(&operator("li-wei", "platform-1")),
+            Some("this gateway"),
+        ),
+        ((&*redpay, file("bluebank-1")), Some("bluebank")),
+        ((&*redpay, file("M1001-1")), Some("M1001")),
+        ((&*redpay, file("platform-1")), Some("this gateway")),
+    ];
+    for ((from, to), first) in cases {
+        let site = Site::fresh();
+        for name in ["li-wei-1", "wang-fang-1", "platform-1"] {
+            let (_, public) = SigningKey::generate_ed25519().unwrap();
+            let public = if name == "platform-1" {
+                let own = fs::read_to_string(site.path("certs/platform-1.key")).unwrap();
+                SigningKey::from_pkcs8_pem(name, &own).unwrap().public_pem()
+            } else {
+                public
+            };
+            fs::write(site.path(&format!("certs/{name}.pub")), public).unwrap();
+        }
+        site.replace(&[(from, &to)]);
+        let Some(first) = first else {
+            assert!(site.read().is_ok(), "{to}");
+            continue;
+        };
+        let faults = site.faults();
+        assert_eq!(faults.len(), 1, "{to}: {faults:?}");
+        let of = format!("of {first} in line");
+        let fits = faults[0].contains("expected a key of one owner") && faults[0].contains(&of);
+        assert!(fits, "{faults:?}");
+    }
+}
