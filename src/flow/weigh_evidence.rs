@@ -65,7 +65,9 @@ pub async fn weigh_evidence(
         if evidence.finding == Finding::NotFound && !is_late_enough(world, adapter, &evidence) {
             return Ok(Weight::Known(order));
         }
-        match order.weigh(&evidence, adapter.facts(), now) {
+        let dated = order.dated_as_heard(&evidence, now);
+        let heard = dated.as_ref().unwrap_or(&evidence);
+        match order.weigh(heard, adapter.facts(), now) {
             // As the caller last saw it, the order may be older than what others have seen (O5).
             Weighed::Repeat if given => given = false,
             Weighed::Repeat => return Ok(Weight::Known(order)),
@@ -95,6 +97,11 @@ pub async fn weigh_evidence(
                     };
                     if !order.may_end_unfound(&evidence.about) {
                         world.sends.forget(&evidence.about);
+                    }
+                    if dated.is_some() {
+                        tracing::error!(order.no = %order.no, institution.id = %evidence.institution,
+                            "the institution dates money that moved when it cannot have moved; it \
+                             counts from when it was heard");
                     }
                     notice_moved(world, &evidence, &order);
                     return Ok(Weight::Moved(order));

@@ -332,3 +332,31 @@ fn a_second_payment_does_not_settle_again() {
     assert_eq!(order.refunds[0].attempt.as_str(), first);
     assert_eq!(town.snapshot().events.len(), 1, "N4");
 }
+
+/// E3, M7: that money moved is believed; that it moved before there was an order, or will, is not: then
+/// it counts from when it was heard, and so does the time in which it can be given back.
+#[test]
+fn a_payment_counts_from_when_it_can_have_been() {
+    const DAY_MS: i64 = 86_400_000;
+    for (off_ms, is_believed) in [
+        (-9_000 * DAY_MS, false),
+        (-DAY_MS - 60_000, false),
+        (-DAY_MS / 2, true),
+        (DAY_MS / 2, true),
+        (DAY_MS + 60_000, false),
+        (9_000 * DAY_MS, false),
+    ] {
+        let (town, id) = waiting();
+        let now_ms = paymux::world::Clock::now(&*town.clock).ms();
+        let dated_ms = now_ms + off_ms;
+        town.at("bank", |books| books.pay(&id, dated_ms));
+        assert_eq!(town.call_back("bank", &id).status, 200);
+        assert_eq!(town.order("T1").state, OrderState::Paid);
+        let receipt = town.order("T1").attempts[0].receipt.clone().unwrap();
+        let expected_ms = if is_believed { dated_ms } else { now_ms };
+        assert_eq!(receipt.paid_at.ms(), expected_ms, "{off_ms}");
+        let asking = json!({ "merchantId": "M1", "merchantOrderNo": "T1", "orderDate": "20260925",
+            "refundAmount": "1", "mobileNo": "13812345678" });
+        assert_eq!(town.ask("M1", "/v1/refunds", &asking).status, 200);
+    }
+}

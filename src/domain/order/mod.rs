@@ -3,6 +3,7 @@
 //! Decisions about money are in `deciding.rs`: made on the whole order, they come out as one
 //! `Change`.
 
+mod dating;
 mod deciding;
 mod going_back;
 mod polling;
