@@ -152,6 +152,8 @@ pub enum Contradiction {
     PaidAlready,
     /// Refused, said of a refund that went back.
     RefundedAlready,
+    /// Another movement of money than the one that is known under this number of ours.
+    SecondMovement,
 }
 
 impl Contradiction {
@@ -164,7 +166,20 @@ impl Contradiction {
             Self::Payment => "payment",
             Self::PaidAlready => "paid_already",
             Self::RefundedAlready => "refunded_already",
+            Self::SecondMovement => "second_movement",
         }
+    }
+}
+
+/// What a success says of what has succeeded: the same once more, or that under one number of ours money
+/// moved a second time, which people must see.
+pub(in crate::domain) fn again<T>(known: Option<&Receipt>, said: &Receipt) -> Move<T> {
+    let known = known.and_then(|known| known.institution_no.as_ref());
+    match (known, &said.institution_no) {
+        (Some(known), Some(said)) if known != said => {
+            Move::Impossible(Contradiction::SecondMovement)
+        }
+        (Some(_) | None, Some(_) | None) => Move::Stay,
     }
 }
 
@@ -321,7 +336,7 @@ impl Attempt {
                 Means::Query => paid(true),
                 Means::Create | Means::Close | Means::Refund | Means::Callback => Move::Confirm,
             },
-            AttemptState::Paid => Move::Stay,
+            AttemptState::Paid => again(self.receipt.as_ref(), receipt),
         }
     }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::domain::amount::Amount;
-use crate::domain::attempt::{Contradiction, Epoch, Move};
+use crate::domain::attempt::{Contradiction, Epoch, Move, again};
 use crate::domain::evidence::{Evidence, Finding, Means, Reason, Receipt};
 use crate::domain::identifiers::{
     AttemptId, OperatorId, RefundOrderNo, RefundRequestNo, Timestamp,
@@ -348,7 +348,7 @@ impl Refund {
             | RefundState::Manual => back(false),
             RefundState::Failed if by == Means::Query => back(true),
             RefundState::Failed => Move::Confirm,
-            RefundState::Succeeded => Move::Stay,
+            RefundState::Succeeded => again(self.receipt.as_ref(), receipt),
         }
     }
 

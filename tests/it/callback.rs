@@ -360,3 +360,27 @@ fn a_payment_counts_from_when_it_can_have_been() {
         assert_eq!(town.ask("M1", "/v1/refunds", &asking).status, 200);
     }
 }
+
+/// V3, C5: one number of ours, one movement of money: that it moved a second time, under another number
+/// of the institution's, is no repeat but put aside for people, and moves nothing.
+#[test]
+fn a_second_payment_under_one_number_is_put_aside() {
+    let (town, id) = waiting();
+    town.pay("T1", "bank");
+    town.call_back("bank", &id);
+    let before = town.order("T1");
+    let truth = town.clock.truth();
+    let second = town.at("bank", |books| {
+        let mut body = books.success(&id, truth);
+        body["number"] = "bank-second".into();
+        books.letter(&body)
+    });
+    let told = town.send(second);
+    assert_eq!(
+        (told.status, told.result),
+        (400, Verdict::Quarantined.name())
+    );
+    assert_eq!(town.order("T1"), before);
+    assert!(verdicts(&town).contains(&Verdict::Quarantined));
+    assert_eq!(town.call_back("bank", &id).status, 200, "the first again");
+}

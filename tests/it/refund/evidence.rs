@@ -216,6 +216,45 @@ fn a_late_success_is_counted_as_far_as_it_fits() {
     }
 }
 
+/// E3, M7, V3: a refund that is dated before its payment, or far ahead, counts from when it was heard;
+/// and that money went back a second time, under another number of the institution's, is put aside.
+#[test]
+fn a_refund_counts_once_and_from_when_it_can_have_been() {
+    const DAY_MS: i64 = 86_400_000;
+    for (off_ms, is_believed) in [
+        (-3 * DAY_MS, false),
+        (DAY_MS / 2, true),
+        (3 * DAY_MS, false),
+    ] {
+        let town = paid();
+        town.at("bank", |books| books.manners.takes_its_time = true);
+        refund(&town, "T1", "5", json!({}));
+        let no = only(&town, "T1").no.to_string();
+        let now_ms = paymux::world::Clock::now(&*town.clock).ms();
+        let callback = town.at("bank", |books| {
+            books.bring_back(&no, false, now_ms + off_ms);
+            books.return_callback(&no)
+        });
+        assert_eq!(town.send(callback.clone()).status, 200);
+        let back = only(&town, "T1");
+        assert_eq!(back.state, RefundState::Succeeded);
+        let at_ms = back.receipt.as_ref().unwrap().paid_at.ms();
+        let expected_ms = if is_believed { now_ms + off_ms } else { now_ms };
+        assert_eq!(at_ms, expected_ms, "{off_ms}");
+
+        let mut second: serde_json::Value = serde_json::from_slice(callback.body()).unwrap();
+        second["number"] = "bank-second".into();
+        let second = town.at("bank", |books| books.letter(&second));
+        let told = town.send(second);
+        assert_eq!(
+            (told.status, told.result),
+            (400, Verdict::Quarantined.name())
+        );
+        assert_eq!(only(&town, "T1"), back);
+        assert_eq!(town.send(callback).status, 200, "the first again");
+    }
+}
+
 /// Z1, section 5, V1, R4, V5: a refund that was taken, and of which the institution then tells nothing, or
 /// says that it does not know it, is left to people as well. It is not sent again, its sum stays held, and
 /// the institution's word ends it still.
