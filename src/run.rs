@@ -81,12 +81,24 @@ impl Gateway {
     /// # Errors
     /// The data cannot be opened, an address is taken, a certificate cannot be used, or the file
     /// lacks an institution that payments need (F2).
-    pub async fn build(mut config: Config) -> anyhow::Result<Self> {
+    pub async fn build(config: Config) -> anyhow::Result<Self> {
+        Self::build_in(config, Arc::new(())).await
+    }
+
+    /// The same on a store in a folder that goes when `folder` is dropped: not before the store is
+    /// closed, for a store that is removed beneath it stops the process.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub async fn build_in(
+        mut config: Config,
+        folder: Arc<dyn Send + Sync>,
+    ) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new()?);
         let wall = Arc::new(SystemClock::start());
         let clock: Arc<dyn Clock> = Arc::<SystemClock>::clone(&wall);
         let bells = Arc::new(Bells::default());
-        let (store, ledger, trails) = open_store(&config, &metrics)?;
+        let (store, ledger, trails) = open_store(&config, &metrics, folder)?;
         let notes = Arc::new(Notes::new(config.limits.trail_days, Arc::clone(&metrics)));
         let remembered = Arc::new(Remembered::new(store));
         let store: Arc<dyn Store> = Arc::new(Ringing::new(remembered.clone(), Arc::clone(&bells)));
@@ -340,7 +352,11 @@ fn open_control(path: &Path) -> Option<Control> {
 }
 
 /// Opens the data: lock, schema, seal, what is forgotten, epoch (S1).
-fn open_store(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<OpenedForAll> {
+fn open_store(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    folder: Arc<dyn Send + Sync>,
+) -> anyhow::Result<OpenedForAll> {
     let url = &config.store.url;
     let path = url.strip_prefix(SQLITE).with_context(|| {
         format!("[store] url: expected sqlite:PATH, found {url}; the shared store is not built yet")
@@ -362,7 +378,10 @@ fn open_store(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<OpenedF
         std::process::abort();
     });
     let metrics = Arc::clone(metrics);
-    let on_commit = Box::new(move |changes, took| metrics.memory.commit(changes, took));
+    let on_commit = Box::new(move |changes, took| {
+        let _kept = &folder;
+        metrics.memory.commit(changes, took);
+    });
     let seal = Arc::clone(&config.store.seal);
     let path = Path::new(path);
     Ok(store::open_for_all(path, seal, on_fatal, on_commit)?)

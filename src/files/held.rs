@@ -84,6 +84,8 @@ pub enum NotHeld {
 /// after the last connection.
 #[derive(Debug)]
 pub struct Held {
+    /// As it was named.
+    name: PathBuf,
     path: PathBuf,
     identity: Identity,
     file: File,
@@ -104,6 +106,28 @@ impl Held {
         look(&self.path, &BTreeMap::new())
     }
 
+    /// What leads to its files, once `SQLite` has made them: to be asked before anybody is told that
+    /// something is stored.
+    ///
+    /// # Errors
+    /// One of them is not there, or another file than the one that is held.
+    pub fn names(&self) -> Result<Names, NotHeld> {
+        let mut leading = vec![(self.name.clone(), self.identity)];
+        if self.name != self.path {
+            leading.push((self.path.clone(), self.identity));
+        }
+        for suffix in BESIDE {
+            let path = beside(&self.path, suffix);
+            let found = std::fs::metadata(&path).map_err(|error| unusable(&path, error))?;
+            leading.push((path, identity(&found)));
+        }
+        let names = Names(leading);
+        match names.astray() {
+            Some(path) => Err(unusable(path, io::Error::other("it was just replaced"))),
+            None => Ok(names),
+        }
+    }
+
     /// Makes the names of new files durable, which are their folder's content. Nothing of `SQLite`'s
     /// is locked by a folder.
     ///
@@ -113,6 +137,24 @@ impl Held {
         let folder = folder(&self.path);
         let synced = File::open(folder).and_then(|folder| folder.sync_all());
         synced.map_err(|error| unusable(folder, error))
+    }
+}
+
+/// Every name under which the next start, or another program, looks for the files that are held.
+#[derive(Debug, Default)]
+pub struct Names(Vec<(PathBuf, Identity)>);
+
+impl Names {
+    /// The first that does not lead to what is held any more: it was removed, replaced or moved, so
+    /// whatever is written from now on is lost to the next start. Costs a `stat` for each.
+    pub fn astray(&self) -> Option<&Path> {
+        let leads = |path: &Path, held: &Identity| {
+            let found = std::fs::metadata(path);
+            // What cannot be seen is not known to be there.
+            found.is_ok_and(|found| identity(&found) == *held)
+        };
+        let astray = self.0.iter().find(|(path, held)| !leads(path, held));
+        astray.map(|(path, _)| path.as_path())
     }
 }
 
@@ -131,6 +173,7 @@ impl Drop for Held {
 /// # Errors
 /// [`NotHeld`]; nothing was changed, except that an empty file may have been made.
 pub fn hold(path: &Path) -> Result<Held, NotHeld> {
+    let name = path.to_owned();
     let path = &real(path).map_err(|error| unusable(path, error))?;
     // Until it is registered nobody else of this process may come between looking and opening.
     let mut held = all_held();
@@ -148,6 +191,7 @@ pub fn hold(path: &Path) -> Result<Held, NotHeld> {
     take(&lock, &lock_path, path)?;
     held.insert(identity, path.clone());
     Ok(Held {
+        name,
         path: path.clone(),
         identity,
         file,

@@ -327,7 +327,7 @@ pub async fn alone(
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new()?);
     let wall = Arc::new(SystemClock::start());
-    let (store, ledger, trails) = open_store(&config, &metrics)?;
+    let (store, ledger, trails) = open_store(&config, &metrics, Arc::new(()))?;
     wall_clock::at_start(&*store, &wall).await?;
     let clock: Arc<dyn Clock> = wall;
     let notes = Arc::new(Notes::new(config.limits.trail_days, Arc::clone(&metrics)));

@@ -17,7 +17,7 @@ use crate::domain::identifiers::{InstitutionId, MerchantId, PayOrderNo, Timestam
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::domain::verification::{Hearer, Report};
-use crate::files::held::{self, Held};
+use crate::files::held::{self, Held, Names};
 use crate::files::reserve;
 use crate::seal::Seal;
 use crate::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
@@ -76,11 +76,23 @@ struct Shared {
     /// Batches committed so far.
     commits: AtomicU64,
     log: Arc<Log>,
+    names: Names,
     on_fatal: OnFatal,
     on_commit: OnCommit,
 }
 
 impl Shared {
+    /// S1: why nothing may be acknowledged any more, if the store is not where it was opened.
+    fn astray(&self) -> Option<String> {
+        let path = self.names.astray()?;
+        Some(format!(
+            "{} was removed, replaced or moved beneath the running gateway, so what is written now \
+             would be lost; put it back, or a whole copy in its place (with no -wal and -shm of another \
+             file beside it), and start again; to replace a store, stop the gateway first",
+            path.display()
+        ))
+    }
+
     fn forgotten(&self) -> Arc<Forgotten> {
         let forgotten = self.forgotten.read();
         Arc::clone(&forgotten.unwrap_or_else(PoisonError::into_inner))
@@ -126,15 +138,16 @@ impl Sqlite {
         let readers = (0..READERS)
             .map(|_| file::connect(path, file::Role::Reader).map(Mutex::new))
             .collect::<Result<_, _>>()?;
+        let checkpoints = file::connect(path, file::Role::Writer)?;
+        held.is_still_ours()?;
         let shared = Arc::new(Shared {
             forgotten: RwLock::new(Arc::new(found.forgotten)),
             commits: AtomicU64::new(0),
             log: Arc::default(),
+            names: held.names()?,
             on_fatal,
             on_commit,
         });
-        let checkpoints = file::connect(path, file::Role::Writer)?;
-        held.is_still_ours()?;
         if let Err(error) = reserve::keep(path) {
             tracing::warn!(%error, "no room is kept for a start on a full disk");
         }

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -148,7 +149,7 @@ pub struct Stage {
     pub ports: Ports,
     /// Files that `paymux keys dev` made.
     pub files_made: usize,
-    folder: Folder,
+    folder: Arc<Folder>,
 }
 
 impl Stage {
@@ -158,7 +159,7 @@ impl Stage {
     /// # Errors
     /// A port is taken, or a file cannot be written.
     pub async fn set(ports: Ports, more: &str) -> anyhow::Result<Self> {
-        let folder = Folder::make()?;
+        let folder = Arc::new(Folder::make()?);
         let config = folder.path().join(config::FILE);
         let now = SystemClock::start().now();
         let year = now.date().get(..4).unwrap_or_default().parse()?;
@@ -199,7 +200,8 @@ impl Stage {
         let now = SystemClock::start().now();
         let config = config::read(&self.config, now, &config::environment)
             .map_err(|faults| anyhow::anyhow!("{faults}"))?;
-        let gateway = Gateway::build(config).await?;
+        let folder = Arc::clone(&self.folder);
+        let gateway = Gateway::build_in(config, folder).await?;
         Ok(Open {
             stop: gateway.stopper(),
             serving: tokio::spawn(gateway.serve()),

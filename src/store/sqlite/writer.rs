@@ -267,6 +267,10 @@ impl Writer {
             }
             Err(error) => return Err(Failure::InDoubt(error.to_string())),
         }
+        // After the commit and not before it: what is acknowledged stood where the next start looks.
+        if let Some(why) = self.shared.astray() {
+            return Err(Failure::InDoubt(why));
+        }
         self.link = link;
         self.nonces.committed();
         self.shared.forget(forgotten);
@@ -306,6 +310,7 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use super::*;
+    use crate::files::held::Names;
     use crate::seal::Seal;
     use crate::store::sqlite::file;
 
@@ -324,6 +329,7 @@ mod tests {
             forgotten: RwLock::default(),
             commits: AtomicU64::new(0),
             log: Arc::default(),
+            names: Names::default(),
             on_fatal: Box::new(move |why| told.send(why.to_owned()).unwrap()),
             on_commit: Box::new(|_, _| ()),
         });

@@ -4,9 +4,12 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use paymux::files;
-use paymux::store::OpenError;
+use paymux::store::{OpenError, Store, StoreError, open};
 
 use super::Stores;
 use super::builders::{done, place};
@@ -142,4 +145,79 @@ async fn a_store_that_others_may_use_stops_the_start() {
     assert_eq!(mode(&stores.file()), 0o600);
     let _open = stores.open();
     assert_eq!(mode(&log), 0o600, "what is made beside it is as closed");
+}
+
+/// A store, and what the process is told when it has to stop.
+fn watched(path: &Path) -> (Arc<dyn Store>, Receiver<String>) {
+    let (tell, told) = channel();
+    let fatal = Box::new(move |why: &str| drop(tell.send(why.to_owned())));
+    let seal = Arc::new(Embedded::seal());
+    let store = open(path, seal, fatal, Box::new(|_, _| ())).unwrap();
+    (store, told)
+}
+
+/// Longer than two looks at what leads to the store, which are a second apart.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What an operator does beneath a running gateway; each is given the file and a name beside it.
+const REPLACED: [(&str, fn(&Path, &Path)); 6] = [
+    ("renamed over", |file, other| {
+        seen_by_another(file, other);
+        fs::rename(other, file).unwrap();
+    }),
+    ("copied over and put in its place", |file, other| {
+        fs::copy(file, other).unwrap();
+        fs::remove_file(file).unwrap();
+        fs::rename(other, file).unwrap();
+    }),
+    ("removed", |file, _| fs::remove_file(file).unwrap()),
+    ("without its log", |file, _| {
+        fs::remove_file(files::held::beside(file, "-wal")).unwrap();
+    }),
+    ("without the index of its log", |file, _| {
+        fs::remove_file(files::held::beside(file, "-shm")).unwrap();
+    }),
+    ("its folder moved", |file, other| {
+        fs::rename(file.parent().unwrap(), other).unwrap();
+    }),
+];
+
+/// S1, S3: a store that is removed, replaced or moved beneath the process acknowledges nothing more:
+/// the next start would not find it. The process is told to stop, and why; also while nobody writes.
+#[tokio::test]
+async fn a_store_that_was_replaced_acknowledges_nothing_more() {
+    for (how, replace) in REPLACED {
+        for writes in [true, false] {
+            let stores = tempfile::TempDir::new().unwrap();
+            let folder = stores.path().join("var");
+            fs::create_dir(&folder).unwrap();
+            let file = folder.join("paymux.db");
+            let (store, told) = watched(&file);
+            done(&*store, place(1, None)).await;
+            replace(&file, &stores.path().join("other"));
+            if writes {
+                let refused = store.commit(&place(2, None)).await;
+                let in_doubt = matches!(refused, Err(StoreError::InDoubt(_)));
+                assert!(in_doubt, "{how}: {refused:?}");
+            }
+            let why = told.recv_timeout(PATIENCE).expect(how);
+            assert!(why.contains("removed, replaced or moved"), "{how}: {why}");
+            assert!(store.commit(&place(3, None)).await.is_err(), "{how}");
+        }
+    }
+}
+
+/// S1: a link that led to the store and leads to another one now is a store replaced.
+#[tokio::test]
+async fn a_link_that_leads_elsewhere_acknowledges_nothing_more() {
+    let (stores, others) = (Embedded::new(), Embedded::new());
+    drop((stores.open(), others.open()));
+    let elsewhere = tempfile::TempDir::new().unwrap();
+    let link = elsewhere.path().join("link.db");
+    symlink(stores.file(), &link).unwrap();
+    let (store, _told) = watched(&link);
+    done(&*store, place(1, None)).await;
+    fs::remove_file(&link).unwrap();
+    symlink(others.file(), &link).unwrap();
+    assert!(store.commit(&place(2, None)).await.is_err());
 }

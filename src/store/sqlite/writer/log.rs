@@ -138,7 +138,15 @@ impl Shortening {
 /// Carries over again and again until told to stop.
 pub(super) fn carry_often(connection: &Connection, stopped: &Receiver<()>, shared: &Shared) {
     let mut seen = 0;
+    let mut was_astray = false;
     while stopped.recv_timeout(CARRY_EVERY) == Err(RecvTimeoutError::Timeout) {
+        // Also while nobody writes, and not at the first look: a store that is put back at once, or
+        // that is just being closed, is no fault. The writer acknowledges nothing meanwhile (S1).
+        let astray = shared.astray();
+        if let (Some(why), true) = (&astray, was_astray) {
+            return (shared.on_fatal)(why);
+        }
+        was_astray = astray.is_some();
         let commits = shared.commits.load(Ordering::Acquire);
         if commits == seen && shared.log.left() == 0 {
             continue;
