@@ -1,4 +1,5 @@
-//! An answer as bytes: head and body in one piece, so that it leaves in one write.
+//! An answer as bytes: head and body in one piece, so that it leaves in one write, unless the body is
+//! long.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, STRICT_TRANSPORT_SECURITY};
@@ -13,6 +14,10 @@ const HEAD_EXTRA: usize = 256;
 
 /// What comes between a head and its body where the client asked first.
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A longer body is a piece of its own: copies of a document would be held for everybody who does not
+/// take it. Unit: bytes.
+const ONE_PIECE_MAX: usize = 16 << 10;
 
 /// How an answer goes out.
 #[derive(Debug, Clone, Copy)]
@@ -37,9 +42,29 @@ pub(super) enum Written {
     Beforehand,
 }
 
-/// Writes an answer as it goes over the wire. What the edge itself says, framing and the life of
-/// the connection, replaces whatever stood there.
+/// Writes an answer as it goes over the wire, a long body as it is.
+pub(super) fn pieces(response: Response<Bytes>, manner: Manner) -> Vec<Bytes> {
+    if manner.bodiless || response.body().len() <= ONE_PIECE_MAX {
+        return vec![encode(response, manner)];
+    }
+    let body = response.body().clone();
+    vec![encode_head(response, manner, 0).freeze(), body]
+}
+
+/// The same, in one piece.
 pub(super) fn encode(response: Response<Bytes>, manner: Manner) -> Bytes {
+    if manner.bodiless {
+        return encode_head(response, manner, 0).freeze();
+    }
+    let body = response.body().clone();
+    let mut wire = encode_head(response, manner, body.len());
+    wire.put_slice(&body);
+    wire.freeze()
+}
+
+/// The head, with room for a body behind it. What the edge itself says, framing and the life of
+/// the connection, replaces whatever stood there.
+fn encode_head(response: Response<Bytes>, manner: Manner, behind: usize) -> BytesMut {
     let (mut parts, body) = response.into_parts();
     let headers = &mut parts.headers;
     let life = if manner.keep { "keep-alive" } else { "close" };
@@ -51,7 +76,7 @@ pub(super) fn encode(response: Response<Bytes>, manner: Manner) -> Bytes {
     if manner.secure {
         headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);
     }
-    let mut wire = BytesMut::with_capacity(room(headers, body.len()));
+    let mut wire = BytesMut::with_capacity(room(headers, behind));
     wire.put_slice(b"HTTP/1.1 ");
     wire.put_slice(parts.status.as_str().as_bytes());
     wire.put_u8(b' ');
@@ -65,16 +90,13 @@ pub(super) fn encode(response: Response<Bytes>, manner: Manner) -> Bytes {
         wire.put_slice(b"\r\n");
     }
     wire.put_slice(b"\r\n");
-    if !manner.bodiless {
-        wire.put_slice(&body);
-    }
-    wire.freeze()
+    wire
 }
 
-fn room(headers: &HeaderMap, body: usize) -> usize {
+fn room(headers: &HeaderMap, behind: usize) -> usize {
     let lines = headers.iter().map(|(name, value)| {
         let line = name.as_str().len().saturating_add(value.len());
         line.saturating_add(LINE_EXTRA)
     });
-    lines.fold(HEAD_EXTRA.saturating_add(body), usize::saturating_add)
+    lines.fold(HEAD_EXTRA.saturating_add(behind), usize::saturating_add)
 }

@@ -169,12 +169,12 @@ impl Door {
             bodiless,
             written: Written::Now,
         };
-        let wire = answer::encode(response, manner);
-        let written = self.write(caller, &wire, &bounds).await;
+        let wire = answer::pieces(response, manner);
+        // Not after it is written: who does not read waits for nothing.
         if !caller.is_proven {
             caller.place.waits();
         }
-        match written {
+        match self.write(caller, &wire, &bounds).await {
             Then::Again if !manner.keep => Then::Close,
             then @ (Then::Again | Then::Close | Then::Gone) => then,
         }
@@ -270,7 +270,7 @@ impl Door {
         (rank, seat): (Rank, Seat),
     ) -> Response<Bytes> {
         if !caller.is_proven {
-            caller.place.is_answered();
+            caller.place.is_answered(&self.bounds());
         }
         let (began, peer) = (Instant::now(), caller.peer);
         let responder = Arc::clone(&self.responder);
@@ -323,11 +323,13 @@ impl Door {
     pub(super) async fn write(
         &self,
         caller: &mut Caller<'_>,
-        wire: &[u8],
+        pieces: &[Bytes],
         bounds: &Bounds,
     ) -> Then {
         let written = async {
-            caller.stream.write_all(wire).await?;
+            for piece in pieces {
+                caller.stream.write_all(piece).await?;
+            }
             caller.stream.flush().await
         };
         match timeout(bounds.write_within, written).await {

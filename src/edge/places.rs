@@ -2,8 +2,9 @@
 //!
 //! Connections are counted by network, from everybody down to one line: of IPv4 the address, of IPv6
 //! its /48, /56 and /64. Where a network is full, whoever came first of those that have proven
-//! nothing, and that nobody is answering, is ended: only proof holds a place. The bounds are handed
-//! in each time, so that they can be replaced while it counts.
+//! nothing, and that nobody is answering, is ended: only proof holds a place. Whoever does not take
+//! an answer is not being answered any more. The bounds are handed in each time, so that they can be
+//! replaced while it counts.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,8 +15,8 @@ use tokio::sync::Notify;
 
 use super::Bounds;
 
-/// Of all connections, this part is left to those that show an enrolled certificate: other proof
-/// holds no place in it.
+/// This part of all connections is left to enrolled certificates: neither other proof nor an answer in
+/// the making holds a place in it.
 const RESERVE_PART: u32 = 8;
 /// Prefixes of IPv6 that are counted, and how many times one line's share each may hold: a
 /// subscriber is given a /64 to a /48.
@@ -53,7 +54,8 @@ enum Proof {
 #[derive(Default)]
 struct Guests {
     next: u64,
-    proven_in_requests: u32,
+    /// Those without a certificate that make no room at present.
+    kept: u32,
     by_number: HashMap<u64, Guest>,
     by_network: HashMap<Network, Crowd>,
 }
@@ -61,6 +63,8 @@ struct Guests {
 struct Guest {
     networks: Vec<Network>,
     proof: Proof,
+    /// It has no certificate and makes no room at present.
+    is_kept: bool,
     leave: Arc<Notify>,
 }
 
@@ -190,6 +194,7 @@ impl Guests {
         let guest = Guest {
             networks,
             proof: Proof::Nothing,
+            is_kept: false,
             leave: Arc::clone(&leave),
         };
         self.by_number.insert(number, guest);
@@ -220,13 +225,44 @@ impl Guests {
                 self.by_network.remove(network);
             }
         }
-        if guest.proof == Proof::InRequest {
-            self.proven_in_requests = self.proven_in_requests.saturating_sub(1);
+        if guest.is_kept {
+            self.kept = self.kept.saturating_sub(1);
         }
         Some(guest)
     }
 
-    /// Whether it would make room from now on. Whoever has proven something never does.
+    /// Keeps a place without a certificate; not one of those that are left to certificates. Returns
+    /// whether it is kept.
+    fn keep(&mut self, number: u64, bounds: &Bounds) -> bool {
+        let reserve = bounds.connections_max.checked_div(RESERVE_PART);
+        let kept_max = bounds.connections_max.saturating_sub(reserve.unwrap_or(0));
+        let Some(guest) = self.by_number.get_mut(&number) else {
+            return false;
+        };
+        if guest.is_kept {
+            return true;
+        }
+        if self.kept >= kept_max {
+            return false;
+        }
+        guest.is_kept = true;
+        self.kept = self.kept.saturating_add(1);
+        self.set_evictable(number, false);
+        true
+    }
+
+    /// Keeps it no more, unless it has proven something.
+    fn let_go(&mut self, number: u64) {
+        let Some(guest) = self.by_number.get_mut(&number) else {
+            return;
+        };
+        if guest.is_kept && guest.proof == Proof::Nothing {
+            guest.is_kept = false;
+            self.kept = self.kept.saturating_sub(1);
+            self.set_evictable(number, true);
+        }
+    }
+
     fn set_evictable(&mut self, number: u64, evictable: bool) {
         let Some(guest) = self.by_number.get(&number) else {
             return;
@@ -235,7 +271,7 @@ impl Guests {
             let Some(crowd) = self.by_network.get_mut(network) else {
                 continue;
             };
-            if evictable && guest.proof == Proof::Nothing {
+            if evictable {
                 crowd.evictable.insert(number);
             } else {
                 crowd.evictable.remove(&number);
@@ -243,17 +279,24 @@ impl Guests {
         }
     }
 
-    fn prove(&mut self, number: u64, proof: Proof) {
+    fn prove_by_certificate(&mut self, number: u64) {
         let Some(guest) = self.by_number.get_mut(&number) else {
             return;
         };
-        if guest.proof == Proof::Nothing {
-            guest.proof = proof;
-            if proof == Proof::InRequest {
-                self.proven_in_requests = self.proven_in_requests.saturating_add(1);
-            }
+        guest.proof = Proof::Certificate;
+        if guest.is_kept {
+            guest.is_kept = false;
+            self.kept = self.kept.saturating_sub(1);
         }
         self.set_evictable(number, false);
+    }
+
+    fn prove_in_request(&mut self, number: u64, bounds: &Bounds) -> bool {
+        let is_kept = self.keep(number, bounds);
+        if let Some(guest) = self.by_number.get_mut(&number).filter(|_| is_kept) {
+            guest.proof = Proof::InRequest;
+        }
+        is_kept
     }
 }
 
@@ -311,31 +354,24 @@ impl Place<'_> {
     }
 
     /// Somebody is answering: it makes no room meanwhile, so that no answer is lost.
-    pub(super) fn is_answered(&self) {
-        self.places.guests().set_evictable(self.number, false);
+    pub(super) fn is_answered(&self, bounds: &Bounds) {
+        self.places.guests().keep(self.number, bounds);
     }
 
-    /// It waits for its client again.
+    /// Its answer is there: from now on it is its client that is waited for.
     pub(super) fn waits(&self) {
-        self.places.guests().set_evictable(self.number, true);
+        self.places.guests().let_go(self.number);
     }
 
     /// An enrolled certificate was shown: the place is its own.
     pub(super) fn has_certificate(&self) {
-        self.places.guests().prove(self.number, Proof::Certificate);
+        self.places.guests().prove_by_certificate(self.number);
     }
 
     /// A request proved who it is from: the place is its own, while there are enough of those that
     /// are left to certificates. Returns whether it is.
     pub(super) fn has_proven(&self, bounds: &Bounds) -> bool {
-        let all = bounds.connections_max;
-        let reserve = all.checked_div(RESERVE_PART).unwrap_or(0);
-        let mut guests = self.places.guests();
-        let is_free = guests.proven_in_requests < all.saturating_sub(reserve);
-        if is_free {
-            guests.prove(self.number, Proof::InRequest);
-        }
-        is_free
+        self.places.guests().prove_in_request(self.number, bounds)
     }
 }
 

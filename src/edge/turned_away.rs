@@ -105,7 +105,7 @@ impl Door {
             // What the client sends next is not known.
             self.count(asked.rank, why);
             let wire = self.sheds.next(false, asked.bodiless);
-            return self.write_last(caller, &wire).await;
+            return self.write_last(caller, wire).await;
         }
         let Caller { stream, read, .. } = &mut *caller;
         match read_body(stream, read, sight.framing, &bounds).await {
@@ -127,7 +127,7 @@ impl Door {
         self.count(asked.rank, why);
         let keep = !asked.last && !*stopped.borrow();
         let wire = self.sheds.next(keep, asked.bodiless);
-        match self.write(caller, &wire, &bounds).await {
+        match self.write(caller, &[wire], &bounds).await {
             Then::Again if !keep => Then::Close,
             Then::Again => {
                 let again = Instant::now().checked_add(self.load.pause(&bounds));
@@ -173,12 +173,12 @@ impl Door {
             written: Written::Now,
         };
         let wire = answer::encode(self.refuse(refusal), manner);
-        self.write_last(caller, &wire).await
+        self.write_last(caller, wire).await
     }
 
-    async fn write_last(&self, caller: &mut Caller<'_>, wire: &[u8]) -> Then {
+    async fn write_last(&self, caller: &mut Caller<'_>, wire: Bytes) -> Then {
         let bounds = self.bounds();
-        match self.write(caller, wire, &bounds).await {
+        match self.write(caller, &[wire], &bounds).await {
             Then::Again | Then::Close => Then::Close,
             Then::Gone => Then::Gone,
         }

@@ -29,7 +29,7 @@ fn the_oldest_that_proved_nothing_makes_room() {
     let second = enter(&places, "192.0.2.2", &bounds).unwrap();
     let third = enter(&places, "192.0.2.3", &bounds).unwrap();
     first.has_certificate();
-    second.is_answered();
+    second.is_answered(&bounds);
     let fourth = enter(&places, "192.0.2.4", &bounds).unwrap();
     let gone = [&first, &second, &third, &fourth].map(is_gone);
     assert_eq!(gone, [false, false, true, false]);
@@ -46,7 +46,7 @@ fn the_oldest_that_proved_nothing_makes_room() {
     drop((second, third, fourth, fifth));
     let guests = places.guests();
     assert!(guests.by_number.is_empty() && guests.by_network.is_empty());
-    assert_eq!(guests.proven_in_requests, 0);
+    assert_eq!(guests.kept, 0);
 }
 
 /// R-6.3.1-3a: of IPv6 a /64 counts as one address, a /56 as two, a /48 as four.
@@ -99,6 +99,24 @@ fn a_reserve_is_left_to_enrolled_certificates() {
         enter(&places, "192.0.2.3", &bounds).err(),
         Some(Full::Whole)
     );
+}
+
+/// R-6.3.1-3a: answers in the making do not hold the last places either: there is always somebody who
+/// makes room for an enrolled certificate.
+#[test]
+fn answers_in_the_making_leave_the_reserve() {
+    let places = Places::default();
+    let bounds = bounds(8, 99);
+    let crowd: Vec<_> = (0..8)
+        .map(|_| enter(&places, "192.0.2.1", &bounds).unwrap())
+        .collect();
+    crowd.iter().for_each(|place| place.is_answered(&bounds));
+    let enrolled = enter(&places, "192.0.2.2", &bounds).unwrap();
+    enrolled.has_certificate();
+    let gone: Vec<_> = crowd.iter().map(is_gone).collect();
+    assert_eq!(gone, [[false; 7].as_slice(), &[true]].concat());
+    crowd.iter().for_each(Place::waits);
+    assert_eq!(places.guests().kept, 0);
 }
 
 /// Whoever makes room is told so, also where it looks only later.

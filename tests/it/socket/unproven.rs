@@ -1,6 +1,8 @@
 //! Who has proven nothing holds nothing: not a place, not a turn, and no strange certificate ends in
 //! a fault of ours.
 
+use bytes::Bytes;
+use http::Response;
 use paymux::edge::Bounds;
 use rustls::ClientConnection;
 use rustls::client::ResolvesClientCert;
@@ -94,6 +96,39 @@ async fn an_answer_is_not_cut_off() {
     assert_eq!(read_message(&mut asking).await.unwrap().body, b"whole");
     let _next = edge.connect().await;
     is_ended(&mut asking).await;
+}
+
+/// R-6.3.1-3a: who asks and does not take the answer holds no place: it makes room for whoever comes,
+/// also while the answer is being written, and before the time to take it is over.
+#[tokio::test]
+async fn who_does_not_read_makes_room() {
+    let large = Bytes::from(vec![b'x'; 64 << 20]);
+    let bounds = Bounds {
+        write_within: PATIENCE * 9,
+        ..few(2)
+    };
+    let edge = Running::start(
+        bounds,
+        Arc::new(move |_, _| {
+            let large = large.clone();
+            Box::pin(async move { Response::new(large) })
+        }),
+    );
+    let mut crowd = Vec::new();
+    for _ in 0..2 {
+        let mut stranger = edge.connect().await;
+        stranger.write_all(&GET.repeat(32)).await.unwrap();
+        // It has begun to come, so it is being written.
+        stranger.read_u8().await.unwrap();
+        crowd.push(stranger);
+    }
+    let (shown, mut came_in) = (Identity::new(), Vec::new());
+    for (who, shown) in [("a stranger", None), ("a merchant", Some(&shown))] {
+        let client = edge.client(shown);
+        let came = tokio::time::timeout(PATIENCE, connect(&client, edge.address)).await;
+        came_in.push(came.unwrap().expect(who));
+    }
+    edge.counts(&UNPROVEN.replace(" 1", " 2")).await;
 }
 
 /// Shows a certificate as it is, readable or not.
