@@ -59,8 +59,8 @@ pub type Enrolled = Arc<dyn Fn(&ShownCertificate) -> bool + Send + Sync>;
 pub enum Proven {
     /// A merchant or an institution.
     Party,
-    /// Somebody who knows the address of a payer's page.
-    Payer,
+    /// Somebody who knows the address of a payer's page; the same number is the same page.
+    Payer(u64),
 }
 
 /// One address to listen on.

@@ -305,7 +305,7 @@ impl Door {
             return;
         };
         if !caller.is_proven {
-            caller.is_proven = caller.place.has_proven(&self.bounds());
+            caller.is_proven = caller.place.has_proven(*proven, &self.bounds());
         } else if !caller
             .requests
             .saturating_sub(1)
@@ -316,7 +316,7 @@ impl Door {
         match proven {
             Proven::Party => self.known.remember(caller.peer.address),
             // Many share the address of a mobile network.
-            Proven::Payer => (),
+            Proven::Payer(_) => (),
         }
     }
 

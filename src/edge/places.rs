@@ -7,21 +7,29 @@
 //! replaced while it counts.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::Bounds;
+use super::{Bounds, Proven};
+use network::{ALL, Network, networks};
+use tally::Tally;
+
+mod network;
+mod tally;
+
+pub(super) use network::subscriber;
 
 /// This part of all connections is left to enrolled certificates: neither other proof nor an answer in
 /// the making holds a place in it.
 const RESERVE_PART: u32 = 8;
-/// Prefixes of IPv6 that are counted, and how many times one line's share each may hold: a
-/// subscriber is given a /64 to a /48.
-const NETWORKS_V6: [(u8, u32); 3] = [(48, 4), (56, 2), (64, 1)];
-
+/// So large a part of all connections payers may prove at most, all together: a page's address is
+/// handed on freely.
+const PAYERS_PART: u32 = 4;
+/// Connections that one order's page proves at once: a browser opens six.
+const ONE_PAGE_MAX: u32 = 8;
 /// What one listener counts.
 #[derive(Default)]
 pub(super) struct Places {
@@ -44,8 +52,10 @@ pub(super) enum Full {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proof {
     Nothing,
-    /// Once, in a request.
-    InRequest,
+    /// A party, in a request.
+    Party,
+    /// A payer's page, by its number.
+    Payer(u64),
     /// An enrolled certificate's key.
     Certificate,
 }
@@ -56,6 +66,9 @@ struct Guests {
     next: u64,
     /// Those without a certificate that make no room at present.
     kept: u32,
+    /// Those of them that have proven a payer's page, all together and by page.
+    payers: u32,
+    by_page: HashMap<u64, u32>,
     by_number: HashMap<u64, Guest>,
     by_network: HashMap<Network, Crowd>,
 }
@@ -74,40 +87,6 @@ struct Crowd {
     connections: u32,
     /// Those that would make room, by the order in which they came.
     evictable: BTreeSet<u64>,
-}
-
-/// An address with the bits behind its prefix cleared.
-type Network = (IpAddr, u8);
-
-/// Everybody.
-const ALL: Network = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-
-/// An address's networks, each with the connections it may hold, the widest last.
-fn networks(address: IpAddr, (all, share): (u32, u32)) -> Vec<(Network, u32)> {
-    let mut found = vec![(ALL, all)];
-    match address.to_canonical() {
-        IpAddr::V4(v4) => found.push(((IpAddr::V4(v4), 32), share)),
-        IpAddr::V6(v6) => found.extend(NETWORKS_V6.map(|(prefix, times)| {
-            let network = (IpAddr::V6(masked(v6, prefix)), prefix);
-            (network, share.saturating_mul(times))
-        })),
-    }
-    found.reverse();
-    found
-}
-
-fn masked(address: Ipv6Addr, prefix: u8) -> Ipv6Addr {
-    let behind = u128::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
-    Ipv6Addr::from_bits(address.to_bits() & !behind)
-}
-
-/// An address as one subscriber holds it: of IPv6 the /64, for else one line could hold every
-/// place under addresses of its own.
-pub(super) fn subscriber(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6(masked(v6, 64)),
-    }
 }
 
 impl Places {
@@ -228,6 +207,10 @@ impl Guests {
         if guest.is_kept {
             self.kept = self.kept.saturating_sub(1);
         }
+        if let Proof::Payer(page) = guest.proof {
+            self.payers = self.payers.saturating_sub(1);
+            self.leave_page(page);
+        }
         Some(guest)
     }
 
@@ -291,52 +274,39 @@ impl Guests {
         self.set_evictable(number, false);
     }
 
-    fn prove_in_request(&mut self, number: u64, bounds: &Bounds) -> bool {
-        let is_kept = self.keep(number, bounds);
-        if let Some(guest) = self.by_number.get_mut(&number).filter(|_| is_kept) {
-            guest.proof = Proof::InRequest;
+    fn leave_page(&mut self, page: u64) {
+        if let Some(count) = self.by_page.get_mut(&page) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.by_page.remove(&page);
+            }
         }
-        is_kept
     }
-}
 
-/// A number of what is taken, and who waits until it is none.
-#[derive(Default)]
-struct Tally {
-    count: AtomicU32,
-    closed: AtomicBool,
-    empty: Notify,
-}
-
-impl Tally {
-    fn take(&self, places_max: u32) -> bool {
-        let one_more = |count: u32| (count < places_max).then(|| count.saturating_add(1));
-        let taken = self
-            .count
-            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, one_more)
-            .is_ok();
-        if taken && self.closed.load(Ordering::SeqCst) {
-            self.give();
+    fn prove_in_request(&mut self, number: u64, proven: Proven, bounds: &Bounds) -> bool {
+        if let Proven::Payer(page) = proven {
+            let payers_max = bounds.connections_max.checked_div(PAYERS_PART);
+            let of_page = self.by_page.get(&page).copied().unwrap_or(0);
+            if self.payers >= payers_max.unwrap_or(0).max(1) || of_page >= ONE_PAGE_MAX {
+                return false;
+            }
+        }
+        if !self.keep(number, bounds) {
             return false;
         }
-        taken
-    }
-
-    fn give(&self) {
-        if self.count.fetch_sub(1, Ordering::SeqCst) == 1 && self.closed.load(Ordering::SeqCst) {
-            self.empty.notify_waiters();
-        }
-    }
-
-    async fn drain(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        loop {
-            let emptied = self.empty.notified();
-            if self.count.load(Ordering::SeqCst) == 0 {
-                return;
+        let proof = match proven {
+            Proven::Party => Proof::Party,
+            Proven::Payer(page) => {
+                self.payers = self.payers.saturating_add(1);
+                let of_page = self.by_page.entry(page).or_default();
+                *of_page = of_page.saturating_add(1);
+                Proof::Payer(page)
             }
-            emptied.await;
+        };
+        if let Some(guest) = self.by_number.get_mut(&number) {
+            guest.proof = proof;
         }
+        true
     }
 }
 
@@ -368,10 +338,11 @@ impl Place<'_> {
         self.places.guests().prove_by_certificate(self.number);
     }
 
-    /// A request proved who it is from: the place is its own, while there are enough of those that
-    /// are left to certificates. Returns whether it is.
-    pub(super) fn has_proven(&self, bounds: &Bounds) -> bool {
-        self.places.guests().prove_in_request(self.number, bounds)
+    /// A request proved who it is from, for the first time on this connection: the place is its own,
+    /// within the shares of what is proven so. Returns whether it is.
+    pub(super) fn has_proven(&self, proven: Proven, bounds: &Bounds) -> bool {
+        let mut guests = self.places.guests();
+        guests.prove_in_request(self.number, proven, bounds)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What answers on each listener: the public surface, counted; metrics and health for operations.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::now;
 use crate::api::refusal::problem;
 use crate::api::{Answer, Peer};
 use crate::config::PartyKind;
-use crate::domain::identifiers::hex;
+use crate::domain::identifiers::{PageToken, hex};
 use crate::domain::order::{Callbacks, Lane, Urgency};
 use crate::edge::{Enrolled, Proven, Refuse, Responder, Responding};
 use crate::metrics::{Asked, CallerClass, Metrics};
@@ -32,6 +33,7 @@ pub(super) fn public(in_force: Arc<ArcSwap<InForce>>, metrics: Arc<Metrics>) -> 
         Box::pin(async move {
             let began = now();
             let path = request.uri().path();
+            let page = page(path);
             let called_back = path.strip_prefix("/v1/callbacks/").map(str::to_owned);
             let Answer {
                 mut response,
@@ -39,7 +41,7 @@ pub(super) fn public(in_force: Arc<ArcSwap<InForce>>, metrics: Arc<Metrics>) -> 
                 result,
             } = served.api.answer(request, peer).await;
             let caller = caller_class(interface, result, &response);
-            if let Some(proven) = proven(caller, &response) {
+            if let Some(proven) = proven(caller, page, &response) {
                 response.extensions_mut().insert(proven);
             }
             let (asked, took) = (Asked { interface, caller }, began.elapsed());
@@ -79,12 +81,22 @@ fn caller_class(interface: &str, result: &str, response: &Response<Bytes>) -> Ca
 }
 
 /// Whether that is enough to keep a connection when there are no more.
-fn proven(caller: CallerClass, response: &Response<Bytes>) -> Option<Proven> {
+fn proven(caller: CallerClass, page: Option<u64>, response: &Response<Bytes>) -> Option<Proven> {
     match caller {
         CallerClass::Merchant | CallerClass::Institution => Some(Proven::Party),
-        CallerClass::Payer => response.status().is_success().then_some(Proven::Payer),
-        CallerClass::Unknown => None,
+        CallerClass::Payer if response.status().is_success() => page.map(Proven::Payer),
+        CallerClass::Payer | CallerClass::Unknown => None,
     }
+}
+
+/// The number of the order whose page has this path, the same for the page and its status.
+fn page(path: &str) -> Option<u64> {
+    let token = path.strip_prefix("/pay/")?;
+    let token = token.strip_suffix("/status").unwrap_or(token);
+    let token = PageToken::parse(token).ok()?;
+    let mut hasher = DefaultHasher::new();
+    token.order().as_str().hash(&mut hasher);
+    Some(hasher.finish())
 }
 
 /// What the operations listener shows.
@@ -224,4 +236,29 @@ pub(super) fn refuse() -> Refuse {
         let entropy: &dyn Entropy = &SystemEntropy;
         problem(refusal, &hex(&entropy.draw::<8>()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::identifiers::{PayOrderNo, Timestamp};
+
+    /// R-6.3.1-3a: an order's page and its status are one page, however the address is spelled; another
+    /// order's is another, and what is no address of a page is none.
+    #[test]
+    fn one_order_is_one_page() {
+        let token = |draw| {
+            let order = PayOrderNo::mint(Timestamp::from_ms(1), [draw; 10]);
+            PageToken::new(order, [0xab; 16]).expose()
+        };
+        let (first, second) = (token(1), token(2));
+        let number = page(&format!("/pay/{first}"));
+        assert!(number.is_some());
+        assert_eq!(page(&format!("/pay/{first}/status")), number);
+        let (order, secret) = first.split_once('.').unwrap();
+        let shouted = format!("/pay/{order}.{}", secret.to_uppercase());
+        assert!([None, number].contains(&page(&shouted)));
+        assert_ne!(page(&format!("/pay/{second}")), number);
+        assert_eq!(page("/pay/nobodys"), None);
+    }
 }

@@ -36,7 +36,8 @@ fn the_oldest_that_proved_nothing_makes_room() {
     second.waits();
     let fifth = enter(&places, "192.0.2.5", &bounds).unwrap();
     assert!(is_gone(&second) && !is_gone(&fourth), "it came before");
-    assert!(fourth.has_proven(&bounds) && fifth.has_proven(&bounds));
+    assert!(fourth.has_proven(Proven::Party, &bounds));
+    assert!(fifth.has_proven(Proven::Party, &bounds));
     assert_eq!(
         enter(&places, "192.0.2.6", &bounds).err(),
         Some(Full::Whole)
@@ -90,7 +91,9 @@ fn a_reserve_is_left_to_enrolled_certificates() {
     let crowd: Vec<_> = (0..8)
         .map(|_| enter(&places, "192.0.2.1", &bounds).unwrap())
         .collect();
-    let proven = crowd.iter().filter(|place| place.has_proven(&bounds));
+    let proven = crowd
+        .iter()
+        .filter(|place| place.has_proven(Proven::Party, &bounds));
     assert_eq!(proven.count(), 7);
     let enrolled = enter(&places, "192.0.2.2", &bounds).unwrap();
     enrolled.has_certificate();
@@ -99,6 +102,35 @@ fn a_reserve_is_left_to_enrolled_certificates() {
         enter(&places, "192.0.2.3", &bounds).err(),
         Some(Full::Whole)
     );
+}
+
+/// R-6.3.1-3a: the address of one payer's page proves a few connections, all payers' pages a quarter
+/// of all; the rest make room, and merchants prove theirs beside them.
+#[test]
+fn one_payer_holds_only_a_few_places() {
+    let places = Places::default();
+    let bounds = bounds(64, 99);
+    let mut crowd = Vec::new();
+    let mut proving = |page, count: u32| {
+        let came = (0..count).map(|_| enter(&places, "192.0.2.1", &bounds).unwrap());
+        let came: Vec<_> = came.collect();
+        let proven = came.iter();
+        let proven = proven.filter(|place| place.has_proven(Proven::Payer(page), &bounds));
+        let proven = proven.count();
+        crowd.extend(came);
+        proven
+    };
+    assert_eq!(proving(1, 20), 8);
+    assert_eq!([proving(2, 6), proving(3, 6)], [6, 2]);
+    let merchants: Vec<_> = (0..40)
+        .map(|_| enter(&places, "192.0.2.2", &bounds).unwrap())
+        .collect();
+    let mut merchants_proven = merchants.iter();
+    assert!(merchants_proven.all(|place| place.has_proven(Proven::Party, &bounds)));
+    assert!(crowd.iter().any(is_gone));
+    drop(crowd);
+    let guests = places.guests();
+    assert_eq!((guests.payers, guests.by_page.len()), (0, 0));
 }
 
 /// R-6.3.1-3a: answers in the making do not hold the last places either: there is always somebody who

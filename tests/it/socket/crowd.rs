@@ -243,7 +243,7 @@ async fn strangers_push_no_proven_order_out() {
                 }
                 let mut answer = echo(request);
                 if peer.certificate.is_some() {
-                    answer.extensions_mut().insert(Proven::Payer);
+                    answer.extensions_mut().insert(Proven::Payer(1));
                 }
                 answer
             })
