@@ -231,7 +231,7 @@ mod tests {
         }
     }
 
-    /// S2, D1: a name that somebody put into a certificate, and that the TLS library quotes as it is, moves
+    /// D1: a name that somebody put into a certificate, and that the TLS library quotes as it is, moves
     /// no cursor and begins no line of its own; the colours of a terminal stay.
     #[test]
     fn a_certificates_name_is_not_obeyed_in_the_log() {
