@@ -142,7 +142,9 @@ fn answers_in_the_making_leave_the_reserve() {
     let crowd: Vec<_> = (0..8)
         .map(|_| enter(&places, "192.0.2.1", &bounds).unwrap())
         .collect();
-    crowd.iter().for_each(|place| place.is_answered(&bounds));
+    for place in &crowd {
+        place.is_answered(&bounds);
+    }
     let enrolled = enter(&places, "192.0.2.2", &bounds).unwrap();
     enrolled.has_certificate();
     let gone: Vec<_> = crowd.iter().map(is_gone).collect();

@@ -122,7 +122,7 @@ fn an_empty_or_foreign_signature_never_verifies() {
 fn the_key_decides_the_algorithm() {
     let with = |alg: &str| {
         verdict_over(&format!(
-            "{FULL};created=1;keyid=\"merchant-1\";alg=\"{alg}\""
+            "{FULL};created={NOW_S};keyid=\"merchant-1\";alg=\"{alg}\""
         ))
     };
     assert!(with("ed25519").is_ok());
@@ -163,7 +163,7 @@ fn keys_under_which_anybody_could_sign_are_refused() {
 fn exactly_one_signature_by_a_known_key_counts() {
     let (ours, stranger, second) = (merchant_key(), other_key("nobody"), other_key("merchant-2"));
     let mut request = unsigned();
-    let member = |key: &SigningKey| format!("{FULL};created=1;keyid=\"{}\"", key.id());
+    let member = |key: &SigningKey| format!("{FULL};created={NOW_S};keyid=\"{}\"", key.id());
     signed_over(
         &stranger,
         &mut request,

@@ -159,8 +159,10 @@ fn watched(path: &Path) -> (Arc<dyn Store>, Receiver<String>) {
 /// Longer than two looks at what leads to the store, which are a second apart.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What an operator does beneath a running gateway; each is given the file and a name beside it.
-const REPLACED: [(&str, fn(&Path, &Path)); 6] = [
+/// What an operator does beneath a running gateway, given the file and a free name elsewhere.
+type Replaces = fn(&Path, &Path);
+
+const REPLACED: [(&str, Replaces); 6] = [
     ("renamed over", |file, other| {
         seen_by_another(file, other);
         fs::rename(other, file).unwrap();
