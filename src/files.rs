@@ -12,6 +12,9 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+/// No key, certificate or secret is longer. Unit: bytes.
+pub const TEXT_BYTES_MAX: u64 = 1_048_576;
+
 /// Opens a plain file to be read. A pipe, a device or a socket is refused: it could keep its reader
 /// for ever. A file of a store that this process holds is refused too: closing it would drop the
 /// locks under which `SQLite` works on it (POSIX locks end with any descriptor of the file).
@@ -37,7 +40,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 
 fn judge(found: &Metadata) -> io::Result<()> {
     if !found.is_file() {
-        return Err(io::Error::other("expected a plain file"));
+        return Err(no_plain_file());
     }
     if held::is_of_a_store(found) {
         return Err(of_a_store());
@@ -55,6 +58,30 @@ fn of_a_store() -> io::Error {
 /// Those of [`open`], or it holds more than `bytes_max`.
 pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     content(open(path)?, bytes_max)
+}
+
+/// The text of a key, a certificate or a secret in a plain file.
+///
+/// # Errors
+/// Those of [`open`], or it is longer than any of them.
+pub fn text(path: &Path) -> io::Result<String> {
+    Ok(decoded(&read(path, TEXT_BYTES_MAX)?))
+}
+
+/// What must not be opened here, because `SQLite` opens it: whatever is there is a plain file. That
+/// nothing is there is said by who opens it.
+///
+/// # Errors
+/// It is none.
+pub fn expect_plain(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_file() => Err(no_plain_file()),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn no_plain_file() -> io::Error {
+    io::Error::other("expected a plain file")
 }
 
 /// What is left of an open file.

@@ -218,8 +218,7 @@ pub(super) fn signing_key(id: &str, text: &str) -> Result<SigningKey, KeyFault> 
 }
 
 fn read(path: &Path, flag: &str, advice: &str) -> anyhow::Result<String> {
-    let read = std::fs::read(path).map(|bytes| files::decoded(&bytes));
-    read.with_context(|| {
+    files::text(path).with_context(|| {
         format!(
             "{}: cannot be read; give {flag}, or: {advice}",
             path.display()

@@ -1,6 +1,5 @@
 //! `paymux refunds`: what no institution answers for, as two operators end it: list, sign, hand over.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +14,7 @@ use crate::config;
 use crate::domain::identifiers::{MerchantId, RefundOrderNo, Timestamp, hex};
 use crate::files;
 use crate::flow::refunds::decide_refund::{GOOD_FOR_S, Said, TARGET};
-use crate::run::people::{self, Answer, Manual, SignedVerdict, Wish};
+use crate::run::people::{self, Answer, Manual, STATEMENT_BYTES_MAX, SignedVerdict, Wish};
 use crate::signature::{self, Covering, sha256};
 use crate::terminal;
 use crate::world::{Clock, Entropy, SystemClock, SystemEntropy};
@@ -134,10 +133,9 @@ fn sign(
     clock: &dyn Clock,
     entropy: &(dyn Entropy + 'static),
 ) -> anyhow::Result<SignedVerdict> {
-    let statement = std::fs::read(&args.statement);
+    let statement = files::read(&args.statement, STATEMENT_BYTES_MAX);
     let statement = statement.with_context(|| format!("{}", args.statement.display()))?;
-    let pem = std::fs::read(&args.key).map(|bytes| files::decoded(&bytes));
-    let pem = pem.with_context(|| format!("{}", args.key.display()))?;
+    let pem = files::text(&args.key).with_context(|| format!("{}", args.key.display()))?;
     let key = signing_key(&args.key_id, &pem)
         .with_context(|| format!("{}: not a usable signing key", args.key.display()))?;
     let said = Said {
@@ -166,7 +164,7 @@ fn handed_over(verdict: &Path, statement: &Path) -> anyhow::Result<Wish> {
             .take(VERDICT_BYTES_MAX)
             .read_to_string(&mut text)
     } else {
-        let file = File::open(verdict).with_context(|| format!("{}", verdict.display()))?;
+        let file = files::open(verdict).with_context(|| format!("{}", verdict.display()))?;
         file.take(VERDICT_BYTES_MAX).read_to_string(&mut text)
     };
     read.with_context(|| format!("{}", verdict.display()))?;

@@ -3,7 +3,7 @@
 //! none, and keeps its books in memory only.
 
 use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
@@ -216,8 +216,7 @@ pub(in crate::command) fn pair(folder: &Path, id: &str) -> anyhow::Result<Signin
 }
 
 pub(in crate::command) fn read(path: &Path) -> anyhow::Result<String> {
-    let read = fs::read(path).map(|bytes| files::decoded(&bytes));
-    read.with_context(|| format!("reading {}", path.display()))
+    files::text(path).with_context(|| format!("reading {}", path.display()))
 }
 
 fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
@@ -317,6 +316,8 @@ order = {order}
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::domain::identifiers::Timestamp;
     use crate::sandbox::Authority;

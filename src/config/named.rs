@@ -20,7 +20,7 @@ use crate::files::{self, access};
 use crate::signature::{Algorithm, SigningKey};
 
 /// No key, certificate or list of authorities is larger. Unit: bytes.
-const FILE_BYTES_MAX: u64 = 1_048_576;
+const FILE_BYTES_MAX: u64 = files::TEXT_BYTES_MAX;
 
 const SECRET: Shape = shape(
     "the name of a secret, env:NAME or file:PATH",

@@ -18,7 +18,7 @@ use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::domain::verification::{Hearer, Report};
 use crate::files::held::{self, Held, Names};
-use crate::files::reserve;
+use crate::files::{self, reserve};
 use crate::seal::Seal;
 use crate::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
 use crate::store::timeline::Timeline;
@@ -113,11 +113,14 @@ pub(in crate::store) fn timeline(
     seal: &Seal,
     named: &str,
 ) -> Result<Option<Timeline>, StoreError> {
+    let unusable = |error: std::io::Error| StoreError::Unavailable(error.to_string());
+    files::expect_plain(path).map_err(unusable)?;
     Ok(timeline::read(path, seal, named)?)
 }
 
 /// See [`crate::store::verify::verify`].
 pub(in crate::store) fn verify(path: &Path, hear: &mut Hearer<'_>) -> Result<Report, OpenError> {
+    files::expect_plain(path).map_err(|error| OpenError::File(error.to_string()))?;
     verify::whole(path, hear)
 }
 

@@ -18,6 +18,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::config::{Holder, NamedFile, validity_s};
 use crate::domain::identifiers::{Timestamp, hex};
+use crate::files;
 use crate::signature::{Algorithm, SigningKey};
 use crate::world::{Entropy, SystemEntropy};
 
@@ -144,8 +145,8 @@ impl Workshop {
     fn authority(&mut self) -> anyhow::Result<(String, KeyPair)> {
         let (certificate, key) = (self.folder.join("ca.pem"), self.folder.join("ca.key"));
         if certificate.exists() && key.exists() {
-            let pem = fs::read_to_string(&certificate)?;
-            return Ok((pem, KeyPair::from_pem(&fs::read_to_string(&key)?)?));
+            let pem = files::text(&certificate)?;
+            return Ok((pem, KeyPair::from_pem(&files::text(&key)?)?));
         }
         let pair = self.tls_key(&key)?;
         let pem = self.authority_params()?.self_signed(&pair)?.pem();
@@ -207,7 +208,7 @@ impl Workshop {
     /// The key of a certificate, made if it is not there: ECDSA on P-256, which every client takes.
     fn tls_key(&mut self, path: &Path) -> anyhow::Result<KeyPair> {
         if path.exists() {
-            return Ok(KeyPair::from_pem(&fs::read_to_string(path)?)?);
+            return Ok(KeyPair::from_pem(&files::text(path)?)?);
         }
         let pair = KeyPair::generate()?;
         self.write(
@@ -235,9 +236,9 @@ impl Workshop {
 
     fn is_in_force(&self, path: &Path) -> bool {
         let now = self.now.seconds();
-        let der = fs::read(path)
+        let der = files::text(path)
             .ok()
-            .and_then(|pem| CertificateDer::from_pem_slice(&pem).ok());
+            .and_then(|pem| CertificateDer::from_pem_slice(pem.as_bytes()).ok());
         der.and_then(|der| validity_s(&der))
             .is_some_and(|(from, until)| (from..=until).contains(&now))
     }
@@ -260,7 +261,7 @@ impl Workshop {
 
 /// Reads a private key that signs as `id`.
 pub(super) fn read_key(id: &str, path: &Path) -> anyhow::Result<SigningKey> {
-    let pem = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let pem = files::text(path).with_context(|| format!("reading {}", path.display()))?;
     SigningKey::from_pkcs8_pem(id, &pem).with_context(|| format!("reading {}", path.display()))
 }
 

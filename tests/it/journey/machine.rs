@@ -8,6 +8,7 @@ mod clock;
 mod credentials;
 mod log;
 mod output;
+mod pipes;
 mod shortage;
 mod signals;
 
