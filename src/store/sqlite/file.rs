@@ -4,9 +4,10 @@
 mod moved;
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
 use crate::domain::attempt::Epoch;
 use crate::domain::audit::{Deed, Link};
@@ -39,6 +40,9 @@ const MIGRATIONS: [&str; 13] = [
 
 /// Before it, what it takes away is sealed elsewhere.
 const PLAIN_GONE: &str = include_str!("../schema/sqlite/0012_plain_gone.sql");
+
+/// How long a lock of another program is waited for.
+const OTHERS_WITHIN: Duration = Duration::from_secs(5);
 
 const CANARY: Place<'_> = Place {
     table: "meta",
@@ -80,6 +84,8 @@ pub(super) fn connect(path: &Path, role: Role) -> Result<Connection, OpenError> 
     // descriptor of it would drop the locks of all. The log and its index take their mode from it.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
+    // Before anything that locks: another program may be reading or copying.
+    connection.busy_timeout(OTHERS_WITHIN)?;
     connection.set_prepared_statement_cache_capacity(64);
     // Plans must not depend on what is bound: otherwise a statement is planned anew for each
     // value it is given, which costs more than running it.
@@ -95,8 +101,7 @@ pub(super) fn connect(path: &Path, role: Role) -> Result<Connection, OpenError> 
          PRAGMA foreign_keys = ON;
          PRAGMA wal_autocheckpoint = 0;
          PRAGMA journal_size_limit = 67108864;
-         PRAGMA temp_store = MEMORY;
-         PRAGMA busy_timeout = 5000;",
+         PRAGMA temp_store = MEMORY;",
     )?;
     connection.execute_batch(match role {
         Role::Writer => "PRAGMA cache_size = -65536;",
@@ -165,7 +170,8 @@ fn apply_from(
     seal: Option<&Seal>,
 ) -> Result<(), OpenError> {
     for (version, migration) in (1_i64..).zip(MIGRATIONS).skip(applied) {
-        let transaction = connection.transaction()?;
+        // What begins by reading cannot wait for a writer: it would have read what is old.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Some(seal) = seal.filter(|_| migration == PLAIN_GONE) {
             let moved = moved::seal_plain(&transaction, seal);
             moved.map_err(|fault| OpenError::File(StoreError::from(fault).to_string()))?;
@@ -206,7 +212,7 @@ const HAND_BACK: &str = "UPDATE events SET state = 'PENDING', due_at = 0, fence 
 /// Tries the key, checks the audit log's tail, hands back what was leased, and begins a new epoch,
 /// durably.
 pub(super) fn start(connection: &mut Connection, seal: &Seal) -> Result<Found, OpenError> {
-    let transaction = connection.transaction()?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     try_key(&transaction, seal)?;
     let link = tail(&transaction)?;
     let epoch = transaction.query_row(

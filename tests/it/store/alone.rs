@@ -223,3 +223,25 @@ async fn a_link_that_leads_elsewhere_acknowledges_nothing_more() {
     symlink(others.file(), &link).unwrap();
     assert!(store.commit(&place(2, None)).await.is_err());
 }
+
+/// S1: a start waits for the lock of another program like a gateway that runs.
+#[tokio::test]
+async fn a_start_waits_for_anothers_lock() {
+    let stores = Embedded::new();
+    drop(stores.open());
+    let other = stores.look();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (tell, opened) = channel();
+    let file = stores.file();
+    let opening = std::thread::spawn(move || {
+        let store = open_with(&file, 1, 2);
+        let _ = tell.send(store.as_ref().err().map(ToString::to_string));
+        store
+    });
+    // Nothing can be seen of its waiting; this is long for a refusal at once.
+    let early = opened.recv_timeout(Duration::from_millis(500));
+    assert!(early.is_err(), "{early:?}");
+    other.execute_batch("COMMIT").unwrap();
+    assert_eq!(opened.recv_timeout(PATIENCE), Ok(None));
+    drop(opening.join().unwrap());
+}
