@@ -2,12 +2,13 @@
 //! answers with one line of JSON. Never leaves the machine, and takes no configuration: the file
 //! is read where the gateway was started on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as Blocking;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::dead_letters::{self, DEAD, RESEND};
@@ -36,6 +38,10 @@ const CALLER_WITHIN: Duration = Duration::from_secs(5);
 /// How long nobody is taken after taking somebody failed: it may be that no file can be opened now,
 /// and a loop without a pause would take a processor.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Callers that have not asked yet: where one more comes, the oldest is cut off.
+const SILENT_MAX: usize = 16;
+/// Callers that are answered at once; others wait for one of them to end.
+const ANSWERED_MAX: usize = 16;
 /// How long a reload may take before whoever asked gives up waiting for its answer.
 const ANSWER_WITHIN: Duration = Duration::from_mins(1);
 
@@ -143,17 +149,48 @@ pub fn socket(store_url: &str) -> PathBuf {
     PathBuf::from(format!("{path}{CONTROL}"))
 }
 
-/// Asks the gateway on this socket one line and waits for its answer.
+/// Asks the gateway on this socket one line and waits for its answer, a bounded time.
 ///
 /// # Errors
-/// Nobody listens there, it belongs to somebody else, or what came back is no answer.
+/// Nobody listens there, it belongs to somebody else, no answer came in time, or what came back is
+/// none.
 pub fn ask<A: DeserializeOwned>(socket: &Path, word: &str) -> io::Result<A> {
-    let mut stream = Blocking::connect(socket)?;
-    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-    stream.write_all(format!("{word}\n").as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
+    let (socket, word) = (socket.to_owned(), word.to_owned());
+    let answer = within(ANSWER_WITHIN, move || {
+        let mut stream = Blocking::connect(socket)?;
+        stream.write_all(format!("{word}\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    })?;
     serde_json::from_str(&answer).map_err(io::Error::other)
+}
+
+/// A connection on which this line was asked, in a bounded time: a gateway that stands still takes
+/// nobody on.
+pub(super) fn asking(socket: &Path, line: String) -> io::Result<Blocking> {
+    let socket = socket.to_owned();
+    within(ANSWER_WITHIN, move || {
+        let mut stream = Blocking::connect(socket)?;
+        stream.write_all(line.as_bytes())?;
+        Ok(stream)
+    })
+}
+
+/// Does what may wait for ever on a thread of its own, which ends with the process.
+fn within<T: Send + 'static>(
+    limit: Duration,
+    run: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (tell, told) = channel();
+    let run = move || drop(tell.send(run()));
+    std::thread::Builder::new()
+        .name("control".into())
+        .spawn(run)?;
+    told.recv_timeout(limit).unwrap_or_else(|_| {
+        let why = format!("nothing within {} s", limit.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, why))
+    })
 }
 
 /// The socket, bound; its file goes when this does.
@@ -186,43 +223,86 @@ impl Control {
         })
     }
 
-    /// Answers, one caller after the other, until told to stop.
+    /// Takes callers until told to stop, then ends the answers that are begun. Each has a task of its
+    /// own: who is silent, or does not take the answer, delays nobody.
     pub(super) async fn serve(self, reloading: Arc<Reloading>, mut stop: watch::Receiver<bool>) {
-        while let Some((stream, _)) = caller(|| self.listener.accept(), &mut stop, PAUSE).await {
-            self.answer(stream, &reloading).await;
-        }
-    }
-
-    async fn answer(&self, mut stream: UnixStream, reloading: &Reloading) {
-        // The mode of the file says the same; this holds also in the moment before it is set.
-        let caller = stream.peer_cred().map(|caller| caller.uid());
-        let Some(caller) = caller.ok().filter(|uid| *uid == self.owner || *uid == 0) else {
-            tracing::warn!("somebody else's call of the control socket was refused");
-            return;
-        };
-        let Ok(Some(word)) = timeout(CALLER_WITHIN, question(&mut stream)).await else {
-            return;
-        };
-        let by = format!("operator:uid={caller}");
-        if let Some(asked) = word.strip_prefix(reconcile::WORD) {
-            // Takes a while, so others are answered meanwhile.
-            return reloading.reconciler.begin(asked, by, stream);
-        }
-        if let Some(asked) = word.strip_prefix(people::WORD) {
-            return tell(&mut stream, &people::answer(reloading, asked, by).await).await;
-        }
-        let reply = match word.as_str() {
-            RELOAD => reloading.reload(&by).await,
-            SHOW => reloading.shown().await,
-            asked => {
-                let answer = about_events(reloading, asked, &by).await;
-                answer.unwrap_or_else(|| Reply::Unknown {
-                    expected: format!("{RELOAD}, {SHOW}, {DEAD}, {RESEND}, people or reconcile"),
-                })
+        let (mut silent, mut asking) = (VecDeque::new(), JoinSet::new());
+        let mut answering = JoinSet::new();
+        loop {
+            let has_room = answering.len() < ANSWERED_MAX;
+            let mut stopped = stop.clone();
+            tokio::select! {
+                next = caller(|| self.listener.accept(), &mut stop, PAUSE), if has_room => {
+                    let Some((stream, _)) = next else {
+                        break;
+                    };
+                    silent.retain(|task: &AbortHandle| !task.is_finished());
+                    if silent.len() >= SILENT_MAX && let Some(oldest) = silent.pop_front() {
+                        oldest.abort();
+                    }
+                    silent.push_back(asking.spawn(asked(stream, self.owner)));
+                }
+                Some(came) = asking.join_next() => {
+                    if let Ok(Some(asked)) = came {
+                        answering.spawn(answer(asked, Arc::clone(&reloading)));
+                    }
+                }
+                Some(_) = answering.join_next() => (),
+                _ = stopped.wait_for(|stop| *stop) => break,
             }
-        };
-        tell(&mut stream, &reply).await;
+        }
+        asking.shutdown().await;
+        while answering.join_next().await.is_some() {}
     }
+}
+
+/// What a caller asked, and who he is.
+struct Asked {
+    stream: UnixStream,
+    word: String,
+    by: String,
+}
+
+/// Waits for a caller's question; nothing if he has none in time, or is somebody else.
+async fn asked(mut stream: UnixStream, owner: u32) -> Option<Asked> {
+    // The mode of the file says the same; this holds also in the moment before it is set.
+    let caller = stream.peer_cred().map(|caller| caller.uid());
+    let Some(caller) = caller.ok().filter(|uid| *uid == owner || *uid == 0) else {
+        tracing::warn!("somebody else's call of the control socket was refused");
+        return None;
+    };
+    let word = timeout(CALLER_WITHIN, question(&mut stream)).await.ok()??;
+    Some(Asked {
+        stream,
+        word,
+        by: format!("operator:uid={caller}"),
+    })
+}
+
+async fn answer(asked: Asked, reloading: Arc<Reloading>) {
+    let Asked {
+        mut stream,
+        word,
+        by,
+    } = asked;
+    if let Some(asked) = word.strip_prefix(reconcile::WORD) {
+        // Takes a while, so it is not waited for.
+        return reloading.reconciler.begin(asked, by, stream);
+    }
+    if let Some(asked) = word.strip_prefix(people::WORD) {
+        return tell(&mut stream, &people::answer(&reloading, asked, by).await).await;
+    }
+    let reply = match word.as_str() {
+        RELOAD => reloading.reload(&by).await,
+        SHOW => reloading.shown().await,
+        asked => {
+            let answer = about_events(&reloading, asked, &by).await;
+            answer.unwrap_or_else(|| Reply::Unknown {
+                expected: format!("{RELOAD}, {SHOW}, {DEAD}, {RESEND}, people or reconcile"),
+            })
+        }
+    };
+    tell(&mut stream, &reply).await;
 }
 
 impl Drop for Control {
@@ -302,6 +382,16 @@ async fn question(stream: &mut UnixStream) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// F1: whoever asks a gateway that stands still is told so after a while.
+    #[test]
+    fn nobody_asks_for_ever() {
+        let never = std::sync::Barrier::new(2);
+        let stuck = move || Ok(never.wait().is_leader());
+        let told = within(Duration::from_millis(10), stuck).unwrap_err();
+        assert_eq!(told.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(within(ANSWER_WITHIN, || Ok(7)).unwrap(), 7);
+    }
 
     /// F1: a socket that could not take a caller takes the next one; a stop ends the waiting, also
     /// while nothing can be taken.

@@ -3,8 +3,7 @@
 
 mod asked;
 
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream as Blocking;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -305,10 +304,9 @@ async fn carry_out(books: &Books<'_>, question: &Question, by: &str, tell: &Unbo
 /// # Errors
 /// Nobody listens there, it belongs to somebody else, or what came back is no answer.
 pub fn ask(socket: &Path, question: &Question, mut hear: impl FnMut(Told)) -> io::Result<()> {
-    let mut stream = Blocking::connect(socket)?;
-    stream.set_read_timeout(Some(SILENCE_MAX))?;
     let question = serde_json::to_string(question).map_err(io::Error::other)?;
-    stream.write_all(format!("{WORD}{question}\n").as_bytes())?;
+    let stream = super::control::asking(socket, format!("{WORD}{question}\n"))?;
+    stream.set_read_timeout(Some(SILENCE_MAX))?;
     for line in BufReader::new(stream).lines() {
         hear(serde_json::from_str(&line?).map_err(io::Error::other)?);
     }

@@ -3,6 +3,7 @@
 
 mod numbers;
 mod routes;
+mod silent;
 
 use std::collections::BTreeSet;
 use std::fs;
