@@ -40,8 +40,8 @@ pub(super) fn answer(heard: Heard, request_id: &str) -> Response<Bytes> {
         Heard::Quarantined => (
             StatusCode::UNPROCESSABLE_ENTITY,
             "notice_contradicts",
-            "sum, currency or account are not those of the payment or refund that is named; it was \
-             kept for people to look at, sending it again changes nothing",
+            "sum, currency, account or numbers are not those of the payment or refund that is named; it \
+             was kept for people to look at, sending it again changes nothing",
         ),
         Heard::Unreadable => (
             StatusCode::BAD_REQUEST,
