@@ -254,9 +254,7 @@ fn entries(
         let Some(refund) = after.refunds.get(*at) else {
             continue;
         };
-        let was = before
-            .and_then(|order| order.refunds.get(*at))
-            .map(|one| one.state);
+        let was = before.and_then(|order| order.refunds.get(*at));
         if let Some(attempt) = after.attempt_of(refund) {
             entries.extend(moved(was, refund, &after.no, attempt));
         }
@@ -265,19 +263,21 @@ fn entries(
 }
 
 /// What one refund's move posts.
-fn moved(
-    was: Option<RefundState>,
-    refund: &Refund,
-    order: &PayOrderNo,
-    by: &Attempt,
-) -> Vec<Entry> {
+fn moved(was: Option<&Refund>, refund: &Refund, order: &PayOrderNo, by: &Attempt) -> Vec<Entry> {
+    let covered = was.map_or(0, |was| {
+        was.excess_minor.saturating_sub(refund.excess_minor)
+    });
+    let was = was.map(|one| one.state);
     let amount = refund.amount;
     let part = |minor| Amount::from_minor(minor, amount.currency()).ok();
     let lost =
         || part(refund.excess_minor).map(|excess| Entry::lost(&by.institution, order, excess));
     let is_new = was.is_none_or(|state| state != refund.state);
     match (&refund.why, was, refund.state) {
-        _ if !is_new => Vec::new(),
+        _ if !is_new => {
+            let covered = part(covered).map(|covered| Entry::covered(order, covered));
+            covered.into_iter().collect()
+        }
         (Why::Asked(_), None, _) => vec![Entry::reserved(order, amount)],
         (Why::Asked(_), Some(RefundState::Failed), RefundState::Succeeded) => {
             let fits = part(refund.counted_minor());

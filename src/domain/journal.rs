@@ -108,6 +108,16 @@ impl Entry {
         }
     }
 
+    /// What had gone back beyond what there was is covered, since another refund failed (R9).
+    pub fn covered(order: &PayOrderNo, amount: Amount) -> Self {
+        Self {
+            happening: "REFUND_COVERED",
+            debit: Account::Merch(order.clone()),
+            credit: Account::Loss(order.clone()),
+            amount,
+        }
+    }
+
     /// Surplus money went back to its payer.
     pub fn surplus_refunded(
         institution: &InstitutionId,

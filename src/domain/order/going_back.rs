@@ -178,7 +178,7 @@ impl Order {
         })
     }
 
-    /// The order with one refund moved: a late success is counted as far as it fits (R9), and
+    /// The order with one refund moved: a late success is counted as far as it fits, then and later (R9), and
     /// surplus that failed is followed by another (A4).
     pub(in crate::domain::order) fn with_refund(
         &self,
@@ -202,6 +202,7 @@ impl Order {
                 ..moved.clone()
             };
         }
+        after.cover_excess();
         let from = after.attempts.iter().find(|one| one.id == attempt).cloned();
         if let Some((surplus, from)) = follows.zip(from) {
             after.reserve_surplus(&from, amount, surplus, now);
@@ -209,13 +210,30 @@ impl Order {
         Change::between(Some(self), after, cause, now)
     }
 
+    /// What is neither held nor back of what was paid. Unit: minor units.
+    fn left_minor(&self) -> i64 {
+        let paid = self.settling_attempt().map_or(0, |one| one.amount.minor());
+        paid.saturating_sub(self.held_minor()).max(0)
+    }
+
+    /// What went back beyond what there was is no loss any more as far as a failure of another refund
+    /// leaves room for it (R9).
+    fn cover_excess(&mut self) {
+        let mut left = self.left_minor();
+        let asked = self.refunds.iter_mut().filter(|one| one.wish().is_some());
+        for refund in asked {
+            let covered = refund.excess_minor.min(left);
+            refund.excess_minor = refund.excess_minor.saturating_sub(covered);
+            left = left.saturating_sub(covered);
+        }
+    }
+
     /// What of a refund that has just succeeded goes beyond what there was to give back (R9).
     fn excess_minor(&self, moved: &Refund) -> i64 {
         let sum = moved.amount.minor();
         match (&moved.why, moved.state, moved.late_success) {
             (Why::Asked(_), RefundState::Succeeded, true) => {
-                let paid = self.settling_attempt().map_or(0, |one| one.amount.minor());
-                let rest = paid.saturating_sub(self.held_minor()).max(0);
+                let rest = self.left_minor();
                 sum.saturating_sub(rest).max(0)
             }
             (Why::Surplus(_), RefundState::Succeeded, _) if self.surplus_is_back(moved) => sum,

@@ -7,7 +7,7 @@ use crate::domain::amount::Amount;
 use crate::domain::attempt::AttemptState;
 use crate::domain::journal::{Account, Entry};
 use crate::domain::refund::RefundState;
-use crate::domain::verification::{Breach, Dossier, EntryRow, Hearer, RefundRow};
+use crate::domain::verification::{AttemptRow, Breach, Dossier, EntryRow, Hearer, RefundRow};
 
 /// What is posted, so that two equal postings compare equal.
 type Posting = (String, String, String, i64, &'static str);
@@ -15,11 +15,16 @@ type Posting = (String, String, String, i64, &'static str);
 /// M1: exactly the entries that the order's money means, each once; M3: what they come to.
 pub(super) fn entries(of: &Dossier, hear: &mut Hearer<'_>) {
     let mut open: BTreeMap<Posting, i64> = BTreeMap::new();
-    for entry in meant(of) {
-        let open = open.entry(posting(&entry)).or_default();
+    let covered = covered_minor(of);
+    let is_summed = |happening: &str| covered > 0 && LATE.contains(&happening);
+    if covered > 0 {
+        late_sums(of, covered, hear);
+    }
+    for entry in meant(of).iter().filter(|one| !is_summed(one.happening)) {
+        let open = open.entry(posting(entry)).or_default();
         *open = open.saturating_add(1);
     }
-    for row in &of.entries {
+    for row in of.entries.iter().filter(|one| !is_summed(&one.happening)) {
         let posted = (
             row.happening.clone(),
             row.debit.clone(),
@@ -49,6 +54,62 @@ pub(super) fn entries(of: &Dossier, hear: &mut Hearer<'_>) {
         }
     }
     balances(of, hear);
+}
+
+/// Happenings of refunds that succeeded late.
+const LATE: [&str; 3] = ["REFUND_LATE", "REFUND_EXCESS", COVERED];
+const COVERED: &str = "REFUND_COVERED";
+
+/// What was posted as covered of what went back beyond what there was (R9). Unit: minor units.
+fn covered_minor(of: &Dossier) -> i64 {
+    let covered = of.entries.iter().filter(|one| one.happening == COVERED);
+    covered.fold(0, |sum, one| sum.saturating_add(one.amount.minor()))
+}
+
+/// M1 where something was covered: the row of a refund says what is left of its excess, not what it was
+/// at first, so what is posted of late refunds is compared by its sums.
+fn late_sums(of: &Dossier, covered: i64, hear: &mut Hearer<'_>) {
+    let no = &of.order.no;
+    let mut open: BTreeMap<(&str, String, String), i64> = BTreeMap::new();
+    let mut add = |happening, debit: String, credit: String, minor: i64| {
+        let sum: &mut i64 = open.entry((happening, debit, credit)).or_default();
+        *sum = sum.saturating_add(minor);
+    };
+    for entry in meant(of).iter().filter(|one| LATE.contains(&one.happening)) {
+        let (debit, credit) = (entry.debit.name(), entry.credit.name());
+        add(entry.happening, debit, credit, entry.amount.minor());
+    }
+    let settles = |one: &&AttemptRow| of.order.settling.as_ref() == Some(&one.id);
+    let whole = Amount::from_minor(covered, of.order.amount.currency());
+    if let (Some(through), Ok(whole)) = (of.attempts.iter().find(settles), whole) {
+        let by = &through.institution;
+        for (entry, minor) in [
+            (
+                Entry::refunded_late(by, no, whole),
+                covered.saturating_neg(),
+            ),
+            (Entry::lost(by, no, whole), covered),
+            (Entry::covered(no, whole), covered),
+        ] {
+            let (debit, credit) = (entry.debit.name(), entry.credit.name());
+            add(entry.happening, debit, credit, minor);
+        }
+    }
+    let late = of.entries.iter();
+    for row in late.filter(|one| LATE.contains(&one.happening.as_str())) {
+        let minor = row.amount.minor().saturating_neg();
+        add(&row.happening, row.debit.clone(), row.credit.clone(), minor);
+    }
+    for ((happening, debit, credit), missing) in open {
+        if missing != 0 {
+            hear(Breach::of(
+                "M1",
+                no.as_str(),
+                format!("the sum of {happening} {debit} -> {credit} that its refunds mean"),
+                format!("{missing} too little"),
+            ));
+        }
+    }
 }
 
 /// Section 6, happening by happening.

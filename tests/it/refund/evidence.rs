@@ -304,6 +304,52 @@ fn what_was_taken_and_forgotten_is_left_to_people() {
     }
 }
 
+/// R9, R1, M3: what went back late beyond what was left is a loss only while other refunds hold what was
+/// paid: as these fail it is counted, and what is left then can be given back.
+#[test]
+fn a_loss_is_covered_as_other_refunds_fail() {
+    let town = paid();
+    let number = |number: &str| json!({ "merchantRefundNo": number });
+    town.at("bank", |books| books.manners.refuses_refunds = true);
+    refund(&town, "T1", "10", number("A"));
+    town.at("bank", |books| {
+        books.manners.refuses_refunds = false;
+        books.manners.takes_its_time = true;
+    });
+    refund(&town, "T1", "6", number("B"));
+    refund(&town, "T1", "6.30", number("C"));
+    let numbers: Vec<_> = town
+        .order("T1")
+        .refunds
+        .iter()
+        .map(|one| one.no.to_string())
+        .collect();
+    for (at, fails, back, loss, owed) in [
+        (0, false, 0, 1_000, (1_230, 0)),
+        (1, true, 600, 400, (630, 0)),
+        (2, true, 1_000, 0, (0, 230)),
+    ] {
+        let truth = town.clock.truth();
+        let callback = town.at("bank", |books| {
+            books.bring_back(&numbers[at], fails, truth);
+            books.return_callback(&numbers[at])
+        });
+        assert_eq!(town.send(callback).status, 200);
+        let order = town.order("T1");
+        assert_eq!(order.refunded_minor(), back);
+        let balances = balances(&town.snapshot().entries);
+        let lost = balances.get(&Account::Loss(order.no.clone())).copied();
+        assert_eq!(
+            (lost.unwrap_or(0), order.refunds[0].excess_minor),
+            (loss, loss)
+        );
+        assert_eq!(held_and_owed(&town, "T1"), owed);
+    }
+    town.at("bank", |books| books.manners.takes_its_time = false);
+    let rest = refund(&town, "T1", "2.30", number("D"));
+    assert_eq!(rest.text("orderRefundStatus"), "FULL", "{}", rest.json);
+}
+
 /// Z1: a refund whose whole schedule brought no answer is left to people, its sum still held; the
 /// institution is asked about it all the same, and its word ends it.
 #[test]

@@ -194,6 +194,18 @@ async fn refunds(store: &dyn Store) -> Vec<Order> {
     let first = About::Refund(order.refunds[0].no.clone());
     let late = back(&order.refunds[0]);
     orders.push(heard_of(store, order, first, (late, Means::Query)).await);
+
+    // The same, and there is room for it after all.
+    let order = returning(store, 55).await;
+    let order = heard(store, order, refused(), Means::Refund).await;
+    let order = done(store, reserve(store, &order, 56, "B56", 1_230)).await;
+    let first = About::Refund(order.refunds[0].no.clone());
+    let late = back(&order.refunds[0]);
+    let order = heard_of(store, order, first, (late, Means::Query)).await;
+    assert_eq!(order.refunds[0].excess_minor, 500);
+    let order = heard(store, order, refused(), Means::Refund).await;
+    assert_eq!(order.refunds[0].excess_minor, 0);
+    orders.push(order);
     orders
 }
 
