@@ -199,7 +199,7 @@ impl Attempt {
             Some(_) | None if evidence.sum.is_some_and(|said| said != sum) => {
                 Err(Contradiction::Amount)
             }
-            Some(_) | None if !evidence.along.is_of(&self.id, self.amount) => {
+            Some(_) | None if !evidence.along.is_of(&self.id, self.amount, sum) => {
                 Err(Contradiction::Payment)
             }
             Some(_) | None => Ok(()),

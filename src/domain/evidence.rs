@@ -65,16 +65,16 @@ impl Evidence {
 pub struct Along {
     /// The number of the payment.
     pub number: Option<Box<str>>,
-    /// What was paid.
+    /// What was paid; some name what goes back here instead.
     pub paid: Option<Amount>,
 }
 
 impl Along {
-    /// Whether it may be this payment.
-    pub fn is_of(&self, payment: &AttemptId, paid: Amount) -> bool {
+    /// Whether it may be this payment, of which that sum goes back.
+    pub fn is_of(&self, payment: &AttemptId, paid: Amount, back: Amount) -> bool {
         let number = self.number.as_deref();
         number.is_none_or(|number| number == payment.as_str())
-            && self.paid.is_none_or(|sum| sum == paid)
+            && self.paid.is_none_or(|sum| sum == paid || sum == back)
     }
 }
 

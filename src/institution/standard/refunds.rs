@@ -110,7 +110,7 @@ pub(super) fn is_about(
     let along = along(fields, refund.amount.currency())?;
     if number == refund.no.as_str()
         && account == attempt.account.as_str()
-        && along.is_of(&attempt.id, attempt.amount)
+        && along.is_of(&attempt.id, attempt.amount, refund.amount)
     {
         Ok(())
     } else {
