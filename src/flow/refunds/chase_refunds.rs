@@ -128,10 +128,13 @@ async fn ask(
         };
     }
     let known = Some((*order).clone());
+    // Whoever says that the money is on its way is no case for people, however long it takes.
+    let is_on_its_way = matches!(evidence.finding, Finding::Accepted(_));
     let weight = weigh_evidence(store, world, adapter, evidence, known).await?;
     if weight.has_moved() {
         return Ok(Looked::Moved);
     }
+    let refund = refund.filter(|_| !is_on_its_way);
     if let Some(refund) = refund.filter(|one| schedule::is_for_people(one.schedule.asked)) {
         tracing::error!(order.no = %order.no, refund.no = %refund.no,
             "a refund has not ended after the whole schedule; people must decide");

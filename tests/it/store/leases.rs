@@ -284,7 +284,7 @@ pub(crate) async fn a_holder_from_before_the_step_puts_nothing_off(stores: &dyn 
         .await
         .remove(0);
     let now = at(200);
-    let by = Duration::from_secs(86_400);
+    let by = Duration::from_hours(24);
     assert_eq!(store.bring_forward(Some(by), now).await, Ok(by));
     let late = store.reschedule(order(held), held.fence).await;
     assert_eq!(late, Ok(Settled::LeaseLost));
