@@ -29,6 +29,7 @@ use crate::store::{
 use fault::Fault;
 use lease::lanes;
 use loading::up_to_date;
+use queue::letters;
 use writer::log::Log;
 use writer::{Asked, Threads, Writing};
 
@@ -39,7 +40,6 @@ mod file;
 mod inbox;
 mod lease;
 mod ledger;
-mod letters;
 mod loading;
 mod queue;
 mod refunds;

@@ -1,6 +1,8 @@
 //! The queues of events, one for each destination: what is due, and what a destination's share
 //! leaves of it (N7).
 
+pub(super) mod letters;
+
 use rusqlite::{Connection, params};
 
 use crate::domain::identifiers::Timestamp;

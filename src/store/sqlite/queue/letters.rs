@@ -12,7 +12,7 @@ use crate::store::sqlite::writer::Writing;
 use crate::store::sqlite::{Fault, sealed};
 
 /// Dead events brought back in one transaction, so that bringing back holds up no payment.
-pub(super) const RESENT_AT_ONCE: u64 = 500;
+pub(in crate::store::sqlite) const RESENT_AT_ONCE: u64 = 500;
 
 /// Every question about dead events, by the index of them.
 const IS_MEANT: &str = "state = 'DEAD' AND (?1 IS NULL OR merchant_id = ?1)
@@ -23,7 +23,7 @@ fn malformed() -> Fault {
 }
 
 /// A merchant's events behind a number, as many as there is room for.
-pub(super) fn after(
+pub(in crate::store::sqlite) fn after(
     connection: &Connection,
     seal: &Seal,
     merchant: &MerchantId,
@@ -52,7 +52,11 @@ pub(super) fn after(
 }
 
 /// Counts dead events and shows some.
-pub(super) fn dead(connection: &Connection, which: &Which, shown: u32) -> Result<Dead, Fault> {
+pub(in crate::store::sqlite) fn dead(
+    connection: &Connection,
+    which: &Which,
+    shown: u32,
+) -> Result<Dead, Fault> {
     let merchant = which.merchant.as_ref().map(MerchantId::as_str);
     let event = which.event.as_ref().map(EventId::as_str);
     let count: i64 = connection
@@ -87,7 +91,7 @@ pub(super) fn dead(connection: &Connection, which: &Which, shown: u32) -> Result
 }
 
 /// Brings some dead events back, with the record of it (L2).
-pub(super) fn resend(
+pub(in crate::store::sqlite) fn resend(
     writing: &mut Writing<'_>,
     which: &Which,
     by: &str,
