@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{Request, Response};
+use paymux::domain::identifiers::Timestamp;
 use paymux::signature::{Covering, Question, SigningKey, sign_request, sign_response};
 use rustls::ServerConfig;
 use serde_json::{Value, json};
@@ -70,6 +71,7 @@ impl Institution {
     /// The news that an attempt was paid (A3.3), signed; to be sent as it is.
     pub(crate) fn callback(&self, attempt: &str) -> Result<Bytes> {
         let number = self.callbacks.fetch_add(1, Ordering::Relaxed);
+        let now = Timestamp::from_s(now_s());
         let body = json!({
             "merchantOrderNo": attempt,
             "merchantName": "Harbour Tea",
@@ -77,9 +79,9 @@ impl Institution {
             "orderAmount": "25.80",
             "merchantId": format!("account-{}", self.id),
             "mobileNo": "13812345678",
-            "paymentDate": "20260701",
-            "paymentTime": "120000",
-            "payOrderNo": format!("P{number:020}"),
+            "paymentDate": now.date(),
+            "paymentTime": now.time_of_day(),
+            "payOrderNo": institution_no(attempt),
             "orderStatus": "PAID",
             "eventId": format!("E{number:020}"),
             "eventType": "ORDER_PAID",
@@ -125,7 +127,7 @@ impl Site for Institution {
             Some(sum) => refunded(&fields, attempt, sum),
             None if is_paid => paid(&fields, attempt),
             None => json!({
-            "payOrderNo": "P20260701000000000001",
+            "payOrderNo": institution_no(attempt),
             "merchantId": fields.get("merchantId"),
             "merchantOrderNo": attempt,
             "orderAmount": fields.get("orderAmount").unwrap_or(&json!("25.80")),
@@ -147,17 +149,23 @@ impl Site for Institution {
 
 /// What was paid, to who asks (A3.2).
 fn paid(fields: &Value, attempt: &str) -> Value {
+    let now = Timestamp::from_s(now_s());
     json!({
-        "payOrderNo": "P20260701000000000001",
+        "payOrderNo": institution_no(attempt),
         "merchantId": fields.get("merchantId"),
         "merchantOrderNo": attempt,
         "orderAmount": "25.80",
         "currency": "CNY",
         "orderStatus": "PAID",
-        "paymentDate": "20260701",
-        "paymentTime": "120000",
+        "paymentDate": now.date(),
+        "paymentTime": now.time_of_day(),
         "fee": "0.05",
     })
+}
+
+/// What it calls a payment of its own, whoever asks.
+fn institution_no(attempt: &str) -> String {
+    format!("P{attempt}")
 }
 
 /// The money went back, at once (A3.4); so nobody asks about it.

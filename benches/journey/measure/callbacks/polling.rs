@@ -234,7 +234,7 @@ impl Crowd {
         let (placed, first) = self.ask(&order.place, (moment, ACCEPTED), false).await?;
         let now = Instant::now();
         let (selected, second) = self.ask(&order.select, (now, ACCEPTED), false).await?;
-        let attempt = link(&selected)?;
+        let attempt = address(&selected, "payUrl")?;
         let attempt = attempt.rsplit('/').next().context("no attempt")?.to_owned();
         let hearing = self.stand.shop.expect(&order.number);
         // Nothing is waited for but the payer, who takes so long.
@@ -244,8 +244,9 @@ impl Crowd {
         self.stand.institution.pay(&attempt);
         let mut latencies_us = vec![first, second];
         if order.comes_back {
-            let page = link(&placed)?;
-            let (_, path) = page.split_once("/pay/").context("no page")?;
+            let status = address(&placed, "statusUrl")?;
+            let (_, path) = status.split_once("/pay/").context("no page")?;
+            let path = path.strip_suffix("/status").context("no status")?;
             let port = self.stand.to_gateway.port;
             let page = format!("GET /pay/{path} HTTP/1.1\r\nhost: localhost:{port}\r\n\r\n");
             let now = Instant::now();
@@ -291,10 +292,10 @@ struct Asked {
     questions: f64,
 }
 
-/// The address in an answer that the payer is sent to.
-fn link(body: &str) -> Result<&str> {
-    let (_, link) = body.split_once("\"payUrl\":\"").context("no payUrl")?;
-    Ok(link.split_once('"').context("no payUrl")?.0)
+/// An address in an answer.
+fn address<'a>(body: &'a str, name: &'static str) -> Result<&'a str> {
+    let (_, found) = body.split_once(&format!("\"{name}\":\"")).context(name)?;
+    Ok(found.split_once('"').context(name)?.0)
 }
 
 fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
