@@ -65,6 +65,7 @@ pub(super) struct Polling {
 struct InHand {
     slot: Option<Slot>,
     _place: OwnedSemaphorePermit,
+    _asked_about: AskedAbout,
     paid: Paid,
 }
 
@@ -201,6 +202,7 @@ impl Polling {
             let held = InHand {
                 slot,
                 _place: place,
+                _asked_about: AskedAbout::of(self, &lease),
                 paid: self.budget.begin(task.urgency()),
             };
             tokio::spawn(Arc::clone(self).work(task, lease, held));
@@ -208,7 +210,6 @@ impl Polling {
     }
 
     async fn work(self: Arc<Self>, task: Task, lease: Lease, held: InHand) {
-        let _asked_about = AskedAbout::of(&self, &lease);
         let workers = &self.workers;
         let _counted = workers.metrics.memory.work_in_hand(Work::Orders.word());
         let Tools {
@@ -347,24 +348,27 @@ impl Task {
 }
 
 /// While it lives nobody else asks about the order.
-struct AskedAbout<'a> {
-    polling: &'a Polling,
+struct AskedAbout {
+    polling: Arc<Polling>,
     order: Option<PayOrderNo>,
 }
 
-impl<'a> AskedAbout<'a> {
+impl AskedAbout {
     /// None of an order that somebody has in hand already: that one ends it.
-    fn of(polling: &'a Polling, lease: &Lease) -> Self {
+    fn of(polling: &Arc<Polling>, lease: &Lease) -> Self {
         let order = match &lease.of {
             Leased::Order(order) => Some(order.no.clone()),
             Leased::Event(..) => None,
         };
         let order = order.filter(|order| polling.in_hand().insert(order.clone()));
-        Self { polling, order }
+        Self {
+            polling: Arc::clone(polling),
+            order,
+        }
     }
 }
 
-impl Drop for AskedAbout<'_> {
+impl Drop for AskedAbout {
     fn drop(&mut self) {
         if let Some(order) = &self.order {
             self.polling.in_hand().remove(order);

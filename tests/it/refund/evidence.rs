@@ -255,6 +255,19 @@ fn a_refund_counts_once_and_from_when_it_can_have_been() {
     }
 }
 
+/// Z1, section 5: of a refund that the institution goes on working on, and says so, nobody decides.
+#[test]
+fn what_is_on_its_way_is_left_to_nobody() {
+    let town = paid();
+    town.at("bank", |books| books.manners.takes_its_time = true);
+    refund(&town, "T1", "5", json!({}));
+    for _ in 0..100 {
+        town.pass_s(86_400);
+        town.chase();
+    }
+    assert_eq!(only(&town, "T1").state, RefundState::Processing);
+}
+
 /// Z1, section 5, V1, R4, V5: a refund that was taken, and of which the institution then tells nothing, or
 /// says that it does not know it, is left to people as well. It is not sent again, its sum stays held, and
 /// the institution's word ends it still.
