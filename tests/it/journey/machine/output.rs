@@ -16,11 +16,13 @@ use crate::journey::{client, open, order, placed};
 async fn a_command_whose_reader_is_gone_ends_quietly() {
     let stage = Stage::set_anywhere("").await.unwrap();
     for words in [&["check"][..], &["keys", "list"], &["keys", "show"]] {
+        // The reader is gone before the command begins: one that goes away later can be too late.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
         let mut command = paymux(words, &stage.config);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(writer).stderr(Stdio::piped());
         command.env("RUST_BACKTRACE", "1");
-        let mut child = command.spawn().unwrap();
-        drop(child.stdout.take());
+        let child = command.spawn().unwrap();
         let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
         let ended = ended.await.unwrap();
         assert_eq!(text(&ended.stderr), "", "{words:?}");
