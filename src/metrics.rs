@@ -105,7 +105,7 @@ impl Metrics {
         built
             .with_label_values(&[env!("CARGO_PKG_VERSION"), profile])
             .set(1);
-        Ok(Self {
+        let metrics = Self {
             front: Front::new(&page)?,
             institutions: Institutions::new(&page)?,
             memory: Memory::new(&page)?,
@@ -140,7 +140,20 @@ impl Metrics {
             configuration: Configuration::new(&page)?,
             registry,
             system,
-        })
+        };
+        metrics.begin();
+        Ok(metrics)
+    }
+
+    /// What an alarm waits for stands at 0 from the start: a counter that appears with its first event
+    /// does not grow for whoever compares two readings.
+    fn begin(&self) {
+        for code in ["outcome_unknown", "unavailable"] {
+            self.refusals.with_label_values(&[code]);
+        }
+        self.notifications.with_label_values(&["dead"]);
+        self.front.begin();
+        self.configuration.begin();
     }
 
     /// A request was answered or refused; `result` is a word of the program, never of the caller.
@@ -317,6 +330,24 @@ impl Page<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What an alarm waits for is there before it happens, at 0.
+    #[test]
+    fn what_an_alarm_counts_begins_at_nothing() {
+        let metrics = Metrics::new().unwrap();
+        metrics.institutions.enrolled("meadow");
+        let page = metrics.render();
+        for line in [
+            r#"paymux_callbacks_total{institution="meadow",verdict="QUARANTINED"} 0"#,
+            r#"paymux_institution_calls_total{call="refund",institution="meadow",outcome="our_shortage"} 0"#,
+            r#"paymux_connections_refused_total{cause="shortage"} 0"#,
+            r#"paymux_config_reloads_total{result="refused"} 0"#,
+            r#"paymux_refusals_total{code="outcome_unknown"} 0"#,
+            r#"paymux_notifications_total{result="dead"} 0"#,
+        ] {
+            assert!(page.contains(line), "{line} is not in {page}");
+        }
+    }
 
     /// Each metric is one page's business: what is recorded is shown, with its labels.
     #[test]

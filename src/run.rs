@@ -197,10 +197,13 @@ impl Gateway {
         let (over, until) = watch::channel(false);
         let (notes, trails) = self.notes;
         let clock = Arc::clone(&self.workers.clock);
-        // On a thread of its own: masking and packing take milliseconds, for which no request waits.
+        // On a thread that stands back: a second's notes take tens of milliseconds to mask and pack.
         let runtime = tokio::runtime::Handle::current();
         let writing = async move { notes.write(&*trails, &*clock, until).await };
-        let writing = tokio::task::spawn_blocking(move || runtime.block_on(writing));
+        let writing = tokio::task::spawn_blocking(move || {
+            machine::stand_back();
+            runtime.block_on(writing);
+        });
         self.ready.send_replace(true);
         let drained = self.edge.serve().await;
         self.ready.send_replace(false);
@@ -222,7 +225,7 @@ impl Gateway {
         }
         // Whoever took notes has ended.
         over.send_replace(true);
-        let _ = writing.await;
+        let _ = tokio::time::timeout(WORKERS_DRAIN, writing).await;
         let stop = Configured {
             version: None,
             endpoints: Vec::new(),
@@ -372,19 +375,20 @@ fn open_store(
             .with_context(|| format!("{}", folder.display()))?;
     }
     // After a failed synchronisation nobody knows what is stored; going on would be a guess (S3).
-    let on_fatal = Box::new(|why: &str| {
+    let on_fatal: store::OnFatal = Box::new(|why: &str| {
         tracing::error!(why, "the store failed; stopping at once");
         crate::log::flush(crate::log::FLUSH_WITHIN);
         std::process::abort();
     });
     let metrics = Arc::clone(metrics);
-    let on_commit = Box::new(move |changes, took| {
+    let on_commit: store::OnCommit = Box::new(move |changes, took| {
         let _kept = &folder;
         metrics.memory.commit(changes, took);
     });
     let seal = Arc::clone(&config.store.seal);
     let path = Path::new(path);
-    Ok(store::open_for_all(path, seal, on_fatal, on_commit)?)
+    let heard = (on_fatal, on_commit);
+    Ok(store::open_for_all(path, seal, heard, store::BEGIN_EVERY)?)
 }
 
 #[expect(

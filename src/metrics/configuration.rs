@@ -48,7 +48,8 @@ impl Configuration {
             key_expiry: page.gauges(
                 "key_expiry_timestamp_seconds",
                 "When the first of a class is left without a key or certificate that counts: \
-                 platform, merchant, institution, server_certificate, client_certificate, authority.",
+                 platform, towards_institution, merchant, institution, operator, server_certificate, \
+                 client_certificate, authority.",
                 &["class"],
             )?,
             unusable: page.gauges(
@@ -58,6 +59,13 @@ impl Configuration {
                 &["party"],
             )?,
         })
+    }
+
+    /// As [`super::Metrics`] begins.
+    pub(super) fn begin(&self) {
+        for result in ["accepted", "refused"] {
+            self.reloads.with_label_values(&[result]);
+        }
     }
 
     /// Another configuration is in force; the one before is no longer shown.

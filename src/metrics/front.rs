@@ -79,6 +79,11 @@ impl Front {
         })
     }
 
+    /// As [`super::Metrics`] begins.
+    pub(super) fn begin(&self) {
+        self.connections_refused.with_label_values(&["shortage"]);
+    }
+
     /// Counts a connection until the returned value is dropped.
     pub fn connection(&self) -> Counted {
         Counted::up(&self.connections)

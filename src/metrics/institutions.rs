@@ -56,6 +56,17 @@ impl Institutions {
         })
     }
 
+    /// An institution is enrolled: what an alarm waits for stands at 0 from now on.
+    pub fn enrolled(&self, institution: &str) {
+        for verdict in ["FORGED", "QUARANTINED"] {
+            self.callbacks.with_label_values(&[institution, verdict]);
+        }
+        for call in ["create", "query", "close", "refund", "refund_query"] {
+            let labels = [institution, call, "our_shortage"];
+            self.calls.with_label_values(&labels);
+        }
+    }
+
     /// A call to an institution ended; `outcome` is what is known of its reply.
     pub fn call(
         &self,

@@ -2,7 +2,8 @@
 //! reads its keys out of a memory image.
 
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setpriority_process,
+    setrlimit,
 };
 
 use crate::config::{CONNECTIONS_MAX, Config, Fault, Faults};
@@ -61,6 +62,18 @@ pub fn raise_files() -> std::io::Result<u64> {
 /// How many files this process may open at all.
 pub fn files_allowed() -> u64 {
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
+/// The nice value of a thread for whose work nobody waits: a quarter of a processor that is wanted
+/// elsewhere as well.
+const IN_THE_BACKGROUND: i32 = 5;
+
+/// Lets this thread stand back behind the others of the process. A machine that refuses is served
+/// as well, only slower at times.
+pub fn stand_back() {
+    if let Err(fault) = setpriority_process(None, IN_THE_BACKGROUND) {
+        tracing::debug!(%fault, "this thread keeps the priority of the others");
+    }
 }
 
 /// Leaves no image of this process's memory, where its keys are, to whoever may read files: not when

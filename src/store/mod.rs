@@ -4,7 +4,6 @@
 //! answered. What is promised is the list of scenarios in `tests/it/store.rs`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +14,18 @@ use crate::domain::change::Change;
 use crate::domain::event::Event;
 pub use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::forgotten::Forgotten;
-use crate::domain::identifiers::{InstitutionId, MerchantId, PayOrderNo, Timestamp};
+use crate::domain::identifiers::{FreshNonce, InstitutionId, MerchantId, PayOrderNo, Timestamp};
 use crate::domain::institutions::Endpoint;
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
-use crate::seal::{Seal, SealFault};
-use crate::store::ledger::Ledger;
-use crate::store::trails::Trails;
+pub use opening::{
+    BEGIN_EVERY, OnCommit, OnFatal, OpenError, Opened, OpenedForAll, open, open_for_all,
+    open_with_ledger,
+};
 use owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
 
 pub mod ledger;
+mod opening;
 pub mod owed;
 pub mod remembered;
 pub mod ringing;
@@ -32,88 +33,6 @@ mod sqlite;
 pub mod timeline;
 pub mod trails;
 pub mod verify;
-
-/// Opens the embedded store in this file, and makes it if there is none. It is closed, with
-/// everything accepted written, when the last holder drops it.
-///
-/// `on_fatal` is called, from a thread of the store, when storage failed to synchronise: whoever
-/// waited was told that its outcome is in doubt, and the process must stop at once (S3).
-///
-/// `on_commit` is called after each commit, from the same thread: it must not wait.
-///
-/// # Errors
-/// [`OpenError`]; nothing was changed then, except that an older schema may have been renewed.
-pub fn open(
-    path: &Path,
-    seal: Arc<Seal>,
-    on_fatal: OnFatal,
-    on_commit: OnCommit,
-) -> Result<Arc<dyn Store>, OpenError> {
-    Ok(open_with_ledger(path, seal, on_fatal, on_commit)?.0)
-}
-
-/// A store, and the same store as whoever reconciles sees it.
-pub type Opened = (Arc<dyn Store>, Arc<dyn Ledger>);
-
-/// A store, and the same store as each of its users sees it.
-pub type OpenedForAll = (Arc<dyn Store>, Arc<dyn Ledger>, Arc<dyn Trails>);
-
-/// The same, and the same store as whoever reconciles sees it.
-///
-/// # Errors
-/// As [`open`].
-pub fn open_with_ledger(
-    path: &Path,
-    seal: Arc<Seal>,
-    on_fatal: OnFatal,
-    on_commit: OnCommit,
-) -> Result<Opened, OpenError> {
-    let (store, ledger, _) = open_for_all(path, seal, on_fatal, on_commit)?;
-    Ok((store, ledger))
-}
-
-/// The same, and the same store as each of its users sees it.
-///
-/// # Errors
-/// As [`open`].
-pub fn open_for_all(
-    path: &Path,
-    seal: Arc<Seal>,
-    on_fatal: OnFatal,
-    on_commit: OnCommit,
-) -> Result<OpenedForAll, OpenError> {
-    let heard = (on_fatal, on_commit);
-    let store = Arc::new(sqlite::Sqlite::open(path, seal, heard)?);
-    let ledger: Arc<dyn Ledger> = store.clone();
-    let trails: Arc<dyn Trails> = store.clone();
-    Ok((store, ledger, trails))
-}
-
-/// What stops the process (S3); told why, in words for an operator.
-pub type OnFatal = Box<dyn Fn(&str) + Send + Sync>;
-
-/// Told how many changes one commit wrote, and how long it took, synchronisation included.
-pub type OnCommit = Box<dyn Fn(u32, std::time::Duration) + Send + Sync>;
-
-/// Why a store was not opened. The start must stop (S1, D3).
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process holds it: one process per embedded store (S1).
-    #[error("{0} is in use by another process: stop that one, or name another [store] url")]
-    InUse(Box<Path>),
-    /// There are data and no usable key for them (D3). No new key is ever made for them.
-    #[error("the sealing keys do not fit the stored data: {0}")]
-    WrongKey(SealFault),
-    /// Made by a later release, or changed by hand.
-    #[error("the schema of the store is not this release's: {0}")]
-    Schema(String),
-    /// The audit log does not end in a record of its own chain (S1, L1).
-    #[error("the tail of the audit log does not verify")]
-    Audit,
-    /// The file or its folder cannot be used.
-    #[error("the store cannot be opened: {0}")]
-    File(String),
-}
 
 /// A durable memory of orders. Cheap to share; every method may be called from many tasks.
 #[async_trait]
@@ -123,6 +42,11 @@ pub trait Store: Send + Sync {
 
     /// Writes a change whole or not at all; returns once it is durable.
     async fn commit(&self, change: &Change) -> Result<Committed, StoreError>;
+
+    /// Whether a nonce is known to be spent; only [`Store::commit`] says that it is not.
+    fn remembers(&self, _: &FreshNonce) -> bool {
+        false
+    }
 
     /// Keeps an institution's message as it came, sealed: the evidence behind a change, or a
     /// bounded sample of what was refused.

@@ -88,6 +88,12 @@ impl Store for Remembered {
         Ok(committed)
     }
 
+    fn remembers(&self, nonce: &FreshNonce) -> bool {
+        let is_spent = self.spent.contains_key(&name(nonce));
+        self.hits.fetch_add(u64::from(is_spent), Ordering::Relaxed);
+        is_spent
+    }
+
     async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
         self.store.order(key).await
     }

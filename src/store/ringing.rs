@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::domain::attempt::Epoch;
 use crate::domain::change::Change;
 use crate::domain::identifiers::forgotten::Forgotten;
-use crate::domain::identifiers::{InstitutionId, MerchantId, PayOrderNo, Timestamp};
+use crate::domain::identifiers::{FreshNonce, InstitutionId, MerchantId, PayOrderNo, Timestamp};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
@@ -68,6 +68,10 @@ impl Store for Ringing {
             self.bells.events.notify_one();
         }
         Ok(settled)
+    }
+
+    fn remembers(&self, nonce: &FreshNonce) -> bool {
+        self.store.remembers(nonce)
     }
 
     async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {

@@ -77,6 +77,8 @@ struct Shared {
     commits: AtomicU64,
     log: Arc<Log>,
     names: Names,
+    /// Between the beginnings of two transactions at least.
+    begin_every: Duration,
     on_fatal: OnFatal,
     on_commit: OnCommit,
 }
@@ -130,6 +132,7 @@ impl Sqlite {
         path: &Path,
         seal: Arc<Seal>,
         (on_fatal, on_commit): (OnFatal, OnCommit),
+        begin_every: Duration,
     ) -> Result<Self, OpenError> {
         let held = held::hold(path)?;
         let path = held.path();
@@ -148,6 +151,7 @@ impl Sqlite {
             commits: AtomicU64::new(0),
             log: Arc::default(),
             names: held.names()?,
+            begin_every,
             on_fatal,
             on_commit,
         });

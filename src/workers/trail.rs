@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, watch};
 
+use super::nap;
 use crate::domain::identifiers::{PayOrderNo, Timestamp};
 use crate::flow::trail;
 use crate::metrics::Metrics;
@@ -23,14 +24,20 @@ const WAITING_MAX: usize = 4_096;
 /// nobody else's.
 const STRANGERS_WAITING_MAX: usize = 64;
 
-/// Leaves that are kept at once, so that keeping them holds up no payment.
-const KEPT_AT_ONCE: usize = 64;
+/// Notes that are looked up, masked and kept at once, so that no payment waits long for it.
+const AT_ONCE: usize = 64;
+
+/// What was gathered is written over so long: all at once it would take the processor from whoever pays.
+const WRITTEN_OVER: Duration = Duration::from_millis(800);
 
 /// How long a note may wait for others to be written with: what is of one order goes into one leaf.
 const GATHERED_FOR: Duration = Duration::from_secs(1);
 
 /// So many do not wait any longer.
 const CROWD: usize = WAITING_MAX / 4;
+
+/// With so many there is no time to rest.
+const NO_REST: usize = WAITING_MAX / 4 * 3;
 
 /// How often it is looked whether there are so many.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -101,7 +108,7 @@ impl Notes {
                 continue;
             }
             wrote = clock.now();
-            self.keep(trails, waiting.all()).await;
+            self.keep(trails, &mut waiting, is_over).await;
             if is_over {
                 return;
             }
@@ -116,20 +123,43 @@ impl Notes {
         }
     }
 
-    /// All at once, so that what is of one order lies side by side; a handful in a commit.
-    async fn keep(&self, trails: &dyn Trails, notes: Vec<Note>) {
-        let keys: Vec<_> = notes.iter().map(|note| note.about.clone()).collect();
-        let orders = match trails.named(&keys).await {
-            Ok(orders) => orders,
-            Err(fault) => return self.lost(notes.len(), &fault),
+    /// What is of one order lies side by side; a handful at once, and a rest between two, unless `is_over`
+    /// or too many wait already.
+    async fn keep(&self, trails: &dyn Trails, waiting: &mut Waiting, is_over: bool) {
+        let notes = waiting.all();
+        // Each handful is looked up and kept.
+        let steps = notes.len().div_ceil(AT_ONCE).saturating_mul(2);
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        let rest = match notes.len() {
+            0..=AT_ONCE => Duration::ZERO,
+            _ => WRITTEN_OVER.checked_div(steps).unwrap_or_default(),
         };
-        // What is about no order that is there explains nothing.
-        let found = notes.iter().zip(orders);
-        let leaves = gathered(found.filter_map(|(note, order)| Some((note, order?))));
-        for some in leaves.chunks(KEPT_AT_ONCE) {
-            if let Err(fault) = trails.keep(some).await {
-                self.lost(some.len(), &fault);
+        let rested = async |waiting: &Waiting| {
+            if !is_over && waiting.known.len() < NO_REST {
+                nap(rest).await;
             }
+        };
+        let mut found = Vec::with_capacity(notes.len());
+        for some in notes.chunks(AT_ONCE) {
+            let keys: Vec<_> = some.iter().map(|note| note.about.clone()).collect();
+            match trails.named(&keys).await {
+                // What is about no order that is there explains nothing.
+                Ok(orders) => {
+                    let orders = some.iter().zip(orders);
+                    found.extend(orders.filter_map(|(note, order)| Some((note, order?))));
+                }
+                Err(fault) => self.lost(some.len(), &fault),
+            }
+            rested(waiting).await;
+        }
+        found.sort_by(|(_, one), (_, other)| one.cmp(other));
+        let mut found = found.into_iter().peekable();
+        while found.peek().is_some() {
+            let leaves = gathered(found.by_ref().take(AT_ONCE));
+            if let Err(fault) = trails.keep(&leaves).await {
+                self.lost(leaves.len(), &fault);
+            }
+            rested(waiting).await;
         }
     }
 

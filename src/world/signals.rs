@@ -3,7 +3,7 @@
 //!
 //! In memory only: one that is lost costs one slow step of the schedule.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,7 +56,8 @@ pub struct Signals {
 #[derive(Debug, Default)]
 struct Kept {
     orders: HashMap<PayOrderNo, Known>,
-    due: BTreeSet<(Timestamp, PayOrderNo)>,
+    /// By institution, so that one without room stands in no other's way; no queue is empty.
+    due: BTreeMap<InstitutionId, BTreeSet<(Timestamp, PayOrderNo)>>,
     forgotten_at: Option<Timestamp>,
 }
 
@@ -76,14 +77,6 @@ impl Known {
             due: BTreeSet::new(),
             asked: VecDeque::new(),
         }
-    }
-
-    /// Where its payer is now: a choice may have been changed.
-    fn is_at(&mut self, institution: &InstitutionId, now: Timestamp) {
-        if self.institution != *institution {
-            self.institution = institution.clone();
-        }
-        self.forget(now);
     }
 
     /// Forgets what is longer ago than a minute, and what a clock that was ahead has put off.
@@ -112,9 +105,7 @@ impl Signals {
         if kept.orders.len() >= KNOWN_MAX && !kept.orders.contains_key(order) {
             return;
         }
-        let known = kept.orders.entry(order.clone());
-        let known = known.or_insert_with(|| Known::new(institution));
-        known.is_at(institution, now);
+        let known = kept.known((order, institution), now);
         let last = known.asked.back();
         let first = match signal {
             Signal::Accepted => now.plus(LEAST_GAP),
@@ -133,29 +124,34 @@ impl Signals {
         }
         known.due.extend(wanted.iter().copied());
         let due = wanted.into_iter().map(|at| (at, order.clone()));
-        kept.due.extend(due);
+        kept.due.entry(institution.clone()).or_default().extend(due);
         drop(kept);
         self.rung.notify_one();
     }
 
-    /// Takes orders that are to be asked about by now.
-    pub fn due(&self, now: Timestamp, count: usize) -> Vec<(PayOrderNo, InstitutionId)> {
+    /// Takes so many orders that are to be asked about by now: one of each institution by turns, and of
+    /// none more than its share.
+    pub fn due(
+        &self,
+        now: Timestamp,
+        count: usize,
+        share: impl Fn(&InstitutionId) -> usize,
+    ) -> Vec<(PayOrderNo, InstitutionId)> {
         let mut kept = self.kept();
+        let waiting = kept.due.iter().filter(|(_, queue)| is_due(queue, now));
+        let waiting = waiting.map(|(institution, _)| (institution.clone(), share(institution)));
+        let mut rooms: Vec<_> = waiting.filter(|(_, room)| *room > 0).collect();
         let mut taken = Vec::new();
-        while taken.len() < count {
-            let first = kept.due.first().filter(|(at, _)| *at <= now).cloned();
-            let Some((at, order)) = first else {
-                break;
-            };
-            kept.due.remove(&(at, order.clone()));
-            let Some(known) = kept.orders.get_mut(&order) else {
-                continue;
-            };
-            let is_wanted = known.due.remove(&at);
-            known.forget(now);
-            if is_wanted && known.asked.len() < ASKED_MAX {
-                taken.push((order, known.institution.clone()));
-            }
+        while !rooms.is_empty() {
+            rooms.retain_mut(|(institution, room)| {
+                let next = (taken.len() < count).then(|| kept.next_of(institution, now));
+                let Some(order) = next.flatten() else {
+                    return false;
+                };
+                taken.push((order, institution.clone()));
+                *room = room.saturating_sub(1);
+                *room > 0
+            });
         }
         taken
     }
@@ -167,28 +163,96 @@ impl Signals {
         if kept.orders.len() >= ASKED_KNOWN_MAX && !kept.orders.contains_key(order) {
             return;
         }
-        let known = kept.orders.entry(order.clone());
-        let known = known.or_insert_with(|| Known::new(institution));
-        known.is_at(institution, now);
-        known.asked.push_back(now);
+        kept.known((order, institution), now).asked.push_back(now);
+    }
+
+    /// An order no longer waits for its payer: nothing is asked about it that a signal asked for.
+    pub fn forget(&self, order: &PayOrderNo) {
+        let mut kept = self.kept();
+        if let Some(known) = kept.orders.remove(order) {
+            kept.take_out(order, &known);
+        }
     }
 
     /// What was taken could not be asked about; it is due again then.
     pub fn put_off(&self, order: &PayOrderNo, until: Timestamp) {
         let mut kept = self.kept();
-        if let Some(known) = kept.orders.get_mut(order) {
+        let Kept { orders, due, .. } = &mut *kept;
+        if let Some(known) = orders.get_mut(order) {
             known.due.insert(until);
-            kept.due.insert((until, order.clone()));
+            let queue = due.entry(known.institution.clone()).or_default();
+            queue.insert((until, order.clone()));
         }
     }
 
     /// When something is due next.
     pub fn next(&self) -> Option<Timestamp> {
-        self.kept().due.first().map(|(at, _)| *at)
+        let kept = self.kept();
+        let firsts = kept.due.values().filter_map(BTreeSet::first);
+        firsts.map(|(at, _)| *at).min()
     }
 }
 
+fn is_due(queue: &BTreeSet<(Timestamp, PayOrderNo)>, now: Timestamp) -> bool {
+    queue.first().is_some_and(|(at, _)| *at <= now)
+}
+
 impl Kept {
+    /// The next of one institution that is to be asked about by now.
+    fn next_of(&mut self, institution: &InstitutionId, now: Timestamp) -> Option<PayOrderNo> {
+        let queue = self.due.get_mut(institution)?;
+        let mut found = None;
+        while found.is_none() && is_due(queue, now) {
+            let (at, order) = queue.pop_first()?;
+            let Some(known) = self.orders.get_mut(&order) else {
+                continue;
+            };
+            let is_wanted = known.due.remove(&at);
+            known.forget(now);
+            found = (is_wanted && known.asked.len() < ASKED_MAX).then_some(order);
+        }
+        if queue.is_empty() {
+            self.due.remove(institution);
+        }
+        found
+    }
+
+    /// What is known of an order whose payer is at this institution: a choice may have been changed.
+    fn known(
+        &mut self,
+        (order, institution): (&PayOrderNo, &InstitutionId),
+        now: Timestamp,
+    ) -> &mut Known {
+        if let Some(known) = self.orders.remove(order) {
+            let known = if known.institution == *institution {
+                known
+            } else {
+                self.take_out(order, &known);
+                Known {
+                    asked: known.asked,
+                    ..Known::new(institution)
+                }
+            };
+            self.orders.insert(order.clone(), known);
+        }
+        let known = self.orders.entry(order.clone());
+        let known = known.or_insert_with(|| Known::new(institution));
+        known.forget(now);
+        known
+    }
+
+    /// Nothing of it is due any more.
+    fn take_out(&mut self, order: &PayOrderNo, known: &Known) {
+        if let Some(queue) = self.due.get_mut(&known.institution) {
+            for at in &known.due {
+                queue.remove(&(*at, order.clone()));
+            }
+            if queue.is_empty() {
+                self.due.remove(&known.institution);
+            }
+        }
+    }
+
     /// Forgets those that nothing is due of and that were not asked about for a minute.
     fn forget(&mut self, now: Timestamp) {
         let last = *self.forgotten_at.get_or_insert(now);
@@ -227,7 +291,7 @@ mod tests {
             for (_, signal) in raised.iter().filter(|(when, _)| *when == ms) {
                 signals.raise((&order(1), &bank()), *signal, at(ms));
             }
-            for (no, institution) in signals.due(at(ms), 10) {
+            for (no, institution) in signals.due(at(ms), 10, |_| 10) {
                 signals.asked(&no, &institution, at(ms));
                 asked.push(ms);
             }
@@ -253,6 +317,38 @@ mod tests {
         assert_eq!(asked(&Signals::default(), &accepted), [3_000]);
     }
 
+    /// Who has paid is not asked about any more, and stands in nobody's way.
+    #[test]
+    fn an_order_that_moved_is_forgotten() {
+        let signals = Signals::default();
+        for n in 1..=2 {
+            signals.raise((&order(n), &bank()), Signal::Returned, at(0));
+        }
+        assert_eq!(signals.due(at(0), 10, |_| 10).len(), 2);
+        signals.forget(&order(1));
+        let all = signals.due(at(60_000), 10, |_| 10);
+        assert!(all.iter().all(|(no, _)| *no == order(2)), "{all:?}");
+        assert_eq!((all.len(), signals.next()), (3, None));
+    }
+
+    /// N10: an institution without room stands in no other's way, and none has more than its share.
+    #[test]
+    fn an_institution_without_room_stands_in_no_others_way() {
+        let (signals, other) = (Signals::default(), InstitutionId::parse("other").unwrap());
+        for n in 0..50 {
+            signals.raise((&order(n), &bank()), Signal::Looked, at(0));
+        }
+        for n in 50..60 {
+            signals.raise((&order(n), &other), Signal::Looked, at(1));
+        }
+        let of_other = |id: &InstitutionId| if *id == other { 4 } else { 0 };
+        let taken = signals.due(at(1), 10, of_other);
+        assert_eq!(taken.len(), 4);
+        assert!(taken.iter().all(|(_, id)| *id == other), "{taken:?}");
+        assert_eq!(signals.due(at(1), 100, |_| 100).len(), 56);
+        assert_eq!(signals.next(), None);
+    }
+
     /// No order is asked about more than ten times in a minute, whatever is signalled.
     #[test]
     fn ten_questions_a_minute_are_the_most() {
@@ -266,7 +362,7 @@ mod tests {
         let (signals, other) = (Signals::default(), InstitutionId::parse("other").unwrap());
         signals.asked(&order(1), &bank(), at(0));
         signals.raise((&order(1), &other), Signal::Looked, at(10_000));
-        assert_eq!(signals.due(at(10_000), 10), [(order(1), other)]);
+        assert_eq!(signals.due(at(10_000), 10, |_| 10), [(order(1), other)]);
     }
 
     /// H2: what was remembered under a clock that was ahead keeps no signal waiting once it is right.
@@ -278,7 +374,7 @@ mod tests {
         signals.raise((&order(1), &bank()), Signal::Returned, at(60_000));
         let hour_ago = at(-3_600_000);
         signals.raise((&order(1), &bank()), Signal::Looked, hour_ago);
-        assert_eq!(signals.due(hour_ago, 10).len(), 1);
+        assert_eq!(signals.due(hour_ago, 10, |_| 10).len(), 1);
     }
 
     /// Questions of the schedule leave room for signals of new orders.
@@ -294,7 +390,7 @@ mod tests {
             signals.asked(&many(n), &bank(), at(0));
         }
         signals.raise((&many(200_000), &bank()), Signal::Looked, at(0));
-        assert_eq!(signals.due(at(0), 10).len(), 1);
+        assert_eq!(signals.due(at(0), 10, |_| 10).len(), 1);
     }
 
     /// What is remembered is bounded and forgotten.
@@ -306,7 +402,7 @@ mod tests {
         signals.raise((&order(2), &bank()), Signal::Looked, at(120_000));
         assert_eq!(signals.kept().orders.len(), 1);
         assert_eq!(signals.next(), Some(at(120_000)));
-        signals.due(at(120_000), 1);
+        signals.due(at(120_000), 1, |_| 1);
         signals.put_off(&order(2), at(120_500));
         assert_eq!(signals.next(), Some(at(120_500)));
     }

@@ -111,6 +111,13 @@ pub(crate) struct Span {
     pub(crate) measured: Duration,
 }
 
+impl Span {
+    /// How many come in it, by schedule.
+    pub(crate) fn comes(self, per_second: f64) -> usize {
+        (per_second * (self.warming + self.measured).as_secs_f64()) as usize
+    }
+}
+
 /// What callers found who went on asking for a time.
 pub(crate) struct Sustained {
     /// The measured part alone.

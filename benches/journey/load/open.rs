@@ -10,8 +10,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::load::Caller;
+use crate::load::closed::{Round, Span, Sustained};
 use crate::load::metronome::{self, Phase};
 use crate::load::work::{Done, Work};
+use crate::stand::cpu::{Party, own_ns};
 
 /// Callers who are free, and numbers of work that was not done yet.
 pub(crate) struct Crowd {
@@ -161,6 +163,43 @@ impl Crowd {
         drop(permit);
         (arrival, oddity)
     }
+}
+
+/// So many a second come to `party`, whether those before them were answered or not.
+pub(crate) async fn scheduled(
+    party: &Party,
+    open: Vec<Caller>,
+    work: Arc<Work>,
+    per_second: f64,
+    span: Span,
+) -> Result<Sustained> {
+    let Span { warming, measured } = span;
+    let crowd = Crowd::new(open, work, 0);
+    let phases = [Phase {
+        per_second,
+        lasting: warming + measured,
+    }];
+    let warm = async {
+        let warm = tokio::time::Instant::now() + warming;
+        let mut warmed = tokio::time::interval_at(warm, measured);
+        warmed.tick().await;
+        (party.spent(), own_ns())
+    };
+    let (came, (spent, own)) = tokio::join!(crowd.come(&phases, Crowded::Waits), warm);
+    let (mut came, ended, own_ended) = (came?, party.spent(), own_ns());
+    came.all_well()?;
+    let answered = came.arrivals.len();
+    came.begins_after(warming);
+    let latencies_us = came.sorted(Served::Well, |one| one.latency_us);
+    let round = Round {
+        requests: latencies_us.len(),
+        wall_s: measured.as_secs_f64(),
+        latencies_us,
+        spent: ended.since(&spent),
+        ended,
+        load_ns: own_ended.saturating_sub(own),
+    };
+    Ok(Sustained { round, answered })
 }
 
 impl Came {

@@ -15,8 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::load::closed::{Round, Span, Sustained, sustained};
-use crate::load::metronome::Phase;
-use crate::load::open::{Crowd, Crowded, Served};
+use crate::load::open::scheduled;
 use crate::load::work::{ACCEPTED, Requests, Work};
 use crate::load::{Caller, callers as connected};
 use crate::measure::journeys::{Journey, Yardsticks, yardsticks};
@@ -24,7 +23,7 @@ use crate::measure::startup::{moved, started};
 use crate::measure::{copies, median, middle};
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::stand::cpu::{Spent, own_ns};
+use crate::stand::cpu::Spent;
 use crate::stand::requests::now_s;
 use crate::stand::{Stand, Wanted};
 
@@ -95,14 +94,15 @@ pub(crate) struct Steady {
     pub(crate) callers: usize,
     pub(crate) orders: u32,
     pub(crate) points: Vec<Point>,
-    /// A turn in each round, after the gateway's at full load; none beside whole payments.
-    pub(crate) nginx: Vec<Round>,
 }
 
 /// One load, in each round.
 pub(crate) struct Point {
     pub(crate) load: Load,
     pub(crate) held: Vec<Held>,
+    /// The yardstick's turn after each of the gateway's, as many a second where they come by
+    /// schedule; none beside whole payments.
+    pub(crate) nginx: Vec<Round>,
 }
 
 /// One load in one round.
@@ -123,6 +123,12 @@ impl Held {
 }
 
 impl Point {
+    /// How many times nginx's processor time for one request under the same load.
+    pub(crate) fn ratio(&self) -> Option<f64> {
+        let [_, us, _] = self.spread(Held::cpu_us)?;
+        Some(us / median(&self.nginx, Round::cpu_us)?)
+    }
+
     /// The least, the middle and the most of a figure.
     pub(crate) fn spread(&self, of: impl Fn(&Held) -> f64) -> Option<[f64; 3]> {
         spread(self.held.iter().map(of).collect())
@@ -137,22 +143,23 @@ pub(crate) fn spread(values: Vec<f64>) -> Option<[f64; 3]> {
 }
 
 impl Steady {
-    fn full(&self) -> Option<&Point> {
-        self.points.iter().find(|point| point.load == Load::Full)
-    }
-
     /// How many times nginx's processor time for one request, at full load.
     pub(crate) fn ratio(&self) -> Option<f64> {
-        let [_, us, _] = self.full()?.spread(Held::cpu_us)?;
-        Some(us / median(&self.nginx, Round::cpu_us)?)
+        self.at(Load::Full)?.ratio()
     }
 
     /// The least and the most of single rounds, each against the yardstick's turn in it.
     pub(crate) fn ratios(&self) -> Option<[f64; 2]> {
-        let held = self.full()?.held.iter().zip(&self.nginx);
+        let full = self.at(Load::Full)?;
+        let held = full.held.iter().zip(&full.nginx);
         let ratios = held.map(|(held, nginx)| held.cpu_us() / nginx.cpu_us());
         let [least, _, most] = spread(ratios.collect())?;
         Some([least, most])
+    }
+
+    /// One of its points.
+    pub(crate) fn at(&self, load: Load) -> Option<&Point> {
+        self.points.iter().find(|point| point.load == load)
     }
 }
 
@@ -178,13 +185,13 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress, journey: Journey) -> Re
     let points = Load::of(journey).iter().map(|load| Point {
         load: *load,
         held: Vec::new(),
+        nginx: Vec::new(),
     });
     let mut found = Steady {
         journey: name,
         callers,
         orders,
         points: points.collect(),
-        nginx: Vec::new(),
     };
     for turn in 1..=plan.rounds {
         let mut full_per_second = most_per_second;
@@ -205,15 +212,14 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress, journey: Journey) -> Re
             if point.load == Load::Full {
                 full_per_second = held.round.per_second();
                 most_per_second = most_per_second.max(full_per_second);
-                if let Some(yardsticks) = &yardsticks {
-                    let step = format!("{name}, the yardstick, round {turn}");
-                    let taken = bench.yardstick(yardsticks);
-                    found
-                        .nginx
-                        .extend(log.step(&step, POINT_WITHIN_S, taken).await);
-                }
             }
             point.held.push(held);
+            if let Some(yardsticks) = &yardsticks {
+                let taken = bench.yardstick(yardsticks, point.load, rate);
+                let step = format!("{step}, the yardstick");
+                let taken = log.step(&step, POINT_WITHIN_S, taken).await;
+                point.nginx.extend(taken);
+            }
         }
     }
     Ok(found)
@@ -317,38 +323,9 @@ impl Bench<'_> {
     }
 
     async fn by_schedule(&self, per_second: f64) -> Result<Done> {
-        let Span { warming, measured } = self.span();
-        let lasting = warming + measured;
-        let count = (per_second * lasting.as_secs_f64()) as usize;
-        let (work, open) = self.prepared(count).await?;
-        let crowd = Crowd::new(open, work, 0);
-        let gateway = &self.stand.gateway;
-        let (asked, before) = (self.asked(), gateway.spent());
-        let phases = [Phase {
-            per_second,
-            lasting,
-        }];
-        let warm = async {
-            let warm = tokio::time::Instant::now() + warming;
-            let mut warmed = tokio::time::interval_at(warm, measured);
-            warmed.tick().await;
-            (gateway.spent(), own_ns())
-        };
-        let (came, (spent, own)) = tokio::join!(crowd.come(&phases, Crowded::Waits), warm);
-        let (mut came, ended, own_ended) = (came?, gateway.spent(), own_ns());
-        came.all_well()?;
-        let answered = came.arrivals.len();
-        came.begins_after(warming);
-        let latencies_us = came.sorted(Served::Well, |one| one.latency_us);
-        let round = Round {
-            requests: latencies_us.len(),
-            wall_s: measured.as_secs_f64(),
-            latencies_us,
-            spent: ended.since(&spent),
-            ended,
-            load_ns: own_ended.saturating_sub(own),
-        };
-        let came = Sustained { round, answered };
+        let (work, open) = self.prepared(self.span().comes(per_second)).await?;
+        let (asked, before) = (self.asked(), self.stand.gateway.spent());
+        let came = scheduled(&self.stand.gateway, open, work, per_second, self.span()).await?;
         Ok(Done {
             before,
             asked,
@@ -379,10 +356,23 @@ impl Bench<'_> {
     }
 
     /// nginx's turn, with the same requests.
-    async fn yardstick(&self, yardsticks: &Yardsticks) -> Result<Round> {
+    async fn yardstick(
+        &self,
+        yardsticks: &Yardsticks,
+        load: Load,
+        per_second: f64,
+    ) -> Result<Round> {
         let (party, target, _) = &yardsticks.nginx;
         let merchant = &self.stand.merchant;
-        let numbers = merchant.numbers(YARDSTICK_REQUESTS);
+        let span = Span {
+            warming: self.plan.lasting(YARDSTICK_WARMING_S),
+            measured: self.plan.lasting(YARDSTICK_S),
+        };
+        let requests = match load {
+            Load::Full => YARDSTICK_REQUESTS,
+            Load::Half | Load::PerSecond(_) => span.comes(per_second),
+        };
+        let numbers = merchant.numbers(requests);
         let list = match self.journey {
             Journey::Select => merchant.select(&numbers)?,
             Journey::Place | Journey::Query | Journey::Full | Journey::Refund => {
@@ -390,11 +380,12 @@ impl Bench<'_> {
             }
         };
         let work = Requests::of(list, ACCEPTED);
+        if load != Load::Full {
+            let open = connected(target, self.callers.max(CONNECTIONS), false).await?;
+            let came = scheduled(party, open, work, per_second, span).await?;
+            return Ok(came.round);
+        }
         let mut open = connected(target, self.callers, false).await?;
-        let span = Span {
-            warming: self.plan.lasting(YARDSTICK_WARMING_S),
-            measured: self.plan.lasting(YARDSTICK_S),
-        };
         // It answers the same whatever is asked, so requests may come again.
         let again = 0..usize::MAX;
         Ok(sustained(party, &mut open, &work, again, span).await?.round)

@@ -161,13 +161,19 @@ fn payment(found: &Findings) -> Judged {
 }
 
 fn quiet(found: &Findings) -> Judged {
-    let [_, full, _] = point(found, "place", Load::Full)?.spread(Held::cpu_us)?;
-    let [_, few, _] = point(found, "place", Load::PerSecond(700))?.spread(Held::cpu_us)?;
-    let times = few / full;
-    Some((
-        format!("{times:.2} × ({few:.0} of {full:.0} µs)"),
-        times <= 1.4,
-    ))
+    let full = point(found, "place", Load::Full)?;
+    let few = point(found, "place", Load::PerSecond(700))?;
+    let times = |of: &dyn Fn(&Point) -> Option<f64>| Some(of(few)? / of(full)?);
+    let us = |point: &Point| point.spread(Held::cpu_us).map(|[_, us, _]| us);
+    let nginx = |point: &Point| median(&point.nginx, Round::cpu_us);
+    let gateway = times(&us)?;
+    let words = format!(
+        "{gateway:.2} × ({:.0} of {:.0} µs); nginx {:.2} ×",
+        us(few)?,
+        us(full)?,
+        times(&nginx)?
+    );
+    Some((words, gateway <= 1.4))
 }
 
 fn half_load(found: &Findings, journey: &str, most: f64) -> Judged {

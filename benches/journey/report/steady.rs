@@ -27,20 +27,7 @@ pub(crate) fn table(out: &mut String, found: &[Steady]) -> Result<()> {
     for each in found {
         for point in &each.points {
             row(out, each, point)?;
-        }
-        if let Some([least, us, most]) = spread(each.nginx.iter().map(Round::cpu_us).collect()) {
-            let of =
-                |figure: &dyn Fn(&Round) -> f64| median(&each.nginx, figure).unwrap_or_default();
-            writeln!(
-                out,
-                "| {} | nginx, bare proxy | {:.0} | {:.1} | {:.1} | {us:.1} ({least:.1} to {most:.1}) | 1.0 × | | {:.0} % | {:.0} % |",
-                each.journey,
-                of(&Round::per_second),
-                of(&|round| round.percentile_ms(50)),
-                of(&|round| round.percentile_ms(99)),
-                of(&Round::busy) * 100.0,
-                of(&Round::load_busy) * 100.0,
-            )?;
+            yardstick(out, each, point)?;
         }
     }
     threads(out, found)
@@ -53,7 +40,7 @@ fn row(out: &mut String, each: &Steady, point: &Point) -> Result<()> {
     let of = |figure: &dyn Fn(&Round) -> f64| {
         middle(point.held.iter().map(|held| figure(&held.round)).collect()).unwrap_or_default()
     };
-    let ratio = median(&each.nginx, Round::cpu_us).map(|nginx| format!("{:.1} ×", us / nginx));
+    let ratio = point.ratio().map(|ratio| format!("{ratio:.1} ×"));
     let p99 = point.spread(|held| held.round.percentile_ms(99));
     let [low, p99, high] = p99.unwrap_or_default();
     let callers = match point.load {
@@ -68,6 +55,27 @@ fn row(out: &mut String, each: &Steady, point: &Point) -> Result<()> {
         of(&|round| round.percentile_ms(50)),
         ratio.unwrap_or_default(),
         of(&Round::cpu_us),
+        of(&Round::busy) * 100.0,
+        of(&Round::load_busy) * 100.0,
+    )?;
+    Ok(())
+}
+
+/// What nginx took under the same load.
+fn yardstick(out: &mut String, each: &Steady, point: &Point) -> Result<()> {
+    let nginx = &point.nginx;
+    let Some([least, us, most]) = spread(nginx.iter().map(Round::cpu_us).collect()) else {
+        return Ok(());
+    };
+    let of = |figure: &dyn Fn(&Round) -> f64| median(nginx, figure).unwrap_or_default();
+    writeln!(
+        out,
+        "| {} | {}, nginx as a bare proxy | {:.0} | {:.1} | {:.1} | {us:.1} ({least:.1} to {most:.1}) | 1.0 × | | {:.0} % | {:.0} % |",
+        each.journey,
+        point.load.name(),
+        of(&Round::per_second),
+        of(&|round| round.percentile_ms(50)),
+        of(&|round| round.percentile_ms(99)),
         of(&Round::busy) * 100.0,
         of(&Round::load_busy) * 100.0,
     )?;

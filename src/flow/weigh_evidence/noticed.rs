@@ -10,6 +10,9 @@ use crate::world::signals::Signal;
 /// Evidence was made durable.
 pub(in crate::flow) fn notice_moved(world: &World, evidence: &Evidence, order: &Order) {
     let now = world.clock.now();
+    if order.waiting_attempt().is_none() {
+        world.signals.forget(&order.no);
+    }
     let (About::Attempt(attempt), institution) = (&evidence.about, &evidence.institution) else {
         return;
     };

@@ -104,7 +104,7 @@ pub(super) fn connect(path: &Path, role: Role) -> Result<Connection, OpenError> 
          PRAGMA temp_store = MEMORY;",
     )?;
     connection.execute_batch(match role {
-        Role::Writer => "PRAGMA cache_size = -65536;",
+        Role::Writer => "PRAGMA cache_size = -16384;",
         // Each commit makes it worthless, and emptying it takes as long as it ever was large.
         Role::Reader => "PRAGMA cache_size = -1024; PRAGMA query_only = ON;",
     })?;

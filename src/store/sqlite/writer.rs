@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::{mpsc, oneshot};
@@ -173,6 +173,8 @@ impl Drop for Threads {
 enum Failure {
     /// It was rolled back: nothing was written.
     RolledBack(Fault),
+    /// Nobody may write at present; no job is at fault, and each would wait as long again.
+    NotBegun(Fault),
     /// Nobody knows (S3).
     InDoubt(String),
 }
@@ -188,7 +190,10 @@ struct Writer {
 impl Writer {
     fn run(mut self, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
+        let mut begun: Option<Instant> = None;
         while waiting.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
+            self.rest(begun);
+            begun = Some(now());
             // Whom the last commit answered gets to ask again first: on a busy core the batch, and
             // with it what one synchronisation carries, becomes several times as large.
             std::thread::yield_now();
@@ -209,6 +214,16 @@ impl Writer {
         }
     }
 
+    /// A transaction costs as much as several changes, so under load it is not begun more often than
+    /// asked; what comes meanwhile goes into it. Who comes to an idle writer does not wait.
+    fn rest(&self, begun: Option<Instant>) {
+        let passed = begun.map_or(Duration::MAX, |begun| begun.elapsed());
+        let rest = self.shared.begin_every.saturating_sub(passed);
+        if !rest.is_zero() {
+            std::thread::sleep(rest);
+        }
+    }
+
     fn write_all(&mut self, batch: &mut Vec<Box<dyn Job>>) -> ControlFlow<String> {
         match self.write(batch) {
             Ok(()) => {
@@ -221,14 +236,8 @@ impl Writer {
                 }
                 ControlFlow::Break(why)
             }
-            Err(Failure::RolledBack(fault)) if batch.len() == 1 => {
-                let fault = StoreError::from(fault);
-                tracing::error!(%fault, "a write was refused by the store");
-                for job in batch.drain(..) {
-                    job.answer(Err(fault.clone()));
-                }
-                ControlFlow::Continue(())
-            }
+            Err(Failure::NotBegun(fault)) => refused(batch, fault),
+            Err(Failure::RolledBack(fault)) if batch.len() == 1 => refused(batch, fault),
             // One of them is at fault; the others must not suffer for it.
             Err(Failure::RolledBack(_)) => {
                 for job in batch.drain(..) {
@@ -244,7 +253,7 @@ impl Writer {
         let begun_at = now();
         let changes = u32::try_from(batch.len()).unwrap_or(u32::MAX);
         let begun = self.step("BEGIN IMMEDIATE");
-        begun.map_err(|error| Failure::RolledBack(error.into()))?;
+        begun.map_err(|error| Failure::NotBegun(error.into()))?;
         let mut writing = Writing {
             connection: &self.connection,
             link: self.link,
@@ -296,6 +305,16 @@ impl Writer {
     }
 }
 
+/// Nothing of it was written.
+fn refused(batch: &mut Vec<Box<dyn Job>>, fault: Fault) -> ControlFlow<String> {
+    let fault = StoreError::from(fault);
+    tracing::error!(%fault, changes = batch.len(), "a write was refused by the store");
+    for job in batch.drain(..) {
+        job.answer(Err(fault.clone()));
+    }
+    ControlFlow::Continue(())
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "how long a commit took, for whoever counts; nothing is decided by it"
@@ -330,6 +349,7 @@ mod tests {
             commits: AtomicU64::new(0),
             log: Arc::default(),
             names: Names::default(),
+            begin_every: Duration::ZERO,
             on_fatal: Box::new(move |why| told.send(why.to_owned()).unwrap()),
             on_commit: Box::new(|_, _| ()),
         });

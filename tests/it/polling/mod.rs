@@ -48,7 +48,7 @@ fn moments(town: &Town, word: &str, seconds: i64) -> Vec<i64> {
 /// What the worker does for signals that are due now; how many orders were asked about.
 fn follow(town: &Town) -> usize {
     let (store, world, register) = (&*town.api.store, &town.api.world, town.register());
-    let due = world.signals.due(world.clock.now(), 100);
+    let due = world.signals.due(world.clock.now(), 100, |_| 100);
     let orders: Vec<_> = due.into_iter().map(|(order, _)| order).collect();
     let leases = now(store.lease_named(&orders, world.clock.now())).unwrap();
     for lease in &leases {

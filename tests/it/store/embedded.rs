@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use paymux::domain::attempt::Epoch;
 use paymux::domain::audit::{Deed, Link};
@@ -18,7 +19,7 @@ use paymux::store::remembered::Remembered;
 use paymux::store::ringing::{Bells, Ringing};
 use paymux::store::{
     Committed, Held, Kept, Message, OpenError, Opened, OrderKey, Store, StoreError, Verdict, Work,
-    open, open_with_ledger,
+    open, open_for_all, open_with_ledger,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -94,6 +95,33 @@ pub(super) fn open_with(path: &Path, key: u8, digest_key: u8) -> Result<Arc<dyn 
 fn count(file: &Connection, table: &str) -> u32 {
     let sql = format!("SELECT COUNT(*) FROM {table}");
     file.query_row(&sql, [], |row| row.get(0)).unwrap()
+}
+
+/// Under load a transaction is not begun more often than asked, however quick the disk is: what comes
+/// meanwhile is written together. The first does not wait.
+#[tokio::test]
+async fn what_comes_while_the_writer_rests_is_written_together() {
+    let stores = Embedded::new();
+    let (told, heard) = std::sync::mpsc::channel();
+    let fatal = Box::new(|why: &str| panic!("{why}"));
+    let on_commit = Box::new(move |changes, _| told.send(changes).unwrap_or_default());
+    let (seal, rest) = (Arc::new(Embedded::seal()), Duration::from_secs(1));
+    let opened = open_for_all(&stores.file(), seal, (fatal, on_commit), rest);
+    let store = opened.unwrap().0;
+    let placing = |n: u32| {
+        let nonce = request(&format!("together-{n:08}"));
+        Order::open(opening(n, terms(n)), None, nonce, at(30))
+    };
+    assert_eq!(store.commit(&placing(1)).await, Ok(Committed::Done));
+    let mut together = JoinSet::new();
+    for n in 2..10 {
+        let (store, placing) = (Arc::clone(&store), placing(n));
+        together.spawn(async move { store.commit(&placing).await });
+    }
+    let all = together.join_all().await;
+    assert!(all.iter().all(|one| *one == Ok(Committed::Done)), "{all:?}");
+    drop(store);
+    assert_eq!(heard.iter().collect::<Vec<_>>(), [1, 8]);
 }
 
 /// N1, L2, M1: rows, event, posting and audit record of a change stand in the file together, and

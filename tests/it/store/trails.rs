@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use paymux::domain::identifiers::{PayOrderNo, hex};
 use paymux::metrics::Metrics;
@@ -20,7 +21,12 @@ use crate::world::clock::Hands;
 fn open(stores: &Embedded) -> (Arc<dyn Store>, Arc<dyn Trails>) {
     let fatal = Box::new(|why: &str| panic!("{why}"));
     let seal = Arc::new(Embedded::seal());
-    let opened = open_for_all(&stores.file(), seal, fatal, Box::new(|_, _| ()));
+    let opened = open_for_all(
+        &stores.file(),
+        seal,
+        (fatal, Box::new(|_, _| ())),
+        Duration::ZERO,
+    );
     let (store, _, trails) = opened.unwrap();
     (store, trails)
 }

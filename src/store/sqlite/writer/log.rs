@@ -15,15 +15,16 @@ use crate::store::sqlite::Shared;
 /// How often the log is carried over into the file.
 const CARRY_EVERY: Duration = Duration::from_secs(1);
 
-/// From so many pages on it is to begin anew: 32 MiB.
-const LONG: i64 = 8_192;
+/// From so many pages on it is to begin anew: 64 MiB. Each time nobody writes for as long as two
+/// synchronisations take, so not more often.
+const LONG: i64 = 16_384;
 
 /// With so many the writer itself carries over what is left, however much that is: 96 MiB. One batch
 /// more is far from 128 MiB.
 const PAGES_MAX: i64 = 24_576;
 
-/// So few pages are carried over by the writer, between two batches: 4 MiB.
-const REST: i64 = 1_024;
+/// So few pages are carried over by the writer, between two batches: 1 MiB.
+const REST: i64 = 256;
 
 /// Times that a long log is carried over without a pause before the next look, at most.
 const ROUNDS_MAX: u32 = 8;
@@ -122,8 +123,8 @@ impl Shortening {
         }
         let is_whole = {
             let _alone = log.carrying();
-            // Nearly all of it while others read; then, for a moment, nobody does, and whoever comes
-            // after that reads the file alone.
+            // All of it while others read; then, for a moment, nobody does, and whoever comes after that
+            // reads the file alone.
             carry_over(connection, shared);
             let _nobody = log.readers.write().unwrap_or_else(PoisonError::into_inner);
             carry_over(connection, shared)

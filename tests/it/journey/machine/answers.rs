@@ -8,7 +8,6 @@ use paymux::command::demo::stage::{PATIENCE, identity};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -83,18 +82,13 @@ async fn an_answer_that_just_closes_is_heard_if_it_is_whole() {
         loop {
             let output = ran(paymux(&["explain", "M1001/T1", "--json"], &stage.config)).await;
             let said = String::from_utf8(output.stdout).unwrap();
-            if said.contains("\"acknowledged, ") {
+            // The ledger knows at once; what was said on the way is written a moment later.
+            if said.contains("\"acknowledged, ") && said.contains("it ends in the middle") {
                 break said;
             }
         }
     };
-    let said = tokio::time::timeout(PATIENCE, explaining)
-        .await
-        .expect("it is heard");
-    let said: Value = serde_json::from_str(&said).unwrap();
-    assert!(
-        said.to_string().contains("it ends in the middle"),
-        "{said:#}"
-    );
+    let said = tokio::time::timeout(PATIENCE, explaining).await;
+    said.expect("it is heard, and explained");
     open.close().await.unwrap();
 }

@@ -125,7 +125,10 @@ async fn a_clock_that_was_set_releases_no_edit() {
     machine.set(0);
     placed_with(&stage, "placed", "right").await;
     let page = operations(&stage, "/metrics").await;
-    assert!(!page.contains("paymux_config_reloads_total{"), "{page}");
+    for result in ["accepted", "refused"] {
+        let none = format!("paymux_config_reloads_total{{result=\"{result}\"}} 0");
+        assert!(page.contains(&none), "{page}");
+    }
     served.signal("-TERM");
     assert!(served.ended().await.success());
 }
