@@ -317,19 +317,21 @@ fn events(before: Option<&Order>, after: &Order, refunds: &[usize]) -> Vec<Event
     events
 }
 
-/// R9: whoever was told that a refund had failed may have given the money back another way.
+/// R9: whoever was told that a refund had failed may have given the money back another way; and what
+/// went back twice is lost.
 fn incidents(
     before: Option<&Order>,
     after: &Order,
     refunds: &[usize],
 ) -> Vec<(InstitutionId, Difference)> {
-    let failed = |at: &usize| {
+    let unwanted = |at: &usize| {
         let was = before?.refunds.get(*at)?.state;
         let refund = after.refunds.get(*at)?;
-        let is_late = (was, refund.state) == (RefundState::Failed, RefundState::Succeeded);
-        is_late.then_some(refund)
+        let is_back = was != RefundState::Succeeded && refund.state == RefundState::Succeeded;
+        let is_unwanted = was == RefundState::Failed || refund.excess_minor > 0;
+        (is_back && is_unwanted).then_some((was, refund))
     };
-    let incident = |refund: &Refund| {
+    let incident = |(was, refund): (RefundState, &Refund)| {
         let institution = after.attempt_of(refund)?.institution.clone();
         let (amount, code) = (refund.amount, refund.amount.currency().code());
         let excess = Amount::from_minor(refund.excess_minor, amount.currency());
@@ -339,11 +341,11 @@ fn incidents(
             kind: DifferenceKind::LateRefund,
             movement: Movement::Refund,
             number: refund.no.as_str().into(),
-            expected: RefundState::Failed.name().into(),
+            expected: was.name().into(),
             found: found.into(),
         };
         Some((institution, difference))
     };
-    let late = refunds.iter().filter_map(failed);
-    late.filter_map(incident).collect()
+    let unwanted = refunds.iter().filter_map(unwanted);
+    unwanted.filter_map(incident).collect()
 }

@@ -58,7 +58,7 @@ pub enum Refusal {
     #[error("the request did not arrive within the time allowed")]
     TooSlow,
     /// No such path.
-    #[error("there is no such interface; see the list in the interface document")]
+    #[error("there is no such interface; see the list in GET /openapi.yaml")]
     PathUnknown,
     /// The path exists under another method.
     #[error("use the method {0}")]

@@ -20,6 +20,9 @@ const DOUBT_WAITS_MS: [u64; 6] = [500, 1_000, 2_000, 4_000, 8_000, 15_000];
 /// Once the payer is probably gone: half a minute at first, then ever slower, to once an hour.
 const DOUBT_WAITS_LATER_S: [u64; 6] = [30, 60, 120, 300, 600, 1_800];
 
+/// How many questions come quicker than hourly.
+const DOUBT_QUICKER: u32 = 12;
+
 /// Questions per hour until the schedule is used up: after two days an attempt that is still in
 /// doubt is flagged for people and asked about once a day (section 5 of the invariants).
 const DOUBT_HOURLY_MAX: u32 = 48;
@@ -101,6 +104,16 @@ impl Schedule {
         }
     }
 
+    /// The question was answered by a word that leaves it open: it is not counted towards those after which
+    /// people decide.
+    #[must_use]
+    pub fn answered(self) -> Self {
+        Self {
+            asked: self.asked.min(DOUBT_QUICKER),
+            ..self
+        }
+    }
+
     /// Not before that, and nothing was asked: what we kept back ourselves is no question.
     #[must_use]
     pub fn put_off(self, until: Timestamp) -> Self {
@@ -144,7 +157,7 @@ fn doubt_wait(asked: u32) -> Duration {
     match (DOUBT_WAITS_MS.get(at), DOUBT_WAITS_LATER_S.get(later)) {
         (Some(ms), _) => Duration::from_millis(*ms),
         (None, Some(s)) => Duration::from_secs(*s),
-        (None, None) if asked <= DOUBT_HOURLY_MAX.saturating_add(12) => Duration::from_hours(1),
+        (None, None) if !is_for_people(asked) => Duration::from_hours(1),
         (None, None) => Duration::from_hours(24),
     }
 }
@@ -160,7 +173,7 @@ pub fn surplus_wait(failed: usize) -> Duration {
 
 /// Whether the schedule is used up: from here on people should look (Z1).
 pub fn is_for_people(asked: u32) -> bool {
-    asked > DOUBT_HOURLY_MAX.saturating_add(12)
+    asked > DOUBT_HOURLY_MAX.saturating_add(DOUBT_QUICKER)
 }
 
 #[cfg(test)]

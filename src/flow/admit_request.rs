@@ -190,7 +190,10 @@ pub async fn admit_request(
 ) -> Result<Admitted, NotAdmitted> {
     let proof = prove(gate, register, request, knock, now).map_err(NotAdmitted::stranger)?;
     let forgotten = &*spending.store.forgotten();
-    let judged = judge(gate, &proof, knock, Times { now, forgotten });
+    // Who only says again what was said before uses up nobody's allowance.
+    let judged = judge(gate, &proof, knock, Times { now, forgotten })
+        .and_then(|()| spending.is_new(knock.purpose, &proof))
+        .and_then(|()| count(gate, &proof, knock.purpose));
     let Proof {
         merchant,
         label,
@@ -229,6 +232,19 @@ pub struct Spending<'a> {
 }
 
 impl Spending<'_> {
+    /// As far as it is remembered here; what is durable decides when it is spent.
+    fn is_new(&self, purpose: Purpose, proof: &Proof<'_>) -> Result<(), Refusal> {
+        let is_spent = proof.nonce.as_ref().is_ok_and(|nonce| match purpose {
+            Purpose::Start | Purpose::Continue => self.store.remembers(nonce),
+            Purpose::Read => self.reads.remember(nonce),
+        });
+        if is_spent {
+            Err(Refusal::NonceSpent)
+        } else {
+            Ok(())
+        }
+    }
+
     async fn refuse(
         &self,
         purpose: Purpose,
@@ -249,17 +265,22 @@ impl Spending<'_> {
     }
 }
 
-/// Key, time, certificate, rate and standing of somebody who is known.
+/// Key, time and certificate of somebody who is known.
 fn judge(gate: &Gate, proof: &Proof<'_>, knock: &Knock, times: Times<'_>) -> Result<(), Refusal> {
     let merchant = proof.merchant;
     proof.counts.clone()?;
     is_recent(proof, &gate.window, times)?;
     let shown = knock.certificate.as_ref();
-    check_certificate(merchant, shown, proof.algorithm, times.now)?;
+    check_certificate(merchant, shown, proof.algorithm, times.now)
+}
+
+/// Rate and standing of somebody who is known.
+fn count(gate: &Gate, proof: &Proof<'_>, purpose: Purpose) -> Result<(), Refusal> {
+    let merchant = proof.merchant;
     gate.limits
         .admit(&merchant.id)
         .map_err(|Wait(wait)| Refusal::TooOften { wait })?;
-    match (merchant.admission, knock.purpose) {
+    match (merchant.admission, purpose) {
         (Admission::Admitted, _) | (Admission::Suspended, Purpose::Continue | Purpose::Read) => (),
         (Admission::Applied, _) | (Admission::Suspended, Purpose::Start) => {
             return Err(Refusal::MerchantNotAdmitted);
@@ -327,7 +348,9 @@ fn is_recent(proof: &Proof<'_>, window: &Window, times: Times<'_>) -> Result<(),
         ));
     };
     if expires_s > created_s.saturating_add(window.expires_max_s) {
-        return Err(Refusal::OutsideWindow("expires is too long after created"));
+        return Err(Refusal::OutsideWindow(
+            "expires is too long after created; [limits] expires_max_s says how long is allowed, 300 s unless changed",
+        ));
     }
     if expires_s < now_s || expires_s < created_s {
         return Err(Refusal::OutsideWindow(

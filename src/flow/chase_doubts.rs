@@ -336,7 +336,7 @@ async fn question(
 }
 
 /// Of the replies to a close and to the query after it: the later word counts (V5).
-fn latest(closed: Evidence, asked: Evidence) -> Evidence {
+pub(in crate::flow) fn latest(closed: Evidence, asked: Evidence) -> Evidence {
     let names_it = closed.names_it || asked.names_it;
     let is_kept = match (&closed.finding, &asked.finding) {
         // That money moved is not unsaid by a word that says less.

@@ -1,11 +1,13 @@
 //! The merchant gives up. Closing is a durable wish; evidence ends the order, not the wish.
 
 use crate::domain::attempt::AttemptState;
+use crate::domain::evidence::Finding;
 use crate::domain::order::{Ending, Order, OrderState};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::Admitted;
 use crate::flow::answer::once::{Refused, Spent, Written, commit, refuse, spend};
 use crate::flow::call_institution::{READ_PATIENCE, call_institution};
+use crate::flow::chase_doubts::latest;
 use crate::flow::read_order::Named;
 use crate::flow::register::Register;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
@@ -71,7 +73,13 @@ async fn ask_once(store: &dyn Store, world: &World, register: &Register, order: 
         return order;
     }
     let call = Call::Close(attempt, &order.terms);
-    let evidence = call_institution(world, adapter.as_ref(), &call, READ_PATIENCE).await;
+    let mut evidence = call_institution(world, adapter.as_ref(), &call, READ_PATIENCE).await;
+    // What is not found there may be so a moment later: it must be said twice (A5).
+    if evidence.finding == Finding::NotFound {
+        let call = Call::Query(attempt, &order.terms);
+        let asked = call_institution(world, adapter.as_ref(), &call, READ_PATIENCE).await;
+        evidence = latest(evidence, asked);
+    }
     let asked = order.clone();
     match weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
         Ok(Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order)) => order,

@@ -63,7 +63,14 @@ pub async fn weigh_evidence(
         let now = world.clock.now();
         // Each time anew: what was sent since the question left makes its answer too early.
         if evidence.finding == Finding::NotFound && !is_late_enough(world, adapter, &evidence) {
-            return Ok(Weight::Known(order));
+            // That a word before it named what it does not find is kept all the same: it did arrive (V5).
+            return match order.remember_named(&evidence, now) {
+                None => Ok(Weight::Known(order)),
+                Some(change) if store.commit(&change).await? == Committed::Done => {
+                    Ok(Weight::Known(change.into_order().unwrap_or(order)))
+                }
+                Some(_) => continue,
+            };
         }
         let dated = order.dated_as_heard(&evidence, now);
         let heard = dated.as_ref().unwrap_or(&evidence);

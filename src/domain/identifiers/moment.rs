@@ -24,6 +24,10 @@ impl Timestamp {
     const READ: Range<Self> = Self::from_s(datetime!(2000-01-01 0:00 UTC).unix_timestamp())
         ..Self::from_s(datetime!(9000-01-01 0:00 UTC).unix_timestamp());
 
+    /// In place of a moment that cannot be read: long before anything that is stored, so that whoever
+    /// weighs it dates by the moment he heard of it.
+    pub const UNREAD: Self = Self(0);
+
     /// The moment so many milliseconds after the epoch.
     pub const fn from_ms(ms: i64) -> Self {
         Self(ms)

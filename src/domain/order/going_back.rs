@@ -31,7 +31,7 @@ impl Order {
                 epoch,
                 ..refund.clone()
             },
-            (RefundState::Unknown, Sending::Left(_)) => Refund {
+            (RefundState::Unknown, Sending::Left(_)) if !self.may_be_back(refund) => Refund {
                 sending: Sending::Left(now),
                 epoch,
                 ..refund.clone()
@@ -43,9 +43,10 @@ impl Order {
 
     /// Whether a refund that is not known there may be sent once more (R4): at its own first questions,
     /// however long after it was reserved its first call left. One that the institution once named did
-    /// arrive (V5).
-    pub fn may_repeat(refund: &Refund, facts: &Facts) -> bool {
+    /// arrive (V5), and money that may be back already is not sent after.
+    pub fn may_repeat(&self, refund: &Refund, facts: &Facts) -> bool {
         facts.repeatable_refund
+            && !self.may_be_back(refund)
             && refund.state == RefundState::Unknown
             && !refund.named
             && refund.schedule.asked <= schedule::REPEATS_MAX
@@ -238,6 +239,18 @@ impl Order {
             }
             (Why::Surplus(_), RefundState::Succeeded, _) if self.surplus_is_back(moved) => sum,
             _ => moved.excess_minor,
+        }
+    }
+
+    /// Whether what a refund was to give back went back by another that had failed (R9): to send it once more
+    /// would make the loss real that its own failure covers.
+    fn may_be_back(&self, refund: &Refund) -> bool {
+        match refund.why {
+            Why::Surplus(_) => self.surplus_is_back(refund),
+            Why::Asked(_) => {
+                let mut asked = self.refunds.iter().filter(|one| one.wish().is_some());
+                asked.any(|one| one.excess_minor > 0)
+            }
         }
     }
 

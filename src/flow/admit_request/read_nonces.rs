@@ -50,6 +50,13 @@ impl ReadNonces {
         }
     }
 
+    /// Whether it was spent, as far as that is remembered.
+    pub(super) fn remember(&self, nonce: &FreshNonce) -> bool {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = (nonce.key.clone(), nonce.value.clone());
+        kept.old.contains(&entry) || kept.young.contains(&entry)
+    }
+
     pub(super) fn spend(&self, nonce: &FreshNonce, now: Timestamp) -> bool {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let since = *kept.since.get_or_insert(now);

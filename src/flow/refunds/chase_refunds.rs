@@ -116,7 +116,7 @@ async fn ask(
         return Ok(Looked::Moved);
     };
     let refund = order.refund(&refund.no).cloned();
-    let repeats = |one: &Refund| Order::may_repeat(one, adapter.facts());
+    let repeats = |one: &Refund| order.may_repeat(one, adapter.facts());
     if evidence.finding == Finding::NotFound
         && let Some(refund) = refund.as_ref().filter(|one| repeats(one))
     {
@@ -134,7 +134,14 @@ async fn ask(
     if weight.has_moved() {
         return Ok(Looked::Moved);
     }
-    let refund = refund.filter(|_| !is_on_its_way);
+    let mut order = order;
+    if is_on_its_way {
+        // Only questions that nobody answers so use the schedule up.
+        if let Some(schedule) = order.schedule_of(&object) {
+            order.reschedule(&object, schedule.answered());
+        }
+        return Ok(Looked::Stands(order, commits));
+    }
     if let Some(refund) = refund.filter(|one| schedule::is_for_people(one.schedule.asked)) {
         tracing::error!(order.no = %order.no, refund.no = %refund.no,
             "a refund has not ended after the whole schedule; people must decide");

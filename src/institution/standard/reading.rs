@@ -212,7 +212,8 @@ fn paid(fields: &Fields<'_>, absent: Currency) -> Said {
     Ok(Finding::Succeeded(Receipt {
         amount,
         institution_no: Some(no.into()),
-        paid_at: Timestamp::parse_local(date, time).map_err(|_| Ambiguity::Unreadable)?,
+        // That the money moved is believed whatever day they write.
+        paid_at: Timestamp::parse_local(date, time).unwrap_or(Timestamp::UNREAD),
         fee_minor: fee_minor(fields, amount.currency()),
     }))
 }

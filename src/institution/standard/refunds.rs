@@ -192,7 +192,7 @@ fn back(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> Said {
         return Err(Ambiguity::Unreadable);
     }
     let at = match optional(fields, "refundTime")? {
-        Some(text) => moment(text)?,
+        Some(text) => moment(text).unwrap_or(Timestamp::UNREAD),
         None => now,
     };
     Ok(Finding::Succeeded(Receipt {

@@ -307,6 +307,43 @@ fn what_a_query_named_is_not_ended_by_not_found() {
     }
 }
 
+/// V5, A2: what the answer to a close named is not ended by "not found", also where the query right after
+/// it did not find it and was too early to count.
+#[test]
+fn what_a_close_named_is_not_ended_by_not_found() {
+    let town = created(FORGETFUL, Ending::LostAfter);
+    town.at("bank", |books| {
+        books.manners.keeps_open = true;
+        books.manners.denies_queries = true;
+    });
+    town.select("T1", "purse");
+    town.pass_s(1);
+    town.chase();
+    let named = attempt(&town);
+    assert_eq!((named.state, named.named), (AttemptState::Closing, true));
+    let id = town.attempt("T1", "bank");
+    town.at("bank", |books| {
+        books.payments.get_mut(&id).unwrap().is_hidden = true;
+    });
+    for _ in 0..3 {
+        town.pass_s(345);
+        town.chase();
+        assert_eq!(attempt(&town).state, AttemptState::Closing);
+    }
+}
+
+/// A5, V5: a merchant's close is not ended by a "not found" that is said once: the question right after it
+/// finds the payment.
+#[test]
+fn a_merchants_close_is_not_ended_by_one_not_found() {
+    let town = created(FORGETFUL, Ending::LostAfter);
+    town.pass_s(345);
+    town.at("bank", |books| books.manners.denies_closes = true);
+    assert_eq!(town.close("T1").status, 202);
+    let open = attempt(&town);
+    assert_eq!((open.state, open.named), (AttemptState::Closing, true));
+}
+
 /// V5, V3, O2: a callback of another sum is put aside, and names the payment all the same.
 #[test]
 fn what_a_false_callback_named_is_not_ended_by_not_found() {

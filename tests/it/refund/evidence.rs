@@ -266,6 +266,11 @@ fn what_is_on_its_way_is_left_to_nobody() {
         town.chase();
     }
     assert_eq!(only(&town, "T1").state, RefundState::Processing);
+    // One question that is lost on the way, after months, changes nothing.
+    town.network.parties().script.push_back(Ending::LostBefore);
+    town.pass_s(86_400);
+    town.chase();
+    assert_eq!(only(&town, "T1").state, RefundState::Processing);
 }
 
 /// Z1, section 5, V1, R4, V5: a refund that was taken, and of which the institution then tells nothing, or

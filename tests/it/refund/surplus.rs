@@ -1,8 +1,10 @@
 //! Surplus money goes back on its own (A4, A8), with its cause, seen by merchant and operator.
 
+use paymux::domain::evidence::{About, Along, Evidence, Finding, Means, Receipt};
 use paymux::domain::journal::Account;
-use paymux::domain::order::SURPLUS_FAILURES_MAX;
+use paymux::domain::order::{SURPLUS_FAILURES_MAX, Weighed};
 use paymux::domain::refund::{RefundState, SurplusCause};
+use paymux::world::Clock;
 use serde_json::json;
 
 use super::{only, states};
@@ -118,6 +120,30 @@ fn surplus_that_is_back_is_not_sent_again() {
     assert_eq!(balances(&town.snapshot().entries).len(), 0);
 }
 
+/// A4, R4: nor is it where the call for it was lost: nobody asks for the money once more that is known to be
+/// back.
+#[test]
+fn surplus_that_is_back_is_not_sent_again_after_a_lost_call() {
+    let town = paid_after_close();
+    town.at("bank", |books| books.manners.refuses_refunds = true);
+    town.chase();
+    town.at("bank", |books| books.manners.refuses_refunds = false);
+    town.network.parties().script.push_back(Ending::LostBefore);
+    town.pass_s(61);
+    town.chase();
+    let lost = [RefundState::Failed, RefundState::Unknown];
+    assert_eq!(states(&town.order("T1")), lost);
+    the_first_goes_back_after_all(&town);
+    for _ in 0..20 {
+        town.pass_s(60);
+        town.chase();
+    }
+    let ended = [RefundState::Succeeded, RefundState::Failed];
+    assert_eq!(states(&town.order("T1")), ended);
+    assert_eq!(town.at("bank", |books| books.returns.len()), 1);
+    assert_eq!(balances(&town.snapshot().entries).len(), 0);
+}
+
 /// A4, R9, M2: surplus that went back, and whose refund before that one goes back after all, is a loss:
 /// it was owed once.
 #[test]
@@ -142,6 +168,52 @@ fn surplus_that_went_back_twice_is_a_loss() {
     let lost = balances.get(&Account::Loss(order.no.clone())).copied();
     assert_eq!(lost, Some(paid), "{balances:?}");
     assert!(!balances.keys().any(|of| matches!(of, Account::Surp(_))));
+}
+
+/// R9: a loss is an incident, whichever of the two refunds went back first.
+#[test]
+fn surplus_that_goes_back_twice_is_an_incident_in_either_order() {
+    let town = paid_after_close();
+    town.at("bank", |books| books.manners.refuses_refunds = true);
+    town.chase();
+    town.at("bank", |books| {
+        books.manners.refuses_refunds = false;
+        books.manners.takes_its_time = true;
+    });
+    town.pass_s(61);
+    town.chase();
+    the_first_goes_back_after_all(&town);
+    let order = town.order("T1");
+    let under_way = [RefundState::Succeeded, RefundState::Processing];
+    assert_eq!(states(&order), under_way);
+    let second = &order.refunds[1];
+    let evidence = Evidence {
+        institution: order.attempts[0].institution.clone(),
+        account: None,
+        about: About::Refund(second.no.clone()),
+        by: Means::Query,
+        sum: None,
+        along: Along::default(),
+        asked_at: None,
+        names_it: true,
+        finding: Finding::Succeeded(Receipt {
+            amount: second.amount,
+            institution_no: None,
+            paid_at: town.clock.now(),
+            fee_minor: None,
+        }),
+    };
+    let register = town.register();
+    let facts = register.adapters[&evidence.institution].facts();
+    let Weighed::Commit(change) = order.weigh(&evidence, facts, town.clock.now()) else {
+        panic!("nothing follows");
+    };
+    let incidents = &change.rows().unwrap().incidents;
+    assert_eq!(incidents.len(), 1);
+    let difference = &incidents[0].1;
+    assert_eq!(&*difference.number, second.no.as_str());
+    let beyond = format!("of it beyond what was left {}", second.amount);
+    assert!(difference.found.ends_with(&beyond), "{difference:?}");
 }
 
 /// R1, R9, A4: what an institution gave back twice of an excess payment is its loss; the merchant still

@@ -74,6 +74,8 @@ pub(crate) struct Manners {
     pub(crate) mumbles: bool,
     /// Answers a close as if it had never heard of the payment.
     pub(crate) denies_closes: bool,
+    /// Answers a question as if it had never heard of the payment.
+    pub(crate) denies_queries: bool,
     /// Says of a refund that another sum went back.
     pub(crate) misstates: bool,
     /// Names sums without their currency.
@@ -164,6 +166,7 @@ impl Books {
             "create" => self.create(&id, &asked, truth),
             _ if self.payments.get(&id).is_some_and(|one| one.is_hidden) => "NOT_FOUND",
             "close" if self.manners.denies_closes => "NOT_FOUND",
+            "query" if self.manners.denies_queries => "NOT_FOUND",
             "close" => self.close(&id),
             _ => self.word(&id),
         };
