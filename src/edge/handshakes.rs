@@ -127,16 +127,18 @@ impl Door {
     ) -> Option<Secured> {
         let _counted = self.metrics.front.handshake();
         let mut handshake = pin!(acceptor.tls_handshake(tcp));
-        let answered = {
+        // Each time that the client has said something: what costs comes late with who wishes it so.
+        let ended = loop {
             let turn = self.handshakes.turn(address, &self.load, &self.bounds);
-            let _turn = turn.await?;
+            let turn = turn.await?;
             // Behind everything that is ready: handshakes take no request's time.
             yield_now().await;
-            poll_fn(|context| Poll::Ready(handshake.as_mut().poll(context))).await
-        };
-        let ended = match answered {
-            Poll::Ready(ended) => ended,
-            Poll::Pending => handshake.await,
+            let polled = poll_fn(|context| Poll::Ready(handshake.as_mut().poll(context))).await;
+            drop(turn);
+            match polled {
+                Poll::Ready(ended) => break ended,
+                Poll::Pending => woken().await,
+            }
         };
         let tls = match ended {
             Ok(tls) => tls,
@@ -152,6 +154,19 @@ impl Door {
             .and_then(identity::shown);
         Some((Box::new(tls), certificate))
     }
+}
+
+/// Ends when the task is woken by what it waited for before.
+async fn woken() {
+    let mut waits = true;
+    poll_fn(|_| {
+        if std::mem::take(&mut waits) {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
 }
 
 fn share_max(load: &Load, bounds: &ArcSwap<Bounds>) -> u32 {

@@ -60,14 +60,16 @@ impl Stands {
 }
 
 /// What is wrong with a file that holds a secret: it belongs to this process's user, or to root,
-/// and nobody else may read it. As secrets are mounted, root may let our group read one.
+/// and nobody else may read it. As secrets are mounted, root may let our group read one; of an entry for our
+/// user alone, as service managers write it, the mode shows only that root's own group might.
 pub fn secret(path: &Path, found: &Metadata) -> Option<Exposed> {
     judge_secret(path, &Us::now(), Stands::of(found))
 }
 
 fn judge_secret(path: &Path, us: &Us, stands: Stands) -> Option<Exposed> {
-    let is_for_our_group = stands.user == 0 && us.user != 0 && us.groups.contains(&stands.group);
-    let nobodys = if is_for_our_group { 0o037 } else { 0o077 };
+    let is_ours = stands.group == 0 || us.groups.contains(&stands.group);
+    let is_for_us = stands.user == 0 && us.user != 0 && is_ours;
+    let nobodys = if is_for_us { 0o037 } else { 0o077 };
     owned(path, us, stands, &[us.user, 0]).or_else(|| closed(path, stands, nobodys, "600"))
 }
 
@@ -123,6 +125,7 @@ mod tests {
             (1000, 7, 0o400),
             (0, 2000, 0o440),
             (0, 2000, 0o640),
+            (0, 0, 0o440),
         ];
         for (user, group, mode) in mine {
             assert_eq!(

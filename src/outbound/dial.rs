@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,13 +36,25 @@ pub(super) async fn addresses(target: &Target, by: Instant) -> Result<Vec<Socket
     if let Ok(address) = target.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, target.port)]);
     }
-    let looking = tokio::net::lookup_host((target.host.as_str(), target.port));
-    match timeout_at(by, looking).await {
-        Ok(Ok(found)) => Ok(by_turns(found)),
+    let too_late = |_| our_shortage("the name was not resolved in time");
+    let place = timeout_at(by, LOOKING.acquire()).await.map_err(too_late)?;
+    let place = place.map_err(our_shortage)?;
+    let name = (target.host.clone(), target.port);
+    let looking = tokio::task::spawn_blocking(move || {
+        let found = name.to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+        drop(place);
+        found
+    });
+    match timeout_at(by, looking).await.map_err(too_late)? {
+        Ok(Ok(found)) => Ok(by_turns(found.into_iter())),
         Ok(Err(error)) => Err(unresolved(error)),
-        Err(_) => Err(our_shortage("the name was not resolved in time")),
+        Err(stopped) => Err(our_shortage(stopped)),
     }
 }
+
+/// Names that are looked up at once. The system goes on asking a silent name server long after the call
+/// that wanted it has given up; each holds a thread and a socket so long, of which others need some.
+static LOOKING: Semaphore = Semaphore::const_new(64);
 
 /// A system that is short of sockets says of a name that it does not exist, or that it cannot be
 /// resolved at present; the latter it says as well if no name server answers. None of it is a sign
@@ -176,7 +188,12 @@ where
                 Err(_) => return Err(graver(failed, not_sent("no connection in time"))),
             },
             () = bell.notified() => {
-                next_at = Instant::now().checked_add(SECURED_WITHIN).unwrap_or(by);
+                // No longer than leaves the others their time.
+                let now = Instant::now();
+                let left = by.saturating_duration_since(now);
+                let shares = u32::try_from(untried.len()).unwrap_or(u32::MAX).saturating_add(1);
+                let wait = SECURED_WITHIN.min(left.checked_div(shares).unwrap_or_default());
+                next_at = now.checked_add(wait).unwrap_or(by);
             }
         }
     }
@@ -241,6 +258,22 @@ mod tests {
             })
         };
         assert_eq!(raced((&[1, 2, 3], 64, PLENTY), refused).await, Ok(3));
+    }
+
+    /// Addresses that take the connection and say nothing more hold up none, however many they are.
+    #[tokio::test]
+    async fn addresses_that_only_take_connections_hold_up_none() {
+        let company = Arc::new(Semaphore::new(64));
+        let by = Instant::now().checked_add(Duration::from_secs(1)).unwrap();
+        let addresses = [1, 2, 3, 4].map(at).into();
+        let found = first_of(addresses, by, &company, |address, bell| async move {
+            bell.notify_one();
+            if address == at(4) {
+                return Ok(4);
+            }
+            std::future::pending().await
+        });
+        assert_eq!(found.await, Ok(4));
     }
 
     /// H1: a lack of ours on the way to one address is no news of the party, whatever the others say.

@@ -41,7 +41,7 @@ pub(super) fn public(in_force: Arc<ArcSwap<InForce>>, metrics: Arc<Metrics>) -> 
                 result,
             } = served.api.answer(request, peer).await;
             let caller = caller_class(interface, result, &response);
-            if let Some(proven) = proven(caller, page, &response) {
+            if let Some(proven) = proven(caller, page, response.status()) {
                 response.extensions_mut().insert(proven);
             }
             let (asked, took) = (Asked { interface, caller }, began.elapsed());
@@ -81,12 +81,24 @@ fn caller_class(interface: &str, result: &str, response: &Response<Bytes>) -> Ca
 }
 
 /// Whether that is enough to keep a connection when there are no more.
-fn proven(caller: CallerClass, page: Option<u64>, response: &Response<Bytes>) -> Option<Proven> {
+fn proven(caller: CallerClass, page: Option<u64>, status: StatusCode) -> Option<Proven> {
     match caller {
+        CallerClass::Merchant if may_be_said_before(status) => None,
         CallerClass::Merchant | CallerClass::Institution => Some(Proven::Party),
-        CallerClass::Payer if response.status().is_success() => page.map(Proven::Payer),
+        CallerClass::Payer if status.is_success() => page.map(Proven::Payer),
         CallerClass::Payer | CallerClass::Unknown => None,
     }
+}
+
+/// Whether such an answer can be had with a request that somebody else signed, long ago: it is refused
+/// before its nonce is spent, or because it was.
+fn may_be_said_before(status: StatusCode) -> bool {
+    let refused = [
+        StatusCode::UNAUTHORIZED,
+        StatusCode::FORBIDDEN,
+        StatusCode::TOO_MANY_REQUESTS,
+    ];
+    refused.contains(&status) || status.is_server_error()
 }
 
 /// The number of the order whose page has this path, the same for the page and its status.
@@ -151,6 +163,9 @@ impl Operations {
             self.metrics.configuration.unusable(party.word(), count);
         }
         let institutions = &self.metrics.institutions;
+        for id in api.register.directory.institutions.keys() {
+            institutions.enrolled(id.as_str());
+        }
         let show = |id: &str, state, times, callbacks| {
             institutions.breaker(id, state, times);
             institutions.callbacks_missing(id, i64::from(callbacks == Callbacks::Missing));
@@ -242,6 +257,28 @@ pub(super) fn refuse() -> Refuse {
 mod tests {
     use super::*;
     use crate::domain::identifiers::{PayOrderNo, Timestamp};
+
+    /// R-6.3.1-3a: who repeats what somebody else signed, and is refused for it, holds no place by it.
+    #[test]
+    fn a_request_that_was_said_before_proves_nobody() {
+        let merchant = |status: u16| {
+            let status = StatusCode::from_u16(status).unwrap();
+            proven(CallerClass::Merchant, None, status).is_some()
+        };
+        for (status, is_proven) in [
+            (200, true),
+            (202, true),
+            (404, true),
+            (409, true),
+            (422, true),
+            (401, false),
+            (403, false),
+            (429, false),
+            (503, false),
+        ] {
+            assert_eq!(merchant(status), is_proven, "{status}");
+        }
+    }
 
     /// R-6.3.1-3a: an order's page and its status are one page, however the address is spelled; another
     /// order's is another, and what is no address of a page is none.

@@ -298,6 +298,9 @@ async fn what_was_not_recorded_spent_nothing() {
     assert_eq!(replayed(&gateway, &second).await, "ACCEPTED");
     site.clock.pass(1_000);
     assert_eq!(replayed(&gateway, &second).await, "nonce_spent");
+    // Who only repeats what was said uses up nobody's allowance.
+    let third = site.place("T4", "place-T4-00000001");
+    assert_eq!(replayed(&gateway, &third).await, "ACCEPTED");
 }
 
 /// Q6, T2: the clock jumps by hours, either way, across restarts and with the nonces forgotten in
