@@ -1,23 +1,24 @@
-//! One exchange with an institution; every way it can end is evidence.
+//! Calls about payments and refunds; every way one can end is evidence. How its steps are carried out
+//! is `executor.rs`, for every family of calls the same.
+
+pub(in crate::flow) mod executor;
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::Response;
 
-use crate::domain::attempt::{Attempt, AttemptState, Stamp};
+use crate::domain::attempt::{AttemptState, Stamp};
 use crate::domain::change::Change;
 use crate::domain::evidence::{About, Along, Ambiguity, Evidence, Finding};
-use crate::domain::identifiers::OrderKey;
-use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
+use crate::domain::identifiers::{InstitutionId, MerchantId, OrderKey};
 use crate::domain::institutions::{CallEnd, Purpose};
-use crate::domain::order::{INTENT_PATIENCE, Order, Terms};
-use crate::domain::refund::{Refund, Sending};
-use crate::flow::answer::aside;
-use crate::institution::{Call, Institution, Outgoing, Slow};
+use crate::domain::order::{INTENT_PATIENCE, Order};
+use crate::domain::refund::Sending;
+use crate::institution::{Call, CallState, Institution, OwnedCall, Step, Unmade};
 use crate::world::sends::InFlight;
-use crate::world::trail::{Answered, Asked, Note};
-use crate::world::{Errand, KeptBack, Party, Patience, SendError, TooMany, Turn, World};
+use crate::world::{Patience, TooMany, Turn, World};
+use executor::{Conversation, Failure, Start, execute, with_slow_key};
 
 /// How long a payer waits for the hand-over; after it the answer is "not known yet" (R-6.4-1a).
 pub const CREATE_PATIENCE: Patience = patience(5_000, 6_000);
@@ -51,7 +52,7 @@ pub async fn call_institution(
         turn: None,
         in_flight: None,
     };
-    exchange(world, adapter, call, how).await
+    PaymentCall { adapter, call }.carry_out(world, how).await
 }
 
 /// What a create or refund leaves with.
@@ -95,7 +96,7 @@ pub async fn send_once(
         turn: leave.turn,
         in_flight: Some(leave.in_flight),
     };
-    exchange(world, adapter, call, how).await
+    PaymentCall { adapter, call }.carry_out(world, how).await
 }
 
 /// Asks once, in a turn that was waited for: for questions by the hundred, which would be kept back
@@ -111,7 +112,7 @@ pub async fn ask_in_turn(
         turn: Some(turn),
         in_flight: None,
     };
-    exchange(world, adapter, call, how).await
+    PaymentCall { adapter, call }.carry_out(world, how).await
 }
 
 /// Waits for a turn at an institution, before anything is written.
@@ -126,102 +127,120 @@ pub async fn turn_at(
     world.outbound.turn(institution, merchant).await
 }
 
-/// How an exchange is made.
+/// One call about a payment or refund.
+struct PaymentCall<'a> {
+    adapter: &'a dyn Institution,
+    call: &'a Call<'a>,
+}
+
+impl Conversation for PaymentCall<'_> {
+    type Outcome = Evidence;
+
+    async fn begin(&self, stamp: Stamp) -> Step<Evidence> {
+        let Some(slow) = self.adapter.slow() else {
+            return self.adapter.begin(self.call, &stamp);
+        };
+        let own = OwnedCall::of(self.call);
+        let signed = with_slow_key(slow, move |adapter| {
+            own.call().map(|call| adapter.begin(&call, &stamp))
+        });
+        signed
+            .await
+            .flatten()
+            .unwrap_or(Step::Unmade(Unmade::Unsigned))
+    }
+
+    fn next(&self, state: &CallState, reply: &Response<Bytes>, stamp: &Stamp) -> Step<Evidence> {
+        match self.adapter.next(self.call, state, reply, stamp) {
+            Step::Done(read) => Step::Done(self.held_to_its_question(read)),
+            more @ (Step::Send(_) | Step::Unmade(_)) => more,
+        }
+    }
+
+    fn label(&self) -> &'static str {
+        self.call.word()
+    }
+
+    fn purpose(&self) -> Option<Purpose> {
+        Some(match self.call {
+            Call::Create(..) => Purpose::Create,
+            Call::Query(..) | Call::Close(..) | Call::Refund(..) | Call::RefundQuery(..) => {
+                Purpose::Ask
+            }
+        })
+    }
+
+    fn about(&self) -> Option<(About, &MerchantId)> {
+        Some((self.call.about(), &self.call.terms().merchant))
+    }
+
+    fn order(&self) -> Option<OrderKey> {
+        let attempt = self.call.attempt().id.clone();
+        Some(OrderKey::OfAttempt(self.adapter.id().clone(), attempt))
+    }
+
+    fn judge(&self, outcome: &Evidence) -> (CallEnd, String) {
+        (answered(&outcome.finding), outcome.finding.class())
+    }
+}
+
+impl PaymentCall<'_> {
+    async fn carry_out(&self, world: &World, how: How) -> Evidence {
+        let Some(stamp) = stamp(world, self.call, how.in_flight.as_ref()) else {
+            return self.evidence(Finding::NotSent);
+        };
+        let start = Start {
+            stamp,
+            patience: how.patience,
+            turn: how.turn,
+            in_flight: how.in_flight,
+        };
+        match execute(world, self.adapter, self, start).await {
+            Ok((read, asked_at)) => Evidence {
+                asked_at: (!self.call.is_send()).then_some(asked_at),
+                ..read
+            },
+            Err(Failure::NotSent(_)) => self.evidence(Finding::NotSent),
+            Err(Failure::Unknown(_)) => self.evidence(Finding::Ambiguous(Ambiguity::NoAnswer)),
+        }
+    }
+
+    /// An answer as evidence, held to the sum that was asked for (V3).
+    fn held_to_its_question(&self, read: Evidence) -> Evidence {
+        let call = self.call;
+        let asked = call
+            .refund()
+            .map_or(call.attempt().amount, |refund| refund.amount);
+        let found = read.held_to(asked);
+        if found.finding == Finding::Ambiguous(Ambiguity::Mismatch) {
+            tracing::error!(institution.id = %found.institution, call = call.word(),
+                attempt.id = %call.attempt().id,
+                "an answer put aside: it speaks of something else than was asked");
+        }
+        found
+    }
+
+    /// What ended without an answer, as evidence.
+    fn evidence(&self, finding: Finding) -> Evidence {
+        Evidence {
+            institution: self.adapter.id().clone(),
+            account: Some(self.call.attempt().account.clone()),
+            about: self.call.about(),
+            by: self.call.means(),
+            sum: None,
+            along: Along::default(),
+            asked_at: None,
+            names_it: false,
+            finding,
+        }
+    }
+}
+
+/// How a call is made.
 struct How {
     patience: Patience,
     turn: Option<Turn>,
     in_flight: Option<InFlight>,
-}
-
-async fn exchange(world: &World, adapter: &dyn Institution, call: &Call<'_>, how: How) -> Evidence {
-    let kept_back = how.turn.as_ref().map(Turn::watch);
-    let Some(stamp) = stamp(world, call, how.in_flight.as_ref()) else {
-        return evidence(adapter, call, Finding::NotSent);
-    };
-    let (mut request, asked) = match outgoing(adapter, call, stamp).await {
-        Outgoing::Send(request, asked) => (*request, asked),
-        Outgoing::Local(handover) => {
-            return evidence(adapter, call, Finding::Accepted(Some(handover)));
-        }
-        Outgoing::Unmade => {
-            tracing::error!(institution.id = %adapter.id(), call = call.word(), "cannot be signed");
-            // H1: nothing was asked, and it is our own lack.
-            kept_back.iter().for_each(KeptBack::set);
-            return evidence(adapter, call, Finding::NotSent);
-        }
-    };
-    // As it is signed; what it becomes on the way to the wire is the connection's.
-    let noted = world.trail.is_kept();
-    let noted = noted.then(|| Noted::of(&request, world.clock.now()));
-    request
-        .extensions_mut()
-        .insert(Errand(call.word(), how.turn));
-    // A send goes on for as long as the connection that carries it.
-    if let Some(in_flight) = how.in_flight {
-        in_flight.may_leave();
-        request.extensions_mut().insert(in_flight);
-    }
-    let party = Party::Institution(adapter.id().clone());
-    let begun = world.health.begin(adapter.id(), world.clock.now());
-    // Before the first byte leaves: from here on nothing that passes is waiting (V5).
-    let asked_at = world.clock.uptime();
-    let sent = world.outbound.send(&party, request, how.patience).await;
-    let now = world.clock.now();
-    let reply = noted.as_ref().and(sent.as_ref().ok()).map(Answered::of);
-    let (found, end) = match sent {
-        Ok(reply) => {
-            let found = heard(call, adapter.read(call, &asked, &reply, now), asked_at);
-            let end = answered(&found.finding);
-            (found, Some(end))
-        }
-        Err(SendError::NotSent(why)) => {
-            tracing::warn!(institution.id = %adapter.id(), call = call.word(), why, "not sent");
-            let found = evidence(adapter, call, Finding::NotSent);
-            (found, Some(CallEnd::Unreachable))
-        }
-        // H1: that no byte left is proven (E1), and it says nothing about the institution.
-        Err(ours @ (SendError::KeptBack(_) | SendError::OurShortage(_))) => {
-            tracing::warn!(institution.id = %adapter.id(), call = call.word(), why = %ours, "not sent, by ourselves");
-            kept_back.iter().for_each(KeptBack::set);
-            (evidence(adapter, call, Finding::NotSent), None)
-        }
-        Err(SendError::Unknown(why)) => {
-            tracing::warn!(institution.id = %adapter.id(), call = call.word(), why, "in doubt");
-            let found = evidence(adapter, call, Finding::Ambiguous(Ambiguity::NoAnswer));
-            // Whoever waits a moment only, for a merchant's question, learns nothing from silence.
-            let is_silence = how.patience.whole >= ASK_PATIENCE.whole || is_create(call);
-            (found, is_silence.then_some(CallEnd::Failed))
-        }
-    };
-    if let Some(noted) = noted {
-        noted.take(world, call, (&found, reply));
-    }
-    if let Some(end) = end {
-        let purpose = if is_create(call) {
-            Purpose::Create
-        } else {
-            Purpose::Ask
-        };
-        world.health.end(adapter.id(), begun, (purpose, end), now);
-    }
-    found
-}
-
-/// An answer as evidence: dated by its question, and held to what that asked.
-fn heard(call: &Call<'_>, read: Evidence, asked_at: Uptime) -> Evidence {
-    let asked = call
-        .refund()
-        .map_or(call.attempt().amount, |refund| refund.amount);
-    let found = Evidence {
-        asked_at: (!call.is_send()).then_some(asked_at),
-        ..read.held_to(asked)
-    };
-    if found.finding == Finding::Ambiguous(Ambiguity::Mismatch) {
-        tracing::error!(institution.id = %found.institution, call = call.word(),
-            attempt.id = %call.attempt().id,
-            "an answer put aside: it speaks of something else than was asked");
-    }
-    found
 }
 
 /// How a call is dated and made one of a kind; nothing for one that must not leave (any more).
@@ -252,44 +271,6 @@ fn stamp(world: &World, call: &Call<'_>, in_flight: Option<&InFlight>) -> Option
     }
 }
 
-/// A call as it leaves, until it is known what came of it.
-struct Noted {
-    asked: Asked,
-    at: Timestamp,
-}
-
-impl Noted {
-    fn of(request: &Request<Bytes>, at: Timestamp) -> Self {
-        let asked = Asked::of(request, request.uri().to_string());
-        Self { asked, at }
-    }
-
-    fn take(self, world: &World, call: &Call<'_>, came: (&Evidence, Option<Answered>)) {
-        let (evidence, answered) = came;
-        let institution = evidence.institution.clone();
-        let with = format!("institution {institution}");
-        world.trail.note(Note {
-            about: OrderKey::OfAttempt(institution, call.attempt().id.clone()),
-            at: self.at,
-            took: world.clock.now().since(self.at),
-            with,
-            what: call.word().to_owned(),
-            verdict: evidence.finding.class(),
-            is_stranger: false,
-            is_paying: false,
-            asked: self.asked,
-            answered,
-        });
-    }
-}
-
-fn is_create(call: &Call<'_>) -> bool {
-    match call {
-        Call::Create(..) => true,
-        Call::Query(..) | Call::Close(..) | Call::Refund(..) | Call::RefundQuery(..) => false,
-    }
-}
-
 /// What an answer says about who gave it. A refusal is one, and so is a word that we do not know: a
 /// merchant's odd order must not close an institution to others.
 fn answered(finding: &Finding) -> CallEnd {
@@ -307,50 +288,5 @@ fn answered(finding: &Finding) -> CallEnd {
         | Finding::Succeeded(_)
         | Finding::Closed
         | Finding::NotFound => CallEnd::Answered,
-    }
-}
-
-/// What a call is about, for a thread of its own.
-type Copies = (Attempt, Terms, Option<Refund>);
-
-/// What the call becomes; signed elsewhere if that takes long.
-async fn outgoing(adapter: &dyn Institution, call: &Call<'_>, stamp: Stamp) -> Outgoing {
-    let Some(Slow { turns, adapter }) = adapter.slow() else {
-        return adapter.request(call, &stamp);
-    };
-    let copies: Copies = (
-        call.attempt().clone(),
-        call.terms().clone(),
-        call.refund().cloned(),
-    );
-    let of_copies: fn(&Copies) -> Option<Call<'_>> = match call {
-        Call::Create(..) => |(attempt, terms, _)| Some(Call::Create(attempt, terms)),
-        Call::Query(..) => |(attempt, terms, _)| Some(Call::Query(attempt, terms)),
-        Call::Close(..) => |(attempt, terms, _)| Some(Call::Close(attempt, terms)),
-        Call::Refund(..) => {
-            |(attempt, terms, refund)| Some(Call::Refund(refund.as_ref()?, attempt, terms))
-        }
-        Call::RefundQuery(..) => {
-            |(attempt, terms, refund)| Some(Call::RefundQuery(refund.as_ref()?, attempt, terms))
-        }
-    };
-    let signed = aside(&turns, move || match of_copies(&copies) {
-        Some(call) => adapter.request(&call, &stamp),
-        None => Outgoing::Unmade,
-    });
-    signed.await.unwrap_or(Outgoing::Unmade)
-}
-
-fn evidence(adapter: &dyn Institution, call: &Call<'_>, finding: Finding) -> Evidence {
-    Evidence {
-        institution: adapter.id().clone(),
-        account: Some(call.attempt().account.clone()),
-        about: call.about(),
-        by: call.means(),
-        sum: None,
-        along: Along::default(),
-        asked_at: None,
-        names_it: false,
-        finding,
     }
 }

@@ -5,15 +5,16 @@ use bytes::Bytes;
 use http::{Request, Response};
 
 use crate::domain::amount::CNY;
+use crate::domain::attempt::Stamp;
 use crate::domain::evidence::{About, Finding};
 use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
-use crate::flow::answer::aside;
+use crate::flow::call_institution::executor::with_slow_key;
 use crate::flow::register::Register;
 use crate::flow::trail::mentioned;
 use crate::flow::weigh_evidence::noticed::notice_callback;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
-use crate::institution::{Heard, Institution, Unbelieved};
+use crate::institution::{Heard, Institution, Unverified};
 use crate::store::{Message, Store, StoreError, Verdict};
 use crate::world::World;
 use crate::world::trail::{Answered, Asked, Note};
@@ -82,7 +83,11 @@ async fn hear(
     now: Timestamp,
 ) -> Hearing {
     let request_id = hex(&world.entropy.draw::<8>());
-    let known_by = (request_id.as_str(), now);
+    let stamp = Stamp {
+        now,
+        nonce: world.entropy.draw(),
+    };
+    let known_by = (request_id.as_str(), stamp);
     let told = match adapter.read_callback(callback, now) {
         Ok(told) => told,
         Err(why) => {
@@ -155,13 +160,14 @@ async fn unbelieved(
     store: &dyn Store,
     (institution, adapter): (&InstitutionId, &dyn Institution),
     callback: &Request<Bytes>,
-    why: Unbelieved,
-    known_by: (&str, Timestamp),
+    why: Unverified,
+    known_by: (&str, Stamp),
 ) -> Hearing {
-    let (request_id, now) = known_by;
+    let (request_id, stamp) = known_by;
+    let now = stamp.now;
     let heard = why.heard();
     let verdict = match heard {
-        Heard::Forged => Verdict::Forged,
+        Heard::Unverified => Verdict::Forged,
         Heard::Recorded
         | Heard::TryAgain
         | Heard::UnknownReference
@@ -177,7 +183,7 @@ async fn unbelieved(
         .keep(&message(institution, callback, verdict, now))
         .await;
     let answer = match verdict {
-        Verdict::Forged => adapter.acknowledgement(callback, heard, known_by),
+        Verdict::Forged => adapter.acknowledge(callback, heard, request_id, &stamp),
         Verdict::Genuine | Verdict::Quarantined => {
             acknowledgement(adapter, callback, heard, known_by).await
         }
@@ -225,19 +231,19 @@ async fn acknowledgement(
     adapter: &dyn Institution,
     callback: &Request<Bytes>,
     heard: Heard,
-    known_by: (&str, Timestamp),
+    known_by: (&str, Stamp),
 ) -> Response<Bytes> {
+    let (request_id, stamp) = known_by;
     if let Some(slow) = adapter.slow() {
-        let (callback, request_id, now) = (callback.clone(), known_by.0.to_owned(), known_by.1);
-        let signed = aside(&slow.turns, move || {
-            let known_by = (request_id.as_str(), now);
-            slow.adapter.acknowledgement(&callback, heard, known_by)
+        let (callback, request_id) = (callback.clone(), request_id.to_owned());
+        let signed = with_slow_key(slow, move |adapter| {
+            adapter.acknowledge(&callback, heard, &request_id, &stamp)
         });
         if let Some(signed) = signed.await {
             return signed;
         }
     }
-    adapter.acknowledgement(callback, heard, known_by)
+    adapter.acknowledge(callback, heard, request_id, &stamp)
 }
 
 fn message(

@@ -1,7 +1,10 @@
 //! Adapters: each translates between our calls and one institution's dialect, and does nothing
 //! else. They open no socket, read no clock, roll no dice.
 
+mod call;
 mod standard;
+mod statement;
+mod step;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -11,14 +14,15 @@ use http::{Request, Response};
 use tokio::sync::Semaphore;
 
 use crate::domain::amount::Currency;
-use crate::domain::attempt::{Attempt, Stamp};
-use crate::domain::evidence::{About, Evidence, Handover, Means};
-use crate::domain::identifiers::{AccountId, CalendarDay, InstitutionId, Timestamp};
+use crate::domain::attempt::Stamp;
+use crate::domain::evidence::{About, Evidence};
+use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::Facts;
-use crate::domain::order::Terms;
-use crate::domain::refund::Refund;
-use crate::domain::statement::{Line, Totals, Unusable};
-use crate::signature::{KeyRing, Question, SigningKey};
+use crate::signature::{KeyRing, SigningKey};
+
+pub use call::{Call, OwnedCall};
+pub use statement::{StatementPage, StatementQuery, Statements};
+pub use step::{CallState, Effect, Host, Outgoing, STEPS_MAX, Step, Unmade};
 
 /// Every kind of institution there is; a further one is a file of its own and a line here.
 #[rustfmt::skip]
@@ -81,8 +85,9 @@ pub enum SettingsFault {
 
 /// One institution's dialect.
 ///
-/// What cannot be read proves nothing, so reading cannot fail: it ends in `Finding::Ambiguous`
-/// (V1, C3).
+/// A call is a small state machine: [`Institution::begin`] and [`Institution::next`] say what to do
+/// next, and `flow/call_institution` does it. What cannot be read proves nothing, so reading cannot
+/// fail: it ends in `Finding::Ambiguous` (V1, C3).
 pub trait Institution: Send + Sync {
     /// Which institution.
     fn id(&self) -> &InstitutionId;
@@ -101,83 +106,46 @@ pub trait Institution: Send + Sync {
         None
     }
 
-    /// The request that makes this call, or the hand-over where no call is needed.
-    ///
-    /// The stamp has the moment of this sending. Equal creates have equal bodies all the same
-    /// (A3); only their signatures differ (Q5).
-    fn request(&self, call: &Call<'_>, stamp: &Stamp) -> Outgoing;
+    /// Where its requests go: `https://host[:port]` of that host, if it has it. A request to any other
+    /// place is not sent.
+    fn origin(&self, host: Host) -> Option<&str>;
 
-    /// What the reply to this call proves.
-    fn read(
+    /// The first step of a call.
+    ///
+    /// The stamp has the moment of this sending. Equal creates have equal bodies all the same (A3);
+    /// only their signatures differ (Q5).
+    fn begin(&self, call: &Call<'_>, stamp: &Stamp) -> Step<Evidence>;
+
+    /// What follows from the reply to the last step, with the state that step was sent with; the stamp
+    /// is fresh.
+    fn next(
         &self,
         call: &Call<'_>,
-        asked: &Asked,
+        state: &CallState,
         reply: &Response<Bytes>,
-        now: Timestamp,
-    ) -> Evidence;
+        stamp: &Stamp,
+    ) -> Step<Evidence>;
 
     /// Proves that the institution sent this callback, then says what it is about, and what it proves.
     ///
     /// # Errors
-    /// [`Unbelieved`]. An unlisted status word is not an error but `Finding::Ambiguous` (C3). Neither
+    /// [`Unverified`]. An unlisted status word is not an error but `Finding::Ambiguous` (C3). Neither
     /// ever quotes the content.
     fn read_callback<'c>(
         &'c self,
         callback: &'c Request<Bytes>,
         now: Timestamp,
-    ) -> Result<Told<'c>, Unbelieved>;
+    ) -> Result<Told<'c>, Unverified>;
 
     /// The answer to a callback in the institution's own form (C4), with the number that the log knows
     /// it by where that form has room for one.
-    fn acknowledgement(
+    fn acknowledge(
         &self,
         callback: &Request<Bytes>,
         heard: Heard,
-        known_by: (&str, Timestamp),
+        request_id: &str,
+        stamp: &Stamp,
     ) -> Response<Bytes>;
-}
-
-/// How an institution is asked for its statement of a day, page by page, so that no answer is
-/// longer than what is read of one.
-pub trait Statements: Send + Sync {
-    /// The request for a page; nothing if it could not be made or signed.
-    fn ask(&self, wanted: &Wanted, stamp: &Stamp) -> Option<(Request<Bytes>, Asked)>;
-
-    /// The page that a reply brings.
-    ///
-    /// # Errors
-    /// It is not proven, not this page, or no page.
-    fn read(
-        &self,
-        wanted: &Wanted,
-        asked: &Asked,
-        reply: &Response<Bytes>,
-        now: Timestamp,
-    ) -> Result<Page, Unusable>;
-}
-
-/// Which page of which statement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// Our account there.
-    pub account: AccountId,
-    /// The day.
-    pub date: CalendarDay,
-    /// The page begins with the line after this one; 0 before the first.
-    pub after: u64,
-    /// Lines in it at most.
-    pub limit: u32,
-}
-
-/// A page of a statement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
-    /// Its lines.
-    pub lines: Vec<Line>,
-    /// Whether another one follows.
-    pub more: bool,
-    /// What the whole statement is said to add up to; the same on each of its pages.
-    pub totals: Totals,
 }
 
 /// An adapter whose signing takes as long as everything else of a request together.
@@ -188,111 +156,12 @@ pub struct Slow {
     pub adapter: Arc<dyn Institution>,
 }
 
-/// What we ask an institution. Borrows from a committed order: nothing else can be sent (A1).
-#[derive(Debug, Clone, Copy)]
-pub enum Call<'a> {
-    /// Take this payment and say how the payer pays.
-    Create(&'a Attempt, &'a Terms),
-    /// Where does it stand?
-    Query(&'a Attempt, &'a Terms),
-    /// End it.
-    Close(&'a Attempt, &'a Terms),
-    /// Send this money back the way it came.
-    Refund(&'a Refund, &'a Attempt, &'a Terms),
-    /// Where does the refund stand?
-    RefundQuery(&'a Refund, &'a Attempt, &'a Terms),
-}
-
-impl Call<'_> {
-    /// The attempt it is about, or along which the money goes back (R5).
-    pub fn attempt(&self) -> &Attempt {
-        match self {
-            Self::Create(attempt, _)
-            | Self::Query(attempt, _)
-            | Self::Close(attempt, _)
-            | Self::Refund(_, attempt, _)
-            | Self::RefundQuery(_, attempt, _) => attempt,
-        }
-    }
-
-    /// The refund it is about, if it is about one.
-    pub fn refund(&self) -> Option<&Refund> {
-        match self {
-            Self::Refund(refund, ..) | Self::RefundQuery(refund, ..) => Some(refund),
-            Self::Create(..) | Self::Query(..) | Self::Close(..) => None,
-        }
-    }
-
-    /// What the institution knows it by (K2).
-    pub fn about(&self) -> About {
-        match self.refund() {
-            Some(refund) => About::Refund(refund.no.clone()),
-            None => About::Attempt(self.attempt().id.clone()),
-        }
-    }
-
-    /// Whether it may move money, so that it must be known when it has left; the others only ask.
-    pub fn is_send(&self) -> bool {
-        match self {
-            Self::Create(..) | Self::Refund(..) => true,
-            Self::Query(..) | Self::Close(..) | Self::RefundQuery(..) => false,
-        }
-    }
-
-    /// How we come to hear its reply.
-    pub fn means(&self) -> Means {
-        match self {
-            Self::Create(..) => Means::Create,
-            Self::Query(..) | Self::RefundQuery(..) => Means::Query,
-            Self::Close(..) => Means::Close,
-            Self::Refund(..) => Means::Refund,
-        }
-    }
-
-    /// The terms of its order.
-    pub fn terms(&self) -> &Terms {
-        match self {
-            Self::Create(_, terms)
-            | Self::Query(_, terms)
-            | Self::Close(_, terms)
-            | Self::Refund(_, _, terms)
-            | Self::RefundQuery(_, _, terms) => terms,
-        }
-    }
-
-    /// A stable word for metrics and logs.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Create(..) => "create",
-            Self::Query(..) => "query",
-            Self::Close(..) => "close",
-            Self::Refund(..) => "refund",
-            Self::RefundQuery(..) => "refund_query",
-        }
-    }
-}
-
-/// What a call becomes.
-#[derive(Debug)]
-pub enum Outgoing {
-    /// A request to send, and what reading its reply will need.
-    Send(Box<Request<Bytes>>, Asked),
-    /// No call is needed: the page's address can be made here.
-    Local(Handover),
-    /// It could not be made or signed: nothing leaves (E1).
-    Unmade,
-}
-
-/// What of a sent request its reply is bound to; opaque to everybody but the adapter.
-#[derive(Debug, Clone, Default)]
-pub struct Asked(pub Option<Question>);
-
 /// A callback that is evidence of nothing. Holds a stable word for metrics; never quotes the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unbelieved {
+pub enum Unverified {
     /// Not proven to be the institution's.
     #[error("the callback is not proven: {0}")]
-    Forged(&'static str),
+    Unverified(&'static str),
     /// Proven, and no message that can be read.
     #[error("the callback cannot be read: {0}")]
     Unreadable(&'static str),
@@ -301,18 +170,18 @@ pub enum Unbelieved {
     NamesNothing(&'static str),
 }
 
-impl Unbelieved {
+impl Unverified {
     /// The stable word.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Forged(word) | Self::Unreadable(word) | Self::NamesNothing(word) => word,
+            Self::Unverified(word) | Self::Unreadable(word) | Self::NamesNothing(word) => word,
         }
     }
 
     /// What the institution is told.
     pub fn heard(self) -> Heard {
         match self {
-            Self::Forged(_) => Heard::Forged,
+            Self::Unverified(_) => Heard::Unverified,
             Self::Unreadable(_) => Heard::Unreadable,
             Self::NamesNothing(_) => Heard::UnknownReference,
         }
@@ -355,5 +224,5 @@ pub enum Heard {
     /// Proven, and no message that can be read.
     Unreadable,
     /// Not proven. Answered without a signature: a stranger must not buy one with each message.
-    Forged,
+    Unverified,
 }

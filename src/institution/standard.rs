@@ -24,8 +24,8 @@ use crate::domain::institutions::Facts;
 use crate::domain::merchant;
 use crate::domain::order::Terms;
 use crate::institution::{
-    Asked, Call, Heard, Institution, Outgoing, Settings, SettingsFault, Slow, Statements, Told,
-    Unbelieved,
+    Call, CallState, Effect, Heard, Host, Institution, Outgoing, Settings, SettingsFault, Slow,
+    Statements, Step, Told, Unmade, Unverified,
 };
 use crate::signature::{
     Covering, Proven, Question, sign_request, sign_response, verify_request, verify_response,
@@ -67,6 +67,19 @@ pub(super) fn build(settings: Settings) -> Result<Arc<dyn Institution>, Settings
     }))
 }
 
+/// A request, and the question that its reply must be bound to.
+type Signed = (Request<Bytes>, Question);
+
+/// The step that sends it.
+fn sending<O>((request, question): Signed, effect: Effect) -> Step<O> {
+    Step::Send(Box::new(Outgoing {
+        request,
+        to: Host::Main,
+        effect,
+        state: CallState::new(question),
+    }))
+}
+
 #[derive(Clone)]
 struct Standard {
     settings: Arc<Settings>,
@@ -94,22 +107,29 @@ impl Institution for Standard {
         Some(self)
     }
 
-    fn request(&self, call: &Call<'_>, stamp: &Stamp) -> Outgoing {
-        match self.signed(call, stamp) {
-            Some((request, question)) => Outgoing::Send(Box::new(request), Asked(Some(question))),
-            None => Outgoing::Unmade,
-        }
+    fn origin(&self, host: Host) -> Option<&str> {
+        (host == Host::Main).then_some(self.settings.origin.as_str())
     }
 
-    fn read(
+    fn begin(&self, call: &Call<'_>, stamp: &Stamp) -> Step<Evidence> {
+        let effect = if call.is_send() {
+            Effect::MayMoveMoney
+        } else {
+            Effect::None
+        };
+        self.signed(call, stamp)
+            .map_or_else(Step::Unmade, |signed| sending(signed, effect))
+    }
+
+    fn next(
         &self,
         call: &Call<'_>,
-        asked: &Asked,
+        state: &CallState,
         reply: &Response<Bytes>,
-        now: Timestamp,
-    ) -> Evidence {
-        let status = reply.status();
-        let (said, names_it) = match self.proven(asked, reply, now) {
+        stamp: &Stamp,
+    ) -> Step<Evidence> {
+        let (status, now) = (reply.status(), stamp.now);
+        let (said, names_it) = match self.proven(state, reply, now) {
             Ok(fields) => {
                 let said = match call.refund() {
                     Some(refund) => refunds::reply(call, refund, (status, &fields), now),
@@ -120,7 +140,7 @@ impl Institution for Standard {
             }
             Err(why) => (Err(why), false),
         };
-        Evidence {
+        Step::Done(Evidence {
             institution: self.settings.id.clone(),
             // A proven reply is bound to our question, which named the account.
             account: said.is_ok().then(|| call.attempt().account.clone()),
@@ -131,31 +151,31 @@ impl Institution for Standard {
             asked_at: None,
             names_it,
             finding: said.unwrap_or_else(Finding::Ambiguous),
-        }
+        })
     }
 
     fn read_callback<'c>(
         &'c self,
         callback: &'c Request<Bytes>,
         now: Timestamp,
-    ) -> Result<Told<'c>, Unbelieved> {
+    ) -> Result<Told<'c>, Unverified> {
         let proven = verify_request(
             callback,
             &self.callback_url,
             &self.settings.keys,
             now.seconds(),
         )
-        .map_err(|_| Unbelieved::Forged("signature"))?;
+        .map_err(|_| Unverified::Unverified("signature"))?;
         if !self.is_theirs(&proven) {
-            return Err(Unbelieved::Forged("key_of_another"));
+            return Err(Unverified::Unverified("key_of_another"));
         }
         if !is_recent(&proven, now) {
-            return Err(Unbelieved::Forged("outside_window"));
+            return Err(Unverified::Unverified("outside_window"));
         }
         // Genuine from here on; but what names no attempt can be weighed against nothing, so it
         // is no more evidence than a forgery is.
         let fields = Fields::parse(callback.body());
-        let fields = fields.map_err(|_| Unbelieved::Unreadable("unreadable"))?;
+        let fields = fields.map_err(|_| Unverified::Unreadable("unreadable"))?;
         if let Some(about) = refunds::told_of(&fields).map(About::Refund) {
             return Ok(Told::new(about.clone(), move |absent| {
                 let sum = reading::sum(&fields, refunds::SUM, absent);
@@ -171,7 +191,7 @@ impl Institution for Standard {
         }
         let no = fields.text("merchantOrderNo");
         let no = no.and_then(|no| AttemptId::parse(no.ok()?).ok());
-        let about = About::Attempt(no.ok_or(Unbelieved::NamesNothing("names_no_attempt"))?);
+        let about = About::Attempt(no.ok_or(Unverified::NamesNothing("names_no_attempt"))?);
         Ok(Told::new(about.clone(), move |absent| {
             let sum = reading::sum(&fields, "orderAmount", absent);
             let said = reading::notice(&fields, absent);
@@ -179,15 +199,16 @@ impl Institution for Standard {
         }))
     }
 
-    fn acknowledgement(
+    fn acknowledge(
         &self,
         callback: &Request<Bytes>,
         heard: Heard,
-        (request_id, now): (&str, Timestamp),
+        request_id: &str,
+        stamp: &Stamp,
     ) -> Response<Bytes> {
         let mut answer = notices::answer(heard, request_id);
         // TLS authenticates it as well: unsigned it is still better than no answer.
-        if heard == Heard::Forged || !self.may_sign(now) {
+        if heard == Heard::Unverified || !self.may_sign(stamp.now) {
             return answer;
         }
         let question = Question::of(callback, &self.callback_url);
@@ -195,7 +216,7 @@ impl Institution for Standard {
             &mut answer,
             question.as_ref(),
             &self.settings.signing,
-            now.seconds(),
+            stamp.now.seconds(),
         );
         answer
     }
@@ -232,7 +253,7 @@ impl Standard {
         }
     }
 
-    fn signed(&self, call: &Call<'_>, stamp: &Stamp) -> Option<(Request<Bytes>, Question)> {
+    fn signed(&self, call: &Call<'_>, stamp: &Stamp) -> Result<Signed, Unmade> {
         let (path, body) = match call {
             Call::Create(attempt, terms) => (
                 "/v1/orders",
@@ -249,7 +270,8 @@ impl Standard {
                 ("/v1/refunds/query", serde_json::to_vec(&naming))
             }
         };
-        self.post(path, body.ok()?, (call.word(), stamp))
+        let body = body.map_err(|_| Unmade::Malformed)?;
+        self.post(path, body, (call.word(), stamp))
     }
 
     fn post(
@@ -257,14 +279,14 @@ impl Standard {
         path: &str,
         body: Vec<u8>,
         (word, stamp): (&str, &Stamp),
-    ) -> Option<(Request<Bytes>, Question)> {
+    ) -> Result<Signed, Unmade> {
         if !self.may_sign(stamp.now) {
-            return None;
+            return Err(Unmade::Unsigned);
         }
         let mut request = Request::post(format!("{}{path}", self.settings.origin))
             .header(CONTENT_TYPE, "application/json")
             .body(Bytes::from(body))
-            .ok()?;
+            .map_err(|_| Unmade::Malformed)?;
         // As it goes over the wire.
         let target = request.uri().to_string();
         // The call's word and the moment keep the nonces apart of calls that share a draw: a
@@ -276,9 +298,10 @@ impl Standard {
             expires_s: Some(created_s.saturating_add(SIGNED_FOR_S)),
             nonce: Some(&nonce),
         };
-        sign_request(&mut request, &target, &self.settings.signing, &covering).ok()?;
-        let question = Question::of(&request, &target)?;
-        Some((request, question))
+        sign_request(&mut request, &target, &self.settings.signing, &covering)
+            .map_err(|_| Unmade::Unsigned)?;
+        let question = Question::of(&request, &target).ok_or(Unmade::Unsigned)?;
+        Ok((request, question))
     }
 
     /// The thirteen fields of A3.1. Nothing of the stamp: equal creates have equal bodies (A3).
@@ -302,18 +325,18 @@ impl Standard {
 
     fn proven<'r>(
         &self,
-        asked: &Asked,
+        state: &CallState,
         reply: &'r Response<Bytes>,
         now: Timestamp,
     ) -> Result<Fields<'r>, Ambiguity> {
-        self.prove(asked, reply, now)?;
+        self.prove(state, reply, now)?;
         Fields::parse(reply.body()).map_err(|_| Ambiguity::Unreadable)
     }
 
     /// Whether a reply is the institution's to our question.
     fn prove(
         &self,
-        asked: &Asked,
+        state: &CallState,
         reply: &Response<Bytes>,
         now: Timestamp,
     ) -> Result<(), Ambiguity> {
@@ -321,7 +344,7 @@ impl Standard {
         if reply.status().is_server_error() {
             return Err(Ambiguity::ServerFault);
         }
-        let question = asked.0.as_ref().ok_or(Ambiguity::Unproven)?;
+        let question = state.get::<Question>().ok_or(Ambiguity::Unproven)?;
         let proven = verify_response(reply, question, &self.settings.keys, now.seconds());
         match proven {
             Ok(proven) if self.is_theirs(&proven) => Ok(()),

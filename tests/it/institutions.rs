@@ -11,7 +11,7 @@ use paymux::domain::attempt::Stamp;
 use paymux::domain::evidence::{Evidence, Finding};
 use paymux::domain::identifiers::Timestamp;
 use paymux::domain::order::Weighed;
-use paymux::institution::{Asked, Call, Heard, Institution, KINDS, Outgoing, Unbelieved};
+use paymux::institution::{Call, CallState, Heard, Institution, KINDS, Step, Unverified};
 use serde_json::Value;
 
 use recorded::{NOW_S, Recording, describe, recordings};
@@ -23,7 +23,7 @@ trait Rig {
     fn callback(&self, body: Bytes) -> Request<Bytes>;
     /// Signs as the institution does, or as a stranger would.
     fn sign_callback(&self, callback: &mut Request<Bytes>, as_whom: Signer, created_s: i64);
-    fn sign_reply(&self, reply: &mut Response<Bytes>, to: &Asked, as_whom: Signer);
+    fn sign_reply(&self, reply: &mut Response<Bytes>, to: &CallState, as_whom: Signer);
     /// Whether the institution would believe this of us.
     fn is_ours(&self, answer: &Response<Bytes>, to: &Request<Bytes>) -> bool;
 }
@@ -68,15 +68,23 @@ fn stamp(at_s: i64) -> Stamp {
     }
 }
 
-fn sent(rig: &dyn Rig, call: &Call<'_>, stamp: &Stamp) -> (Request<Bytes>, Asked) {
-    match rig.adapter().request(call, stamp) {
-        Outgoing::Send(request, asked) => (*request, asked),
-        Outgoing::Local(_) | Outgoing::Unmade => panic!("{} is not sent", call.word()),
+fn sent(rig: &dyn Rig, call: &Call<'_>, stamp: &Stamp) -> (Request<Bytes>, CallState) {
+    match rig.adapter().begin(call, stamp) {
+        Step::Send(outgoing) => (outgoing.request, outgoing.state),
+        Step::Done(_) | Step::Unmade(_) => panic!("{} is not sent", call.word()),
+    }
+}
+
+/// What a reply proves, read at the moment all recordings are of.
+fn read(rig: &dyn Rig, call: &Call<'_>, state: &CallState, reply: &Response<Bytes>) -> Evidence {
+    match rig.adapter().next(call, state, reply, &stamp(NOW_S)) {
+        Step::Done(evidence) => evidence,
+        Step::Send(_) | Step::Unmade(_) => panic!("{} goes on", call.word()),
     }
 }
 
 /// What a recording proves with this body, signed as the institution does.
-fn reading(rig: &dyn Rig, recording: &Recording, body: &[u8]) -> Result<Evidence, Unbelieved> {
+fn reading(rig: &dyn Rig, recording: &Recording, body: &[u8]) -> Result<Evidence, Unverified> {
     read_as(rig, recording, body, Some(Signer::Institution))
 }
 
@@ -85,7 +93,7 @@ fn read_as(
     recording: &Recording,
     body: &[u8],
     as_whom: Option<Signer>,
-) -> Result<Evidence, Unbelieved> {
+) -> Result<Evidence, Unverified> {
     let body = Bytes::copy_from_slice(body);
     let now = Timestamp::from_s(NOW_S);
     let order = recording.order();
@@ -105,16 +113,16 @@ fn read_as(
     if let Some(signer) = as_whom {
         rig.sign_reply(&mut reply, &asked, signer);
     }
-    Ok(rig.adapter().read(&call, &asked, &reply, now))
+    Ok(read(rig, &call, &asked, &reply))
 }
 
 /// What a callback proves about an order in yuan.
-fn told(rig: &dyn Rig, callback: &Request<Bytes>, now: Timestamp) -> Result<Evidence, Unbelieved> {
+fn told(rig: &dyn Rig, callback: &Request<Bytes>, now: Timestamp) -> Result<Evidence, Unverified> {
     let told = rig.adapter().read_callback(callback, now);
     told.map(|told| told.evidence(CNY))
 }
 
-fn proves_nothing(read: &Result<Evidence, Unbelieved>) -> bool {
+fn proves_nothing(read: &Result<Evidence, Unverified>) -> bool {
     match read {
         Ok(evidence) => matches!(evidence.finding, Finding::Ambiguous(_)),
         Err(_) => true,
@@ -230,7 +238,7 @@ fn one_changed_byte_is_noticed() {
             rig.sign_reply(&mut reply, &asked, Signer::Institution);
             for at in bytes {
                 *reply.body_mut() = changed(at);
-                let evidence = rig.adapter().read(&call, &asked, &reply, now);
+                let evidence = read(rig, &call, &asked, &reply);
                 assert!(proves_nothing(&Ok(evidence)), "{} {at}", recording.file);
             }
         } else {
@@ -265,12 +273,9 @@ fn an_answer_to_another_question_proves_nothing() {
         let json = HeaderValue::from_static("application/json");
         reply.headers_mut().insert("content-type", json);
         rig.sign_reply(&mut reply, &asked_before, Signer::Institution);
-        let read = |reply: &Response<Bytes>, asked: &Asked| {
-            let now = Timestamp::from_s(NOW_S);
-            Ok(rig.adapter().read(&call, asked, reply, now))
-        };
+        let read = |reply: &Response<Bytes>, state: &CallState| Ok(read(rig, &call, state, reply));
         assert!(proves_nothing(&read(&reply, &asked)), "{}", recording.file);
-        assert!(proves_nothing(&read(&reply, &Asked(None))));
+        assert!(proves_nothing(&read(&reply, &CallState::default())));
         *reply.status_mut() = http::StatusCode::ACCEPTED;
         if recording.status != 202 {
             assert!(proves_nothing(&read(&reply, &asked_before)));
@@ -335,17 +340,16 @@ fn only_what_may_succeed_later_is_asked_for_again() {
             return;
         }
         let callback = rig.callback(Bytes::copy_from_slice(recording.body()));
-        let now = Timestamp::from_s(NOW_S);
         for (heard, status) in [
             (Heard::TryAgain, 503),
             (Heard::UnknownReference, 404),
             (Heard::Quarantined, 422),
             (Heard::Unreadable, 400),
-            (Heard::Forged, 401),
+            (Heard::Unverified, 401),
         ] {
             let answer = rig
                 .adapter()
-                .acknowledgement(&callback, heard, ("ab12", now));
+                .acknowledge(&callback, heard, "ab12", &stamp(NOW_S));
             assert_eq!(answer.status(), status, "{heard:?}");
             assert_eq!(answer.headers().contains_key("retry-after"), status == 503);
             let said: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
@@ -375,17 +379,17 @@ fn only_what_is_recorded_is_acknowledged() {
             (Heard::Quarantined, false),
             (Heard::Unreadable, false),
         ] {
-            let now = Timestamp::from_s(NOW_S);
-            let answer = rig.adapter().acknowledgement(&callback, heard, ("1", now));
+            let answer = rig
+                .adapter()
+                .acknowledge(&callback, heard, "1", &stamp(NOW_S));
             assert!(rig.is_ours(&answer, &callback));
             assert!(!rig.is_ours(&answer, &other));
             assert_eq!(answer.status().is_success(), acknowledged);
         }
         let unsigned = rig.callback(Bytes::new());
-        let now = Timestamp::from_s(NOW_S);
         let answer = rig
             .adapter()
-            .acknowledgement(&unsigned, Heard::Forged, ("1", now));
+            .acknowledge(&unsigned, Heard::Unverified, "1", &stamp(NOW_S));
         assert!(answer.status().is_client_error());
         // Q1: who proved nothing is given no signature of ours, however slow a key makes it.
         for name in ["signature", "signature-input"] {
@@ -393,7 +397,7 @@ fn only_what_is_recorded_is_acknowledged() {
         }
         let answer = rig
             .adapter()
-            .acknowledgement(&callback, Heard::Forged, ("1", now));
+            .acknowledge(&callback, Heard::Unverified, "1", &stamp(NOW_S));
         assert!(!answer.headers().contains_key("signature"));
     });
 }

@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::Request;
+use http::Response;
 
 use crate::domain::attempt::Stamp;
-use crate::domain::identifiers::{AccountId, CalendarDay};
+use crate::domain::evidence::About;
+use crate::domain::identifiers::{AccountId, CalendarDay, MerchantId, OrderKey};
+use crate::domain::institutions::{CallEnd, Purpose};
 use crate::domain::statement::{Line, Totals, Unusable};
-use crate::flow::answer::aside;
+use crate::flow::call_institution::executor::{Conversation, Start, execute, with_slow_key};
 use crate::flow::reconcile_statement::{Books, NotReconciled, Source};
-use crate::institution::{Asked, Institution, Page, Slow, Wanted};
+use crate::institution::{CallState, Institution, StatementPage, StatementQuery, Step, Unmade};
 use crate::store::ledger::Reconciled;
-use crate::world::{Errand, Party, Patience, SendError, World};
+use crate::world::{Patience, World};
 
 /// Lines asked for at once: a page of them stays below [`PAGE_BYTES_MAX`].
 const PAGE_LINES_MAX: u32 = 4_000;
@@ -82,46 +84,91 @@ impl<'a> FromInstitution<'a> {
         })
     }
 
-    async fn page(&self, wanted: &Wanted) -> Result<Page, Unusable> {
+    async fn page(&self, query: &StatementQuery) -> Result<StatementPage, Unusable> {
         let mut said = Unusable::new("no_answer", "the institution was not asked");
         for _ in 0..TRIES {
-            let Some((mut request, asked)) = self.request(wanted).await else {
-                return Err(Unusable::new("no_answer", "the call cannot be signed"));
+            let call = PageCall {
+                adapter: self.adapter.as_ref(),
+                query,
             };
-            request.extensions_mut().insert(Errand("statement", None));
-            let party = Party::Institution(self.adapter.id().clone());
-            let sent = self.world.outbound.send(&party, request, PAGE_PATIENCE);
-            said = match sent.await {
-                Err(
-                    SendError::NotSent(why)
-                    | SendError::KeptBack(why)
-                    | SendError::OurShortage(why)
-                    | SendError::Unknown(why),
-                ) => Unusable::new("no_answer", why),
-                Ok(reply) => {
-                    let Some(statements) = self.adapter.statements() else {
-                        return Err(said);
-                    };
-                    match statements.read(wanted, &asked, &reply, self.world.clock.now()) {
-                        Err(fault) if fault.reason == "no_answer" => fault,
-                        read => return read,
-                    }
-                }
+            let start = Start {
+                stamp: Stamp {
+                    now: self.world.clock.now(),
+                    nonce: self.world.entropy.draw(),
+                },
+                patience: PAGE_PATIENCE,
+                turn: None,
+                in_flight: None,
+            };
+            said = match execute(self.world, self.adapter.as_ref(), &call, start).await {
+                Ok((Err(fault), _)) if fault.reason == "no_answer" => fault,
+                Ok((page, _)) => return page,
+                Err(failure) => Unusable::new("no_answer", failure.why()),
             };
         }
         Err(said)
     }
+}
 
-    async fn request(&self, wanted: &Wanted) -> Option<(Request<Bytes>, Asked)> {
-        let stamp = Stamp {
-            now: self.world.clock.now(),
-            nonce: self.world.entropy.draw(),
+/// The call for one page.
+struct PageCall<'a> {
+    adapter: &'a dyn Institution,
+    query: &'a StatementQuery,
+}
+
+impl Conversation for PageCall<'_> {
+    type Outcome = Result<StatementPage, Unusable>;
+
+    async fn begin(&self, stamp: Stamp) -> Step<Self::Outcome> {
+        let Some(slow) = self.adapter.slow() else {
+            let statements = self.adapter.statements();
+            return statements.map_or(Step::Unmade(Unmade::Malformed), |statements| {
+                statements.begin_page(self.query, &stamp)
+            });
         };
-        let Some(Slow { turns, adapter }) = self.adapter.slow() else {
-            return self.adapter.statements()?.ask(wanted, &stamp);
-        };
-        let wanted = wanted.clone();
-        aside(&turns, move || adapter.statements()?.ask(&wanted, &stamp)).await?
+        let query = self.query.clone();
+        let signed = with_slow_key(slow, move |adapter| {
+            let statements = adapter.statements();
+            statements.map(|statements| statements.begin_page(&query, &stamp))
+        });
+        signed
+            .await
+            .flatten()
+            .unwrap_or(Step::Unmade(Unmade::Unsigned))
+    }
+
+    fn next(
+        &self,
+        state: &CallState,
+        reply: &Response<Bytes>,
+        stamp: &Stamp,
+    ) -> Step<Self::Outcome> {
+        let statements = self.adapter.statements();
+        statements.map_or(Step::Unmade(Unmade::Malformed), |statements| {
+            statements.next_page(self.query, state, reply, stamp)
+        })
+    }
+
+    fn label(&self) -> &'static str {
+        "statement"
+    }
+
+    /// Whether an institution gives statements says nothing about whether it takes payments.
+    fn purpose(&self) -> Option<Purpose> {
+        None
+    }
+
+    fn about(&self) -> Option<(About, &MerchantId)> {
+        None
+    }
+
+    fn order(&self) -> Option<OrderKey> {
+        None
+    }
+
+    fn judge(&self, outcome: &Self::Outcome) -> (CallEnd, String) {
+        let reason = outcome.as_ref().err().map_or("page", |fault| fault.reason);
+        (CallEnd::Answered, reason.to_owned())
     }
 }
 
@@ -139,13 +186,13 @@ impl Source for FromInstitution<'_> {
             let Some(mut reading) = begun else {
                 return Ok(None);
             };
-            let wanted = Wanted {
+            let query = StatementQuery {
                 account: reading.account.clone(),
                 date: self.date.clone(),
                 after: reading.counted.lines,
                 limit: PAGE_LINES_MAX,
             };
-            let page = self.page(&wanted).await?;
+            let page = self.page(&query).await?;
             page.lines.iter().for_each(|line| reading.counted.add(line));
             reading.follow(&page)?;
             if page.more {
@@ -159,7 +206,7 @@ impl Source for FromInstitution<'_> {
 }
 
 impl Reading {
-    fn follow(&mut self, page: &Page) -> Result<(), Unusable> {
+    fn follow(&mut self, page: &StatementPage) -> Result<(), Unusable> {
         let claimed = self.claimed.get_or_insert_with(|| page.totals.clone());
         if *claimed != page.totals {
             let detail = "expected the sums of the first page, found others: the institution booked \

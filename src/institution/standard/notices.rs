@@ -48,7 +48,7 @@ pub(super) fn answer(heard: Heard, request_id: &str) -> Response<Bytes> {
             "body_unreadable",
             "expected one JSON object with the fields of a notification",
         ),
-        Heard::Forged => (
+        Heard::Unverified => (
             StatusCode::UNAUTHORIZED,
             "signature_unusable",
             "expected a notification signed just now by an enrolled key",

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::amount::Currency;
@@ -14,8 +14,10 @@ use crate::domain::evidence::{Ambiguity, Reason};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::{AccountId, Timestamp};
 use crate::domain::statement::{Line, Movement, Totals, Unusable, read_line};
-use crate::institution::standard::Standard;
-use crate::institution::{Asked, Page, Statements, Wanted};
+use crate::institution::standard::{Standard, sending};
+use crate::institution::{
+    CallState, Effect, StatementPage, StatementQuery, Statements, Step, Unmade,
+};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -64,26 +66,43 @@ struct ToldLine<'a> {
 }
 
 impl Statements for Standard {
-    fn ask(&self, wanted: &Wanted, stamp: &Stamp) -> Option<(Request<Bytes>, Asked)> {
+    fn begin_page(&self, query: &StatementQuery, stamp: &Stamp) -> Step<Read> {
         let asking = Asking {
-            merchant_id: wanted.account.as_str(),
-            date: wanted.date.as_str(),
-            after_line: wanted.after,
-            limit: wanted.limit,
+            merchant_id: query.account.as_str(),
+            date: query.date.as_str(),
+            after_line: query.after,
+            limit: query.limit,
         };
-        let body = serde_json::to_vec(&asking).ok()?;
-        let (request, question) = self.post("/v1/statements", body, ("statement", stamp))?;
-        Some((request, Asked(Some(question))))
+        let Ok(body) = serde_json::to_vec(&asking) else {
+            return Step::Unmade(Unmade::Malformed);
+        };
+        self.post("/v1/statements", body, ("statement", stamp))
+            .map_or_else(Step::Unmade, |signed| sending(signed, Effect::None))
     }
 
-    fn read(
+    fn next_page(
         &self,
-        wanted: &Wanted,
-        asked: &Asked,
+        query: &StatementQuery,
+        state: &CallState,
+        reply: &Response<Bytes>,
+        stamp: &Stamp,
+    ) -> Step<Read> {
+        Step::Done(self.read_page(query, state, reply, stamp.now))
+    }
+}
+
+/// What a reply brings.
+type Read = Result<StatementPage, Unusable>;
+
+impl Standard {
+    fn read_page(
+        &self,
+        query: &StatementQuery,
+        state: &CallState,
         reply: &Response<Bytes>,
         now: Timestamp,
-    ) -> Result<Page, Unusable> {
-        self.prove(asked, reply, now).map_err(|why| {
+    ) -> Read {
+        self.prove(state, reply, now).map_err(|why| {
             if why == Ambiguity::Unproven {
                 let detail = "expected an answer signed by the institution, found another";
                 return Unusable::new("unproven", detail);
@@ -100,7 +119,7 @@ impl Statements for Standard {
                 what(&fault)
             ))
         })?;
-        page(wanted, &told)
+        page(query, &told)
     }
 }
 
@@ -128,19 +147,19 @@ fn refused(reply: &Response<Bytes>) -> Unusable {
     )
 }
 
-fn page(wanted: &Wanted, told: &Told<'_>) -> Result<Page, Unusable> {
-    if told.merchant_id != wanted.account.as_str() {
-        let detail = format!("expected account {}, found another", wanted.account);
+fn page(query: &StatementQuery, told: &Told<'_>) -> Read {
+    if told.merchant_id != query.account.as_str() {
+        let detail = format!("expected account {}, found another", query.account);
         return Err(Unusable::new("another_account", detail));
     }
-    if told.date != wanted.date.as_str() {
-        let detail = format!("expected {}, found another day", wanted.date.as_str());
+    if told.date != query.date.as_str() {
+        let detail = format!("expected {}, found another day", query.date.as_str());
         return Err(Unusable::new("another_day", detail));
     }
-    let first = wanted.after.saturating_add(1);
+    let first = query.after.saturating_add(1);
     let count = u64::try_from(told.lines.len()).unwrap_or(u64::MAX);
-    let after = wanted.after.saturating_add(count);
-    let follows = told.first_line == first && count <= u64::from(wanted.limit);
+    let after = query.after.saturating_add(count);
+    let follows = told.first_line == first && count <= u64::from(query.limit);
     let goes_on = told
         .next_line
         .is_none_or(|next| count > 0 && next == after.saturating_add(1));
@@ -150,13 +169,13 @@ fn page(wanted: &Wanted, told: &Told<'_>) -> Result<Page, Unusable> {
         )));
     }
     let lines = told.lines.iter().enumerate().map(|(at, line)| {
-        let line = read(&wanted.account, line);
+        let line = read(&query.account, line);
         line.map_err(|expected| {
             let at = first.saturating_add(u64::try_from(at).unwrap_or(0));
             Unusable::new("line_unreadable", format!("line {at}: {expected}"))
         })
     });
-    Ok(Page {
+    Ok(StatementPage {
         lines: lines.collect::<Result<_, _>>()?,
         more: told.next_line.is_some(),
         totals: totals(told)?,

@@ -16,7 +16,7 @@ use paymux::domain::order::{Order, OrderState, Terms};
 use paymux::domain::personal::MobileNo;
 use paymux::domain::refund::{Refund, RefundState, Sending, Why, Wish};
 use paymux::domain::schedule::Schedule;
-use paymux::institution::{Call, Unbelieved};
+use paymux::institution::{Call, Unverified};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -142,11 +142,11 @@ pub(super) fn recordings(kind: &str) -> Vec<Recording> {
 }
 
 /// What a message proves, in words.
-pub(super) fn describe(read: &Result<Evidence, Unbelieved>) -> String {
+pub(super) fn describe(read: &Result<Evidence, Unverified>) -> String {
     let finding = match read {
         Ok(evidence) => &evidence.finding,
-        Err(Unbelieved::Forged(word)) => return format!("forged {word}"),
-        Err(Unbelieved::Unreadable(word) | Unbelieved::NamesNothing(word)) => {
+        Err(Unverified::Unverified(word)) => return format!("forged {word}"),
+        Err(Unverified::Unreadable(word) | Unverified::NamesNothing(word)) => {
             return format!("nothing {word}");
         }
     };

@@ -10,7 +10,7 @@ use paymux::domain::attempt::AttemptState;
 use paymux::domain::evidence::Finding;
 use paymux::domain::identifiers::{InstitutionId, Timestamp};
 use paymux::domain::institutions::Mode;
-use paymux::institution::{ALWAYS, Asked, Call, Institution, Settings, SettingsFault, kind};
+use paymux::institution::{ALWAYS, Call, CallState, Institution, Settings, SettingsFault, kind};
 use paymux::signature::{
     Covering, EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey, sign_request,
     sign_response, verify_response,
@@ -104,8 +104,8 @@ impl Rig for Standard {
         sign_request(callback, CALLBACK_URL, self.key(as_whom), &covering).unwrap();
     }
 
-    fn sign_reply(&self, reply: &mut Response<Bytes>, to: &Asked, as_whom: Signer) {
-        sign_response(reply, to.0.as_ref(), self.key(as_whom), NOW_S).unwrap();
+    fn sign_reply(&self, reply: &mut Response<Bytes>, to: &CallState, as_whom: Signer) {
+        sign_response(reply, to.get::<Question>(), self.key(as_whom), NOW_S).unwrap();
     }
 
     fn is_ours(&self, answer: &Response<Bytes>, to: &Request<Bytes>) -> bool {
@@ -191,8 +191,7 @@ fn a_sum_without_a_currency_is_in_that_of_its_question() {
         let json = http::HeaderValue::from_static("application/json");
         reply.headers_mut().insert("content-type", json);
         rig.sign_reply(&mut reply, &asked, Signer::Institution);
-        let now = Timestamp::from_s(NOW_S);
-        rig.adapter().read(call, &asked, &reply, now).finding
+        super::read(&rig, call, &asked, &reply).finding
     };
     let is = |finding: Finding, expected: Amount| {
         let found = matches!(&finding, Finding::Succeeded(receipt) if receipt.amount == expected);
@@ -240,9 +239,7 @@ fn a_refunded_sum_without_a_currency_is_in_that_of_its_question() {
         let json = http::HeaderValue::from_static("application/json");
         reply.headers_mut().insert("content-type", json);
         rig.sign_reply(&mut reply, &asked, Signer::Institution);
-        let read = rig
-            .adapter()
-            .read(&call, &asked, &reply, Timestamp::from_s(NOW_S));
+        let read = super::read(&rig, &call, &asked, &reply);
         let found = matches!(&read.finding, Finding::Succeeded(one) if one.amount == sum);
         assert!(found && read.names_it, "{read:?}");
     }

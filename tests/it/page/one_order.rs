@@ -28,7 +28,9 @@ use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
 use paymux::domain::order::{Ending, Opening, Order, Start, Terms, Weighed};
 use paymux::domain::personal::MobileNo;
 use paymux::flow::register::{Platform, Register, Signing};
-use paymux::institution::{Asked, Call, Heard, Institution, Outgoing, Told, Unbelieved};
+use paymux::institution::{
+    Call, CallState, Effect, Heard, Host, Institution, Outgoing, Step, Told, Unverified,
+};
 use paymux::signature::{KeyRing, SigningKey};
 use paymux::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
 use paymux::store::{
@@ -395,31 +397,46 @@ impl Institution for Teller {
     fn facts(&self) -> &Facts {
         &self.1
     }
-    fn request(&self, call: &Call<'_>, _: &Stamp) -> Outgoing {
+    fn origin(&self, _: Host) -> Option<&str> {
+        Some("https://teller.example")
+    }
+    fn begin(&self, call: &Call<'_>, _: &Stamp) -> Step<Evidence> {
         match (call, self.0.as_str()) {
-            (Call::Create(..), "harbour") => Outgoing::Local(Handover {
-                way: Way::Link(LINK.into()),
-                expires: None,
+            (Call::Create(attempt, _), "harbour") => Step::Done(Evidence {
+                institution: self.0.clone(),
+                account: Some(attempt.account.clone()),
+                about: call.about(),
+                by: call.means(),
+                sum: None,
+                along: Along::default(),
+                asked_at: None,
+                names_it: false,
+                finding: Finding::Accepted(Some(Handover {
+                    way: Way::Link(LINK.into()),
+                    expires: None,
+                })),
             }),
-            _ => Outgoing::Send(Box::new(Request::new(Bytes::new())), Asked::default()),
+            _ => Step::Send(Box::new(Outgoing {
+                request: Request::post("https://teller.example/")
+                    .body(Bytes::new())
+                    .unwrap(),
+                to: Host::Main,
+                effect: Effect::MayMoveMoney,
+                state: CallState::default(),
+            })),
         }
     }
-    fn read(&self, _: &Call<'_>, _: &Asked, _: &Response<Bytes>, _: Timestamp) -> Evidence {
+    fn next(&self, _: &Call<'_>, _: &CallState, _: &Response<Bytes>, _: &Stamp) -> Step<Evidence> {
         unreachable!("nobody answers")
     }
     fn read_callback<'c>(
         &'c self,
         _: &'c Request<Bytes>,
         _: Timestamp,
-    ) -> Result<Told<'c>, Unbelieved> {
-        Err(Unbelieved::Forged("not signed"))
+    ) -> Result<Told<'c>, Unverified> {
+        Err(Unverified::Unverified("not signed"))
     }
-    fn acknowledgement(
-        &self,
-        _: &Request<Bytes>,
-        _: Heard,
-        _: (&str, Timestamp),
-    ) -> Response<Bytes> {
+    fn acknowledge(&self, _: &Request<Bytes>, _: Heard, _: &str, _: &Stamp) -> Response<Bytes> {
         Response::new(Bytes::new())
     }
 }

@@ -17,7 +17,7 @@ use paymux::domain::attempt::Stamp;
 use paymux::domain::evidence::{About, Evidence, Finding, Reason};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
 use paymux::domain::institutions::Facts;
-use paymux::institution::{Asked, Call, Heard, Institution, Outgoing, Told, Unbelieved};
+use paymux::institution::{Call, CallState, Heard, Host, Institution, Step, Told, Unverified};
 use paymux::world::sends::{InFlight, SendLog, Sends};
 use paymux::world::{Clock, Outbound, Party, Patience, SendError, TooMany, Turn};
 
@@ -159,7 +159,7 @@ impl Flawed {
             | Flaw::ForgetfulClose => facts,
         };
         Self {
-            plain: Plain { id, facts },
+            plain: Plain::new(id, facts),
             flaw,
         }
     }
@@ -174,18 +174,24 @@ impl Institution for Flawed {
         self.plain.facts()
     }
 
-    fn request(&self, call: &Call<'_>, stamp: &Stamp) -> Outgoing {
-        self.plain.request(call, stamp)
+    fn origin(&self, host: Host) -> Option<&str> {
+        self.plain.origin(host)
     }
 
-    fn read(
+    fn begin(&self, call: &Call<'_>, stamp: &Stamp) -> Step<Evidence> {
+        self.plain.begin(call, stamp)
+    }
+
+    fn next(
         &self,
         call: &Call<'_>,
-        asked: &Asked,
+        state: &CallState,
         reply: &Response<Bytes>,
-        now: Timestamp,
-    ) -> Evidence {
-        let mut read = self.plain.read(call, asked, reply, now);
+        stamp: &Stamp,
+    ) -> Step<Evidence> {
+        let Step::Done(mut read) = self.plain.next(call, state, reply, stamp) else {
+            unreachable!("the plain dialect has calls of one step");
+        };
         match (&mut read.finding, self.flaw) {
             (Finding::Succeeded(receipt), Flaw::AskedAmount) => {
                 receipt.amount = call.attempt().amount;
@@ -209,14 +215,14 @@ impl Institution for Flawed {
             }
             _ => (),
         }
-        read
+        Step::Done(read)
     }
 
     fn read_callback<'c>(
         &'c self,
         callback: &'c Request<Bytes>,
         now: Timestamp,
-    ) -> Result<Told<'c>, Unbelieved> {
+    ) -> Result<Told<'c>, Unverified> {
         match (self.plain.read_callback(callback, now), self.flaw) {
             (Err(_), Flaw::Credulous) => {
                 let mut believed = callback.clone();
@@ -233,18 +239,19 @@ impl Institution for Flawed {
         }
     }
 
-    fn acknowledgement(
+    fn acknowledge(
         &self,
         callback: &Request<Bytes>,
         heard: Heard,
-        known_by: (&str, Timestamp),
+        request_id: &str,
+        stamp: &Stamp,
     ) -> Response<Bytes> {
         let heard = if self.flaw == Flaw::Eager {
             Heard::Recorded
         } else {
             heard
         };
-        self.plain.acknowledgement(callback, heard, known_by)
+        self.plain.acknowledge(callback, heard, request_id, stamp)
     }
 }
 

@@ -14,7 +14,9 @@ use paymux::domain::evidence::{
 };
 use paymux::domain::identifiers::{AccountId, AttemptId, InstitutionId, RefundOrderNo, Timestamp};
 use paymux::domain::institutions::{Facts, Mode};
-use paymux::institution::{Asked, Call, Heard, Institution, Outgoing, Told, Unbelieved};
+use paymux::institution::{
+    Call, CallState, Effect, Heard, Host, Institution, Outgoing, Step, Told, Unverified,
+};
 
 /// The header that proves whose message it is.
 pub(crate) const PROOF: &str = "x-proof";
@@ -42,9 +44,15 @@ pub(crate) fn proven(institution: &str, body: &Value) -> (Bytes, String) {
 pub(crate) struct Plain {
     pub(crate) id: InstitutionId,
     pub(crate) facts: Facts,
+    pub(crate) origin: String,
 }
 
 impl Plain {
+    pub(crate) fn new(id: InstitutionId, facts: Facts) -> Self {
+        let origin = format!("https://{id}.example");
+        Self { id, facts, origin }
+    }
+
     fn proven_body(&self, headers: &http::HeaderMap, body: &Bytes) -> Option<Value> {
         let shown = headers.get(PROOF)?.to_str().ok()?;
         (shown == proof(self.id.as_str(), body))
@@ -133,7 +141,11 @@ impl Institution for Plain {
         &self.facts
     }
 
-    fn request(&self, call: &Call<'_>, _: &Stamp) -> Outgoing {
+    fn origin(&self, host: Host) -> Option<&str> {
+        (host == Host::Main).then_some(self.origin.as_str())
+    }
+
+    fn begin(&self, call: &Call<'_>, _: &Stamp) -> Step<Evidence> {
         let attempt = call.attempt();
         let mut body = json!({
             "call": call.word(),
@@ -148,13 +160,29 @@ impl Institution for Plain {
             body["refund"] = refund.no.as_str().into();
             body["minor"] = refund.amount.minor().into();
         }
-        let request = Request::post(format!("https://{}.example/", self.id))
+        let request = Request::post(format!("{}/", self.origin))
             .body(Bytes::from(serde_json::to_vec(&body).unwrap()))
             .unwrap();
-        Outgoing::Send(Box::new(request), Asked::default())
+        let effect = if call.is_send() {
+            Effect::MayMoveMoney
+        } else {
+            Effect::None
+        };
+        Step::Send(Box::new(Outgoing {
+            request,
+            to: Host::Main,
+            effect,
+            state: CallState::default(),
+        }))
     }
 
-    fn read(&self, call: &Call<'_>, _: &Asked, reply: &Response<Bytes>, _: Timestamp) -> Evidence {
+    fn next(
+        &self,
+        call: &Call<'_>,
+        _: &CallState,
+        reply: &Response<Bytes>,
+        _: &Stamp,
+    ) -> Step<Evidence> {
         let by = call.means();
         let ambiguous = |why| Evidence {
             institution: self.id.clone(),
@@ -168,44 +196,41 @@ impl Institution for Plain {
             finding: Finding::Ambiguous(why),
         };
         if reply.status().is_server_error() {
-            return ambiguous(Ambiguity::ServerFault);
+            return Step::Done(ambiguous(Ambiguity::ServerFault));
         }
         let Some(body) = self.proven_body(reply.headers(), reply.body()) else {
-            return ambiguous(Ambiguity::Unproven);
+            return Step::Done(ambiguous(Ambiguity::Unproven));
         };
-        match self.evidence(&body, by, call.attempt().amount.currency()) {
-            Some(evidence) if evidence.about == call.about() => evidence,
-            Some(_) => ambiguous(Ambiguity::Mismatch),
-            None => ambiguous(Ambiguity::Unreadable),
-        }
+        Step::Done(
+            match self.evidence(&body, by, call.attempt().amount.currency()) {
+                Some(evidence) if evidence.about == call.about() => evidence,
+                Some(_) => ambiguous(Ambiguity::Mismatch),
+                None => ambiguous(Ambiguity::Unreadable),
+            },
+        )
     }
 
     fn read_callback<'c>(
         &'c self,
         callback: &'c Request<Bytes>,
         _: Timestamp,
-    ) -> Result<Told<'c>, Unbelieved> {
+    ) -> Result<Told<'c>, Unverified> {
         let body = self
             .proven_body(callback.headers(), callback.body())
-            .ok_or(Unbelieved::Forged("the proof does not fit the body"))?;
+            .ok_or(Unverified::Unverified("the proof does not fit the body"))?;
         let read = move |absent| self.evidence(&body, Means::Callback, absent);
-        let told = read(CNY).ok_or(Unbelieved::NamesNothing("it names no attempt"))?;
+        let told = read(CNY).ok_or(Unverified::NamesNothing("it names no attempt"))?;
         Ok(Told::new(told.about.clone(), move |absent| {
             read(absent).unwrap()
         }))
     }
 
-    fn acknowledgement(
-        &self,
-        _: &Request<Bytes>,
-        heard: Heard,
-        _: (&str, Timestamp),
-    ) -> Response<Bytes> {
+    fn acknowledge(&self, _: &Request<Bytes>, heard: Heard, _: &str, _: &Stamp) -> Response<Bytes> {
         let (status, word) = match heard {
             Heard::Recorded => (StatusCode::OK, "RECORDED"),
             Heard::TryAgain => (StatusCode::SERVICE_UNAVAILABLE, "LATER"),
             Heard::UnknownReference => (StatusCode::NOT_FOUND, "UNKNOWN"),
-            Heard::Quarantined | Heard::Unreadable | Heard::Forged => {
+            Heard::Quarantined | Heard::Unreadable | Heard::Unverified => {
                 (StatusCode::BAD_REQUEST, "NO")
             }
         };

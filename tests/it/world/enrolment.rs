@@ -197,13 +197,7 @@ pub(crate) fn register(institutions: &[(&str, Ability)]) -> Register {
         let enrolled = institution(name, *ability);
         let id = enrolled.id.clone();
         let facts = ability.facts();
-        adapters.insert(
-            id.clone(),
-            Arc::new(Plain {
-                id: id.clone(),
-                facts,
-            }),
-        );
+        adapters.insert(id.clone(), Arc::new(Plain::new(id.clone(), facts)));
         directory.institutions.insert(id.clone(), enrolled);
         directory.routes.push(route(name, place));
         for merchant in MERCHANTS {

@@ -1,0 +1,348 @@
+//! Carries out the steps of one call, whatever its family: the only place where anything is sent to an
+//! institution. Permit, deadline, exchange log, health and E1 are kept account of here, once.
+//!
+//! A call that ends without an outcome of its dialect ends in a [`Failure`]; what that is evidence of
+//! is the family's matter.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use crate::domain::attempt::Stamp;
+use crate::domain::evidence::About;
+use crate::domain::identifiers::{MerchantId, OrderKey, Timestamp, Uptime};
+use crate::domain::institutions::{CallEnd, Purpose};
+use crate::domain::order::INTENT_PATIENCE;
+use crate::flow::answer::aside;
+use crate::flow::call_institution::ASK_PATIENCE;
+use crate::institution::{CallState, Effect, Institution, Outgoing, STEPS_MAX, Slow, Step, Unmade};
+use crate::world::sends::InFlight;
+use crate::world::trail::{Answered, Asked, Note};
+use crate::world::{Errand, KeptBack, Party, Patience, SendError, Turn, World};
+
+/// One call of one family, as the executor sees it.
+pub(in crate::flow) trait Conversation: Sync {
+    /// What comes of it.
+    type Outcome: Send + 'static;
+
+    /// The first step.
+    fn begin(&self, stamp: Stamp) -> impl Future<Output = Step<Self::Outcome>> + Send;
+
+    /// What follows from a reply.
+    fn next(
+        &self,
+        state: &CallState,
+        reply: &Response<Bytes>,
+        stamp: &Stamp,
+    ) -> Step<Self::Outcome>;
+
+    /// A stable word for metrics and logs.
+    fn label(&self) -> &'static str;
+
+    /// What its health is counted as; nothing for a call that does not touch it.
+    fn purpose(&self) -> Option<Purpose>;
+
+    /// What it may move money of, and for whom a permit is waited for.
+    fn about(&self) -> Option<(About, &MerchantId)>;
+
+    /// The order that its exchanges are noted with.
+    fn order(&self) -> Option<OrderKey>;
+
+    /// What an outcome says about who gave it, and how it is noted.
+    fn judge(&self, outcome: &Self::Outcome) -> (CallEnd, String);
+}
+
+/// What a call begins with.
+pub(in crate::flow) struct Start {
+    /// How its first request is dated and made one of a kind.
+    pub(in crate::flow) stamp: Stamp,
+    /// How long all its steps may take together.
+    pub(in crate::flow) patience: Patience,
+    /// The permit that was waited for before.
+    pub(in crate::flow) turn: Option<Turn>,
+    /// Of a call that may move money: begun before its intent was written.
+    pub(in crate::flow) in_flight: Option<InFlight>,
+}
+
+/// Why a call ended without an outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::flow) enum Failure {
+    /// Nothing that may move money has left (E1). For the log: why.
+    NotSent(String),
+    /// Something may have arrived, and nobody knows what came of it (E5). For the log: why.
+    Unknown(String),
+}
+
+/// Begins a call and carries out its steps until it ends: its outcome, and when the question that this
+/// answers was about to leave (V5).
+///
+/// # Errors
+/// [`Failure`]: it was broken off by the network, by our own limits, or because a request could not be
+/// made.
+pub(in crate::flow) async fn execute<C: Conversation>(
+    world: &World,
+    adapter: &dyn Institution,
+    call: &C,
+    start: Start,
+) -> Result<(C::Outcome, Uptime), Failure> {
+    let mut run = Run {
+        world,
+        adapter,
+        call,
+        begun: world.clock.uptime(),
+        patience: start.patience,
+        kept_back: start.turn.as_ref().map(Turn::watch),
+        turn: start.turn,
+        in_flight: start.in_flight,
+        may_have_moved_money: false,
+        steps: 0,
+    };
+    let mut asked_at = run.begun;
+    let mut step = call.begin(start.stamp).await;
+    loop {
+        let outgoing = match step {
+            Step::Done(outcome) => return Ok((outcome, asked_at)),
+            Step::Unmade(why) => return Err(run.unmade(why)),
+            Step::Send(outgoing) => *outgoing,
+        };
+        (step, asked_at) = run.exchange(outgoing).await?;
+    }
+}
+
+/// A call under way.
+struct Run<'a, C> {
+    world: &'a World,
+    adapter: &'a dyn Institution,
+    call: &'a C,
+    begun: Uptime,
+    patience: Patience,
+    kept_back: Option<KeptBack>,
+    turn: Option<Turn>,
+    in_flight: Option<InFlight>,
+    may_have_moved_money: bool,
+    steps: usize,
+}
+
+impl<C: Conversation> Run<'_, C> {
+    /// One request and its reply.
+    async fn exchange(
+        &mut self,
+        outgoing: Outgoing,
+    ) -> Result<(Step<C::Outcome>, Uptime), Failure> {
+        let (world, id) = (self.world, self.adapter.id());
+        let Outgoing {
+            mut request,
+            to,
+            effect,
+            state,
+        } = outgoing;
+        if self.adapter.origin(to) != origin(&request).as_deref() {
+            return Err(self.unmade(Unmade::Malformed));
+        }
+        let patience = self.take_step(effect).await?;
+        // As it is signed; what it becomes on the way to the wire is the connection's.
+        let noted = self.noted(&request);
+        let turn = self.turn.take();
+        request
+            .extensions_mut()
+            .insert(Errand(self.call.label(), turn));
+        if effect == Effect::MayMoveMoney
+            && let Some(in_flight) = self.in_flight.take()
+        {
+            // A send goes on for as long as the connection that carries it.
+            in_flight.may_leave();
+            request.extensions_mut().insert(in_flight);
+        }
+        let health = world.health.begin(id, world.clock.now());
+        // Before the first byte leaves: from here on nothing that passes is waiting (V5).
+        let asked_at = world.clock.uptime();
+        let party = Party::Institution(id.clone());
+        let sent = world.outbound.send(&party, request, patience).await;
+        let stamp = Stamp {
+            now: world.clock.now(),
+            nonce: world.entropy.draw(),
+        };
+        let reply = noted.as_ref().and(sent.as_ref().ok()).map(Answered::of);
+        self.may_have_moved_money |= effect == Effect::MayMoveMoney
+            && !matches!(&sent, Err(fault) if is_proof_of_nothing_sent(fault));
+        let (step, end, class) = match sent {
+            Ok(reply) => {
+                let step = self.call.next(&state, &reply, &stamp);
+                let (end, class) = match &step {
+                    Step::Done(outcome) => self.call.judge(outcome),
+                    Step::Send(_) | Step::Unmade(_) => (CallEnd::Answered, "goes on".to_owned()),
+                };
+                (Ok(step), Some(end), class)
+            }
+            Err(fault) => {
+                let (failure, end) = self.failed(fault);
+                let class = failure.class();
+                (Err(failure), end, class)
+            }
+        };
+        if let Some((at, asked)) = noted {
+            self.note(at, asked, class, reply);
+        }
+        if let Some((purpose, end)) = self.call.purpose().zip(end) {
+            world.health.end(id, health, (purpose, end), stamp.now);
+        }
+        step.map(|step| (step, asked_at))
+    }
+
+    /// What is left of the call's time, once one more step may begin: no more than so many, none that
+    /// moves money for a process that stood still (Q9), each with a permit of its own.
+    async fn take_step(&mut self, effect: Effect) -> Result<Patience, Failure> {
+        self.steps = self.steps.saturating_add(1);
+        if self.steps > STEPS_MAX {
+            return Err(self.broken_off("a call of more steps than are made"));
+        }
+        if effect == Effect::MayMoveMoney && !self.is_fresh() {
+            return Err(self.broken_off("its intent is too old to leave"));
+        }
+        if self.steps > 1
+            && let Some((about, merchant)) = self.call.about()
+        {
+            if effect == Effect::MayMoveMoney && self.in_flight.is_none() {
+                self.in_flight = Some(self.world.sends.begin(&about));
+            }
+            // The permit that was waited for before has left with the first step.
+            if self.kept_back.is_some() {
+                let turn = self.world.outbound.turn(self.adapter.id(), merchant).await;
+                self.turn =
+                    Some(turn.map_err(|_| self.broken_off("no permit for a further step"))?);
+            }
+        }
+        let spent = if self.steps > 1 {
+            self.world.clock.uptime().since(self.begun)
+        } else {
+            Duration::ZERO
+        };
+        let patience = Patience {
+            whole: self.patience.whole.saturating_sub(spent),
+            ..self.patience
+        };
+        if patience.whole.is_zero() {
+            return Err(self.broken_off("its steps took all its time"));
+        }
+        Ok(patience)
+    }
+
+    /// Whether what may move money was begun so lately that it may still leave.
+    fn is_fresh(&self) -> bool {
+        let uptime = self.world.clock.uptime();
+        match &self.in_flight {
+            Some(one) => uptime.since(one.begun()) < INTENT_PATIENCE,
+            None => self.steps > 1 && uptime.since(self.begun) < INTENT_PATIENCE,
+        }
+    }
+
+    /// How a send that brought no reply ends the call, and what it says about the institution.
+    fn failed(&self, fault: SendError) -> (Failure, Option<CallEnd>) {
+        let (id, label) = (self.adapter.id(), self.call.label());
+        match fault {
+            SendError::NotSent(why) => {
+                tracing::warn!(institution.id = %id, call = label, why, "not sent");
+                (self.broken_off(&why), Some(CallEnd::Unreachable))
+            }
+            // H1: that no byte left is proven (E1), and it says nothing about the institution.
+            ours @ (SendError::KeptBack(_) | SendError::OurShortage(_)) => {
+                let why = ours.to_string();
+                tracing::warn!(institution.id = %id, call = label, why, "not sent, by ourselves");
+                self.kept_back.iter().for_each(KeptBack::set);
+                (self.broken_off(&why), None)
+            }
+            SendError::Unknown(why) => {
+                tracing::warn!(institution.id = %id, call = label, why, "in doubt");
+                // Whoever waits a moment only, for a merchant's question, learns nothing from silence.
+                let is_silence = self.patience.whole >= ASK_PATIENCE.whole
+                    || self.call.purpose() == Some(Purpose::Create);
+                (Failure::Unknown(why), is_silence.then_some(CallEnd::Failed))
+            }
+        }
+    }
+
+    /// A request that could not be made. H1: nothing was asked, and it is our own lack.
+    fn unmade(&self, why: Unmade) -> Failure {
+        let (id, label) = (self.adapter.id(), self.call.label());
+        tracing::error!(institution.id = %id, call = label, %why, "a call could not be made");
+        self.kept_back.iter().for_each(KeptBack::set);
+        self.broken_off(&why.to_string())
+    }
+
+    /// Of this step nothing leaves: E1, unless an earlier one may have moved money.
+    fn broken_off(&self, why: &str) -> Failure {
+        if self.may_have_moved_money {
+            Failure::Unknown(why.to_owned())
+        } else {
+            Failure::NotSent(why.to_owned())
+        }
+    }
+
+    fn noted(&self, request: &Request<Bytes>) -> Option<(Timestamp, Asked)> {
+        let is_noted = self.world.trail.is_kept() && self.call.order().is_some();
+        is_noted.then(|| {
+            let asked = Asked::of(request, request.uri().to_string());
+            (self.world.clock.now(), asked)
+        })
+    }
+
+    fn note(&self, at: Timestamp, asked: Asked, verdict: String, answered: Option<Answered>) {
+        let Some(about) = self.call.order() else {
+            return;
+        };
+        self.world.trail.note(Note {
+            about,
+            at,
+            took: self.world.clock.now().since(at),
+            with: format!("institution {}", self.adapter.id()),
+            what: self.call.label().to_owned(),
+            verdict,
+            is_stranger: false,
+            is_paying: false,
+            asked,
+            answered,
+        });
+    }
+}
+
+impl Failure {
+    /// Its class for the timeline.
+    fn class(&self) -> String {
+        match self {
+            Self::NotSent(_) => "E1 not sent".to_owned(),
+            Self::Unknown(_) => "E5 no_answer".to_owned(),
+        }
+    }
+
+    /// Why, for people.
+    pub(in crate::flow) fn why(self) -> String {
+        match self {
+            Self::NotSent(why) | Self::Unknown(why) => why,
+        }
+    }
+}
+
+/// E1: no byte of the request left.
+fn is_proof_of_nothing_sent(fault: &SendError) -> bool {
+    match fault {
+        SendError::NotSent(_) | SendError::KeptBack(_) | SendError::OurShortage(_) => true,
+        SendError::Unknown(_) => false,
+    }
+}
+
+/// `https://host[:port]` of a request.
+fn origin(request: &Request<Bytes>) -> Option<String> {
+    let (scheme, authority) = (request.uri().scheme_str()?, request.uri().authority()?);
+    Some(format!("{scheme}://{authority}"))
+}
+
+/// Does what an adapter with a slow key takes long for on a thread of its own; nothing if no permit
+/// of the key came in time.
+pub(in crate::flow) async fn with_slow_key<T: Send + 'static>(
+    slow: Slow,
+    sign: impl FnOnce(&dyn Institution) -> T + Send + 'static,
+) -> Option<T> {
+    let Slow { turns, adapter } = slow;
+    aside(&turns, move || sign(adapter.as_ref())).await
+}

@@ -1,0 +1,54 @@
+//! Statements over a call: one family of calls, whose outcome is a page.
+
+use bytes::Bytes;
+use http::Response;
+
+use crate::domain::attempt::Stamp;
+use crate::domain::identifiers::{AccountId, CalendarDay};
+use crate::domain::statement::{Line, Totals, Unusable};
+use crate::institution::step::{CallState, Step};
+
+/// How an institution is asked for its statement of a day, page by page, so that no answer is
+/// longer than what is read of one.
+pub trait Statements: Send + Sync {
+    /// The first step towards a page.
+    fn begin_page(
+        &self,
+        query: &StatementQuery,
+        stamp: &Stamp,
+    ) -> Step<Result<StatementPage, Unusable>>;
+
+    /// What follows from the reply. A page that is not proven, not the one that was asked for, or no
+    /// page ends as [`Unusable`].
+    fn next_page(
+        &self,
+        query: &StatementQuery,
+        state: &CallState,
+        reply: &Response<Bytes>,
+        stamp: &Stamp,
+    ) -> Step<Result<StatementPage, Unusable>>;
+}
+
+/// Which page of which statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatementQuery {
+    /// Our account there.
+    pub account: AccountId,
+    /// The day.
+    pub date: CalendarDay,
+    /// The page begins with the line after this one; 0 before the first.
+    pub after: u64,
+    /// Lines in it at most.
+    pub limit: u32,
+}
+
+/// A page of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatementPage {
+    /// Its lines.
+    pub lines: Vec<Line>,
+    /// Whether another one follows.
+    pub more: bool,
+    /// What the whole statement is said to add up to; the same on each of its pages.
+    pub totals: Totals,
+}
