@@ -10,12 +10,12 @@ mod fault;
 mod field;
 mod hmac;
 mod key;
+mod key_ring;
 mod message;
 mod multiples;
 mod proof;
-mod ring;
 mod rsa;
-mod shown;
+mod signature_base;
 #[cfg(test)]
 mod tests;
 
@@ -30,10 +30,10 @@ pub use crate::signature::digest::CONTENT_DIGEST;
 pub use crate::signature::digest::sha256;
 pub use crate::signature::fault::{KeyFault, SignatureFault};
 pub use crate::signature::key::{Algorithm, SigningKey, VerifyingKey};
+pub use crate::signature::key_ring::{EnrolledKey, KeyRing};
 use crate::signature::message::{Head, Message};
 pub use crate::signature::proof::{Proven, verify_request, verify_response, verify_whenever};
-pub use crate::signature::ring::{EnrolledKey, KeyRing};
-pub use crate::signature::shown::{request_base, response_base};
+pub use crate::signature::signature_base::{request_base, response_base};
 
 /// The label of the signatures we make; any other is understood.
 pub const LABEL: &str = "sig1";
