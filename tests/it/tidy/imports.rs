@@ -42,7 +42,6 @@ const HOMES: &str = "
     moka               -> store/remembered
     pingora            -> edge
     pingora_core       -> edge
-    pingora_http       -> edge
     prometheus         -> metrics
     rcgen              -> command/keys sandbox/authority
     rusqlite           -> store/sqlite
@@ -176,7 +175,7 @@ fn a_wrong_import_is_found() {
         ("src/main.rs", "use paymux::run;"),
         ("src/workers.rs", "use crate::edge::Listener;"),
         ("src/console/mod.rs", "fn f() {}"),
-        ("src/api/mod.rs", "use pingora_http::ResponseHeader;"),
+        ("src/api/mod.rs", "use pingora_core::server::Server;"),
         ("src/flow/answer.rs", "use hyper;"),
         ("src/store/mod.rs", "fn f(x: rusqlite::Connection) {}"),
         ("src/store/ringing.rs", "use moka::sync::Cache;"),
