@@ -27,7 +27,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
@@ -41,6 +40,7 @@ pub use crate::config::outline::Outline;
 use crate::config::enrolment::Enrolment;
 use crate::config::reading::Reader;
 use crate::config::section::Section;
+use crate::crypto::digest::sha256;
 use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
 use crate::domain::institutions::{Directory, Endpoint, HealthSettings};
 use crate::domain::merchant::Admission;
@@ -327,7 +327,7 @@ fn whole(r: &mut Reader<'_>, text: &str) -> Option<Config> {
         unusable_counts: UnusableCounts::default(),
         expiries: Vec::new(),
         outline: Outline::of(&document, r.folder()),
-        digest: hex(digest(&SHA256, text.as_bytes()).as_ref()),
+        digest: hex(&sha256(text.as_bytes())),
     })
 }
 

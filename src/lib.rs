@@ -3,6 +3,7 @@
 pub mod api;
 pub mod command;
 pub mod config;
+pub mod crypto;
 pub mod domain;
 pub mod edge;
 pub mod files;

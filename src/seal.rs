@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::{hmac, rand};
+use crate::crypto::aead::{Aes256GcmKey, NONCE_BYTES, TAG_BYTES};
+use crate::crypto::compare::constant_time_eq;
+use crate::crypto::hmac::HmacKey;
+use crate::crypto::random;
 
 /// How long the id of a sealing key may be. Unit: bytes.
 pub const KEY_ID_BYTES_MAX: usize = 16;
 
 /// The first byte of everything sealed: which layout follows.
 const LAYOUT: u8 = 1;
-const TAG_BYTES: usize = 16;
 
 /// Why something was not sealed or opened. Says nothing about the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -89,13 +89,13 @@ impl fmt::Debug for Sealed {
 pub struct Seal {
     /// Swapped whole, so that whoever seals has one set of keys (F1).
     keys: RwLock<Arc<Keys>>,
-    digest: hmac::Key,
+    digest: HmacKey,
 }
 
 /// The keys that seal and open.
 struct Keys {
     current: String,
-    usable: BTreeMap<String, LessSafeKey>,
+    usable: BTreeMap<String, Aes256GcmKey>,
     /// What each key makes of one text that all share, by which two of one id are compared.
     marks: BTreeMap<String, [u8; 32]>,
 }
@@ -116,19 +116,16 @@ impl Seal {
         keys: BTreeMap<String, [u8; 32]>,
         digest_key: [u8; 32],
     ) -> Result<Self, SealFault> {
-        let digest = hmac::Key::new(hmac::HMAC_SHA256, &digest_key);
+        let digest = HmacKey::new(&digest_key);
         let (mut usable, mut marks) = (BTreeMap::new(), BTreeMap::new());
         for (id, key) in keys {
             if !is_key_id(&id) {
                 return Err(SealFault::BadKeyId);
             }
-            let own = hmac::Key::new(hmac::HMAC_SHA256, &key);
-            marks.insert(
-                id.clone(),
-                first_bytes(&mac(&own, "mark", "seal", b"paymux")),
-            );
-            let key = UnboundKey::new(&AES_256_GCM, &key).map_err(|_| SealFault::NotSealed)?;
-            usable.insert(id, LessSafeKey::new(key));
+            let own = HmacKey::new(&key);
+            marks.insert(id.clone(), mac(&own, "mark", "seal", b"paymux"));
+            let key = Aes256GcmKey::new(&key).ok_or(SealFault::NotSealed)?;
+            usable.insert(id, key);
         }
         if !usable.contains_key(current_id) {
             return Err(SealFault::KeyUnknown);
@@ -192,17 +189,14 @@ impl Seal {
         let current = &keys.current;
         let key = keys.usable.get(current).ok_or(SealFault::KeyUnknown)?;
         let id_length = u8::try_from(current.len()).map_err(|_| SealFault::BadKeyId)?;
-        let mut nonce = [0; NONCE_LEN];
-        rand::fill(&mut nonce).map_err(|_| SealFault::NotSealed)?;
-
-        let mut content = plain.to_vec();
-        let aad = Aad::from(place.bytes());
-        let tag = key
-            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), aad, &mut content)
-            .map_err(|_| SealFault::NotSealed)?;
+        let mut nonce = [0; NONCE_BYTES];
+        random::fill(&mut nonce).map_err(|_| SealFault::NotSealed)?;
+        let content = key
+            .seal(nonce, &place.bytes(), plain)
+            .ok_or(SealFault::NotSealed)?;
         let head = [LAYOUT, id_length];
         Ok(Sealed(
-            [&head, current.as_bytes(), &nonce, &content, tag.as_ref()].concat(),
+            [&head, current.as_bytes(), &nonce, &content].concat(),
         ))
     }
 
@@ -214,60 +208,50 @@ impl Seal {
         let (id, nonce, content) = parts(sealed).ok_or(SealFault::Malformed)?;
         let keys = self.keys();
         let key = keys.usable.get(id).ok_or(SealFault::KeyUnknown)?;
-        let mut content = content.to_vec();
-        let aad = Aad::from(place.bytes());
-        let plain_length = key
-            .open_in_place(Nonce::assume_unique_for_key(nonce), aad, &mut content)
-            .map_err(|_| SealFault::NotGenuine)?
-            .len();
-        content.truncate(plain_length);
-        Ok(content)
+        key.open(nonce, &place.bytes(), content)
+            .ok_or(SealFault::NotGenuine)
     }
 
     /// A digest by which equal values are found without being known. Each purpose has its own.
     pub fn digest(&self, purpose: &str, value: &[u8]) -> [u8; 32] {
-        first_bytes(&mac(&self.digest, "digest", purpose, value))
+        mac(&self.digest, "digest", purpose, value)
     }
 
     /// A short proof that we named this value for this purpose: for links and codes.
     pub fn token(&self, purpose: &str, value: &[u8]) -> [u8; 16] {
-        first_bytes(&mac(&self.digest, "token", purpose, value))
+        let tag = mac(&self.digest, "token", purpose, value);
+        let mut token = [0; 16];
+        for (to, from) in token.iter_mut().zip(tag) {
+            *to = from;
+        }
+        token
     }
 
     /// Whether a token is ours for this value and purpose, in time that tells nothing about it.
     pub fn verify_token(&self, purpose: &str, value: &[u8], token: &[u8]) -> bool {
-        verify_slices_are_equal(&self.token(purpose, value), token).is_ok()
+        constant_time_eq(&self.token(purpose, value), token)
     }
 }
 
 /// Use and purpose are part of what is digested, so that no result means two things.
-fn mac(key: &hmac::Key, what_for: &str, purpose: &str, value: &[u8]) -> hmac::Tag {
-    let mut mac = hmac::Context::with_key(key);
-    mac.update(what_for.as_bytes());
-    mac.update(&[0]);
-    mac.update(&length_prefix(purpose.len()));
-    mac.update(purpose.as_bytes());
-    mac.update(value);
-    mac.sign()
-}
-
-/// The first bytes of a tag, which has 32.
-fn first_bytes<const N: usize>(tag: &hmac::Tag) -> [u8; N] {
-    let mut bytes = [0; N];
-    for (to, from) in bytes.iter_mut().zip(tag.as_ref()) {
-        *to = *from;
-    }
-    bytes
+fn mac(key: &HmacKey, what_for: &str, purpose: &str, value: &[u8]) -> [u8; 32] {
+    key.sign_parts(&[
+        what_for.as_bytes(),
+        &[0],
+        &length_prefix(purpose.len()),
+        purpose.as_bytes(),
+        value,
+    ])
 }
 
 /// Key id, nonce, and ciphertext with tag.
-fn parts(sealed: &[u8]) -> Option<(&str, [u8; NONCE_LEN], &[u8])> {
+fn parts(sealed: &[u8]) -> Option<(&str, [u8; NONCE_BYTES], &[u8])> {
     let [LAYOUT, id_length, rest @ ..] = sealed else {
         return None;
     };
     let (id, rest) = rest.split_at_checked(usize::from(*id_length))?;
     let id = std::str::from_utf8(id).ok().filter(|id| is_key_id(id))?;
-    let (nonce, content) = rest.split_first_chunk::<NONCE_LEN>()?;
+    let (nonce, content) = rest.split_first_chunk::<NONCE_BYTES>()?;
     (content.len() >= TAG_BYTES).then_some((id, *nonce, content))
 }
 

@@ -18,6 +18,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 
+use crate::crypto::random;
 use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
 use crate::domain::order::Urgency;
 use crate::health::Health;
@@ -306,6 +307,6 @@ impl Entropy for SystemEntropy {
             clippy::expect_used,
             reason = "a guessable number would be worse than a stop"
         )]
-        aws_lc_rs::rand::fill(bytes).expect("the system's random generator works");
+        random::fill(bytes).expect("the system's random generator works");
     }
 }

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::api::order::json;
 use crate::api::{Answer, Api};
+use crate::crypto::digest::sha256;
 use crate::domain::attempt::AttemptState;
 use crate::domain::change::Cause;
 use crate::domain::evidence::Way;
@@ -38,8 +39,7 @@ const FORM_BYTES_MAX: usize = 256;
 /// page, because the answer to a choice is the institution's page and browsers hold redirects to
 /// the same rule.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, view::STYLE.as_bytes());
-    let style = STANDARD.encode(digest);
+    let style = STANDARD.encode(sha256(view::STYLE.as_bytes()));
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{style}'; form-action 'self' https:; \
          frame-ancestors 'none'; base-uri 'none'"

@@ -11,11 +11,12 @@ use crate::command::call::signing_key;
 use crate::command::reload::reach;
 use crate::command::{not_done, store_failed, unknown};
 use crate::config;
+use crate::crypto::digest::sha256;
 use crate::domain::identifiers::{MerchantId, RefundOrderNo, Timestamp, hex};
 use crate::files;
 use crate::flow::refunds::decide_refund::{GOOD_FOR_S, Said, TARGET};
 use crate::run::people::{self, Answer, Manual, STATEMENT_BYTES_MAX, SignedVerdict, Wish};
-use crate::signature::{self, Covering, sha256};
+use crate::signature::{self, Covering};
 use crate::terminal;
 use crate::world::{Clock, Entropy, SystemClock, SystemEntropy};
 

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use aws_lc_rs::digest::{SHA256, digest};
-
 use crate::config::KeyClass;
 use crate::config::enrolment::served::check_modes;
 use crate::config::enrolment::{Enrolment, INSTITUTION, MERCHANT, NAME, name};
@@ -11,6 +9,7 @@ use crate::config::gateway::{ORIGIN, plain_origin};
 use crate::config::named::{Holder, NamedFile, Readers, certificates, read_file, text};
 use crate::config::reading::{Found, Reader, Shape, shape};
 use crate::config::section::Section;
+use crate::crypto::digest::sha256;
 use crate::domain::identifiers::{InstitutionId, MerchantId, unhex};
 use crate::domain::institutions::Mode;
 use crate::domain::merchant::{CertificateDigest, ClientCertificate, Merchant};
@@ -156,8 +155,7 @@ fn client_certificates(r: &mut Reader<'_>, s: &mut Section<'_>) -> (usize, Vec<C
         let ders = read_file(r, &path, *line, &subject, Readers::Anybody)
             .and_then(|pem| certificates(r, &pem, *line, &subject));
         if let Some(der) = ders.as_ref().and_then(|ders| ders.first()) {
-            let digest = digest(&SHA256, der);
-            digests.extend(CertificateDigest::try_from(digest.as_ref()));
+            digests.push(sha256(der));
         }
     }
     (named.len(), digests)

@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest::{SHA256, digest};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
+use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
 use crate::config::Config;
 use crate::config::named::{day, validity_s};
+use crate::crypto::digest::sha256;
+use crate::crypto::pem;
 use crate::domain::identifiers::{hex, unhex};
 use crate::signature::Algorithm;
 
@@ -81,7 +81,7 @@ impl Drawing {
             } else if list.is_some_and(|list| list.iter().any(|it| it.get_ref().is_table())) {
                 self.tables(subject, &name, value);
             } else if let Some(list) = list.filter(|_| name.contains("payer")) {
-                let all = short(&sha256(text(value).as_bytes()));
+                let all = short(&hex(&sha256(text(value).as_bytes())));
                 let entries = format!("{} entries, {all}", list.len());
                 self.outline.set(subject, &name, entries);
             } else if FILES.contains(&key.get_ref().as_ref()) {
@@ -261,7 +261,7 @@ pub(super) fn completed(config: &Config) -> Outline {
 
 /// Which certificates, and until when the first of them counts.
 fn certificate(chain: &[CertificateDer<'_>]) -> String {
-    let marks: Vec<_> = chain.iter().map(|der| short(&sha256(der))).collect();
+    let marks: Vec<_> = chain.iter().map(|der| short(&hex(&sha256(der)))).collect();
     let until = chain.first().and_then(validity_s);
     let until = until.map_or("nobody knows".to_owned(), |(_, until)| day(until));
     format!("{} until {until}", marks.join(", "))
@@ -273,18 +273,16 @@ fn short(digest: &str) -> String {
 
 /// What tells a public key in PEM from another: SHA-256 of its DER, in hexadecimal digits.
 pub(super) fn mark(pem: &[u8]) -> String {
-    let der = SubjectPublicKeyInfoDer::from_pem_slice(pem);
-    der.map_or_else(|_| String::new(), |der| sha256(&der))
+    let der = pem::read_public_key(pem);
+    der.map_or_else(String::new, |der| hex(&sha256(&der)))
 }
 
 /// What tells a shared secret from another. It has 32 random bytes at least, so nobody finds it by
 /// trying; of a digest of its own kind nothing else can be made.
 pub(super) fn mark_of_secret(secret: &[u8]) -> String {
-    sha256(&[b"the mark of a shared secret\0", secret].concat())
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    hex(digest(&SHA256, bytes).as_ref())
+    hex(&sha256(
+        &[b"the mark of a shared secret\0", secret].concat(),
+    ))
 }
 
 #[cfg(test)]

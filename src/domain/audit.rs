@@ -5,8 +5,7 @@
 
 use std::borrow::Cow;
 
-use aws_lc_rs::digest::{Context, SHA256};
-
+use crate::crypto::digest::Sha256;
 use crate::domain::identifiers::Timestamp;
 
 /// Separates this hash from every other use of SHA-256, and one edition of it from the next.
@@ -66,7 +65,7 @@ impl Link {
     #[must_use]
     pub fn follow(&self, chain: &str, deed: &Deed, at: Timestamp) -> Self {
         let seq = self.seq.saturating_add(1);
-        let mut hash = Context::new(&SHA256);
+        let mut hash = Sha256::new();
         hash.update(DOMAIN);
         // Each part is preceded by its length, so that no two records have the same bytes.
         let mut part = |bytes: &[u8]| {
@@ -81,9 +80,8 @@ impl Link {
         part(deed.action.as_bytes());
         part(deed.object.as_bytes());
         part(deed.result.as_bytes());
-        let mut digest = [0; 32];
-        digest.copy_from_slice(hash.finish().as_ref());
-        Self { seq, hash: digest }
+        let hash = hash.finish();
+        Self { seq, hash }
     }
 }
 

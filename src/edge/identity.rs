@@ -5,7 +5,8 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
@@ -15,6 +16,7 @@ use rustls::{
     SignatureScheme, version,
 };
 
+use crate::crypto::digest::sha256;
 use crate::domain::merchant::ShownCertificate;
 
 /// The certificate chain and key we show; replaced at once, without a restart (F1).
@@ -71,16 +73,15 @@ fn certified(
     if chain.is_empty() {
         return Err(Error::NoCertificatesPresented);
     }
-    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+    CertifiedKey::from_der(chain, key, &default_provider())
 }
 
 /// What a client showed: its digest, and when it counts. Nothing for what cannot be read whole.
 pub(super) fn shown(leaf: &[u8]) -> Option<ShownCertificate> {
-    let digest = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, leaf);
     let (rest, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
     let validity = certificate.validity();
     Some(ShownCertificate {
-        digest: digest.as_ref().try_into().ok()?,
+        digest: sha256(leaf),
         not_before_s: validity.not_before.timestamp(),
         not_after_s: validity.not_after.timestamp(),
     })
@@ -92,12 +93,12 @@ pub(super) fn shown(leaf: &[u8]) -> Option<ShownCertificate> {
 /// Tickets are stateless, sealed with keys that change by themselves: a memory of sessions would
 /// hold a few hundred, and a handshake from the start costs twice the CPU of a resumed one.
 pub(super) fn server_config(identity: Arc<TlsIdentity>) -> Result<ServerConfig, Error> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(default_provider());
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&version::TLS12, &version::TLS13])?
         .with_client_cert_verifier(Arc::new(ProvenKey(provider)))
         .with_cert_resolver(identity);
-    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    config.ticketer = Ticketer::new()?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -9,6 +9,8 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::{format_description, offset};
 use time::{OffsetDateTime, UtcDateTime};
 
+use crate::crypto::random;
+
 const DATE: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day]");
 const TIME: &[BorrowedFormatItem<'_>] = format_description!("[hour][minute][second]");
 const RFC_3339: &[BorrowedFormatItem<'_>] =
@@ -90,7 +92,7 @@ pub(super) fn draw_number(letter: char) -> String {
 fn draw<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     #[expect(clippy::expect_used, reason = "without randomness nothing here works")]
-    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random generator works");
+    random::fill(&mut bytes).expect("the system's random generator works");
     bytes
 }
 

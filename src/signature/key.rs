@@ -5,15 +5,11 @@ use std::fmt;
 use std::num::NonZero;
 use std::sync::Arc;
 
-use aws_lc_rs::signature::ParsedPublicKey;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
 use serde_json::Value;
 use sfv::StringRef;
 use tokio::sync::Semaphore;
 
+use crate::crypto::pem;
 use crate::signature::fault::KeyFault;
 use crate::signature::{ecdsa, ed25519, hmac, rsa};
 
@@ -30,8 +26,6 @@ const SCHEMES: &[Scheme] = &[
 ];
 
 const KEY_ID_BYTES_MAX: usize = 64;
-const PRIVATE_LABEL: &str = "PRIVATE KEY";
-pub(super) const PUBLIC_LABEL: &str = "PUBLIC KEY";
 
 /// What the file of an algorithm offers.
 pub(super) struct Scheme {
@@ -62,13 +56,6 @@ pub(super) trait Sign: Send + Sync {
 /// A public key of some algorithm.
 pub(super) trait Verify: Send + Sync {
     fn verifies(&self, base: &[u8], signature: &[u8]) -> bool;
-}
-
-/// Every public key the library parses itself, once.
-impl Verify for ParsedPublicKey {
-    fn verifies(&self, base: &[u8], signature: &[u8]) -> bool {
-        self.verify_sig(base, signature).is_ok()
-    }
 }
 
 /// A signature algorithm by its name in the registry of RFC 9421, or ours where that has none.
@@ -144,15 +131,13 @@ impl SigningKey {
     /// [`KeyFault::BadId`], [`KeyFault::Unreadable`], [`KeyFault::Unsupported`].
     pub fn from_pkcs8_pem(id: &str, pem: &str) -> Result<Self, KeyFault> {
         check_id(id)?;
-        let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| {
-            KeyFault::Unreadable {
-                expected: PRIVATE_LABEL,
-            }
+        let der = pem::read_private_key(pem.as_bytes()).ok_or(KeyFault::Unreadable {
+            expected: pem::PRIVATE_KEY,
         })?;
         SCHEMES
             .iter()
             .find_map(|scheme| {
-                let private = (scheme.read_private)(der.secret_pkcs8_der())?;
+                let private = (scheme.read_private)(&der)?;
                 Some(Self {
                     id: id.to_owned(),
                     algorithm: scheme.algorithm,
@@ -193,8 +178,8 @@ impl SigningKey {
             });
         };
         let key = (made.read_private)(&private).ok_or(KeyFault::NotGenerated)?;
-        let public = pem(PUBLIC_LABEL, &key.public_der());
-        Ok((pem(PRIVATE_LABEL, &private), public))
+        let public = pem::write(pem::PUBLIC_KEY, &key.public_der());
+        Ok((pem::write(pem::PRIVATE_KEY, &private), public))
     }
 
     /// Makes a new Ed25519 key, as [`SigningKey::generate`] does.
@@ -235,7 +220,7 @@ impl SigningKey {
     /// The public half as `SubjectPublicKeyInfo` in PEM: what is enrolled elsewhere. Of a shared
     /// secret an empty block.
     pub fn public_pem(&self) -> String {
-        pem(PUBLIC_LABEL, &self.private.public_der())
+        pem::write(pem::PUBLIC_KEY, &self.private.public_der())
     }
 
     pub(super) fn sign(&self, base: &[u8]) -> Option<Vec<u8>> {
@@ -332,9 +317,9 @@ pub(super) fn check_id(id: &str) -> Result<(), KeyFault> {
     Ok(())
 }
 
-fn spki(pem: &str) -> Result<SubjectPublicKeyInfoDer<'static>, KeyFault> {
-    SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).map_err(|_| KeyFault::Unreadable {
-        expected: PUBLIC_LABEL,
+fn spki(pem: &str) -> Result<Vec<u8>, KeyFault> {
+    pem::read_public_key(pem.as_bytes()).ok_or(KeyFault::Unreadable {
+        expected: pem::PUBLIC_KEY,
     })
 }
 
@@ -347,17 +332,4 @@ fn turns() -> Arc<Semaphore> {
 fn unsupported() -> KeyFault {
     let names: Vec<&str> = Algorithm::all().map(Algorithm::name).collect();
     KeyFault::Unsupported(names.join(", "))
-}
-
-/// One PEM block, lines of 64 characters (RFC 7468).
-fn pem(label: &str, der: &[u8]) -> String {
-    let mut text = format!("-----BEGIN {label}-----\n");
-    for line in der.chunks(48) {
-        STANDARD.encode_string(line, &mut text);
-        text.push('\n');
-    }
-    text.push_str("-----END ");
-    text.push_str(label);
-    text.push_str("-----\n");
-    text
 }

@@ -12,7 +12,6 @@ mod hmac;
 mod key;
 mod key_ring;
 mod message;
-mod multiples;
 mod proof;
 mod rsa;
 mod signature_base;
@@ -27,7 +26,6 @@ use sfv::{Integer, KeyRef, StringRef, key_ref};
 
 use crate::signature::covered::{Covered, Part, push_parameter};
 pub use crate::signature::digest::CONTENT_DIGEST;
-pub use crate::signature::digest::sha256;
 pub use crate::signature::fault::{KeyFault, SignatureFault};
 pub use crate::signature::key::{Algorithm, SigningKey, VerifyingKey};
 pub use crate::signature::key_ring::{EnrolledKey, KeyRing};

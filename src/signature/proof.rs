@@ -11,8 +11,8 @@ use crate::signature::digest;
 use crate::signature::fault::{SignatureFault, shown};
 use crate::signature::field::{self, Input};
 use crate::signature::key::Algorithm;
-use crate::signature::message::{Head, Message};
 use crate::signature::key_ring::{EnrolledKey, KeyRing};
+use crate::signature::message::{Head, Message};
 use crate::signature::{Question, REQUEST_PARTS, SIGNATURE, SIGNATURE_INPUT, signatures};
 
 /// A message whose signature is that of a known key, and what its signature says.

@@ -7,7 +7,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose,
@@ -17,6 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use time::{Duration, OffsetDateTime};
 
 use crate::config::{Holder, NamedFile, validity_s};
+use crate::crypto::digest::sha256;
 use crate::domain::identifiers::{Timestamp, hex};
 use crate::files;
 use crate::signature::{Algorithm, SigningKey};
@@ -196,7 +196,7 @@ impl Workshop {
             }
         };
         let der = CertificateDer::from_pem_slice(pem.as_bytes())?;
-        let digest = hex(digest(&SHA256, &der).as_ref());
+        let digest = hex(&sha256(&der));
         self.write(
             path,
             &pem,

@@ -15,6 +15,8 @@ pub use moment::{CalendarDay, Timestamp, Uptime};
 pub use order_key::OrderKey;
 pub use request::RefundRequestNo;
 
+use crate::crypto::compare::constant_time_eq;
+
 /// Thirty-two symbols without I, L, O and U: no number is misread at a counter.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
@@ -257,7 +259,7 @@ impl PageToken {
 
     /// Whether it opens the page of an order with this secret. Takes the same time either way.
     pub fn opens(&self, secret: &[u8; 16]) -> bool {
-        aws_lc_rs::constant_time::verify_slices_are_equal(&self.secret, secret).is_ok()
+        constant_time_eq(&self.secret, secret)
     }
 
     /// The text for an address. Not `Display`: it must not slip into a log.

@@ -5,12 +5,13 @@ use bytes::Bytes;
 use http::Request;
 use serde::{Deserialize, Serialize};
 
+use crate::crypto::digest::sha256;
 use crate::domain::identifiers::{MerchantId, OperatorId, RefundOrderNo, Timestamp, hex, unhex};
 use crate::domain::order::Order;
 use crate::domain::refund::{RefundState, Undecided, Verdict};
 use crate::domain::statement::is_number;
 use crate::flow::register::Register;
-use crate::signature::{sha256, verify_request};
+use crate::signature::verify_request;
 use crate::store::{Committed, Message, OrderKey, Store, StoreError, Verdict as Thought};
 use crate::world::World;
 

@@ -1,7 +1,7 @@
 //! Each algorithm's keys: read, made, published, refused; and that none passes for another.
 
 use super::*;
-use crate::signature::key::PUBLIC_LABEL;
+use crate::crypto::pem::PUBLIC_KEY;
 
 /// Those of key pairs that sign here.
 const PAIRS: [&str; 3] = ["ed25519", "ecdsa-p256-sha256", "rsa-pss-sha512"];
@@ -23,7 +23,7 @@ fn der(pem: &str) -> Vec<u8> {
 
 fn public_pem(der: &[u8]) -> String {
     let text = STANDARD.encode(der);
-    format!("-----BEGIN {PUBLIC_LABEL}-----\n{text}\n-----END {PUBLIC_LABEL}-----\n")
+    format!("-----BEGIN {PUBLIC_KEY}-----\n{text}\n-----END {PUBLIC_KEY}-----\n")
 }
 
 /// Q3, R-6.3.2-2b: what is made here is read here, signs, and is proven by its public half in

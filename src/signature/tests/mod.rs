@@ -2,7 +2,6 @@
 
 mod algorithms;
 mod answered;
-mod edges;
 mod published;
 mod refused;
 

@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use paymux::command::demo::enrolment::BLUE;
 use paymux::command::demo::stage::{PATIENCE, Stage};
 use paymux::config;
+use paymux::crypto::digest::sha256;
 use paymux::domain::identifiers::hex;
 use paymux::domain::statement::COLUMNS;
 use paymux::sandbox::{Call, Fault, Inbox};
-use paymux::signature::sha256;
 use rusqlite::Connection;
 use serde_json::json;
 

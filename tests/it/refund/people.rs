@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use http::Request;
+use paymux::crypto::digest::sha256;
 use paymux::domain::identifiers::hex;
 use paymux::domain::refund::{RefundState, Undecided};
 use paymux::flow::refunds::decide_refund::{Decided, NotDecided, TARGET, decide_refund};
-use paymux::signature::{Covering, sha256, sign_request};
+use paymux::signature::{Covering, sign_request};
 use serde_json::json;
 
 use super::{held_and_owed, only, paid, refund};

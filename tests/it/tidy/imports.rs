@@ -7,24 +7,25 @@ use super::{is_name, module, none, ours, standing};
 const IMPORTS: &str = "
     main        -> command log
     lib         ->
-    command     -> api config domain edge files flow health institution limits log metrics outbound run sandbox seal signature store terminal workers world
+    command     -> api config crypto domain edge files flow health institution limits log metrics outbound run sandbox seal signature store terminal workers world
     run         -> api config domain edge files flow health institution limits log metrics outbound seal signature store workers world
-    config      -> domain files flow institution seal signature world
-    edge        -> api domain metrics
-    api         -> domain flow institution metrics store world
+    config      -> crypto domain files flow institution seal signature world
+    edge        -> api crypto domain metrics
+    api         -> crypto domain flow institution metrics store world
     workers     -> domain flow institution metrics store world
-    flow        -> domain health institution limits signature store world
-    store       -> domain files seal
-    institution -> domain signature
+    flow        -> crypto domain health institution limits signature store world
+    store       -> crypto domain files seal
+    institution -> crypto domain signature
     outbound    -> domain metrics world
     limits      -> domain metrics world
-    world       -> domain health
+    world       -> crypto domain health
     health      -> domain
     files       ->
-    sandbox     -> signature
-    domain      ->
-    signature   ->
-    seal        ->
+    sandbox     -> crypto signature
+    domain      -> crypto
+    signature   -> crypto
+    seal        -> crypto
+    crypto      ->
     metrics     -> log
     log         -> terminal
     terminal    ->
@@ -34,6 +35,7 @@ const IMPORTS: &str = "
 const HOMES: &str = "
     anyhow             -> main command run
     arc_swap           -> edge limits run
+    aws_lc_rs          -> crypto
     clap               -> main command
     governor           -> limits
     http_body_util     -> outbound sandbox
@@ -176,6 +178,8 @@ fn a_wrong_import_is_found() {
         ("src/workers.rs", "use crate::edge::Listener;"),
         ("src/console/mod.rs", "fn f() {}"),
         ("src/api/mod.rs", "use pingora_core::server::Server;"),
+        ("src/seal.rs", "use aws_lc_rs::aead::AES_256_GCM;"),
+        ("src/crypto/rsa.rs", "use crate::signature::Algorithm;"),
         ("src/flow/answer.rs", "use hyper;"),
         ("src/store/mod.rs", "fn f(x: rusqlite::Connection) {}"),
         ("src/store/ringing.rs", "use moka::sync::Cache;"),
@@ -205,6 +209,7 @@ fn a_right_import_passes() {
             "// crate::seal\nconst A: &str = \"crate::seal\";",
         ),
         ("src/store/sqlite.rs", "use rusqlite::Connection;"),
+        ("src/crypto/digest.rs", "use aws_lc_rs::digest::SHA256;"),
         (
             "src/outbound.rs",
             "use hyper::Uri;\nlet x = hyper_util::f();",

@@ -49,7 +49,9 @@ const NEVER_IN_TESTS: &[(&str, &str)] = &[
     (concat!("thread::", "sleep"), "sleeps in a test"),
     (concat!("time::", "sleep"), "sleeps in a test"),
 ];
-const PURE: &[&str] = &["domain", "institution"];
+const PURE: &[&str] = &["crypto", "domain", "institution", "signature"];
+/// Pure code to which randomness is handed, because it is a door of `World`.
+const DRAWS_NOTHING: &[&str] = &["domain", "institution"];
 
 fn ours() -> Vec<Source> {
     tree::sources(&["src", "tests", "benches"])
@@ -141,6 +143,13 @@ fn word_faults(file: &Source) -> Vec<String> {
         && standing(&code(file.production()), "async").next().is_some()
     {
         fault("async in a pure module: the waiting belongs in a flow".to_owned());
+    }
+    if module(&file.path).is_some_and(|name| DRAWS_NOTHING.contains(&name))
+        && standing(&code(file.production()), "random::fill")
+            .next()
+            .is_some()
+    {
+        fault("draws at random: what it needs is handed to it".to_owned());
     }
     let mut last = "";
     for word in all
@@ -293,6 +302,11 @@ fn a_word_that_must_not_appear_is_found() {
         ("src/a.rs", format!("// {}: later", concat!("TO", "DO"))),
         ("src/domain/a.rs", "pub async fn a() {}".to_owned()),
         ("src/institution/a.rs", "let a = async { 1 };".to_owned()),
+        ("src/crypto/a.rs", "async fn a() {}".to_owned()),
+        (
+            "src/institution/a.rs",
+            "fn a() { crypto::random::fill(x); }".to_owned(),
+        ),
         (
             "src/a.rs",
             format!(

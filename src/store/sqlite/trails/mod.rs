@@ -5,9 +5,9 @@ mod packed;
 use std::io;
 
 use async_trait::async_trait;
-use aws_lc_rs::rand;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::crypto::random;
 use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::{PayOrderNo, Timestamp, hex};
 use crate::seal::{Place, Seal};
@@ -87,7 +87,7 @@ fn not_packed(fault: &io::Error) -> StoreError {
 
 fn row(seal: &Seal, packer: &mut packed::Packer, leaf: &Leaf) -> Result<Row, StoreError> {
     let mut number = [0; 16];
-    rand::fill(&mut number).map_err(|_| StoreError::Unavailable("no randomness".into()))?;
+    random::fill(&mut number).map_err(|_| StoreError::Unavailable("no randomness".into()))?;
     let name = row_name(leaf.order.as_str(), &number);
     let small = packer.pack(&leaf.lines);
     let small = small.map_err(|fault| not_packed(&fault))?;

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, params};
 
+use crate::crypto::digest::sha256;
 use crate::domain::identifiers::{FreshNonce, Timestamp};
 use crate::store::sqlite::Fault;
 
@@ -34,11 +35,8 @@ impl Nonce {
 
 /// No key's name holds a space.
 fn mark(key: &str, value: &str) -> Mark {
-    let digest = aws_lc_rs::digest::digest(
-        &aws_lc_rs::digest::SHA256,
-        format!("{key} {value}").as_bytes(),
-    );
-    digest.as_ref().first_chunk().copied().unwrap_or_default()
+    let digest = sha256(format!("{key} {value}").as_bytes());
+    digest.first_chunk().copied().unwrap_or_default()
 }
 
 /// All that are spent and not forgotten.

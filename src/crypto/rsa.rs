@@ -1,0 +1,184 @@
+//! RSA signatures (RFC 8017): RSASSA-PSS with SHA-512 and RSASSA-PKCS1-v1_5 with SHA-256, both ways.
+//! A key is read for one of the two and serves no other, because a key rarely says which it is for (Q3).
+
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
+    RSA_PSS_2048_8192_SHA512, RSA_PSS_SHA512, RsaEncoding, RsaKeyPair, RsaParameters,
+    RsaPublicKeyComponents,
+};
+
+use crate::crypto::der::{BIT_STRING, INTEGER, OCTET_STRING, SEQUENCE, element, positive};
+
+/// Less can be broken; more would let one caller buy many times the work with each signature.
+const MODULUS_BITS: std::ops::RangeInclusive<u32> = 2048..=4096;
+/// Below it padding is all that keeps a signature from being a root (FIPS 186-5, section 5.1);
+/// above 33 bits verifying gets dear.
+const EXPONENT: std::ops::RangeInclusive<u64> = 65_537..=(1 << 33);
+
+/// `rsaEncryption` (RFC 8017, appendix A.1), as the content of an `AlgorithmIdentifier`.
+const RSA: &[u8] = &[
+    0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
+];
+/// `id-RSASSA-PSS` without parameters, which leaves hash and salt open.
+const RSA_PSS: &[u8] = &[
+    0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a,
+];
+
+/// Modulus and exponent, big-endian, without leading zeros.
+type Public<'a> = (&'a [u8], &'a [u8]);
+
+/// How a message becomes the number that is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RsaScheme {
+    /// RSASSA-PSS with SHA-512 throughout and a salt of 64 bytes.
+    PssSha512,
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Pkcs1Sha256,
+}
+
+impl RsaScheme {
+    /// Under which identifiers a key may be written: one that says it is for PSS is for nothing else
+    /// (RFC 4055, section 1.2).
+    fn identifiers(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::PssSha512 => &[RSA, RSA_PSS],
+            Self::Pkcs1Sha256 => &[RSA],
+        }
+    }
+
+    fn signing(self) -> &'static dyn RsaEncoding {
+        match self {
+            Self::PssSha512 => &RSA_PSS_SHA512,
+            Self::Pkcs1Sha256 => &RSA_PKCS1_SHA256,
+        }
+    }
+
+    fn verifying(self) -> &'static RsaParameters {
+        match self {
+            Self::PssSha512 => &RSA_PSS_2048_8192_SHA512,
+            Self::Pkcs1Sha256 => &RSA_PKCS1_2048_8192_SHA256,
+        }
+    }
+}
+
+/// A private key for one scheme. Cannot be printed.
+pub struct RsaPrivateKey {
+    pair: RsaKeyPair,
+    scheme: RsaScheme,
+}
+
+impl RsaPrivateKey {
+    /// A new key of 2048 bits for either scheme, as PKCS #8; `None` if there is no randomness.
+    pub fn generate_pkcs8() -> Option<Vec<u8>> {
+        let pair = RsaKeyPair::generate(KeySize::Rsa2048).ok()?;
+        Some(pair.as_der().ok()?.as_ref().to_vec())
+    }
+
+    /// Reads PKCS #8 (RFC 5208); `None` if it is of another kind, says that it is for another
+    /// scheme, is damaged or weak.
+    pub fn from_pkcs8(der: &[u8], scheme: RsaScheme) -> Option<Self> {
+        let (whole, []) = element(SEQUENCE, der)? else {
+            return None;
+        };
+        let ([0], rest) = element(INTEGER, whole)? else {
+            return None;
+        };
+        let (algorithm, rest) = element(SEQUENCE, rest)?;
+        let (key, _attributes) = element(OCTET_STRING, rest)?;
+        if !scheme.identifiers().contains(&algorithm) {
+            return None;
+        }
+        // The library checks that the parts of the key belong together.
+        let pair = RsaKeyPair::from_der(key).ok()?;
+        is_strong(components(pair.public_key().as_ref())?)?;
+        Some(Self { pair, scheme })
+    }
+
+    /// Signs a message, which takes as long as everything else of a request together; `None` only
+    /// if the library fails.
+    pub fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
+        let mut signature = vec![0; self.pair.public_modulus_len()];
+        self.pair
+            .sign(
+                self.scheme.signing(),
+                &SystemRandom::new(),
+                message,
+                &mut signature,
+            )
+            .ok()?;
+        Some(signature)
+    }
+
+    /// The public half as `SubjectPublicKeyInfo` under `rsaEncryption`, which everybody reads.
+    pub fn public_spki(&self) -> Vec<u8> {
+        let der = self.pair.public_key().as_der();
+        der.map_or_else(|_| Vec::new(), |der| der.as_ref().to_vec())
+    }
+
+    /// The public half as modulus and exponent, big-endian, without leading zeros.
+    pub fn public_components(&self) -> (&[u8], &[u8]) {
+        components(self.pair.public_key().as_ref()).unwrap_or_default()
+    }
+}
+
+/// A public key for one scheme.
+pub struct RsaPublicKey(ParsedPublicKey);
+
+impl RsaPublicKey {
+    /// Reads a `SubjectPublicKeyInfo` (RFC 5280, section 4.1); `None` if it is of another kind, says
+    /// that it is for another scheme, is damaged or weak.
+    pub fn from_spki(der: &[u8], scheme: RsaScheme) -> Option<Self> {
+        let (whole, []) = element(SEQUENCE, der)? else {
+            return None;
+        };
+        let (algorithm, rest) = element(SEQUENCE, whole)?;
+        let (bits, []) = element(BIT_STRING, rest)? else {
+            return None;
+        };
+        if !scheme.identifiers().contains(&algorithm) {
+            return None;
+        }
+        let (n, e) = components(bits.strip_prefix(&[0])?)?;
+        Self::from_components(n, e, scheme)
+    }
+
+    /// The key of modulus and exponent, big-endian; `None` if it is weak.
+    pub fn from_components(n: &[u8], e: &[u8], scheme: RsaScheme) -> Option<Self> {
+        is_strong((n, e))?;
+        let key = RsaPublicKeyComponents { n, e }.to_parsed_public_key(scheme.verifying());
+        Some(Self(key.ok()?))
+    }
+
+    /// Whether a signature is one of this message by this key: as long as the modulus, and padded
+    /// as the scheme pads it, byte for byte.
+    #[must_use]
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.0.verify_sig(message, signature).is_ok()
+    }
+}
+
+/// `RSAPublicKey` (RFC 8017, appendix A.1.1).
+fn components(der: &[u8]) -> Option<Public<'_>> {
+    let (whole, []) = element(SEQUENCE, der)? else {
+        return None;
+    };
+    let (modulus, rest) = element(INTEGER, whole)?;
+    let (exponent, []) = element(INTEGER, rest)? else {
+        return None;
+    };
+    Some((positive(modulus)?, positive(exponent)?))
+}
+
+fn is_strong((modulus, exponent): Public<'_>) -> Option<()> {
+    let bytes = u32::try_from(modulus.len()).ok()?;
+    let unused = modulus.first()?.leading_zeros();
+    let bits = bytes.checked_mul(8)?.checked_sub(unused)?;
+    let exponent = exponent.iter().try_fold(0_u64, |n, byte| {
+        n.checked_mul(256)?.checked_add((*byte).into())
+    })?;
+    let odd = modulus.last()? & 1 == 1 && exponent & 1 == 1;
+    (odd && MODULUS_BITS.contains(&bits) && EXPONENT.contains(&exponent)).then_some(())
+}
