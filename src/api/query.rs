@@ -52,13 +52,7 @@ pub fn answer(order: &Order) -> Response<Bytes> {
     let terms = &order.terms;
     let attempt = order.telling_attempt();
     let receipt = order.receipt();
-    let fee = receipt.and_then(|receipt| {
-        let currency = receipt.amount.currency();
-        // A fee of nothing is one: it is written like a sum, but need not be payable.
-        receipt
-            .fee_minor
-            .map(|minor| decimal(minor, currency.decimals()))
-    });
+    let fee = receipt.and_then(|receipt| receipt.fee);
     json(
         StatusCode::OK,
         &Body {
@@ -76,7 +70,7 @@ pub fn answer(order: &Order) -> Response<Bytes> {
             goods_description: terms.goods_description.as_deref(),
             payment_date: receipt.map(|r| r.paid_at.date()).unwrap_or_default(),
             payment_time: receipt.map(|r| r.paid_at.time_of_day()).unwrap_or_default(),
-            fee,
+            fee: fee.map(|fee| fee.to_string()),
             pay_order_no: order.no.as_str(),
             order_status: order.state.name(),
             create_date: order.created.date(),
@@ -89,16 +83,4 @@ pub fn answer(order: &Order) -> Response<Bytes> {
             attach: terms.attach.as_deref(),
         },
     )
-}
-
-fn decimal(minor: i64, decimals: u8) -> String {
-    let decimals = usize::from(decimals);
-    let width = decimals.saturating_add(1);
-    let digits = format!("{minor:0width$}");
-    let (whole, fraction) = digits.split_at(digits.len().saturating_sub(decimals));
-    if fraction.is_empty() {
-        whole.to_owned()
-    } else {
-        format!("{whole}.{fraction}")
-    }
 }

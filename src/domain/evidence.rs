@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::domain::amount::Amount;
+use crate::domain::amount::{Amount, Fee};
 use crate::domain::identifiers::{
     AccountId, AttemptId, InstitutionId, RefundOrderNo, Timestamp, Uptime,
 };
@@ -238,6 +238,6 @@ pub struct Receipt {
     pub institution_no: Option<Box<str>>,
     /// When it moved, by the institution's clock.
     pub paid_at: Timestamp,
-    /// The institution's fee in minor units, where it tells.
-    pub fee_minor: Option<i64>,
+    /// The institution's fee of a payment, where it tells: exact, and no part of what moved.
+    pub fee: Option<Fee>,
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::domain::identifiers::Malformed;
@@ -195,6 +195,24 @@ impl fmt::Debug for Fields<'_> {
     }
 }
 
+/// One value that is a string without control characters, or a number exactly as it was written: what
+/// [`Fields::scalar`] takes, where it stands in something nested.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scalar<'a>(pub Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(from)?.get();
+        match value(raw).map_err(D::Error::custom)? {
+            Value::Text(text) if plain(&text).is_ok() => Ok(Self(text)),
+            Value::Number(digits) if digits.len() <= NUMBER_CHARS_MAX => Ok(Self(digits.into())),
+            Value::Text(_) | Value::Number(_) | Value::Flag(_) | Value::Nested | Value::Null => {
+                Err(D::Error::custom("expected a string or a number"))
+            }
+        }
+    }
+}
+
 fn plain(text: &str) -> Result<&str, Malformed> {
     if text.contains(char::is_control) {
         Err(Malformed {
@@ -311,6 +329,29 @@ mod tests {
         assert_eq!(fields.text("none"), None);
         assert_eq!(fields.names().count(), 7);
         assert!(Fields::parse(b"{}").unwrap().names().next().is_none());
+    }
+
+    /// M4: within something nested as well, a number is read as it was written, and nothing else as one.
+    #[test]
+    fn a_nested_scalar_is_text_or_number() {
+        let read = |raw: &str| {
+            let read = serde_json::from_str::<[Scalar<'_>; 1]>(raw);
+            read.map(|[Scalar(text)]| text.into_owned()).ok()
+        };
+        for raw in ["[12.300]", "[\"12.300\"]", "[ \"12.\\u003300\" ]"] {
+            assert_eq!(read(raw).as_deref(), Some("12.300"), "{raw}");
+        }
+        let long = format!("[{}]", "9".repeat(33));
+        for raw in [
+            "[null]",
+            "[true]",
+            "[[1]]",
+            "[{}]",
+            "[\"1\\n\"]",
+            long.as_str(),
+        ] {
+            assert_eq!(read(raw), None, "{raw}");
+        }
     }
 
     /// Q10: bounded numbers.

@@ -118,6 +118,10 @@ fn sums_that_are_none_are_refused() {
         (json!(-1), 400, "amount_unreadable"),
         (json!("NaN"), 400, "amount_unreadable"),
         (json!("00.10"), 400, "amount_unreadable"),
+        (json!(".5"), 400, "amount_unreadable"),
+        (json!("1."), 400, "amount_unreadable"),
+        (json!("1_000"), 400, "amount_unreadable"),
+        (json!("+1"), 400, "amount_unreadable"),
         (json!("1,000"), 400, "amount_unreadable"),
         (json!(" 1"), 400, "amount_unreadable"),
         (json!(""), 400, "amount_unreadable"),
@@ -140,6 +144,19 @@ fn sums_that_are_none_are_refused() {
     let huge = serde_json::to_string(&order_fields("M1", "T1")).unwrap();
     let huge = huge.replace("\"12.30\"", &"9".repeat(5_000));
     refused(&town, signed_raw(&town, huge), 400, "field_malformed");
+}
+
+/// M4, G-1: zeros behind a sum's last place change nothing, in a number as little as in a text.
+#[test]
+fn trailing_zeros_are_no_precision() {
+    for written in ["12.300", "\"12.300\"", "12.3", "12.30000000"] {
+        let town = Town::new();
+        let fields = serde_json::to_string(&order_fields("M1", "T1")).unwrap();
+        let fields = fields.replace("\"12.30\"", written);
+        let told = town.send(signed_raw(&town, fields));
+        assert_eq!(told.status, 200, "{written}: {:?}", told.json);
+        assert_eq!(town.order("T1").terms.amount.to_string(), "12.30");
+    }
 }
 
 /// R-A3.1-1, R-6.1.1-3a, R-6.1.3-1, R-6.1.4-1: a missing field is named, and so is one

@@ -112,7 +112,7 @@ async fn what_is_asked_is_counted_without_naming_anybody() {
     open.close().await.unwrap();
 }
 
-/// A3.1, X-1, X-2, A3.2, A3.3, X-11, R-6.2.4-1: placed, chosen, paid,
+/// A3.1, X-1, X-2, A3.2, A3.3, X-11, M4, R-6.2.4-1: placed, chosen, paid,
 /// called back, told, queried through one interface, with no messaging configured; money once.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_placed_chosen_paid_told_and_found() {
@@ -141,7 +141,8 @@ async fn an_order_is_placed_chosen_paid_told_and_found() {
     let found = queried(shop, "T1").await;
     assert_eq!(
         (found.text("orderStatus"), found.text("fee")),
-        ("PAID", "0.04")
+        ("PAID", "0.04674"),
+        "the fee is told to the last place that the institution told"
     );
     assert_eq!(stage.red.books().taken_cents(), 1_230);
     assert_eq!(open.close().await.unwrap(), Drained::Whole);

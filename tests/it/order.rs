@@ -165,7 +165,7 @@ fn a_number_is_one_order() {
 fn one_sum_in_every_spelling_is_one_request() {
     let town = Town::new();
     town.place("T1", json!({}));
-    for spelled in [json!("12.3"), json!(12.3), json!("12.30")] {
+    for spelled in [json!("12.3"), json!(12.3), json!("12.30"), json!("12.300")] {
         let told = town.place("T1", json!({ "orderAmount": spelled, "currency": null }));
         assert_eq!(told.status, 200, "{:?}", told.json);
     }
@@ -241,7 +241,7 @@ fn a_query_answers_every_field() {
         ("goodsDescription", "250 g"),
         ("paymentDate", "20260925"),
         ("paymentTime", "120105"),
-        ("fee", "0.03"),
+        ("fee", "0.0125"),
         ("payOrderNo", no.as_str()),
         ("orderStatus", "PAID"),
         ("createDate", "20260925"),

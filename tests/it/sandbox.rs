@@ -145,7 +145,7 @@ async fn a_payment_is_created_paid_called_back_and_told() {
     let told = town.ask("/v1/orders/query", "A1").await;
     assert_eq!(
         (told.text("orderStatus"), told.text("fee")),
-        ("PAID", "0.04")
+        ("PAID", "0.0456")
     );
     assert_eq!(told.text("paymentTime").len(), 6);
     assert_eq!(

@@ -106,7 +106,7 @@ impl Order {
                     amount: refund.amount,
                     institution_no: verdict.institution_no.clone(),
                     paid_at: verdict.moved_at.unwrap_or(now),
-                    fee_minor: None,
+                    fee: None,
                 }),
                 verdict: Some(verdict),
                 ..refund.clone()

@@ -86,6 +86,8 @@ mod tests {
         };
         assert_eq!((line.movement, &*line.number), (Movement::Payment, "A1"));
         assert_eq!(line.amount.minor(), 1_230);
+        let longer = good.replace("12.30", "12.300");
+        assert_eq!(read_row(&longer), Ok(Row::Line(line.clone())));
         assert_eq!(line.at.rfc3339(), "2026-11-24T09:30:00+08:00");
         for bad in [
             "",

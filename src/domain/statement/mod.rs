@@ -134,17 +134,16 @@ pub fn mark(movement: Movement, number: &str) -> u64 {
 pub struct Totals {
     /// How many.
     pub lines: u64,
-    sums: BTreeMap<(Currency, Movement), u64>,
+    sums: BTreeMap<(Currency, Movement), i64>,
 }
 
 impl Totals {
     /// One line more.
     pub fn add(&mut self, line: &Line) {
         self.lines = self.lines.saturating_add(1);
-        let minor = u64::try_from(line.amount.minor()).unwrap_or(0);
         let key = (line.amount.currency(), line.movement);
         let sum = self.sums.entry(key).or_default();
-        *sum = sum.saturating_add(minor);
+        *sum = sum.saturating_add(line.amount.minor());
     }
 
     /// A sum as a statement says it: decimal text, `0.00` where nothing moved.
@@ -160,7 +159,7 @@ impl Totals {
         let wrong = Malformed {
             expected: "a sum in decimal digits, each currency once",
         };
-        let minor = minor_of(text, currency).ok_or_else(|| wrong.clone())?;
+        let minor = currency.minor_units(text).map_err(|_| wrong.clone())?;
         if minor == 0 {
             return Ok(());
         }
@@ -179,36 +178,11 @@ impl Totals {
                     Movement::Payment => "payments",
                     Movement::Refund => "refunds",
                 };
-                let sum = decimal(*minor, *currency);
+                let sum = currency.decimal_text(*minor);
                 text.extend([", ", word, " ", &sum, " ", currency.code()]);
             }
         }
         text
-    }
-}
-
-/// Zero is a sum here, and so is more than one order can have.
-fn minor_of(text: &str, currency: Currency) -> Option<u64> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let decimals = usize::from(currency.decimals());
-    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    let fits = !whole.is_empty() && digits(whole) && digits(fraction) && fraction.len() <= decimals;
-    if !fits {
-        return None;
-    }
-    format!("{whole}{fraction:0<decimals$}").parse().ok()
-}
-
-/// The inverse of [`minor_of`].
-fn decimal(minor: u64, currency: Currency) -> String {
-    let decimals = usize::from(currency.decimals());
-    let width = decimals.saturating_add(1);
-    let digits = format!("{minor:0width$}");
-    let (whole, fraction) = digits.split_at(digits.len().saturating_sub(decimals));
-    if fraction.is_empty() {
-        whole.to_owned()
-    } else {
-        format!("{whole}.{fraction}")
     }
 }
 
@@ -320,7 +294,8 @@ mod tests {
         ] {
             assert_ne!(claimed(lines, payments, refunds).unwrap(), counted);
         }
-        for bad in ["-1", "1.234", "", "1e3", " 1"] {
+        assert_eq!(claimed(3, "10000000012.2900", "5.000").unwrap(), counted);
+        for bad in ["-1", "1.234", "", "1e3", " 1", "5.", "05.00", "5_0"] {
             assert!(claimed(3, bad, "0").is_err(), "{bad}");
         }
         let text = "3 lines, payments 10000000012.29 CNY, refunds 5.00 CNY";

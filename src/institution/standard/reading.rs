@@ -4,7 +4,7 @@
 use http::StatusCode;
 use http::uri::{Scheme, Uri};
 
-use crate::domain::amount::{Amount, Currency};
+use crate::domain::amount::{Amount, Currency, Fee};
 use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::evidence::{Ambiguity, Finding, Handover, Reason, Receipt, Way};
 use crate::domain::fields::Fields;
@@ -214,7 +214,7 @@ fn paid(fields: &Fields<'_>, absent: Currency) -> Said {
         institution_no: Some(no.into()),
         // That the money moved is believed whatever day they write.
         paid_at: Timestamp::parse_local(date, time).unwrap_or(Timestamp::UNREAD),
-        fee_minor: fee_minor(fields, amount.currency()),
+        fee: fee(fields, amount.currency()),
     }))
 }
 
@@ -232,12 +232,11 @@ pub(super) fn sum(fields: &Fields<'_>, name: &str, absent: Currency) -> Result<A
     Amount::parse(text, currency).map_err(|_| Ambiguity::Unreadable)
 }
 
-/// Only told, never relied on: an odd fee must not hold up a payment.
-fn fee_minor(fields: &Fields<'_>, currency: Currency) -> Option<i64> {
-    match fields.scalar("fee")?.ok()? {
-        "0" | "0.0" | "0.00" => Some(0),
-        text => Amount::parse(text, currency).ok().map(Amount::minor),
-    }
+/// Only told, never relied on: what is no fee must not hold up a payment. `paymux explain` shows it as
+/// it came.
+fn fee(fields: &Fields<'_>, currency: Currency) -> Option<Fee> {
+    let text = fields.scalar("fee")?.ok()?;
+    Fee::parse(text, currency).ok()
 }
 
 /// What the mode needs of the answer. A hand-over that cannot be used makes the answer

@@ -199,6 +199,6 @@ fn back(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> Said {
         amount: sum(fields, SUM, absent)?,
         institution_no: Some(no.into()),
         paid_at: at,
-        fee_minor: None,
+        fee: None,
     }))
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::amount::Currency;
 use crate::domain::attempt::Stamp;
 use crate::domain::evidence::{Ambiguity, Reason};
-use crate::domain::fields::Fields;
+use crate::domain::fields::{Fields, Scalar};
 use crate::domain::identifiers::{AccountId, Timestamp};
 use crate::domain::statement::{Line, Movement, Totals, Unusable, read_line};
 use crate::institution::standard::{Standard, sending};
@@ -41,9 +41,9 @@ struct Told<'a> {
     next_line: Option<u64>,
     total_lines: u64,
     #[serde(borrow)]
-    total_payments: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    total_payments: BTreeMap<Cow<'a, str>, Scalar<'a>>,
     #[serde(borrow)]
-    total_refunds: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    total_refunds: BTreeMap<Cow<'a, str>, Scalar<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -58,7 +58,7 @@ struct ToldLine<'a> {
     #[serde(borrow)]
     institution_no: Cow<'a, str>,
     #[serde(borrow)]
-    amount: Cow<'a, str>,
+    amount: Scalar<'a>,
     #[serde(borrow)]
     currency: Cow<'a, str>,
     #[serde(borrow)]
@@ -192,7 +192,7 @@ fn read(account: &AccountId, line: &ToldLine<'_>) -> Result<Line, &'static str> 
         &line.kind,
         number,
         &line.institution_no,
-        &line.amount,
+        &line.amount.0,
         &line.currency,
         &line.moment,
     ];
@@ -209,9 +209,61 @@ fn totals(told: &Told<'_>) -> Result<Totals, Unusable> {
     for (movement, sums) in both {
         for (currency, sum) in sums {
             Currency::parse(currency)
-                .and_then(|currency| totals.claim(movement, currency, sum))
+                .and_then(|currency| totals.claim(movement, currency, &sum.0))
                 .map_err(|fault| unreadable(&format!("totals: {fault}")))?;
         }
     }
     Ok(totals)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::identifiers::CalendarDay;
+
+    fn read_page(sums: [&str; 2]) -> Result<Page, Unusable> {
+        let [amount, payments] = sums;
+        let body = format!(
+            r#"{{"merchantId":"ACC-1","date":"20261124","firstLine":1,"lines":[{{"kind":"PAYMENT",
+            "merchantOrderNo":"A1","institutionNo":"H-1","amount":{amount},"currency":"CNY",
+            "moment":"2026-11-24T09:30:00+08:00"}}],"totalLines":1,
+            "totalPayments":{{"CNY":{payments}}},"totalRefunds":{{}}}}"#
+        );
+        let wanted = Wanted {
+            account: AccountId::parse("ACC-1").unwrap(),
+            date: CalendarDay::parse("20261124").unwrap(),
+            after: 0,
+            limit: 10,
+        };
+        let told = serde_json::from_str(&body).map_err(|_| unreadable("no page"))?;
+        page(&wanted, &told)
+    }
+
+    /// M4, M7: a sum of a page is text or a number, read exactly or not at all.
+    #[test]
+    fn sums_of_a_page_are_texts_or_numbers() {
+        for sums in [
+            [r#""12.30""#, r#""12.30""#],
+            ["12.30", "12.3"],
+            ["12.300", r#""12.300""#],
+        ] {
+            let page = read_page(sums).unwrap();
+            let mut counted = Totals::default();
+            page.lines.iter().for_each(|line| counted.add(line));
+            assert_eq!(page.lines[0].amount.minor(), 1_230, "{sums:?}");
+            assert_eq!(page.totals, counted, "{sums:?}");
+        }
+        for bad in [
+            "12.301",
+            "-12.30",
+            "1.23e1",
+            r#"" 12.30""#,
+            "true",
+            "null",
+            "[12.30]",
+        ] {
+            assert!(read_page([bad, "12.30"]).is_err(), "{bad}");
+            assert!(read_page(["12.30", bad]).is_err(), "{bad}");
+        }
+    }
 }

@@ -72,9 +72,13 @@ pub struct Payment {
 }
 
 impl Payment {
-    /// The fee the institution keeps: 0.38 per cent, rounded down. Unit: cents.
-    pub fn fee_cents(&self) -> i64 {
-        self.taken_cents.saturating_mul(38) / 10_000
+    /// The fee the institution keeps: 0.38 per cent to its last place, as it is told. Unit: yuan.
+    pub fn fee_text(&self) -> String {
+        let millionths = self.taken_cents.saturating_mul(38);
+        let (yuan, rest) = (millionths / 1_000_000, millionths % 1_000_000);
+        let text = format!("{yuan}.{rest:06}");
+        let (cents, places) = text.split_at(text.len().saturating_sub(4));
+        format!("{cents}{}", places.trim_end_matches('0'))
     }
 
     fn lapse(&mut self, now_s: i64) {

@@ -112,7 +112,7 @@ fn of_payment(payment: &Payment) -> Letter {
             "eventId": format!("{}-paid", payment.institution_no),
             "eventType": "ORDER_PAID",
             "currency": payment.terms.currency,
-            "fee": yuan_text(payment.fee_cents()),
+            "fee": payment.fee_text(),
         });
         written(payment, sum_cents, more)
     };

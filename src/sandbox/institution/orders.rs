@@ -253,7 +253,7 @@ fn standing(payment: &Payment) -> Value {
         "payOrderNo": payment.institution_no,
         "orderStatus": payment.state.word(),
     });
-    let fee = payment.paid_s.map(|_| yuan_text(payment.fee_cents()));
+    let fee = payment.paid_s.map(|_| payment.fee_text());
     let optional = [
         ("goodsNo", terms.goods_no.clone()),
         ("goodsName", terms.goods_name.clone()),

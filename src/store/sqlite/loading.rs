@@ -6,7 +6,7 @@ use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use serde::de::DeserializeOwned;
 
-use crate::domain::amount::{Amount, Currency};
+use crate::domain::amount::{Amount, Currency, Fee};
 use crate::domain::attempt::{Attempt, AttemptState, Epoch, Stamp};
 use crate::domain::evidence::{Handover, Reason, Receipt, Way};
 use crate::domain::identifiers::{
@@ -235,7 +235,7 @@ fn attempts(
 ) -> Result<Vec<Attempt>, Fault> {
     let sql = "SELECT seq, attempt_id, institution_id, account_id, mode, minor, currency, state,
         stamp_at, stamp_nonce, sent_at, configuration, epoch, handover, receipt_minor,
-        receipt_currency, institution_no, paid_at, fee_minor, reason_sealed, late_success, named,
+        receipt_currency, institution_no, paid_at, fee, reason_sealed, late_success, named,
         asked, next_at
         FROM attempts WHERE pay_order_no = ?1 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
@@ -284,11 +284,12 @@ fn receipt(columns: &Columns<'_>) -> Result<Option<Receipt>, Fault> {
     if columns.get::<Option<i64>>(14)?.is_none() {
         return Ok(None);
     }
+    let amount = columns.amount(14)?;
     Ok(Some(Receipt {
-        amount: columns.amount(14)?,
+        amount,
         institution_no: columns.get(16)?,
         paid_at: columns.moment(17)?,
-        fee_minor: columns.get(18)?,
+        fee: columns.parse_maybe(18, |text| Fee::parse(text, amount.currency()))?,
     }))
 }
 

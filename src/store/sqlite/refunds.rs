@@ -151,7 +151,7 @@ fn refund(columns: &Columns<'_>, seal: &Seal) -> Result<Refund, Fault> {
             amount: columns.amount(13)?,
             institution_no: columns.get(15)?,
             paid_at: columns.moment(16)?,
-            fee_minor: None,
+            fee: None,
         }),
         None => None,
     };

@@ -43,7 +43,7 @@ const UPDATE_ORDER: &str = "UPDATE orders SET state = ?3, ending = ?4, version =
 
 const UPSERT_ATTEMPT: &str = "INSERT INTO attempts (pay_order_no, seq, attempt_id, institution_id,
     account_id, mode, minor, currency, state, stamp_at, stamp_nonce, sent_at, configuration, epoch,
-    handover, receipt_minor, receipt_currency, institution_no, paid_at, fee_minor, reason_sealed,
+    handover, receipt_minor, receipt_currency, institution_no, paid_at, fee, reason_sealed,
     late_success, ended_at, named, asked, next_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
     ?20, ?21, ?22, ?23, ?24, ?25, ?26)
@@ -51,7 +51,7 @@ const UPSERT_ATTEMPT: &str = "INSERT INTO attempts (pay_order_no, seq, attempt_i
     sent_at = excluded.sent_at, handover = excluded.handover,
     receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
     institution_no = excluded.institution_no, paid_at = excluded.paid_at,
-    fee_minor = excluded.fee_minor, reason_sealed = excluded.reason_sealed,
+    fee = excluded.fee, reason_sealed = excluded.reason_sealed,
     late_success = excluded.late_success, ended_at = excluded.ended_at, named = excluded.named,
     asked = excluded.asked, next_at = excluded.next_at";
 
@@ -310,7 +310,10 @@ fn attempt_row(
         maybe(receipt.map(|receipt| receipt.amount.currency().code())),
         maybe(receipt.and_then(|receipt| receipt.institution_no.as_deref())),
         receipt.map(|receipt| receipt.paid_at.ms()).into(),
-        receipt.and_then(|receipt| receipt.fee_minor).into(),
+        receipt
+            .and_then(|receipt| receipt.fee)
+            .map(|fee| fee.to_string())
+            .into(),
         reason.into(),
         i64::from(attempt.late_success).into(),
         (!attempt.state.is_live()).then(|| at.ms()).into(),

@@ -166,7 +166,7 @@ pub(super) fn describe(read: &Result<Evidence, Unverified>) -> String {
         }
         Finding::Succeeded(receipt) => {
             let amount = receipt.amount;
-            let fee = receipt.fee_minor.map(|minor| format!(" fee {minor}"));
+            let fee = receipt.fee.map(|fee| format!(" fee {fee}"));
             format!(
                 "paid {amount} {} as {} at {}{}",
                 amount.currency().code(),

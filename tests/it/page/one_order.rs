@@ -226,7 +226,7 @@ pub(super) fn paid() -> Order {
         amount: Amount::parse("128.50", CNY).unwrap(),
         institution_no: Some("H1".into()),
         paid_at: NOW.plus(Duration::from_secs(95)),
-        fee_minor: None,
+        fee: None,
     };
     after(&tried(link(LINK)), Finding::Succeeded(receipt))
 }

@@ -170,7 +170,7 @@ fn back() -> Finding {
         amount: Amount::from_minor(500, CNY).unwrap(),
         institution_no: Some("H-R-1".into()),
         paid_at: at(40),
-        fee_minor: None,
+        fee: None,
     })
 }
 

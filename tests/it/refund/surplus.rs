@@ -200,7 +200,7 @@ fn surplus_that_goes_back_twice_is_an_incident_in_either_order() {
             amount: second.amount,
             institution_no: None,
             paid_at: town.clock.now(),
-            fee_minor: None,
+            fee: None,
         }),
     };
     let register = town.register();

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use paymux::domain::amount::{Amount, CNY};
+use paymux::domain::amount::{Amount, CNY, Fee};
 use paymux::domain::attempt::{Epoch, Stamp};
 use paymux::domain::change::{Cause, Change};
 use paymux::domain::evidence::{About, Along, Evidence, Finding, Handover, Means, Receipt, Way};
@@ -126,7 +126,7 @@ pub(crate) fn succeeded() -> Finding {
         amount: Amount::from_minor(1230, CNY).unwrap(),
         institution_no: Some("H-0001".into()),
         paid_at: at(20),
-        fee_minor: Some(7),
+        fee: Some(Fee::parse("0.0125", CNY).unwrap()),
     })
 }
 

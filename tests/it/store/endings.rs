@@ -71,7 +71,7 @@ fn back(refund: &Refund) -> Finding {
         amount: refund.amount,
         institution_no: Some(format!("H-{}", refund.no).into()),
         paid_at: at(35),
-        fee_minor: None,
+        fee: None,
     })
 }
 

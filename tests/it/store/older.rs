@@ -146,3 +146,31 @@ async fn an_upgrade_sends_no_refund_faster() {
     assert_eq!(order.refunds[0].schedule.asked, 7);
     assert_eq!(order.attempts[0].schedule.asked, 0, "it is over");
 }
+
+/// M4: fees that an earlier release stored in minor units read as the decimals they were.
+#[tokio::test]
+async fn an_upgrade_keeps_fees() {
+    for (minor, currency, fee) in [
+        (0, "CNY", "0.00"),
+        (5, "CNY", "0.05"),
+        (1_234, "USD", "12.34"),
+        (1_230, "CNY", "12.30"),
+        (7, "JPY", "7"),
+    ] {
+        let stores = Embedded::new();
+        let no = PayOrderNo::mint(at(1), draw(1));
+        let file = stores.look();
+        written(&file, &no);
+        file.execute(
+            "UPDATE attempts SET currency = ?2, receipt_minor = 1230, receipt_currency = ?2,
+                paid_at = 1, fee_minor = ?1",
+            params![minor, currency],
+        )
+        .unwrap();
+        drop(file);
+        let key = OrderKey::Ours(merchant("M1"), no);
+        let order = stores.open().order(&key).await.unwrap().unwrap();
+        let receipt = order.attempts[0].receipt.as_ref().unwrap();
+        assert_eq!(receipt.fee.unwrap().to_string(), fee, "{minor} {currency}");
+    }
+}

@@ -86,7 +86,7 @@ fn back(minor: i64) -> Finding {
         amount: fen(minor),
         institution_no: Some("H-R-1".into()),
         paid_at: at(35),
-        fee_minor: None,
+        fee: None,
     })
 }
 

@@ -47,6 +47,7 @@ const HOMES: &str = "
     prometheus         -> metrics
     rcgen              -> command/keys sandbox/authority
     rusqlite           -> store/sqlite
+    rust_decimal       -> domain/amount
     rustix             -> files outbound/dial run/machine world
     sfv                -> signature
     signal_hook        -> run/signals
@@ -183,6 +184,7 @@ fn a_wrong_import_is_found() {
         ("src/flow/answer.rs", "use hyper;"),
         ("src/store/mod.rs", "fn f(x: rusqlite::Connection) {}"),
         ("src/store/ringing.rs", "use moka::sync::Cache;"),
+        ("src/domain/statement/mod.rs", "use rust_decimal::Decimal;"),
         ("src/api/mod.rs", "use governor as limits;"),
     ] {
         assert_eq!(

@@ -294,7 +294,7 @@ impl Books {
         if word == "PAID" {
             body["paidAt"] = payment.paid_at.into();
             body["number"] = format!("{}-{id}", self.id).into();
-            body["fee"] = 3.into();
+            body["fee"] = "0.0125".into();
         }
         body
     }

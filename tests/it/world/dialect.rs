@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use paymux::domain::amount::{Amount, CNY, Currency};
+use paymux::domain::amount::{Amount, CNY, Currency, Fee};
 use paymux::domain::attempt::Stamp;
 use paymux::domain::evidence::{
     About, Along, Ambiguity, Evidence, Finding, Handover, Means, Reason, Receipt, Way,
@@ -107,7 +107,7 @@ fn finding(body: &Value, by: Means, absent: Currency) -> Finding {
                 amount,
                 institution_no: text("number").map(Into::into),
                 paid_at: Timestamp::from_ms(paid_at),
-                fee_minor: number("fee"),
+                fee: text("fee").and_then(|fee| Fee::parse(fee, amount.currency()).ok()),
             }),
             None => Finding::Ambiguous(Ambiguity::Unreadable),
         },

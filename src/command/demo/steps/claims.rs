@@ -159,7 +159,7 @@ pub(super) fn cents(text: &str) -> anyhow::Result<i64> {
 }
 
 pub(super) fn yuan(cents: i64) -> String {
-    format!("¥{}.{:02}", cents / 100, cents % 100)
+    format!("¥{}", CNY.decimal_text(cents))
 }
 
 /// `138****1234`.
