@@ -17,6 +17,7 @@ mod merchants;
 mod named;
 mod outline;
 mod reading;
+mod renamed;
 mod section;
 
 use std::collections::BTreeMap;

@@ -1,12 +1,12 @@
 //! How often a caller, an address or an institution may knock: governor, under our clock.
 //!
 //! Counts; never waits and never judges who somebody is. A claimed name never uses up somebody's
-//! allowance: before the signature only certificate and address count (Q1, interface.md). Turns at
-//! institutions, where somebody does wait, are in `limits/turns.rs`.
+//! allowance: before the signature only certificate and address count (Q1, interface.md). Permits
+//! of institutions, where somebody does wait, are in `limits/permits.rs`.
 
+pub mod bound;
 mod explained;
-mod line;
-pub mod turns;
+pub mod permits;
 
 use std::hash::Hash;
 use std::net::IpAddr;

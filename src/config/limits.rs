@@ -70,15 +70,15 @@ pub struct Limits {
     pub signature_bases_per_second_per_caller: u32,
     /// How often all callers together are.
     pub signature_bases_per_second: u32,
-    /// How long a create waits for its turn at an institution.
-    pub turn: Duration,
+    /// How long a create waits for its permit at an institution.
+    pub permit_wait: Duration,
     /// Creates waiting at all institutions together: half of [`Self::in_flight_orders_max`] where
     /// nothing is said, and never more.
-    pub turns_waiting_in_all_max: usize,
+    pub permits_waiting_in_all_max: usize,
     /// Of them, at one institution: half where nothing is said, and never more.
-    pub turns_waiting_max: usize,
+    pub permits_waiting_max: usize,
     /// Of those, of one merchant; half where nothing is said.
-    pub turns_waiting_per_merchant_max: usize,
+    pub permits_waiting_per_merchant_max: usize,
     /// What questions that nobody waits for may take of an institution's declared rate while payments
     /// begin there. Unit: percent.
     pub background_rate_percent: u32,
@@ -152,10 +152,10 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
             1..=1_000,
         ),
         signature_bases_per_second: numbers.count("signature_bases_per_second", 20, 1..=10_000),
-        turn: numbers.ms("turn_ms", 2_000, 0..=10_000),
-        turns_waiting_in_all_max: in_all,
-        turns_waiting_max: at_one,
-        turns_waiting_per_merchant_max: of_merchant,
+        permit_wait: numbers.ms("permit_wait_ms", 2_000, 0..=10_000),
+        permits_waiting_in_all_max: in_all,
+        permits_waiting_max: at_one,
+        permits_waiting_per_merchant_max: of_merchant,
         background_rate_percent: numbers.count("background_rate_percent", 25, 1..=90),
         background_cpu_percent: numbers.count("background_cpu_percent", 10, 1..=90),
         in_reach_days: numbers.count("in_reach_days", 365, 1..=3_650),
@@ -165,28 +165,28 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
     limits
 }
 
-/// How many creates may wait for turns: in all, at one institution, of one merchant there. Whoever
+/// How many creates may wait for permits: in all, at one institution, of one merchant there. Whoever
 /// waits is a request under way, so those at a silent institution must not be most of these, and not
 /// most of those that wait either.
 fn waiting(numbers: &mut Numbers<'_, '_, '_>, orders_max: u64) -> [usize; 3] {
     let half = |of: u64| of.checked_div(2).unwrap_or(0);
     let most = half(orders_max);
     let in_all = numbers.share(
-        ("turns_waiting_in_all_max", most),
+        ("permits_waiting_in_all_max", most),
         (most, "half of in_flight_orders_max", "in_flight_orders_max"),
     );
     let most = half(in_all);
     let at_one = numbers.share(
-        ("turns_waiting_max", most),
+        ("permits_waiting_max", most),
         (
             most,
-            "half of turns_waiting_in_all_max",
-            "turns_waiting_in_all_max",
+            "half of permits_waiting_in_all_max",
+            "permits_waiting_in_all_max",
         ),
     );
     let of_merchant = numbers.share(
-        ("turns_waiting_per_merchant_max", half(at_one)),
-        (at_one, "turns_waiting_max", "turns_waiting_max"),
+        ("permits_waiting_per_merchant_max", half(at_one)),
+        (at_one, "permits_waiting_max", "permits_waiting_max"),
     );
     [in_all, at_one, of_merchant].map(|number| usize::try_from(number).unwrap_or(usize::MAX))
 }

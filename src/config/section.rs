@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::faults::nearest;
 use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::renamed::renamed;
 use crate::domain::identifiers::Timestamp;
 
 /// What a day means as the end of a span: its first second, or its last.
@@ -339,10 +340,11 @@ impl<'d> Section<'d> {
                 continue;
             }
             let expected = format!("one of {}", self.known.join(", "));
-            let advice = nearest(typed, &self.known).map_or_else(
-                || "remove it".to_owned(),
-                |known| format!("did you mean {known}?"),
-            );
+            let advice = match (renamed(typed), nearest(typed, &self.known)) {
+                (Some(new), _) => format!("it is called {new} now"),
+                (None, Some(known)) => format!("did you mean {known}?"),
+                (None, None) => "remove it".to_owned(),
+            };
             let line = r.line(name.span().start);
             let subject = if self.title.is_empty() {
                 "names"

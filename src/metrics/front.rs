@@ -17,7 +17,7 @@ pub struct Front {
     limited: IntCounterVec,
     scheduling_delay_seconds: Histogram,
     last_delay_us: AtomicU64,
-    turns_waiting: IntGaugeVec,
+    permits_waiting: IntGaugeVec,
     institution_calls_in_flight: IntGaugeVec,
 }
 
@@ -66,9 +66,9 @@ impl Front {
                  the processor. New orders are shed when it stays high.",
                 &SECONDS,
             )?,
-            turns_waiting: page.gauges(
-                "institution_turns_waiting",
-                "Creates that wait for their turn at an institution.",
+            permits_waiting: page.gauges(
+                "institution_permits_waiting",
+                "Creates that wait for their permit at an institution.",
                 &["institution"],
             )?,
             institution_calls_in_flight: page.gauges(
@@ -126,10 +126,10 @@ impl Front {
         Duration::from_micros(self.last_delay_us.load(Ordering::Relaxed))
     }
 
-    /// How many wait for their turn at an institution, and how many calls to it are under way.
-    pub fn turns(&self, institution: &str, waiting: usize, in_flight: u32) {
+    /// How many wait for their permit at an institution, and how many calls to it are under way.
+    pub fn permits(&self, institution: &str, waiting: usize, in_flight: u32) {
         let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
-        self.turns_waiting
+        self.permits_waiting
             .with_label_values(&[institution])
             .set(waiting);
         self.institution_calls_in_flight

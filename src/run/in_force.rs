@@ -14,7 +14,7 @@ use crate::flow::admit_request::refused_callers::RefusedCallers;
 use crate::flow::admit_request::{Gate, ReadNonces};
 use crate::health::Health;
 use crate::limits::LimitSettings;
-use crate::limits::turns::{TurnSettings, Turns};
+use crate::limits::permits::{PermitSettings, Permits};
 use crate::metrics::Metrics;
 use crate::outbound::Hyper;
 use crate::store::Store;
@@ -41,7 +41,7 @@ pub(super) struct InForce {
 /// What is counted and measured by, under a version.
 pub(super) struct Numbers {
     limits: LimitSettings,
-    turns: TurnSettings,
+    permits: PermitSettings,
     health: HealthSettings,
     trail_days: u32,
     /// Of the edge.
@@ -60,10 +60,10 @@ impl InForce {
         metrics: &Arc<Metrics>,
         (trail, refused_callers): (Arc<dyn Trail>, Arc<RefusedCallers>),
     ) -> Result<Self, rustls::Error> {
-        let turns = Turns::new(&settings::turns(&config), Arc::clone(metrics));
+        let permits = Permits::new(&settings::permits(&config), Arc::clone(metrics));
         let door = Arc::new(Paced {
             hyper: Hyper::new(settings::outbound(&config, &files))?,
-            turns: Arc::new(turns),
+            permits: Arc::new(permits),
             metrics: Arc::clone(metrics),
         });
         let gate = settings::gate(&config, Arc::clone(clock), metrics);
@@ -107,7 +107,7 @@ impl InForce {
         let (old, door) = (&self.api, &self.door);
         let numbers = Numbers {
             limits: settings::limits(&config),
-            turns: settings::turns(&config),
+            permits: settings::permits(&config),
             health: config.health,
             trail_days: config.limits.trail_days,
             bounds: settings::bounds(&config.limits, &files, config.listen.drain),
@@ -115,7 +115,7 @@ impl InForce {
         let budget = settings::budget(&config.limits);
         let door = Arc::new(Paced {
             hyper: door.hyper.renewed(settings::outbound(&config, &files))?,
-            turns: Arc::clone(&door.turns),
+            permits: Arc::clone(&door.permits),
             metrics: Arc::clone(&door.metrics),
         });
         let (caller, all) = settings::explained(&config);
@@ -147,10 +147,10 @@ impl InForce {
     }
 
     /// Counts and measures by other numbers from now on. What was counted and seen belongs to no
-    /// version: allowances, turns and health are of callers and institutions, whatever is in force.
+    /// version: allowances, permits and health are of callers and institutions, whatever is in force.
     pub(super) fn count_by(&self, numbers: &Numbers) {
         self.api.gate.limits.replace(&numbers.limits);
-        self.door.turns.replace(&numbers.turns);
+        self.door.permits.replace(&numbers.permits);
         self.api.world.health.measure_by(numbers.health);
         self.api.world.trail.keep_for(numbers.trail_days);
     }

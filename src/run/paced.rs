@@ -11,18 +11,18 @@ use super::now;
 use crate::domain::identifiers::{InstitutionId, MerchantId};
 use crate::domain::order::Urgency;
 use crate::limits::Wait;
-use crate::limits::turns::Turns;
+use crate::limits::permits::Permits;
 use crate::metrics::Metrics;
 use crate::outbound::Hyper;
 use crate::world::{Errand, Outbound, Party, Patience, SendError, TooMany, Turn};
 
-/// How long a question that nobody waits for may wait for its turn.
+/// How long a question that nobody waits for may wait for its permit.
 const SOON: Duration = Duration::from_secs(3);
 
 /// The network door, within what each institution declared, and counted.
 pub(super) struct Paced {
     pub(super) hyper: Hyper,
-    pub(super) turns: Arc<Turns>,
+    pub(super) permits: Arc<Permits>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -39,14 +39,14 @@ impl Outbound for Paced {
         };
         let errand = request.extensions().get::<Errand>();
         let (errand, given) = errand.map_or(("other", None), |errand| (errand.0, errand.1.clone()));
-        // A create waited for its turn before its intent was written; what asks about something is
+        // A create waited for its permit before its intent was written; what asks about something is
         // asked again later, so it waits so long only that its answer's head still has all its time.
         // Held until the call has ended, and counted when the request leaves.
         let turn = if let Some(turn) = given {
             turn
         } else {
             let (asked, spare) = (now(), patience.whole.saturating_sub(patience.head));
-            let turn = self.turns.soon(institution, spare).await;
+            let turn = self.permits.soon(institution, spare).await;
             let turn = turn.map_err(|Wait(_)| {
                 SendError::KeptBack("it takes no more calls at present".into())
             })?;
@@ -75,7 +75,7 @@ impl Outbound for Paced {
         institution: &InstitutionId,
         merchant: &MerchantId,
     ) -> Result<Turn, TooMany> {
-        let turn = self.turns.wait(institution, merchant).await;
+        let turn = self.permits.wait(institution, merchant).await;
         turn.map_err(|Wait(wait)| TooMany { wait })
     }
 
@@ -84,11 +84,11 @@ impl Outbound for Paced {
         institution: &InstitutionId,
         urgency: Urgency,
     ) -> Result<Turn, TooMany> {
-        let turn = self.turns.behind(institution, (urgency, SOON)).await;
+        let turn = self.permits.behind(institution, (urgency, SOON)).await;
         turn.map_err(|Wait(wait)| TooMany { wait })
     }
 
     fn room(&self, institution: &InstitutionId, urgency: Urgency) -> u32 {
-        self.turns.room(institution, urgency)
+        self.permits.room(institution, urgency)
     }
 }

@@ -218,7 +218,7 @@ impl Reloading {
     ///
     /// What is replaced before that belongs to no version, and each of it is whole by itself. Seal
     /// keys are only added. The certificate and the bounds of the edge belong to moments before there
-    /// is a request. Allowances, turns and health are counted across versions; a request that takes
+    /// is a request. Allowances, permits and health are counted across versions; a request that takes
     /// the version before in this moment is counted by the next one's numbers, as if it had come a
     /// moment later, and none is counted by the old ones under the new version.
     fn swap(&self, ready: Ready, standing: &mut Standing, file: String) -> Reply {

@@ -8,7 +8,7 @@ use super::machine::Files;
 use crate::config::{self, Config};
 use crate::edge::Bounds;
 use crate::flow::admit_request::Gate;
-use crate::limits::turns::{Pace, Patience, TurnSettings};
+use crate::limits::permits::{CallLimits, PermitSettings, WaitLimits};
 use crate::limits::{Explained, LimitSettings, Limits, Rate};
 use crate::metrics::Metrics;
 use crate::outbound::{LineSettings, OutboundSettings};
@@ -24,7 +24,7 @@ pub(super) fn outbound(config: &Config, files: &Files) -> OutboundSettings {
             LineSettings {
                 roots,
                 client_identity: leg.identity.clone(),
-                // Whoever has a turn finds a connection, where the machine has as many files.
+                // Whoever has a permit finds a connection, where the machine has as many files.
                 connections_max: usize::try_from(leg.calls_at_once)
                     .unwrap_or(usize::MAX)
                     .min(files.institution_connections_max),
@@ -73,25 +73,25 @@ pub(super) fn limits(config: &Config) -> LimitSettings {
     }
 }
 
-/// What each institution takes, and how long a create waits for its turn.
-pub(super) fn turns(config: &Config) -> TurnSettings {
+/// What each institution takes, and how long a create waits for its permit.
+pub(super) fn permits(config: &Config) -> PermitSettings {
     let institutions = &config.register.directory.institutions;
-    let paces = institutions.iter().map(|(id, institution)| {
+    let calls = institutions.iter().map(|(id, institution)| {
         let leg = config.outbound.institutions.get(id);
         let at_once = leg.map_or(1, |leg| leg.calls_at_once);
-        let pace = Pace {
+        let limits = CallLimits {
             calls_per_second: NonZeroU32::new(institution.facts.calls_per_second),
             calls_at_once: NonZeroU32::new(at_once).unwrap_or(NonZeroU32::MIN),
         };
-        (id.clone(), pace)
+        (id.clone(), limits)
     });
-    TurnSettings {
-        paces: paces.collect(),
-        patience: Patience {
-            within: config.limits.turn,
-            waiting_in_all_max: config.limits.turns_waiting_in_all_max,
-            waiting_max: config.limits.turns_waiting_max,
-            waiting_per_merchant_max: config.limits.turns_waiting_per_merchant_max,
+    PermitSettings {
+        calls: calls.collect(),
+        waiting: WaitLimits {
+            within: config.limits.permit_wait,
+            waiting_in_all_max: config.limits.permits_waiting_in_all_max,
+            waiting_max: config.limits.permits_waiting_max,
+            waiting_per_merchant_max: config.limits.permits_waiting_per_merchant_max,
         },
         background_rate_percent: config.limits.background_rate_percent,
     }

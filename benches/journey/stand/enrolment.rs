@@ -160,9 +160,9 @@ const SHEDDING: [(&str, u32); 9] = [
     ("start_ms", 10_000),
     // A point ends when everything was asked about: three times as soon as it would be.
     ("background_cpu_percent", 30),
-    ("turns_waiting_in_all_max", 50_000),
-    ("turns_waiting_max", 25_000),
-    ("turns_waiting_per_merchant_max", 25_000),
+    ("permits_waiting_in_all_max", 50_000),
+    ("permits_waiting_max", 25_000),
+    ("permits_waiting_per_merchant_max", 25_000),
 ];
 
 /// A line for each limit that this gateway knows.

@@ -2,19 +2,43 @@
 
 use super::{COMMITTED, Site};
 
+/// F1: a name of an earlier version is answered with what it is called now.
+#[test]
+fn an_old_name_is_answered_with_the_new_one() {
+    for (old, new) in [
+        ("turn_ms", "permit_wait_ms"),
+        ("turns_waiting_max", "permits_waiting_max"),
+    ] {
+        let (from, to) = (format!("\n{new} = "), format!("\n{old} = "));
+        let fault = Site::with(&from, &to).only_fault();
+        let advice = format!("it is called {new} now");
+        assert!(fault.contains(&advice), "{fault}");
+    }
+}
+
 /// R-6.4-1c, F1: creates that wait at silent institutions cannot be set to hold the places of all
 /// requests: not together, and not those of one institution most of them. What may be raised instead
 /// is said.
 #[test]
 fn waiting_creates_cannot_be_set_to_hold_everything() {
     for (name, from, most, other) in [
-        ("turns_waiting_in_all_max", 256, 256, "in_flight_orders_max"),
-        ("turns_waiting_max", 128, 128, "turns_waiting_in_all_max"),
         (
-            "turns_waiting_per_merchant_max",
+            "permits_waiting_in_all_max",
+            256,
+            256,
+            "in_flight_orders_max",
+        ),
+        (
+            "permits_waiting_max",
+            128,
+            128,
+            "permits_waiting_in_all_max",
+        ),
+        (
+            "permits_waiting_per_merchant_max",
             64,
             128,
-            "turns_waiting_max",
+            "permits_waiting_max",
         ),
     ] {
         let (line, over) = (format!("{name} = {from} "), most + 1);
@@ -26,7 +50,7 @@ fn waiting_creates_cannot_be_set_to_hold_everything() {
     }
     let site = Site::fresh();
     let said = site.read().map_err(|f| f.to_string()).unwrap().limits;
-    let silent = COMMITTED.lines().filter(|it| !it.starts_with("turns_w"));
+    let silent = COMMITTED.lines().filter(|it| !it.starts_with("permits_w"));
     site.write(&silent.collect::<Vec<_>>().join("\n"));
     let meant = site.read().map_err(|f| f.to_string()).unwrap().limits;
     assert_eq!(said, meant, "the file says what is meant without it");

@@ -60,8 +60,8 @@ const QUIET: [(&str, &str); 26] = [
     ("paymux_shed_total", "nobody is shed"),
     ("paymux_limited_total", "nobody comes too often"),
     (
-        "paymux_institution_turns_waiting",
-        "a turn is there at once",
+        "paymux_institution_permits_waiting",
+        "a permit is there at once",
     ),
     ("paymux_institution_calls_in_flight", "they are ended"),
     (

@@ -1,4 +1,4 @@
-//! Limits, turns and measures: no number of a configuration needs a restart (F1).
+//! Limits, permits and measures: no number of a configuration needs a restart (F1).
 
 use std::collections::BTreeSet;
 
@@ -46,12 +46,12 @@ async fn other_limits_hold_from_the_reload_on() {
 
 /// Q8, F1: another rate of an institution and other measures of its health hold from the reload on.
 #[tokio::test(flavor = "multi_thread")]
-async fn other_turns_and_measures_hold_from_the_reload_on() {
+async fn other_permits_and_measures_hold_from_the_reload_on() {
     let (stage, _open) = open().await;
     let (shop, first) = (&stage.tea, written(&stage));
     let named = format!("id = \"{}\"\n", BLUE.id);
     let slow = first.replacen(&named, &format!("{named}calls_per_second = 1\n"), 1);
-    let slow = format!("{slow}\n[limits]\nturn_ms = 0\n");
+    let slow = format!("{slow}\n[limits]\npermit_wait_ms = 0\n");
     let (_, changes, _) = accepted(&stage, &slow).await;
     assert_eq!(changes.len(), 2, "{changes:?}");
     let mut answers = Vec::new();

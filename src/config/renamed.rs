@@ -1,0 +1,18 @@
+//! Names that a configuration of an earlier version may hold: each is refused, and its successor said.
+
+/// Old name, new name.
+const RENAMED: &[(&str, &str)] = &[
+    ("turn_ms", "permit_wait_ms"),
+    ("turns_waiting_in_all_max", "permits_waiting_in_all_max"),
+    ("turns_waiting_max", "permits_waiting_max"),
+    (
+        "turns_waiting_per_merchant_max",
+        "permits_waiting_per_merchant_max",
+    ),
+];
+
+/// What a name of an earlier version is called now.
+pub(super) fn renamed(old: &str) -> Option<&'static str> {
+    let found = RENAMED.iter().find(|(name, _)| *name == old);
+    found.map(|(_, new)| *new)
+}

@@ -1,0 +1,369 @@
+//! The permit queue of one institution: two limits (calls at once, calls in a second), each three
+//! semaphores. A call takes one of `all`. Payments and background questions take one of `unkept` as
+//! well, which leaves an eighth of `all` to questions about what is in doubt (Z1); background questions
+//! have a share of that. Semaphores are first come first served and only the first of each merchant
+//! stands before them, so merchants take turns and a flood of one waits behind itself (N7).
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::domain::identifiers::{InstitutionId, MerchantId};
+use crate::limits::bound::{Bound, Taken};
+use crate::limits::permits::{CallLimits, WaitLimits};
+use crate::metrics::Metrics;
+
+/// The declared rate holds for any span of one second; a little more, so that no reading of a clock
+/// makes it less.
+const SECOND: Duration = Duration::from_millis(1_001);
+/// One in so many permits is kept for questions.
+const KEPT_ONE_IN: u32 = 8;
+/// What background questions may take while no payments begin. Unit: percent.
+const ALONE_PERCENT: u32 = 90;
+/// More permits than anybody takes: no rate was declared.
+const UNLIMITED: u32 = u32::MAX;
+
+/// One institution's queue.
+pub(super) struct Queue {
+    id: InstitutionId,
+    metrics: Arc<Metrics>,
+    at_once: Limit,
+    in_a_second: Limit,
+    /// Of those, the ones that have left: whoever has a permit of `in_a_second` finds one here, unless
+    /// the rate was lowered meanwhile or something was sent twice.
+    left: Arc<Bound>,
+    /// Where one permit is all there is and none can be kept: the question that waits for it.
+    question: Arc<Bound>,
+    /// Background questions are let in one by one.
+    background: Mutex<()>,
+    lanes: Mutex<Lanes>,
+}
+
+/// Who waits for a payment's permit.
+#[derive(Default)]
+struct Lanes {
+    waiting: usize,
+    of: HashMap<MerchantId, Lane>,
+}
+
+struct Lane {
+    /// Who has it stands before the semaphores.
+    first: Arc<Bound>,
+    waiting: usize,
+}
+
+/// What part of the permits a background question may fill, and how much that is while payments
+/// begin. Both in percent.
+pub(super) type Share = (u32, u32);
+
+/// Of one limit, what a call has taken.
+struct Granted {
+    _all: Taken,
+    _unkept: Option<Taken>,
+    _background: Option<Taken>,
+}
+
+/// Of both, what a call has taken.
+pub(super) struct Grant {
+    in_a_second: Granted,
+    at_once: Granted,
+}
+
+/// A call that left, and when.
+pub(super) type Left = (Instant, Taken);
+
+impl Grant {
+    /// The call has ended. Another may be under way at once, but leave only a second after it.
+    pub(super) fn end(self, left: Option<Left>, queue: &Queue) {
+        drop(self.at_once);
+        if let Some((at, left)) = left {
+            queue.keep_for_a_second(at, (left, self.in_a_second));
+        }
+    }
+}
+
+struct Limit {
+    all: Arc<Bound>,
+    unkept: Arc<Bound>,
+    background: Arc<Bound>,
+}
+
+impl Limit {
+    fn new(max: u32) -> Self {
+        Self {
+            all: Bound::new(max),
+            unkept: Bound::new(unkept(max)),
+            background: Bound::new(UNLIMITED),
+        }
+    }
+
+    fn resize(&self, max: u32) {
+        self.all.resize(max);
+        self.unkept.resize(unkept(max));
+    }
+
+    async fn payment(&self) -> Granted {
+        let unkept = self.unkept.take(1).await;
+        Granted {
+            _all: self.all.take(1).await,
+            _unkept: Some(unkept),
+            _background: None,
+        }
+    }
+
+    fn payment_now(&self) -> Option<Granted> {
+        let unkept = self.unkept.take_now(1)?;
+        Some(Granted {
+            _all: self.all.take_now(1)?,
+            _unkept: Some(unkept),
+            _background: None,
+        })
+    }
+
+    async fn question(&self) -> Granted {
+        Granted {
+            _all: self.all.take(1).await,
+            _unkept: None,
+            _background: None,
+        }
+    }
+
+    fn question_now(&self) -> Option<Granted> {
+        Some(Granted {
+            _all: self.all.take_now(1)?,
+            _unkept: None,
+            _background: None,
+        })
+    }
+
+    fn background_now(&self) -> Option<Granted> {
+        Some(Granted {
+            _background: Some(self.background.take_now(1)?),
+            ..self.payment_now()?
+        })
+    }
+
+    fn background_room(&self, (part, percent): Share, payments_wait: bool) -> u32 {
+        let taken = self.background.taken();
+        let payments_begin = payments_wait || self.unkept.taken() > taken;
+        let percent = if payments_begin {
+            percent
+        } else {
+            ALONE_PERCENT
+        };
+        let of = |count: u32, percent: u32| count.saturating_mul(percent).div_ceil(100);
+        let allowed = of(of(self.all.size(), percent), part);
+        let free = self.unkept.free().min(self.all.free());
+        allowed.saturating_sub(taken).min(free)
+    }
+}
+
+impl Queue {
+    pub(super) fn new(id: InstitutionId, limits: CallLimits, metrics: Arc<Metrics>) -> Self {
+        let rate = limits.calls_per_second.map_or(UNLIMITED, NonZeroU32::get);
+        Self {
+            id,
+            metrics,
+            at_once: Limit::new(limits.calls_at_once.get()),
+            in_a_second: Limit::new(rate),
+            left: Bound::new(rate),
+            question: Bound::new(1),
+            background: Mutex::default(),
+            lanes: Mutex::default(),
+        }
+    }
+
+    /// Other limits, for those who wait as well; what is out stays counted.
+    pub(super) fn resize(&self, limits: CallLimits) {
+        let rate = limits.calls_per_second.map_or(UNLIMITED, NonZeroU32::get);
+        self.left.resize(rate);
+        self.in_a_second.resize(rate);
+        self.at_once.resize(limits.calls_at_once.get());
+    }
+
+    /// A payment's permit, if nobody waits for one.
+    pub(super) fn payment_now(&self) -> Option<Grant> {
+        if self.lanes().waiting > 0 {
+            return None;
+        }
+        Some(Grant {
+            in_a_second: self.in_a_second.payment_now()?,
+            at_once: self.at_once.payment_now()?,
+        })
+    }
+
+    /// A payment's permit, waited for behind those of the same merchant and in turn with others'.
+    /// None if too many wait.
+    pub(super) async fn payment(
+        self: &Arc<Self>,
+        merchant: &MerchantId,
+        limits: &WaitLimits,
+    ) -> Option<Grant> {
+        let waiting = self.join(merchant, limits)?;
+        let granted = async {
+            let _first = waiting.first.take(1).await;
+            Grant {
+                in_a_second: self.in_a_second.payment().await,
+                at_once: self.at_once.payment().await,
+            }
+        };
+        timeout(limits.within, granted).await.ok()
+    }
+
+    /// A question's permit: now or, where one is all there is, within this time.
+    pub(super) async fn question(&self, within: Duration) -> Option<Grant> {
+        let now = || {
+            Some(Grant {
+                in_a_second: self.in_a_second.question_now()?,
+                at_once: self.at_once.question_now()?,
+            })
+        };
+        if let Some(granted) = now() {
+            return Some(granted);
+        }
+        if !self.is_single() {
+            return None;
+        }
+        let _first = self.question.take_now(1)?;
+        let granted = async {
+            Grant {
+                in_a_second: self.in_a_second.question().await,
+                at_once: self.at_once.question().await,
+            }
+        };
+        timeout(within, granted).await.ok()
+    }
+
+    /// A background question's permit, if it is one of its share and nobody else waits.
+    pub(super) fn background_now(&self, share: Share) -> Option<Grant> {
+        let _one = self.background.lock();
+        if self.background_room(share) == 0 {
+            return None;
+        }
+        Some(Grant {
+            in_a_second: self.in_a_second.background_now()?,
+            at_once: self.at_once.background_now()?,
+        })
+    }
+
+    /// How many background questions may begin now.
+    pub(super) fn background_room(&self, share: Share) -> u32 {
+        if self.question.free() == 0 {
+            return 0;
+        }
+        let payments_wait = self.lanes().waiting > 0;
+        let room = |limit: &Limit| limit.background_room(share, payments_wait);
+        room(&self.in_a_second).min(room(&self.at_once))
+    }
+
+    /// How many questions about what is in doubt may begin now.
+    pub(super) fn question_room(&self) -> u32 {
+        let free = self.in_a_second.all.free().min(self.at_once.all.free());
+        // Where one permit is all there is, one may wait for it.
+        let may_wait = self.is_single() && self.question.free() > 0;
+        free.max(u32::from(may_wait))
+    }
+
+    /// A call leaves, within this time: in any second no more do than were declared.
+    pub(super) async fn leave(&self, within: Duration) -> Option<Left> {
+        let Ok(left) = timeout(within, self.left.take(1)).await else {
+            self.metrics.front.limited("institution");
+            return None;
+        };
+        Some((Instant::now(), left))
+    }
+
+    /// Gives back what counts against the rate when a second has passed since then.
+    pub(super) fn keep_for_a_second(&self, at: Instant, taken: impl Send + 'static) {
+        let until = at.checked_add(SECOND).unwrap_or(at);
+        let is_declared = self.in_a_second.all.size() != UNLIMITED;
+        // Without a runtime nothing leaves any more.
+        if let (true, Ok(runtime)) = (is_declared, Handle::try_current()) {
+            runtime.spawn(async move {
+                sleep_until(until).await;
+                drop(taken);
+            });
+        }
+    }
+
+    /// About how long until those who wait have had their permit; a second at least.
+    pub(super) fn emptied_in(&self) -> Duration {
+        let waiting = u64::try_from(self.lanes().waiting).unwrap_or(u64::MAX);
+        let rate = u64::from(self.in_a_second.all.size());
+        let seconds = waiting.checked_div(rate).unwrap_or(1);
+        Duration::from_secs(seconds.max(1))
+    }
+
+    /// Says how many wait, and how many calls are under way.
+    pub(super) fn show(&self) {
+        let (waiting, in_flight) = (self.lanes().waiting, self.at_once.all.taken());
+        let front = &self.metrics.front;
+        front.permits(self.id.as_str(), waiting, in_flight);
+    }
+
+    fn join(self: &Arc<Self>, merchant: &MerchantId, limits: &WaitLimits) -> Option<Waiting> {
+        let mut lanes = self.lanes();
+        let theirs = lanes.of.get(merchant).map_or(0, |lane| lane.waiting);
+        if lanes.waiting >= limits.waiting_max || theirs >= limits.waiting_per_merchant_max {
+            return None;
+        }
+        lanes.waiting = lanes.waiting.saturating_add(1);
+        let lane = lanes.of.entry(merchant.clone()).or_insert_with(|| Lane {
+            first: Bound::new(1),
+            waiting: 0,
+        });
+        lane.waiting = lane.waiting.saturating_add(1);
+        let first = Arc::clone(&lane.first);
+        drop(lanes);
+        self.show();
+        Some(Waiting {
+            queue: Arc::clone(self),
+            merchant: merchant.clone(),
+            first,
+        })
+    }
+
+    /// Whether one permit is all there is, at once or in a second, so that none can be kept.
+    fn is_single(&self) -> bool {
+        self.at_once.all.size().min(self.in_a_second.all.size()) < 2
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One who waits, counted until this is dropped, whatever for.
+struct Waiting {
+    queue: Arc<Queue>,
+    merchant: MerchantId,
+    first: Arc<Bound>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut lanes = self.queue.lanes();
+        lanes.waiting = lanes.waiting.saturating_sub(1);
+        if let Some(lane) = lanes.of.get_mut(&self.merchant) {
+            lane.waiting = lane.waiting.saturating_sub(1);
+            if lane.waiting == 0 {
+                lanes.of.remove(&self.merchant);
+            }
+        }
+        drop(lanes);
+        self.queue.show();
+    }
+}
+
+/// Of so many permits, those that payments and background questions may have.
+fn unkept(max: u32) -> u32 {
+    if max < 2 {
+        return max;
+    }
+    let kept = max.checked_div(KEPT_ONE_IN).unwrap_or(0).max(1);
+    max.saturating_sub(kept)
+}
