@@ -17,7 +17,6 @@ mod merchants;
 mod named;
 mod outline;
 mod reading;
-mod renamed;
 mod section;
 
 use std::collections::BTreeMap;

@@ -14,15 +14,14 @@ mod head;
 mod hello;
 mod identity;
 mod known;
-mod load;
+mod overload;
 mod places;
-mod turned_away;
+mod rejection;
 
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use pingora_core::listeners::tls::Acceptor;
@@ -32,14 +31,15 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::api::Peer;
 use crate::domain::merchant::ShownCertificate;
 use crate::domain::refusal::Refusal;
+use crate::limits::bound::Bound;
 use crate::metrics::Metrics;
 
 use door::Door;
 use handshakes::Handshakes;
 use known::Known;
-use load::{Load, TICK};
+use overload::{Overload, TICK};
 use places::Places;
-use turned_away::Sheds;
+use rejection::Rejections;
 
 pub use bounds::{Bounds, LiveBounds};
 pub use identity::TlsIdentity;
@@ -109,8 +109,6 @@ impl Stop {
 pub struct Edge {
     doors: Vec<(tokio::net::TcpListener, Arc<Door>)>,
     addresses: Vec<SocketAddr>,
-    places: Vec<Arc<Places>>,
-    loads: Vec<Arc<Load>>,
     live: LiveBounds,
     metrics: Arc<Metrics>,
     stop: Stop,
@@ -134,8 +132,6 @@ impl Edge {
         let mut edge = Self {
             doors: Vec::new(),
             addresses: Vec::new(),
-            places: Vec::new(),
-            loads: Vec::new(),
             live: LiveBounds::of(bounds),
             metrics: Arc::clone(metrics),
             stop: Stop(Arc::new(stop)),
@@ -166,21 +162,20 @@ impl Edge {
             .transpose()
             .map_err(std::io::Error::other)?
             .map(|config| Acceptor::from_server_config(Arc::new(config)));
-        let places = Arc::new(Places::default());
-        let load = Arc::new(Load::new(Arc::clone(&places)));
+        let overload = Arc::new(Overload::new(bounds));
         let handshakes = Arc::new(Handshakes::new(bounds));
-        self.places.push(Arc::clone(&places));
-        self.loads.push(Arc::clone(&load));
+        self.live.overloads.push(Arc::clone(&overload));
         self.live.handshakes.push(Arc::clone(&handshakes));
         Ok(Door {
-            sheds: Sheds::new(refuse, acceptor.is_some()),
+            rejections: Rejections::new(refuse, acceptor.is_some()),
             acceptor,
             responder: listener.responder,
             bounds: Arc::clone(&self.live.bounds),
             refuse: Arc::clone(refuse),
             metrics: Arc::clone(&self.metrics),
-            places,
-            load,
+            places: Places::default(),
+            overload,
+            open: Bound::new(u32::MAX),
             handshakes,
             known: Known::default(),
             enrolled: listener.enrolled,
@@ -208,30 +203,34 @@ impl Edge {
     /// end of its connection cuts an order in progress off.
     pub async fn serve(self) -> Drained {
         let mut accepting = tokio::task::JoinSet::new();
+        let overloads = &self.live.overloads;
+        let mut open = Vec::new();
         for (socket, door) in self.doors {
+            open.push(Arc::clone(&door.open));
             accepting.spawn(door.accept(socket, self.stopped.clone()));
         }
         let drained = async {
             accepting.join_all().await;
             let leaving = async {
-                for places in &self.places {
-                    places.drain().await;
+                // First the connections, then what clients that have gone had handed over.
+                for connections in &open {
+                    connections.all_back().await;
+                }
+                for overload in overloads {
+                    overload.drain().await;
                 }
             };
             timeout(self.live.bounds.load().drain_within, leaving).await
         };
         let drained = tokio::select! {
             drained = drained => drained,
-            never = watch_load(&self.loads, &self.live.bounds, &self.metrics) => match never {},
+            never = watch(overloads, &self.metrics) => match never {},
         };
         if drained.is_ok() {
             return Drained::Whole;
         }
-        let requests: u32 = self
-            .places
-            .iter()
-            .map(|places| places.requests_open())
-            .sum();
+        let requests = overloads.iter().map(|overload| overload.requests_open());
+        let requests: u32 = requests.sum();
         tracing::error!(
             requests,
             "the time to drain passed with requests not answered"
@@ -240,12 +239,8 @@ impl Edge {
     }
 }
 
-/// Ticks, sees how late each tick is served, and says so once in a while (`edge/load.rs`).
-async fn watch_load(
-    loads: &[Arc<Load>],
-    bounds: &ArcSwap<Bounds>,
-    metrics: &Metrics,
-) -> std::convert::Infallible {
+/// Ticks, sees how late each tick is served, and says once in a while who was rejected.
+async fn watch(overloads: &[Arc<Overload>], metrics: &Metrics) -> std::convert::Infallible {
     const TICKS_BETWEEN_WORDS: u32 = 100;
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -253,24 +248,23 @@ async fn watch_load(
     loop {
         let late_by = ticks.tick().await.elapsed();
         metrics.front.scheduling_delay(late_by);
-        let late_max = bounds.load().delay_max;
-        for load in loads {
-            load.tick(late_by, late_max);
+        for overload in overloads {
+            overload.tick(late_by);
         }
         since = since.saturating_add(1);
         if since < TICKS_BETWEEN_WORDS {
             continue;
         }
         since = 0;
-        for load in loads {
-            let [other, orders, choices, rest] = load.refused_lately();
-            if [other, orders, choices, rest] != [0; 4] {
+        for overload in overloads {
+            let [unknown, new_orders, selections, other] = overload.rejected_lately();
+            if [unknown, new_orders, selections, other] != [0; 4] {
                 tracing::warn!(
+                    unknown,
+                    new_orders,
+                    selections,
                     other,
-                    orders,
-                    choices,
-                    rest,
-                    "more came than can be done; these were refused with 503 and may come again"
+                    "overload: these requests were rejected with 503 and may come again"
                 );
             }
         }

@@ -46,10 +46,10 @@ impl Rank {
     /// The word in the metrics.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Other => "other",
-            Self::Order => "order",
-            Self::Choice => "choice",
-            Self::Rest => "rest",
+            Self::Other => "unknown",
+            Self::Order => "new_order",
+            Self::Choice => "selection",
+            Self::Rest => "other",
         }
     }
 }

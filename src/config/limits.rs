@@ -38,12 +38,12 @@ pub struct Limits {
     pub in_flight_orders_max: u32,
     /// With so many payers' choices are refused as well; three quarters where nothing is said.
     pub in_flight_choices_max: u32,
-    /// How long what is ready may wait for the processor before new orders are refused.
+    /// How long a request may wait for a permit and for the processor before new orders are rejected.
     pub delay: Duration,
-    /// How long a refused caller's next request of that rank waits at least.
-    pub shed_pause: Duration,
-    /// Such requests considered in a second; the others wait longer.
-    pub sheds_per_second_max: u32,
+    /// How long a rejected caller's next request of that priority waits at least.
+    pub rejection_pause: Duration,
+    /// Such requests read in a second; the others wait longer.
+    pub rejections_per_second_max: u32,
     /// How long a whole request may wait before it is begun.
     pub start: Duration,
     /// Connections at the same time. Where nothing is said, [`CONNECTIONS_MAX`], or as many as the
@@ -74,11 +74,11 @@ pub struct Limits {
     pub permit_wait: Duration,
     /// Creates waiting at all institutions together: half of [`Self::in_flight_orders_max`] where
     /// nothing is said, and never more.
-    pub permits_waiting_in_all_max: usize,
+    pub permits_waiting_in_all_max: u32,
     /// Of them, at one institution: half where nothing is said, and never more.
-    pub permits_waiting_max: usize,
+    pub permits_waiting_max: u32,
     /// Of those, of one merchant; half where nothing is said.
-    pub permits_waiting_per_merchant_max: usize,
+    pub permits_waiting_per_merchant_max: u32,
     /// What questions that nobody waits for may take of an institution's declared rate while payments
     /// begin there. Unit: percent.
     pub background_rate_percent: u32,
@@ -103,6 +103,8 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
     let orders_max = numbers.count("in_flight_orders_max", orders, 1..=least);
     let [in_all, at_one, of_merchant] = waiting(&mut numbers, u64::from(orders_max));
     let per_address = numbers.count("connections_per_address_max", 256, 1..=1_000_000);
+    let rejections = numbers.count("rejections_per_second_max", 5_000, 10..=1_000_000);
+    let on_one = numbers.count("requests_per_connection_max", 100_000, 1..=1_000_000_000);
     let limits = Limits {
         in_flight_max,
         in_flight_choices_max,
@@ -122,19 +124,15 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
             expires_max_s: numbers.seconds("expires_max_s", 300, 30..=3_600),
         },
         delay: numbers.ms("delay_ms", 20, 5..=10_000),
-        shed_pause: numbers.ms("shed_pause_ms", 15, 0..=1_000),
-        sheds_per_second_max: numbers.count("sheds_per_second_max", 5_000, 10..=1_000_000),
+        rejection_pause: numbers.ms("rejection_pause_ms", 15, 0..=1_000),
+        rejections_per_second_max: rejections,
         start: numbers.ms("start_ms", 1_000, 50..=10_000),
         connections_max: numbers.count_if_said("connections_max", 1..=1_000_000),
         connections_per_address_max: per_address,
         handshakes_max: numbers.count("handshakes_max", 32, 1..=100_000),
         handshakes_per_address_max: numbers.count("handshakes_per_address_max", 8, 1..=100_000),
         handshakes_under_load_max: numbers.count("handshakes_under_load_max", 8, 1..=100_000),
-        requests_per_connection_max: numbers.count(
-            "requests_per_connection_max",
-            100_000,
-            1..=1_000_000_000,
-        ),
+        requests_per_connection_max: on_one,
         pipelined_max: numbers.count("pipelined_max", 32, 0..=10_000),
         requests_per_second_per_caller: numbers.count(
             "requests_per_second_per_caller",
@@ -168,7 +166,7 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
 /// How many creates may wait for permits: in all, at one institution, of one merchant there. Whoever
 /// waits is a request under way, so those at a silent institution must not be most of these, and not
 /// most of those that wait either.
-fn waiting(numbers: &mut Numbers<'_, '_, '_>, orders_max: u64) -> [usize; 3] {
+fn waiting(numbers: &mut Numbers<'_, '_, '_>, orders_max: u64) -> [u32; 3] {
     let half = |of: u64| of.checked_div(2).unwrap_or(0);
     let most = half(orders_max);
     let in_all = numbers.share(
@@ -188,7 +186,7 @@ fn waiting(numbers: &mut Numbers<'_, '_, '_>, orders_max: u64) -> [usize; 3] {
         ("permits_waiting_per_merchant_max", half(at_one)),
         (at_one, "permits_waiting_max", "permits_waiting_max"),
     );
-    [in_all, at_one, of_merchant].map(|number| usize::try_from(number).unwrap_or(usize::MAX))
+    [in_all, at_one, of_merchant].map(|number| u32::try_from(number).unwrap_or(u32::MAX))
 }
 
 /// Whole numbers of one table, in the types they are used in. What is out of bounds is a fault

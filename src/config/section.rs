@@ -3,6 +3,7 @@
 //! What cannot be read is absent to the caller, and the fault is on the reader's list.
 
 mod advice;
+mod renamed;
 
 use std::ops::RangeInclusive;
 
@@ -10,8 +11,8 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::faults::nearest;
 use crate::config::reading::{Found, Reader, Shape, shape};
-use crate::config::renamed::renamed;
 use crate::domain::identifiers::Timestamp;
+use renamed::renamed;
 
 /// What a day means as the end of a span: its first second, or its last.
 #[derive(Clone, Copy)]

@@ -35,8 +35,12 @@ impl Door {
                     // A connection that has ended already needs no short packets.
                     let _ = tcp.set_nodelay(true);
                     let address = from.ip().to_canonical();
-                    let door = Arc::clone(&self);
-                    tokio::spawn(door.receive(tcp.into(), address, stopped.clone()));
+                    let (door, open) = (Arc::clone(&self), self.open.take_now(1));
+                    let receiving = door.receive(tcp.into(), address, stopped.clone());
+                    tokio::spawn(async move {
+                        let _open = open;
+                        receiving.await;
+                    });
                 }
                 Err(error) if is_of_one_connection(&error) => (),
                 Err(error) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::handshakes::Handshakes;
+use super::overload::Overload;
 
 /// What one caller, and all together, may take (interface.md, Details; Q1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub struct Bounds {
     /// Bytes of the head, request line and empty line included.
     pub header_bytes_max: usize,
     /// From a connection to the end of its TLS handshake, waiting for its first bytes and for its
-    /// turn included.
+    /// permit included.
     pub handshake_within: Duration,
     /// From a request's first byte to the end of its head.
     pub head_within: Duration,
@@ -39,12 +40,12 @@ pub struct Bounds {
     pub in_flight_orders_max: u32,
     /// With so many handed over, payers' choices are refused as well.
     pub in_flight_choices_max: u32,
-    /// How long what is ready may wait for its turn before new orders are refused.
+    /// How long a request may wait for a permit and for the processor before new orders are rejected.
     pub delay_max: Duration,
-    /// How long a shed caller's next request of that rank waits at least.
-    pub shed_pause: Duration,
-    /// Such requests considered in a second: the others wait longer.
-    pub sheds_per_second_max: u32,
+    /// How long a rejected caller's next request of that priority waits at least.
+    pub rejection_pause: Duration,
+    /// Such requests read in a second: the others wait longer.
+    pub rejections_per_second_max: u32,
     /// How long a whole request may wait before it is begun; later it is dropped (Q9).
     pub start_within: Duration,
     /// Connections at once, all together.
@@ -82,8 +83,8 @@ impl Default for Bounds {
             in_flight_orders_max: 512,
             in_flight_choices_max: 768,
             delay_max: Duration::from_millis(20),
-            shed_pause: Duration::from_millis(15),
-            sheds_per_second_max: 5_000,
+            rejection_pause: Duration::from_millis(15),
+            rejections_per_second_max: 5_000,
             start_within: Duration::from_secs(1),
             connections_max: 8192,
             operations_connections_max: 64,
@@ -101,6 +102,7 @@ impl Default for Bounds {
 pub struct LiveBounds {
     pub(super) bounds: Arc<ArcSwap<Bounds>>,
     pub(super) handshakes: Vec<Arc<Handshakes>>,
+    pub(super) overloads: Vec<Arc<Overload>>,
 }
 
 impl LiveBounds {
@@ -108,6 +110,7 @@ impl LiveBounds {
         Self {
             bounds: Arc::new(ArcSwap::from_pointee(bounds)),
             handshakes: Vec::new(),
+            overloads: Vec::new(),
         }
     }
 
@@ -117,6 +120,9 @@ impl LiveBounds {
         self.bounds.store(Arc::new(next));
         for handshakes in &self.handshakes {
             handshakes.resize(&next);
+        }
+        for overload in &self.overloads {
+            overload.resize(&next);
         }
     }
 }

@@ -17,13 +17,14 @@ use super::handshakes::Handshakes;
 use super::head::{self, Framing, Sight};
 use super::hello::FIRST_BYTES;
 use super::known::Known;
-use super::load::{self, Load};
-use super::places::{Place, Places, Seat};
-use super::turned_away::{Asked, Sheds};
+use super::overload::{self, InFlight, Overload};
+use super::places::{Place, Places};
+use super::rejection::{Asked, Rejections};
 use super::{Bounds, Enrolled, Proven, Refuse, Responder};
 use crate::api::Peer;
 use crate::api::rank::Rank;
 use crate::domain::refusal::Refusal;
+use crate::limits::bound::Bound;
 use crate::metrics::Metrics;
 
 /// Of the requests of a connection that has proven something, one of so many is remembered.
@@ -36,12 +37,14 @@ pub(super) struct Door {
     pub(super) bounds: Arc<ArcSwap<Bounds>>,
     pub(super) refuse: Refuse,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) places: Arc<Places>,
-    pub(super) load: Arc<Load>,
+    pub(super) places: Places,
+    pub(super) overload: Arc<Overload>,
+    /// The connections that stand.
+    pub(super) open: Arc<Bound>,
     pub(super) handshakes: Arc<Handshakes>,
     pub(super) known: Known,
     pub(super) enrolled: Enrolled,
-    pub(super) sheds: Sheds,
+    pub(super) rejections: Rejections,
 }
 
 /// A connection, and what was read from it and not yet used.
@@ -56,7 +59,7 @@ pub(super) struct Caller<'a> {
     pub(super) requests: u32,
     /// Of the last ones, those that were sent before the answer to the one before was there.
     pub(super) ahead: u32,
-    /// Requests up to this rank are not considered before then: one of it was shed.
+    /// Requests up to this rank are not read before then: one of it was rejected.
     pub(super) paused: Option<(Rank, Instant)>,
 }
 
@@ -131,7 +134,7 @@ impl Door {
             Err(Lost::Gone) => return Then::Gone,
             Err(Lost::Refused(refusal)) => {
                 let bodiless = caller.read.starts_with(b"HEAD ");
-                return self.turn_away(caller, &refusal, bodiless).await;
+                return self.answer_last(caller, &refusal, bodiless).await;
             }
         };
         caller.requests = caller.requests.saturating_add(1);
@@ -148,21 +151,21 @@ impl Door {
         };
         self.wait_out(caller, rank, stopped).await;
         let who = self.who(caller);
-        if let Err(why) = self.load.judge(rank, who, &bounds) {
-            return self.shed(caller, &sight, (asked, why), stopped).await;
+        if let Err(why) = self.overload.check(rank, who, &bounds) {
+            return self.reject(caller, &sight, (asked, why), stopped).await;
         }
         let request = match self.read_request(caller, &sight, &bounds).await {
             Ok(request) => request,
             Err(Lost::Gone) => return Then::Gone,
             Err(Lost::Refused(refusal)) => {
-                return self.turn_away(caller, &refusal, bodiless).await;
+                return self.answer_last(caller, &refusal, bodiless).await;
             }
         };
-        let seat = match self.load.seat(rank, who, &bounds) {
-            Ok(seat) => seat,
+        let permit = match self.overload.enter(rank, who, &bounds).await {
+            Ok(permit) => permit,
             Err(why) => return self.come_again(caller, (asked, why), stopped).await,
         };
-        let response = self.hand_over(request, caller, (rank, seat)).await;
+        let response = self.hand_over(request, caller, (rank, permit)).await;
         let manner = Manner {
             secure: self.acceptor.is_some(),
             keep: !last && !*stopped.borrow(),
@@ -181,11 +184,11 @@ impl Door {
     }
 
     /// What is known of a caller before its signature is read.
-    fn who(&self, caller: &Caller<'_>) -> load::Caller {
+    fn who(&self, caller: &Caller<'_>) -> overload::Caller {
         if caller.is_proven || self.known.knows(caller.peer.address) {
-            load::Caller::Known
+            overload::Caller::Proven
         } else {
-            load::Caller::Stranger
+            overload::Caller::Unauthenticated
         }
     }
 
@@ -267,7 +270,7 @@ impl Door {
         &self,
         request: Request<Bytes>,
         caller: &mut Caller<'_>,
-        (rank, seat): (Rank, Seat),
+        (rank, permit): (Rank, InFlight),
     ) -> Response<Bytes> {
         if !caller.is_proven {
             caller.place.is_answered(&self.bounds());
@@ -277,10 +280,10 @@ impl Door {
         let metrics = Arc::clone(&self.metrics);
         let start_within = self.bounds.load().start_within;
         let answered = tokio::spawn(async move {
-            let _seat = seat;
+            let _permit = permit;
             // Dropped before it has an effect, never after (Q9).
             if began.elapsed() > start_within {
-                metrics.front.shed(rank.word(), "late");
+                metrics.front.load_shed(rank.word(), "late");
                 return None;
             }
             let _counted = metrics.in_flight();

@@ -1,10 +1,9 @@
-//! Who may shake hands now. A handshake costs more than a request, so only so many want the
-//! processor at once, fewer while there is too much to do, and of them each address has a share.
+//! Who may shake hands now (R-6.3.1-3a). A handshake costs more than a request, so only so many want
+//! the processor at once, and of one address a share of them; in overload each takes several permits,
+//! so that fewer do.
 //!
-//! A turn is for processor time and lasts as long as that: it is taken when the whole `ClientHello` is
-//! there, and given back when our answer to it is written. Whoever waits for a client holds none.
-//! Turns are taken in the order share, under load, all: whoever waits for one holds nothing that
-//! others could use meanwhile.
+//! A permit is for processor time and lasts as long as that: it is taken when the whole `ClientHello`
+//! is there, and given back when our answer to it is written. Whoever waits for a client holds none.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -13,45 +12,42 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
-use arc_swap::ArcSwap;
 use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::l4::stream::Stream as TcpStream;
 use pingora_core::protocols::{Ssl, Stream};
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::task::yield_now;
 
 use super::door::Door;
 use super::hello::read_hello;
-use super::load::Load;
+use super::overload::Pressure;
 use super::places::subscriber;
 use super::{Bounds, identity};
 use crate::domain::merchant::ShownCertificate;
+use crate::limits::bound::{Bound, Taken};
 
-/// While there is too much to do an address has at most this part of what may go on then.
-const SHARE_UNDER_LOAD: u32 = 4;
+/// In overload an address has at most this part of what may go on then.
+const SHARE_IN_OVERLOAD: u32 = 4;
 
 /// One listener's handshakes.
 pub(super) struct Handshakes {
-    all: Turns,
-    under_load: Turns,
-    shares: Mutex<HashMap<IpAddr, Share>>,
+    all: Arc<Bound>,
+    /// By address: how many are there, waiting or not, and their share.
+    shares: Mutex<HashMap<IpAddr, (u32, Arc<Bound>)>>,
 }
 
 /// A stream that is ready for requests, and the certificate its client has shown.
 pub(super) type Secured = (Stream, Option<ShownCertificate>);
 
 /// Leave to use the processor for a handshake.
-pub(super) struct Turn<'a> {
-    _all: Held<'a>,
-    _under_load: Option<Held<'a>>,
-    _share: Present<'a>,
+pub(super) struct ProcessorTime<'a> {
+    _taken: [Taken; 2],
+    _present: Present<'a>,
 }
 
 impl Handshakes {
     pub(super) fn new(bounds: &Bounds) -> Self {
         Self {
-            all: Turns::new(bounds.handshakes_max),
-            under_load: Turns::new(bounds.handshakes_under_load_max),
+            all: Bound::new(bounds.handshakes_max),
             shares: Mutex::default(),
         }
     }
@@ -59,53 +55,79 @@ impl Handshakes {
     /// Other bounds. Nobody who shakes hands is disturbed.
     pub(super) fn resize(&self, next: &Bounds) {
         self.all.resize(next.handshakes_max);
-        self.under_load.resize(next.handshakes_under_load_max);
+        for (_, share) in self.shares().values() {
+            share.resize(next.handshakes_per_address_max);
+        }
     }
 
-    /// Waits for a turn.
-    pub(super) async fn turn(
+    /// Waits for processor time: first for the address's share, so that whoever waits within it holds
+    /// nothing that others could use.
+    pub(super) async fn processor_time(
         &self,
         address: IpAddr,
-        load: &Load,
-        bounds: &ArcSwap<Bounds>,
-    ) -> Option<Turn<'_>> {
-        let mut share = self.present(address);
-        while !share.take(share_max(load, bounds)) {
-            share.freed.notified().await;
-        }
-        let under_load = if load.is_over() {
-            Some(self.under_load.take().await?)
-        } else {
-            None
+        pressure: Pressure,
+        bounds: &Bounds,
+    ) -> ProcessorTime<'_> {
+        let (all, share) = (bounds.handshakes_max, bounds.handshakes_per_address_max);
+        let all_max = bounds.handshakes_under_load_max;
+        let share_max = all_max.div_ceil(SHARE_IN_OVERLOAD);
+        let (of_all, of_share) = match pressure {
+            Pressure::Normal => (1, 1),
+            Pressure::Overload => (each(all, all_max), each(share, share_max)),
         };
-        Some(Turn {
-            _all: self.all.take().await?,
-            _under_load: under_load,
-            _share: share,
-        })
+        let present = self.present(address, share);
+        let share = present.share.take(of_share).await;
+        ProcessorTime {
+            _taken: [share, self.all.take(of_all).await],
+            _present: present,
+        }
     }
 
-    fn shares(&self) -> MutexGuard<'_, HashMap<IpAddr, Share>> {
+    fn shares(&self) -> MutexGuard<'_, HashMap<IpAddr, (u32, Arc<Bound>)>> {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn present(&self, address: IpAddr) -> Present<'_> {
+    fn present(&self, address: IpAddr, share: u32) -> Present<'_> {
         let address = subscriber(address);
         let mut shares = self.shares();
-        let share = shares.entry(address).or_default();
-        share.present = share.present.saturating_add(1);
+        let new = || (0, Bound::new(share));
+        let (present, share) = shares.entry(address).or_insert_with(new);
+        *present = present.saturating_add(1);
         Present {
             handshakes: self,
             address,
-            freed: Arc::clone(&share.freed),
-            taken: false,
+            share: Arc::clone(share),
+        }
+    }
+}
+
+/// How many of so many permits each takes, so that at most `max` go on.
+fn each(of: u32, max: u32) -> u32 {
+    of.div_ceil(max.max(1)).max(1)
+}
+
+/// One that is there.
+struct Present<'a> {
+    handshakes: &'a Handshakes,
+    address: IpAddr,
+    share: Arc<Bound>,
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        let mut shares = self.handshakes.shares();
+        if let Some((present, _)) = shares.get_mut(&self.address) {
+            *present = present.saturating_sub(1);
+            if *present == 0 {
+                shares.remove(&self.address);
+            }
         }
     }
 }
 
 impl Door {
     /// Waits until the client has said all that a handshake begins with, with hardly any room and no
-    /// turn taken; then finishes TLS.
+    /// permit taken; then finishes TLS.
     pub(super) async fn secure(&self, tcp: TcpStream, address: IpAddr) -> Option<Secured> {
         let Some(acceptor) = &self.acceptor else {
             return Some((Box::new(tcp), None));
@@ -129,12 +151,13 @@ impl Door {
         let mut handshake = pin!(acceptor.tls_handshake(tcp));
         // Each time that the client has said something: what costs comes late with who wishes it so.
         let ended = loop {
-            let turn = self.handshakes.turn(address, &self.load, &self.bounds);
-            let turn = turn.await?;
+            let (pressure, bounds) = (self.overload.pressure(), self.bounds());
+            let time = self.handshakes.processor_time(address, pressure, &bounds);
+            let time = time.await;
             // Behind everything that is ready: handshakes take no request's time.
             yield_now().await;
             let polled = poll_fn(|context| Poll::Ready(handshake.as_mut().poll(context))).await;
-            drop(turn);
+            drop(time);
             match polled {
                 Poll::Ready(ended) => break ended,
                 Poll::Pending => woken().await,
@@ -169,151 +192,9 @@ async fn woken() {
     .await;
 }
 
-fn share_max(load: &Load, bounds: &ArcSwap<Bounds>) -> u32 {
-    let bounds = bounds.load();
-    let share = bounds.handshakes_per_address_max;
-    let share = if load.is_over() {
-        let part = bounds.handshakes_under_load_max.div_ceil(SHARE_UNDER_LOAD);
-        share.min(part)
-    } else {
-        share
-    };
-    share.max(1)
-}
-
-/// One address: who is there, waiting or not, and of them who has taken from its share.
-#[derive(Default)]
-struct Share {
-    present: u32,
-    taken: u32,
-    freed: Arc<Notify>,
-}
-
-/// One that is there.
-struct Present<'a> {
-    handshakes: &'a Handshakes,
-    address: IpAddr,
-    freed: Arc<Notify>,
-    taken: bool,
-}
-
-impl Present<'_> {
-    fn take(&mut self, share_max: u32) -> bool {
-        let mut shares = self.handshakes.shares();
-        let Some(share) = shares.get_mut(&self.address) else {
-            return false;
-        };
-        if share.taken >= share_max {
-            return false;
-        }
-        share.taken = share.taken.saturating_add(1);
-        self.taken = true;
-        if share.taken < share_max {
-            // The share may have grown since the next one began to wait.
-            self.freed.notify_one();
-        }
-        true
-    }
-}
-
-impl Drop for Present<'_> {
-    fn drop(&mut self) {
-        let mut shares = self.handshakes.shares();
-        let Some(share) = shares.get_mut(&self.address) else {
-            return;
-        };
-        share.present = share.present.saturating_sub(1);
-        if self.taken {
-            share.taken = share.taken.saturating_sub(1);
-            self.freed.notify_one();
-        }
-        if share.present == 0 {
-            shares.remove(&self.address);
-        }
-    }
-}
-
-/// So many at once, in the order they came; how many can change while they are taken.
-struct Turns {
-    semaphore: Semaphore,
-    size: Mutex<Size>,
-}
-
-/// How many there are, and how many of those taken are not to come back.
-struct Size {
-    turns: u32,
-    owed: usize,
-}
-
-/// One that is taken.
-struct Held<'a> {
-    turns: &'a Turns,
-    permit: Option<SemaphorePermit<'a>>,
-}
-
-impl Turns {
-    fn new(turns: u32) -> Self {
-        Self {
-            semaphore: Semaphore::new(permits(turns)),
-            size: Mutex::new(Size { turns, owed: 0 }),
-        }
-    }
-
-    fn size(&self) -> MutexGuard<'_, Size> {
-        self.size.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn take(&self) -> Option<Held<'_>> {
-        let permit = self.semaphore.acquire().await.ok()?;
-        Some(Held {
-            turns: self,
-            permit: Some(permit),
-        })
-    }
-
-    /// A semaphore forgets only what is free; what is taken is owed and forgotten when it is given
-    /// back.
-    fn resize(&self, next: u32) {
-        let mut size = self.size();
-        let (before, after) = (permits(size.turns), permits(next));
-        size.turns = next;
-        if after >= before {
-            let more = after.saturating_sub(before);
-            let paid = more.min(size.owed);
-            size.owed = size.owed.saturating_sub(paid);
-            self.semaphore.add_permits(more.saturating_sub(paid));
-        } else {
-            let fewer = before.saturating_sub(after);
-            let forgotten = self.semaphore.forget_permits(fewer);
-            size.owed = size.owed.saturating_add(fewer.saturating_sub(forgotten));
-        }
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        let Some(permit) = self.permit.take() else {
-            return;
-        };
-        let mut size = self.turns.size();
-        if let Some(less) = size.owed.checked_sub(1) {
-            size.owed = less;
-            permit.forget();
-        }
-    }
-}
-
-fn permits(count: u32) -> usize {
-    usize::try_from(count)
-        .unwrap_or(Semaphore::MAX_PERMITS)
-        .min(Semaphore::MAX_PERMITS)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::places::Places;
-    use std::time::Duration;
 
     /// What is there without waiting.
     async fn at_once<T>(waited: impl Future<Output = T>) -> Option<T> {
@@ -324,85 +205,64 @@ mod tests {
         }
     }
 
-    fn live(bounds: Bounds) -> (Handshakes, ArcSwap<Bounds>) {
-        (Handshakes::new(&bounds), ArcSwap::from_pointee(bounds))
+    fn from(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
     }
 
-    /// F1: fewer and more again leaves as many as were asked for, also while all are taken.
+    /// R-6.3.1-3a: in overload fewer handshakes want the processor at once, and of one address a
+    /// quarter of those.
     #[tokio::test]
-    async fn what_is_taken_counts_against_the_bound_in_force() {
-        let turns = Turns::new(4);
-        let mut held = Vec::new();
-        for _ in 0..4 {
-            held.push(turns.take().await.unwrap());
-        }
-        turns.resize(1);
-        for _ in 0..3 {
-            held.pop();
-            assert!(at_once(turns.take()).await.is_none(), "one is enough");
-        }
-        turns.resize(4);
-        for _ in 0..3 {
-            held.push(at_once(turns.take()).await.unwrap().unwrap());
-        }
-        assert!(at_once(turns.take()).await.is_none());
-        turns.resize(2);
-        turns.resize(4);
-        held.clear();
-        assert_eq!(turns.semaphore.available_permits(), 4);
-    }
-
-    /// R-6.3.1-3a: whoever waits for one of the few turns under load holds none of all.
-    #[tokio::test]
-    async fn who_waits_under_load_keeps_nobody_else_out() {
-        let (handshakes, bounds) = live(Bounds {
+    async fn in_overload_fewer_handshakes_go_on() {
+        let bounds = Bounds {
             handshakes_max: 9,
-            handshakes_under_load_max: 1,
+            handshakes_per_address_max: 9,
+            handshakes_under_load_max: 4,
             ..Bounds::default()
-        });
-        let places = Arc::<Places>::default();
-        let _crowd: Vec<_> = (0..64).map(|_| places.request(64).unwrap()).collect();
-        let load = Load::new(places);
-        for _ in 0..2 {
-            load.tick(Duration::from_millis(9), Duration::from_millis(1));
-        }
-        assert!(load.is_over());
-        let turn = |last: u8| {
-            let address = IpAddr::from([192, 0, 2, last]);
-            handshakes.turn(address, &load, &bounds)
         };
-        let first = turn(1).await.unwrap();
-        let mut second = Box::pin(turn(2));
-        assert!(at_once(&mut second).await.is_none());
-        assert_eq!(handshakes.all.semaphore.available_permits(), 8);
+        let handshakes = Handshakes::new(&bounds);
+        let time = |last| handshakes.processor_time(from(last), Pressure::Normal, &bounds);
+        let mut calm = Vec::new();
+        while let Some(one) = at_once(time(1)).await {
+            calm.push(one);
+        }
+        assert_eq!(calm.len(), 9);
+        calm.clear();
+        let time = |last| handshakes.processor_time(from(last), Pressure::Overload, &bounds);
+        let first = at_once(time(1)).await.unwrap();
+        let mut same = Box::pin(time(1));
+        assert!(at_once(&mut same).await.is_none(), "a quarter of four");
+        let _others = [
+            at_once(time(2)).await.unwrap(),
+            at_once(time(3)).await.unwrap(),
+        ];
+        assert!(
+            at_once(time(4)).await.is_none(),
+            "three times three of nine"
+        );
         drop(first);
-        assert!(at_once(&mut second).await.is_some());
+        assert!(at_once(&mut same).await.is_some());
     }
 
-    /// R-6.3.1-3a: an address has its share; who waits within it is woken, also when it grows, and
-    /// nothing is remembered of who has gone.
+    /// R-6.3.1-3a: an address has its share; who waits within it holds nothing and is woken, also when
+    /// it grows, and nothing is remembered of who has gone.
     #[tokio::test]
     async fn an_address_has_its_share_and_leaves_nothing_behind() {
-        let (handshakes, bounds) = live(Bounds {
+        let bounds = Bounds {
+            handshakes_max: 2,
             handshakes_per_address_max: 1,
             ..Bounds::default()
-        });
-        let load = Load::new(Arc::default());
-        let turn = |last: u8| {
-            let address = IpAddr::from([192, 0, 2, last]);
-            handshakes.turn(address, &load, &bounds)
         };
-        let first = turn(1).await.unwrap();
-        let (mut second, mut third) = (Box::pin(turn(1)), Box::pin(turn(1)));
+        let handshakes = Handshakes::new(&bounds);
+        let time = |last| handshakes.processor_time(from(last), Pressure::Normal, &bounds);
+        let first = time(1).await;
+        let (mut second, mut third) = (Box::pin(time(1)), Box::pin(time(1)));
         assert!(at_once(&mut second).await.is_none());
         assert!(at_once(&mut third).await.is_none());
-        assert!(at_once(turn(2)).await.is_some(), "another address");
-        bounds.store(Arc::new(Bounds::default()));
-        drop(first);
+        assert!(at_once(time(2)).await.is_some(), "another address");
+        handshakes.resize(&Bounds::default());
         let second = at_once(&mut second).await.unwrap();
         let third = at_once(&mut third).await.unwrap();
-        assert!(second.is_some() && third.is_some());
-        drop((second, third));
+        drop((first, second, third));
         assert!(handshakes.shares().is_empty());
     }
 }

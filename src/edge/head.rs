@@ -2,7 +2,7 @@
 //!
 //! Two programs that read one request differently are how requests are smuggled; whatever has two
 //! readings (RFC 9112, 2.2, 5.1, 6.1, 6.3, 11.2) ends here with 400. Looking allocates nothing, so
-//! that a request can be shed for next to nothing; what is admitted is taken apart afterwards.
+//! that a request can be rejected for next to nothing; what is admitted is taken apart afterwards.
 
 use std::ops::Range;
 

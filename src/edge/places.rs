@@ -8,17 +8,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::{Bounds, Proven};
 use network::{ALL, Network, networks};
-use tally::Tally;
 
 mod network;
-mod tally;
 
 pub(super) use network::subscriber;
 
@@ -33,16 +30,13 @@ const ONE_PAGE_MAX: u32 = 8;
 /// What one listener counts.
 #[derive(Default)]
 pub(super) struct Places {
-    open: Tally,
-    in_flight: Tally,
-    strangers: AtomicU32,
     guests: Mutex<Guests>,
 }
 
 /// Why there is no place for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
-    /// All are taken by those that have proven something, or the gateway is stopping.
+    /// All are taken by those that have proven something.
     Whole,
     /// Its network has its share.
     Address,
@@ -52,57 +46,52 @@ pub(super) enum Full {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proof {
     Nothing,
-    /// A party, in a request.
-    Party,
-    /// A payer's page, by its number.
-    Payer(u64),
+    /// Somebody is answering it, which holds its place meanwhile as if it had proven something.
+    Answered,
+    /// A party or a payer's page, in a request.
+    Request(Proven),
     /// An enrolled certificate's key.
     Certificate,
 }
 
-/// Everybody there is.
+impl Proof {
+    /// Whether it holds a place that is not left to certificates.
+    fn is_kept(self) -> bool {
+        match self {
+            Self::Nothing | Self::Certificate => false,
+            Self::Answered | Self::Request(_) => true,
+        }
+    }
+}
+
+/// Every connection there is.
 #[derive(Default)]
 struct Guests {
     next: u64,
-    /// Those without a certificate that make no room at present.
+    /// Those that are kept.
     kept: u32,
-    /// Those of them that have proven a payer's page, all together and by page.
-    payers: u32,
-    by_page: HashMap<u64, u32>,
     by_number: HashMap<u64, Guest>,
-    by_network: HashMap<Network, Crowd>,
+    by_network: HashMap<Network, u32>,
+    /// Those that have proven nothing, by network and in the order in which they came.
+    evictable: BTreeSet<(Network, u64)>,
 }
 
 struct Guest {
     networks: Vec<Network>,
     proof: Proof,
-    /// It has no certificate and makes no room at present.
-    is_kept: bool,
     leave: Arc<Notify>,
-}
-
-/// The connections of one network.
-#[derive(Default)]
-struct Crowd {
-    connections: u32,
-    /// Those that would make room, by the order in which they came.
-    evictable: BTreeSet<u64>,
 }
 
 impl Places {
     /// A connection's place. Where its network, or everything, is full, the oldest connection there
     /// that has proven nothing makes room.
     pub(super) fn connection(&self, address: IpAddr, bounds: &Bounds) -> Result<Place<'_>, Full> {
-        if !self.open.take(u32::MAX) {
-            return Err(Full::Whole);
-        }
         let share = bounds.connections_per_address_max;
         let networks = networks(address, (bounds.connections_max, share));
         let mut guests = self.guests();
         for (network, max) in &networks {
-            if guests.connections(network) >= *max && !guests.evict_oldest(network) {
-                drop(guests);
-                self.open.give();
+            let connections = guests.by_network.get(network).copied().unwrap_or(0);
+            if connections >= *max && !guests.evict_oldest(*network) {
                 let whole = *network == ALL;
                 return Err(if whole { Full::Whole } else { Full::Address });
             }
@@ -119,194 +108,93 @@ impl Places {
     fn guests(&self) -> MutexGuard<'_, Guests> {
         self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// A request's place among `places_max`; held by whoever answers it, whether its client waits
-    /// or not.
-    pub(super) fn request(self: &Arc<Self>, places_max: u32) -> Option<Seat> {
-        let taken = self.in_flight.take(places_max);
-        taken.then(|| Seat {
-            places: Arc::clone(self),
-            of_stranger: false,
-        })
-    }
-
-    /// The same, of somebody who is not known.
-    pub(super) fn request_of_stranger(self: &Arc<Self>, places_max: u32) -> Option<Seat> {
-        let mut seat = self.request(places_max)?;
-        self.strangers.fetch_add(1, Ordering::Relaxed);
-        seat.of_stranger = true;
-        Some(seat)
-    }
-
-    /// Returns when every place is free, and gives none out again: first the connections, then
-    /// what was handed over by clients that have gone.
-    pub(super) async fn drain(&self) {
-        self.open.drain().await;
-        self.in_flight.drain().await;
-    }
-
-    /// Requests handed over and not answered.
-    pub(super) fn requests_open(&self) -> u32 {
-        self.in_flight.count.load(Ordering::Acquire)
-    }
-
-    /// Of them, those of people who are not known.
-    pub(super) fn strangers_open(&self) -> u32 {
-        self.strangers.load(Ordering::Relaxed)
-    }
 }
 
 impl Guests {
-    fn connections(&self, network: &Network) -> u32 {
-        self.by_network.get(network).map_or(0, |it| it.connections)
-    }
-
     fn enter(&mut self, networks: Vec<Network>) -> (u64, Arc<Notify>) {
         let number = self.next;
         self.next = self.next.saturating_add(1);
         for network in &networks {
-            let crowd = self.by_network.entry(*network).or_default();
-            crowd.connections = crowd.connections.saturating_add(1);
-            crowd.evictable.insert(number);
+            let connections = self.by_network.entry(*network).or_default();
+            *connections = connections.saturating_add(1);
+            self.evictable.insert((*network, number));
         }
         let leave = Arc::new(Notify::new());
         let guest = Guest {
             networks,
             proof: Proof::Nothing,
-            is_kept: false,
             leave: Arc::clone(&leave),
         };
         self.by_number.insert(number, guest);
         (number, leave)
     }
 
-    fn evict_oldest(&mut self, network: &Network) -> bool {
-        let crowd = self.by_network.get(network);
-        let Some(oldest) = crowd.and_then(|crowd| crowd.evictable.first().copied()) else {
-            return false;
-        };
-        if let Some(guest) = self.leave(oldest) {
+    fn evict_oldest(&mut self, network: Network) -> bool {
+        let mut there = self.evictable.range((network, 0)..=(network, u64::MAX));
+        let oldest = there.next().map(|(_, number)| *number);
+        let guest = oldest.and_then(|number| self.leave(number));
+        guest.is_some_and(|guest| {
             guest.leave.notify_one();
-        }
-        true
+            true
+        })
     }
 
     /// Counts a connection out, if it is still counted.
     fn leave(&mut self, number: u64) -> Option<Guest> {
+        self.prove(number, Proof::Nothing);
         let guest = self.by_number.remove(&number)?;
         for network in &guest.networks {
-            let Some(crowd) = self.by_network.get_mut(network) else {
-                continue;
-            };
-            crowd.connections = crowd.connections.saturating_sub(1);
-            crowd.evictable.remove(&number);
-            if crowd.connections == 0 {
-                self.by_network.remove(network);
+            self.evictable.remove(&(*network, number));
+            if let Some(connections) = self.by_network.get_mut(network) {
+                *connections = connections.saturating_sub(1);
+                if *connections == 0 {
+                    self.by_network.remove(network);
+                }
             }
-        }
-        if guest.is_kept {
-            self.kept = self.kept.saturating_sub(1);
-        }
-        if let Proof::Payer(page) = guest.proof {
-            self.payers = self.payers.saturating_sub(1);
-            self.leave_page(page);
         }
         Some(guest)
     }
 
-    /// Keeps a place without a certificate; not one of those that are left to certificates. Returns
-    /// whether it is kept.
-    fn keep(&mut self, number: u64, bounds: &Bounds) -> bool {
+    fn proof(&self, number: u64) -> Proof {
+        let guest = self.by_number.get(&number);
+        guest.map_or(Proof::Nothing, |guest| guest.proof)
+    }
+
+    fn prove(&mut self, number: u64, proof: Proof) {
+        let Some(guest) = self.by_number.get_mut(&number) else {
+            return;
+        };
+        let before = std::mem::replace(&mut guest.proof, proof);
+        for network in &guest.networks {
+            if proof == Proof::Nothing {
+                self.evictable.insert((*network, number));
+            } else {
+                self.evictable.remove(&(*network, number));
+            }
+        }
+        let others = self.kept.saturating_sub(u32::from(before.is_kept()));
+        self.kept = others.saturating_add(u32::from(proof.is_kept()));
+    }
+
+    /// Whether one more may be kept, or this one is: some places are left to certificates.
+    fn may_keep(&self, number: u64, bounds: &Bounds) -> bool {
         let reserve = bounds.connections_max.checked_div(RESERVE_PART);
         let kept_max = bounds.connections_max.saturating_sub(reserve.unwrap_or(0));
-        let Some(guest) = self.by_number.get_mut(&number) else {
-            return false;
-        };
-        if guest.is_kept {
-            return true;
-        }
-        if self.kept >= kept_max {
-            return false;
-        }
-        guest.is_kept = true;
-        self.kept = self.kept.saturating_add(1);
-        self.set_evictable(number, false);
-        true
+        let is_there = self.by_number.contains_key(&number);
+        is_there && (self.kept < kept_max || self.proof(number).is_kept())
     }
 
-    /// Keeps it no more, unless it has proven something.
-    fn let_go(&mut self, number: u64) {
-        let Some(guest) = self.by_number.get_mut(&number) else {
-            return;
-        };
-        if guest.is_kept && guest.proof == Proof::Nothing {
-            guest.is_kept = false;
-            self.kept = self.kept.saturating_sub(1);
-            self.set_evictable(number, true);
-        }
-    }
-
-    fn set_evictable(&mut self, number: u64, evictable: bool) {
-        let Some(guest) = self.by_number.get(&number) else {
-            return;
-        };
-        for network in &guest.networks {
-            let Some(crowd) = self.by_network.get_mut(network) else {
-                continue;
-            };
-            if evictable {
-                crowd.evictable.insert(number);
-            } else {
-                crowd.evictable.remove(&number);
+    /// Whether one more connection may prove this page: so many of it, and of all pages, may.
+    fn may_prove(&self, page: u64, bounds: &Bounds) -> bool {
+        let payers_max = bounds.connections_max.checked_div(PAYERS_PART);
+        let (mut payers, mut of_page) = (0_u32, 0_u32);
+        for guest in self.by_number.values() {
+            if let Proof::Request(Proven::Payer(proven)) = guest.proof {
+                payers = payers.saturating_add(1);
+                of_page = of_page.saturating_add(u32::from(proven == page));
             }
         }
-    }
-
-    fn prove_by_certificate(&mut self, number: u64) {
-        let Some(guest) = self.by_number.get_mut(&number) else {
-            return;
-        };
-        guest.proof = Proof::Certificate;
-        if guest.is_kept {
-            guest.is_kept = false;
-            self.kept = self.kept.saturating_sub(1);
-        }
-        self.set_evictable(number, false);
-    }
-
-    fn leave_page(&mut self, page: u64) {
-        if let Some(count) = self.by_page.get_mut(&page) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.by_page.remove(&page);
-            }
-        }
-    }
-
-    fn prove_in_request(&mut self, number: u64, proven: Proven, bounds: &Bounds) -> bool {
-        if let Proven::Payer(page) = proven {
-            let payers_max = bounds.connections_max.checked_div(PAYERS_PART);
-            let of_page = self.by_page.get(&page).copied().unwrap_or(0);
-            if self.payers >= payers_max.unwrap_or(0).max(1) || of_page >= ONE_PAGE_MAX {
-                return false;
-            }
-        }
-        if !self.keep(number, bounds) {
-            return false;
-        }
-        let proof = match proven {
-            Proven::Party => Proof::Party,
-            Proven::Payer(page) => {
-                self.payers = self.payers.saturating_add(1);
-                let of_page = self.by_page.entry(page).or_default();
-                *of_page = of_page.saturating_add(1);
-                Proof::Payer(page)
-            }
-        };
-        if let Some(guest) = self.by_number.get_mut(&number) {
-            guest.proof = proof;
-        }
-        true
+        payers < payers_max.unwrap_or(0).max(1) && of_page < ONE_PAGE_MAX
     }
 }
 
@@ -325,46 +213,45 @@ impl Place<'_> {
 
     /// Somebody is answering: it makes no room meanwhile, so that no answer is lost.
     pub(super) fn is_answered(&self, bounds: &Bounds) {
-        self.places.guests().keep(self.number, bounds);
+        let mut guests = self.places.guests();
+        let is_new = guests.proof(self.number) == Proof::Nothing;
+        if is_new && guests.may_keep(self.number, bounds) {
+            guests.prove(self.number, Proof::Answered);
+        }
     }
 
     /// Its answer is there: from now on it is its client that is waited for.
     pub(super) fn waits(&self) {
-        self.places.guests().let_go(self.number);
+        let mut guests = self.places.guests();
+        if guests.proof(self.number) == Proof::Answered {
+            guests.prove(self.number, Proof::Nothing);
+        }
     }
 
     /// An enrolled certificate was shown: the place is its own.
     pub(super) fn has_certificate(&self) {
-        self.places.guests().prove_by_certificate(self.number);
+        self.places.guests().prove(self.number, Proof::Certificate);
     }
 
     /// A request proved who it is from, for the first time on this connection: the place is its own,
     /// within the shares of what is proven so. Returns whether it is.
     pub(super) fn has_proven(&self, proven: Proven, bounds: &Bounds) -> bool {
         let mut guests = self.places.guests();
-        guests.prove_in_request(self.number, proven, bounds)
+        let may_prove = match proven {
+            Proven::Party => true,
+            Proven::Payer(page) => guests.may_prove(page, bounds),
+        };
+        let is_kept = may_prove && guests.may_keep(self.number, bounds);
+        if is_kept {
+            guests.prove(self.number, Proof::Request(proven));
+        }
+        is_kept
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.places.guests().leave(self.number);
-        self.places.open.give();
-    }
-}
-
-/// A request's place.
-pub(super) struct Seat {
-    places: Arc<Places>,
-    of_stranger: bool,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if self.of_stranger {
-            self.places.strangers.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.places.in_flight.give();
     }
 }
 

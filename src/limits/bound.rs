@@ -82,6 +82,11 @@ impl Bound {
         Some(self.out(permit))
     }
 
+    /// Returns when none is out.
+    pub async fn all_back(self: &Arc<Self>) {
+        drop(self.take(self.size()).await);
+    }
+
     fn out(self: &Arc<Self>, permit: SemaphorePermit<'_>) -> Taken {
         let permits = permit.num_permits();
         permit.forget();

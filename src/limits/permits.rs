@@ -8,7 +8,6 @@ mod queue;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use async_trait::async_trait;
 use crate::domain::identifiers::{InstitutionId, MerchantId};
 use crate::domain::order::Urgency;
 use crate::limits::Wait;
+use crate::limits::bound::Bound;
 use crate::limits::permits::queue::{Grant, Left, Queue, Share};
 use crate::metrics::Metrics;
 use crate::world::{Place, TooMany, Turn};
@@ -40,11 +40,11 @@ pub struct WaitLimits {
     /// How long a payment waits for its permit, and a call with one until it may leave.
     pub within: Duration,
     /// Payments waiting at all institutions together.
-    pub waiting_in_all_max: usize,
+    pub waiting_in_all_max: u32,
     /// Of them, at one institution.
-    pub waiting_max: usize,
+    pub waiting_max: u32,
     /// Of them, of one merchant.
-    pub waiting_per_merchant_max: usize,
+    pub waiting_per_merchant_max: u32,
 }
 
 /// The numbers in force.
@@ -61,7 +61,9 @@ pub struct PermitSettings {
 /// The permit queues of all institutions.
 pub struct Permits {
     live: ArcSwap<Live>,
-    waiting: Arc<AtomicUsize>,
+    /// Payments that wait, at whatever institution: each is a request under way, and institutions that
+    /// are silent must not hold all of those.
+    waiting: Arc<Bound>,
     metrics: Arc<Metrics>,
 }
 
@@ -77,7 +79,7 @@ impl Permits {
         let live = live(settings, &HashMap::new(), &metrics);
         Self {
             live: ArcSwap::from_pointee(live),
-            waiting: Arc::default(),
+            waiting: Bound::new(settings.waiting.waiting_in_all_max),
             metrics,
         }
     }
@@ -86,6 +88,7 @@ impl Permits {
     pub fn replace(&self, settings: &PermitSettings) {
         let before = self.live.load();
         let next = live(settings, &before.queues, &self.metrics);
+        self.waiting.resize(settings.waiting.waiting_in_all_max);
         self.live.store(Arc::new(next));
     }
 
@@ -103,7 +106,7 @@ impl Permits {
         let granted = match queue.payment_now() {
             Some(granted) => Some(granted),
             // Whoever need not wait needs no place among those who do.
-            None => match One::of(&self.waiting, limits.waiting_in_all_max) {
+            None => match self.waiting.take_now(1) {
                 Some(_waits) => queue.payment(merchant, &limits).await,
                 None => None,
             },
@@ -212,24 +215,6 @@ fn held(queue: Arc<Queue>, granted: Grant, limits: &WaitLimits) -> Turn {
         within: limits.within,
         state: Mutex::new((Some(granted), None)),
     }))
-}
-
-/// One of those who wait, at whatever institution: each is a request under way, and institutions that
-/// are silent must not hold all of those.
-struct One(Arc<AtomicUsize>);
-
-impl One {
-    fn of(all: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
-        let one_more = |waiting: usize| waiting.checked_add(1).filter(|waiting| *waiting <= max);
-        let taken = all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        taken.ok().map(|_| Self(Arc::clone(all)))
-    }
-}
-
-impl Drop for One {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// Held while a call is under way.

@@ -13,7 +13,7 @@ pub struct Front {
     connections_refused: IntCounterVec,
     connections_cut: IntCounterVec,
     handshakes: IntGauge,
-    shed: IntCounterVec,
+    load_shed: IntCounterVec,
     limited: IntCounterVec,
     scheduling_delay_seconds: Histogram,
     last_delay_us: AtomicU64,
@@ -45,13 +45,13 @@ impl Front {
                 "handshakes_in_progress",
                 "TLS handshakes begun and not ended.",
             )?,
-            shed: page.counters(
-                "shed_total",
-                "Requests refused with 503 before they were read, by rank (other, order, choice, \
-                 rest) and reason: places (as many are under way as this rank may fill), delay (what is \
-                 ready waits too long), strangers (too many come who have proven nothing), late (it \
-                 waited past its time).",
-                &["rank", "reason"],
+            load_shed: page.counters(
+                "load_shed_total",
+                "Requests rejected with 503 before anybody saw them, by priority (unknown, new_order, \
+                 selection, other) and reason: in_flight (as many are under way as this priority may \
+                 fill), delay (the wait for a permit or the processor stands), unauthenticated (too many \
+                 come who have proven nothing), late (it waited past its time).",
+                &["priority", "reason"],
             )?,
             limited: page.counters(
                 "limited_total",
@@ -63,7 +63,7 @@ impl Front {
             scheduling_delay_seconds: page.histogram(
                 "scheduling_delay_seconds",
                 "How late a clock tick was served: the time that anything that is ready waits for \
-                 the processor. New orders are shed when it stays high.",
+                 the processor. New orders are rejected when it stays high.",
                 &SECONDS,
             )?,
             permits_waiting: page.gauges(
@@ -104,9 +104,9 @@ impl Front {
         self.connections_cut.with_label_values(&[cause]).inc();
     }
 
-    /// A request was refused before it was read.
-    pub fn shed(&self, rank: &'static str, reason: &'static str) {
-        self.shed.with_label_values(&[rank, reason]).inc();
+    /// A request was rejected under load.
+    pub fn load_shed(&self, priority: &'static str, reason: &'static str) {
+        self.load_shed.with_label_values(&[priority, reason]).inc();
     }
 
     /// Somebody came too often.
@@ -127,11 +127,10 @@ impl Front {
     }
 
     /// How many wait for their permit at an institution, and how many calls to it are under way.
-    pub fn permits(&self, institution: &str, waiting: usize, in_flight: u32) {
-        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+    pub fn permits(&self, institution: &str, waiting: u32, in_flight: u32) {
         self.permits_waiting
             .with_label_values(&[institution])
-            .set(waiting);
+            .set(i64::from(waiting));
         self.institution_calls_in_flight
             .with_label_values(&[institution])
             .set(i64::from(in_flight));

@@ -40,37 +40,38 @@ pub(super) struct Queue {
     question: Arc<Bound>,
     /// Background questions are let in one by one.
     background: Mutex<()>,
-    lanes: Mutex<Lanes>,
+    /// Payments that wait; and those of each merchant.
+    waiting: Arc<Bound>,
+    lanes: Mutex<HashMap<MerchantId, Lane>>,
 }
 
-/// Who waits for a payment's permit.
-#[derive(Default)]
-struct Lanes {
-    waiting: usize,
-    of: HashMap<MerchantId, Lane>,
-}
-
+/// The payments of one merchant that wait.
+#[derive(Clone)]
 struct Lane {
+    waiting: Arc<Bound>,
     /// Who has it stands before the semaphores.
     first: Arc<Bound>,
-    waiting: usize,
 }
 
 /// What part of the permits a background question may fill, and how much that is while payments
 /// begin. Both in percent.
 pub(super) type Share = (u32, u32);
 
-/// Of one limit, what a call has taken.
-struct Granted {
-    _all: Taken,
-    _unkept: Option<Taken>,
-    _background: Option<Taken>,
+/// What a call is for.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A payer waits for it.
+    Payment,
+    /// A query or a close about what is in doubt.
+    Question,
+    /// A question about what is in no doubt: everything else comes first.
+    Background,
 }
 
-/// Of both, what a call has taken.
+/// What a call has taken of both limits.
 pub(super) struct Grant {
-    in_a_second: Granted,
-    at_once: Granted,
+    in_a_second: Vec<Taken>,
+    at_once: Vec<Taken>,
 }
 
 /// A call that left, and when.
@@ -106,45 +107,26 @@ impl Limit {
         self.unkept.resize(unkept(max));
     }
 
-    async fn payment(&self) -> Granted {
-        let unkept = self.unkept.take(1).await;
-        Granted {
-            _all: self.all.take(1).await,
-            _unkept: Some(unkept),
-            _background: None,
+    /// Always in this order, so that nobody waits for whoever waits for him.
+    fn of(&self, kind: Kind) -> Vec<&Arc<Bound>> {
+        match kind {
+            Kind::Payment => vec![&self.unkept, &self.all],
+            Kind::Question => vec![&self.all],
+            Kind::Background => vec![&self.background, &self.unkept, &self.all],
         }
     }
 
-    fn payment_now(&self) -> Option<Granted> {
-        let unkept = self.unkept.take_now(1)?;
-        Some(Granted {
-            _all: self.all.take_now(1)?,
-            _unkept: Some(unkept),
-            _background: None,
-        })
-    }
-
-    async fn question(&self) -> Granted {
-        Granted {
-            _all: self.all.take(1).await,
-            _unkept: None,
-            _background: None,
+    async fn take(&self, kind: Kind) -> Vec<Taken> {
+        let mut taken = Vec::new();
+        for bound in self.of(kind) {
+            taken.push(bound.take(1).await);
         }
+        taken
     }
 
-    fn question_now(&self) -> Option<Granted> {
-        Some(Granted {
-            _all: self.all.take_now(1)?,
-            _unkept: None,
-            _background: None,
-        })
-    }
-
-    fn background_now(&self) -> Option<Granted> {
-        Some(Granted {
-            _background: Some(self.background.take_now(1)?),
-            ..self.payment_now()?
-        })
+    fn take_now(&self, kind: Kind) -> Option<Vec<Taken>> {
+        let bounds = self.of(kind).into_iter();
+        bounds.map(|bound| bound.take_now(1)).collect()
     }
 
     fn background_room(&self, (part, percent): Share, payments_wait: bool) -> u32 {
@@ -173,6 +155,7 @@ impl Queue {
             left: Bound::new(rate),
             question: Bound::new(1),
             background: Mutex::default(),
+            waiting: Bound::new(0),
             lanes: Mutex::default(),
         }
     }
@@ -185,15 +168,24 @@ impl Queue {
         self.at_once.resize(limits.calls_at_once.get());
     }
 
+    async fn take(&self, kind: Kind) -> Grant {
+        Grant {
+            in_a_second: self.in_a_second.take(kind).await,
+            at_once: self.at_once.take(kind).await,
+        }
+    }
+
+    fn take_now(&self, kind: Kind) -> Option<Grant> {
+        Some(Grant {
+            in_a_second: self.in_a_second.take_now(kind)?,
+            at_once: self.at_once.take_now(kind)?,
+        })
+    }
+
     /// A payment's permit, if nobody waits for one.
     pub(super) fn payment_now(&self) -> Option<Grant> {
-        if self.lanes().waiting > 0 {
-            return None;
-        }
-        Some(Grant {
-            in_a_second: self.in_a_second.payment_now()?,
-            at_once: self.at_once.payment_now()?,
-        })
+        let nobody_waits = self.waiting.taken() == 0;
+        nobody_waits.then(|| self.take_now(Kind::Payment))?
     }
 
     /// A payment's permit, waited for behind those of the same merchant and in turn with others'.
@@ -205,49 +197,27 @@ impl Queue {
     ) -> Option<Grant> {
         let waiting = self.join(merchant, limits)?;
         let granted = async {
-            let _first = waiting.first.take(1).await;
-            Grant {
-                in_a_second: self.in_a_second.payment().await,
-                at_once: self.at_once.payment().await,
-            }
+            let _first = waiting.lane.first.take(1).await;
+            self.take(Kind::Payment).await
         };
         timeout(limits.within, granted).await.ok()
     }
 
     /// A question's permit: now or, where one is all there is, within this time.
     pub(super) async fn question(&self, within: Duration) -> Option<Grant> {
-        let now = || {
-            Some(Grant {
-                in_a_second: self.in_a_second.question_now()?,
-                at_once: self.at_once.question_now()?,
-            })
-        };
-        if let Some(granted) = now() {
-            return Some(granted);
-        }
-        if !self.is_single() {
-            return None;
+        let now = self.take_now(Kind::Question);
+        if now.is_some() || !self.is_single() {
+            return now;
         }
         let _first = self.question.take_now(1)?;
-        let granted = async {
-            Grant {
-                in_a_second: self.in_a_second.question().await,
-                at_once: self.at_once.question().await,
-            }
-        };
-        timeout(within, granted).await.ok()
+        timeout(within, self.take(Kind::Question)).await.ok()
     }
 
     /// A background question's permit, if it is one of its share and nobody else waits.
     pub(super) fn background_now(&self, share: Share) -> Option<Grant> {
         let _one = self.background.lock();
-        if self.background_room(share) == 0 {
-            return None;
-        }
-        Some(Grant {
-            in_a_second: self.in_a_second.background_now()?,
-            at_once: self.at_once.background_now()?,
-        })
+        let has_room = self.background_room(share) > 0;
+        has_room.then(|| self.take_now(Kind::Background))?
     }
 
     /// How many background questions may begin now.
@@ -255,7 +225,7 @@ impl Queue {
         if self.question.free() == 0 {
             return 0;
         }
-        let payments_wait = self.lanes().waiting > 0;
+        let payments_wait = self.waiting.taken() > 0;
         let room = |limit: &Limit| limit.background_room(share, payments_wait);
         room(&self.in_a_second).min(room(&self.at_once))
     }
@@ -292,39 +262,39 @@ impl Queue {
 
     /// About how long until those who wait have had their permit; a second at least.
     pub(super) fn emptied_in(&self) -> Duration {
-        let waiting = u64::try_from(self.lanes().waiting).unwrap_or(u64::MAX);
-        let rate = u64::from(self.in_a_second.all.size());
-        let seconds = waiting.checked_div(rate).unwrap_or(1);
-        Duration::from_secs(seconds.max(1))
+        let rate = self.in_a_second.all.size();
+        let seconds = self.waiting.taken().checked_div(rate).unwrap_or(1);
+        Duration::from_secs(u64::from(seconds.max(1)))
     }
 
     /// Says how many wait, and how many calls are under way.
     pub(super) fn show(&self) {
-        let (waiting, in_flight) = (self.lanes().waiting, self.at_once.all.taken());
+        let (waiting, in_flight) = (self.waiting.taken(), self.at_once.all.taken());
         let front = &self.metrics.front;
         front.permits(self.id.as_str(), waiting, in_flight);
     }
 
     fn join(self: &Arc<Self>, merchant: &MerchantId, limits: &WaitLimits) -> Option<Waiting> {
+        self.waiting.resize(limits.waiting_max);
+        let one = self.waiting.take_now(1)?;
+        let theirs_max = limits.waiting_per_merchant_max;
         let mut lanes = self.lanes();
-        let theirs = lanes.of.get(merchant).map_or(0, |lane| lane.waiting);
-        if lanes.waiting >= limits.waiting_max || theirs >= limits.waiting_per_merchant_max {
-            return None;
-        }
-        lanes.waiting = lanes.waiting.saturating_add(1);
-        let lane = lanes.of.entry(merchant.clone()).or_insert_with(|| Lane {
+        let lane = lanes.entry(merchant.clone()).or_insert_with(|| Lane {
+            waiting: Bound::new(theirs_max),
             first: Bound::new(1),
-            waiting: 0,
         });
-        lane.waiting = lane.waiting.saturating_add(1);
-        let first = Arc::clone(&lane.first);
+        lane.waiting.resize(theirs_max);
+        let (lane, of_theirs) = (lane.clone(), lane.waiting.take_now(1));
         drop(lanes);
-        self.show();
-        Some(Waiting {
+        let mut waiting = Waiting {
             queue: Arc::clone(self),
             merchant: merchant.clone(),
-            first,
-        })
+            lane,
+            counted: None,
+        };
+        waiting.counted = Some((one, of_theirs?));
+        self.show();
+        Some(waiting)
     }
 
     /// Whether one permit is all there is, at once or in a second, so that none can be kept.
@@ -332,7 +302,7 @@ impl Queue {
         self.at_once.all.size().min(self.in_a_second.all.size()) < 2
     }
 
-    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+    fn lanes(&self) -> MutexGuard<'_, HashMap<MerchantId, Lane>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -341,18 +311,16 @@ impl Queue {
 struct Waiting {
     queue: Arc<Queue>,
     merchant: MerchantId,
-    first: Arc<Bound>,
+    lane: Lane,
+    counted: Option<(Taken, Taken)>,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
+        self.counted = None;
         let mut lanes = self.queue.lanes();
-        lanes.waiting = lanes.waiting.saturating_sub(1);
-        if let Some(lane) = lanes.of.get_mut(&self.merchant) {
-            lane.waiting = lane.waiting.saturating_sub(1);
-            if lane.waiting == 0 {
-                lanes.of.remove(&self.merchant);
-            }
+        if self.lane.waiting.taken() == 0 {
+            lanes.remove(&self.merchant);
         }
         drop(lanes);
         self.queue.show();

@@ -202,7 +202,7 @@ async fn waiting_is_bounded_over_all_institutions() {
         assert!(is_refused(&permits, &purse, &three));
     }
     drop(held);
-    assert_eq!(permits.waiting.load(Ordering::Relaxed), 0);
+    assert_eq!(permits.waiting.taken(), 0);
     assert!(pays(&permits).is_some());
 }
 

@@ -6,6 +6,7 @@ use super::{COMMITTED, Site};
 #[test]
 fn an_old_name_is_answered_with_the_new_one() {
     for (old, new) in [
+        ("sheds_per_second_max", "rejections_per_second_max"),
         ("turn_ms", "permit_wait_ms"),
         ("turns_waiting_max", "permits_waiting_max"),
     ] {

@@ -57,7 +57,7 @@ const QUIET: [(&str, &str); 26] = [
     ("paymux_connections_refused_total", "nobody crowds"),
     ("paymux_connections_cut_total", "nobody is slow"),
     ("paymux_handshakes_in_progress", "they are ended"),
-    ("paymux_shed_total", "nobody is shed"),
+    ("paymux_load_shed_total", "nobody is rejected"),
     ("paymux_limited_total", "nobody comes too often"),
     (
         "paymux_institution_permits_waiting",

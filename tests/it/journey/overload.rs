@@ -15,7 +15,7 @@ in_flight_choices_max = 2
 in_flight_orders_max = 1
 ";
 
-fn shed(answer: &Answer) {
+fn is_rejected(answer: &Answer) {
     assert_eq!((answer.status, answer.text("code")), (503, "unavailable"));
     let wait: u64 = answer.headers["retry-after"]
         .to_str()
@@ -59,11 +59,11 @@ async fn overload_sheds_orders_first_and_results_never() {
 
     let crowded = async {
         booked(&stage.blue, "T1").await;
-        shed(&send(new.clone()).await);
+        is_rejected(&send(new.clone()).await);
         let (second, ()) = tokio::join!(send(choose("T2")), async {
             booked(&stage.blue, "T2").await;
-            shed(&send(new.clone()).await);
-            shed(&send(third.clone()).await);
+            is_rejected(&send(new.clone()).await);
+            is_rejected(&send(third.clone()).await);
             assert_eq!(queried(shop, "T0").await.text("attemptStatus"), "ACCEPTED");
             assert_eq!(
                 queried(shop, "T9").await.status,
@@ -93,8 +93,8 @@ async fn overload_sheds_orders_first_and_results_never() {
     assert_eq!(send(new).await.text("code"), "nonce_spent");
     let page = operations(&stage, "/metrics").await;
     for line in [
-        "paymux_shed_total{rank=\"order\",reason=\"places\"} 2",
-        "paymux_shed_total{rank=\"choice\",reason=\"places\"} 1",
+        "paymux_load_shed_total{priority=\"new_order\",reason=\"in_flight\"} 2",
+        "paymux_load_shed_total{priority=\"selection\",reason=\"in_flight\"} 1",
     ] {
         assert!(page.contains(line), "{line} is not in {page}");
     }

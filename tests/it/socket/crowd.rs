@@ -56,7 +56,7 @@ fn to(path: &str, body: &str) -> String {
     post(body).replace("/v1/orders", path)
 }
 
-fn shed(answer: &Message) {
+fn is_rejected(answer: &Message) {
     assert_eq!(answer.status(), 503);
     let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=4).contains(&wait));
@@ -75,7 +75,7 @@ async fn too_many_at_once_are_refused_at_once() {
     let mut first = held.under_way(&post("first")).await;
     let mut second = held.connect().await;
     let answer = ask(&mut second, GET).await.unwrap();
-    shed(&answer);
+    is_rejected(&answer);
     assert_eq!(edge.seen.lock().unwrap().len(), 1);
     release.add_permits(1);
     assert_eq!(read_message(&mut first).await.unwrap().body, b"first");
@@ -101,19 +101,20 @@ async fn orders_are_refused_before_choices_and_both_before_the_rest() {
     let (page, query) = (to("/pay/abc", "p"), to("/v1/orders/query", "q"));
     let mut waiting = vec![held.under_way(&order).await];
     let mut caller = held.connect().await;
-    shed(&ask(&mut caller, &order).await.unwrap());
+    is_rejected(&ask(&mut caller, &order).await.unwrap());
     waiting.push(held.under_way(&choice).await);
     for refused in [&order, &choice, &page] {
-        shed(&ask(&mut caller, refused).await.unwrap());
+        is_rejected(&ask(&mut caller, refused).await.unwrap());
     }
     waiting.push(held.under_way(&query).await);
     for refused in [&order, &choice, &query] {
-        shed(&ask(&mut caller, refused).await.unwrap());
+        is_rejected(&ask(&mut caller, refused).await.unwrap());
     }
     assert_eq!(held.edge.seen.lock().unwrap().len(), 3);
-    for (rank, count) in [("order", 3), ("choice", 3), ("rest", 1)] {
-        let line = format!("paymux_shed_total{{rank=\"{rank}\",reason=\"places\"}} {count}");
-        // Labels are in the order of their names: reason comes after rank.
+    for (priority, count) in [("new_order", 3), ("selection", 3), ("other", 1)] {
+        let line = format!(
+            "paymux_load_shed_total{{priority=\"{priority}\",reason=\"in_flight\"}} {count}"
+        );
         held.edge.counts(&line).await;
     }
     held.release.add_permits(4);
@@ -137,7 +138,7 @@ async fn what_is_refused_is_read_away() {
     let (first, second) = order.split_at(200);
     caller.write_all(first.as_bytes()).await.unwrap();
     caller.flush().await.unwrap();
-    shed(&ask(&mut caller, second).await.unwrap());
+    is_rejected(&ask(&mut caller, second).await.unwrap());
     held.release.add_permits(1);
     let query = to("/v1/orders/query", "q");
     assert_eq!(ask(&mut caller, query).await.unwrap().status(), 200);
@@ -148,7 +149,7 @@ async fn what_is_refused_is_read_away() {
         let mut caller = held.connect().await;
         let order = format!("POST /v1/orders HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n{body}");
         let answer = ask(&mut caller, order).await.unwrap();
-        shed(&answer);
+        is_rejected(&answer);
         assert_eq!(answer.header("connection"), Some("close"));
         assert!(read_message(&mut caller).await.is_none());
     }
@@ -168,7 +169,7 @@ async fn what_waited_too_long_is_not_begun() {
     let answer = ask(&mut edge.connect().await, GET).await.unwrap();
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.header("retry-after"), Some("1"));
-    edge.counts(r#"paymux_shed_total{rank="other",reason="late"} 1"#)
+    edge.counts(r#"paymux_load_shed_total{priority="unknown",reason="late"} 1"#)
         .await;
 }
 
@@ -182,9 +183,9 @@ async fn junk_is_refused_before_orders() {
     });
     let mut junk = held.under_way(&to("/nothing", "j")).await;
     let mut caller = held.connect().await;
-    shed(&ask(&mut caller, GET).await.unwrap());
+    is_rejected(&ask(&mut caller, GET).await.unwrap());
     held.edge
-        .counts(r#"paymux_shed_total{rank="other",reason="places"} 1"#)
+        .counts(r#"paymux_load_shed_total{priority="unknown",reason="in_flight"} 1"#)
         .await;
     let mut order = held.under_way(&to("/v1/orders", "o")).await;
     let mut query = held.under_way(&to("/v1/orders/query", "q")).await;
@@ -200,7 +201,7 @@ async fn junk_is_refused_before_orders() {
 async fn a_refused_head_leaves_no_body_behind() {
     let held = Held::start(Bounds {
         in_flight_max: 0,
-        shed_pause: Duration::ZERO,
+        rejection_pause: Duration::ZERO,
         ..Bounds::default()
     });
     let mut caller = held.connect().await;
@@ -210,7 +211,7 @@ async fn a_refused_head_leaves_no_body_behind() {
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     assert!(refused.contains("content-length: ") && !refused.contains("date: "));
     let next = ask(&mut caller, GET).await.unwrap();
-    shed(&next);
+    is_rejected(&next);
     assert_eq!(next.header("date"), None);
     // Refused for what it is, its connection ends after the head.
     let long = asked.replace("Host: a", "Host: a\r\nContent-Length: 9999999");
@@ -262,9 +263,9 @@ async fn strangers_push_no_proven_order_out() {
         "/pay/abc",
         "/v1/orders",
     ] {
-        shed(&ask(&mut edge.connect().await, to(path, "s")).await.unwrap());
+        is_rejected(&ask(&mut edge.connect().await, to(path, "s")).await.unwrap());
     }
-    edge.counts(r#"paymux_shed_total{rank="rest",reason="strangers"} 2"#)
+    edge.counts(r#"paymux_load_shed_total{priority="other",reason="unauthenticated"} 2"#)
         .await;
     let shown = Identity::new();
     let known = edge.client(Some(&shown));
@@ -287,7 +288,7 @@ async fn who_proved_itself_lately_is_no_stranger() {
     };
     let edge = Running::proving(bounds);
     let query = to("/v1/orders/query", "q");
-    shed(&ask(&mut edge.connect().await, &query).await.unwrap());
+    is_rejected(&ask(&mut edge.connect().await, &query).await.unwrap());
     let shown = Identity::new();
     let mut proven = connect(&edge.client(Some(&shown)), edge.address)
         .await
@@ -302,12 +303,12 @@ async fn who_proved_itself_lately_is_no_stranger() {
 async fn a_query_does_not_wait_for_a_refused_order() {
     let held = Held::start(Bounds {
         in_flight_orders_max: 0,
-        shed_pause: PATIENCE * 9,
+        rejection_pause: PATIENCE * 9,
         ..Bounds::default()
     });
     held.release.add_permits(2);
     let mut caller = held.connect().await;
-    shed(&ask(&mut caller, post("o")).await.unwrap());
+    is_rejected(&ask(&mut caller, post("o")).await.unwrap());
     for path in ["/v1/orders/query", "/v1/orders/close"] {
         let answer = ask(&mut caller, to(path, "q")).await.unwrap();
         assert_eq!(answer.status(), 200, "{path}");

@@ -10,7 +10,7 @@ const IMPORTS: &str = "
     command     -> api config crypto domain edge files flow health institution limits log metrics outbound run sandbox seal signature store terminal workers world
     run         -> api config domain edge files flow health institution limits log metrics outbound seal signature store workers world
     config      -> crypto domain files flow institution seal signature world
-    edge        -> api crypto domain metrics
+    edge        -> api crypto domain limits metrics
     api         -> crypto domain flow institution metrics store world
     workers     -> domain flow institution metrics store world
     flow        -> crypto domain health institution limits signature store world

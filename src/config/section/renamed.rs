@@ -2,6 +2,8 @@
 
 /// Old name, new name.
 const RENAMED: &[(&str, &str)] = &[
+    ("shed_pause_ms", "rejection_pause_ms"),
+    ("sheds_per_second_max", "rejections_per_second_max"),
     ("turn_ms", "permit_wait_ms"),
     ("turns_waiting_in_all_max", "permits_waiting_in_all_max"),
     ("turns_waiting_max", "permits_waiting_max"),

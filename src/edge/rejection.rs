@@ -1,5 +1,5 @@
-//! Requests that are refused before anybody answers them: what is not understood, and what there is
-//! no room for. A refusal costs as little as can be: it is written beforehand where it can be.
+//! Requests that are answered before anybody saw them: what is not understood, and what is rejected
+//! under load. Such an answer is made beforehand, so that it costs no more than a bare one.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::answer::{self, Manner, Written};
 use super::body::{Lost, READ_BYTES, read_body};
 use super::door::{Caller, Door, Stopped, Then};
 use super::head::{self, Framing, Sight};
-use super::load::Shed;
+use super::overload::Cause;
 use crate::api::rank::Rank;
 use crate::domain::refusal::Refusal;
 
@@ -23,16 +23,17 @@ use crate::domain::refusal::Refusal;
 /// unread bytes takes the last answer away from it.
 const LINGER_WITHIN: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 1 << 20;
-/// Seconds that shed callers are told to stay away, in turn, so that they do not come back at once.
-const SHED_RETRY_S: [u64; 4] = [1, 2, 3, 4];
+/// Seconds that rejected callers are told to stay away, one after the other, so that they do not all
+/// come back at once.
+const RETRY_AFTER_S: [u64; 4] = [1, 2, 3, 4];
 
-/// Answers to shed requests, written beforehand: a refusal must cost next to nothing.
-pub(super) struct Sheds {
+/// Answers to rejected requests, made beforehand.
+pub(super) struct Rejections {
     written: Vec<(Bytes, Bytes)>,
     next: AtomicUsize,
 }
 
-/// How a shed request was to be answered.
+/// How a rejected request was to be answered.
 #[derive(Clone, Copy)]
 pub(super) struct Asked {
     /// Its rank.
@@ -43,9 +44,9 @@ pub(super) struct Asked {
     pub(super) bodiless: bool,
 }
 
-impl Sheds {
+impl Rejections {
     pub(super) fn new(refuse: &Refuse, secure: bool) -> Self {
-        let written = SHED_RETRY_S.map(|seconds| {
+        let written = RETRY_AFTER_S.map(|seconds| {
             let written = |keep| {
                 let mut response = refuse(&Refusal::Unavailable);
                 let seconds = HeaderValue::from(seconds);
@@ -67,9 +68,9 @@ impl Sheds {
     }
 
     fn next(&self, keep: bool, bodiless: bool) -> Bytes {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let turn = turn.checked_rem(self.written.len()).unwrap_or(0);
-        let Some((kept, closed)) = self.written.get(turn) else {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        let next = next.checked_rem(self.written.len()).unwrap_or(0);
+        let Some((kept, closed)) = self.written.get(next) else {
             return Bytes::new();
         };
         let mut wire = if keep { kept.clone() } else { closed.clone() };
@@ -91,12 +92,12 @@ impl Door {
         response
     }
 
-    /// Refuses a request that was only looked at, and reads its body away.
-    pub(super) async fn shed(
+    /// Rejects a request that was only looked at, and reads its body away.
+    pub(super) async fn reject(
         &self,
         caller: &mut Caller<'_>,
         sight: &Sight,
-        (asked, why): (Asked, Shed),
+        (asked, why): (Asked, Cause),
         stopped: &Stopped,
     ) -> Then {
         let bounds = self.bounds();
@@ -104,33 +105,33 @@ impl Door {
         if sight.waits_for_continue || sight.framing == Framing::Chunked {
             // What the client sends next is not known.
             self.count(asked.rank, why);
-            let wire = self.sheds.next(false, asked.bodiless);
+            let wire = self.rejections.next(false, asked.bodiless);
             return self.write_last(caller, wire).await;
         }
         let Caller { stream, read, .. } = &mut *caller;
         match read_body(stream, read, sight.framing, &bounds).await {
             Ok(_) => self.come_again(caller, (asked, why), stopped).await,
             Err(Lost::Gone) => Then::Gone,
-            Err(Lost::Refused(refusal)) => self.turn_away(caller, &refusal, asked.bodiless).await,
+            Err(Lost::Refused(refusal)) => self.answer_last(caller, &refusal, asked.bodiless).await,
         }
     }
 
-    /// Tells a caller to come again, and considers such a request of its again only a moment later:
+    /// Tells a caller to come again, and reads such a request of its again only a moment later:
     /// one that comes back at once must not take the processor from those that are served.
     pub(super) async fn come_again(
         &self,
         caller: &mut Caller<'_>,
-        (asked, why): (Asked, Shed),
+        (asked, why): (Asked, Cause),
         stopped: &Stopped,
     ) -> Then {
         let bounds = self.bounds();
         self.count(asked.rank, why);
         let keep = !asked.last && !*stopped.borrow();
-        let wire = self.sheds.next(keep, asked.bodiless);
+        let wire = self.rejections.next(keep, asked.bodiless);
         match self.write(caller, &[wire], &bounds).await {
             Then::Again if !keep => Then::Close,
             Then::Again => {
-                let again = Instant::now().checked_add(self.load.pause(&bounds));
+                let again = Instant::now().checked_add(self.overload.pause(&bounds));
                 caller.paused = again.map(|again| (asked.rank, again));
                 Then::Again
             }
@@ -139,7 +140,7 @@ impl Door {
     }
 
     /// Lets a request wait out the pause that one of its rank, or of a higher one, was given on its
-    /// connection. Whatever is shed later than that goes ahead.
+    /// connection. Whatever is given up later than that goes ahead.
     pub(super) async fn wait_out(
         &self,
         caller: &mut Caller<'_>,
@@ -154,13 +155,13 @@ impl Door {
         }
     }
 
-    fn count(&self, rank: Rank, why: Shed) {
+    fn count(&self, rank: Rank, why: Cause) {
         self.metrics.refusal(Refusal::Unavailable.code());
-        self.metrics.front.shed(rank.word(), why.word());
+        self.metrics.front.load_shed(rank.word(), why.word());
     }
 
     /// Answers what never became a request; nothing follows.
-    pub(super) async fn turn_away(
+    pub(super) async fn answer_last(
         &self,
         caller: &mut Caller<'_>,
         refusal: &Refusal,

@@ -1,0 +1,349 @@
+//! Load shedding (R-6.4-1c). Requests under way are bounded: whoever is given up first may use the
+//! fewest permits, whoever is given up last may use all, and callers who have proven nothing have half
+//! of those of new orders. Past that a few wait, shortly. `CoDel` (`overload/codel.rs`) keeps that wait,
+//! and the wait for the processor, from standing: it rejects unauthenticated callers first where they
+//! are most of what comes, then new orders, then selections, and nothing else.
+
+mod codel;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::Bounds;
+use crate::api::rank::Rank;
+use crate::limits::bound::{Bound, Taken};
+use codel::{Codel, INTERVAL};
+
+/// How often the clock ticks whose lateness is the wait for the processor.
+pub(super) const TICK: Duration = Duration::from_millis(10);
+/// With no more than so many requests under way nobody is rejected for waiting: it is not their doing.
+const CROWD_MIN: u32 = 32;
+/// So many of a priority may wait for a permit: one for so many that it has.
+const WAITING_ONE_IN: u32 = 8;
+/// However many were rejected, none stays unread for longer.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Who asks, as far as is known before a signature was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// Its connection has proven something, or shows an enrolled certificate, or comes from where a
+    /// party proved itself lately.
+    Proven,
+    /// Anybody.
+    Unauthenticated,
+}
+
+/// Why a request was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// As many are under way as its priority may fill, and as many wait as may.
+    InFlight,
+    /// The wait for a permit or for the processor stands.
+    Delay,
+    /// Too many come who have proven nothing.
+    Unauthenticated,
+}
+
+impl Cause {
+    /// The word in the metrics.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::InFlight => "in_flight",
+            Self::Delay => "delay",
+            Self::Unauthenticated => "unauthenticated",
+        }
+    }
+}
+
+/// Whether there is more to do than can be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pressure {
+    /// Nobody waits too long.
+    Normal,
+    /// Somebody was rejected for that just now.
+    Overload,
+}
+
+/// One listener's load.
+pub(super) struct Overload {
+    /// By priority, first given up first: each may use its own and those before it.
+    permits: [Arc<Bound>; 4],
+    waiting: [Arc<Bound>; 4],
+    unauthenticated: Arc<Bound>,
+    delay_us: AtomicU64,
+    /// Requests since the last tick, and those of them that are not authenticated.
+    came: [AtomicU32; 2],
+    is_unauthenticated_crowd: AtomicBool,
+    codel: [Codel; 3],
+    began: Instant,
+    /// When `CoDel` rejected last, and when the next rejected connection is read at the earliest. Unit:
+    /// microseconds since the beginning.
+    rejected_us: AtomicU64,
+    read_again_us: AtomicU64,
+    /// Rejected since it was last said, by priority.
+    rejected: [AtomicU64; 4],
+}
+
+/// A request's permit; given back when it was answered.
+pub(super) struct InFlight {
+    _taken: [Option<Taken>; 2],
+}
+
+impl Overload {
+    pub(super) fn new(bounds: &Bounds) -> Self {
+        Self {
+            permits: own(bounds).map(Bound::new),
+            waiting: up_to(bounds).map(waiting).map(Bound::new),
+            unauthenticated: Bound::new(unauthenticated(bounds)),
+            delay_us: AtomicU64::new(0),
+            came: Default::default(),
+            is_unauthenticated_crowd: AtomicBool::new(false),
+            codel: Default::default(),
+            began: Instant::now(),
+            rejected_us: AtomicU64::new(0),
+            read_again_us: AtomicU64::new(0),
+            rejected: Default::default(),
+        }
+    }
+
+    /// Other bounds, at once. What is under way stays counted.
+    pub(super) fn resize(&self, next: &Bounds) {
+        let all = self.permits.iter().zip(own(next));
+        let few = self.waiting.iter().zip(up_to(next).map(waiting));
+        all.chain(few).for_each(|(bound, size)| bound.resize(size));
+        self.unauthenticated.resize(unauthenticated(next));
+    }
+
+    /// Whether a request is worth reading: from its first line, and from what is known of its caller.
+    pub(super) fn check(&self, rank: Rank, caller: Caller, bounds: &Bounds) -> Result<(), Cause> {
+        self.count(caller);
+        if caller == Caller::Unauthenticated && self.unauthenticated.free() == 0 {
+            return Err(self.reject(rank, Cause::Unauthenticated));
+        }
+        let none_free = self.usable(rank).all(|bound| bound.free() == 0);
+        if none_free && of(&self.waiting, rank).is_none_or(|bound| bound.free() == 0) {
+            return Err(self.reject(rank, Cause::InFlight));
+        }
+        let (waited, now) = (Duration::ZERO, Instant::now());
+        self.judge((rank, caller), (waited, now), bounds, Codel::is_flooded)
+    }
+
+    /// A permit for a request that was read whole: not before, or slow senders would hold them all.
+    pub(super) async fn enter(
+        &self,
+        rank: Rank,
+        caller: Caller,
+        bounds: &Bounds,
+    ) -> Result<InFlight, Cause> {
+        let reject = |cause| self.reject(rank, cause);
+        let own = match caller {
+            Caller::Proven => None,
+            Caller::Unauthenticated => {
+                let own = self.unauthenticated.take_now(1);
+                Some(own.ok_or_else(|| reject(Cause::Unauthenticated))?)
+            }
+        };
+        let began = Instant::now();
+        let free = self.usable(rank).find_map(|bound| bound.take_now(1));
+        let taken = if let Some(taken) = free {
+            taken
+        } else {
+            let queue = of(&self.waiting, rank).and_then(|queue| queue.take_now(1));
+            let _waits = queue.ok_or_else(|| reject(Cause::InFlight))?;
+            let taken = timeout(INTERVAL, self.next(rank)).await;
+            taken.map_err(|_| reject(Cause::Delay))?
+        };
+        let waited = (began.elapsed(), Instant::now());
+        self.judge((rank, caller), waited, bounds, Codel::rejects)?;
+        Ok(InFlight {
+            _taken: [own, Some(taken)],
+        })
+    }
+
+    /// The next permit that a request of this priority may use.
+    async fn next(&self, rank: Rank) -> Taken {
+        let [none, orders, selections, others] = &self.permits;
+        tokio::select! {
+            taken = none.take(1) => taken,
+            taken = orders.take(1), if rank >= Rank::Order => taken,
+            taken = selections.take(1), if rank >= Rank::Choice => taken,
+            taken = others.take(1), if rank >= Rank::Rest => taken,
+        }
+    }
+
+    fn usable(&self, rank: Rank) -> impl Iterator<Item = &Arc<Bound>> {
+        let usable = self.permits.iter().zip(Rank::ALL);
+        usable
+            .filter(move |(_, of)| *of <= rank)
+            .map(|(bound, _)| bound)
+    }
+
+    /// What `CoDel` says of a request that waited so long for a permit.
+    fn judge(
+        &self,
+        (rank, caller): (Rank, Caller),
+        (waited, now): (Duration, Instant),
+        bounds: &Bounds,
+        says: fn(&Codel, Duration, Duration, Instant) -> bool,
+    ) -> Result<(), Cause> {
+        if self.requests_open() <= CROWD_MIN {
+            return Ok(());
+        }
+        let delay = Duration::from_micros(self.delay_us.load(Ordering::Relaxed));
+        let (waited, target) = (waited.saturating_add(delay), bounds.delay_max);
+        let [of_strangers, of_orders, of_selections] = &self.codel;
+        let is_first = caller == Caller::Unauthenticated
+            && self.is_unauthenticated_crowd.load(Ordering::Relaxed);
+        if is_first && says(of_strangers, waited, quarter(target), now) {
+            return Err(self.reject_by_codel((rank, now), Cause::Unauthenticated));
+        }
+        let is_rejected = match rank {
+            Rank::Other => self.is_over(now),
+            Rank::Order => says(of_orders, waited, target, now),
+            Rank::Choice => says(of_selections, waited, target.saturating_mul(4), now),
+            Rank::Rest => false,
+        };
+        if is_rejected {
+            return Err(self.reject_by_codel((rank, now), Cause::Delay));
+        }
+        Ok(())
+    }
+
+    fn reject_by_codel(&self, (rank, now): (Rank, Instant), cause: Cause) -> Cause {
+        // What helps no payment along is rejected as long as something else was: it prolongs nothing.
+        if rank != Rank::Other {
+            self.rejected_us.store(self.us(now), Ordering::Relaxed);
+        }
+        self.reject(rank, cause)
+    }
+
+    fn reject(&self, rank: Rank, cause: Cause) -> Cause {
+        if let Some(count) = of(&self.rejected, rank) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        cause
+    }
+
+    /// Whether `CoDel` rejected somebody just now: then handshakes wait for each other as well.
+    pub(super) fn pressure(&self) -> Pressure {
+        if self.is_over(Instant::now()) {
+            Pressure::Overload
+        } else {
+            Pressure::Normal
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        let rejected_us = self.rejected_us.load(Ordering::Relaxed);
+        let since_us = self.us(now).saturating_sub(rejected_us);
+        rejected_us > 0 && since_us < micros(INTERVAL)
+    }
+
+    fn count(&self, caller: Caller) {
+        let [all, of_strangers] = &self.came;
+        all.fetch_add(1, Ordering::Relaxed);
+        let one = u32::from(caller == Caller::Unauthenticated);
+        of_strangers.fetch_add(one, Ordering::Relaxed);
+    }
+
+    /// A tick was served this late: so long does whatever is ready wait for the processor.
+    pub(super) fn tick(&self, late_by: Duration) {
+        self.delay_us.store(micros(late_by), Ordering::Relaxed);
+        let came = |count: &AtomicU32| count.swap(0, Ordering::Relaxed);
+        let [all, of_strangers] = self.came.each_ref().map(came);
+        let is_crowd = of_strangers > all.saturating_sub(of_strangers);
+        self.is_unauthenticated_crowd
+            .store(is_crowd, Ordering::Relaxed);
+    }
+
+    /// How long a rejected connection is not read. All together they are only so often in a second:
+    /// rejecting costs little, and still everything if enough of them come back at once. What they owe
+    /// is never more than the longest pause, so that it is over as soon (Z4).
+    pub(super) fn pause(&self, bounds: &Bounds) -> Duration {
+        let now_us = self.us(Instant::now());
+        let step_us = 1_000_000_u64.checked_div(u64::from(bounds.rejections_per_second_max));
+        let latest_us = now_us.saturating_add(micros(PAUSE_MAX));
+        let next = |before: u64| {
+            let next = before.max(now_us).saturating_add(step_us.unwrap_or(1));
+            Some(next.min(latest_us))
+        };
+        let before_us = self
+            .read_again_us
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let before_us = before_us.unwrap_or(now_us);
+        let least = bounds.rejection_pause;
+        Duration::from_micros(before_us.saturating_sub(now_us)).clamp(least, least.max(PAUSE_MAX))
+    }
+
+    /// How many of each priority were rejected since the last question.
+    pub(super) fn rejected_lately(&self) -> [u64; 4] {
+        let rejected = self.rejected.each_ref();
+        rejected.map(|count| count.swap(0, Ordering::Relaxed))
+    }
+
+    /// Requests that have a permit.
+    pub(super) fn requests_open(&self) -> u32 {
+        self.permits.iter().map(|bound| bound.taken()).sum()
+    }
+
+    /// Returns when nothing is under way.
+    pub(super) async fn drain(&self) {
+        for bound in &self.permits {
+            bound.all_back().await;
+        }
+    }
+
+    fn us(&self, now: Instant) -> u64 {
+        micros(now.saturating_duration_since(self.began))
+    }
+}
+
+fn quarter(span: Duration) -> Duration {
+    span.checked_div(4).unwrap_or(span)
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What is counted for a priority.
+fn of<T>(counts: &[T; 4], rank: Rank) -> Option<&T> {
+    let place = Rank::ALL.iter().position(|it| *it == rank);
+    place.and_then(|place| counts.get(place))
+}
+
+/// How many may be under way with one more of each priority.
+fn up_to(bounds: &Bounds) -> [u32; 4] {
+    [
+        unauthenticated(bounds),
+        bounds.in_flight_orders_max,
+        bounds.in_flight_choices_max,
+        bounds.in_flight_max,
+    ]
+    .map(|max| max.min(bounds.in_flight_max))
+}
+
+/// The permits of each priority that those before it may not use.
+fn own(bounds: &Bounds) -> [u32; 4] {
+    let mut before = 0;
+    up_to(bounds).map(|up_to| {
+        let own = up_to.saturating_sub(before);
+        before = before.max(up_to);
+        own
+    })
+}
+
+fn waiting(max: u32) -> u32 {
+    max.checked_div(WAITING_ONE_IN).unwrap_or(0)
+}
+
+/// Half of what new orders may fill.
+fn unauthenticated(bounds: &Bounds) -> u32 {
+    bounds.in_flight_orders_max.div_ceil(2)
+}
+
+#[cfg(test)]
+mod tests;

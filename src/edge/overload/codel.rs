@@ -1,0 +1,135 @@
+//! `CoDel` (Nichols & Jacobson 2012) for requests: when a wait has stayed over its target for a whole
+//! interval, one request is rejected, and the next after an interval divided by the square root of how
+//! many were, until one waits less than the target. That meets a slight excess. Callers do not slow
+//! down for it as TCP does, so while it lasts whoever waits twice the target is rejected as well.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A wait over its target for so long is a standing queue; a shorter one may be a burst.
+pub(super) const INTERVAL: Duration = Duration::from_millis(100);
+
+/// The state of one priority.
+#[derive(Default)]
+pub(super) struct Codel(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    last_seen: Option<Instant>,
+    over_since: Option<Instant>,
+    /// When the next is rejected, while the wait stands.
+    next: Option<Instant>,
+    count: u32,
+}
+
+impl Codel {
+    /// Whether a request that waited so long is rejected.
+    pub(super) fn rejects(&self, waited: Duration, target: Duration, now: Instant) -> bool {
+        let mut state = self.state();
+        let seen = state.last_seen.replace(now);
+        let is_stale = seen.is_none_or(|seen| now.saturating_duration_since(seen) >= INTERVAL);
+        if waited < target || is_stale {
+            (state.over_since, state.next) = (None, None);
+        }
+        if waited < target {
+            return false;
+        }
+        let since = *state.over_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < INTERVAL {
+            return false;
+        }
+        let due = match state.next {
+            Some(next) if now < next => return is_flood(waited, target),
+            Some(next) => {
+                state.count = state.count.saturating_add(1);
+                next
+            }
+            None => {
+                state.count = 1;
+                now
+            }
+        };
+        state.next = due.checked_add(step(state.count));
+        true
+    }
+
+    /// Whether one would be that waited so long, as far as is known already. Changes nothing.
+    pub(super) fn is_flooded(&self, waited: Duration, target: Duration, now: Instant) -> bool {
+        let state = self.state();
+        let is_seen = |seen: Instant| now.saturating_duration_since(seen) < INTERVAL;
+        let is_standing = state.next.is_some() && state.last_seen.is_some_and(is_seen);
+        is_standing && is_flood(waited, target)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_flood(waited: Duration, target: Duration) -> bool {
+    waited >= target.saturating_mul(2)
+}
+
+/// The interval divided by the square root of a number, to a thousandth.
+fn step(count: u32) -> Duration {
+    let root = u64::from(count).saturating_mul(1_000_000).isqrt();
+    let root = u32::try_from(root).unwrap_or(u32::MAX);
+    let step = INTERVAL.saturating_mul(1_000).checked_div(root);
+    step.unwrap_or(INTERVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: Duration = Duration::from_millis(20);
+    const OVER: Duration = Duration::from_millis(30);
+
+    /// When requests are rejected that wait so long, one a millisecond, for so many of them.
+    fn rejected(
+        codel: &Codel,
+        began: Instant,
+        (from, to): (u64, u64),
+        waited: Duration,
+    ) -> Vec<u64> {
+        let rejects = |ms: &u64| {
+            let now = began.checked_add(Duration::from_millis(*ms)).unwrap();
+            codel.rejects(waited, TARGET, now)
+        };
+        (from..to).filter(rejects).collect()
+    }
+
+    /// A burst is served; a wait that stands is met ever more often, by the square root; and it ends
+    /// with the first that waits less.
+    #[test]
+    fn a_standing_wait_is_met_ever_more_often() {
+        let (codel, began) = (Codel::default(), Instant::now());
+        let times = rejected(&codel, began, (0, 500), OVER);
+        assert_eq!(times, [100, 200, 271, 329, 379, 424, 465]);
+        assert!(rejected(&codel, began, (500, 501), TARGET / 2).is_empty());
+        assert_eq!(rejected(&codel, began, (501, 602), OVER), [601]);
+    }
+
+    /// Callers do not slow down: whoever waits twice as long as he should is rejected as long as the
+    /// wait stands, and is known before he is read.
+    #[test]
+    fn a_flood_is_rejected_as_it_comes() {
+        let (codel, began) = (Codel::default(), Instant::now());
+        assert!(!codel.is_flooded(OVER * 2, TARGET, began));
+        assert_eq!(rejected(&codel, began, (0, 150), OVER * 2).len(), 50);
+        let last = began.checked_add(Duration::from_millis(150)).unwrap();
+        assert!(codel.is_flooded(OVER * 2, TARGET, last));
+        assert!(!codel.is_flooded(OVER, TARGET, last));
+        assert!(!codel.is_flooded(OVER * 2, TARGET, last + INTERVAL));
+    }
+
+    /// What was long ago says nothing.
+    #[test]
+    fn a_long_silence_is_no_standing_wait() {
+        let (codel, began) = (Codel::default(), Instant::now());
+        assert!(rejected(&codel, began, (0, 1), OVER).is_empty());
+        assert!(rejected(&codel, began, (5_000, 5_001), OVER).is_empty());
+    }
+}

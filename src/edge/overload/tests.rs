@@ -1,0 +1,226 @@
+//! Who is rejected, and in which order.
+
+use super::*;
+
+const TARGET: Duration = Duration::from_millis(20);
+
+fn bounds() -> Bounds {
+    Bounds {
+        in_flight_orders_max: 200,
+        in_flight_choices_max: 300,
+        in_flight_max: 400,
+        delay_max: TARGET,
+        ..Bounds::default()
+    }
+}
+
+fn overload() -> Overload {
+    Overload::new(&bounds())
+}
+
+async fn admitted(overload: &Overload, rank: Rank, caller: Caller) -> Result<InFlight, Cause> {
+    overload.check(rank, caller, &bounds())?;
+    overload.enter(rank, caller, &bounds()).await
+}
+
+async fn filled(overload: &Overload, by: usize) -> Vec<InFlight> {
+    let mut held = Vec::new();
+    for _ in 0..by {
+        let one = admitted(overload, Rank::Rest, Caller::Proven).await;
+        held.push(one.ok().unwrap());
+    }
+    held
+}
+
+/// So many milliseconds of a processor that is late by so much.
+struct Late(Duration, std::ops::Range<u64>);
+
+fn at(overload: &Overload, ms: u64) -> Instant {
+    overload
+        .began
+        .checked_add(Duration::from_millis(ms))
+        .unwrap()
+}
+
+/// How many of each priority were let in that came once a millisecond.
+fn let_in(
+    overload: &Overload,
+    caller: Caller,
+    Late(delay, ms): Late,
+    ranks: [Rank; 4],
+) -> [u64; 4] {
+    let mut counts = [0_u64; 4];
+    for ms in ms {
+        overload.tick(delay);
+        let now = at(overload, ms);
+        for (count, rank) in counts.iter_mut().zip(ranks) {
+            overload.count(caller);
+            let waited = (Duration::ZERO, now);
+            let judged = overload.judge((rank, caller), waited, &bounds(), Codel::rejects);
+            *count = count.saturating_add(u64::from(judged.is_ok()));
+        }
+    }
+    counts
+}
+
+/// R-6.4-1c: as permits are taken, new orders are rejected before selections, and both before the
+/// rest; what is given back is there again (Z4).
+#[tokio::test]
+async fn priorities_are_rejected_one_after_the_other_as_permits_are_taken() {
+    for (taken, open) in [
+        (99, [true, true, true, true]),
+        (100, [false, true, true, true]),
+        (199, [false, true, true, true]),
+        (200, [false, false, true, true]),
+        (300, [false, false, false, true]),
+        (400, [false, false, false, false]),
+    ] {
+        let overload = overload();
+        let held = filled(&overload, taken).await;
+        for (rank, open) in Rank::ALL.into_iter().zip(open) {
+            let came = admitted(&overload, rank, Caller::Proven).await.is_ok();
+            assert_eq!(came, open, "{rank:?} with {taken} taken");
+        }
+        drop(held);
+        assert!(
+            admitted(&overload, Rank::Order, Caller::Proven)
+                .await
+                .is_ok()
+        );
+    }
+}
+
+/// A burst past the bound waits a moment for its permit, and no more wait than may.
+#[tokio::test]
+async fn a_burst_waits_shortly() {
+    let overload = Arc::new(overload());
+    let mut held = filled(&overload, 200).await;
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..26 {
+        let overload = Arc::clone(&overload);
+        waiting.spawn(async move {
+            admitted(&overload, Rank::Order, Caller::Proven)
+                .await
+                .is_ok()
+        });
+    }
+    assert_eq!(
+        waiting.join_next().await.unwrap().ok(),
+        Some(false),
+        "25 wait"
+    );
+    held.truncate(150);
+    let came = waiting.join_all().await;
+    assert_eq!(came, [true; 25]);
+    let _held = filled(&overload, 50).await;
+    let late = admitted(&overload, Rank::Order, Caller::Proven).await;
+    assert_eq!(late.err(), Some(Cause::Delay));
+}
+
+/// R-6.4-1c: however many unauthenticated callers ask, and whatever path they ask for, half of what
+/// new orders may fill is left to those who have proven who they are.
+#[tokio::test]
+async fn unauthenticated_callers_fill_only_a_part() {
+    let overload = overload();
+    let mut held = Vec::new();
+    while let Ok(one) = admitted(&overload, Rank::Rest, Caller::Unauthenticated).await {
+        held.push(one);
+    }
+    assert_eq!(held.len(), 100);
+    let next = admitted(&overload, Rank::Rest, Caller::Unauthenticated).await;
+    assert_eq!(next.err(), Some(Cause::Unauthenticated));
+    for _ in 0..100 {
+        let order = admitted(&overload, Rank::Order, Caller::Proven).await;
+        held.push(order.ok().unwrap());
+    }
+    held.clear();
+    assert!(
+        admitted(&overload, Rank::Rest, Caller::Unauthenticated)
+            .await
+            .is_ok()
+    );
+}
+
+/// R-6.4-1c, Z4: while what is ready waits too long for the processor new orders are rejected, then
+/// selections, never the rest; all are let in again as soon as it does not.
+#[tokio::test]
+async fn a_standing_wait_shuts_orders_out_first_and_its_end_lets_them_in_again() {
+    let overload = overload();
+    let _held = filled(&overload, 50).await;
+    let let_in = |delay, ms| let_in(&overload, Caller::Proven, Late(delay, ms), Rank::ALL);
+    assert_eq!(let_in(TARGET * 3, 1..51), [50; 4], "it may be a burst");
+    let_in(TARGET * 3, 51..200);
+    assert_eq!(let_in(TARGET * 3, 200..250), [0, 0, 50, 50]);
+    let_in(TARGET * 9, 250..360);
+    assert_eq!(let_in(TARGET * 9, 360..380), [0, 0, 0, 20]);
+    let_in(TARGET / 2, 380..500);
+    assert_eq!(let_in(TARGET / 2, 500..520), [20; 4]);
+    let rejected = overload.rejected_lately();
+    assert!(rejected.iter().take(3).all(|count| *count > 0));
+    assert_eq!(overload.rejected_lately(), [0; 4]);
+}
+
+/// R-6.4-1c: where unauthenticated callers are most of what comes they are rejected before any order
+/// is; where they are not, orders are given up before a payer who comes for the first time.
+#[tokio::test]
+async fn unauthenticated_callers_are_rejected_first_where_they_are_the_crowd() {
+    let overload = overload();
+    let _held = filled(&overload, 50).await;
+    let (late, very_late) = (TARGET * 3 / 4, TARGET * 3);
+    let from = |caller, late, rank| let_in(&overload, caller, late, [rank; 4]);
+    let mut came = [1; 4];
+    for ms in 1..200 {
+        came = from(Caller::Unauthenticated, Late(late, ms..ms + 1), Rank::Rest);
+        let now = (Duration::ZERO, at(&overload, ms));
+        let order = overload.judge(
+            (Rank::Order, Caller::Proven),
+            now,
+            &bounds(),
+            Codel::rejects,
+        );
+        assert!(order.is_ok(), "at {ms} ms");
+    }
+    assert_eq!(came, [0; 4]);
+    from(Caller::Proven, Late(very_late, 200..400), Rank::Order);
+    let orders = from(Caller::Proven, Late(very_late, 400..401), Rank::Order);
+    assert_eq!(orders, [0; 4]);
+    overload.tick(very_late);
+    let now = (Duration::ZERO, at(&overload, 401));
+    let payer = (Rank::Rest, Caller::Unauthenticated);
+    assert!(
+        overload
+            .judge(payer, now, &bounds(), Codel::rejects)
+            .is_ok()
+    );
+}
+
+/// Rejected connections are read again only so often in a second, all together, and each within
+/// a second.
+#[tokio::test]
+async fn rejected_connections_come_back_one_by_one() {
+    let overload = overload();
+    let bounds = Bounds {
+        rejections_per_second_max: 1_000,
+        rejection_pause: Duration::from_millis(15),
+        ..bounds()
+    };
+    let pauses: Vec<_> = (0..3_000).map(|_| overload.pause(&bounds)).collect();
+    assert_eq!(pauses[0], Duration::from_millis(15));
+    // However long this test takes, a thousand rejections fill a second.
+    assert!(pauses[900] <= Duration::from_millis(900));
+    assert!(pauses.is_sorted_by(|one, next| *next <= *one + Duration::from_millis(1)));
+    assert!(pauses.iter().all(|pause| *pause <= PAUSE_MAX));
+    assert!(pauses[2_999] > Duration::from_millis(15) || overload.began.elapsed() > PAUSE_MAX);
+    // Z4: a flood that is over leaves no pause longer than the longest.
+    let again_us = overload.read_again_us.load(Ordering::Relaxed);
+    assert!(again_us <= micros(overload.began.elapsed() + PAUSE_MAX));
+}
+
+/// A gateway that has little to do is not the cause of its own lateness.
+#[tokio::test]
+async fn without_a_crowd_nobody_is_rejected_for_waiting() {
+    let overload = overload();
+    let _held = filled(&overload, 3).await;
+    let late = Late(TARGET * 9, 1..121);
+    assert_eq!(let_in(&overload, Caller::Proven, late, Rank::ALL), [120; 4]);
+}
