@@ -26,7 +26,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use pingora_core::listeners::tls::Acceptor;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::api::Peer;
 use crate::domain::merchant::ShownCertificate;
@@ -249,7 +249,7 @@ async fn watch(overloads: &[Arc<Overload>], metrics: &Metrics) -> std::convert::
         let late_by = ticks.tick().await.elapsed();
         metrics.front.scheduling_delay(late_by);
         for overload in overloads {
-            overload.tick(late_by);
+            overload.tick(late_by, Instant::now());
         }
         since = since.saturating_add(1);
         if since < TICKS_BETWEEN_WORDS {

@@ -73,7 +73,9 @@ pub(super) struct Overload {
     permits: [Arc<Bound>; 4],
     waiting: [Arc<Bound>; 4],
     unauthenticated: Arc<Bound>,
+    /// How late the last tick was served, and when. Unit: microseconds, since the beginning.
     delay_us: AtomicU64,
+    ticked_us: AtomicU64,
     /// Requests since the last tick, and those of them that are not authenticated.
     came: [AtomicU32; 2],
     is_unauthenticated_crowd: AtomicBool,
@@ -99,6 +101,7 @@ impl Overload {
             waiting: up_to(bounds).map(waiting).map(Bound::new),
             unauthenticated: Bound::new(unauthenticated(bounds)),
             delay_us: AtomicU64::new(0),
+            ticked_us: AtomicU64::new(0),
             came: Default::default(),
             is_unauthenticated_crowd: AtomicBool::new(false),
             codel: Default::default(),
@@ -127,8 +130,13 @@ impl Overload {
         if none_free && of(&self.waiting, rank).is_none_or(|bound| bound.free() == 0) {
             return Err(self.reject(rank, Cause::InFlight));
         }
-        let (waited, now) = (Duration::ZERO, Instant::now());
-        self.judge((rank, caller), (waited, now), bounds, Codel::is_flooded)
+        let now = Instant::now();
+        self.judge(
+            (rank, caller),
+            (self.left(now), now),
+            bounds,
+            Codel::is_flooded,
+        )
     }
 
     /// A permit for a request that was read whole: not before, or slow senders would hold them all.
@@ -156,8 +164,11 @@ impl Overload {
             let taken = timeout(INTERVAL, self.next(rank)).await;
             taken.map_err(|_| reject(Cause::Delay))?
         };
-        let waited = (began.elapsed(), Instant::now());
-        self.judge((rank, caller), waited, bounds, Codel::rejects)?;
+        let now = Instant::now();
+        let waited = now
+            .saturating_duration_since(began)
+            .saturating_add(self.delay());
+        self.judge((rank, caller), (waited, now), bounds, Codel::rejects)?;
         Ok(InFlight {
             _taken: [own, Some(taken)],
         })
@@ -181,7 +192,7 @@ impl Overload {
             .map(|(bound, _)| bound)
     }
 
-    /// What `CoDel` says of a request that waited so long for a permit.
+    /// What `CoDel` says of a request that waited, or would wait, so long.
     fn judge(
         &self,
         (rank, caller): (Rank, Caller),
@@ -192,8 +203,7 @@ impl Overload {
         if self.requests_open() <= CROWD_MIN {
             return Ok(());
         }
-        let delay = Duration::from_micros(self.delay_us.load(Ordering::Relaxed));
-        let (waited, target) = (waited.saturating_add(delay), bounds.delay_max);
+        let target = bounds.delay_max;
         let [of_strangers, of_orders, of_selections] = &self.codel;
         let is_first = caller == Caller::Unauthenticated
             && self.is_unauthenticated_crowd.load(Ordering::Relaxed);
@@ -250,8 +260,9 @@ impl Overload {
     }
 
     /// A tick was served this late: so long does whatever is ready wait for the processor.
-    pub(super) fn tick(&self, late_by: Duration) {
+    pub(super) fn tick(&self, late_by: Duration, now: Instant) {
         self.delay_us.store(micros(late_by), Ordering::Relaxed);
+        self.ticked_us.store(self.us(now), Ordering::Relaxed);
         let came = |count: &AtomicU32| count.swap(0, Ordering::Relaxed);
         let [all, of_strangers] = self.came.each_ref().map(came);
         let is_crowd = of_strangers > all.saturating_sub(of_strangers);
@@ -294,6 +305,18 @@ impl Overload {
         for bound in &self.permits {
             bound.all_back().await;
         }
+    }
+
+    fn delay(&self) -> Duration {
+        Duration::from_micros(self.delay_us.load(Ordering::Relaxed))
+    }
+
+    /// What must be left of that delay: what was ready at the tick is worked off meanwhile. So those who
+    /// are rejected for it are no more than it takes, and the processor does not run dry.
+    fn left(&self, now: Instant) -> Duration {
+        let ticked_us = self.ticked_us.load(Ordering::Relaxed);
+        let since_us = self.us(now).saturating_sub(ticked_us);
+        self.delay().saturating_sub(Duration::from_micros(since_us))
     }
 
     fn us(&self, now: Instant) -> u64 {

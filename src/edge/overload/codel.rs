@@ -1,7 +1,7 @@
 //! `CoDel` (Nichols & Jacobson 2012) for requests: when a wait has stayed over its target for a whole
 //! interval, one request is rejected, and the next after an interval divided by the square root of how
 //! many were, until one waits less than the target. That meets a slight excess. Callers do not slow
-//! down for it as TCP does, so while it lasts whoever waits twice the target is rejected as well.
+//! down for it as TCP does: while it lasts, whoever would wait twice the target is not even read.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl Codel {
             return false;
         }
         let due = match state.next {
-            Some(next) if now < next => return is_flood(waited, target),
+            Some(next) if now < next => return false,
             Some(next) => {
                 state.count = state.count.saturating_add(1);
                 next
@@ -55,21 +55,21 @@ impl Codel {
         true
     }
 
-    /// Whether one would be that waited so long, as far as is known already. Changes nothing.
-    pub(super) fn is_flooded(&self, waited: Duration, target: Duration, now: Instant) -> bool {
-        let state = self.state();
+    /// Whether a request that would have to wait so long is rejected before it is read.
+    pub(super) fn is_flooded(&self, waits: Duration, target: Duration, now: Instant) -> bool {
+        let mut state = self.state();
         let is_seen = |seen: Instant| now.saturating_duration_since(seen) < INTERVAL;
         let is_standing = state.next.is_some() && state.last_seen.is_some_and(is_seen);
-        is_standing && is_flood(waited, target)
+        let is_flooded = is_standing && waits >= target.saturating_mul(2);
+        if is_flooded {
+            state.last_seen = Some(now);
+        }
+        is_flooded
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn is_flood(waited: Duration, target: Duration) -> bool {
-    waited >= target.saturating_mul(2)
 }
 
 /// The interval divided by the square root of a number, to a thousandth.
@@ -112,17 +112,18 @@ mod tests {
         assert_eq!(rejected(&codel, began, (501, 602), OVER), [601]);
     }
 
-    /// Callers do not slow down: whoever waits twice as long as he should is rejected as long as the
-    /// wait stands, and is known before he is read.
+    /// Callers do not slow down: while the wait stands, whoever would wait twice as long as he should is
+    /// rejected before he is read.
     #[test]
     fn a_flood_is_rejected_as_it_comes() {
         let (codel, began) = (Codel::default(), Instant::now());
         assert!(!codel.is_flooded(OVER * 2, TARGET, began));
-        assert_eq!(rejected(&codel, began, (0, 150), OVER * 2).len(), 50);
+        assert_eq!(rejected(&codel, began, (0, 150), OVER * 2), [100]);
         let last = began.checked_add(Duration::from_millis(150)).unwrap();
         assert!(codel.is_flooded(OVER * 2, TARGET, last));
         assert!(!codel.is_flooded(OVER, TARGET, last));
-        assert!(!codel.is_flooded(OVER * 2, TARGET, last + INTERVAL));
+        let later = last.checked_add(INTERVAL).unwrap();
+        assert!(!codel.is_flooded(OVER * 2, TARGET, later));
     }
 
     /// What was long ago says nothing.

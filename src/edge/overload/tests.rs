@@ -42,6 +42,13 @@ fn at(overload: &Overload, ms: u64) -> Instant {
         .unwrap()
 }
 
+/// What becomes of one that need not wait for a permit.
+fn judged(overload: &Overload, who: (Rank, Caller), now: Instant) -> Result<(), Cause> {
+    let left = (overload.left(now), now);
+    overload.judge(who, left, &bounds(), Codel::is_flooded)?;
+    overload.judge(who, (overload.delay(), now), &bounds(), Codel::rejects)
+}
+
 /// How many of each priority were let in that came once a millisecond.
 fn let_in(
     overload: &Overload,
@@ -51,13 +58,12 @@ fn let_in(
 ) -> [u64; 4] {
     let mut counts = [0_u64; 4];
     for ms in ms {
-        overload.tick(delay);
         let now = at(overload, ms);
+        overload.tick(delay, now);
         for (count, rank) in counts.iter_mut().zip(ranks) {
             overload.count(caller);
-            let waited = (Duration::ZERO, now);
-            let judged = overload.judge((rank, caller), waited, &bounds(), Codel::rejects);
-            *count = count.saturating_add(u64::from(judged.is_ok()));
+            let is_let_in = judged(overload, (rank, caller), now).is_ok();
+            *count = count.saturating_add(u64::from(is_let_in));
         }
     }
     counts
@@ -171,27 +177,33 @@ async fn unauthenticated_callers_are_rejected_first_where_they_are_the_crowd() {
     let mut came = [1; 4];
     for ms in 1..200 {
         came = from(Caller::Unauthenticated, Late(late, ms..ms + 1), Rank::Rest);
-        let now = (Duration::ZERO, at(&overload, ms));
-        let order = overload.judge(
-            (Rank::Order, Caller::Proven),
-            now,
-            &bounds(),
-            Codel::rejects,
-        );
+        let order = judged(&overload, (Rank::Order, Caller::Proven), at(&overload, ms));
         assert!(order.is_ok(), "at {ms} ms");
     }
     assert_eq!(came, [0; 4]);
     from(Caller::Proven, Late(very_late, 200..400), Rank::Order);
     let orders = from(Caller::Proven, Late(very_late, 400..401), Rank::Order);
     assert_eq!(orders, [0; 4]);
-    overload.tick(very_late);
-    let now = (Duration::ZERO, at(&overload, 401));
+    let now = at(&overload, 401);
+    overload.tick(very_late, now);
     let payer = (Rank::Rest, Caller::Unauthenticated);
-    assert!(
-        overload
-            .judge(payer, now, &bounds(), Codel::rejects)
-            .is_ok()
+    assert!(judged(&overload, payer, now).is_ok());
+}
+
+/// What waits for the processor is worked off: only as many are rejected for it as it takes.
+#[tokio::test]
+async fn orders_are_let_in_again_before_the_processor_runs_dry() {
+    let overload = overload();
+    let _held = filled(&overload, 50).await;
+    let orders = [Rank::Order; 4];
+    let_in(&overload, Caller::Proven, Late(TARGET * 3, 1..150), orders);
+    let order = |ms| judged(&overload, (Rank::Order, Caller::Proven), at(&overload, ms));
+    assert_eq!(
+        order(168).err(),
+        Some(Cause::Delay),
+        "more than 40 ms are left of 60"
     );
+    assert!(order(170).is_ok());
 }
 
 /// Rejected connections are read again only so often in a second, all together, and each within
