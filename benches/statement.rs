@@ -34,8 +34,8 @@ use paymux::seal::Seal;
 use paymux::signature::{KeyRing, SigningKey};
 use paymux::store::ledger::Reconciled;
 use paymux::store::{self, OnFatal};
+use paymux::world::exchange_log::NoRecorder;
 use paymux::world::sends::SendLog;
-use paymux::world::trail::Untold;
 use paymux::world::{
     Clock, Outbound, Party, Patience, SendError, SystemClock, SystemEntropy, TooMany, Turn, World,
 };
@@ -215,7 +215,7 @@ async fn measure(database: &Path, statement: &Path) -> Result<(u64, usize)> {
         outbound: Arc::new(Nobody),
         health: Arc::default(),
         signals: Arc::default(),
-        trail: Arc::new(Untold),
+        exchange_log: Arc::new(NoRecorder),
         disk: Arc::default(),
     };
     let books = Books {

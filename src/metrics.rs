@@ -375,7 +375,8 @@ mod tests {
         memory.commit(12, soon);
         memory.dead(4);
         memory.left_to_people(2, 3);
-        memory.notes_lost(5);
+        memory.exchange_log_entries_dropped(5);
+        memory.exchange_log_removed([("age", 0), ("size", 2)], 77);
         memory.nonces("reads", 2, 5, 4);
         memory.nonces("reads", 3, 5, 4);
         metrics.configuration.in_force(1, "a", 6);
@@ -408,7 +409,9 @@ mod tests {
             "paymux_events_dead 4",
             "paymux_refunds_manual 2",
             "paymux_incidents_open 3",
-            "paymux_trail_notes_lost_total 5",
+            "paymux_exchange_log_entries_dropped_total 5",
+            r#"paymux_exchange_log_blocks_removed_total{reason="size"} 2"#,
+            "paymux_exchange_log_bytes 77",
             "paymux_result_to_merchant_seconds_count 1",
             "paymux_requests_in_flight 1",
             "paymux_build_info{",

@@ -37,13 +37,13 @@ use crate::flow::admit_request::refused_callers::RefusedCallers;
 use crate::flow::chase_doubts::adopt_leftovers;
 use crate::metrics::Metrics;
 use crate::seal::Seal;
+use crate::store::exchange_log::ExchangeLog;
 use crate::store::remembered::Remembered;
 use crate::store::ringing::{Bells, Ringing};
-use crate::store::trails::Trails;
 use crate::store::{self, OpenedForAll, Store};
 use crate::workers::Workers;
-use crate::workers::trail::Notes;
-use crate::world::trail::Trail;
+use crate::workers::exchange_log::ExchangeLogWriter;
+use crate::world::exchange_log::Recorder;
 use crate::world::{Clock, SystemClock};
 
 use control::Control;
@@ -71,7 +71,7 @@ pub struct Gateway {
     control: Option<Control>,
     room: Room,
     wall: Arc<SystemClock>,
-    notes: (Arc<Notes>, Arc<dyn Trails>),
+    exchange_log: (Arc<ExchangeLogWriter>, Arc<dyn ExchangeLog>),
 }
 
 impl Gateway {
@@ -98,8 +98,8 @@ impl Gateway {
         let wall = Arc::new(SystemClock::start());
         let clock: Arc<dyn Clock> = Arc::<SystemClock>::clone(&wall);
         let bells = Arc::new(Bells::default());
-        let (store, ledger, trails) = open_store(&config, &metrics, folder)?;
-        let notes = Arc::new(Notes::new(config.limits.trail_days, Arc::clone(&metrics)));
+        let (store, ledger, exchange_log) = open_store(&config, &metrics, folder)?;
+        let entries = settings::entries(&config, &metrics);
         let remembered = Arc::new(Remembered::new(store));
         let store: Arc<dyn Store> = Arc::new(Ringing::new(remembered.clone(), Arc::clone(&bells)));
         // Before anything is recorded: the last record tells when the clock was ahead.
@@ -111,10 +111,10 @@ impl Gateway {
         let (listen, limits) = (config.listen.clone(), config.limits.clone());
         let socket = control::socket(&config.store.url);
         let seal = Arc::clone(&config.store.seal);
-        let trail: Arc<dyn Trail> = Arc::<Notes>::clone(&notes);
+        let recorder: Arc<dyn Recorder> = Arc::<ExchangeLogWriter>::clone(&entries);
         let refused_callers = refused_callers(&seal);
-        let noting = (trail, Arc::clone(&refused_callers));
-        let first = InForce::first((config, files), &store, &clock, &metrics, noting)
+        let beside = (recorder, Arc::clone(&refused_callers));
+        let first = InForce::first((config, files), &store, &clock, &metrics, beside)
             .context("[outbound]")?;
         let in_force = Arc::new(ArcSwap::from_pointee(first));
         take_over(&*store, &*clock).await?;
@@ -161,7 +161,7 @@ impl Gateway {
             control: open_control(&socket),
             room,
             wall,
-            notes: (notes, trails),
+            exchange_log: (entries, exchange_log),
         })
     }
 
@@ -195,11 +195,11 @@ impl Gateway {
         let wall = tokio::spawn(watch_clock(self.wall, store, counted, looked.clone()));
         let room = tokio::spawn(self.room.watch(disk, metrics, looked));
         let (over, until) = watch::channel(false);
-        let (notes, trails) = self.notes;
+        let (entries, log) = self.exchange_log;
         let clock = Arc::clone(&self.workers.clock);
-        // On a thread that stands back: a second's notes take tens of milliseconds to mask and pack.
+        // On a thread that stands back: masking and compressing must not take the processor from who pays.
         let runtime = tokio::runtime::Handle::current();
-        let writing = async move { notes.write(&*trails, &*clock, until).await };
+        let writing = async move { entries.write(&*log, &*clock, until).await };
         let writing = tokio::task::spawn_blocking(move || {
             machine::stand_back();
             runtime.block_on(writing);
@@ -223,7 +223,7 @@ impl Gateway {
         if tokio::time::timeout(WORKERS_DRAIN, wall).await.is_err() {
             tracing::warn!("the clock was still being made good; the next start does it");
         }
-        // Whoever took notes has ended.
+        // Whoever appended entries has ended.
         over.send_replace(true);
         let _ = tokio::time::timeout(WORKERS_DRAIN, writing).await;
         let stop = Configured {

@@ -4,10 +4,10 @@
 //! rings. The bell saves time, never correctness: what it misses is found by the due times.
 
 mod budget;
+pub mod exchange_log;
 mod lanes;
 mod polling;
 mod slots;
-pub mod trail;
 
 use std::pin::pin;
 use std::sync::Arc;

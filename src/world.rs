@@ -4,9 +4,9 @@
 
 mod clock;
 pub mod disk_space;
+pub mod exchange_log;
 pub mod sends;
 pub mod signals;
-pub mod trail;
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -23,13 +23,13 @@ use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
 use crate::domain::order::Urgency;
 use crate::health::Health;
 use disk_space::DiskSpace;
+use exchange_log::Recorder;
 use sends::Sends;
 use signals::Signals;
-use trail::Trail;
 
 pub use clock::{Look, SystemClock};
 
-/// The three doors, what the third has lately shown and sent, what was seen beside it, who takes notes,
+/// The three doors, what the third has lately shown and sent, what was seen beside it, the exchange log,
 /// and what the disk has to spare.
 #[derive(Clone)]
 pub struct World {
@@ -45,8 +45,8 @@ pub struct World {
     pub sends: Arc<dyn Sends>,
     /// Signs that money may have moved.
     pub signals: Arc<Signals>,
-    /// Who takes notes of what happened.
-    pub trail: Arc<dyn Trail>,
+    /// Who takes what both sides said.
+    pub exchange_log: Arc<dyn Recorder>,
     /// Whether there is room to begin something.
     pub disk: Arc<DiskSpace>,
 }

@@ -100,9 +100,9 @@ impl Api {
             let question = (request, &*label);
             sign_answer(&register.platform, question, &mut answer.response, now).await;
         }
-        if self.world.trail.is_kept() {
+        if self.world.exchange_log.is_on() {
             let asked = (request, &*register.platform.origin);
-            self.note(&fields, known.as_ref(), asked, (now, &answer));
+            self.log_exchange(&fields, known.as_ref(), asked, (now, &answer));
         }
         answer
     }

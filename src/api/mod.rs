@@ -3,9 +3,9 @@
 
 pub mod cards;
 mod events;
+mod exchange_log;
 mod interface;
 mod merchant;
-mod noted;
 pub mod order;
 pub mod page;
 pub mod query;

@@ -101,7 +101,7 @@ pub async fn answer(
     // Whoever knows a number but not the secret beside it must not write about that order.
     if is_choice && answer.result != Refusal::OrderUnknown.code() {
         let origin = &register.platform.origin;
-        api.note_choice(token, request, origin, (began, &answer));
+        api.log_choice(token, request, origin, (began, &answer));
     }
     answer
 }

@@ -120,13 +120,15 @@ fn sum_up(out: &mut impl Write, path: &Path, report: &Report, shown: u64) -> io:
     writeln!(out, "checked {}", path.display())?;
     writeln!(
         out,
-        "  {} orders, {} attempts, {} refunds, {} entries, {} events, {} audit records",
+        "  {} orders, {} attempts, {} refunds, {} entries, {} events, {} audit records, \
+         {} blocks of the exchange log",
         report.orders,
         report.attempts,
         report.refunds,
         report.entries,
         report.events,
-        report.records
+        report.records,
+        report.blocks
     )?;
     for (currency, sums) in report.totals.each() {
         writeln!(
@@ -140,8 +142,9 @@ fn sum_up(out: &mut impl Write, path: &Path, report: &Report, shown: u64) -> io:
     }
     writeln!(
         out,
-        "not checked: what is sealed; and whether the end of the log was cut off or all of it written \
-         anew: heads are not signed yet, so compare this one with one you kept"
+        "not checked: what is sealed; whether the end of a log was cut off or all of it written anew: heads are \
+         not signed yet, so compare this one with one you kept; and whether more than the oldest blocks of the \
+         exchange log was removed from its beginning"
     )?;
     if report.breaches == 0 {
         return writeln!(out, "everything that was checked holds");
@@ -172,6 +175,7 @@ fn as_json(path: &Path, report: &Report) -> Value {
         "file": path.display().to_string(), "breaches": report.breaches, "orders": report.orders,
         "attempts": report.attempts, "refunds": report.refunds, "entries": report.entries,
         "events": report.events, "records": report.records,
+        "exchangeLogBlocks": report.blocks,
         "heads": heads.collect::<Vec<_>>(), "totals": totals.collect::<Vec<_>>(),
     })
 }

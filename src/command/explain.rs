@@ -1,7 +1,7 @@
-//! `paymux explain`: what became of an order, in the order of time: what the ledger tells, and what was
-//! noted beside it.
+//! `paymux explain`: what became of an order, in the order of time: what the ledger tells, and what the
+//! exchange log has.
 
-mod noted;
+mod exchange;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::store::timeline::{Timeline, timeline};
 use crate::terminal::{self, on_one_line};
 use crate::world::{Clock, SystemClock};
 
-use noted::Noted;
+use exchange::Exchange;
 
 /// Arguments of `paymux explain`.
 #[derive(Debug, Args)]
@@ -79,7 +79,7 @@ struct Line {
     who: String,
     what: String,
     result: String,
-    noted: Option<Noted>,
+    exchange: Option<Exchange>,
 }
 
 impl Line {
@@ -89,7 +89,7 @@ impl Line {
             who: who.into(),
             what: what.into(),
             result,
-            noted: None,
+            exchange: None,
         }
     }
 }
@@ -117,19 +117,19 @@ fn lines(read: &Timeline) -> Vec<Line> {
         let delivery = format!("acknowledged, at delivery {}", event.tries.max(1));
         Some(Line::new(event.delivered?, "event", &event.kind, delivery))
     });
-    let notes = read.trail.lines.iter().filter_map(|line| {
-        let noted = Noted::read(line)?;
+    let exchanges = read.exchanges.lines.iter().filter_map(|line| {
+        let exchange = Exchange::read(line)?;
         Some(Line {
-            at: noted.at,
-            who: noted.with.clone(),
-            what: noted.what.clone(),
-            result: noted.verdict.clone(),
-            noted: Some(noted),
+            at: exchange.at,
+            who: exchange.with.clone(),
+            what: exchange.what.clone(),
+            result: exchange.verdict.clone(),
+            exchange: Some(exchange),
         })
     });
     let told = deeds.chain(entries).chain(born).chain(heard);
     // What was said comes before what it led to within the same millisecond.
-    let mut lines: Vec<Line> = notes.chain(told).collect();
+    let mut lines: Vec<Line> = exchanges.chain(told).collect();
     lines.sort_by_key(|line| line.at);
     lines
 }
@@ -177,36 +177,42 @@ fn print(out: &mut impl Write, read: &Timeline) -> io::Result<()> {
             on_one_line(&line.what),
             on_one_line(&line.result)
         )?;
-        if let Some(noted) = &line.noted {
-            noted.print(out)?;
+        if let Some(exchange) = &line.exchange {
+            exchange.print(out)?;
         }
     }
     writeln!(out, "  {}", beside(read))
 }
 
-/// What is and is not there beside the ledger.
+/// What is and is not in the exchange log.
 fn beside(read: &Timeline) -> String {
-    match (read.trail.lines.len(), read.trail.given_up) {
-        (0, 0) => {
-            "nothing is noted beside the ledger: it is too long ago, or trail_days is 0".into()
-        }
-        (notes, 0) => format!("{notes} exchanges of messages noted, none given up"),
-        (notes, given_up) => {
-            let lost = read.trail.lost.iter();
-            let lost: Vec<String> = lost
-                .map(|(kind, count)| format!("{count} {kind}"))
-                .collect();
-            let lost = if lost.is_empty() {
-                String::new()
-            } else {
-                format!(": {}", lost.join(", "))
-            };
-            format!(
-                "{notes} exchanges of messages noted; {given_up} times some between the beginning \
-                 and the end were given up to keep to 4 KB{lost}"
-            )
-        }
+    let found = &read.exchanges;
+    let until = found.until.rfc3339();
+    let mut said = vec![match found.lines.len() {
+        0 => format!(
+            "the exchange log has nothing of this order until {until}: it is too long ago, there was no \
+             room, or exchange_log_days is 0"
+        ),
+        entries => format!("{entries} exchanges of messages in the exchange log until {until}"),
+    }];
+    if found.left_out > 0 {
+        said.push(format!("{} more are there and left out", found.left_out));
     }
+    if found.unreadable > 0 {
+        said.push(format!(
+            "{} blocks that name this order cannot be opened: run paymux audit verify",
+            found.unreadable
+        ));
+    }
+    let dropped = found.dropped.iter();
+    let dropped: Vec<_> = dropped
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    said.push(match dropped.as_slice() {
+        [] => "none dropped in this time".into(),
+        some => format!("dropped in this time, of any orders: {}", some.join(", ")),
+    });
+    said.join("; ")
 }
 
 fn refund_line(refund: &Refund) -> String {
@@ -240,8 +246,8 @@ fn as_json(read: &Timeline) -> Value {
             "what": line.what,
             "result": line.result,
         });
-        if let Some((told, noted)) = told.as_object_mut().zip(line.noted) {
-            told.extend(noted.said());
+        if let Some((told, exchange)) = told.as_object_mut().zip(line.exchange) {
+            told.extend(exchange.said());
         }
         told
     };
@@ -252,8 +258,13 @@ fn as_json(read: &Timeline) -> Value {
         "orderStatus": order.state.name(),
         "orderRefundStatus": order.refund_view().name(),
         "version": order.version,
-        "notesGivenUp": read.trail.given_up,
-        "notesGivenUpOf": read.trail.lost,
+        "exchangeLog": {
+            "entries": read.exchanges.lines.len(),
+            "leftOut": read.exchanges.left_out,
+            "blocksUnreadable": read.exchanges.unreadable,
+            "droppedOfAllOrders": read.exchanges.dropped,
+            "until": read.exchanges.until.rfc3339(),
+        },
         "timeline": lines(read).into_iter().map(line).collect::<Vec<_>>(),
     })
 }

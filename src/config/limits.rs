@@ -87,8 +87,10 @@ pub struct Limits {
     /// How long an institution must stay in the file after its last payment ended: money may still
     /// come late, and what was paid go back (F2). Unit: days.
     pub in_reach_days: u32,
-    /// How long notes about orders are kept for `paymux explain`; none are taken if 0. Unit: days.
-    pub trail_days: u32,
+    /// How long the exchange log is kept, for `paymux explain`; none is written if 0. Unit: days.
+    pub exchange_log_days: u32,
+    /// What the exchange log takes on disk at most; its oldest blocks are removed first. Unit: bytes.
+    pub exchange_log_bytes_max: u64,
 }
 
 pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
@@ -118,11 +120,7 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
         body_bytes_per_second_min: numbers.count("body_bytes_per_second_min", 1_024, 1..=65_536),
         write: numbers.ms("write_ms", 10_000, 100..=120_000),
         idle: numbers.ms("idle_ms", 60_000, 1_000..=3_600_000),
-        window: Window {
-            created_past_s: numbers.seconds("created_past_s", 300, 30..=3_600),
-            created_ahead_s: numbers.seconds("created_ahead_s", 30, 0..=300),
-            expires_max_s: numbers.seconds("expires_max_s", 300, 30..=3_600),
-        },
+        window: window(&mut numbers),
         delay: numbers.ms("delay_ms", 20, 5..=10_000),
         rejection_pause: numbers.ms("rejection_pause_ms", 15, 0..=1_000),
         rejections_per_second_max: rejections,
@@ -157,10 +155,21 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
         background_rate_percent: numbers.count("background_rate_percent", 25, 1..=90),
         background_cpu_percent: numbers.count("background_cpu_percent", 10, 1..=90),
         in_reach_days: numbers.count("in_reach_days", 365, 1..=3_650),
-        trail_days: numbers.count("trail_days", 30, 0..=365),
+        exchange_log_days: numbers.count("exchange_log_days", 30, 0..=365),
+        exchange_log_bytes_max: numbers.bytes(LOG_BYTES_MAX, 4 << 30, (16 << 20)..=(1 << 40)),
     };
     s.end(r);
     limits
+}
+
+const LOG_BYTES_MAX: &str = "exchange_log_bytes_max";
+
+fn window(numbers: &mut Numbers<'_, '_, '_>) -> Window {
+    Window {
+        created_past_s: numbers.seconds("created_past_s", 300, 30..=3_600),
+        created_ahead_s: numbers.seconds("created_ahead_s", 30, 0..=300),
+        expires_max_s: numbers.seconds("expires_max_s", 300, 30..=3_600),
+    }
 }
 
 /// How many creates may wait for permits: in all, at one institution, of one merchant there. Whoever
@@ -208,6 +217,10 @@ impl Numbers<'_, '_, '_> {
         self.s.knows(&[name]);
         let is_said = self.s.has(name);
         is_said.then(|| self.count(name, *bounds.start(), bounds))
+    }
+
+    fn bytes(&mut self, name: &'static str, default: u64, bounds: Span) -> u64 {
+        self.s.number(self.r, name, default, bounds)
     }
 
     fn size(&mut self, name: &'static str, default: u64, bounds: Span) -> usize {

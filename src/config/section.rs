@@ -9,10 +9,8 @@ use std::ops::RangeInclusive;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::config::faults::nearest;
 use crate::config::reading::{Found, Reader, Shape, shape};
 use crate::domain::identifiers::Timestamp;
-use renamed::renamed;
 
 /// What a day means as the end of a span: its first second, or its last.
 #[derive(Clone, Copy)]
@@ -341,11 +339,7 @@ impl<'d> Section<'d> {
                 continue;
             }
             let expected = format!("one of {}", self.known.join(", "));
-            let advice = match (renamed(typed), nearest(typed, &self.known)) {
-                (Some(new), _) => format!("it is called {new} now"),
-                (None, Some(known)) => format!("did you mean {known}?"),
-                (None, None) => "remove it".to_owned(),
-            };
+            let advice = advice::on_unknown(typed, &self.known);
             let line = r.line(name.span().start);
             let subject = if self.title.is_empty() {
                 "names"

@@ -8,6 +8,7 @@ mod begin;
 pub mod call_institution;
 pub mod chase_doubts;
 pub mod close_order;
+pub mod exchange_log;
 pub mod list_institutions;
 pub mod notify_merchant;
 pub mod place_order;
@@ -17,7 +18,6 @@ pub mod reconcile_statement;
 pub mod refunds;
 pub mod register;
 pub mod select_institution;
-pub mod trail;
 pub mod weigh_evidence;
 
 use crate::domain::refusal::Refusal;

@@ -20,7 +20,7 @@ use crate::flow::answer::aside;
 use crate::flow::register::Platform;
 use crate::signature::{self, Covering, SigningKey};
 use crate::store::{Fate, Lease, Leased, Settled, Store, StoreError};
-use crate::world::trail::{Answered, Asked, Note};
+use crate::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
 use crate::world::{Party, Patience, SendError, World};
 
 use heard::{Unheard, was_heard};
@@ -62,15 +62,15 @@ pub async fn notify_merchant(
     let attempt = lease.tries.saturating_add(1);
     let heard = match request(world, platform, event, attempt).await {
         Ok(request) => {
-            let (at, noted) = (world.clock.now(), world.trail.is_kept());
-            let noted = noted.then(|| Asked::of(&request, shown(event)));
+            let (at, is_logged) = (world.clock.now(), world.exchange_log.is_on());
+            let copy = is_logged.then(|| RequestCopy::of(&request, shown(event)));
             let answer = world
                 .outbound
                 .send(&Party::Merchant, request, patience(attempt))
                 .await;
             let heard = was_heard(&answer);
-            if let Some(asked) = noted {
-                note(world, event, (at, attempt), asked, (&heard, &answer));
+            if let Some(copy) = copy {
+                log_exchange(world, event, (at, attempt), copy, (&heard, &answer));
             }
             heard
         }
@@ -161,27 +161,27 @@ async fn request(
     signed.ok_or(Unheard::NoTurn)?.ok_or(Unheard::Unsent)
 }
 
-fn note(
+fn log_exchange(
     world: &World,
     event: &Event,
     (at, attempt): (Timestamp, u32),
-    asked: Asked,
+    request: RequestCopy,
     (heard, answer): (&Result<(), Unheard>, &Result<Response<Bytes>, SendError>),
 ) {
     let verdict = match heard {
         Ok(()) => "acknowledged".to_owned(),
         Err(reason) => format!("not acknowledged: {reason}"),
     };
-    world.trail.note(Note {
+    world.exchange_log.append(ExchangeEntry {
         about: OrderKey::Ours(event.merchant.clone(), event.order.clone()),
         at,
         took: world.clock.now().since(at),
         with: format!("merchant {}", event.merchant),
         what: format!("notify {}, delivery {attempt}", event.kind.name()),
         verdict,
-        is_stranger: false,
+        is_unproven: false,
         is_paying: false,
-        asked,
-        answered: answer.as_ref().ok().map(Answered::of),
+        request,
+        reply: answer.as_ref().ok().map(ReplyCopy::of),
     });
 }

@@ -10,14 +10,14 @@ use crate::domain::evidence::{About, Finding};
 use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
 use crate::flow::call_institution::executor::with_slow_key;
+use crate::flow::exchange_log::mentioned;
 use crate::flow::register::Register;
-use crate::flow::trail::mentioned;
 use crate::flow::weigh_evidence::noticed::notice_callback;
 use crate::flow::weigh_evidence::{Weight, weigh_evidence};
 use crate::institution::{Heard, Institution, Unverified};
 use crate::store::{Message, Store, StoreError, Verdict};
 use crate::world::World;
-use crate::world::trail::{Answered, Asked, Note};
+use crate::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
 
 /// Bytes of a callback that are kept, head and body.
 const KEPT_BYTES_MAX: usize = 16 * 1024;
@@ -49,13 +49,13 @@ pub async fn receive_callback(
     let now = world.clock.now();
     let adapter = register.judging_adapter(institution, now)?;
     let heard = hear(store, world, (institution, adapter.as_ref()), callback, now).await;
-    if world.trail.is_kept() {
-        note(world, register, (institution, callback), (now, &heard));
+    if world.exchange_log.is_on() {
+        log_exchange(world, register, (institution, callback), (now, &heard));
     }
     Some(heard.received)
 }
 
-/// What became of a callback, and what of it is noted.
+/// What became of a callback, and what the exchange log says of it.
 struct Hearing {
     received: Received,
     about: Option<OrderKey>,
@@ -201,7 +201,7 @@ async fn unbelieved(
     }
 }
 
-fn note(
+fn log_exchange(
     world: &World,
     register: &Register,
     (institution, callback): (&InstitutionId, &Request<Bytes>),
@@ -212,17 +212,17 @@ fn note(
     };
     let path = callback.uri().path_and_query();
     let path = path.map_or("/", |target| target.as_str());
-    world.trail.note(Note {
+    world.exchange_log.append(ExchangeEntry {
         about,
         at,
         took: world.clock.now().since(at),
         with: format!("institution {institution}"),
         what: "callback".to_owned(),
         verdict: heard.verdict.clone(),
-        is_stranger: heard.received.verdict == Verdict::Forged,
+        is_unproven: heard.received.verdict == Verdict::Forged,
         is_paying: heard.has_paid,
-        asked: Asked::of(callback, format!("{}{path}", register.platform.origin)),
-        answered: Some(Answered::of(&heard.received.answer)),
+        request: RequestCopy::of(callback, format!("{}{path}", register.platform.origin)),
+        reply: Some(ReplyCopy::of(&heard.received.answer)),
     });
 }
 

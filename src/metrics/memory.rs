@@ -20,7 +20,9 @@ pub struct Memory {
     events_dead: IntGauge,
     refunds_manual: IntGauge,
     incidents_open: IntGauge,
-    trail_notes_lost: Counter,
+    exchange_log_bytes: IntGauge,
+    exchange_log_blocks_removed: IntCounterVec,
+    exchange_log_entries_dropped: Counter,
     wal_size_bytes: IntGauge,
     wal_checkpointed_bytes: IntGauge,
     wal_restarts: Counter,
@@ -68,9 +70,16 @@ impl Memory {
                 "refunds_manual",
                 "Refunds that no institution answers for, and only two operators can end.",
             )?,
-            trail_notes_lost: page.counter(
-                "trail_notes_lost_total",
-                "Notes about orders, for `paymux explain`, that found no room or could not be written.",
+            exchange_log_bytes: page.gauge("exchange_log_bytes", "The exchange log on disk, about.")?,
+            exchange_log_blocks_removed: page.counters(
+                "exchange_log_blocks_removed_total",
+                "Blocks of the exchange log that were removed, by reason: age or size.",
+                &["reason"],
+            )?,
+            exchange_log_entries_dropped: page.counter(
+                "exchange_log_entries_dropped_total",
+                "Entries of the exchange log, for `paymux explain`, that found no room or could not be \
+                 written.",
             )?,
             incidents_open: page.gauge("incidents_open", "Incidents that nobody ended yet.")?,
             wal_size_bytes: page.gauge(
@@ -136,9 +145,19 @@ impl Memory {
         self.wal_restarts.inc_by(f64::from(restarts));
     }
 
-    /// So many notes about orders were not kept.
-    pub fn notes_lost(&self, count: u32) {
-        self.trail_notes_lost.inc_by(f64::from(count));
+    /// So many entries of the exchange log were dropped.
+    pub fn exchange_log_entries_dropped(&self, count: u32) {
+        self.exchange_log_entries_dropped.inc_by(f64::from(count));
+    }
+
+    /// So many blocks of the exchange log were removed, each for its reason, and so many bytes are left.
+    pub fn exchange_log_removed(&self, counts: [(&'static str, u64); 2], bytes: u64) {
+        for (reason, count) in counts {
+            let counter = &self.exchange_log_blocks_removed;
+            counter.with_label_values(&[reason]).inc_by(count);
+        }
+        self.exchange_log_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// Counts work as taken up until the returned value is dropped.

@@ -19,8 +19,8 @@ use crate::metrics::Metrics;
 use crate::outbound::Hyper;
 use crate::store::Store;
 use crate::workers::{BudgetSettings, Tools};
+use crate::world::exchange_log::Recorder;
 use crate::world::sends::SendLog;
-use crate::world::trail::Trail;
 use crate::world::{Clock, SystemEntropy, World};
 
 /// Nonces of read-only requests remembered in each of two generations.
@@ -43,7 +43,7 @@ pub(super) struct Numbers {
     limits: LimitSettings,
     permits: PermitSettings,
     health: HealthSettings,
-    trail_days: u32,
+    exchange_log: (u32, u64),
     /// Of the edge.
     pub(super) bounds: Bounds,
 }
@@ -58,7 +58,7 @@ impl InForce {
         store: &Arc<dyn Store>,
         clock: &Arc<dyn Clock>,
         metrics: &Arc<Metrics>,
-        (trail, refused_callers): (Arc<dyn Trail>, Arc<RefusedCallers>),
+        (exchange_log, refused_callers): (Arc<dyn Recorder>, Arc<RefusedCallers>),
     ) -> Result<Self, rustls::Error> {
         let permits = Permits::new(&settings::permits(&config), Arc::clone(metrics));
         let door = Arc::new(Paced {
@@ -76,7 +76,7 @@ impl InForce {
             // The store is ours by now: no other process sends (S1).
             sends: Arc::new(SendLog::start(Arc::clone(clock))),
             signals: Arc::default(),
-            trail,
+            exchange_log,
             disk: Arc::default(),
         };
         let api = Api {
@@ -109,7 +109,10 @@ impl InForce {
             limits: settings::limits(&config),
             permits: settings::permits(&config),
             health: config.health,
-            trail_days: config.limits.trail_days,
+            exchange_log: (
+                config.limits.exchange_log_days,
+                config.limits.exchange_log_bytes_max,
+            ),
             bounds: settings::bounds(&config.limits, &files, config.listen.drain),
         };
         let budget = settings::budget(&config.limits);
@@ -152,7 +155,8 @@ impl InForce {
         self.api.gate.limits.replace(&numbers.limits);
         self.door.permits.replace(&numbers.permits);
         self.api.world.health.measure_by(numbers.health);
-        self.api.world.trail.keep_for(numbers.trail_days);
+        let (days, bytes_max) = numbers.exchange_log;
+        self.api.world.exchange_log.keep_within(days, bytes_max);
     }
 
     /// What a piece of work is done with.

@@ -31,8 +31,8 @@ use crate::flow::reconcile_statement::{
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::ledger::{Ledger, Reconciled};
-use crate::workers::trail::Notes;
-use crate::world::trail::Trail;
+use crate::workers::exchange_log::ExchangeLogWriter;
+use crate::world::exchange_log::Recorder;
 use crate::world::{Clock, SystemClock};
 
 /// Begins a question of the control socket; the rest of its line is a [`Question`] in JSON.
@@ -325,15 +325,16 @@ pub async fn alone(
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new()?);
     let wall = Arc::new(SystemClock::start());
-    let (store, ledger, trails) = open_store(&config, &metrics, Arc::new(()))?;
+    let (store, ledger, log) = open_store(&config, &metrics, Arc::new(()))?;
     wall_clock::at_start(&*store, &wall).await?;
     let clock: Arc<dyn Clock> = wall;
-    let notes = Arc::new(Notes::new(config.limits.trail_days, Arc::clone(&metrics)));
+    let entries = super::settings::entries(&config, &metrics);
     // Nobody is answered here, so nobody is refused.
     let refused_callers = Arc::new(RefusedCallers::new(Box::new(|_| [0; 32])));
-    let noting: (Arc<dyn Trail>, _) = (Arc::<Notes>::clone(&notes), refused_callers);
+    let recorder: Arc<dyn Recorder> = Arc::<ExchangeLogWriter>::clone(&entries);
+    let beside = (recorder, refused_callers);
     let files = Files::without_callers();
-    let first = InForce::first((config, files), &store, &clock, &metrics, noting);
+    let first = InForce::first((config, files), &store, &clock, &metrics, beside);
     let in_force = first.context("[outbound]")?;
     let books = Books {
         store: &*store,
@@ -356,6 +357,6 @@ pub async fn alone(
         work.await;
         let _ = ended.send(true);
     };
-    tokio::join!(work, say, notes.write(&*trails, &*clock, stop));
+    tokio::join!(work, say, entries.write(&*log, &*clock, stop));
     Ok(())
 }

@@ -13,6 +13,7 @@ use crate::limits::{Explained, LimitSettings, Limits, Rate};
 use crate::metrics::Metrics;
 use crate::outbound::{LineSettings, OutboundSettings};
 use crate::workers::BudgetSettings;
+use crate::workers::exchange_log::ExchangeLogWriter;
 use crate::world::Clock;
 
 /// Institutions' lines and the rules for merchants' addresses.
@@ -134,4 +135,12 @@ pub(super) fn bounds(limits: &config::Limits, files: &Files, drain_within: Durat
         handshakes_under_load_max: limits.handshakes_under_load_max,
         drain_within,
     }
+}
+
+/// Takes entries of the exchange log for whoever writes them.
+pub(super) fn entries(config: &Config, metrics: &Arc<Metrics>) -> Arc<ExchangeLogWriter> {
+    let limits = &config.limits;
+    let (days, bytes_max) = (limits.exchange_log_days, limits.exchange_log_bytes_max);
+    let writer = ExchangeLogWriter::new(days, bytes_max, Arc::clone(metrics));
+    Arc::new(writer)
 }

@@ -24,6 +24,7 @@ pub use opening::{
 };
 use owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
 
+pub mod exchange_log;
 pub mod ledger;
 mod opening;
 pub mod owed;
@@ -31,7 +32,6 @@ pub mod remembered;
 pub mod ringing;
 mod sqlite;
 pub mod timeline;
-pub mod trails;
 pub mod verify;
 
 /// A durable memory of orders. Cheap to share; every method may be called from many tasks.

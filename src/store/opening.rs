@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::seal::{Seal, SealFault};
+use crate::store::exchange_log::ExchangeLog;
 use crate::store::ledger::Ledger;
-use crate::store::trails::Trails;
 use crate::store::{Store, sqlite};
 
 /// Opens the embedded store in this file, and makes it if there is none. It is closed, with
@@ -35,7 +35,7 @@ pub const BEGIN_EVERY: Duration = Duration::from_millis(2);
 pub type Opened = (Arc<dyn Store>, Arc<dyn Ledger>);
 
 /// A store, and the same store as each of its users sees it.
-pub type OpenedForAll = (Arc<dyn Store>, Arc<dyn Ledger>, Arc<dyn Trails>);
+pub type OpenedForAll = (Arc<dyn Store>, Arc<dyn Ledger>, Arc<dyn ExchangeLog>);
 
 /// The same with both.
 ///
@@ -64,8 +64,8 @@ pub fn open_for_all(
 ) -> Result<OpenedForAll, OpenError> {
     let store = Arc::new(sqlite::Sqlite::open(path, seal, heard, begin_every)?);
     let ledger: Arc<dyn Ledger> = store.clone();
-    let trails: Arc<dyn Trails> = store.clone();
-    Ok((store, ledger, trails))
+    let exchange_log: Arc<dyn ExchangeLog> = store.clone();
+    Ok((store, ledger, exchange_log))
 }
 
 /// What stops the process (S3); told why, in words for an operator.

@@ -35,6 +35,7 @@ use writer::{Asked, Threads, Writing};
 
 mod chain;
 mod configuration;
+mod exchange_log;
 mod fault;
 mod file;
 mod inbox;
@@ -46,7 +47,6 @@ mod refunds;
 mod rows;
 mod sealed;
 mod timeline;
-mod trails;
 mod verify;
 mod writer;
 
@@ -64,6 +64,7 @@ pub(super) struct Sqlite {
     readers: Vec<Mutex<Connection>>,
     next_reader: AtomicUsize,
     seal: Arc<Seal>,
+    packer: exchange_log::Packer,
     epoch: Epoch,
     shared: Arc<Shared>,
     _held: Held,
@@ -164,6 +165,8 @@ impl Sqlite {
             readers,
             next_reader: AtomicUsize::new(0),
             seal,
+            packer: exchange_log::Packer::new()
+                .map_err(|error| OpenError::File(error.to_string()))?,
             epoch: found.epoch,
             shared,
             _held: held,

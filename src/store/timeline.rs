@@ -6,7 +6,7 @@ use crate::domain::audit::Deed;
 use crate::domain::identifiers::Timestamp;
 use crate::domain::order::Order;
 use crate::seal::Seal;
-use crate::store::trails::Trail;
+use crate::store::exchange_log::Exchanges;
 use crate::store::{StoreError, sqlite};
 
 /// One order, and what became of it.
@@ -20,8 +20,8 @@ pub struct Timeline {
     pub entries: Vec<Posted>,
     /// What its merchant was owed.
     pub events: Vec<Told>,
-    /// What was noted beside the ledger, as far as it is still kept.
-    pub trail: Trail,
+    /// What the exchange log has of it, as far as that is still kept.
+    pub exchanges: Exchanges,
 }
 
 /// One posting.

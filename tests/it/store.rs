@@ -15,6 +15,7 @@ pub(crate) mod builders;
 mod built;
 pub(crate) mod embedded;
 mod endings;
+mod exchange_log;
 mod explained;
 mod incidents;
 pub(crate) mod leases;
@@ -22,7 +23,6 @@ mod log;
 mod older;
 pub(crate) mod owed;
 pub(crate) mod refunds;
-mod trails;
 mod verified;
 pub(crate) mod writes;
 

@@ -1,18 +1,21 @@
 //! What the parts of a request cost alone, on the load's core: the same functions that the gateway
 //! calls, on the same messages. Says where to look, not what a request costs.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Request, Response};
 use paymux::domain::fields::Fields;
+use paymux::domain::identifiers::{MerchantId, MerchantOrderNo, OrderKey, Timestamp};
+use paymux::flow::exchange_log::block::MaskedEntry;
 use paymux::seal::{Place, Seal};
 use paymux::signature::{
     Covering, EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey, sign_request,
     sign_response, verify_request,
 };
+use paymux::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
 
 use crate::stand::requests::now_s;
 
@@ -60,12 +63,34 @@ pub(crate) fn measure(request_body: &Bytes, answer_body: &Bytes) -> Result<Vec<P
         sign_response(&mut answer, Some(&question), &key, now).is_ok()
     });
     let read = timed(|| Fields::parse(request_body).is_ok());
+    let about = OrderKey::Theirs(
+        MerchantId::parse("M100001")?,
+        MerchantOrderNo::parse("T20260701000001")?,
+    );
+    let mut answer = Response::new(answer_body.clone());
+    sign_response(&mut answer, Some(&question), &key, now)?;
+    let logged = timed(|| {
+        let entry = ExchangeEntry {
+            about: about.clone(),
+            at: Timestamp::from_s(now),
+            took: Duration::from_millis(1),
+            with: "merchant M100001".to_owned(),
+            what: "A3.1".to_owned(),
+            verdict: "ACCEPTED".to_owned(),
+            is_unproven: false,
+            is_paying: false,
+            request: RequestCopy::of(&request, TARGET.to_owned()),
+            reply: Some(ReplyCopy::of(&answer)),
+        };
+        MaskedEntry::of(entry).is_ok()
+    });
     let sealed = timed(|| seal.seal(place, b"13812345678").is_ok());
     Ok(vec![
         ("verify the request: digest, Ed25519", verify?),
         ("sign the answer: digest, Ed25519", sign?),
         ("read the body strictly", read?),
         ("seal one personal field", sealed?),
+        ("an entry of the exchange log: copy, mask", logged?),
     ])
 }
 

@@ -21,7 +21,7 @@ const CALLERS: usize = 64;
 pub(crate) const LEDGER: [&str; 5] = ["orders", "attempts", "events", "journal", "audit"];
 
 /// What `paymux explain` has beyond that.
-pub(crate) const TOLD: [&str; 1] = ["trails"];
+pub(crate) const TOLD: [&str; 1] = ["exchange_log"];
 
 /// Of one table with its indexes, for each order. Unit: bytes.
 pub(crate) struct Size {

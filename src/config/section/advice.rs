@@ -5,7 +5,19 @@ use toml::de::DeValue;
 
 use crate::config::faults::nearest;
 use crate::config::reading::Shape;
+use crate::config::section::renamed::renamed;
 use crate::config::section::{Edge, describe, seconds};
+
+/// About a name that is none of those that may stand there.
+pub(super) fn on_unknown(typed: &str, known: &[&'static str]) -> String {
+    if let Some(new) = renamed(typed).filter(|new| known.contains(new)) {
+        return format!("it is called {new} now");
+    }
+    nearest(typed, known).map_or_else(
+        || "remove it".to_owned(),
+        |known| format!("did you mean {known}?"),
+    )
+}
 
 /// About a value.
 pub(super) fn on_value(name: &str, shape: Shape, found: &DeValue<'_>) -> String {

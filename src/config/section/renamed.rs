@@ -4,6 +4,7 @@
 const RENAMED: &[(&str, &str)] = &[
     ("shed_pause_ms", "rejection_pause_ms"),
     ("sheds_per_second_max", "rejections_per_second_max"),
+    ("trail_days", "exchange_log_days"),
     ("turn_ms", "permit_wait_ms"),
     ("turns_waiting_in_all_max", "permits_waiting_in_all_max"),
     ("turns_waiting_max", "permits_waiting_max"),

@@ -4,11 +4,13 @@
 //! Written from the tables of the invariants and not from the code that fills the store, so that a
 //! fault of the one does not hide in the other. Reads nothing: whoever has rows hands them in.
 
+mod blocks;
 mod chain;
 mod counting;
 mod money;
 mod order;
 
+pub use blocks::{BlockHead, BlockRow, Blocks, block_hash, chained};
 pub use chain::{Chain, Record};
 pub use counting::Numbers;
 pub use money::{Sums, Totals};
@@ -188,6 +190,8 @@ pub struct Report {
     pub events: u64,
     /// Audit records.
     pub records: u64,
+    /// Blocks of the exchange log.
+    pub blocks: u64,
     /// The last record of each audit chain: its chain, number and hash.
     pub heads: Vec<(String, u64, [u8; 32])>,
     /// The sums over all accounts of each currency (M2).

@@ -17,8 +17,8 @@ use crate::domain::order::INTENT_PATIENCE;
 use crate::flow::answer::aside;
 use crate::flow::call_institution::ASK_PATIENCE;
 use crate::institution::{CallState, Effect, Institution, Outgoing, STEPS_MAX, Slow, Step, Unmade};
+use crate::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
 use crate::world::sends::InFlight;
-use crate::world::trail::{Answered, Asked, Note};
 use crate::world::{Errand, KeptBack, Party, Patience, SendError, Turn, World};
 
 /// One call of one family, as the executor sees it.
@@ -46,10 +46,10 @@ pub(in crate::flow) trait Conversation: Sync {
     /// What it may move money of, and for whom a permit is waited for.
     fn about(&self) -> Option<(About, &MerchantId)>;
 
-    /// The order that its exchanges are noted with.
+    /// The order whose exchange log its exchanges enter.
     fn order(&self) -> Option<OrderKey>;
 
-    /// What an outcome says about who gave it, and how it is noted.
+    /// What an outcome says about who gave it, and its class for the exchange log.
     fn judge(&self, outcome: &Self::Outcome) -> (CallEnd, String);
 }
 
@@ -142,7 +142,7 @@ impl<C: Conversation> Run<'_, C> {
         }
         let patience = self.take_step(effect).await?;
         // As it is signed; what it becomes on the way to the wire is the connection's.
-        let noted = self.noted(&request);
+        let logged = self.copy(&request);
         let turn = self.turn.take();
         request
             .extensions_mut()
@@ -163,7 +163,7 @@ impl<C: Conversation> Run<'_, C> {
             now: world.clock.now(),
             nonce: world.entropy.draw(),
         };
-        let reply = noted.as_ref().and(sent.as_ref().ok()).map(Answered::of);
+        let reply = logged.as_ref().and(sent.as_ref().ok()).map(ReplyCopy::of);
         self.may_have_moved_money |= effect == Effect::MayMoveMoney
             && !matches!(&sent, Err(fault) if is_proof_of_nothing_sent(fault));
         let (step, end, class) = match sent {
@@ -181,8 +181,8 @@ impl<C: Conversation> Run<'_, C> {
                 (Err(failure), end, class)
             }
         };
-        if let Some((at, asked)) = noted {
-            self.note(at, asked, class, reply);
+        if let Some((at, request)) = logged {
+            self.log(at, request, class, reply);
         }
         if let Some((purpose, end)) = self.call.purpose().zip(end) {
             world.health.end(id, health, (purpose, end), stamp.now);
@@ -279,29 +279,29 @@ impl<C: Conversation> Run<'_, C> {
         }
     }
 
-    fn noted(&self, request: &Request<Bytes>) -> Option<(Timestamp, Asked)> {
-        let is_noted = self.world.trail.is_kept() && self.call.order().is_some();
-        is_noted.then(|| {
-            let asked = Asked::of(request, request.uri().to_string());
-            (self.world.clock.now(), asked)
+    fn copy(&self, request: &Request<Bytes>) -> Option<(Timestamp, RequestCopy)> {
+        let is_logged = self.world.exchange_log.is_on() && self.call.order().is_some();
+        is_logged.then(|| {
+            let copy = RequestCopy::of(request, request.uri().to_string());
+            (self.world.clock.now(), copy)
         })
     }
 
-    fn note(&self, at: Timestamp, asked: Asked, verdict: String, answered: Option<Answered>) {
+    fn log(&self, at: Timestamp, request: RequestCopy, verdict: String, reply: Option<ReplyCopy>) {
         let Some(about) = self.call.order() else {
             return;
         };
-        self.world.trail.note(Note {
+        self.world.exchange_log.append(ExchangeEntry {
             about,
             at,
             took: self.world.clock.now().since(at),
             with: format!("institution {}", self.adapter.id()),
             what: self.call.label().to_owned(),
             verdict,
-            is_stranger: false,
+            is_unproven: false,
             is_paying: false,
-            asked,
-            answered,
+            request,
+            reply,
         });
     }
 }

@@ -221,7 +221,7 @@ mod tests {
     use super::*;
     use crate::domain::identifiers::CalendarDay;
 
-    fn read_page(sums: [&str; 2]) -> Result<Page, Unusable> {
+    fn read_page(sums: [&str; 2]) -> Read {
         let [amount, payments] = sums;
         let body = format!(
             r#"{{"merchantId":"ACC-1","date":"20261124","firstLine":1,"lines":[{{"kind":"PAYMENT",
@@ -229,14 +229,14 @@ mod tests {
             "moment":"2026-11-24T09:30:00+08:00"}}],"totalLines":1,
             "totalPayments":{{"CNY":{payments}}},"totalRefunds":{{}}}}"#
         );
-        let wanted = Wanted {
+        let query = StatementQuery {
             account: AccountId::parse("ACC-1").unwrap(),
             date: CalendarDay::parse("20261124").unwrap(),
             after: 0,
             limit: 10,
         };
         let told = serde_json::from_str(&body).map_err(|_| unreadable("no page"))?;
-        page(&wanted, &told)
+        page(&query, &told)
     }
 
     /// M4, M7: a sum of a page is text or a number, read exactly or not at all.

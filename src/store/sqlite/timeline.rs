@@ -3,6 +3,7 @@
 //! begins is found by halving, and as many records are read as the order has versions (K4).
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Row, params};
 
@@ -12,12 +13,22 @@ use crate::domain::order::Order;
 use crate::seal::Seal;
 use crate::store::sqlite::Fault;
 use crate::store::sqlite::chain::CHAIN;
+use crate::store::sqlite::exchange_log::reading;
 use crate::store::sqlite::loading::order_where;
-use crate::store::sqlite::trails;
 use crate::store::timeline::{Posted, Timeline, Told};
 
 /// How far records written side by side may lie out of the order of time. Unit: milliseconds.
 const ASTRAY_MS: i64 = 60_000;
+
+/// How much earlier than an order the first exchange of a block with one of its entries may have begun: longer
+/// than any exchange takes. Unit: milliseconds.
+const BEFORE_MS: i64 = 120_000;
+
+/// How long after its last change an order's exchanges are looked for.
+const AFTER: Duration = Duration::from_hours(1);
+
+/// How long a notification that nobody acknowledges is delivered again (N2).
+const DELIVERED_WITHIN: Duration = Duration::from_hours(8 * 24);
 
 pub(super) fn read(path: &Path, seal: &Seal, named: &str) -> Result<Option<Timeline>, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -30,13 +41,26 @@ pub(super) fn read(path: &Path, seal: &Seal, named: &str) -> Result<Option<Timel
     };
     let deeds = deeds(&look, &order)?;
     let last = deeds.last().map_or(order.created, |(at, _)| *at);
+    let events = events(&look, &order)?;
+    let span = span(&order, last, &events);
     Ok(Some(Timeline {
         entries: entries(&look, &order, last)?,
-        events: events(&look, &order)?,
-        trail: trails::read(&look, seal, &order.no)?,
+        events,
+        exchanges: reading::read(&look, seal, &order, span)?,
         deeds,
         order,
     }))
+}
+
+/// From which time there may be exchanges about an order: until the last change and the last delivery.
+fn span(order: &Order, last: Timestamp, events: &[Told]) -> (Timestamp, Timestamp) {
+    let ends = events.iter().filter_map(|event| {
+        event.origin.as_ref()?;
+        Some(event.delivered.unwrap_or(event.born.plus(DELIVERED_WITHIN)))
+    });
+    let last = ends.fold(last, Timestamp::max);
+    let from = order.created.ms().saturating_sub(BEFORE_MS);
+    (Timestamp::from_ms(from), last.plus(AFTER))
 }
 
 fn named_order(connection: &Connection, seal: &Seal, named: &str) -> Result<Option<Order>, Fault> {

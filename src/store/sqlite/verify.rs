@@ -15,8 +15,8 @@ use crate::domain::identifiers::{AttemptId, InstitutionId, PayOrderNo, RefundOrd
 use crate::domain::order::OrderState;
 use crate::domain::refund::RefundState;
 use crate::domain::verification::{
-    AttemptRow, Breach, Chain, Dossier, EntryRow, EventRow, Hearer, Numbers, OrderRow, Record,
-    Recorded, RefundRow, Report,
+    AttemptRow, BlockHead, BlockRow, Blocks, Breach, Chain, Dossier, EntryRow, EventRow, Hearer,
+    Numbers, OrderRow, Record, Recorded, RefundRow, Report, block_hash,
 };
 use crate::store::OpenError;
 use crate::store::sqlite::loading::{Columns, named};
@@ -57,6 +57,9 @@ const CHAINS: &str =
     "SELECT chain_id, seq, at, actor, action, object, result, prev, hash FROM audit
     ORDER BY chain_id, seq";
 
+const BLOCKS: &str = "SELECT block, first_at, last_at, dropped, orders, sealed, prev, hash
+    FROM exchange_log ORDER BY block";
+
 /// By the rows themselves: their index cannot hold a number twice, whatever they do.
 const NUMBERS: &str = "SELECT merchant_id, sequence, event_id FROM events NOT INDEXED
     ORDER BY merchant_id, sequence";
@@ -81,7 +84,7 @@ pub(super) fn whole(path: &Path, hear: &mut Hearer<'_>) -> Result<Report, OpenEr
         breaches = breaches.saturating_add(1);
         hear(breach);
     };
-    for part in [intact, chains, numbers, orders] {
+    for part in [intact, chains, blocks, numbers, orders] {
         // The pages of a damaged file may not even be readable; the other parts still are looked at.
         if let Err(fault) = part(&look, &mut report, &mut hear) {
             let file = path.display().to_string();
@@ -157,6 +160,38 @@ fn record(columns: &Columns<'_>) -> Result<Record, Fault> {
         },
         prev: columns.get(7)?,
         hash: columns.get(8)?,
+    })
+}
+
+/// L1, from the oldest block that is left.
+fn blocks(look: &Connection, report: &mut Report, hear: &mut Hearer<'_>) -> Result<(), Fault> {
+    let mut asked = look.prepare(BLOCKS)?;
+    let mut rows = asked.query([])?;
+    let mut blocks = Blocks::default();
+    while let Some(row) = rows.next()? {
+        report.blocks = report.blocks.saturating_add(1);
+        match block(&Columns { row }) {
+            Ok(block) => blocks.follow(&block, hear),
+            Err(fault) => hear(unreadable("exchange_log", &fault)),
+        }
+    }
+    Ok(())
+}
+
+fn block(columns: &Columns<'_>) -> Result<BlockRow, Fault> {
+    let (dropped, orders): (String, Vec<u8>) = (columns.get(3)?, columns.get(4)?);
+    let head = BlockHead {
+        first: Timestamp::from_ms(columns.get(1)?),
+        last: Timestamp::from_ms(columns.get(2)?),
+        dropped: &dropped,
+        orders: &orders,
+    };
+    let sealed: Vec<u8> = columns.get(5)?;
+    Ok(BlockRow {
+        number: columns.number(0)?,
+        block: block_hash(&head.hash(), &sealed),
+        prev: columns.get(6)?,
+        hash: columns.get(7)?,
     })
 }
 

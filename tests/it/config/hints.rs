@@ -120,3 +120,13 @@ fn an_example_is_called_one() {
     let advice = "add it, for example account = \"88001001\"";
     assert!(fault.ends_with(advice), "{fault}");
 }
+
+/// F1: who writes a name of an earlier edition is told what it is called now.
+#[test]
+fn a_renamed_key_is_told_its_new_name() {
+    let site = Site::with("exchange_log_days = 30", "trail_days = 30");
+    let fault = site.only_fault();
+    assert!(fault.contains("unknown name \"trail_days\""), "{fault}");
+    let advice = "it is called exchange_log_days now";
+    assert!(fault.ends_with(advice), "{fault}");
+}

@@ -15,7 +15,7 @@ use paymux::store::remembered::Remembered;
 use paymux::store::{OrderKey, Store, open};
 use paymux::workers::forget_nonces;
 use paymux::world::World;
-use paymux::world::trail::Untold;
+use paymux::world::exchange_log::NoRecorder;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -74,7 +74,7 @@ impl Site {
             health: Arc::default(),
             sends: sends(&self.clock),
             signals: Arc::default(),
-            trail: Arc::new(Untold),
+            exchange_log: Arc::new(NoRecorder),
             disk: Arc::default(),
         };
         Arc::new(api(store, world, register(&ONE)))

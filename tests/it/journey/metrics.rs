@@ -33,7 +33,7 @@ const CONSTRUCTORS: [(&str, &str); 9] = [
 const UNITS: [&str; 4] = ["_seconds", "_bytes", "_changes", "_info"];
 
 /// Those that a journey does not move, and why not.
-const QUIET: [(&str, &str); 26] = [
+const QUIET: [(&str, &str); 28] = [
     ("paymux_institution_callbacks_missing", "they come"),
     (
         "paymux_polled_orders_total",
@@ -49,7 +49,18 @@ const QUIET: [(&str, &str); 26] = [
     ("paymux_log_lines_dropped_total", "every line is written"),
     ("paymux_credentials_unusable", "every key counts"),
     ("paymux_clock_offset_seconds", "nobody sets the clock"),
-    ("paymux_trail_notes_lost_total", "every note finds room"),
+    (
+        "paymux_exchange_log_bytes",
+        "a block is written some time later",
+    ),
+    (
+        "paymux_exchange_log_entries_dropped_total",
+        "every entry finds room",
+    ),
+    (
+        "paymux_exchange_log_blocks_removed_total",
+        "none is old, and there is room",
+    ),
     ("paymux_incidents_open", "nothing differs"),
     ("paymux_refunds_manual", "institutions answer"),
     ("paymux_events_dead", "every merchant hears"),

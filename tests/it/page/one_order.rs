@@ -36,8 +36,8 @@ use paymux::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
 use paymux::store::{
     Bindings, Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
 };
+use paymux::world::exchange_log::NoRecorder;
 use paymux::world::sends::SendLog;
-use paymux::world::trail::Untold;
 use paymux::world::{Clock, Entropy, Outbound, Party, Patience, SendError, TooMany, Turn, World};
 
 pub(super) const NOW: Timestamp = Timestamp::from_s(1_795_278_600);
@@ -505,7 +505,7 @@ pub(super) fn api(order: &Order, wire: SendError) -> Api {
         health: Arc::default(),
         sends: Arc::new(SendLog::start(Arc::new(Still))),
         signals: Arc::default(),
-        trail: Arc::new(Untold),
+        exchange_log: Arc::new(NoRecorder),
         disk: Arc::default(),
     };
     let shelf = Arc::new(Shelf(Mutex::new(order.clone())));

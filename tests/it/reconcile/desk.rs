@@ -19,7 +19,7 @@ use paymux::seal::Seal;
 use paymux::signature::{EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey, sign_response};
 use paymux::store::ledger::{Incident, Ledger, Reconciled};
 use paymux::store::{Store, open_with_ledger};
-use paymux::world::trail::Untold;
+use paymux::world::exchange_log::NoRecorder;
 use paymux::world::{Clock, Outbound, Party, Patience, SendError, TooMany, Turn, World};
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -204,7 +204,7 @@ impl House {
             health: Arc::default(),
             sends: sends(&clock),
             signals: Arc::default(),
-            trail: Arc::new(Untold),
+            exchange_log: Arc::new(NoRecorder),
             disk: Arc::default(),
         };
         Self {

@@ -83,7 +83,8 @@ impl Journey {
             }
             self.town.pass_s(1);
         }
-        panic!("{wish:?} never came true");
+        let order = self.town.snapshot().orders.into_values().next();
+        panic!("{wish:?} never came true: {:#?}", order.map(|row| row.order.attempts));
     }
 
     fn start_again(&mut self) {

@@ -13,8 +13,8 @@ use paymux::flow::chase_doubts::{adopt_leftovers, chase_order};
 use paymux::flow::notify_merchant::notify_merchant;
 use paymux::store::verify::verify;
 use paymux::store::{Store, Work};
+use paymux::world::exchange_log::NoRecorder;
 use paymux::world::sends::{SendLog, Sends};
-use paymux::world::trail::Untold;
 use paymux::world::{Clock, Outbound, World};
 use tempfile::TempDir;
 
@@ -363,7 +363,7 @@ impl Life {
             health: Arc::default(),
             sends,
             signals: Arc::default(),
-            trail: Arc::new(Untold),
+            exchange_log: Arc::new(NoRecorder),
             disk: Arc::default(),
         };
         let frail = Arc::new(frail);

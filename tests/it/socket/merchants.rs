@@ -15,8 +15,8 @@ use paymux::seal::Seal;
 use paymux::store::ringing::{Bells, Ringing};
 use paymux::store::{Store, open};
 use paymux::workers::{BudgetSettings, Tools, Workers};
+use paymux::world::exchange_log::NoRecorder;
 use paymux::world::sends::SendLog;
-use paymux::world::trail::Untold;
 use paymux::world::{Clock, World};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -220,7 +220,7 @@ impl Telling {
             health: Arc::default(),
             sends: Arc::new(SendLog::start(Arc::clone(&clock))),
             signals: Arc::default(),
-            trail: Arc::new(Untold),
+            exchange_log: Arc::new(NoRecorder),
             disk: Arc::default(),
         };
         let register: Arc<Register> = Arc::new(register(&[]));

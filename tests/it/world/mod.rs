@@ -6,6 +6,7 @@ pub(crate) mod chance;
 pub(crate) mod clock;
 pub(crate) mod dialect;
 pub(crate) mod enrolment;
+pub(crate) mod exchange_log;
 pub(crate) mod frail;
 pub(crate) mod inbox;
 pub(crate) mod memory;

@@ -21,8 +21,8 @@ use paymux::flow::notify_merchant::{Delivery, notify_merchant};
 use paymux::flow::register::Register;
 use paymux::limits::{Explained, LimitSettings, Limits, Rate};
 use paymux::store::{Leased, OrderKey, Store, Work};
+use paymux::world::exchange_log::NoRecorder;
 use paymux::world::sends::{SendLog, Sends};
-use paymux::world::trail::Untold;
 use paymux::world::{Clock, World};
 use serde_json::{Value, json};
 
@@ -114,7 +114,7 @@ impl Town {
             health: Arc::default(),
             sends: sends(&clock),
             signals: Arc::default(),
-            trail: Arc::new(Untold),
+            exchange_log: Arc::new(NoRecorder),
             disk: Arc::default(),
         };
         let api = api(Arc::<Memory>::clone(&memory), world, register);

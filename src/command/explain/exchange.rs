@@ -1,16 +1,15 @@
-//! What was noted of an order beside the ledger, for a person: what both sides said, and what their
-//! signatures cover.
+//! An entry of the exchange log for a person: what both sides said, and what their signatures cover.
 
 use std::io::{self, Write};
 
 use serde_json::Value;
 
 use crate::domain::identifiers::Timestamp;
-use crate::flow::trail;
+use crate::flow::exchange_log;
 use crate::terminal::on_one_line;
 
 /// One exchange of messages.
-pub(super) struct Noted {
+pub(super) struct Exchange {
     /// When it began.
     pub(super) at: Timestamp,
     /// With whom.
@@ -19,34 +18,34 @@ pub(super) struct Noted {
     pub(super) what: String,
     /// What was made of it, and how long it took.
     pub(super) verdict: String,
-    note: Value,
+    entry: Value,
 }
 
-impl Noted {
-    /// Reads a note as it was kept; nothing if it is none.
+impl Exchange {
+    /// Reads an entry as it was stored; nothing if it is none.
     pub(super) fn read(line: &str) -> Option<Self> {
-        let note = trail::read(line)?;
-        let text = |name: &str| note.get(name).and_then(Value::as_str);
-        let took = note.get("tookMs").and_then(Value::as_u64).unwrap_or(0);
-        let stranger = note.get("stranger").and_then(Value::as_bool);
-        let mark = if stranger.unwrap_or(false) {
+        let entry = exchange_log::read(line)?;
+        let text = |name: &str| entry.get(name).and_then(Value::as_str);
+        let took = entry.get("tookMs").and_then(Value::as_u64).unwrap_or(0);
+        let unproven = entry.get("unproven").and_then(Value::as_bool);
+        let mark = if unproven.unwrap_or(false) {
             ", from somebody who was not proven"
         } else {
             ""
         };
         Some(Self {
-            at: Timestamp::from_ms(note.get("at")?.as_i64()?),
+            at: Timestamp::from_ms(entry.get("at")?.as_i64()?),
             with: text("with")?.to_owned(),
             what: text("what")?.to_owned(),
             verdict: format!("{}, {took} ms{mark}", text("verdict")?),
-            note,
+            entry,
         })
     }
 
-    /// What was said, as it was kept, for machines.
+    /// What was said, as it was stored, for machines.
     pub(super) fn said(mut self) -> impl Iterator<Item = (String, Value)> {
         let mut side = |name: &str| {
-            let said = self.note.get_mut(name).map(Value::take);
+            let said = self.entry.get_mut(name).map(Value::take);
             said.map(|said| (name.to_owned(), said))
         };
         [side("asked"), side("answered")].into_iter().flatten()
@@ -55,7 +54,7 @@ impl Noted {
     /// Prints what was said, indented.
     pub(super) fn print(&self, out: &mut impl Write) -> io::Result<()> {
         for (side, sign) in [("asked", ">"), ("answered", "<")] {
-            let Some(said) = self.note.get(side) else {
+            let Some(said) = self.entry.get(side) else {
                 continue;
             };
             let line = said.get("line").and_then(Value::as_str).unwrap_or_default();

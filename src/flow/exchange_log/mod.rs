@@ -1,6 +1,8 @@
-//! A note as it is kept: what both sides said, masked, and what their signatures are made over.
+//! An entry as it is stored: what both sides said, masked, and what their signatures are made over.
 
+pub mod block;
 mod masking;
+mod scanning;
 
 use std::fmt::Write as _;
 
@@ -18,29 +20,32 @@ use crate::domain::identifiers::{
 use crate::signature::{
     CONTENT_DIGEST, Question, SIGNATURE, SIGNATURE_INPUT, request_base, response_base,
 };
-use crate::world::trail::{Body, FIELDS, Head, Note};
+use crate::world::exchange_log::{Body, ExchangeEntry, FIELDS, Head};
 
-/// Writes what is kept of a note: one line of JSON with `at` (ms), `tookMs`, `with`, `what`, `verdict`,
-/// `stranger` and, of `asked` and `answered`, the first line without a query, the masked body and of the
+/// Writes what is stored of an entry: one line of JSON with `at` (ms), `tookMs`, `with`, `what`, `verdict`,
+/// `unproven`, `paying` and, of `asked` and `answered`, the first line without a query, the masked body and of the
 /// head what signatures are made over, as far as nothing masked follows from it.
-pub fn write(out: &mut Vec<u8>, note: &Note) {
-    let took = u64::try_from(note.took.as_millis()).unwrap_or(u64::MAX);
-    member(out, b"{\"at\":", &note.at.ms());
+pub fn write(out: &mut Vec<u8>, entry: &ExchangeEntry) {
+    let took = u64::try_from(entry.took.as_millis()).unwrap_or(u64::MAX);
+    member(out, b"{\"at\":", &entry.at.ms());
     member(out, b",\"tookMs\":", &took);
-    member(out, b",\"with\":", &note.with);
-    member(out, b",\"what\":", &note.what);
-    member(out, b",\"verdict\":", &note.verdict);
-    if note.is_stranger {
-        member(out, b",\"stranger\":", &true);
+    member(out, b",\"with\":", &entry.with);
+    member(out, b",\"what\":", &entry.what);
+    member(out, b",\"verdict\":", &entry.verdict);
+    if entry.is_unproven {
+        member(out, b",\"unproven\":", &true);
+    }
+    if entry.is_paying {
+        member(out, b",\"paying\":", &true);
     }
     let line = format!(
         "{} {}",
-        note.asked.method,
-        without_query(&note.asked.target)
+        entry.request.method,
+        without_query(&entry.request.target)
     );
     member(out, b",\"asked\":{\"line\":", &line);
-    message(out, &note.asked.head, &note.asked.body);
-    if let Some(answer) = &note.answered {
+    message(out, &entry.request.head, &entry.request.body);
+    if let Some(answer) = &entry.reply {
         member(out, b",\"answered\":{\"line\":", answer.status.as_str());
         message(out, &answer.head, &answer.body);
     }
@@ -78,8 +83,8 @@ fn message(out: &mut Vec<u8>, head: &Head, body: &Body) {
 /// are any, for the fields that they follow from; digests and signatures are named in them and not
 /// shown. Nothing if it is no such line.
 pub fn read(line: &str) -> Option<Value> {
-    let mut note: Value = serde_json::from_str(line).ok()?;
-    let asked = note.get_mut("asked")?.as_object_mut()?;
+    let mut entry: Value = serde_json::from_str(line).ok()?;
+    let asked = entry.get_mut("asked")?.as_object_mut()?;
     let fields = taken(asked);
     let first = asked.get("line").and_then(Value::as_str)?;
     let first = without_query(first).to_owned();
@@ -95,7 +100,7 @@ pub fn read(line: &str) -> Option<Value> {
         .map(|request| request_base(request, target));
     let base = base.flatten().map(|base| hidden(&base));
     asked.insert("signatureBase".to_owned(), base.into());
-    if let Some(answered) = note.get_mut("answered").and_then(Value::as_object_mut) {
+    if let Some(answered) = entry.get_mut("answered").and_then(Value::as_object_mut) {
         let mut response = Response::new(Bytes::new());
         *response.headers_mut() = taken(answered);
         let status = answered.get("line").and_then(Value::as_str)?.as_bytes();
@@ -104,7 +109,7 @@ pub fn read(line: &str) -> Option<Value> {
         let base = response_base(&response, question.as_ref()).map(|base| hidden(&base));
         answered.insert("signatureBase".to_owned(), base.into());
     }
-    Some(note)
+    Some(entry)
 }
 
 /// Takes the fields of the head out of a message. Digest and signature are empty ones, whatever an

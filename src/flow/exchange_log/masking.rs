@@ -1,0 +1,362 @@
+//! What of a message may be read by whoever explains an order (D1, D5): names that are known to hold
+//! nothing personal and nothing that lets its reader pay. Everything else is named, not shown.
+//!
+//! What is shown is written as it is read: nobody needs it as a tree.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use serde::Serialize;
+
+use super::scanning::Scanner;
+use crate::domain::merchant::origin;
+use crate::domain::personal::{code_or_masked, masked};
+
+/// Values under these names are shown as they came.
+#[rustfmt::skip]
+const SHOWN: &[&str] = &[
+    "attempt", "attemptStatus", "available", "businessType", "capabilities", "closeTime",
+    "currency", "default", "eventId", "eventTime", "eventType", "expected", "expireTime",
+    "explainInstitutions", "fee", "field", "found", "institutionId", "institutionOrderNo",
+    "institutionRefundNo", "institutions", "interface", "merchantId", "merchantOrderNo",
+    "merchantRefundNo", "mode", "modes", "noticeResult", "order", "orderAmount", "orderDate",
+    "orderRefundStatus", "orderStatus", "payOrderNo", "payTime", "paymentDate", "paymentTime",
+    "refundAmount", "refundCause", "refundOrderNo", "refundStatus", "refundTime",
+    "refundedAmount", "refunds", "result", "retryAfter", "sequence", "status", "traceId",
+    "transactionType", "type", "version",
+];
+
+/// The same by their length, so that hardly any is compared with a name that is none of them.
+static SHOWN_BY_LENGTH: LazyLock<Vec<Vec<&str>>> = LazyLock::new(|| {
+    let longest = SHOWN.iter().map(|name| name.len()).max();
+    let lengths = 0..=longest.unwrap_or_default();
+    let of_length = |length| {
+        SHOWN
+            .iter()
+            .copied()
+            .filter(move |name| name.len() == length)
+    };
+    lengths.map(|length| of_length(length).collect()).collect()
+});
+
+/// Of these a part is shown: of a number all but its middle; of an address the origin, for what stands behind it
+/// may be about a person; and a code if it is one, for otherwise somebody wrote something else there.
+const PARTLY_SHOWN: [&str; 7] = [
+    "bankReturnUrl",
+    "code",
+    "institutionResult",
+    MOBILE,
+    "noticeUrl",
+    "reason",
+    "reasonCode",
+];
+const MOBILE: &str = "mobileNo";
+const ADDRESSES: [&str; 2] = ["bankReturnUrl", "noticeUrl"];
+
+/// The longest text that is shown. Unit: characters.
+const TEXT_CHARS_MAX: usize = 128;
+/// Of a list so many are shown.
+const ITEMS_MAX: usize = 8;
+/// Nested deeper than that nothing is shown.
+const DEPTH_MAX: u32 = 4;
+
+/// The longest number that is shown. Unit: characters.
+const NUMBER_CHARS_MAX: usize = 32;
+
+/// Writes a body with nothing in it that must not be read.
+pub(super) fn body(out: &mut Vec<u8>, bytes: &[u8]) {
+    if bytes.is_empty() {
+        out.extend(b"null");
+        return;
+    }
+    let from = out.len();
+    let whole = std::str::from_utf8(bytes).ok().and_then(|text| {
+        let mut came = Scanner::new(text);
+        object(out, &mut came, 1)?;
+        came.peek().is_none().then_some(())
+    });
+    if whole.is_none() {
+        out.truncate(from);
+        too_long(out, bytes.len());
+    }
+}
+
+/// Writes that there was a body, and not what it said.
+pub(super) fn too_long(out: &mut Vec<u8>, bytes: usize) {
+    json(out, &format!("{bytes} bytes that are not shown"));
+}
+
+/// Writes anything as JSON has it: memory takes whatever is written.
+pub(super) fn json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    let _ = serde_json::to_writer(out, value);
+}
+
+/// Nothing if it is no object.
+fn object(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
+    came.take('{').then_some(())?;
+    let mut hidden = Vec::new();
+    let mut mark = b'{';
+    let mut is_first = true;
+    while !came.take('}') {
+        (std::mem::take(&mut is_first) || came.take(',')).then_some(())?;
+        let name = came.quoted()?.text()?;
+        came.take(':').then_some(())?;
+        // As good as absent.
+        if came.peek()? == b'n' {
+            came.scalar()?;
+            continue;
+        }
+        if is_shown(&name) {
+            member(out, &mut mark, &name);
+            value(out, came, depth)?;
+            continue;
+        }
+        let text = if PARTLY_SHOWN.contains(&&*name) && came.peek()? == b'"' {
+            Some(came.quoted()?.text()?)
+        } else {
+            came.pass()?;
+            None
+        };
+        let Some(part) = text.as_deref().and_then(|text| shown_part(&name, text)) else {
+            hidden.push(name);
+            continue;
+        };
+        member(out, &mut mark, &name);
+        json(out, &cut(&part));
+    }
+    if !hidden.is_empty() {
+        member(out, &mut mark, "notShown");
+        let mut mark = b'[';
+        for name in &hidden {
+            out.push(std::mem::replace(&mut mark, b','));
+            json(out, &cut(name));
+        }
+        out.push(b']');
+    }
+    if mark == b'{' {
+        out.push(mark);
+    }
+    out.push(b'}');
+    Some(())
+}
+
+fn is_shown(name: &str) -> bool {
+    let alike = SHOWN_BY_LENGTH.get(name.len());
+    alike.is_some_and(|alike| alike.contains(&name))
+}
+
+/// The name is one of ours: nothing in it has to be escaped.
+fn member(out: &mut Vec<u8>, mark: &mut u8, name: &str) {
+    out.push(std::mem::replace(mark, b','));
+    out.push(b'"');
+    out.extend(name.as_bytes());
+    out.extend(b"\":");
+}
+
+/// Of a text that is not shown whole, what is.
+fn shown_part<'a>(name: &str, text: &'a str) -> Option<Cow<'a, str>> {
+    if text.contains(char::is_control) {
+        return None;
+    }
+    if name == MOBILE {
+        return Some(masked(text, 3, 4).into());
+    }
+    if ADDRESSES.contains(&name) {
+        return Some(origin(text)?.into());
+    }
+    Some(code_or_masked(text))
+}
+
+fn value(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
+    match came.peek()? {
+        b'{' | b'[' if depth >= DEPTH_MAX => {
+            came.pass()?;
+            json(out, "…");
+        }
+        b'{' => object(out, came, depth.saturating_add(1))?,
+        b'[' => list(out, came, depth.saturating_add(1))?,
+        b'"' => {
+            let quoted = came.quoted()?;
+            match quoted.plain().filter(|text| text.len() <= TEXT_CHARS_MAX) {
+                Some(text) => {
+                    out.push(b'"');
+                    out.extend(text.as_bytes());
+                    out.push(b'"');
+                }
+                // What is escaped may be no text at all: half a surrogate pair.
+                None => json(out, &cut(&quoted.text()?)),
+            }
+        }
+        _ => match came.scalar()? {
+            short if short.len() <= NUMBER_CHARS_MAX => out.extend(short.as_bytes()),
+            _ => json(out, "…"),
+        },
+    }
+    Some(())
+}
+
+fn list(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
+    came.take('[').then_some(())?;
+    let mut count = 0_usize;
+    out.push(b'[');
+    while !came.take(']') {
+        (count == 0 || came.take(',')).then_some(())?;
+        if count >= ITEMS_MAX {
+            came.pass()?;
+        } else {
+            if count > 0 {
+                out.push(b',');
+            }
+            value(out, came, depth)?;
+        }
+        count = count.saturating_add(1);
+    }
+    let more = count.saturating_sub(ITEMS_MAX);
+    if more > 0 {
+        out.push(b',');
+        json(out, &format!("and {more} more"));
+    }
+    out.push(b']');
+    Some(())
+}
+
+fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(TEXT_CHARS_MAX) {
+        Some((at, _)) => Cow::Owned(format!("{}…", text.get(..at).unwrap_or_default())),
+        None => Cow::Borrowed(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn shown(bytes: &[u8]) -> Value {
+        let mut out = Vec::new();
+        body(&mut out, bytes);
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    /// D1, D5: what is not known to be harmless is named and not shown, at every depth; a number is
+    /// masked.
+    #[test]
+    fn only_what_is_known_to_be_harmless_is_shown() {
+        let came = json!({
+            "merchantId": "M1",
+            "mobileNo": "13812345678",
+            "payUrl": "https://bank.example/pay/secret",
+            "goodsName": "white tea",
+            "orderAmount": 12.30,
+            "cardNo": "6222020000000000",
+            "attach": null,
+            "refunds": [{ "refundStatus": "SUCCEEDED", "refundReason": "cold tea" }],
+        });
+        let came = shown(came.to_string().as_bytes());
+        let expected = json!({
+            "merchantId": "M1",
+            "mobileNo": "138****5678",
+            "orderAmount": 12.30,
+            "refunds": [{ "refundStatus": "SUCCEEDED", "notShown": ["refundReason"] }],
+            "notShown": ["cardNo", "goodsName", "payUrl"],
+        });
+        assert_eq!(came, expected);
+        for other in [
+            "",
+            "[1]",
+            "\"13812345678\"",
+            "institutionId=a&mobileNo=13812345678",
+        ] {
+            let text = shown(other.as_bytes()).to_string();
+            assert!(!text.contains("1381"), "{text}");
+        }
+    }
+
+    /// D1, D5, R-6.5-1c: of an address the origin is shown, of an institution's own words a code; what
+    /// else somebody wrote there is masked.
+    #[test]
+    fn addresses_and_free_words_are_shown_in_part() {
+        let came = json!({
+            "bankReturnUrl": "https://shop.example:8443/paid?phone=13812345678",
+            "noticeUrl": "no address 13812345678",
+            "reason": "call 13812345678",
+            "refunds": [{ "reason": "NO_FUNDS", "reasonCode": "13812345678" }],
+            "title": "Zhang San, 13812345678",
+        });
+        let expected = json!({
+            "bankReturnUrl": "https://shop.example:8443",
+            "reason": "****************",
+            "refunds": [{ "reason": "NO_FUNDS", "reasonCode": "***********" }],
+            "notShown": ["noticeUrl", "title"],
+        });
+        assert_eq!(shown(came.to_string().as_bytes()), expected);
+    }
+
+    /// What was sent comes back as it was sent, a number digit by digit; half a character spoils no line.
+    #[test]
+    fn a_value_is_shown_as_it_came() {
+        let long = "茶".repeat(TEXT_CHARS_MAX);
+        let came =
+            format!(r#"{{"order":"é\n\"","fee":12.30,"found":"{long}","modes":[null,true]}}"#);
+        let mut out = Vec::new();
+        body(&mut out, came.as_bytes());
+        assert_eq!(String::from_utf8(out).unwrap(), came);
+        let half = br#"{"modes":["\ud800"]}"#;
+        assert_eq!(shown(half), "20 bytes that are not shown");
+    }
+
+    /// D1: whatever is sent, in pieces and with letters exchanged, what is written is a line of JSON, and what
+    /// stands under a name that is not known is not in it.
+    #[test]
+    fn whatever_comes_one_line_of_json_is_written() {
+        let came = r#" {"found" : [ {"cardNo":"SECRET"}, "a\\\"b", -1.5e3, {"x":[{"SECRET":{}}]} ],
+            "card\u004eo": {"order":"SECRET","y":["SECRET",{"order":"SECRET"}]}, "order":{"z":"SECRET"} } "#;
+        let shown = shown(came.as_bytes());
+        assert_eq!(shown["found"][1], "a\\\"b");
+        assert!(!shown.to_string().contains(r#":"SECRET"#), "{shown}");
+        let mut seed = 88_172_645_463_325_252_u64;
+        let mut draw = |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            usize::try_from(seed % u64::try_from(below).unwrap()).unwrap()
+        };
+        for _ in 0..20_000 {
+            let mut bytes = came.as_bytes().to_vec();
+            for _ in 0..draw(4) {
+                let at = draw(bytes.len().max(1));
+                match draw(3) {
+                    0 => bytes[at] = b"\"\\{}[],:0e-\n "[draw(13)],
+                    1 if bytes.len() > 1 => drop(bytes.remove(at)),
+                    _ => bytes.truncate(at.max(1)),
+                }
+            }
+            let mut out = Vec::new();
+            body(&mut out, &bytes);
+            let line = String::from_utf8(out).unwrap();
+            assert!(!line.contains('\n'), "{line}");
+            let is_json = serde_json::from_str::<Value>(&line);
+            assert!(
+                is_json.is_ok(),
+                "{line} of {}",
+                String::from_utf8_lossy(&bytes)
+            );
+        }
+    }
+
+    /// Whoever sends long lists, long texts and deep nests gets little of a block.
+    #[test]
+    fn what_is_shown_is_bounded() {
+        let deep = json!({ "order": { "order": { "order": { "order": { "found": "x" } } } } });
+        let long = json!({ "found": "x".repeat(10_000), "institutions": vec!["a"; 1_000] });
+        let number = format!(
+            r#"{{ "found": {}, "order": [[], {{}}] }}"#,
+            "9".repeat(1_000)
+        );
+        for came in [deep.to_string(), long.to_string(), number] {
+            let shown = shown(came.as_bytes()).to_string();
+            assert!(shown.len() < 300, "{shown}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The exchange log on its way to the store: entries are masked as they come, taken into a queue with bounds,
+//! appended to a block, and written block by block. Nothing of a payment waits for it; what finds no room is
+//! dropped and counted.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Mutex as Lock, mpsc, watch};
+
+use crate::domain::identifiers::{Timestamp, Uptime};
+use crate::flow::exchange_log::block::{MaskedEntry, OpenBlock};
+use crate::metrics::Metrics;
+use crate::store::exchange_log::{
+    BLOCKS_REMOVED_AT_ONCE, Block, Dropped, ExchangeLog, Removed, count_dropped,
+};
+use crate::world::Clock;
+use crate::world::exchange_log::{ExchangeEntry, Recorder};
+
+/// Entries that wait at most.
+pub const WAITING_MAX: usize = 8_192;
+
+/// Places among them that only callbacks that paid may take.
+const WAITING_PAYING: usize = WAITING_MAX / 2;
+
+/// What entries of senders that were not proven may take at once: anybody can send them. Unit: bytes.
+pub const UNPROVEN_BYTES_MAX: usize = 64 * 1024;
+
+/// How fast that comes back. Unit: bytes in a second.
+const UNPROVEN_BYTES_PER_SECOND: u64 = 2 * 1024;
+
+/// How often it is looked whether there are entries, and whether a block is due. Between two looks at load lie
+/// a few hundred entries, which take the processor for a millisecond or two.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How often old blocks are looked for where none are written.
+const REMOVE_EVERY: Duration = Duration::from_mins(1);
+
+const DAY_MS: i64 = 86_400_000;
+
+/// What entries are counted as that were in a block which could not be written.
+const UNWRITTEN: &str = "unwritten";
+
+/// Takes entries for the worker.
+pub struct ExchangeLogWriter {
+    entries: mpsc::Sender<MaskedEntry>,
+    waiting: Lock<mpsc::Receiver<MaskedEntry>>,
+    unproven_bytes_left: AtomicUsize,
+    dropped: Mutex<Dropped>,
+    days: AtomicU32,
+    bytes_max: AtomicU64,
+    metrics: Arc<Metrics>,
+}
+
+/// What the worker knows from one look to the next.
+struct Worker<'a> {
+    log: &'a dyn ExchangeLog,
+    clock: &'a dyn Clock,
+    open: OpenBlock,
+    /// When it last looked, and last removed.
+    looked: Uptime,
+    removed: Uptime,
+    /// There may be more to remove than was removed.
+    is_behind: bool,
+}
+
+impl ExchangeLogWriter {
+    /// Takes entries that are kept for so many days, none if for 0, and within so many bytes.
+    pub fn new(days: u32, bytes_max: u64, metrics: Arc<Metrics>) -> Self {
+        let (entries, waiting) = mpsc::channel(WAITING_MAX);
+        Self {
+            entries,
+            waiting: Lock::new(waiting),
+            unproven_bytes_left: AtomicUsize::new(UNPROVEN_BYTES_MAX),
+            dropped: Mutex::default(),
+            days: AtomicU32::new(days),
+            bytes_max: AtomicU64::new(bytes_max),
+            metrics,
+        }
+    }
+
+    /// Writes what comes, until told to stop; then writes what is there, the open block too.
+    pub async fn write(
+        &self,
+        log: &dyn ExchangeLog,
+        clock: &dyn Clock,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let mut waiting = self.waiting.lock().await;
+        let now = clock.uptime();
+        let mut worker = Worker {
+            log,
+            clock,
+            open: OpenBlock::default(),
+            looked: now,
+            removed: now,
+            is_behind: true,
+        };
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let is_over = tokio::select! {
+                _ = ticks.tick() => false,
+                _ = stop.wait_for(|stop| *stop) => true,
+            };
+            let now = clock.uptime();
+            self.refill(now.since(worker.looked));
+            worker.looked = now;
+            // As many as are there now: more may come for as long as this takes.
+            for _ in 0..waiting.len() {
+                if let Ok(entry) = waiting.try_recv()
+                    && let Some(full) = worker.open.append(entry, now)
+                {
+                    self.write_block(&mut worker, full).await;
+                }
+            }
+            if (is_over || worker.open.is_due(now))
+                && let Some(block) = worker.open.close()
+            {
+                self.write_block(&mut worker, block).await;
+            }
+            if is_over {
+                return;
+            }
+            self.remove(&mut worker, now).await;
+        }
+    }
+
+    async fn write_block(&self, worker: &mut Worker<'_>, mut block: Block) {
+        block.dropped = std::mem::take(&mut *self.dropped());
+        worker.is_behind = true;
+        let Err(fault) = worker.log.append(&block).await else {
+            return;
+        };
+        let count = u32::try_from(block.orders.len()).unwrap_or(u32::MAX);
+        tracing::warn!(%fault, count, "entries of the exchange log are lost");
+        self.metrics.memory.exchange_log_entries_dropped(count);
+        let mut dropped = self.dropped();
+        count_dropped(&mut dropped, UNWRITTEN, u64::from(count));
+        for (kind, count) in &block.dropped {
+            count_dropped(&mut dropped, kind, *count);
+        }
+    }
+
+    /// Some of the oldest, from what is too old or too much.
+    async fn remove(&self, worker: &mut Worker<'_>, now: Uptime) {
+        if !worker.is_behind && now.since(worker.removed) < REMOVE_EVERY {
+            return;
+        }
+        worker.removed = now;
+        let days = i64::from(self.days.load(Ordering::Relaxed));
+        let kept_ms = days.saturating_mul(DAY_MS);
+        let before = worker.clock.now().ms().saturating_sub(kept_ms);
+        // Under a clock that may be ahead none: what is gone does not come back when it is put right.
+        let is_settled = worker.clock.is_settled();
+        let before = is_settled.then(|| Timestamp::from_ms(before));
+        let bytes_max = self.bytes_max.load(Ordering::Relaxed);
+        match worker.log.remove_oldest(before, bytes_max).await {
+            Ok(removed) => {
+                let Removed {
+                    by_age,
+                    by_size,
+                    bytes,
+                } = removed;
+                let counts = [("age", by_age), ("size", by_size)];
+                self.metrics.memory.exchange_log_removed(counts, bytes);
+                let count = by_age.saturating_add(by_size);
+                worker.is_behind = count >= u64::from(BLOCKS_REMOVED_AT_ONCE);
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "old blocks of the exchange log are still there");
+                worker.is_behind = false;
+            }
+        }
+    }
+
+    fn drop_one(&self, kind: &str) {
+        self.metrics.memory.exchange_log_entries_dropped(1);
+        count_dropped(&mut self.dropped(), kind, 1);
+    }
+
+    fn dropped(&self) -> std::sync::MutexGuard<'_, Dropped> {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What entries of unproven senders may take comes back with time.
+    fn refill(&self, passed: Duration) {
+        let passed_ms = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        let more = passed_ms.saturating_mul(UNPROVEN_BYTES_PER_SECOND) / 1_000;
+        let more = usize::try_from(more).unwrap_or(usize::MAX);
+        let left = &self.unproven_bytes_left;
+        let refilled = |left: usize| Some(left.saturating_add(more).min(UNPROVEN_BYTES_MAX));
+        let _ = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, refilled);
+    }
+
+    fn has_room_for(&self, entry: &ExchangeEntry) -> bool {
+        if entry.is_paying {
+            return true;
+        }
+        if self.entries.capacity() <= WAITING_PAYING {
+            return false;
+        }
+        let bytes = entry.bytes();
+        let left = &self.unproven_bytes_left;
+        let taken = |left: usize| left.checked_sub(bytes);
+        !entry.is_unproven
+            || left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken)
+                .is_ok()
+    }
+}
+
+impl Recorder for ExchangeLogWriter {
+    fn is_on(&self) -> bool {
+        self.days.load(Ordering::Relaxed) > 0
+    }
+
+    fn append(&self, entry: ExchangeEntry) {
+        if !self.is_on() {
+            return;
+        }
+        let has_room = self.has_room_for(&entry);
+        let Some(Ok(place)) = has_room.then(|| self.entries.try_reserve()) else {
+            return self.drop_one(entry.kind());
+        };
+        match MaskedEntry::of(entry) {
+            Ok(masked) => place.send(masked),
+            Err(kind) => self.drop_one(&kind),
+        }
+    }
+
+    fn keep_within(&self, days: u32, bytes_max: u64) {
+        self.days.store(days, Ordering::Relaxed);
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+}
