@@ -195,7 +195,8 @@ impl PaymentCall<'_> {
             turn: how.turn,
             in_flight: how.in_flight,
         };
-        match execute(world, self.adapter, self, start).await {
+        // On the heap, so that whoever waits for a call is not as large as all its steps.
+        match Box::pin(execute(world, self.adapter, self, start)).await {
             Ok((read, asked_at)) => Evidence {
                 asked_at: (!self.call.is_send()).then_some(asked_at),
                 ..read

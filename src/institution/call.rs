@@ -5,6 +5,7 @@ use crate::domain::attempt::Attempt;
 use crate::domain::evidence::{About, Means};
 use crate::domain::order::Terms;
 use crate::domain::refund::Refund;
+use crate::institution::step::Effect;
 
 /// What we ask an institution. Borrows from a committed order: nothing else can be sent (A1).
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +55,15 @@ impl Call<'_> {
         match self {
             Self::Create(..) | Self::Refund(..) => true,
             Self::Query(..) | Self::Close(..) | Self::RefundQuery(..) => false,
+        }
+    }
+
+    /// What its request may do where it is made in one step.
+    pub fn effect(&self) -> Effect {
+        if self.is_send() {
+            Effect::MayMoveMoney
+        } else {
+            Effect::None
         }
     }
 

@@ -72,11 +72,12 @@ type Signed = (Request<Bytes>, Question);
 
 /// The step that sends it.
 fn sending<O>((request, question): Signed, effect: Effect) -> Step<O> {
+    let (to, state) = (Host::Main, CallState::new(question));
     Step::Send(Box::new(Outgoing {
         request,
-        to: Host::Main,
+        to,
         effect,
-        state: CallState::new(question),
+        state,
     }))
 }
 
@@ -112,13 +113,8 @@ impl Institution for Standard {
     }
 
     fn begin(&self, call: &Call<'_>, stamp: &Stamp) -> Step<Evidence> {
-        let effect = if call.is_send() {
-            Effect::MayMoveMoney
-        } else {
-            Effect::None
-        };
         self.signed(call, stamp)
-            .map_or_else(Step::Unmade, |signed| sending(signed, effect))
+            .map_or_else(Step::Unmade, |signed| sending(signed, call.effect()))
     }
 
     fn next(

@@ -1,8 +1,7 @@
 //! The exchange log, block by block: a block that was removed between two others, or changed, is found (L1).
 //! The oldest are removed by age and size, so the chain begins with the oldest that is there.
 
-use aws_lc_rs::digest::{Context, SHA256};
-
+use crate::crypto::digest::Sha256;
 use crate::domain::identifiers::{Timestamp, hex};
 use crate::domain::verification::{Breach, Hearer};
 
@@ -42,16 +41,14 @@ pub fn chained(prev: &[u8; 32], block: &[u8; 32]) -> [u8; 32] {
 
 /// Each part is preceded by its length, so that no two lists of parts have the same bytes.
 fn hash(parts: &[&[u8]]) -> [u8; 32] {
-    let mut hash = Context::new(&SHA256);
+    let mut hash = Sha256::new();
     hash.update(DOMAIN);
     for part in parts {
         let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
         hash.update(&length.to_be_bytes());
         hash.update(part);
     }
-    let mut digest = [0; 32];
-    digest.copy_from_slice(hash.finish().as_ref());
-    digest
+    hash.finish()
 }
 
 /// A block's row, as far as its chain goes.

@@ -20,8 +20,9 @@ use crate::world::frail::{Frail, Trouble};
 use crate::world::memory::Memory;
 use crate::world::town::{PEER, Town, changed, naming};
 
-/// How often everybody outside tries again.
-const TRIES: usize = 40;
+/// How often everybody outside tries again, a second apart: a create that never left is known not to
+/// have arrived after its sixth question, 37 s at most, and only then another one begins.
+const TRIES: usize = 60;
 
 /// One thing that somebody outside wants to come true.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +85,10 @@ impl Journey {
             self.town.pass_s(1);
         }
         let order = self.town.snapshot().orders.into_values().next();
-        panic!("{wish:?} never came true: {:#?}", order.map(|row| row.order.attempts));
+        panic!(
+            "{wish:?} never came true: {:#?}",
+            order.map(|row| row.order.attempts)
+        );
     }
 
     fn start_again(&mut self) {

@@ -15,7 +15,7 @@ use paymux::domain::evidence::{
 use paymux::domain::identifiers::{AccountId, AttemptId, InstitutionId, RefundOrderNo, Timestamp};
 use paymux::domain::institutions::{Facts, Mode};
 use paymux::institution::{
-    Call, CallState, Effect, Heard, Host, Institution, Outgoing, Step, Told, Unverified,
+    Call, CallState, Heard, Host, Institution, Outgoing, Step, Told, Unverified,
 };
 
 /// The header that proves whose message it is.
@@ -163,15 +163,10 @@ impl Institution for Plain {
         let request = Request::post(format!("{}/", self.origin))
             .body(Bytes::from(serde_json::to_vec(&body).unwrap()))
             .unwrap();
-        let effect = if call.is_send() {
-            Effect::MayMoveMoney
-        } else {
-            Effect::None
-        };
         Step::Send(Box::new(Outgoing {
             request,
             to: Host::Main,
-            effect,
+            effect: call.effect(),
             state: CallState::default(),
         }))
     }
