@@ -3,6 +3,7 @@
 
 mod recorded;
 mod standard;
+mod two_steps;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};

@@ -1,0 +1,452 @@
+//! A tiny dialect that is no kind of ours and needs what the `standard` one does not: two steps, forms
+//! in GBK, a tag under a shared secret, parameters signed after the reply. What comes next fits the trait.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use encoding_rs::GBK;
+use http::{Request, Response};
+use paymux::crypto::hmac::HmacKey;
+use paymux::domain::attempt::{AttemptState, Stamp};
+use paymux::domain::evidence::{Along, Ambiguity, Evidence, Finding, Handover, Receipt, Way};
+use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, hex};
+use paymux::domain::institutions::{Facts, Mode};
+use paymux::flow::call_institution::{CREATE_PATIENCE, Leave, call_institution, send_once};
+use paymux::institution::{
+    Call, CallState, Effect, Heard, Host, Institution, Outgoing, STEPS_MAX, Step, Told, Unverified,
+    kind,
+};
+use paymux::world::{Outbound, Party, Patience, SendError, TooMany, Turn, World};
+
+use super::recorded::{order_with, returning};
+use crate::world::town::Town;
+
+const ORIGIN: &str = "https://tiny.example";
+const TAG: &str = "x-tag";
+
+/// What it does that another does not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bent {
+    No,
+    /// Asks for a further token after each one.
+    Endless,
+    /// Pays at an address that is not its own.
+    Elsewhere,
+}
+
+struct Tiny {
+    id: InstitutionId,
+    facts: Facts,
+    secret: HmacKey,
+    bent: Bent,
+}
+
+/// Where a call stands.
+enum At {
+    Token,
+    Act,
+    Query,
+}
+
+/// The fields of a form, its text in GBK.
+fn form(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.encoding_override(Some(&|text| GBK.encode(text).0.into_owned().into()));
+    for (name, value) in fields {
+        form.append_pair(name, value);
+    }
+    form.finish().into_bytes()
+}
+
+/// What a form says under a name, where its bytes are GBK throughout.
+fn field(body: &[u8], name: &str) -> Option<String> {
+    body.split(|byte| *byte == b'&').find_map(|pair| {
+        let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        let bytes = unescaped(value);
+        GBK.decode_without_bom_handling_and_without_replacement(&bytes)
+            .map(Into::into)
+    })
+}
+
+fn unescaped(value: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = value;
+    while let [first, others @ ..] = rest {
+        rest = others;
+        match (first, others) {
+            (b'%', [high, low, after @ ..]) => {
+                let text = String::from_utf8_lossy(&[*high, *low]).into_owned();
+                bytes.push(u8::from_str_radix(&text, 16).unwrap_or(b'?'));
+                rest = after;
+            }
+            (b'+', _) => bytes.push(b' '),
+            (byte, _) => bytes.push(*byte),
+        }
+    }
+    bytes
+}
+
+impl Tiny {
+    fn new(bent: Bent) -> Self {
+        Self {
+            id: InstitutionId::parse("harbour").unwrap(),
+            facts: kind("standard").unwrap().facts.clone(),
+            secret: HmacKey::new(b"a secret of thirty-two bytes ok."),
+            bent,
+        }
+    }
+
+    fn send(&self, path: &str, fields: &[(&str, &str)], effect: Effect, at: At) -> Step<Evidence> {
+        let body = form(fields);
+        let elsewhere = self.bent == Bent::Elsewhere && effect == Effect::MayMoveMoney;
+        let origin = if elsewhere {
+            "https://tiny.example.net"
+        } else {
+            ORIGIN
+        };
+        let request = Request::post(format!("{origin}{path}"))
+            .header(TAG, hex(&self.secret.sign(&body)))
+            .body(Bytes::from(body))
+            .unwrap();
+        Step::Send(Box::new(Outgoing {
+            request,
+            to: Host::Main,
+            effect,
+            state: CallState::new(at),
+        }))
+    }
+
+    fn token(&self, call: &Call<'_>, stamp: &Stamp) -> Step<Evidence> {
+        let name = &*call.terms().merchant_name;
+        let fields = [("name", name), ("nonce", &hex(&stamp.nonce))];
+        self.send("/token", &fields, Effect::None, At::Token)
+    }
+
+    fn evidence(&self, call: &Call<'_>, finding: Finding) -> Step<Evidence> {
+        Step::Done(Evidence {
+            institution: self.id.clone(),
+            account: Some(call.attempt().account.clone()),
+            about: call.about(),
+            by: call.means(),
+            sum: None,
+            along: Along::default(),
+            asked_at: None,
+            names_it: false,
+            finding,
+        })
+    }
+
+    /// A reply with the tag that only this institution can make.
+    fn reply(&self, fields: &[(&str, &str)]) -> Response<Bytes> {
+        let body = form(fields);
+        Response::builder()
+            .header(TAG, hex(&self.secret.sign(&body)))
+            .body(Bytes::from(body))
+            .unwrap()
+    }
+}
+
+impl Institution for Tiny {
+    fn id(&self) -> &InstitutionId {
+        &self.id
+    }
+
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn origin(&self, host: Host) -> Option<&str> {
+        (host == Host::Main).then_some(ORIGIN)
+    }
+
+    fn begin(&self, call: &Call<'_>, stamp: &Stamp) -> Step<Evidence> {
+        match call {
+            Call::Create(..) | Call::Query(..) => self.token(call, stamp),
+            Call::Refund(refund, ..) => {
+                let fields = [("refund", refund.no.as_str())];
+                self.send("/refund", &fields, Effect::MayMoveMoney, At::Act)
+            }
+            Call::Close(..) => self.send("/close", &[], Effect::None, At::Act),
+            Call::RefundQuery(..) => self.send("/query", &[], Effect::None, At::Query),
+        }
+    }
+
+    fn next(
+        &self,
+        call: &Call<'_>,
+        state: &CallState,
+        reply: &Response<Bytes>,
+        stamp: &Stamp,
+    ) -> Step<Evidence> {
+        let tag = reply.headers().get(TAG).map(|tag| tag.as_bytes().to_vec());
+        if tag != Some(hex(&self.secret.sign(reply.body())).into_bytes()) {
+            return self.evidence(call, Finding::Ambiguous(Ambiguity::Unproven));
+        }
+        let said = |name: &str| field(reply.body(), name);
+        match (state.get::<At>(), said("token")) {
+            (Some(At::Token), Some(_)) if self.bent == Bent::Endless => self.token(call, stamp),
+            (Some(At::Token), Some(token)) => {
+                let fields = [("token", &*token), ("attempt", call.attempt().id.as_str())];
+                self.send("/pay", &fields, Effect::MayMoveMoney, At::Act)
+            }
+            (Some(At::Act), _) if !matches!(call, Call::Create(..)) => {
+                self.send("/query", &[], Effect::None, At::Query)
+            }
+            (Some(At::Act), _) => match said("prepay") {
+                Some(prepay) => {
+                    let lines = format!(
+                        "tiny\n{}\n{}\n{prepay}\n",
+                        stamp.now.seconds(),
+                        hex(&stamp.nonce)
+                    );
+                    let sign = hex(&self.secret.sign(lines.as_bytes()));
+                    let way = Way::Sdk(format!(r#"{{"lines":{lines:?},"sign":"{sign}"}}"#).into());
+                    let action = Handover { way, expires: None };
+                    self.evidence(call, Finding::Accepted(Some(action)))
+                }
+                None => self.evidence(call, Finding::Ambiguous(Ambiguity::Unreadable)),
+            },
+            (Some(At::Query), _) if said("state").as_deref() == Some("已退款") => self.evidence(
+                call,
+                Finding::Succeeded(Receipt {
+                    amount: call.refund().unwrap().amount,
+                    institution_no: Some("T-1".into()),
+                    paid_at: stamp.now,
+                    fee: None,
+                }),
+            ),
+            _ => self.evidence(call, Finding::Ambiguous(Ambiguity::UnlistedWord)),
+        }
+    }
+
+    fn read_callback<'c>(
+        &'c self,
+        _: &'c Request<Bytes>,
+        _: Timestamp,
+    ) -> Result<Told<'c>, Unverified> {
+        Err(Unverified::Unverified("it sends none"))
+    }
+
+    fn acknowledge(&self, _: &Request<Bytes>, _: Heard, _: &str, _: &Stamp) -> Response<Bytes> {
+        Response::new(Bytes::new())
+    }
+}
+
+/// What becomes of one exchange after the other; each may take its time.
+#[derive(Default)]
+struct Script {
+    endings: Mutex<VecDeque<Result<Response<Bytes>, SendError>>>,
+    sent: Mutex<Vec<Request<Bytes>>>,
+    while_away: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+#[async_trait]
+impl Outbound for Script {
+    async fn send(
+        &self,
+        _: &Party,
+        request: Request<Bytes>,
+        _: Patience,
+    ) -> Result<Response<Bytes>, SendError> {
+        self.sent.lock().unwrap().push(request);
+        if let Some(pass) = &self.while_away {
+            pass();
+        }
+        self.endings.lock().unwrap().pop_front().unwrap()
+    }
+
+    async fn turn(&self, _: &InstitutionId, _: &MerchantId) -> Result<Turn, TooMany> {
+        Ok(Turn::free())
+    }
+}
+
+fn not_sent() -> Result<Response<Bytes>, SendError> {
+    Err(SendError::NotSent("refused".into()))
+}
+
+fn lost() -> Result<Response<Bytes>, SendError> {
+    Err(SendError::Unknown("silence".into()))
+}
+
+struct Bed {
+    town: Town,
+    tiny: Tiny,
+}
+
+impl Bed {
+    fn new(bent: Bent) -> Self {
+        Self {
+            town: Town::new(),
+            tiny: Tiny::new(bent),
+        }
+    }
+
+    fn token(&self) -> Result<Response<Bytes>, SendError> {
+        Ok(self.tiny.reply(&[("token", "t-1"), ("name", "茶馆")]))
+    }
+
+    /// What came of a call, and what was sent for it.
+    async fn call(
+        &self,
+        call: &Call<'_>,
+        endings: impl IntoIterator<Item = Result<Response<Bytes>, SendError>>,
+    ) -> (Finding, Vec<Request<Bytes>>) {
+        self.call_over(
+            call,
+            Script {
+                endings: Mutex::new(endings.into_iter().collect()),
+                ..Script::default()
+            },
+        )
+        .await
+    }
+
+    async fn call_over(&self, call: &Call<'_>, script: Script) -> (Finding, Vec<Request<Bytes>>) {
+        let script = Arc::new(script);
+        let world = World {
+            outbound: Arc::<Script>::clone(&script),
+            ..self.town.api.world.clone()
+        };
+        let found = if call.is_send() {
+            let leave = Leave::at_once(None, world.sends.begin(&call.about()));
+            send_once(&world, &self.tiny, call, leave).await
+        } else {
+            call_institution(&world, &self.tiny, call, CREATE_PATIENCE).await
+        };
+        let sent = std::mem::take(&mut *script.sent.lock().unwrap());
+        (found.finding, sent)
+    }
+}
+
+/// E3, A3: a token, then the payment; what the payer goes on with is signed after the reply, with a
+/// stamp of its own.
+#[tokio::test]
+async fn a_create_of_two_steps_ends_in_a_signed_payment_action() {
+    let bed = Bed::new(Bent::No);
+    let order = order_with(AttemptState::Intent, Mode::Native);
+    let call = Call::Create(&order.attempts[0], &order.terms);
+    let taken = Ok(bed.tiny.reply(&[("prepay", "P-1")]));
+    let (found, sent) = bed.call(&call, [bed.token(), taken]).await;
+    let paths: Vec<_> = sent.iter().map(|one| one.uri().path()).collect();
+    assert_eq!(paths, ["/token", "/pay"]);
+    assert_eq!(field(sent[0].body(), "name").as_deref(), Some("茶"));
+    assert!(
+        sent[0].body().starts_with(b"name=%B2%E8&"),
+        "GBK, not UTF-8"
+    );
+    assert_eq!(field(sent[1].body(), "token").as_deref(), Some("t-1"));
+    let Finding::Accepted(Some(Handover {
+        way: Way::Sdk(text),
+        ..
+    })) = found
+    else {
+        panic!("{found:?}");
+    };
+    let action: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let lines = action["lines"].as_str().unwrap();
+    assert_eq!(action["sign"], hex(&bed.tiny.secret.sign(lines.as_bytes())));
+    let first = field(sent[0].body(), "nonce").unwrap();
+    assert!(!lines.contains(&first), "each step has a stamp of its own");
+}
+
+/// E1: until the step that may move money, what was not sent was not sent.
+#[tokio::test]
+async fn before_money_may_move_not_sent_is_proof() {
+    let bed = Bed::new(Bent::No);
+    let order = order_with(AttemptState::Intent, Mode::Native);
+    let call = Call::Create(&order.attempts[0], &order.terms);
+    for endings in [
+        vec![not_sent()],
+        vec![bed.token(), not_sent()],
+        vec![lost()],
+    ] {
+        let is_silence = matches!(endings[0], Err(SendError::Unknown(_)));
+        let (found, _) = bed.call(&call, endings).await;
+        let expected = if is_silence {
+            Finding::Ambiguous(Ambiguity::NoAnswer)
+        } else {
+            Finding::NotSent
+        };
+        assert_eq!(found, expected);
+    }
+}
+
+/// E1, E5: after a step that may have moved money nothing that follows makes the call unsent.
+#[tokio::test]
+async fn after_money_may_have_moved_nothing_is_called_unsent() {
+    let bed = Bed::new(Bent::No);
+    let order = returning("RESERVED", Mode::Native);
+    let call = Call::Refund(&order.refunds[0], &order.attempts[0], &order.terms);
+    let taken = || Ok(bed.tiny.reply(&[]));
+    let unclear = Finding::Ambiguous(Ambiguity::NoAnswer);
+    assert_eq!(bed.call(&call, [taken(), not_sent()]).await.0, unclear);
+    let ours = Err(SendError::OurShortage("files".into()));
+    assert_eq!(bed.call(&call, [taken(), ours]).await.0, unclear);
+    assert_eq!(bed.call(&call, [lost()]).await.0, unclear);
+    assert_eq!(bed.call(&call, [not_sent()]).await.0, Finding::NotSent);
+    let back = Ok(bed.tiny.reply(&[("state", "已退款")]));
+    let (found, _) = bed.call(&call, [taken(), back]).await;
+    assert!(matches!(found, Finding::Succeeded(_)), "{found:?}");
+}
+
+/// A dialect that never comes to an end is broken off.
+#[tokio::test]
+async fn a_call_of_endless_steps_is_broken_off() {
+    let bed = Bed::new(Bent::Endless);
+    let order = order_with(AttemptState::Unknown, Mode::Native);
+    let call = Call::Query(&order.attempts[0], &order.terms);
+    let endings = std::iter::repeat_with(|| bed.token()).take(STEPS_MAX * 2);
+    let (found, sent) = bed.call(&call, endings).await;
+    assert_eq!((found, sent.len()), (Finding::NotSent, STEPS_MAX));
+}
+
+/// A1: no request leaves for another host than the institution's own.
+#[tokio::test]
+async fn a_request_to_another_host_does_not_leave() {
+    let bed = Bed::new(Bent::Elsewhere);
+    let order = order_with(AttemptState::Intent, Mode::Native);
+    let call = Call::Create(&order.attempts[0], &order.terms);
+    let (found, sent) = bed.call(&call, [bed.token()]).await;
+    assert_eq!((found, sent.len()), (Finding::NotSent, 1));
+}
+
+/// Q9: an intent that grew old while a token was fetched does not leave any more.
+#[tokio::test]
+async fn an_intent_that_grew_old_between_two_steps_does_not_leave() {
+    let bed = Bed::new(Bent::No);
+    let order = order_with(AttemptState::Intent, Mode::Native);
+    let call = Call::Create(&order.attempts[0], &order.terms);
+    let clock = Arc::clone(&bed.town.clock);
+    let script = Script {
+        endings: Mutex::new([bed.token()].into()),
+        while_away: Some(Box::new(move || clock.pass(16_000))),
+        ..Script::default()
+    };
+    let (found, sent) = bed.call_over(&call, script).await;
+    assert_eq!((found, sent.len()), (Finding::NotSent, 1));
+}
+
+/// E5, C3: half a reply, one changed byte or an unlisted word proves nothing, in bytes that are no UTF-8.
+#[tokio::test]
+async fn a_damaged_reply_of_a_further_step_proves_nothing() {
+    let bed = Bed::new(Bent::No);
+    let order = returning("UNKNOWN", Mode::Native);
+    let call = Call::RefundQuery(&order.refunds[0], &order.attempts[0], &order.terms);
+    let good = bed.tiny.reply(&[("state", "已退款")]);
+    let mut replies = vec![bed.tiny.reply(&[("state", "未知")])];
+    for at in 0..good.body().len() {
+        let mut changed = good.body().to_vec();
+        changed[at] ^= 1;
+        for body in [changed, good.body()[..at].to_vec()] {
+            let mut reply = good.clone();
+            *reply.body_mut() = Bytes::from(body);
+            replies.push(reply);
+        }
+    }
+    for reply in replies {
+        let (found, _) = bed.call(&call, [Ok(reply)]).await;
+        assert!(matches!(found, Finding::Ambiguous(_)), "{found:?}");
+    }
+}
