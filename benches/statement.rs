@@ -137,7 +137,7 @@ fn fill(database: &Path, statement: &Path, lines: u32) -> Result<()> {
             .prepare_cached(
                 "INSERT INTO orders (pay_order_no, merchant_id, merchant_order_no, order_date,
                 minor, currency, business_type, transaction_type, return_url, expire_minutes,
-                terms_digest, sealed, created, expires, state, version, settling) VALUES (?1, 'M1',
+                terms_digest, sealed, created, expires, state, version, paying_attempt) VALUES (?1, 'M1',
                 ?2, '20261124', 1230, 'CNY', 'AGGREGATED', 'PASSWORD_PAY', 'https://shop.example/',
                 30, zeroblob(32), zeroblob(400), ?3, ?3, 'PAID', 3, ?2)",
             )?

@@ -295,7 +295,7 @@ fn whole(r: &mut Reader<'_>, text: &str) -> Option<Config> {
     }
     let mut operators = BTreeMap::new();
     r.about(Some(PartyKind::Operator));
-    for table in top.tables(r, "operator") {
+    for table in top.tables(r, "staff") {
         enrolment.operator(r, table, &mut operators);
     }
     r.about(None);

@@ -35,7 +35,7 @@ enum Command {
     /// Tell what became of an order: what was done, posted and told, with times
     Explain(explain::ExplainArgs),
     /// List differences to an institution's books that nobody ended, and say whose they are
-    Incidents(incidents::IncidentsArgs),
+    Breaks(incidents::IncidentsArgs),
     /// List refunds that no institution answers for, and end one by two operators' verdicts
     Refunds(refunds::RefundsArgs),
     /// Check that everything the store holds is whole and agrees, reading only
@@ -84,7 +84,7 @@ fn run(signals: Option<std::io::Result<serve::Signals>>) -> anyhow::Result<ExitC
         | Command::Reconcile(_)
         | Command::Reload(_)
         | Command::Events(_)
-        | Command::Incidents(_)
+        | Command::Breaks(_)
         | Command::Refunds(_)
         | Command::Explain(_)
         | Command::Audit(_)
@@ -107,7 +107,7 @@ fn run(signals: Option<std::io::Result<serve::Signals>>) -> anyhow::Result<ExitC
         Command::Reconcile(args) => reconcile::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Events(args) => events::run(&args),
-        Command::Incidents(args) => incidents::run(&args),
+        Command::Breaks(args) => incidents::run(&args),
         Command::Refunds(args) => refunds::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Audit(args) => audit::run(&args),

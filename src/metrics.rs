@@ -408,7 +408,7 @@ mod tests {
             "paymux_store_commit_changes_sum 12",
             "paymux_events_dead 4",
             "paymux_refunds_manual 2",
-            "paymux_incidents_open 3",
+            "paymux_reconciliation_breaks_open 3",
             "paymux_exchange_log_entries_dropped_total 5",
             r#"paymux_exchange_log_blocks_removed_total{reason="size"} 2"#,
             "paymux_exchange_log_bytes 77",

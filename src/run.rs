@@ -281,7 +281,7 @@ async fn begin(
     clock: &dyn Clock,
     metrics: &Metrics,
 ) -> anyhow::Result<()> {
-    let since = in_reach::since(config.limits.in_reach_days, clock.now());
+    let since = in_reach::since(config.limits.removal_guard_days, clock.now());
     let bindings = store.bindings(since).await?;
     let mut faults = in_reach::lost(config, &bindings);
     faults.extend(in_reach::moved(config, &bindings));

@@ -49,7 +49,7 @@ enum What {
 /// No gateway answers, or the output cannot be written.
 pub fn run(args: &IncidentsArgs) -> anyhow::Result<ExitCode> {
     let wish = match &args.wish {
-        What::List => Wish::Incidents,
+        What::List => Wish::Breaks,
         What::HandOver { id, to } => Wish::HandOver {
             id: *id,
             to: to.clone(),
@@ -65,7 +65,7 @@ pub fn run(args: &IncidentsArgs) -> anyhow::Result<ExitCode> {
 
 fn tell(out: &mut dyn Write, answer: Answer) -> anyhow::Result<ExitCode> {
     match answer {
-        Answer::Incidents { count, shown } => {
+        Answer::Breaks { count, shown } => {
             for incident in &shown {
                 writeln!(out, "{}", on_one_line(&line(incident)))?;
             }
@@ -73,7 +73,7 @@ fn tell(out: &mut dyn Write, answer: Answer) -> anyhow::Result<ExitCode> {
             if more > 0 {
                 writeln!(out, "and {more} more, younger ones")?;
             }
-            writeln!(out, "open incidents: {count}")?;
+            writeln!(out, "open breaks: {count}")?;
         }
         Answer::Done => writeln!(out, "done, and recorded")?,
         Answer::Unknown { why } => return Ok(unknown(&why)),

@@ -181,7 +181,7 @@ impl Heard {
             } => writeln!(
                 out,
                 "{institution} {date}: {statement}; {ours} movements of ours; {repaired} repaired, \
-                 {remaining} remaining; incidents: {raised} new, {resolved} resolved"
+                 {remaining} remaining; breaks: {raised} new, {resolved} resolved"
             ),
             Told::Refused { .. } | Told::Failed { .. } => Ok(()),
         }
@@ -247,7 +247,7 @@ mod tests {
             number: "P1".to_owned(),
             expected: "nothing".to_owned(),
             found: "12.30".to_owned(),
-            fate: "incident".to_owned(),
+            fate: "break".to_owned(),
         };
         let refused = Told::Refused {
             reason: "cut_off".to_owned(),

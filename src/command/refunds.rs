@@ -203,7 +203,7 @@ fn tell(out: &mut dyn Write, answer: Answer) -> anyhow::Result<ExitCode> {
         Answer::Failed { fault } => {
             return Ok(not_done(&store_failed(&fault)));
         }
-        Answer::Incidents { .. } | Answer::Done => {
+        Answer::Breaks { .. } | Answer::Done => {
             anyhow::bail!("the gateway is of another release and answered something else")
         }
     }

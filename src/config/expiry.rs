@@ -48,7 +48,7 @@ impl KeyClass {
             Self::Towards => "towards_institution",
             Self::Merchant => "merchant",
             Self::Institution => "institution",
-            Self::Operator => "operator",
+            Self::Operator => "staff",
             Self::Server => "server_certificate",
             Self::Client => "client_certificate",
             Self::Authority => "authority",

@@ -65,7 +65,7 @@ impl PartyKind {
         match self {
             Self::Merchant => "merchant",
             Self::Institution => "institution",
-            Self::Operator => "operator",
+            Self::Operator => "staff",
             Self::Gateway => "gateway",
         }
     }

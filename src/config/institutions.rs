@@ -301,22 +301,22 @@ fn departed(r: &mut Reader<'_>, s: &mut Section<'_>, lacks: &[Lack]) -> Vec<Depa
             .iter()
             .find(|found| found.value.requirement == lack.requirement);
         if let Some(Found { value, line }) = departure {
-            let there = format!("a departure: {}", value.reason);
+            let there = format!("a waiver: {}", value.reason);
             let advice = format!("{} decided it", value.by);
             let note = r.note(*line, &subject, &expected, &there, &advice);
             r.warnings.push(note);
         } else {
             let advice = "declare what it can do, drop the mode, or record \
-                          [[institution.departures]] with requirement, reason, by and since";
+                          [[institution.waivers]] with requirement, reason, by and since";
             r.fault(s.line, &subject, &expected, "none of it", advice);
         }
     }
     for Found { value, line } in &recorded {
         let lacks_it = |lack: &Lack| lack.requirement == value.requirement;
         if !lacks.iter().any(lacks_it) {
-            let expected = "a departure from what is lacking";
+            let expected = "a waiver of what is lacking";
             let there = format!("{}, which is fulfilled", value.requirement);
-            let subject = s.subject("departures");
+            let subject = s.subject("waivers");
             let note = r.note(*line, &subject, expected, &there, "remove it");
             r.warnings.push(note);
         }
@@ -336,7 +336,7 @@ fn departures(r: &mut Reader<'_>, s: &mut Section<'_>) -> Vec<Found<Departure>> 
     );
     const BY: Shape = shape("who decided it", "\"head of operations\"");
     let mut recorded: Vec<Found<Departure>> = Vec::new();
-    for mut table in s.tables(r, "departures") {
+    for mut table in s.tables(r, "waivers") {
         let requirement = table.must(r, "requirement", REQUIREMENT, |v| {
             text(v).filter(|id| demanded(id))
         });

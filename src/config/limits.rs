@@ -86,7 +86,7 @@ pub struct Limits {
     pub background_cpu_percent: u32,
     /// How long an institution must stay in the file after its last payment ended: money may still
     /// come late, and what was paid go back (F2). Unit: days.
-    pub in_reach_days: u32,
+    pub removal_guard_days: u32,
     /// How long the exchange log is kept, for `paymux explain`; none is written if 0. Unit: days.
     pub exchange_log_days: u32,
     /// What the exchange log takes on disk at most; its oldest blocks are removed first. Unit: bytes.
@@ -154,7 +154,7 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
         permits_waiting_per_merchant_max: of_merchant,
         background_rate_percent: numbers.count("background_rate_percent", 25, 1..=90),
         background_cpu_percent: numbers.count("background_cpu_percent", 10, 1..=90),
-        in_reach_days: numbers.count("in_reach_days", 365, 1..=3_650),
+        removal_guard_days: numbers.count("removal_guard_days", 365, 1..=3_650),
         exchange_log_days: numbers.count("exchange_log_days", 30, 0..=365),
         exchange_log_bytes_max: numbers.bytes(LOG_BYTES_MAX, 4 << 30, (16 << 20)..=(1 << 40)),
     };

@@ -81,7 +81,7 @@ impl Memory {
                 "Entries of the exchange log, for `paymux explain`, that found no room or could not be \
                  written.",
             )?,
-            incidents_open: page.gauge("incidents_open", "Incidents that nobody ended yet.")?,
+            incidents_open: page.gauge("reconciliation_breaks_open", "Breaks that nobody ended yet.")?,
             wal_size_bytes: page.gauge(
                 "wal_size_bytes",
                 "The store's write-ahead log since it last began anew.",

@@ -27,7 +27,7 @@ pub(super) fn lost(config: &Config, bindings: &Bindings) -> Vec<Fault> {
     let enrolled = &config.register.directory.institutions;
     let held = bindings.held.iter();
     let lost = held.filter(|(id, _)| !enrolled.contains_key(*id));
-    let days = config.limits.in_reach_days;
+    let days = config.limits.removal_guard_days;
     lost.map(|(id, held)| Fault {
         subject: format!("institution {id}"),
         expected: "its [[institution]], because payments need it".to_owned(),
@@ -160,7 +160,7 @@ fn words(held: Held, days: u32) -> String {
     };
     format!(
         "{unfinished} unfinished payments and refunds, and {ended}{more} payments that ended within \
-         the {days} days of [limits] in_reach_days"
+         the {days} days of [limits] removal_guard_days"
     )
 }
 

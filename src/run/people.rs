@@ -42,7 +42,7 @@ pub enum Wish {
         statement: PathBuf,
     },
     /// The incidents that are open.
-    Incidents,
+    Breaks,
     /// That an incident be somebody's.
     HandOver {
         /// Which.
@@ -126,8 +126,8 @@ pub enum Answer {
         /// `SUCCEEDED` or `FAILED`.
         state: String,
     },
-    /// Incidents that are open.
-    Incidents {
+    /// Breaks that are open.
+    Breaks {
         /// How many.
         count: u64,
         /// The oldest of them.
@@ -225,7 +225,7 @@ pub(super) async fn answer(reloading: &Reloading, asked: &str, by: String) -> An
     let ledger = &*reloading.reconciler.ledger;
     let answered = match wish {
         Wish::Manual => manual(ledger).await,
-        Wish::Incidents => incidents(ledger).await,
+        Wish::Breaks => incidents(ledger).await,
         Wish::HandOver { id, to } => match worded(&to) {
             Ok(()) => ledger.hand_over(id, &to, &by).await.map(done),
             Err(refused) => Ok(refused),
@@ -273,7 +273,7 @@ fn done(is_done: bool) -> Answer {
         Answer::Done
     } else {
         Answer::Unknown {
-            why: "expected the number of an open incident; paymux incidents list shows them".into(),
+            why: "expected the number of an open break; paymux breaks list shows them".into(),
         }
     }
 }
@@ -314,7 +314,7 @@ fn of_refund(left: &LeftToPeople) -> Manual {
 async fn incidents(ledger: &dyn Ledger) -> Result<Answer, StoreError> {
     let (count, open) = ledger.open_incidents(SHOWN_MAX).await?;
     let shown = open.into_iter().map(of_incident).collect();
-    Ok(Answer::Incidents { count, shown })
+    Ok(Answer::Breaks { count, shown })
 }
 
 fn of_incident(incident: Incident) -> Shown {

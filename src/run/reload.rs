@@ -51,7 +51,7 @@ pub(super) struct Standing {
     pub(super) version: u64,
     pub(super) digest: String,
     pub(super) outline: Outline,
-    pub(super) in_reach_days: u32,
+    pub(super) removal_guard_days: u32,
     /// The versions before it under which something may still go on.
     pub(super) earlier: Vec<Weak<InForce>>,
 }
@@ -63,7 +63,7 @@ impl Standing {
             version: config.register.directory.version,
             digest: config.digest.clone(),
             outline: config.outline.clone(),
-            in_reach_days: config.limits.in_reach_days,
+            removal_guard_days: config.limits.removal_guard_days,
             earlier: Vec::new(),
         }
     }
@@ -131,7 +131,7 @@ impl Reloading {
     /// What is in force, without a secret.
     pub(super) async fn shown(&self) -> Reply {
         let standing = self.standing.lock().await;
-        let since = in_reach::since(standing.in_reach_days, self.clock.now());
+        let since = in_reach::since(standing.removal_guard_days, self.clock.now());
         let bindings = self.store.bindings(since).await.unwrap_or_default();
         Reply::Shown {
             file: standing.file.display().to_string(),
@@ -167,7 +167,7 @@ impl Reloading {
         let before = self.in_force.load_full();
         // Before the store is asked: what ended in between has written what it had to.
         let mut faults = in_reach::too_soon(&before.api.register, &next, &standing.earlier);
-        let since = in_reach::since(next.limits.in_reach_days, now);
+        let since = in_reach::since(next.limits.removal_guard_days, now);
         let bindings = self.store.bindings(since).await;
         let bindings = bindings.map_err(|fault| Faults(vec![store_fault(&name, &fault)]))?;
         faults.extend(in_reach::lost(&next, &bindings));

@@ -350,7 +350,7 @@ fn a_departure_is_recorded_by_a_person_and_kept() {
     assert!(
         fault
             .concat()
-            .contains("departures]] by: expected who decided it")
+            .contains("waivers]] by: expected who decided it")
     );
     let fault = but("\"R-6.1.5-2\"", "\"R-6.2.1-5\"").faults();
     assert!(

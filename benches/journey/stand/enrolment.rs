@@ -147,7 +147,7 @@ const LIFTED: [(&str, u32); 7] = [
     // Each is a file, and the usual hard limit is not much higher.
     ("connections_max", 10_000),
     ("connections_per_address_max", 10_000),
-    ("in_reach_days", REFUND_WINDOW_DAYS),
+    ("removal_guard_days", REFUND_WINDOW_DAYS),
 ];
 /// Files of several runs are used again: what was paid in one may go back in a later one.
 const REFUND_WINDOW_DAYS: u32 = 1_830;

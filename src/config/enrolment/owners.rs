@@ -49,7 +49,7 @@ fn subject(class: KeyClass) -> &'static str {
     match class {
         KeyClass::Platform => "[[platform.keys]] key",
         KeyClass::Merchant => "[[merchant.keys]] file",
-        KeyClass::Operator => "[[operator.keys]] file",
+        KeyClass::Operator => "[[staff.keys]] file",
         KeyClass::Institution => "[[institution.keys]] file",
         KeyClass::Towards | KeyClass::Server | KeyClass::Client | KeyClass::Authority => {
             "[[institution]] key"

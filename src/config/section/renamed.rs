@@ -2,6 +2,9 @@
 
 /// Old name, new name.
 const RENAMED: &[(&str, &str)] = &[
+    ("departures", "waivers"),
+    ("in_reach_days", "removal_guard_days"),
+    ("operator", "staff"),
     ("shed_pause_ms", "rejection_pause_ms"),
     ("sheds_per_second_max", "rejections_per_second_max"),
     ("trail_days", "exchange_log_days"),

@@ -110,7 +110,7 @@ impl Fate {
     pub fn word(self) -> &'static str {
         match self {
             Self::Repaired => "repaired",
-            Self::Incident => "incident",
+            Self::Incident => "break",
         }
     }
 }

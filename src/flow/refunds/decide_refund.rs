@@ -60,7 +60,7 @@ pub enum Decided {
 #[derive(Debug, thiserror::Error)]
 pub enum NotDecided {
     /// The signature is not an enrolled operator's, or not of just now.
-    #[error("expected a verdict signed just now by a key of an enrolled [[operator]]: {0}")]
+    #[error("expected a verdict signed just now by a key of an enrolled [[staff]]: {0}")]
     Unproven(String),
     /// The body is not what it must be.
     #[error("the verdict cannot be read: {0}")]

@@ -43,7 +43,7 @@ impl Letter {
     /// What becomes of it where nothing has to be written.
     pub(super) fn judge(&self, connection: &Connection) -> Result<Option<Kept>, Fault> {
         let known: Option<String> = connection
-            .prepare_cached("SELECT verdict FROM inbox WHERE institution_id = ?1 AND digest = ?2")?
+            .prepare_cached("SELECT status FROM inbox WHERE institution_id = ?1 AND digest = ?2")?
             .query_row(params![self.institution, self.digest], |row| row.get(0))
             .optional()?;
         if let Some(known) = known {
@@ -52,7 +52,7 @@ impl Letter {
         if self.verdict != Verdict::Forged {
             return Ok(None);
         }
-        let sql = "SELECT COUNT(*) FROM inbox WHERE institution_id = ?1 AND verdict = 'FORGED'";
+        let sql = "SELECT COUNT(*) FROM inbox WHERE institution_id = ?1 AND status = 'FORGED'";
         let kept: u32 = connection
             .prepare_cached(sql)?
             .query_row(params![self.institution], |row| row.get(0))?;
@@ -66,7 +66,7 @@ impl Letter {
         let inserted = writing
             .connection
             .prepare_cached(
-                "INSERT INTO inbox (institution_id, digest, verdict, at, sealed)
+                "INSERT INTO inbox (institution_id, digest, status, at, sealed)
                  VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
             )?
             .execute(params![
@@ -82,7 +82,7 @@ impl Letter {
         writing
             .connection
             .prepare_cached(
-                "UPDATE inbox SET verdict = ?3 WHERE institution_id = ?1 AND digest = ?2",
+                "UPDATE inbox SET status = ?3 WHERE institution_id = ?1 AND digest = ?2",
             )?
             .execute(params![self.institution, self.digest, self.verdict.name()])?;
         Ok(Kept::Seen)

@@ -25,7 +25,7 @@ use crate::store::sqlite::sealed::{Path, Private, attempt_reason_place, open_may
 
 const ORDER: &str = "SELECT pay_order_no, merchant_id, merchant_order_no, order_date, minor,
     currency, business_type, transaction_type, expire_minutes, named_institution,
-    named_mode, sealed, created, expires, state, ending, version, settling
+    named_mode, sealed, created, expires, state, ending, version, paying_attempt
     FROM orders WHERE ";
 
 /// Ends what a reading that failed half-way left open: it would go on seeing the past.
@@ -234,7 +234,7 @@ fn attempts(
     order: &PayOrderNo,
 ) -> Result<Vec<Attempt>, Fault> {
     let sql = "SELECT seq, attempt_id, institution_id, account_id, mode, minor, currency, state,
-        stamp_at, stamp_nonce, sent_at, configuration, epoch, handover, receipt_minor,
+        stamp_at, stamp_nonce, sent_at, configuration, epoch, payment_action, receipt_minor,
         receipt_currency, institution_no, paid_at, fee, reason_sealed, late_success, named,
         asked, next_at
         FROM attempts WHERE pay_order_no = ?1 ORDER BY seq";

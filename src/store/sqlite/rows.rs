@@ -31,24 +31,25 @@ use crate::store::{Committed, StoreError};
 const INSERT_ORDER: &str =
     "INSERT INTO orders (pay_order_no, merchant_id, merchant_order_no, order_date, minor,
     currency, business_type, transaction_type, expire_minutes, named_institution, named_mode,
-    terms_digest, sealed, created, expires, state, ending, version, settling, due_at, held_minor,
+    terms_digest, sealed, created, expires, state, ending, version, paying_attempt, due_at, reserved_minor,
     due_institution, due_urgency)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
     ?20, ?21, ?22, ?23) ON CONFLICT DO NOTHING";
 
 /// Ends the order's lease: a settlement that holds the old fence comes too late (N6).
-const UPDATE_ORDER: &str = "UPDATE orders SET state = ?3, ending = ?4, version = ?5, settling = ?6,
-    due_at = ?7, held_minor = ?8, due_institution = ?9, due_urgency = ?10, leased_until = NULL,
+const UPDATE_ORDER: &str =
+    "UPDATE orders SET state = ?3, ending = ?4, version = ?5, paying_attempt = ?6,
+    due_at = ?7, reserved_minor = ?8, due_institution = ?9, due_urgency = ?10, leased_until = NULL,
     fence = fence + 1 WHERE pay_order_no = ?1 AND version = ?2";
 
 const UPSERT_ATTEMPT: &str = "INSERT INTO attempts (pay_order_no, seq, attempt_id, institution_id,
     account_id, mode, minor, currency, state, stamp_at, stamp_nonce, sent_at, configuration, epoch,
-    handover, receipt_minor, receipt_currency, institution_no, paid_at, fee, reason_sealed,
+    payment_action, receipt_minor, receipt_currency, institution_no, paid_at, fee, reason_sealed,
     late_success, ended_at, named, asked, next_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
     ?20, ?21, ?22, ?23, ?24, ?25, ?26)
     ON CONFLICT (pay_order_no, seq) DO UPDATE SET state = excluded.state,
-    sent_at = excluded.sent_at, handover = excluded.handover,
+    sent_at = excluded.sent_at, payment_action = excluded.payment_action,
     receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
     institution_no = excluded.institution_no, paid_at = excluded.paid_at,
     fee = excluded.fee, reason_sealed = excluded.reason_sealed,

@@ -29,7 +29,7 @@ const FILE_FAULTS_MAX: u32 = 100;
 // Of each statement the first column is the order's number, and the rows come in its order.
 
 const ORDERS: &str =
-    "SELECT pay_order_no, merchant_id, minor, currency, state, settling, held_minor,
+    "SELECT pay_order_no, merchant_id, minor, currency, state, paying_attempt, reserved_minor,
     version, due_at IS NOT NULL FROM orders ORDER BY pay_order_no";
 
 const ATTEMPTS: &str =

@@ -211,7 +211,7 @@ fn a_shared_secret_is_made_and_not_shown() {
 fn a_key_has_one_owner() {
     let operator = |name: &str, file: &str| {
         format!(
-            "[[operator]]\nid = \"{name}\"\n\n[[operator.keys]]\nid = \"{name}-1\"\n\
+            "[[staff]]\nid = \"{name}\"\n\n[[staff.keys]]\nid = \"{name}-1\"\n\
              algorithm = \"ed25519\"\nfile = \"certs/{file}.pub\"\n\
              not_before = 2026-01-01\nnot_after = 2035-12-31\n\n"
         )

@@ -28,7 +28,7 @@ const TAG: &str = "x-tag";
 
 /// What it does that another does not.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Bent {
+enum TinyQuirk {
     No,
     /// Asks for a further token after each one.
     Endless,
@@ -36,15 +36,15 @@ enum Bent {
     Elsewhere,
 }
 
-struct Tiny {
+struct TinyDialect {
     id: InstitutionId,
     facts: Facts,
     secret: HmacKey,
-    bent: Bent,
+    quirk: TinyQuirk,
 }
 
 /// Where a call stands.
-enum At {
+enum TinyState {
     Token,
     Act,
     Query,
@@ -88,19 +88,25 @@ fn unescaped(value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-impl Tiny {
-    fn new(bent: Bent) -> Self {
+impl TinyDialect {
+    fn new(quirk: TinyQuirk) -> Self {
         Self {
             id: InstitutionId::parse("harbour").unwrap(),
             facts: kind("standard").unwrap().facts.clone(),
             secret: HmacKey::new(b"a secret of thirty-two bytes ok."),
-            bent,
+            quirk,
         }
     }
 
-    fn send(&self, path: &str, fields: &[(&str, &str)], effect: Effect, at: At) -> Step<Evidence> {
+    fn send(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+        effect: Effect,
+        at: TinyState,
+    ) -> Step<Evidence> {
         let body = form(fields);
-        let elsewhere = self.bent == Bent::Elsewhere && effect == Effect::MayMoveMoney;
+        let elsewhere = self.quirk == TinyQuirk::Elsewhere && effect == Effect::MayMoveMoney;
         let origin = if elsewhere {
             "https://tiny.example.net"
         } else {
@@ -121,7 +127,7 @@ impl Tiny {
     fn token(&self, call: &Call<'_>, stamp: &Stamp) -> Step<Evidence> {
         let name = &*call.terms().merchant_name;
         let fields = [("name", name), ("nonce", &hex(&stamp.nonce))];
-        self.send("/token", &fields, Effect::None, At::Token)
+        self.send("/token", &fields, Effect::None, TinyState::Token)
     }
 
     fn evidence(&self, call: &Call<'_>, finding: Finding) -> Step<Evidence> {
@@ -148,7 +154,7 @@ impl Tiny {
     }
 }
 
-impl Institution for Tiny {
+impl Institution for TinyDialect {
     fn id(&self) -> &InstitutionId {
         &self.id
     }
@@ -166,10 +172,10 @@ impl Institution for Tiny {
             Call::Create(..) | Call::Query(..) => self.token(call, stamp),
             Call::Refund(refund, ..) => {
                 let fields = [("refund", refund.no.as_str())];
-                self.send("/refund", &fields, Effect::MayMoveMoney, At::Act)
+                self.send("/refund", &fields, Effect::MayMoveMoney, TinyState::Act)
             }
-            Call::Close(..) => self.send("/close", &[], Effect::None, At::Act),
-            Call::RefundQuery(..) => self.send("/query", &[], Effect::None, At::Query),
+            Call::Close(..) => self.send("/close", &[], Effect::None, TinyState::Act),
+            Call::RefundQuery(..) => self.send("/query", &[], Effect::None, TinyState::Query),
         }
     }
 
@@ -185,16 +191,18 @@ impl Institution for Tiny {
             return self.evidence(call, Finding::Ambiguous(Ambiguity::Unproven));
         }
         let said = |name: &str| field(reply.body(), name);
-        match (state.get::<At>(), said("token")) {
-            (Some(At::Token), Some(_)) if self.bent == Bent::Endless => self.token(call, stamp),
-            (Some(At::Token), Some(token)) => {
+        match (state.get::<TinyState>(), said("token")) {
+            (Some(TinyState::Token), Some(_)) if self.quirk == TinyQuirk::Endless => {
+                self.token(call, stamp)
+            }
+            (Some(TinyState::Token), Some(token)) => {
                 let fields = [("token", &*token), ("attempt", call.attempt().id.as_str())];
-                self.send("/pay", &fields, Effect::MayMoveMoney, At::Act)
+                self.send("/pay", &fields, Effect::MayMoveMoney, TinyState::Act)
             }
-            (Some(At::Act), _) if !matches!(call, Call::Create(..)) => {
-                self.send("/query", &[], Effect::None, At::Query)
+            (Some(TinyState::Act), _) if !matches!(call, Call::Create(..)) => {
+                self.send("/query", &[], Effect::None, TinyState::Query)
             }
-            (Some(At::Act), _) => match said("prepay") {
+            (Some(TinyState::Act), _) => match said("prepay") {
                 Some(prepay) => {
                     let lines = format!(
                         "tiny\n{}\n{}\n{prepay}\n",
@@ -208,15 +216,16 @@ impl Institution for Tiny {
                 }
                 None => self.evidence(call, Finding::Ambiguous(Ambiguity::Unreadable)),
             },
-            (Some(At::Query), _) if said("state").as_deref() == Some("已退款") => self.evidence(
-                call,
-                Finding::Succeeded(Receipt {
-                    amount: call.refund().unwrap().amount,
-                    institution_no: Some("T-1".into()),
-                    paid_at: stamp.now,
-                    fee: None,
-                }),
-            ),
+            (Some(TinyState::Query), _) if said("state").as_deref() == Some("已退款") => self
+                .evidence(
+                    call,
+                    Finding::Succeeded(Receipt {
+                        amount: call.refund().unwrap().amount,
+                        institution_no: Some("T-1".into()),
+                        paid_at: stamp.now,
+                        fee: None,
+                    }),
+                ),
             _ => self.evidence(call, Finding::Ambiguous(Ambiguity::UnlistedWord)),
         }
     }
@@ -236,14 +245,14 @@ impl Institution for Tiny {
 
 /// What becomes of one exchange after the other; each may take its time.
 #[derive(Default)]
-struct Script {
+struct ScriptedOutbound {
     endings: Mutex<VecDeque<Result<Response<Bytes>, SendError>>>,
     sent: Mutex<Vec<Request<Bytes>>>,
     while_away: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 #[async_trait]
-impl Outbound for Script {
+impl Outbound for ScriptedOutbound {
     async fn send(
         &self,
         _: &Party,
@@ -270,21 +279,21 @@ fn lost() -> Result<Response<Bytes>, SendError> {
     Err(SendError::Unknown("silence".into()))
 }
 
-struct Bed {
+struct StepsTestbed {
     town: Town,
-    tiny: Tiny,
+    tiny: TinyDialect,
 }
 
-impl Bed {
-    fn new(bent: Bent) -> Self {
+impl StepsTestbed {
+    fn new(quirk: TinyQuirk) -> Self {
         Self {
             town: Town::new(),
-            tiny: Tiny::new(bent),
+            tiny: TinyDialect::new(quirk),
         }
     }
 
-    fn token(&self) -> Result<Response<Bytes>, SendError> {
-        Ok(self.tiny.reply(&[("token", "t-1"), ("name", "茶馆")]))
+    fn token(&self) -> Response<Bytes> {
+        self.tiny.reply(&[("token", "t-1"), ("name", "茶馆")])
     }
 
     /// What came of a call, and what was sent for it.
@@ -295,18 +304,22 @@ impl Bed {
     ) -> (Finding, Vec<Request<Bytes>>) {
         self.call_over(
             call,
-            Script {
+            ScriptedOutbound {
                 endings: Mutex::new(endings.into_iter().collect()),
-                ..Script::default()
+                ..ScriptedOutbound::default()
             },
         )
         .await
     }
 
-    async fn call_over(&self, call: &Call<'_>, script: Script) -> (Finding, Vec<Request<Bytes>>) {
+    async fn call_over(
+        &self,
+        call: &Call<'_>,
+        script: ScriptedOutbound,
+    ) -> (Finding, Vec<Request<Bytes>>) {
         let script = Arc::new(script);
         let world = World {
-            outbound: Arc::<Script>::clone(&script),
+            outbound: Arc::<ScriptedOutbound>::clone(&script),
             ..self.town.api.world.clone()
         };
         let found = if call.is_send() {
@@ -324,11 +337,11 @@ impl Bed {
 /// stamp of its own.
 #[tokio::test]
 async fn a_create_of_two_steps_ends_in_a_signed_payment_action() {
-    let bed = Bed::new(Bent::No);
+    let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with(AttemptState::Intent, Mode::Native);
     let call = Call::Create(&order.attempts[0], &order.terms);
     let taken = Ok(bed.tiny.reply(&[("prepay", "P-1")]));
-    let (found, sent) = bed.call(&call, [bed.token(), taken]).await;
+    let (found, sent) = bed.call(&call, [Ok(bed.token()), taken]).await;
     let paths: Vec<_> = sent.iter().map(|one| one.uri().path()).collect();
     assert_eq!(paths, ["/token", "/pay"]);
     assert_eq!(field(sent[0].body(), "name").as_deref(), Some("茶"));
@@ -354,12 +367,12 @@ async fn a_create_of_two_steps_ends_in_a_signed_payment_action() {
 /// E1: until the step that may move money, what was not sent was not sent.
 #[tokio::test]
 async fn before_money_may_move_not_sent_is_proof() {
-    let bed = Bed::new(Bent::No);
+    let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with(AttemptState::Intent, Mode::Native);
     let call = Call::Create(&order.attempts[0], &order.terms);
     for endings in [
         vec![not_sent()],
-        vec![bed.token(), not_sent()],
+        vec![Ok(bed.token()), not_sent()],
         vec![lost()],
     ] {
         let is_silence = matches!(endings[0], Err(SendError::Unknown(_)));
@@ -376,7 +389,7 @@ async fn before_money_may_move_not_sent_is_proof() {
 /// E1, E5: after a step that may have moved money nothing that follows makes the call unsent.
 #[tokio::test]
 async fn after_money_may_have_moved_nothing_is_called_unsent() {
-    let bed = Bed::new(Bent::No);
+    let bed = StepsTestbed::new(TinyQuirk::No);
     let order = returning("RESERVED", Mode::Native);
     let call = Call::Refund(&order.refunds[0], &order.attempts[0], &order.terms);
     let taken = || Ok(bed.tiny.reply(&[]));
@@ -394,10 +407,10 @@ async fn after_money_may_have_moved_nothing_is_called_unsent() {
 /// A dialect that never comes to an end is broken off.
 #[tokio::test]
 async fn a_call_of_endless_steps_is_broken_off() {
-    let bed = Bed::new(Bent::Endless);
+    let bed = StepsTestbed::new(TinyQuirk::Endless);
     let order = order_with(AttemptState::Unknown, Mode::Native);
     let call = Call::Query(&order.attempts[0], &order.terms);
-    let endings = std::iter::repeat_with(|| bed.token()).take(STEPS_MAX * 2);
+    let endings = std::iter::repeat_with(|| Ok(bed.token())).take(STEPS_MAX * 2);
     let (found, sent) = bed.call(&call, endings).await;
     assert_eq!((found, sent.len()), (Finding::NotSent, STEPS_MAX));
 }
@@ -405,24 +418,24 @@ async fn a_call_of_endless_steps_is_broken_off() {
 /// A1: no request leaves for another host than the institution's own.
 #[tokio::test]
 async fn a_request_to_another_host_does_not_leave() {
-    let bed = Bed::new(Bent::Elsewhere);
+    let bed = StepsTestbed::new(TinyQuirk::Elsewhere);
     let order = order_with(AttemptState::Intent, Mode::Native);
     let call = Call::Create(&order.attempts[0], &order.terms);
-    let (found, sent) = bed.call(&call, [bed.token()]).await;
+    let (found, sent) = bed.call(&call, [Ok(bed.token())]).await;
     assert_eq!((found, sent.len()), (Finding::NotSent, 1));
 }
 
 /// Q9: an intent that grew old while a token was fetched does not leave any more.
 #[tokio::test]
 async fn an_intent_that_grew_old_between_two_steps_does_not_leave() {
-    let bed = Bed::new(Bent::No);
+    let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with(AttemptState::Intent, Mode::Native);
     let call = Call::Create(&order.attempts[0], &order.terms);
     let clock = Arc::clone(&bed.town.clock);
-    let script = Script {
-        endings: Mutex::new([bed.token()].into()),
+    let script = ScriptedOutbound {
+        endings: Mutex::new([Ok(bed.token())].into()),
         while_away: Some(Box::new(move || clock.pass(16_000))),
-        ..Script::default()
+        ..ScriptedOutbound::default()
     };
     let (found, sent) = bed.call_over(&call, script).await;
     assert_eq!((found, sent.len()), (Finding::NotSent, 1));
@@ -431,7 +444,7 @@ async fn an_intent_that_grew_old_between_two_steps_does_not_leave() {
 /// E5, C3: half a reply, one changed byte or an unlisted word proves nothing, in bytes that are no UTF-8.
 #[tokio::test]
 async fn a_damaged_reply_of_a_further_step_proves_nothing() {
-    let bed = Bed::new(Bent::No);
+    let bed = StepsTestbed::new(TinyQuirk::No);
     let order = returning("UNKNOWN", Mode::Native);
     let call = Call::RefundQuery(&order.refunds[0], &order.attempts[0], &order.terms);
     let good = bed.tiny.reply(&[("state", "已退款")]);

@@ -61,7 +61,7 @@ const QUIET: [(&str, &str); 28] = [
         "paymux_exchange_log_blocks_removed_total",
         "none is old, and there is room",
     ),
-    ("paymux_incidents_open", "nothing differs"),
+    ("paymux_reconciliation_breaks_open", "nothing differs"),
     ("paymux_refunds_manual", "institutions answer"),
     ("paymux_events_dead", "every merchant hears"),
     ("paymux_config_reloads_total", "nobody reloads"),

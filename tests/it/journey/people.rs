@@ -19,20 +19,20 @@ use super::{PAYER, operations, order, placed, queried};
 
 /// Two operators, whose keys the stage makes.
 const OPERATORS: &str = r#"
-[[operator]]
+[[staff]]
 id = "anna"
 
-[[operator.keys]]
+[[staff.keys]]
 id = "anna-1"
 algorithm = "ed25519"
 file = "certs/anna-1.pub"
 not_before = 2026-01-01
 not_after = 2035-12-31
 
-[[operator]]
+[[staff]]
 id = "ben"
 
-[[operator.keys]]
+[[staff.keys]]
 id = "ben-1"
 algorithm = "ed25519"
 file = "certs/ben-1.pub"
@@ -221,7 +221,7 @@ async fn a_verdict_that_does_not_count_is_refused_by_the_program() {
     let altered = anna.replace("false", "true");
     for (verdict, of, why) in [
         (&*anna, &other, "expected the statement that was signed for"),
-        (&altered, &letter, "by a key of an enrolled [[operator]]"),
+        (&altered, &letter, "by a key of an enrolled [[staff]]"),
         ("{}", &letter, "expected what paymux refunds sign printed"),
         (&anna, &stage.certs(), "expected a plain file"),
     ] {
@@ -266,7 +266,7 @@ async fn an_incident_has_an_owner_and_an_end() {
 
     let uid = std::fs::metadata("/proc/self").unwrap().uid();
     let ask = async |words: &[&str]| {
-        let words = [&["incidents", "--config", config], words].concat();
+        let words = [&["breaks", "--config", config], words].concat();
         paymux(&words, "").await
     };
     let (status, listed) = ask(&["list"]).await;
@@ -275,13 +275,13 @@ async fn an_incident_has_an_owner_and_an_end() {
         "1 unknown_line PAYMENT STRAY-1 institution=bluebank day=20260304 owner=operator:uid={uid} "
     );
     assert!(
-        listed.starts_with(&line) && listed.ends_with("\nopen incidents: 1\n"),
+        listed.starts_with(&line) && listed.ends_with("\nopen breaks: 1\n"),
         "{listed}"
     );
     assert!(
         operations(&stage, "/metrics")
             .await
-            .contains("paymux_incidents_open 1\n")
+            .contains("paymux_reconciliation_breaks_open 1\n")
     );
 
     assert_eq!(
@@ -303,14 +303,14 @@ async fn an_incident_has_an_owner_and_an_end() {
     let because = ["resolve", "1", "--because", "a test payment of theirs"];
     assert_eq!(ask(&because).await.0, 0);
     assert_eq!(ask(&because).await.0, 4, "it is over");
-    assert_eq!(ask(&["list"]).await.1, "open incidents: 0\n");
+    assert_eq!(ask(&["list"]).await.1, "open breaks: 0\n");
     open.close().await.unwrap();
 
     let sql = "SELECT GROUP_CONCAT(actor || ' ' || action || ' ' || object || ' ' || result, '; ')
-        FROM (SELECT * FROM audit WHERE object LIKE 'incident %' ORDER BY seq)";
+        FROM (SELECT * FROM audit WHERE object LIKE 'break %' ORDER BY seq)";
     let expected = format!(
-        "operator:uid={uid} incident.hand_over incident 1 owner=night desk; \
-         operator:uid={uid} incident.resolve incident 1 because=a test payment of theirs"
+        "operator:uid={uid} break.assign break 1 owner=night desk; \
+         operator:uid={uid} break.resolve break 1 because=a test payment of theirs"
     );
     assert_eq!(text(&file(&stage), sql), expected);
 }

@@ -130,7 +130,7 @@ async fn an_operator_reconciles_with_a_gateway_and_without() {
         said.contains("unknown_line") && said.contains("STRAY-1"),
         "{said}"
     );
-    assert!(said.contains("incidents: 1 new, 0 resolved"), "{said}");
+    assert!(said.contains("breaks: 1 new, 0 resolved"), "{said}");
 
     let file = write(&folder, &date, &[&line, &stray], "13.31");
     let (status, said) = reconcile(&stage, &date, &["--statement", &file]).await;

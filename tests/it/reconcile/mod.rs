@@ -274,7 +274,7 @@ async fn each_difference_is_one_incident() {
     let again = house.by_file(&file(&lines)).await.unwrap();
     assert_eq!(kinds(&again), expected);
     assert_eq!((again.raised, again.resolved), (0, 0));
-    assert_eq!(house.incidents().await.len(), 8, "no second incident");
+    assert_eq!(house.incidents().await.len(), 8, "no second break");
 
     let right: Vec<Line> = (1..=6).map(payment).collect();
     let put_right = house.by_file(&file(&right)).await.unwrap();
@@ -288,7 +288,7 @@ async fn each_difference_is_one_incident() {
         house.says().asked.is_empty(),
         "nothing here is to be asked about"
     );
-    assert_eq!(house.count("audit WHERE action = 'incident.raise'"), 2);
+    assert_eq!(house.count("audit WHERE action = 'break.open'"), 2);
 }
 
 /// M7, V4, M2: a payment we took as waiting, one we took as refused and a refund nobody knew of are

@@ -261,15 +261,15 @@ async fn the_file_is_a_second_line() {
     let file = stores.look();
     for bad in [
         "UPDATE orders SET state = 'OPEN', due_at = 1 WHERE state = 'PAID'",
-        "UPDATE orders SET settling = NULL WHERE state = 'PAID'",
+        "UPDATE orders SET paying_attempt = NULL WHERE state = 'PAID'",
         "UPDATE orders SET due_at = NULL WHERE state = 'OPEN'",
         "UPDATE orders SET version = 0",
         "UPDATE orders SET minor = 0",
         "UPDATE attempts SET receipt_minor = minor + 1 WHERE state = 'PAID'",
         "UPDATE attempts SET state = 'PAID' WHERE state = 'INTENT'",
         "UPDATE events SET due_at = NULL",
-        "UPDATE orders SET held_minor = minor + 1 WHERE state = 'PAID'",
-        "UPDATE orders SET held_minor = 1 WHERE state = 'OPEN'",
+        "UPDATE orders SET reserved_minor = minor + 1 WHERE state = 'PAID'",
+        "UPDATE orders SET reserved_minor = 1 WHERE state = 'OPEN'",
         "UPDATE journal SET minor = -minor",
         "INSERT INTO attempts SELECT pay_order_no, 2, 'A', institution_id, account_id, mode, minor,
             currency, state, stamp_at, stamp_nonce, sent_at, configuration, epoch, NULL, NULL, NULL,

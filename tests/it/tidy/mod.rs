@@ -11,6 +11,7 @@ mod imports;
 mod mutants;
 mod printing;
 pub(crate) mod tree;
+mod words;
 
 /// A file of `src/` over the first bound says here why. Over the second, and in tests and benches
 /// the second alone, a file is split along an idea.

@@ -90,7 +90,7 @@ pub(super) fn all(stage: &Stage, said: &Said) -> Result<usize, String> {
     broken.extend(damage.into_iter().filter(|found| found != "ok"));
     let attempts = rows(
         &file,
-        "SELECT a.pay_order_no, a.attempt_id, a.minor, a.state, a.attempt_id = o.settling
+        "SELECT a.pay_order_no, a.attempt_id, a.minor, a.state, a.attempt_id = o.paying_attempt
             FROM attempts a JOIN orders o USING (pay_order_no)",
         |row| {
             Ok(Attempt {

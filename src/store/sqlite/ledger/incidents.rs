@@ -13,25 +13,25 @@ use crate::store::sqlite::loading::{Columns, named, read};
 use crate::store::sqlite::writer::Writing;
 
 pub(in crate::store::sqlite) const RAISE: &str =
-    "INSERT INTO incidents (at, institution_id, day, kind, movement, object,
+    "INSERT INTO reconciliation_breaks (at, institution_id, day, kind, movement, object,
     expected, found, owner, state, seen_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'OPEN', ?1)
     ON CONFLICT (institution_id, day, kind, movement, object) DO UPDATE
     SET expected = excluded.expected, found = excluded.found, state = 'OPEN', resolved_at = NULL,
     seen_at = excluded.seen_at";
 
-const STATE_OF: &str = "SELECT state FROM incidents WHERE institution_id = ?1 AND day = ?2
+const STATE_OF: &str =
+    "SELECT state FROM reconciliation_breaks WHERE institution_id = ?1 AND day = ?2
     AND kind = ?3 AND movement = ?4 AND object = ?5";
 
-const RESOLVE: &str = "UPDATE incidents SET state = 'RESOLVED', resolved_at = ?3
+const RESOLVE: &str = "UPDATE reconciliation_breaks SET state = 'RESOLVED', resolved_at = ?3
     WHERE institution_id = ?1 AND day = ?2 AND state = 'OPEN' AND seen_at <> ?3 AND kind <> 'late_refund'";
 
-const OF_DAY: &str =
-    "SELECT incident_id, at, institution_id, day, kind, movement, object, expected,
-    found, owner, state FROM incidents WHERE institution_id = ?1 AND day = ?2
-    ORDER BY state, incident_id";
+const OF_DAY: &str = "SELECT break_id, at, institution_id, day, kind, movement, object, expected,
+    found, owner, state FROM reconciliation_breaks WHERE institution_id = ?1 AND day = ?2
+    ORDER BY state, break_id";
 
-const OPEN: &str = "SELECT incident_id, at, institution_id, day, kind, movement, object, expected,
-    found, owner, state FROM incidents WHERE state = 'OPEN' ORDER BY incident_id LIMIT ?1";
+const OPEN: &str = "SELECT break_id, at, institution_id, day, kind, movement, object, expected,
+    found, owner, state FROM reconciliation_breaks WHERE state = 'OPEN' ORDER BY break_id LIMIT ?1";
 
 /// The values of [`RAISE`] for what no statement found: of the day in which it became known.
 pub(in crate::store::sqlite) fn late(
@@ -86,7 +86,7 @@ pub(super) fn raise(
         ])?;
     }
     if raised > 0 {
-        let deed = of.deed("incident.raise", format!("incidents={raised}"));
+        let deed = of.deed("break.open", format!("breaks={raised}"));
         record(writing, &deed, of.at)?;
     }
     Ok(raised)
@@ -129,7 +129,7 @@ pub(super) fn of_day(
 /// Counts the open ones and shows some, the oldest first.
 pub(super) fn open(connection: &Connection, shown: u32) -> Result<(u64, Vec<Incident>), Fault> {
     let count: i64 = connection
-        .prepare_cached("SELECT COUNT(*) FROM incidents WHERE state = 'OPEN'")?
+        .prepare_cached("SELECT COUNT(*) FROM reconciliation_breaks WHERE state = 'OPEN'")?
         .query_row([], |row| row.get(0))?;
     let shown = list(connection, OPEN, [shown])?;
     Ok((u64::try_from(count).unwrap_or_default(), shown))
@@ -177,14 +177,14 @@ pub(super) fn hand_over(
     to: &str,
     by: &By,
 ) -> Result<bool, Fault> {
-    let sql = "UPDATE incidents SET owner = ?2 WHERE incident_id = ?1 AND state = 'OPEN'";
+    let sql = "UPDATE reconciliation_breaks SET owner = ?2 WHERE break_id = ?1 AND state = 'OPEN'";
     let is_done = writing
         .connection
         .prepare_cached(sql)?
         .execute(params![id, to])?
         == 1;
     if is_done {
-        let deed = deed(by, "incident.hand_over", id, format!("owner={to}"));
+        let deed = deed(by, "break.assign", id, format!("owner={to}"));
         record(writing, &deed, by.at)?;
     }
     Ok(is_done)
@@ -197,12 +197,12 @@ pub(super) fn resolve(
     because: &str,
     by: &By,
 ) -> Result<bool, Fault> {
-    let sql = "UPDATE incidents SET state = 'RESOLVED', resolved_at = ?2
-        WHERE incident_id = ?1 AND state = 'OPEN'";
+    let sql = "UPDATE reconciliation_breaks SET state = 'RESOLVED', resolved_at = ?2
+        WHERE break_id = ?1 AND state = 'OPEN'";
     let values = params![id, by.at.ms()];
     let is_done = writing.connection.prepare_cached(sql)?.execute(values)? == 1;
     if is_done {
-        let deed = deed(by, "incident.resolve", id, format!("because={because}"));
+        let deed = deed(by, "break.resolve", id, format!("because={because}"));
         record(writing, &deed, by.at)?;
     }
     Ok(is_done)
@@ -212,7 +212,7 @@ fn deed(by: &By, action: &'static str, id: i64, result: String) -> Deed {
     Deed {
         actor: by.who.clone(),
         action: action.into(),
-        object: format!("incident {id}"),
+        object: format!("break {id}"),
         result,
     }
 }

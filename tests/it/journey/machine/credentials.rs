@@ -134,7 +134,7 @@ async fn holds(stage: &Stage, spoiled: &Spoiled, turn: &str) {
         }
     }
     let page = operations(stage, "/metrics").await;
-    for party in ["merchant", "institution", "operator", "gateway"] {
+    for party in ["merchant", "institution", "staff", "gateway"] {
         let count = if party == spoiled.party {
             spoiled.count
         } else {

@@ -42,7 +42,7 @@ async fn a_commands_error_is_a_line_or_two() {
     for (words, config) in [
         (&["reload"][..], &stage.config),
         (&["refunds", "manual"], &stage.config),
-        (&["incidents", "list"], &stage.config),
+        (&["breaks", "list"], &stage.config),
         (&["events", "dead"], &stage.config),
         (&["explain", "M1001/T1"], &stage.config),
         (&["audit", "verify"], &absent),
