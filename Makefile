@@ -87,7 +87,7 @@ bench-large: setup ## asks and selects among five million orders; makes a file o
 	$(call install,nginx:nginx taskset:util-linux)
 	cargo bench --bench journey -- large $(if $(QUICK),--quick)
 
-simulate: setup ## SEEDS=n lives, optimised, on all cores; FIRST=n to go on where a run ended
+simulate: setup ## runs SEEDS=n seeded simulations, optimised, on all cores; FIRST=m continues where a run ended
 	PAYMUX_SEEDS=$(or $(SEEDS),100000) PAYMUX_FIRST_SEED=$(or $(FIRST),0) \
 		cargo test --release --test it simulation::thousands -- --nocapture
 
@@ -97,10 +97,10 @@ races: setup ## ROUNDS=n rounds of everything that may come at the same moment
 torture: setup ## KILLS=n SEED=n kills and freezes the real binary under load, starts it again, checks every book
 	PAYMUX_KILLS=$(or $(KILLS),500) PAYMUX_SEED=$(or $(SEED),1) cargo test --test it torture:: -- --nocapture
 
-power: setup ## IMAGES=n disks that lost their power at any step of a recorded run, each opened and verified
+power: setup ## replays power loss at IMAGES=n points of a recorded run, opens and verifies each image
 	PAYMUX_IMAGES=$(or $(IMAGES),10000) cargo test --release --test it power::a_power_loss -- --nocapture
 
-mutants: setup ## takes protections out of a copy of the source one at a time, and lives until each is missed
+mutants: setup ## mutation test: removes each safety check in turn and requires the simulation to find it
 	python3 tests/mutants/run.py
 
 deny: setup deny-tool ## licences, origins and known faults of everything we link

@@ -26,18 +26,19 @@ use http::{Request, Response};
 use paymux::domain::identifiers::{
     AttemptId, InstitutionId, MerchantId, PayOrderNo, RefundOrderNo, Timestamp,
 };
-use paymux::domain::institutions::Directory;
-use paymux::domain::statement::{COLUMNS, Day};
-use paymux::flow::reconcile_statement::{Books, FromFile, reconcile_statement};
-use paymux::flow::register::{Platform, Register, Signing};
+use paymux::domain::institutions::RoutingTable;
+use paymux::domain::statement::{COLUMNS, SettlementDay};
+use paymux::flow::configuration_snapshot::{ConfigurationSnapshot, PlatformIdentity, SigningKeys};
+use paymux::flow::reconcile_statement::{FromFile, ReconciliationScope, reconcile_statement};
 use paymux::seal::Seal;
 use paymux::signature::{KeyRing, SigningKey};
-use paymux::store::ledger::Reconciled;
+use paymux::store::ledger::Reconciliation;
 use paymux::store::{self, OnFatal};
 use paymux::world::exchange_log::NoRecorder;
 use paymux::world::sends::SendLog;
 use paymux::world::{
-    Clock, Outbound, Party, Patience, SendError, SystemClock, SystemEntropy, TooMany, Turn, World,
+    CallTimeouts, Clock, Outbound, OutboundParty, Permit, PermitUnavailable, SendError,
+    SystemClock, SystemEntropy, World,
 };
 use rusqlite::{Connection, params};
 
@@ -50,21 +51,21 @@ const DATE: &str = "20261124";
 const DAY_MS: u64 = 86_400_000;
 
 /// Nobody is called: every movement is known as done.
-struct Nobody;
+struct UncalledNetwork;
 
 #[async_trait::async_trait]
-impl Outbound for Nobody {
+impl Outbound for UncalledNetwork {
     async fn send(
         &self,
-        _: &Party,
+        _: &OutboundParty,
         _: Request<Bytes>,
-        _: Patience,
+        _: CallTimeouts,
     ) -> Result<Response<Bytes>, SendError> {
         Err(SendError::NotSent("nobody is there".into()))
     }
 
-    async fn turn(&self, _: &InstitutionId, _: &MerchantId) -> Result<Turn, TooMany> {
-        Ok(Turn::free())
+    async fn permit(&self, _: &InstitutionId, _: &MerchantId) -> Result<Permit, PermitUnavailable> {
+        Ok(Permit::free())
     }
 }
 
@@ -106,7 +107,12 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn open(path: &Path) -> Result<(Arc<dyn store::Store>, Arc<dyn store::ledger::Ledger>)> {
+fn open(
+    path: &Path,
+) -> Result<(
+    Arc<dyn store::Store>,
+    Arc<dyn store::ledger::ReconciliationLedger>,
+)> {
     let seal = Seal::new("1", [("1".to_owned(), [1; 32])].into(), [2; 32])?;
     let fatal: OnFatal = Box::new(|why| println!("the store failed: {why}"));
     Ok(store::open_with_ledger(
@@ -121,7 +127,7 @@ fn open(path: &Path) -> Result<(Arc<dyn store::Store>, Arc<dyn store::ledger::Le
 fn fill(database: &Path, statement: &Path, lines: u32) -> Result<()> {
     let mut database = Connection::open(database)?;
     database.execute_batch("PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 100000;")?;
-    let day = Day::parse(DATE)?;
+    let day = SettlementDay::parse(DATE)?;
     let (refunds, payments) = (lines / 10, lines - lines / 10);
     let mut out = BufWriter::new(File::create(statement)?);
     writeln!(out, "{COLUMNS}")?;
@@ -189,20 +195,20 @@ fn fill(database: &Path, statement: &Path, lines: u32) -> Result<()> {
 async fn measure(database: &Path, statement: &Path) -> Result<(u64, usize)> {
     let (store, ledger) = open(database)?;
     let clock = Arc::new(SystemClock::start());
-    let of = Reconciled {
+    let of = Reconciliation {
         institution: InstitutionId::parse("harbour")?,
-        day: Day::parse(DATE)?,
+        day: SettlementDay::parse(DATE)?,
         by: "operator".to_owned(),
-        at: Day::parse(DATE)?.until,
+        at: SettlementDay::parse(DATE)?.until,
     };
     let (private, _) = SigningKey::generate_ed25519()?;
-    let platform = Platform {
+    let platform = PlatformIdentity {
         origin: "https://pay.example".to_owned(),
-        signing: Signing::always(SigningKey::from_pkcs8_pem("platform", &private)?),
+        signing: SigningKeys::always(SigningKey::from_pkcs8_pem("platform", &private)?),
         jwks: Bytes::new(),
     };
-    let register = Register::new(
-        Directory::default(),
+    let snapshot = ConfigurationSnapshot::new(
+        RoutingTable::default(),
         KeyRing::default(),
         HashMap::new(),
         platform,
@@ -212,17 +218,17 @@ async fn measure(database: &Path, statement: &Path) -> Result<(u64, usize)> {
         sends: Arc::new(SendLog::start(Arc::clone(&clock))),
         clock,
         entropy: Arc::new(SystemEntropy),
-        outbound: Arc::new(Nobody),
+        outbound: Arc::new(UncalledNetwork),
         health: Arc::default(),
         signals: Arc::default(),
         exchange_log: Arc::new(NoRecorder),
         disk: Arc::default(),
     };
-    let books = Books {
+    let books = ReconciliationScope {
         store: &*store,
         ledger: &*ledger,
         world: &world,
-        register: &register,
+        snapshot: &snapshot,
     };
     let mut source = FromFile::new(BufReader::new(File::open(statement)?), &of);
     let outcome = reconcile_statement(&books, &of, &mut source, &|_| ()).await?;

@@ -31,25 +31,27 @@ use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
 pub use crate::config::expiry::{Expiry, KeyClass};
-pub use crate::config::faults::{Fault, Faults, PartyKind, Unusable, UnusableCounts};
+pub use crate::config::faults::{
+    ConfigFault, ConfigFaults, PartyKind, UnusableCredential, UnusableCredentialCounts,
+};
 pub use crate::config::gateway::store::CONTROL;
-pub use crate::config::limits::{CONNECTIONS_MAX, Limits};
-pub use crate::config::named::{Holder, NamedFile, validity_s};
-pub use crate::config::outline::Outline;
+pub use crate::config::limits::{CONNECTIONS_MAX, GatewayLimits};
+pub use crate::config::named::{CertificateRole, NamedFile, validity_s};
+pub use crate::config::outline::ConfigurationOutline;
 
 use crate::config::enrolment::Enrolment;
-use crate::config::reading::Reader;
+use crate::config::reading::ConfigReader;
 use crate::config::section::Section;
 use crate::crypto::digest::sha256;
 use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
-use crate::domain::institutions::{Directory, Endpoint, HealthSettings};
+use crate::domain::institutions::{HealthSettings, InstitutionEndpoint, RoutingTable};
 use crate::domain::merchant::Admission;
 use crate::files;
-use crate::flow::register::{Platform, Register};
+use crate::flow::configuration_snapshot::{ConfigurationSnapshot, PlatformIdentity};
 
 use crate::seal::Seal;
 use crate::signature::KeyRing;
-use crate::world::Network;
+use crate::world::AllowedNetwork;
 
 /// The file that is read when no other is named.
 pub const FILE: &str = "routes.toml";
@@ -63,30 +65,30 @@ pub struct Config {
     /// `[store]`.
     pub store: StoreSettings,
     /// `[limits]`.
-    pub limits: Limits,
+    pub limits: GatewayLimits,
     /// `[health]`.
     pub health: HealthSettings,
     /// `[outbound]`, and the connections to institutions.
-    pub outbound: OutboundSettings,
+    pub outbound: OutboundConfig,
     /// Merchants, institutions, contracts, routes, keys and adapters.
-    pub register: Register,
+    pub snapshot: ConfigurationSnapshot,
     /// Every signing key there is, whosever: for people.
-    pub keys: Vec<KeyNote>,
+    pub keys: Vec<KeySummary>,
     /// Where everybody stands in the operator's review (R-4-3).
-    pub reviews: Vec<Review>,
+    pub admission_reviews: Vec<AdmissionReview>,
     /// What an operator should know and what is no fault.
-    pub warnings: Vec<Fault>,
+    pub warnings: Vec<ConfigFault>,
     /// Keys and certificates of single parties that cannot be used: those parties go without, and
     /// everybody else goes on.
-    pub unusable: Vec<Unusable>,
+    pub unusable: Vec<UnusableCredential>,
     /// The same counted, for any later moment.
-    pub unusable_counts: UnusableCounts,
+    pub unusable_counts: UnusableCredentialCounts,
     /// SHA-256 of the file, in hexadecimal digits: which text this is.
     pub digest: String,
     /// Until when everybody has keys and certificates.
     pub expiries: Vec<Expiry>,
     /// The same in words, without secrets, to be compared with another.
-    pub outline: Outline,
+    pub outline: ConfigurationOutline,
 }
 
 /// Where we listen.
@@ -119,18 +121,18 @@ pub struct StoreSettings {
 }
 
 /// Whom outgoing connections believe and which addresses they may reach.
-pub struct OutboundSettings {
+pub struct OutboundConfig {
     /// Authorities for merchants' servers; the public ones where absent.
     pub merchant_roots: Option<Vec<CertificateDer<'static>>>,
     /// Networks that are not public and that merchants' addresses may lie in all the same.
-    pub allowed_private_networks: Vec<Network>,
+    pub allowed_private_networks: Vec<AllowedNetwork>,
     /// The connection to each institution.
-    pub institutions: HashMap<InstitutionId, InstitutionLeg>,
+    pub institutions: HashMap<InstitutionId, InstitutionConnection>,
 }
 
 /// The connection to one institution.
 #[derive(Clone)]
-pub struct InstitutionLeg {
+pub struct InstitutionConnection {
     /// The name of its dialect.
     pub kind: &'static str,
     /// `https://host[:port]`: nothing else of it is called.
@@ -145,10 +147,10 @@ pub struct InstitutionLeg {
     pub calls_at_once: u32,
 }
 
-impl InstitutionLeg {
+impl InstitutionConnection {
     /// Where it is asked, and in which dialect.
-    pub fn endpoint(&self) -> Endpoint {
-        Endpoint {
+    pub fn endpoint(&self) -> InstitutionEndpoint {
+        InstitutionEndpoint {
             kind: self.kind.into(),
             url: self.origin.as_str().into(),
         }
@@ -157,7 +159,7 @@ impl InstitutionLeg {
 
 /// A signing key, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyNote {
+pub struct KeySummary {
     /// `keyid`.
     pub id: String,
     /// Whose, in words.
@@ -174,7 +176,7 @@ pub struct KeyNote {
 
 /// Where somebody stands in the operator's review, and why (R-4-3).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Review {
+pub struct AdmissionReview {
     /// `merchantId` or the institution's id.
     pub who: String,
     /// The state.
@@ -196,9 +198,9 @@ pub fn read(
     path: &Path,
     now: Timestamp,
     environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<Config, Faults> {
+) -> Result<Config, ConfigFaults> {
     let text = content(path)?;
-    let mut r = Reader::new(path, &text, now, environment);
+    let mut r = ConfigReader::new(path, &text, now, environment);
     let config = whole(&mut r, &text);
     r.faults.sort_by_key(|fault| fault.line);
     r.warnings.sort_by_key(|fault| fault.line);
@@ -207,13 +209,13 @@ pub fn read(
         Some(config) if r.faults.is_empty() => Ok(Config {
             file: path.to_owned(),
             warnings: r.warnings,
-            unusable_counts: UnusableCounts::of(&r.unusable, r.dated),
+            unusable_counts: UnusableCredentialCounts::of(&r.unusable, r.dated),
             unusable: r.unusable,
             expiries: expiry::expiries(&config),
             outline: outline::completed(&config),
             ..config
         }),
-        Some(_) | None => Err(Faults(r.faults)),
+        Some(_) | None => Err(ConfigFaults(r.faults)),
     }
 }
 
@@ -221,9 +223,9 @@ pub fn read(
 ///
 /// # Errors
 /// The file itself cannot be read.
-pub fn named_files(path: &Path, now: Timestamp) -> Result<Vec<NamedFile>, Faults> {
+pub fn named_files(path: &Path, now: Timestamp) -> Result<Vec<NamedFile>, ConfigFaults> {
     let text = content(path)?;
-    let mut r = Reader::new(path, &text, now, &|_| None);
+    let mut r = ConfigReader::new(path, &text, now, &|_| None);
     let _ = whole(&mut r, &text);
     Ok(r.named)
 }
@@ -233,12 +235,12 @@ pub fn named_files(path: &Path, now: Timestamp) -> Result<Vec<NamedFile>, Faults
 ///
 /// # Errors
 /// The file itself cannot be read.
-pub fn store_url(path: &Path) -> Result<String, Faults> {
+pub fn store_url(path: &Path) -> Result<String, ConfigFaults> {
     let text = content(path)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     Ok(gateway::store::url_of(
         folder,
-        &reading::as_far_as_read(&text),
+        &reading::parse_leniently(&text),
     ))
 }
 
@@ -251,11 +253,11 @@ pub fn environment(name: &str) -> Option<String> {
 /// No configuration is larger. Unit: bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-fn content(path: &Path) -> Result<String, Faults> {
+fn content(path: &Path) -> Result<String, ConfigFaults> {
     let read = files::read(path, FILE_BYTES_MAX);
     let text = read.and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
     text.map_err(|fault| {
-        Faults(vec![Fault {
+        ConfigFaults(vec![ConfigFault {
             file: path.display().to_string(),
             line: 0,
             subject: "the whole file".to_owned(),
@@ -267,7 +269,7 @@ fn content(path: &Path) -> Result<String, Faults> {
 }
 
 /// Reads every table, whatever was wrong with those before it.
-fn whole(r: &mut Reader<'_>, text: &str) -> Option<Config> {
+fn whole(r: &mut ConfigReader<'_>, text: &str) -> Option<Config> {
     let document = r.document()?;
     let mut top = Section::whole(&document);
     let mut enrolment = Enrolment::default();
@@ -307,10 +309,10 @@ fn whole(r: &mut Reader<'_>, text: &str) -> Option<Config> {
     }
     enrolment.settle(r);
     top.end(r);
-    let outbound = OutboundSettings {
+    let outbound = OutboundConfig {
         merchant_roots,
         allowed_private_networks,
-        institutions: std::mem::take(&mut enrolment.legs),
+        institutions: std::mem::take(&mut enrolment.connections),
     };
     Some(Config {
         listen: listen?,
@@ -319,22 +321,26 @@ fn whole(r: &mut Reader<'_>, text: &str) -> Option<Config> {
         health,
         outbound,
         keys: std::mem::take(&mut enrolment.notes),
-        reviews: std::mem::take(&mut enrolment.reviews),
-        register: register(enrolment, platform?, r.now)?,
+        admission_reviews: std::mem::take(&mut enrolment.admission_reviews),
+        snapshot: snapshot(enrolment, platform?, r.now)?,
         file: PathBuf::new(),
         warnings: Vec::new(),
         unusable: Vec::new(),
-        unusable_counts: UnusableCounts::default(),
+        unusable_counts: UnusableCredentialCounts::default(),
         expiries: Vec::new(),
-        outline: Outline::of(&document, r.folder()),
+        outline: ConfigurationOutline::of(&document, r.folder()),
         digest: hex(&sha256(text.as_bytes())),
     })
 }
 
-fn register(enrolment: Enrolment, platform: Platform, now: Timestamp) -> Option<Register> {
+fn snapshot(
+    enrolment: Enrolment,
+    platform: PlatformIdentity,
+    now: Timestamp,
+) -> Option<ConfigurationSnapshot> {
     let operators = KeyRing::new(enrolment.operator_keys).ok()?;
-    let register = Register::new(
-        Directory {
+    let snapshot = ConfigurationSnapshot::new(
+        RoutingTable {
             version: u64::try_from(now.ms()).unwrap_or(0),
             merchants: enrolment.merchants,
             institutions: enrolment.institutions,
@@ -346,5 +352,5 @@ fn register(enrolment: Enrolment, platform: Platform, now: Timestamp) -> Option<
         enrolment.adapters,
         platform,
     );
-    Some(register.run_by(operators))
+    Some(snapshot.with_staff(operators))
 }

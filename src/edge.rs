@@ -8,12 +8,12 @@ mod accepting;
 mod answer;
 mod body;
 mod bounds;
-mod door;
+mod connection;
 mod handshakes;
 mod head;
 mod hello;
 mod identity;
-mod known;
+mod known_addresses;
 mod overload;
 mod places;
 mod rejection;
@@ -34,9 +34,9 @@ use crate::domain::refusal::Refusal;
 use crate::limits::bound::Bound;
 use crate::metrics::Metrics;
 
-use door::Door;
+use connection::ListenerConnections;
 use handshakes::Handshakes;
-use known::Known;
+use known_addresses::KnownAddresses;
 use overload::{Overload, TICK};
 use places::Places;
 use rejection::Rejections;
@@ -51,12 +51,12 @@ pub type Responding = Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;
 /// Writes the answer to a request that never became one.
 pub type Refuse = Arc<dyn Fn(&Refusal) -> Response<Bytes> + Send + Sync>;
 /// Whether a certificate that a client has shown is one of somebody enrolled.
-pub type Enrolled = Arc<dyn Fn(&ShownCertificate) -> bool + Send + Sync>;
+pub type EnrolmentCheck = Arc<dyn Fn(&ShownCertificate) -> bool + Send + Sync>;
 
 /// An answer's extension: who asked has proven who it is. Such a connection keeps its place when
 /// there are no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proven {
+pub enum ConnectionProof {
     /// A merchant or an institution.
     Party,
     /// Somebody who knows the address of a payer's page; the same number is the same page.
@@ -72,19 +72,19 @@ pub struct Listener {
     /// What answers here.
     pub responder: Responder,
     /// Whose certificates are enrolled: some places are left to them.
-    pub enrolled: Enrolled,
+    pub enrolled: EnrolmentCheck,
 }
 
 /// How a stop went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drained {
+pub enum DrainOutcome {
     /// Everything that was handed over was answered.
     Whole,
     /// The limit passed first. What was handed over still runs, until its runtime ends.
     Cut,
 }
 
-impl Drained {
+impl DrainOutcome {
     /// The word in the log.
     pub fn word(self) -> &'static str {
         match self {
@@ -107,7 +107,7 @@ impl Stop {
 
 /// Listeners that are bound and not yet accepting.
 pub struct Edge {
-    doors: Vec<(tokio::net::TcpListener, Arc<Door>)>,
+    doors: Vec<(tokio::net::TcpListener, Arc<ListenerConnections>)>,
     addresses: Vec<SocketAddr>,
     live: LiveBounds,
     metrics: Arc<Metrics>,
@@ -155,7 +155,7 @@ impl Edge {
         listener: Listener,
         bounds: &Bounds,
         refuse: &Refuse,
-    ) -> std::io::Result<Door> {
+    ) -> std::io::Result<ListenerConnections> {
         let acceptor = listener
             .identity
             .map(identity::server_config)
@@ -166,7 +166,7 @@ impl Edge {
         let handshakes = Arc::new(Handshakes::new(bounds));
         self.live.overloads.push(Arc::clone(&overload));
         self.live.handshakes.push(Arc::clone(&handshakes));
-        Ok(Door {
+        Ok(ListenerConnections {
             rejections: Rejections::new(refuse, acceptor.is_some()),
             acceptor,
             responder: listener.responder,
@@ -177,7 +177,7 @@ impl Edge {
             overload,
             open: Bound::new(u32::MAX),
             handshakes,
-            known: Known::default(),
+            known: KnownAddresses::default(),
             enrolled: listener.enrolled,
         })
     }
@@ -201,7 +201,7 @@ impl Edge {
     ///
     /// Each request is handed over as a task of its own: neither a client that hangs up nor the
     /// end of its connection cuts an order in progress off.
-    pub async fn serve(self) -> Drained {
+    pub async fn serve(self) -> DrainOutcome {
         let mut accepting = tokio::task::JoinSet::new();
         let overloads = &self.live.overloads;
         let mut open = Vec::new();
@@ -227,7 +227,7 @@ impl Edge {
             never = watch(overloads, &self.metrics) => match never {},
         };
         if drained.is_ok() {
-            return Drained::Whole;
+            return DrainOutcome::Whole;
         }
         let requests = overloads.iter().map(|overload| overload.requests_open());
         let requests: u32 = requests.sum();
@@ -235,7 +235,7 @@ impl Edge {
             requests,
             "the time to drain passed with requests not answered"
         );
-        Drained::Cut
+        DrainOutcome::Cut
     }
 }
 

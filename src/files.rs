@@ -2,8 +2,8 @@
 //! process holds. Who else may use a file is judged here too, for keys and for the store alike.
 
 pub mod access;
-pub mod held;
 pub mod reserve;
+pub mod store_lock;
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -29,10 +29,10 @@ pub fn open(path: &Path) -> io::Result<File> {
     let file = File::options().read(true).custom_flags(flags).open(path)?;
     // And again: another file may have taken the name in between.
     let found = file.metadata()?;
-    if held::is_of_a_store(&found) {
+    if store_lock::is_of_a_store(&found) {
         // Closing it is what must not happen, so it stays open until this process ends.
         std::mem::forget(file);
-        return Err(of_a_store());
+        return Err(belongs_to_a_store());
     }
     judge(&found)?;
     Ok(file)
@@ -40,15 +40,15 @@ pub fn open(path: &Path) -> io::Result<File> {
 
 fn judge(found: &Metadata) -> io::Result<()> {
     if !found.is_file() {
-        return Err(no_plain_file());
+        return Err(not_a_plain_file());
     }
-    if held::is_of_a_store(found) {
-        return Err(of_a_store());
+    if store_lock::is_of_a_store(found) {
+        return Err(belongs_to_a_store());
     }
     Ok(())
 }
 
-fn of_a_store() -> io::Error {
+fn belongs_to_a_store() -> io::Error {
     io::Error::other("expected another file than the store of this gateway")
 }
 
@@ -75,12 +75,12 @@ pub fn text(path: &Path) -> io::Result<String> {
 /// It is none.
 pub fn expect_plain(path: &Path) -> io::Result<()> {
     match std::fs::metadata(path) {
-        Ok(found) if !found.is_file() => Err(no_plain_file()),
+        Ok(found) if !found.is_file() => Err(not_a_plain_file()),
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-fn no_plain_file() -> io::Error {
+fn not_a_plain_file() -> io::Error {
     io::Error::other("expected a plain file")
 }
 

@@ -8,20 +8,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::domain::identifiers::{AttemptId, InstitutionId, Timestamp};
 use crate::domain::institutions::{
-    Begun, CallEnd, Entry, HealthSettings, Pulse, Purpose, Standing, Stretch, Telling,
+    BegunCall, BreakerDecision, BreakerWindow, CallEnd, CallPurpose, CallbackReliability,
+    CircuitBreaker, Health, HealthSettings,
 };
-use crate::domain::order::Callbacks;
+use crate::domain::order::CallbackDelivery;
 
-type Shared = Arc<Mutex<Pulse>>;
+type SharedBreaker = Arc<Mutex<CircuitBreaker>>;
 
 /// The pulses of all institutions that were called.
 #[derive(Debug, Default)]
-pub struct Health {
+pub struct HealthTracker {
     settings: RwLock<HealthSettings>,
     /// Grows with the institutions that are configured, never with what a caller names.
-    pulses: RwLock<HashMap<InstitutionId, Shared>>,
+    breakers: RwLock<HashMap<InstitutionId, SharedBreaker>>,
     /// Of those that payments came of, whether they told us.
-    tellings: Mutex<HashMap<InstitutionId, Telling>>,
+    callback_reliability: Mutex<HashMap<InstitutionId, CallbackReliability>>,
     /// Of those that answered, how many calls.
     answers: Mutex<HashMap<InstitutionId, u64>>,
 }
@@ -30,29 +31,29 @@ pub struct Health {
 /// this is dropped, whatever became of the order.
 #[derive(Debug, Default)]
 #[must_use = "dropping it gives the place of an order on trial back"]
-pub struct Pass(Option<(Shared, Stretch)>);
+pub struct ProbePermit(Option<(SharedBreaker, BreakerWindow)>);
 
-impl Drop for Pass {
+impl Drop for ProbePermit {
     fn drop(&mut self) {
-        if let Some((pulse, stretch)) = self.0.take() {
-            locked(&pulse).leave(stretch);
+        if let Some((breaker, stretch)) = self.0.take() {
+            locked(&breaker).leave(stretch);
         }
     }
 }
 
-impl Health {
+impl HealthTracker {
     /// Nothing seen yet.
     pub fn new(settings: HealthSettings) -> Self {
         Self {
             settings: RwLock::new(settings),
-            pulses: RwLock::default(),
-            tellings: Mutex::default(),
+            breakers: RwLock::default(),
+            callback_reliability: Mutex::default(),
             answers: Mutex::default(),
         }
     }
 
     /// Other measures from now on; what was seen stays seen.
-    pub fn measure_by(&self, settings: HealthSettings) {
+    pub fn apply_settings(&self, settings: HealthSettings) {
         *self
             .settings
             .write()
@@ -60,37 +61,37 @@ impl Health {
     }
 
     /// What a new order may expect of an institution. Asking uses no trial up.
-    pub fn standing(&self, institution: &InstitutionId, now: Timestamp) -> Standing {
+    pub fn standing(&self, institution: &InstitutionId, now: Timestamp) -> Health {
         match self.known(institution) {
-            Some(pulse) => locked(&pulse).standing(&self.settings(), now),
-            None => Standing::Healthy,
+            Some(breaker) => locked(&breaker).standing(&self.settings(), now),
+            None => Health::Healthy,
         }
     }
 
     /// Lets a new order go to an institution; `None` while nothing new is sent there.
-    pub fn enter(&self, institution: &InstitutionId, now: Timestamp) -> Option<Pass> {
-        let Some(pulse) = self.known(institution) else {
-            return Some(Pass::default());
+    pub fn enter(&self, institution: &InstitutionId, now: Timestamp) -> Option<ProbePermit> {
+        let Some(breaker) = self.known(institution) else {
+            return Some(ProbePermit::default());
         };
-        let entry = locked(&pulse).enter(&self.settings(), now);
+        let entry = locked(&breaker).enter(&self.settings(), now);
         match entry {
-            Entry::Free => Some(Pass::default()),
-            Entry::Probe(stretch) => Some(Pass(Some((pulse, stretch)))),
-            Entry::Refused => None,
+            BreakerDecision::Allowed => Some(ProbePermit::default()),
+            BreakerDecision::Probe(stretch) => Some(ProbePermit(Some((breaker, stretch)))),
+            BreakerDecision::Refused => None,
         }
     }
 
     /// A call to a configured institution begins.
-    pub fn begin(&self, institution: &InstitutionId, now: Timestamp) -> Begun {
-        locked(&self.pulse(institution)).begin(now)
+    pub fn begin(&self, institution: &InstitutionId, now: Timestamp) -> BegunCall {
+        locked(&self.breaker(institution)).begin(now)
     }
 
     /// It ended.
     pub fn end(
         &self,
         institution: &InstitutionId,
-        begun: Begun,
-        how: (Purpose, CallEnd),
+        begun: BegunCall,
+        how: (CallPurpose, CallEnd),
         now: Timestamp,
     ) {
         let settings = self.settings();
@@ -99,12 +100,12 @@ impl Health {
             let count = answers.entry(institution.clone()).or_default();
             *count = count.wrapping_add(1);
         }
-        let pulse = self.pulse(institution);
-        let mut pulse = locked(&pulse);
-        let before = pulse.breaker(now);
-        pulse.end(&settings, begun, how, now);
-        let after = pulse.breaker(now);
-        drop(pulse);
+        let breaker = self.breaker(institution);
+        let mut breaker = locked(&breaker);
+        let before = breaker.breaker(now);
+        breaker.end(&settings, begun, how, now);
+        let after = breaker.breaker(now);
+        drop(breaker);
         if before != after {
             tracing::warn!(institution.id = %institution, from = before.word(), to = after.word(),
                 "how new orders may go to the institution has changed");
@@ -113,15 +114,19 @@ impl Health {
 
     /// Shows each institution that was called, the word of its breaker's state, how often it opened
     /// since this process started, and whether its callbacks go missing.
-    pub fn show(&self, now: Timestamp, mut to: impl FnMut(&str, &'static str, u64, Callbacks)) {
-        let pulses = self.pulses.read().unwrap_or_else(PoisonError::into_inner);
-        for (id, pulse) in pulses.iter() {
+    pub fn show(
+        &self,
+        now: Timestamp,
+        mut to: impl FnMut(&str, &'static str, u64, CallbackDelivery),
+    ) {
+        let breakers = self.breakers.read().unwrap_or_else(PoisonError::into_inner);
+        for (id, breaker) in breakers.iter() {
             let callbacks = self.callbacks(id, now);
-            let mut pulse = locked(pulse);
+            let mut breaker = locked(breaker);
             to(
                 id.as_str(),
-                pulse.breaker(now).word(),
-                pulse.openings(),
+                breaker.breaker(now).word(),
+                breaker.openings(),
                 callbacks,
             );
         }
@@ -155,31 +160,38 @@ impl Health {
         &self,
         institution: &InstitutionId,
         now: Timestamp,
-        learn: impl FnOnce(&mut Telling),
+        learn: impl FnOnce(&mut CallbackReliability),
     ) {
-        let mut tellings = self.tellings.lock().unwrap_or_else(PoisonError::into_inner);
-        let telling = tellings.entry(institution.clone()).or_default();
+        let mut callback_reliability = self
+            .callback_reliability
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let telling = callback_reliability.entry(institution.clone()).or_default();
         let before = telling.callbacks(now);
         learn(telling);
         let after = telling.callbacks(now);
-        drop(tellings);
+        drop(callback_reliability);
         match (before, after) {
-            (Callbacks::Come, Callbacks::Missing) => {
+            (CallbackDelivery::Arriving, CallbackDelivery::Missing) => {
                 tracing::error!(institution.id = %institution,
                     "callbacks of the institution go missing; its payments are asked about more often");
             }
-            (Callbacks::Missing, Callbacks::Come) => {
+            (CallbackDelivery::Missing, CallbackDelivery::Arriving) => {
                 tracing::warn!(institution.id = %institution, "callbacks of the institution come again");
             }
-            (Callbacks::Come, Callbacks::Come) | (Callbacks::Missing, Callbacks::Missing) => (),
+            (CallbackDelivery::Arriving, CallbackDelivery::Arriving)
+            | (CallbackDelivery::Missing, CallbackDelivery::Missing) => (),
         }
     }
 
     /// Whether an institution's callbacks go missing.
-    pub fn callbacks(&self, institution: &InstitutionId, now: Timestamp) -> Callbacks {
-        let tellings = self.tellings.lock().unwrap_or_else(PoisonError::into_inner);
-        let telling = tellings.get(institution);
-        telling.map_or(Callbacks::Come, |telling| telling.callbacks(now))
+    pub fn callbacks(&self, institution: &InstitutionId, now: Timestamp) -> CallbackDelivery {
+        let callback_reliability = self
+            .callback_reliability
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let telling = callback_reliability.get(institution);
+        telling.map_or(CallbackDelivery::Arriving, |telling| telling.callbacks(now))
     }
 
     /// How many calls an institution has answered since this process started.
@@ -192,20 +204,23 @@ impl Health {
         *self.settings.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known(&self, institution: &InstitutionId) -> Option<Shared> {
-        let pulses = self.pulses.read().unwrap_or_else(PoisonError::into_inner);
-        pulses.get(institution).cloned()
+    fn known(&self, institution: &InstitutionId) -> Option<SharedBreaker> {
+        let breakers = self.breakers.read().unwrap_or_else(PoisonError::into_inner);
+        breakers.get(institution).cloned()
     }
 
-    fn pulse(&self, institution: &InstitutionId) -> Shared {
-        if let Some(pulse) = self.known(institution) {
-            return pulse;
+    fn breaker(&self, institution: &InstitutionId) -> SharedBreaker {
+        if let Some(breaker) = self.known(institution) {
+            return breaker;
         }
-        let mut pulses = self.pulses.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(pulses.entry(institution.clone()).or_default())
+        let mut breakers = self
+            .breakers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(breakers.entry(institution.clone()).or_default())
     }
 }
 
-fn locked(pulse: &Mutex<Pulse>) -> MutexGuard<'_, Pulse> {
-    pulse.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(breaker: &Mutex<CircuitBreaker>) -> MutexGuard<'_, CircuitBreaker> {
+    breaker.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,7 +5,7 @@
 //! of institutions, where somebody does wait, are in `limits/permits.rs`.
 
 pub mod bound;
-mod explained;
+mod explanations;
 pub mod permits;
 
 use std::hash::Hash;
@@ -23,14 +23,14 @@ use governor::{Quota, RateLimiter};
 
 use crate::domain::identifiers::MerchantId;
 use crate::domain::merchant::CertificateDigest;
-pub use crate::limits::explained::Explained;
+pub use crate::limits::explanations::ExplanationLimits;
 use crate::metrics::Metrics;
 use crate::world::Clock;
 
 /// Past this many strangers remembered, those whose allowance is whole again are forgotten.
-const STRANGERS_MAX: usize = 65_536;
+const ADDRESSES_MAX: usize = 65_536;
 /// How many knocks lie between two looks at that number.
-const KNOCKS_BETWEEN_SWEEPS: u64 = 4_096;
+const CHECKS_BETWEEN_SWEEPS: u64 = 4_096;
 
 /// A rate, and how much of it may come at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,36 +63,36 @@ pub struct LimitSettings {
 pub struct Wait(pub Duration);
 
 /// All counts of one gateway.
-pub struct Limits {
-    live: ArcSwap<Counts>,
-    ticks: Ticks,
+pub struct CallerLimits {
+    live: ArcSwap<RateLimiters>,
+    ticks: GovernorClock,
     knocks: AtomicU64,
     metrics: Option<Arc<Metrics>>,
 }
 
 /// The counts in force, and the rates they were started with.
-struct Counts {
+struct RateLimiters {
     settings: LimitSettings,
-    strangers: Arc<Keyed<Stranger>>,
+    unauthenticated_callers: Arc<Keyed<UnauthenticatedAddress>>,
     certificates: Arc<Keyed<CertificateDigest>>,
     merchants: Arc<Keyed<MerchantId>>,
 }
 
-type Keyed<K> = RateLimiter<K, DashMapStateStore<K>, Ticks, NoOpMiddleware<Duration>>;
+type Keyed<K> = RateLimiter<K, DashMapStateStore<K>, GovernorClock, NoOpMiddleware<Duration>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Stranger {
+enum UnauthenticatedAddress {
     V4([u8; 4]),
     V6Network(u128),
 }
 
-impl Limits {
+impl CallerLimits {
     /// Starts with whole allowances.
     pub fn new(settings: &LimitSettings, clock: Arc<dyn Clock>) -> Self {
-        let ticks = Ticks::new(clock);
-        let counts = Counts {
+        let ticks = GovernorClock::new(clock);
+        let counts = RateLimiters {
             settings: *settings,
-            strangers: keyed(settings.address, &ticks),
+            unauthenticated_callers: keyed(settings.address, &ticks),
             certificates: keyed(settings.certificate, &ticks),
             merchants: keyed(settings.merchant, &ticks),
         };
@@ -118,9 +118,13 @@ impl Limits {
     pub fn replace(&self, settings: &LimitSettings) {
         let before = self.live.load();
         let (was, now) = (before.settings, *settings);
-        let next = Counts {
+        let next = RateLimiters {
             settings: now,
-            strangers: renewed(&before.strangers, (was.address, now.address), &self.ticks),
+            unauthenticated_callers: renewed(
+                &before.unauthenticated_callers,
+                (was.address, now.address),
+                &self.ticks,
+            ),
             certificates: renewed(
                 &before.certificates,
                 (was.certificate, now.certificate),
@@ -135,19 +139,22 @@ impl Limits {
     ///
     /// # Errors
     /// [`Wait`] if it comes too soon; nothing was counted then.
-    pub fn knock(
+    pub fn check_rate(
         &self,
         address: IpAddr,
         certificate: Option<&CertificateDigest>,
     ) -> Result<(), Wait> {
         let counts = self.live.load();
         let knocks = self.knocks.fetch_add(1, Ordering::Relaxed);
-        if knocks.is_multiple_of(KNOCKS_BETWEEN_SWEEPS) {
+        if knocks.is_multiple_of(CHECKS_BETWEEN_SWEEPS) {
             counts.sweep();
         }
         match certificate {
             Some(digest) => self.judged("certificate", check(&counts.certificates, digest)),
-            None => self.judged("address", check(&counts.strangers, &stranger(address))),
+            None => self.judged(
+                "address",
+                check(&counts.unauthenticated_callers, &unauthenticated(address)),
+            ),
         }
     }
 
@@ -168,11 +175,16 @@ impl Limits {
     }
 }
 
-impl Counts {
+impl RateLimiters {
     /// Keeps memory bounded by what was active lately: a certificate costs nothing to make.
     fn sweep(&self) {
-        if self.strangers.len().saturating_add(self.certificates.len()) > STRANGERS_MAX {
-            self.strangers.retain_recent();
+        if self
+            .unauthenticated_callers
+            .len()
+            .saturating_add(self.certificates.len())
+            > ADDRESSES_MAX
+        {
+            self.unauthenticated_callers.retain_recent();
             self.certificates.retain_recent();
         }
     }
@@ -182,7 +194,7 @@ impl Counts {
 fn renewed<K: Hash + Eq + Clone>(
     known: &Arc<Keyed<K>>,
     (was, now): (Rate, Rate),
-    ticks: &Ticks,
+    ticks: &GovernorClock,
 ) -> Arc<Keyed<K>> {
     if was == now {
         Arc::clone(known)
@@ -191,7 +203,7 @@ fn renewed<K: Hash + Eq + Clone>(
     }
 }
 
-fn keyed<K: Hash + Eq + Clone>(rate: Rate, ticks: &Ticks) -> Arc<Keyed<K>> {
+fn keyed<K: Hash + Eq + Clone>(rate: Rate, ticks: &GovernorClock) -> Arc<Keyed<K>> {
     let counts = RateLimiter::new(rate.quota(), DashMapStateStore::default(), ticks.clone());
     Arc::new(counts)
 }
@@ -202,30 +214,30 @@ fn check<K: Hash + Eq + Clone>(limiter: &Keyed<K>, key: &K) -> Result<(), Wait> 
         .map_err(|until| Wait(until.wait_time_from(limiter.clock().now())))
 }
 
-fn stranger(address: IpAddr) -> Stranger {
+fn unauthenticated(address: IpAddr) -> UnauthenticatedAddress {
     match address.to_canonical() {
-        IpAddr::V4(v4) => Stranger::V4(v4.octets()),
-        IpAddr::V6(v6) => Stranger::V6Network(u128::from(v6) >> 64),
+        IpAddr::V4(v4) => UnauthenticatedAddress::V4(v4.octets()),
+        IpAddr::V6(v6) => UnauthenticatedAddress::V6Network(u128::from(v6) >> 64),
     }
 }
 
 /// Our clock as governor wants it: it only ever goes on. A jump backwards stands still for one
 /// reading and then counts on, a jump forwards makes allowances whole (T2).
 #[derive(Clone)]
-struct Ticks {
+struct GovernorClock {
     clock: Arc<dyn Clock>,
     /// The last reading and what was counted until then, in milliseconds.
     counted: Arc<Mutex<(i64, u64)>>,
 }
 
-impl Ticks {
+impl GovernorClock {
     fn new(clock: Arc<dyn Clock>) -> Self {
         let counted = Arc::new(Mutex::new((clock.now().ms(), 0)));
         Self { clock, counted }
     }
 }
 
-impl governor::clock::Clock for Ticks {
+impl governor::clock::Clock for GovernorClock {
     type Instant = Duration;
 
     fn now(&self) -> Duration {
@@ -244,9 +256,9 @@ mod tests {
     use super::*;
     use crate::domain::identifiers::{Timestamp, Uptime};
 
-    struct Hand(AtomicI64);
+    struct LimitsTestClock(AtomicI64);
 
-    impl Clock for Hand {
+    impl Clock for LimitsTestClock {
         fn now(&self) -> Timestamp {
             Timestamp::from_ms(self.0.load(Ordering::SeqCst))
         }
@@ -263,15 +275,15 @@ mod tests {
         }
     }
 
-    fn limits() -> (Limits, Arc<Hand>) {
-        let clock = Arc::new(Hand(AtomicI64::new(1_000_000)));
+    fn limits() -> (CallerLimits, Arc<LimitsTestClock>) {
+        let clock = Arc::new(LimitsTestClock(AtomicI64::new(1_000_000)));
         let settings = LimitSettings {
             certificate: rate(1, 2),
             address: rate(1, 1),
             merchant: rate(1, 1),
         };
-        let shown: Arc<dyn Clock> = Arc::<Hand>::clone(&clock);
-        (Limits::new(&settings, shown), clock)
+        let shown: Arc<dyn Clock> = Arc::<LimitsTestClock>::clone(&clock);
+        (CallerLimits::new(&settings, shown), clock)
     }
 
     /// Q1: each is counted under what it has proven, and nobody uses up another's allowance.
@@ -279,17 +291,20 @@ mod tests {
     fn each_caller_has_an_allowance_of_its_own() {
         let (limits, clock) = limits();
         let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        assert_eq!(limits.knock(one, None), Ok(()));
-        assert_eq!(limits.knock(one, None), Err(Wait(Duration::from_secs(1))));
-        assert_eq!(limits.knock(other, None), Ok(()));
-        assert_eq!(limits.knock(one, Some(&[1; 32])), Ok(()));
-        assert_eq!(limits.knock(other, Some(&[1; 32])), Ok(()));
-        assert!(limits.knock(other, Some(&[1; 32])).is_err());
+        assert_eq!(limits.check_rate(one, None), Ok(()));
+        assert_eq!(
+            limits.check_rate(one, None),
+            Err(Wait(Duration::from_secs(1)))
+        );
+        assert_eq!(limits.check_rate(other, None), Ok(()));
+        assert_eq!(limits.check_rate(one, Some(&[1; 32])), Ok(()));
+        assert_eq!(limits.check_rate(other, Some(&[1; 32])), Ok(()));
+        assert!(limits.check_rate(other, Some(&[1; 32])).is_err());
         let merchant = MerchantId::parse("M1").unwrap();
         assert_eq!(limits.admit(&merchant), Ok(()));
         assert!(limits.admit(&merchant).is_err());
         clock.0.fetch_add(1_000, Ordering::SeqCst);
-        assert_eq!(limits.knock(one, None), Ok(()));
+        assert_eq!(limits.check_rate(one, None), Ok(()));
         assert_eq!(limits.admit(&merchant), Ok(()));
     }
 
@@ -297,36 +312,46 @@ mod tests {
     #[test]
     fn addresses_of_one_network_share_an_allowance() {
         let (limits, _) = limits();
-        assert_eq!(limits.knock("2001:db8::1".parse().unwrap(), None), Ok(()));
-        assert!(limits.knock("2001:db8::2".parse().unwrap(), None).is_err());
         assert_eq!(
-            limits.knock("2001:db8:0:1::1".parse().unwrap(), None),
+            limits.check_rate("2001:db8::1".parse().unwrap(), None),
             Ok(())
         );
-        assert_eq!(limits.knock("192.0.2.1".parse().unwrap(), None), Ok(()));
         assert!(
             limits
-                .knock("::ffff:192.0.2.1".parse().unwrap(), None)
+                .check_rate("2001:db8::2".parse().unwrap(), None)
+                .is_err()
+        );
+        assert_eq!(
+            limits.check_rate("2001:db8:0:1::1".parse().unwrap(), None),
+            Ok(())
+        );
+        assert_eq!(
+            limits.check_rate("192.0.2.1".parse().unwrap(), None),
+            Ok(())
+        );
+        assert!(
+            limits
+                .check_rate("::ffff:192.0.2.1".parse().unwrap(), None)
                 .is_err()
         );
     }
 
     /// F1: other rates count at once, and what did not change goes on counting.
     #[test]
-    fn rates_are_replaced_and_counts_kept() {
+    fn rates_are_replaced_and_counts_preserved() {
         let (limits, _) = limits();
         let (one, merchant) = (
             "192.0.2.1".parse().unwrap(),
             MerchantId::parse("M1").unwrap(),
         );
-        assert_eq!(limits.knock(one, None), Ok(()));
+        assert_eq!(limits.check_rate(one, None), Ok(()));
         assert_eq!(limits.admit(&merchant), Ok(()));
         limits.replace(&LimitSettings {
             certificate: rate(1, 2),
             address: rate(1, 1),
             merchant: rate(5, 5),
         });
-        assert!(limits.knock(one, None).is_err());
+        assert!(limits.check_rate(one, None).is_err());
         assert_eq!(limits.admit(&merchant), Ok(()));
     }
 

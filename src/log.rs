@@ -23,19 +23,19 @@ const LINE_BYTES_MAX: usize = 16 << 10;
 pub const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
 /// Between two tries at a reader that takes no bytes just now.
-const BUSY_NAP: Duration = Duration::from_millis(10);
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Tries at such a reader before a line is dropped.
 const BUSY_TRIES_MAX: u32 = 100;
 
-struct Queue {
+struct LogQueue {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
     /// The thread has lines in hand that it has not written yet.
     is_writing: bool,
 }
 
-static QUEUE: Mutex<Queue> = Mutex::new(Queue {
+static QUEUE: Mutex<LogQueue> = Mutex::new(LogQueue {
     lines: VecDeque::new(),
     bytes: 0,
     is_writing: false,
@@ -43,21 +43,21 @@ static QUEUE: Mutex<Queue> = Mutex::new(Queue {
 static CHANGED: Condvar = Condvar::new();
 /// Whether there is a thread that writes.
 static WRITER: OnceLock<bool> = OnceLock::new();
-static IS_SEEN: LazyLock<bool> = LazyLock::new(|| terminal::are_seen().1);
+static IS_TERMINAL: LazyLock<bool> = LazyLock::new(|| terminal::are_terminals().1);
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Takes one event of the log and queues it when it is dropped.
 #[derive(Default)]
-pub struct Line(Vec<u8>);
+pub struct LogLine(Vec<u8>);
 
 /// A line to be written to. For the subscriber: each event is one.
-pub fn line() -> Line {
-    Line::default()
+pub fn line() -> LogLine {
+    LogLine::default()
 }
 
 /// Whether a person sees the log as it is written.
 pub fn is_seen() -> bool {
-    *IS_SEEN
+    *IS_TERMINAL
 }
 
 /// The last words of a command, behind what was logged; nobody waits for a reader that reads nothing,
@@ -72,9 +72,9 @@ pub fn say(text: &str) {
 
 /// Has what was logged written, within bounds, when it is dropped: also where a panic ends the
 /// process.
-pub struct Flushed;
+pub struct FlushOnDrop;
 
-impl Drop for Flushed {
+impl Drop for FlushOnDrop {
     fn drop(&mut self) {
         flush(FLUSH_WITHIN);
     }
@@ -87,7 +87,7 @@ pub fn dropped() -> u64 {
 
 /// Waits until what was logged is written, or until it has taken too long. Before the process ends.
 pub fn flush(within: Duration) {
-    let is_busy = |queue: &mut Queue| {
+    let is_busy = |queue: &mut LogQueue| {
         let is_written = WRITER.get().is_some_and(|is_written| *is_written);
         is_written && (queue.is_writing || !queue.lines.is_empty())
     };
@@ -95,7 +95,7 @@ pub fn flush(within: Duration) {
     let _ = CHANGED.wait_timeout_while(queue(), within, is_busy);
 }
 
-impl Write for Line {
+impl Write for LogLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let room = LINE_BYTES_MAX.saturating_sub(self.0.len());
         self.0.extend(bytes.iter().take(room));
@@ -107,7 +107,7 @@ impl Write for Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for LogLine {
     fn drop(&mut self) {
         if self.0.is_empty() {
             return;
@@ -146,7 +146,7 @@ fn queued(line: Vec<u8>) -> bool {
     is_written
 }
 
-fn queue() -> MutexGuard<'static, Queue> {
+fn queue() -> MutexGuard<'static, LogQueue> {
     QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -159,7 +159,7 @@ fn begin() -> bool {
 fn write() {
     let mut is_torn = false;
     loop {
-        let is_idle = |queue: &mut Queue| queue.lines.is_empty();
+        let is_idle = |queue: &mut LogQueue| queue.lines.is_empty();
         let waited = CHANGED.wait_while(queue(), is_idle);
         let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
         let lines = std::mem::take(&mut queue.lines);
@@ -200,7 +200,7 @@ fn whole(out: &mut dyn Write, bytes: &[u8]) -> Result<(), usize> {
             Err(error) if error.kind() == ErrorKind::Interrupted => (),
             Err(error) if error.kind() == ErrorKind::WouldBlock && tries < BUSY_TRIES_MAX => {
                 tries = tries.saturating_add(1);
-                thread::park_timeout(BUSY_NAP);
+                thread::park_timeout(BUSY_PAUSE);
             }
             Err(_) => return Err(rest.len()),
         }
@@ -213,9 +213,9 @@ mod tests {
     use super::*;
 
     /// A disk that is full after so many bytes.
-    struct Full(Vec<u8>, usize);
+    struct FullDisk(Vec<u8>, usize);
 
-    impl Write for Full {
+    impl Write for FullDisk {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let room = self.1.saturating_sub(self.0.len());
             let taken = &bytes[..bytes.len().min(room)];
@@ -234,7 +234,7 @@ mod tests {
     /// D1: a name that somebody put into a certificate, and that the TLS library quotes as it is, moves
     /// no cursor and begins no line of its own; the colours of a terminal stay.
     #[test]
-    fn a_certificates_name_is_not_obeyed_in_the_log() {
+    fn control_characters_of_a_certificates_name_are_escaped_in_the_log() {
         let name = "DnsName(\"a\u{1b}[2J\u{1b}]0;x\u{7}\r\nERROR paid\u{202e}\")";
         let fault =
             rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidForNameContext {
@@ -259,7 +259,7 @@ mod tests {
     /// A line that was torn by a full disk is ended before the next one, so that both can be read.
     #[test]
     fn a_torn_line_is_ended_before_the_next() {
-        let mut disk = Full(Vec::new(), 6);
+        let mut disk = FullDisk(Vec::new(), 6);
         let torn = put(&mut disk, b"first line\n", false);
         assert!(torn && put(&mut disk, b"second\n", torn));
         disk.1 = 100;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use paymux::command::{
-    EXIT_STATUS, audit, call, check, demo, ended, events, explain, incidents, keys, reconcile,
+    EXIT_STATUS, audit, breaks, call, check, demo, ended, events, explain, keys, reconcile,
     refunds, reload, sandbox, serve,
 };
 use paymux::log;
@@ -35,7 +35,7 @@ enum Command {
     /// Tell what became of an order: what was done, posted and told, with times
     Explain(explain::ExplainArgs),
     /// List differences to an institution's books that nobody ended, and say whose they are
-    Breaks(incidents::IncidentsArgs),
+    Breaks(breaks::BreaksArgs),
     /// List refunds that no institution answers for, and end one by two operators' verdicts
     Refunds(refunds::RefundsArgs),
     /// Check that everything the store holds is whole and agrees, reading only
@@ -57,43 +57,43 @@ fn main() -> ExitCode {
     let signals = std::env::args_os()
         .nth(1)
         .is_some_and(|word| word == "serve")
-        .then(serve::Signals::noted);
-    let _flushed = log::Flushed;
+        .then(serve::ProcessSignals::noted);
+    let _flushed = log::FlushOnDrop;
     ended(run(signals))
 }
 
 /// Each command's help, and that of each command in it, says what its exit status means.
-fn with_statuses(command: clap::Command) -> clap::Command {
+fn with_exit_statuses(command: clap::Command) -> clap::Command {
     command
         .after_help(EXIT_STATUS)
-        .mut_subcommands(with_statuses)
+        .mut_subcommands(with_exit_statuses)
 }
 
-fn run(signals: Option<std::io::Result<serve::Signals>>) -> anyhow::Result<ExitCode> {
+fn run(signals: Option<std::io::Result<serve::ProcessSignals>>) -> anyhow::Result<ExitCode> {
     // One crypto provider in the process, before anything asks for one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // Before anything reads a key.
     paymux::command::keep_memory_private()?;
-    let read = with_statuses(Paymux::command()).get_matches();
+    let read = with_exit_statuses(Paymux::command()).get_matches();
     let read = Paymux::from_arg_matches(&read);
     let command = read.unwrap_or_else(|fault| fault.exit()).command;
     // The demonstration orders faults on purpose; warnings about them would hide its lines.
     let level = match command {
-        Command::Demo(_) => "error",
-        Command::Serve(_)
-        | Command::Reconcile(_)
-        | Command::Reload(_)
-        | Command::Events(_)
-        | Command::Breaks(_)
-        | Command::Refunds(_)
-        | Command::Explain(_)
-        | Command::Audit(_)
-        | Command::Check(_)
-        | Command::Keys(_)
-        | Command::Sandbox(_)
-        // Strangers decide how often a TLS library warns.
-        | Command::Call(_) => "info,rustls=error",
-    };
+Command::Demo(_) => "error",
+Command::Serve(_)
+| Command::Reconcile(_)
+| Command::Reload(_)
+| Command::Events(_)
+| Command::Breaks(_)
+| Command::Refunds(_)
+| Command::Explain(_)
+| Command::Audit(_)
+| Command::Check(_)
+| Command::Keys(_)
+| Command::Sandbox(_)
+// Strangers decide how often a TLS library warns.
+| Command::Call(_) => "info,rustls=error",
+};
     let filter =
         tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
     tracing_subscriber::fmt()
@@ -103,11 +103,13 @@ fn run(signals: Option<std::io::Result<serve::Signals>>) -> anyhow::Result<ExitC
         .init();
     match command {
         Command::Demo(args) => demo::run(&args),
-        Command::Serve(args) => serve::run(&args, signals.unwrap_or_else(serve::Signals::noted)?),
+        Command::Serve(args) => {
+            serve::run(&args, signals.unwrap_or_else(serve::ProcessSignals::noted)?)
+        }
         Command::Reconcile(args) => reconcile::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Events(args) => events::run(&args),
-        Command::Breaks(args) => incidents::run(&args),
+        Command::Breaks(args) => breaks::run(&args),
         Command::Refunds(args) => refunds::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Audit(args) => audit::run(&args),

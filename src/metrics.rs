@@ -4,12 +4,12 @@
 //! of an order, never anything personal (D1).
 
 mod configuration;
-mod front;
+mod edge;
 mod institutions;
-mod memory;
 mod panics;
 mod polling;
 mod process;
+mod store;
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use prometheus::{
     IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-pub use configuration::Configuration;
-pub use front::{Counted, Front};
-pub use institutions::Institutions;
-pub use memory::Memory;
+pub use configuration::ConfigurationMetrics;
+pub use edge::{ConnectionGuard, EdgeMetrics};
+pub use institutions::InstitutionMetrics;
 pub use panics::count_panics;
-pub use polling::Polling;
-use process::Process;
+pub use polling::PollingMetrics;
+use process::ProcessMetrics;
+pub use store::StoreMetrics;
 
 /// From a tenth of a millisecond to ten seconds: a commit lies at the left, a slow institution
 /// at the right.
@@ -32,7 +32,7 @@ const SECONDS: [f64; 14] = [
     0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 10.0,
 ];
 /// Around the three seconds in which a merchant is to be told, and up to the first tries again.
-const TOLD_SECONDS: [f64; 13] = [
+const NOTIFICATION_SECONDS: [f64; 13] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 5.0, 10.0, 60.0, 600.0,
 ];
 
@@ -63,14 +63,14 @@ impl CallerClass {
 /// All metrics of one gateway; no global, so that several can live in one process.
 pub struct Metrics {
     /// Who was let in, who was kept out.
-    pub front: Front,
+    pub front: EdgeMetrics,
     /// Calls, callbacks and breakers.
-    pub institutions: Institutions,
+    pub institutions: InstitutionMetrics,
     /// What is written, remembered and still to be done.
-    pub memory: Memory,
+    pub memory: StoreMetrics,
     /// Questions that nobody waits for.
-    pub polling: Polling,
-    process: Process,
+    pub polling: PollingMetrics,
+    process: ProcessMetrics,
     registry: Registry,
     system: Registry,
     requests: IntCounterVec,
@@ -80,7 +80,7 @@ pub struct Metrics {
     notifications: IntCounterVec,
     result_to_merchant_seconds: Histogram,
     /// About the configuration in force.
-    pub configuration: Configuration,
+    pub configuration: ConfigurationMetrics,
 }
 
 impl Metrics {
@@ -91,12 +91,12 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new_custom(Some("paymux".to_owned()), None)?;
         let system = Registry::new();
-        let page = Page(&registry);
+        let page = MetricRegistration(&registry);
         let built = page.gauges(
-            "build_info",
-            "Always 1; the version of the program, and whether it is optimised (release) or not (debug).",
-            &["version", "profile"],
-        )?;
+"build_info",
+"Always 1; the version of the program, and whether it is optimised (release) or not (debug).",
+&["version", "profile"],
+)?;
         let profile = if cfg!(debug_assertions) {
             "debug"
         } else {
@@ -106,11 +106,11 @@ impl Metrics {
             .with_label_values(&[env!("CARGO_PKG_VERSION"), profile])
             .set(1);
         let metrics = Self {
-            front: Front::new(&page)?,
-            institutions: Institutions::new(&page)?,
-            memory: Memory::new(&page)?,
-            polling: Polling::new(&page)?,
-            process: Process::new(&page, &system)?,
+            front: EdgeMetrics::new(&page)?,
+            institutions: InstitutionMetrics::new(&page)?,
+            memory: StoreMetrics::new(&page)?,
+            polling: PollingMetrics::new(&page)?,
+            process: ProcessMetrics::new(&page, &system)?,
             requests: page.counters(
                 "requests_total",
                 "Requests answered, by interface, class of caller and result.",
@@ -135,9 +135,9 @@ impl Metrics {
             result_to_merchant_seconds: page.histogram(
                 "result_to_merchant_seconds",
                 "From a durable result to the merchant's acknowledgement (N8).",
-                &TOLD_SECONDS,
+                &NOTIFICATION_SECONDS,
             )?,
-            configuration: Configuration::new(&page)?,
+            configuration: ConfigurationMetrics::new(&page)?,
             registry,
             system,
         };
@@ -157,7 +157,13 @@ impl Metrics {
     }
 
     /// A request was answered or refused; `result` is a word of the program, never of the caller.
-    pub fn request(&self, asked: Asked, refused: bool, result: &'static str, took: Duration) {
+    pub fn request(
+        &self,
+        asked: RequestLabels,
+        refused: bool,
+        result: &'static str,
+        took: Duration,
+    ) {
         let (interface, caller) = (asked.interface, asked.caller.word());
         let outcome = if refused { "refused" } else { "answered" };
         self.requests
@@ -174,8 +180,8 @@ impl Metrics {
     }
 
     /// Counts a request as under way until the returned value is dropped.
-    pub fn in_flight(&self) -> InFlight {
-        InFlight::up(&self.requests_in_flight)
+    pub fn in_flight(&self) -> InFlightGuard {
+        InFlightGuard::up(&self.requests_in_flight)
     }
 
     /// An attempt to tell a merchant ended.
@@ -201,7 +207,7 @@ impl Metrics {
 
 /// Who asked what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestLabels {
     /// Which interface: a word of the program, never of the caller.
     pub interface: &'static str,
     /// What kind of caller it was, as far as that was proven.
@@ -210,25 +216,25 @@ pub struct Asked {
 
 /// Something under way; counts itself out when dropped.
 #[derive(Debug)]
-pub struct InFlight(IntGauge);
+pub struct InFlightGuard(IntGauge);
 
-impl InFlight {
+impl InFlightGuard {
     fn up(gauge: &IntGauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
 /// Makes and registers in one step.
-struct Page<'a>(&'a Registry);
+struct MetricRegistration<'a>(&'a Registry);
 
-impl Page<'_> {
+impl MetricRegistration<'_> {
     fn counters(
         &self,
         name: &str,
@@ -333,7 +339,7 @@ mod tests {
 
     /// What an alarm waits for is there before it happens, at 0.
     #[test]
-    fn what_an_alarm_counts_begins_at_nothing() {
+    fn counters_with_alarms_start_at_zero() {
         let metrics = Metrics::new().unwrap();
         metrics.institutions.enrolled("meadow");
         let page = metrics.render();
@@ -355,7 +361,7 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         let harbour = "harbour";
         let soon = Duration::from_millis(3);
-        let asked = Asked {
+        let asked = RequestLabels {
             interface: "place_order",
             caller: CallerClass::Merchant,
         };
@@ -374,7 +380,7 @@ mod tests {
         memory.work_lag("notify", Duration::from_millis(500));
         memory.commit(12, soon);
         memory.dead(4);
-        memory.left_to_people(2, 3);
+        memory.awaiting_manual_review(2, 3);
         memory.exchange_log_entries_dropped(5);
         memory.exchange_log_removed([("age", 0), ("size", 2)], 77);
         memory.nonces("reads", 2, 5, 4);

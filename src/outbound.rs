@@ -5,7 +5,7 @@
 
 mod address;
 mod dial;
-mod line;
+mod party_client;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,10 +24,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::domain::identifiers::{InstitutionId, MerchantId};
-use crate::world::sends::InFlight;
-use crate::world::{Errand, Network, Outbound, Party, Patience, SendError, TooMany, Turn};
+use crate::world::sends::InFlightSend;
+use crate::world::{
+    AllowedNetwork, CallLabel, CallTimeouts, Outbound, OutboundParty, Permit, PermitUnavailable,
+    SendError,
+};
 
-use line::{Line, Reach, Sender, Target};
+use party_client::{DialRules, PartyClient, PooledConnection, TargetOrigin};
 
 /// Name, connection and handshake together: a destination that takes longer was not reached.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
@@ -38,22 +41,23 @@ const IDLE_MAX: Duration = Duration::from_secs(15);
 const MERCHANT_CONNECTIONS_MAX: usize = 16;
 /// Connections at once to all merchants together, unless less is set: as many as notifications may
 /// be on their way, and some that are kept.
-pub const MERCHANT_CONNECTIONS_IN_ALL_MAX: usize = 640;
+pub const MERCHANT_CONNECTIONS_TOTAL_MAX: usize = 640;
 /// Sockets that may be open at once while further addresses of names are tried, beside the first of
 /// each call.
-pub const COMPANY_MAX: usize = 64;
+pub const PARALLEL_DIALS_MAX: usize = 64;
 /// Destinations of one line remembered before unused ones are forgotten.
 const DESTINATIONS_MAX: usize = 1024;
 /// Who calls, told to everybody: firewalls of merchants refuse whoever does not say.
-const US: HeaderValue = HeaderValue::from_static(concat!("paymux/", env!("CARGO_PKG_VERSION")));
+const USER_AGENT_VALUE: HeaderValue =
+    HeaderValue::from_static(concat!("paymux/", env!("CARGO_PKG_VERSION")));
 /// What is understood of an answer.
-const UNDERSTOOD: HeaderValue = HeaderValue::from_static("application/json");
+const ACCEPT_VALUE: HeaderValue = HeaderValue::from_static("application/json");
 /// How long a connection may take to become free after its answer was read.
-const SETTLE_WITHIN: Duration = Duration::from_secs(1);
+const RELEASE_WITHIN: Duration = Duration::from_secs(1);
 
 /// One institution's line.
 #[derive(Debug, Clone)]
-pub struct LineSettings {
+pub struct PartyClientSettings {
     /// Authorities believed; none means the public ones.
     pub roots: Vec<CertificateDer<'static>>,
     /// The client certificate shown, with its key.
@@ -64,47 +68,47 @@ pub struct LineSettings {
 
 /// Whom we may call and how.
 #[derive(Debug, Default)]
-pub struct OutboundSettings {
+pub struct HyperOutboundSettings {
     /// Every institution that may be called.
-    pub institutions: HashMap<InstitutionId, LineSettings>,
+    pub institutions: HashMap<InstitutionId, PartyClientSettings>,
     /// Authorities believed for merchants; none means the public ones.
     pub merchant_roots: Vec<CertificateDer<'static>>,
     /// Networks merchants may lie in although they are not public.
-    pub allowed_networks: Vec<Network>,
-    /// Connections at once to all merchants together; [`MERCHANT_CONNECTIONS_IN_ALL_MAX`] where
+    pub allowed_networks: Vec<AllowedNetwork>,
+    /// Connections at once to all merchants together; [`MERCHANT_CONNECTIONS_TOTAL_MAX`] where
     /// nothing is said.
     pub merchant_connections_max: Option<usize>,
 }
 
 /// The network, by hyper.
-pub struct Hyper {
-    institutions: HashMap<InstitutionId, Arc<Line>>,
-    merchants: Arc<Line>,
+pub struct HyperOutbound {
+    institutions: HashMap<InstitutionId, Arc<PartyClient>>,
+    merchants: Arc<PartyClient>,
     company: Arc<Semaphore>,
 }
 
 /// Host and port.
-type Key = (String, u16);
+type HostPort = (String, u16);
 
 /// A request that is to leave, and what must be known of that.
-struct Leaving {
+struct PendingSend {
     request: Request<Full<Bytes>>,
-    turn: Turn,
-    in_flight: Option<InFlight>,
+    permit: Permit,
+    in_flight: Option<InFlightSend>,
 }
 
 /// The connections to one origin of one party; never shared between parties.
-struct Destination {
+struct OriginPool {
     places: Arc<Semaphore>,
-    idle: Mutex<Vec<(Sender, Instant)>>,
+    idle: Mutex<Vec<(PooledConnection, Instant)>>,
 }
 
-impl Hyper {
+impl HyperOutbound {
     /// Builds every line.
     ///
     /// # Errors
     /// If a certificate or key cannot be used.
-    pub fn new(settings: OutboundSettings) -> Result<Self, rustls::Error> {
+    pub fn new(settings: HyperOutboundSettings) -> Result<Self, rustls::Error> {
         Self::build(None, settings)
     }
 
@@ -113,70 +117,70 @@ impl Hyper {
     ///
     /// # Errors
     /// As [`Self::new`]; the old network is what it was.
-    pub fn renewed(&self, settings: OutboundSettings) -> Result<Self, rustls::Error> {
+    pub fn renewed(&self, settings: HyperOutboundSettings) -> Result<Self, rustls::Error> {
         Self::build(Some(self), settings)
     }
 
-    fn build(known: Option<&Self>, settings: OutboundSettings) -> Result<Self, rustls::Error> {
+    fn build(known: Option<&Self>, settings: HyperOutboundSettings) -> Result<Self, rustls::Error> {
         let company = known.map(|known| Arc::clone(&known.company));
-        let company = company.unwrap_or_else(|| Arc::new(Semaphore::new(COMPANY_MAX)));
+        let company = company.unwrap_or_else(|| Arc::new(Semaphore::new(PARALLEL_DIALS_MAX)));
         let mut institutions = HashMap::new();
         for (id, line) in settings.institutions {
             let known = known.and_then(|known| known.institutions.get(&id));
-            let reach = Reach {
+            let reach = DialRules {
                 vetted: None,
                 connections_in_all_max: line.connections_max,
                 company: Arc::clone(&company),
             };
-            let line = Line::of(known, line, reach)?;
+            let line = PartyClient::of(known, line, reach)?;
             institutions.insert(id, line);
         }
-        let line = LineSettings {
+        let line = PartyClientSettings {
             roots: settings.merchant_roots,
             client_identity: None,
             connections_max: MERCHANT_CONNECTIONS_MAX,
         };
         let in_all = settings.merchant_connections_max;
-        let reach = Reach {
+        let reach = DialRules {
             vetted: Some(settings.allowed_networks),
-            connections_in_all_max: in_all.unwrap_or(MERCHANT_CONNECTIONS_IN_ALL_MAX),
+            connections_in_all_max: in_all.unwrap_or(MERCHANT_CONNECTIONS_TOTAL_MAX),
             company: Arc::clone(&company),
         };
         let known = known.map(|known| &known.merchants);
         Ok(Self {
             institutions,
-            merchants: Line::of(known, line, reach)?,
+            merchants: PartyClient::of(known, line, reach)?,
             company,
         })
     }
 }
 
 #[async_trait]
-impl Outbound for Hyper {
+impl Outbound for HyperOutbound {
     async fn send(
         &self,
-        party: &Party,
+        party: &OutboundParty,
         mut request: Request<Bytes>,
-        patience: Patience,
+        timeouts: CallTimeouts,
     ) -> Result<Response<Bytes>, SendError> {
         let line = match party {
-            Party::Institution(id) => {
+            OutboundParty::Institution(id) => {
                 let line = self.institutions.get(id);
                 line.ok_or_else(|| not_sent("no such institution"))?
             }
-            Party::Merchant => &self.merchants,
+            OutboundParty::Merchant => &self.merchants,
         };
-        let errand = request.extensions_mut().remove::<Errand>();
-        let in_flight = request.extensions_mut().remove::<InFlight>();
-        let turn = errand.and_then(|Errand(_, turn)| turn);
-        let turn = turn.unwrap_or_else(Turn::free);
-        let target = Target::of(request.uri())?;
+        let call_label = request.extensions_mut().remove::<CallLabel>();
+        let in_flight = request.extensions_mut().remove::<InFlightSend>();
+        let permit = call_label.and_then(|CallLabel(_, permit)| permit);
+        let permit = permit.unwrap_or_else(Permit::free);
+        let target = TargetOrigin::of(request.uri())?;
         let request = in_origin_form(request)?;
         let destination = line.destination((target.host.clone(), target.port));
         let began = Instant::now();
         let (head_by, whole_by) = (
-            began.checked_add(patience.head),
-            began.checked_add(patience.whole),
+            began.checked_add(timeouts.head),
+            began.checked_add(timeouts.whole),
         );
         let (Some(head_by), Some(whole_by)) = (head_by, whole_by) else {
             return Err(not_sent("no deadline"));
@@ -189,9 +193,9 @@ impl Outbound for Hyper {
             .await
             .map_err(|_| kept_back("too many requests to this destination"))?
             .map_err(not_sent)?;
-        let leaving = Leaving {
+        let leaving = PendingSend {
             request,
-            turn,
+            permit,
             in_flight,
         };
         let (response, sender) = exchange(&destination, line, &target, leaving, head_by).await?;
@@ -199,15 +203,15 @@ impl Outbound for Hyper {
         let (head, body) = response.into_parts();
         // Merchants' servers often just close. Whoever reads a body that had no other end than that
         // takes it only if it is whole by itself; what institutions say is digested and signed.
-        let may_just_close = matches!(party, Party::Merchant)
+        let may_just_close = matches!(party, OutboundParty::Merchant)
             && !head.headers.contains_key(header::CONTENT_LENGTH)
             && !head.headers.contains_key(header::TRANSFER_ENCODING);
         let cut = if may_just_close {
-            Cut::IsEnd
+            UncleanClose::IsEnd
         } else {
-            Cut::IsFault
+            UncleanClose::IsFault
         };
-        let body = timeout_at(whole_by, read_body(body, patience.body_bytes_max, cut))
+        let body = timeout_at(whole_by, read_body(body, timeouts.body_bytes_max, cut))
             .await
             .map_err(|_| unknown("the answer did not end in time"))??;
         sender.carry(None);
@@ -216,8 +220,8 @@ impl Outbound for Hyper {
     }
 
     /// Nobody counts here; whoever paces calls stands in front.
-    async fn turn(&self, _: &InstitutionId, _: &MerchantId) -> Result<Turn, TooMany> {
-        Ok(Turn::free())
+    async fn permit(&self, _: &InstitutionId, _: &MerchantId) -> Result<Permit, PermitUnavailable> {
+        Ok(Permit::free())
     }
 }
 
@@ -225,15 +229,15 @@ impl Outbound for Hyper {
 /// took it from its queue, and only such a one is offered to another connection. It is counted as
 /// leaving when a connection stands and nothing but its bytes is left to be sent.
 async fn exchange(
-    destination: &Destination,
-    line: &Line,
-    target: &Target,
-    leaving: Leaving,
+    destination: &OriginPool,
+    line: &PartyClient,
+    target: &TargetOrigin,
+    leaving: PendingSend,
     head_by: Instant,
-) -> Result<(Response<Incoming>, Sender), SendError> {
-    let Leaving {
+) -> Result<(Response<Incoming>, PooledConnection), SendError> {
+    let PendingSend {
         mut request,
-        turn,
+        permit,
         in_flight,
     } = leaving;
     loop {
@@ -246,8 +250,8 @@ async fn exchange(
             let connect_by = connect_by.unwrap_or(head_by).min(head_by);
             line.connect(target, connect_by).await?
         };
-        let departed = timeout_at(head_by, turn.depart()).await;
-        if !matches!(departed, Ok(Ok(()))) {
+        let check_waivers = timeout_at(head_by, permit.mark_sent()).await;
+        if !matches!(check_waivers, Ok(Ok(()))) {
             destination.keep(sender);
             return Err(kept_back("it takes no more calls in this second"));
         }
@@ -259,7 +263,7 @@ async fn exchange(
             Ok(response) => return Ok((response, sender)),
             Err(mut error) => match error.take_message() {
                 Some(unsent) => {
-                    turn.stay();
+                    permit.mark_unsent();
                     sender.carry(None);
                     if fresh {
                         return Err(not_sent(error.into_error()));
@@ -272,7 +276,7 @@ async fn exchange(
     }
 }
 
-impl Destination {
+impl OriginPool {
     fn new(connections_max: usize) -> Self {
         Self {
             places: Arc::new(Semaphore::new(connections_max)),
@@ -281,7 +285,7 @@ impl Destination {
     }
 
     /// The connection used last that is still good.
-    fn kept(&self) -> Option<Sender> {
+    fn kept(&self) -> Option<PooledConnection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|(sender, since)| !sender.requests.is_closed() && since.elapsed() < IDLE_MAX);
         idle.pop().map(|(sender, _)| sender)
@@ -294,7 +298,7 @@ impl Destination {
     }
 
     /// Keeps a connection for the next request, once hyper is done with this one.
-    fn take_back(self: &Arc<Self>, mut sender: Sender, place: OwnedSemaphorePermit) {
+    fn take_back(self: &Arc<Self>, mut sender: PooledConnection, place: OwnedSemaphorePermit) {
         if sender.requests.is_ready() {
             self.keep(sender);
         } else if !sender.requests.is_closed() {
@@ -302,14 +306,14 @@ impl Destination {
             tokio::spawn(async move {
                 // The place is held until then: an unsettled connection is a connection.
                 let _place = place;
-                if let Ok(Ok(())) = timeout(SETTLE_WITHIN, sender.requests.ready()).await {
+                if let Ok(Ok(())) = timeout(RELEASE_WITHIN, sender.requests.ready()).await {
                     destination.keep(sender);
                 }
             });
         }
     }
 
-    fn keep(&self, sender: Sender) {
+    fn keep(&self, sender: PooledConnection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         // Never more than there are places: a connection in use holds one.
         idle.push((sender, Instant::now()));
@@ -318,17 +322,21 @@ impl Destination {
 
 /// What it means when a connection ends without TLS having said so.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Cut {
+enum UncleanClose {
     IsEnd,
     IsFault,
 }
 
-async fn read_body(mut body: Incoming, bytes_max: usize, cut: Cut) -> Result<Bytes, SendError> {
+async fn read_body(
+    mut body: Incoming,
+    bytes_max: usize,
+    cut: UncleanClose,
+) -> Result<Bytes, SendError> {
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = match frame {
-            Err(error) if cut == Cut::IsEnd && is_cut(&error) => break,
+            Err(error) if cut == UncleanClose::IsEnd && is_cut(&error) => break,
             frame => frame.map_err(unknown)?,
         };
         let Ok(piece) = frame.into_data() else {
@@ -372,29 +380,29 @@ fn in_origin_form(request: Request<Bytes>) -> Result<Request<Full<Bytes>>, SendE
     let host = authority.map(|text| text.rsplit_once('@').map_or(text, |(_, host)| host));
     let host = HeaderValue::from_str(host.unwrap_or_default()).map_err(not_sent)?;
     parts.headers.entry(HOST).or_insert(host);
-    parts.headers.entry(USER_AGENT).or_insert(US);
-    parts.headers.entry(ACCEPT).or_insert(UNDERSTOOD);
+    parts.headers.entry(USER_AGENT).or_insert(USER_AGENT_VALUE);
+    parts.headers.entry(ACCEPT).or_insert(ACCEPT_VALUE);
     let path = parts.uri.path_and_query().cloned();
     parts.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
     Ok(Request::from_parts(parts, Full::new(body)))
 }
 
-type Cause = Box<dyn std::error::Error + Send + Sync>;
+type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
-fn not_sent(why: impl Into<Cause>) -> SendError {
+fn not_sent(why: impl Into<BoxedError>) -> SendError {
     SendError::NotSent(why.into().to_string())
 }
 
 /// By ourselves: it says nothing about how the party fares.
 fn kept_back(why: &str) -> SendError {
-    SendError::KeptBack(why.to_owned())
+    SendError::Throttled(why.to_owned())
 }
 
 /// By a lack of ours: neither does it (H1).
-fn our_shortage(why: impl Into<Cause>) -> SendError {
-    SendError::OurShortage(why.into().to_string())
+fn local_shortage(why: impl Into<BoxedError>) -> SendError {
+    SendError::LocalShortage(why.into().to_string())
 }
 
-fn unknown(why: impl Into<Cause>) -> SendError {
+fn unknown(why: impl Into<BoxedError>) -> SendError {
     SendError::Unknown(why.into().to_string())
 }

@@ -4,18 +4,18 @@
 //! start the workers, accept traffic. Stopping is the reverse: refuse new connections, finish what
 //! was handed over, let the workers end what is in their hands, close the store.
 
-mod beside;
+mod blocking_source;
 pub mod control;
-pub mod dead_letters;
+pub mod dead_lettered;
+mod disk_space;
 mod in_force;
-mod in_reach;
 pub mod machine;
-mod paced;
-pub mod people;
+pub mod manual_review;
+mod rate_limited;
 pub mod reconcile;
 mod reload;
+mod removal_guard;
 mod responders;
-mod room;
 mod settings;
 pub mod signals;
 mod wall_clock;
@@ -30,29 +30,29 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
 
-use crate::config::{CONNECTIONS_MAX, Config, Faults, Unusable};
-use crate::domain::change::Configured;
-use crate::edge::{Drained, Edge, Listener, Stop, TlsIdentity};
+use crate::config::{CONNECTIONS_MAX, Config, ConfigFaults, UnusableCredential};
+use crate::domain::change::ConfigurationChange;
+use crate::edge::{DrainOutcome, Edge, Listener, Stop, TlsIdentity};
 use crate::flow::admit_request::refused_callers::RefusedCallers;
-use crate::flow::chase_doubts::adopt_leftovers;
+use crate::flow::poll_unresolved::recover_orphaned;
 use crate::metrics::Metrics;
 use crate::seal::Seal;
 use crate::store::exchange_log::ExchangeLog;
-use crate::store::remembered::Remembered;
-use crate::store::ringing::{Bells, Ringing};
-use crate::store::{self, OpenedForAll, Store};
+use crate::store::nonce_cache::NonceCache;
+use crate::store::notifying::{NotifyingStore, WorkerSignals};
+use crate::store::{self, Store, StoreViews};
 use crate::workers::Workers;
 use crate::workers::exchange_log::ExchangeLogWriter;
 use crate::world::exchange_log::Recorder;
 use crate::world::{Clock, SystemClock};
 
-use control::Control;
-use in_force::InForce;
+use control::ControlSocket;
+use disk_space::DiskSpaceMonitor;
+use in_force::ActiveConfiguration;
 use reconcile::Reconciler;
 pub use reload::Reload;
-use reload::{Reloading, Standing};
-use responders::Operations;
-use room::Room;
+use reload::{LoadedConfiguration, ReloadScope};
+use responders::OperationsState;
 use wall_clock::watch_clock;
 
 /// How long the workers may take to end what is in their hands; a notification may last 10 s.
@@ -67,9 +67,9 @@ pub struct Gateway {
     workers: Arc<Workers>,
     store: Arc<dyn Store>,
     ready: Arc<watch::Sender<bool>>,
-    reloading: Arc<Reloading>,
-    control: Option<Control>,
-    room: Room,
+    reloading: Arc<ReloadScope>,
+    control: Option<ControlSocket>,
+    room: DiskSpaceMonitor,
     wall: Arc<SystemClock>,
     exchange_log: (Arc<ExchangeLogWriter>, Arc<dyn ExchangeLog>),
 }
@@ -97,30 +97,30 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new()?);
         let wall = Arc::new(SystemClock::start());
         let clock: Arc<dyn Clock> = Arc::<SystemClock>::clone(&wall);
-        let bells = Arc::new(Bells::default());
+        let worker_signals = Arc::new(WorkerSignals::default());
         let (store, ledger, exchange_log) = open_store(&config, &metrics, folder)?;
         let entries = settings::entries(&config, &metrics);
-        let remembered = Arc::new(Remembered::new(store));
-        let store: Arc<dyn Store> = Arc::new(Ringing::new(remembered.clone(), Arc::clone(&bells)));
+        let (remembered, store) = in_front_of(store, &worker_signals);
         // Before anything is recorded: the last record tells when the clock was ahead.
         wall_clock::at_start(&*store, &wall).await?;
         begin(&mut config, &*store, &*clock, &metrics).await?;
-        let (standing, room) = (Standing::of(&config), room_beside(&config));
+        let loaded = LoadedConfiguration::of(&config);
+        let room = disk_space_monitor(&config);
         let files = machine::share_out(&config, machine::files_allowed())?;
-        tell_few(&files);
+        log_connections_max(&files);
         let (listen, limits) = (config.listen.clone(), config.limits.clone());
         let socket = control::socket(&config.store.url);
         let seal = Arc::clone(&config.store.seal);
         let recorder: Arc<dyn Recorder> = Arc::<ExchangeLogWriter>::clone(&entries);
         let refused_callers = refused_callers(&seal);
         let beside = (recorder, Arc::clone(&refused_callers));
-        let first = InForce::first((config, files), &store, &clock, &metrics, beside)
+        let first = ActiveConfiguration::first((config, files), &store, &clock, &metrics, beside)
             .context("[outbound]")?;
         let in_force = Arc::new(ArcSwap::from_pointee(first));
-        take_over(&*store, &*clock).await?;
+        recover_orphaned_calls(&*store, &*clock).await?;
         let ready = Arc::new(watch::Sender::new(false));
         let identity = Arc::new(TlsIdentity::of(listen.identity));
-        let operations = Operations {
+        let operations = OperationsState {
             metrics: Arc::clone(&metrics),
             in_force: Arc::clone(&in_force),
             remembered,
@@ -137,11 +137,11 @@ impl Gateway {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
-            bells,
+            worker_signals,
             refused_callers,
         });
         let reconciler = Reconciler::new(Arc::clone(&store), ledger, Arc::clone(&in_force));
-        let reloading = Arc::new(Reloading {
+        let reloading = Arc::new(ReloadScope {
             store: Arc::clone(&store),
             clock,
             metrics,
@@ -150,7 +150,7 @@ impl Gateway {
             bounds: edge.bounds(),
             reconciler: Arc::new(reconciler),
             in_force,
-            standing: Mutex::new(standing),
+            standing: Mutex::new(loaded),
         });
         Ok(Self {
             edge,
@@ -181,7 +181,7 @@ impl Gateway {
     }
 
     /// Serves until stopped, then drains: requests first, then the workers, then the store.
-    pub async fn serve(self) -> Drained {
+    pub async fn serve(self) -> DrainOutcome {
         let (stop, stopped) = watch::channel(false);
         let looked = stopped.clone();
         let workers = tokio::spawn(Arc::clone(&self.workers).run(stopped.clone()));
@@ -201,7 +201,7 @@ impl Gateway {
         let runtime = tokio::runtime::Handle::current();
         let writing = async move { entries.write(&*log, &*clock, until).await };
         let writing = tokio::task::spawn_blocking(move || {
-            machine::stand_back();
+            machine::lower_priority();
             runtime.block_on(writing);
         });
         self.ready.send_replace(true);
@@ -226,10 +226,10 @@ impl Gateway {
         // Whoever appended entries has ended.
         over.send_replace(true);
         let _ = tokio::time::timeout(WORKERS_DRAIN, writing).await;
-        let stop = Configured {
+        let stop = ConfigurationChange {
             version: None,
             endpoints: Vec::new(),
-            deed: reload::deed("gateway", "gateway.stop", drained.word()),
+            audit_entry: reload::audit_entry("gateway", "gateway.stop", drained.word()),
         };
         let now = self.reloading.clock.now();
         if let Err(fault) = reload::recorded(&*self.store, stop, now).await {
@@ -247,7 +247,7 @@ impl Gateway {
 fn listeners(
     [public, operating]: [SocketAddr; 2],
     identity: &Arc<TlsIdentity>,
-    operations: Operations,
+    operations: OperationsState,
 ) -> Vec<Listener> {
     let (in_force, metrics) = (&operations.in_force, &operations.metrics);
     let enrolled = responders::enrolled(Arc::clone(in_force));
@@ -267,10 +267,10 @@ fn listeners(
     ]
 }
 
-fn room_beside(config: &Config) -> Room {
+fn disk_space_monitor(config: &Config) -> DiskSpaceMonitor {
     let url = &config.store.url;
     let path = url.strip_prefix(SQLITE).unwrap_or(url);
-    Room::beside(Path::new(path), config.store.reserve_mb)
+    DiskSpaceMonitor::beside(Path::new(path), config.store.reserve_mb)
 }
 
 /// Puts the configuration into force for a start: refuses one that loses somebody (F2), gives it a
@@ -281,28 +281,28 @@ async fn begin(
     clock: &dyn Clock,
     metrics: &Metrics,
 ) -> anyhow::Result<()> {
-    let since = in_reach::since(config.limits.removal_guard_days, clock.now());
-    let bindings = store.bindings(since).await?;
-    let mut faults = in_reach::lost(config, &bindings);
-    faults.extend(in_reach::moved(config, &bindings));
+    let since = removal_guard::since(config.limits.removal_guard_days, clock.now());
+    let dependents = store.dependents(since).await?;
+    let mut faults = removal_guard::lost(config, &dependents);
+    faults.extend(removal_guard::moved(config, &dependents));
     if !faults.is_empty() {
-        return Err(Faults(faults).into());
+        return Err(ConfigFaults(faults).into());
     }
-    let version = reload::next_version(clock.now(), &bindings, 0);
-    config.register.directory.version = version;
+    let version = reload::next_version(clock.now(), &dependents, 0);
+    config.snapshot.routing.version = version;
     let result = format!("version={version} sha256={}", config.digest);
-    let start = Configured {
+    let start = ConfigurationChange {
         version: Some(version),
-        endpoints: in_reach::endpoints(config),
-        deed: reload::deed("gateway", "gateway.start", &result),
+        endpoints: removal_guard::endpoints(config),
+        audit_entry: reload::audit_entry("gateway", "gateway.start", &result),
     };
     reload::recorded(store, start, clock.now()).await?;
     let now_s = clock.now().seconds();
     metrics
         .configuration
         .in_force(version, &config.digest, now_s);
-    reload::tell_expiries(metrics, &config.expiries);
-    for Unusable { party, note, .. } in &config.unusable {
+    reload::record_expiries(metrics, &config.expiries);
+    for UnusableCredential { party, note, .. } in &config.unusable {
         let party = party.word();
         tracing::error!(party, %note, "a key or certificate cannot be used; that party goes without");
     }
@@ -320,7 +320,17 @@ fn refused_callers(seal: &Arc<Seal>) -> Arc<RefusedCallers> {
 }
 
 /// Says where the machine, not the configuration, decides how many connections there may be.
-fn tell_few(files: &machine::Files) {
+/// What stands in front of the store: spent nonces in memory, and signals to the workers.
+fn in_front_of(
+    store: Arc<dyn Store>,
+    signals: &Arc<WorkerSignals>,
+) -> (Arc<NonceCache>, Arc<dyn Store>) {
+    let remembered = Arc::new(NonceCache::new(store));
+    let notifying = NotifyingStore::new(remembered.clone(), Arc::clone(signals));
+    (remembered, Arc::new(notifying))
+}
+
+fn log_connections_max(files: &machine::ConnectionBudget) {
     let connections = files.connections_max;
     if connections < CONNECTIONS_MAX {
         tracing::info!(
@@ -331,8 +341,8 @@ fn tell_few(files: &machine::Files) {
 }
 
 /// S1: what a dead process left is in doubt from now on.
-async fn take_over(store: &dyn Store, clock: &dyn Clock) -> anyhow::Result<()> {
-    let adopted = adopt_leftovers(store, clock.now()).await?;
+async fn recover_orphaned_calls(store: &dyn Store, clock: &dyn Clock) -> anyhow::Result<()> {
+    let adopted = recover_orphaned(store, clock.now()).await?;
     if adopted > 0 {
         tracing::warn!(
             orders = adopted,
@@ -343,8 +353,8 @@ async fn take_over(store: &dyn Store, clock: &dyn Clock) -> anyhow::Result<()> {
 }
 
 /// A convenience: without it the gateway still serves, and SIGHUP still reloads.
-fn open_control(path: &Path) -> Option<Control> {
-    match Control::bind(path) {
+fn open_control(path: &Path) -> Option<ControlSocket> {
+    match ControlSocket::bind(path) {
         Ok(control) => Some(control),
         Err(error) => {
             let path = path.display();
@@ -359,7 +369,7 @@ fn open_store(
     config: &Config,
     metrics: &Arc<Metrics>,
     folder: Arc<dyn Send + Sync>,
-) -> anyhow::Result<OpenedForAll> {
+) -> anyhow::Result<StoreViews> {
     let url = &config.store.url;
     let path = url.strip_prefix(SQLITE).with_context(|| {
         format!("[store] url: expected sqlite:PATH, found {url}; the shared store is not built yet")

@@ -39,7 +39,7 @@ pub enum SealFault {
 
 /// Where a sealed field is stored; it opens nowhere else (D2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place<'a> {
+pub struct SealBinding<'a> {
     /// The table's name.
     pub table: &'a str,
     /// The row's key, which must never change.
@@ -48,7 +48,7 @@ pub struct Place<'a> {
     pub column: &'a str,
 }
 
-impl Place<'_> {
+impl SealBinding<'_> {
     /// Lengths before texts, so that no two places read alike.
     fn bytes(self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -184,7 +184,7 @@ impl Seal {
     ///
     /// # Errors
     /// [`SealFault::NotSealed`]: store nothing then.
-    pub fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Sealed, SealFault> {
+    pub fn seal(&self, place: SealBinding<'_>, plain: &[u8]) -> Result<Sealed, SealFault> {
         let keys = self.keys();
         let current = &keys.current;
         let key = keys.usable.get(current).ok_or(SealFault::KeyUnknown)?;
@@ -204,7 +204,7 @@ impl Seal {
     ///
     /// # Errors
     /// [`SealFault::KeyUnknown`], [`SealFault::Malformed`], [`SealFault::NotGenuine`].
-    pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Vec<u8>, SealFault> {
+    pub fn open(&self, place: SealBinding<'_>, sealed: &[u8]) -> Result<Vec<u8>, SealFault> {
         let (id, nonce, content) = parts(sealed).ok_or(SealFault::Malformed)?;
         let keys = self.keys();
         let key = keys.usable.get(id).ok_or(SealFault::KeyUnknown)?;
@@ -269,7 +269,7 @@ fn length_prefix(length: usize) -> [u8; 8] {
 mod tests {
     use super::*;
 
-    const PHONE: Place<'_> = Place {
+    const PHONE: SealBinding<'_> = SealBinding {
         table: "orders",
         row: "P2026000001",
         column: "mobile_no",
@@ -332,19 +332,19 @@ mod tests {
         let seal = seal("k", &[("k", 1)]);
         let sealed = seal.seal(PHONE, b"13800000000").unwrap();
         for elsewhere in [
-            Place {
+            SealBinding {
                 table: "refunds",
                 ..PHONE
             },
-            Place {
+            SealBinding {
                 row: "P2026000002",
                 ..PHONE
             },
-            Place {
+            SealBinding {
                 column: "payer",
                 ..PHONE
             },
-            Place {
+            SealBinding {
                 table: "ordersP",
                 row: "2026000001",
                 ..PHONE

@@ -14,7 +14,7 @@ use std::io::{self, ErrorKind, IsTerminal, StderrLock, StdoutLock, Write};
 pub struct ReaderGone;
 
 /// Text for people and programs, escaped.
-pub struct Plain<W> {
+pub struct EscapedOutput<W> {
     inner: W,
     obeyed: &'static [char],
 }
@@ -26,35 +26,35 @@ const LINES: &[char] = &['\n'];
 const SCREEN: &[char] = &['\n', '\r', '\u{1b}'];
 
 /// Standard output.
-pub fn stdout() -> Plain<StdoutLock<'static>> {
-    Plain {
+pub fn stdout() -> EscapedOutput<StdoutLock<'static>> {
+    EscapedOutput {
         inner: io::stdout().lock(),
         obeyed: LINES,
     }
 }
 
 /// Standard error.
-pub fn stderr() -> Plain<StderrLock<'static>> {
-    Plain {
+pub fn stderr() -> EscapedOutput<StderrLock<'static>> {
+    EscapedOutput {
         inner: io::stderr().lock(),
         obeyed: LINES,
     }
 }
 
 /// Whether a person sees standard output and standard error.
-pub fn are_seen() -> (bool, bool) {
+pub fn are_terminals() -> (bool, bool) {
     (io::stdout().is_terminal(), io::stderr().is_terminal())
 }
 
 /// Standard output where it is a terminal and the text is all our own: the demonstration's.
-pub fn screen() -> Plain<StdoutLock<'static>> {
-    Plain {
+pub fn screen() -> EscapedOutput<StdoutLock<'static>> {
+    EscapedOutput {
         inner: io::stdout().lock(),
         obeyed: SCREEN,
     }
 }
 
-impl<W: Write> Write for Plain<W> {
+impl<W: Write> Write for EscapedOutput<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
         let text = escaped_but(&text, self.obeyed);
@@ -108,18 +108,18 @@ pub fn on_one_coloured_line(text: &str) -> String {
 }
 
 fn escaped_but<'t>(text: &'t str, obeyed: &[char]) -> Cow<'t, str> {
-    let is_hidden = |letter: char| is_hidden(letter) && !obeyed.contains(&letter);
+    let is_hidden = |message: char| is_hidden(message) && !obeyed.contains(&message);
     if !text.contains(is_hidden) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len().saturating_add(16));
-    for letter in text.chars() {
-        if is_hidden(letter) {
-            for unit in letter.encode_utf16(&mut [0; 2]) {
+    for message in text.chars() {
+        if is_hidden(message) {
+            for unit in message.encode_utf16(&mut [0; 2]) {
                 let _ = write!(shown, "\\u{unit:04x}");
             }
         } else {
-            shown.push(letter);
+            shown.push(message);
         }
     }
     Cow::Owned(shown)
@@ -127,9 +127,9 @@ fn escaped_but<'t>(text: &'t str, obeyed: &[char]) -> Cow<'t, str> {
 
 /// Whether a character does something or nothing visible: controls (C0, DEL, C1), what turns the
 /// direction of writing, what has no width, fillers and tags.
-fn is_hidden(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter,
+fn is_hidden(message: char) -> bool {
+    message.is_control()
+        || matches!(message,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
             | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     fn written(text: &str) -> String {
-        let mut out = Plain {
+        let mut out = EscapedOutput {
             inner: Vec::new(),
             obeyed: LINES,
         };
@@ -153,7 +153,7 @@ mod tests {
     /// What a terminal would obey, or show as something else, is spelled out, and JSON stays
     /// the JSON it was.
     #[test]
-    fn what_a_terminal_would_obey_is_spelled_out() {
+    fn control_characters_are_escaped() {
         assert_eq!(
             written("a\u{1b}[2J\u{9b}31m\r\tb\n"),
             "a\\u001b[2J\\u009b31m\\u000d\\u0009b\n"

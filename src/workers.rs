@@ -18,16 +18,16 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use crate::domain::identifiers::Timestamp;
 use crate::domain::merchant::origin;
 use crate::flow::admit_request::refused_callers::{RefusedCallers, WRITTEN_EVERY};
+use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::notify_merchant::{Delivery, notify_merchant};
-use crate::flow::register::Register;
 use crate::metrics::Metrics;
-use crate::store::ringing::{Bells, SOON};
-use crate::store::{Lease, Leased, Store, StoreError, Work};
+use crate::store::notifying::{SOON, WorkerSignals};
+use crate::store::{Lease, LeaseKind, LeasedWork, Store, StoreError};
 use crate::world::{Clock, World};
 
 pub use budget::BudgetSettings;
-use lanes::{Lane, Lanes, PROMPT};
-use polling::Polling;
+use lanes::{DeliveryLane, DestinationLanes, PROMPT};
+use polling::Poller;
 
 /// Notifications at once that have not waited for [`PROMPT`] yet; of each destination only its share
 /// (N7).
@@ -42,29 +42,29 @@ const LATE_AT_ONCE: usize = 256;
 const FAILING_AT_ONCE: usize = 64;
 
 /// Sleeps no longer than this, whatever the due times say: a clock may jump (T2).
-const NAP_MAX: Duration = SOON;
+const SLEEP_MAX: Duration = SOON;
 
 /// After a fault of the store, before it is asked again.
-const FAULT_NAP: Duration = Duration::from_millis(500);
+const FAULT_WAIT: Duration = Duration::from_millis(500);
 
 /// How often spent nonces are forgotten.
 const FORGET_EVERY: Duration = Duration::from_mins(1);
 
 /// How far behind the clock they are kept: a signature lives 300 s, its nonce 60 s longer, and
 /// `created` may lie 30 s ahead (Q5, Q6).
-const KEPT_BEHIND_S: i64 = 400;
+const NONCE_KEPT_BEHIND_S: i64 = 400;
 
 /// One version of what a piece of work is done with, whole (F1).
-pub struct Tools {
+pub struct WorkerResources {
     /// The enrolment.
-    pub register: Arc<Register>,
+    pub snapshot: Arc<ConfigurationSnapshot>,
     /// Time, chance, network.
     pub world: World,
     /// What is spent on questions that nobody waits for.
     pub budget: BudgetSettings,
 }
 
-impl Lane {
+impl DeliveryLane {
     fn at_once(self) -> usize {
         match self {
             Self::Prompt => EVENTS_AT_ONCE,
@@ -74,9 +74,9 @@ impl Lane {
 }
 
 /// The loops, and what they know of each other.
-struct Loops {
+struct WorkerLoops {
     workers: Arc<Workers>,
-    lanes: Arc<Lanes>,
+    lanes: Arc<DestinationLanes>,
     /// Places of notifications whose answer is late.
     late: Arc<Semaphore>,
 }
@@ -88,11 +88,11 @@ pub struct Workers {
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// What is in force at this moment; asked once for each piece of work.
-    pub in_force: Arc<dyn Fn() -> Tools + Send + Sync>,
+    pub in_force: Arc<dyn Fn() -> WorkerResources + Send + Sync>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Rung by commits that make work due (N8).
-    pub bells: Arc<Bells>,
+    pub worker_signals: Arc<WorkerSignals>,
     /// Who was refused, on its way to the audit log.
     pub refused_callers: Arc<RefusedCallers>,
 }
@@ -100,17 +100,17 @@ pub struct Workers {
 impl Workers {
     /// Runs every loop until told to stop, and returns when each item in hand is ended.
     pub async fn run(self: Arc<Self>, stop: watch::Receiver<bool>) {
-        let loops = Arc::new(Loops {
+        let loops = Arc::new(WorkerLoops {
             workers: Arc::clone(&self),
             lanes: Arc::default(),
             late: Arc::new(Semaphore::new(LATE_AT_ONCE)),
         });
-        let polling = Arc::new(Polling::new(&self));
+        let polling = Arc::new(Poller::new(&self));
         let lease = |lane| Arc::clone(&loops).lease_loop(lane, stop.clone());
         tokio::join!(
             polling.run(stop.clone()),
-            lease(Lane::Prompt),
-            lease(Lane::Failing),
+            lease(DeliveryLane::Prompt),
+            lease(DeliveryLane::Failing),
             self.forget_loop(stop.clone()),
             self.refused_loop(stop.clone())
         );
@@ -125,7 +125,7 @@ impl Workers {
                 "delivered"
             }
             Delivery::Again => "again",
-            Delivery::KeptBack => "kept_back",
+            Delivery::Throttled => "kept_back",
             Delivery::Dead => "dead",
             Delivery::LeaseLost => "lease_lost",
         };
@@ -151,7 +151,7 @@ impl Workers {
                 return;
             }
             tokio::select! {
-                () = nap(WRITTEN_EVERY) => (),
+                () = bounded_sleep(WRITTEN_EVERY) => (),
                 _ = stop.changed() => (),
             }
         }
@@ -164,29 +164,29 @@ impl Workers {
                 tracing::error!(%fault, "spent nonces could not be forgotten");
             }
             tokio::select! {
-                () = nap(FORGET_EVERY) => (),
+                () = bounded_sleep(FORGET_EVERY) => (),
                 _ = stop.changed() => (),
             }
         }
     }
 }
 
-impl Loops {
-    async fn lease_loop(self: Arc<Self>, lane: Lane, mut stop: watch::Receiver<bool>) {
+impl WorkerLoops {
+    async fn lease_loop(self: Arc<Self>, lane: DeliveryLane, mut stop: watch::Receiver<bool>) {
         let hands = Arc::new(Semaphore::new(lane.at_once()));
         while !*stop.borrow() {
             // Registered before looking, so that a ring in between is not missed.
-            let rung = self.bell(lane).notified();
-            let wait = match self.hand_out(lane, &hands).await {
+            let rung = self.wake_up(lane).notified();
+            let wait = match self.start_due(lane, &hands).await {
                 Ok(0) => self.until_next(lane).await,
                 Ok(_) => continue,
                 Err(fault) => {
                     tracing::error!(%fault, ?lane, "events could not be leased");
-                    FAULT_NAP
+                    FAULT_WAIT
                 }
             };
             tokio::select! {
-                () = nap(wait) => (),
+                () = bounded_sleep(wait) => (),
                 () = rung => (),
                 _ = stop.changed() => (),
             }
@@ -195,23 +195,23 @@ impl Loops {
         let _ = hands.acquire_many(permits(lane.at_once())).await;
     }
 
-    fn bell(&self, lane: Lane) -> &Notify {
+    fn wake_up(&self, lane: DeliveryLane) -> &Notify {
         match lane {
-            Lane::Prompt => &self.workers.bells.events,
-            Lane::Failing => &self.lanes.bell,
+            DeliveryLane::Prompt => &self.workers.worker_signals.events,
+            DeliveryLane::Failing => &self.lanes.wake_up,
         }
     }
 
     /// What each destination may have on its way in this lane.
-    fn shares(&self, lane: Lane) -> impl Fn(&str) -> u32 + Send + Sync + 'static {
+    fn shares(&self, lane: DeliveryLane) -> impl Fn(&str) -> u32 + Send + Sync + 'static {
         let (lanes, now) = (Arc::clone(&self.lanes), self.workers.clock.now());
         move |origin: &str| lanes.share(lane, origin, now)
     }
 
     /// Leases as much as there are free hands, and starts it. Says how much that was.
-    async fn hand_out(
+    async fn start_due(
         self: &Arc<Self>,
-        lane: Lane,
+        lane: DeliveryLane,
         hands: &Arc<Semaphore>,
     ) -> Result<usize, StoreError> {
         let Ok(first) = Arc::clone(hands).acquire_owned().await else {
@@ -237,54 +237,57 @@ impl Loops {
         Ok(count)
     }
 
-    async fn work(self: Arc<Self>, lane: Lane, lease: Lease, hand: OwnedSemaphorePermit) {
+    async fn work(self: Arc<Self>, lane: DeliveryLane, lease: Lease, hand: OwnedSemaphorePermit) {
         let workers = &self.workers;
-        let _counted = workers.metrics.memory.work_in_hand(Work::Events.word());
+        let _counted = workers
+            .metrics
+            .memory
+            .work_in_progress(LeaseKind::Events.word());
         match self.tell(lane, &lease, hand).await {
             Ok(delivery) => workers.count(delivery),
             Err(fault) => tracing::error!(%fault, ?lane, "a leased event could not be settled"),
         }
         // A hand is free and the row may be due again.
-        self.bell(lane).notify_one();
+        self.wake_up(lane).notify_one();
     }
 
     /// Delivers one event. An answer that is late gives its hand to others, and what is learnt of
     /// the destination decides about its next (N7).
     async fn tell(
         &self,
-        lane: Lane,
+        lane: DeliveryLane,
         lease: &Lease,
         hand: OwnedSemaphorePermit,
     ) -> Result<Delivery, StoreError> {
         let workers = &self.workers;
-        let Tools {
-            register, world, ..
+        let WorkerResources {
+            snapshot, world, ..
         } = (workers.in_force)();
-        let telling = notify_merchant(&*workers.store, &world, &register.platform, lease);
+        let telling = notify_merchant(&*workers.store, &world, &snapshot.platform, lease);
         let mut telling = pin!(telling);
         let queue = queue_of(lease);
         let mut hand = hand;
         let mut overdue = false;
         let told = tokio::select! {
             told = &mut telling => Some(told),
-            () = nap(PROMPT) => None,
+            () = bounded_sleep(PROMPT) => None,
         };
         let told = match (told, lane) {
             (Some(told), _) => told,
-            (None, Lane::Failing) => {
+            (None, DeliveryLane::Failing) => {
                 overdue = true;
                 telling.await
             }
-            (None, Lane::Prompt) => {
+            (None, DeliveryLane::Prompt) => {
                 overdue = true;
-                self.lanes.overstayed(&queue);
+                self.lanes.mark_late(&queue);
                 tokio::select! {
                     told = &mut telling => told,
                     place = Arc::clone(&self.late).acquire_owned() => {
                         // The semaphore is never closed; without a place the hand is kept.
                         if let Ok(place) = place {
                             hand = place;
-                            workers.bells.events.notify_one();
+                            workers.worker_signals.events.notify_one();
                         }
                         telling.await
                     }
@@ -296,30 +299,30 @@ impl Loops {
             Ok(Delivery::Delivered(_)) => Some(true),
             Ok(Delivery::Again | Delivery::Dead) => Some(false),
             // Says nothing of the destination.
-            Ok(Delivery::LeaseLost | Delivery::KeptBack) | Err(_) => None,
+            Ok(Delivery::LeaseLost | Delivery::Throttled) | Err(_) => None,
         };
         let now = workers.clock.now();
         if heard.is_some_and(|heard| self.lanes.ended(&queue, heard, overdue, now)) {
-            workers.bells.events.notify_one();
-            self.lanes.bell.notify_one();
+            workers.worker_signals.events.notify_one();
+            self.lanes.wake_up.notify_one();
         }
         told
     }
 
-    async fn until_next(&self, lane: Lane) -> Duration {
+    async fn until_next(&self, lane: DeliveryLane) -> Duration {
         let workers = &self.workers;
         let due = workers.store.next_event(&self.shares(lane)).await;
         let nap_max = match lane {
             // Rests end without a ring.
-            Lane::Failing => PROMPT,
-            Lane::Prompt => NAP_MAX,
+            DeliveryLane::Failing => PROMPT,
+            DeliveryLane::Prompt => SLEEP_MAX,
         };
         match due {
             Ok(Some(due)) => due
                 .since(workers.clock.now())
                 .clamp(Duration::from_millis(20), nap_max),
             Ok(None) => nap_max,
-            Err(_) => FAULT_NAP,
+            Err(_) => FAULT_WAIT,
         }
     }
 }
@@ -334,18 +337,18 @@ pub async fn forget_nonces(store: &dyn Store, clock: &dyn Clock) -> Result<(), S
     if !clock.is_settled() {
         return Ok(());
     }
-    let until = clock.now().seconds().saturating_sub(KEPT_BEHIND_S);
+    let until = clock.now().seconds().saturating_sub(NONCE_KEPT_BEHIND_S);
     store.forget_nonces(Timestamp::from_s(until)).await
 }
 
 /// The destination of an event, as the store names its queue.
 fn queue_of(lease: &Lease) -> String {
     match &lease.of {
-        Leased::Event(event, _) => {
+        LeasedWork::Event(event, _) => {
             let to = event.destination.as_deref().unwrap_or_default();
             origin(to).unwrap_or_else(|| to.to_owned())
         }
-        Leased::Order(_) => String::new(),
+        LeasedWork::Order(_) => String::new(),
     }
 }
 
@@ -354,6 +357,6 @@ fn permits(count: usize) -> u32 {
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the place that waits")]
-async fn nap(span: Duration) {
+async fn bounded_sleep(span: Duration) {
     tokio::time::sleep(span).await;
 }

@@ -21,13 +21,13 @@ use http::{Request, Response};
 use crate::crypto::random;
 use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
 use crate::domain::order::Urgency;
-use crate::health::Health;
+use crate::health::HealthTracker;
 use disk_space::DiskSpace;
 use exchange_log::Recorder;
 use sends::Sends;
-use signals::Signals;
+use signals::PaymentSignals;
 
-pub use clock::{Look, SystemClock};
+pub use clock::{ClockCheck, SystemClock};
 
 /// The three doors, what the third has lately shown and sent, what was seen beside it, the exchange log,
 /// and what the disk has to spare.
@@ -40,11 +40,11 @@ pub struct World {
     /// Who can be asked.
     pub outbound: Arc<dyn Outbound>,
     /// How the institutions that were called lately fared.
-    pub health: Arc<Health>,
+    pub health: Arc<HealthTracker>,
     /// What this process sends, and what of it may still be leaving.
     pub sends: Arc<dyn Sends>,
     /// Signs that money may have moved.
-    pub signals: Arc<Signals>,
+    pub signals: Arc<PaymentSignals>,
     /// Who takes what both sides said.
     pub exchange_log: Arc<dyn Recorder>,
     /// Whether there is room to begin something.
@@ -91,32 +91,32 @@ pub trait Outbound: Send + Sync {
     /// [`SendError::NotSent`] only if no byte of the request can have left (E1).
     async fn send(
         &self,
-        party: &Party,
+        party: &OutboundParty,
         request: Request<Bytes>,
-        patience: Patience,
+        timeouts: CallTimeouts,
     ) -> Result<Response<Bytes>, SendError>;
 
     /// Waits, within bounds, until an institution may be asked to take a payment: it declared how
     /// many calls it takes. To be held until the call has ended. Before it comes nothing is written.
     ///
     /// # Errors
-    /// [`TooMany`] if it did not come in time: nothing was sent, nothing was counted.
-    async fn turn(
+    /// [`PermitUnavailable`] if it did not come in time: nothing was sent, nothing was counted.
+    async fn permit(
         &self,
         institution: &InstitutionId,
         merchant: &MerchantId,
-    ) -> Result<Turn, TooMany>;
+    ) -> Result<Permit, PermitUnavailable>;
 
     /// A turn for a question that nobody waits for, now or very soon.
     ///
     /// # Errors
-    /// [`TooMany`] if others come first: nothing was sent, nothing was counted.
-    async fn question_turn(
+    /// [`PermitUnavailable`] if others come first: nothing was sent, nothing was counted.
+    async fn acquire_question_permit(
         &self,
         _institution: &InstitutionId,
         _urgency: Urgency,
-    ) -> Result<Turn, TooMany> {
-        Ok(Turn::free())
+    ) -> Result<Permit, PermitUnavailable> {
+        Ok(Permit::free())
     }
 
     /// How many such questions may begin at this moment; asking uses nothing up.
@@ -127,36 +127,36 @@ pub trait Outbound: Send + Sync {
 
 /// Leave to make one call to an institution, for as long as it is held. Travels with the request.
 #[derive(Clone)]
-pub struct Turn {
-    place: Option<Arc<dyn Place>>,
-    is_kept_back: Arc<AtomicBool>,
+pub struct Permit {
+    place: Option<Arc<dyn HeldPermit>>,
+    is_throttled: Arc<AtomicBool>,
 }
 
 /// A place among the calls of an institution, given back when it is dropped.
 #[async_trait]
-pub trait Place: Send + Sync {
+pub trait HeldPermit: Send + Sync {
     /// Counts a call as leaving at this moment; where as many left within a second as may, waits
     /// for that, within bounds.
     ///
     /// # Errors
-    /// [`TooMany`] if it may not leave in time: nothing was counted.
-    async fn depart(&self) -> Result<(), TooMany>;
+    /// [`PermitUnavailable`] if it may not leave in time: nothing was counted.
+    async fn mark_sent(&self) -> Result<(), PermitUnavailable>;
 
     /// What was counted as leaving is still here, to the last byte.
-    fn stay(&self);
+    fn mark_unsent(&self);
 }
 
-impl Turn {
+impl Permit {
     /// Where nobody counts.
     pub fn free() -> Self {
         Self {
             place: None,
-            is_kept_back: Arc::default(),
+            is_throttled: Arc::default(),
         }
     }
 
     /// Lets go of this place when its last copy is dropped.
-    pub fn held(place: Arc<dyn Place>) -> Self {
+    pub fn held(place: Arc<dyn HeldPermit>) -> Self {
         Self {
             place: Some(place),
             ..Self::free()
@@ -164,34 +164,34 @@ impl Turn {
     }
 
     /// Tells of its call when the turn itself is gone.
-    pub fn watch(&self) -> KeptBack {
-        KeptBack(Arc::clone(&self.is_kept_back))
+    pub fn watch(&self) -> ThrottleFlag {
+        ThrottleFlag(Arc::clone(&self.is_throttled))
     }
 
     /// To be called for each request, when nothing but its bytes is left to be sent.
     ///
     /// # Errors
-    /// That of [`Place::depart`].
-    pub async fn depart(&self) -> Result<(), TooMany> {
+    /// That of [`HeldPermit::mark_sent`].
+    pub async fn mark_sent(&self) -> Result<(), PermitUnavailable> {
         match &self.place {
-            Some(place) => place.depart().await,
+            Some(place) => place.mark_sent().await,
             None => Ok(()),
         }
     }
 
     /// The request that departed came back whole: no byte of it left.
-    pub fn stay(&self) {
+    pub fn mark_unsent(&self) {
         if let Some(place) = &self.place {
-            place.stay();
+            place.mark_unsent();
         }
     }
 }
 
 /// Whether a call was kept back by ourselves: then nothing was asked.
 #[derive(Debug, Clone)]
-pub struct KeptBack(Arc<AtomicBool>);
+pub struct ThrottleFlag(Arc<AtomicBool>);
 
-impl KeptBack {
+impl ThrottleFlag {
     /// It was.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
@@ -206,7 +206,7 @@ impl KeptBack {
 /// More want a turn than there are. Nothing was sent, nothing was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the institution takes no more calls for {wait:?}")]
-pub struct TooMany {
+pub struct PermitUnavailable {
     /// How long until it is worth asking again.
     pub wait: Duration,
 }
@@ -214,7 +214,7 @@ pub struct TooMany {
 /// Whom a request goes to; decides which certificate is shown, which authorities are believed
 /// and which addresses may be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Party {
+pub enum OutboundParty {
     /// A configured institution, at its configured address.
     Institution(InstitutionId),
     /// A merchant's registered origin: public addresses only, unless the operator allows named
@@ -224,12 +224,12 @@ pub enum Party {
 
 /// A network the operator allows although it is not public: `127.0.0.0/8`, `fd00::/8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
+pub struct AllowedNetwork {
     address: IpAddr,
     prefix: u8,
 }
 
-impl FromStr for Network {
+impl FromStr for AllowedNetwork {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -244,7 +244,7 @@ impl FromStr for Network {
     }
 }
 
-impl Network {
+impl AllowedNetwork {
     /// Whether an address lies in it. One of the other family never does.
     pub fn contains(&self, other: IpAddr) -> bool {
         match (self.address, other) {
@@ -264,11 +264,11 @@ impl Network {
 /// What a request is for, as a word for metrics, and the turn it was given where somebody counts;
 /// travels in its extensions, not on the wire.
 #[derive(Clone)]
-pub struct Errand(pub &'static str, pub Option<Turn>);
+pub struct CallLabel(pub &'static str, pub Option<Permit>);
 
 /// How long and how much an exchange may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct CallTimeouts {
     /// Until the head of the answer.
     pub head: Duration,
     /// Until its end.
@@ -286,11 +286,11 @@ pub enum SendError {
     /// Kept back by ourselves, because the party's share is used up: not sent either (E1), and no
     /// sign of how the party fares.
     #[error("kept back: {0}")]
-    KeptBack(String),
+    Throttled(String),
     /// This machine lacked what the call needs: files, memory, ports, an answer about a name. Not
     /// sent either (E1), and no sign of how the party fares (H1).
     #[error("this machine is short of what a call needs: {0}")]
-    OurShortage(String),
+    LocalShortage(String),
     /// Any other failure: it may have arrived (E5).
     #[error("outcome unknown: {0}")]
     Unknown(String),

@@ -23,22 +23,22 @@ mod measure;
 mod plan;
 mod progress;
 mod report;
-mod stand;
+mod setup;
 mod wal;
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::measure::journeys::Journey;
+use crate::measure::journeys::MeasuredJourney;
 use crate::measure::{
-    Compared, algorithms, backlog, callbacks, commits, journeys, ladder, large, memory, overload,
-    pieces, sizes, startup, steady,
+    JourneyComparison, algorithms, backlog, callbacks, commits, journeys, ladder, large, memory,
+    overload, pieces, sizes, startup, steady,
 };
-use crate::plan::{Part, Plan};
-use crate::progress::Progress;
+use crate::plan::{BenchPart, BenchPlan};
+use crate::progress::ProgressLog;
 use crate::report::Findings;
-use crate::stand::{Stand, Wanted, bare, cpu};
+use crate::setup::{BenchSetup, SetupOptions, bare, cpu};
 
 /// Longer than any part takes, also on a busy machine.
 const PART_WITHIN_S: u64 = 900;
@@ -58,13 +58,13 @@ fn main() -> Result<()> {
         return Ok(());
     }
     provider()?;
-    let plan = Plan::read(std::env::args().skip(1))?;
+    let plan = BenchPlan::read(std::env::args().skip(1))?;
     cpu::raise_files()?;
     cpu::pin_load()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let log = Progress::start();
+    let log = ProgressLog::start();
     let mut found = runtime.block_on(measured(&plan, &log));
     found.took = log.elapsed();
     found.missing = log.missing();
@@ -83,31 +83,31 @@ fn provider() -> Result<()> {
     Ok(())
 }
 
-async fn measured(plan: &Plan, log: &Progress) -> Findings {
+async fn measured(plan: &BenchPlan, log: &ProgressLog) -> Findings {
     let mut found = Findings::default();
     for part in &plan.parts {
         let compared = match part {
-            Part::Refund => journey(plan, log, Journey::Refund).await,
-            Part::Query => journey(plan, log, Journey::Query).await,
-            Part::Callback => {
+            BenchPart::Refund => journey(plan, log, MeasuredJourney::Refund).await,
+            BenchPart::Query => journey(plan, log, MeasuredJourney::Query).await,
+            BenchPart::Callback => {
                 let measured = callbacks::measure(plan, log);
                 log.step("callback", PART_WITHIN_S, measured).await
             }
-            other @ (Part::Place
-            | Part::Select
-            | Part::Full
-            | Part::Backlog
-            | Part::Polling
-            | Part::Algorithms
-            | Part::Latency
-            | Part::Overload
-            | Part::Memory
-            | Part::Startup
-            | Part::Commits
-            | Part::Pieces
-            | Part::Sizes
-            | Part::Wal
-            | Part::Large) => {
+            other @ (BenchPart::Place
+            | BenchPart::Select
+            | BenchPart::Full
+            | BenchPart::Backlog
+            | BenchPart::Polling
+            | BenchPart::Algorithms
+            | BenchPart::Latency
+            | BenchPart::Overload
+            | BenchPart::Memory
+            | BenchPart::Startup
+            | BenchPart::Commits
+            | BenchPart::Pieces
+            | BenchPart::Sizes
+            | BenchPart::Wal
+            | BenchPart::Large) => {
                 apart(plan, log, *other, &mut found).await;
                 None
             }
@@ -118,71 +118,80 @@ async fn measured(plan: &Plan, log: &Progress) -> Findings {
 }
 
 /// The parts that are not journeys beside a yardstick.
-async fn apart(plan: &Plan, log: &Progress, part: Part, found: &mut Findings) {
+async fn apart(plan: &BenchPlan, log: &ProgressLog, part: BenchPart, found: &mut Findings) {
     match part {
-        Part::Query | Part::Refund | Part::Callback => (),
-        Part::Place => steadily(plan, log, Journey::Place, found).await,
-        Part::Select => steadily(plan, log, Journey::Select, found).await,
-        Part::Full => steadily(plan, log, Journey::Full, found).await,
-        Part::Algorithms => {
+        BenchPart::Query | BenchPart::Refund | BenchPart::Callback => (),
+        BenchPart::Place => steadily(plan, log, MeasuredJourney::Place, found).await,
+        BenchPart::Select => steadily(plan, log, MeasuredJourney::Select, found).await,
+        BenchPart::Full => steadily(plan, log, MeasuredJourney::Full, found).await,
+        BenchPart::Algorithms => {
             found.signed = algorithms::measure(plan, log).await;
         }
-        Part::Latency => {
+        BenchPart::Latency => {
             found.ladders = ladder::measure(plan, log).await;
         }
-        Part::Commits => {
+        BenchPart::Commits => {
             let measured = log.step("commits", PART_WITHIN_S, committed()).await;
             found.commits = measured.unwrap_or_default();
         }
-        Part::Pieces => {
+        BenchPart::Pieces => {
             let measured = log.step("pieces", PART_WITHIN_S, pieces_alone()).await;
             found.pieces = measured.unwrap_or_default();
         }
-        Part::Overload => {
-            for journey in [Journey::Full, Journey::Place] {
+        BenchPart::Overload => {
+            for journey in [MeasuredJourney::Full, MeasuredJourney::Place] {
                 let measured = overload::measure(plan, log, journey);
                 let measured = log.step("overload", PART_WITHIN_S, measured).await;
                 found.overloads.extend(measured);
             }
         }
-        Part::Memory => {
+        BenchPart::Memory => {
             let measured = memory::measure(plan, log);
             let measured = log.step("memory", PART_WITHIN_S, measured).await;
             found.memory = measured.unwrap_or_default();
         }
-        Part::Startup => {
+        BenchPart::Startup => {
             let measured = startup::measure(plan, log);
             found.startup = log.step("startup", MADE_WITHIN_S, measured).await;
         }
-        Part::Backlog => {
+        BenchPart::Backlog => {
             let measured = backlog::measure(plan, log);
             found.backlog = log.step("backlog", PART_WITHIN_S, measured).await;
         }
-        Part::Polling => {
+        BenchPart::Polling => {
             let measured = callbacks::polling::measure(plan, log);
             found.polling = log.step("polling", PART_WITHIN_S, measured).await;
         }
-        Part::Sizes => {
+        BenchPart::Sizes => {
             let measured = sizes::measure(plan, log);
             found.sizes = log.step("sizes", PART_WITHIN_S, measured).await;
         }
-        Part::Wal => {
+        BenchPart::Wal => {
             let measured = wal::measure(plan, log);
             log.step("wal", MADE_WITHIN_S, measured).await;
         }
-        Part::Large => {
+        BenchPart::Large => {
             let measured = large::measure(plan, log);
             found.large = log.step("large", MADE_WITHIN_S, measured).await;
         }
     }
 }
 
-async fn journey(plan: &Plan, log: &Progress, journey: Journey) -> Option<Vec<Compared>> {
+async fn journey(
+    plan: &BenchPlan,
+    log: &ProgressLog,
+    journey: MeasuredJourney,
+) -> Option<Vec<JourneyComparison>> {
     let measured = journeys::measure(plan, log, journey);
     log.step(journey.name(), PART_WITHIN_S, measured).await
 }
 
-async fn steadily(plan: &Plan, log: &Progress, journey: Journey, found: &mut Findings) {
+async fn steadily(
+    plan: &BenchPlan,
+    log: &ProgressLog,
+    journey: MeasuredJourney,
+    found: &mut Findings,
+) {
     let measured = steady::measure(plan, log, journey);
     let measured = log.step(journey.name(), MADE_WITHIN_S, measured).await;
     found.steady.extend(measured);
@@ -194,7 +203,7 @@ async fn committed() -> Result<Vec<commits::Commits>> {
 }
 
 async fn pieces_alone() -> Result<Vec<pieces::Piece>> {
-    let stand = Stand::start(&Wanted::default()).await?;
+    let stand = BenchSetup::start(&SetupOptions::default()).await?;
     let place = stand.merchant.place(&stand.merchant.numbers(1))?;
     let sample = stand.sample(&place[0], load::work::ACCEPTED).await?;
     pieces::measure(&sample.request, &sample.answer)

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 /// What can be measured by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum BenchPart {
     Place,
     Select,
     Query,
@@ -34,32 +34,32 @@ pub(crate) enum Part {
 /// With so many its core is full, and nobody waits long.
 const STEADY_CALLERS: usize = 64;
 
-const PARTS: [(&str, Part); 20] = [
-    ("place", Part::Place),
-    ("select", Part::Select),
-    ("query", Part::Query),
-    ("callback", Part::Callback),
-    ("notify", Part::Callback),
-    ("full", Part::Full),
-    ("payment", Part::Full),
-    ("refund", Part::Refund),
-    ("backlog", Part::Backlog),
-    ("polling", Part::Polling),
-    ("algorithms", Part::Algorithms),
-    ("latency", Part::Latency),
-    ("overload", Part::Overload),
-    ("memory", Part::Memory),
-    ("startup", Part::Startup),
-    ("commits", Part::Commits),
-    ("pieces", Part::Pieces),
-    ("sizes", Part::Sizes),
-    ("wal", Part::Wal),
-    ("large", Part::Large),
+const PARTS: [(&str, BenchPart); 20] = [
+    ("place", BenchPart::Place),
+    ("select", BenchPart::Select),
+    ("query", BenchPart::Query),
+    ("callback", BenchPart::Callback),
+    ("notify", BenchPart::Callback),
+    ("full", BenchPart::Full),
+    ("payment", BenchPart::Full),
+    ("refund", BenchPart::Refund),
+    ("backlog", BenchPart::Backlog),
+    ("polling", BenchPart::Polling),
+    ("algorithms", BenchPart::Algorithms),
+    ("latency", BenchPart::Latency),
+    ("overload", BenchPart::Overload),
+    ("memory", BenchPart::Memory),
+    ("startup", BenchPart::Startup),
+    ("commits", BenchPart::Commits),
+    ("pieces", BenchPart::Pieces),
+    ("sizes", BenchPart::Sizes),
+    ("wal", BenchPart::Wal),
+    ("large", BenchPart::Large),
 ];
 
 /// What, how often and how much of it.
-pub(crate) struct Plan {
-    pub(crate) parts: Vec<Part>,
+pub(crate) struct BenchPlan {
+    pub(crate) parts: Vec<BenchPart>,
     /// Everything, at full length: only then is the document written.
     pub(crate) whole: bool,
     pub(crate) quick: bool,
@@ -67,7 +67,7 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
 }
 
-impl Plan {
+impl BenchPlan {
     /// Reads the words behind the program's name; `--bench` is cargo's own.
     pub(crate) fn read(words: impl Iterator<Item = String>) -> Result<Self> {
         let mut plan = Self {
@@ -99,7 +99,7 @@ impl Plan {
             plan.parts = PARTS.iter().map(|(_, part)| *part).collect();
             plan.parts.dedup();
             plan.parts
-                .retain(|part| !matches!(part, Part::Large | Part::Wal));
+                .retain(|part| !matches!(part, BenchPart::Large | BenchPart::Wal));
         }
         if plan.callers.is_empty() {
             plan.callers = if plan.quick {

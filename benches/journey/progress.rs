@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 /// The log of one run.
-pub(crate) struct Progress {
+pub(crate) struct ProgressLog {
     start: Instant,
-    missing: RefCell<Vec<Missing>>,
+    missing: RefCell<Vec<MissingMeasurement>>,
 }
 
 /// A step that was not measured.
-pub(crate) struct Missing {
+pub(crate) struct MissingMeasurement {
     pub(crate) step: String,
     pub(crate) why: String,
 }
 
-impl Progress {
+impl ProgressLog {
     pub(crate) fn start() -> Self {
         Self {
             start: Instant::now(),
@@ -51,7 +51,9 @@ impl Progress {
                     let why = format!("{why:#}");
                     self.say(&format!("{name}: NOT MEASURED: {why}"));
                     let step = name.to_owned();
-                    self.missing.borrow_mut().push(Missing { step, why });
+                    self.missing
+                        .borrow_mut()
+                        .push(MissingMeasurement { step, why });
                     None
                 }
             }
@@ -59,7 +61,7 @@ impl Progress {
     }
 
     /// All that was not measured.
-    pub(crate) fn missing(self) -> Vec<Missing> {
+    pub(crate) fn missing(self) -> Vec<MissingMeasurement> {
         self.missing.into_inner()
     }
 

@@ -10,47 +10,47 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::load::metronome::Phase;
-use crate::load::open::{Crowd, Crowded, Served};
-use crate::measure::journeys::Journey;
+use crate::load::open::{ArrivalOutcome, CallerPool, SaturationPolicy};
+use crate::measure::journeys::MeasuredJourney;
 use crate::measure::ladder::most;
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::stand::{Stand, Wanted};
+use crate::plan::BenchPlan;
+use crate::progress::ProgressLog;
+use crate::setup::{BenchSetup, SetupOptions};
 
 /// Ten minutes, in stretches: the requests of each are signed while the one before is sent.
-const STRETCHES: usize = 20;
-const STRETCH: Duration = Duration::from_secs(30);
+const INTERVALS: usize = 20;
+const INTERVAL: Duration = Duration::from_secs(30);
 const CONNECTIONS: usize = 128;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What was seen of the log.
 #[derive(Debug, Default, Clone, Copy)]
-struct Seen {
+struct WalObservation {
     longest_bytes: u64,
     longest_file_bytes: u64,
     written_bytes: u64,
-    begun_anew: u64,
+    restarts: u64,
 }
 
 /// Says what was seen after each stretch.
-pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<()> {
-    let stand = Stand::start(&Wanted::default()).await?;
+pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<()> {
+    let stand = BenchSetup::start(&SetupOptions::default()).await?;
     let wanted = std::env::var("WAL_PER_SECOND").ok();
     let per_second = match wanted.and_then(|text| text.parse().ok()) {
         Some(per_second) => per_second,
-        None => most(plan, &stand, Journey::Place).await? * 0.7,
+        None => most(plan, &stand, MeasuredJourney::Place).await? * 0.7,
     };
     let (stretches, lasting) = if plan.quick {
-        (2, STRETCH / 6)
+        (2, INTERVAL / 6)
     } else {
-        (STRETCHES, STRETCH)
+        (INTERVALS, INTERVAL)
     };
     let count = (per_second * lasting.as_secs_f64()) as usize;
     let (stop, stopped) = channel();
     let operations = stand.operations;
     let file = stand.dir.path().join("paymux.sqlite-wal");
     let watching = tokio::task::spawn_blocking(move || watch(operations, &file, &stopped));
-    let mut work = Journey::Place.prepare(&stand, count).await?;
+    let mut work = MeasuredJourney::Place.prepare(&stand, count).await?;
     let mut placed = 0;
     for stretch in 1..=stretches {
         let callers = stand.callers(CONNECTIONS, false).await?;
@@ -58,19 +58,19 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<()> {
             per_second,
             lasting,
         };
-        let crowd = Crowd::new(callers, work, 0);
+        let crowd = CallerPool::new(callers, work, 0);
         let phases = [phase];
-        let coming = crowd.come(&phases, Crowded::Waits);
-        let (came, next) = tokio::join!(coming, Journey::Place.prepare(&stand, count));
+        let coming = crowd.come(&phases, SaturationPolicy::Waits);
+        let (came, next) = tokio::join!(coming, MeasuredJourney::Place.prepare(&stand, count));
         let came = came?;
         work = next?;
-        placed += came.count(Served::Well);
-        let latencies = came.sorted(Served::Well, |one| one.latency_us);
+        placed += came.count(ArrivalOutcome::Good);
+        let latencies = came.sorted(ArrivalOutcome::Good, |one| one.latency_us);
         let p99_us = latencies.get(latencies.len() * 99 / 100).copied();
         log.say(&format!(
             "log, {per_second:.0}/s, stretch {stretch} of {stretches}: {} of {} served well, p99 {:.1} ms",
-            came.count(Served::Well),
-            came.arrivals.len(),
+            came.count(ArrivalOutcome::Good),
+            came.all.len(),
             f64::from(p99_us.unwrap_or_default()) / 1e3,
         ));
     }
@@ -83,14 +83,14 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<()> {
         seen.written_bytes as f64 / placed as f64 / 1e3,
         seen.longest_bytes as f64 / 1e6,
         seen.longest_file_bytes as f64 / 1e6,
-        seen.begun_anew,
+        seen.restarts,
     ));
     Ok(())
 }
 
 /// Looks at the log until told to stop.
-fn watch(operations: u16, file: &Path, stopped: &Receiver<()>) -> Result<Seen> {
-    let mut seen = Seen::default();
+fn watch(operations: u16, file: &Path, stopped: &Receiver<()>) -> Result<WalObservation> {
+    let mut seen = WalObservation::default();
     let mut before = 0;
     while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
         let page = page(operations)?;
@@ -105,7 +105,7 @@ fn watch(operations: u16, file: &Path, stopped: &Receiver<()>) -> Result<Seen> {
         seen.longest_bytes = seen.longest_bytes.max(bytes);
         let on_disk = std::fs::metadata(file).map_or(0, |found| found.len());
         seen.longest_file_bytes = seen.longest_file_bytes.max(on_disk);
-        seen.begun_anew = value(&page, "paymux_wal_restarts_total ")?;
+        seen.restarts = value(&page, "paymux_wal_restarts_total ")?;
     }
     Ok(seen)
 }

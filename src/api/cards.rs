@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::api::page::view::{money, steers, to_the_minute};
+use crate::api::page::view::{is_format_control, money, to_the_minute};
 use crate::domain::institutions::{BusinessType, Offer};
 use crate::domain::order::{Order, OrderState};
 
@@ -34,7 +34,7 @@ pub fn cards(order: &Order, offers: Option<&[Offer<'_>]>, pay_url: Option<String
     }
     let open = offers.unwrap_or_default().iter();
     let choices: Vec<Value> = open
-        .filter(|offer| offer.withheld.is_none())
+        .filter(|offer| offer.ineligible.is_none())
         .map(|offer| choice(order, offer))
         .collect();
     choices
@@ -105,6 +105,6 @@ fn reply(text: &str, data: &str) -> Value {
 
 /// Text from outside, within a card's bounds, without characters that make it read as another.
 fn plain(text: &str) -> String {
-    let shown = text.chars().filter(|letter| !steers(*letter));
+    let shown = text.chars().filter(|message| !is_format_control(*message));
     shown.take(TITLE_CHARS_MAX).collect()
 }

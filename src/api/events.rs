@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::api::order::json;
-use crate::api::reading::Asked;
+use crate::api::reading::AuthenticatedFields;
 use crate::domain::refusal::Refusal;
-use crate::store::owed::{Numbered, Room};
+use crate::store::outbox::{EventPageLimit, NumberedEvent};
 
 /// Every field of the request.
 pub(super) const FIELDS: [&str; 3] = ["merchantId", "afterSequence", "limit"];
@@ -30,11 +30,13 @@ const SEQUENCE_MAX: u64 = (1 << 53) - 1;
 ///
 /// # Errors
 /// A number that is none, or out of its range.
-pub(super) fn asked(asked: &Asked<'_>) -> Result<(u64, Room), Refusal> {
+pub(super) fn read_fields(
+    asked: &AuthenticatedFields<'_>,
+) -> Result<(u64, EventPageLimit), Refusal> {
     let after = whole(asked, "afterSequence", (0, SEQUENCE_MAX))?;
     let limit = whole(asked, "limit", (1, u64::from(COUNT_MAX)))?;
     let count = limit.and_then(|limit| u32::try_from(limit).ok());
-    let room = Room {
+    let room = EventPageLimit {
         count: count.unwrap_or(COUNT_DEFAULT),
         bytes: ANSWER_BYTES_MAX,
     };
@@ -42,7 +44,7 @@ pub(super) fn asked(asked: &Asked<'_>) -> Result<(u64, Room), Refusal> {
 }
 
 fn whole(
-    asked: &Asked<'_>,
+    asked: &AuthenticatedFields<'_>,
     field: &'static str,
     (least, most): (u64, u64),
 ) -> Result<Option<u64>, Refusal> {
@@ -64,13 +66,13 @@ fn whole(
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Body<'a> {
-    events: Vec<Item<'a>>,
+struct EventsResponseBody<'a> {
+    events: Vec<EventItem<'a>>,
     next_sequence: u64,
 }
 
 #[derive(Serialize)]
-struct Item<'a> {
+struct EventItem<'a> {
     sequence: u64,
     event: &'a RawValue,
 }
@@ -79,7 +81,7 @@ struct Item<'a> {
 ///
 /// # Errors
 /// A stored body is no JSON: a person must look.
-pub(super) fn answer(found: &[Numbered], after: u64) -> Result<Response<Bytes>, Refusal> {
+pub(super) fn answer(found: &[NumberedEvent], after: u64) -> Result<Response<Bytes>, Refusal> {
     let mut events = Vec::with_capacity(found.len());
     for one in found {
         let event = serde_json::from_slice(&one.body).map_err(|fault| {
@@ -87,10 +89,10 @@ pub(super) fn answer(found: &[Numbered], after: u64) -> Result<Response<Bytes>, 
             Refusal::Unavailable
         })?;
         let sequence = one.sequence;
-        events.push(Item { sequence, event });
+        events.push(EventItem { sequence, event });
     }
     let next_sequence = found.last().map_or(after, |last| last.sequence);
-    let body = Body {
+    let body = EventsResponseBody {
         events,
         next_sequence,
     };

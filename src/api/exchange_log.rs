@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Request;
 
-use crate::api::{Answer, Api};
+use crate::api::{Api, ApiResponse};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::{MerchantId, OrderKey, PageToken, Timestamp};
 use crate::domain::refusal::Refusal;
@@ -19,7 +19,7 @@ impl Api {
         fields: &Fields<'_>,
         known: Option<&MerchantId>,
         (request, origin): (&Request<Bytes>, &str),
-        (at, answer): (Timestamp, &Answer),
+        (at, answer): (Timestamp, &ApiResponse),
     ) {
         let is_question = ["X-1", "X-5", "A3.2", "events"].contains(&answer.interface);
         if is_question && !answer.response.status().is_client_error() {
@@ -38,7 +38,7 @@ impl Api {
             took: self.world.clock.now().since(at),
             with: format!("merchant {}", merchant.unwrap_or_default()),
             what: answer.interface.to_owned(),
-            verdict: answer.result.to_owned(),
+            result: answer.result.to_owned(),
             is_unproven: is_repeat || known.is_none_or(|known| merchant != Some(known.as_str())),
             is_paying: false,
             request: RequestCopy::of(request, format!("{origin}{path}")),
@@ -53,15 +53,15 @@ impl Api {
         token: PageToken,
         request: &Request<Bytes>,
         origin: &str,
-        (at, answer): (Timestamp, &Answer),
+        (at, answer): (Timestamp, &ApiResponse),
     ) {
         self.world.exchange_log.append(ExchangeEntry {
-            about: OrderKey::OfPage(token),
+            about: OrderKey::Page(token),
             at,
             took: self.world.clock.now().since(at),
             with: "payer".to_owned(),
             what: "page".to_owned(),
-            verdict: answer.result.to_owned(),
+            result: answer.result.to_owned(),
             is_unproven: true,
             is_paying: false,
             request: RequestCopy::of(request, format!("{origin}/pay/***")),

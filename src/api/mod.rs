@@ -8,8 +8,8 @@ mod interface;
 mod merchant;
 pub mod order;
 pub mod page;
+pub mod priority;
 pub mod query;
-pub mod rank;
 pub mod reading;
 pub mod refund;
 pub mod refusal;
@@ -24,11 +24,11 @@ use crate::api::refusal::no_store;
 use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
 use crate::domain::merchant::ShownCertificate;
 use crate::domain::refusal::Refusal;
-use crate::flow::admit_request::refused_callers::{Caller, RefusedCallers};
-use crate::flow::admit_request::{Gate, ReadNonces, knock};
+use crate::flow::admit_request::refused_callers::{RefusedCaller, RefusedCallers};
+use crate::flow::admit_request::{AdmissionPolicy, ReadNonces, check_rate};
+use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::receive_callback::receive_callback;
-use crate::flow::register::Register;
-use crate::store::{Store, Verdict};
+use crate::store::{InboxStatus, Store};
 use crate::world::World;
 
 /// Who is at the other end of the connection, as far as TLS and TCP know.
@@ -49,9 +49,9 @@ pub struct Api {
     /// Time, chance, network.
     pub world: World,
     /// The enrolment in force.
-    pub register: Arc<Register>,
+    pub snapshot: Arc<ConfigurationSnapshot>,
     /// What every merchant's request passes.
-    pub gate: Gate,
+    pub admission: AdmissionPolicy,
     /// Nonces of requests that read only.
     pub reads: Arc<ReadNonces>,
     /// Who was refused for want of proof or standing, on its way to the audit log.
@@ -59,7 +59,7 @@ pub struct Api {
 }
 
 /// An answer, and what there is to count about it. Words only, each from a bounded set.
-pub struct Answer {
+pub struct ApiResponse {
     /// What goes back.
     pub response: Response<Bytes>,
     /// Which interface: `A3.1`, `X-2`, `page` …
@@ -70,7 +70,7 @@ pub struct Answer {
 
 /// Which endpoint a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Endpoint<'a> {
+enum ApiEndpoint<'a> {
     Place,
     Institutions,
     Select,
@@ -86,7 +86,7 @@ enum Endpoint<'a> {
     PageStatus(&'a str),
 }
 
-impl<'a> Endpoint<'a> {
+impl<'a> ApiEndpoint<'a> {
     /// Every endpoint, its methods, and the name it is counted under.
     fn find(path: &'a str) -> Option<(Self, &'static str, &'static str)> {
         Some(match path {
@@ -114,7 +114,7 @@ impl<'a> Endpoint<'a> {
     }
 }
 
-impl Endpoint<'_> {
+impl ApiEndpoint<'_> {
     /// Whether merchants or institutions are answered there: what they say of payers stays in bodies,
     /// which nobody on the way writes down.
     fn takes_no_query(self) -> bool {
@@ -136,13 +136,14 @@ impl Endpoint<'_> {
 impl Api {
     /// Answers one request. Never fails: what cannot be done is a refusal. HEAD is answered like GET:
     /// the edge counts the body (RFC 9110, 8.6) and does not send it.
-    pub async fn answer(&self, request: Request<Bytes>, peer: Peer) -> Answer {
-        let register = &*self.register;
-        if let Err(refusal) = knock(&self.gate, register, peer.address, peer.certificate) {
+    pub async fn answer(&self, request: Request<Bytes>, peer: Peer) -> ApiResponse {
+        let snapshot = &*self.snapshot;
+        if let Err(refusal) = check_rate(&self.admission, snapshot, peer.address, peer.certificate)
+        {
             return self.refused("unknown", &refusal);
         }
         let path = request.uri().path();
-        let Some((endpoint, methods, interface)) = Endpoint::find(path) else {
+        let Some((endpoint, methods, interface)) = ApiEndpoint::find(path) else {
             return self.refused("unknown", &Refusal::PathUnknown);
         };
         if !methods
@@ -155,28 +156,28 @@ impl Api {
             return self.refused(interface, &Refusal::QueryUnexpected);
         }
         let mut answer = match endpoint {
-            Endpoint::Callback(institution) => {
-                self.callback(register, institution, &request, peer).await
+            ApiEndpoint::Callback(institution) => {
+                self.callback(snapshot, institution, &request, peer).await
             }
-            Endpoint::Keys => keys(register),
-            Endpoint::Interface => interface::answer(),
-            Endpoint::Page(token) | Endpoint::PageStatus(token) => {
-                let status = matches!(endpoint, Endpoint::PageStatus(_));
-                page::answer(self, register, token, status, &request).await
+            ApiEndpoint::Keys => keys(snapshot),
+            ApiEndpoint::Interface => interface::answer(),
+            ApiEndpoint::Page(token) | ApiEndpoint::PageStatus(token) => {
+                let status = matches!(endpoint, ApiEndpoint::PageStatus(_));
+                page::answer(self, snapshot, token, status, &request).await
             }
-            Endpoint::Place
-            | Endpoint::Institutions
-            | Endpoint::Select
-            | Endpoint::Query
-            | Endpoint::Close
-            | Endpoint::Refund
-            | Endpoint::RefundQuery
-            | Endpoint::Events => {
-                self.merchant(register, endpoint, interface, &request, peer)
+            ApiEndpoint::Place
+            | ApiEndpoint::Institutions
+            | ApiEndpoint::Select
+            | ApiEndpoint::Query
+            | ApiEndpoint::Close
+            | ApiEndpoint::Refund
+            | ApiEndpoint::RefundQuery
+            | ApiEndpoint::Events => {
+                self.merchant(snapshot, endpoint, interface, &request, peer)
                     .await
             }
         };
-        if !matches!(endpoint, Endpoint::Interface | Endpoint::Keys) {
+        if !matches!(endpoint, ApiEndpoint::Interface | ApiEndpoint::Keys) {
             no_store(answer.response.headers_mut());
         }
         answer
@@ -185,39 +186,39 @@ impl Api {
     /// untouched bytes to the right adapter; the path names the institution (C1).
     async fn callback(
         &self,
-        register: &Register,
+        snapshot: &ConfigurationSnapshot,
         institution: &str,
         request: &Request<Bytes>,
         peer: Peer,
-    ) -> Answer {
+    ) -> ApiResponse {
         let interface = "X-11";
         let Ok(institution) = InstitutionId::parse(institution) else {
             return self.refused(interface, &Refusal::PathUnknown);
         };
         let received =
-            receive_callback(&*self.store, &self.world, register, &institution, request).await;
+            receive_callback(&*self.store, &self.world, snapshot, &institution, request).await;
         match received {
             Some(received) => {
-                let result = match received.verdict {
-                    Verdict::Genuine => "GENUINE",
-                    Verdict::Quarantined => "QUARANTINED",
-                    Verdict::Forged => "FORGED",
+                let result = match received.status {
+                    InboxStatus::Genuine => "GENUINE",
+                    InboxStatus::Quarantined => "QUARANTINED",
+                    InboxStatus::Forged => "FORGED",
                 };
-                if received.verdict == Verdict::Forged {
+                if received.status == InboxStatus::Forged {
                     self.count_refused(peer, interface, result);
                     if self.refused_callers.may_log(self.now()) {
                         tracing::warn!(institution.id = %institution, why = received.why,
                             request.id = received.request_id, "callback not proven");
                     }
                 }
-                Answer {
+                ApiResponse {
                     response: received.answer,
                     interface,
                     result,
                 }
             }
             // Enrolled, and none of its keys is in force: it may say so again later.
-            None if register.directory.institutions.contains_key(&institution) => {
+            None if snapshot.routing.institutions.contains_key(&institution) => {
                 self.refused(interface, &Refusal::Unavailable)
             }
             None => self.refused(interface, &Refusal::PathUnknown),
@@ -225,18 +226,18 @@ impl Api {
     }
 
     /// A refusal of somebody unknown, with a number that the log knows it by if there was room for a line.
-    pub fn refused(&self, interface: &'static str, refusal: &Refusal) -> Answer {
+    pub fn refused(&self, interface: &'static str, refusal: &Refusal) -> ApiResponse {
         // A line costs its reader nothing to cause: only so many of them.
-        let is_logged = !is_of_load(refusal) && self.refused_callers.may_log(self.now());
+        let is_logged = !is_overload_refusal(refusal) && self.refused_callers.may_log(self.now());
         self.refuse(interface, refusal, is_logged)
     }
 
     /// A refusal of somebody who is known, and whose requests have their bound.
-    fn refused_known(&self, interface: &'static str, refusal: &Refusal) -> Answer {
-        self.refuse(interface, refusal, !is_of_load(refusal))
+    fn refused_authenticated(&self, interface: &'static str, refusal: &Refusal) -> ApiResponse {
+        self.refuse(interface, refusal, !is_overload_refusal(refusal))
     }
 
-    fn refuse(&self, interface: &'static str, refusal: &Refusal, is_logged: bool) -> Answer {
+    fn refuse(&self, interface: &'static str, refusal: &Refusal, is_logged: bool) -> ApiResponse {
         let request_id = hex(&self.world.entropy.draw::<8>());
         let code = refusal.code();
         if is_logged {
@@ -245,7 +246,7 @@ impl Api {
             tracing::debug!(interface, code, request.id = request_id, "refused");
         }
         let response = refusal::problem(refusal, &request_id);
-        Answer {
+        ApiResponse {
             response,
             interface,
             result: refusal.code(),
@@ -254,7 +255,7 @@ impl Api {
 
     /// L5: whoever was refused for want of proof, by what the connection shows.
     fn count_refused(&self, peer: Peer, interface: &'static str, code: &'static str) {
-        let caller = Caller::Connection(peer.address, peer.certificate.as_ref());
+        let caller = RefusedCaller::Connection(peer.address, peer.certificate.as_ref());
         self.refused_callers.count(caller, interface, code);
     }
 
@@ -265,25 +266,25 @@ impl Api {
 }
 
 /// Counted by what sheds load; a line for each would be a flood of its own.
-fn is_of_load(refusal: &Refusal) -> bool {
+fn is_overload_refusal(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::TooOften { .. } | Refusal::Unavailable)
 }
 
 /// How long the platform's keys may be kept: as long as merchants are told to believe them, so that
 /// one that was withdrawn is soon believed no more.
-const KEYS_KEPT: HeaderValue = HeaderValue::from_static("public, max-age=600");
+const KEYS_CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=600");
 
 /// The platform's keys (R-6.3.1-1c): public, so not signed.
-fn keys(register: &Register) -> Answer {
-    let mut response = Response::new(register.platform.jwks.clone());
+fn keys(snapshot: &ConfigurationSnapshot) -> ApiResponse {
+    let mut response = Response::new(snapshot.platform.jwks.clone());
     *response.status_mut() = StatusCode::OK;
     let json = HeaderValue::from_static("application/json");
     let nosniff = HeaderValue::from_static("nosniff");
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, json);
-    headers.insert(header::CACHE_CONTROL, KEYS_KEPT);
+    headers.insert(header::CACHE_CONTROL, KEYS_CACHE_CONTROL);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-    Answer {
+    ApiResponse {
         response,
         interface: "jwks",
         result: "ACCEPTED",

@@ -5,21 +5,21 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::reading::{Asked, NAMING, text};
+use crate::api::reading::{AuthenticatedFields, ORDER_KEY_FIELDS, text};
 use crate::api::refusal::RETRY_AFTER_S;
 use crate::domain::amount::{Amount, CNY, Currency};
 use crate::domain::attempt::AttemptState;
-use crate::domain::evidence::{Handover, Way};
+use crate::domain::evidence::{PaymentAction, PaymentActionKind};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::{
     CalendarDay, InstitutionId, Malformed, MerchantId, MerchantOrderNo,
 };
-use crate::domain::institutions::{BusinessType, Directory, Mode, Offer, TransactionType};
-use crate::domain::order::{Order, OrderState, Terms};
+use crate::domain::institutions::{BusinessType, Mode, Offer, RoutingTable, TransactionType};
+use crate::domain::order::{Order, OrderState, OrderTerms};
 use crate::domain::refusal::Refusal;
-use crate::flow::read_order::Named;
-use crate::flow::register::Register;
-use crate::flow::select_institution::{Answered, Outcome};
+use crate::flow::configuration_snapshot::ConfigurationSnapshot;
+use crate::flow::read_order::OrderReference;
+use crate::flow::select_institution::{OrderOutcome, OrderReply};
 
 /// Every field of a request to place an order: the standard's thirteen and ours.
 pub const FIELDS: [&str; 19] = [
@@ -57,50 +57,57 @@ const EXPIRE_MINUTES_MAX: u16 = 1_440;
 pub fn placing(
     fields: &Fields<'_>,
     merchant: &MerchantId,
-    directory: &Directory,
-) -> Result<(Terms, Wanted), Refusal> {
-    let asked = Asked::of(fields, merchant, &FIELDS)?;
-    Ok((terms(&asked, directory)?, Wanted::of(&asked)?))
+    routing: &RoutingTable,
+) -> Result<(OrderTerms, ResponseOptions), Refusal> {
+    let asked = AuthenticatedFields::of(fields, merchant, &FIELDS)?;
+    Ok((terms(&asked, routing)?, ResponseOptions::of(&asked)?))
 }
 
 /// What is read of a request for the list of institutions: which order, and what is wanted.
 ///
 /// # Errors
 /// The first field that is missing, malformed or impossible.
-pub fn listing(fields: &Fields<'_>, merchant: &MerchantId) -> Result<(Named, Wanted), Refusal> {
-    let mut allowed = NAMING.to_vec();
+pub fn listing(
+    fields: &Fields<'_>,
+    merchant: &MerchantId,
+) -> Result<(OrderReference, ResponseOptions), Refusal> {
+    let mut allowed = ORDER_KEY_FIELDS.to_vec();
     allowed.extend(["explainInstitutions", "withCards"]);
-    let asked = Asked::of(fields, merchant, &allowed)?;
-    let wanted = Wanted::of(&asked)?;
+    let asked = AuthenticatedFields::of(fields, merchant, &allowed)?;
+    let wanted = ResponseOptions::of(&asked)?;
     Ok((asked.order()?, wanted))
 }
 
 /// Which order goes where, and what is wanted beside that.
-pub type Choosing = (Named, (InstitutionId, Option<Mode>), Wanted);
+pub type SelectionFields = (
+    OrderReference,
+    (InstitutionId, Option<Mode>),
+    ResponseOptions,
+);
 
 /// What is read of the payer's choice.
 ///
 /// # Errors
 /// The first field that is missing, malformed or impossible.
-pub fn choosing(fields: &Fields<'_>, merchant: &MerchantId) -> Result<Choosing, Refusal> {
-    let mut allowed = NAMING.to_vec();
+pub fn choosing(fields: &Fields<'_>, merchant: &MerchantId) -> Result<SelectionFields, Refusal> {
+    let mut allowed = ORDER_KEY_FIELDS.to_vec();
     allowed.extend(["institutionId", "mode", "withCards"]);
-    let asked = Asked::of(fields, merchant, &allowed)?;
+    let asked = AuthenticatedFields::of(fields, merchant, &allowed)?;
     let (institution, mode) = asked.institution()?;
     let institution = institution.ok_or(Refusal::FieldMissing("institutionId"))?;
     let named = asked.order()?;
-    Ok((named, (institution, mode), Wanted::of(&asked)?))
+    Ok((named, (institution, mode), ResponseOptions::of(&asked)?))
 }
 
 /// What a merchant wants beside an order.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted {
+pub struct ResponseOptions {
     explain: bool,
     cards: bool,
 }
 
-impl Wanted {
-    fn of(asked: &Asked<'_>) -> Result<Self, Refusal> {
+impl ResponseOptions {
+    fn of(asked: &AuthenticatedFields<'_>) -> Result<Self, Refusal> {
         Ok(Self {
             explain: asked.flag("explainInstitutions")?,
             cards: asked.flag("withCards")?,
@@ -108,8 +115,8 @@ impl Wanted {
     }
 
     /// The same, with these institutions.
-    pub fn with(self, offers: Option<Vec<Offer<'_>>>) -> Extras<'_> {
-        Extras {
+    pub fn with(self, offers: Option<Vec<Offer<'_>>>) -> ResponseExtras<'_> {
+        ResponseExtras {
             offers,
             explain: self.explain,
             cards: self.cards,
@@ -121,7 +128,10 @@ impl Wanted {
 ///
 /// # Errors
 /// The first field that is missing, malformed or impossible.
-pub fn terms(asked: &Asked<'_>, directory: &Directory) -> Result<Terms, Refusal> {
+pub fn terms(
+    asked: &AuthenticatedFields<'_>,
+    routing: &RoutingTable,
+) -> Result<OrderTerms, Refusal> {
     let business_type = asked.required("businessType", |name| {
         let expected = "one of WEBVIEW NATIVE AGGREGATED";
         BusinessType::parse(name).ok_or(Malformed { expected })
@@ -136,14 +146,14 @@ pub fn terms(asked: &Asked<'_>, directory: &Directory) -> Result<Terms, Refusal>
     let named = named(business_type, institution, mode)?;
     let currency = match asked.optional("currency", |code| Ok::<Box<str>, _>(code.into()))? {
         Some(code) => Currency::parse(&code).map_err(|_| Refusal::CurrencyUnknown {
-            settled: directory.settled().join(" ").into(),
+            settled: routing.settled().join(" ").into(),
         })?,
         None => CNY,
     };
     let amount = asked
         .scalar("orderAmount")?
         .ok_or(Refusal::FieldMissing("orderAmount"))?;
-    let terms = Terms {
+    let terms = OrderTerms {
         merchant: asked.merchant().clone(),
         merchant_order_no: asked.required("merchantOrderNo", MerchantOrderNo::parse)?,
         merchant_name: asked.required("merchantName", text(128))?,
@@ -195,7 +205,7 @@ fn named(
     }
 }
 
-fn expire_minutes(asked: &Asked<'_>) -> Result<u16, Refusal> {
+fn expire_minutes(asked: &AuthenticatedFields<'_>) -> Result<u16, Refusal> {
     let Some(text) = asked.scalar("expireMinutes")? else {
         return Ok(EXPIRE_MINUTES_DEFAULT);
     };
@@ -212,7 +222,7 @@ fn expire_minutes(asked: &Asked<'_>) -> Result<u16, Refusal> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Body<'a> {
+struct OrderResponseBody<'a> {
     pay_order_no: &'a str,
     create_date: String,
     merchant_id: &'a str,
@@ -237,7 +247,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     attach: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    institutions: Option<Vec<Listed<'a>>>,
+    institutions: Option<Vec<ListedInstitution<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cards: Option<Vec<serde_json::Value>>,
 }
@@ -245,7 +255,7 @@ struct Body<'a> {
 /// One institution of the list.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Listed<'a> {
+struct ListedInstitution<'a> {
     institution_id: &'a str,
     name: &'a str,
     name_en: &'a str,
@@ -267,7 +277,7 @@ struct PasswordFree {
 
 /// What goes with an order in its answer.
 #[derive(Default)]
-pub struct Extras<'a> {
+pub struct ResponseExtras<'a> {
     /// Institutions for this payer, where they were asked for.
     pub offers: Option<Vec<Offer<'a>>>,
     /// Withheld ones are listed as well, with their reasons.
@@ -277,24 +287,30 @@ pub struct Extras<'a> {
 }
 
 /// The answer of A3.1, X-1 and X-2 (R-A3.1-2).
-pub fn answer(register: &Register, answered: &Answered, extras: &Extras<'_>) -> Response<Bytes> {
+pub fn answer(
+    snapshot: &ConfigurationSnapshot,
+    answered: &OrderReply,
+    extras: &ResponseExtras<'_>,
+) -> Response<Bytes> {
     let order = &answered.order;
     let terms = &order.terms;
-    let attempt = order.telling_attempt();
-    let handover = usable_handover(order);
-    let sdk_parameters = match handover.map(|handover| &handover.way) {
-        Some(Way::Sdk(json)) => serde_json::from_str(json).ok(),
-        Some(Way::Link(_)) | None => None,
+    let attempt = order.reported_attempt();
+    let payment_action = usable_payment_action(order);
+    let sdk_parameters = match payment_action.map(|payment_action| &payment_action.way) {
+        Some(PaymentActionKind::SdkParameters(json)) => serde_json::from_str(json).ok(),
+        Some(PaymentActionKind::Redirect(_)) | None => None,
     };
     let (status, reason) = match &answered.outcome {
-        Outcome::Accepted | Outcome::AlreadyPaid | Outcome::Closed => (StatusCode::OK, None),
-        Outcome::Pending => (StatusCode::ACCEPTED, None),
-        Outcome::Refused(reason) => (StatusCode::OK, Some(reason.as_str())),
+        OrderOutcome::Accepted | OrderOutcome::AlreadyPaid | OrderOutcome::Closed => {
+            (StatusCode::OK, None)
+        }
+        OrderOutcome::Pending => (StatusCode::ACCEPTED, None),
+        OrderOutcome::Refused(reason) => (StatusCode::OK, Some(reason.as_str())),
     };
     let cards = (extras.cards).then(|| {
-        crate::api::cards::cards(order, extras.offers.as_deref(), pay_url(register, order))
+        crate::api::cards::cards(order, extras.offers.as_deref(), pay_url(snapshot, order))
     });
-    let body = Body {
+    let body = OrderResponseBody {
         pay_order_no: order.no.as_str(),
         create_date: order.created.date(),
         merchant_id: terms.merchant.as_str(),
@@ -302,8 +318,8 @@ pub fn answer(register: &Register, answered: &Answered, extras: &Extras<'_>) -> 
         merchant_name: &terms.merchant_name,
         order_amount: terms.amount.to_string(),
         result: answered.outcome.word(),
-        pay_url: pay_url(register, order),
-        status_url: status_url(register, order),
+        pay_url: pay_url(snapshot, order),
+        status_url: status_url(snapshot, order),
         order_status: order.state.name(),
         expire_time: order.expires.rfc3339(),
         attempt_status: attempt.map_or("NONE", |attempt| attempt.state.public_name()),
@@ -315,8 +331,8 @@ pub fn answer(register: &Register, answered: &Answered, extras: &Extras<'_>) -> 
         institutions: extras.offers.as_ref().map(|offers| {
             let shown = offers
                 .iter()
-                .filter(|offer| extras.explain || offer.withheld.is_none());
-            shown.map(|offer| listed(register, order, offer)).collect()
+                .filter(|offer| extras.explain || offer.ineligible.is_none());
+            shown.map(|offer| listed(snapshot, order, offer)).collect()
         }),
         cards,
     };
@@ -329,11 +345,15 @@ pub fn answer(register: &Register, answered: &Answered, extras: &Extras<'_>) -> 
     answer
 }
 
-fn listed<'a>(register: &Register, order: &Order, offer: &Offer<'a>) -> Listed<'a> {
-    let modes = register
-        .directory
-        .modes_open(&order.terms.merchant, offer.institution);
-    Listed {
+fn listed<'a>(
+    snapshot: &ConfigurationSnapshot,
+    order: &Order,
+    offer: &Offer<'a>,
+) -> ListedInstitution<'a> {
+    let modes = snapshot
+        .routing
+        .available_modes(&order.terms.merchant, offer.institution);
+    ListedInstitution {
         institution_id: offer.institution.id.as_str(),
         name: &offer.institution.name,
         name_en: &offer.institution.name_en,
@@ -343,49 +363,49 @@ fn listed<'a>(register: &Register, order: &Order, offer: &Offer<'a>) -> Listed<'
             available: false,
             enabled: false,
         },
-        available: offer.withheld.is_none(),
+        available: offer.ineligible.is_none(),
         reason: offer
-            .withheld
-            .map(crate::domain::institutions::Withheld::word),
+            .ineligible
+            .map(crate::domain::institutions::IneligibleReason::word),
     }
 }
 
 /// Where the payer pays (R-A3.1-3): the institution's page once it is known, until then, in
 /// webview mode, our own, where the payer chooses.
-pub fn pay_url(register: &Register, order: &Order) -> Option<String> {
-    match usable_handover(order).map(|handover| &handover.way) {
-        Some(Way::Link(link)) => Some(link.to_string()),
-        Some(Way::Sdk(_)) => None,
+pub fn pay_url(snapshot: &ConfigurationSnapshot, order: &Order) -> Option<String> {
+    match usable_payment_action(order).map(|payment_action| &payment_action.way) {
+        Some(PaymentActionKind::Redirect(link)) => Some(link.to_string()),
+        Some(PaymentActionKind::SdkParameters(_)) => None,
         None => (order.terms.business_type == BusinessType::Single(Mode::Webview))
-            .then(|| page_url(register, order)),
+            .then(|| page_url(snapshot, order)),
     }
 }
 
 /// The hand-over that leads to paying: of an order that may still be paid, and of no other, or our
 /// own answer would cause a second payment.
-fn usable_handover(order: &Order) -> Option<&Handover> {
+fn usable_payment_action(order: &Order) -> Option<&PaymentAction> {
     if order.state != OrderState::Open || order.ending.is_some() {
         return None;
     }
     let attempt = order.live_attempt()?;
     (attempt.state == AttemptState::Accepted)
-        .then_some(attempt.handover.as_ref())
+        .then_some(attempt.payment_action.as_ref())
         .flatten()
 }
 
 /// The address of the payer's page of an order.
-pub fn page_url(register: &Register, order: &Order) -> String {
+pub fn page_url(snapshot: &ConfigurationSnapshot, order: &Order) -> String {
     format!(
         "{}/pay/{}",
-        register.platform.origin,
+        snapshot.platform.origin,
         order.page_token().expose()
     )
 }
 
 /// Where a payment SDK, or the merchant's application, reads how an order stands: a public address
 /// that holds a random token and answers nothing personal (R-A2.3-5b, R-A2.4.3-7b, X-6).
-fn status_url(register: &Register, order: &Order) -> String {
-    format!("{}/status", page_url(register, order))
+fn status_url(snapshot: &ConfigurationSnapshot, order: &Order) -> String {
+    format!("{}/status", page_url(snapshot, order))
 }
 
 /// A JSON answer.

@@ -15,20 +15,20 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use serde::Serialize;
 
 use crate::api::order::json;
-use crate::api::{Answer, Api};
+use crate::api::{Api, ApiResponse};
 use crate::crypto::digest::sha256;
 use crate::domain::attempt::AttemptState;
-use crate::domain::change::Cause;
-use crate::domain::evidence::Way;
+use crate::domain::change::ChangeCause;
+use crate::domain::evidence::PaymentActionKind;
 use crate::domain::identifiers::{InstitutionId, PageToken, PayOrderNo, Timestamp};
-use crate::domain::institutions::{BusinessType, Institution, Mode};
+use crate::domain::institutions::{BusinessType, InstitutionProfile, Mode};
 use crate::domain::order::{Order, OrderState};
 use crate::domain::refusal::Refusal;
+use crate::flow::apply_evidence::payment_signals::signal_look;
+use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::list_institutions::list_institutions;
-use crate::flow::read_order::{Named, read_order};
-use crate::flow::register::Register;
-use crate::flow::select_institution::{Outcome, select_institution};
-use crate::flow::weigh_evidence::noticed::notice_look;
+use crate::flow::read_order::{OrderReference, read_order};
+use crate::flow::select_institution::{OrderOutcome, select_institution};
 use crate::store::OrderKey;
 use crate::world::signals::Signal;
 
@@ -49,25 +49,25 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
         .unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
 });
 
-type Done = Result<(Response<Bytes>, &'static str), Refusal>;
+type PageResult = Result<(Response<Bytes>, &'static str), Refusal>;
 
 /// Answers the page, its form and its status.
 pub async fn answer(
     api: &Api,
-    register: &Register,
+    snapshot: &ConfigurationSnapshot,
     token: &str,
     asks_status: bool,
     request: &Request<Bytes>,
-) -> Answer {
+) -> ApiResponse {
     // What cannot be a token is looked for like one, so that both are answered alike.
     let token = PageToken::parse(token).unwrap_or_else(|_| nobodys());
-    let named = Named::by(OrderKey::OfPage(token.clone()));
+    let named = OrderReference::by(OrderKey::Page(token.clone()));
     if asks_status {
         let interface = "X-6";
         return match read_order(&*api.store, &named).await {
             Ok(order) => {
-                notice_look(&api.world, &order, Signal::Looked);
-                Answer {
+                signal_look(&api.world, &order, Signal::Looked);
+                ApiResponse {
                     response: state(&order),
                     interface,
                     result: "SHOWN",
@@ -80,12 +80,12 @@ pub async fn answer(
     let began = api.now();
     let is_choice = request.method() == Method::POST;
     let done = if is_choice {
-        choose(api, register, &named, request).await
+        choose(api, snapshot, &named, request).await
     } else {
-        show(api, register, &named).await
+        show(api, snapshot, &named).await
     };
     let mut answer = match done {
-        Ok((response, result)) => Answer {
+        Ok((response, result)) => ApiResponse {
             response,
             interface,
             result,
@@ -100,7 +100,7 @@ pub async fn answer(
     protect(answer.response.headers_mut());
     // Whoever knows a number but not the secret beside it must not write about that order.
     if is_choice && answer.result != Refusal::OrderUnknown.code() {
-        let origin = &register.platform.origin;
+        let origin = &snapshot.platform.origin;
         api.log_choice(token, request, origin, (began, &answer));
     }
     answer
@@ -111,47 +111,47 @@ fn nobodys() -> PageToken {
     PageToken::new(PayOrderNo::mint(Timestamp::from_ms(0), [0; 10]), [0; 16])
 }
 
-async fn show(api: &Api, register: &Register, named: &Named) -> Done {
+async fn show(api: &Api, snapshot: &ConfigurationSnapshot, named: &OrderReference) -> PageResult {
     let order = read_order(&*api.store, named).await?;
     // Whoever chose was sent on: the page is shown again to who is back.
-    notice_look(&api.world, &order, Signal::Returned);
-    Ok((page_of(api, register, &order).await?, "SHOWN"))
+    signal_look(&api.world, &order, Signal::Returned);
+    Ok((page_of(api, snapshot, &order).await?, "SHOWN"))
 }
 
 async fn page_of(
     api: &Api,
-    register: &Register,
+    snapshot: &ConfigurationSnapshot,
     order: &Order,
 ) -> Result<Response<Bytes>, Refusal> {
     let now = api.now();
-    let open = open_on_a_page(api, register, order).await?;
-    let text = view::page(order, &open, &register.directory, now);
+    let open = institutions_with_page(api, snapshot, order).await?;
+    let text = view::page(order, &open, &snapshot.routing, now);
     let mut response = Response::new(Bytes::new());
     html(&mut response, text);
     Ok(response)
 }
 
 /// The institutions whose own page this payer may be sent to (R-5.1.1-3).
-async fn open_on_a_page<'a>(
+async fn institutions_with_page<'a>(
     api: &Api,
-    register: &'a Register,
+    snapshot: &'a ConfigurationSnapshot,
     order: &Order,
-) -> Result<Vec<&'a Institution>, Refusal> {
+) -> Result<Vec<&'a InstitutionProfile>, Refusal> {
     match order.terms.business_type {
         _ if order.state != OrderState::Open => return Ok(Vec::new()),
         BusinessType::Single(Mode::Chatbot | Mode::Native) => return Ok(Vec::new()),
         BusinessType::Single(Mode::Webview) | BusinessType::Aggregated => (),
     }
-    let offers = list_institutions(&*api.store, &api.world, register, order).await?;
-    let has_page = |institution: &&Institution| {
-        let modes = register
-            .directory
-            .modes_open(&order.terms.merchant, institution);
+    let offers = list_institutions(&*api.store, &api.world, snapshot, order).await?;
+    let has_page = |institution: &&InstitutionProfile| {
+        let modes = snapshot
+            .routing
+            .available_modes(&order.terms.merchant, institution);
         modes.contains(&Mode::Webview)
     };
     Ok(offers
         .into_iter()
-        .filter(|offer| offer.withheld.is_none())
+        .filter(|offer| offer.ineligible.is_none())
         .map(|offer| offer.institution)
         .filter(has_page)
         .collect())
@@ -159,11 +159,16 @@ async fn open_on_a_page<'a>(
 
 /// The payer chose. Where that changes what the page says, the browser fetches it again, so that
 /// reloading it does not send the choice again.
-async fn choose(api: &Api, register: &Register, named: &Named, request: &Request<Bytes>) -> Done {
+async fn choose(
+    api: &Api,
+    snapshot: &ConfigurationSnapshot,
+    named: &OrderReference,
+    request: &Request<Bytes>,
+) -> PageResult {
     let institution = chosen(request)?;
     let choice = (institution, Some(Mode::Webview));
-    let by = (named, Cause::Page);
-    let answered = match select_institution(&*api.store, &api.world, register, by, choice).await {
+    let by = (named, ChangeCause::Page);
+    let answered = match select_institution(&*api.store, &api.world, snapshot, by, choice).await {
         Ok((answered, _)) => answered,
         Err(refused) => {
             let refusal = refused.into_refusal();
@@ -175,12 +180,12 @@ async fn choose(api: &Api, register: &Register, named: &Named, request: &Request
     };
     let result = answered.outcome.word();
     let response = match answered.outcome {
-        Outcome::Accepted => match link(&answered.order) {
+        OrderOutcome::Accepted => match link(&answered.order) {
             Some(link) => see_other(link),
             None => back(request),
         },
-        Outcome::Refused(_) => page_of(api, register, &answered.order).await?,
-        Outcome::Pending | Outcome::AlreadyPaid | Outcome::Closed => back(request),
+        OrderOutcome::Refused(_) => page_of(api, snapshot, &answered.order).await?,
+        OrderOutcome::Pending | OrderOutcome::AlreadyPaid | OrderOutcome::Closed => back(request),
     };
     Ok((response, result))
 }
@@ -216,9 +221,11 @@ fn link(order: &Order) -> Option<HeaderValue> {
     let attempt = order
         .live_attempt()
         .filter(|attempt| attempt.state == AttemptState::Accepted)?;
-    match &attempt.handover.as_ref()?.way {
-        Way::Link(link) if link.starts_with("https://") => HeaderValue::from_str(link).ok(),
-        Way::Link(_) | Way::Sdk(_) => None,
+    match &attempt.payment_action.as_ref()?.way {
+        PaymentActionKind::Redirect(link) if link.starts_with("https://") => {
+            HeaderValue::from_str(link).ok()
+        }
+        PaymentActionKind::Redirect(_) | PaymentActionKind::SdkParameters(_) => None,
     }
 }
 
@@ -262,7 +269,7 @@ fn refused(refusal: &Refusal, status: StatusCode) -> String {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct State<'a> {
+struct PageStatusBody<'a> {
     order_status: &'static str,
     attempt_status: &'static str,
     pay_order_no: &'a str,
@@ -276,11 +283,11 @@ struct State<'a> {
 /// How it stands, for the page or a payment SDK (R-A2.3-5b); from committed state (O5). Empty
 /// strings while unpaid (G-3).
 fn state(order: &Order) -> Response<Bytes> {
-    let attempt = order.telling_attempt();
+    let attempt = order.reported_attempt();
     let paid_at = order.receipt().map(|receipt| receipt.paid_at);
     json(
         StatusCode::OK,
-        &State {
+        &PageStatusBody {
             order_status: order.state.name(),
             attempt_status: attempt.map_or("NONE", |attempt| attempt.state.public_name()),
             pay_order_no: order.no.as_str(),

@@ -11,7 +11,7 @@ use crate::domain::order::Order;
 /// A3.2's seventeen fields (R-A3.2-2), and ours behind them.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Body<'a> {
+struct OrderQueryResponseBody<'a> {
     transaction_type: &'static str,
     business_type: &'static str,
     merchant_order_no: &'a str,
@@ -37,7 +37,7 @@ struct Body<'a> {
     expire_time: String,
     order_refund_status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    refunds: Option<Vec<refund::Listed<'a>>>,
+    refunds: Option<Vec<refund::ListedRefund<'a>>>,
     attempt_status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     institution_id: Option<&'a str>,
@@ -50,12 +50,12 @@ struct Body<'a> {
 /// strings (G-3).
 pub fn answer(order: &Order) -> Response<Bytes> {
     let terms = &order.terms;
-    let attempt = order.telling_attempt();
+    let attempt = order.reported_attempt();
     let receipt = order.receipt();
     let fee = receipt.and_then(|receipt| receipt.fee);
     json(
         StatusCode::OK,
-        &Body {
+        &OrderQueryResponseBody {
             transaction_type: terms.transaction_type.name(),
             business_type: terms.business_type.name(),
             merchant_order_no: terms.merchant_order_no.as_str(),

@@ -9,16 +9,16 @@ use crate::domain::institutions::Mode;
 use crate::domain::personal::MobileNo;
 use crate::domain::personal::secret_text::holds_secret;
 use crate::domain::refusal::Refusal;
-use crate::flow::read_order::Named;
+use crate::flow::read_order::OrderReference;
 use crate::store::OrderKey;
 
 /// A request's fields, and the merchant that was proven to send them.
-pub struct Asked<'a> {
+pub struct AuthenticatedFields<'a> {
     fields: &'a Fields<'a>,
     merchant: &'a MerchantId,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> AuthenticatedFields<'a> {
     /// Checks the names, and that `merchantId` is the caller (Q4).
     ///
     /// # Errors
@@ -28,8 +28,8 @@ impl<'a> Asked<'a> {
         merchant: &'a MerchantId,
         allowed: &[&str],
     ) -> Result<Self, Refusal> {
-        let stranger = fields.names().find(|name| !allowed.contains(name));
-        if let Some(name) = stranger {
+        let unauthenticated = fields.names().find(|name| !allowed.contains(name));
+        if let Some(name) = unauthenticated {
             let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
             return Err(Refusal::FieldUnknown(shown.into()));
         }
@@ -120,7 +120,7 @@ impl<'a> Asked<'a> {
 
     /// How the order is named: by `payOrderNo` or `merchantOrderNo`; whatever else of A3.2's
     /// fields is given must match (`interface.md`, Details).
-    pub fn order(&self) -> Result<Named, Refusal> {
+    pub fn order(&self) -> Result<OrderReference, Refusal> {
         let pay_order_no = self.optional("payOrderNo", PayOrderNo::parse);
         let pay_order_no = match pay_order_no {
             Err(Refusal::FieldMalformed { .. }) => return Err(Refusal::OrderUnknown),
@@ -129,11 +129,11 @@ impl<'a> Asked<'a> {
         let merchant_order_no = self.optional("merchantOrderNo", MerchantOrderNo::parse)?;
         let merchant = self.merchant.clone();
         let key = match (&pay_order_no, &merchant_order_no) {
-            (Some(no), _) => OrderKey::Ours(merchant, no.clone()),
-            (None, Some(no)) => OrderKey::Theirs(merchant, no.clone()),
+            (Some(no), _) => OrderKey::PayOrderNo(merchant, no.clone()),
+            (None, Some(no)) => OrderKey::MerchantOrderNo(merchant, no.clone()),
             (None, None) => return Err(Refusal::NeitherField("payOrderNo", "merchantOrderNo")),
         };
-        Ok(Named {
+        Ok(OrderReference {
             key,
             pay_order_no,
             merchant_order_no,
@@ -144,7 +144,7 @@ impl<'a> Asked<'a> {
 }
 
 /// The fields that name an order.
-pub const NAMING: [&str; 5] = [
+pub const ORDER_KEY_FIELDS: [&str; 5] = [
     "payOrderNo",
     "createDate",
     "mobileNo",

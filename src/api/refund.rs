@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 use crate::api::order::json;
-use crate::api::reading::{Asked, text};
+use crate::api::reading::{AuthenticatedFields, text};
 use crate::api::refusal::RETRY_AFTER_S;
 use crate::domain::amount::Amount;
 use crate::domain::attempt::Epoch;
@@ -13,10 +13,10 @@ use crate::domain::evidence::Reason;
 use crate::domain::identifiers::{CalendarDay, MerchantOrderNo, RefundOrderNo, RefundRequestNo};
 use crate::domain::merchant::Merchant;
 use crate::domain::order::{self, Order};
-use crate::domain::refund::{Refund, RefundState, SurplusCause};
+use crate::domain::refund::{ExcessCause, Refund, RefundState};
 use crate::domain::refusal::Refusal;
-use crate::flow::read_order::{Named, read_order};
-use crate::flow::refunds::refund_order::{Paid, Refunded};
+use crate::flow::read_order::{OrderReference, read_order};
+use crate::flow::refunds::refund_order::{PaidOrderReference, RefundReply};
 use crate::store::{OrderKey, Store};
 
 /// Every field of a request to refund: the standard's five and ours.
@@ -42,12 +42,12 @@ const REASON_CHARS_MAX: usize = 128;
 ///
 /// # Errors
 /// The first field that is missing, malformed or impossible; there is no such order.
-pub async fn asked(
-    fields: &Asked<'_>,
+pub async fn read_refund_request(
+    fields: &AuthenticatedFields<'_>,
     store: &dyn Store,
     merchant: Option<&Merchant>,
     (no, epoch): (RefundOrderNo, Epoch),
-) -> Result<(Paid, order::Asked), Refusal> {
+) -> Result<(PaidOrderReference, order::RefundRequest), Refusal> {
     let number = fields.required("merchantOrderNo", MerchantOrderNo::parse)?;
     let order_date = fields.required("orderDate", CalendarDay::parse)?;
     let mobile = fields.mobile()?.ok_or(Refusal::FieldMissing("mobileNo"))?;
@@ -56,18 +56,18 @@ pub async fn asked(
     let own = fields.optional("merchantRefundNo", RefundRequestNo::parse)?;
     let reason = fields.free_text("refundReason", REASON_CHARS_MAX)?;
     let notice_url = fields.optional("noticeUrl", text(512))?;
-    let named = Named {
+    let named = OrderReference {
         mobile: Some(mobile),
-        ..Named::by(OrderKey::Theirs(fields.merchant().clone(), number))
+        ..OrderReference::by(OrderKey::MerchantOrderNo(fields.merchant().clone(), number))
     };
     let order = read_order(store, &named).await?;
     let currency = order.terms.amount.currency();
     let amount = Amount::parse(amount, currency).map_err(Refusal::RefundAmount)?;
-    let may_be_told = |url: &str| merchant.is_some_and(|one| one.may_be_told_at(url));
+    let may_be_told = |url: &str| merchant.is_some_and(|one| one.may_be_notified_at(url));
     if notice_url.as_deref().is_some_and(|url| !may_be_told(url)) {
         return Err(Refusal::NoticeUrlUnregistered);
     }
-    let asked = order::Asked {
+    let request = order::RefundRequest {
         no,
         number: own,
         amount,
@@ -75,14 +75,14 @@ pub async fn asked(
         notice_url,
         epoch,
     };
-    Ok((Paid { named, order_date }, asked))
+    Ok((PaidOrderReference { named, order_date }, request))
 }
 
 /// How a refund is named in a question about it: by our number or the merchant's.
 ///
 /// # Errors
 /// Both or neither are given, or one is malformed.
-pub fn key(fields: &Asked<'_>) -> Result<OrderKey, Refusal> {
+pub fn key(fields: &AuthenticatedFields<'_>) -> Result<OrderKey, Refusal> {
     let ours = fields.optional("refundOrderNo", RefundOrderNo::parse);
     let ours = match ours {
         Err(Refusal::FieldMalformed { .. }) => return Err(Refusal::RefundUnknown),
@@ -91,8 +91,8 @@ pub fn key(fields: &Asked<'_>) -> Result<OrderKey, Refusal> {
     let theirs = fields.optional("merchantRefundNo", RefundRequestNo::read)?;
     let merchant = fields.merchant().clone();
     match (ours, theirs) {
-        (Some(no), None) => Ok(OrderKey::RefundOurs(merchant, no)),
-        (None, Some(number)) => Ok(OrderKey::RefundTheirs(merchant, number)),
+        (Some(no), None) => Ok(OrderKey::RefundOrderNo(merchant, no)),
+        (None, Some(number)) => Ok(OrderKey::MerchantRefundNo(merchant, number)),
         (None, None) => Err(Refusal::NeitherField("refundOrderNo", "merchantRefundNo")),
         (Some(_), Some(_)) => Err(Refusal::FieldsDisagree(
             "name the refund by refundOrderNo or by merchantRefundNo, not by both",
@@ -103,7 +103,7 @@ pub fn key(fields: &Asked<'_>) -> Result<OrderKey, Refusal> {
 /// A3.4's five fields (R-A3.4-2), and ours behind them.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Body<'a> {
+struct RefundResponseBody<'a> {
     order_status: &'static str,
     merchant_id: &'a str,
     merchant_order_no: &'a str,
@@ -127,16 +127,16 @@ struct Body<'a> {
 }
 
 /// What is said to a second equal request without a number (R7).
-const SAME_BY_SUM: &str = "this is the refund asked for before; a further refund of the same sum of \
+const DUPLICATE_REFUND_HINT: &str = "this is the refund asked for before; a further refund of the same sum of \
     this order needs a merchantRefundNo";
 
 /// The answer of A3.4 and X-5, from committed state (O5), and its word for the metrics.
-pub fn answer(refunded: &Refunded) -> Result<(Response<Bytes>, &'static str), Refusal> {
+pub fn answer(refunded: &RefundReply) -> Result<(Response<Bytes>, &'static str), Refusal> {
     let order = &refunded.order;
     let refund = order.refund(&refunded.no).ok_or(Refusal::RefundUnknown)?;
     let (status, result) = outcome(refund);
     let failed = refund.state == RefundState::Failed;
-    let body = Body {
+    let body = RefundResponseBody {
         order_status: order.state.name(),
         merchant_id: order.terms.merchant.as_str(),
         merchant_order_no: order.terms.merchant_order_no.as_str(),
@@ -157,8 +157,8 @@ pub fn answer(refunded: &Refunded) -> Result<(Response<Bytes>, &'static str), Re
             .as_ref()
             .filter(|_| failed)
             .map(Reason::as_str),
-        refund_cause: refund.surplus().map(SurplusCause::name),
-        hint: refunded.same_by_sum.then_some(SAME_BY_SUM),
+        refund_cause: refund.excess().map(ExcessCause::name),
+        hint: refunded.same_by_sum.then_some(DUPLICATE_REFUND_HINT),
         version: order.version,
     };
     let mut answer = json(status, &body);
@@ -183,7 +183,7 @@ fn outcome(refund: &Refund) -> (StatusCode, &'static str) {
 /// One refund in the answer about its order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Listed<'a> {
+pub struct ListedRefund<'a> {
     refund_order_no: &'a str,
     merchant_refund_no: &'a str,
     refund_amount: String,
@@ -193,13 +193,13 @@ pub struct Listed<'a> {
 }
 
 /// Every refund of an order, surplus money with its cause; `None` where there is none.
-pub fn listed(order: &Order) -> Option<Vec<Listed<'_>>> {
-    let all = order.refunds.iter().map(|refund| Listed {
+pub fn listed(order: &Order) -> Option<Vec<ListedRefund<'_>>> {
+    let all = order.refunds.iter().map(|refund| ListedRefund {
         refund_order_no: refund.no.as_str(),
         merchant_refund_no: refund.merchant_no(),
         refund_amount: refund.amount.to_string(),
         refund_status: refund.state.public_name(),
-        refund_cause: refund.surplus().map(SurplusCause::name),
+        refund_cause: refund.excess().map(ExcessCause::name),
     });
     (!order.refunds.is_empty()).then(|| all.collect())
 }

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 use crate::domain::amount::AmountFault;
-use crate::domain::institutions::Withheld;
+use crate::domain::institutions::IneligibleReason;
 use crate::domain::refusal::Refusal;
 
 /// How long a caller waits before asking again, where nothing better is known. Unit: seconds.
@@ -13,7 +13,7 @@ pub const RETRY_AFTER_S: u64 = 1;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Problem<'a> {
+struct ProblemDetails<'a> {
     r#type: String,
     title: &'static str,
     status: u16,
@@ -31,7 +31,7 @@ struct Problem<'a> {
 pub fn problem(refusal: &Refusal, request_id: &str) -> Response<Bytes> {
     let status = status(refusal);
     let code = refusal.code();
-    let body = Problem {
+    let body = ProblemDetails {
         r#type: format!("urn:paymux:problem:{code}"),
         title: status.canonical_reason().unwrap_or("Refused"),
         status: status.as_u16(),
@@ -67,8 +67,8 @@ pub fn problem(refusal: &Refusal, request_id: &str) -> Response<Bytes> {
 )]
 fn reason(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
-        Refusal::InstitutionUnavailable(withheld) => Some(withheld.word()),
-        Refusal::InstitutionNotContracted => Some(Withheld::NotContracted.word()),
+        Refusal::InstitutionUnavailable(ineligible) => Some(ineligible.word()),
+        Refusal::InstitutionNotContracted => Some(IneligibleReason::NotContracted.word()),
         Refusal::RefundNotSupported(lack) => Some(lack.word()),
         _ => None,
     }
@@ -128,7 +128,7 @@ pub fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::OrderPaid
         | Refusal::OrderUnpaid
         | Refusal::RefundConflict
-        | Refusal::RefundOverRest { .. }
+        | Refusal::RefundExceedsRemaining { .. }
         | Refusal::RefundWindowOver
         | Refusal::RefundsExhausted
         | Refusal::AttemptsExhausted

@@ -18,11 +18,11 @@ use crate::terminal;
 #[derive(Debug, clap::Args)]
 pub struct AuditArgs {
     #[command(subcommand)]
-    wish: Wish,
+    command: AuditCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Wish {
+enum AuditCommand {
     /// Check the store's file: its pages, the audit log's chain, orders, refunds, events and journal
     /// against each other. Reads only; exits with 0 only if all of it holds, with 3 if not
     Verify(VerifyArgs),
@@ -50,16 +50,16 @@ pub struct VerifyArgs {
 /// # Errors
 /// The file cannot be read at all, or the output cannot be written.
 pub fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
-    let Wish::Verify(args) = &args.wish;
+    let AuditCommand::Verify(args) = &args.command;
     let mut out = terminal::stdout();
-    verified(&mut out, args)
+    verify_store(&mut out, args)
 }
 
 /// The same, to whoever listens.
 ///
 /// # Errors
 /// See [`run`].
-pub fn verified(out: &mut impl Write, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+pub fn verify_store(out: &mut impl Write, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let path = if let Some(file) = &args.file {
         file.clone()
     } else {
@@ -70,7 +70,7 @@ pub fn verified(out: &mut impl Write, args: &VerifyArgs) -> anyhow::Result<ExitC
     let report = verify(&path, &mut |breach| {
         if left > 0 && printed.is_ok() {
             left = left.saturating_sub(1);
-            printed = tell(out, &breach, args.json);
+            printed = print_breach(out, &breach, args.json);
         }
     });
     printed?;
@@ -84,7 +84,7 @@ pub fn verified(out: &mut impl Write, args: &VerifyArgs) -> anyhow::Result<ExitC
     if args.json {
         writeln!(out, "{}", as_json(&path, &report))?;
     } else {
-        sum_up(out, &path, &report, args.shown)?;
+        print_summary(out, &path, &report, args.shown)?;
     }
     Ok(if report.breaches == 0 {
         ExitCode::SUCCESS
@@ -93,7 +93,7 @@ pub fn verified(out: &mut impl Write, args: &VerifyArgs) -> anyhow::Result<ExitC
     })
 }
 
-fn tell(out: &mut impl Write, breach: &Breach, is_json: bool) -> io::Result<()> {
+fn print_breach(out: &mut impl Write, breach: &Breach, is_json: bool) -> io::Result<()> {
     let Breach {
         rule,
         object,
@@ -112,7 +112,7 @@ fn tell(out: &mut impl Write, breach: &Breach, is_json: bool) -> io::Result<()> 
     )
 }
 
-fn sum_up(out: &mut impl Write, path: &Path, report: &Report, shown: u64) -> io::Result<()> {
+fn print_summary(out: &mut impl Write, path: &Path, report: &Report, shown: u64) -> io::Result<()> {
     let unshown = report.breaches.saturating_sub(shown);
     if unshown > 0 {
         writeln!(out, "and {unshown} more; --shown says how many are listed")?;
@@ -134,7 +134,7 @@ fn sum_up(out: &mut impl Write, path: &Path, report: &Report, shown: u64) -> io:
         writeln!(
             out,
             "  {currency}, minor units: RECV {} + LOSS {} | MERCH {} + HOLD {} + SURP {}",
-            sums.recv, sums.loss, sums.merch, sums.hold, sums.surp
+            sums.recv, sums.loss, sums.merchant_payable, sums.hold, sums.excess_payable
         )?;
     }
     for (chain, seq, hash) in &report.heads {
@@ -167,8 +167,8 @@ fn as_json(path: &Path, report: &Report) -> Value {
     let totals = report.totals.each().map(|(currency, sums)| {
         json!({
             "currency": currency, "recv": sums.recv.to_string(), "loss": sums.loss.to_string(),
-            "merch": sums.merch.to_string(), "hold": sums.hold.to_string(),
-            "surp": sums.surp.to_string(),
+            "merch": sums.merchant_payable.to_string(), "hold": sums.hold.to_string(),
+            "surp": sums.excess_payable.to_string(),
         })
     });
     json!({

@@ -25,13 +25,15 @@ use crate::command::call::published::platform_keys;
 use crate::command::not_done;
 use crate::domain::identifiers::{InstitutionId, hex, unhex_any};
 use crate::files;
-use crate::outbound::{Hyper, LineSettings, OutboundSettings};
+use crate::outbound::{HyperOutbound, HyperOutboundSettings, PartyClientSettings};
 use crate::signature::{self, Covering, KeyFault, Question, SigningKey};
 use crate::terminal;
-use crate::world::{Clock, Entropy, Outbound, Party, Patience, SystemClock, SystemEntropy};
+use crate::world::{
+    CallTimeouts, Clock, Entropy, Outbound, OutboundParty, SystemClock, SystemEntropy,
+};
 
 /// How long an answer may take: longer than the gateway lets an institution take.
-const PATIENCE: Patience = Patience {
+const TIMEOUTS: CallTimeouts = CallTimeouts {
     head: Duration::from_secs(15),
     whole: Duration::from_secs(20),
     body_bytes_max: 1 << 20,
@@ -44,7 +46,7 @@ const GATEWAY: &str = "gateway";
 #[derive(Debug, Args)]
 pub struct CallArgs {
     #[command(subcommand)]
-    what: What,
+    what: CallCommand,
     /// Where the gateway is, as merchants sign for it
     #[arg(long, global = true, default_value = "https://localhost:8443")]
     gateway: String,
@@ -76,7 +78,7 @@ pub struct CallArgs {
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum CallCommand {
     /// Place an order (A3.1)
     Place {
         /// Yuan, such as 12.30
@@ -102,11 +104,11 @@ enum What {
         institution: Option<String>,
     },
     /// List the institutions open to an order's payer, with reasons
-    Institutions(Named),
+    Institutions(OrderNumbers),
     /// Take an order to an institution
     Select {
         #[command(flatten)]
-        named: Named,
+        named: OrderNumbers,
         /// Which
         #[arg(long)]
         institution: String,
@@ -115,14 +117,14 @@ enum What {
         mode: Option<String>,
     },
     /// Ask where an order stands (A3.2)
-    Query(Named),
+    Query(OrderNumbers),
     /// End an unpaid order
-    Close(Named),
+    Close(OrderNumbers),
 }
 
 /// How an order is named.
 #[derive(Debug, Args)]
-struct Named {
+struct OrderNumbers {
     /// The merchant's own number
     #[arg(long)]
     order_no: Option<String>,
@@ -227,7 +229,7 @@ fn read(path: &Path, flag: &str, advice: &str) -> anyhow::Result<String> {
 }
 
 /// The network door, with the gateway as its only party.
-fn line(args: &CallArgs) -> anyhow::Result<Hyper> {
+fn line(args: &CallArgs) -> anyhow::Result<HyperOutbound> {
     let roots = read(
         &args.roots,
         "--roots",
@@ -249,21 +251,24 @@ fn line(args: &CallArgs) -> anyhow::Result<Hyper> {
     } else {
         None
     };
-    let settings = LineSettings {
+    let settings = PartyClientSettings {
         roots,
         client_identity,
         connections_max: 1,
     };
     let institutions = HashMap::from([(InstitutionId::parse(GATEWAY)?, settings)]);
-    Ok(Hyper::new(OutboundSettings {
+    Ok(HyperOutbound::new(HyperOutboundSettings {
         institutions,
-        ..OutboundSettings::default()
+        ..HyperOutboundSettings::default()
     })?)
 }
 
-async fn send(outbound: &Hyper, request: Request<Bytes>) -> anyhow::Result<Response<Bytes>> {
-    let party = Party::Institution(InstitutionId::parse(GATEWAY)?);
-    Ok(outbound.send(&party, request, PATIENCE).await?)
+async fn send(
+    outbound: &HyperOutbound,
+    request: Request<Bytes>,
+) -> anyhow::Result<Response<Bytes>> {
+    let party = OutboundParty::Institution(InstitutionId::parse(GATEWAY)?);
+    Ok(outbound.send(&party, request, TIMEOUTS).await?)
 }
 
 /// Path and body of what is asked.
@@ -275,12 +280,12 @@ fn body(args: &CallArgs, clock: &dyn Clock) -> anyhow::Result<(&'static str, Val
         }
     };
     put("merchantId", &Some(args.merchant.clone()));
-    let mut name_order = |named: &Named| {
+    let mut name_order = |named: &OrderNumbers| {
         put("merchantOrderNo", &named.order_no);
         put("payOrderNo", &named.pay_order_no);
     };
     let path = match &args.what {
-        What::Place {
+        CallCommand::Place {
             amount,
             mobile,
             business_type,
@@ -309,12 +314,12 @@ fn body(args: &CallArgs, clock: &dyn Clock) -> anyhow::Result<(&'static str, Val
             );
             "/v1/orders"
         }
-        What::Institutions(named) => {
+        CallCommand::Institutions(named) => {
             name_order(named);
             body.insert("explainInstitutions".into(), json!(true));
             "/v1/orders/institutions"
         }
-        What::Select {
+        CallCommand::Select {
             named,
             institution,
             mode,
@@ -324,11 +329,11 @@ fn body(args: &CallArgs, clock: &dyn Clock) -> anyhow::Result<(&'static str, Val
             put("mode", mode);
             "/v1/orders/select"
         }
-        What::Query(named) => {
+        CallCommand::Query(named) => {
             name_order(named);
             "/v1/orders/query"
         }
-        What::Close(named) => {
+        CallCommand::Close(named) => {
             name_order(named);
             "/v1/orders/close"
         }

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::command::FINDINGS;
-use crate::config::{self, Config, Unusable};
+use crate::config::{self, Config, UnusableCredential};
 use crate::domain::identifiers::Timestamp;
-use crate::domain::institutions::{Directory, Institution, Mode};
+use crate::domain::institutions::{InstitutionProfile, Mode, RoutingTable};
 use crate::domain::merchant::{Admission, Merchant};
-use crate::run::machine::{self, Files};
+use crate::run::machine::{self, ConnectionBudget};
 use crate::terminal;
 use crate::world::{Clock, SystemClock};
 
@@ -41,8 +41,8 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let mut out = terminal::stdout();
     let with = match &args.diff {
         None => return check(&mut out, &args.config, now),
-        Some(None) => diff::With::Running,
-        Some(Some(other)) => diff::With::File(other),
+        Some(None) => diff::DiffTarget::Running,
+        Some(Some(other)) => diff::DiffTarget::File(other),
     };
     diff::diff(&mut out, &args.config, with, args.json, now)
 }
@@ -78,32 +78,32 @@ pub fn check(out: &mut dyn Write, path: &Path, now: Timestamp) -> anyhow::Result
 }
 
 /// What would be served: addresses, and the institutions of each merchant in each mode.
-fn summary(config: &Config, files: &Files, now: Timestamp) -> String {
-    let signing = config.register.platform.signing.at(now.seconds());
+fn summary(config: &Config, files: &ConnectionBudget, now: Timestamp) -> String {
+    let signing = config.snapshot.platform.signing.at(now.seconds());
     let mut text = String::new();
     for warning in &config.warnings {
         let _ = writeln!(text, "warning: {warning}");
     }
-    for Unusable { party, note, .. } in &config.unusable {
+    for UnusableCredential { party, note, .. } in &config.unusable {
         let _ = writeln!(text, "cannot be used, of one {}: {note}", party.word());
     }
-    let directory = &config.register.directory;
+    let routing = &config.snapshot.routing;
     let _ = write!(
         text,
         "public      {} as {}\nconnections {}\noperations  {}\nstore       {}\nsigning     {}\n\n",
         config.listen.public,
-        config.register.platform.origin,
+        config.snapshot.platform.origin,
         files.connections_max,
         config.listen.operations,
         config.store.url,
         signing.map_or("nothing", |key| key.id()),
     );
     let mut rows = vec![["merchant", "state", "mode", "institutions"].map(str::to_owned)];
-    let mut merchants: Vec<&Merchant> = directory.merchants.values().collect();
+    let mut merchants: Vec<&Merchant> = routing.merchants.values().collect();
     merchants.sort_by_key(|merchant| merchant.id.as_str());
     for merchant in merchants {
         let has_key = config
-            .register
+            .snapshot
             .keys
             .has_one_in_force(merchant.id.as_str(), now.seconds());
         for mode in Mode::OFFERED {
@@ -113,7 +113,7 @@ fn summary(config: &Config, files: &Files, now: Timestamp) -> String {
                 mode.name().to_owned(),
                 match nothing(merchant, has_key) {
                     Some(why) => why.to_owned(),
-                    None => served(directory, merchant, mode, now),
+                    None => served(routing, merchant, mode, now),
                 },
             ]);
         }
@@ -138,14 +138,14 @@ fn nothing(merchant: &Merchant, has_key: bool) -> Option<&'static str> {
 }
 
 /// The institutions a merchant may use in a mode, in their order, each with what holds it back.
-fn served(directory: &Directory, merchant: &Merchant, mode: Mode, now: Timestamp) -> String {
-    let mut routes: Vec<_> = directory.routes.iter().collect();
+fn served(routing: &RoutingTable, merchant: &Merchant, mode: Mode, now: Timestamp) -> String {
+    let mut routes: Vec<_> = routing.routes.iter().collect();
     routes.sort_by_key(|route| route.order);
     let mut words: Vec<String> = Vec::new();
     for route in routes {
         let key = (merchant.id.clone(), route.institution.clone());
-        let contract = directory.contracts.get(&key);
-        let Some(institution) = directory
+        let contract = routing.contracts.get(&key);
+        let Some(institution) = routing
             .institutions
             .get(&route.institution)
             .filter(|it| it.modes.contains(&mode))
@@ -157,7 +157,7 @@ fn served(directory: &Directory, merchant: &Merchant, mode: Mode, now: Timestamp
         let word = format!(
             "{}{}",
             institution.id,
-            held_back(institution, is_stopped, now)
+            unavailable_reason(institution, is_stopped, now)
         );
         if !words.contains(&word) {
             words.push(word);
@@ -171,7 +171,11 @@ fn served(directory: &Directory, merchant: &Merchant, mode: Mode, now: Timestamp
 }
 
 /// By its own stop, by that of the contract or the route, or for want of credentials.
-fn held_back(institution: &Institution, is_stopped: bool, now: Timestamp) -> String {
+fn unavailable_reason(
+    institution: &InstitutionProfile,
+    is_stopped: bool,
+    now: Timestamp,
+) -> String {
     match institution.admission {
         Admission::Admitted if !institution.credentials.are_usable(now) => {
             " (no usable key or certificate)".to_owned()

@@ -3,9 +3,9 @@
 //! merchants' inboxes. Keeps nothing: its folder is gone when it ends.
 
 pub mod enrolment;
+pub mod environment;
 pub mod ports;
 pub mod printing;
-pub mod stage;
 pub mod steps;
 
 use std::process::ExitCode;
@@ -13,11 +13,11 @@ use std::process::ExitCode;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::command::demo::environment::{DemoEnvironment, DemoGateway};
 use crate::command::demo::ports::Ports;
-use crate::command::demo::printing::{Early, Telling};
-use crate::command::demo::stage::{Open, Stage};
-use crate::command::demo::steps::Play;
-use crate::edge::Drained;
+use crate::command::demo::printing::{StepError, StepPrinter};
+use crate::command::demo::steps::DemoRun;
+use crate::edge::DrainOutcome;
 
 /// What `paymux demo` takes.
 #[derive(Debug, clap::Args)]
@@ -48,15 +48,15 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let mut told = Telling::start();
+        let mut told = StepPrinter::start();
         told.line(
             "paymux demo: a gateway, three institutions and two merchants on this machine, over \
              real TLS.\nEach line: time since the start, time it took, what happened.",
         )?;
         let (stage, open) = match set(&mut told, ports).await {
             Ok(set) => set,
-            Err(Early::NotHeld) => return Ok(ExitCode::FAILURE),
-            Err(Early::Output(fault)) => return Err(fault.into()),
+            Err(StepError::StepFailed) => return Ok(ExitCode::FAILURE),
+            Err(StepError::Output(fault)) => return Err(fault.into()),
         };
         let interrupted = async {
             tokio::select! {
@@ -70,7 +70,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         }
         let drained = open.close().await?;
         // Everything held, and it ended whole: only then a script may go on.
-        Ok(if told.failed == 0 && drained == Drained::Whole {
+        Ok(if told.failed == 0 && drained == DrainOutcome::Whole {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
@@ -79,10 +79,13 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Keys, institutions, merchants, gateway.
-async fn set(told: &mut Telling, ports: Ports) -> Result<(Stage, Open), Early> {
+async fn set(
+    told: &mut StepPrinter,
+    ports: Ports,
+) -> Result<(DemoEnvironment, DemoGateway), StepError> {
     told.head("ENROLMENT  fresh keys, a fresh database, a real routes.toml")?;
     let doing = async {
-        let stage = Stage::set(ports, "").await?;
+        let stage = DemoEnvironment::set(ports, "").await?;
         let (made, certs) = (stage.files_made, stage.certs());
         let said = format!("{made} files in {}", certs.display());
         Ok((stage, said))
@@ -124,10 +127,10 @@ async fn set(told: &mut Telling, ports: Ports) -> Result<(Stage, Open), Early> {
 }
 
 /// Every act, whatever became of those before it.
-async fn play(stage: &Stage, told: &mut Telling, once: bool) -> anyhow::Result<()> {
-    let mut play = Play {
+async fn play(stage: &DemoEnvironment, told: &mut StepPrinter, once: bool) -> anyhow::Result<()> {
+    let mut play = DemoRun {
         stage,
-        told,
+        printer: told,
         placed: 0,
     };
     let acts = [
@@ -140,29 +143,29 @@ async fn play(stage: &Stage, told: &mut Telling, once: bool) -> anyhow::Result<(
         play.repeats().await,
         play.refunded().await,
         play.lost_refund().await,
-        play.late_money().await,
+        play.payment_after_close().await,
         play.payers().await,
         play.explained().await,
-        play.reconciled().await,
+        play.reconcile_day().await,
         play.summary().await,
     ];
     for act in acts {
         match act {
-            Ok(()) | Err(Early::NotHeld) => (),
-            Err(Early::Output(fault)) => return Err(fault.into()),
+            Ok(()) | Err(StepError::StepFailed) => (),
+            Err(StepError::Output(fault)) => return Err(fault.into()),
         }
     }
     let elapsed = told.elapsed().as_millis();
-    let verdict = match told.failed {
-        0 => format!("\nall {} steps held, in {elapsed} ms", told.held),
+    let decision = match told.failed {
+        0 => format!("\nall {} steps held, in {elapsed} ms", told.passed),
         failed => format!(
             "\n{failed} of {} steps did not hold",
-            told.held.saturating_add(failed)
+            told.passed.saturating_add(failed)
         ),
     };
-    told.line(&verdict)?;
+    told.line(&decision)?;
     if !once {
-        stay(stage, told).await?;
+        wait_for_interrupt(stage, told).await?;
         // Until somebody interrupts it.
         std::future::pending::<()>().await;
     }
@@ -170,7 +173,7 @@ async fn play(stage: &Stage, told: &mut Telling, once: bool) -> anyhow::Result<(
 }
 
 /// Links that open in a browser.
-async fn stay(stage: &Stage, told: &Telling) -> anyhow::Result<()> {
+async fn wait_for_interrupt(stage: &DemoEnvironment, told: &StepPrinter) -> anyhow::Result<()> {
     let mut order = stage
         .tea
         .order("TEA-YOURS", "WEBVIEW", "42.00", "13800001234");

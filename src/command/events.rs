@@ -11,27 +11,27 @@ use crate::command::reload::ask;
 use crate::command::{not_done, store_failed};
 use crate::config;
 use crate::domain::identifiers::{EventId, MerchantId};
-use crate::run::control::{DeadLetter, Reply};
-use crate::run::dead_letters::{DEAD, RESEND, question};
-use crate::store::owed::Which;
+use crate::run::control::{ControlReply, DeadLetteredEvent};
+use crate::run::dead_lettered::{DEAD, RESEND, question};
+use crate::store::outbox::DeadEventFilter;
 use crate::terminal;
 
 /// What `paymux events` takes.
 #[derive(Debug, clap::Args)]
 pub struct EventsArgs {
     #[command(subcommand)]
-    wish: Wish,
+    command: EventsCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Wish {
+enum EventsCommand {
     /// List the events that no merchant acknowledged for seven days
-    Dead(WhichArgs),
+    Dead(EventFilterArgs),
     /// Send them again, each with the whole schedule before it; recorded in the audit log
     #[command(group(ArgGroup::new("whose").args(["merchant", "event", "all"]).required(true).multiple(true)))]
     Resend {
         #[command(flatten)]
-        which: WhichArgs,
+        which: EventFilterArgs,
         /// Every dead event of every merchant
         #[arg(long, conflicts_with_all = ["merchant", "event"])]
         all: bool,
@@ -39,7 +39,7 @@ enum Wish {
 }
 
 #[derive(Debug, clap::Args)]
-struct WhichArgs {
+struct EventFilterArgs {
     /// Only this merchant's
     #[arg(long, value_parser = merchant)]
     merchant: Option<MerchantId>,
@@ -64,31 +64,31 @@ fn event(text: &str) -> Result<EventId, String> {
 /// # Errors
 /// No gateway answers, or the output cannot be written.
 pub fn run(args: &EventsArgs) -> anyhow::Result<ExitCode> {
-    let (word, args) = match &args.wish {
-        Wish::Dead(which) => (DEAD, which),
+    let (word, args) = match &args.command {
+        EventsCommand::Dead(which) => (DEAD, which),
         // That somebody's are meant was seen to where the command line was read.
-        Wish::Resend { which, .. } => (RESEND, which),
+        EventsCommand::Resend { which, .. } => (RESEND, which),
     };
-    let which = Which {
+    let which = DeadEventFilter {
         merchant: args.merchant.clone(),
         event: args.event.clone(),
     };
     let reply = ask(&args.config, &question(word, &which))?;
-    tell(&mut terminal::stdout(), reply)
+    print_reply(&mut terminal::stdout(), reply)
 }
 
-fn tell(out: &mut dyn Write, reply: Reply) -> anyhow::Result<ExitCode> {
+fn print_reply(out: &mut dyn Write, reply: ControlReply) -> anyhow::Result<ExitCode> {
     match reply {
-        Reply::Dead { count, shown } => {
-            for letter in &shown {
-                let DeadLetter {
+        ControlReply::Dead { count, shown } => {
+            for message in &shown {
+                let DeadLetteredEvent {
                     event_id,
                     event_type,
                     merchant_id,
                     sequence,
                     pay_order_no,
                     born,
-                } = letter;
+                } = message;
                 writeln!(
                     out,
                     "{event_id} {event_type} merchant={merchant_id} sequence={sequence} \
@@ -102,15 +102,15 @@ fn tell(out: &mut dyn Write, reply: Reply) -> anyhow::Result<ExitCode> {
             writeln!(out, "dead events: {count}")?;
             Ok(ExitCode::SUCCESS)
         }
-        Reply::Resent { count } => {
+        ControlReply::Resent { count } => {
             writeln!(out, "sent again: {count}")?;
             Ok(ExitCode::SUCCESS)
         }
-        Reply::Failed { fault } => Ok(not_done(&store_failed(&fault))),
-        Reply::Accepted { .. }
-        | Reply::Refused { .. }
-        | Reply::Shown { .. }
-        | Reply::Unknown { .. } => {
+        ControlReply::Failed { fault } => Ok(not_done(&store_failed(&fault))),
+        ControlReply::Accepted { .. }
+        | ControlReply::Refused { .. }
+        | ControlReply::Shown { .. }
+        | ControlReply::Unknown { .. } => {
             anyhow::bail!("the gateway is of another release and does not know this word")
         }
     }

@@ -74,7 +74,7 @@ pub fn explain(out: &mut impl Write, args: &ExplainArgs) -> anyhow::Result<ExitC
 }
 
 /// One line of the timeline.
-struct Line {
+struct TimelineRow {
     at: Timestamp,
     who: String,
     what: String,
@@ -82,7 +82,7 @@ struct Line {
     exchange: Option<Exchange>,
 }
 
-impl Line {
+impl TimelineRow {
     fn new(at: Timestamp, who: &str, what: &str, result: String) -> Self {
         Self {
             at,
@@ -95,13 +95,19 @@ impl Line {
 }
 
 /// What was done, posted and told, the earliest first.
-fn lines(read: &Timeline) -> Vec<Line> {
-    let deeds = read.deeds.iter();
-    let deeds =
-        deeds.map(|(at, deed)| Line::new(*at, &deed.actor, &deed.action, deed.result.clone()));
+fn lines(read: &Timeline) -> Vec<TimelineRow> {
+    let audit_entries = read.audit_entries.iter();
+    let audit_entries = audit_entries.map(|(at, audit_entry)| {
+        TimelineRow::new(
+            *at,
+            &audit_entry.actor,
+            &audit_entry.action,
+            audit_entry.result.clone(),
+        )
+    });
     let entries = read.entries.iter().map(|entry| {
         let posted = format!("{} {} -> {}", entry.minor, entry.debit, entry.credit);
-        Line::new(entry.at, "journal", &entry.happening, posted)
+        TimelineRow::new(entry.at, "journal", &entry.happening, posted)
     });
     let born = read.events.iter().map(|event| {
         let owed = match (&event.origin, event.delivered) {
@@ -111,25 +117,30 @@ fn lines(read: &Timeline) -> Vec<Line> {
             }
             (Some(origin), Some(_)) => format!("owed to {origin}"),
         };
-        Line::new(event.born, "event", &event.kind, owed)
+        TimelineRow::new(event.born, "event", &event.kind, owed)
     });
     let heard = read.events.iter().filter_map(|event| {
         let delivery = format!("acknowledged, at delivery {}", event.tries.max(1));
-        Some(Line::new(event.delivered?, "event", &event.kind, delivery))
+        Some(TimelineRow::new(
+            event.delivered?,
+            "event",
+            &event.kind,
+            delivery,
+        ))
     });
     let exchanges = read.exchanges.lines.iter().filter_map(|line| {
         let exchange = Exchange::read(line)?;
-        Some(Line {
+        Some(TimelineRow {
             at: exchange.at,
             who: exchange.with.clone(),
             what: exchange.what.clone(),
-            result: exchange.verdict.clone(),
+            result: exchange.result.clone(),
             exchange: Some(exchange),
         })
     });
-    let told = deeds.chain(entries).chain(born).chain(heard);
+    let told = audit_entries.chain(entries).chain(born).chain(heard);
     // What was said comes before what it led to within the same millisecond.
-    let mut lines: Vec<Line> = exchanges.chain(told).collect();
+    let mut lines: Vec<TimelineRow> = exchanges.chain(told).collect();
     lines.sort_by_key(|line| line.at);
     lines
 }
@@ -216,9 +227,9 @@ fn beside(read: &Timeline) -> String {
 }
 
 fn refund_line(refund: &Refund) -> String {
-    let why = match (refund.surplus(), refund.wish()) {
+    let why = match (refund.excess(), refund.request()) {
         (Some(cause), _) => format!("surplus {}", cause.name()),
-        (None, Some(wish)) => format!("asked as {}", wish.number),
+        (None, Some(request)) => format!("asked as {}", request.number),
         (None, None) => String::new(),
     };
     format!("{} {}, {why}", refund.amount, refund.state.name())
@@ -238,7 +249,7 @@ fn elapsed(ms: i64) -> String {
 
 fn as_json(read: &Timeline) -> Value {
     let order: &Order = &read.order;
-    let line = |line: Line| {
+    let line = |line: TimelineRow| {
         let mut told = json!({
             "at": line.at.rfc3339(),
             "elapsedMs": line.at.ms().saturating_sub(order.created.ms()),

@@ -11,8 +11,8 @@ use clap::{Args, Subcommand};
 
 use crate::command::FINDINGS;
 use crate::command::check::table;
-use crate::command::keys::development::{Secrecy, Workshop, read_key, write_new};
-use crate::config::{self, KeyNote};
+use crate::command::keys::development::{DevelopmentKeys, FileVisibility, read_key, write_new};
+use crate::config::{self, KeySummary};
 use crate::domain::identifiers::{KeyId, Timestamp, hex};
 use crate::signature::{Algorithm, KeyFault, SigningKey};
 use crate::terminal;
@@ -23,12 +23,12 @@ use crate::world::{Clock, Entropy, SystemClock, SystemEntropy};
 pub struct KeysArgs {
     /// What to do.
     #[command(subcommand)]
-    pub deed: KeysDeed,
+    pub command: KeysCommand,
 }
 
 /// What `paymux keys` can do.
 #[derive(Debug, Subcommand)]
-pub enum KeysDeed {
+pub enum KeysCommand {
     /// Makes what the configuration names in one folder and what is not there yet: for development
     Dev(DevArgs),
     /// Makes a key pair, or a shared secret, and prints what its owner must have enrolled
@@ -89,11 +89,11 @@ pub struct ReadArgs {
 pub fn run(args: &KeysArgs) -> anyhow::Result<ExitCode> {
     let mut out = terminal::stdout();
     let now = SystemClock::start().now();
-    match &args.deed {
-        KeysDeed::Dev(args) => dev(&mut out, &args.config, &args.dir, now),
-        KeysDeed::Make(args) => make(&mut out, &args.id, args.algorithm, &args.out),
-        KeysDeed::List(args) => list(&mut out, &args.config, now),
-        KeysDeed::Show(args) => show(&mut out, &args.config, now),
+    match &args.command {
+        KeysCommand::Dev(args) => dev(&mut out, &args.config, &args.dir, now),
+        KeysCommand::Make(args) => make(&mut out, &args.id, args.algorithm, &args.out),
+        KeysCommand::List(args) => list(&mut out, &args.config, now),
+        KeysCommand::Show(args) => show(&mut out, &args.config, now),
     }
 }
 
@@ -107,14 +107,14 @@ pub fn dev(
     folder: &Path,
     now: Timestamp,
 ) -> anyhow::Result<ExitCode> {
-    let mut workshop = Workshop::new(folder, now)?;
+    let mut workshop = DevelopmentKeys::new(folder, now)?;
     for file in config::named_files(config, now)? {
         workshop.make(&file)?;
     }
     for line in &workshop.made {
         writeln!(out, "made  {line}")?;
     }
-    for path in &workshop.left {
+    for path in &workshop.outside {
         let (path, folder) = (path.display(), folder.display());
         writeln!(
             out,
@@ -151,8 +151,8 @@ pub fn make(
         fault.into()
     });
     let (private_pem, public_pem) = made?;
-    write_new(&private, &private_pem, Secrecy::Private)?;
-    write_new(&public, &public_pem, Secrecy::Public)?;
+    write_new(&private, &private_pem, FileVisibility::Private)?;
+    write_new(&public, &public_pem, FileVisibility::Public)?;
     let key = read_key(id.as_str(), &private)?;
     writeln!(
         out,
@@ -202,7 +202,7 @@ fn make_secret(
     free(&[&file])?;
     let entropy: &dyn Entropy = &SystemEntropy;
     let text = format!("{}\n", hex(&entropy.draw::<32>()));
-    write_new(&file, &text, Secrecy::Private)?;
+    write_new(&file, &text, FileVisibility::Private)?;
     writeln!(
         out,
         "{} is for you and the gateway's operator, and for nobody else: it proves who you are only \
@@ -253,7 +253,7 @@ pub fn list(out: &mut dyn Write, config: &Path, now: Timestamp) -> anyhow::Resul
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(key: &KeyNote, now: Timestamp) -> [String; 6] {
+fn row(key: &KeySummary, now: Timestamp) -> [String; 6] {
     let day = |seconds| {
         let text = Timestamp::from_s(seconds).rfc3339();
         text.get(..10).unwrap_or_default().to_owned()
@@ -287,7 +287,7 @@ fn row(key: &KeyNote, now: Timestamp) -> [String; 6] {
 pub fn show(out: &mut dyn Write, config: &Path, now: Timestamp) -> anyhow::Result<ExitCode> {
     match config::read(config, now, &config::environment) {
         Ok(config) => {
-            out.write_all(&config.register.platform.jwks)?;
+            out.write_all(&config.snapshot.platform.jwks)?;
             writeln!(out)?;
             Ok(ExitCode::SUCCESS)
         }

@@ -6,17 +6,17 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use crate::config::Faults;
+use crate::config::ConfigFaults;
 use crate::log;
 use crate::terminal::{self, ReaderGone};
 
 pub mod audit;
+pub mod breaks;
 pub mod call;
 pub mod check;
 pub mod demo;
 pub mod events;
 pub mod explain;
-pub mod incidents;
 pub mod keys;
 pub mod reconcile;
 pub mod refunds;
@@ -34,7 +34,7 @@ pub const FINDINGS: u8 = 3;
 pub const UNKNOWN: u8 = 4;
 
 /// Nobody read the output to its end: what a shell shows for a program that a closed pipe ended.
-pub const READER_GONE: u8 = 141;
+pub const BROKEN_PIPE: u8 = 141;
 
 /// What every command's help says of its exit status.
 pub const EXIT_STATUS: &str = "Exit status:
@@ -46,7 +46,7 @@ pub const EXIT_STATUS: &str = "Exit status:
   141  nobody read the output to its end";
 
 /// Letters of an error that are shown; a longer one is a list that another command prints whole.
-const ERROR_LETTERS_MAX: usize = 1_000;
+const ERROR_CHARS_MAX: usize = 1_000;
 
 /// Says why a command was not done, in a line or two, and gives its exit status. Never a backtrace,
 /// whatever the environment asks for.
@@ -55,15 +55,15 @@ pub fn ended(done: anyhow::Result<ExitCode>) -> ExitCode {
         Ok(status) => return status,
         Err(fault) => fault,
     };
-    if fault.chain().any(is_reader_gone) {
-        return ExitCode::from(READER_GONE);
+    if fault.chain().any(is_broken_pipe) {
+        return ExitCode::from(BROKEN_PIPE);
     }
-    let text = match fault.downcast_ref::<Faults>() {
+    let text = match fault.downcast_ref::<ConfigFaults>() {
         Some(faults) => first(faults),
         None => format!("{fault:#}"),
     };
     let text: Vec<_> = text.lines().map(str::trim).collect();
-    let text: String = text.join(" ").chars().take(ERROR_LETTERS_MAX).collect();
+    let text: String = text.join(" ").chars().take(ERROR_CHARS_MAX).collect();
     log::say(&format!("paymux: {text}"));
     ExitCode::FAILURE
 }
@@ -87,7 +87,7 @@ fn store_failed(fault: &str) -> String {
 }
 
 /// Of a configuration's faults the first, and how many more there are.
-fn first(Faults(faults): &Faults) -> String {
+fn first(ConfigFaults(faults): &ConfigFaults) -> String {
     let first = faults.first().map(ToString::to_string).unwrap_or_default();
     match faults.len().saturating_sub(1) {
         0 => first,
@@ -95,7 +95,7 @@ fn first(Faults(faults): &Faults) -> String {
     }
 }
 
-fn is_reader_gone(cause: &(dyn Error + 'static)) -> bool {
+fn is_broken_pipe(cause: &(dyn Error + 'static)) -> bool {
     let output = cause.downcast_ref::<std::io::Error>();
     let within = output.and_then(std::io::Error::get_ref);
     cause.is::<ReaderGone>() || within.is_some_and(<dyn Error + Send + Sync>::is::<ReaderGone>)

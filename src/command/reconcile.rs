@@ -10,9 +10,9 @@ use anyhow::Context;
 
 use crate::command::{FINDINGS, UNKNOWN};
 use crate::config;
-use crate::domain::statement::Day;
+use crate::domain::statement::SettlementDay;
 use crate::run::control;
-use crate::run::reconcile::{Question, Told, alone, ask};
+use crate::run::reconcile::{ReconcileMessage, ReconcileRequest, alone, ask};
 use crate::terminal::{self, on_one_line};
 use crate::world::{Clock, SystemClock};
 
@@ -39,7 +39,7 @@ pub struct ReconcileArgs {
 
 /// A day that there is.
 fn day(text: &str) -> Result<String, String> {
-    match Day::parse(text) {
+    match SettlementDay::parse(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(malformed) => Err(malformed.to_string()),
     }
@@ -55,12 +55,12 @@ pub fn run(args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
         let whole = std::path::absolute(path);
         whole.with_context(|| format!("{}", path.display()))
     });
-    let question = Question {
+    let question = ReconcileRequest {
         institution: args.institution.clone(),
         date: args.date.clone(),
         statement: statement.transpose()?,
     };
-    let mut heard = Heard::new(args.json);
+    let mut heard = ReconcileOutput::new(args.json);
     let socket = control::socket(&config::store_url(&args.config)?);
     match ask(&socket, &question, |told| heard.hear(&told)) {
         Ok(()) => (),
@@ -97,14 +97,14 @@ fn operator() -> String {
 }
 
 /// The lines of an answer, printed as they come.
-struct Heard {
+struct ReconcileOutput {
     is_json: bool,
     has_header: bool,
     exit: Option<u8>,
     printed: io::Result<()>,
 }
 
-impl Heard {
+impl ReconcileOutput {
     fn new(is_json: bool) -> Self {
         Self {
             is_json,
@@ -114,13 +114,17 @@ impl Heard {
         }
     }
 
-    fn hear(&mut self, told: &Told) {
+    fn hear(&mut self, told: &ReconcileMessage) {
         match told {
-            Told::Progress { .. } | Told::Difference { .. } => (),
-            Told::Reconciled { remaining: 0, .. } => self.exit = Some(0),
-            Told::Reconciled { .. } => self.exit = Some(FINDINGS),
-            Told::Refused { .. } if told.is_about_nobody() => self.exit = Some(UNKNOWN),
-            Told::Refused { .. } | Told::Failed { .. } => self.exit = Some(1),
+            ReconcileMessage::Progress { .. } | ReconcileMessage::Difference { .. } => (),
+            ReconcileMessage::Reconciled { remaining: 0, .. } => self.exit = Some(0),
+            ReconcileMessage::Reconciled { .. } => self.exit = Some(FINDINGS),
+            ReconcileMessage::Refused { .. } if told.is_institution_unknown() => {
+                self.exit = Some(UNKNOWN);
+            }
+            ReconcileMessage::Refused { .. } | ReconcileMessage::Failed { .. } => {
+                self.exit = Some(1);
+            }
         }
         // Work that has begun is ended, whoever stopped reading.
         if self.printed.is_ok() {
@@ -130,7 +134,12 @@ impl Heard {
 
     /// What came of it goes to the first; how far it is, and why it was not done, to the second. That
     /// nobody reads the second loses nothing of the first.
-    fn print(&mut self, told: &Told, out: &mut dyn Write, error: &mut dyn Write) -> io::Result<()> {
+    fn print(
+        &mut self,
+        told: &ReconcileMessage,
+        out: &mut dyn Write,
+        error: &mut dyn Write,
+    ) -> io::Result<()> {
         if let Some(why) = why_not(told) {
             let _ = writeln!(error, "{why}");
         }
@@ -139,7 +148,7 @@ impl Heard {
             return writeln!(out, "{line}");
         }
         match told {
-            Told::Progress {
+            ReconcileMessage::Progress {
                 lines,
                 asked,
                 to_ask,
@@ -150,7 +159,7 @@ impl Heard {
                 };
                 Ok(())
             }
-            Told::Difference {
+            ReconcileMessage::Difference {
                 kind,
                 movement,
                 number,
@@ -168,7 +177,7 @@ impl Heard {
                 let both = format!("{expected} | {found}");
                 writeln!(out, "{}", row([kind, movement, number, fate, &both]))
             }
-            Told::Reconciled {
+            ReconcileMessage::Reconciled {
                 institution,
                 date,
                 statement,
@@ -183,7 +192,7 @@ impl Heard {
                 "{institution} {date}: {statement}; {ours} movements of ours; {repaired} repaired, \
                  {remaining} remaining; breaks: {raised} new, {resolved} resolved"
             ),
-            Told::Refused { .. } | Told::Failed { .. } => Ok(()),
+            ReconcileMessage::Refused { .. } | ReconcileMessage::Failed { .. } => Ok(()),
         }
     }
 
@@ -198,15 +207,17 @@ impl Heard {
 }
 
 /// Why it was not done, if it was not.
-fn why_not(told: &Told) -> Option<String> {
+fn why_not(told: &ReconcileMessage) -> Option<String> {
     match told {
-        Told::Refused { reason, detail } => {
+        ReconcileMessage::Refused { reason, detail } => {
             Some(format!("refused, nothing was touched: {reason}: {detail}"))
         }
-        Told::Failed { why } => Some(format!(
+        ReconcileMessage::Failed { why } => Some(format!(
             "not ended: {why}; repeat it when that is put right, nothing is done twice"
         )),
-        Told::Progress { .. } | Told::Difference { .. } | Told::Reconciled { .. } => None,
+        ReconcileMessage::Progress { .. }
+        | ReconcileMessage::Difference { .. }
+        | ReconcileMessage::Reconciled { .. } => None,
     }
 }
 
@@ -220,9 +231,9 @@ mod tests {
     use super::*;
 
     /// A reader that has gone.
-    struct Gone;
+    struct ClosedPipe;
 
-    impl Write for Gone {
+    impl Write for ClosedPipe {
         fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
             Err(ErrorKind::BrokenPipe.into())
         }
@@ -235,13 +246,13 @@ mod tests {
     /// M7: whoever closes standard error loses how far it is, and neither the differences nor the exit
     /// status; why it was not done is no result.
     #[test]
-    fn progress_that_nobody_reads_loses_no_result() {
-        let progress = Told::Progress {
+    fn a_closed_standard_error_loses_no_result() {
+        let progress = ReconcileMessage::Progress {
             lines: 50_000,
             asked: 0,
             to_ask: 0,
         };
-        let difference = Told::Difference {
+        let difference = ReconcileMessage::Difference {
             kind: "MISSING".to_owned(),
             movement: "PAYMENT".to_owned(),
             number: "P1".to_owned(),
@@ -249,13 +260,13 @@ mod tests {
             found: "12.30".to_owned(),
             fate: "break".to_owned(),
         };
-        let refused = Told::Refused {
+        let refused = ReconcileMessage::Refused {
             reason: "cut_off".to_owned(),
             detail: "no last line".to_owned(),
         };
-        let (mut heard, mut out) = (Heard::new(false), Vec::new());
+        let (mut heard, mut out) = (ReconcileOutput::new(false), Vec::new());
         for told in [&progress, &difference, &progress] {
-            heard.print(told, &mut out, &mut Gone).unwrap();
+            heard.print(told, &mut out, &mut ClosedPipe).unwrap();
         }
         assert!(String::from_utf8(out).unwrap().contains("P1"));
         let (mut out, mut error) = (Vec::new(), Vec::new());
@@ -264,7 +275,7 @@ mod tests {
         assert!(String::from_utf8(error).unwrap().contains("cut_off"));
         assert!(
             heard
-                .print(&difference, &mut Gone, &mut Vec::new())
+                .print(&difference, &mut ClosedPipe, &mut Vec::new())
                 .is_err()
         );
     }

@@ -8,30 +8,32 @@ use anyhow::Context;
 use clap::{ArgGroup, Args, Subcommand};
 
 use crate::command::call::signing_key;
-use crate::command::reload::reach;
+use crate::command::reload::ask_gateway;
 use crate::command::{not_done, store_failed, unknown};
 use crate::config;
 use crate::crypto::digest::sha256;
 use crate::domain::identifiers::{MerchantId, RefundOrderNo, Timestamp, hex};
 use crate::files;
-use crate::flow::refunds::decide_refund::{GOOD_FOR_S, Said, TARGET};
-use crate::run::people::{self, Answer, Manual, STATEMENT_BYTES_MAX, SignedVerdict, Wish};
+use crate::flow::refunds::decide_refund::{RefundDecisionBody, TARGET, VALID_FOR_S};
+use crate::run::manual_review::{
+    self, ManualRefund, ManualReviewReply, ManualReviewRequest, STATEMENT_BYTES_MAX, SignedDecision,
+};
 use crate::signature::{self, Covering};
 use crate::terminal;
 use crate::world::{Clock, Entropy, SystemClock, SystemEntropy};
 
 /// The longest signed verdict. Unit: bytes.
-const VERDICT_BYTES_MAX: u64 = 6 * 1024;
+const DECISION_BYTES_MAX: u64 = 6 * 1024;
 
 /// What `paymux refunds` takes.
 #[derive(Debug, Args)]
 pub struct RefundsArgs {
     #[command(subcommand)]
-    wish: What,
+    command: RefundsCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum RefundsCommand {
     /// List the refunds that no institution answers for
     Manual(GatewayArgs),
     /// Sign what the institution's statement says of a refund, wherever the operator's key is, and
@@ -47,7 +49,7 @@ enum What {
         statement: PathBuf,
         /// What `paymux refunds sign` printed; `-` is standard input
         #[arg(default_value = "-")]
-        verdict: PathBuf,
+        decision: PathBuf,
         #[command(flatten)]
         gateway: GatewayArgs,
     },
@@ -111,21 +113,23 @@ fn refund(text: &str) -> Result<RefundOrderNo, String> {
 /// No gateway answers, a file cannot be read, or the output cannot be written.
 pub fn run(args: &RefundsArgs) -> anyhow::Result<ExitCode> {
     let mut out = terminal::stdout();
-    let (wish, gateway) = match &args.wish {
-        What::Manual(gateway) => (Wish::Manual, gateway),
-        What::Sign(args) => {
-            let verdict = sign(args, &SystemClock::start(), &SystemEntropy)?;
-            writeln!(out, "{}", serde_json::to_string(&verdict)?)?;
+    let (request, gateway) = match &args.command {
+        RefundsCommand::Manual(gateway) => (ManualReviewRequest::Manual, gateway),
+        RefundsCommand::Sign(args) => {
+            let decision = sign(args, &SystemClock::start(), &SystemEntropy)?;
+            writeln!(out, "{}", serde_json::to_string(&decision)?)?;
             return Ok(ExitCode::SUCCESS);
         }
-        What::Decide {
+        RefundsCommand::Decide {
             statement,
-            verdict,
+            decision,
             gateway,
-        } => (handed_over(verdict, statement)?, gateway),
+        } => (handed_over(decision, statement)?, gateway),
     };
-    let answer = reach(&gateway.config, |socket| people::ask(socket, &wish))?;
-    tell(&mut out, answer)
+    let answer = ask_gateway(&gateway.config, |socket| {
+        manual_review::ask(socket, &request)
+    })?;
+    print_reply(&mut out, answer)
 }
 
 /// A verdict on what the file says, signed.
@@ -133,13 +137,13 @@ fn sign(
     args: &SignArgs,
     clock: &dyn Clock,
     entropy: &(dyn Entropy + 'static),
-) -> anyhow::Result<SignedVerdict> {
+) -> anyhow::Result<SignedDecision> {
     let statement = files::read(&args.statement, STATEMENT_BYTES_MAX);
     let statement = statement.with_context(|| format!("{}", args.statement.display()))?;
     let pem = files::text(&args.key).with_context(|| format!("{}", args.key.display()))?;
     let key = signing_key(&args.key_id, &pem)
         .with_context(|| format!("{}: not a usable signing key", args.key.display()))?;
-    let said = Said {
+    let said = RefundDecisionBody {
         merchant_id: args.merchant.to_string(),
         refund_order_no: args.refund.to_string(),
         succeeded: args.succeeded,
@@ -147,41 +151,44 @@ fn sign(
         institution_refund_no: args.institution_no.clone(),
         refund_time: args.moved_at.map(Timestamp::rfc3339),
     };
-    let mut request = SignedVerdict::unsigned(serde_json::to_vec(&said)?)?;
+    let mut request = SignedDecision::unsigned(serde_json::to_vec(&said)?)?;
     let (created_s, nonce) = (clock.now().seconds(), hex(&entropy.draw::<16>()));
     let covering = Covering {
         created_s,
-        expires_s: Some(created_s.saturating_add(GOOD_FOR_S)),
+        expires_s: Some(created_s.saturating_add(VALID_FOR_S)),
         nonce: Some(&nonce),
     };
     signature::sign_request(&mut request, TARGET, &key, &covering)?;
-    SignedVerdict::of(&request).context("the verdict was not signed")
+    SignedDecision::of(&request).context("the verdict was not signed")
 }
 
-fn handed_over(verdict: &Path, statement: &Path) -> anyhow::Result<Wish> {
+fn handed_over(decision: &Path, statement: &Path) -> anyhow::Result<ManualReviewRequest> {
     let mut text = String::new();
-    let read = if verdict == Path::new("-") {
+    let read = if decision == Path::new("-") {
         io::stdin()
-            .take(VERDICT_BYTES_MAX)
+            .take(DECISION_BYTES_MAX)
             .read_to_string(&mut text)
     } else {
-        let file = files::open(verdict).with_context(|| format!("{}", verdict.display()))?;
-        file.take(VERDICT_BYTES_MAX).read_to_string(&mut text)
+        let file = files::open(decision).with_context(|| format!("{}", decision.display()))?;
+        file.take(DECISION_BYTES_MAX).read_to_string(&mut text)
     };
-    read.with_context(|| format!("{}", verdict.display()))?;
-    let verdict = serde_json::from_str(&text).with_context(|| {
+    read.with_context(|| format!("{}", decision.display()))?;
+    let decision = serde_json::from_str(&text).with_context(|| {
         format!(
             "{}: expected what paymux refunds sign printed, as it is",
-            verdict.display()
+            decision.display()
         )
     })?;
     let statement = std::path::absolute(statement)?;
-    Ok(Wish::Decide { verdict, statement })
+    Ok(ManualReviewRequest::Decide {
+        decision,
+        statement,
+    })
 }
 
-fn tell(out: &mut dyn Write, answer: Answer) -> anyhow::Result<ExitCode> {
+fn print_reply(out: &mut dyn Write, answer: ManualReviewReply) -> anyhow::Result<ExitCode> {
     match answer {
-        Answer::Manual { count, shown } => {
+        ManualReviewReply::Manual { count, shown } => {
             for refund in &shown {
                 writeln!(out, "{}", line(refund))?;
             }
@@ -191,27 +198,27 @@ fn tell(out: &mut dyn Write, answer: Answer) -> anyhow::Result<ExitCode> {
             }
             writeln!(out, "refunds left to people: {count}")?;
         }
-        Answer::Kept => writeln!(
+        ManualReviewReply::Kept => writeln!(
             out,
             "kept; another operator must find the same on the same statement"
         )?,
-        Answer::Ended { state } => writeln!(out, "the refund is {state}")?,
-        Answer::Unknown { why } => return Ok(unknown(&why)),
-        Answer::Refused { why } => {
+        ManualReviewReply::Ended { state } => writeln!(out, "the refund is {state}")?,
+        ManualReviewReply::Unknown { why } => return Ok(unknown(&why)),
+        ManualReviewReply::Refused { why } => {
             return Ok(not_done(&format!("refused, nothing moved: {why}")));
         }
-        Answer::Failed { fault } => {
+        ManualReviewReply::Failed { fault } => {
             return Ok(not_done(&store_failed(&fault)));
         }
-        Answer::Breaks { .. } | Answer::Done => {
+        ManualReviewReply::Breaks { .. } | ManualReviewReply::Done => {
             anyhow::bail!("the gateway is of another release and answered something else")
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(refund: &Manual) -> String {
-    let Manual {
+fn line(refund: &ManualRefund) -> String {
+    let ManualRefund {
         refund_order_no,
         pay_order_no,
         merchant_id,
@@ -221,10 +228,10 @@ fn line(refund: &Manual) -> String {
         is_surplus,
         found,
     } = refund;
-    let surplus = if *is_surplus { " surplus" } else { "" };
+    let excess = if *is_surplus { " surplus" } else { "" };
     let found = found.as_deref().unwrap_or("no verdict yet");
     format!(
-        "{refund_order_no} {amount}{surplus} institution={institution_id} merchant={merchant_id} \
+        "{refund_order_no} {amount}{excess} institution={institution_id} merchant={merchant_id} \
          payOrderNo={pay_order_no} since={asked}: {found}"
     )
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::command::FINDINGS;
 use crate::config;
-use crate::run::control::{self, Reply};
+use crate::run::control::{self, ControlReply};
 use crate::terminal;
 
 /// What `paymux reload` takes.
@@ -25,22 +25,22 @@ pub struct ReloadArgs {
 /// No gateway answers, or the output cannot be written.
 pub fn run(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
     let reply = ask(&args.config, control::RELOAD)?;
-    tell(&mut terminal::stdout(), &args.config, reply)
+    print_reply(&mut terminal::stdout(), &args.config, reply)
 }
 
 /// Asks the gateway whose store this configuration names.
 ///
 /// # Errors
 /// The file cannot be read, or no gateway answers.
-pub(super) fn ask(config: &Path, word: &str) -> anyhow::Result<Reply> {
-    reach(config, |socket| control::ask(socket, word))
+pub(super) fn ask(config: &Path, word: &str) -> anyhow::Result<ControlReply> {
+    ask_gateway(config, |socket| control::ask(socket, word))
 }
 
 /// The same, for whatever is asked.
 ///
 /// # Errors
 /// The file cannot be read, or no gateway answers.
-pub(super) fn reach<A>(
+pub(super) fn ask_gateway<A>(
     config: &Path,
     ask: impl FnOnce(&Path) -> io::Result<A>,
 ) -> anyhow::Result<A> {
@@ -67,9 +67,13 @@ pub(super) fn reach<A>(
     })
 }
 
-fn tell(out: &mut dyn Write, config: &Path, reply: Reply) -> anyhow::Result<ExitCode> {
+fn print_reply(
+    out: &mut dyn Write,
+    config: &Path,
+    reply: ControlReply,
+) -> anyhow::Result<ExitCode> {
     match reply {
-        Reply::Accepted {
+        ControlReply::Accepted {
             file,
             version,
             digest,
@@ -77,7 +81,7 @@ fn tell(out: &mut dyn Write, config: &Path, reply: Reply) -> anyhow::Result<Exit
             changes,
             warnings,
         } => {
-            say_file(out, config, &file)?;
+            print_file_read(out, config, &file)?;
             for warning in warnings {
                 writeln!(out, "warning: {warning}")?;
             }
@@ -95,8 +99,8 @@ fn tell(out: &mut dyn Write, config: &Path, reply: Reply) -> anyhow::Result<Exit
             writeln!(out, "in force: version {version}, SHA-256 {digest}")?;
             Ok(ExitCode::SUCCESS)
         }
-        Reply::Refused { file, faults } => {
-            say_file(out, config, &file)?;
+        ControlReply::Refused { file, faults } => {
+            print_file_read(out, config, &file)?;
             for fault in &faults {
                 writeln!(out, "{fault}")?;
             }
@@ -105,18 +109,18 @@ fn tell(out: &mut dyn Write, config: &Path, reply: Reply) -> anyhow::Result<Exit
             writeln!(out, "{count} {noun}; nothing was changed")?;
             Ok(ExitCode::from(FINDINGS))
         }
-        Reply::Shown { .. }
-        | Reply::Dead { .. }
-        | Reply::Resent { .. }
-        | Reply::Failed { .. }
-        | Reply::Unknown { .. } => {
+        ControlReply::Shown { .. }
+        | ControlReply::Dead { .. }
+        | ControlReply::Resent { .. }
+        | ControlReply::Failed { .. }
+        | ControlReply::Unknown { .. } => {
             anyhow::bail!("the gateway is of another release and does not know this word")
         }
     }
 }
 
 /// Which file was read, where that may be another than the one that was named.
-fn say_file(out: &mut dyn Write, named: &Path, read: &str) -> anyhow::Result<()> {
+fn print_file_read(out: &mut dyn Write, named: &Path, read: &str) -> anyhow::Result<()> {
     let same = match (named.canonicalize(), Path::new(read).canonicalize()) {
         (Ok(named), Ok(read)) => named == read,
         (Ok(_) | Err(_), _) => false,

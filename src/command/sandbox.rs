@@ -16,29 +16,29 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::files;
 use crate::sandbox::{
-    FAULTS, Identity, Institution, InstitutionSettings, Merchant, MerchantSettings, Refunding,
-    Waits,
+    FAULTS, InstitutionDelays, InstitutionSettings, MerchantSettings, PemIdentity,
+    RefundCapabilities, SandboxInstitution, SandboxMerchant,
 };
 use crate::signature::{EnrolledKey, KeyRing, SigningKey, VerifyingKey};
 use crate::terminal;
 
 /// Who is played beside the merchant; each listens one port further.
-const CAST: [Role; 3] = [
-    Role {
+const INSTITUTIONS: [SandboxRole; 3] = [
+    SandboxRole {
         id: "bluebank",
         name: "蓝色银行",
         name_en: "Blue Bank",
         account: "88001001",
         remembers_close: true,
     },
-    Role {
+    SandboxRole {
         id: "redpay",
         name: "红色支付",
         name_en: "Red Pay",
         account: "R-77-1001",
         remembers_close: false,
     },
-    Role {
+    SandboxRole {
         id: "greencard",
         name: "绿色卡组织",
         name_en: "Green Card",
@@ -47,7 +47,7 @@ const CAST: [Role; 3] = [
     },
 ];
 
-struct Role {
+struct SandboxRole {
     id: &'static str,
     name: &'static str,
     name_en: &'static str,
@@ -79,11 +79,11 @@ pub struct SandboxArgs {
 }
 
 /// Everybody who is played. Dropping it ends them.
-pub struct Stage {
+pub struct RunningSandbox {
     /// In the order of their ports.
-    pub institutions: Vec<Institution>,
+    pub institutions: Vec<SandboxInstitution>,
     /// Who hears notifications, unless somebody else does.
-    pub merchant: Option<Merchant>,
+    pub merchant: Option<SandboxMerchant>,
 }
 
 /// Plays until it is interrupted or terminated.
@@ -96,7 +96,7 @@ pub fn run(args: &SandboxArgs) -> anyhow::Result<ExitCode> {
         .build()?;
     runtime.block_on(async {
         let stage = open(args).await?;
-        terminal::stdout().write_all(told(args, &stage).as_bytes())?;
+        terminal::stdout().write_all(summary(args, &stage).as_bytes())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
@@ -117,9 +117,9 @@ pub fn run(args: &SandboxArgs) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// A file cannot be read or written, or a port is taken.
-pub async fn open(args: &SandboxArgs) -> anyhow::Result<Stage> {
+pub async fn open(args: &SandboxArgs) -> anyhow::Result<RunningSandbox> {
     let advice = "run `paymux keys dev` first";
-    let identity = Identity {
+    let identity = PemIdentity {
         certificates_pem: read(&args.dir.join("server.pem")).context(advice)?,
         key_pem: read(&args.dir.join("server.key")).context(advice)?,
     };
@@ -129,8 +129,8 @@ pub async fn open(args: &SandboxArgs) -> anyhow::Result<Stage> {
     } else {
         Some(merchant(args, identity.clone()).await?)
     };
-    let mut institutions = Vec::with_capacity(CAST.len());
-    for (role, behind) in CAST.iter().zip(1..) {
+    let mut institutions = Vec::with_capacity(INSTITUTIONS.len());
+    for (role, behind) in INSTITUTIONS.iter().zip(1..) {
         let port = match args.port {
             0 => 0,
             first => first.saturating_add(behind),
@@ -142,35 +142,35 @@ pub async fn open(args: &SandboxArgs) -> anyhow::Result<Stage> {
             host: args.host.clone(),
             identity: identity.clone(),
             key: pair(&args.dir, &format!("{}-1", role.id))?,
-            callers: ring(&args.dir, &format!("paymux-{}", role.id))?,
+            callers: gateway_key_ring(&args.dir, &format!("paymux-{}", role.id))?,
             accounts: vec![role.account.to_owned()],
             roots_pem: roots_pem.clone(),
             can_close: true,
             remembers_close: role.remembers_close,
-            refunding: Refunding::default(),
-            waits: Waits::default(),
+            refunding: RefundCapabilities::default(),
+            waits: InstitutionDelays::default(),
         };
-        let institution = Institution::start(settings)
+        let institution = SandboxInstitution::start(settings)
             .await
             .with_context(|| format!("{}, port {port}", role.id))?;
         institutions.push(institution);
     }
-    Ok(Stage {
+    Ok(RunningSandbox {
         institutions,
         merchant,
     })
 }
 
-async fn merchant(args: &SandboxArgs, identity: Identity) -> anyhow::Result<Merchant> {
+async fn merchant(args: &SandboxArgs, identity: PemIdentity) -> anyhow::Result<SandboxMerchant> {
     let settings = MerchantSettings {
         id: args.merchant.clone(),
         listen: place(args.port),
         host: args.host.clone(),
         identity,
-        platform: ring(&args.dir, &args.platform_key)?,
+        platform: gateway_key_ring(&args.dir, &args.platform_key)?,
         slow: Duration::from_secs(3),
     };
-    let started = Merchant::start(settings).await;
+    let started = SandboxMerchant::start(settings).await;
     started.with_context(|| {
         format!(
             "the merchant, port {}; with --without-merchant your own program may hear \
@@ -186,7 +186,7 @@ fn place(port: u16) -> SocketAddr {
 }
 
 /// The gateway's public key of this id, as the pretend parties know it.
-pub(in crate::command) fn ring(folder: &Path, id: &str) -> anyhow::Result<KeyRing> {
+pub(in crate::command) fn gateway_key_ring(folder: &Path, id: &str) -> anyhow::Result<KeyRing> {
     let path = folder.join(format!("{id}.pub"));
     let pem = if path.exists() {
         read(&path)?
@@ -233,7 +233,7 @@ fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
 }
 
 /// Who plays where, the tables for `routes.toml`, and what goes wrong on demand.
-fn told(args: &SandboxArgs, stage: &Stage) -> String {
+fn summary(args: &SandboxArgs, stage: &RunningSandbox) -> String {
     let mut text = match &stage.merchant {
         Some(merchant) => {
             let url = merchant.notice_url();
@@ -244,7 +244,7 @@ fn told(args: &SandboxArgs, stage: &Stage) -> String {
         }
         None => String::from("# notifications are heard by a program of yours\n"),
     };
-    for (order, (role, institution)) in (1..).zip(CAST.iter().zip(&stage.institutions)) {
+    for (order, (role, institution)) in (1..).zip(INSTITUTIONS.iter().zip(&stage.institutions)) {
         // Writing to a string does not fail.
         let _ = write!(
             text,
@@ -261,8 +261,8 @@ fn told(args: &SandboxArgs, stage: &Stage) -> String {
     text
 }
 
-fn tables(args: &SandboxArgs, role: &Role, origin: &str, order: u32) -> String {
-    let Role {
+fn tables(args: &SandboxArgs, role: &SandboxRole, origin: &str, order: u32) -> String {
+    let SandboxRole {
         id,
         name,
         name_en,
@@ -344,19 +344,19 @@ mod tests {
             platform_key: "platform-1".to_owned(),
         };
         let stage = open(&args).await.unwrap();
-        let text = told(&args, &stage);
+        let text = summary(&args, &stage);
         assert_eq!(text.matches("[[institution]]").count(), 3);
         assert!(folder.path().join("bluebank-1.pub").exists());
         assert!(stage.merchant.is_some());
         args.without_merchant = true;
         let stage = open(&args).await.unwrap();
         assert!(stage.merchant.is_none());
-        assert!(told(&args, &stage).contains("a program of yours"));
+        assert!(summary(&args, &stage).contains("a program of yours"));
     }
 
     /// F1: the tables that are printed for `routes.toml` are taken by `paymux check` as they stand.
     #[tokio::test]
-    async fn what_the_sandbox_prints_is_admitted() {
+    async fn what_the_sandbox_prints_passes_paymux_check() {
         let committed = include_str!("../../routes.toml");
         let (head, _) = committed
             .split_once("# Institutions. `paymux sandbox`")
@@ -379,11 +379,11 @@ mod tests {
             platform_key: "platform-1".to_owned(),
         };
         let stage = open(&args).await.unwrap();
-        fs::write(&file, format!("{head}{}", told(&args, &stage))).unwrap();
+        fs::write(&file, format!("{head}{}", summary(&args, &stage))).unwrap();
         made();
         let read = crate::config::read(&file, now, &|_| None);
         let config = read.map_err(|faults| faults.to_string()).unwrap();
         assert_eq!((config.warnings, config.unusable), (vec![], vec![]));
-        assert_eq!(config.register.directory.contracts.len(), 3);
+        assert_eq!(config.snapshot.routing.contracts.len(), 3);
     }
 }

@@ -8,19 +8,19 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::config;
-use crate::edge::Drained;
+use crate::edge::DrainOutcome;
 use crate::metrics::count_panics;
-pub use crate::run::signals::Signals;
-use crate::run::signals::Waiting;
+use crate::run::signals::AsyncSignals;
+pub use crate::run::signals::ProcessSignals;
 use crate::run::{Gateway, machine};
 use crate::world::{Clock, SystemClock};
 
 /// How long a thread for what blocks is kept without work.
-const THREADS_KEPT_FOR: Duration = Duration::from_hours(1);
+const IDLE_THREAD_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// How long the end of the process waits for threads that are blocked, by a file on a server that does
 /// not answer for one; everything that must be written is written by then.
-const BLOCKED_FOR: Duration = Duration::from_secs(1);
+const BLOCKED_THREADS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Arguments of `paymux serve`.
 #[derive(Debug, Args)]
@@ -34,18 +34,18 @@ pub struct ServeArgs {
 ///
 /// # Errors
 /// The configuration has faults, or the gateway cannot be built from it.
-pub fn run(args: &ServeArgs, signals: Signals) -> anyhow::Result<ExitCode> {
+pub fn run(args: &ServeArgs, signals: ProcessSignals) -> anyhow::Result<ExitCode> {
     count_panics();
     let now = SystemClock::start().now();
     let config = config::read(&args.config, now, &config::environment)?;
     machine::raise_files().context("the limit of open files cannot be raised")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // A thread that is there is not asked of a machine that has none left (H1).
-        .thread_keep_alive(THREADS_KEPT_FOR)
+        .thread_keep_alive(IDLE_THREAD_TIMEOUT)
         .enable_all()
         .build()?;
     let drained = runtime.block_on(async {
-        let Waiting { mut stop, hangups } = signals.waiting()?;
+        let AsyncSignals { mut stop, hangups } = signals.waiting()?;
         let built = tokio::select! {
             biased;
             () = stop.wait() => None,
@@ -53,7 +53,7 @@ pub fn run(args: &ServeArgs, signals: Signals) -> anyhow::Result<ExitCode> {
         };
         let Some(gateway) = built.transpose()? else {
             tracing::info!("told to stop before anything was served");
-            return Ok(Drained::Whole);
+            return Ok(DrainOutcome::Whole);
         };
         for (address, what) in gateway.addresses().iter().zip(["public", "operations"]) {
             tracing::info!(%address, what, "listening");
@@ -66,9 +66,9 @@ pub fn run(args: &ServeArgs, signals: Signals) -> anyhow::Result<ExitCode> {
         tokio::spawn(gateway.reloader().on_hangups(hangups));
         anyhow::Ok(gateway.serve().await)
     });
-    runtime.shutdown_timeout(BLOCKED_FOR);
+    runtime.shutdown_timeout(BLOCKED_THREADS_WITHIN);
     Ok(match drained? {
-        Drained::Whole => ExitCode::SUCCESS,
-        Drained::Cut => ExitCode::FAILURE,
+        DrainOutcome::Whole => ExitCode::SUCCESS,
+        DrainOutcome::Cut => ExitCode::FAILURE,
     })
 }

@@ -64,7 +64,7 @@ impl Capability {
 
 /// A MUST row of clause 6.2 that an institution does not fulfil.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Lack {
+pub(super) struct UnmetRequirement {
     /// `R-6.2.1-3`.
     pub(super) requirement: String,
     /// In words, with the capability to declare.
@@ -108,7 +108,7 @@ fn id(clause: u8, row: usize) -> String {
 
 /// Every MUST row of these modes that is not fulfilled. Some kinds of refund and not all fulfil 6.2
 /// and break R-6.1.5-2.
-pub(super) fn lacking(modes: &[Mode], offered: &[Capability]) -> Vec<Lack> {
+pub(super) fn unmet_requirements(modes: &[Mode], offered: &[Capability]) -> Vec<UnmetRequirement> {
     let has = |capability| offered.contains(&capability);
     let refunds = [
         has(Capability::FullRefund),
@@ -129,11 +129,11 @@ pub(super) fn lacking(modes: &[Mode], offered: &[Capability]) -> Vec<Lack> {
         let rows = (1..).zip(ROWS.into_iter().zip(fulfilled)).take(count);
         for (row, (what, _)) in rows.filter(|(_, (_, is_fulfilled))| !is_fulfilled) {
             let requirement = id(clause, row);
-            lacks.push(Lack { requirement, what });
+            lacks.push(UnmetRequirement { requirement, what });
         }
     }
     if has_refund && refunds.contains(&false) {
-        lacks.push(Lack {
+        lacks.push(UnmetRequirement {
             requirement: REFUND_KINDS.to_owned(),
             what: "each of full_refund, partial_refund and repeated_refund",
         });
@@ -145,8 +145,8 @@ pub(super) fn lacking(modes: &[Mode], offered: &[Capability]) -> Vec<Lack> {
 mod tests {
     use super::*;
 
-    fn lacked(modes: &[Mode], offered: &[Capability]) -> Vec<String> {
-        let lacks = lacking(modes, offered);
+    fn unmet(modes: &[Mode], offered: &[Capability]) -> Vec<String> {
+        let lacks = unmet_requirements(modes, offered);
         lacks.into_iter().map(|lack| lack.requirement).collect()
     }
 
@@ -155,9 +155,9 @@ mod tests {
     /// without anything lacks every MUST row but the reset of a password it does not ask for, in its
     /// mode and on the aggregated lists.
     #[test]
-    fn every_must_row_of_the_matrix_is_demanded() {
+    fn every_must_row_of_the_matrix_is_required() {
         assert_eq!(
-            lacked(&[Mode::Webview], &[]),
+            unmet(&[Mode::Webview], &[]),
             [
                 "R-6.2.1-1",
                 "R-6.2.1-2",
@@ -167,19 +167,19 @@ mod tests {
                 "R-6.2.4-3"
             ]
         );
-        let chatbot = lacked(&[Mode::Chatbot], &[Capability::PasswordPay]);
+        let chatbot = unmet(&[Mode::Chatbot], &[Capability::PasswordPay]);
         assert_eq!(
             chatbot[..4],
             ["R-6.2.2-2", "R-6.2.2-3", "R-6.2.2-4", "R-6.2.2-5"]
         );
         assert_eq!(chatbot[4..], ["R-6.2.4-2", "R-6.2.4-3", "R-6.2.4-4"]);
-        assert_eq!(lacked(&[Mode::Chatbot], &[])[0], "R-6.2.2-1");
+        assert_eq!(unmet(&[Mode::Chatbot], &[])[0], "R-6.2.2-1");
         assert_eq!(
-            lacked(&[Mode::Native], &[Capability::PasswordFreePay])[..2],
+            unmet(&[Mode::Native], &[Capability::PasswordFreePay])[..2],
             ["R-6.2.3-2", "R-6.2.3-3"]
         );
-        assert_eq!(lacked(&[Mode::Native], &[])[0], "R-6.2.3-1");
-        assert_eq!(lacked(&Mode::ALL, &Capability::ALL), [""; 0]);
+        assert_eq!(unmet(&[Mode::Native], &[])[0], "R-6.2.3-1");
+        assert_eq!(unmet(&Mode::ALL, &Capability::ALL), [""; 0]);
     }
 
     /// R-6.2.1-4, R-6.2.3-4, R-6.2.4-4: who asks for a password can have it reset.
@@ -190,32 +190,32 @@ mod tests {
             .filter(|it| *it != Capability::ResetPassword)
             .collect();
         assert_eq!(
-            lacked(&[Mode::Webview, Mode::Native], &rest),
+            unmet(&[Mode::Webview, Mode::Native], &rest),
             ["R-6.2.1-4", "R-6.2.3-4", "R-6.2.4-4"]
         );
         let without_password: Vec<_> = rest
             .into_iter()
             .filter(|it| *it != Capability::PasswordPay)
             .collect();
-        assert_eq!(lacked(&[Mode::Webview], &without_password), [""; 0]);
+        assert_eq!(unmet(&[Mode::Webview], &without_password), [""; 0]);
     }
 
     /// R-6.2.1-5, R-6.2.1-6, R-6.2.2-6, R-6.2.2-7, R-6.2.3-5, R-6.2.3-6, R-6.2.4-5: personal services
     /// and payment codes are demanded of nobody.
     #[test]
-    fn what_may_be_offered_is_not_demanded() {
+    fn optional_capabilities_are_not_required() {
         let musts: Vec<_> = Capability::ALL
             .into_iter()
             .filter(|it| !matches!(it, Capability::PersonalServices | Capability::ScanPay))
             .collect();
-        assert_eq!(lacked(&Mode::ALL, &musts), [""; 0]);
+        assert_eq!(unmet(&Mode::ALL, &musts), [""; 0]);
         let mays = ["R-6.2.1-5", "R-6.2.2-6", "R-6.2.3-5", "R-6.2.4-5"];
         assert!(!mays.into_iter().any(demanded));
     }
 
     /// R-6.1.5-2: two of the three kinds of refund are not enough.
     #[test]
-    fn a_missing_kind_of_refund_is_a_lack() {
+    fn a_missing_kind_of_refund_is_an_unmet_requirement() {
         for gone in [
             Capability::FullRefund,
             Capability::PartialRefund,
@@ -225,7 +225,7 @@ mod tests {
                 .into_iter()
                 .filter(|it| *it != gone)
                 .collect();
-            assert_eq!(lacked(&[Mode::Webview], &rest), ["R-6.1.5-2"]);
+            assert_eq!(unmet(&[Mode::Webview], &rest), ["R-6.1.5-2"]);
         }
     }
 }

@@ -1,13 +1,13 @@
 //! What contracts and routes make a payment depend on: sums of each currency, payers, hours.
 
 use crate::config::enrolment::Enrolment;
-use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
 use crate::config::section::Section;
 use crate::domain::amount::{Amount, CNY, Currency, MINOR_UNITS_MAX};
 use crate::domain::identifiers::InstitutionId;
-use crate::domain::institutions::{Payers, Sums};
+use crate::domain::institutions::{AmountRange, Payers};
 
-const CURRENCY: Shape = shape(
+const CURRENCY: ExpectedValue = shape(
     "a currency, one of CNY EUR GBP HKD JPY MOP SGD USD",
     "\"CNY\"",
 );
@@ -17,20 +17,20 @@ fn currency(text: &str) -> Option<Currency> {
 }
 
 /// `currencies`; renminbi where absent (M6).
-pub(super) fn currencies(r: &mut Reader<'_>, s: &mut Section<'_>) -> Vec<Found<Currency>> {
+pub(super) fn currencies(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Vec<Located<Currency>> {
     if s.has("currencies") {
         return s.some(r, "currencies", CURRENCY, currency);
     }
     s.knows(&["currencies"]);
-    vec![Found {
+    vec![Located {
         value: CNY,
         line: s.line,
     }]
 }
 
 /// `payer_prefixes` and `payer_prefixes_denied`.
-pub(super) fn payers(r: &mut Reader<'_>, s: &mut Section<'_>) -> Payers {
-    const PREFIX: Shape = shape("1 to 11 digits", "\"138\"");
+pub(super) fn payers(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Payers {
+    const PREFIX: ExpectedValue = shape("1 to 11 digits", "\"138\"");
     let mut read = |name| {
         let found = s.list(r, name, PREFIX, |text| {
             let fits = (1..=11).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
@@ -46,7 +46,10 @@ pub(super) fn payers(r: &mut Reader<'_>, s: &mut Section<'_>) -> Payers {
 
 /// Sums that are named: those in renminbi in the table itself, those of each other currency in a
 /// table of their own. `None` after a fault.
-pub(super) fn sums(r: &mut Reader<'_>, s: &mut Section<'_>) -> Option<Vec<Found<Sums>>> {
+pub(super) fn sums(
+    r: &mut ConfigReader<'_>,
+    s: &mut Section<'_>,
+) -> Option<Vec<Located<AmountRange>>> {
     let before = r.faults.len();
     let mut found = Vec::new();
     if s.has("amount_min") || s.has("amount_max") {
@@ -55,10 +58,10 @@ pub(super) fn sums(r: &mut Reader<'_>, s: &mut Section<'_>) -> Option<Vec<Found<
         s.knows(&["amount_min", "amount_max"]);
     }
     for mut table in s.tables(r, "sums") {
-        let named = table.must(r, "currency", CURRENCY, |v| v.as_str().and_then(currency));
+        let named = table.mandatory(r, "currency", CURRENCY, |v| v.as_str().and_then(currency));
         if let Some(named) = named {
             let range = range(r, &mut table, named.value);
-            let is_second = |one: &Found<Sums>| one.value.currency == named.value;
+            let is_second = |one: &Located<AmountRange>| one.value.currency == named.value;
             if found.iter().any(is_second) || named.value == CNY {
                 let expected = "a currency whose sums are not named yet (CNY has amount_min and \
                                 amount_max above)";
@@ -76,8 +79,12 @@ pub(super) fn sums(r: &mut Reader<'_>, s: &mut Section<'_>) -> Option<Vec<Found<
 }
 
 /// `amount_min` and `amount_max` of one currency; every sum where one is absent.
-fn range(r: &mut Reader<'_>, s: &mut Section<'_>, currency: Currency) -> Option<Found<Sums>> {
-    const SUM: Shape = shape(
+fn range(
+    r: &mut ConfigReader<'_>,
+    s: &mut Section<'_>,
+    currency: Currency,
+) -> Option<Located<AmountRange>> {
+    const SUM: ExpectedValue = shape(
         "a sum as decimal text in that currency, above zero",
         "\"0.01\"",
     );
@@ -94,12 +101,12 @@ fn range(r: &mut Reader<'_>, s: &mut Section<'_>, currency: Currency) -> Option<
         let subject = s.subject("amount_max");
         r.fault(line, &subject, expected, "a smaller one", advice);
     }
-    let value = Sums {
+    let value = AmountRange {
         currency,
         minor_min,
         minor_max,
     };
-    (r.faults.len() == before).then_some(Found { value, line })
+    (r.faults.len() == before).then_some(Located { value, line })
 }
 
 impl Enrolment {
@@ -107,10 +114,10 @@ impl Enrolment {
     /// renminbi says nothing about dollars, so whoever agrees on another currency says its sums.
     pub(super) fn agreed_sums(
         &self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         s: &mut Section<'_>,
         institution: &InstitutionId,
-    ) -> Option<Vec<Sums>> {
+    ) -> Option<Vec<AmountRange>> {
         let agreed = currencies(r, s);
         let named = sums(r, s)?;
         let subject = s.subject("currencies");
@@ -126,9 +133,9 @@ impl Enrolment {
             }
         }
         let offered = self.institutions.get(institution);
-        let offered = offered.filter(|_| !self.misread.contains(institution));
+        let offered = offered.filter(|_| !self.partly_read.contains(institution));
         let mut all = Vec::with_capacity(agreed.len());
-        for Found { value, line } in agreed {
+        for Located { value, line } in agreed {
             let code = value.code();
             if offered.is_some_and(|offered| !offered.currencies.contains(&value)) {
                 let expected = format!("a currency that {institution} settles in");
@@ -138,7 +145,7 @@ impl Enrolment {
             let of_it = named.iter().find(|one| one.value.currency == value);
             match of_it {
                 Some(found) => all.push(found.value),
-                None if value == CNY => all.push(Sums {
+                None if value == CNY => all.push(AmountRange {
                     currency: CNY,
                     minor_min: 1,
                     minor_max: MINOR_UNITS_MAX,

@@ -5,13 +5,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::outline::Outline;
-use crate::config::{Config, Fault};
+use crate::config::outline::ConfigurationOutline;
+use crate::config::{Config, ConfigFault};
 
 /// One thing that is not as before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Difference {
+pub struct ConfigDifference {
     /// Which table, for people: `merchant M1001`.
     pub subject: String,
     /// Which value of it; the whole table is new or gone without one.
@@ -27,7 +27,7 @@ pub struct Difference {
     pub needs_restart: bool,
 }
 
-impl fmt::Display for Difference {
+impl fmt::Display for ConfigDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.subject)?;
         if let Some(field) = &self.field {
@@ -49,7 +49,10 @@ impl fmt::Display for Difference {
 }
 
 /// Everything that is not as before, in the order of the tables' names.
-pub fn differences(before: &Outline, after: &Outline) -> Vec<Difference> {
+pub fn differences(
+    before: &ConfigurationOutline,
+    after: &ConfigurationOutline,
+) -> Vec<ConfigDifference> {
     let mut found = Vec::new();
     let subjects = before.0.keys().chain(after.0.keys());
     let mut subjects: Vec<_> = subjects.collect();
@@ -62,7 +65,7 @@ pub fn differences(before: &Outline, after: &Outline) -> Vec<Difference> {
                 fields.sort();
                 fields.dedup();
                 for field in fields.into_iter().filter(|it| was.get(*it) != is.get(*it)) {
-                    found.push(Difference {
+                    found.push(ConfigDifference {
                         subject: subject.clone(),
                         field: Some(field.clone()),
                         before: was.get(field).cloned(),
@@ -73,7 +76,7 @@ pub fn differences(before: &Outline, after: &Outline) -> Vec<Difference> {
             }
             (was, is) => {
                 let whole = |there: bool| there.then(|| "the whole table".to_owned());
-                found.push(Difference {
+                found.push(ConfigDifference {
                     subject: subject.clone(),
                     field: None,
                     before: whole(was.is_some()),
@@ -99,7 +102,7 @@ fn is_fixed(subject: &str, field: Option<&str>) -> bool {
 
 /// What of the next configuration a gateway that runs under another cannot follow: each a fault of
 /// the file, because then nothing of it is used (F1).
-pub fn not_while_running(before: &Outline, next: &Config) -> Vec<Fault> {
+pub fn needing_restart(before: &ConfigurationOutline, next: &Config) -> Vec<ConfigFault> {
     let fixed = differences(before, &next.outline);
     let fixed = fixed.into_iter().filter(|it| it.needs_restart);
     let faults = fixed.map(|it| {
@@ -113,7 +116,7 @@ pub fn not_while_running(before: &Outline, next: &Config) -> Vec<Fault> {
             Some(_) | None => (url, "[[store.seal_keys]]"),
         };
         let gone = || format!("{} gone", it.subject.trim_start_matches("store, "));
-        Fault {
+        ConfigFault {
             file: next.file.display().to_string(),
             line,
             subject: name.to_owned(),

@@ -15,21 +15,21 @@ use crate::config::conditions::{payers, sums};
 use crate::config::enrolment::served::{check_served, mode, mode_shape, type_shape};
 use crate::config::gateway::KEY_ID;
 use crate::config::named::{day, text};
-use crate::config::reading::{Found, Reader, Shape, shape};
-use crate::config::section::{Edge, Section};
-use crate::config::{InstitutionLeg, KeyClass, KeyNote, Review};
+use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
+use crate::config::section::{DayBoundary, Section};
+use crate::config::{AdmissionReview, InstitutionConnection, KeyClass, KeySummary};
 use crate::domain::identifiers::{AccountId, InstitutionId, KeyId, MerchantId};
 use crate::domain::institutions::{
-    Contract, Institution as Enrolled, Mode, Route, TransactionType, Validity,
+    Contract, InstitutionProfile as Enrolled, Mode, Route, TransactionType, Validity,
 };
 use crate::domain::merchant::{Admission, Merchant};
 use crate::institution::Institution;
 use crate::signature::EnrolledKey;
 
-pub(super) const NAME: Shape = shape("a name of 1 to 64 characters", "\"Tea House\"");
-pub(super) const MERCHANT: Shape =
+pub(super) const NAME: ExpectedValue = shape("a name of 1 to 64 characters", "\"Tea House\"");
+pub(super) const MERCHANT: ExpectedValue =
     shape("a merchant's id, 1 to 32 of A-Z a-z 0-9 _ -", "\"M1001\"");
-pub(super) const INSTITUTION: Shape = shape(
+pub(super) const INSTITUTION: ExpectedValue = shape(
     "an institution's id, 1 to 32 of A-Z a-z 0-9 _ -",
     "\"bluebank\"",
 );
@@ -47,43 +47,43 @@ pub(super) struct Enrolment {
     pub(super) institutions: HashMap<InstitutionId, Enrolled>,
     pub(super) capabilities: HashMap<InstitutionId, Vec<Capability>>,
     pub(super) adapters: HashMap<InstitutionId, Arc<dyn Institution>>,
-    pub(super) legs: HashMap<InstitutionId, InstitutionLeg>,
+    pub(super) connections: HashMap<InstitutionId, InstitutionConnection>,
     pub(super) contracts: HashMap<(MerchantId, InstitutionId), Contract>,
     pub(super) routes: Vec<Route>,
-    pub(super) notes: Vec<KeyNote>,
-    pub(super) reviews: Vec<Review>,
+    pub(super) notes: Vec<KeySummary>,
+    pub(super) admission_reviews: Vec<AdmissionReview>,
     /// Institutions of which a list was not read whole: that something is not on it says nothing.
-    pub(super) misread: HashSet<InstitutionId>,
+    pub(super) partly_read: HashSet<InstitutionId>,
     /// The modes of every contract that names its two parties, whatever else is wrong with it.
     contracted: HashMap<(MerchantId, InstitutionId), Vec<Mode>>,
-    pub(super) defaults: Vec<(MerchantId, Mode, Found<InstitutionId>)>,
+    pub(super) defaults: Vec<(MerchantId, Mode, Located<InstitutionId>)>,
 }
 
 impl Enrolment {
     /// Where somebody stands in the operator's review, with evidence and day (R-4-3).
     pub(super) fn admission(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         s: &mut Section<'_>,
         who: Option<&str>,
     ) -> Option<Admission> {
-        const STATE: Shape = shape("one of applied, admitted, suspended", "\"applied\"");
-        const EVIDENCE: Shape = shape(
+        const STATE: ExpectedValue = shape("one of applied, admitted, suspended", "\"applied\"");
+        const EVIDENCE: ExpectedValue = shape(
             "where the evidence of this state is (R-4-3)",
             "\"contract 2026-17, reviewed by the operator\"",
         );
-        let state = s.must(r, "state", STATE, |v| match v.as_str()? {
+        let state = s.mandatory(r, "state", STATE, |v| match v.as_str()? {
             "applied" => Some(Admission::Applied),
             "admitted" => Some(Admission::Admitted),
             "suspended" => Some(Admission::Suspended),
             _ => None,
         });
-        let evidence = s.must(r, "evidence", EVIDENCE, text);
-        let since = s.moment(r, "since", Edge::First);
+        let evidence = s.mandatory(r, "evidence", EVIDENCE, text);
+        let since = s.moment(r, "since", DayBoundary::First);
         if let (Some(state), Some(evidence), Some(since), Some(who)) =
             (&state, evidence, since, who)
         {
-            self.reviews.push(Review {
+            self.admission_reviews.push(AdmissionReview {
                 who: who.to_owned(),
                 admission: state.value,
                 evidence: evidence.value.to_owned(),
@@ -96,7 +96,7 @@ impl Enrolment {
     /// `keys[]` of a merchant or an institution: without one, nothing it says can be believed.
     pub(super) fn public_keys(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         s: &mut Section<'_>,
         owner: Option<&str>,
         class: KeyClass,
@@ -114,7 +114,7 @@ impl Enrolment {
             );
         }
         for mut table in tables {
-            let id = table.must(r, "id", KEY_ID, |v| KeyId::parse(v.as_str()?).ok());
+            let id = table.mandatory(r, "id", KEY_ID, |v| KeyId::parse(v.as_str()?).ok());
             if let Some(id) = &id {
                 r.once(&mut self.key_ids, id, &table.subject("id"));
             }
@@ -123,7 +123,7 @@ impl Enrolment {
             if let (Some(id), Some((key, mark)), Some((from, until)), Some(owner)) =
                 (id, key, span, owner)
             {
-                self.notes.push(KeyNote {
+                self.notes.push(KeySummary {
                     id: id.value.to_string(),
                     owner: owner.to_owned(),
                     class,
@@ -159,10 +159,10 @@ impl Enrolment {
         keys
     }
 
-    pub(super) fn contract(&mut self, r: &mut Reader<'_>, mut s: Section<'_>) {
-        const ACCOUNT: Shape = shape("1 to 64 of A-Z a-z 0-9 _ -", "\"88001001\"");
-        const HOURS: Shape = shape("opening hours HH:MM-HH:MM", "\"08:00-22:00\"");
-        let merchant = s.must(r, "merchant", MERCHANT, |v| {
+    pub(super) fn contract(&mut self, r: &mut ConfigReader<'_>, mut s: Section<'_>) {
+        const ACCOUNT: ExpectedValue = shape("1 to 64 of A-Z a-z 0-9 _ -", "\"88001001\"");
+        const HOURS: ExpectedValue = shape("opening hours HH:MM-HH:MM", "\"08:00-22:00\"");
+        let merchant = s.mandatory(r, "merchant", MERCHANT, |v| {
             MerchantId::parse(v.as_str()?).ok()
         });
         let institution = self.institution_named(r, &mut s);
@@ -170,7 +170,7 @@ impl Enrolment {
             let known = self.merchant_ids.contains_key(found.value.as_str());
             must_be_known(r, &s, "merchant", found, known);
         }
-        let account = s.must(r, "account", ACCOUNT, |v| {
+        let account = s.mandatory(r, "account", ACCOUNT, |v| {
             AccountId::parse(v.as_str()?).ok()
         });
         let modes = s.some(r, "modes", mode_shape(), mode);
@@ -225,13 +225,13 @@ impl Enrolment {
     /// A contract gives nothing that the institution does not offer.
     fn check_offered(
         &self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         s: &Section<'_>,
         institution: &InstitutionId,
-        modes: &[Found<Mode>],
-        kinds: &[Found<TransactionType>],
+        modes: &[Located<Mode>],
+        kinds: &[Located<TransactionType>],
     ) {
-        if self.misread.contains(institution) {
+        if self.partly_read.contains(institution) {
             return;
         }
         let advice = "remove it here, or add it to the institution";
@@ -265,7 +265,7 @@ impl Enrolment {
         }
     }
 
-    pub(super) fn route(&mut self, r: &mut Reader<'_>, mut s: Section<'_>) {
+    pub(super) fn route(&mut self, r: &mut ConfigReader<'_>, mut s: Section<'_>) {
         let institution = self.institution_named(r, &mut s);
         let place = u64::try_from(self.routes.len()).unwrap_or(u64::MAX);
         let order = s.number(r, "order", place.saturating_add(1), 0..=1_000_000);
@@ -286,18 +286,18 @@ impl Enrolment {
 
     fn institution_named(
         &self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         s: &mut Section<'_>,
-    ) -> Option<Found<InstitutionId>> {
+    ) -> Option<Located<InstitutionId>> {
         let read = |text: &str| InstitutionId::parse(text).ok();
-        let found = s.must(r, "institution", INSTITUTION, |v| v.as_str().and_then(read))?;
+        let found = s.mandatory(r, "institution", INSTITUTION, |v| v.as_str().and_then(read))?;
         let known = self.institution_ids.contains_key(found.value.as_str());
         must_be_known(r, s, "institution", &found, known);
         Some(found)
     }
 
     /// What only shows when every table is read.
-    pub(super) fn settle(&mut self, r: &mut Reader<'_>) {
+    pub(super) fn settle(&mut self, r: &mut ConfigReader<'_>) {
         const SUBJECT: &str = "[merchant.default_institution]";
         self.check_owners(r);
         for (merchant, mode, named) in std::mem::take(&mut self.defaults) {
@@ -344,10 +344,10 @@ pub(super) fn validities(keys: &[EnrolledKey]) -> Vec<Validity> {
 }
 
 fn must_be_known(
-    r: &mut Reader<'_>,
+    r: &mut ConfigReader<'_>,
     s: &Section<'_>,
     name: &'static str,
-    found: &Found<impl std::fmt::Display>,
+    found: &Located<impl std::fmt::Display>,
     is_known: bool,
 ) {
     if !is_known {

@@ -13,7 +13,7 @@ pub enum KeyClass {
     /// Signs our answers and notifications.
     Platform,
     /// Ours towards an institution; the institution knows until when it counts.
-    Towards,
+    OursAtInstitution,
     /// A merchant's signatures.
     Merchant,
     /// An institution's signatures.
@@ -32,7 +32,7 @@ impl KeyClass {
     /// Every class.
     pub const ALL: [Self; 8] = [
         Self::Platform,
-        Self::Towards,
+        Self::OursAtInstitution,
         Self::Merchant,
         Self::Institution,
         Self::Operator,
@@ -45,7 +45,7 @@ impl KeyClass {
     pub fn word(self) -> &'static str {
         match self {
             Self::Platform => "platform",
-            Self::Towards => "towards_institution",
+            Self::OursAtInstitution => "towards_institution",
             Self::Merchant => "merchant",
             Self::Institution => "institution",
             Self::Operator => "staff",

@@ -9,7 +9,7 @@ use crate::domain::institutions::{Validity, is_one_in_force};
 
 /// One thing that is wrong, or that an operator should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigFault {
     /// The file as it was named.
     pub file: String,
     /// The line, counted from 1; 0 if the whole file is meant.
@@ -24,7 +24,7 @@ pub struct Fault {
     pub advice: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
         if self.line > 0 {
@@ -74,31 +74,31 @@ impl PartyKind {
 /// A key, secret or certificate of one party that is expired or cannot be read. Everybody else's go
 /// on: it concerns that party alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unusable {
+pub struct UnusableCredential {
     /// Whose it is.
     pub party: PartyKind,
     /// Where, and what to do.
-    pub note: Fault,
+    pub note: ConfigFault,
     /// Whether only its dates keep it from being used: another day it counts, or no longer does.
     pub is_dated: bool,
 }
 
 /// Keys or certificates of one party of which one in force is enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Dated {
+pub(super) struct DatedCredentials {
     pub(super) party: PartyKind,
     pub(super) any_of: Vec<Validity>,
 }
 
 /// How many keys, secrets and certificates cannot be used, which changes while they are in force.
 #[derive(Debug, Clone, Default)]
-pub struct UnusableCounts {
+pub struct UnusableCredentialCounts {
     unreadable: Vec<PartyKind>,
-    dated: Vec<Dated>,
+    dated: Vec<DatedCredentials>,
 }
 
-impl UnusableCounts {
-    pub(super) fn of(unusable: &[Unusable], dated: Vec<Dated>) -> Self {
+impl UnusableCredentialCounts {
+    pub(super) fn of(unusable: &[UnusableCredential], dated: Vec<DatedCredentials>) -> Self {
         let unreadable = unusable.iter().filter(|it| !it.is_dated);
         Self {
             unreadable: unreadable.map(|it| it.party).collect(),
@@ -117,9 +117,9 @@ impl UnusableCounts {
 
 /// Everything that is wrong, in the order of the file, one line each (F1).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
+pub struct ConfigFaults(pub Vec<ConfigFault>);
 
-impl fmt::Display for Faults {
+impl fmt::Display for ConfigFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, fault) in self.0.iter().enumerate() {
             if at > 0 {
@@ -131,7 +131,7 @@ impl fmt::Display for Faults {
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for ConfigFaults {}
 
 /// The known name that a mistyped one most likely meant.
 pub(super) fn nearest(typed: &str, known: &[&'static str]) -> Option<&'static str> {

@@ -11,45 +11,48 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 
 use crate::config::enrolment::Enrolment;
-use crate::config::named::{Holder, text};
+use crate::config::named::{CertificateRole, text};
 use crate::config::outline::mark;
-use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
 use crate::config::section::Section;
-use crate::config::{KeyClass, KeyNote, Listen};
+use crate::config::{KeyClass, KeySummary, Listen};
 use crate::domain::identifiers::KeyId;
 use crate::domain::institutions::HealthSettings;
 use crate::domain::merchant::origin;
-use crate::flow::register::{DatedKey, Platform, Signing};
-use crate::world::Network;
+use crate::flow::configuration_snapshot::{DatedKey, PlatformIdentity, SigningKeys};
+use crate::world::AllowedNetwork;
 
 pub(super) mod store;
 
 /// An https origin as it is compared everywhere: lower case, no default port, no path.
-pub(super) const ORIGIN: Shape = shape(
+pub(super) const ORIGIN: ExpectedValue = shape(
     "https://host[:port] in lower case, without path or default port",
     "\"https://pay.example.com\"",
 );
 /// The id of a key as it stands in `keyid`.
-pub(super) const KEY_ID: Shape = shape("1 to 64 of A-Z a-z 0-9 _ -", "\"platform-2026\"");
+pub(super) const KEY_ID: ExpectedValue = shape("1 to 64 of A-Z a-z 0-9 _ -", "\"platform-2026\"");
 
 /// An origin that is written as it is compared.
 pub(super) fn plain_origin(text: &str) -> Option<String> {
     origin(text).filter(|origin| origin == text)
 }
 
-pub(super) fn listen(r: &mut Reader<'_>, mut s: Section<'_>) -> (Option<Listen>, Option<String>) {
-    const ADDRESS: Shape = shape("an address and a port", "\"127.0.0.1:8443\"");
-    const HOST: Shape = shape("a name in lower case, without port", "\"paymux.internal\"");
+pub(super) fn listen(
+    r: &mut ConfigReader<'_>,
+    mut s: Section<'_>,
+) -> (Option<Listen>, Option<String>) {
+    const ADDRESS: ExpectedValue = shape("an address and a port", "\"127.0.0.1:8443\"");
+    const HOST: ExpectedValue = shape("a name in lower case, without port", "\"paymux.internal\"");
     let address = |text: &str| text.parse::<SocketAddr>().ok();
     let public = s.may(r, "public", ADDRESS, |v| v.as_str().and_then(address));
     let operations = s.may(r, "operations", ADDRESS, |v| v.as_str().and_then(address));
     let beyond = s.flag(r, "operations_beyond_loopback", false);
     let operations_hosts = s.list(r, "operations_hosts", HOST, host_name);
-    let origin = s.must(r, "public_origin", ORIGIN, |v| {
+    let origin = s.mandatory(r, "public_origin", ORIGIN, |v| {
         text(v).and_then(plain_origin)
     });
     let drain_s = s.number(r, "drain_s", 30, 1..=600);
-    let identity = s.identity(r, ["certificate", "key"], Holder::Server);
+    let identity = s.identity(r, ["certificate", "key"], CertificateRole::Server);
 
     let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let line = operations.as_ref().map_or(s.line, |found| found.line);
@@ -104,9 +107,9 @@ fn host_name(text: &str) -> Option<String> {
 
 /// A certificate for another name would fail every merchant's connection.
 fn check_name(
-    r: &mut Reader<'_>,
+    r: &mut ConfigReader<'_>,
     s: &Section<'_>,
-    origin: &Found<String>,
+    origin: &Located<String>,
     identity: &CertifiedKey,
 ) {
     let uri = origin.value.parse::<http::Uri>().ok();
@@ -130,7 +133,7 @@ fn check_name(
 }
 
 /// From when on an institution is withheld from new orders, and for how long.
-pub(super) fn health(r: &mut Reader<'_>, mut s: Section<'_>) -> HealthSettings {
+pub(super) fn health(r: &mut ConfigReader<'_>, mut s: Section<'_>) -> HealthSettings {
     let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     let open_ms = s.number(r, "open_ms", 5_000, 100..=600_000);
@@ -151,22 +154,22 @@ pub(super) fn health(r: &mut Reader<'_>, mut s: Section<'_>) -> HealthSettings {
 
 /// How we are known: the keys that sign, each in its time, and what is published of them.
 pub(super) fn platform(
-    r: &mut Reader<'_>,
+    r: &mut ConfigReader<'_>,
     mut s: Section<'_>,
     origin: Option<String>,
     enrolment: &mut Enrolment,
-) -> Option<Platform> {
+) -> Option<PlatformIdentity> {
     let mut keys: Vec<DatedKey> = Vec::new();
     let before = r.faults.len();
     for mut table in s.tables(r, "keys") {
-        let id = table.must(r, "id", KEY_ID, |v| KeyId::parse(v.as_str()?).ok());
+        let id = table.mandatory(r, "id", KEY_ID, |v| KeyId::parse(v.as_str()?).ok());
         let key = table.signing_key(r, "key", id.as_ref().map(|id| id.value.as_str()));
         let span = table.span(r, ["not_before", "not_after"]);
         if let Some(id) = &id {
             r.once(&mut enrolment.key_ids, id, &table.subject("id"));
         }
         if let (Some(key), Some((from_s, until_s))) = (key, span) {
-            enrolment.notes.push(KeyNote {
+            enrolment.notes.push(KeySummary {
                 id: key.id().to_owned(),
                 owner: "this gateway".to_owned(),
                 class: KeyClass::Platform,
@@ -189,7 +192,7 @@ pub(super) fn platform(
     let last = keys.iter().map(|one| one.until_s).max();
     keys.retain(|one| one.until_s >= now);
     let jwks = jwks(&keys);
-    let signing = Signing::of(keys, now);
+    let signing = SigningKeys::of(keys, now);
     if signing.is_none() && r.faults.len() == before {
         let advice = "add one under [[platform.keys]]: paymux keys make --id platform-2026";
         r.fault(
@@ -201,7 +204,7 @@ pub(super) fn platform(
         );
     }
     r.ends_soon(line, "[[platform.keys]]", last);
-    Some(Platform {
+    Some(PlatformIdentity {
         origin: origin?,
         signing: signing?,
         jwks,
@@ -223,8 +226,8 @@ fn jwks(keys: &[DatedKey]) -> Bytes {
 }
 
 /// Networks that are not public and that may be called all the same.
-pub(super) fn networks(r: &mut Reader<'_>, s: &mut Section<'_>) -> Vec<Network> {
-    const NETWORK: Shape = shape("a network, ADDRESS/BITS", "\"127.0.0.0/8\"");
+pub(super) fn networks(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Vec<AllowedNetwork> {
+    const NETWORK: ExpectedValue = shape("a network, ADDRESS/BITS", "\"127.0.0.0/8\"");
     let found = s.list(r, "allowed_private_networks", NETWORK, |text| {
         text.parse().ok()
     });

@@ -1,36 +1,36 @@
 //! The tables about institutions: how each is reached, what it offers, and its adapter.
 
-mod leg;
+mod connection;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::capabilities::{Capability, Lack, demanded, lacking};
+use crate::config::capabilities::{Capability, UnmetRequirement, demanded, unmet_requirements};
 use crate::config::conditions::currencies;
 use crate::config::enrolment::served::{check_modes, mode, mode_shape};
 use crate::config::enrolment::{Enrolment, INSTITUTION, NAME, name, validities};
 use crate::config::gateway::{KEY_ID, ORIGIN, plain_origin};
-use crate::config::institutions::leg::leg;
+use crate::config::institutions::connection::leg;
 use crate::config::named::{day, text};
 use crate::config::outline::mark;
-use crate::config::reading::{Found, Reader, Shape, shape};
-use crate::config::section::{Edge, Section};
-use crate::config::{KeyClass, KeyNote};
+use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
+use crate::config::section::{DayBoundary, Section};
+use crate::config::{KeyClass, KeySummary};
 use crate::domain::amount::Currency;
 use crate::domain::identifiers::{InstitutionId, KeyId};
 use crate::domain::institutions::{
-    Credentials, Departure, Facts, Institution, Mode, RefundKinds, RefundRules,
+    Credentials, Facts, InstitutionProfile, Mode, RefundKinds, RefundRules, Waiver,
 };
-use crate::institution::{ALWAYS, KINDS, Kind, Settings, kind};
+use crate::institution::{ALWAYS, InstitutionKind, KINDS, Settings, kind};
 use crate::signature::{EnrolledKey, KeyRing, SigningKey};
 
 /// Days in which money may be asked back, where nothing is said.
 const REFUND_WINDOW_DAYS: u64 = 365;
 
 /// How an institution is called, as far as it could be read.
-struct Reached {
-    kind: Option<&'static Kind>,
+struct InstitutionCallSettings {
+    kind: Option<&'static InstitutionKind>,
     origin: Option<String>,
     merchant_name: Option<String>,
     signing: Option<Arc<SigningKey>>,
@@ -39,7 +39,7 @@ struct Reached {
     facts: Option<Facts>,
 }
 
-impl Reached {
+impl InstitutionCallSettings {
     /// What signs for us and what proves its word.
     fn credentials(&self) -> Credentials {
         let signs = self.signing.as_ref().map(|_| self.signs_within.clone());
@@ -52,20 +52,20 @@ impl Reached {
 impl Enrolment {
     pub(super) fn institution(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         mut s: Section<'_>,
         callback_origin: Option<&str>,
     ) {
-        const LOGO: Shape = shape("an https address", "\"https://bank.example/logo.png\"");
-        let id = s.must(r, "id", INSTITUTION, |v| {
+        const LOGO: ExpectedValue = shape("an https address", "\"https://bank.example/logo.png\"");
+        let id = s.mandatory(r, "id", INSTITUTION, |v| {
             InstitutionId::parse(v.as_str()?).ok()
         });
         if let Some(id) = &id {
             r.once(&mut self.institution_ids, id, &s.subject("id"));
         }
         let owner = id.as_ref().map(|id| id.value.as_str());
-        let chinese = s.must(r, "name", NAME, |v| v.as_str().and_then(name));
-        let english = s.must(r, "name_en", NAME, |v| v.as_str().and_then(name));
+        let chinese = s.mandatory(r, "name", NAME, |v| v.as_str().and_then(name));
+        let english = s.mandatory(r, "name_en", NAME, |v| v.as_str().and_then(name));
         let logo_url = s.may(r, "logo_url", LOGO, |v| {
             text(v).filter(|url| crate::domain::merchant::origin(url).is_some())
         });
@@ -90,14 +90,14 @@ impl Enrolment {
         // Nothing new goes where it could not be signed, proven or sent; what was begun waits.
         let (leg, credentials) = leg(r, &mut s, at, reached.credentials());
         s.end(r);
-        let Some(Found { value: id, .. }) = id else {
+        let Some(Located { value: id, .. }) = id else {
             return;
         };
         self.capabilities.insert(id.clone(), offers.capabilities);
         if !offers.is_whole {
-            self.misread.insert(id.clone());
+            self.partly_read.insert(id.clone());
         }
-        self.legs.extend(leg.map(|leg| (id.clone(), leg)));
+        self.connections.extend(leg.map(|leg| (id.clone(), leg)));
         let facts = reached.facts.clone();
         self.adapter(r, &s, &id, reached, callback_origin);
         let (Some(chinese), Some(english), Some(admission), Some(facts)) =
@@ -105,7 +105,7 @@ impl Enrolment {
         else {
             return;
         };
-        let institution = Institution {
+        let institution = InstitutionProfile {
             id: id.clone(),
             name: chinese.value,
             name_en: english.value,
@@ -115,7 +115,7 @@ impl Enrolment {
             modes: offers.modes,
             currencies: offers.currencies,
             refunds,
-            departures: offers.departures,
+            waivers: offers.waivers,
             facts,
             credentials,
         };
@@ -123,9 +123,14 @@ impl Enrolment {
     }
 
     /// Kind, address and keys of both sides.
-    fn reached(&mut self, r: &mut Reader<'_>, s: &mut Section<'_>, owner: Option<&str>) -> Reached {
-        const KIND: Shape = shape("the name of a dialect", "\"standard\"");
-        let found = s.must(r, "kind", KIND, text);
+    fn reached(
+        &mut self,
+        r: &mut ConfigReader<'_>,
+        s: &mut Section<'_>,
+        owner: Option<&str>,
+    ) -> InstitutionCallSettings {
+        const KIND: ExpectedValue = shape("the name of a dialect", "\"standard\"");
+        let found = s.mandatory(r, "kind", KIND, text);
         let dialect = found.as_ref().and_then(|found| kind(found.value));
         if let (Some(found), None) = (&found, dialect) {
             let names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
@@ -139,19 +144,19 @@ impl Enrolment {
                 "correct it",
             );
         }
-        let origin = s.must(r, "url", ORIGIN, |v| text(v).and_then(plain_origin));
+        let origin = s.mandatory(r, "url", ORIGIN, |v| text(v).and_then(plain_origin));
         let merchant_name = s.may(r, "merchant_name", NAME, |v| v.as_str().and_then(name));
-        let key_id = s.must(r, "key_id", KEY_ID, |v| KeyId::parse(v.as_str()?).ok());
+        let key_id = s.mandatory(r, "key_id", KEY_ID, |v| KeyId::parse(v.as_str()?).ok());
         if let Some(id) = &key_id {
             r.once(&mut self.key_ids, id, &s.subject("key_id"));
         }
         let signing = s.signing_key(r, "key", key_id.as_ref().map(|id| id.value.as_str()));
         let validity_s = own_key_span(r, s);
         if let (Some(key), Some(owner)) = (&signing, owner) {
-            self.notes.push(KeyNote {
+            self.notes.push(KeySummary {
                 id: key.id().to_owned(),
                 owner: format!("this gateway towards {owner}"),
-                class: KeyClass::Towards,
+                class: KeyClass::OursAtInstitution,
                 mark: mark(key.public_pem().as_bytes()),
                 algorithm: key.algorithm().name(),
                 validity_s,
@@ -170,7 +175,7 @@ impl Enrolment {
                 advice,
             );
         }
-        Reached {
+        InstitutionCallSettings {
             kind: dialect,
             origin: origin.map(|found| found.value),
             merchant_name: merchant_name.map(|found| found.value),
@@ -183,10 +188,10 @@ impl Enrolment {
 
     fn adapter(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         s: &Section<'_>,
         id: &InstitutionId,
-        reached: Reached,
+        reached: InstitutionCallSettings,
         callback_origin: Option<&str>,
     ) {
         let (Some(kind), Some(facts)) = (reached.kind, reached.facts) else {
@@ -231,7 +236,7 @@ impl Enrolment {
 
 /// From when until when our own key there signs (R-6.3.1-1c). Left out, the key never ends, which is
 /// worth a warning: only the institution knows then when it stops believing it. Unit: Unix seconds.
-fn own_key_span(r: &mut Reader<'_>, s: &mut Section<'_>) -> Option<(i64, i64)> {
+fn own_key_span(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Option<(i64, i64)> {
     let names = ["key_not_before", "key_not_after"];
     let subject = s.subject(names[1]);
     if !names.iter().any(|name| s.has(name)) {
@@ -252,17 +257,17 @@ fn own_key_span(r: &mut Reader<'_>, s: &mut Section<'_>) -> Option<(i64, i64)> {
 }
 
 /// What an institution offers, by the lists in its table.
-struct Offers {
+struct InstitutionOffer {
     modes: Vec<Mode>,
     currencies: Vec<Currency>,
     capabilities: Vec<Capability>,
-    departures: Vec<Departure>,
+    waivers: Vec<Waiver>,
     /// Whether every entry was read: what is missing otherwise may be what is agreed on.
     is_whole: bool,
 }
 
-fn offers(r: &mut Reader<'_>, s: &mut Section<'_>) -> Offers {
-    const WORD: Shape = shape(
+fn offers(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> InstitutionOffer {
+    const REQUEST_PREFIX: ExpectedValue = shape(
         "one of password_pay, password_free_pay, full_refund, partial_refund, repeated_refund, \
          bind_card, reset_password, queries, personal_services, scan_pay",
         "\"password_pay\"",
@@ -271,18 +276,18 @@ fn offers(r: &mut Reader<'_>, s: &mut Section<'_>) -> Offers {
     let modes = s.some(r, "modes", mode_shape(), mode);
     let currencies = currencies(r, s);
     let others = r.faults.len();
-    let capabilities = s.list(r, "capabilities", WORD, Capability::parse);
+    let capabilities = s.list(r, "capabilities", REQUEST_PREFIX, Capability::parse);
     let after = r.faults.len();
     check_modes(r, &s.subject("modes"), &modes);
     let modes: Vec<_> = modes.into_iter().map(|found| found.value).collect();
     let capabilities: Vec<_> = capabilities.into_iter().map(|found| found.value).collect();
     let lacks = if others == after {
-        lacking(&modes, &capabilities)
+        unmet_requirements(&modes, &capabilities)
     } else {
         Vec::new()
     };
-    Offers {
-        departures: departed(r, s, &lacks),
+    InstitutionOffer {
+        waivers: check_waivers(r, s, &lacks),
         modes,
         currencies: currencies.into_iter().map(|found| found.value).collect(),
         capabilities,
@@ -290,17 +295,21 @@ fn offers(r: &mut Reader<'_>, s: &mut Section<'_>) -> Offers {
     }
 }
 
-/// What is lacking of clause 6.2 for every mode and for the aggregated lists, and the departures from
+/// What is lacking of clause 6.2 for every mode and for the aggregated lists, and the waivers from
 /// it that an operator has recorded.
-fn departed(r: &mut Reader<'_>, s: &mut Section<'_>, lacks: &[Lack]) -> Vec<Departure> {
-    let recorded = departures(r, s);
+fn check_waivers(
+    r: &mut ConfigReader<'_>,
+    s: &mut Section<'_>,
+    lacks: &[UnmetRequirement],
+) -> Vec<Waiver> {
+    let recorded = waivers(r, s);
     let subject = s.subject("capabilities");
     for lack in lacks {
         let expected = format!("{}, a MUST: {}", lack.requirement, lack.what);
-        let departure = recorded
+        let waiver = recorded
             .iter()
             .find(|found| found.value.requirement == lack.requirement);
-        if let Some(Found { value, line }) = departure {
+        if let Some(Located { value, line }) = waiver {
             let there = format!("a waiver: {}", value.reason);
             let advice = format!("{} decided it", value.by);
             let note = r.note(*line, &subject, &expected, &there, &advice);
@@ -311,8 +320,8 @@ fn departed(r: &mut Reader<'_>, s: &mut Section<'_>, lacks: &[Lack]) -> Vec<Depa
             r.fault(s.line, &subject, &expected, "none of it", advice);
         }
     }
-    for Found { value, line } in &recorded {
-        let lacks_it = |lack: &Lack| lack.requirement == value.requirement;
+    for Located { value, line } in &recorded {
+        let lacks_it = |lack: &UnmetRequirement| lack.requirement == value.requirement;
         if !lacks.iter().any(lacks_it) {
             let expected = "a waiver of what is lacking";
             let there = format!("{}, which is fulfilled", value.requirement);
@@ -324,34 +333,34 @@ fn departed(r: &mut Reader<'_>, s: &mut Section<'_>, lacks: &[Lack]) -> Vec<Depa
     recorded.into_iter().map(|found| found.value).collect()
 }
 
-/// `departures`: what the institution lacks and is offered without, why, and who decided it.
-fn departures(r: &mut Reader<'_>, s: &mut Section<'_>) -> Vec<Found<Departure>> {
-    const REQUIREMENT: Shape = shape(
+/// `waivers`: what the institution lacks and is offered without, why, and who decided it.
+fn waivers(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Vec<Located<Waiver>> {
+    const REQUIREMENT: ExpectedValue = shape(
         "R-6.1.5-2, or the id of a MUST of clause 6.2",
         "\"R-6.2.1-3\"",
     );
-    const REASON: Shape = shape(
+    const REASON: ExpectedValue = shape(
         "why it is offered all the same",
         "\"contract 2026-17, annex 2\"",
     );
-    const BY: Shape = shape("who decided it", "\"head of operations\"");
-    let mut recorded: Vec<Found<Departure>> = Vec::new();
+    const BY: ExpectedValue = shape("who decided it", "\"head of operations\"");
+    let mut recorded: Vec<Located<Waiver>> = Vec::new();
     for mut table in s.tables(r, "waivers") {
-        let requirement = table.must(r, "requirement", REQUIREMENT, |v| {
+        let requirement = table.mandatory(r, "requirement", REQUIREMENT, |v| {
             text(v).filter(|id| demanded(id))
         });
-        let reason = table.must(r, "reason", REASON, |v| v.as_str().and_then(name));
-        let by = table.must(r, "by", BY, |v| v.as_str().and_then(name));
-        let since = table.moment(r, "since", Edge::First);
+        let reason = table.mandatory(r, "reason", REASON, |v| v.as_str().and_then(name));
+        let by = table.mandatory(r, "by", BY, |v| v.as_str().and_then(name));
+        let since = table.moment(r, "since", DayBoundary::First);
         table.end(r);
         let (Some(requirement), Some(reason), Some(by), Some(since)) =
             (requirement, reason, by, since)
         else {
             continue;
         };
-        recorded.push(Found {
+        recorded.push(Located {
             line: requirement.line,
-            value: Departure {
+            value: Waiver {
                 requirement: requirement.value.to_owned(),
                 reason: reason.value,
                 by: by.value,
@@ -363,7 +372,11 @@ fn departures(r: &mut Reader<'_>, s: &mut Section<'_>) -> Vec<Found<Departure>> 
 }
 
 /// What the dialect can do, as far as an operator may know better.
-fn facts(r: &mut Reader<'_>, s: &mut Section<'_>, kind: Option<&Kind>) -> Option<Facts> {
+fn facts(
+    r: &mut ConfigReader<'_>,
+    s: &mut Section<'_>,
+    kind: Option<&InstitutionKind>,
+) -> Option<Facts> {
     let Some(kind) = kind else {
         s.knows(&["visibility_s", "calls_per_second"]);
         return None;
@@ -381,7 +394,7 @@ fn facts(r: &mut Reader<'_>, s: &mut Section<'_>, kind: Option<&Kind>) -> Option
 }
 
 /// How long after a payment money may be asked back: a year, where the institution says nothing.
-fn refund_window(r: &mut Reader<'_>, s: &mut Section<'_>) -> Duration {
+fn refund_window(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Duration {
     let days = s.number(r, "refund_window_days", REFUND_WINDOW_DAYS, 1..=1_830);
     Duration::from_hours(days.saturating_mul(24))
 }

@@ -2,13 +2,13 @@
 //! algorithm that the enrolment names (Q3).
 
 use crate::config::named::NamedFile;
-use crate::config::outline::{mark, mark_of_secret};
-use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::outline::{mark, secret_fingerprint};
+use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
 use crate::config::section::Section;
 use crate::domain::identifiers::unhex_any;
 use crate::signature::{Algorithm, KeyFault, VerifyingKey};
 
-const ALGORITHM: Shape = shape(
+const ALGORITHM: ExpectedValue = shape(
     "one of ed25519, ecdsa-p256-sha256, rsa-pss-sha512, rsa-v1_5-sha256, hmac-sha256",
     "\"ed25519\"",
 );
@@ -18,10 +18,11 @@ impl Section<'_> {
     /// Beside it its mark, which tells it from another.
     pub(super) fn public_key(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         id: Option<&str>,
     ) -> Option<(VerifyingKey, String)> {
-        let algorithm = self.must(r, "algorithm", ALGORITHM, |v| Algorithm::parse(v.as_str()?));
+        let algorithm =
+            self.mandatory(r, "algorithm", ALGORITHM, |v| Algorithm::parse(v.as_str()?));
         let Some(algorithm) = algorithm else {
             self.knows(&["file", "secret"]);
             return None;
@@ -37,18 +38,18 @@ impl Section<'_> {
         match VerifyingKey::of_algorithm(algorithm.value, &file.value) {
             Ok(key) => Some((key, mark(file.value.as_bytes()))),
             Err(fault) => {
-                self.unfit(r, &algorithm, &file, &fault);
+                self.report_unfit_key(r, &algorithm, &file, &fault);
                 None
             }
         }
     }
 
     /// Of a key that does not fit: whether it is one of another algorithm, or none.
-    fn unfit(
+    fn report_unfit_key(
         &self,
-        r: &mut Reader<'_>,
-        algorithm: &Found<Algorithm>,
-        file: &Found<String>,
+        r: &mut ConfigReader<'_>,
+        algorithm: &Located<Algorithm>,
+        file: &Located<String>,
         fault: &KeyFault,
     ) {
         if let Ok(other) = VerifyingKey::from_spki_pem(&file.value) {
@@ -65,12 +66,12 @@ impl Section<'_> {
         }
     }
 
-    fn shared_secret(&mut self, r: &mut Reader<'_>) -> Option<(VerifyingKey, String)> {
+    fn shared_secret(&mut self, r: &mut ConfigReader<'_>) -> Option<(VerifyingKey, String)> {
         let secret = self.secret(r, "secret", |path| Some(NamedFile::Secret(path)))?;
         let bytes = unhex_any(secret.text.trim());
         let key = bytes.and_then(|bytes| {
             let key = VerifyingKey::from_secret(&bytes).ok()?;
-            Some((key, mark_of_secret(&bytes)))
+            Some((key, secret_fingerprint(&bytes)))
         });
         if key.is_none() {
             let expected = "32 to 256 random bytes as hexadecimal digits";

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use crate::config::reading::Reader;
+use crate::config::reading::ConfigReader;
 use crate::config::section::Section;
-use crate::flow::admit_request::Window;
+use crate::flow::admit_request::SignatureWindow;
 
 /// Connections at the same time, where nothing is said and there are files enough.
 pub const CONNECTIONS_MAX: u32 = 8_192;
 
 /// How much a gateway bears. Source of the defaults: `interface.md`, Details; the others are ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
+pub struct GatewayLimits {
     /// A request's body. Unit: bytes.
     pub body_bytes_max: usize,
     /// Lines of a request's head.
@@ -31,13 +31,13 @@ pub struct Limits {
     /// How long a connection may stay without a request.
     pub idle: Duration,
     /// How far a signature's times may lie from ours.
-    pub window: Window,
+    pub window: SignatureWindow,
     /// Requests at the same time; past it, 503 at once.
     pub in_flight_max: u32,
     /// With so many at the same time new orders are refused; half of all where nothing is said.
     pub in_flight_orders_max: u32,
     /// With so many payers' choices are refused as well; three quarters where nothing is said.
-    pub in_flight_choices_max: u32,
+    pub in_flight_selections_max: u32,
     /// How long a request may wait for a permit and for the processor before new orders are rejected.
     pub delay: Duration,
     /// How long a rejected caller's next request of that priority waits at least.
@@ -93,23 +93,23 @@ pub struct Limits {
     pub exchange_log_bytes_max: u64,
 }
 
-pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
-    let mut numbers = Numbers { r, s: &mut s };
+pub(super) fn limits(r: &mut ConfigReader<'_>, mut s: Section<'_>) -> GatewayLimits {
+    let mut numbers = LimitReader { r, s: &mut s };
     let in_flight_max = numbers.count("in_flight_max", 1_024, 1..=100_000);
     let all = u64::from(in_flight_max);
     let part = |of: u64| all.saturating_mul(of).div_ceil(4);
-    let in_flight_choices_max = numbers.count("in_flight_choices_max", part(3), 1..=all);
+    let in_flight_selections_max = numbers.count("in_flight_choices_max", part(3), 1..=all);
     // Never more than choices: who is given up first is not a matter of configuration (R-6.4-1c).
-    let least = u64::from(in_flight_choices_max);
+    let least = u64::from(in_flight_selections_max);
     let orders = part(2).min(least);
     let orders_max = numbers.count("in_flight_orders_max", orders, 1..=least);
     let [in_all, at_one, of_merchant] = waiting(&mut numbers, u64::from(orders_max));
     let per_address = numbers.count("connections_per_address_max", 256, 1..=1_000_000);
     let rejections = numbers.count("rejections_per_second_max", 5_000, 10..=1_000_000);
     let on_one = numbers.count("requests_per_connection_max", 100_000, 1..=1_000_000_000);
-    let limits = Limits {
+    let limits = GatewayLimits {
         in_flight_max,
-        in_flight_choices_max,
+        in_flight_selections_max,
         in_flight_orders_max: orders_max,
         body_bytes_max: numbers.size("body_bytes_max", 65_536, 4_096..=1_048_576),
         header_lines_max: numbers.size("header_lines_max", 64, 16..=256),
@@ -125,7 +125,7 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
         rejection_pause: numbers.ms("rejection_pause_ms", 15, 0..=1_000),
         rejections_per_second_max: rejections,
         start: numbers.ms("start_ms", 1_000, 50..=10_000),
-        connections_max: numbers.count_if_said("connections_max", 1..=1_000_000),
+        connections_max: numbers.count_if_given("connections_max", 1..=1_000_000),
         connections_per_address_max: per_address,
         handshakes_max: numbers.count("handshakes_max", 32, 1..=100_000),
         handshakes_per_address_max: numbers.count("handshakes_per_address_max", 8, 1..=100_000),
@@ -164,8 +164,8 @@ pub(super) fn limits(r: &mut Reader<'_>, mut s: Section<'_>) -> Limits {
 
 const LOG_BYTES_MAX: &str = "exchange_log_bytes_max";
 
-fn window(numbers: &mut Numbers<'_, '_, '_>) -> Window {
-    Window {
+fn window(numbers: &mut LimitReader<'_, '_, '_>) -> SignatureWindow {
+    SignatureWindow {
         created_past_s: numbers.seconds("created_past_s", 300, 30..=3_600),
         created_ahead_s: numbers.seconds("created_ahead_s", 30, 0..=300),
         expires_max_s: numbers.seconds("expires_max_s", 300, 30..=3_600),
@@ -175,7 +175,7 @@ fn window(numbers: &mut Numbers<'_, '_, '_>) -> Window {
 /// How many creates may wait for permits: in all, at one institution, of one merchant there. Whoever
 /// waits is a request under way, so those at a silent institution must not be most of these, and not
 /// most of those that wait either.
-fn waiting(numbers: &mut Numbers<'_, '_, '_>, orders_max: u64) -> [u32; 3] {
+fn waiting(numbers: &mut LimitReader<'_, '_, '_>, orders_max: u64) -> [u32; 3] {
     let half = |of: u64| of.checked_div(2).unwrap_or(0);
     let most = half(orders_max);
     let in_all = numbers.share(
@@ -200,30 +200,30 @@ fn waiting(numbers: &mut Numbers<'_, '_, '_>, orders_max: u64) -> [u32; 3] {
 
 /// Whole numbers of one table, in the types they are used in. What is out of bounds is a fault
 /// already, so nothing is cut off here.
-struct Numbers<'s, 'r, 'd> {
-    r: &'s mut Reader<'r>,
+struct LimitReader<'s, 'r, 'd> {
+    r: &'s mut ConfigReader<'r>,
     s: &'s mut Section<'d>,
 }
 
-type Span = std::ops::RangeInclusive<u64>;
+type NumberRange = std::ops::RangeInclusive<u64>;
 
-impl Numbers<'_, '_, '_> {
-    fn count(&mut self, name: &'static str, default: u64, bounds: Span) -> u32 {
+impl LimitReader<'_, '_, '_> {
+    fn count(&mut self, name: &'static str, default: u64, bounds: NumberRange) -> u32 {
         let number = self.s.number(self.r, name, default, bounds);
         u32::try_from(number).unwrap_or(u32::MAX)
     }
 
-    fn count_if_said(&mut self, name: &'static str, bounds: Span) -> Option<u32> {
+    fn count_if_given(&mut self, name: &'static str, bounds: NumberRange) -> Option<u32> {
         self.s.knows(&[name]);
         let is_said = self.s.has(name);
         is_said.then(|| self.count(name, *bounds.start(), bounds))
     }
 
-    fn bytes(&mut self, name: &'static str, default: u64, bounds: Span) -> u64 {
+    fn bytes(&mut self, name: &'static str, default: u64, bounds: NumberRange) -> u64 {
         self.s.number(self.r, name, default, bounds)
     }
 
-    fn size(&mut self, name: &'static str, default: u64, bounds: Span) -> usize {
+    fn size(&mut self, name: &'static str, default: u64, bounds: NumberRange) -> usize {
         let number = self.s.number(self.r, name, default, bounds);
         usize::try_from(number).unwrap_or(usize::MAX)
     }
@@ -241,12 +241,12 @@ impl Numbers<'_, '_, '_> {
             .number_for(self.r, (name, default), 0..=most, (&why, Some(&advice)))
     }
 
-    fn seconds(&mut self, name: &'static str, default: u64, bounds: Span) -> i64 {
+    fn seconds(&mut self, name: &'static str, default: u64, bounds: NumberRange) -> i64 {
         let number = self.s.number(self.r, name, default, bounds);
         i64::try_from(number).unwrap_or(i64::MAX)
     }
 
-    fn ms(&mut self, name: &'static str, default: u64, bounds: Span) -> Duration {
+    fn ms(&mut self, name: &'static str, default: u64, bounds: NumberRange) -> Duration {
         Duration::from_millis(self.s.number(self.r, name, default, bounds))
     }
 }

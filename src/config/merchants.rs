@@ -6,8 +6,10 @@ use crate::config::KeyClass;
 use crate::config::enrolment::served::check_modes;
 use crate::config::enrolment::{Enrolment, INSTITUTION, MERCHANT, NAME, name};
 use crate::config::gateway::{ORIGIN, plain_origin};
-use crate::config::named::{Holder, NamedFile, Readers, certificates, read_file, text};
-use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::named::{
+    CertificateRole, NamedFile, PermittedReaders, certificates, read_file, text,
+};
+use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
 use crate::config::section::Section;
 use crate::crypto::digest::sha256;
 use crate::domain::identifiers::{InstitutionId, MerchantId, unhex};
@@ -15,22 +17,22 @@ use crate::domain::institutions::Mode;
 use crate::domain::merchant::{CertificateDigest, ClientCertificate, Merchant};
 use crate::signature::EnrolledKey;
 
-const ADDRESS: Shape = shape(
+const ADDRESS: ExpectedValue = shape(
     "an https address under one of notify_origins",
     "\"https://shop.example/notice\"",
 );
 
 impl Enrolment {
-    pub(super) fn merchant(&mut self, r: &mut Reader<'_>, mut s: Section<'_>) {
-        const MTLS: Shape = shape("one of required, optional, off", "\"optional\"");
-        let id = s.must(r, "id", MERCHANT, |v| MerchantId::parse(v.as_str()?).ok());
+    pub(super) fn merchant(&mut self, r: &mut ConfigReader<'_>, mut s: Section<'_>) {
+        const MTLS: ExpectedValue = shape("one of required, optional, off", "\"optional\"");
+        let id = s.mandatory(r, "id", MERCHANT, |v| MerchantId::parse(v.as_str()?).ok());
         if let Some(id) = &id {
             r.once(&mut self.merchant_ids, id, &s.subject("id"));
         }
         let owner = id.as_ref().map(|id| id.value.as_str());
-        let name = s.must(r, "name", NAME, |v| v.as_str().and_then(name));
+        let name = s.mandatory(r, "name", NAME, |v| v.as_str().and_then(name));
         let admission = self.admission(r, &mut s, owner);
-        let mtls = s.must(r, "mtls", MTLS, |v| match v.as_str()? {
+        let mtls = s.mandatory(r, "mtls", MTLS, |v| match v.as_str()? {
             "required" => Some(ClientCertificate::Required),
             "optional" => Some(ClientCertificate::Optional),
             "off" => Some(ClientCertificate::Off),
@@ -78,7 +80,7 @@ impl Enrolment {
             default_institutions: HashMap::new(),
         };
         if let Some(url) = notice_url
-            && !merchant.may_be_told_at(&url.value)
+            && !merchant.may_be_notified_at(&url.value)
         {
             let advice = "add its origin to notify_origins";
             let found = format!("{:?}", url.value);
@@ -95,9 +97,9 @@ impl Enrolment {
 
     fn defaults_of(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         s: &mut Section<'_>,
-        merchant: Option<&Found<MerchantId>>,
+        merchant: Option<&Located<MerchantId>>,
     ) {
         let mut table = s.table(r, "default_institution");
         let mut modes = Vec::new();
@@ -105,7 +107,7 @@ impl Enrolment {
             let read = |text: &str| InstitutionId::parse(text).ok();
             let named = table.may(r, mode.name(), INSTITUTION, |v| v.as_str().and_then(read));
             if let Some(named) = &named {
-                modes.push(Found {
+                modes.push(Located {
                     value: mode,
                     line: named.line,
                 });
@@ -120,7 +122,7 @@ impl Enrolment {
 }
 
 /// R-6.3.1-1b: whoever can check a signature made with a shared secret could have made it.
-fn no_secrets(r: &mut Reader<'_>, s: &Section<'_>, keys: &[EnrolledKey]) {
+fn no_secrets(r: &mut ConfigReader<'_>, s: &Section<'_>, keys: &[EnrolledKey]) {
     if keys.iter().any(|it| it.key.algorithm().is_shared()) {
         let expected = "a client certificate beside a shared secret, and mtls that looks at it";
         let advice = "enrol the merchant's certificate and say mtls = \"required\" or \"optional\", \
@@ -131,8 +133,11 @@ fn no_secrets(r: &mut Reader<'_>, s: &Section<'_>, keys: &[EnrolledKey]) {
 
 /// How many certificates are named, and the digests of those that can be read, given as such or as
 /// the file to digest (Q4). One that is over keeps its digest: whoever shows it is told that it is.
-fn client_certificates(r: &mut Reader<'_>, s: &mut Section<'_>) -> (usize, Vec<CertificateDigest>) {
-    const CERTIFICATE: Shape = shape(
+fn client_certificates(
+    r: &mut ConfigReader<'_>,
+    s: &mut Section<'_>,
+) -> (usize, Vec<CertificateDigest>) {
+    const CERTIFICATE: ExpectedValue = shape(
         "the SHA-256 digest of a certificate, or a file with one",
         "\"certs/M1001.pem\"",
     );
@@ -141,7 +146,7 @@ fn client_certificates(r: &mut Reader<'_>, s: &mut Section<'_>) -> (usize, Vec<C
     });
     let subject = s.subject("certificates");
     let mut digests = Vec::with_capacity(named.len());
-    for Found { value, line } in &named {
+    for Located { value, line } in &named {
         if let Some(digest) = unhex(value) {
             digests.push(digest);
             continue;
@@ -150,9 +155,9 @@ fn client_certificates(r: &mut Reader<'_>, s: &mut Section<'_>) -> (usize, Vec<C
         r.named.push(NamedFile::Certificate {
             certificate: path.clone(),
             key: None,
-            holder: Holder::Client,
+            holder: CertificateRole::Client,
         });
-        let ders = read_file(r, &path, *line, &subject, Readers::Anybody)
+        let ders = read_file(r, &path, *line, &subject, PermittedReaders::Anybody)
             .and_then(|pem| certificates(r, &pem, *line, &subject));
         if let Some(der) = ders.as_ref().and_then(|ders| ders.first()) {
             digests.push(sha256(der));

@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use toml::de::DeValue;
 
-use crate::config::reading::{DAYS_AHEAD_S, Found, Reader, Shape, shape};
+use crate::config::reading::{ConfigReader, EXPIRY_WARNING_S, ExpectedValue, Located, shape};
 use crate::config::section::Section;
 use crate::domain::identifiers::unhex;
 use crate::files::{self, access};
@@ -22,11 +22,11 @@ use crate::signature::{Algorithm, SigningKey};
 /// No key, certificate or list of authorities is larger. Unit: bytes.
 const FILE_BYTES_MAX: u64 = files::TEXT_BYTES_MAX;
 
-const SECRET: Shape = shape(
+const SECRET: ExpectedValue = shape(
     "the name of a secret, env:NAME or file:PATH",
     "\"file:certs/….key\"",
 );
-const FILE: Shape = shape("the name of a file", "\"certs/….pem\"");
+const FILE: ExpectedValue = shape("the name of a file", "\"certs/….pem\"");
 
 /// A file the configuration names, and what belongs into it: what `paymux keys dev` makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub enum NamedFile {
         /// The private key in PEM, if it is a file and named.
         key: Option<PathBuf>,
         /// For whom.
-        holder: Holder,
+        holder: CertificateRole,
     },
     /// Certificates of authorities in PEM.
     Authorities(PathBuf),
@@ -64,7 +64,7 @@ pub enum NamedFile {
 
 /// Who shows a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holder {
+pub enum CertificateRole {
     /// Our listener.
     Server,
     /// A caller: a merchant towards us, or we towards an institution.
@@ -72,7 +72,7 @@ pub enum Holder {
 }
 
 /// The content of a secret, and the file it came from, if it is one. Cannot be printed.
-pub(super) struct Secret {
+pub(super) struct NamedSecret {
     pub(super) text: String,
     pub(super) line: usize,
 }
@@ -81,18 +81,19 @@ impl Section<'_> {
     /// Reads what a secret's name stands for. `holds` says what belongs there.
     pub(super) fn secret(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         name: &'static str,
         holds: impl FnOnce(PathBuf) -> Option<NamedFile>,
-    ) -> Option<Secret> {
-        let Found { value, line } = self.must(r, name, SECRET, |value| Some(value.clone()))?;
+    ) -> Option<NamedSecret> {
+        let Located { value, line } =
+            self.mandatory(r, name, SECRET, |value| Some(value.clone()))?;
         let subject = self.subject(name);
         let text = value.as_str().unwrap_or_default();
         if let Some(path) = text.strip_prefix("file:") {
             let path = r.path(path);
             r.named.extend(holds(path.clone()));
-            let text = read_file(r, &path, line, &subject, Readers::Owner)?;
-            return Some(Secret { text, line });
+            let text = read_file(r, &path, line, &subject, PermittedReaders::Owner)?;
+            return Some(NamedSecret { text, line });
         }
         let Some(variable) = text.strip_prefix("env:").filter(|name| is_variable(name)) else {
             let advice = "put the value into a file that only its owner may read, \
@@ -112,13 +113,13 @@ impl Section<'_> {
             let advice = "set it before starting";
             r.unusable(line, &subject, (&expected, "nothing"), advice);
         }
-        text.map(|text| Secret { text, line })
+        text.map(|text| NamedSecret { text, line })
     }
 
     /// A secret of 32 bytes.
     pub(super) fn secret_bytes(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         name: &'static str,
     ) -> Option<[u8; 32]> {
         let secret = self.secret(r, name, |path| Some(NamedFile::Secret(path)))?;
@@ -135,7 +136,7 @@ impl Section<'_> {
     /// Our private key, by its id.
     pub(super) fn signing_key(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         name: &'static str,
         id: Option<&str>,
     ) -> Option<Arc<SigningKey>> {
@@ -160,29 +161,35 @@ impl Section<'_> {
     /// The content of a file that must be named.
     pub(super) fn file(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         name: &'static str,
         holds: impl FnOnce(PathBuf) -> NamedFile,
-    ) -> Option<Found<String>> {
-        let Found { value, line } = self.must(r, name, FILE, text)?;
+    ) -> Option<Located<String>> {
+        let Located { value, line } = self.mandatory(r, name, FILE, text)?;
         let path = r.path(value);
         r.named.push(holds(path.clone()));
-        let value = read_file(r, &path, line, &self.subject(name), Readers::Anybody)?;
-        Some(Found { value, line })
+        let value = read_file(
+            r,
+            &path,
+            line,
+            &self.subject(name),
+            PermittedReaders::Anybody,
+        )?;
+        Some(Located { value, line })
     }
 
     /// Certificates of authorities; `None` if none are named. One that is over or cannot be read is
     /// passed over, and nobody is believed by it; where that leaves none, nobody is believed.
     pub(super) fn authorities(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         name: &'static str,
     ) -> Option<Vec<CertificateDer<'static>>> {
-        let Found { value, line } = self.may(r, name, FILE, text)?;
+        let Located { value, line } = self.may(r, name, FILE, text)?;
         let path = r.path(value);
         r.named.push(NamedFile::Authorities(path.clone()));
         let subject = self.subject(name);
-        let Some(pem) = read_file(r, &path, line, &subject, Readers::Anybody) else {
+        let Some(pem) = read_file(r, &path, line, &subject, PermittedReaders::Anybody) else {
             return Some(Vec::new());
         };
         let expected = "an authority's certificate in force";
@@ -190,19 +197,19 @@ impl Section<'_> {
         for read in CertificateDer::pem_slice_iter(pem.as_bytes()) {
             let Ok(der) = read else {
                 let found = "one that is no PEM";
-                r.passed_over(line, &subject, (expected, found), "ask for it anew");
+                r.skipped(line, &subject, (expected, found), "ask for it anew");
                 continue;
             };
             let is_root = |der| RootCertStore::empty().add(der).is_ok();
             match validity_s(&der).filter(|_| is_root(der.clone())) {
                 None => {
                     let found = "one that cannot be read";
-                    r.passed_over(line, &subject, (expected, found), "ask for it anew");
+                    r.skipped(line, &subject, (expected, found), "ask for it anew");
                 }
                 Some((from, until)) => {
                     let (at, found) = ((line, &*subject), span_text((from, until)));
                     let both = (expected, &*found);
-                    if r.in_force_or_passed_over(from..=until, at, both, "take it out") {
+                    if r.in_force_or_skipped(from..=until, at, both, "take it out") {
                         ends_soon(r, line, &subject, until);
                         counting.push(from..=until);
                         believed.push(der);
@@ -220,12 +227,12 @@ impl Section<'_> {
     /// Both are checked against each other here, because a listener would panic on them.
     pub(super) fn identity(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         names: [&'static str; 2],
-        holder: Holder,
+        holder: CertificateRole,
     ) -> Option<Arc<CertifiedKey>> {
         let [certificate, key] = names;
-        let chain = self.must(r, certificate, FILE, text);
+        let chain = self.mandatory(r, certificate, FILE, text);
         let path = chain.as_ref().map(|chain| r.path(chain.value));
         let mut private_path = None;
         let private = self.secret(r, key, |path| {
@@ -239,7 +246,7 @@ impl Section<'_> {
             holder,
         });
         let subject = self.subject(certificate);
-        let pem = read_file(r, &path, chain.line, &subject, Readers::Anybody)?;
+        let pem = read_file(r, &path, chain.line, &subject, PermittedReaders::Anybody)?;
         let ders = certificates(r, &pem, chain.line, &subject)?;
         let private = private?;
         let key_subject = self.subject(key);
@@ -273,7 +280,7 @@ pub(super) fn text<'d>(value: &'d DeValue<'d>) -> Option<&'d str> {
 
 /// Certificates in PEM, each readable and in force.
 pub(super) fn certificates(
-    r: &mut Reader<'_>,
+    r: &mut ConfigReader<'_>,
     pem: &str,
     line: usize,
     subject: &str,
@@ -305,8 +312,8 @@ fn span_text((from, until): (i64, i64)) -> String {
 }
 
 /// Notes that a certificate ends within the month.
-fn ends_soon(r: &mut Reader<'_>, line: usize, subject: &str, until_s: i64) {
-    if until_s.saturating_sub(r.now.seconds()) < DAYS_AHEAD_S {
+fn ends_soon(r: &mut ConfigReader<'_>, line: usize, subject: &str, until_s: i64) {
+    if until_s.saturating_sub(r.now.seconds()) < EXPIRY_WARNING_S {
         let found = format!("the end on {}", day(until_s));
         let note = r.note(line, subject, "30 more days", &found, "renew it");
         r.warnings.push(note);
@@ -332,18 +339,18 @@ pub(super) fn day(seconds: i64) -> String {
 
 /// Who may read a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Readers {
+pub(super) enum PermittedReaders {
     Anybody,
     Owner,
 }
 
 /// The content of a named file.
 pub(super) fn read_file(
-    r: &mut Reader<'_>,
+    r: &mut ConfigReader<'_>,
     path: &Path,
     line: usize,
     subject: &str,
-    readers: Readers,
+    readers: PermittedReaders,
 ) -> Option<String> {
     let name = path.display();
     let read = || {
@@ -354,7 +361,7 @@ pub(super) fn read_file(
     };
     match read() {
         Ok((text, exposed)) => {
-            if readers == Readers::Owner
+            if readers == PermittedReaders::Owner
                 && let Some(exposed) = exposed
             {
                 let expected = format!("{name} to be for its owner only");
@@ -365,7 +372,7 @@ pub(super) fn read_file(
         Err(fault) => {
             let expected = format!("a readable file {name}");
             let found = fault.to_string();
-            if is_of_the_file(&fault) {
+            if is_fault_of_the_file(&fault) {
                 let advice = "name the right file, or make it: paymux keys dev";
                 r.unusable(line, subject, (&expected, &found), advice);
             } else {
@@ -380,7 +387,7 @@ pub(super) fn read_file(
 
 /// Whether a file cannot be read by what it is: it is not there, is not for us to read, or is no plain
 /// file of a fair length. Everything else is a want of this process or of the machine.
-fn is_of_the_file(fault: &io::Error) -> bool {
+fn is_fault_of_the_file(fault: &io::Error) -> bool {
     let is_ours_to_judge = fault.get_ref().is_some();
     matches!(
         fault.kind(),
@@ -403,7 +410,7 @@ mod tests {
     /// F1, F3: what this machine is short of takes nobody's key away: the whole text is refused, and what
     /// was in force stays.
     #[test]
-    fn a_reload_without_descriptors_is_refused_whole() {
+    fn a_reload_without_file_descriptors_is_refused_whole() {
         let of = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
         for short in [
             Errno::MFILE,
@@ -412,11 +419,11 @@ mod tests {
             Errno::IO,
             Errno::STALE,
         ] {
-            assert!(!is_of_the_file(&of(short)), "{short}");
+            assert!(!is_fault_of_the_file(&of(short)), "{short}");
         }
-        assert!(!is_of_the_file(&ErrorKind::OutOfMemory.into()));
+        assert!(!is_fault_of_the_file(&ErrorKind::OutOfMemory.into()));
         for theirs in [Errno::NOENT, Errno::ACCESS, Errno::PERM] {
-            assert!(is_of_the_file(&of(theirs)), "{theirs}");
+            assert!(is_fault_of_the_file(&of(theirs)), "{theirs}");
         }
         let folder = tempfile::TempDir::new().unwrap();
         let (circle, long) = (folder.path().join("circle"), folder.path().join("long"));
@@ -430,11 +437,12 @@ mod tests {
             // Whatever else the system says stands for what it says of a shortage.
             (circle, 1),
         ] {
-            let mut r = Reader::new(Path::new("routes.toml"), "", Timestamp::from_s(0), &|_| {
-                None
-            });
+            let mut r =
+                ConfigReader::new(Path::new("routes.toml"), "", Timestamp::from_s(0), &|_| {
+                    None
+                });
             r.about(Some(PartyKind::Institution));
-            assert!(read_file(&mut r, &path, 1, "file", Readers::Anybody).is_none());
+            assert!(read_file(&mut r, &path, 1, "file", PermittedReaders::Anybody).is_none());
             assert_eq!((r.faults.len(), r.unusable.len()), (faults, 1 - faults));
         }
     }

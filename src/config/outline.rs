@@ -36,13 +36,13 @@ const FILES: [&str; 10] = [
 
 /// Every table under its name for people (`merchant M1001`), every value as text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outline(pub(super) BTreeMap<String, BTreeMap<String, String>>);
+pub struct ConfigurationOutline(pub(super) BTreeMap<String, BTreeMap<String, String>>);
 
-impl Outline {
+impl ConfigurationOutline {
     /// What stands in a document. Names of files are relative to its folder; two that mean the same
     /// file are the same.
     pub(super) fn of(document: &DeTable<'_>, folder: &Path) -> Self {
-        let mut drawing = Drawing {
+        let mut drawing = OutlineBuilder {
             outline: Self::default(),
             folder: folder.to_owned(),
         };
@@ -64,12 +64,12 @@ impl Outline {
 }
 
 /// An outline that is being made.
-struct Drawing {
-    outline: Outline,
+struct OutlineBuilder {
+    outline: ConfigurationOutline,
     folder: PathBuf,
 }
 
-impl Drawing {
+impl OutlineBuilder {
     fn table(&mut self, subject: &str, before: &str, table: &DeTable<'_>) {
         self.outline.0.entry(subject.to_owned()).or_default();
         for (key, value) in table {
@@ -121,7 +121,7 @@ impl Drawing {
     }
 }
 
-impl Drawing {
+impl OutlineBuilder {
     /// A file, or a list of them, by the path that each means.
     fn files(&self, value: &DeValue<'_>) -> String {
         match value {
@@ -201,7 +201,7 @@ fn text(value: &DeValue<'_>) -> String {
 
 /// With what the text does not say: what is meant where a line is absent, as far as a running
 /// gateway could not follow a change of it, and what is in the files that are named.
-pub(super) fn completed(config: &Config) -> Outline {
+pub(super) fn completed(config: &Config) -> ConfigurationOutline {
     let mut outline = config.outline.clone();
     for table in ["limits", "health"] {
         // Every line of these has a default: what is said there is a change of a line.
@@ -236,7 +236,7 @@ pub(super) fn completed(config: &Config) -> Outline {
             outline.set(&subject, "validity", span);
         }
     }
-    for merchant in config.register.directory.merchants.values() {
+    for merchant in config.snapshot.routing.merchants.values() {
         let mut marks: Vec<_> = merchant.certificates.iter().map(|it| hex(it)).collect();
         marks.sort();
         let marks: Vec<_> = marks.iter().map(|mark| short(mark)).collect();
@@ -279,7 +279,7 @@ pub(super) fn mark(pem: &[u8]) -> String {
 
 /// What tells a shared secret from another. It has 32 random bytes at least, so nobody finds it by
 /// trying; of a digest of its own kind nothing else can be made.
-pub(super) fn mark_of_secret(secret: &[u8]) -> String {
+pub(super) fn secret_fingerprint(secret: &[u8]) -> String {
     hex(&sha256(
         &[b"the mark of a shared secret\0", secret].concat(),
     ))

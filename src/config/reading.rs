@@ -7,45 +7,45 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use crate::config::faults::{Dated, Fault, PartyKind, Unusable};
+use crate::config::faults::{ConfigFault, DatedCredentials, PartyKind, UnusableCredential};
 use crate::config::named::{NamedFile, day};
 use crate::domain::identifiers::Timestamp;
 use crate::domain::institutions::{Validity, is_one_in_force};
 
 /// What ends sooner is said. Unit: seconds.
-pub(super) const DAYS_AHEAD_S: i64 = 30 * 86_400;
+pub(super) const EXPIRY_WARNING_S: i64 = 30 * 86_400;
 
 /// What belongs somewhere: in words, and as one would write it.
 #[derive(Clone, Copy)]
-pub(super) struct Shape {
+pub(super) struct ExpectedValue {
     pub(super) expected: &'static str,
     pub(super) example: &'static str,
 }
 
 /// Names a shape.
-pub(super) const fn shape(expected: &'static str, example: &'static str) -> Shape {
-    Shape { expected, example }
+pub(super) const fn shape(expected: &'static str, example: &'static str) -> ExpectedValue {
+    ExpectedValue { expected, example }
 }
 
 /// A value and the line it stands on.
 #[derive(Debug, Clone)]
-pub(super) struct Found<T> {
+pub(super) struct Located<T> {
     pub(super) value: T,
     pub(super) line: usize,
 }
 
 /// One reading of one file.
-pub(super) struct Reader<'e> {
+pub(super) struct ConfigReader<'e> {
     file: String,
     folder: PathBuf,
     text: &'e str,
     environment: &'e dyn Fn(&str) -> Option<String>,
     pub(super) now: Timestamp,
-    pub(super) faults: Vec<Fault>,
-    pub(super) warnings: Vec<Fault>,
-    pub(super) unusable: Vec<Unusable>,
+    pub(super) faults: Vec<ConfigFault>,
+    pub(super) warnings: Vec<ConfigFault>,
+    pub(super) unusable: Vec<UnusableCredential>,
     /// Everything of which one in force is enough, to be judged again while it is used.
-    pub(super) dated: Vec<Dated>,
+    pub(super) dated: Vec<DatedCredentials>,
     /// Whose table is being read, where it is one party among many.
     party: Option<PartyKind>,
     /// Every file the document names, there or not.
@@ -53,11 +53,11 @@ pub(super) struct Reader<'e> {
 }
 
 /// What is readable of a text that may be wrong.
-pub(super) fn as_far_as_read(text: &str) -> DeTable<'_> {
+pub(super) fn parse_leniently(text: &str) -> DeTable<'_> {
     DeTable::parse_recoverable(text).0.into_inner()
 }
 
-impl<'e> Reader<'e> {
+impl<'e> ConfigReader<'e> {
     pub(super) fn new(
         path: &Path,
         text: &'e str,
@@ -122,8 +122,8 @@ impl<'e> Reader<'e> {
         expected: &str,
         found: &str,
         advice: &str,
-    ) -> Fault {
-        Fault {
+    ) -> ConfigFault {
+        ConfigFault {
             file: self.file.clone(),
             line,
             subject: subject.to_owned(),
@@ -161,7 +161,7 @@ impl<'e> Reader<'e> {
     ) {
         let note = self.note(line, subject, expected, found, advice);
         match self.party {
-            Some(party) => self.unusable.push(Unusable {
+            Some(party) => self.unusable.push(UnusableCredential {
                 party,
                 note,
                 is_dated: false,
@@ -190,7 +190,7 @@ impl<'e> Reader<'e> {
     }
 
     /// The same of one of several of which the others go on.
-    pub(super) fn in_force_or_passed_over(
+    pub(super) fn in_force_or_skipped(
         &mut self,
         validity: Validity,
         (line, subject): (usize, &str),
@@ -200,7 +200,7 @@ impl<'e> Reader<'e> {
         let is_in_force = self.is_dated(vec![validity]);
         if !is_in_force {
             let before = self.unusable.len();
-            self.passed_over(line, subject, (expected, found), advice);
+            self.skipped(line, subject, (expected, found), advice);
             let added = self.unusable.iter_mut().skip(before);
             added.for_each(|it| it.is_dated = true);
         }
@@ -210,12 +210,12 @@ impl<'e> Reader<'e> {
     fn is_dated(&mut self, any_of: Vec<Validity>) -> bool {
         let is_in_force = is_one_in_force(&any_of, self.now);
         let party = self.party.unwrap_or(PartyKind::Gateway);
-        self.dated.push(Dated { party, any_of });
+        self.dated.push(DatedCredentials { party, any_of });
         is_in_force
     }
 
     /// One of several of which the others go on: never a fault.
-    pub(super) fn passed_over(
+    pub(super) fn skipped(
         &mut self,
         line: usize,
         subject: &str,
@@ -224,7 +224,7 @@ impl<'e> Reader<'e> {
     ) {
         let note = self.note(line, subject, expected, found, advice);
         let party = self.party.unwrap_or(PartyKind::Gateway);
-        self.unusable.push(Unusable {
+        self.unusable.push(UnusableCredential {
             party,
             note,
             is_dated: false,
@@ -236,7 +236,7 @@ impl<'e> Reader<'e> {
         let Some(last_s) = last_s else {
             return;
         };
-        if last_s.saturating_sub(self.now.seconds()) < DAYS_AHEAD_S {
+        if last_s.saturating_sub(self.now.seconds()) < EXPIRY_WARNING_S {
             let found = format!("the end of the last one on {}", day(last_s));
             let advice = "enrol its successor before";
             let note = self.note(line, subject, "30 more days", &found, advice);
@@ -248,7 +248,7 @@ impl<'e> Reader<'e> {
     pub(super) fn once(
         &mut self,
         seen: &mut BTreeMap<String, usize>,
-        id: &Found<impl ToString>,
+        id: &Located<impl ToString>,
         subject: &str,
     ) {
         let name = id.value.to_string();

@@ -9,12 +9,12 @@ use std::ops::RangeInclusive;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
 use crate::domain::identifiers::Timestamp;
 
 /// What a day means as the end of a span: its first second, or its last.
 #[derive(Clone, Copy)]
-pub(super) enum Edge {
+pub(super) enum DayBoundary {
     First,
     Last,
 }
@@ -50,17 +50,21 @@ impl<'d> Section<'d> {
         self.known.extend(names);
     }
 
-    fn value(&mut self, r: &Reader<'_>, name: &'static str) -> Option<Found<&'d DeValue<'d>>> {
+    fn value(
+        &mut self,
+        r: &ConfigReader<'_>,
+        name: &'static str,
+    ) -> Option<Located<&'d DeValue<'d>>> {
         self.known.push(name);
         let value = self.table?.get(name)?;
-        Some(Found {
+        Some(Located {
             line: r.line(value.span().start),
             value: value.get_ref(),
         })
     }
 
     /// Where a name stands; where the table begins, if it does not.
-    pub(super) fn line_of(&self, r: &Reader<'_>, name: &str) -> usize {
+    pub(super) fn line_of(&self, r: &ConfigReader<'_>, name: &str) -> usize {
         let value = self.table.and_then(|table| table.get(name));
         value.map_or(self.line, |value| r.line(value.span().start))
     }
@@ -68,14 +72,14 @@ impl<'d> Section<'d> {
     /// Reads a value if there is one.
     pub(super) fn may<T>(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         name: &'static str,
-        shape: Shape,
+        shape: ExpectedValue,
         read: impl FnOnce(&'d DeValue<'d>) -> Option<T>,
-    ) -> Option<Found<T>> {
-        let Found { value, line } = self.value(r, name)?;
+    ) -> Option<Located<T>> {
+        let Located { value, line } = self.value(r, name)?;
         if let Some(value) = read(value) {
-            return Some(Found { value, line });
+            return Some(Located { value, line });
         }
         let advice = advice::on_value(name, shape, value);
         r.fault(
@@ -89,13 +93,13 @@ impl<'d> Section<'d> {
     }
 
     /// Reads a value that must be there.
-    pub(super) fn must<T>(
+    pub(super) fn mandatory<T>(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         name: &'static str,
-        shape: Shape,
+        shape: ExpectedValue,
         read: impl FnOnce(&'d DeValue<'d>) -> Option<T>,
-    ) -> Option<Found<T>> {
+    ) -> Option<Located<T>> {
         if self.has(name) {
             return self.may(r, name, shape, read);
         }
@@ -116,7 +120,7 @@ impl<'d> Section<'d> {
     /// A whole number within bounds, or what is meant when it is absent.
     pub(super) fn number(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         name: &'static str,
         default: u64,
         bounds: RangeInclusive<u64>,
@@ -127,12 +131,12 @@ impl<'d> Section<'d> {
     /// The same, where more can be said of why it has these bounds and what can be done.
     pub(super) fn number_for(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         (name, default): (&'static str, u64),
         bounds: RangeInclusive<u64>,
         (why, advice): (&str, Option<&str>),
     ) -> u64 {
-        let Some(Found { value, line }) = self.value(r, name) else {
+        let Some(Located { value, line }) = self.value(r, name) else {
             return default;
         };
         let number = value
@@ -154,7 +158,12 @@ impl<'d> Section<'d> {
         default
     }
 
-    pub(super) fn flag(&mut self, r: &mut Reader<'_>, name: &'static str, default: bool) -> bool {
+    pub(super) fn flag(
+        &mut self,
+        r: &mut ConfigReader<'_>,
+        name: &'static str,
+        default: bool,
+    ) -> bool {
         let example = if default { "true" } else { "false" };
         self.may(r, name, shape("true or false", example), DeValue::as_bool)
             .map_or(default, |found| found.value)
@@ -163,12 +172,12 @@ impl<'d> Section<'d> {
     /// A list of texts; absent is empty. Each entry that does not fit is a fault of its own.
     pub(super) fn list<T>(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         name: &'static str,
-        shape: Shape,
+        shape: ExpectedValue,
         read: impl Fn(&str) -> Option<T>,
-    ) -> Vec<Found<T>> {
-        let Some(Found { value, line }) = self.value(r, name) else {
+    ) -> Vec<Located<T>> {
+        let Some(Located { value, line }) = self.value(r, name) else {
             return Vec::new();
         };
         let Some(entries) = value.as_array() else {
@@ -187,7 +196,7 @@ impl<'d> Section<'d> {
         for entry in entries {
             let line = r.line(entry.span().start);
             if let Some(value) = entry.get_ref().as_str().and_then(&read) {
-                found.push(Found { value, line });
+                found.push(Located { value, line });
             } else {
                 let there = describe(entry.get_ref());
                 let advice = advice::on_entry(name, shape, entry.get_ref());
@@ -200,11 +209,11 @@ impl<'d> Section<'d> {
     /// A list of texts with at least one entry.
     pub(super) fn some<T>(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         name: &'static str,
-        shape: Shape,
+        shape: ExpectedValue,
         read: impl Fn(&str) -> Option<T>,
-    ) -> Vec<Found<T>> {
+    ) -> Vec<Located<T>> {
         let there = self.table.and_then(|table| table.get(name));
         let is_empty = |list: &DeValue<'_>| list.as_array().is_some_and(|list| list.is_empty());
         if there.is_none_or(|value| is_empty(value.get_ref())) {
@@ -218,15 +227,15 @@ impl<'d> Section<'d> {
     /// A moment. A day is one of Asia/Shanghai. Unit: Unix seconds.
     pub(super) fn moment(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         name: &'static str,
-        edge: Edge,
-    ) -> Option<Found<i64>> {
-        const DAY: Shape = shape(
+        edge: DayBoundary,
+    ) -> Option<Located<i64>> {
+        const DAY: ExpectedValue = shape(
             "a day or a moment with its offset, of the years 2000 to 8999",
             "2026-11-22",
         );
-        self.must(r, name, DAY, |value| match value.as_datetime() {
+        self.mandatory(r, name, DAY, |value| match value.as_datetime() {
             Some(moment) => seconds(&moment.to_string(), edge),
             None => None,
         })
@@ -235,11 +244,11 @@ impl<'d> Section<'d> {
     /// From the first name to the second, which must not end before it begins. Unit: Unix seconds.
     pub(super) fn span(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         [first, last]: [&'static str; 2],
     ) -> Option<(i64, i64)> {
-        let from = self.moment(r, first, Edge::First);
-        let until = self.moment(r, last, Edge::Last);
+        let from = self.moment(r, first, DayBoundary::First);
+        let until = self.moment(r, last, DayBoundary::Last);
         let (from, until) = (from?, until?);
         if from.value > until.value {
             let found = "an earlier one";
@@ -253,7 +262,7 @@ impl<'d> Section<'d> {
     }
 
     /// `[name]` in this table; one without content if it is absent.
-    pub(super) fn table(&mut self, r: &mut Reader<'_>, name: &'static str) -> Section<'d> {
+    pub(super) fn table(&mut self, r: &mut ConfigReader<'_>, name: &'static str) -> Section<'d> {
         let title = self.inner(name);
         let there = self.value(r, name);
         let line = there.as_ref().map_or(self.line, |found| found.line);
@@ -277,7 +286,7 @@ impl<'d> Section<'d> {
     }
 
     /// `[name]`, which must be there.
-    pub(super) fn required(&mut self, r: &mut Reader<'_>, name: &'static str) -> Section<'d> {
+    pub(super) fn required(&mut self, r: &mut ConfigReader<'_>, name: &'static str) -> Section<'d> {
         if !self.has(name) {
             let title = format!("[{}]", self.inner(name));
             r.fault(
@@ -292,9 +301,13 @@ impl<'d> Section<'d> {
     }
 
     /// Every `[[name]]` in this table.
-    pub(super) fn tables(&mut self, r: &mut Reader<'_>, name: &'static str) -> Vec<Section<'d>> {
+    pub(super) fn tables(
+        &mut self,
+        r: &mut ConfigReader<'_>,
+        name: &'static str,
+    ) -> Vec<Section<'d>> {
         let title = self.inner(name);
-        let Some(Found { value, line }) = self.value(r, name) else {
+        let Some(Located { value, line }) = self.value(r, name) else {
             return Vec::new();
         };
         let entries = value.as_array().map(|list| list.iter()).unwrap_or_default();
@@ -332,7 +345,7 @@ impl<'d> Section<'d> {
     }
 
     /// Ends the table: whatever was not asked for is unknown.
-    pub(super) fn end(&self, r: &mut Reader<'_>) {
+    pub(super) fn end(&self, r: &mut ConfigReader<'_>) {
         for name in self.table.iter().flat_map(|table| table.keys()) {
             let typed = name.get_ref().as_ref();
             if self.known.contains(&typed) {
@@ -357,11 +370,11 @@ impl<'d> Section<'d> {
     }
 }
 
-fn seconds(moment: &str, edge: Edge) -> Option<i64> {
+fn seconds(moment: &str, edge: DayBoundary) -> Option<i64> {
     if moment.len() == 10 {
         let time_of_day = match edge {
-            Edge::First => "000000",
-            Edge::Last => "235959",
+            DayBoundary::First => "000000",
+            DayBoundary::Last => "235959",
         };
         let moment = Timestamp::parse_local(&moment.replace('-', ""), time_of_day).ok()?;
         return Some(moment.seconds());

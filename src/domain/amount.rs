@@ -291,7 +291,7 @@ mod tests {
             .map_or(0, |(_, fraction)| fraction.len());
         let bare = text.is_empty() || text.starts_with('.') || text.ends_with('.');
         let leading = text.starts_with('0') && text != "0" && !text.starts_with("0.");
-        let is_sum = !bare && !leading && digits.chars().all(|letter| letter.is_ascii_digit());
+        let is_sum = !bare && !leading && digits.chars().all(|message| message.is_ascii_digit());
         let zeros = "0".repeat(4_usize.saturating_sub(places));
         is_sum.then(|| format!("{digits}{zeros}").parse().unwrap())
     }
@@ -304,7 +304,7 @@ mod tests {
         let mut texts = vec![String::new()];
         let mut read = 0;
         for _ in 0..6 {
-            let longer = |text: &String| ALPHABET.map(|letter| format!("{text}{letter}"));
+            let longer = |text: &String| ALPHABET.map(|message| format!("{text}{message}"));
             texts = texts.iter().flat_map(longer).collect();
             for text in &texts {
                 let told = meaning(text);

@@ -4,7 +4,7 @@
 //! the invariants); what a move means for the order is `order.rs`.
 
 use crate::domain::amount::Amount;
-use crate::domain::evidence::{Evidence, Finding, Handover, Means, Reason, Receipt};
+use crate::domain::evidence::{Evidence, EvidenceSource, Finding, PaymentAction, Reason, Receipt};
 use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, Timestamp};
 use crate::domain::institutions::{Facts, Mode};
 use crate::domain::schedule::Schedule;
@@ -115,7 +115,7 @@ pub struct Attempt {
     /// (V5).
     pub named: bool,
     /// What the payer needs, once the institution gave it.
-    pub handover: Option<Handover>,
+    pub payment_action: Option<PaymentAction>,
     /// What the institution said of the payment.
     pub receipt: Option<Receipt>,
     /// Why it was refused.
@@ -126,13 +126,13 @@ pub struct Attempt {
 
 /// What one finding does to one attempt or refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Move<T> {
+pub enum Transition<T> {
     /// It becomes this.
     To(Box<T>),
     /// Nothing new.
-    Stay,
+    Unchanged,
     /// It contradicts an end and must be asked about first (V4).
-    Confirm,
+    ConfirmByQuery,
     /// It cannot be true of it (V3).
     Impossible(Contradiction),
 }
@@ -173,13 +173,13 @@ impl Contradiction {
 
 /// What a success says of what has succeeded: the same once more, or that under one number of ours money
 /// moved a second time, which people must see.
-pub(in crate::domain) fn again<T>(known: Option<&Receipt>, said: &Receipt) -> Move<T> {
+pub(in crate::domain) fn again<T>(known: Option<&Receipt>, said: &Receipt) -> Transition<T> {
     let known = known.and_then(|known| known.institution_no.as_ref());
     match (known, &said.institution_no) {
         (Some(known), Some(said)) if known != said => {
-            Move::Impossible(Contradiction::SecondMovement)
+            Transition::Impossible(Contradiction::SecondMovement)
         }
-        (Some(_) | None, Some(_) | None) => Move::Stay,
+        (Some(_) | None, Some(_) | None) => Transition::Unchanged,
     }
 }
 
@@ -207,39 +207,39 @@ impl Attempt {
     }
 
     /// The attempt as this evidence names it, where that is news and still matters (V5).
-    pub fn newly_named(&self, evidence: &Evidence) -> Option<Self> {
-        (evidence.names_it && !self.named && self.state.is_live()).then(|| Self {
+    pub fn newly_seen(&self, evidence: &Evidence) -> Option<Self> {
+        (evidence.proves_arrival && !self.named && self.state.is_live()).then(|| Self {
             named: true,
             ..self.clone()
         })
     }
 
     /// The move that a finding justifies, by the table of section 4. "Not found" comes here only where
-    /// it was asked late enough ([`Evidence::is_late_enough`]).
-    pub fn weigh(&self, finding: &Finding, by: Means, facts: &Facts) -> Move<Self> {
+    /// it was asked late enough ([`Evidence::is_not_found_conclusive`]).
+    pub fn apply(&self, finding: &Finding, by: EvidenceSource, facts: &Facts) -> Transition<Self> {
         match finding {
             // That a question was not sent says nothing about the call before it.
-            Finding::NotSent if by != Means::Create => Move::Stay,
+            Finding::NotSent if by != EvidenceSource::Create => Transition::Unchanged,
             Finding::NotSent => self.not_sent(),
             Finding::Refused(reason) => self.refused(reason),
-            Finding::Accepted(handover) => self.accepted(handover.as_ref(), by),
+            Finding::Accepted(payment_action) => self.accepted(payment_action.as_ref(), by),
             Finding::Succeeded(receipt) => self.succeeded(receipt, by),
             Finding::Closed => self.closed(),
             Finding::NotFound => self.not_found(by, facts),
             Finding::Ambiguous(_) => match self.state {
-                AttemptState::Intent => self.become_(AttemptState::Unknown),
+                AttemptState::Intent => self.transition_to(AttemptState::Unknown),
                 AttemptState::Unknown
                 | AttemptState::Accepted
                 | AttemptState::Closing
                 | AttemptState::Paid
                 | AttemptState::Failed
-                | AttemptState::Closed => Move::Stay,
+                | AttemptState::Closed => Transition::Unchanged,
             },
         }
     }
 
-    fn become_(&self, state: AttemptState) -> Move<Self> {
-        Move::To(Box::new(Self {
+    fn transition_to(&self, state: AttemptState) -> Transition<Self> {
+        Transition::To(Box::new(Self {
             state,
             ..self.clone()
         }))
@@ -247,11 +247,11 @@ impl Attempt {
 
     /// E1 ends only what was never sent before: from any later state an earlier send may have
     /// arrived.
-    fn not_sent(&self) -> Move<Self> {
+    fn not_sent(&self) -> Transition<Self> {
         match self.state {
             AttemptState::Intent => {
                 let reason = Some(Reason::from_code("NOT_REACHED"));
-                Move::To(Box::new(Self {
+                Transition::To(Box::new(Self {
                     state: AttemptState::Failed,
                     reason,
                     ..self.clone()
@@ -262,48 +262,54 @@ impl Attempt {
             | AttemptState::Closing
             | AttemptState::Paid
             | AttemptState::Failed
-            | AttemptState::Closed => Move::Stay,
+            | AttemptState::Closed => Transition::Unchanged,
         }
     }
 
-    fn refused(&self, reason: &Reason) -> Move<Self> {
+    fn refused(&self, reason: &Reason) -> Transition<Self> {
         match self.state {
             AttemptState::Intent
             | AttemptState::Unknown
             | AttemptState::Accepted
             | AttemptState::Closing => {
                 let reason = Some(reason.clone());
-                Move::To(Box::new(Self {
+                Transition::To(Box::new(Self {
                     state: AttemptState::Failed,
                     reason,
                     ..self.clone()
                 }))
             }
-            AttemptState::Paid => Move::Impossible(Contradiction::PaidAlready),
-            AttemptState::Failed | AttemptState::Closed => Move::Stay,
+            AttemptState::Paid => Transition::Impossible(Contradiction::PaidAlready),
+            AttemptState::Failed | AttemptState::Closed => Transition::Unchanged,
         }
     }
 
     /// An attempt that is being closed is taken up again only when the institution refuses the
     /// close; a late reply to the create, or a query, is no such refusal.
-    fn accepted(&self, handover: Option<&Handover>, by: Means) -> Move<Self> {
+    fn accepted(
+        &self,
+        payment_action: Option<&PaymentAction>,
+        by: EvidenceSource,
+    ) -> Transition<Self> {
         let taken = || {
-            let handover = handover.cloned().or_else(|| self.handover.clone());
-            Move::To(Box::new(Self {
+            let payment_action = payment_action
+                .cloned()
+                .or_else(|| self.payment_action.clone());
+            Transition::To(Box::new(Self {
                 state: AttemptState::Accepted,
-                handover,
+                payment_action,
                 ..self.clone()
             }))
         };
         match self.state {
             AttemptState::Intent | AttemptState::Unknown => taken(),
-            AttemptState::Closing if by == Means::Close => taken(),
+            AttemptState::Closing if by == EvidenceSource::Close => taken(),
             // Only a create makes a new hand-over. A query may fill one in; if it could renew one, an
             // institution that dates each answer anew would move the attempt with every question.
             AttemptState::Accepted
-                if handover.is_some()
-                    && handover != self.handover.as_ref()
-                    && (by == Means::Create || self.handover.is_none()) =>
+                if payment_action.is_some()
+                    && payment_action != self.payment_action.as_ref()
+                    && (by == EvidenceSource::Create || self.payment_action.is_none()) =>
             {
                 taken()
             }
@@ -311,16 +317,16 @@ impl Attempt {
             | AttemptState::Closing
             | AttemptState::Paid
             | AttemptState::Failed
-            | AttemptState::Closed => Move::Stay,
+            | AttemptState::Closed => Transition::Unchanged,
         }
     }
 
-    fn succeeded(&self, receipt: &Receipt, by: Means) -> Move<Self> {
+    fn succeeded(&self, receipt: &Receipt, by: EvidenceSource) -> Transition<Self> {
         if receipt.amount != self.amount {
-            return Move::Impossible(Contradiction::Amount);
+            return Transition::Impossible(Contradiction::Amount);
         }
         let paid = |late_success| {
-            Move::To(Box::new(Self {
+            Transition::To(Box::new(Self {
                 state: AttemptState::Paid,
                 receipt: Some(receipt.clone()),
                 late_success,
@@ -333,39 +339,44 @@ impl Attempt {
             | AttemptState::Accepted
             | AttemptState::Closing => paid(false),
             AttemptState::Failed | AttemptState::Closed => match by {
-                Means::Query => paid(true),
-                Means::Create | Means::Close | Means::Refund | Means::Callback => Move::Confirm,
+                EvidenceSource::Query => paid(true),
+                EvidenceSource::Create
+                | EvidenceSource::Close
+                | EvidenceSource::Refund
+                | EvidenceSource::Callback => Transition::ConfirmByQuery,
             },
             AttemptState::Paid => again(self.receipt.as_ref(), receipt),
         }
     }
 
-    fn closed(&self) -> Move<Self> {
+    fn closed(&self) -> Transition<Self> {
         match self.state {
             AttemptState::Unknown | AttemptState::Accepted | AttemptState::Closing => {
-                self.become_(AttemptState::Closed)
+                self.transition_to(AttemptState::Closed)
             }
-            AttemptState::Paid => Move::Impossible(Contradiction::PaidAlready),
+            AttemptState::Paid => Transition::Impossible(Contradiction::PaidAlready),
             // What was never known to have left cannot have been closed: the reply to the create
             // is still to come, or the next query tells.
-            AttemptState::Intent | AttemptState::Failed | AttemptState::Closed => Move::Stay,
+            AttemptState::Intent | AttemptState::Failed | AttemptState::Closed => {
+                Transition::Unchanged
+            }
         }
     }
 
     /// A5: "not found" ends an attempt only when nothing sent can still be on its way, and, at an
     /// institution that closes, only in answer to a close. One that remembers a close of what it
     /// has not seen answers that close with "closed" instead.
-    fn not_found(&self, by: Means, facts: &Facts) -> Move<Self> {
+    fn not_found(&self, by: EvidenceSource, facts: &Facts) -> Transition<Self> {
         let conclusive = match by {
-            Means::Close => facts.can_close && !facts.remembers_close,
-            Means::Query => !facts.can_close,
-            Means::Create | Means::Refund | Means::Callback => false,
+            EvidenceSource::Close => facts.can_close && !facts.remembers_close,
+            EvidenceSource::Query => !facts.can_close,
+            EvidenceSource::Create | EvidenceSource::Refund | EvidenceSource::Callback => false,
         };
         match self.state {
             // What it once named did arrive: that it does not know it now proves nothing (V5).
             AttemptState::Unknown | AttemptState::Closing if conclusive && !self.named => {
                 let reason = Some(Reason::from_code("NEVER_ARRIVED"));
-                Move::To(Box::new(Self {
+                Transition::To(Box::new(Self {
                     state: AttemptState::Failed,
                     reason,
                     ..self.clone()
@@ -377,7 +388,7 @@ impl Attempt {
             | AttemptState::Closing
             | AttemptState::Paid
             | AttemptState::Failed
-            | AttemptState::Closed => Move::Stay,
+            | AttemptState::Closed => Transition::Unchanged,
         }
     }
 }

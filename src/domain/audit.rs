@@ -1,6 +1,6 @@
 //! The audit log: what was done, by whom, to what, in a chain that shows any change (L1, L2).
 //!
-//! Pure: the store's writer calls [`Link::follow`] inside its transaction, because only there the
+//! Pure: the store's writer calls [`ChainLink::follow`] inside its transaction, because only there the
 //! order of commits is known.
 
 use std::borrow::Cow;
@@ -13,7 +13,7 @@ const DOMAIN: &[u8] = b"paymux audit record 1";
 
 /// What was done. Holds no secret and no personal data (L4).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deed {
+pub struct AuditEntry {
     /// Who: `merchant:…`, `institution:…`, `payer`, `clock`, `operator:…`.
     pub actor: String,
     /// What, as a stable word: `order.place`, `attempt.start` …
@@ -27,7 +27,7 @@ pub struct Deed {
 /// What a clock that was set is recorded as.
 const CLOCK_SET: &str = "clock.set";
 
-impl Deed {
+impl AuditEntry {
     /// The machine's clock was set by so many milliseconds; back is negative.
     pub fn clock_set(by_ms: i64) -> Self {
         Self {
@@ -46,14 +46,14 @@ impl Deed {
 
 /// Where a chain stands: the last record's number and hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Link {
+pub struct ChainLink {
     /// Number of the last record; 0 before the first.
     pub seq: u64,
     /// Hash of the last record; zeros before the first.
     pub hash: [u8; 32],
 }
 
-impl Link {
+impl ChainLink {
     /// A chain without records.
     pub const START: Self = Self {
         seq: 0,
@@ -63,7 +63,7 @@ impl Link {
     /// The link that the next record makes (L1): its number has no gap, its hash holds the
     /// previous hash and everything the record says.
     #[must_use]
-    pub fn follow(&self, chain: &str, deed: &Deed, at: Timestamp) -> Self {
+    pub fn follow(&self, chain: &str, audit_entry: &AuditEntry, at: Timestamp) -> Self {
         let seq = self.seq.saturating_add(1);
         let mut hash = Sha256::new();
         hash.update(DOMAIN);
@@ -76,10 +76,10 @@ impl Link {
         part(&seq.to_be_bytes());
         part(&self.hash);
         part(&at.ms().to_be_bytes());
-        part(deed.actor.as_bytes());
-        part(deed.action.as_bytes());
-        part(deed.object.as_bytes());
-        part(deed.result.as_bytes());
+        part(audit_entry.actor.as_bytes());
+        part(audit_entry.action.as_bytes());
+        part(audit_entry.object.as_bytes());
+        part(audit_entry.result.as_bytes());
         let hash = hash.finish();
         Self { seq, hash }
     }
@@ -89,8 +89,8 @@ impl Link {
 mod tests {
     use super::*;
 
-    fn deed(result: &str) -> Deed {
-        Deed {
+    fn audit_entry(result: &str) -> AuditEntry {
+        AuditEntry {
             actor: "merchant:M1".into(),
             action: "order.place".into(),
             object: "P1".into(),
@@ -102,20 +102,20 @@ mod tests {
     #[test]
     fn the_chain_shows_any_change() {
         let at = Timestamp::from_ms(1);
-        let honest = Link::START
-            .follow("c", &deed("OPEN"), at)
-            .follow("c", &deed("PAID"), at);
+        let honest = ChainLink::START
+            .follow("c", &audit_entry("OPEN"), at)
+            .follow("c", &audit_entry("PAID"), at);
         assert_eq!(honest.seq, 2);
-        let altered = Link::START
-            .follow("c", &deed("OPEN "), at)
-            .follow("c", &deed("PAID"), at);
-        let swapped = Link::START
-            .follow("c", &deed("PAID"), at)
-            .follow("c", &deed("OPEN"), at);
-        let shortened = Link::START.follow("c", &deed("PAID"), at);
-        let elsewhere = Link::START
-            .follow("d", &deed("OPEN"), at)
-            .follow("d", &deed("PAID"), at);
+        let altered = ChainLink::START
+            .follow("c", &audit_entry("OPEN "), at)
+            .follow("c", &audit_entry("PAID"), at);
+        let swapped = ChainLink::START
+            .follow("c", &audit_entry("PAID"), at)
+            .follow("c", &audit_entry("OPEN"), at);
+        let shortened = ChainLink::START.follow("c", &audit_entry("PAID"), at);
+        let elsewhere = ChainLink::START
+            .follow("d", &audit_entry("OPEN"), at)
+            .follow("d", &audit_entry("PAID"), at);
         for other in [altered, swapped, shortened, elsewhere] {
             assert_ne!(honest.hash, other.hash);
         }

@@ -4,23 +4,23 @@
 //! A change of an order is computed from the order before and the order after, here and nowhere else, so one
 //! without its event, posting, audit record or version cannot be built (N1, N4, M1, L2, K4).
 
-mod recorded;
+mod audit_text;
 
 use crate::domain::amount::Amount;
 use crate::domain::attempt::{Attempt, AttemptState};
-use crate::domain::audit::Deed;
+use crate::domain::audit::AuditEntry;
 use crate::domain::event::{Event, EventType};
-use crate::domain::evidence::Means;
+use crate::domain::evidence::EvidenceSource;
 use crate::domain::identifiers::{FreshNonce, InstitutionId, OperatorId, PayOrderNo, Timestamp};
-use crate::domain::institutions::Endpoint;
-use crate::domain::journal::Entry;
+use crate::domain::institutions::InstitutionEndpoint;
+use crate::domain::journal::JournalEntry;
 use crate::domain::order::{Order, OrderState};
-use crate::domain::refund::{Refund, RefundState, Why};
-use crate::domain::statement::{Difference, DifferenceKind, Movement};
+use crate::domain::refund::{Refund, RefundOrigin, RefundState};
+use crate::domain::statement::{DifferenceKind, Movement, StatementDifference};
 
 /// Who wanted it. Only requests have nonces.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum ChangeCause {
     /// A merchant's signed request.
     Request(FreshNonce),
     /// The payer, on our page.
@@ -28,14 +28,14 @@ pub enum Cause {
     /// Time: expiry, a schedule, a start after a crash.
     Clock,
     /// An institution's word.
-    Evidence(InstitutionId, Means),
+    Evidence(InstitutionId, EvidenceSource),
     /// Whoever runs the gateway; the record says who.
     Operator,
     /// An operator's verdict, and the other operator who found the same before.
-    Verdict(OperatorId, Option<OperatorId>),
+    Decision(OperatorId, Option<OperatorId>),
 }
 
-impl Cause {
+impl ChangeCause {
     fn actor(&self, order: &Order) -> String {
         match self {
             Self::Request(nonce) => format!("merchant:{}:{}", order.terms.merchant, nonce.key),
@@ -43,8 +43,8 @@ impl Cause {
             Self::Clock => "clock".into(),
             Self::Evidence(institution, _) => format!("institution:{institution}"),
             Self::Operator => "operator".into(),
-            Self::Verdict(operator, None) => format!("operator:{operator}"),
-            Self::Verdict(operator, Some(other)) => format!("operators:{other},{operator}"),
+            Self::Decision(operator, None) => format!("operator:{operator}"),
+            Self::Decision(operator, Some(other)) => format!("operators:{other},{operator}"),
         }
     }
 }
@@ -53,25 +53,25 @@ impl Cause {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Change {
     at: Timestamp,
-    cause: Cause,
-    rows: Option<Rows>,
-    configured: Option<Configured>,
+    cause: ChangeCause,
+    rows: Option<ChangeRows>,
+    configured: Option<ConfigurationChange>,
 }
 
 /// What became of the configuration (L5, F2).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Configured {
+pub struct ConfigurationChange {
     /// The version that comes into force; `None` where nothing does.
     pub version: Option<u64>,
     /// Where each institution is asked under it.
-    pub endpoints: Vec<(InstitutionId, Endpoint)>,
+    pub endpoints: Vec<(InstitutionId, InstitutionEndpoint)>,
     /// What the audit log says of it.
-    pub deed: Deed,
+    pub audit_entry: AuditEntry,
 }
 
 /// What a change writes beside the nonce.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Rows {
+pub struct ChangeRows {
     /// The version the decision was made on; `None` for a new order. The guard of K4.
     pub before: Option<u64>,
     /// The order as it will be.
@@ -79,20 +79,20 @@ pub struct Rows {
     /// When the order next needs attention without being asked (A6).
     pub due: Option<Timestamp>,
     /// What it means in money.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<JournalEntry>,
     /// What it owes to whom.
     pub events: Vec<Event>,
     /// What the audit log says of it.
-    pub deed: Deed,
+    pub audit_entry: AuditEntry,
     /// What people must look at, and at which institution: refunds that went through after they had
     /// failed (R9).
-    pub incidents: Vec<(InstitutionId, Difference)>,
+    pub breaks: Vec<(InstitutionId, StatementDifference)>,
     attempts: Vec<usize>,
     refunds: Vec<usize>,
     new_refund: Option<usize>,
 }
 
-impl Rows {
+impl ChangeRows {
     /// Attempts that are new or other than before.
     pub fn attempts(&self) -> impl Iterator<Item = &Attempt> {
         self.attempts
@@ -103,7 +103,7 @@ impl Rows {
     /// The refund that a merchant asked for with this change.
     pub fn reserved(&self) -> Option<&Refund> {
         let new = self.new_refund.and_then(|at| self.order.refunds.get(at));
-        new.filter(|refund| refund.wish().is_some())
+        new.filter(|refund| refund.request().is_some())
     }
 
     /// Refunds that are new or other than before.
@@ -119,17 +119,17 @@ impl Change {
     pub fn spend(nonce: FreshNonce, at: Timestamp) -> Self {
         Self {
             at,
-            cause: Cause::Request(nonce),
+            cause: ChangeCause::Request(nonce),
             rows: None,
             configured: None,
         }
     }
 
     /// A configuration came into force or was refused, or the gateway stops (L5). Moves no order.
-    pub fn configured(configured: Configured, at: Timestamp) -> Self {
+    pub fn configured(configured: ConfigurationChange, at: Timestamp) -> Self {
         Self {
             at,
-            cause: Cause::Operator,
+            cause: ChangeCause::Operator,
             rows: None,
             configured: Some(configured),
         }
@@ -139,7 +139,7 @@ impl Change {
     pub(in crate::domain) fn between(
         before: Option<&Order>,
         mut after: Order,
-        cause: Cause,
+        cause: ChangeCause,
         at: Timestamp,
     ) -> Self {
         after.version = before.map_or(0, |order| order.version).saturating_add(1);
@@ -148,17 +148,17 @@ impl Change {
         let refunds = changed(before.map(|o| o.refunds.as_slice()), &after.refunds);
         let were = before.map_or(0, |order| order.refunds.len());
         let new_refund = refunds.iter().copied().find(|at| *at >= were);
-        let rows = Rows {
+        let rows = ChangeRows {
             before: before.map(|order| order.version),
             due: after.due(),
             entries: entries(before, &after, (&attempts, &refunds)),
             events: events(before, &after, &refunds),
-            incidents: incidents(before, &after, &refunds),
-            deed: Deed {
+            breaks: breaks(before, &after, &refunds),
+            audit_entry: AuditEntry {
                 actor: cause.actor(&after),
-                action: recorded::action(before, &after).into(),
+                action: audit_text::action(before, &after).into(),
                 object: after.no.as_str().into(),
-                result: recorded::result(&after, &refunds),
+                result: audit_text::result(&after, &refunds),
             },
             order: after,
             attempts,
@@ -181,22 +181,22 @@ impl Change {
     /// The nonce it spends (Q5).
     pub fn nonce(&self) -> Option<&FreshNonce> {
         match &self.cause {
-            Cause::Request(nonce) => Some(nonce),
-            Cause::Page
-            | Cause::Clock
-            | Cause::Evidence(..)
-            | Cause::Operator
-            | Cause::Verdict(..) => None,
+            ChangeCause::Request(nonce) => Some(nonce),
+            ChangeCause::Page
+            | ChangeCause::Clock
+            | ChangeCause::Evidence(..)
+            | ChangeCause::Operator
+            | ChangeCause::Decision(..) => None,
         }
     }
 
     /// What it writes beside the nonce.
-    pub fn rows(&self) -> Option<&Rows> {
+    pub fn rows(&self) -> Option<&ChangeRows> {
         self.rows.as_ref()
     }
 
     /// What became of the configuration, if it is about that.
-    pub fn configuration(&self) -> Option<&Configured> {
+    pub fn configuration(&self) -> Option<&ConfigurationChange> {
         self.configured.as_ref()
     }
 
@@ -206,7 +206,7 @@ impl Change {
     }
 
     /// Gives back who wanted it, so that it can be decided again on a newer state.
-    pub fn into_cause(self) -> Cause {
+    pub fn into_cause(self) -> ChangeCause {
         self.cause
     }
 
@@ -232,7 +232,7 @@ fn entries(
     before: Option<&Order>,
     after: &Order,
     (attempts, refunds): (&[usize], &[usize]),
-) -> Vec<Entry> {
+) -> Vec<JournalEntry> {
     let mut entries = Vec::new();
     for at in attempts {
         let Some(attempt) = after.attempts.get(*at) else {
@@ -244,10 +244,10 @@ fn entries(
         if attempt.state != AttemptState::Paid || was == Some(AttemptState::Paid) {
             continue;
         }
-        entries.push(if after.settling.as_ref() == Some(&attempt.id) {
-            Entry::paid(&attempt.institution, &after.no, attempt.amount)
+        entries.push(if after.paying_attempt_id.as_ref() == Some(&attempt.id) {
+            JournalEntry::paid(&attempt.institution, &after.no, attempt.amount)
         } else {
-            Entry::surplus(&attempt.institution, &attempt.id, attempt.amount)
+            JournalEntry::excess(&attempt.institution, &attempt.id, attempt.amount)
         });
     }
     for at in refunds {
@@ -263,38 +263,52 @@ fn entries(
 }
 
 /// What one refund's move posts.
-fn moved(was: Option<&Refund>, refund: &Refund, order: &PayOrderNo, by: &Attempt) -> Vec<Entry> {
+fn moved(
+    was: Option<&Refund>,
+    refund: &Refund,
+    order: &PayOrderNo,
+    by: &Attempt,
+) -> Vec<JournalEntry> {
     let covered = was.map_or(0, |was| {
-        was.excess_minor.saturating_sub(refund.excess_minor)
+        was.over_refunded_minor
+            .saturating_sub(refund.over_refunded_minor)
     });
     let was = was.map(|one| one.state);
     let amount = refund.amount;
     let part = |minor| Amount::from_minor(minor, amount.currency()).ok();
-    let lost =
-        || part(refund.excess_minor).map(|excess| Entry::lost(&by.institution, order, excess));
+    let lost = || {
+        part(refund.over_refunded_minor)
+            .map(|excess| JournalEntry::lost(&by.institution, order, excess))
+    };
     let is_new = was.is_none_or(|state| state != refund.state);
     match (&refund.why, was, refund.state) {
         _ if !is_new => {
-            let covered = part(covered).map(|covered| Entry::covered(order, covered));
+            let covered = part(covered).map(|covered| JournalEntry::covered(order, covered));
             covered.into_iter().collect()
         }
-        (Why::Asked(_), None, _) => vec![Entry::reserved(order, amount)],
-        (Why::Asked(_), Some(RefundState::Failed), RefundState::Succeeded) => {
+        (RefundOrigin::Asked(_), None, _) => vec![JournalEntry::reserved(order, amount)],
+        (RefundOrigin::Asked(_), Some(RefundState::Failed), RefundState::Succeeded) => {
             let fits = part(refund.counted_minor());
-            let fits = fits.map(|fits| Entry::refunded_late(&by.institution, order, fits));
+            let fits = fits.map(|fits| JournalEntry::refunded_late(&by.institution, order, fits));
             fits.into_iter().chain(lost()).collect()
         }
-        (Why::Asked(_), _, RefundState::Succeeded) => {
-            vec![Entry::refunded(&by.institution, order, amount)]
+        (RefundOrigin::Asked(_), _, RefundState::Succeeded) => {
+            vec![JournalEntry::refunded(&by.institution, order, amount)]
         }
-        (Why::Asked(_), _, RefundState::Failed) => vec![Entry::released(order, amount)],
-        (Why::Surplus(_), _, RefundState::Succeeded) if refund.excess_minor > 0 => {
+        (RefundOrigin::Asked(_), _, RefundState::Failed) => {
+            vec![JournalEntry::released(order, amount)]
+        }
+        (RefundOrigin::Excess(_), _, RefundState::Succeeded) if refund.over_refunded_minor > 0 => {
             lost().into_iter().collect()
         }
-        (Why::Surplus(_), _, RefundState::Succeeded) => {
-            vec![Entry::surplus_refunded(&by.institution, &by.id, amount)]
+        (RefundOrigin::Excess(_), _, RefundState::Succeeded) => {
+            vec![JournalEntry::excess_refunded(
+                &by.institution,
+                &by.id,
+                amount,
+            )]
         }
-        (Why::Asked(_) | Why::Surplus(_), _, _) => Vec::new(),
+        (RefundOrigin::Asked(_) | RefundOrigin::Excess(_), _, _) => Vec::new(),
     }
 }
 
@@ -319,25 +333,25 @@ fn events(before: Option<&Order>, after: &Order, refunds: &[usize]) -> Vec<Event
 
 /// R9: whoever was told that a refund had failed may have given the money back another way; and what
 /// went back twice is lost.
-fn incidents(
+fn breaks(
     before: Option<&Order>,
     after: &Order,
     refunds: &[usize],
-) -> Vec<(InstitutionId, Difference)> {
+) -> Vec<(InstitutionId, StatementDifference)> {
     let unwanted = |at: &usize| {
         let was = before?.refunds.get(*at)?.state;
         let refund = after.refunds.get(*at)?;
         let is_back = was != RefundState::Succeeded && refund.state == RefundState::Succeeded;
-        let is_unwanted = was == RefundState::Failed || refund.excess_minor > 0;
+        let is_unwanted = was == RefundState::Failed || refund.over_refunded_minor > 0;
         (is_back && is_unwanted).then_some((was, refund))
     };
-    let incident = |(was, refund): (RefundState, &Refund)| {
+    let open_break = |(was, refund): (RefundState, &Refund)| {
         let institution = after.attempt_of(refund)?.institution.clone();
         let (amount, code) = (refund.amount, refund.amount.currency().code());
-        let excess = Amount::from_minor(refund.excess_minor, amount.currency());
+        let excess = Amount::from_minor(refund.over_refunded_minor, amount.currency());
         let beyond = excess.map_or_else(|_| "0".into(), |excess| excess.to_string());
         let found = format!("SUCCEEDED {amount} {code}, of it beyond what was left {beyond}");
-        let difference = Difference {
+        let difference = StatementDifference {
             kind: DifferenceKind::LateRefund,
             movement: Movement::Refund,
             number: refund.no.as_str().into(),
@@ -347,5 +361,5 @@ fn incidents(
         Some((institution, difference))
     };
     let unwanted = refunds.iter().filter_map(unwanted);
-    unwanted.filter_map(incident).collect()
+    unwanted.filter_map(open_break).collect()
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::domain::evidence::Reason;
 use crate::domain::identifiers::{EventId, MerchantId, PayOrderNo, Timestamp};
 use crate::domain::order::Order;
-use crate::domain::refund::{Refund, RefundState, SurplusCause};
+use crate::domain::refund::{ExcessCause, Refund, RefundState};
 
 /// What an event reports (`eventType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,7 +39,7 @@ impl EventType {
         }
     }
 
-    pub(in crate::domain) fn letter(self) -> char {
+    pub(in crate::domain) fn message(self) -> char {
         match self {
             Self::OrderPaid => 'P',
             Self::OrderClosed => 'C',
@@ -83,7 +83,7 @@ impl std::fmt::Debug for Event {
 /// A3.3's ten fields, and ours behind them.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Body<'a> {
+struct NotificationBody<'a> {
     merchant_order_no: &'a str,
     merchant_name: &'a str,
     order_date: &'a str,
@@ -103,13 +103,13 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     attach: Option<&'a str>,
     #[serde(flatten)]
-    refund: Option<RefundBody<'a>>,
+    refund: Option<NotificationRefund<'a>>,
 }
 
 /// What events of refunds add.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct RefundBody<'a> {
+struct NotificationRefund<'a> {
     refund_order_no: &'a str,
     merchant_refund_no: &'a str,
     refund_amount: String,
@@ -146,9 +146,9 @@ impl Event {
         } else {
             EventType::RefundFailed
         };
-        let wish = refund.wish();
+        let request = refund.request();
         let receipt = refund.receipt.as_ref();
-        let body = RefundBody {
+        let body = NotificationRefund {
             refund_order_no: refund.no.as_str(),
             merchant_refund_no: refund.merchant_no(),
             refund_amount: refund.amount.to_string(),
@@ -160,9 +160,9 @@ impl Event {
                 .as_ref()
                 .filter(|_| kind == EventType::RefundFailed)
                 .map(Reason::as_str),
-            refund_cause: refund.surplus().map(SurplusCause::name),
+            refund_cause: refund.excess().map(ExcessCause::name),
         };
-        let own = wish.and_then(|wish| wish.notice_url.clone());
+        let own = request.and_then(|request| request.notice_url.clone());
         Self::born(
             kind,
             order,
@@ -175,12 +175,12 @@ impl Event {
         kind: EventType,
         order: &Order,
         destination: Option<Box<str>>,
-        refund: Option<RefundBody<'_>>,
+        refund: Option<NotificationRefund<'_>>,
     ) -> Self {
-        let id = EventId::of(&order.no, kind.letter(), order.version);
+        let id = EventId::of(&order.no, kind.message(), order.version);
         let terms = &order.terms;
         let paid_at = order.receipt().map(|receipt| receipt.paid_at);
-        let fields = Body {
+        let fields = NotificationBody {
             merchant_order_no: terms.merchant_order_no.as_str(),
             merchant_name: &terms.merchant_name,
             order_date: terms.order_date.as_str(),
@@ -196,7 +196,7 @@ impl Event {
             version: order.version,
             currency: terms.amount.currency().code(),
             institution_id: order
-                .settling_attempt()
+                .paying_attempt()
                 .map(|attempt| attempt.institution.as_str()),
             attach: terms.attach.as_deref(),
             refund,

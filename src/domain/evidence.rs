@@ -18,19 +18,19 @@ pub struct Evidence {
     /// The account at that institution; `None` where its messages do not name one.
     pub account: Option<AccountId>,
     /// What it is about (K2).
-    pub about: About,
+    pub about: EvidenceSubject,
     /// How we came to hear it.
-    pub by: Means,
+    pub by: EvidenceSource,
     /// The sum that it speaks of, where a message nobody asked for names one: news of another sum is of
     /// something else (V3). An answer is bound to its question instead.
     pub sum: Option<Amount>,
     /// Of news of a refund that nobody asked for: the payment that it says the money goes back of.
-    pub along: Along,
+    pub along: OriginalPayment,
     /// Of an answer to a question: when the question was about to leave. News is as old as that, not
     /// as its reading (V5).
     pub asked_at: Option<Uptime>,
     /// It names the number as one that the institution has, whatever else it says (V5).
-    pub names_it: bool,
+    pub proves_arrival: bool,
     /// What it says.
     pub finding: Finding,
 }
@@ -39,14 +39,14 @@ impl Evidence {
     /// Whether "not found" counts (A5, V5): its question left after nothing had been sent of what it is
     /// about for `quiet`, and that is at least the visibility limit. Whatever passed between question
     /// and weighing is no waiting.
-    pub fn is_late_enough(quiet: Option<Duration>, facts: &Facts) -> bool {
+    pub fn is_not_found_conclusive(quiet: Option<Duration>, facts: &Facts) -> bool {
         quiet.is_some_and(|quiet| quiet >= Duration::from_millis(facts.visibility_ms))
     }
 
     /// An answer about another sum than was asked is about something else (V3): one rule for the answers
     /// to all calls. Whether the call had its effect is then not known.
     #[must_use]
-    pub fn held_to(self, asked: Amount) -> Self {
+    pub fn checked_against(self, asked: Amount) -> Self {
         if let Finding::Succeeded(receipt) = &self.finding
             && receipt.amount != asked
         {
@@ -62,14 +62,14 @@ impl Evidence {
 /// The payment along which money goes back, as far as news of a refund names it: where it is another
 /// one, the news is of something else (V3).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Along {
+pub struct OriginalPayment {
     /// The number of the payment.
     pub number: Option<Box<str>>,
     /// What was paid; some name what goes back here instead.
     pub paid: Option<Amount>,
 }
 
-impl Along {
+impl OriginalPayment {
     /// Whether it may be this payment, of which that sum goes back.
     pub fn is_of(&self, payment: &AttemptId, paid: Amount, back: Amount) -> bool {
         let number = self.number.as_deref();
@@ -80,7 +80,7 @@ impl Along {
 
 /// What an institution knows something of ours by (K2).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum About {
+pub enum EvidenceSubject {
     /// A payment.
     Attempt(AttemptId),
     /// Money on its way back.
@@ -89,7 +89,7 @@ pub enum About {
 
 /// How news came: only what we asked for ourselves can confirm what contradicts (V4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Means {
+pub enum EvidenceSource {
     /// The reply to a create call.
     Create,
     /// The reply to a query.
@@ -110,7 +110,7 @@ pub enum Finding {
     /// E2: a final refusal, with the institution's own word for the reason.
     Refused(Reason),
     /// E3: taken, waiting for the payer, or under way back; the hand-over where the reply carries one.
-    Accepted(Option<Handover>),
+    Accepted(Option<PaymentAction>),
     /// E3: the money moved.
     Succeeded(Receipt),
     /// E4: it can no longer be paid.
@@ -202,28 +202,28 @@ impl Reason {
 
 /// What the payer needs to go and pay, and how long it lives.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Handover {
+pub struct PaymentAction {
     /// Link or parameters.
-    pub way: Way,
+    pub way: PaymentActionKind,
     /// When it stops working, where the institution says.
     pub expires: Option<Timestamp>,
 }
 
 /// The forms a hand-over takes.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Way {
+pub enum PaymentActionKind {
     /// An https address of the institution's payment page (R-5.1.1-0a).
-    Link(Box<str>),
+    Redirect(Box<str>),
     /// Signed start parameters of the institution's SDK, as JSON text (R-5.1.3-2).
-    Sdk(Box<str>),
+    SdkParameters(Box<str>),
 }
 
 /// A link lets its holder pay, so it is not printed.
-impl std::fmt::Debug for Handover {
+impl std::fmt::Debug for PaymentAction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.way {
-            Way::Link(_) => "Handover(link)",
-            Way::Sdk(_) => "Handover(sdk)",
+            PaymentActionKind::Redirect(_) => "Handover(link)",
+            PaymentActionKind::SdkParameters(_) => "Handover(sdk)",
         })
     }
 }

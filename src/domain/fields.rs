@@ -104,7 +104,7 @@ impl<'a> Fields<'a> {
         let text = std::str::from_utf8(body).map_err(|_| FieldsFault::NotUtf8)?;
         // Values are kept as they stand and read once more only where they hold escapes: nearly all
         // of what merchants send is plain, and is passed over once.
-        let members: Members<'_> = serde_json::from_str(text).map_err(|fault| {
+        let members: JsonMembers<'_> = serde_json::from_str(text).map_err(|fault| {
             if depth(text) > DEPTH_MAX {
                 FieldsFault::TooDeep
             } else if fault.is_data() {
@@ -276,13 +276,13 @@ fn depth(text: &str) -> usize {
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The members as they stand; a map type would hide that a name stands twice.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+struct JsonMembers<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
-impl<'de> Deserialize<'de> for Members<'de> {
+impl<'de> Deserialize<'de> for JsonMembers<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
+        struct JsonMembersVisitor;
+        impl<'de> Visitor<'de> for JsonMembersVisitor {
+            type Value = JsonMembers<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
@@ -293,10 +293,10 @@ impl<'de> Deserialize<'de> for Members<'de> {
                 while let Some((Text(name), raw)) = map.next_entry()? {
                     members.push((name, raw));
                 }
-                Ok(Members(members))
+                Ok(JsonMembers(members))
             }
         }
-        from.deserialize_map(Object)
+        from.deserialize_map(JsonMembersVisitor)
     }
 }
 
@@ -364,7 +364,7 @@ mod tests {
 
     /// Q10: one name, one value, however the name is spelled.
     #[test]
-    fn a_name_stands_once() {
+    fn a_field_name_occurs_once() {
         let twice = FieldsFault::Twice("a".into());
         assert_eq!(fault(r#"{"a":1,"a":1}"#), twice);
         assert_eq!(fault(r#"{"a":1,"\u0061":2}"#), twice);
@@ -435,7 +435,7 @@ mod tests {
 
     /// Q10: however a string is written, it says the same; what a plain one says is not copied.
     #[test]
-    fn escapes_are_read_and_plain_text_is_taken_as_it_stands() {
+    fn escapes_are_decoded_and_plain_text_is_unchanged() {
         let body = r#"{"plain":"茶 100 g","escaped":"\u8336 100 g","slash":"a\\b","quote":"a\"b","empty":""}"#;
         let fields = Fields::parse(body.as_bytes()).unwrap();
         assert_eq!(fields.text("plain"), Some(Ok("茶 100 g")));
@@ -450,7 +450,7 @@ mod tests {
 
     /// Q10: every way to cut a body off is refused.
     #[test]
-    fn half_a_body_is_no_body() {
+    fn a_truncated_body_is_refused() {
         let body = r#"{"a":"x\u00e9","n":12.30,"o":{"k":[1,"]"]},"t":true}"#;
         for end in 0..body.len() {
             assert_eq!(fault(&body[..end]), FieldsFault::NotJson, "{end}");

@@ -1,22 +1,23 @@
 //! Which institutions there are, what each can do (6.2), and what each merchant agreed with which.
 //!
 //! Pure look-ups on one enrolment. Who may use which for what is decided in `judging`; how an
-//! institution lately fared is told by its `pulse`.
+//! institution lately fared is told by its `breaker`.
 
+mod callback_reliability;
+mod circuit_breaker;
 mod credentials;
-mod judging;
-mod pulse;
-mod telling;
+mod eligibility;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-pub use credentials::{Credentials, Validity, is_one_in_force};
-pub use judging::{Offer, Wanted, Withheld};
-pub use pulse::{
-    Begun, BreakerState, CallEnd, Entry, HealthSettings, Pulse, Purpose, Standing, Stretch,
+pub use callback_reliability::CallbackReliability;
+pub use circuit_breaker::{
+    BegunCall, BreakerDecision, BreakerState, BreakerWindow, CallEnd, CallPurpose, CircuitBreaker,
+    Health, HealthSettings,
 };
-pub use telling::Telling;
+pub use credentials::{Credentials, Validity, is_one_in_force};
+pub use eligibility::{IneligibleReason, Offer, OfferQuery};
 
 use crate::domain::amount::Currency;
 use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId, Timestamp};
@@ -190,7 +191,7 @@ pub struct RefundRules {
 /// A demand that an institution does not fulfil, as an operator recorded it: it is offered all the
 /// same, and what it lacks is refused with this reason (R-6.1.5-2).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Departure {
+pub struct Waiver {
     /// `R-6.1.5-2`, or the id of a MUST row of clause 6.2.
     pub requirement: String,
     /// Why it is offered all the same.
@@ -203,7 +204,7 @@ pub struct Departure {
 
 /// The sums of one currency, both ends included. Unit: minor units of that currency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sums {
+pub struct AmountRange {
     /// Of which money.
     pub currency: Currency,
     /// The smallest.
@@ -231,7 +232,7 @@ impl Payers {
 
 /// An institution as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Institution {
+pub struct InstitutionProfile {
     /// Its name in calls, paths and tables.
     pub id: InstitutionId,
     /// What payers read, in Chinese.
@@ -251,14 +252,14 @@ pub struct Institution {
     /// Refunds it makes, and until when.
     pub refunds: RefundRules,
     /// What it lacks and is offered without.
-    pub departures: Vec<Departure>,
+    pub waivers: Vec<Waiver>,
     /// What its dialect can do.
     pub facts: Facts,
     /// While these cannot be used it takes nothing new, and what was begun there waits.
     pub credentials: Credentials,
 }
 
-impl Institution {
+impl InstitutionProfile {
     /// Whether it takes nothing new at this moment, by its own stop or for want of credentials.
     pub fn is_down(&self, now: Timestamp) -> bool {
         self.stopped || !self.credentials.are_usable(now)
@@ -268,7 +269,7 @@ impl Institution {
 /// Where an institution is asked, and in which dialect: what was begun there is asked about nowhere
 /// else (F2).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
+pub struct InstitutionEndpoint {
     /// The name of its dialect.
     pub kind: Box<str>,
     /// `https://host[:port]`.
@@ -283,7 +284,7 @@ pub struct Route {
     /// Takes no new order; what was begun goes on (F2).
     pub stopped: bool,
     /// For these sums; those of a currency that is not named are not narrowed here.
-    pub sums: Vec<Sums>,
+    pub sums: Vec<AmountRange>,
     /// For these payers.
     pub payers: Payers,
     /// Place in the list: the smallest first.
@@ -306,7 +307,7 @@ pub struct Contract {
     /// No new order; what was begun goes on (F2).
     pub stopped: bool,
     /// Currencies agreed, each with its sums.
-    pub sums: Vec<Sums>,
+    pub sums: Vec<AmountRange>,
     /// For these payers.
     pub payers: Payers,
     /// Opening hours, minutes of the day in Asia/Shanghai, end excluded; always when absent.
@@ -315,22 +316,26 @@ pub struct Contract {
 
 /// Everybody enrolled, under one version of the configuration (F1).
 #[derive(Debug, Clone, Default)]
-pub struct Directory {
+pub struct RoutingTable {
     /// Grows with every swap; stored with each attempt (F2).
     pub version: u64,
     /// Merchants by id.
     pub merchants: HashMap<MerchantId, Merchant>,
     /// Institutions by id.
-    pub institutions: HashMap<InstitutionId, Institution>,
+    pub institutions: HashMap<InstitutionId, InstitutionProfile>,
     /// Routes in their configured order.
     pub routes: Vec<Route>,
     /// Contracts.
     pub contracts: HashMap<(MerchantId, InstitutionId), Contract>,
 }
 
-impl Directory {
+impl RoutingTable {
     /// The modes that both an institution offers and the merchant's contract names.
-    pub fn modes_open(&self, merchant: &MerchantId, institution: &Institution) -> Vec<Mode> {
+    pub fn available_modes(
+        &self,
+        merchant: &MerchantId,
+        institution: &InstitutionProfile,
+    ) -> Vec<Mode> {
         let key = (merchant.clone(), institution.id.clone());
         let agreed = self
             .contracts

@@ -5,30 +5,30 @@ use crate::domain::identifiers::{AttemptId, InstitutionId, PayOrderNo};
 
 /// An account of the journal.
 ///
-/// `Recv` and `Loss` stand on the debit side; `Merch`, `Hold` and `Surp` on the credit side.
+/// `InstitutionReceivable` and `OverRefundLoss` stand on the debit side; `MerchantPayable`, `RefundReserved` and `ExcessPayable` on the credit side.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Account {
+pub enum JournalAccount {
     /// What an institution received for merchants.
-    Recv(InstitutionId),
+    InstitutionReceivable(InstitutionId),
     /// What is owed to the merchant of an order.
-    Merch(PayOrderNo),
+    MerchantPayable(PayOrderNo),
     /// What of it is on its way back to the payer.
-    Hold(PayOrderNo),
+    RefundReserved(PayOrderNo),
     /// Surplus money of an attempt, owed to its payer.
-    Surp(AttemptId),
+    ExcessPayable(AttemptId),
     /// What an institution gave back beyond what there was to give back (R9).
-    Loss(PayOrderNo),
+    OverRefundLoss(PayOrderNo),
 }
 
-impl Account {
+impl JournalAccount {
     /// Text of the account in the journal: kind, colon, whose.
     pub fn name(&self) -> String {
         match self {
-            Self::Recv(institution) => format!("RECV:{institution}"),
-            Self::Merch(order) => format!("MERCH:{order}"),
-            Self::Hold(order) => format!("HOLD:{order}"),
-            Self::Surp(attempt) => format!("SURP:{attempt}"),
-            Self::Loss(order) => format!("LOSS:{order}"),
+            Self::InstitutionReceivable(institution) => format!("RECV:{institution}"),
+            Self::MerchantPayable(order) => format!("MERCH:{order}"),
+            Self::RefundReserved(order) => format!("HOLD:{order}"),
+            Self::ExcessPayable(attempt) => format!("SURP:{attempt}"),
+            Self::OverRefundLoss(order) => format!("LOSS:{order}"),
         }
     }
 }
@@ -36,24 +36,24 @@ impl Account {
 /// One entry: a sum that one account is debited and another credited, so that it balances by its
 /// shape (M1). A debit makes an account of the debit side grow and one of the credit side shrink.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct JournalEntry {
     /// What happened, as a word for readers of the journal.
     pub happening: &'static str,
     /// The account that is debited.
-    pub debit: Account,
+    pub debit: JournalAccount,
     /// The account that is credited.
-    pub credit: Account,
+    pub credit: JournalAccount,
     /// How much.
     pub amount: Amount,
 }
 
-impl Entry {
+impl JournalEntry {
     /// An order was paid: the institution received, the merchant is owed.
     pub fn paid(institution: &InstitutionId, order: &PayOrderNo, amount: Amount) -> Self {
         Self {
             happening: "ORDER_PAID",
-            debit: Account::Recv(institution.clone()),
-            credit: Account::Merch(order.clone()),
+            debit: JournalAccount::InstitutionReceivable(institution.clone()),
+            credit: JournalAccount::MerchantPayable(order.clone()),
             amount,
         }
     }
@@ -62,8 +62,8 @@ impl Entry {
     pub fn reserved(order: &PayOrderNo, amount: Amount) -> Self {
         Self {
             happening: "REFUND_RESERVED",
-            debit: Account::Merch(order.clone()),
-            credit: Account::Hold(order.clone()),
+            debit: JournalAccount::MerchantPayable(order.clone()),
+            credit: JournalAccount::RefundReserved(order.clone()),
             amount,
         }
     }
@@ -72,8 +72,8 @@ impl Entry {
     pub fn refunded(institution: &InstitutionId, order: &PayOrderNo, amount: Amount) -> Self {
         Self {
             happening: "REFUND_SUCCEEDED",
-            debit: Account::Hold(order.clone()),
-            credit: Account::Recv(institution.clone()),
+            debit: JournalAccount::RefundReserved(order.clone()),
+            credit: JournalAccount::InstitutionReceivable(institution.clone()),
             amount,
         }
     }
@@ -82,8 +82,8 @@ impl Entry {
     pub fn released(order: &PayOrderNo, amount: Amount) -> Self {
         Self {
             happening: "REFUND_FAILED",
-            debit: Account::Hold(order.clone()),
-            credit: Account::Merch(order.clone()),
+            debit: JournalAccount::RefundReserved(order.clone()),
+            credit: JournalAccount::MerchantPayable(order.clone()),
             amount,
         }
     }
@@ -92,8 +92,8 @@ impl Entry {
     pub fn refunded_late(institution: &InstitutionId, order: &PayOrderNo, amount: Amount) -> Self {
         Self {
             happening: "REFUND_LATE",
-            debit: Account::Merch(order.clone()),
-            credit: Account::Recv(institution.clone()),
+            debit: JournalAccount::MerchantPayable(order.clone()),
+            credit: JournalAccount::InstitutionReceivable(institution.clone()),
             amount,
         }
     }
@@ -102,8 +102,8 @@ impl Entry {
     pub fn lost(institution: &InstitutionId, order: &PayOrderNo, amount: Amount) -> Self {
         Self {
             happening: "REFUND_EXCESS",
-            debit: Account::Loss(order.clone()),
-            credit: Account::Recv(institution.clone()),
+            debit: JournalAccount::OverRefundLoss(order.clone()),
+            credit: JournalAccount::InstitutionReceivable(institution.clone()),
             amount,
         }
     }
@@ -112,32 +112,32 @@ impl Entry {
     pub fn covered(order: &PayOrderNo, amount: Amount) -> Self {
         Self {
             happening: "REFUND_COVERED",
-            debit: Account::Merch(order.clone()),
-            credit: Account::Loss(order.clone()),
+            debit: JournalAccount::MerchantPayable(order.clone()),
+            credit: JournalAccount::OverRefundLoss(order.clone()),
             amount,
         }
     }
 
     /// Surplus money went back to its payer.
-    pub fn surplus_refunded(
+    pub fn excess_refunded(
         institution: &InstitutionId,
         attempt: &AttemptId,
         amount: Amount,
     ) -> Self {
         Self {
             happening: "SURPLUS_REFUNDED",
-            debit: Account::Surp(attempt.clone()),
-            credit: Account::Recv(institution.clone()),
+            debit: JournalAccount::ExcessPayable(attempt.clone()),
+            credit: JournalAccount::InstitutionReceivable(institution.clone()),
             amount,
         }
     }
 
     /// A second payment came: the institution received, the payer is owed.
-    pub fn surplus(institution: &InstitutionId, attempt: &AttemptId, amount: Amount) -> Self {
+    pub fn excess(institution: &InstitutionId, attempt: &AttemptId, amount: Amount) -> Self {
         Self {
             happening: "SURPLUS",
-            debit: Account::Recv(institution.clone()),
-            credit: Account::Surp(attempt.clone()),
+            debit: JournalAccount::InstitutionReceivable(institution.clone()),
+            credit: JournalAccount::ExcessPayable(attempt.clone()),
             amount,
         }
     }

@@ -76,7 +76,7 @@ impl Merchant {
     ///
     /// Compared on the parsed origin: `https://shop.example.evil` and user names in the
     /// authority do not pass.
-    pub fn may_be_told_at(&self, address: &str) -> bool {
+    pub fn may_be_notified_at(&self, address: &str) -> bool {
         origin(address).is_some_and(|origin| self.notify_origins.contains(&origin))
     }
 }
@@ -109,7 +109,7 @@ mod tests {
 
     /// R-A3.3-3: only addresses under a registered origin are ever called.
     #[test]
-    fn an_address_outside_the_registered_origins_is_not_told() {
+    fn an_address_outside_the_registered_origins_is_not_notified() {
         let merchant = Merchant {
             id: MerchantId::parse("M1").unwrap(),
             name: "Tea".into(),
@@ -128,7 +128,7 @@ mod tests {
             "https://SHOP.example:443/x?y=1",
             "https://shop.example:8443",
         ] {
-            assert!(merchant.may_be_told_at(good), "{good}");
+            assert!(merchant.may_be_notified_at(good), "{good}");
         }
         for bad in [
             "http://shop.example/notice",
@@ -142,7 +142,7 @@ mod tests {
             "shop.example",
             "https://shop.example/\u{7f}",
         ] {
-            assert!(!merchant.may_be_told_at(bad), "{bad}");
+            assert!(!merchant.may_be_notified_at(bad), "{bad}");
         }
     }
 }

@@ -66,7 +66,7 @@ pub fn code_or_masked(text: &str) -> Cow<'_, str> {
     let is_code = text.len() <= CODE_BYTES_MAX
         && (of_one_case(u8::is_ascii_uppercase) || of_one_case(u8::is_ascii_lowercase))
         && text
-            .split(|letter: char| !letter.is_ascii_digit())
+            .split(|message: char| !message.is_ascii_digit())
             .all(|digits| digits.len() <= CODE_DIGITS_MAX);
     if is_code {
         Cow::Borrowed(text)
@@ -100,7 +100,7 @@ mod tests {
             &"A".repeat(65),
         ] {
             let shown = code_or_masked(words);
-            assert!(shown.chars().all(|letter| letter == MASK), "{shown}");
+            assert!(shown.chars().all(|message| message == MASK), "{shown}");
         }
     }
 

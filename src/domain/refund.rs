@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::domain::amount::Amount;
-use crate::domain::attempt::{Contradiction, Epoch, Move, again};
-use crate::domain::evidence::{Evidence, Finding, Means, Reason, Receipt};
+use crate::domain::attempt::{Contradiction, Epoch, Transition, again};
+use crate::domain::evidence::{Evidence, EvidenceSource, Finding, Reason, Receipt};
 use crate::domain::identifiers::{
     AttemptId, OperatorId, RefundOrderNo, RefundRequestNo, Timestamp,
 };
@@ -63,7 +63,7 @@ impl RefundState {
     }
 
     /// Whether it holds capacity (R1).
-    pub fn is_holding(self) -> bool {
+    pub fn is_reserved(self) -> bool {
         match self {
             Self::Reserved | Self::Processing | Self::Unknown | Self::Manual | Self::Succeeded => {
                 true
@@ -83,7 +83,7 @@ impl RefundState {
 
 /// Why money came twice (A8). Any other cause would be a defect of the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SurplusCause {
+pub enum ExcessCause {
     /// The institution took money after it had confirmed a close.
     AfterClose,
     /// The institution took money after it had refused.
@@ -92,7 +92,7 @@ pub enum SurplusCause {
     Overlap,
 }
 
-impl SurplusCause {
+impl ExcessCause {
     /// Every cause, for stores that read names back.
     pub const ALL: [Self; 3] = [Self::AfterClose, Self::AfterRefusal, Self::Overlap];
 
@@ -108,17 +108,17 @@ impl SurplusCause {
 
 /// Why money goes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
+pub enum RefundOrigin {
     /// The merchant asked for it (A3.4).
-    Asked(Wish),
+    Asked(RefundDetails),
     /// It came beside the payment that settled the order (A4).
-    Surplus(SurplusCause),
+    Excess(ExcessCause),
 }
 
 /// What the merchant said when it asked for a refund; the same number with another sum is a
 /// conflict (R6).
 #[derive(Clone, PartialEq, Eq)]
-pub struct Wish {
+pub struct RefundDetails {
     /// Its number, or one made here (R7).
     pub number: RefundRequestNo,
     /// In its words, for people.
@@ -128,7 +128,7 @@ pub struct Wish {
 }
 
 /// What a merchant writes about a return may be personal, so it is not printed.
-impl std::fmt::Debug for Wish {
+impl std::fmt::Debug for RefundDetails {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Wish({})", self.number)
     }
@@ -136,7 +136,7 @@ impl std::fmt::Debug for Wish {
 
 /// Whether a call may have left, and when (E1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sending {
+pub enum SendStatus {
     /// No byte has left; it is sent from then on.
     Waits(Timestamp),
     /// A call may have left, the last time then.
@@ -146,7 +146,7 @@ pub enum Sending {
 /// What an operator found on the institution's own statement about a refund that is left to people
 /// (section 5). A second operator must find the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct RefundDecision {
     /// Who.
     pub operator: OperatorId,
     /// Whether the money went back.
@@ -159,7 +159,7 @@ pub struct Verdict {
     pub moved_at: Option<Timestamp>,
 }
 
-impl Verdict {
+impl RefundDecision {
     /// Whether another operator found the very same.
     pub fn agrees_with(&self, other: &Self) -> bool {
         let Self {
@@ -178,7 +178,7 @@ impl Verdict {
 
 /// Why an operator's verdict moves nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Undecided {
+pub enum DecisionIneffective {
     /// There is no such refund.
     #[error("there is no such refund")]
     Unknown,
@@ -187,7 +187,7 @@ pub enum Undecided {
     NotManual,
     /// The same operator said the same before.
     #[error("this operator has said so already; a second, other operator must find the same")]
-    SameOperator,
+    SameStaff,
 }
 
 /// One refund: along the attempt that brought the money, and no other way (R5).
@@ -202,11 +202,11 @@ pub struct Refund {
     /// Where it stands.
     pub state: RefundState,
     /// Why the money goes back.
-    pub why: Why,
+    pub why: RefundOrigin,
     /// When it was reserved.
     pub created: Timestamp,
     /// Whether it was sent.
-    pub sending: Sending,
+    pub sending: SendStatus,
     /// When it is next asked about, or sent.
     pub schedule: Schedule,
     /// The process that last sent it (S1).
@@ -221,85 +221,87 @@ pub struct Refund {
     /// Succeeded after it had failed (V4).
     pub late_success: bool,
     /// What of it went back beyond what there was to give back (R9). Unit: minor units.
-    pub excess_minor: i64,
+    pub over_refunded_minor: i64,
     /// What a first operator found, where people must decide.
-    pub verdict: Option<Verdict>,
+    pub decision: Option<RefundDecision>,
 }
 
 impl Refund {
     /// The merchant's wish, unless it is surplus money.
-    pub fn wish(&self) -> Option<&Wish> {
+    pub fn request(&self) -> Option<&RefundDetails> {
         match &self.why {
-            Why::Asked(wish) => Some(wish),
-            Why::Surplus(_) => None,
+            RefundOrigin::Asked(request) => Some(request),
+            RefundOrigin::Excess(_) => None,
         }
     }
 
     /// The number that merchants know it by: their own, one made in its place (R7), or, of surplus
     /// money that nobody asked back, ours.
     pub fn merchant_no(&self) -> &str {
-        self.wish()
-            .map_or(self.no.as_str(), |wish| wish.number.as_str())
+        self.request()
+            .map_or(self.no.as_str(), |request| request.number.as_str())
     }
 
     /// Why the money is surplus, if it is.
-    pub fn surplus(&self) -> Option<SurplusCause> {
+    pub fn excess(&self) -> Option<ExcessCause> {
         match &self.why {
-            Why::Asked(_) => None,
-            Why::Surplus(cause) => Some(*cause),
+            RefundOrigin::Asked(_) => None,
+            RefundOrigin::Excess(cause) => Some(*cause),
         }
     }
 
     /// What of it is counted against what was paid (R1). Unit: minor units.
     pub fn counted_minor(&self) -> i64 {
-        self.amount.minor().saturating_sub(self.excess_minor)
+        self.amount.minor().saturating_sub(self.over_refunded_minor)
     }
 
     /// The refund as this evidence names it, where that is news and still matters (V5).
-    pub fn newly_named(&self, evidence: &Evidence) -> Option<Self> {
-        (evidence.names_it && !self.named && !self.state.is_over()).then(|| Self {
+    pub fn newly_seen(&self, evidence: &Evidence) -> Option<Self> {
+        (evidence.proves_arrival && !self.named && !self.state.is_over()).then(|| Self {
             named: true,
             ..self.clone()
         })
     }
 
     /// The move that a finding justifies, by the table of section 5. "Not found" comes here only where
-    /// it was asked late enough ([`Evidence::is_late_enough`]).
-    pub fn weigh(&self, finding: &Finding, by: Means, now: Timestamp) -> Move<Self> {
+    /// it was asked late enough ([`Evidence::is_not_found_conclusive`]).
+    pub fn apply(&self, finding: &Finding, by: EvidenceSource, now: Timestamp) -> Transition<Self> {
         match finding {
             // That a question was not sent says nothing about the call before it.
-            Finding::NotSent if by != Means::Refund => Move::Stay,
+            Finding::NotSent if by != EvidenceSource::Refund => Transition::Unchanged,
             Finding::NotSent => self.not_sent(now),
             Finding::Refused(reason) => self.refused(reason),
             Finding::Accepted(_) => match self.state {
                 RefundState::Reserved | RefundState::Unknown => {
-                    self.become_(RefundState::Processing)
+                    self.transition_to(RefundState::Processing)
                 }
                 RefundState::Processing
                 | RefundState::Manual
                 | RefundState::Succeeded
-                | RefundState::Failed => Move::Stay,
+                | RefundState::Failed => Transition::Unchanged,
             },
             Finding::Succeeded(receipt) => self.succeeded(receipt, by),
             // A word of payments: it says nothing about money on its way back.
-            Finding::Closed => Move::Stay,
+            Finding::Closed => Transition::Unchanged,
             Finding::NotFound => self.not_found(by),
             Finding::Ambiguous(_) => match (self.state, self.sending) {
-                (RefundState::Reserved, Sending::Left(_)) => self.become_(RefundState::Unknown),
-                _ => Move::Stay,
+                (RefundState::Reserved, SendStatus::Left(_)) => {
+                    self.transition_to(RefundState::Unknown)
+                }
+                _ => Transition::Unchanged,
             },
         }
     }
 
-    fn become_(&self, state: RefundState) -> Move<Self> {
-        Move::To(Box::new(Self {
+    fn transition_to(&self, state: RefundState) -> Transition<Self> {
+        Transition::To(Box::new(Self {
             state,
             ..self.clone()
         }))
     }
 
-    fn fail(&self, reason: Reason) -> Move<Self> {
-        Move::To(Box::new(Self {
+    fn fail(&self, reason: Reason) -> Transition<Self> {
+        Transition::To(Box::new(Self {
             state: RefundState::Failed,
             reason: Some(reason),
             ..self.clone()
@@ -307,34 +309,36 @@ impl Refund {
     }
 
     /// E1 ends only what was never sent before. Surplus money is not given up for that: it waits.
-    fn not_sent(&self, now: Timestamp) -> Move<Self> {
+    fn not_sent(&self, now: Timestamp) -> Transition<Self> {
         match (self.state, &self.why) {
-            (RefundState::Reserved, Why::Asked(_)) => self.fail(Reason::from_code("NOT_REACHED")),
-            (RefundState::Reserved, Why::Surplus(_)) => Move::To(Box::new(Self {
-                sending: Sending::Waits(now.plus(UNREACHED_WAIT)),
+            (RefundState::Reserved, RefundOrigin::Asked(_)) => {
+                self.fail(Reason::from_code("NOT_REACHED"))
+            }
+            (RefundState::Reserved, RefundOrigin::Excess(_)) => Transition::To(Box::new(Self {
+                sending: SendStatus::Waits(now.plus(UNREACHED_WAIT)),
                 ..self.clone()
             })),
-            _ => Move::Stay,
+            _ => Transition::Unchanged,
         }
     }
 
-    fn refused(&self, reason: &Reason) -> Move<Self> {
+    fn refused(&self, reason: &Reason) -> Transition<Self> {
         match self.state {
             RefundState::Reserved
             | RefundState::Processing
             | RefundState::Unknown
             | RefundState::Manual => self.fail(reason.clone()),
-            RefundState::Succeeded => Move::Impossible(Contradiction::RefundedAlready),
-            RefundState::Failed => Move::Stay,
+            RefundState::Succeeded => Transition::Impossible(Contradiction::RefundedAlready),
+            RefundState::Failed => Transition::Unchanged,
         }
     }
 
-    fn succeeded(&self, receipt: &Receipt, by: Means) -> Move<Self> {
+    fn succeeded(&self, receipt: &Receipt, by: EvidenceSource) -> Transition<Self> {
         if receipt.amount != self.amount {
-            return Move::Impossible(Contradiction::Amount);
+            return Transition::Impossible(Contradiction::Amount);
         }
         let back = |late_success| {
-            Move::To(Box::new(Self {
+            Transition::To(Box::new(Self {
                 state: RefundState::Succeeded,
                 receipt: Some(receipt.clone()),
                 late_success,
@@ -346,20 +350,24 @@ impl Refund {
             | RefundState::Processing
             | RefundState::Unknown
             | RefundState::Manual => back(false),
-            RefundState::Failed if by == Means::Query => back(true),
-            RefundState::Failed => Move::Confirm,
+            RefundState::Failed if by == EvidenceSource::Query => back(true),
+            RefundState::Failed => Transition::ConfirmByQuery,
             RefundState::Succeeded => again(self.receipt.as_ref(), receipt),
         }
     }
 
     /// That it is not known proves that it never arrived once nothing can be on its way (A5); not
     /// where the institution once named it (V5), nor where people decide.
-    fn not_found(&self, by: Means) -> Move<Self> {
-        let was_sent = matches!(self.sending, Sending::Left(_));
-        if self.state == RefundState::Unknown && by == Means::Query && was_sent && !self.named {
+    fn not_found(&self, by: EvidenceSource) -> Transition<Self> {
+        let was_sent = matches!(self.sending, SendStatus::Left(_));
+        if self.state == RefundState::Unknown
+            && by == EvidenceSource::Query
+            && was_sent
+            && !self.named
+        {
             self.fail(Reason::from_code("NEVER_ARRIVED"))
         } else {
-            Move::Stay
+            Transition::Unchanged
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::domain::amount::{Amount, AmountFault};
 use crate::domain::identifiers::Malformed;
-use crate::domain::institutions::{RefundLack, Withheld};
+use crate::domain::institutions::{IneligibleReason, RefundLack};
 
 /// What we answer when we do not do what was asked. `Display` is the `detail`: what was expected
 /// and what to do; it never quotes a value, which may be personal.
@@ -140,7 +140,7 @@ pub enum Refusal {
     RefundConflict,
     /// More than is left of what was paid (R1).
     #[error("{}", over_rest(.rest.as_ref()))]
-    RefundOverRest {
+    RefundExceedsRemaining {
         /// What is left, pending refunds taken off; `None` when nothing may be refunded any more.
         rest: Option<Amount>,
     },
@@ -200,7 +200,7 @@ pub enum Refusal {
     InstitutionNotContracted,
     /// The institution is not open to this payment.
     #[error("the institution is not open to this payment ({})", .0.word())]
-    InstitutionUnavailable(Withheld),
+    InstitutionUnavailable(IneligibleReason),
     /// A mode, type or interface that this gateway does not offer yet.
     #[error("not offered by this gateway: {0}")]
     NotOffered(&'static str),
@@ -256,7 +256,7 @@ impl Refusal {
             Self::OrderUnpaid => "order_unpaid",
             Self::RefundUnknown => "refund_unknown",
             Self::RefundConflict => "refund_conflict",
-            Self::RefundOverRest { .. } => "refund_over_rest",
+            Self::RefundExceedsRemaining { .. } => "refund_over_rest",
             Self::RefundWindowOver => "refund_window_over",
             Self::RefundsExhausted => "refunds_exhausted",
             Self::RefundNotSupported(_) => "refund_not_supported",
@@ -295,9 +295,9 @@ impl Refusal {
             | Self::FieldMalformed { field, .. }
             | Self::SecretInText(field) => Some(field),
             Self::Amount(_) => Some("orderAmount"),
-            Self::RefundAmount(_) | Self::RefundOverRest { .. } | Self::RefundNotSupported(_) => {
-                Some("refundAmount")
-            }
+            Self::RefundAmount(_)
+            | Self::RefundExceedsRemaining { .. }
+            | Self::RefundNotSupported(_) => Some("refundAmount"),
             Self::RefundConflict => Some("merchantRefundNo"),
             Self::NoticeUrlUnregistered => Some("noticeUrl"),
             Self::CurrencyUnknown { .. } => Some("currency"),

@@ -15,23 +15,23 @@ const NOTICE_WAITS_S: [u64; 18] = [
 const NOTICE_DAYS: usize = 5;
 
 /// Waits between questions about what is in doubt, while the payer is likely on the page.
-const DOUBT_WAITS_MS: [u64; 6] = [500, 1_000, 2_000, 4_000, 8_000, 15_000];
+const UNRESOLVED_WAITS_MS: [u64; 6] = [500, 1_000, 2_000, 4_000, 8_000, 15_000];
 
 /// Once the payer is probably gone: half a minute at first, then ever slower, to once an hour.
-const DOUBT_WAITS_LATER_S: [u64; 6] = [30, 60, 120, 300, 600, 1_800];
+const UNRESOLVED_WAITS_LATER_S: [u64; 6] = [30, 60, 120, 300, 600, 1_800];
 
 /// How many questions come quicker than hourly.
-const DOUBT_QUICKER: u32 = 12;
+const UNRESOLVED_QUICK_POLLS: u32 = 12;
 
 /// Questions per hour until the schedule is used up: after two days an attempt that is still in
 /// doubt is flagged for people and asked about once a day (section 5 of the invariants).
-const DOUBT_HOURLY_MAX: u32 = 48;
+const UNRESOLVED_HOURLY_MAX: u32 = 48;
 
 /// Waits while the payer is to pay: 20 and 60 s after the institution accepted, then each 60 s.
 const PAYER_WAITS_S: [u64; 3] = [20, 40, 60];
 
 /// The same where callbacks go missing: 3, 5, 10, 20, 30 s after, then each 30 s.
-const UNTOLD_WAITS_S: [u64; 6] = [3, 2, 5, 10, 10, 30];
+const CALLBACKS_MISSING_WAITS_S: [u64; 6] = [3, 2, 5, 10, 10, 30];
 
 /// No wait is prolonged by more than this share of it. Unit: permille.
 const SPREAD_PERMILLE: u32 = 200;
@@ -43,25 +43,25 @@ pub const REPEATS_MAX: u32 = 10;
 
 /// How quickly an object in its state is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
+pub enum PollFrequency {
     /// Nobody knows: quickly, then ever slower.
-    Doubt,
+    Unresolved,
     /// The payer is to pay, and the institution tells us of it: seldom.
     Payer,
     /// The same at an institution whose callbacks go missing.
-    Untold,
+    CallbacksMissing,
     /// People decide: daily.
-    People,
+    ManualReview,
 }
 
-impl Pace {
+impl PollFrequency {
     /// The wait before the next question, after that many.
     pub fn wait(self, asked: u32) -> Duration {
         match self {
-            Self::Doubt => doubt_wait(asked),
+            Self::Unresolved => unresolved_wait(asked),
             Self::Payer => of_table(&PAYER_WAITS_S, asked),
-            Self::Untold => of_table(&UNTOLD_WAITS_S, asked),
-            Self::People => Duration::from_hours(24),
+            Self::CallbacksMissing => of_table(&CALLBACKS_MISSING_WAITS_S, asked),
+            Self::ManualReview => Duration::from_hours(24),
         }
     }
 }
@@ -90,13 +90,13 @@ impl Schedule {
     }
 
     /// The first question at this pace, of the object with this id.
-    pub fn begin(pace: Pace, id: &str, now: Timestamp) -> Self {
+    pub fn begin(pace: PollFrequency, id: &str, now: Timestamp) -> Self {
         Self::from(now.plus(spread(pace.wait(0), id, 0)))
     }
 
     /// After one more question.
     #[must_use]
-    pub fn asked(self, pace: Pace, id: &str, now: Timestamp) -> Self {
+    pub fn asked(self, pace: PollFrequency, id: &str, now: Timestamp) -> Self {
         let asked = self.asked.saturating_add(1);
         Self {
             asked,
@@ -109,7 +109,7 @@ impl Schedule {
     #[must_use]
     pub fn answered(self) -> Self {
         Self {
-            asked: self.asked.min(DOUBT_QUICKER),
+            asked: self.asked.min(UNRESOLVED_QUICK_POLLS),
             ..self
         }
     }
@@ -151,29 +151,32 @@ pub fn notice_wait(attempts: u32) -> Option<Duration> {
 }
 
 /// The wait before the next question about what is in doubt, after that many.
-fn doubt_wait(asked: u32) -> Duration {
+fn unresolved_wait(asked: u32) -> Duration {
     let at = usize::try_from(asked).unwrap_or(usize::MAX);
-    let later = at.saturating_sub(DOUBT_WAITS_MS.len());
-    match (DOUBT_WAITS_MS.get(at), DOUBT_WAITS_LATER_S.get(later)) {
+    let later = at.saturating_sub(UNRESOLVED_WAITS_MS.len());
+    match (
+        UNRESOLVED_WAITS_MS.get(at),
+        UNRESOLVED_WAITS_LATER_S.get(later),
+    ) {
         (Some(ms), _) => Duration::from_millis(*ms),
         (None, Some(s)) => Duration::from_secs(*s),
-        (None, None) if !is_for_people(asked) => Duration::from_hours(1),
+        (None, None) if !awaits_manual_review(asked) => Duration::from_hours(1),
         (None, None) => Duration::from_hours(24),
     }
 }
 
 /// Waits before surplus money is sent back once more after a definite failure, in seconds.
-const SURPLUS_WAITS_S: [u64; 4] = [60, 600, 3_600, 21_600];
+const EXCESS_WAITS_S: [u64; 4] = [60, 600, 3_600, 21_600];
 
 /// The wait before surplus money is sent back once more, after so many definite failures (A4).
-pub fn surplus_wait(failed: usize) -> Duration {
-    let wait = SURPLUS_WAITS_S.get(failed.saturating_sub(1)).copied();
+pub fn excess_wait(failed: usize) -> Duration {
+    let wait = EXCESS_WAITS_S.get(failed.saturating_sub(1)).copied();
     Duration::from_secs(wait.unwrap_or(86_400))
 }
 
 /// Whether the schedule is used up: from here on people should look (Z1).
-pub fn is_for_people(asked: u32) -> bool {
-    asked > DOUBT_HOURLY_MAX.saturating_add(DOUBT_QUICKER)
+pub fn awaits_manual_review(asked: u32) -> bool {
+    asked > UNRESOLVED_HOURLY_MAX.saturating_add(UNRESOLVED_QUICK_POLLS)
 }
 
 #[cfg(test)]
@@ -197,16 +200,18 @@ mod tests {
 
     /// A6: doubt is asked about at once, then slower, and for ever.
     #[test]
-    fn doubt_is_asked_about_for_ever() {
-        let waits: Vec<_> = (0..6).map(|asked| doubt_wait(asked).as_millis()).collect();
+    fn unresolved_attempts_are_polled_without_end() {
+        let waits: Vec<_> = (0..6)
+            .map(|asked| unresolved_wait(asked).as_millis())
+            .collect();
         assert_eq!(waits[..4], [500, 1_000, 2_000, 4_000]);
-        assert!((0..200).map(doubt_wait).is_sorted());
-        assert_eq!(doubt_wait(u32::MAX).as_secs(), 86_400);
-        assert!(is_for_people(u32::MAX) && !is_for_people(10));
+        assert!((0..200).map(unresolved_wait).is_sorted());
+        assert_eq!(unresolved_wait(u32::MAX).as_secs(), 86_400);
+        assert!(awaits_manual_review(u32::MAX) && !awaits_manual_review(10));
     }
 
     /// When the first questions of an object are due, counted from its state, each wait at its least.
-    fn due_s(pace: Pace, many: u32) -> Vec<u64> {
+    fn due_s(pace: PollFrequency, many: u32) -> Vec<u64> {
         let mut due = 0;
         let due = (0..many).map(|asked| {
             due = pace.wait(asked).as_secs().saturating_add(due);
@@ -217,21 +222,24 @@ mod tests {
 
     /// A6: who waits for a payer is seldom asked, and soon where the institution does not tell.
     #[test]
-    fn a_waiting_payment_is_asked_about_by_its_own_schedule() {
-        assert_eq!(due_s(Pace::Payer, 5), [20, 60, 120, 180, 240]);
-        assert_eq!(due_s(Pace::Untold, 8), [3, 5, 10, 20, 30, 60, 90, 120]);
-        assert_eq!(Pace::Payer.wait(u32::MAX).as_secs(), 60);
-        assert_eq!(Pace::People.wait(0).as_secs(), 86_400);
+    fn a_waiting_payment_is_polled_by_its_own_schedule() {
+        assert_eq!(due_s(PollFrequency::Payer, 5), [20, 60, 120, 180, 240]);
+        assert_eq!(
+            due_s(PollFrequency::CallbacksMissing, 8),
+            [3, 5, 10, 20, 30, 60, 90, 120]
+        );
+        assert_eq!(PollFrequency::Payer.wait(u32::MAX).as_secs(), 60);
+        assert_eq!(PollFrequency::ManualReview.wait(0).as_secs(), 86_400);
     }
 
     /// A6: no question comes early, none more than a fifth late, and those of many objects that began
     /// together do not come together.
     #[test]
-    fn what_began_together_is_asked_about_apart() {
+    fn polls_of_objects_that_began_together_are_spread() {
         let now = Timestamp::from_s(0);
         let mut waits: Vec<i64> = (0..1_000)
             .map(|n| {
-                Schedule::begin(Pace::Payer, &format!("A{n:019}"), now)
+                Schedule::begin(PollFrequency::Payer, &format!("A{n:019}"), now)
                     .next
                     .ms()
             })
@@ -255,7 +263,7 @@ mod tests {
 
     /// What is put off is not counted, and is never brought forward by it.
     #[test]
-    fn what_is_put_off_was_not_asked() {
+    fn a_postponed_poll_is_not_counted() {
         let schedule = Schedule {
             asked: 3,
             next: Timestamp::from_s(10),

@@ -9,17 +9,17 @@ use pingora_core::protocols::l4::stream::Stream as TcpStream;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use super::door::{Caller, Door, Stopped, Then};
-use super::places::{Full, Place};
+use super::connection::{ClientConnection, ConnectionReuse, ListenerConnections, StopReceiver};
+use super::places::{ConnectionPlace, Full};
 use crate::api::Peer;
 
 /// How long nobody is taken on after the system could give no connection away.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
-impl Door {
+impl ListenerConnections {
     /// Takes connections until told to stop. A system that can give none away, for want of files or
     /// memory, is asked again a little later, and said to be so once in a row (H1).
-    pub(super) async fn accept(self: Arc<Self>, listener: TcpListener, mut stopped: Stopped) {
+    pub(super) async fn accept(self: Arc<Self>, listener: TcpListener, mut stopped: StopReceiver) {
         let mut failures = 0_u64;
         loop {
             let accepted = tokio::select! {
@@ -60,7 +60,7 @@ impl Door {
 
     /// One connection. Most of them wait most of the time, so what a handshake or a request takes is
     /// held apart and only as long as it lasts.
-    async fn receive(self: Arc<Self>, tcp: TcpStream, address: IpAddr, mut stopped: Stopped) {
+    async fn receive(self: Arc<Self>, tcp: TcpStream, address: IpAddr, mut stopped: StopReceiver) {
         let bounds = self.bounds();
         // Past the bounds it is closed before it costs a handshake.
         let place = match self.places.connection(address, &bounds) {
@@ -84,8 +84,8 @@ impl Door {
     async fn converse(
         &self,
         (tcp, address): (TcpStream, IpAddr),
-        place: &Place<'_>,
-        stopped: &mut Stopped,
+        place: &ConnectionPlace<'_>,
+        stopped: &mut StopReceiver,
     ) {
         let within = self.bounds.load().handshake_within;
         let secured = tokio::select! {
@@ -102,7 +102,7 @@ impl Door {
         if is_enrolled {
             place.has_certificate();
         }
-        let mut caller = Caller {
+        let mut caller = ClientConnection {
             stream,
             read: BytesMut::new(),
             peer: Peer {
@@ -115,11 +115,11 @@ impl Door {
             ahead: 0,
             paused: None,
         };
-        let mut then = Then::Again;
-        while then == Then::Again {
+        let mut then = ConnectionReuse::Again;
+        while then == ConnectionReuse::Again {
             then = self.exchange(&mut caller, stopped).await;
         }
-        if then == Then::Close {
+        if then == ConnectionReuse::Close {
             Box::pin(self.close(&mut caller)).await;
         }
     }

@@ -21,30 +21,30 @@ const ONE_PIECE_MAX: usize = 16 << 10;
 
 /// How an answer goes out.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Manner {
+pub(super) struct WriteOptions {
     /// Over TLS.
     pub(super) secure: bool,
     /// The connection carries another request afterwards.
     pub(super) keep: bool,
     /// The question was `HEAD`.
-    pub(super) bodiless: bool,
+    pub(super) head_only: bool,
     /// When it is written.
-    pub(super) written: Written,
+    pub(super) written: WriteTime,
 }
 
 /// When an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Written {
+pub(super) enum WriteTime {
     /// Just before it is sent, so it says when.
     Now,
     /// Long before, without a date: an answer with 5xx needs none (RFC 9110, 6.6.1), and a wrong one
     /// is worse.
-    Beforehand,
+    InAdvance,
 }
 
 /// Writes an answer as it goes over the wire, a long body as it is.
-pub(super) fn pieces(response: Response<Bytes>, manner: Manner) -> Vec<Bytes> {
-    if manner.bodiless || response.body().len() <= ONE_PIECE_MAX {
+pub(super) fn pieces(response: Response<Bytes>, manner: WriteOptions) -> Vec<Bytes> {
+    if manner.head_only || response.body().len() <= ONE_PIECE_MAX {
         return vec![encode(response, manner)];
     }
     let body = response.body().clone();
@@ -52,8 +52,8 @@ pub(super) fn pieces(response: Response<Bytes>, manner: Manner) -> Vec<Bytes> {
 }
 
 /// The same, in one piece.
-pub(super) fn encode(response: Response<Bytes>, manner: Manner) -> Bytes {
-    if manner.bodiless {
+pub(super) fn encode(response: Response<Bytes>, manner: WriteOptions) -> Bytes {
+    if manner.head_only {
         return encode_head(response, manner, 0).freeze();
     }
     let body = response.body().clone();
@@ -64,13 +64,13 @@ pub(super) fn encode(response: Response<Bytes>, manner: Manner) -> Bytes {
 
 /// The head, with room for a body behind it. What the edge itself says, framing and the life of
 /// the connection, replaces whatever stood there.
-fn encode_head(response: Response<Bytes>, manner: Manner, behind: usize) -> BytesMut {
+fn encode_head(response: Response<Bytes>, manner: WriteOptions, behind: usize) -> BytesMut {
     let (mut parts, body) = response.into_parts();
     let headers = &mut parts.headers;
     let life = if manner.keep { "keep-alive" } else { "close" };
     headers.insert(CONNECTION, HeaderValue::from_static(life));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    if manner.written == Written::Now {
+    if manner.written == WriteTime::Now {
         headers.insert(DATE, get_cached_date());
     }
     if manner.secure {

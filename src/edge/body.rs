@@ -22,9 +22,9 @@ const RATE_COUNTS_AFTER: Duration = Duration::from_secs(2);
 const SIZE_DIGITS_MAX: usize = 8;
 
 /// Why there is no body.
-pub(super) enum Lost {
+pub(super) enum ReadFailure {
     /// The client has gone.
-    Gone,
+    Disconnected,
     /// It is told why.
     Refused(Refusal),
 }
@@ -36,8 +36,8 @@ pub(super) async fn read_body(
     read: &mut BytesMut,
     framing: Framing,
     bounds: &Bounds,
-) -> Result<Bytes, Lost> {
-    let mut pace = Pace::new(bounds);
+) -> Result<Bytes, ReadFailure> {
+    let mut pace = BodyDeadline::new(bounds);
     match framing {
         Framing::Length(length) => {
             while read.len() < length {
@@ -48,12 +48,12 @@ pub(super) async fn read_body(
             Ok(read.split_to(length).freeze())
         }
         Framing::Chunked => {
-            let mut chunks = Chunks::default();
+            let mut chunks = ChunkedBody::default();
             loop {
                 match chunks.take(read, bounds.body_bytes_max) {
                     Ok(true) => return Ok(chunks.body.freeze()),
                     Ok(false) => (),
-                    Err(refusal) => return Err(Lost::Refused(refusal)),
+                    Err(refusal) => return Err(ReadFailure::Refused(refusal)),
                 }
                 read.reserve(READ_BYTES);
                 pace.more(stream, read, chunks.body.len()).await?;
@@ -63,13 +63,13 @@ pub(super) async fn read_body(
 }
 
 /// How long a body may still take: all its time, or less where it comes too slowly.
-struct Pace {
+struct BodyDeadline {
     began: Option<Instant>,
     within: Duration,
     rate_min: u32,
 }
 
-impl Pace {
+impl BodyDeadline {
     fn new(bounds: &Bounds) -> Self {
         Self {
             began: None,
@@ -84,7 +84,7 @@ impl Pace {
         stream: &mut Stream,
         read: &mut BytesMut,
         received: usize,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), ReadFailure> {
         let began = *self.began.get_or_insert_with(Instant::now);
         let earned = u64::try_from(received)
             .unwrap_or(u64::MAX)
@@ -95,22 +95,22 @@ impl Pace {
         let by = began.checked_add(allowed).unwrap_or(began);
         match timeout_at(by, stream.read_buf(read)).await {
             Ok(Ok(1..)) => Ok(()),
-            Ok(Ok(0) | Err(_)) => Err(Lost::Gone),
-            Err(_) => Err(Lost::Refused(Refusal::TooSlow)),
+            Ok(Ok(0) | Err(_)) => Err(ReadFailure::Disconnected),
+            Err(_) => Err(ReadFailure::Refused(Refusal::TooSlow)),
         }
     }
 }
 
 /// A body in chunks, as far as it has come (RFC 9112, 7.1).
 #[derive(Default)]
-struct Chunks {
+struct ChunkedBody {
     body: BytesMut,
-    next: Next,
+    next: ChunkPart,
 }
 
 /// What must come next.
 #[derive(Default, Clone, Copy)]
-enum Next {
+enum ChunkPart {
     #[default]
     Size,
     Bytes(usize),
@@ -118,36 +118,36 @@ enum Next {
     LastEnd,
 }
 
-impl Chunks {
+impl ChunkedBody {
     /// Takes what has come; whether that was all.
     fn take(&mut self, read: &mut BytesMut, bytes_max: usize) -> Result<bool, Refusal> {
         loop {
             match self.next {
-                Next::Size => match size(read)? {
+                ChunkPart::Size => match size(read)? {
                     None => return Ok(false),
-                    Some(0) => self.next = Next::LastEnd,
+                    Some(0) => self.next = ChunkPart::LastEnd,
                     Some(size) if self.body.len().saturating_add(size) > bytes_max => {
                         return Err(Refusal::BodyTooLarge { bytes_max });
                     }
-                    Some(size) => self.next = Next::Bytes(size),
+                    Some(size) => self.next = ChunkPart::Bytes(size),
                 },
-                Next::Bytes(left) => {
+                ChunkPart::Bytes(left) => {
                     let piece = read.split_to(left.min(read.len()));
                     self.body.extend_from_slice(&piece);
                     let left = left.saturating_sub(piece.len());
                     if left > 0 {
-                        self.next = Next::Bytes(left);
+                        self.next = ChunkPart::Bytes(left);
                         return Ok(false);
                     }
-                    self.next = Next::BytesEnd;
+                    self.next = ChunkPart::BytesEnd;
                 }
-                Next::BytesEnd => {
+                ChunkPart::BytesEnd => {
                     if !line_end(read, "a chunk is longer than its size")? {
                         return Ok(false);
                     }
-                    self.next = Next::Size;
+                    self.next = ChunkPart::Size;
                 }
-                Next::LastEnd => return line_end(read, "trailers are not taken here"),
+                ChunkPart::LastEnd => return line_end(read, "trailers are not taken here"),
             }
         }
     }
@@ -195,7 +195,7 @@ mod tests {
 
     /// Fed in pieces of so many bytes: the body and what follows it, or a refusal.
     fn fed(raw: &[u8], at_once: usize) -> Result<Option<(Bytes, Bytes)>, Refusal> {
-        let (mut chunks, mut read) = (Chunks::default(), BytesMut::new());
+        let (mut chunks, mut read) = (ChunkedBody::default(), BytesMut::new());
         let mut whole = false;
         for piece in raw.chunks(at_once) {
             read.extend_from_slice(piece);

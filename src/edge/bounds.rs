@@ -39,7 +39,7 @@ pub struct Bounds {
     /// With so many handed over, new orders are refused.
     pub in_flight_orders_max: u32,
     /// With so many handed over, payers' choices are refused as well.
-    pub in_flight_choices_max: u32,
+    pub in_flight_selections_max: u32,
     /// How long a request may wait for a permit and for the processor before new orders are rejected.
     pub delay_max: Duration,
     /// How long a rejected caller's next request of that priority waits at least.
@@ -81,7 +81,7 @@ impl Default for Bounds {
             pipelined_max: 32,
             in_flight_max: 1024,
             in_flight_orders_max: 512,
-            in_flight_choices_max: 768,
+            in_flight_selections_max: 768,
             delay_max: Duration::from_millis(20),
             rejection_pause: Duration::from_millis(15),
             rejections_per_second_max: 5_000,

@@ -17,7 +17,7 @@ use pingora_core::protocols::l4::stream::Stream as TcpStream;
 use pingora_core::protocols::{Ssl, Stream};
 use tokio::task::yield_now;
 
-use super::door::Door;
+use super::connection::ListenerConnections;
 use super::hello::read_hello;
 use super::overload::Pressure;
 use super::places::subscriber;
@@ -125,7 +125,7 @@ impl Drop for Present<'_> {
     }
 }
 
-impl Door {
+impl ListenerConnections {
     /// Waits until the client has said all that a handshake begins with, with hardly any room and no
     /// permit taken; then finishes TLS.
     pub(super) async fn secure(&self, tcp: TcpStream, address: IpAddr) -> Option<Secured> {

@@ -23,7 +23,7 @@ pub(super) enum Framing {
 
 /// What a head says, by where it says it. Read before anything is decided about the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sight {
+pub(super) struct RequestHead {
     /// Of the head, empty line included. Unit: bytes.
     pub(super) bytes: usize,
     /// How the body is framed.
@@ -72,13 +72,13 @@ pub(super) fn end(bytes: &[u8], looked_at: usize) -> Option<usize> {
 /// # Errors
 /// [`Refusal::HeadTooLarge`] over `lines_max` header lines, [`Refusal::BodyUnreadable`] for what
 /// is no HTTP/1.1 head or has two readings.
-pub(super) fn inspect(head: &[u8], lines_max: usize, secure: bool) -> Result<Sight, Refusal> {
-    let mut lines = Lines { head, at: 0 };
+pub(super) fn inspect(head: &[u8], lines_max: usize, secure: bool) -> Result<RequestHead, Refusal> {
+    let mut lines = HeaderLines { head, at: 0 };
     let first = lines.next().transpose()?.unwrap_or(0..0);
     let (method, target, authority) = request_line(head, &first, secure)?;
     let is_old = piece(head, &first).ends_with(b"HTTP/1.0");
     let (mut host, mut length, mut encodings) = (None, None, 0_u32);
-    let mut sight = Sight {
+    let mut sight = RequestHead {
         bytes: head.len(),
         framing: Framing::Length(0),
         waits_for_continue: false,
@@ -138,7 +138,7 @@ pub(super) fn inspect(head: &[u8], lines_max: usize, secure: bool) -> Result<Sig
     Ok(sight)
 }
 
-impl Sight {
+impl RequestHead {
     /// The method as it was sent.
     pub(super) fn method<'h>(&self, head: &'h [u8]) -> &'h [u8] {
         piece(head, &self.method)
@@ -165,7 +165,7 @@ impl Sight {
             return Err(unreadable("the request line is not readable"));
         };
         let mut headers = HeaderMap::with_capacity(self.lines);
-        let mut lines = Lines { head, at: 0 };
+        let mut lines = HeaderLines { head, at: 0 };
         lines.next().transpose()?;
         for line in lines.take(self.lines) {
             let (name, value) = field(head, &line?)?;
@@ -185,12 +185,12 @@ impl Sight {
 }
 
 /// Lines by where they lie, without their ends. A line end is CRLF; either half alone is a fault.
-struct Lines<'h> {
+struct HeaderLines<'h> {
     head: &'h [u8],
     at: usize,
 }
 
-impl Iterator for Lines<'_> {
+impl Iterator for HeaderLines<'_> {
     type Item = Result<Range<usize>, Refusal>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -352,7 +352,7 @@ fn unreadable(why: &'static str) -> Refusal {
 mod tests {
     use super::*;
 
-    fn look(head: &[u8]) -> Result<Sight, Refusal> {
+    fn look(head: &[u8]) -> Result<RequestHead, Refusal> {
         inspect(head, 3, true)
     }
 
@@ -386,7 +386,7 @@ mod tests {
 
     /// Q2: path and query arrive byte for byte, whatever form the target had.
     #[test]
-    fn a_target_is_not_touched() {
+    fn a_target_is_kept_byte_for_byte() {
         let same = taken(
             b"POST https://A:8443/v1/%6Frders/..//x;y=1?q=%2f? HTTP/1.1\r\nhost: a:8443\r\n\r\n",
         );
@@ -399,7 +399,7 @@ mod tests {
     /// RFC 9112, 2.2: one line end before a head is nobody's, wherever packets end; a second one is
     /// not, nor is half of one.
     #[test]
-    fn one_line_end_too_many_is_nobodys_however_it_arrives() {
+    fn one_extra_line_end_is_ignored_however_it_arrives() {
         for (raw, left) in [
             ("\r\nGET", "GET"),
             ("\r\n\r\nGET", "\r\nGET"),
@@ -477,7 +477,7 @@ mod tests {
 
     /// Q1, Q2: a request names one host and one path, in the one version that is spoken here.
     #[test]
-    fn a_first_line_that_is_none_is_refused() {
+    fn a_malformed_request_line_is_refused() {
         for (line, host) in [
             ("POST / HTTP/1.0", "a"),
             ("POST / HTTP/0.9", "a"),

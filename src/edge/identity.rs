@@ -96,7 +96,7 @@ pub(super) fn server_config(identity: Arc<TlsIdentity>) -> Result<ServerConfig, 
     let provider = Arc::new(default_provider());
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&version::TLS12, &version::TLS13])?
-        .with_client_cert_verifier(Arc::new(ProvenKey(provider)))
+        .with_client_cert_verifier(Arc::new(KeyPossessionVerifier(provider)))
         .with_cert_resolver(identity);
     config.ticketer = Ticketer::new()?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -109,9 +109,9 @@ pub(super) fn server_config(identity: Arc<TlsIdentity>) -> Result<ServerConfig, 
 /// certificate, whoever signed it, opens nothing (Q4). The signature over the handshake is what
 /// makes the digest worth comparing; that is checked in full.
 #[derive(Debug)]
-struct ProvenKey(Arc<CryptoProvider>);
+struct KeyPossessionVerifier(Arc<CryptoProvider>);
 
-impl ClientCertVerifier for ProvenKey {
+impl ClientCertVerifier for KeyPossessionVerifier {
     fn client_auth_mandatory(&self) -> bool {
         false
     }

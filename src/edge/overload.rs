@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::Bounds;
-use crate::api::rank::Rank;
+use crate::api::priority::Priority;
 use crate::limits::bound::{Bound, Taken};
 use codel::{Codel, INTERVAL};
 
@@ -121,18 +121,23 @@ impl Overload {
     }
 
     /// Whether a request is worth reading: from its first line, and from what is known of its caller.
-    pub(super) fn check(&self, rank: Rank, caller: Caller, bounds: &Bounds) -> Result<(), Cause> {
+    pub(super) fn check(
+        &self,
+        priority: Priority,
+        caller: Caller,
+        bounds: &Bounds,
+    ) -> Result<(), Cause> {
         self.count(caller);
         if caller == Caller::Unauthenticated && self.unauthenticated.free() == 0 {
-            return Err(self.reject(rank, Cause::Unauthenticated));
+            return Err(self.reject(priority, Cause::Unauthenticated));
         }
-        let none_free = self.usable(rank).all(|bound| bound.free() == 0);
-        if none_free && of(&self.waiting, rank).is_none_or(|bound| bound.free() == 0) {
-            return Err(self.reject(rank, Cause::InFlight));
+        let none_free = self.usable(priority).all(|bound| bound.free() == 0);
+        if none_free && of(&self.waiting, priority).is_none_or(|bound| bound.free() == 0) {
+            return Err(self.reject(priority, Cause::InFlight));
         }
         let now = Instant::now();
         self.judge(
-            (rank, caller),
+            (priority, caller),
             (self.left(now), now),
             bounds,
             Codel::is_flooded,
@@ -142,11 +147,11 @@ impl Overload {
     /// A permit for a request that was read whole: not before, or slow senders would hold them all.
     pub(super) async fn enter(
         &self,
-        rank: Rank,
+        priority: Priority,
         caller: Caller,
         bounds: &Bounds,
     ) -> Result<InFlight, Cause> {
-        let reject = |cause| self.reject(rank, cause);
+        let reject = |cause| self.reject(priority, cause);
         let own = match caller {
             Caller::Proven => None,
             Caller::Unauthenticated => {
@@ -155,47 +160,47 @@ impl Overload {
             }
         };
         let began = Instant::now();
-        let free = self.usable(rank).find_map(|bound| bound.take_now(1));
+        let free = self.usable(priority).find_map(|bound| bound.take_now(1));
         let taken = if let Some(taken) = free {
             taken
         } else {
-            let queue = of(&self.waiting, rank).and_then(|queue| queue.take_now(1));
+            let queue = of(&self.waiting, priority).and_then(|queue| queue.take_now(1));
             let _waits = queue.ok_or_else(|| reject(Cause::InFlight))?;
-            let taken = timeout(INTERVAL, self.next(rank)).await;
+            let taken = timeout(INTERVAL, self.next(priority)).await;
             taken.map_err(|_| reject(Cause::Delay))?
         };
         let now = Instant::now();
         let waited = now
             .saturating_duration_since(began)
             .saturating_add(self.delay());
-        self.judge((rank, caller), (waited, now), bounds, Codel::rejects)?;
+        self.judge((priority, caller), (waited, now), bounds, Codel::rejects)?;
         Ok(InFlight {
             _taken: [own, Some(taken)],
         })
     }
 
     /// The next permit that a request of this priority may use.
-    async fn next(&self, rank: Rank) -> Taken {
+    async fn next(&self, priority: Priority) -> Taken {
         let [none, orders, selections, others] = &self.permits;
         tokio::select! {
             taken = none.take(1) => taken,
-            taken = orders.take(1), if rank >= Rank::Order => taken,
-            taken = selections.take(1), if rank >= Rank::Choice => taken,
-            taken = others.take(1), if rank >= Rank::Rest => taken,
+            taken = orders.take(1), if priority >= Priority::NewOrder => taken,
+            taken = selections.take(1), if priority >= Priority::Selection => taken,
+            taken = others.take(1), if priority >= Priority::Other => taken,
         }
     }
 
-    fn usable(&self, rank: Rank) -> impl Iterator<Item = &Arc<Bound>> {
-        let usable = self.permits.iter().zip(Rank::ALL);
+    fn usable(&self, priority: Priority) -> impl Iterator<Item = &Arc<Bound>> {
+        let usable = self.permits.iter().zip(Priority::ALL);
         usable
-            .filter(move |(_, of)| *of <= rank)
+            .filter(move |(_, of)| *of <= priority)
             .map(|(bound, _)| bound)
     }
 
     /// What `CoDel` says of a request that waited, or would wait, so long.
     fn judge(
         &self,
-        (rank, caller): (Rank, Caller),
+        (priority, caller): (Priority, Caller),
         (waited, now): (Duration, Instant),
         bounds: &Bounds,
         says: fn(&Codel, Duration, Duration, Instant) -> bool,
@@ -208,30 +213,30 @@ impl Overload {
         let is_first = caller == Caller::Unauthenticated
             && self.is_unauthenticated_crowd.load(Ordering::Relaxed);
         if is_first && says(of_strangers, waited, quarter(target), now) {
-            return Err(self.reject_by_codel((rank, now), Cause::Unauthenticated));
+            return Err(self.reject_by_codel((priority, now), Cause::Unauthenticated));
         }
-        let is_rejected = match rank {
-            Rank::Other => self.is_over(now),
-            Rank::Order => says(of_orders, waited, target, now),
-            Rank::Choice => says(of_selections, waited, target.saturating_mul(4), now),
-            Rank::Rest => false,
+        let is_rejected = match priority {
+            Priority::Unrouted => self.is_over(now),
+            Priority::NewOrder => says(of_orders, waited, target, now),
+            Priority::Selection => says(of_selections, waited, target.saturating_mul(4), now),
+            Priority::Other => false,
         };
         if is_rejected {
-            return Err(self.reject_by_codel((rank, now), Cause::Delay));
+            return Err(self.reject_by_codel((priority, now), Cause::Delay));
         }
         Ok(())
     }
 
-    fn reject_by_codel(&self, (rank, now): (Rank, Instant), cause: Cause) -> Cause {
+    fn reject_by_codel(&self, (priority, now): (Priority, Instant), cause: Cause) -> Cause {
         // What helps no payment along is rejected as long as something else was: it prolongs nothing.
-        if rank != Rank::Other {
+        if priority != Priority::Unrouted {
             self.rejected_us.store(self.us(now), Ordering::Relaxed);
         }
-        self.reject(rank, cause)
+        self.reject(priority, cause)
     }
 
-    fn reject(&self, rank: Rank, cause: Cause) -> Cause {
-        if let Some(count) = of(&self.rejected, rank) {
+    fn reject(&self, priority: Priority, cause: Cause) -> Cause {
+        if let Some(count) = of(&self.rejected, priority) {
             count.fetch_add(1, Ordering::Relaxed);
         }
         cause
@@ -333,8 +338,8 @@ fn micros(span: Duration) -> u64 {
 }
 
 /// What is counted for a priority.
-fn of<T>(counts: &[T; 4], rank: Rank) -> Option<&T> {
-    let place = Rank::ALL.iter().position(|it| *it == rank);
+fn of<T>(counts: &[T; 4], priority: Priority) -> Option<&T> {
+    let place = Priority::ALL.iter().position(|it| *it == priority);
     place.and_then(|place| counts.get(place))
 }
 
@@ -343,7 +348,7 @@ fn up_to(bounds: &Bounds) -> [u32; 4] {
     [
         unauthenticated(bounds),
         bounds.in_flight_orders_max,
-        bounds.in_flight_choices_max,
+        bounds.in_flight_selections_max,
         bounds.in_flight_max,
     ]
     .map(|max| max.min(bounds.in_flight_max))

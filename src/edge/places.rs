@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::{Bounds, Proven};
+use super::{Bounds, ConnectionProof};
 use network::{ALL, Network, networks};
 
 mod network;
@@ -49,7 +49,7 @@ enum Proof {
     /// Somebody is answering it, which holds its place meanwhile as if it had proven something.
     Answered,
     /// A party or a payer's page, in a request.
-    Request(Proven),
+    Request(ConnectionProof),
     /// An enrolled certificate's key.
     Certificate,
 }
@@ -85,7 +85,11 @@ struct Guest {
 impl Places {
     /// A connection's place. Where its network, or everything, is full, the oldest connection there
     /// that has proven nothing makes room.
-    pub(super) fn connection(&self, address: IpAddr, bounds: &Bounds) -> Result<Place<'_>, Full> {
+    pub(super) fn connection(
+        &self,
+        address: IpAddr,
+        bounds: &Bounds,
+    ) -> Result<ConnectionPlace<'_>, Full> {
         let share = bounds.connections_per_address_max;
         let networks = networks(address, (bounds.connections_max, share));
         let mut guests = self.guests();
@@ -98,7 +102,7 @@ impl Places {
         }
         let networks = networks.into_iter().map(|(network, _)| network);
         let (number, leave) = guests.enter(networks.collect());
-        Ok(Place {
+        Ok(ConnectionPlace {
             places: self,
             number,
             leave,
@@ -189,7 +193,7 @@ impl Guests {
         let payers_max = bounds.connections_max.checked_div(PAYERS_PART);
         let (mut payers, mut of_page) = (0_u32, 0_u32);
         for guest in self.by_number.values() {
-            if let Proof::Request(Proven::Payer(proven)) = guest.proof {
+            if let Proof::Request(ConnectionProof::Payer(proven)) = guest.proof {
                 payers = payers.saturating_add(1);
                 of_page = of_page.saturating_add(u32::from(proven == page));
             }
@@ -199,13 +203,13 @@ impl Guests {
 }
 
 /// A connection's place among all and among those of its networks, until somebody else needs it.
-pub(super) struct Place<'a> {
+pub(super) struct ConnectionPlace<'a> {
     places: &'a Places,
     number: u64,
     leave: Arc<Notify>,
 }
 
-impl Place<'_> {
+impl ConnectionPlace<'_> {
     /// Returns when the place was given to somebody else.
     pub(super) async fn is_taken(&self) {
         self.leave.notified().await;
@@ -235,11 +239,11 @@ impl Place<'_> {
 
     /// A request proved who it is from, for the first time on this connection: the place is its own,
     /// within the shares of what is proven so. Returns whether it is.
-    pub(super) fn has_proven(&self, proven: Proven, bounds: &Bounds) -> bool {
+    pub(super) fn has_proven(&self, proven: ConnectionProof, bounds: &Bounds) -> bool {
         let mut guests = self.places.guests();
         let may_prove = match proven {
-            Proven::Party => true,
-            Proven::Payer(page) => guests.may_prove(page, bounds),
+            ConnectionProof::Party => true,
+            ConnectionProof::Payer(page) => guests.may_prove(page, bounds),
         };
         let is_kept = may_prove && guests.may_keep(self.number, bounds);
         if is_kept {
@@ -249,7 +253,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for ConnectionPlace<'_> {
     fn drop(&mut self) {
         self.places.guests().leave(self.number);
     }

@@ -11,12 +11,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Refuse;
-use super::answer::{self, Manner, Written};
-use super::body::{Lost, READ_BYTES, read_body};
-use super::door::{Caller, Door, Stopped, Then};
-use super::head::{self, Framing, Sight};
+use super::answer::{self, WriteOptions, WriteTime};
+use super::body::{READ_BYTES, ReadFailure, read_body};
+use super::connection::{ClientConnection, ConnectionReuse, ListenerConnections, StopReceiver};
+use super::head::{self, Framing, RequestHead};
 use super::overload::Cause;
-use crate::api::rank::Rank;
+use crate::api::priority::Priority;
 use crate::domain::refusal::Refusal;
 
 /// How long, and how much, a client may still send before its connection is closed: a close with
@@ -37,11 +37,11 @@ pub(super) struct Rejections {
 #[derive(Clone, Copy)]
 pub(super) struct Asked {
     /// Its rank.
-    pub(super) rank: Rank,
+    pub(super) priority: Priority,
     /// Nothing follows it on its connection.
     pub(super) last: bool,
     /// It was `HEAD`.
-    pub(super) bodiless: bool,
+    pub(super) head_only: bool,
 }
 
 impl Rejections {
@@ -51,11 +51,11 @@ impl Rejections {
                 let mut response = refuse(&Refusal::Unavailable);
                 let seconds = HeaderValue::from(seconds);
                 response.headers_mut().insert(RETRY_AFTER, seconds);
-                let manner = Manner {
+                let manner = WriteOptions {
                     secure,
                     keep,
-                    bodiless: false,
-                    written: Written::Beforehand,
+                    head_only: false,
+                    written: WriteTime::InAdvance,
                 };
                 answer::encode(response, manner)
             };
@@ -67,21 +67,21 @@ impl Rejections {
         }
     }
 
-    fn next(&self, keep: bool, bodiless: bool) -> Bytes {
+    fn next(&self, keep: bool, head_only: bool) -> Bytes {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
         let next = next.checked_rem(self.written.len()).unwrap_or(0);
         let Some((kept, closed)) = self.written.get(next) else {
             return Bytes::new();
         };
         let mut wire = if keep { kept.clone() } else { closed.clone() };
-        if bodiless {
+        if head_only {
             wire.truncate(head::end(&wire, 0).unwrap_or(0));
         }
         wire
     }
 }
 
-impl Door {
+impl ListenerConnections {
     pub(super) fn refuse(&self, refusal: &Refusal) -> Response<Bytes> {
         self.metrics.refusal(refusal.code());
         let mut response = (self.refuse)(refusal);
@@ -95,24 +95,26 @@ impl Door {
     /// Rejects a request that was only looked at, and reads its body away.
     pub(super) async fn reject(
         &self,
-        caller: &mut Caller<'_>,
-        sight: &Sight,
+        caller: &mut ClientConnection<'_>,
+        sight: &RequestHead,
         (asked, why): (Asked, Cause),
-        stopped: &Stopped,
-    ) -> Then {
+        stopped: &StopReceiver,
+    ) -> ConnectionReuse {
         let bounds = self.bounds();
         caller.read.advance(sight.bytes);
         if sight.waits_for_continue || sight.framing == Framing::Chunked {
             // What the client sends next is not known.
-            self.count(asked.rank, why);
-            let wire = self.rejections.next(false, asked.bodiless);
+            self.count(asked.priority, why);
+            let wire = self.rejections.next(false, asked.head_only);
             return self.write_last(caller, wire).await;
         }
-        let Caller { stream, read, .. } = &mut *caller;
+        let ClientConnection { stream, read, .. } = &mut *caller;
         match read_body(stream, read, sight.framing, &bounds).await {
             Ok(_) => self.come_again(caller, (asked, why), stopped).await,
-            Err(Lost::Gone) => Then::Gone,
-            Err(Lost::Refused(refusal)) => self.answer_last(caller, &refusal, asked.bodiless).await,
+            Err(ReadFailure::Disconnected) => ConnectionReuse::Disconnected,
+            Err(ReadFailure::Refused(refusal)) => {
+                self.answer_last(caller, &refusal, asked.head_only).await
+            }
         }
     }
 
@@ -120,22 +122,22 @@ impl Door {
     /// one that comes back at once must not take the processor from those that are served.
     pub(super) async fn come_again(
         &self,
-        caller: &mut Caller<'_>,
+        caller: &mut ClientConnection<'_>,
         (asked, why): (Asked, Cause),
-        stopped: &Stopped,
-    ) -> Then {
+        stopped: &StopReceiver,
+    ) -> ConnectionReuse {
         let bounds = self.bounds();
-        self.count(asked.rank, why);
+        self.count(asked.priority, why);
         let keep = !asked.last && !*stopped.borrow();
-        let wire = self.rejections.next(keep, asked.bodiless);
+        let wire = self.rejections.next(keep, asked.head_only);
         match self.write(caller, &[wire], &bounds).await {
-            Then::Again if !keep => Then::Close,
-            Then::Again => {
+            ConnectionReuse::Again if !keep => ConnectionReuse::Close,
+            ConnectionReuse::Again => {
                 let again = Instant::now().checked_add(self.overload.pause(&bounds));
-                caller.paused = again.map(|again| (asked.rank, again));
-                Then::Again
+                caller.paused = again.map(|again| (asked.priority, again));
+                ConnectionReuse::Again
             }
-            then @ (Then::Close | Then::Gone) => then,
+            then @ (ConnectionReuse::Close | ConnectionReuse::Disconnected) => then,
         }
     }
 
@@ -143,51 +145,51 @@ impl Door {
     /// connection. Whatever is given up later than that goes ahead.
     pub(super) async fn wait_out(
         &self,
-        caller: &mut Caller<'_>,
-        rank: Rank,
-        stopped: &mut Stopped,
+        caller: &mut ClientConnection<'_>,
+        priority: Priority,
+        stopped: &mut StopReceiver,
     ) {
         if let Some((paused, again)) = caller.paused
-            && rank <= paused
+            && priority <= paused
         {
             caller.paused = None;
             let _ = timeout_at(again, stopped.wait_for(|stop| *stop)).await;
         }
     }
 
-    fn count(&self, rank: Rank, why: Cause) {
+    fn count(&self, priority: Priority, why: Cause) {
         self.metrics.refusal(Refusal::Unavailable.code());
-        self.metrics.front.load_shed(rank.word(), why.word());
+        self.metrics.front.load_shed(priority.word(), why.word());
     }
 
     /// Answers what never became a request; nothing follows.
     pub(super) async fn answer_last(
         &self,
-        caller: &mut Caller<'_>,
+        caller: &mut ClientConnection<'_>,
         refusal: &Refusal,
-        bodiless: bool,
-    ) -> Then {
-        let manner = Manner {
+        head_only: bool,
+    ) -> ConnectionReuse {
+        let manner = WriteOptions {
             secure: self.acceptor.is_some(),
             keep: false,
-            bodiless,
-            written: Written::Now,
+            head_only,
+            written: WriteTime::Now,
         };
         let wire = answer::encode(self.refuse(refusal), manner);
         self.write_last(caller, wire).await
     }
 
-    async fn write_last(&self, caller: &mut Caller<'_>, wire: Bytes) -> Then {
+    async fn write_last(&self, caller: &mut ClientConnection<'_>, wire: Bytes) -> ConnectionReuse {
         let bounds = self.bounds();
         match self.write(caller, &[wire], &bounds).await {
-            Then::Again | Then::Close => Then::Close,
-            Then::Gone => Then::Gone,
+            ConnectionReuse::Again | ConnectionReuse::Close => ConnectionReuse::Close,
+            ConnectionReuse::Disconnected => ConnectionReuse::Disconnected,
         }
     }
 
     /// Ends a connection after its last answer: says so, and lets the client finish sending, within
     /// bounds.
-    pub(super) async fn close(&self, caller: &mut Caller<'_>) {
+    pub(super) async fn close(&self, caller: &mut ClientConnection<'_>) {
         let lingering = async {
             caller.stream.shutdown().await?;
             let mut left = LINGER_BYTES_MAX;

@@ -15,7 +15,7 @@ const STICKY: u32 = 0o1000;
 
 /// Somebody else may use it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exposed {
+pub struct UnsafePermissions {
     /// What was found, for people.
     pub found: String,
     /// What to do, for people; a command where there is one.
@@ -24,12 +24,12 @@ pub struct Exposed {
 
 /// Who this process is, for the system.
 #[derive(Debug, Clone)]
-struct Us {
+struct ProcessOwner {
     user: u32,
     groups: Vec<u32>,
 }
 
-impl Us {
+impl ProcessOwner {
     fn now() -> Self {
         let mut groups = vec![getegid().as_raw()];
         let others = getgroups().unwrap_or_default();
@@ -43,13 +43,13 @@ impl Us {
 
 /// Whose a file is and what its mode says.
 #[derive(Debug, Clone, Copy)]
-struct Stands {
+struct FileOwnership {
     user: u32,
     group: u32,
     mode: u32,
 }
 
-impl Stands {
+impl FileOwnership {
     fn of(found: &Metadata) -> Self {
         Self {
             user: found.uid(),
@@ -62,42 +62,51 @@ impl Stands {
 /// What is wrong with a file that holds a secret: it belongs to this process's user, or to root,
 /// and nobody else may read it. As secrets are mounted, root may let our group read one; of an entry for our
 /// user alone, as service managers write it, the mode shows only that root's own group might.
-pub fn secret(path: &Path, found: &Metadata) -> Option<Exposed> {
-    judge_secret(path, &Us::now(), Stands::of(found))
+pub fn secret(path: &Path, found: &Metadata) -> Option<UnsafePermissions> {
+    judge_secret(path, &ProcessOwner::now(), FileOwnership::of(found))
 }
 
-fn judge_secret(path: &Path, us: &Us, stands: Stands) -> Option<Exposed> {
+fn judge_secret(
+    path: &Path,
+    us: &ProcessOwner,
+    stands: FileOwnership,
+) -> Option<UnsafePermissions> {
     let is_ours = stands.group == 0 || us.groups.contains(&stands.group);
     let is_for_us = stands.user == 0 && us.user != 0 && is_ours;
     let nobodys = if is_for_us { 0o037 } else { 0o077 };
-    owned(path, us, stands, &[us.user, 0]).or_else(|| closed(path, stands, nobodys, "600"))
+    check_owner(path, us, stands, &[us.user, 0]).or_else(|| closed(path, stands, nobodys, "600"))
 }
 
 /// What is wrong with a file of the store: it belongs to this process's user, who alone may use it.
-pub fn of_the_store(path: &Path, found: &Metadata) -> Option<Exposed> {
-    let (us, stands) = (Us::now(), Stands::of(found));
-    owned(path, &us, stands, &[us.user]).or_else(|| closed(path, stands, 0o077, "600"))
+pub fn of_the_store(path: &Path, found: &Metadata) -> Option<UnsafePermissions> {
+    let (us, stands) = (ProcessOwner::now(), FileOwnership::of(found));
+    check_owner(path, &us, stands, &[us.user]).or_else(|| closed(path, stands, 0o077, "600"))
 }
 
 /// What is wrong with the folder of the store: nobody else may take files out of it or put others in
 /// their place. In a folder with the sticky bit (`/tmp`, a fresh tmpfs) nobody can.
-pub fn folder_of_the_store(path: &Path, found: &Metadata) -> Option<Exposed> {
-    let (us, stands) = (Us::now(), Stands::of(found));
+pub fn folder_of_the_store(path: &Path, found: &Metadata) -> Option<UnsafePermissions> {
+    let (us, stands) = (ProcessOwner::now(), FileOwnership::of(found));
     let nobodys = if found.mode() & STICKY == 0 { 0o022 } else { 0 };
-    owned(path, &us, stands, &[us.user, 0]).or_else(|| closed(path, stands, nobodys, "go-w"))
+    check_owner(path, &us, stands, &[us.user, 0]).or_else(|| closed(path, stands, nobodys, "go-w"))
 }
 
-fn owned(path: &Path, us: &Us, stands: Stands, owners: &[u32]) -> Option<Exposed> {
+fn check_owner(
+    path: &Path,
+    us: &ProcessOwner,
+    stands: FileOwnership,
+    owners: &[u32],
+) -> Option<UnsafePermissions> {
     let (user, ours, name) = (stands.user, us.user, path.display());
-    (!owners.contains(&user)).then(|| Exposed {
+    (!owners.contains(&user)).then(|| UnsafePermissions {
         found: format!("owner {user}, and this process runs as {ours}"),
         advice: format!("chown {ours} {name}, or run as {user}"),
     })
 }
 
-fn closed(path: &Path, stands: Stands, nobodys: u32, to: &str) -> Option<Exposed> {
+fn closed(path: &Path, stands: FileOwnership, nobodys: u32, to: &str) -> Option<UnsafePermissions> {
     let (mode, name) = (stands.mode, path.display());
-    (mode & nobodys != 0).then(|| Exposed {
+    (mode & nobodys != 0).then(|| UnsafePermissions {
         found: format!("mode {mode:o}"),
         advice: format!("chmod {to} {name}"),
     })
@@ -107,8 +116,8 @@ fn closed(path: &Path, stands: Stands, nobodys: u32, to: &str) -> Option<Exposed
 mod tests {
     use super::*;
 
-    fn told(us: &Us, user: u32, group: u32, mode: u32) -> Option<String> {
-        let stands = Stands { user, group, mode };
+    fn told(us: &ProcessOwner, user: u32, group: u32, mode: u32) -> Option<String> {
+        let stands = FileOwnership { user, group, mode };
         judge_secret(Path::new("a.key"), us, stands).map(|exposed| exposed.found)
     }
 
@@ -116,7 +125,7 @@ mod tests {
     /// to be read and no more.
     #[test]
     fn a_secret_is_for_its_owner_or_mounted_for_our_group() {
-        let us = Us {
+        let us = ProcessOwner {
             user: 1000,
             groups: vec![1000, 2000],
         };
@@ -143,7 +152,7 @@ mod tests {
         ] {
             assert_eq!(told(&us, user, group, mode).as_deref(), Some(found));
         }
-        let root = Us {
+        let root = ProcessOwner {
             user: 0,
             groups: vec![0],
         };

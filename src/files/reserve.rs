@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-use super::held::{beside, folder};
+use super::store_lock::{beside, folder};
 
 /// The file that takes the room until it is needed.
 const RESERVE: &str = ".reserve";

@@ -14,22 +14,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Request;
 
-use crate::domain::change::Cause;
+use crate::domain::change::ChangeCause;
 use crate::domain::identifiers::forgotten::Forgotten;
 use crate::domain::identifiers::{FreshNonce, KeyId, MerchantId, Timestamp};
 use crate::domain::merchant::{Admission, ClientCertificate, Merchant, ShownCertificate};
 use crate::domain::refusal::Refusal;
-use crate::flow::admit_request::proof::{Proof, prove};
+use crate::flow::admit_request::proof::{SignedCaller, prove};
 pub use crate::flow::admit_request::read_nonces::ReadNonces;
-use crate::flow::answer::once::{Refused, Spent, refuse};
-use crate::flow::register::Register;
-use crate::limits::{Explained, Limits, Wait};
+use crate::flow::answer::commit_once::{Refused, SpentNonce, refuse};
+use crate::flow::configuration_snapshot::ConfigurationSnapshot;
+use crate::limits::{CallerLimits, ExplanationLimits, Wait};
 use crate::signature::Algorithm;
 use crate::store::Store;
 
 /// How far a request's times may lie from ours. Unit: seconds. Source: `interface.md`, Details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
+pub struct SignatureWindow {
     /// `created` at most so long ago.
     pub created_past_s: i64,
     /// `created` at most so far ahead.
@@ -38,7 +38,7 @@ pub struct Window {
     pub expires_max_s: i64,
 }
 
-impl Default for Window {
+impl Default for SignatureWindow {
     fn default() -> Self {
         Self {
             created_past_s: 300,
@@ -50,7 +50,7 @@ impl Default for Window {
 
 /// What a request wants, as far as admission cares (R-4-3, R-6.3.2-4b).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub enum RequestPurpose {
     /// Starts something new; suspended merchants may not.
     Start,
     /// Continues or ends what is there.
@@ -60,7 +60,7 @@ pub enum Purpose {
 }
 
 /// Proof that a merchant asked this, recently and, as far as this process knows, for the first
-/// time. Neither `Clone` nor `Copy`: one admission, one effect. Whoever holds it can end with [`Spent`]
+/// time. Neither `Clone` nor `Copy`: one admission, one effect. Whoever holds it can end with [`SpentNonce`]
 /// or [`Refused`] only, and gets either only for the nonce in it.
 #[must_use = "its nonce is not spent yet"]
 #[derive(Debug)]
@@ -88,8 +88,8 @@ impl Admitted {
     }
 
     /// What the change it causes must spend.
-    pub fn into_cause(self) -> Cause {
-        Cause::Request(self.nonce)
+    pub fn into_cause(self) -> ChangeCause {
+        ChangeCause::Request(self.nonce)
     }
 
     /// Goes on with what was read of the request, or spends the nonce for the refusal that came of it.
@@ -114,7 +114,7 @@ impl Admitted {
     ///
     /// # Errors
     /// It was spent before.
-    pub fn into_reader(self, reads: &ReadNonces) -> Result<(MerchantId, Spent), Refused> {
+    pub fn into_reader(self, reads: &ReadNonces) -> Result<(MerchantId, SpentNonce), Refused> {
         let spent = spend_in_memory(reads, &self.nonce, self.at)?;
         Ok((self.merchant, spent))
     }
@@ -124,9 +124,9 @@ fn spend_in_memory(
     reads: &ReadNonces,
     nonce: &FreshNonce,
     at: Timestamp,
-) -> Result<Spent, Refused> {
+) -> Result<SpentNonce, Refused> {
     let fresh = reads.spend(nonce, at);
-    let spent = Spent::in_memory();
+    let spent = SpentNonce::in_memory();
     if fresh {
         Ok(spent)
     } else {
@@ -135,24 +135,24 @@ fn spend_in_memory(
 }
 
 /// What every request passes: how often one may knock, and how far its times may lie from ours.
-pub struct Gate {
+pub struct AdmissionPolicy {
     /// Rates, by caller before the signature and by merchant after it.
-    pub limits: Arc<Limits>,
+    pub limits: Arc<CallerLimits>,
     /// Time window of signatures.
-    pub window: Window,
+    pub window: SignatureWindow,
     /// How often somebody whose signature does not fit is shown what we computed.
-    pub explained: Explained,
+    pub explained: ExplanationLimits,
 }
 
 /// Who knocks, as far as the connection tells, and what for.
 #[derive(Debug, Clone, Copy)]
-pub struct Knock {
+pub struct AdmissionRequest {
     /// Where the connection comes from.
     pub address: IpAddr,
     /// The client certificate, whose handshake proved its key.
     pub certificate: Option<ShownCertificate>,
     /// What the request wants.
-    pub purpose: Purpose,
+    pub purpose: RequestPurpose,
 }
 
 /// Counts whoever knocks, whatever for, before anything is read or looked up (Q1). A certificate
@@ -160,15 +160,15 @@ pub struct Knock {
 ///
 /// # Errors
 /// Too often; nothing was recorded.
-pub fn knock(
-    gate: &Gate,
-    register: &Register,
+pub fn check_rate(
+    admission: &AdmissionPolicy,
+    snapshot: &ConfigurationSnapshot,
     address: IpAddr,
     certificate: Option<ShownCertificate>,
 ) -> Result<(), Refusal> {
     let digest = certificate.map(|shown| shown.digest);
-    let enrolled = digest.filter(|digest| register.knows_certificate(digest));
-    let counted = gate.limits.knock(address, enrolled.as_ref());
+    let enrolled = digest.filter(|digest| snapshot.knows_certificate(digest));
+    let counted = admission.limits.check_rate(address, enrolled.as_ref());
     counted.map_err(|Wait(wait)| Refusal::TooOften { wait })
 }
 
@@ -181,20 +181,26 @@ pub fn knock(
 /// The first check that fails. `proven` says whether the caller was known by then, so that the
 /// refusal can be signed.
 pub async fn admit_request(
-    gate: &Gate,
-    register: &Register,
-    spending: Spending<'_>,
+    admission: &AdmissionPolicy,
+    snapshot: &ConfigurationSnapshot,
+    spending: NonceSpending<'_>,
     request: &Request<Bytes>,
-    knock: &Knock,
+    check_rate: &AdmissionRequest,
     now: Timestamp,
 ) -> Result<Admitted, NotAdmitted> {
-    let proof = prove(gate, register, request, knock, now).map_err(NotAdmitted::stranger)?;
+    let proof = prove(admission, snapshot, request, check_rate, now)
+        .map_err(NotAdmitted::unauthenticated)?;
     let forgotten = &*spending.store.forgotten();
     // Who only says again what was said before uses up nobody's allowance.
-    let judged = judge(gate, &proof, knock, Times { now, forgotten })
-        .and_then(|()| spending.is_new(knock.purpose, &proof))
-        .and_then(|()| count(gate, &proof, knock.purpose));
-    let Proof {
+    let judged = judge(
+        admission,
+        &proof,
+        check_rate,
+        AdmissionTimes { now, forgotten },
+    )
+    .and_then(|()| spending.is_new(check_rate.purpose, &proof))
+    .and_then(|()| count(admission, &proof, check_rate.purpose));
+    let SignedCaller {
         merchant,
         label,
         key,
@@ -214,29 +220,33 @@ pub async fn admit_request(
         // then is forgotten (Q6).
         (Ok(()), Err(refusal)) | (Err(refusal), Err(_)) => refusal,
         (Err(refusal), Ok(nonce)) if forgotten.contains(nonce.created) => refusal,
-        (Err(refusal), Ok(nonce)) => spending.refuse(knock.purpose, refusal, nonce, now).await,
+        (Err(refusal), Ok(nonce)) => {
+            spending
+                .refuse(check_rate.purpose, refusal, nonce, now)
+                .await
+        }
     };
     Err(NotAdmitted {
         refusal,
-        proven: Some(Known { label, key }),
+        proven: Some(ProvenCaller { label, key }),
     })
 }
 
 /// Where nonces are spent.
 #[derive(Clone, Copy)]
-pub struct Spending<'a> {
+pub struct NonceSpending<'a> {
     /// Of requests that can change something: durably, with what they change.
     pub store: &'a dyn Store,
     /// Of requests that read only.
     pub reads: &'a ReadNonces,
 }
 
-impl Spending<'_> {
+impl NonceSpending<'_> {
     /// As far as it is remembered here; what is durable decides when it is spent.
-    fn is_new(&self, purpose: Purpose, proof: &Proof<'_>) -> Result<(), Refusal> {
+    fn is_new(&self, purpose: RequestPurpose, proof: &SignedCaller<'_>) -> Result<(), Refusal> {
         let is_spent = proof.nonce.as_ref().is_ok_and(|nonce| match purpose {
-            Purpose::Start | Purpose::Continue => self.store.remembers(nonce),
-            Purpose::Read => self.reads.remember(nonce),
+            RequestPurpose::Start | RequestPurpose::Continue => self.store.remembers(nonce),
+            RequestPurpose::Read => self.reads.remember(nonce),
         });
         if is_spent {
             Err(Refusal::NonceSpent)
@@ -247,16 +257,16 @@ impl Spending<'_> {
 
     async fn refuse(
         &self,
-        purpose: Purpose,
+        purpose: RequestPurpose,
         refusal: Refusal,
         nonce: FreshNonce,
         now: Timestamp,
     ) -> Refusal {
         let refused = match purpose {
-            Purpose::Start | Purpose::Continue => {
-                refuse(self.store, (refusal, Cause::Request(nonce)), now).await
+            RequestPurpose::Start | RequestPurpose::Continue => {
+                refuse(self.store, (refusal, ChangeCause::Request(nonce)), now).await
             }
-            Purpose::Read => match spend_in_memory(self.reads, &nonce, now) {
+            RequestPurpose::Read => match spend_in_memory(self.reads, &nonce, now) {
                 Ok(spent) => spent.refuse(refusal),
                 Err(other) => other,
             },
@@ -266,23 +276,34 @@ impl Spending<'_> {
 }
 
 /// Key, time and certificate of somebody who is known.
-fn judge(gate: &Gate, proof: &Proof<'_>, knock: &Knock, times: Times<'_>) -> Result<(), Refusal> {
+fn judge(
+    admission: &AdmissionPolicy,
+    proof: &SignedCaller<'_>,
+    check_rate: &AdmissionRequest,
+    times: AdmissionTimes<'_>,
+) -> Result<(), Refusal> {
     let merchant = proof.merchant;
     proof.counts.clone()?;
-    is_recent(proof, &gate.window, times)?;
-    let shown = knock.certificate.as_ref();
+    is_recent(proof, &admission.window, times)?;
+    let shown = check_rate.certificate.as_ref();
     check_certificate(merchant, shown, proof.algorithm, times.now)
 }
 
 /// Rate and standing of somebody who is known.
-fn count(gate: &Gate, proof: &Proof<'_>, purpose: Purpose) -> Result<(), Refusal> {
+fn count(
+    admission: &AdmissionPolicy,
+    proof: &SignedCaller<'_>,
+    purpose: RequestPurpose,
+) -> Result<(), Refusal> {
     let merchant = proof.merchant;
-    gate.limits
+    admission
+        .limits
         .admit(&merchant.id)
         .map_err(|Wait(wait)| Refusal::TooOften { wait })?;
     match (merchant.admission, purpose) {
-        (Admission::Admitted, _) | (Admission::Suspended, Purpose::Continue | Purpose::Read) => (),
-        (Admission::Applied, _) | (Admission::Suspended, Purpose::Start) => {
+        (Admission::Admitted, _)
+        | (Admission::Suspended, RequestPurpose::Continue | RequestPurpose::Read) => (),
+        (Admission::Applied, _) | (Admission::Suspended, RequestPurpose::Start) => {
             return Err(Refusal::MerchantNotAdmitted);
         }
     }
@@ -291,7 +312,7 @@ fn count(gate: &Gate, proof: &Proof<'_>, purpose: Purpose) -> Result<(), Refusal
 
 /// The moment of the judgement, and what is forgotten of others.
 #[derive(Debug, Clone, Copy)]
-struct Times<'a> {
+struct AdmissionTimes<'a> {
     now: Timestamp,
     /// Requests created then are refused, whatever the clock says (Q6).
     forgotten: &'a Forgotten,
@@ -303,12 +324,12 @@ pub struct NotAdmitted {
     /// What is answered.
     pub refusal: Refusal,
     /// The signature that was good, if one was.
-    pub proven: Option<Known>,
+    pub proven: Option<ProvenCaller>,
 }
 
 /// Who was proven by which signature.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct ProvenCaller {
     /// The label of the signature: what the answer is bound to.
     pub label: Box<str>,
     /// The id of the key.
@@ -316,7 +337,7 @@ pub struct Known {
 }
 
 impl NotAdmitted {
-    fn stranger(refusal: Refusal) -> Self {
+    fn unauthenticated(refusal: Refusal) -> Self {
         Self {
             refusal,
             proven: None,
@@ -325,7 +346,11 @@ impl NotAdmitted {
 }
 
 /// Time window and forgotten moments (Q5, Q6).
-fn is_recent(proof: &Proof<'_>, window: &Window, times: Times<'_>) -> Result<(), Refusal> {
+fn is_recent(
+    proof: &SignedCaller<'_>,
+    window: &SignatureWindow,
+    times: AdmissionTimes<'_>,
+) -> Result<(), Refusal> {
     let (created_s, now_s) = (proof.created_s, times.now.seconds());
     if created_s > now_s.saturating_add(window.created_ahead_s) {
         return Err(Refusal::OutsideWindow(

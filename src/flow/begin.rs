@@ -4,7 +4,7 @@
 
 use crate::domain::change::Change;
 use crate::domain::refusal::Refusal;
-use crate::flow::answer::once::{Refused, Written, commit, refuse};
+use crate::flow::answer::commit_once::{CommitOutcome, Refused, commit, refuse};
 use crate::store::Store;
 use crate::world::World;
 
@@ -17,7 +17,7 @@ pub(in crate::flow) async fn begin(
     store: &dyn Store,
     world: &World,
     change: Change,
-) -> Result<Written, Refused> {
+) -> Result<CommitOutcome, Refused> {
     if world.disk.is_short() {
         let refused = (Refusal::Unavailable, change.into_cause());
         return Err(refuse(store, refused, world.clock.now()).await);

@@ -10,30 +10,30 @@ use http::Response;
 
 use crate::domain::attempt::{AttemptState, Stamp};
 use crate::domain::change::Change;
-use crate::domain::evidence::{About, Along, Ambiguity, Evidence, Finding};
+use crate::domain::evidence::{Ambiguity, Evidence, EvidenceSubject, Finding, OriginalPayment};
 use crate::domain::identifiers::{InstitutionId, MerchantId, OrderKey};
-use crate::domain::institutions::{CallEnd, Purpose};
-use crate::domain::order::{INTENT_PATIENCE, Order};
-use crate::domain::refund::Sending;
+use crate::domain::institutions::{CallEnd, CallPurpose};
+use crate::domain::order::{INTENT_TIMEOUT, Order};
+use crate::domain::refund::SendStatus;
 use crate::institution::{Call, CallState, Institution, OwnedCall, Step, Unmade};
-use crate::world::sends::InFlight;
-use crate::world::{Patience, TooMany, Turn, World};
+use crate::world::sends::InFlightSend;
+use crate::world::{CallTimeouts, Permit, PermitUnavailable, World};
 use executor::{Conversation, Failure, Start, execute, with_slow_key};
 
 /// How long a payer waits for the hand-over; after it the answer is "not known yet" (R-6.4-1a).
-pub const CREATE_PATIENCE: Patience = patience(5_000, 6_000);
+pub const CREATE_TIMEOUTS: CallTimeouts = timeouts(5_000, 6_000);
 
 /// How long a query or a close may take when a worker asks.
-pub const ASK_PATIENCE: Patience = patience(5_000, 8_000);
+pub const QUERY_TIMEOUTS: CallTimeouts = timeouts(5_000, 8_000);
 
 /// How long a merchant's query waits for the institution's word (R-A3.2-3).
-pub const READ_PATIENCE: Patience = patience(800, 1_000);
+pub const READ_TIMEOUTS: CallTimeouts = timeouts(800, 1_000);
 
 /// Bytes of an institution's answer that are read; a longer one proves nothing.
 const REPLY_BYTES_MAX: usize = 64 * 1024;
 
-const fn patience(head_ms: u64, whole_ms: u64) -> Patience {
-    Patience {
+const fn timeouts(head_ms: u64, whole_ms: u64) -> CallTimeouts {
+    CallTimeouts {
         head: Duration::from_millis(head_ms),
         whole: Duration::from_millis(whole_ms),
         body_bytes_max: REPLY_BYTES_MAX,
@@ -45,32 +45,32 @@ pub async fn call_institution(
     world: &World,
     adapter: &dyn Institution,
     call: &Call<'_>,
-    patience: Patience,
+    timeouts: CallTimeouts,
 ) -> Evidence {
-    let how = How {
-        patience,
-        turn: None,
+    let how = ExchangeOptions {
+        timeouts,
+        permit: None,
         in_flight: None,
     };
     PaymentCall { adapter, call }.carry_out(world, how).await
 }
 
 /// What a create or refund leaves with.
-pub struct Leave {
+pub struct SendOptions {
     /// How long it may take.
-    pub patience: Patience,
+    pub timeouts: CallTimeouts,
     /// The turn that was waited for before the intent was written, if one was.
-    pub turn: Option<Turn>,
+    pub permit: Option<Permit>,
     /// Begun before the intent was written.
-    pub in_flight: InFlight,
+    pub in_flight: InFlightSend,
 }
 
-impl Leave {
+impl SendOptions {
     /// For a caller who waits.
-    pub fn at_once(turn: Option<Turn>, in_flight: InFlight) -> Self {
+    pub fn at_once(permit: Option<Permit>, in_flight: InFlightSend) -> Self {
         Self {
-            patience: CREATE_PATIENCE,
-            turn,
+            timeouts: CREATE_TIMEOUTS,
+            permit,
             in_flight,
         }
     }
@@ -78,10 +78,14 @@ impl Leave {
 
 /// Begins the create that a change is about to write down, if it does: that of the live attempt,
 /// unless that is to be closed.
-pub fn begin_create(world: &World, change: &Change) -> Option<InFlight> {
+pub fn begin_create(world: &World, change: &Change) -> Option<InFlightSend> {
     let live = change.order().and_then(Order::live_attempt);
     let created = live.filter(|attempt| attempt.state != AttemptState::Closing);
-    created.map(|attempt| world.sends.begin(&About::Attempt(attempt.id.clone())))
+    created.map(|attempt| {
+        world
+            .sends
+            .begin(&EvidenceSubject::Attempt(attempt.id.clone()))
+    })
 }
 
 /// Creates or refunds once, and says what came of it. What it borrows was committed before (A1, R4).
@@ -89,11 +93,11 @@ pub async fn send_once(
     world: &World,
     adapter: &dyn Institution,
     call: &Call<'_>,
-    leave: Leave,
+    leave: SendOptions,
 ) -> Evidence {
-    let how = How {
-        patience: leave.patience,
-        turn: leave.turn,
+    let how = ExchangeOptions {
+        timeouts: leave.timeouts,
+        permit: leave.permit,
         in_flight: Some(leave.in_flight),
     };
     PaymentCall { adapter, call }.carry_out(world, how).await
@@ -101,15 +105,15 @@ pub async fn send_once(
 
 /// Asks once, in a turn that was waited for: for questions by the hundred, which would be kept back
 /// otherwise.
-pub async fn ask_in_turn(
+pub async fn ask_with_permit(
     world: &World,
     adapter: &dyn Institution,
     call: &Call<'_>,
-    turn: Turn,
+    permit: Permit,
 ) -> Evidence {
-    let how = How {
-        patience: ASK_PATIENCE,
-        turn: Some(turn),
+    let how = ExchangeOptions {
+        timeouts: QUERY_TIMEOUTS,
+        permit: Some(permit),
         in_flight: None,
     };
     PaymentCall { adapter, call }.carry_out(world, how).await
@@ -119,12 +123,12 @@ pub async fn ask_in_turn(
 ///
 /// # Errors
 /// It did not come in time: nothing was recorded, no nonce spent (Q8).
-pub async fn turn_at(
+pub async fn acquire_permit(
     world: &World,
     institution: &InstitutionId,
     merchant: &MerchantId,
-) -> Result<Turn, TooMany> {
-    world.outbound.turn(institution, merchant).await
+) -> Result<Permit, PermitUnavailable> {
+    world.outbound.permit(institution, merchant).await
 }
 
 /// One call about a payment or refund.
@@ -161,22 +165,22 @@ impl Conversation for PaymentCall<'_> {
         self.call.word()
     }
 
-    fn purpose(&self) -> Option<Purpose> {
+    fn purpose(&self) -> Option<CallPurpose> {
         Some(match self.call {
-            Call::Create(..) => Purpose::Create,
+            Call::Create(..) => CallPurpose::Create,
             Call::Query(..) | Call::Close(..) | Call::Refund(..) | Call::RefundQuery(..) => {
-                Purpose::Ask
+                CallPurpose::Query
             }
         })
     }
 
-    fn about(&self) -> Option<(About, &MerchantId)> {
+    fn about(&self) -> Option<(EvidenceSubject, &MerchantId)> {
         Some((self.call.about(), &self.call.terms().merchant))
     }
 
     fn order(&self) -> Option<OrderKey> {
         let attempt = self.call.attempt().id.clone();
-        Some(OrderKey::OfAttempt(self.adapter.id().clone(), attempt))
+        Some(OrderKey::Attempt(self.adapter.id().clone(), attempt))
     }
 
     fn judge(&self, outcome: &Evidence) -> (CallEnd, String) {
@@ -185,14 +189,14 @@ impl Conversation for PaymentCall<'_> {
 }
 
 impl PaymentCall<'_> {
-    async fn carry_out(&self, world: &World, how: How) -> Evidence {
+    async fn carry_out(&self, world: &World, how: ExchangeOptions) -> Evidence {
         let Some(stamp) = stamp(world, self.call, how.in_flight.as_ref()) else {
             return self.evidence(Finding::NotSent);
         };
         let start = Start {
             stamp,
-            patience: how.patience,
-            turn: how.turn,
+            timeouts: how.timeouts,
+            permit: how.permit,
             in_flight: how.in_flight,
         };
         // On the heap, so that whoever waits for a call is not as large as all its steps.
@@ -212,11 +216,11 @@ impl PaymentCall<'_> {
         let asked = call
             .refund()
             .map_or(call.attempt().amount, |refund| refund.amount);
-        let found = read.held_to(asked);
+        let found = read.checked_against(asked);
         if found.finding == Finding::Ambiguous(Ambiguity::Mismatch) {
             tracing::error!(institution.id = %found.institution, call = call.word(),
-                attempt.id = %call.attempt().id,
-                "an answer put aside: it speaks of something else than was asked");
+attempt.id = %call.attempt().id,
+"an answer put aside: it speaks of something else than was asked");
         }
         found
     }
@@ -229,27 +233,27 @@ impl PaymentCall<'_> {
             about: self.call.about(),
             by: self.call.means(),
             sum: None,
-            along: Along::default(),
+            along: OriginalPayment::default(),
             asked_at: None,
-            names_it: false,
+            proves_arrival: false,
             finding,
         }
     }
 }
 
 /// How a call is made.
-struct How {
-    patience: Patience,
-    turn: Option<Turn>,
-    in_flight: Option<InFlight>,
+struct ExchangeOptions {
+    timeouts: CallTimeouts,
+    permit: Option<Permit>,
+    in_flight: Option<InFlightSend>,
 }
 
 /// How a call is dated and made one of a kind; nothing for one that must not leave (any more).
-fn stamp(world: &World, call: &Call<'_>, in_flight: Option<&InFlight>) -> Option<Stamp> {
+fn stamp(world: &World, call: &Call<'_>, in_flight: Option<&InFlightSend>) -> Option<Stamp> {
     // Begun long ago by a process that stood still since: by now it counts as in doubt, and its
     // payer may have given up, so it must not leave any more (Q9). Nor what nobody keeps account of.
     let is_fresh =
-        in_flight.is_some_and(|one| world.clock.uptime().since(one.begun()) < INTENT_PATIENCE);
+        in_flight.is_some_and(|one| world.clock.uptime().since(one.begun()) < INTENT_TIMEOUT);
     match call {
         Call::Create(..) | Call::Refund(..) if !is_fresh => None,
         // A repeated create must be equal (A3): the stored stamp, dated by the last intent to send.
@@ -259,11 +263,11 @@ fn stamp(world: &World, call: &Call<'_>, in_flight: Option<&InFlight>) -> Option
         }),
         // The same holds for a refund (R4); its call is dated by the last intent to send.
         Call::Refund(refund, ..) => match refund.sending {
-            Sending::Left(left) => Some(Stamp {
+            SendStatus::Left(left) => Some(Stamp {
                 now: left,
                 nonce: world.entropy.draw(),
             }),
-            Sending::Waits(_) => None,
+            SendStatus::Waits(_) => None,
         },
         Call::Query(..) | Call::Close(..) | Call::RefundQuery(..) => Some(Stamp {
             now: world.clock.now(),

@@ -2,15 +2,15 @@
 
 use crate::domain::attempt::AttemptState;
 use crate::domain::evidence::Finding;
-use crate::domain::order::{Ending, Order, OrderState};
+use crate::domain::order::{CloseReason, Order, OrderState};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::Admitted;
-use crate::flow::answer::once::{Refused, Spent, Written, commit, refuse, spend};
-use crate::flow::call_institution::{READ_PATIENCE, call_institution};
-use crate::flow::chase_doubts::latest;
-use crate::flow::read_order::Named;
-use crate::flow::register::Register;
-use crate::flow::weigh_evidence::{Weight, weigh_evidence};
+use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, commit, refuse, spend};
+use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
+use crate::flow::call_institution::{READ_TIMEOUTS, call_institution};
+use crate::flow::configuration_snapshot::ConfigurationSnapshot;
+use crate::flow::poll_unresolved::latest;
+use crate::flow::read_order::OrderReference;
 use crate::institution::Call;
 use crate::store::Store;
 use crate::world::World;
@@ -26,10 +26,10 @@ const ROUNDS_MAX: u32 = 3;
 pub async fn close_order(
     store: &dyn Store,
     world: &World,
-    register: &Register,
+    snapshot: &ConfigurationSnapshot,
     caller: Admitted,
-    named: &Named,
-) -> Result<(Order, Spent), Refused> {
+    named: &OrderReference,
+) -> Result<(Order, SpentNonce), Refused> {
     let mut cause = caller.into_cause();
     for _ in 0..ROUNDS_MAX {
         let now = world.clock.now();
@@ -43,47 +43,63 @@ pub async fn close_order(
                 return Err(refuse(store, (Refusal::OrderPaid, cause), now).await);
             }
         }
-        let change = match order.end(Ending::Merchant, cause, now) {
+        let change = match order.end(CloseReason::Merchant, cause, now) {
             Ok(change) => change,
             // The wish stands already.
             Err(cause) => return Ok((order, spend(store, cause, now).await?)),
         };
         match commit(store, change).await? {
-            Written::Done(order, spent) => {
-                return Ok((ask_once(store, world, register, *order).await, spent));
+            CommitOutcome::Done(order, spent) => {
+                return Ok((ask_once(store, world, snapshot, *order).await, spent));
             }
-            Written::Stale(change) | Written::KeyTaken(change) => cause = change.into_cause(),
+            CommitOutcome::Stale(change) | CommitOutcome::KeyTaken(change) => {
+                cause = change.into_cause();
+            }
         }
     }
     Err(refuse(store, (Refusal::Contended, cause), world.clock.now()).await)
 }
 
 /// One try to have the close confirmed while the merchant waits; the rest is the workers'.
-async fn ask_once(store: &dyn Store, world: &World, register: &Register, order: Order) -> Order {
+async fn ask_once(
+    store: &dyn Store,
+    world: &World,
+    snapshot: &ConfigurationSnapshot,
+    order: Order,
+) -> Order {
     let Some(attempt) = order
         .live_attempt()
         .filter(|a| a.state == AttemptState::Closing)
     else {
         return order;
     };
-    let Some(adapter) = register.adapters.get(&attempt.institution) else {
+    let Some(adapter) = snapshot.adapters.get(&attempt.institution) else {
         return order;
     };
     if !adapter.facts().can_close {
         return order;
     }
     let call = Call::Close(attempt, &order.terms);
-    let mut evidence = call_institution(world, adapter.as_ref(), &call, READ_PATIENCE).await;
+    let mut evidence = call_institution(world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
     // What is not found there may be so a moment later: it must be said twice (A5).
     if evidence.finding == Finding::NotFound {
         let call = Call::Query(attempt, &order.terms);
-        let asked = call_institution(world, adapter.as_ref(), &call, READ_PATIENCE).await;
+        let asked = call_institution(world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
         evidence = latest(evidence, asked);
     }
     let asked = order.clone();
-    match weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
-        Ok(Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order)) => order,
+    match apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
+        Ok(
+            EvidenceOutcome::Moved(order)
+            | EvidenceOutcome::Known(order)
+            | EvidenceOutcome::Unconfirmed(order),
+        ) => order,
         // What was committed stands and is answered, whatever became of the news (Q8).
-        Ok(Weight::Quarantined(_) | Weight::Stranger | Weight::Contended) | Err(_) => asked,
+        Ok(
+            EvidenceOutcome::Quarantined(_)
+            | EvidenceOutcome::Stranger
+            | EvidenceOutcome::Contended,
+        )
+        | Err(_) => asked,
     }
 }

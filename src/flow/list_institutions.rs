@@ -2,12 +2,12 @@
 //! payer's page, the choice, and an order that names its institution.
 
 use crate::domain::identifiers::{InstitutionId, Timestamp};
-use crate::domain::institutions::{BusinessType, Mode, Offer, Wanted, Withheld};
-use crate::domain::order::{Order, Terms};
+use crate::domain::institutions::{BusinessType, IneligibleReason, Mode, Offer, OfferQuery};
+use crate::domain::order::{Order, OrderTerms};
 use crate::domain::refusal::Refusal;
-use crate::flow::register::Register;
+use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::select_institution::Choice;
-use crate::health::Pass;
+use crate::health::ProbePermit;
 use crate::store::{Store, StoreError};
 use crate::world::World;
 
@@ -17,7 +17,7 @@ use crate::world::World;
 pub async fn list_institutions<'a>(
     store: &dyn Store,
     world: &World,
-    register: &'a Register,
+    snapshot: &'a ConfigurationSnapshot,
     order: &Order,
 ) -> Result<Vec<Offer<'a>>, StoreError> {
     let mode = match order.terms.business_type {
@@ -29,10 +29,10 @@ pub async fn list_institutions<'a>(
         .last_used(&order.terms.merchant, &order.terms.mobile)
         .await
         .unwrap_or_default();
-    let judge = Judge::new(register, world);
+    let judge = EligibilityCheck::new(snapshot, world);
     let wanted = wanted(&order.terms, mode, judge.now);
     // Whoever never paid here finds the merchant's own first.
-    let merchant = register.directory.merchants.get(&order.terms.merchant);
+    let merchant = snapshot.routing.merchants.get(&order.terms.merchant);
     let default = merchant
         .zip(mode)
         .and_then(|(merchant, mode)| merchant.default_institutions.get(&mode));
@@ -40,16 +40,16 @@ pub async fn list_institutions<'a>(
 }
 
 /// Who may go where, by one enrolment and at one moment.
-pub(in crate::flow) struct Judge<'a, 'w> {
-    pub(in crate::flow) register: &'a Register,
+pub(in crate::flow) struct EligibilityCheck<'a, 'w> {
+    pub(in crate::flow) snapshot: &'a ConfigurationSnapshot,
     pub(in crate::flow) now: Timestamp,
     world: &'w World,
 }
 
-impl<'a, 'w> Judge<'a, 'w> {
-    pub(in crate::flow) fn new(register: &'a Register, world: &'w World) -> Self {
+impl<'a, 'w> EligibilityCheck<'a, 'w> {
+    pub(in crate::flow) fn new(snapshot: &'a ConfigurationSnapshot, world: &'w World) -> Self {
         Self {
-            register,
+            snapshot,
             now: world.clock.now(),
             world,
         }
@@ -58,11 +58,11 @@ impl<'a, 'w> Judge<'a, 'w> {
     /// Every routed institution, in the order of the list.
     pub(in crate::flow) fn offers(
         &self,
-        wanted: &Wanted<'_>,
+        wanted: &OfferQuery<'_>,
         last_paid: Option<&InstitutionId>,
     ) -> Vec<Offer<'a>> {
         let standing = |id: &InstitutionId| self.world.health.standing(id, self.now);
-        self.register.directory.offers(wanted, last_paid, standing)
+        self.snapshot.routing.offers(wanted, last_paid, standing)
     }
 
     /// Whether this institution is open to this payment, and in which mode.
@@ -71,29 +71,29 @@ impl<'a, 'w> Judge<'a, 'w> {
     /// It is unknown, not contracted, or withheld for a reason that the refusal names.
     pub(in crate::flow) fn open_to(
         &self,
-        terms: &Terms,
+        terms: &OrderTerms,
         institution: &InstitutionId,
         mode: Option<Mode>,
     ) -> Result<Choice, Refusal> {
-        let directory = &self.register.directory;
-        let known = directory
+        let routing = &self.snapshot.routing;
+        let known = routing
             .institutions
             .get(institution)
             .ok_or(Refusal::InstitutionUnknown)?;
         let standing = self.world.health.standing(institution, self.now);
         let wanted = wanted(terms, mode, self.now);
-        if let Some(withheld) = directory.withheld(known, &wanted, standing) {
-            return Err(refused(withheld));
+        if let Some(ineligible) = routing.ineligible(known, &wanted, standing) {
+            return Err(refused(ineligible));
         }
         // Without a wish, the first mode that is open: the webview where it is offered.
         let is_open = |mode: &Mode| {
             let mode = Some(*mode);
-            let wanted = Wanted { mode, ..wanted };
-            directory.withheld(known, &wanted, standing).is_none()
+            let wanted = OfferQuery { mode, ..wanted };
+            routing.ineligible(known, &wanted, standing).is_none()
         };
-        let mode = mode
-            .or_else(|| Mode::ALL.into_iter().find(is_open))
-            .ok_or(Refusal::InstitutionUnavailable(Withheld::ModeNotOffered))?;
+        let mode = mode.or_else(|| Mode::ALL.into_iter().find(is_open)).ok_or(
+            Refusal::InstitutionUnavailable(IneligibleReason::ModeNotOffered),
+        )?;
         Ok(Choice {
             institution: institution.clone(),
             mode,
@@ -107,20 +107,24 @@ impl<'a, 'w> Judge<'a, 'w> {
     /// Those of [`Judge::open_to`].
     pub(in crate::flow) fn admit(
         &self,
-        terms: &Terms,
+        terms: &OrderTerms,
         institution: &InstitutionId,
         mode: Option<Mode>,
-    ) -> Result<(Choice, Pass), Refusal> {
+    ) -> Result<(Choice, ProbePermit), Refusal> {
         let choice = self.open_to(terms, institution, mode)?;
         let pass = self.world.health.enter(institution, self.now);
-        let pass = pass.ok_or_else(|| refused(Withheld::InstitutionUnhealthy))?;
+        let pass = pass.ok_or_else(|| refused(IneligibleReason::InstitutionUnhealthy))?;
         Ok((choice, pass))
     }
 }
 
 /// The question that these terms put to the directory.
-pub(in crate::flow) fn wanted(terms: &Terms, mode: Option<Mode>, now: Timestamp) -> Wanted<'_> {
-    Wanted {
+pub(in crate::flow) fn wanted(
+    terms: &OrderTerms,
+    mode: Option<Mode>,
+    now: Timestamp,
+) -> OfferQuery<'_> {
+    OfferQuery {
         merchant: &terms.merchant,
         payer: &terms.mobile,
         amount: terms.amount,
@@ -131,21 +135,21 @@ pub(in crate::flow) fn wanted(terms: &Terms, mode: Option<Mode>, now: Timestamp)
 }
 
 /// A reason as a refusal: whom the caller has to ask about these two is not the institution.
-fn refused(withheld: Withheld) -> Refusal {
-    match withheld {
-        Withheld::NotContracted => Refusal::InstitutionNotContracted,
-        Withheld::MerchantNotAdmitted => Refusal::MerchantNotAdmitted,
-        Withheld::InstitutionNotAdmitted
-        | Withheld::ModeNotOffered
-        | Withheld::TransactionTypeNotOffered
-        | Withheld::CurrencyNotOffered
-        | Withheld::PayerNotServed
-        | Withheld::AmountBelowLimit
-        | Withheld::AmountAboveLimit
-        | Withheld::ContractStopped
-        | Withheld::RouteStopped
-        | Withheld::InstitutionDown
-        | Withheld::OutsideHours
-        | Withheld::InstitutionUnhealthy => Refusal::InstitutionUnavailable(withheld),
+fn refused(ineligible: IneligibleReason) -> Refusal {
+    match ineligible {
+        IneligibleReason::NotContracted => Refusal::InstitutionNotContracted,
+        IneligibleReason::MerchantNotAdmitted => Refusal::MerchantNotAdmitted,
+        IneligibleReason::InstitutionNotAdmitted
+        | IneligibleReason::ModeNotOffered
+        | IneligibleReason::TransactionTypeNotOffered
+        | IneligibleReason::CurrencyNotOffered
+        | IneligibleReason::PayerNotServed
+        | IneligibleReason::AmountBelowLimit
+        | IneligibleReason::AmountAboveLimit
+        | IneligibleReason::ContractStopped
+        | IneligibleReason::RouteStopped
+        | IneligibleReason::InstitutionDown
+        | IneligibleReason::OutsideHours
+        | IneligibleReason::InstitutionUnhealthy => Refusal::InstitutionUnavailable(ineligible),
     }
 }

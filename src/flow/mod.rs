@@ -4,21 +4,21 @@
 
 pub mod admit_request;
 pub mod answer;
+pub mod apply_evidence;
 mod begin;
 pub mod call_institution;
-pub mod chase_doubts;
 pub mod close_order;
+pub mod configuration_snapshot;
 pub mod exchange_log;
 pub mod list_institutions;
 pub mod notify_merchant;
 pub mod place_order;
+pub mod poll_unresolved;
 pub mod read_order;
 pub mod receive_callback;
 pub mod reconcile_statement;
 pub mod refunds;
-pub mod register;
 pub mod select_institution;
-pub mod weigh_evidence;
 
 use crate::domain::refusal::Refusal;
 use crate::store::StoreError;
@@ -28,7 +28,7 @@ impl From<StoreError> for Refusal {
     fn from(fault: StoreError) -> Self {
         match fault {
             StoreError::Unavailable(_) => Self::Unavailable,
-            StoreError::InDoubt(_) => Self::OutcomeUnknown,
+            StoreError::OutcomeUnknown(_) => Self::OutcomeUnknown,
             StoreError::Corrupt(why) => {
                 tracing::error!(why, "what is stored cannot be read; a person must look");
                 Self::Unavailable

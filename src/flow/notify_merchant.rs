@@ -1,7 +1,7 @@
 //! The merchant is told, until it says it heard (A3.3, X-4): the same bytes under the same id,
 //! signed anew for each delivery (N3).
 
-mod heard;
+mod acknowledgement;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::Timestamp;
 use crate::domain::merchant::origin;
 use crate::domain::schedule;
-use crate::flow::answer::aside;
-use crate::flow::register::Platform;
+use crate::flow::answer::sign_on_blocking_thread;
+use crate::flow::configuration_snapshot::PlatformIdentity;
 use crate::signature::{self, Covering, SigningKey};
-use crate::store::{Fate, Lease, Leased, Settled, Store, StoreError};
+use crate::store::{DeliveryOutcome, Lease, LeaseCompletion, LeasedWork, Store, StoreError};
 use crate::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
-use crate::world::{Party, Patience, SendError, World};
+use crate::world::{CallTimeouts, OutboundParty, SendError, World};
 
-use heard::{Unheard, was_heard};
+use acknowledgement::{Unacknowledged, is_acknowledged};
 
 /// Bytes of a merchant's answer that are read (`interface.md`, Notifications).
 const ANSWER_BYTES_MAX: usize = 4 * 1024;
@@ -42,7 +42,7 @@ pub enum Delivery {
     /// It will be tried again.
     Again,
     /// Nothing left, by a lack of ours: it will be tried again and counts as no try (H1).
-    KeptBack,
+    Throttled,
     /// The schedule is used up (N2).
     Dead,
     /// Somebody else has the lease; a repeat is possible, a loss is not (N6).
@@ -53,10 +53,10 @@ pub enum Delivery {
 pub async fn notify_merchant(
     store: &dyn Store,
     world: &World,
-    platform: &Platform,
+    platform: &PlatformIdentity,
     lease: &Lease,
 ) -> Result<Delivery, StoreError> {
-    let Leased::Event(event, born) = &lease.of else {
+    let LeasedWork::Event(event, born) = &lease.of else {
         return Ok(Delivery::LeaseLost);
     };
     let attempt = lease.tries.saturating_add(1);
@@ -66,9 +66,9 @@ pub async fn notify_merchant(
             let copy = is_logged.then(|| RequestCopy::of(&request, shown(event)));
             let answer = world
                 .outbound
-                .send(&Party::Merchant, request, patience(attempt))
+                .send(&OutboundParty::Merchant, request, timeouts(attempt))
                 .await;
-            let heard = was_heard(&answer);
+            let heard = is_acknowledged(&answer);
             if let Some(copy) = copy {
                 log_exchange(world, event, (at, attempt), copy, (&heard, &answer));
             }
@@ -84,21 +84,21 @@ pub async fn notify_merchant(
     let age = now.since(*born);
     let wait = schedule::notice_wait(attempt);
     let (fate, outcome) = match (heard, wait) {
-        (Ok(()), _) => (Fate::Delivered(now), Delivery::Delivered(age)),
+        (Ok(()), _) => (DeliveryOutcome::Delivered(now), Delivery::Delivered(age)),
         (Err(reason), _) if reason.is_our_shortage() => {
-            let again = Fate::NotTried(now.plus(SHORTAGE_WAIT));
-            (again, Delivery::KeptBack)
+            let again = DeliveryOutcome::NotAttempted(now.plus(SHORTAGE_WAIT));
+            (again, Delivery::Throttled)
         }
-        (Err(_), Some(wait)) => (Fate::Again(now.plus(wait)), Delivery::Again),
+        (Err(_), Some(wait)) => (DeliveryOutcome::Again(now.plus(wait)), Delivery::Again),
         (Err(_), None) => {
             tracing::error!(event.id = event.id.as_str(), merchant.id = %event.merchant,
                 "a notification was never acknowledged and is given up; it can be sent again");
-            (Fate::Dead, Delivery::Dead)
+            (DeliveryOutcome::Dead, Delivery::Dead)
         }
     };
     Ok(match store.settle(lease, fate).await? {
-        Settled::Done => outcome,
-        Settled::LeaseLost => Delivery::LeaseLost,
+        LeaseCompletion::Done => outcome,
+        LeaseCompletion::LeaseLost => Delivery::LeaseLost,
     })
 }
 
@@ -111,9 +111,9 @@ fn shown(event: &Event) -> String {
 
 /// 2 s for the first byte and 4 s in all at first, so that a healthy merchant is told within 3 s
 /// and a slow one holds up nobody; 10 s later on.
-fn patience(attempt: u32) -> Patience {
+fn timeouts(attempt: u32) -> CallTimeouts {
     let (head, whole) = if attempt == 1 { (2, 4) } else { (10, 10) };
-    Patience {
+    CallTimeouts {
         head: Duration::from_secs(head),
         whole: Duration::from_secs(whole),
         body_bytes_max: ANSWER_BYTES_MAX,
@@ -124,18 +124,21 @@ fn patience(attempt: u32) -> Patience {
 /// soon, with an address that is none there never will.
 async fn request(
     world: &World,
-    platform: &Platform,
+    platform: &PlatformIdentity,
     event: &Event,
     attempt: u32,
-) -> Result<Request<Bytes>, Unheard> {
-    let destination = event.destination.as_deref().ok_or(Unheard::Unsent)?;
+) -> Result<Request<Bytes>, Unacknowledged> {
+    let destination = event
+        .destination
+        .as_deref()
+        .ok_or(Unacknowledged::NotSent)?;
     let request = Request::builder()
         .method(Method::POST)
         .uri(destination)
         .header(header::CONTENT_TYPE, "application/json")
         .header("paymux-delivery", attempt)
         .body(Bytes::from(event.body.clone()))
-        .map_err(|_| Unheard::Unsent)?;
+        .map_err(|_| Unacknowledged::NotSent)?;
     let now: Timestamp = world.clock.now();
     let nonce = URL_SAFE_NO_PAD.encode(world.entropy.draw::<16>());
     let sign = move |key: &SigningKey, target: &str, mut request: Request<Bytes>| {
@@ -149,16 +152,18 @@ async fn request(
     };
     let Some(key) = platform.signing.at(now.seconds()) else {
         tracing::error!("no platform key is in force: a notification waits for one");
-        return Err(Unheard::Unsent);
+        return Err(Unacknowledged::NotSent);
     };
     // As it goes over the wire, not as it was registered: there an empty path is `/`.
     let target = request.uri().to_string();
-    let Some(turns) = key.turns() else {
-        return sign(key, &target, request).ok_or(Unheard::Unsent);
+    let Some(permits) = key.permits() else {
+        return sign(key, &target, request).ok_or(Unacknowledged::NotSent);
     };
     let key = Arc::clone(key);
-    let signed = aside(turns, move || sign(&key, &target, request)).await;
-    signed.ok_or(Unheard::NoTurn)?.ok_or(Unheard::Unsent)
+    let signed = sign_on_blocking_thread(permits, move || sign(&key, &target, request)).await;
+    signed
+        .ok_or(Unacknowledged::NoKeyPermit)?
+        .ok_or(Unacknowledged::NotSent)
 }
 
 fn log_exchange(
@@ -166,19 +171,22 @@ fn log_exchange(
     event: &Event,
     (at, attempt): (Timestamp, u32),
     request: RequestCopy,
-    (heard, answer): (&Result<(), Unheard>, &Result<Response<Bytes>, SendError>),
+    (heard, answer): (
+        &Result<(), Unacknowledged>,
+        &Result<Response<Bytes>, SendError>,
+    ),
 ) {
-    let verdict = match heard {
+    let result = match heard {
         Ok(()) => "acknowledged".to_owned(),
         Err(reason) => format!("not acknowledged: {reason}"),
     };
     world.exchange_log.append(ExchangeEntry {
-        about: OrderKey::Ours(event.merchant.clone(), event.order.clone()),
+        about: OrderKey::PayOrderNo(event.merchant.clone(), event.order.clone()),
         at,
         took: world.clock.now().since(at),
         with: format!("merchant {}", event.merchant),
         what: format!("notify {}, delivery {attempt}", event.kind.name()),
-        verdict,
+        result,
         is_unproven: false,
         is_paying: false,
         request,

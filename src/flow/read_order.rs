@@ -6,16 +6,16 @@ use crate::domain::identifiers::{CalendarDay, MerchantOrderNo, PayOrderNo};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::domain::refusal::Refusal;
-use crate::flow::call_institution::{READ_PATIENCE, call_institution};
-use crate::flow::register::Register;
-use crate::flow::weigh_evidence::{Weight, weigh_evidence};
+use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
+use crate::flow::call_institution::{READ_TIMEOUTS, call_institution};
+use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::institution::Call;
 use crate::store::{OrderKey, Store, StoreError};
 use crate::world::World;
 
 /// How a caller names an order: by one number, and whatever else it said of it must match.
 #[derive(Debug, Clone)]
-pub struct Named {
+pub struct OrderReference {
     /// By which number, and whose.
     pub key: OrderKey,
     /// `payOrderNo`, if it was given.
@@ -28,7 +28,7 @@ pub struct Named {
     pub mobile: Option<MobileNo>,
 }
 
-impl Named {
+impl OrderReference {
     /// By a key alone.
     pub fn by(key: OrderKey) -> Self {
         Self {
@@ -71,7 +71,7 @@ impl Named {
 ///
 /// # Errors
 /// There is none, or it does not match what else was said of it: answered alike (K3).
-pub async fn read_order(store: &dyn Store, named: &Named) -> Result<Order, Refusal> {
+pub async fn read_order(store: &dyn Store, named: &OrderReference) -> Result<Order, Refusal> {
     named.load(store).await?.ok_or(Refusal::OrderUnknown)
 }
 
@@ -80,27 +80,36 @@ pub async fn read_order(store: &dyn Store, named: &Named) -> Result<Order, Refus
 pub async fn refresh(
     store: &dyn Store,
     world: &World,
-    register: &Register,
+    snapshot: &ConfigurationSnapshot,
     order: Order,
 ) -> Result<Order, Refusal> {
-    let doubtful = |state| matches!(state, AttemptState::Unknown | AttemptState::Closing);
+    let unresolved = |state| matches!(state, AttemptState::Unknown | AttemptState::Closing);
     let Some(attempt) = order
         .live_attempt()
-        .filter(|attempt| doubtful(attempt.state))
+        .filter(|attempt| unresolved(attempt.state))
     else {
         return Ok(order);
     };
-    let Some(adapter) = register.adapters.get(&attempt.institution) else {
+    let Some(adapter) = snapshot.adapters.get(&attempt.institution) else {
         return Ok(order);
     };
     let call = Call::Query(attempt, &order.terms);
-    let evidence = call_institution(world, adapter.as_ref(), &call, READ_PATIENCE).await;
+    let evidence = call_institution(world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
     let asked = order.clone();
     Ok(
-        match weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
-            Ok(Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order)) => order,
+        match apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
+            Ok(
+                EvidenceOutcome::Moved(order)
+                | EvidenceOutcome::Known(order)
+                | EvidenceOutcome::Unconfirmed(order),
+            ) => order,
             // What was committed stands and is answered, whatever became of the news (Q8).
-            Ok(Weight::Quarantined(_) | Weight::Stranger | Weight::Contended) | Err(_) => asked,
+            Ok(
+                EvidenceOutcome::Quarantined(_)
+                | EvidenceOutcome::Stranger
+                | EvidenceOutcome::Contended,
+            )
+            | Err(_) => asked,
         },
     )
 }

@@ -6,28 +6,28 @@ use http::{Request, Response};
 
 use crate::domain::amount::CNY;
 use crate::domain::attempt::Stamp;
-use crate::domain::evidence::{About, Finding};
+use crate::domain::evidence::{EvidenceSubject, Finding};
 use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
+use crate::flow::apply_evidence::payment_signals::signal_callback;
+use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence, order_key};
 use crate::flow::call_institution::executor::with_slow_key;
+use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::exchange_log::mentioned;
-use crate::flow::register::Register;
-use crate::flow::weigh_evidence::noticed::notice_callback;
-use crate::flow::weigh_evidence::{Weight, weigh_evidence};
-use crate::institution::{Heard, Institution, Unverified};
-use crate::store::{Message, Store, StoreError, Verdict};
+use crate::institution::{Acknowledgement, Institution, Unverified};
+use crate::store::{InboxMessage, InboxStatus, Store, StoreError};
 use crate::world::World;
 use crate::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
 
 /// Bytes of a callback that are kept, head and body.
-const KEPT_BYTES_MAX: usize = 16 * 1024;
+const ARCHIVED_BYTES_MAX: usize = 16 * 1024;
 
 /// What became of a callback: the answer, and the verdict for the books of operations.
-pub struct Received {
+pub struct CallbackResponse {
     /// In the institution's own form.
     pub answer: Response<Bytes>,
     /// What we thought of the message.
-    pub verdict: Verdict,
+    pub status: InboxStatus,
     /// Why nothing was believed of it; empty where something was.
     pub why: &'static str,
     /// What the log knows it by.
@@ -42,36 +42,50 @@ pub struct Received {
 pub async fn receive_callback(
     store: &dyn Store,
     world: &World,
-    register: &Register,
+    snapshot: &ConfigurationSnapshot,
     institution: &InstitutionId,
     callback: &Request<Bytes>,
-) -> Option<Received> {
+) -> Option<CallbackResponse> {
     let now = world.clock.now();
-    let adapter = register.judging_adapter(institution, now)?;
+    let adapter = snapshot.verifying_adapter(institution, now)?;
     let heard = hear(store, world, (institution, adapter.as_ref()), callback, now).await;
     if world.exchange_log.is_on() {
-        log_exchange(world, register, (institution, callback), (now, &heard));
+        log_exchange(world, snapshot, (institution, callback), (now, &heard));
     }
     Some(heard.received)
 }
 
 /// What became of a callback, and what the exchange log says of it.
-struct Hearing {
-    received: Received,
+struct CallbackOutcome {
+    received: CallbackResponse,
     about: Option<OrderKey>,
-    verdict: String,
+    status: String,
     has_paid: bool,
 }
 
-/// What a proven callback is told of its weight, and how it is kept.
-fn heard(weight: &Result<Weight, StoreError>, unclear: bool) -> (Heard, Verdict) {
-    match weight {
-        Ok(Weight::Moved(_) | Weight::Known(_)) if !unclear => (Heard::Recorded, Verdict::Genuine),
-        Ok(Weight::Moved(_) | Weight::Known(_) | Weight::Unconfirmed(_) | Weight::Contended)
-        | Err(_) => (Heard::TryAgain, Verdict::Genuine),
+/// What a proven callback is told of its outcome, and how it is kept.
+fn heard(
+    outcome: &Result<EvidenceOutcome, StoreError>,
+    unclear: bool,
+) -> (Acknowledgement, InboxStatus) {
+    match outcome {
+        Ok(EvidenceOutcome::Moved(_) | EvidenceOutcome::Known(_)) if !unclear => {
+            (Acknowledgement::Recorded, InboxStatus::Genuine)
+        }
+        Ok(
+            EvidenceOutcome::Moved(_)
+            | EvidenceOutcome::Known(_)
+            | EvidenceOutcome::Unconfirmed(_)
+            | EvidenceOutcome::Contended,
+        )
+        | Err(_) => (Acknowledgement::TryAgain, InboxStatus::Genuine),
         // Kept and alarmed: a day of repeats cannot make it true (V3).
-        Ok(Weight::Quarantined(_)) => (Heard::Quarantined, Verdict::Quarantined),
-        Ok(Weight::Stranger) => (Heard::UnknownReference, Verdict::Quarantined),
+        Ok(EvidenceOutcome::Quarantined(_)) => {
+            (Acknowledgement::Quarantined, InboxStatus::Quarantined)
+        }
+        Ok(EvidenceOutcome::Stranger) => {
+            (Acknowledgement::UnknownReference, InboxStatus::Quarantined)
+        }
     }
 }
 
@@ -81,23 +95,17 @@ async fn hear(
     (institution, adapter): (&InstitutionId, &dyn Institution),
     callback: &Request<Bytes>,
     now: Timestamp,
-) -> Hearing {
+) -> CallbackOutcome {
     let request_id = hex(&world.entropy.draw::<8>());
-    let stamp = Stamp {
-        now,
-        nonce: world.entropy.draw(),
-    };
-    let known_by = (request_id.as_str(), stamp);
+    let nonce = world.entropy.draw();
+    let known_by = (request_id.as_str(), Stamp { now, nonce });
     let told = match adapter.read_callback(callback, now) {
         Ok(told) => told,
         Err(why) => {
-            return unbelieved(store, (institution, adapter), callback, why, known_by).await;
+            return reject_callback(store, (institution, adapter), callback, why, known_by).await;
         }
     };
-    let about = match &told.about {
-        About::Attempt(id) => OrderKey::OfAttempt(institution.clone(), id.clone()),
-        About::Refund(no) => OrderKey::OfRefund(institution.clone(), no.clone()),
-    };
+    let about = order_key(institution, &told.about);
     let known = store.order(&about).await;
     let order = known.as_ref().ok().and_then(Option::as_ref);
     let currency = order.map_or(CNY, |order| order.terms.amount.currency());
@@ -107,105 +115,109 @@ async fn hear(
     let unclear = matches!(evidence.finding, Finding::Ambiguous(_));
     let is_payment = matches!(
         (&evidence.about, &evidence.finding),
-        (About::Attempt(_), Finding::Succeeded(_))
+        (EvidenceSubject::Attempt(_), Finding::Succeeded(_))
     );
-    let genuine = message(institution, callback, Verdict::Genuine, now);
+    let genuine = message(institution, callback, InboxStatus::Genuine, now);
     // Both are written in one group commit; the answer waits for both.
     let told = evidence.clone();
-    let weight = async {
+    let outcome = async {
         match known {
-            Ok(known) => weigh_evidence(store, world, adapter, evidence, known).await,
+            Ok(known) => apply_evidence(store, world, adapter, evidence, known).await,
             Err(fault) => Err(fault),
         }
     };
-    let (weight, kept) = tokio::join!(weight, store.keep(&genuine));
-    let has_paid = is_payment && matches!(weight, Ok(Weight::Moved(_)));
-    if matches!(weight, Ok(Weight::Moved(_) | Weight::Known(_))) {
-        notice_callback(world, &told, (now, has_paid));
+    let (outcome, kept) = tokio::join!(outcome, store.keep(&genuine));
+    let has_paid = is_payment && matches!(outcome, Ok(EvidenceOutcome::Moved(_)));
+    let is_known = matches!(
+        outcome,
+        Ok(EvidenceOutcome::Moved(_) | EvidenceOutcome::Known(_))
+    );
+    if is_known {
+        signal_callback(world, &told, (now, has_paid));
     }
-    if unclear && matches!(weight, Ok(Weight::Moved(_) | Weight::Known(_))) {
+    if unclear && is_known {
         tracing::error!(institution.id = %institution, "a proven callback could not be read");
     }
-    let (heard, verdict) = heard(&weight, unclear);
-    if verdict == Verdict::Quarantined {
-        let message = message(institution, callback, verdict, now);
+    let (heard, status) = heard(&outcome, unclear);
+    if status == InboxStatus::Quarantined {
+        let message = message(institution, callback, status, now);
         let _ = store.keep(&message).await;
     }
-    let heard = if kept.is_err() && heard == Heard::Recorded {
-        Heard::TryAgain
+    let heard = if kept.is_err() && heard == Acknowledgement::Recorded {
+        Acknowledgement::TryAgain
     } else {
         heard
     };
-    if heard != Heard::Recorded {
+    if heard != Acknowledgement::Recorded {
         tracing::warn!(institution.id = %institution, request.id = request_id, ?heard,
             "a proven callback was not acknowledged");
     }
     let answer = acknowledgement(adapter, callback, heard, known_by).await;
-    Hearing {
-        received: Received {
+    CallbackOutcome {
+        received: CallbackResponse {
             answer,
-            verdict,
+            status,
             why: "",
             request_id,
         },
         about: Some(about),
-        verdict: format!("{}: {class}", verdict.name()),
+        status: format!("{}: {class}", status.name()),
         has_paid,
     }
 }
 
 /// What is evidence of nothing: kept as a bounded sample if nobody proved it, for people if it is the
 /// institution's own.
-async fn unbelieved(
+async fn reject_callback(
     store: &dyn Store,
     (institution, adapter): (&InstitutionId, &dyn Institution),
     callback: &Request<Bytes>,
     why: Unverified,
     known_by: (&str, Stamp),
-) -> Hearing {
+) -> CallbackOutcome {
     let (request_id, stamp) = known_by;
     let now = stamp.now;
     let heard = why.heard();
-    let verdict = match heard {
-        Heard::Unverified => Verdict::Forged,
-        Heard::Recorded
-        | Heard::TryAgain
-        | Heard::UnknownReference
-        | Heard::Quarantined
-        | Heard::Unreadable => Verdict::Quarantined,
+    let status = match heard {
+        Acknowledgement::Unverified => InboxStatus::Forged,
+        Acknowledgement::Recorded
+        | Acknowledgement::TryAgain
+        | Acknowledgement::UnknownReference
+        | Acknowledgement::Quarantined
+        | Acknowledgement::Unreadable => InboxStatus::Quarantined,
     };
     // What anybody may have sent is logged by whoever counts such lines.
-    if verdict != Verdict::Forged {
+    if status != InboxStatus::Forged {
         tracing::warn!(institution.id = %institution, request.id = request_id, why = why.word(),
             "a proven callback is evidence of nothing");
     }
     let _ = store
-        .keep(&message(institution, callback, verdict, now))
+        .keep(&message(institution, callback, status, now))
         .await;
-    let answer = match verdict {
-        Verdict::Forged => adapter.acknowledge(callback, heard, request_id, &stamp),
-        Verdict::Genuine | Verdict::Quarantined => {
+    let answer = match status {
+        InboxStatus::Forged => adapter.acknowledge(callback, heard, request_id, &stamp),
+        InboxStatus::Genuine | InboxStatus::Quarantined => {
             acknowledgement(adapter, callback, heard, known_by).await
         }
     };
-    Hearing {
-        received: Received {
+    CallbackOutcome {
+        received: CallbackResponse {
             answer,
-            verdict,
+            status,
             why: why.word(),
             request_id: request_id.to_owned(),
         },
         about: mentioned(institution, callback.body()),
-        verdict: format!("{}: {}", verdict.name(), why.word()),
+        status: format!("{}: {}", status.name(), why.word()),
         has_paid: false,
     }
 }
 
 fn log_exchange(
     world: &World,
-    register: &Register,
+    snapshot: &ConfigurationSnapshot,
     (institution, callback): (&InstitutionId, &Request<Bytes>),
-    (at, heard): (Timestamp, &Hearing),
+    (at, heard): (Timestamp, &CallbackOutcome),
 ) {
     let Some(about) = heard.about.clone() else {
         return;
@@ -218,10 +230,10 @@ fn log_exchange(
         took: world.clock.now().since(at),
         with: format!("institution {institution}"),
         what: "callback".to_owned(),
-        verdict: heard.verdict.clone(),
-        is_unproven: heard.received.verdict == Verdict::Forged,
+        result: heard.status.clone(),
+        is_unproven: heard.received.status == InboxStatus::Forged,
         is_paying: heard.has_paid,
-        request: RequestCopy::of(callback, format!("{}{path}", register.platform.origin)),
+        request: RequestCopy::of(callback, format!("{}{path}", snapshot.platform.origin)),
         reply: Some(ReplyCopy::of(&heard.received.answer)),
     });
 }
@@ -230,7 +242,7 @@ fn log_exchange(
 async fn acknowledgement(
     adapter: &dyn Institution,
     callback: &Request<Bytes>,
-    heard: Heard,
+    heard: Acknowledgement,
     known_by: (&str, Stamp),
 ) -> Response<Bytes> {
     let (request_id, stamp) = known_by;
@@ -249,9 +261,9 @@ async fn acknowledgement(
 fn message(
     institution: &InstitutionId,
     callback: &Request<Bytes>,
-    verdict: Verdict,
+    status: InboxStatus,
     at: Timestamp,
-) -> Message {
+) -> InboxMessage {
     let mut raw = Vec::with_capacity(callback.body().len().saturating_add(1_024));
     for (name, value) in callback.headers() {
         raw.extend_from_slice(name.as_str().as_bytes());
@@ -261,10 +273,10 @@ fn message(
     }
     raw.extend_from_slice(b"\r\n");
     raw.extend_from_slice(callback.body());
-    raw.truncate(KEPT_BYTES_MAX);
-    Message {
+    raw.truncate(ARCHIVED_BYTES_MAX);
+    InboxMessage {
         institution: institution.clone(),
-        verdict,
+        status,
         raw,
         at,
     }

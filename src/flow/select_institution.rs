@@ -1,26 +1,26 @@
 //! The payer chose; the order goes there.
 
-mod answered;
+mod order_reply;
 
 use std::time::Duration;
 
 use crate::domain::attempt::{Attempt, AttemptState};
-use crate::domain::change::Cause;
+use crate::domain::change::ChangeCause;
 use crate::domain::evidence::Reason;
 use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::{BusinessType, Mode};
 use crate::domain::order::{Order, OrderState};
 use crate::domain::refusal::Refusal;
-use crate::flow::answer::once::{Refused, Spent, Written, refuse, spend};
+use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, refuse, spend};
+use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
 use crate::flow::begin::begin;
-use crate::flow::call_institution::{Leave, begin_create, send_once, turn_at};
-use crate::flow::list_institutions::Judge;
+use crate::flow::call_institution::{SendOptions, acquire_permit, begin_create, send_once};
+use crate::flow::configuration_snapshot::ConfigurationSnapshot;
+use crate::flow::list_institutions::EligibilityCheck;
 use crate::flow::place_order::start;
-use crate::flow::read_order::Named;
-use crate::flow::register::Register;
-pub use crate::flow::select_institution::answered::{Answered, Outcome};
-use crate::flow::weigh_evidence::{Weight, weigh_evidence};
-use crate::health::Pass;
+use crate::flow::read_order::OrderReference;
+pub use crate::flow::select_institution::order_reply::{OrderOutcome, OrderReply};
+use crate::health::ProbePermit;
 use crate::institution::Call;
 use crate::store::{OrderKey, Store};
 use crate::world::World;
@@ -43,12 +43,12 @@ pub struct Choice {
     pub mode: Mode,
 }
 
-impl Answered {
+impl OrderReply {
     /// A new order that nobody was called for.
     pub(in crate::flow) fn fresh(order: Order) -> Self {
         Self {
             order,
-            outcome: Outcome::Accepted,
+            outcome: OrderOutcome::Accepted,
             fresh: true,
         }
     }
@@ -57,7 +57,7 @@ impl Answered {
     fn pending(order: Order) -> Self {
         Self {
             order,
-            outcome: Outcome::Pending,
+            outcome: OrderOutcome::Pending,
             fresh: false,
         }
     }
@@ -66,7 +66,7 @@ impl Answered {
     pub(in crate::flow) fn paid(order: Order) -> Self {
         Self {
             order,
-            outcome: Outcome::AlreadyPaid,
+            outcome: OrderOutcome::AlreadyPaid,
             fresh: false,
         }
     }
@@ -74,12 +74,12 @@ impl Answered {
     /// An order whose latest attempt tells what to answer.
     pub(in crate::flow) fn standing(order: Order, now: Timestamp) -> Self {
         let outcome = match order.state {
-            OrderState::Paid => Outcome::AlreadyPaid,
-            OrderState::Closed => Outcome::Closed,
+            OrderState::Paid => OrderOutcome::AlreadyPaid,
+            OrderState::Closed => OrderOutcome::Closed,
             OrderState::Open => match order.attempts.last() {
-                None => Outcome::Accepted,
+                None => OrderOutcome::Accepted,
                 Some(attempt) if attempt.state.is_live() && order.ending.is_some() => {
-                    Outcome::Pending
+                    OrderOutcome::Pending
                 }
                 Some(attempt) => attempt_outcome(attempt, now),
             },
@@ -92,11 +92,11 @@ impl Answered {
     }
 }
 
-fn attempt_outcome(attempt: &Attempt, now: Timestamp) -> Outcome {
+fn attempt_outcome(attempt: &Attempt, now: Timestamp) -> OrderOutcome {
     match attempt.state {
-        AttemptState::Accepted if usable(attempt, now) => Outcome::Accepted,
-        AttemptState::Paid => Outcome::AlreadyPaid,
-        AttemptState::Failed => Outcome::Refused(
+        AttemptState::Accepted if usable(attempt, now) => OrderOutcome::Accepted,
+        AttemptState::Paid => OrderOutcome::AlreadyPaid,
+        AttemptState::Failed => OrderOutcome::Refused(
             attempt
                 .reason
                 .clone()
@@ -105,18 +105,18 @@ fn attempt_outcome(attempt: &Attempt, now: Timestamp) -> Outcome {
         AttemptState::Intent
         | AttemptState::Unknown
         | AttemptState::Accepted
-        | AttemptState::Closing => Outcome::Pending,
+        | AttemptState::Closing => OrderOutcome::Pending,
         // The payer may choose again.
-        AttemptState::Closed => Outcome::Accepted,
+        AttemptState::Closed => OrderOutcome::Accepted,
     }
 }
 
 /// Whether the stored hand-over still lives.
 fn usable(attempt: &Attempt, now: Timestamp) -> bool {
     attempt
-        .handover
+        .payment_action
         .as_ref()
-        .is_some_and(|handover| handover.expires.is_none_or(|expires| now < expires))
+        .is_some_and(|payment_action| payment_action.expires.is_none_or(|expires| now < expires))
 }
 
 /// Takes an order to the institution that was chosen, by whoever may name the order: the merchant
@@ -127,19 +127,19 @@ fn usable(attempt: &Attempt, now: Timestamp) -> bool {
 pub async fn select_institution(
     store: &dyn Store,
     world: &World,
-    register: &Register,
-    (named, cause): (&Named, Cause),
+    snapshot: &ConfigurationSnapshot,
+    (named, cause): (&OrderReference, ChangeCause),
     (institution, mode): (InstitutionId, Option<Mode>),
-) -> Result<(Answered, Spent), Refused> {
+) -> Result<(OrderReply, SpentNonce), Refused> {
     let now = world.clock.now();
     let Some(order) = named.load(store).await? else {
         return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await);
     };
     if order.state == OrderState::Paid {
         let spent = spend(store, cause, now).await?;
-        return Ok((Answered::paid(order), spent));
+        return Ok((OrderReply::paid(order), spent));
     }
-    if !order.takes_attempts(now) {
+    if !order.accepts_attempts(now) {
         return Err(refuse(store, (Refusal::OrderClosed, cause), now).await);
     }
     let mode = match order.terms.business_type {
@@ -162,12 +162,12 @@ pub async fn select_institution(
             mode: mode.unwrap_or(attempt.mode),
             institution,
         }),
-        None => Judge::new(register, world).open_to(&order.terms, &institution, mode),
+        None => EligibilityCheck::new(snapshot, world).open_to(&order.terms, &institution, mode),
     };
     match choice {
         Ok(choice) => {
             let by = (&named.key, cause);
-            choose(store, world, register, by, (order, choice)).await
+            choose(store, world, snapshot, by, (order, choice)).await
         }
         Err(refusal) => Err(refuse(store, (refusal, cause), now).await),
     }
@@ -177,16 +177,16 @@ pub async fn select_institution(
 async fn choose(
     store: &dyn Store,
     world: &World,
-    register: &Register,
-    (key, cause): (&OrderKey, Cause),
+    snapshot: &ConfigurationSnapshot,
+    (key, cause): (&OrderKey, ChangeCause),
     (read, choice): (Order, Choice),
-) -> Result<(Answered, Spent), Refused> {
+) -> Result<(OrderReply, SpentNonce), Refused> {
     let mut cause = cause;
     let mut read = Some(read);
-    let mut turn = None;
+    let mut permit = None;
     for _ in 0..ROUNDS_MAX {
         let now = world.clock.now();
-        let mut pass = Pass::default();
+        let mut pass = ProbePermit::default();
         let order = match read.take() {
             Some(order) => order,
             None => match store.order(key).await? {
@@ -195,20 +195,20 @@ async fn choose(
             },
         };
         if order.state != OrderState::Open {
-            return as_it_stands(store, (order, cause), now).await;
+            return current_reply(store, (order, cause), now).await;
         }
-        let step = step(store, world, register, &order, &choice);
-        if step.calls() && turn.is_none() {
-            turn = Some(turn_at(world, &choice.institution, &order.terms.merchant).await?);
+        let step = step(store, world, snapshot, &order, &choice);
+        if step.calls() && permit.is_none() {
+            permit = Some(acquire_permit(world, &choice.institution, &order.terms.merchant).await?);
             if world.clock.now().since(now) >= DECIDED_FOR {
                 continue;
             }
         }
         let change = match step {
-            Step::Answer => return as_it_stands(store, (order, cause), now).await,
+            SelectionStep::Answer => return current_reply(store, (order, cause), now).await,
             // Judged on what is true now: somebody may have ended the attempt this choice was for.
-            Step::Start(start) => {
-                match admitted(register, world, &order, &choice) {
+            SelectionStep::Start(start) => {
+                match admitted(snapshot, world, &order, &choice) {
                     Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
                     Ok(leave) => pass = leave,
                 }
@@ -217,18 +217,18 @@ async fn choose(
                     Err(refused) => return Err(refuse(store, refused, now).await),
                 }
             }
-            Step::CreateAgain => match order.live_attempt() {
+            SelectionStep::CreateAgain => match order.live_attempt() {
                 Some(attempt) => order.repeat_create(&attempt.id, cause, now),
                 None => return Err(refuse(store, (Refusal::Contended, cause), now).await),
             },
-            Step::Release => match order.release_attempt(cause, now) {
+            SelectionStep::Release => match order.begin_closing(cause, now) {
                 Ok(change) => change,
                 Err(cause) => {
                     let spent = spend(store, cause, now).await?;
-                    return Ok((Answered::pending(order), spent));
+                    return Ok((OrderReply::pending(order), spent));
                 }
             },
-            Step::NotContracted => {
+            SelectionStep::NotContracted => {
                 let refused = (Refusal::InstitutionNotContracted, cause);
                 return Err(refuse(store, refused, now).await);
             }
@@ -236,49 +236,51 @@ async fn choose(
         // Durable before a byte leaves (A1): a crash may lose an answer, never an intent.
         let in_flight = begin_create(world, &change);
         match begin(store, world, change).await? {
-            Written::Done(order, spent) => {
+            CommitOutcome::Done(order, spent) => {
                 let Some(in_flight) = in_flight else {
-                    return Ok((Answered::pending(*order), spent));
+                    return Ok((OrderReply::pending(*order), spent));
                 };
-                let leave = Leave::at_once(turn, in_flight);
-                let answered = create(store, world, register, (*order, pass), leave).await;
+                let leave = SendOptions::at_once(permit, in_flight);
+                let answered = create(store, world, snapshot, (*order, pass), leave).await;
                 return Ok((answered, spent));
             }
             // Somebody wrote first: decide again on what is there now.
-            Written::Stale(change) | Written::KeyTaken(change) => cause = change.into_cause(),
+            CommitOutcome::Stale(change) | CommitOutcome::KeyTaken(change) => {
+                cause = change.into_cause();
+            }
         }
     }
     Err(refuse(store, (Refusal::Contended, cause), world.clock.now()).await)
 }
 
 /// Nothing is to be done: the answer is how the order stands.
-async fn as_it_stands(
+async fn current_reply(
     store: &dyn Store,
-    (order, cause): (Order, Cause),
+    (order, cause): (Order, ChangeCause),
     now: Timestamp,
-) -> Result<(Answered, Spent), Refused> {
+) -> Result<(OrderReply, SpentNonce), Refused> {
     let spent = spend(store, cause, now).await?;
-    Ok((Answered::standing(order, now), spent))
+    Ok((OrderReply::standing(order, now), spent))
 }
 
 /// Whether the institution is open to this order at this moment, and takes it.
 fn admitted(
-    register: &Register,
+    snapshot: &ConfigurationSnapshot,
     world: &World,
     order: &Order,
     choice: &Choice,
-) -> Result<Pass, Refusal> {
-    let judge = Judge::new(register, world);
+) -> Result<ProbePermit, Refusal> {
+    let judge = EligibilityCheck::new(snapshot, world);
     let admitted = judge.admit(&order.terms, &choice.institution, Some(choice.mode));
     admitted.map(|(_, pass)| pass)
 }
 
 /// What a choice means for an open order.
-enum Step {
+enum SelectionStep {
     /// The stored state is the answer.
     Answer,
     /// A new attempt.
-    Start(Box<crate::domain::order::Start>),
+    Start(Box<crate::domain::order::NewAttempt>),
     /// The same attempt, created once more: the institution returns the same hand-over (A3).
     CreateAgain,
     /// The live attempt must be closed first (A2).
@@ -287,7 +289,7 @@ enum Step {
     NotContracted,
 }
 
-impl Step {
+impl SelectionStep {
     /// Whether the institution is called for it, so that a turn must be waited for first.
     fn calls(&self) -> bool {
         match self {
@@ -300,29 +302,29 @@ impl Step {
 fn step(
     store: &dyn Store,
     world: &World,
-    register: &Register,
+    snapshot: &ConfigurationSnapshot,
     order: &Order,
     choice: &Choice,
-) -> Step {
+) -> SelectionStep {
     let now = world.clock.now();
     let Some(live) = order.live_attempt() else {
-        return match start(store, world, register, &order.terms.merchant, choice) {
-            Some(start) => Step::Start(Box::new(start)),
-            None => Step::NotContracted,
+        return match start(store, world, snapshot, &order.terms.merchant, choice) {
+            Some(start) => SelectionStep::Start(Box::new(start)),
+            None => SelectionStep::NotContracted,
         };
     };
     let same = live.institution == choice.institution && live.mode == choice.mode;
-    let repeatable = register
+    let repeatable = snapshot
         .adapters
         .get(&live.institution)
         .is_some_and(|adapter| adapter.facts().repeatable_create);
     match live.state {
-        AttemptState::Accepted if same && usable(live, now) => Step::Answer,
-        AttemptState::Accepted if same && repeated_lately(live, now) => Step::Answer,
-        AttemptState::Accepted if same && !order.takes_attempts(now) => Step::Answer,
-        AttemptState::Accepted if same && repeatable => Step::CreateAgain,
+        AttemptState::Accepted if same && usable(live, now) => SelectionStep::Answer,
+        AttemptState::Accepted if same && was_repeated_lately(live, now) => SelectionStep::Answer,
+        AttemptState::Accepted if same && !order.accepts_attempts(now) => SelectionStep::Answer,
+        AttemptState::Accepted if same && repeatable => SelectionStep::CreateAgain,
         AttemptState::Intent | AttemptState::Unknown | AttemptState::Closing if same => {
-            Step::Answer
+            SelectionStep::Answer
         }
         AttemptState::Intent
         | AttemptState::Unknown
@@ -330,13 +332,13 @@ fn step(
         | AttemptState::Closing
         | AttemptState::Paid
         | AttemptState::Failed
-        | AttemptState::Closed => Step::Release,
+        | AttemptState::Closed => SelectionStep::Release,
     }
 }
 
 /// Whether its create was sent once more a moment ago: each repeat is a call to the institution, so
 /// pressing again and again must not become a flood there.
-fn repeated_lately(live: &Attempt, now: Timestamp) -> bool {
+fn was_repeated_lately(live: &Attempt, now: Timestamp) -> bool {
     let lately = now >= live.sent_at && now.since(live.sent_at) < REPEAT_CREATE_AFTER;
     live.sent_at > live.stamp.now && lately
 }
@@ -346,26 +348,35 @@ fn repeated_lately(live: &Attempt, now: Timestamp) -> bool {
 pub(in crate::flow) async fn create(
     store: &dyn Store,
     world: &World,
-    register: &Register,
-    (order, _pass): (Order, Pass),
-    leave: Leave,
-) -> Answered {
+    snapshot: &ConfigurationSnapshot,
+    (order, _pass): (Order, ProbePermit),
+    leave: SendOptions,
+) -> OrderReply {
     let Some(attempt) = order.live_attempt() else {
-        return Answered::standing(order, world.clock.now());
+        return OrderReply::standing(order, world.clock.now());
     };
-    let Some(adapter) = register.adapters.get(&attempt.institution) else {
-        return Answered::pending(order);
+    let Some(adapter) = snapshot.adapters.get(&attempt.institution) else {
+        return OrderReply::pending(order);
     };
     let call = Call::Create(attempt, &order.terms);
     let evidence = send_once(world, adapter.as_ref(), &call, leave).await;
     let asked = order.clone();
-    let order = match weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
-        Ok(Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order)) => order,
+    let order = match apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
+        Ok(
+            EvidenceOutcome::Moved(order)
+            | EvidenceOutcome::Known(order)
+            | EvidenceOutcome::Unconfirmed(order),
+        ) => order,
         // The intent stands, whatever became of the news: never "nothing was recorded" (Q8). The
         // worker that chases doubts goes on from here.
-        Ok(Weight::Quarantined(_) | Weight::Stranger | Weight::Contended) | Err(_) => {
-            return Answered::pending(asked);
+        Ok(
+            EvidenceOutcome::Quarantined(_)
+            | EvidenceOutcome::Stranger
+            | EvidenceOutcome::Contended,
+        )
+        | Err(_) => {
+            return OrderReply::pending(asked);
         }
     };
-    Answered::standing(order, world.clock.now())
+    OrderReply::standing(order, world.clock.now())
 }

@@ -2,8 +2,8 @@
 //! are evidence.
 
 use crate::domain::attempt::Attempt;
-use crate::domain::evidence::{About, Means};
-use crate::domain::order::Terms;
+use crate::domain::evidence::{EvidenceSource, EvidenceSubject};
+use crate::domain::order::OrderTerms;
 use crate::domain::refund::Refund;
 use crate::institution::step::Effect;
 
@@ -11,15 +11,15 @@ use crate::institution::step::Effect;
 #[derive(Debug, Clone, Copy)]
 pub enum Call<'a> {
     /// Take this payment and say how the payer pays.
-    Create(&'a Attempt, &'a Terms),
+    Create(&'a Attempt, &'a OrderTerms),
     /// Where does it stand?
-    Query(&'a Attempt, &'a Terms),
+    Query(&'a Attempt, &'a OrderTerms),
     /// End it.
-    Close(&'a Attempt, &'a Terms),
+    Close(&'a Attempt, &'a OrderTerms),
     /// Send this money back the way it came.
-    Refund(&'a Refund, &'a Attempt, &'a Terms),
+    Refund(&'a Refund, &'a Attempt, &'a OrderTerms),
     /// Where does the refund stand?
-    RefundQuery(&'a Refund, &'a Attempt, &'a Terms),
+    RefundQuery(&'a Refund, &'a Attempt, &'a OrderTerms),
 }
 
 impl Call<'_> {
@@ -43,10 +43,10 @@ impl Call<'_> {
     }
 
     /// What the institution knows it by (K2).
-    pub fn about(&self) -> About {
+    pub fn about(&self) -> EvidenceSubject {
         match self.refund() {
-            Some(refund) => About::Refund(refund.no.clone()),
-            None => About::Attempt(self.attempt().id.clone()),
+            Some(refund) => EvidenceSubject::Refund(refund.no.clone()),
+            None => EvidenceSubject::Attempt(self.attempt().id.clone()),
         }
     }
 
@@ -68,17 +68,17 @@ impl Call<'_> {
     }
 
     /// How we come to hear its reply.
-    pub fn means(&self) -> Means {
+    pub fn means(&self) -> EvidenceSource {
         match self {
-            Self::Create(..) => Means::Create,
-            Self::Query(..) | Self::RefundQuery(..) => Means::Query,
-            Self::Close(..) => Means::Close,
-            Self::Refund(..) => Means::Refund,
+            Self::Create(..) => EvidenceSource::Create,
+            Self::Query(..) | Self::RefundQuery(..) => EvidenceSource::Query,
+            Self::Close(..) => EvidenceSource::Close,
+            Self::Refund(..) => EvidenceSource::Refund,
         }
     }
 
     /// The terms of its order.
-    pub fn terms(&self) -> &Terms {
+    pub fn terms(&self) -> &OrderTerms {
         match self {
             Self::Create(_, terms)
             | Self::Query(_, terms)
@@ -103,7 +103,7 @@ impl Call<'_> {
 /// A call with everything it is about, for a thread of its own.
 pub struct OwnedCall {
     attempt: Attempt,
-    terms: Terms,
+    terms: OrderTerms,
     refund: Option<Refund>,
     borrow: for<'a> fn(&'a Self) -> Option<Call<'a>>,
 }

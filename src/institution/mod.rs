@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::domain::amount::Currency;
 use crate::domain::attempt::Stamp;
-use crate::domain::evidence::{About, Evidence};
+use crate::domain::evidence::{Evidence, EvidenceSubject};
 use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::Facts;
 use crate::signature::{KeyRing, SigningKey};
@@ -26,18 +26,18 @@ pub use step::{CallState, Effect, Host, Outgoing, STEPS_MAX, Step, Unmade};
 
 /// Every kind of institution there is; a further one is a file of its own and a line here.
 #[rustfmt::skip]
-pub const KINDS: &[Kind] = &[
-    Kind { name: "standard", facts: standard::FACTS, build: standard::build },
+pub const KINDS: &[InstitutionKind] = &[
+    InstitutionKind { name: "standard", facts: standard::FACTS, build: standard::build },
 ];
 
 /// The kind of that name, as `routes.toml` has it.
-pub fn kind(name: &str) -> Option<&'static Kind> {
+pub fn kind(name: &str) -> Option<&'static InstitutionKind> {
     KINDS.iter().find(|kind| kind.name == name)
 }
 
 /// A dialect, and how an institution that speaks it is built.
 #[derive(Debug)]
-pub struct Kind {
+pub struct InstitutionKind {
     /// Its name in `routes.toml`.
     pub name: &'static str,
     /// What the dialect can do, where an operator does not know better.
@@ -68,7 +68,7 @@ pub struct Settings {
     pub signs_within: RangeInclusive<i64>,
     /// The institution's keys; only those whose owner is [`Settings::id`] count (C1).
     pub keys: KeyRing,
-    /// What its dialect can do; at first [`Kind::facts`].
+    /// What its dialect can do; at first [`InstitutionKind::facts`].
     pub facts: Facts,
 }
 
@@ -96,7 +96,7 @@ pub trait Institution: Send + Sync {
     fn facts(&self) -> &Facts;
 
     /// Of an adapter that signs with a slow key: what it takes to sign elsewhere. Most are quick.
-    fn slow(&self) -> Option<Slow> {
+    fn slow(&self) -> Option<SlowSigner> {
         None
     }
 
@@ -135,23 +135,23 @@ pub trait Institution: Send + Sync {
         &'c self,
         callback: &'c Request<Bytes>,
         now: Timestamp,
-    ) -> Result<Told<'c>, Unverified>;
+    ) -> Result<ProvenCallback<'c>, Unverified>;
 
     /// The answer to a callback in the institution's own form (C4), with the number that the log knows
     /// it by where that form has room for one.
     fn acknowledge(
         &self,
         callback: &Request<Bytes>,
-        heard: Heard,
+        heard: Acknowledgement,
         request_id: &str,
         stamp: &Stamp,
     ) -> Response<Bytes>;
 }
 
 /// An adapter whose signing takes as long as everything else of a request together.
-pub struct Slow {
+pub struct SlowSigner {
     /// Its key's turns: whoever makes a request or an acknowledgement takes one first.
-    pub turns: Arc<Semaphore>,
+    pub permits: Arc<Semaphore>,
     /// The same adapter, for a thread of its own.
     pub adapter: Arc<dyn Institution>,
 }
@@ -179,26 +179,29 @@ impl Unverified {
     }
 
     /// What the institution is told.
-    pub fn heard(self) -> Heard {
+    pub fn heard(self) -> Acknowledgement {
         match self {
-            Self::Unverified(_) => Heard::Unverified,
-            Self::Unreadable(_) => Heard::Unreadable,
-            Self::NamesNothing(_) => Heard::UnknownReference,
+            Self::Unverified(_) => Acknowledgement::Unverified,
+            Self::Unreadable(_) => Acknowledgement::Unreadable,
+            Self::NamesNothing(_) => Acknowledgement::UnknownReference,
         }
     }
 }
 
 /// A proven callback. What it names without a currency is in that of what it is about, which only the
 /// books know (M6).
-pub struct Told<'c> {
+pub struct ProvenCallback<'c> {
     /// What it is about.
-    pub about: About,
+    pub about: EvidenceSubject,
     read: Box<dyn FnOnce(Currency) -> Evidence + Send + 'c>,
 }
 
-impl<'c> Told<'c> {
+impl<'c> ProvenCallback<'c> {
     /// About this, with its reading.
-    pub fn new(about: About, read: impl FnOnce(Currency) -> Evidence + Send + 'c) -> Self {
+    pub fn new(
+        about: EvidenceSubject,
+        read: impl FnOnce(Currency) -> Evidence + Send + 'c,
+    ) -> Self {
         let read = Box::new(read);
         Self { about, read }
     }
@@ -211,7 +214,7 @@ impl<'c> Told<'c> {
 
 /// What we tell an institution about its callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum Acknowledgement {
     /// Durable, or known already (C4, C5).
     Recorded,
     /// Not durable, or not understood yet; sent again it may be.

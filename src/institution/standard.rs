@@ -3,7 +3,7 @@
 //!
 //! The attempt's number is the merchant's order number there, the attempt's account the merchant.
 
-mod notices;
+mod callback_answers;
 mod reading;
 mod refunds;
 mod statements;
@@ -17,15 +17,17 @@ use serde::Serialize;
 
 use crate::domain::amount::Amount;
 use crate::domain::attempt::{Attempt, Stamp};
-use crate::domain::evidence::{About, Along, Ambiguity, Evidence, Finding, Means};
+use crate::domain::evidence::{
+    Ambiguity, Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment,
+};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, Timestamp, hex};
 use crate::domain::institutions::Facts;
 use crate::domain::merchant;
-use crate::domain::order::Terms;
+use crate::domain::order::OrderTerms;
 use crate::institution::{
-    Call, CallState, Effect, Heard, Host, Institution, Outgoing, Settings, SettingsFault, Slow,
-    Statements, Step, Told, Unmade, Unverified,
+    Acknowledgement, Call, CallState, Effect, Host, Institution, Outgoing, ProvenCallback,
+    Settings, SettingsFault, SlowSigner, Statements, Step, Unmade, Unverified,
 };
 use crate::signature::{
     Covering, Proven, Question, sign_request, sign_response, verify_request, verify_response,
@@ -61,7 +63,7 @@ pub(super) fn build(settings: Settings) -> Result<Arc<dyn Institution>, Settings
         return Err(SettingsFault::NotAnOrigin("callback_origin"));
     }
     let callback_url = format!("{}/v1/callbacks/{}", settings.callback_origin, settings.id);
-    Ok(Arc::new(Standard {
+    Ok(Arc::new(StandardAdapter {
         settings: Arc::new(settings),
         callback_url: callback_url.into(),
     }))
@@ -82,12 +84,12 @@ fn sending<O>((request, question): Signed, effect: Effect) -> Step<O> {
 }
 
 #[derive(Clone)]
-struct Standard {
+struct StandardAdapter {
     settings: Arc<Settings>,
     callback_url: Arc<str>,
 }
 
-impl Institution for Standard {
+impl Institution for StandardAdapter {
     fn id(&self) -> &InstitutionId {
         &self.settings.id
     }
@@ -96,10 +98,10 @@ impl Institution for Standard {
         &self.settings.facts
     }
 
-    fn slow(&self) -> Option<Slow> {
-        let turns = self.settings.signing.turns()?;
-        Some(Slow {
-            turns: Arc::clone(turns),
+    fn slow(&self) -> Option<SlowSigner> {
+        let permits = self.settings.signing.permits()?;
+        Some(SlowSigner {
+            permits: Arc::clone(permits),
             adapter: Arc::new(self.clone()),
         })
     }
@@ -125,14 +127,14 @@ impl Institution for Standard {
         stamp: &Stamp,
     ) -> Step<Evidence> {
         let (status, now) = (reply.status(), stamp.now);
-        let (said, names_it) = match self.proven(state, reply, now) {
+        let (said, proves_arrival) = match self.proven(state, reply, now) {
             Ok(fields) => {
                 let said = match call.refund() {
                     Some(refund) => refunds::reply(call, refund, (status, &fields), now),
                     None => reading::reply(call, status, &fields),
                 };
-                let names_it = reading::names_it(call, (status, &fields), &said);
-                (said, names_it)
+                let proves_arrival = reading::proves_arrival(call, (status, &fields), &said);
+                (said, proves_arrival)
             }
             Err(why) => (Err(why), false),
         };
@@ -143,9 +145,9 @@ impl Institution for Standard {
             about: call.about(),
             by: call.means(),
             sum: None,
-            along: Along::default(),
+            along: OriginalPayment::default(),
             asked_at: None,
-            names_it,
+            proves_arrival,
             finding: said.unwrap_or_else(Finding::Ambiguous),
         })
     }
@@ -154,7 +156,7 @@ impl Institution for Standard {
         &'c self,
         callback: &'c Request<Bytes>,
         now: Timestamp,
-    ) -> Result<Told<'c>, Unverified> {
+    ) -> Result<ProvenCallback<'c>, Unverified> {
         let proven = verify_request(
             callback,
             &self.callback_url,
@@ -172,12 +174,12 @@ impl Institution for Standard {
         // is no more evidence than a forgery is.
         let fields = Fields::parse(callback.body());
         let fields = fields.map_err(|_| Unverified::Unreadable("unreadable"))?;
-        if let Some(about) = refunds::told_of(&fields).map(About::Refund) {
-            return Ok(Told::new(about.clone(), move |absent| {
+        if let Some(about) = refunds::told_of(&fields).map(EvidenceSubject::Refund) {
+            return Ok(ProvenCallback::new(about.clone(), move |absent| {
                 let sum = reading::sum(&fields, refunds::SUM, absent);
                 let (along, said) = match refunds::along(&fields, absent) {
                     Ok(along) => (along, refunds::notice(&fields, absent, now)),
-                    Err(why) => (Along::default(), Err(why)),
+                    Err(why) => (OriginalPayment::default(), Err(why)),
                 };
                 Evidence {
                     along,
@@ -187,8 +189,9 @@ impl Institution for Standard {
         }
         let no = fields.text("merchantOrderNo");
         let no = no.and_then(|no| AttemptId::parse(no.ok()?).ok());
-        let about = About::Attempt(no.ok_or(Unverified::NamesNothing("names_no_attempt"))?);
-        Ok(Told::new(about.clone(), move |absent| {
+        let about =
+            EvidenceSubject::Attempt(no.ok_or(Unverified::NamesNothing("names_no_attempt"))?);
+        Ok(ProvenCallback::new(about.clone(), move |absent| {
             let sum = reading::sum(&fields, "orderAmount", absent);
             let said = reading::notice(&fields, absent);
             self.told(about, (reading::account(&fields), sum), said)
@@ -198,13 +201,13 @@ impl Institution for Standard {
     fn acknowledge(
         &self,
         callback: &Request<Bytes>,
-        heard: Heard,
+        heard: Acknowledgement,
         request_id: &str,
         stamp: &Stamp,
     ) -> Response<Bytes> {
-        let mut answer = notices::answer(heard, request_id);
+        let mut answer = callback_answers::answer(heard, request_id);
         // TLS authenticates it as well: unsigned it is still better than no answer.
-        if heard == Heard::Unverified || !self.may_sign(stamp.now) {
+        if heard == Acknowledgement::Unverified || !self.may_sign(stamp.now) {
             return answer;
         }
         let question = Question::of(callback, &self.callback_url);
@@ -218,7 +221,7 @@ impl Institution for Standard {
     }
 }
 
-impl Standard {
+impl StandardAdapter {
     /// Whether our own key is in force.
     fn may_sign(&self, now: Timestamp) -> bool {
         self.settings.signs_within.contains(&now.seconds())
@@ -227,9 +230,9 @@ impl Standard {
     /// What a proven callback says, as evidence.
     fn told(
         &self,
-        about: About,
+        about: EvidenceSubject,
         (account, sum): (Option<AccountId>, Result<Amount, Ambiguity>),
-        said: reading::Said,
+        said: reading::FindingResult,
     ) -> Evidence {
         // News without a readable sum could be of anything.
         let finding = match (&account, sum) {
@@ -240,11 +243,11 @@ impl Standard {
             institution: self.settings.id.clone(),
             account,
             about,
-            by: Means::Callback,
+            by: EvidenceSource::Callback,
             sum: sum.ok(),
-            along: Along::default(),
+            along: OriginalPayment::default(),
             asked_at: None,
-            names_it: true,
+            proves_arrival: true,
             finding,
         }
     }
@@ -301,9 +304,13 @@ impl Standard {
     }
 
     /// The thirteen fields of A3.1. Nothing of the stamp: equal creates have equal bodies (A3).
-    fn placing<'a>(&'a self, attempt: &'a Attempt, terms: &'a Terms) -> Placing<'a> {
+    fn placing<'a>(
+        &'a self,
+        attempt: &'a Attempt,
+        terms: &'a OrderTerms,
+    ) -> PaymentRequestFields<'a> {
         let own_name = self.settings.merchant_name.as_deref();
-        Placing {
+        PaymentRequestFields {
             transaction_type: terms.transaction_type.name(),
             business_type: attempt.mode.name(),
             bank_return_url: &self.callback_url,
@@ -365,13 +372,13 @@ fn is_recent(proven: &Proven, now: Timestamp) -> bool {
 /// How an order is named in every call: by the attempt's number alone.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Naming<'a> {
+struct PaymentIdentification<'a> {
     merchant_id: &'a str,
     merchant_order_no: &'a str,
 }
 
-fn naming(attempt: &Attempt) -> Naming<'_> {
-    Naming {
+fn naming(attempt: &Attempt) -> PaymentIdentification<'_> {
+    PaymentIdentification {
         merchant_id: attempt.account.as_str(),
         merchant_order_no: attempt.id.as_str(),
     }
@@ -379,12 +386,12 @@ fn naming(attempt: &Attempt) -> Naming<'_> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Placing<'a> {
+struct PaymentRequestFields<'a> {
     transaction_type: &'a str,
     business_type: &'a str,
     bank_return_url: &'a str,
     #[serde(flatten)]
-    naming: Naming<'a>,
+    naming: PaymentIdentification<'a>,
     merchant_name: &'a str,
     order_date: &'a str,
     order_amount: String,

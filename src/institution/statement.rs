@@ -5,7 +5,7 @@ use http::Response;
 
 use crate::domain::attempt::Stamp;
 use crate::domain::identifiers::{AccountId, CalendarDay};
-use crate::domain::statement::{Line, Totals, Unusable};
+use crate::domain::statement::{StatementLine, StatementTotals, UnusableStatement};
 use crate::institution::step::{CallState, Step};
 
 /// How an institution is asked for its statement of a day, page by page, so that no answer is
@@ -16,17 +16,17 @@ pub trait Statements: Send + Sync {
         &self,
         query: &StatementQuery,
         stamp: &Stamp,
-    ) -> Step<Result<StatementPage, Unusable>>;
+    ) -> Step<Result<StatementPage, UnusableStatement>>;
 
     /// What follows from the reply. A page that is not proven, not the one that was asked for, or no
-    /// page ends as [`Unusable`].
+    /// page ends as [`UnusableStatement`].
     fn next_page(
         &self,
         query: &StatementQuery,
         state: &CallState,
         reply: &Response<Bytes>,
         stamp: &Stamp,
-    ) -> Step<Result<StatementPage, Unusable>>;
+    ) -> Step<Result<StatementPage, UnusableStatement>>;
 }
 
 /// Which page of which statement.
@@ -46,9 +46,9 @@ pub struct StatementQuery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementPage {
     /// Its lines.
-    pub lines: Vec<Line>,
+    pub lines: Vec<StatementLine>,
     /// Whether another one follows.
     pub more: bool,
     /// What the whole statement is said to add up to; the same on each of its pages.
-    pub totals: Totals,
+    pub totals: StatementTotals,
 }

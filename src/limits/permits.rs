@@ -20,7 +20,7 @@ use crate::limits::Wait;
 use crate::limits::bound::Bound;
 use crate::limits::permits::queue::{Grant, Left, Queue, Share};
 use crate::metrics::Metrics;
-use crate::world::{Place, TooMany, Turn};
+use crate::world::{HeldPermit, Permit, PermitUnavailable};
 
 /// What a caller is told to wait who got no permit, if nothing better is known.
 const WAIT_AGAIN: Duration = Duration::from_secs(1);
@@ -101,7 +101,7 @@ impl Permits {
         &self,
         institution: &InstitutionId,
         merchant: &MerchantId,
-    ) -> Result<Turn, Wait> {
+    ) -> Result<Permit, Wait> {
         let (queue, limits) = self.queue(institution)?;
         let granted = match queue.payment_now() {
             Some(granted) => Some(granted),
@@ -121,7 +121,11 @@ impl Permits {
     /// # Errors
     /// [`Wait`] if there is none in time, or the institution is not one of those in reach; nothing was
     /// counted then.
-    pub async fn soon(&self, institution: &InstitutionId, within: Duration) -> Result<Turn, Wait> {
+    pub async fn soon(
+        &self,
+        institution: &InstitutionId,
+        within: Duration,
+    ) -> Result<Permit, Wait> {
         let (queue, limits) = self.queue(institution)?;
         let granted = queue.question(within).await;
         let granted = granted.ok_or_else(|| self.refused(WAIT_AGAIN))?;
@@ -137,7 +141,7 @@ impl Permits {
         &self,
         institution: &InstitutionId,
         (urgency, within): (Urgency, Duration),
-    ) -> Result<Turn, Wait> {
+    ) -> Result<Permit, Wait> {
         let Some(share) = self.share(urgency) else {
             return self.soon(institution, within).await;
         };
@@ -172,7 +176,7 @@ impl Permits {
     fn share(&self, urgency: Urgency) -> Option<Share> {
         let percent = self.live.load().background_rate_percent;
         let part = match urgency {
-            Urgency::Doubt => return None,
+            Urgency::Unresolved => return None,
             Urgency::Signal => 100,
             Urgency::Refund => 88,
             Urgency::Payer => 75,
@@ -208,9 +212,9 @@ fn live(
     }
 }
 
-fn held(queue: Arc<Queue>, granted: Grant, limits: &WaitLimits) -> Turn {
+fn held(queue: Arc<Queue>, granted: Grant, limits: &WaitLimits) -> Permit {
     queue.show();
-    Turn::held(Arc::new(Held {
+    Permit::held(Arc::new(Held {
         queue,
         within: limits.within,
         state: Mutex::new((Some(granted), None)),
@@ -233,19 +237,19 @@ impl Held {
 }
 
 #[async_trait]
-impl Place for Held {
-    async fn depart(&self) -> Result<(), TooMany> {
+impl HeldPermit for Held {
+    async fn mark_sent(&self) -> Result<(), PermitUnavailable> {
         if let Some((at, left)) = self.swap(None) {
             // It is sent once more: both count.
             self.queue.keep_for_a_second(at, left);
         }
         let left = self.queue.leave(self.within).await;
-        let left = left.ok_or(TooMany { wait: WAIT_AGAIN })?;
+        let left = left.ok_or(PermitUnavailable { wait: WAIT_AGAIN })?;
         self.swap(Some(left));
         Ok(())
     }
 
-    fn stay(&self) {
+    fn mark_unsent(&self) {
         self.swap(None);
     }
 }

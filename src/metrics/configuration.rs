@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use prometheus::{Gauge, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::Page;
+use super::MetricRegistration;
 
 /// Metrics of reloads and keys. Every label is a word of the program, but version and digest, of
 /// which only those in force are shown.
-pub struct Configuration {
+pub struct ConfigurationMetrics {
     info: IntGaugeVec,
     reloads: IntCounterVec,
     last_success: IntGauge,
@@ -19,8 +19,8 @@ pub struct Configuration {
     clock_offset: Gauge,
 }
 
-impl Configuration {
-    pub(super) fn new(page: &Page<'_>) -> Result<Self, prometheus::Error> {
+impl ConfigurationMetrics {
+    pub(super) fn new(page: &MetricRegistration<'_>) -> Result<Self, prometheus::Error> {
         Ok(Self {
             store_free_bytes: page.gauge(
                 "store_free_bytes",

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 
-use super::Page;
+use super::MetricRegistration;
 
 /// The words of the domain's `BreakerState`.
 const BREAKER_STATES: [&str; 3] = ["closed", "half_open", "open"];
 
 /// Metrics by institution; only of those that are configured.
-pub struct Institutions {
+pub struct InstitutionMetrics {
     calls: IntCounterVec,
     call_seconds: HistogramVec,
     callbacks: IntCounterVec,
@@ -19,8 +19,8 @@ pub struct Institutions {
     callbacks_missing: IntGaugeVec,
 }
 
-impl Institutions {
-    pub(super) fn new(page: &Page<'_>) -> Result<Self, prometheus::Error> {
+impl InstitutionMetrics {
+    pub(super) fn new(page: &MetricRegistration<'_>) -> Result<Self, prometheus::Error> {
         Ok(Self {
             calls: page.counters(
                 "institution_calls_total",
@@ -58,8 +58,8 @@ impl Institutions {
 
     /// An institution is enrolled: what an alarm waits for stands at 0 from now on.
     pub fn enrolled(&self, institution: &str) {
-        for verdict in ["FORGED", "QUARANTINED"] {
-            self.callbacks.with_label_values(&[institution, verdict]);
+        for status in ["FORGED", "QUARANTINED"] {
+            self.callbacks.with_label_values(&[institution, status]);
         }
         for call in ["create", "query", "close", "refund", "refund_query"] {
             let labels = [institution, call, "our_shortage"];
@@ -84,9 +84,9 @@ impl Institutions {
     }
 
     /// A callback was judged. Only for configured institutions: the path is the caller's.
-    pub fn callback(&self, institution: &str, verdict: &'static str) {
+    pub fn callback(&self, institution: &str, status: &'static str) {
         self.callbacks
-            .with_label_values(&[institution, verdict])
+            .with_label_values(&[institution, status])
             .inc();
     }
 

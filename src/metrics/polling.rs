@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use prometheus::{CounterVec, IntCounterVec};
 
-use super::Page;
+use super::MetricRegistration;
 
 /// Metrics by urgency: a word of the program.
-pub struct Polling {
+pub struct PollingMetrics {
     questions: IntCounterVec,
     cpu_seconds: CounterVec,
 }
 
-impl Polling {
-    pub(super) fn new(page: &Page<'_>) -> Result<Self, prometheus::Error> {
+impl PollingMetrics {
+    pub(super) fn new(page: &MetricRegistration<'_>) -> Result<Self, prometheus::Error> {
         Ok(Self {
             questions: page.counters(
                 "polled_orders_total",

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use prometheus::{Counter, Gauge, IntCounter, IntGauge, Registry};
 
-use super::Page;
+use super::MetricRegistration;
 use super::panics::panics;
 use crate::log;
 
@@ -17,7 +17,7 @@ use crate::log;
 const TICK_MS: u64 = 10;
 
 /// Metrics of the process and of its runtime. On a system without `/proc` the former stay 0.
-pub(super) struct Process {
+pub(super) struct ProcessMetrics {
     cpu_seconds: Counter,
     cpu_ticks: AtomicU64,
     resident_bytes: IntGauge,
@@ -36,14 +36,14 @@ pub(super) struct Process {
 }
 
 /// `/proc/self/stat` as far as it is used; times in ticks.
-struct Stat {
+struct ProcStat {
     cpu: u64,
     threads: u64,
     started: u64,
     virtual_bytes: u64,
 }
 
-impl Stat {
+impl ProcStat {
     /// The name of the program, in parentheses, may hold anything; what follows are numbers.
     fn read(text: &str) -> Option<Self> {
         let (_, fields) = text.rsplit_once(')')?;
@@ -75,10 +75,13 @@ fn set(gauge: &IntGauge, value: Option<u64>) {
     }
 }
 
-impl Process {
+impl ProcessMetrics {
     /// `system` is the registry without a prefix.
-    pub(super) fn new(page: &Page<'_>, system: &Registry) -> Result<Self, prometheus::Error> {
-        let system = Page(system);
+    pub(super) fn new(
+        page: &MetricRegistration<'_>,
+        system: &Registry,
+    ) -> Result<Self, prometheus::Error> {
+        let system = MetricRegistration(system);
         Ok(Self {
             cpu_seconds: system.counter(
                 "process_cpu_seconds_total",
@@ -128,7 +131,7 @@ impl Process {
 
     fn look_at_system(&self) {
         let read = |name: &str| fs::read_to_string(name).unwrap_or_default();
-        if let Some(stat) = Stat::read(&read("/proc/self/stat")) {
+        if let Some(stat) = ProcStat::read(&read("/proc/self/stat")) {
             let before = self.cpu_ticks.swap(stat.cpu, Ordering::Relaxed);
             let since = ticks(stat.cpu.saturating_sub(before));
             self.cpu_seconds.inc_by(since.as_secs_f64());
@@ -183,11 +186,11 @@ mod tests {
     #[test]
     fn a_strange_name_shifts_no_field() {
         let line = "7 (a) b 9) S 1 2 3 4 5 6 7 8 9 10 250 50 13 14 15 16 31 18 4000 8192 21";
-        let stat = Stat::read(line).unwrap();
+        let stat = ProcStat::read(line).unwrap();
         assert_eq!((stat.cpu, stat.threads), (300, 31));
         assert_eq!((stat.started, stat.virtual_bytes), (4_000, 8_192));
         assert_eq!(ticks(stat.cpu), Duration::from_secs(3));
-        assert!(Stat::read("7 (a) S 1").is_none());
+        assert!(ProcStat::read("7 (a) S 1").is_none());
         let limits = "Max open files            1024                 4096    files\n";
         assert_eq!(number_behind(limits, "Max open files"), Some(1_024));
     }

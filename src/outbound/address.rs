@@ -4,10 +4,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::world::Network;
+use crate::world::AllowedNetwork;
 
 /// Whether this very address may be connected to.
-pub(super) fn may_be_called(address: IpAddr, allowed: &[Network]) -> bool {
+pub(super) fn may_be_called(address: IpAddr, allowed: &[AllowedNetwork]) -> bool {
     // An IPv4 address in IPv6 clothes reaches the IPv4 address.
     let address = address.to_canonical();
     allowed.iter().any(|network| network.contains(address)) || is_public(address)
@@ -102,7 +102,7 @@ mod tests {
     /// A network the operator names opens itself and nothing beside it.
     #[test]
     fn an_allowed_network_opens_only_itself() {
-        let allowed: Vec<Network> =
+        let allowed: Vec<AllowedNetwork> =
             vec!["127.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         for good in ["127.0.0.1", "127.255.0.1", "::ffff:127.0.0.1", "fd12::1"] {
             assert!(may_be_called(good.parse().unwrap(), &allowed), "{good}");
@@ -111,7 +111,7 @@ mod tests {
             assert!(!may_be_called(bad.parse().unwrap(), &allowed), "{bad}");
         }
         for bad in ["127.0.0.1", "127.0.0.0/33", "x/8", "::/129"] {
-            assert!(bad.parse::<Network>().is_err(), "{bad}");
+            assert!(bad.parse::<AllowedNetwork>().is_err(), "{bad}");
         }
     }
 }

@@ -15,8 +15,8 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::line::Target;
-use super::{not_sent, our_shortage};
+use super::party_client::TargetOrigin;
+use super::{local_shortage, not_sent};
 use crate::world::SendError;
 
 /// Addresses of one name that are tried. More are the directory of somebody who wants us busy.
@@ -25,20 +25,23 @@ pub(super) const ADDRESSES_MAX: usize = 16;
 /// 5). Less where so many would not all be tried in time.
 const NEXT_AFTER: Duration = Duration::from_millis(250);
 /// One that took the connection has so long for the handshake: far away it takes three round trips.
-const SECURED_WITHIN: Duration = Duration::from_secs(1);
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The addresses of a name, in the order in which they are tried.
 ///
 /// # Errors
-/// [`SendError::OurShortage`] if nobody could be asked, [`SendError::NotSent`] if there is no such
+/// [`SendError::LocalShortage`] if nobody could be asked, [`SendError::NotSent`] if there is no such
 /// name.
-pub(super) async fn addresses(target: &Target, by: Instant) -> Result<Vec<SocketAddr>, SendError> {
+pub(super) async fn addresses(
+    target: &TargetOrigin,
+    by: Instant,
+) -> Result<Vec<SocketAddr>, SendError> {
     if let Ok(address) = target.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, target.port)]);
     }
-    let too_late = |_| our_shortage("the name was not resolved in time");
-    let place = timeout_at(by, LOOKING.acquire()).await.map_err(too_late)?;
-    let place = place.map_err(our_shortage)?;
+    let too_late = |_| local_shortage("the name was not resolved in time");
+    let place = timeout_at(by, LOOKUPS.acquire()).await.map_err(too_late)?;
+    let place = place.map_err(local_shortage)?;
     let name = (target.host.clone(), target.port);
     let looking = tokio::task::spawn_blocking(move || {
         let found = name.to_socket_addrs().map(Iterator::collect::<Vec<_>>);
@@ -46,15 +49,15 @@ pub(super) async fn addresses(target: &Target, by: Instant) -> Result<Vec<Socket
         found
     });
     match timeout_at(by, looking).await.map_err(too_late)? {
-        Ok(Ok(found)) => Ok(by_turns(found.into_iter())),
+        Ok(Ok(found)) => Ok(interleaved(found.into_iter())),
         Ok(Err(error)) => Err(unresolved(error)),
-        Err(stopped) => Err(our_shortage(stopped)),
+        Err(stopped) => Err(local_shortage(stopped)),
     }
 }
 
 /// Names that are looked up at once. The system goes on asking a silent name server long after the call
 /// that wanted it has given up; each holds a thread and a socket so long, of which others need some.
-static LOOKING: Semaphore = Semaphore::const_new(64);
+static LOOKUPS: Semaphore = Semaphore::const_new(64);
 
 /// A system that is short of sockets says of a name that it does not exist, or that it cannot be
 /// resolved at present; the latter it says as well if no name server answers. None of it is a sign
@@ -62,7 +65,7 @@ static LOOKING: Semaphore = Semaphore::const_new(64);
 fn unresolved(error: io::Error) -> SendError {
     let at_present = error.to_string().contains("Temporary failure");
     if at_present || is_shortage(&error) || !may_open_another() {
-        our_shortage(error)
+        local_shortage(error)
     } else {
         not_sent(error)
     }
@@ -86,7 +89,7 @@ pub(super) fn is_shortage(error: &io::Error) -> bool {
 
 /// The families take turns, the resolver's favourite first (RFC 8305, 4): where one family leads
 /// nowhere, all its addresses may.
-fn by_turns(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+fn interleaved(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let (mut first, mut second) = (VecDeque::new(), VecDeque::new());
     let mut favourite = None;
     for address in found {
@@ -107,7 +110,7 @@ fn by_turns(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 /// One TCP connection.
 ///
 /// # Errors
-/// [`SendError::OurShortage`] or [`SendError::NotSent`].
+/// [`SendError::LocalShortage`] or [`SendError::NotSent`].
 pub(super) async fn tcp(address: SocketAddr) -> Result<TcpStream, SendError> {
     let connected = TcpStream::connect(address).await;
     connected
@@ -117,7 +120,7 @@ pub(super) async fn tcp(address: SocketAddr) -> Result<TcpStream, SendError> {
             let no_port =
                 address.is_ipv4() && Errno::from_io_error(&error) == Some(Errno::ADDRNOTAVAIL);
             if no_port || is_shortage(&error) {
-                our_shortage(error)
+                local_shortage(error)
             } else {
                 not_sent(error)
             }
@@ -149,7 +152,7 @@ where
     let step = NEXT_AFTER.min(left.checked_div(shares).unwrap_or_default());
     let mut untried = addresses.into_iter();
     let mut attempts = JoinSet::new();
-    let bell = Arc::new(Notify::new());
+    let wake_up = Arc::new(Notify::new());
     let mut failed = not_sent("the name has no address that may be called");
     let mut next = untried.next();
     let mut next_at = by;
@@ -159,7 +162,7 @@ where
             if beside.is_err() {
                 attempts.abort_all();
             }
-            let trying = attempt(address, Arc::clone(&bell));
+            let trying = attempt(address, Arc::clone(&wake_up));
             attempts.spawn(async move {
                 let _beside = beside;
                 trying.await
@@ -175,7 +178,7 @@ where
             ended = timeout_at(until, attempts.join_next()) => match ended {
                 Ok(Some(Ok(Ok(connected)))) => return Ok(connected),
                 Ok(Some(Ok(Err(why)))) => {
-                    failed = graver(failed, why);
+                    failed = prefer_shortage(failed, why);
                     next = untried.next();
                 }
                 // Given up for the next one.
@@ -185,14 +188,14 @@ where
                     None => return Err(failed),
                 },
                 Err(_) if until < by => next = untried.next(),
-                Err(_) => return Err(graver(failed, not_sent("no connection in time"))),
+                Err(_) => return Err(prefer_shortage(failed, not_sent("no connection in time"))),
             },
-            () = bell.notified() => {
+            () = wake_up.notified() => {
                 // No longer than leaves the others their time.
                 let now = Instant::now();
                 let left = by.saturating_duration_since(now);
                 let shares = u32::try_from(untried.len()).unwrap_or(u32::MAX).saturating_add(1);
-                let wait = SECURED_WITHIN.min(left.checked_div(shares).unwrap_or_default());
+                let wait = HANDSHAKE_WITHIN.min(left.checked_div(shares).unwrap_or_default());
                 next_at = now.checked_add(wait).unwrap_or(by);
             }
         }
@@ -200,10 +203,10 @@ where
 }
 
 /// Where one address was not reached for a lack of ours, nothing is known of the party.
-fn graver(before: SendError, after: SendError) -> SendError {
+fn prefer_shortage(before: SendError, after: SendError) -> SendError {
     match before {
-        SendError::OurShortage(_) => before,
-        SendError::NotSent(_) | SendError::KeptBack(_) | SendError::Unknown(_) => after,
+        SendError::LocalShortage(_) => before,
+        SendError::NotSent(_) | SendError::Throttled(_) | SendError::Unknown(_) => after,
     }
 }
 
@@ -242,7 +245,7 @@ mod tests {
     /// Every address is tried within the time, however many of them are silent, and whether there
     /// are sockets to spare or not.
     #[tokio::test]
-    async fn silent_addresses_hold_up_none() {
+    async fn silent_addresses_delay_no_other_address() {
         for company in [0, 1, 64] {
             let third = |last| (last == 3).then_some(Ok(last));
             assert_eq!(raced((&[1, 2, 3], company, PLENTY), third).await, Ok(3));
@@ -262,12 +265,12 @@ mod tests {
 
     /// Addresses that take the connection and say nothing more hold up none, however many they are.
     #[tokio::test]
-    async fn addresses_that_only_take_connections_hold_up_none() {
+    async fn addresses_that_only_accept_connections_delay_no_other_address() {
         let company = Arc::new(Semaphore::new(64));
         let by = Instant::now().checked_add(Duration::from_secs(1)).unwrap();
         let addresses = [1, 2, 3, 4].map(at).into();
-        let found = first_of(addresses, by, &company, |address, bell| async move {
-            bell.notify_one();
+        let found = first_of(addresses, by, &company, |address, wake_up| async move {
+            wake_up.notify_one();
             if address == at(4) {
                 return Ok(4);
             }
@@ -278,24 +281,24 @@ mod tests {
 
     /// H1: a lack of ours on the way to one address is no news of the party, whatever the others say.
     #[tokio::test]
-    async fn one_shortage_makes_it_ours() {
+    async fn one_local_shortage_makes_the_failure_local() {
         for order in [[1, 2], [2, 1]] {
             let short = |last| {
                 let said = if last == 1 {
-                    our_shortage("files")
+                    local_shortage("files")
                 } else {
                     not_sent("refused")
                 };
                 Some(Err(said))
             };
             let sent = raced((&order, 1, PLENTY), short).await;
-            assert!(matches!(sent, Err(SendError::OurShortage(_))), "{sent:?}");
+            assert!(matches!(sent, Err(SendError::LocalShortage(_))), "{sent:?}");
         }
     }
 
     /// H1: what a system says when it is short of something is told apart from what it says of others.
     #[test]
-    fn a_lack_of_ours_is_told_apart() {
+    fn a_local_shortage_is_distinguished() {
         for errno in [
             Errno::MFILE,
             Errno::NFILE,
@@ -315,17 +318,17 @@ mod tests {
         }
         let failed = |text: &str| unresolved(io::Error::other(text));
         let passing = "failed to lookup address information: Temporary failure in name resolution";
-        assert!(matches!(failed(passing), SendError::OurShortage(_)));
+        assert!(matches!(failed(passing), SendError::LocalShortage(_)));
         let none = "failed to lookup address information: Name or service not known";
         assert!(matches!(failed(none), SendError::NotSent(_)));
     }
 
     /// RFC 8305, 4: the families take turns.
     #[test]
-    fn families_take_turns() {
+    fn address_families_alternate() {
         let found = ["[::1]:1", "[::2]:1", "[::1]:1", "127.0.0.1:1", "[::3]:1"];
         let found = found.iter().map(|text| text.parse().unwrap());
-        let ordered: Vec<_> = by_turns(found).iter().map(ToString::to_string).collect();
+        let ordered: Vec<_> = interleaved(found).iter().map(ToString::to_string).collect();
         assert_eq!(ordered, ["[::1]:1", "127.0.0.1:1", "[::2]:1", "[::3]:1"]);
     }
 }

@@ -19,12 +19,12 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-use super::dead_letters::{self, DEAD, RESEND};
-use super::reload::Reloading;
-use super::{SQLITE, people, reconcile};
-use crate::config::difference::Difference;
-use crate::config::{CONTROL, Outline};
-use crate::store::Held;
+use super::dead_lettered::{self, DEAD, RESEND};
+use super::reload::ReloadScope;
+use super::{SQLITE, manual_review, reconcile};
+use crate::config::difference::ConfigDifference;
+use crate::config::{CONTROL, ConfigurationOutline};
+use crate::store::InstitutionDependents;
 
 /// Reads the file again.
 pub const RELOAD: &str = "reload";
@@ -32,23 +32,23 @@ pub const RELOAD: &str = "reload";
 pub const SHOW: &str = "show";
 
 /// Bytes of a question: the longest names the file of a statement.
-const QUESTION_BYTES_MAX: u64 = 8 * 1024;
+const REQUEST_BYTES_MAX: u64 = 8 * 1024;
 /// How long a caller may take to ask, and to take the answer.
 const CALLER_WITHIN: Duration = Duration::from_secs(5);
 /// How long nobody is taken after taking somebody failed: it may be that no file can be opened now,
 /// and a loop without a pause would take a processor.
-const PAUSE: Duration = Duration::from_secs(1);
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Callers that have not asked yet: where one more comes, the oldest is cut off.
-const SILENT_MAX: usize = 16;
+const IDLE_CALLERS_MAX: usize = 16;
 /// Callers that are answered at once; others wait for one of them to end.
-const ANSWERED_MAX: usize = 16;
+const REQUESTS_IN_PROGRESS_MAX: usize = 16;
 /// How long a reload may take before whoever asked gives up waiting for its answer.
 const ANSWER_WITHIN: Duration = Duration::from_mins(1);
 
 /// What the gateway answers.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "camelCase")]
-pub enum Reply {
+pub enum ControlReply {
     /// Another configuration is in force.
     Accepted {
         /// The file that was read.
@@ -61,7 +61,7 @@ pub enum Reply {
         #[serde(default)]
         is_same_text: bool,
         /// What is not as before.
-        changes: Vec<Difference>,
+        changes: Vec<ConfigDifference>,
         /// What an operator should know.
         warnings: Vec<String>,
     },
@@ -81,16 +81,16 @@ pub enum Reply {
         /// SHA-256 of its text.
         digest: String,
         /// What it says, without secrets.
-        outline: Outline,
+        outline: ConfigurationOutline,
         /// What needs each institution, by its id.
-        held: BTreeMap<String, Needs>,
+        held: BTreeMap<String, DependentCounts>,
     },
     /// Events that were given up (N2).
     Dead {
         /// How many there are.
         count: u64,
         /// The first of them.
-        shown: Vec<DeadLetter>,
+        shown: Vec<DeadLetteredEvent>,
     },
     /// Dead events are on their way again.
     Resent {
@@ -111,7 +111,7 @@ pub enum Reply {
 
 /// What needs an institution, so that it cannot be taken out (F2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Needs {
+pub struct DependentCounts {
     /// Payments and refunds that are not over.
     pub unfinished: u64,
     /// Payments that ended so lately that money may still come or go back; counted up to
@@ -119,8 +119,8 @@ pub struct Needs {
     pub ended: u64,
 }
 
-impl From<Held> for Needs {
-    fn from(Held { unfinished, ended }: Held) -> Self {
+impl From<InstitutionDependents> for DependentCounts {
+    fn from(InstitutionDependents { unfinished, ended }: InstitutionDependents) -> Self {
         Self { unfinished, ended }
     }
 }
@@ -128,7 +128,7 @@ impl From<Held> for Needs {
 /// An event that was given up. Nothing personal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct DeadLetter {
+pub struct DeadLetteredEvent {
     /// `eventId` of its body.
     pub event_id: String,
     /// `eventType` of its body.
@@ -194,13 +194,13 @@ fn within<T: Send + 'static>(
 }
 
 /// The socket, bound; its file goes when this does.
-pub(super) struct Control {
+pub(super) struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
     owner: u32,
 }
 
-impl Control {
+impl ControlSocket {
     /// Binds it for its owner only. What a dead process left there is taken away: whoever holds the
     /// store's lock is the only one who can be listening.
     ///
@@ -225,19 +225,19 @@ impl Control {
 
     /// Takes callers until told to stop, then ends the answers that are begun. Each has a task of its
     /// own: who is silent, or does not take the answer, delays nobody.
-    pub(super) async fn serve(self, reloading: Arc<Reloading>, mut stop: watch::Receiver<bool>) {
+    pub(super) async fn serve(self, reloading: Arc<ReloadScope>, mut stop: watch::Receiver<bool>) {
         let (mut silent, mut asking) = (VecDeque::new(), JoinSet::new());
         let mut answering = JoinSet::new();
         loop {
-            let has_room = answering.len() < ANSWERED_MAX;
+            let has_room = answering.len() < REQUESTS_IN_PROGRESS_MAX;
             let mut stopped = stop.clone();
             tokio::select! {
-                next = caller(|| self.listener.accept(), &mut stop, PAUSE), if has_room => {
+                next = caller(|| self.listener.accept(), &mut stop, ACCEPT_PAUSE), if has_room => {
                     let Some((stream, _)) = next else {
                         break;
                     };
                     silent.retain(|task: &AbortHandle| !task.is_finished());
-                    if silent.len() >= SILENT_MAX && let Some(oldest) = silent.pop_front() {
+                    if silent.len() >= IDLE_CALLERS_MAX && let Some(oldest) = silent.pop_front() {
                         oldest.abort();
                     }
                     silent.push_back(asking.spawn(asked(stream, self.owner)));
@@ -257,14 +257,14 @@ impl Control {
 }
 
 /// What a caller asked, and who he is.
-struct Asked {
+struct ControlRequest {
     stream: UnixStream,
     word: String,
     by: String,
 }
 
 /// Waits for a caller's question; nothing if he has none in time, or is somebody else.
-async fn asked(mut stream: UnixStream, owner: u32) -> Option<Asked> {
+async fn asked(mut stream: UnixStream, owner: u32) -> Option<ControlRequest> {
     // The mode of the file says the same; this holds also in the moment before it is set.
     let caller = stream.peer_cred().map(|caller| caller.uid());
     let Some(caller) = caller.ok().filter(|uid| *uid == owner || *uid == 0) else {
@@ -272,32 +272,36 @@ async fn asked(mut stream: UnixStream, owner: u32) -> Option<Asked> {
         return None;
     };
     let word = timeout(CALLER_WITHIN, question(&mut stream)).await.ok()??;
-    Some(Asked {
+    Some(ControlRequest {
         stream,
         word,
         by: format!("operator:uid={caller}"),
     })
 }
 
-async fn answer(asked: Asked, reloading: Arc<Reloading>) {
-    let Asked {
+async fn answer(asked: ControlRequest, reloading: Arc<ReloadScope>) {
+    let ControlRequest {
         mut stream,
         word,
         by,
     } = asked;
-    if let Some(asked) = word.strip_prefix(reconcile::WORD) {
+    if let Some(asked) = word.strip_prefix(reconcile::REQUEST_PREFIX) {
         // Takes a while, so it is not waited for.
         return reloading.reconciler.begin(asked, by, stream);
     }
-    if let Some(asked) = word.strip_prefix(people::WORD) {
-        return tell(&mut stream, &people::answer(&reloading, asked, by).await).await;
+    if let Some(asked) = word.strip_prefix(manual_review::REQUEST_PREFIX) {
+        return tell(
+            &mut stream,
+            &manual_review::answer(&reloading, asked, by).await,
+        )
+        .await;
     }
     let reply = match word.as_str() {
         RELOAD => reloading.reload(&by).await,
         SHOW => reloading.shown().await,
         asked => {
-            let answer = about_events(&reloading, asked, &by).await;
-            answer.unwrap_or_else(|| Reply::Unknown {
+            let answer = answer_events(&reloading, asked, &by).await;
+            answer.unwrap_or_else(|| ControlReply::Unknown {
                 expected: format!("{RELOAD}, {SHOW}, {DEAD}, {RESEND}, people or reconcile"),
             })
         }
@@ -305,7 +309,7 @@ async fn answer(asked: Asked, reloading: Arc<Reloading>) {
     tell(&mut stream, &reply).await;
 }
 
-impl Drop for Control {
+impl Drop for ControlSocket {
     fn drop(&mut self) {
         // The next start takes it away as well.
         let _ = std::fs::remove_file(&self.path);
@@ -354,20 +358,20 @@ async fn caller<T, F: Future<Output = io::Result<T>>>(
 }
 
 /// Answers what is asked about dead events; `None` if it is something else.
-async fn about_events(reloading: &Reloading, asked: &str, by: &str) -> Option<Reply> {
+async fn answer_events(reloading: &ReloadScope, asked: &str, by: &str) -> Option<ControlReply> {
     let (word, rest) = asked.split_once(' ').unwrap_or((asked, ""));
-    let which = dead_letters::meant(rest)?;
+    let which = dead_lettered::meant(rest)?;
     let (store, clock) = (&*reloading.store, &*reloading.clock);
     match word {
-        DEAD => Some(dead_letters::dead(store, &which).await),
-        RESEND => Some(dead_letters::resend(store, clock, (&which, by)).await),
+        DEAD => Some(dead_lettered::dead(store, &which).await),
+        RESEND => Some(dead_lettered::resend(store, clock, (&which, by)).await),
         _ => None,
     }
 }
 
 /// One line, or nothing.
 async fn question(stream: &mut UnixStream) -> Option<String> {
-    let mut limited = stream.take(QUESTION_BYTES_MAX);
+    let mut limited = stream.take(REQUEST_BYTES_MAX);
     let mut line = Vec::new();
     while !line.ends_with(b"\n") {
         match limited.read_u8().await {
@@ -385,7 +389,7 @@ mod tests {
 
     /// F1: whoever asks a gateway that stands still is told so after a while.
     #[test]
-    fn nobody_asks_for_ever() {
+    fn a_request_to_a_hung_gateway_times_out() {
         let never = std::sync::Barrier::new(2);
         let stuck = move || Ok(never.wait().is_leader());
         let told = within(Duration::from_millis(10), stuck).unwrap_err();
@@ -396,7 +400,7 @@ mod tests {
     /// F1: a socket that could not take a caller takes the next one; a stop ends the waiting, also
     /// while nothing can be taken.
     #[tokio::test]
-    async fn a_failing_accept_is_not_the_last() {
+    async fn a_failing_accept_is_retried() {
         let (tell, mut stop) = watch::channel(false);
         let mut left = 3_u32;
         let third = || {

@@ -3,22 +3,22 @@
 
 use std::sync::Arc;
 
-use super::machine::Files;
-use super::paced::Paced;
+use super::machine::ConnectionBudget;
+use super::rate_limited::RateLimited;
 use super::settings;
 use crate::api::Api;
-use crate::config::{Config, UnusableCounts};
+use crate::config::{Config, UnusableCredentialCounts};
 use crate::domain::institutions::HealthSettings;
 use crate::edge::Bounds;
 use crate::flow::admit_request::refused_callers::RefusedCallers;
-use crate::flow::admit_request::{Gate, ReadNonces};
-use crate::health::Health;
+use crate::flow::admit_request::{AdmissionPolicy, ReadNonces};
+use crate::health::HealthTracker;
 use crate::limits::LimitSettings;
 use crate::limits::permits::{PermitSettings, Permits};
 use crate::metrics::Metrics;
-use crate::outbound::Hyper;
+use crate::outbound::HyperOutbound;
 use crate::store::Store;
-use crate::workers::{BudgetSettings, Tools};
+use crate::workers::{BudgetSettings, WorkerResources};
 use crate::world::exchange_log::Recorder;
 use crate::world::sends::SendLog;
 use crate::world::{Clock, SystemEntropy, World};
@@ -27,19 +27,19 @@ use crate::world::{Clock, SystemEntropy, World};
 const READ_NONCES_MAX: usize = 200_000;
 
 /// One version. Whoever begins under it ends under it, whatever comes into force meanwhile.
-pub(super) struct InForce {
+pub(super) struct ActiveConfiguration {
     /// Answers requests.
     pub(super) api: Api,
     /// Names under which operations are asked.
     pub(super) operations_hosts: Vec<String>,
     /// Keys and certificates that cannot be used, by the moment.
-    pub(super) unusable: UnusableCounts,
-    door: Arc<Paced>,
+    pub(super) unusable: UnusableCredentialCounts,
+    door: Arc<RateLimited>,
     budget: BudgetSettings,
 }
 
 /// What is counted and measured by, under a version.
-pub(super) struct Numbers {
+pub(super) struct TunableSettings {
     limits: LimitSettings,
     permits: PermitSettings,
     health: HealthSettings,
@@ -48,31 +48,31 @@ pub(super) struct Numbers {
     pub(super) bounds: Bounds,
 }
 
-impl InForce {
+impl ActiveConfiguration {
     /// The first version of a process.
     ///
     /// # Errors
     /// A certificate or key of a connection cannot be used.
     pub(super) fn first(
-        (config, files): (Config, Files),
+        (config, files): (Config, ConnectionBudget),
         store: &Arc<dyn Store>,
         clock: &Arc<dyn Clock>,
         metrics: &Arc<Metrics>,
         (exchange_log, refused_callers): (Arc<dyn Recorder>, Arc<RefusedCallers>),
     ) -> Result<Self, rustls::Error> {
         let permits = Permits::new(&settings::permits(&config), Arc::clone(metrics));
-        let door = Arc::new(Paced {
-            hyper: Hyper::new(settings::outbound(&config, &files))?,
+        let door = Arc::new(RateLimited {
+            hyper: HyperOutbound::new(settings::outbound(&config, &files))?,
             permits: Arc::new(permits),
             metrics: Arc::clone(metrics),
         });
-        let gate = settings::gate(&config, Arc::clone(clock), metrics);
+        let admission = settings::admission(&config, Arc::clone(clock), metrics);
         let budget = settings::budget(&config.limits);
         let world = World {
             clock: Arc::clone(clock),
             entropy: Arc::new(SystemEntropy),
-            outbound: Arc::<Paced>::clone(&door),
-            health: Arc::new(Health::new(config.health)),
+            outbound: Arc::<RateLimited>::clone(&door),
+            health: Arc::new(HealthTracker::new(config.health)),
             // The store is ours by now: no other process sends (S1).
             sends: Arc::new(SendLog::start(Arc::clone(clock))),
             signals: Arc::default(),
@@ -82,8 +82,8 @@ impl InForce {
         let api = Api {
             store: Arc::clone(store),
             world,
-            register: Arc::new(config.register),
-            gate,
+            snapshot: Arc::new(config.snapshot),
+            admission,
             reads: Arc::new(ReadNonces::new(READ_NONCES_MAX)),
             refused_callers,
         };
@@ -102,10 +102,10 @@ impl InForce {
     /// As [`Self::first`]; nothing of this version changes.
     pub(super) fn next(
         &self,
-        (config, files): (Config, Files),
-    ) -> Result<(Self, Numbers), rustls::Error> {
+        (config, files): (Config, ConnectionBudget),
+    ) -> Result<(Self, TunableSettings), rustls::Error> {
         let (old, door) = (&self.api, &self.door);
-        let numbers = Numbers {
+        let numbers = TunableSettings {
             limits: settings::limits(&config),
             permits: settings::permits(&config),
             health: config.health,
@@ -116,26 +116,26 @@ impl InForce {
             bounds: settings::bounds(&config.limits, &files, config.listen.drain),
         };
         let budget = settings::budget(&config.limits);
-        let door = Arc::new(Paced {
+        let door = Arc::new(RateLimited {
             hyper: door.hyper.renewed(settings::outbound(&config, &files))?,
             permits: Arc::clone(&door.permits),
             metrics: Arc::clone(&door.metrics),
         });
         let (caller, all) = settings::explained(&config);
-        let gate = Gate {
-            limits: Arc::clone(&old.gate.limits),
+        let admission = AdmissionPolicy {
+            limits: Arc::clone(&old.admission.limits),
             window: config.limits.window,
-            explained: old.gate.explained.renewed(caller, all),
+            explained: old.admission.explained.renewed(caller, all),
         };
         let world = World {
-            outbound: Arc::<Paced>::clone(&door),
+            outbound: Arc::<RateLimited>::clone(&door),
             ..old.world.clone()
         };
         let api = Api {
             store: Arc::clone(&old.store),
             world,
-            register: Arc::new(config.register),
-            gate,
+            snapshot: Arc::new(config.snapshot),
+            admission,
             reads: Arc::clone(&old.reads),
             refused_callers: Arc::clone(&old.refused_callers),
         };
@@ -151,18 +151,18 @@ impl InForce {
 
     /// Counts and measures by other numbers from now on. What was counted and seen belongs to no
     /// version: allowances, permits and health are of callers and institutions, whatever is in force.
-    pub(super) fn count_by(&self, numbers: &Numbers) {
-        self.api.gate.limits.replace(&numbers.limits);
+    pub(super) fn apply_settings(&self, numbers: &TunableSettings) {
+        self.api.admission.limits.replace(&numbers.limits);
         self.door.permits.replace(&numbers.permits);
-        self.api.world.health.measure_by(numbers.health);
+        self.api.world.health.apply_settings(numbers.health);
         let (days, bytes_max) = numbers.exchange_log;
         self.api.world.exchange_log.keep_within(days, bytes_max);
     }
 
     /// What a piece of work is done with.
-    pub(super) fn tools(&self) -> Tools {
-        Tools {
-            register: Arc::clone(&self.api.register),
+    pub(super) fn tools(&self) -> WorkerResources {
+        WorkerResources {
+            snapshot: Arc::clone(&self.api.snapshot),
             world: self.api.world.clone(),
             budget: self.budget,
         }

@@ -6,8 +6,8 @@ use rustix::process::{
     setrlimit,
 };
 
-use crate::config::{CONNECTIONS_MAX, Config, Fault, Faults};
-use crate::outbound::{COMPANY_MAX, MERCHANT_CONNECTIONS_IN_ALL_MAX};
+use crate::config::{CONNECTIONS_MAX, Config, ConfigFault, ConfigFaults};
+use crate::outbound::{MERCHANT_CONNECTIONS_TOTAL_MAX, PARALLEL_DIALS_MAX};
 
 /// Files beside all connections: the store with its readers, the listeners, the runtime, the log,
 /// files of a configuration that is read, and connections that are just closing.
@@ -22,7 +22,7 @@ const OUTGOING_MIN: u64 = 4;
 /// How many connections of each kind there may be. With what else is open they are no more than the
 /// files that this process may open, so that no caller takes the file of a call (H1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Files {
+pub struct ConnectionBudget {
     /// Of callers on the public listener.
     pub connections_max: u32,
     /// Of callers on the operations listener.
@@ -33,14 +33,14 @@ pub struct Files {
     pub merchant_connections_max: usize,
 }
 
-impl Files {
+impl ConnectionBudget {
     /// Of a process that nobody calls.
     pub(super) fn without_callers() -> Self {
         Self {
             connections_max: 0,
             operations_connections_max: 0,
             institution_connections_max: usize::MAX,
-            merchant_connections_max: MERCHANT_CONNECTIONS_IN_ALL_MAX,
+            merchant_connections_max: MERCHANT_CONNECTIONS_TOTAL_MAX,
         }
     }
 }
@@ -66,12 +66,12 @@ pub fn files_allowed() -> u64 {
 
 /// The nice value of a thread for whose work nobody waits: a quarter of a processor that is wanted
 /// elsewhere as well.
-const IN_THE_BACKGROUND: i32 = 5;
+const BACKGROUND_NICE: i32 = 5;
 
 /// Lets this thread stand back behind the others of the process. A machine that refuses is served
 /// as well, only slower at times.
-pub fn stand_back() {
-    if let Err(fault) = setpriority_process(None, IN_THE_BACKGROUND) {
+pub fn lower_priority() {
+    if let Err(fault) = setpriority_process(None, BACKGROUND_NICE) {
         tracing::debug!(%fault, "this thread keeps the priority of the others");
     }
 }
@@ -97,7 +97,7 @@ pub fn keep_memory_private() -> std::io::Result<()> {
 ///
 /// # Errors
 /// The limits add up to more: said as a fault of the file.
-pub fn share_out(config: &Config, allowed: u64) -> Result<Files, Faults> {
+pub fn share_out(config: &Config, allowed: u64) -> Result<ConnectionBudget, ConfigFaults> {
     let institutions = &config.outbound.institutions;
     let calls: u64 = institutions
         .values()
@@ -106,8 +106,8 @@ pub fn share_out(config: &Config, allowed: u64) -> Result<Files, Faults> {
     let besides = [
         OWN_FILES,
         OPERATIONS_CONNECTIONS,
-        wide(MERCHANT_CONNECTIONS_IN_ALL_MAX),
-        wide(COMPANY_MAX),
+        wide(MERCHANT_CONNECTIONS_TOTAL_MAX),
+        wide(PARALLEL_DIALS_MAX),
         calls,
     ];
     let besides = besides
@@ -116,11 +116,11 @@ pub fn share_out(config: &Config, allowed: u64) -> Result<Files, Faults> {
     let said = config.limits.connections_max;
     let wanted = u64::from(said.unwrap_or(CONNECTIONS_MAX));
     let left = allowed.saturating_sub(besides);
-    let files = Files {
+    let files = ConnectionBudget {
         connections_max: narrow(wanted.min(left)),
         operations_connections_max: narrow(OPERATIONS_CONNECTIONS),
         institution_connections_max: usize::MAX,
-        merchant_connections_max: MERCHANT_CONNECTIONS_IN_ALL_MAX,
+        merchant_connections_max: MERCHANT_CONNECTIONS_TOTAL_MAX,
     };
     if wanted <= left || (said.is_none() && left >= CONNECTIONS_MIN) {
         return Ok(files);
@@ -134,13 +134,13 @@ pub fn share_out(config: &Config, allowed: u64) -> Result<Files, Faults> {
 
 /// Fewer files than every limit would fill: half of them for callers, a quarter each for
 /// institutions and merchants.
-fn few(institutions: u64, allowed: u64) -> Option<Files> {
+fn few(institutions: u64, allowed: u64) -> Option<ConnectionBudget> {
     let free = allowed.checked_sub(OWN_FILES)?;
     let part = |of: u64| free.checked_div(of).unwrap_or(0);
     let each = part(4).checked_div(institutions.max(1)).unwrap_or(0);
     let operations = part(8);
     let enough = each >= OUTGOING_MIN && operations >= 1;
-    enough.then(|| Files {
+    enough.then(|| ConnectionBudget {
         connections_max: narrow(part(2).saturating_sub(operations)),
         operations_connections_max: narrow(operations),
         institution_connections_max: usize::try_from(each).unwrap_or(usize::MAX),
@@ -148,8 +148,8 @@ fn few(institutions: u64, allowed: u64) -> Option<Files> {
     })
 }
 
-fn too_few(config: &Config, (needed, allowed): (u64, u64)) -> Faults {
-    Faults(vec![Fault {
+fn too_few(config: &Config, (needed, allowed): (u64, u64)) -> ConfigFaults {
+    ConfigFaults(vec![ConfigFault {
         file: config.file.display().to_string(),
         line: 0,
         subject: "[limits] connections_max".to_owned(),

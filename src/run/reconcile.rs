@@ -1,7 +1,7 @@
 //! Reconciling where the store is: in the running gateway, asked over the control socket, or in a
 //! process of its own while no gateway runs.
 
-mod asked;
+mod request;
 
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -18,40 +18,41 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use self::asked::{NOBODY, of, source};
-use super::in_force::InForce;
-use super::machine::Files;
+use self::request::{INSTITUTION_UNKNOWN, of, source};
+use super::in_force::ActiveConfiguration;
+use super::machine::ConnectionBudget;
 use super::{open_store, wall_clock};
 use crate::config::Config;
-use crate::domain::statement::{Difference, Unusable};
+use crate::domain::statement::{StatementDifference, UnusableStatement};
 use crate::flow::admit_request::refused_callers::RefusedCallers;
 use crate::flow::reconcile_statement::{
-    Books, Fate, NotReconciled, Outcome, Step, reconcile_statement,
+    DifferenceOutcome, NotReconciled, ReconciliationResult, ReconciliationScope,
+    ReconciliationStep, reconcile_statement,
 };
 use crate::metrics::Metrics;
 use crate::store::Store;
-use crate::store::ledger::{Ledger, Reconciled};
+use crate::store::ledger::{Reconciliation, ReconciliationLedger};
 use crate::workers::exchange_log::ExchangeLogWriter;
 use crate::world::exchange_log::Recorder;
 use crate::world::{Clock, SystemClock};
 
 /// Begins a question of the control socket; the rest of its line is a [`Question`] in JSON.
-pub(super) const WORD: &str = "reconcile ";
+pub(super) const REQUEST_PREFIX: &str = "reconcile ";
 
 /// How long whoever asked may take to take a line of the answer.
-const TAKEN_WITHIN: Duration = Duration::from_secs(5);
+const WRITE_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long no line may come before whoever asked gives up: a slow institution answers page by page.
 const SILENCE_MAX: Duration = Duration::from_mins(5);
 
 /// Progress is told each time so many more lines were compared, or movements asked about.
-const TELL_EVERY: u64 = 50_000;
-const TELL_ASKED_EVERY: usize = 50;
+const PROGRESS_LINES: u64 = 50_000;
+const PROGRESS_QUERIES: usize = 50;
 
 /// What is to be compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Question {
+pub struct ReconcileRequest {
     /// Whose statement.
     pub institution: String,
     /// Of which day: `yyyy-MM-dd` or `yyyyMMdd`.
@@ -67,7 +68,7 @@ pub struct Question {
     rename_all = "camelCase",
     rename_all_fields = "camelCase"
 )]
-pub enum Told {
+pub enum ReconcileMessage {
     /// How far it is.
     Progress {
         /// Lines compared.
@@ -89,7 +90,7 @@ pub enum Told {
         expected: String,
         /// What the statement has.
         found: String,
-        /// `repaired` or `incident`.
+        /// `repaired` or `open_break`.
         fate: String,
     },
     /// The end of it.
@@ -127,8 +128,8 @@ pub enum Told {
     },
 }
 
-impl Told {
-    fn of(difference: &Difference, fate: Fate) -> Self {
+impl ReconcileMessage {
+    fn of(difference: &StatementDifference, fate: DifferenceOutcome) -> Self {
         Self::Difference {
             kind: difference.kind.word().to_owned(),
             movement: difference.movement.name().to_owned(),
@@ -140,18 +141,18 @@ impl Told {
     }
 
     /// Whether it was refused because no institution has that id.
-    pub fn is_about_nobody(&self) -> bool {
-        matches!(self, Self::Refused { reason, .. } if reason == NOBODY)
+    pub fn is_institution_unknown(&self) -> bool {
+        matches!(self, Self::Refused { reason, .. } if reason == INSTITUTION_UNKNOWN)
     }
 
-    fn refused(why: Unusable) -> Self {
+    fn refused(why: UnusableStatement) -> Self {
         Self::Refused {
             reason: why.reason.to_owned(),
             detail: why.detail,
         }
     }
 
-    fn ended(of: &Reconciled, outcome: &Outcome) -> Self {
+    fn ended(of: &Reconciliation, outcome: &ReconciliationResult) -> Self {
         let remaining = outcome.remaining();
         Self::Reconciled {
             institution: of.institution.to_string(),
@@ -170,8 +171,8 @@ impl Told {
 /// Where the gateway's own reconciling happens; one at a time.
 pub(super) struct Reconciler {
     pub(super) store: Arc<dyn Store>,
-    pub(super) ledger: Arc<dyn Ledger>,
-    pub(super) in_force: Arc<ArcSwap<InForce>>,
+    pub(super) ledger: Arc<dyn ReconciliationLedger>,
+    pub(super) in_force: Arc<ArcSwap<ActiveConfiguration>>,
     running: tokio::sync::Mutex<()>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -179,8 +180,8 @@ pub(super) struct Reconciler {
 impl Reconciler {
     pub(super) fn new(
         store: Arc<dyn Store>,
-        ledger: Arc<dyn Ledger>,
-        in_force: Arc<ArcSwap<InForce>>,
+        ledger: Arc<dyn ReconciliationLedger>,
+        in_force: Arc<ArcSwap<ActiveConfiguration>>,
     ) -> Self {
         Self {
             store,
@@ -213,7 +214,7 @@ impl Reconciler {
         let work = async {
             let tell = tell;
             let failed = |why: String| {
-                let _ = tell.send(Told::Failed { why });
+                let _ = tell.send(ReconcileMessage::Failed { why });
             };
             let Ok(_alone) = self.running.try_lock() else {
                 return failed("another reconciliation is running; wait for its end".to_owned());
@@ -223,11 +224,11 @@ impl Reconciler {
                 Err(error) => return failed(format!("the question cannot be read: {error}")),
             };
             let in_force = self.in_force.load_full();
-            let books = Books {
+            let books = ReconciliationScope {
                 store: &*self.store,
                 ledger: &*self.ledger,
                 world: &in_force.api.world,
-                register: &in_force.api.register,
+                snapshot: &in_force.api.snapshot,
             };
             carry_out(&books, &question, by, &tell).await;
         };
@@ -236,7 +237,7 @@ impl Reconciler {
             while let Some(told) = told.recv().await {
                 if is_heard {
                     let line = serde_json::to_string(&told).unwrap_or_default() + "\n";
-                    let taken = timeout(TAKEN_WITHIN, stream.write_all(line.as_bytes())).await;
+                    let taken = timeout(WRITE_WITHIN, stream.write_all(line.as_bytes())).await;
                     // Whoever asked has gone; what was begun is ended all the same.
                     is_heard = matches!(taken, Ok(Ok(())));
                 }
@@ -247,28 +248,39 @@ impl Reconciler {
 }
 
 /// Reconciles, and tells each step and what came of it.
-async fn carry_out(books: &Books<'_>, question: &Question, by: &str, tell: &UnboundedSender<Told>) {
+async fn carry_out(
+    books: &ReconciliationScope<'_>,
+    question: &ReconcileRequest,
+    by: &str,
+    tell: &UnboundedSender<ReconcileMessage>,
+) {
     // Whoever asked may have gone.
     let say = |told| {
         let _ = tell.send(told);
     };
     let of = match of(books, question, by) {
         Ok(of) => of,
-        Err(why) => return say(Told::refused(why)),
+        Err(why) => return say(ReconcileMessage::refused(why)),
     };
     let at = Mutex::new(0_u64);
-    let progress = |step: Step| {
+    let progress = |step: ReconciliationStep| {
         let mut lines = at.lock().unwrap_or_else(PoisonError::into_inner);
         let (asked, to_ask) = match step {
-            Step::Compared(compared) if compared.saturating_sub(*lines) < TELL_EVERY => return,
-            Step::Compared(compared) => {
+            ReconciliationStep::Compared(compared)
+                if compared.saturating_sub(*lines) < PROGRESS_LINES =>
+            {
+                return;
+            }
+            ReconciliationStep::Compared(compared) => {
                 *lines = compared;
                 (0, 0)
             }
-            Step::Asked(asked, to_ask) if asked % TELL_ASKED_EVERY == 0 => (asked, to_ask),
-            Step::Asked(..) => return,
+            ReconciliationStep::Asked(asked, to_ask) if asked % PROGRESS_QUERIES == 0 => {
+                (asked, to_ask)
+            }
+            ReconciliationStep::Asked(..) => return,
         };
-        say(Told::Progress {
+        say(ReconcileMessage::Progress {
             lines: *lines,
             asked,
             to_ask,
@@ -281,19 +293,19 @@ async fn carry_out(books: &Books<'_>, question: &Question, by: &str, tell: &Unbo
     match done {
         Ok(outcome) => {
             for (difference, fate) in &outcome.noted {
-                say(Told::of(difference, *fate));
+                say(ReconcileMessage::of(difference, *fate));
             }
             tracing::info!(institution.id = %of.institution, date = of.day.date.as_str(),
                 lines = outcome.totals.lines, remaining = outcome.remaining(),
                 raised = outcome.raised, "a statement was reconciled");
-            say(Told::ended(&of, &outcome));
+            say(ReconcileMessage::ended(&of, &outcome));
         }
         Err(NotReconciled::Unusable(why)) => {
             tracing::warn!(institution.id = %of.institution, date = of.day.date.as_str(),
                 reason = why.reason, "a statement was refused");
-            say(Told::refused(why));
+            say(ReconcileMessage::refused(why));
         }
-        Err(NotReconciled::Store(fault)) => say(Told::Failed {
+        Err(NotReconciled::Store(fault)) => say(ReconcileMessage::Failed {
             why: fault.to_string(),
         }),
     }
@@ -303,9 +315,13 @@ async fn carry_out(books: &Books<'_>, question: &Question, by: &str, tell: &Unbo
 ///
 /// # Errors
 /// Nobody listens there, it belongs to somebody else, or what came back is no answer.
-pub fn ask(socket: &Path, question: &Question, mut hear: impl FnMut(Told)) -> io::Result<()> {
+pub fn ask(
+    socket: &Path,
+    question: &ReconcileRequest,
+    mut hear: impl FnMut(ReconcileMessage),
+) -> io::Result<()> {
     let question = serde_json::to_string(question).map_err(io::Error::other)?;
-    let stream = super::control::asking(socket, format!("{WORD}{question}\n"))?;
+    let stream = super::control::asking(socket, format!("{REQUEST_PREFIX}{question}\n"))?;
     stream.set_read_timeout(Some(SILENCE_MAX))?;
     for line in BufReader::new(stream).lines() {
         hear(serde_json::from_str(&line?).map_err(io::Error::other)?);
@@ -319,9 +335,9 @@ pub fn ask(socket: &Path, question: &Question, mut hear: impl FnMut(Told)) -> io
 /// The store cannot be opened, or a connection cannot be made.
 pub async fn alone(
     config: Config,
-    question: &Question,
+    question: &ReconcileRequest,
     by: &str,
-    mut hear: impl FnMut(Told),
+    mut hear: impl FnMut(ReconcileMessage),
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new()?);
     let wall = Arc::new(SystemClock::start());
@@ -333,14 +349,14 @@ pub async fn alone(
     let refused_callers = Arc::new(RefusedCallers::new(Box::new(|_| [0; 32])));
     let recorder: Arc<dyn Recorder> = Arc::<ExchangeLogWriter>::clone(&entries);
     let beside = (recorder, refused_callers);
-    let files = Files::without_callers();
-    let first = InForce::first((config, files), &store, &clock, &metrics, beside);
+    let files = ConnectionBudget::without_callers();
+    let first = ActiveConfiguration::first((config, files), &store, &clock, &metrics, beside);
     let in_force = first.context("[outbound]")?;
-    let books = Books {
+    let books = ReconciliationScope {
         store: &*store,
         ledger: &*ledger,
         world: &in_force.api.world,
-        register: &in_force.api.register,
+        snapshot: &in_force.api.snapshot,
     };
     let (tell, mut told) = unbounded_channel();
     let work = async {

@@ -8,59 +8,59 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
-use super::control::Reply;
-use super::in_force::{InForce, Numbers};
-use super::in_reach;
+use super::control::ControlReply;
+use super::in_force::{ActiveConfiguration, TunableSettings};
 use super::machine;
 use super::reconcile::Reconciler;
-use super::signals::Hangups;
-use crate::config::difference::{differences, not_while_running};
-use crate::config::{self, Config, Fault, Faults, Outline};
+use super::removal_guard;
+use super::signals::HangupSignal;
+use crate::config::difference::{differences, needing_restart};
+use crate::config::{self, Config, ConfigFault, ConfigFaults, ConfigurationOutline};
 use crate::domain::identifiers::{InstitutionId, Timestamp};
-use crate::domain::institutions::Endpoint;
+use crate::domain::institutions::InstitutionEndpoint;
 use crate::edge::{LiveBounds, TlsIdentity};
 use crate::metrics::Metrics;
 use crate::seal::Seal;
-use crate::store::{Bindings, Store, StoreError};
+use crate::store::{RemovalGuard, Store, StoreError};
 use crate::world::Clock;
 
 use recording::result;
-pub(super) use recording::{deed, recorded};
+pub(super) use recording::{audit_entry, recorded};
 
 /// Lines about one reload in the log at most; the answer to `paymux reload` has all.
 const LINES_MAX: usize = 100;
 
 /// What a reload changes, and what it needs for that.
-pub(super) struct Reloading {
+pub(super) struct ReloadScope {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) seal: Arc<Seal>,
     pub(super) identity: Arc<TlsIdentity>,
     pub(super) bounds: LiveBounds,
-    pub(super) in_force: Arc<ArcSwap<InForce>>,
+    pub(super) in_force: Arc<ArcSwap<ActiveConfiguration>>,
     /// Asked over the same socket.
     pub(super) reconciler: Arc<Reconciler>,
     /// One reload at a time.
-    pub(super) standing: Mutex<Standing>,
+    pub(super) standing: Mutex<LoadedConfiguration>,
 }
 
 /// What the version in force was made of.
-pub(super) struct Standing {
+pub(super) struct LoadedConfiguration {
     pub(super) file: std::path::PathBuf,
     pub(super) version: u64,
     pub(super) digest: String,
-    pub(super) outline: Outline,
+    pub(super) outline: ConfigurationOutline,
     pub(super) removal_guard_days: u32,
     /// The versions before it under which something may still go on.
-    pub(super) earlier: Vec<Weak<InForce>>,
+    pub(super) earlier: Vec<Weak<ActiveConfiguration>>,
 }
 
-impl Standing {
+impl LoadedConfiguration {
     pub(super) fn of(config: &Config) -> Self {
         Self {
             file: config.file.clone(),
-            version: config.register.directory.version,
+            version: config.snapshot.routing.version,
             digest: config.digest.clone(),
             outline: config.outline.clone(),
             removal_guard_days: config.limits.removal_guard_days,
@@ -71,7 +71,7 @@ impl Standing {
 
 /// Reads a running gateway's configuration again; can be cloned and kept, and holds nothing open.
 #[derive(Clone)]
-pub struct Reload(pub(super) Weak<Reloading>);
+pub struct Reload(pub(super) Weak<ReloadScope>);
 
 impl Reload {
     /// Reloads because somebody wants it, with the answer in the log.
@@ -82,7 +82,7 @@ impl Reload {
     }
 
     /// Reloads at each SIGHUP, with the answer in the log.
-    pub async fn on_hangups(self, mut hangups: Hangups) {
+    pub async fn on_hangups(self, mut hangups: HangupSignal) {
         while hangups.next().await.is_some() {
             self.by("operator:signal").await;
         }
@@ -90,20 +90,20 @@ impl Reload {
 }
 
 /// What a file became: everything that can fail has been done.
-struct Ready {
-    next: Arc<InForce>,
-    numbers: Numbers,
+struct PreparedReload {
+    next: Arc<ActiveConfiguration>,
+    numbers: TunableSettings,
     seal: Arc<Seal>,
     identity: Arc<rustls::sign::CertifiedKey>,
     expiries: Vec<config::Expiry>,
-    standing: Standing,
-    endpoints: Vec<(InstitutionId, Endpoint)>,
+    standing: LoadedConfiguration,
+    endpoints: Vec<(InstitutionId, InstitutionEndpoint)>,
     warnings: Vec<String>,
 }
 
-impl Reloading {
+impl ReloadScope {
     /// Reads the file again and puts it in force, or says why not. `by` is who wanted it.
-    pub(super) async fn reload(&self, by: &str) -> Reply {
+    pub(super) async fn reload(&self, by: &str) -> ControlReply {
         let mut standing = self.standing.lock().await;
         let file = standing.file.display().to_string();
         let faults = match self.prepare(&standing).await {
@@ -111,12 +111,12 @@ impl Reloading {
                 Ok(()) => {
                     let reply = self.swap(ready, &mut standing, file);
                     self.note(by, &result("accepted", &standing)).await;
-                    self.note_changes(by, &reply).await;
+                    self.record_changes(by, &reply).await;
                     return reply;
                 }
                 Err(fault) => vec![store_fault(&file, &fault)],
             },
-            Err(Faults(faults)) => faults,
+            Err(ConfigFaults(faults)) => faults,
         };
         for fault in faults.iter().take(LINES_MAX) {
             tracing::error!(%fault, "reload refused; nothing was changed");
@@ -125,20 +125,20 @@ impl Reloading {
         self.note(by, &format!("refused faults={}", faults.len()))
             .await;
         let faults = faults.iter().map(ToString::to_string).collect();
-        Reply::Refused { file, faults }
+        ControlReply::Refused { file, faults }
     }
 
     /// What is in force, without a secret.
-    pub(super) async fn shown(&self) -> Reply {
+    pub(super) async fn shown(&self) -> ControlReply {
         let standing = self.standing.lock().await;
-        let since = in_reach::since(standing.removal_guard_days, self.clock.now());
-        let bindings = self.store.bindings(since).await.unwrap_or_default();
-        Reply::Shown {
+        let since = removal_guard::since(standing.removal_guard_days, self.clock.now());
+        let dependents = self.store.dependents(since).await.unwrap_or_default();
+        ControlReply::Shown {
             file: standing.file.display().to_string(),
             version: standing.version,
             digest: standing.digest.clone(),
             outline: standing.outline.clone(),
-            held: bindings
+            held: dependents
                 .held
                 .into_iter()
                 .map(|(id, held)| (id.to_string(), held.into()))
@@ -147,51 +147,59 @@ impl Reloading {
     }
 
     /// Everything that can fail, before anything is changed.
-    async fn prepare(&self, standing: &Standing) -> Result<Ready, Faults> {
+    async fn prepare(
+        &self,
+        standing: &LoadedConfiguration,
+    ) -> Result<PreparedReload, ConfigFaults> {
         let (file, now) = (standing.file.clone(), self.clock.now());
         let name = file.display().to_string();
         // Reads files and checks keys: not on a thread that serves.
         let read = move || config::read(&file, now, &config::environment);
         let mut next = match tokio::task::spawn_blocking(read).await {
             Ok(read) => read?,
-            Err(fault) => return Err(Faults(vec![broken(&name, &fault.to_string())])),
+            Err(fault) => return Err(ConfigFaults(vec![broken(&name, &fault.to_string())])),
         };
-        let faults = not_while_running(&standing.outline, &next);
+        let faults = needing_restart(&standing.outline, &next);
         if !faults.is_empty() {
-            return Err(Faults(faults));
+            return Err(ConfigFaults(faults));
         }
         if !self.seal.is_kept_by(&next.store.seal) {
-            return Err(Faults(vec![broken(&name, "seal keys that are not kept")]));
+            return Err(ConfigFaults(vec![broken(
+                &name,
+                "seal keys that are not kept",
+            )]));
         }
         let files = machine::share_out(&next, machine::files_allowed())?;
         let before = self.in_force.load_full();
         // Before the store is asked: what ended in between has written what it had to.
-        let mut faults = in_reach::too_soon(&before.api.register, &next, &standing.earlier);
-        let since = in_reach::since(next.limits.removal_guard_days, now);
-        let bindings = self.store.bindings(since).await;
-        let bindings = bindings.map_err(|fault| Faults(vec![store_fault(&name, &fault)]))?;
-        faults.extend(in_reach::lost(&next, &bindings));
-        faults.extend(in_reach::moved(&next, &bindings));
-        faults.extend(in_reach::moved_too_soon(
-            &before.api.register,
-            (&next, &bindings),
+        let mut faults =
+            removal_guard::removed_while_in_service(&before.api.snapshot, &next, &standing.earlier);
+        let since = removal_guard::since(next.limits.removal_guard_days, now);
+        let dependents = self.store.dependents(since).await;
+        let dependents =
+            dependents.map_err(|fault| ConfigFaults(vec![store_fault(&name, &fault)]))?;
+        faults.extend(removal_guard::lost(&next, &dependents));
+        faults.extend(removal_guard::moved(&next, &dependents));
+        faults.extend(removal_guard::moved_while_in_service(
+            &before.api.snapshot,
+            (&next, &dependents),
             &standing.earlier,
         ));
         if !faults.is_empty() {
-            return Err(Faults(faults));
+            return Err(ConfigFaults(faults));
         }
-        let version = next_version(now, &bindings, standing.version);
-        let endpoints = in_reach::endpoints(&next);
-        next.register.directory.version = version;
-        let cannot = |it: &config::Unusable| format!("cannot be used: {}", it.note);
+        let version = next_version(now, &dependents, standing.version);
+        let endpoints = removal_guard::endpoints(&next);
+        next.snapshot.routing.version = version;
+        let cannot = |it: &config::UnusableCredential| format!("cannot be used: {}", it.note);
         let warnings = next.warnings.iter().map(ToString::to_string);
         let warnings = warnings.chain(next.unusable.iter().map(cannot)).collect();
         let mut earlier = standing.earlier.clone();
         earlier.retain(|version| version.strong_count() > 0);
         earlier.push(Arc::downgrade(&before));
-        let standing = Standing {
+        let standing = LoadedConfiguration {
             earlier,
-            ..Standing::of(&next)
+            ..LoadedConfiguration::of(&next)
         };
         let (seal, identity) = (
             Arc::clone(&next.store.seal),
@@ -200,8 +208,8 @@ impl Reloading {
         let expiries = std::mem::take(&mut next.expiries);
         let (next, numbers) = before
             .next((next, files))
-            .map_err(|fault| Faults(vec![broken(&name, &fault.to_string())]))?;
-        Ok(Ready {
+            .map_err(|fault| ConfigFaults(vec![broken(&name, &fault.to_string())]))?;
+        Ok(PreparedReload {
             next: Arc::new(next),
             numbers,
             seal,
@@ -221,14 +229,19 @@ impl Reloading {
     /// is a request. Allowances, permits and health are counted across versions; a request that takes
     /// the version before in this moment is counted by the next one's numbers, as if it had come a
     /// moment later, and none is counted by the old ones under the new version.
-    fn swap(&self, ready: Ready, standing: &mut Standing, file: String) -> Reply {
+    fn swap(
+        &self,
+        ready: PreparedReload,
+        standing: &mut LoadedConfiguration,
+        file: String,
+    ) -> ControlReply {
         if let Err(fault) = self.seal.renew(&ready.seal) {
             // Checked before, under the same lock.
             tracing::error!(%fault, "the seal keys were not renewed");
         }
         self.identity.show(ready.identity);
         self.bounds.replace(ready.numbers.bounds);
-        ready.next.count_by(&ready.numbers);
+        ready.next.apply_settings(&ready.numbers);
         self.in_force.store(ready.next);
         let changes = differences(&standing.outline, &ready.standing.outline);
         let is_same_text = standing.digest == ready.standing.digest;
@@ -237,7 +250,7 @@ impl Reloading {
         let now_s = self.clock.now().seconds();
         metrics.in_force(standing.version, &standing.digest, now_s);
         metrics.accepted();
-        tell_expiries(&self.metrics, &ready.expiries);
+        record_expiries(&self.metrics, &ready.expiries);
         for warning in &ready.warnings {
             tracing::warn!(warning, "reloaded, with a warning");
         }
@@ -250,7 +263,7 @@ impl Reloading {
             changes = changes.len(),
             "another configuration is in force"
         );
-        Reply::Accepted {
+        ControlReply::Accepted {
             file,
             version: standing.version,
             digest: standing.digest.clone(),
@@ -263,13 +276,13 @@ impl Reloading {
 
 /// The time, unless a higher one was in force already: within one millisecond, or before the clock
 /// was set back (F2).
-pub(super) fn next_version(now: Timestamp, bindings: &Bindings, in_force: u64) -> u64 {
-    let above = bindings.version.max(in_force).saturating_add(1);
+pub(super) fn next_version(now: Timestamp, dependents: &RemovalGuard, in_force: u64) -> u64 {
+    let above = dependents.version.max(in_force).saturating_add(1);
     u64::try_from(now.ms()).unwrap_or(0).max(above)
 }
 
 /// How soon the first of each class is left without a key.
-pub(super) fn tell_expiries(metrics: &Metrics, expiries: &[config::Expiry]) {
+pub(super) fn record_expiries(metrics: &Metrics, expiries: &[config::Expiry]) {
     for class in config::KeyClass::ALL {
         let of_class = expiries.iter().filter(|expiry| expiry.class == class);
         let first = of_class.map(|expiry| expiry.until_s).min();
@@ -277,8 +290,8 @@ pub(super) fn tell_expiries(metrics: &Metrics, expiries: &[config::Expiry]) {
     }
 }
 
-fn store_fault(file: &str, fault: &StoreError) -> Fault {
-    Fault {
+fn store_fault(file: &str, fault: &StoreError) -> ConfigFault {
+    ConfigFault {
         file: file.to_owned(),
         line: 0,
         subject: "the store".to_owned(),
@@ -288,8 +301,8 @@ fn store_fault(file: &str, fault: &StoreError) -> Fault {
     }
 }
 
-fn broken(file: &str, found: &str) -> Fault {
-    Fault {
+fn broken(file: &str, found: &str) -> ConfigFault {
+    ConfigFault {
         file: file.to_owned(),
         line: 0,
         subject: "the whole file".to_owned(),
@@ -307,9 +320,9 @@ mod tests {
     /// back.
     #[test]
     fn a_version_always_grows() {
-        let stored = |version| Bindings {
+        let stored = |version| RemovalGuard {
             version,
-            ..Bindings::default()
+            ..RemovalGuard::default()
         };
         let now = Timestamp::from_ms(1_000);
         assert_eq!(next_version(now, &stored(0), 0), 1_000);

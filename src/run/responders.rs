@@ -10,23 +10,26 @@ use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::sync::watch;
 
-use super::in_force::InForce;
+use super::in_force::ActiveConfiguration;
 use super::now;
 use crate::api::refusal::problem;
-use crate::api::{Answer, Peer};
+use crate::api::{ApiResponse, Peer};
 use crate::config::PartyKind;
 use crate::domain::identifiers::{PageToken, hex};
-use crate::domain::order::{Callbacks, Lane, Urgency};
-use crate::edge::{Enrolled, Proven, Refuse, Responder, Responding};
-use crate::metrics::{Asked, CallerClass, Metrics};
-use crate::store::ledger::Ledger;
-use crate::store::owed::Which;
-use crate::store::remembered::{Recall, Remembered};
-use crate::store::{Verdict, Work};
+use crate::domain::order::{CallbackDelivery, PollLane, Urgency};
+use crate::edge::{ConnectionProof, EnrolmentCheck, Refuse, Responder, Responding};
+use crate::metrics::{CallerClass, Metrics, RequestLabels};
+use crate::store::ledger::ReconciliationLedger;
+use crate::store::nonce_cache::{NonceCache, NonceCacheStats};
+use crate::store::outbox::DeadEventFilter;
+use crate::store::{InboxStatus, LeaseKind};
 use crate::world::{Entropy, SystemEntropy};
 
 /// What answers on the public listener, counted.
-pub(super) fn public(in_force: Arc<ArcSwap<InForce>>, metrics: Arc<Metrics>) -> Responder {
+pub(super) fn public(
+    in_force: Arc<ArcSwap<ActiveConfiguration>>,
+    metrics: Arc<Metrics>,
+) -> Responder {
     Arc::new(move |request: Request<Bytes>, peer: Peer| -> Responding {
         // One version for all of this request.
         let (served, metrics) = (in_force.load_full(), Arc::clone(&metrics));
@@ -35,7 +38,7 @@ pub(super) fn public(in_force: Arc<ArcSwap<InForce>>, metrics: Arc<Metrics>) -> 
             let path = request.uri().path();
             let page = page(path);
             let called_back = path.strip_prefix("/v1/callbacks/").map(str::to_owned);
-            let Answer {
+            let ApiResponse {
                 mut response,
                 interface,
                 result,
@@ -44,11 +47,11 @@ pub(super) fn public(in_force: Arc<ArcSwap<InForce>>, metrics: Arc<Metrics>) -> 
             if let Some(proven) = proven(caller, page, response.status()) {
                 response.extensions_mut().insert(proven);
             }
-            let (asked, took) = (Asked { interface, caller }, began.elapsed());
+            let (asked, took) = (RequestLabels { interface, caller }, began.elapsed());
             let refused =
                 response.status().is_client_error() || response.status().is_server_error();
             metrics.request(asked, refused, result, took);
-            if let Some(institution) = called_back.filter(|_| is_verdict(result)) {
+            if let Some(institution) = called_back.filter(|_| is_callback_result(result)) {
                 metrics.institutions.callback(&institution, result);
             } else if refused {
                 metrics.refusal(result);
@@ -59,17 +62,21 @@ pub(super) fn public(in_force: Arc<ArcSwap<InForce>>, metrics: Arc<Metrics>) -> 
 }
 
 /// Whether a result is what became of a callback: then its path named a configured institution.
-fn is_verdict(result: &str) -> bool {
-    [Verdict::Genuine, Verdict::Quarantined, Verdict::Forged]
-        .iter()
-        .any(|verdict| verdict.name() == result)
+fn is_callback_result(result: &str) -> bool {
+    [
+        InboxStatus::Genuine,
+        InboxStatus::Quarantined,
+        InboxStatus::Forged,
+    ]
+    .iter()
+    .any(|decision| decision.name() == result)
 }
 
 /// What kind of caller was answered, as far as he proved it: merchants' answers are signed exactly
 /// when they did.
 fn caller_class(interface: &str, result: &str, response: &Response<Bytes>) -> CallerClass {
     match interface {
-        "X-11" if is_verdict(result) && result != Verdict::Forged.name() => {
+        "X-11" if is_callback_result(result) && result != InboxStatus::Forged.name() => {
             CallerClass::Institution
         }
         "page" | "X-6" => CallerClass::Payer,
@@ -81,18 +88,18 @@ fn caller_class(interface: &str, result: &str, response: &Response<Bytes>) -> Ca
 }
 
 /// Whether that is enough to keep a connection when there are no more.
-fn proven(caller: CallerClass, page: Option<u64>, status: StatusCode) -> Option<Proven> {
+fn proven(caller: CallerClass, page: Option<u64>, status: StatusCode) -> Option<ConnectionProof> {
     match caller {
-        CallerClass::Merchant if may_be_said_before(status) => None,
-        CallerClass::Merchant | CallerClass::Institution => Some(Proven::Party),
-        CallerClass::Payer if status.is_success() => page.map(Proven::Payer),
+        CallerClass::Merchant if may_be_a_replay(status) => None,
+        CallerClass::Merchant | CallerClass::Institution => Some(ConnectionProof::Party),
+        CallerClass::Payer if status.is_success() => page.map(ConnectionProof::Payer),
         CallerClass::Payer | CallerClass::Unknown => None,
     }
 }
 
 /// Whether such an answer can be had with a request that somebody else signed, long ago: it is refused
 /// before its nonce is spent, or because it was.
-fn may_be_said_before(status: StatusCode) -> bool {
+fn may_be_a_replay(status: StatusCode) -> bool {
     let refused = [
         StatusCode::UNAUTHORIZED,
         StatusCode::FORBIDDEN,
@@ -112,63 +119,61 @@ fn page(path: &str) -> Option<u64> {
 }
 
 /// What the operations listener shows.
-pub(super) struct Operations {
+pub(super) struct OperationsState {
     pub(super) metrics: Arc<Metrics>,
-    pub(super) in_force: Arc<ArcSwap<InForce>>,
-    pub(super) remembered: Arc<Remembered>,
-    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) in_force: Arc<ArcSwap<ActiveConfiguration>>,
+    pub(super) remembered: Arc<NonceCache>,
+    pub(super) ledger: Arc<dyn ReconciliationLedger>,
     pub(super) ready: watch::Receiver<bool>,
 }
 
-impl Operations {
+impl OperationsState {
     /// What nobody counts by the way is looked at when somebody asks.
     async fn page(&self) -> String {
         let memory = &self.metrics.memory;
         let served = self.in_force.load_full();
         let api = &served.api;
-        for (cache, recall) in [
-            ("effects", self.remembered.recall()),
-            ("reads", api.reads.recall()),
+        for (cache, stats) in [
+            ("effects", self.remembered.stats()),
+            ("reads", api.reads.stats()),
         ] {
-            let Recall {
+            let NonceCacheStats {
                 hits,
                 misses,
                 entries,
-            } = recall;
+            } = stats;
             memory.nonces(cache, hits, misses, entries);
         }
         // What waits for payers waits for requests as well: it is not late.
-        let doubts = |lane: Lane<'_>| u32::from(lane.urgency == Urgency::Doubt);
-        let orders = api.store.next_order(&doubts).await;
-        let events = api.store.next_due(Work::Events).await;
-        for (work, due) in [(Work::Orders, orders), (Work::Events, events)] {
+        let unresolved = |lane: PollLane<'_>| u32::from(lane.urgency == Urgency::Unresolved);
+        let orders = api.store.next_order(&unresolved).await;
+        let events = api.store.next_due(LeaseKind::Events).await;
+        for (work, due) in [(LeaseKind::Orders, orders), (LeaseKind::Events, events)] {
             if let Ok(due) = due {
                 let lag = due.map(|due| api.now().since(due));
                 memory.work_lag(work.word(), lag.unwrap_or_default());
             }
         }
-        if let Ok(dead) = api.store.dead(&Which::default(), 0).await {
+        if let Ok(dead) = api.store.dead(&DeadEventFilter::default(), 0).await {
             memory.dead(dead.count);
         }
-        let people = self.ledger.left_to_people(0).await;
-        if let (Ok((refunds, _)), Ok((incidents, _))) =
-            (people, self.ledger.open_incidents(0).await)
-        {
-            memory.left_to_people(refunds, incidents);
+        let people = self.ledger.awaiting_manual_review(0).await;
+        if let (Ok((refunds, _)), Ok((breaks, _))) = (people, self.ledger.open_breaks(0).await) {
+            memory.awaiting_manual_review(refunds, breaks);
         }
-        let log = self.ledger.log_size();
-        memory.log(log.bytes, log.carried_bytes, log.begun_anew);
+        let log = self.ledger.wal_size();
+        memory.log(log.bytes, log.carried_bytes, log.restarts);
         for party in PartyKind::ALL {
             let count = served.unusable.at(party, api.now());
             self.metrics.configuration.unusable(party.word(), count);
         }
         let institutions = &self.metrics.institutions;
-        for id in api.register.directory.institutions.keys() {
+        for id in api.snapshot.routing.institutions.keys() {
             institutions.enrolled(id.as_str());
         }
         let show = |id: &str, state, times, callbacks| {
             institutions.breaker(id, state, times);
-            institutions.callbacks_missing(id, i64::from(callbacks == Callbacks::Missing));
+            institutions.callbacks_missing(id, i64::from(callbacks == CallbackDelivery::Missing));
         };
         let world = &api.world;
         world.health.show(world.clock.now(), show);
@@ -177,23 +182,23 @@ impl Operations {
 
     async fn is_ready(&self) -> bool {
         let store = Arc::clone(&self.in_force.load().api.store);
-        *self.ready.borrow() && store.next_due(Work::Orders).await.is_ok()
+        *self.ready.borrow() && store.next_due(LeaseKind::Orders).await.is_ok()
     }
 }
 
 /// Whose certificates are enrolled at the moment of the question.
-pub(super) fn enrolled(in_force: Arc<ArcSwap<InForce>>) -> Enrolled {
+pub(super) fn enrolled(in_force: Arc<ArcSwap<ActiveConfiguration>>) -> EnrolmentCheck {
     Arc::new(move |shown| {
         let served = in_force.load();
-        let register = &served.api.register;
-        shown.is_in_force(served.api.now()) && register.knows_certificate(&shown.digest)
+        let snapshot = &served.api.snapshot;
+        shown.is_in_force(served.api.now()) && snapshot.knows_certificate(&shown.digest)
     })
 }
 
 /// Why the operations listener does not answer: it answers whoever asks to read, by a name it is
 /// known by. A page in an operator's browser can ask too, but only under its own name, which its
 /// owner points here (DNS rebinding); without a name, as health checks of old do, no browser asks.
-fn not_for(request: &Request<Bytes>, hosts: &[String]) -> Option<(StatusCode, &'static str)> {
+fn misdirected(request: &Request<Bytes>, hosts: &[String]) -> Option<(StatusCode, &'static str)> {
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         return Some((StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n"));
     }
@@ -213,12 +218,12 @@ fn not_for(request: &Request<Bytes>, hosts: &[String]) -> Option<(StatusCode, &'
 }
 
 /// Metrics and health, for the operations listener only.
-pub(super) fn operations(operations: Arc<Operations>) -> Responder {
+pub(super) fn operations(operations: Arc<OperationsState>) -> Responder {
     Arc::new(move |request: Request<Bytes>, _peer: Peer| -> Responding {
         let operations = Arc::clone(&operations);
         Box::pin(async move {
             let served = operations.in_force.load_full();
-            let refused = not_for(&request, &served.operations_hosts);
+            let refused = misdirected(&request, &served.operations_hosts);
             let (status, text) = match (refused, request.uri().path()) {
                 (Some((status, why)), _) => (status, why.to_owned()),
                 (None, "/metrics") => (StatusCode::OK, operations.page().await),
@@ -260,7 +265,7 @@ mod tests {
 
     /// R-6.3.1-3a: who repeats what somebody else signed, and is refused for it, holds no place by it.
     #[test]
-    fn a_request_that_was_said_before_proves_nobody() {
+    fn a_replayed_request_proves_no_caller() {
         let merchant = |status: u16| {
             let status = StatusCode::from_u16(status).unwrap();
             proven(CallerClass::Merchant, None, status).is_some()

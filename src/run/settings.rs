@@ -4,25 +4,25 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::machine::Files;
+use super::machine::ConnectionBudget;
 use crate::config::{self, Config};
 use crate::edge::Bounds;
-use crate::flow::admit_request::Gate;
+use crate::flow::admit_request::AdmissionPolicy;
 use crate::limits::permits::{CallLimits, PermitSettings, WaitLimits};
-use crate::limits::{Explained, LimitSettings, Limits, Rate};
+use crate::limits::{CallerLimits, ExplanationLimits, LimitSettings, Rate};
 use crate::metrics::Metrics;
-use crate::outbound::{LineSettings, OutboundSettings};
+use crate::outbound::{HyperOutboundSettings, PartyClientSettings};
 use crate::workers::BudgetSettings;
 use crate::workers::exchange_log::ExchangeLogWriter;
 use crate::world::Clock;
 
 /// Institutions' lines and the rules for merchants' addresses.
-pub(super) fn outbound(config: &Config, files: &Files) -> OutboundSettings {
+pub(super) fn outbound(config: &Config, files: &ConnectionBudget) -> HyperOutboundSettings {
     let institutions = config.outbound.institutions.iter().map(|(id, leg)| {
         let roots = leg.roots.clone().unwrap_or_default();
         (
             id.clone(),
-            LineSettings {
+            PartyClientSettings {
                 roots,
                 client_identity: leg.identity.clone(),
                 // Whoever has a permit finds a connection, where the machine has as many files.
@@ -32,7 +32,7 @@ pub(super) fn outbound(config: &Config, files: &Files) -> OutboundSettings {
             },
         )
     });
-    OutboundSettings {
+    HyperOutboundSettings {
         institutions: institutions.collect(),
         merchant_roots: config.outbound.merchant_roots.clone().unwrap_or_default(),
         allowed_networks: config.outbound.allowed_private_networks.clone(),
@@ -49,13 +49,17 @@ fn rate(per_second: u32) -> Rate {
 }
 
 /// What every merchant's request passes.
-pub(super) fn gate(config: &Config, clock: Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Gate {
-    let limits = Limits::new(&limits(config), Arc::clone(&clock));
+pub(super) fn admission(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> AdmissionPolicy {
+    let limits = CallerLimits::new(&limits(config), Arc::clone(&clock));
     let (caller, all) = explained(config);
-    Gate {
+    AdmissionPolicy {
         limits: Arc::new(limits.counted_by(Arc::clone(metrics))),
         window: config.limits.window,
-        explained: Explained::new(caller, all, clock),
+        explained: ExplanationLimits::new(caller, all, clock),
     }
 }
 
@@ -76,7 +80,7 @@ pub(super) fn limits(config: &Config) -> LimitSettings {
 
 /// What each institution takes, and how long a create waits for its permit.
 pub(super) fn permits(config: &Config) -> PermitSettings {
-    let institutions = &config.register.directory.institutions;
+    let institutions = &config.snapshot.routing.institutions;
     let calls = institutions.iter().map(|(id, institution)| {
         let leg = config.outbound.institutions.get(id);
         let at_once = leg.map_or(1, |leg| leg.calls_at_once);
@@ -99,7 +103,7 @@ pub(super) fn permits(config: &Config) -> PermitSettings {
 }
 
 /// What questions in the background may take of the processors, and what delay they give way to.
-pub(super) fn budget(limits: &config::Limits) -> BudgetSettings {
+pub(super) fn budget(limits: &config::GatewayLimits) -> BudgetSettings {
     BudgetSettings {
         cpu_percent: limits.background_cpu_percent,
         delay_max: limits.delay,
@@ -107,7 +111,11 @@ pub(super) fn budget(limits: &config::Limits) -> BudgetSettings {
 }
 
 /// What the edge bears.
-pub(super) fn bounds(limits: &config::Limits, files: &Files, drain_within: Duration) -> Bounds {
+pub(super) fn bounds(
+    limits: &config::GatewayLimits,
+    files: &ConnectionBudget,
+    drain_within: Duration,
+) -> Bounds {
     Bounds {
         body_bytes_max: limits.body_bytes_max,
         header_lines_max: limits.header_lines_max,
@@ -122,7 +130,7 @@ pub(super) fn bounds(limits: &config::Limits, files: &Files, drain_within: Durat
         pipelined_max: limits.pipelined_max,
         in_flight_max: limits.in_flight_max,
         in_flight_orders_max: limits.in_flight_orders_max,
-        in_flight_choices_max: limits.in_flight_choices_max,
+        in_flight_selections_max: limits.in_flight_selections_max,
         delay_max: limits.delay,
         rejection_pause: limits.rejection_pause,
         rejections_per_second_max: limits.rejections_per_second_max,

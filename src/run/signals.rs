@@ -12,33 +12,33 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What came so far.
-pub struct Signals {
+pub struct ProcessSignals {
     stop: Arc<AtomicBool>,
     hangup: Arc<AtomicBool>,
 }
 
 /// The same on a runtime, where one can wait for more.
-pub struct Waiting {
+pub struct AsyncSignals {
     /// Ends when the process is told to stop, now or before.
-    pub stop: Stopped,
+    pub stop: StopSignal,
     /// Each time when the configuration is to be read again.
-    pub hangups: Hangups,
+    pub hangups: HangupSignal,
 }
 
 /// SIGTERM or SIGINT.
-pub struct Stopped {
+pub struct StopSignal {
     noted: Arc<AtomicBool>,
     terminate: Signal,
     interrupt: Signal,
 }
 
 /// SIGHUP.
-pub struct Hangups {
+pub struct HangupSignal {
     noted: Arc<AtomicBool>,
     signal: Signal,
 }
 
-impl Signals {
+impl ProcessSignals {
     /// From here on no signal ends the process by itself, and none is lost. To be called before
     /// anything else.
     ///
@@ -62,16 +62,16 @@ impl Signals {
     ///
     /// # Errors
     /// If the system gives no signals.
-    pub fn waiting(self) -> io::Result<Waiting> {
+    pub fn waiting(self) -> io::Result<AsyncSignals> {
         // Before the flags are looked at: between the two nothing is lost.
         let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
-        Ok(Waiting {
-            stop: Stopped {
+        Ok(AsyncSignals {
+            stop: StopSignal {
                 terminate: signal(terminate)?,
                 interrupt: signal(interrupt)?,
                 noted: self.stop,
             },
-            hangups: Hangups {
+            hangups: HangupSignal {
                 signal: signal(SignalKind::hangup())?,
                 noted: self.hangup,
             },
@@ -79,7 +79,7 @@ impl Signals {
     }
 }
 
-impl Stopped {
+impl StopSignal {
     /// Returns when the process is told to stop, at once if it was before. Later signals are taken
     /// and change nothing, so that an impatient second one cuts nothing off.
     pub async fn wait(&mut self) {
@@ -93,7 +93,7 @@ impl Stopped {
     }
 }
 
-impl Hangups {
+impl HangupSignal {
     /// Returns with the next one, or at once for those that came before; nothing when there can be
     /// no more.
     pub async fn next(&mut self) -> Option<()> {

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::reload::recorded;
-use crate::domain::audit::Deed;
-use crate::domain::change::Configured;
+use crate::domain::audit::AuditEntry;
+use crate::domain::change::ConfigurationChange;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 use crate::world::{Clock, SystemClock};
@@ -37,13 +37,13 @@ pub(super) async fn watch_clock(
             );
             steps.push_back(look.followed_ms);
         }
-        make_good(&mut steps, &*store, &*clock).await;
+        apply_steps(&mut steps, &*store, &*clock).await;
         let _ = timeout(LOOK_EVERY, stop.changed()).await;
     }
 }
 
 /// Makes good what each step of the clock did, the first one first; what fails is tried again.
-async fn make_good(steps: &mut VecDeque<i64>, store: &dyn Store, clock: &dyn Clock) {
+async fn apply_steps(steps: &mut VecDeque<i64>, store: &dyn Store, clock: &dyn Clock) {
     while let Some(by_ms) = steps.front().copied() {
         if let Err(fault) = step(by_ms, store, clock).await {
             tracing::error!(%fault, by_ms, "that the clock was set is not made good; it is tried again");
@@ -60,10 +60,10 @@ async fn step(by_ms: i64, store: &dyn Store, clock: &dyn Clock) -> Result<(), St
         let by = Duration::from_millis(by_ms.unsigned_abs());
         return store.bring_forward(Some(by), clock.now()).await.map(|_| ());
     }
-    let set = Configured {
+    let set = ConfigurationChange {
         version: None,
         endpoints: Vec::new(),
-        deed: Deed::clock_set(by_ms),
+        audit_entry: AuditEntry::clock_set(by_ms),
     };
     recorded(store, set, clock.now()).await
 }
@@ -73,7 +73,7 @@ async fn step(by_ms: i64, store: &dyn Store, clock: &dyn Clock) -> Result<(), St
 pub(super) async fn at_start(store: &dyn Store, clock: &SystemClock) -> anyhow::Result<()> {
     let by = store.bring_forward(None, clock.now()).await?;
     if !by.is_zero() {
-        clock.doubt();
+        clock.unresolved();
         tracing::error!(
             ?by,
             "records lie in the future: the clock was ahead, or is behind; what it had put off is \

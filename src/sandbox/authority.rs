@@ -24,7 +24,7 @@ fn fault(why: impl fmt::Display) -> CertificateFault {
 
 /// A certificate chain and its private key, both in PEM.
 #[derive(Clone)]
-pub struct Identity {
+pub struct PemIdentity {
     /// The party's own certificate first.
     pub certificates_pem: String,
     /// PKCS #8.
@@ -32,13 +32,13 @@ pub struct Identity {
 }
 
 /// The key is not printed.
-impl fmt::Debug for Identity {
+impl fmt::Debug for PemIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Identity")
     }
 }
 
-impl Identity {
+impl PemIdentity {
     fn read(
         &self,
     ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), CertificateFault> {
@@ -64,7 +64,7 @@ impl Identity {
 /// TLS towards servers whose certificates lead to these roots, showing a certificate if there is one.
 pub(super) fn client_side(
     roots_pem: &str,
-    identity: Option<&Identity>,
+    identity: Option<&PemIdentity>,
 ) -> Result<Arc<ClientConfig>, CertificateFault> {
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_slice_iter(roots_pem.as_bytes()) {
@@ -112,7 +112,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`CertificateFault`] for a name that cannot stand in a certificate.
-    pub fn issue(&self, name: &str, hosts: &[&str]) -> Result<Identity, CertificateFault> {
+    pub fn issue(&self, name: &str, hosts: &[&str]) -> Result<PemIdentity, CertificateFault> {
         let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = dated(hosts, name)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -123,7 +123,7 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().map_err(fault)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(fault)?;
-        Ok(Identity {
+        Ok(PemIdentity {
             certificates_pem: certificate.pem(),
             key_pem: key.serialize_pem(),
         })

@@ -8,15 +8,15 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request};
 use serde_json::Value;
 
-use crate::sandbox::authority::{CertificateFault, Identity};
+use crate::sandbox::authority::{CertificateFault, PemIdentity};
 use crate::sandbox::clock::{draw_token, now_s};
-use crate::sandbox::exchange::{Caller, ExchangeFault};
+use crate::sandbox::exchange::{ExchangeFault, SandboxCaller};
 use crate::signature::{
     Covering, KeyRing, Proven, Question, SignatureFault, SigningKey, sign_request, verify_response,
 };
 
 /// How long a request's signature is good. Unit: seconds.
-const LIVES_S: i64 = 120;
+const SIGNATURE_LIFETIME_S: i64 = 120;
 
 /// Who calls, and whom.
 #[derive(Clone)]
@@ -26,7 +26,7 @@ pub struct ClientSettings {
     /// Whom the client trusts, in PEM.
     pub roots_pem: String,
     /// The certificate it shows, if any.
-    pub identity: Option<Identity>,
+    pub identity: Option<PemIdentity>,
     /// What it signs with.
     pub key: SigningKey,
     /// The keys whose answers count.
@@ -35,13 +35,13 @@ pub struct ClientSettings {
 
 /// A merchant that calls a gateway.
 pub struct MerchantClient {
-    caller: Caller,
+    caller: SandboxCaller,
     settings: ClientSettings,
 }
 
 /// What came back.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct ClientResponse {
     /// HTTP status.
     pub status: u16,
     /// Header fields.
@@ -56,7 +56,7 @@ pub struct Answer {
     pub took: Duration,
 }
 
-impl Answer {
+impl ClientResponse {
     /// A text field of the answer; empty if it is not there.
     pub fn text(&self, field: &str) -> &str {
         self.json
@@ -72,7 +72,7 @@ impl MerchantClient {
     /// # Errors
     /// [`CertificateFault`] for certificates that cannot be read.
     pub fn new(settings: ClientSettings) -> Result<Self, CertificateFault> {
-        let caller = Caller::new(&settings.roots_pem, settings.identity.as_ref())?;
+        let caller = SandboxCaller::new(&settings.roots_pem, settings.identity.as_ref())?;
         Ok(Self { caller, settings })
     }
 
@@ -80,7 +80,7 @@ impl MerchantClient {
     ///
     /// # Errors
     /// [`ExchangeFault`] without a whole answer: the call may still have been taken.
-    pub async fn post(&self, path: &str, body: &Value) -> Result<Answer, ExchangeFault> {
+    pub async fn post(&self, path: &str, body: &Value) -> Result<ClientResponse, ExchangeFault> {
         let request = self
             .signed(path, &body.to_string())
             .map_err(|fault| ExchangeFault::NotConnected(fault.to_string()))?;
@@ -103,7 +103,7 @@ impl MerchantClient {
         let nonce = draw_token();
         let with = Covering {
             created_s,
-            expires_s: Some(created_s.saturating_add(LIVES_S)),
+            expires_s: Some(created_s.saturating_add(SIGNATURE_LIFETIME_S)),
             nonce: Some(&nonce),
         };
         sign_request(&mut request, &target, &self.settings.key, &with)?;
@@ -118,7 +118,7 @@ impl MerchantClient {
         clippy::disallowed_methods,
         reason = "a merchant measures by a clock of its own"
     )]
-    pub async fn send(&self, request: Request<Bytes>) -> Result<Answer, ExchangeFault> {
+    pub async fn send(&self, request: Request<Bytes>) -> Result<ClientResponse, ExchangeFault> {
         let target = request.uri().to_string();
         let question = Question::of(&request, &target);
         let begun = std::time::Instant::now();
@@ -131,7 +131,7 @@ impl MerchantClient {
             None => Err(SignatureFault::Unsigned),
         };
         let (head, body) = answer.into_parts();
-        Ok(Answer {
+        Ok(ClientResponse {
             status: head.status.as_u16(),
             headers: head.headers,
             json: serde_json::from_slice(&body).unwrap_or(Value::Null),

@@ -84,9 +84,9 @@ pub(super) fn draw_token() -> String {
 }
 
 /// A number such as institutions make: a letter and 20 digits.
-pub(super) fn draw_number(letter: char) -> String {
+pub(super) fn draw_number(message: char) -> String {
     let digits = draw::<20>().map(|byte| char::from(b'0'.saturating_add(byte % 10)));
-    std::iter::once(letter).chain(digits).collect()
+    std::iter::once(message).chain(digits).collect()
 }
 
 fn draw<const N: usize>() -> [u8; N] {
@@ -102,7 +102,7 @@ mod tests {
 
     /// G-11
     #[test]
-    fn moments_are_told_in_shanghai() {
+    fn times_are_written_in_shanghai_time() {
         assert_eq!(
             shanghai(1_767_225_599),
             ("20260101".to_owned(), "075959".to_owned())

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
-use crate::sandbox::authority::{CertificateFault, Identity, client_side};
+use crate::sandbox::authority::{CertificateFault, PemIdentity, client_side};
 
 /// Bytes of an answer's body that are read; a longer one is no answer.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -42,14 +42,14 @@ pub enum ExchangeFault {
 
 /// Whom a pretend party trusts, and the certificate it shows.
 #[derive(Clone)]
-pub(super) struct Caller {
+pub(super) struct SandboxCaller {
     tls: Arc<ClientConfig>,
 }
 
-impl Caller {
+impl SandboxCaller {
     pub(super) fn new(
         roots_pem: &str,
-        identity: Option<&Identity>,
+        identity: Option<&PemIdentity>,
     ) -> Result<Self, CertificateFault> {
         Ok(Self {
             tls: client_side(roots_pem, identity)?,
@@ -75,7 +75,7 @@ impl Caller {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(not_connected)?;
-        let _driven = Driven(tokio::spawn(connection).abort_handle());
+        let _driven = ConnectionTask(tokio::spawn(connection).abort_handle());
         let path = target.path_and_query().map_or("/", |path| path.as_str());
         let wrong = || ExchangeFault::Address(target.to_string());
         *request.uri_mut() = path.parse().map_err(|_| wrong())?;
@@ -117,9 +117,9 @@ impl Caller {
 }
 
 /// The task that moves a connection's bytes, ended with the exchange.
-struct Driven(AbortHandle);
+struct ConnectionTask(AbortHandle);
 
-impl Drop for Driven {
+impl Drop for ConnectionTask {
     fn drop(&mut self) {
         self.0.abort();
     }

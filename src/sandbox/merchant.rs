@@ -12,11 +12,13 @@ use http::header::HOST;
 use http::{Method, Request};
 use serde_json::{Value, json};
 
-use crate::sandbox::authority::Identity;
+use crate::sandbox::authority::PemIdentity;
 use crate::sandbox::clock::{now_ms, now_s, wait};
-use crate::sandbox::ledger::Ledger;
-use crate::sandbox::refusal::{Refusal, answered};
-use crate::sandbox::server::{Place, Reply, Serving, Site, StartFault};
+use crate::sandbox::refusal::{SandboxRefusal, answered};
+use crate::sandbox::server::{
+    BoundListener, RunningServer, SandboxParty, SandboxReply, StartFault,
+};
+use crate::sandbox::watched::Watched;
 use crate::signature::{KeyRing, verify_request};
 
 /// Notices kept; the oldest go first.
@@ -53,7 +55,7 @@ pub struct MerchantSettings {
     /// The host of its public addresses; must stand in its certificate.
     pub host: String,
     /// Its TLS certificate.
-    pub identity: Identity,
+    pub identity: PemIdentity,
     /// Whose notifications it believes.
     pub platform: KeyRing,
     /// How long it takes when it is slow.
@@ -75,7 +77,7 @@ pub enum MerchantFault {
 
 /// One proven notification, as it came.
 #[derive(Debug, Clone)]
-pub struct Notice {
+pub struct SandboxNotification {
     /// The raw body.
     pub body: Bytes,
     /// The same, read.
@@ -94,19 +96,19 @@ pub struct Notice {
 
 /// What came to a merchant.
 #[derive(Debug, Clone, Default)]
-pub struct Inbox {
+pub struct NotificationInbox {
     /// Each event once, in order of first acknowledgement: what the merchant acts on.
-    pub events: Vec<Notice>,
+    pub events: Vec<SandboxNotification>,
     /// Every proven notification, repeats and unacknowledged ones included.
-    pub deliveries: Vec<Notice>,
+    pub deliveries: Vec<SandboxNotification>,
     /// Requests to the endpoint that were not believed.
     pub forged: u32,
     seen: BTreeSet<String>,
 }
 
-impl Inbox {
+impl NotificationInbox {
     /// The event of this type for this `merchantOrderNo`.
-    pub fn event(&self, event_type: &str, merchant_order_no: &str) -> Option<&Notice> {
+    pub fn event(&self, event_type: &str, merchant_order_no: &str) -> Option<&SandboxNotification> {
         self.events.iter().find(|notice| {
             let number = notice.fields.get("merchantOrderNo").and_then(Value::as_str);
             notice.event_type == event_type && number == Some(merchant_order_no)
@@ -114,7 +116,11 @@ impl Inbox {
     }
 
     /// The event of this type for this `merchantRefundNo`.
-    pub fn refund_event(&self, event_type: &str, merchant_refund_no: &str) -> Option<&Notice> {
+    pub fn refund_event(
+        &self,
+        event_type: &str,
+        merchant_refund_no: &str,
+    ) -> Option<&SandboxNotification> {
         self.events.iter().find(|notice| {
             let number = notice
                 .fields
@@ -124,7 +130,7 @@ impl Inbox {
         })
     }
 
-    fn keep(&mut self, notice: Notice) {
+    fn keep(&mut self, notice: SandboxNotification) {
         if notice.acknowledged && self.seen.insert(notice.event_id.clone()) {
             push_bounded(&mut self.events, notice.clone());
         }
@@ -132,7 +138,7 @@ impl Inbox {
     }
 }
 
-fn push_bounded(notices: &mut Vec<Notice>, notice: Notice) {
+fn push_bounded(notices: &mut Vec<SandboxNotification>, notice: SandboxNotification) {
     if notices.len() >= NOTICES_MAX {
         notices.drain(..NOTICES_MAX / 2);
     }
@@ -140,27 +146,27 @@ fn push_bounded(notices: &mut Vec<Notice>, notice: Notice) {
 }
 
 /// A running merchant. Dropping it ends it at once.
-pub struct Merchant {
-    shop: Arc<Shop>,
+pub struct SandboxMerchant {
+    shop: Arc<SandboxMerchantState>,
     address: SocketAddr,
-    serving: Serving,
+    serving: RunningServer,
 }
 
-impl Merchant {
+impl SandboxMerchant {
     /// Starts it.
     ///
     /// # Errors
     /// [`StartFault`] for an address that is taken and for unusable certificates.
     pub async fn start(settings: MerchantSettings) -> Result<Self, StartFault> {
-        let place = Place::bind(settings.listen, &settings.identity).await?;
+        let place = BoundListener::bind(settings.listen, &settings.identity).await?;
         let address = place.address;
-        let shop = Arc::new(Shop {
+        let shop = Arc::new(SandboxMerchantState {
             authority: format!("{}:{}", settings.host, address.port()),
             settings,
-            inbox: Ledger::default(),
+            inbox: Watched::default(),
             faults: Mutex::default(),
         });
-        let site: Arc<dyn Site> = shop.clone();
+        let site: Arc<dyn SandboxParty> = shop.clone();
         Ok(Self {
             serving: place.serve(site),
             shop,
@@ -184,14 +190,14 @@ impl Merchant {
     }
 
     /// A copy of its inbox.
-    pub fn inbox(&self) -> Inbox {
+    pub fn inbox(&self) -> NotificationInbox {
         self.shop.inbox.look(Clone::clone)
     }
 
     /// What `look` finds in the inbox, as soon as it finds something, or nothing in that time.
     pub async fn wait_for<R>(
         &self,
-        look: impl Fn(&Inbox) -> Option<R>,
+        look: impl Fn(&NotificationInbox) -> Option<R>,
         at_most: Duration,
     ) -> Option<R> {
         self.shop.inbox.wait_for(look, at_most).await
@@ -213,14 +219,14 @@ impl Merchant {
     }
 }
 
-struct Shop {
+struct SandboxMerchantState {
     settings: MerchantSettings,
     authority: String,
-    inbox: Ledger<Inbox>,
+    inbox: Watched<NotificationInbox>,
     faults: Mutex<Vec<(MerchantFault, u32)>>,
 }
 
-impl Shop {
+impl SandboxMerchantState {
     fn fault(&self) -> Option<MerchantFault> {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         faults.retain(|(_, left)| *left > 0);
@@ -229,24 +235,25 @@ impl Shop {
         Some(*fault)
     }
 
-    fn read(&self, request: &Request<Bytes>) -> Result<Notice, Refusal> {
+    fn read(&self, request: &Request<Bytes>) -> Result<SandboxNotification, SandboxRefusal> {
         let host = request.headers().get(HOST);
         if host.is_none_or(|host| host.as_bytes() != self.authority.as_bytes()) {
-            return Err(Refusal::of(421, "authority_wrong", "another host"));
+            return Err(SandboxRefusal::of(421, "authority_wrong", "another host"));
         }
         let target = format!("https://{}{}", self.authority, request.uri());
         let now = now_s();
         let proven = verify_request(request, &target, &self.settings.platform, now)
-            .map_err(|fault| Refusal::of(401, "signature_unusable", fault.to_string()))?;
+            .map_err(|fault| SandboxRefusal::of(401, "signature_unusable", fault.to_string()))?;
         if proven.created_s < now.saturating_sub(300) || proven.expires_s.is_some_and(|it| it < now)
         {
-            return Err(Refusal::of(401, "outside_window", "too old"));
+            return Err(SandboxRefusal::of(401, "outside_window", "too old"));
         }
-        let fields: Value =
-            serde_json::from_slice(request.body()).map_err(|fault| Refusal::unreadable(&fault))?;
+        let fields: Value = serde_json::from_slice(request.body())
+            .map_err(|fault| SandboxRefusal::unreadable(&fault))?;
         let text = |name: &str| {
             let value = fields.get(name).and_then(Value::as_str);
-            let missing = || Refusal::of(400, "field_missing", "a notification has it").at(name);
+            let missing =
+                || SandboxRefusal::of(400, "field_missing", "a notification has it").at(name);
             value.map(str::to_owned).ok_or_else(missing)
         };
         let event_type = text("eventType")?;
@@ -258,7 +265,7 @@ impl Shop {
         for name in FIELDS.iter().chain(of_refund) {
             text(name)?;
         }
-        Ok(Notice {
+        Ok(SandboxNotification {
             body: request.body().clone(),
             event_id: text("eventId")?,
             event_type,
@@ -274,8 +281,8 @@ impl Shop {
 }
 
 #[async_trait]
-impl Site for Shop {
-    async fn reply(self: Arc<Self>, request: Request<Bytes>, _from: SocketAddr) -> Reply {
+impl SandboxParty for SandboxMerchantState {
+    async fn reply(self: Arc<Self>, request: Request<Bytes>, _from: SocketAddr) -> SandboxReply {
         let answer = match (request.method(), request.uri().path()) {
             (&Method::POST, "/notices") => match self.read(&request) {
                 Ok(notice) => return self.hear(notice).await,
@@ -285,18 +292,18 @@ impl Site for Shop {
                     refusal
                 }
             },
-            _ => Refusal::of(404, "path_unknown", "POST /notices"),
+            _ => SandboxRefusal::of(404, "path_unknown", "POST /notices"),
         };
-        Reply::Answer(answer.into_response())
+        SandboxReply::Answer(answer.into_response())
     }
 }
 
-impl Shop {
-    async fn hear(&self, mut notice: Notice) -> Reply {
+impl SandboxMerchantState {
+    async fn hear(&self, mut notice: SandboxNotification) -> SandboxReply {
         let answer = match self.fault() {
-            Some(MerchantFault::Dead) => return Reply::Silence(Duration::ZERO),
+            Some(MerchantFault::Dead) => return SandboxReply::Silence(Duration::ZERO),
             Some(MerchantFault::Refuses) => {
-                Refusal::of(503, "unavailable", "try again later").into_response()
+                SandboxRefusal::of(503, "unavailable", "try again later").into_response()
             }
             Some(MerchantFault::Lies) => answered(&json!({ "noticeResult": "RECEIVED" })),
             Some(MerchantFault::Slow) => {
@@ -310,7 +317,7 @@ impl Shop {
             }
         };
         self.inbox.change(|inbox| inbox.keep(notice));
-        Reply::Answer(answer)
+        SandboxReply::Answer(answer)
     }
 }
 
@@ -318,8 +325,8 @@ impl Shop {
 mod tests {
     use super::*;
 
-    fn notice(event_id: &str, acknowledged: bool) -> Notice {
-        Notice {
+    fn notice(event_id: &str, acknowledged: bool) -> SandboxNotification {
+        SandboxNotification {
             body: Bytes::new(),
             fields: json!({ "merchantOrderNo": "M1" }),
             event_id: event_id.to_owned(),
@@ -332,8 +339,8 @@ mod tests {
 
     /// N2
     #[test]
-    fn repeats_are_kept_and_acted_on_once() {
-        let mut inbox = Inbox::default();
+    fn repeated_notifications_are_recorded_and_acted_on_once() {
+        let mut inbox = NotificationInbox::default();
         inbox.keep(notice("e1", false));
         assert!(inbox.event("ORDER_PAID", "M1").is_none());
         inbox.keep(notice("e1", true));

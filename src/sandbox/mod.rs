@@ -24,20 +24,24 @@ mod client;
 mod clock;
 mod exchange;
 mod institution;
-mod ledger;
 mod merchant;
 mod payer;
 mod refusal;
 mod server;
+mod watched;
 
-pub use authority::{Authority, CertificateFault, Identity};
-pub use client::{Answer, ClientSettings, MerchantClient};
+pub use authority::{Authority, CertificateFault, PemIdentity};
+pub use client::{ClientResponse, ClientSettings, MerchantClient};
 pub use exchange::ExchangeFault;
-pub use institution::book::{Book, Key, Payment, State};
-pub use institution::faults::{Call, FAULTS, Fault, Waits};
-pub use institution::refunds::{Refund, RefundStanding, RefundTerms, Refunding};
-pub use institution::terms::Terms;
-pub use institution::{Control, Institution, InstitutionSettings};
-pub use merchant::{Inbox, Merchant, MerchantFault, MerchantSettings, Notice};
-pub use payer::{Page, PayerFault, PretendPayer};
+pub use institution::faults::{FAULTS, InstitutionDelays, InstitutionFault, SandboxCall};
+pub use institution::ledger::{InstitutionLedger, PaymentKey, PaymentState, SandboxPayment};
+pub use institution::refunds::{
+    RefundCapabilities, RefundTerms, SandboxRefund, SandboxRefundState,
+};
+pub use institution::terms::PaymentTerms;
+pub use institution::{FaultControl, InstitutionSettings, SandboxInstitution};
+pub use merchant::{
+    MerchantFault, MerchantSettings, NotificationInbox, SandboxMerchant, SandboxNotification,
+};
+pub use payer::{BrowserPage, PayerFault, PretendPayer};
 pub use server::StartFault;

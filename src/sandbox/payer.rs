@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, Uri};
 use serde_json::{Value, json};
 
 use crate::sandbox::authority::CertificateFault;
-use crate::sandbox::exchange::{Caller, ExchangeFault};
+use crate::sandbox::exchange::{ExchangeFault, SandboxCaller};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -32,7 +32,7 @@ pub enum PayerFault {
 
 /// What the browser shows.
 #[derive(Debug, Clone)]
-pub struct Page {
+pub struct BrowserPage {
     /// Where it is.
     pub url: String,
     /// HTTP status.
@@ -43,7 +43,7 @@ pub struct Page {
     pub html: String,
 }
 
-impl Page {
+impl BrowserPage {
     /// Address of the first form, and the names and values of its hidden fields.
     fn form(&self) -> Option<(String, Vec<(String, String)>)> {
         let start = self.html.find("<form")?;
@@ -63,7 +63,7 @@ impl Page {
 
 /// A payer.
 pub struct PretendPayer {
-    caller: Caller,
+    caller: SandboxCaller,
 }
 
 impl PretendPayer {
@@ -72,7 +72,7 @@ impl PretendPayer {
     /// # Errors
     /// [`CertificateFault`] for roots that cannot be read.
     pub fn new(roots_pem: &str) -> Result<Self, CertificateFault> {
-        let caller = Caller::new(roots_pem, None)?;
+        let caller = SandboxCaller::new(roots_pem, None)?;
         Ok(Self { caller })
     }
 
@@ -80,7 +80,7 @@ impl PretendPayer {
     ///
     /// # Errors
     /// [`PayerFault::Exchange`], [`PayerFault::Address`].
-    pub async fn open(&self, url: &str) -> Result<Page, PayerFault> {
+    pub async fn open(&self, url: &str) -> Result<BrowserPage, PayerFault> {
         self.exchange(Method::GET, url, None).await
     }
 
@@ -88,7 +88,7 @@ impl PretendPayer {
     ///
     /// # Errors
     /// [`PayerFault`], whichever step it was.
-    pub async fn pay(&self, pay_url: &str) -> Result<Page, PayerFault> {
+    pub async fn pay(&self, pay_url: &str) -> Result<BrowserPage, PayerFault> {
         self.press(pay_url, ("outcome", "pay")).await
     }
 
@@ -96,7 +96,7 @@ impl PretendPayer {
     ///
     /// # Errors
     /// [`PayerFault`], whichever step it was.
-    pub async fn fail(&self, pay_url: &str) -> Result<Page, PayerFault> {
+    pub async fn fail(&self, pay_url: &str) -> Result<BrowserPage, PayerFault> {
         self.press(pay_url, ("outcome", "fail")).await
     }
 
@@ -118,7 +118,7 @@ impl PretendPayer {
     ///
     /// # Errors
     /// [`PayerFault`], whichever step it was.
-    pub async fn press(&self, url: &str, button: (&str, &str)) -> Result<Page, PayerFault> {
+    pub async fn press(&self, url: &str, button: (&str, &str)) -> Result<BrowserPage, PayerFault> {
         let page = self.open(url).await?;
         let (action, mut fields) = page.form().ok_or(PayerFault::NoForm(page.status))?;
         fields.push((button.0.to_owned(), button.1.to_owned()));
@@ -140,7 +140,7 @@ impl PretendPayer {
         institution_origin: &str,
         sdk_parameters: &Value,
         outcome: &str,
-    ) -> Result<Page, PayerFault> {
+    ) -> Result<BrowserPage, PayerFault> {
         let body = json!({ "token": sdk_parameters.get("token"), "outcome": outcome });
         let url = format!("{institution_origin}/sdk/pay");
         let body = Some(("application/json", body.to_string()));
@@ -152,7 +152,7 @@ impl PretendPayer {
         method: Method,
         url: &str,
         body: Option<(&str, String)>,
-    ) -> Result<Page, PayerFault> {
+    ) -> Result<BrowserPage, PayerFault> {
         let wrong = || PayerFault::Address(url.to_owned());
         let mut request = Request::builder().method(method).uri(url);
         let body = body.map_or_else(String::new, |(media_type, body)| {
@@ -168,7 +168,7 @@ impl PretendPayer {
         }
         let request = request.body(Bytes::from(body)).map_err(|_| wrong())?;
         let (head, body) = self.caller.send(request).await?.into_parts();
-        Ok(Page {
+        Ok(BrowserPage {
             url: url.to_owned(),
             status: head.status.as_u16(),
             headers: head.headers,
@@ -231,7 +231,7 @@ mod tests {
     ///
     #[test]
     fn the_form_of_a_page_is_found_with_what_it_hides() {
-        let page = Page {
+        let page = BrowserPage {
             url: "https://pay.example/pay/abc".to_owned(),
             status: 200,
             headers: HeaderMap::new(),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// One refusal.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct SandboxRefusal {
     pub(super) status: u16,
     pub(super) code: &'static str,
     pub(super) detail: String,
@@ -15,7 +15,7 @@ pub(super) struct Refusal {
     pub(super) reason: Option<&'static str>,
 }
 
-impl Refusal {
+impl SandboxRefusal {
     pub(super) fn of(status: u16, code: &'static str, detail: impl Into<String>) -> Self {
         Self {
             status,

@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use crate::sandbox::authority::{CertificateFault, Identity};
+use crate::sandbox::authority::{CertificateFault, PemIdentity};
 use crate::sandbox::clock::wait;
 use crate::signature::KeyFault;
 
@@ -43,7 +43,7 @@ pub enum StartFault {
 
 /// What a party does with a request.
 #[derive(Debug)]
-pub(super) enum Reply {
+pub(super) enum SandboxReply {
     /// Answers.
     Answer(Response<Bytes>),
     /// Closes the connection without a byte, after a while.
@@ -52,19 +52,22 @@ pub(super) enum Reply {
 
 /// One pretend party, as its server sees it.
 #[async_trait]
-pub(super) trait Site: Send + Sync + 'static {
-    async fn reply(self: Arc<Self>, request: Request<Bytes>, from: SocketAddr) -> Reply;
+pub(super) trait SandboxParty: Send + Sync + 'static {
+    async fn reply(self: Arc<Self>, request: Request<Bytes>, from: SocketAddr) -> SandboxReply;
 }
 
 /// A bound address that does not serve yet: a party has to know its address before it can answer.
-pub(super) struct Place {
+pub(super) struct BoundListener {
     listener: TcpListener,
     acceptor: TlsAcceptor,
     pub(super) address: SocketAddr,
 }
 
-impl Place {
-    pub(super) async fn bind(listen: SocketAddr, identity: &Identity) -> Result<Self, StartFault> {
+impl BoundListener {
+    pub(super) async fn bind(
+        listen: SocketAddr,
+        identity: &PemIdentity,
+    ) -> Result<Self, StartFault> {
         let acceptor = TlsAcceptor::from(identity.server_side()?);
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
@@ -75,19 +78,19 @@ impl Place {
         })
     }
 
-    pub(super) fn serve(self, site: Arc<dyn Site>) -> Serving {
-        Serving {
+    pub(super) fn serve(self, site: Arc<dyn SandboxParty>) -> RunningServer {
+        RunningServer {
             accepting: tokio::spawn(accept(self.listener, self.acceptor, site)),
         }
     }
 }
 
 /// A running server. Dropping it ends it and every connection at once.
-pub(super) struct Serving {
+pub(super) struct RunningServer {
     accepting: JoinHandle<()>,
 }
 
-impl Serving {
+impl RunningServer {
     /// Ends it; the address is free afterwards.
     pub(super) async fn stop(mut self) {
         self.accepting.abort();
@@ -96,13 +99,13 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
+impl Drop for RunningServer {
     fn drop(&mut self) {
         self.accepting.abort();
     }
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, site: Arc<dyn Site>) {
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, site: Arc<dyn SandboxParty>) {
     let mut connections = JoinSet::new();
     loop {
         if connections.len() >= CONNECTIONS_MAX {
@@ -121,7 +124,12 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, site: Arc<dyn Site
     }
 }
 
-async fn converse(stream: TcpStream, acceptor: TlsAcceptor, site: Arc<dyn Site>, from: SocketAddr) {
+async fn converse(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    site: Arc<dyn SandboxParty>,
+    from: SocketAddr,
+) {
     // Answers are small; waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await else {
@@ -139,7 +147,7 @@ async fn converse(stream: TcpStream, acceptor: TlsAcceptor, site: Arc<dyn Site>,
 
 /// The error ends the connection without an answer.
 async fn answer(
-    site: Arc<dyn Site>,
+    site: Arc<dyn SandboxParty>,
     request: Request<Incoming>,
     from: SocketAddr,
 ) -> Result<Response<Full<Bytes>>, io::Error> {
@@ -151,8 +159,8 @@ async fn answer(
     };
     let request = Request::from_parts(head, body.to_bytes());
     match site.reply(request, from).await {
-        Reply::Answer(answer) => Ok(answer.map(Full::new)),
-        Reply::Silence(how_long) => {
+        SandboxReply::Answer(answer) => Ok(answer.map(Full::new)),
+        SandboxReply::Silence(how_long) => {
             wait(how_long).await;
             Err(io::Error::other("a pretend party keeps silent"))
         }

@@ -119,7 +119,7 @@ pub struct SigningKey {
     algorithm: Algorithm,
     private: Arc<dyn Sign>,
     /// Of a slow key: how many may sign with it at once.
-    turns: Option<Arc<Semaphore>>,
+    permits: Option<Arc<Semaphore>>,
 }
 
 impl SigningKey {
@@ -142,7 +142,7 @@ impl SigningKey {
                     id: id.to_owned(),
                     algorithm: scheme.algorithm,
                     private,
-                    turns: scheme.slow.then(turns),
+                    permits: scheme.slow.then(permits),
                 })
             })
             .ok_or_else(unsupported)
@@ -158,7 +158,7 @@ impl SigningKey {
             id: id.to_owned(),
             algorithm: hmac::SCHEME.algorithm,
             private: hmac::read(secret).ok_or(KeyFault::SecretUnfit)?,
-            turns: None,
+            permits: None,
         })
     }
 
@@ -202,8 +202,8 @@ impl SigningKey {
 
     /// Of a key that takes long to sign: its turns, one for each that may sign at once. Whoever
     /// answers others meanwhile takes a turn and signs elsewhere. Quick keys have none.
-    pub fn turns(&self) -> Option<&Arc<Semaphore>> {
-        self.turns.as_ref()
+    pub fn permits(&self) -> Option<&Arc<Semaphore>> {
+        self.permits.as_ref()
     }
 
     /// The public half as a JSON Web Key with `kid`, `use` and `alg`; whoever publishes it adds
@@ -324,7 +324,7 @@ fn spki(pem: &str) -> Result<Vec<u8>, KeyFault> {
 }
 
 /// Half of the processors for one key: the other half goes on answering.
-fn turns() -> Arc<Semaphore> {
+fn permits() -> Arc<Semaphore> {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     Arc::new(Semaphore::new(processors.div_ceil(2)))
 }

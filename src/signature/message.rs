@@ -10,14 +10,14 @@ use crate::signature::field;
 
 /// A message that is signed or verified.
 pub(super) struct Message<'a> {
-    pub(super) head: Head<'a>,
+    pub(super) head: MessageHead<'a>,
     pub(super) headers: &'a HeaderMap,
     /// What it answers, if it is an answer and bound.
     pub(super) question: Option<&'a Question>,
 }
 
 /// What a message has besides fields.
-pub(super) enum Head<'a> {
+pub(super) enum MessageHead<'a> {
     Request {
         method: &'a Method,
         target_uri: &'a str,
@@ -50,15 +50,17 @@ impl Message<'_> {
             return Ok(Found::Unsupported);
         }
         match (&self.head, &*part.name) {
-            (Head::Request { method, target_uri }, name) if name.starts_with('@') => {
+            (MessageHead::Request { method, target_uri }, name) if name.starts_with('@') => {
                 derive(name, method, target_uri, out)
             }
-            (Head::Answer { status }, "@status") => {
+            (MessageHead::Answer { status }, "@status") => {
                 out.push_str(status.as_str());
                 Ok(Found::Written)
             }
-            (Head::Answer { .. }, name) if name.starts_with('@') => Ok(Found::Unsupported),
-            (Head::Request { .. } | Head::Answer { .. }, name) => self.write_field(name, out),
+            (MessageHead::Answer { .. }, name) if name.starts_with('@') => Ok(Found::Unsupported),
+            (MessageHead::Request { .. } | MessageHead::Answer { .. }, name) => {
+                self.write_field(name, out)
+            }
         }
     }
 

@@ -29,7 +29,7 @@ pub use crate::signature::digest::CONTENT_DIGEST;
 pub use crate::signature::fault::{KeyFault, SignatureFault};
 pub use crate::signature::key::{Algorithm, SigningKey, VerifyingKey};
 pub use crate::signature::key_ring::{EnrolledKey, KeyRing};
-use crate::signature::message::{Head, Message};
+use crate::signature::message::{Message, MessageHead};
 pub use crate::signature::proof::{Proven, verify_request, verify_response, verify_whenever};
 pub use crate::signature::signature_base::{request_base, response_base};
 
@@ -149,7 +149,7 @@ pub fn sign_request(
         .headers_mut()
         .insert(CONTENT_DIGEST, printable(digest)?);
     let covered = covering(&REQUEST_PARTS, key, with)?;
-    let head = Head::Request {
+    let head = MessageHead::Request {
         method: request.method(),
         target_uri,
     };
@@ -186,7 +186,7 @@ pub fn sign_response(
         Some(question) => covering(&question.answer_parts(), key, &with)?,
         None => covering(&ANSWER_PARTS, key, &with)?,
     };
-    let head = Head::Answer {
+    let head = MessageHead::Answer {
         status: response.status(),
     };
     let message = Message {

@@ -12,7 +12,7 @@ use crate::signature::fault::{SignatureFault, shown};
 use crate::signature::field::{self, Input};
 use crate::signature::key::Algorithm;
 use crate::signature::key_ring::{EnrolledKey, KeyRing};
-use crate::signature::message::{Head, Message};
+use crate::signature::message::{Message, MessageHead};
 use crate::signature::{Question, REQUEST_PARTS, SIGNATURE, SIGNATURE_INPUT, signatures};
 
 /// A message whose signature is that of a known key, and what its signature says.
@@ -63,7 +63,7 @@ pub fn verify_whenever(
     keys: &KeyRing,
     now_s: i64,
 ) -> Result<(Proven, Result<(), SignatureFault>), SignatureFault> {
-    let head = Head::Request {
+    let head = MessageHead::Request {
         method: request.method(),
         target_uri,
     };
@@ -85,7 +85,7 @@ pub fn verify_response(
     keys: &KeyRing,
     now_s: i64,
 ) -> Result<Proven, SignatureFault> {
-    let head = Head::Answer {
+    let head = MessageHead::Answer {
         status: response.status(),
     };
     let message = Message {
@@ -171,17 +171,17 @@ fn the_known_one<'f, 'k>(
     keys: &'k KeyRing,
 ) -> Result<(Input<'f>, &'k EnrolledKey), SignatureFault> {
     let mut known = None;
-    let mut stranger = None;
+    let mut unauthenticated = None;
     for input in inputs {
         let named = input.key_id.as_deref().unwrap_or_default();
         match (keys.key(named), &known) {
             (Some(key), None) => known = Some((input, key)),
             (Some(_), Some(_)) => return Err(SignatureFault::TooManySignatures),
-            (None, _) => stranger = stranger.or_else(|| Some(shown(named))),
+            (None, _) => unauthenticated = unauthenticated.or_else(|| Some(shown(named))),
         }
     }
     known.ok_or_else(|| SignatureFault::KeyUnknown {
-        named: stranger.unwrap_or_default(),
+        named: unauthenticated.unwrap_or_default(),
     })
 }
 

@@ -5,13 +5,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 
 use crate::signature::field;
-use crate::signature::message::{Head, Message};
+use crate::signature::message::{Message, MessageHead};
 use crate::signature::{Question, SIGNATURE_INPUT};
 
 /// What the first signature of a request covers, as text; `None` if there is none, or none that can
 /// be read.
 pub fn request_base(request: &Request<Bytes>, target_uri: &str) -> Option<String> {
-    let head = Head::Request {
+    let head = MessageHead::Request {
         method: request.method(),
         target_uri,
     };
@@ -20,13 +20,13 @@ pub fn request_base(request: &Request<Bytes>, target_uri: &str) -> Option<String
 
 /// The same of an answer, which may be bound to its question.
 pub fn response_base(response: &Response<Bytes>, question: Option<&Question>) -> Option<String> {
-    let head = Head::Answer {
+    let head = MessageHead::Answer {
         status: response.status(),
     };
     base(response.headers(), head, question)
 }
 
-fn base(headers: &HeaderMap, head: Head<'_>, question: Option<&Question>) -> Option<String> {
+fn base(headers: &HeaderMap, head: MessageHead<'_>, question: Option<&Question>) -> Option<String> {
     let field = field::value(headers, &SIGNATURE_INPUT).ok()??;
     let inputs = field::inputs(&field).ok()?;
     let message = Message {

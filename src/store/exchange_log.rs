@@ -107,13 +107,17 @@ pub type OrderDigest = [u8; 8];
 /// The digest of the name that an entry has for its order.
 pub fn digest(seal: &Seal, key: &OrderKey) -> OrderDigest {
     let (kind, owner, number) = match key {
-        OrderKey::Ours(merchant, no) => ("order", merchant.as_str(), no.as_str()),
-        OrderKey::Theirs(merchant, no) => ("merchant order", merchant.as_str(), no.as_str()),
-        OrderKey::OfAttempt(institution, id) => ("attempt", institution.as_str(), id.as_str()),
-        OrderKey::OfRefund(institution, no) => ("refund there", institution.as_str(), no.as_str()),
-        OrderKey::RefundOurs(merchant, no) => ("refund", merchant.as_str(), no.as_str()),
-        OrderKey::RefundTheirs(merchant, no) => ("merchant refund", merchant.as_str(), no.as_str()),
-        OrderKey::OfPage(token) => (PAGE, "", token.order().as_str()),
+        OrderKey::PayOrderNo(merchant, no) => ("order", merchant.as_str(), no.as_str()),
+        OrderKey::MerchantOrderNo(merchant, no) => {
+            ("merchant order", merchant.as_str(), no.as_str())
+        }
+        OrderKey::Attempt(institution, id) => ("attempt", institution.as_str(), id.as_str()),
+        OrderKey::Refund(institution, no) => ("refund there", institution.as_str(), no.as_str()),
+        OrderKey::RefundOrderNo(merchant, no) => ("refund", merchant.as_str(), no.as_str()),
+        OrderKey::MerchantRefundNo(merchant, no) => {
+            ("merchant refund", merchant.as_str(), no.as_str())
+        }
+        OrderKey::Page(token) => (PAGE, "", token.order().as_str()),
     };
     of_name(seal, kind, owner, number)
 }
@@ -135,20 +139,20 @@ fn of_name(seal: &Seal, kind: &str, owner: &str, number: &str) -> OrderDigest {
 pub fn digests(seal: &Seal, order: &Order) -> Vec<OrderDigest> {
     let merchant = &order.terms.merchant;
     let mut keys = vec![
-        OrderKey::Ours(merchant.clone(), order.no.clone()),
-        OrderKey::Theirs(merchant.clone(), order.terms.merchant_order_no.clone()),
+        OrderKey::PayOrderNo(merchant.clone(), order.no.clone()),
+        OrderKey::MerchantOrderNo(merchant.clone(), order.terms.merchant_order_no.clone()),
     ];
     for attempt in &order.attempts {
         let institution = attempt.institution.clone();
-        keys.push(OrderKey::OfAttempt(institution, attempt.id.clone()));
+        keys.push(OrderKey::Attempt(institution, attempt.id.clone()));
     }
     for refund in &order.refunds {
         let attempt = order.attempts.iter().find(|one| one.id == refund.attempt);
         let institution = attempt.map(|attempt| attempt.institution.clone());
-        keys.extend(institution.map(|it| OrderKey::OfRefund(it, refund.no.clone())));
-        keys.push(OrderKey::RefundOurs(merchant.clone(), refund.no.clone()));
-        let number = refund.wish().map(|wish| wish.number.clone());
-        keys.extend(number.map(|number| OrderKey::RefundTheirs(merchant.clone(), number)));
+        keys.extend(institution.map(|it| OrderKey::Refund(it, refund.no.clone())));
+        keys.push(OrderKey::RefundOrderNo(merchant.clone(), refund.no.clone()));
+        let number = refund.request().map(|request| request.number.clone());
+        keys.extend(number.map(|number| OrderKey::MerchantRefundNo(merchant.clone(), number)));
     }
     let mut digests: Vec<_> = keys.iter().map(|key| digest(seal, key)).collect();
     digests.push(of_name(seal, PAGE, "", order.no.as_str()));

@@ -4,96 +4,105 @@
 use async_trait::async_trait;
 
 use crate::domain::amount::Amount;
-use crate::domain::audit::Deed;
+use crate::domain::audit::AuditEntry;
 use crate::domain::identifiers::{
     AccountId, InstitutionId, MerchantId, OperatorId, PayOrderNo, RefundOrderNo, Timestamp,
 };
-use crate::domain::statement::{Day, Difference, Line, Movement, Ours};
+use crate::domain::statement::{
+    Movement, OurMovement, SettlementDay, StatementDifference, StatementLine,
+};
 use crate::store::StoreError;
 
 /// Movements read at once.
 pub const MOVEMENTS_AT_ONCE: u32 = 1_000;
 
 /// Incidents written at once, so that they hold up no payment.
-pub const INCIDENTS_AT_ONCE: usize = 500;
+pub const BREAKS_AT_ONCE: usize = 500;
 
 /// The same store, as whoever reconciles sees it. Moves no order.
 #[async_trait]
-pub trait Ledger: Send + Sync {
+pub trait ReconciliationLedger: Send + Sync {
     /// What we know of each line's movement at this institution, in the same order, as of one
     /// moment.
     async fn known(
         &self,
         institution: &InstitutionId,
-        lines: &[Line],
-    ) -> Result<Vec<Option<Ours>>, StoreError>;
+        lines: &[StatementLine],
+    ) -> Result<Vec<Option<OurMovement>>, StoreError>;
 
     /// Our movements of a day at this institution, in the order of time, at most
     /// [`MOVEMENTS_AT_ONCE`], from after the one given.
     async fn moved(
         &self,
         institution: &InstitutionId,
-        day: &Day,
-        after: &Place,
-    ) -> Result<(Vec<Ours>, Option<Place>), StoreError>;
+        day: &SettlementDay,
+        after: &MovementCursor,
+    ) -> Result<(Vec<OurMovement>, Option<MovementCursor>), StoreError>;
 
     /// The accounts over which money moved in a day.
     async fn accounts(
         &self,
         institution: &InstitutionId,
-        day: &Day,
+        day: &SettlementDay,
     ) -> Result<Vec<AccountId>, StoreError>;
 
-    /// Notes differences that remain, at most [`INCIDENTS_AT_ONCE`], with a record (L2). One that is
+    /// Notes differences that remain, at most [`BREAKS_AT_ONCE`], with a record (L2). One that is
     /// known stays the same incident; one that was resolved is open again. Returns how many are new
     /// or open again.
-    async fn raise(&self, of: &Reconciled, remaining: Vec<Difference>) -> Result<u64, StoreError>;
+    async fn raise(
+        &self,
+        of: &Reconciliation,
+        remaining: Vec<StatementDifference>,
+    ) -> Result<u64, StoreError>;
 
     /// Resolves the incidents of that institution and day that this reconciliation did not note,
     /// and records it (L5). Returns how many.
-    async fn conclude(&self, of: &Reconciled, result: String) -> Result<u64, StoreError>;
+    async fn conclude(&self, of: &Reconciliation, result: String) -> Result<u64, StoreError>;
 
     /// The incidents of an institution and a day, the open ones first.
-    async fn incidents(
+    async fn breaks(
         &self,
         institution: &InstitutionId,
-        day: &Day,
-    ) -> Result<Vec<Incident>, StoreError>;
+        day: &SettlementDay,
+    ) -> Result<Vec<ReconciliationBreak>, StoreError>;
 
     /// How many incidents are open, and of them so many shown, the oldest first.
-    async fn open_incidents(&self, shown: u32) -> Result<(u64, Vec<Incident>), StoreError>;
+    async fn open_breaks(&self, shown: u32) -> Result<(u64, Vec<ReconciliationBreak>), StoreError>;
 
     /// Makes an open incident somebody's, and records it (L5). Returns whether there is such a one.
-    async fn hand_over(&self, id: i64, to: &str, by: &By) -> Result<bool, StoreError>;
+    async fn hand_over(&self, id: i64, to: &str, by: &StaffAct) -> Result<bool, StoreError>;
 
     /// Ends an open incident by hand, for a reason, and records it (L5). Returns whether there is such
     /// a one.
-    async fn resolve(&self, id: i64, because: &str, by: &By) -> Result<bool, StoreError>;
+    async fn resolve(&self, id: i64, because: &str, by: &StaffAct) -> Result<bool, StoreError>;
 
     /// How many refunds only people can end, and of them so many shown, the oldest first.
-    async fn left_to_people(&self, shown: u32) -> Result<(u64, Vec<LeftToPeople>), StoreError>;
+    async fn awaiting_manual_review(
+        &self,
+        shown: u32,
+    ) -> Result<(u64, Vec<ManualReviewRefund>), StoreError>;
 
     /// How long the write-ahead log is.
-    fn log_size(&self) -> LogSize;
+    fn wal_size(&self) -> WalSize;
 }
 
 /// How long the write-ahead log is, and how much of it stands in the store's file as well.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LogSize {
+pub struct WalSize {
     /// Since it last began anew. Unit: bytes.
     pub bytes: u64,
     /// Of those, carried over. Unit: bytes.
     pub carried_bytes: u64,
     /// How often it began anew since the start.
-    pub begun_anew: u32,
+    pub restarts: u32,
 }
 
 /// Whose an incident is that no reconciliation found, until it is handed over.
-pub const NOBODY_YET: &str = "operators";
+pub const UNASSIGNED_OWNER: &str = "operators";
 
 /// Who did something to an incident, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct By {
+pub struct StaffAct {
     /// `operator:…`.
     pub who: String,
     /// When.
@@ -102,7 +111,7 @@ pub struct By {
 
 /// A refund in MANUAL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftToPeople {
+pub struct ManualReviewRefund {
     /// Which.
     pub refund: RefundOrderNo,
     /// Of which order.
@@ -118,12 +127,12 @@ pub struct LeftToPeople {
     /// Whether nobody asked for it: surplus money.
     pub is_surplus: bool,
     /// What an operator found, if another is still to find the same.
-    pub found: Option<Found>,
+    pub found: Option<FirstDecision>,
 }
 
 /// What an operator found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FirstDecision {
     /// Who.
     pub operator: OperatorId,
     /// Whether the money went back.
@@ -138,21 +147,21 @@ pub struct Found {
 
 /// Which reconciliation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reconciled {
+pub struct Reconciliation {
     /// With whom.
     pub institution: InstitutionId,
     /// Of which day.
-    pub day: Day,
+    pub day: SettlementDay,
     /// Who wanted it: `operator:…`; owns what it finds first.
     pub by: String,
     /// When it began; tells one from the next.
     pub at: Timestamp,
 }
 
-impl Reconciled {
+impl Reconciliation {
     /// What the audit log says of it.
-    pub fn deed(&self, action: &'static str, result: String) -> Deed {
-        Deed {
+    pub fn audit_entry(&self, action: &'static str, result: String) -> AuditEntry {
+        AuditEntry {
             actor: self.by.clone(),
             action: action.into(),
             object: format!("{} {}", self.institution, self.day.date.as_str()),
@@ -163,7 +172,7 @@ impl Reconciled {
 
 /// Where reading a day's movements stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct MovementCursor {
     /// Payments first, then refunds.
     pub movement: Movement,
     /// Of the last that was read.
@@ -172,9 +181,9 @@ pub struct Place {
     pub number: Box<str>,
 }
 
-impl Place {
+impl MovementCursor {
     /// Before the first of a day.
-    pub fn before(day: &Day) -> Self {
+    pub fn before(day: &SettlementDay) -> Self {
         Self {
             movement: Movement::Payment,
             at: day.from,
@@ -185,7 +194,7 @@ impl Place {
 
 /// A difference that people must look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Incident {
+pub struct ReconciliationBreak {
     /// Its number.
     pub id: i64,
     /// When it was first found.
@@ -195,7 +204,7 @@ pub struct Incident {
     /// Of which day, `yyyyMMdd`.
     pub day: Box<str>,
     /// The difference.
-    pub difference: Difference,
+    pub difference: StatementDifference,
     /// Whose it is.
     pub owner: String,
     /// Whether the latest reconciliation still found it.

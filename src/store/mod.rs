@@ -15,21 +15,23 @@ use crate::domain::event::Event;
 pub use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::forgotten::Forgotten;
 use crate::domain::identifiers::{FreshNonce, InstitutionId, MerchantId, PayOrderNo, Timestamp};
-use crate::domain::institutions::Endpoint;
+use crate::domain::institutions::InstitutionEndpoint;
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 pub use opening::{
-    BEGIN_EVERY, OnCommit, OnFatal, OpenError, Opened, OpenedForAll, open, open_for_all,
+    BEGIN_EVERY, OnCommit, OnFatal, OpenError, StoreAndLedger, StoreViews, open, open_for_all,
     open_with_ledger,
 };
-use owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
+use outbox::{
+    DeadEventFilter, DeadEvents, DeliveryShares, EventPageLimit, LaneShares, NumberedEvent,
+};
 
 pub mod exchange_log;
 pub mod ledger;
+pub mod nonce_cache;
+pub mod notifying;
 mod opening;
-pub mod owed;
-pub mod remembered;
-pub mod ringing;
+pub mod outbox;
 mod sqlite;
 pub mod timeline;
 pub mod verify;
@@ -50,7 +52,7 @@ pub trait Store: Send + Sync {
 
     /// Keeps an institution's message as it came, sealed: the evidence behind a change, or a
     /// bounded sample of what was refused.
-    async fn keep(&self, message: &Message) -> Result<Kept, StoreError>;
+    async fn keep(&self, message: &InboxMessage) -> Result<ArchiveOutcome, StoreError>;
 
     /// The institution through which this payer last paid this merchant.
     async fn last_used(
@@ -61,8 +63,12 @@ pub trait Store: Send + Sync {
 
     /// Takes work that is due, under a fencing number, until the lease ends. Of orders whatever their
     /// lanes: [`Store::lease_orders`] keeps to shares.
-    async fn lease(&self, work: Work, now: Timestamp, count: u32)
-    -> Result<Vec<Lease>, StoreError>;
+    async fn lease(
+        &self,
+        work: LeaseKind,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError>;
 
     /// Takes orders that are due, of each lane no more than its share; of two lanes the one of which
     /// fewer are taken comes first (N10).
@@ -85,19 +91,19 @@ pub trait Store: Send + Sync {
 
     /// Ends the lease of an order that did not move, with the schedules of its objects as they are
     /// now; refused when the lease was lost (N6).
-    async fn reschedule(&self, order: &Order, fence: u64) -> Result<Settled, StoreError>;
+    async fn reschedule(&self, order: &Order, fence: u64) -> Result<LeaseCompletion, StoreError>;
 
     /// Takes events that are due, of each destination no more than its share leaves; whoever has
     /// least on its way comes first (N7). [`Store::lease`] of events gives [`DESTINATION_SHARE`].
     async fn lease_events(
         &self,
-        shares: &Shares,
+        shares: &DeliveryShares,
         now: Timestamp,
         count: u32,
     ) -> Result<Vec<Lease>, StoreError>;
 
     /// When [`Store::lease_events`] would next find something.
-    async fn next_event(&self, shares: &Shares) -> Result<Option<Timestamp>, StoreError>;
+    async fn next_event(&self, shares: &DeliveryShares) -> Result<Option<Timestamp>, StoreError>;
 
     /// A merchant's events behind a number, in the order of their commits, whatever became of
     /// them (K3, N9).
@@ -105,18 +111,27 @@ pub trait Store: Send + Sync {
         &self,
         merchant: &MerchantId,
         after: u64,
-        room: Room,
-    ) -> Result<Vec<Numbered>, StoreError>;
+        room: EventPageLimit,
+    ) -> Result<Vec<NumberedEvent>, StoreError>;
 
     /// Events that were given up, and of them so many shown (N2).
-    async fn dead(&self, which: &Which, shown: u32) -> Result<Dead, StoreError>;
+    async fn dead(&self, which: &DeadEventFilter, shown: u32) -> Result<DeadEvents, StoreError>;
 
     /// Has dead events sent again, each with a whole schedule before it, and records who wanted it
     /// (N2, L5); says how many. What was begun is recorded though it may not be ended.
-    async fn resend(&self, which: &Which, by: &str, now: Timestamp) -> Result<u64, StoreError>;
+    async fn resend(
+        &self,
+        which: &DeadEventFilter,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<u64, StoreError>;
 
     /// Says what became of a leased event; refused when the lease was lost (N6).
-    async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError>;
+    async fn settle(
+        &self,
+        lease: &Lease,
+        fate: DeliveryOutcome,
+    ) -> Result<LeaseCompletion, StoreError>;
 
     /// Forgets the nonces of requests made until then, and durably of which moments they were (Q6).
     async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError>;
@@ -137,22 +152,22 @@ pub trait Store: Send + Sync {
     fn forgotten(&self) -> Arc<Forgotten>;
 
     /// When the next work of this kind is due, so that a worker can wait for it and no longer.
-    async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError>;
+    async fn next_due(&self, work: LeaseKind) -> Result<Option<Timestamp>, StoreError>;
 
     /// What binds the next configuration: how high its version must be, and which institutions it
     /// may not lose yet: with anything unfinished, or ended `since` (F2).
-    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError>;
+    async fn dependents(&self, since: Timestamp) -> Result<RemovalGuard, StoreError>;
 }
 
 /// What is stored and binds the next configuration (F2).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Bindings {
+pub struct RemovalGuard {
     /// The highest version that was ever in force; 0 before the first.
     pub version: u64,
     /// What needs each institution, of those that anything needs.
-    pub held: BTreeMap<InstitutionId, Held>,
+    pub held: BTreeMap<InstitutionId, InstitutionDependents>,
     /// Where each institution was asked under the last version that named it.
-    pub endpoints: BTreeMap<InstitutionId, Endpoint>,
+    pub endpoints: BTreeMap<InstitutionId, InstitutionEndpoint>,
 }
 
 /// Counts no further than this what ended lately at an institution: a start must not wait for it.
@@ -160,7 +175,7 @@ pub const ENDED_COUNTED_MAX: u64 = 1_000;
 
 /// What needs an institution.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct InstitutionDependents {
     /// Attempts that are live, and refunds that have not ended.
     pub unfinished: u64,
     /// Attempts that ended lately, or of which a refund moved lately; [`ENDED_COUNTED_MAX`] stands
@@ -186,11 +201,11 @@ pub enum Committed {
 
 /// An institution's message as it came (inbox, section 9).
 #[derive(Clone, PartialEq, Eq)]
-pub struct Message {
+pub struct InboxMessage {
     /// Whose address it came to.
     pub institution: InstitutionId,
     /// What we think of it.
-    pub verdict: Verdict,
+    pub status: InboxStatus,
     /// Head and body, raw; sealed before it is stored.
     pub raw: Vec<u8>,
     /// When it came.
@@ -199,7 +214,7 @@ pub struct Message {
 
 /// What we think of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Verdict {
+pub enum InboxStatus {
     /// Proven the institution's own: by its signature, or by an operator's.
     Genuine,
     /// Genuine, and impossible (V3).
@@ -208,7 +223,7 @@ pub enum Verdict {
     Forged,
 }
 
-impl Verdict {
+impl InboxStatus {
     /// The name in the database and the metrics.
     pub fn name(self) -> &'static str {
         match self {
@@ -220,11 +235,11 @@ impl Verdict {
 }
 
 /// Forged messages kept of one institution at most; past it they are only counted.
-pub const FORGED_KEPT_MAX: u32 = 100;
+pub const FORGED_ARCHIVED_MAX: u32 = 100;
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
+pub enum ArchiveOutcome {
     /// Stored.
     New,
     /// These very bytes were stored before.
@@ -235,21 +250,21 @@ pub enum Kept {
 
 /// What workers take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Work {
+pub enum LeaseKind {
     /// Orders that are due: in doubt, waiting for the payer, or to be ended (A6).
     Orders,
     /// Orders with intents of processes that are dead (S1).
-    Leftovers,
+    OrphanedCalls,
     /// Events that are due, at most a few of each destination (N7).
     Events,
 }
 
-impl Work {
+impl LeaseKind {
     /// The name in the metrics.
     pub fn word(self) -> &'static str {
         match self {
             Self::Orders => "orders",
-            Self::Leftovers => "leftovers",
+            Self::OrphanedCalls => "leftovers",
             Self::Events => "events",
         }
     }
@@ -259,7 +274,7 @@ impl Work {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// What was taken.
-    pub of: Leased,
+    pub of: LeasedWork,
     /// Grows with every lease of the same row; an older one settles nothing (N6).
     pub fence: u64,
     /// How often an event was tried; of orders each object knows it itself.
@@ -268,7 +283,7 @@ pub struct Lease {
 
 /// What a lease holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Leased {
+pub enum LeasedWork {
     /// An order, whole, as it was when it was taken.
     Order(Box<Order>),
     /// An event, and when it was born.
@@ -283,11 +298,11 @@ pub const DESTINATION_SHARE: u32 = 8;
 
 /// What became of leased work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum DeliveryOutcome {
     /// Nothing came of it; take it up again then. Counts as one try.
     Again(Timestamp),
     /// Nothing was tried, by a lack of ours; take it up again then.
-    NotTried(Timestamp),
+    NotAttempted(Timestamp),
     /// The merchant has it.
     Delivered(Timestamp),
     /// The schedule is used up; stays visible (N2).
@@ -296,7 +311,7 @@ pub enum Fate {
 
 /// What became of a settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
+pub enum LeaseCompletion {
     /// Durable.
     Done,
     /// The lease was lost: somebody else has it, or the row changed meanwhile.
@@ -311,7 +326,7 @@ pub enum StoreError {
     Unavailable(String),
     /// It may or may not have been written (Q8).
     #[error("the outcome of a write could not be learned: {0}")]
-    InDoubt(String),
+    OutcomeUnknown(String),
     /// What is stored cannot be read; a person must look.
     #[error("what is stored cannot be read: {0}")]
     Corrupt(String),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::seal::{Seal, SealFault};
 use crate::store::exchange_log::ExchangeLog;
-use crate::store::ledger::Ledger;
+use crate::store::ledger::ReconciliationLedger;
 use crate::store::{Store, sqlite};
 
 /// Opens the embedded store in this file, and makes it if there is none. It is closed, with
@@ -32,10 +32,14 @@ pub fn open(
 pub const BEGIN_EVERY: Duration = Duration::from_millis(2);
 
 /// A store, and the same store as whoever reconciles sees it.
-pub type Opened = (Arc<dyn Store>, Arc<dyn Ledger>);
+pub type StoreAndLedger = (Arc<dyn Store>, Arc<dyn ReconciliationLedger>);
 
 /// A store, and the same store as each of its users sees it.
-pub type OpenedForAll = (Arc<dyn Store>, Arc<dyn Ledger>, Arc<dyn ExchangeLog>);
+pub type StoreViews = (
+    Arc<dyn Store>,
+    Arc<dyn ReconciliationLedger>,
+    Arc<dyn ExchangeLog>,
+);
 
 /// The same with both.
 ///
@@ -46,7 +50,7 @@ pub fn open_with_ledger(
     seal: Arc<Seal>,
     on_fatal: OnFatal,
     on_commit: OnCommit,
-) -> Result<Opened, OpenError> {
+) -> Result<StoreAndLedger, OpenError> {
     let heard = (on_fatal, on_commit);
     let (store, ledger, _) = open_for_all(path, seal, heard, Duration::ZERO)?;
     Ok((store, ledger))
@@ -61,9 +65,9 @@ pub fn open_for_all(
     seal: Arc<Seal>,
     heard: (OnFatal, OnCommit),
     begin_every: Duration,
-) -> Result<OpenedForAll, OpenError> {
+) -> Result<StoreViews, OpenError> {
     let store = Arc::new(sqlite::Sqlite::open(path, seal, heard, begin_every)?);
-    let ledger: Arc<dyn Ledger> = store.clone();
+    let ledger: Arc<dyn ReconciliationLedger> = store.clone();
     let exchange_log: Arc<dyn ExchangeLog> = store.clone();
     Ok((store, ledger, exchange_log))
 }

@@ -16,22 +16,25 @@ use crate::domain::identifiers::forgotten::Forgotten;
 use crate::domain::identifiers::{InstitutionId, MerchantId, PayOrderNo, Timestamp};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
-use crate::domain::verification::{Hearer, Report};
-use crate::files::held::{self, Held, Names};
+use crate::domain::verification::{BreachSink, Report};
+use crate::files::store_lock::{self, StoreLock, StorePaths};
 use crate::files::{self, reserve};
 use crate::seal::Seal;
-use crate::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
+use crate::store::outbox::{
+    DeadEventFilter, DeadEvents, DeliveryShares, EventPageLimit, LaneShares, NumberedEvent,
+};
 use crate::store::timeline::Timeline;
 use crate::store::{
-    Bindings, Committed, DESTINATION_SHARE, Fate, Kept, Lease, Message, OnCommit, OnFatal,
-    OpenError, OrderKey, Settled, Store, StoreError, Work,
+    ArchiveOutcome, Committed, DESTINATION_SHARE, DeliveryOutcome, InboxMessage, Lease,
+    LeaseCompletion, LeaseKind, OnCommit, OnFatal, OpenError, OrderKey, RemovalGuard, Store,
+    StoreError,
 };
-use fault::Fault;
+use fault::SqliteFault;
 use lease::lanes;
 use loading::up_to_date;
-use queue::letters;
-use writer::log::Log;
-use writer::{Asked, Threads, Writing};
+use queue::dead_events;
+use writer::write_ahead_log::WriteAheadLog;
+use writer::{StoreThreads, WriteJob, WriteTransaction};
 
 mod chain;
 mod configuration;
@@ -60,31 +63,31 @@ const FORGOTTEN_AT_ONCE: i64 = 2_000;
 pub(super) struct Sqlite {
     // Threads end before connections close, and what is held goes last: closing it would drop the
     // locks of connections that are still open.
-    threads: Threads,
+    threads: StoreThreads,
     readers: Vec<Mutex<Connection>>,
     next_reader: AtomicUsize,
     seal: Arc<Seal>,
     packer: exchange_log::Packer,
     epoch: Epoch,
-    shared: Arc<Shared>,
-    _held: Held,
+    shared: Arc<SqliteShared>,
+    _held: StoreLock,
 }
 
 /// What the threads tell each other and the readers.
-struct Shared {
+struct SqliteShared {
     /// Of which moments nonces were forgotten, durably.
     forgotten: RwLock<Arc<Forgotten>>,
     /// Batches committed so far.
     commits: AtomicU64,
-    log: Arc<Log>,
-    names: Names,
+    log: Arc<WriteAheadLog>,
+    names: StorePaths,
     /// Between the beginnings of two transactions at least.
     begin_every: Duration,
     on_fatal: OnFatal,
     on_commit: OnCommit,
 }
 
-impl Shared {
+impl SqliteShared {
     /// S1: why nothing may be acknowledged any more, if the store is not where it was opened.
     fn astray(&self) -> Option<String> {
         let path = self.names.astray()?;
@@ -122,7 +125,10 @@ pub(in crate::store) fn timeline(
 }
 
 /// See [`crate::store::verify::verify`].
-pub(in crate::store) fn verify(path: &Path, hear: &mut Hearer<'_>) -> Result<Report, OpenError> {
+pub(in crate::store) fn verify(
+    path: &Path,
+    hear: &mut BreachSink<'_>,
+) -> Result<Report, OpenError> {
     files::expect_plain(path).map_err(|error| OpenError::File(error.to_string()))?;
     verify::whole(path, hear)
 }
@@ -135,19 +141,19 @@ impl Sqlite {
         (on_fatal, on_commit): (OnFatal, OnCommit),
         begin_every: Duration,
     ) -> Result<Self, OpenError> {
-        let held = held::hold(path)?;
+        let held = store_lock::hold(path)?;
         let path = held.path();
         reserve::release(path);
-        let mut connection = file::connect(path, file::Role::Writer)?;
+        let mut connection = file::connect(path, file::ConnectionRole::Writer)?;
         file::migrate(&mut connection, &seal)?;
-        held.sync_names()?;
+        held.sync_folder()?;
         let found = file::start(&mut connection, &seal)?;
         let readers = (0..READERS)
-            .map(|_| file::connect(path, file::Role::Reader).map(Mutex::new))
+            .map(|_| file::connect(path, file::ConnectionRole::Reader).map(Mutex::new))
             .collect::<Result<_, _>>()?;
-        let checkpoints = file::connect(path, file::Role::Writer)?;
-        held.is_still_ours()?;
-        let shared = Arc::new(Shared {
+        let checkpoints = file::connect(path, file::ConnectionRole::Writer)?;
+        held.recheck()?;
+        let shared = Arc::new(SqliteShared {
             forgotten: RwLock::new(Arc::new(found.forgotten)),
             commits: AtomicU64::new(0),
             log: Arc::default(),
@@ -160,7 +166,7 @@ impl Sqlite {
             tracing::warn!(%error, "no room is kept for a start on a full disk");
         }
         Ok(Self {
-            threads: Threads::start(connection, checkpoints, found.link, &shared)
+            threads: StoreThreads::start(connection, checkpoints, found.link, &shared)
                 .map_err(|error| OpenError::File(error.to_string()))?,
             readers,
             next_reader: AtomicUsize::new(0),
@@ -174,14 +180,20 @@ impl Sqlite {
     }
 
     /// Asks a question of one statement, which is a read transaction by itself.
-    fn ask<T>(&self, ask: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
+    fn ask<T>(
+        &self,
+        ask: impl FnOnce(&Connection) -> Result<T, SqliteFault>,
+    ) -> Result<T, StoreError> {
         let _reading = self.shared.log.reading();
         let connection = self.reader()?;
         Ok(up_to_date(&connection).and_then(|()| ask(&connection))?)
     }
 
     /// Asks one question in one read transaction.
-    fn read<T>(&self, ask: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
+    fn read<T>(
+        &self,
+        ask: impl FnOnce(&Connection) -> Result<T, SqliteFault>,
+    ) -> Result<T, StoreError> {
         let _reading = self.shared.log.reading();
         let connection = self.reader()?;
         let answer = (|| {
@@ -213,13 +225,15 @@ impl Sqlite {
     /// Has something written in the next batch; returns once that is durable.
     async fn write<T: Send + 'static>(
         &self,
-        run: impl FnMut(&mut Writing<'_>) -> Result<T, Fault> + Send + 'static,
+        run: impl FnMut(&mut WriteTransaction<'_>) -> Result<T, SqliteFault> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.threads.send(Box::new(Asked::new(run, reply))).await?;
+        self.threads
+            .send(Box::new(WriteJob::new(run, reply)))
+            .await?;
         answer
             .await
-            .unwrap_or_else(|_| Err(StoreError::InDoubt("the writer stopped".into())))
+            .unwrap_or_else(|_| Err(StoreError::OutcomeUnknown("the writer stopped".into())))
     }
 }
 
@@ -232,8 +246,9 @@ impl Store for Sqlite {
     async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
         if let Some(configured) = change.configuration().cloned() {
             let at = change.at();
-            let write =
-                move |writing: &mut Writing<'_>| configuration::write(writing, &configured, at);
+            let write = move |writing: &mut WriteTransaction<'_>| {
+                configuration::write(writing, &configured, at)
+            };
             return self.write(write).await;
         }
         // Sealed here, in the caller's thread: the writer's time is everybody's.
@@ -241,13 +256,13 @@ impl Store for Sqlite {
         self.write(move |writing| write.apply(writing)).await
     }
 
-    async fn keep(&self, message: &Message) -> Result<Kept, StoreError> {
-        let letter = inbox::seal(&self.seal, message)?;
+    async fn keep(&self, message: &InboxMessage) -> Result<ArchiveOutcome, StoreError> {
+        let message = inbox::seal(&self.seal, message)?;
         // A flood of forged messages must not reach the writer.
-        if let Some(kept) = self.read(|connection| letter.judge(connection))? {
+        if let Some(kept) = self.read(|connection| message.judge(connection))? {
             return Ok(kept);
         }
-        self.write(move |writing| letter.write(writing)).await
+        self.write(move |writing| message.write(writing)).await
     }
 
     async fn last_used(
@@ -261,14 +276,14 @@ impl Store for Sqlite {
 
     async fn lease(
         &self,
-        work: Work,
+        work: LeaseKind,
         now: Timestamp,
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
         match work {
-            Work::Events => self.lease_events(&|_| DESTINATION_SHARE, now, count).await,
-            Work::Orders => self.lease_orders(&|_| u32::MAX, now, count).await,
-            Work::Leftovers => self.take_leftovers(now, count).await,
+            LeaseKind::Events => self.lease_events(&|_| DESTINATION_SHARE, now, count).await,
+            LeaseKind::Orders => self.lease_orders(&|_| u32::MAX, now, count).await,
+            LeaseKind::OrphanedCalls => self.lease_orphaned(now, count).await,
         }
     }
 
@@ -279,7 +294,7 @@ impl Store for Sqlite {
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
         let due = self.read(|connection| lanes::due(connection, shares, now, count))?;
-        self.take_orders(due, (now, lanes::Which::Due)).await
+        self.take_orders(due, (now, lanes::LeaseReason::Due)).await
     }
 
     async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
@@ -292,17 +307,18 @@ impl Store for Sqlite {
         now: Timestamp,
     ) -> Result<Vec<Lease>, StoreError> {
         let free = self.read(|connection| lanes::free(connection, orders, now))?;
-        self.take_orders(free, (now, lanes::Which::Named)).await
+        self.take_orders(free, (now, lanes::LeaseReason::Named))
+            .await
     }
 
-    async fn reschedule(&self, order: &Order, fence: u64) -> Result<Settled, StoreError> {
-        let rescheduled = lanes::Rescheduled::of(order, fence);
+    async fn reschedule(&self, order: &Order, fence: u64) -> Result<LeaseCompletion, StoreError> {
+        let rescheduled = lanes::OrderReschedule::of(order, fence);
         self.write(move |writing| rescheduled.apply(writing)).await
     }
 
     async fn lease_events(
         &self,
-        shares: &Shares,
+        shares: &DeliveryShares,
         now: Timestamp,
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
@@ -315,10 +331,10 @@ impl Store for Sqlite {
         let taken = self
             .write(move |writing| lease::take_events(writing, &due, now))
             .await?;
-        self.read(|connection| lease::load(connection, &self.seal, Work::Events, &taken))
+        self.read(|connection| lease::load(connection, &self.seal, LeaseKind::Events, &taken))
     }
 
-    async fn next_event(&self, shares: &Shares) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_event(&self, shares: &DeliveryShares) -> Result<Option<Timestamp>, StoreError> {
         self.read(|connection| queue::next_due(connection, shares))
     }
 
@@ -326,32 +342,41 @@ impl Store for Sqlite {
         &self,
         merchant: &MerchantId,
         after: u64,
-        room: Room,
-    ) -> Result<Vec<Numbered>, StoreError> {
-        self.read(|connection| letters::after(connection, &self.seal, merchant, (after, room)))
+        room: EventPageLimit,
+    ) -> Result<Vec<NumberedEvent>, StoreError> {
+        self.read(|connection| dead_events::after(connection, &self.seal, merchant, (after, room)))
     }
 
-    async fn dead(&self, which: &Which, shown: u32) -> Result<Dead, StoreError> {
-        self.read(|connection| letters::dead(connection, which, shown))
+    async fn dead(&self, which: &DeadEventFilter, shown: u32) -> Result<DeadEvents, StoreError> {
+        self.read(|connection| dead_events::dead(connection, which, shown))
     }
 
-    async fn resend(&self, which: &Which, by: &str, now: Timestamp) -> Result<u64, StoreError> {
+    async fn resend(
+        &self,
+        which: &DeadEventFilter,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         let mut resent = 0_u64;
         loop {
             let (which, by) = (which.clone(), by.to_owned());
             let some = self
-                .write(move |writing| letters::resend(writing, &which, &by, now))
+                .write(move |writing| dead_events::resend(writing, &which, &by, now))
                 .await?;
             resent = resent.saturating_add(some);
-            if some < letters::RESENT_AT_ONCE {
+            if some < dead_events::RESENT_AT_ONCE {
                 return Ok(resent);
             }
         }
     }
 
-    async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError> {
-        let Some(settlement) = lease::Settlement::of(lease, fate) else {
-            return Ok(Settled::LeaseLost);
+    async fn settle(
+        &self,
+        lease: &Lease,
+        fate: DeliveryOutcome,
+    ) -> Result<LeaseCompletion, StoreError> {
+        let Some(settlement) = lease::EventCompletion::of(lease, fate) else {
+            return Ok(LeaseCompletion::LeaseLost);
         };
         self.write(move |writing| settlement.apply(writing)).await
     }
@@ -384,15 +409,17 @@ impl Store for Sqlite {
         self.shared.forgotten()
     }
 
-    async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_due(&self, work: LeaseKind) -> Result<Option<Timestamp>, StoreError> {
         match work {
-            Work::Events => self.next_event(&|_| DESTINATION_SHARE).await,
-            Work::Orders => self.next_order(&|_| u32::MAX).await,
-            Work::Leftovers => self.read(|connection| lease::leftover_due(connection, self.epoch)),
+            LeaseKind::Events => self.next_event(&|_| DESTINATION_SHARE).await,
+            LeaseKind::Orders => self.next_order(&|_| u32::MAX).await,
+            LeaseKind::OrphanedCalls => {
+                self.read(|connection| lease::orphaned_due(connection, self.epoch))
+            }
         }
     }
 
-    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError> {
-        self.read(|connection| configuration::bindings(connection, since))
+    async fn dependents(&self, since: Timestamp) -> Result<RemovalGuard, StoreError> {
+        self.read(|connection| configuration::dependents(connection, since))
     }
 }

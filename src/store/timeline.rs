@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::domain::audit::Deed;
+use crate::domain::audit::AuditEntry;
 use crate::domain::identifiers::Timestamp;
 use crate::domain::order::Order;
 use crate::seal::Seal;
@@ -15,18 +15,18 @@ pub struct Timeline {
     /// As it stands.
     pub order: Order,
     /// What was done to it, by whom, and the states after it.
-    pub deeds: Vec<(Timestamp, Deed)>,
+    pub audit_entries: Vec<(Timestamp, AuditEntry)>,
     /// What was posted.
-    pub entries: Vec<Posted>,
+    pub entries: Vec<PostedEntry>,
     /// What its merchant was owed.
-    pub events: Vec<Told>,
+    pub events: Vec<EventDelivery>,
     /// What the exchange log has of it, as far as that is still kept.
     pub exchanges: Exchanges,
 }
 
 /// One posting.
 #[derive(Debug)]
-pub struct Posted {
+pub struct PostedEntry {
     /// When.
     pub at: Timestamp,
     /// What happened.
@@ -41,7 +41,7 @@ pub struct Posted {
 
 /// One event, and how its delivery stands.
 #[derive(Debug)]
-pub struct Told {
+pub struct EventDelivery {
     /// `eventId`.
     pub id: String,
     /// `eventType`.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::domain::verification::{Hearer, Report};
+use crate::domain::verification::{BreachSink, Report};
 use crate::store::{OpenError, sqlite};
 
 /// Reads the whole file, at one moment, beside a running gateway or without one: takes no lock, opens
@@ -12,6 +12,6 @@ use crate::store::{OpenError, sqlite};
 ///
 /// # Errors
 /// There is no such file, it is no store, or another release's. What is damaged is no error.
-pub fn verify(path: &Path, hear: &mut Hearer<'_>) -> Result<Report, OpenError> {
+pub fn verify(path: &Path, hear: &mut BreachSink<'_>) -> Result<Report, OpenError> {
     sqlite::verify(path, hear)
 }

@@ -15,14 +15,14 @@ use crate::domain::order::Urgency;
 const COST_FIRST_US: i64 = 500;
 /// What it costs beside its own task: two writes of the store's thread and its part of a connection,
 /// as measured by `make bench`. Unit: microseconds.
-const BESIDE_US: i64 = 150;
+const OVERHEAD_US: i64 = 150;
 /// How much of what was seen before counts beside a new measurement.
-const REMEMBERED: i64 = 63;
+const SMOOTHING: i64 = 63;
 /// The most that one question is taken to have cost: a process that stood still did not work.
 /// Unit: microseconds.
 const COST_MAX_US: i64 = 20_000;
 /// What was not used is kept for so long, and what was used beyond is owed for no longer.
-const KEPT_FOR_US: i64 = 1_000_000;
+const CARRY_OVER_US: i64 = 1_000_000;
 
 /// What is spent, and on what conditions (`[limits]` of `routes.toml`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +35,13 @@ pub struct BudgetSettings {
 
 /// What there is to spend.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct PollBudget {
     cores: i64,
-    account: Mutex<Account>,
+    account: Mutex<CpuBalance>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Account {
+struct CpuBalance {
     filled_at: Instant,
     left_us: i64,
     /// Half of the most that can be left.
@@ -49,12 +49,12 @@ struct Account {
     cost_us: i64,
 }
 
-impl Budget {
+impl PollBudget {
     /// For so many processors.
     pub(super) fn new(cores: usize, now: Instant) -> Self {
         Self {
             cores: i64::try_from(cores).unwrap_or(1),
-            account: Mutex::new(Account {
+            account: Mutex::new(CpuBalance {
                 filled_at: now,
                 left_us: 0,
                 half_us: 0,
@@ -63,7 +63,7 @@ impl Budget {
         }
     }
 
-    fn account(&self) -> MutexGuard<'_, Account> {
+    fn account(&self) -> MutexGuard<'_, CpuBalance> {
         self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -76,7 +76,7 @@ impl Budget {
     ) -> u32 {
         let quarter = settings.delay_max.checked_div(4).unwrap_or_default();
         let is_paused = match urgency {
-            Urgency::Doubt => return u32::MAX,
+            Urgency::Unresolved => return u32::MAX,
             Urgency::Signal | Urgency::Refund => delay > settings.delay_max,
             Urgency::Payer => delay > quarter,
         };
@@ -88,10 +88,10 @@ impl Budget {
         let passed = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
         let percent = i64::from(settings.cpu_percent).saturating_mul(self.cores);
         let share = |us: i64| us.saturating_mul(percent).checked_div(100).unwrap_or(0);
-        let most = share(KEPT_FOR_US);
+        let most = share(CARRY_OVER_US);
         let left = account
             .left_us
-            .saturating_add(share(passed.min(KEPT_FOR_US)));
+            .saturating_add(share(passed.min(CARRY_OVER_US)));
         account.left_us = left.clamp(most.saturating_neg(), most);
         account.filled_at = now;
         let fits = account.left_us.checked_div(account.cost_us.max(1));
@@ -102,25 +102,25 @@ impl Budget {
     }
 
     /// A question begins; it is paid for in advance, so that no more begin than there is for.
-    pub(super) fn begin(&self, urgency: Option<Urgency>) -> Paid {
+    pub(super) fn begin(&self, urgency: Option<Urgency>) -> CpuCharge {
         let mut account = self.account();
         let cost_us = account.cost_us;
         let us = account.charge(urgency, cost_us);
-        Paid { urgency, us }
+        CpuCharge { urgency, us }
     }
 
     /// It ended, having taken so much of a processor in its own task; what it cost in all.
-    pub(super) fn end(&self, paid: Paid, busy: Duration) -> Duration {
+    pub(super) fn end(&self, paid: CpuCharge, busy: Duration) -> Duration {
         let busy = i64::try_from(busy.as_micros()).unwrap_or(i64::MAX);
-        let cost = busy.min(COST_MAX_US).saturating_add(BESIDE_US);
+        let cost = busy.min(COST_MAX_US).saturating_add(OVERHEAD_US);
         let mut account = self.account();
         account.left_us = account.left_us.saturating_add(paid.us);
         account.charge(paid.urgency, cost);
         let all = account
             .cost_us
-            .saturating_mul(REMEMBERED)
+            .saturating_mul(SMOOTHING)
             .saturating_add(cost);
-        let parts = REMEMBERED.saturating_add(1);
+        let parts = SMOOTHING.saturating_add(1);
         account.cost_us = all.checked_div(parts).unwrap_or(cost);
         Duration::from_micros(u64::try_from(cost).unwrap_or(0))
     }
@@ -128,17 +128,17 @@ impl Budget {
 
 /// What a question that began was charged.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Paid {
+pub(super) struct CpuCharge {
     urgency: Option<Urgency>,
     us: i64,
 }
 
-impl Account {
+impl CpuBalance {
     /// Takes what something costs, and says how much that was. Doubt is asked about whatever is left, so
     /// it never takes the second half: that is the others'.
     fn charge(&mut self, urgency: Option<Urgency>, cost_us: i64) -> i64 {
         let taken = match urgency {
-            None | Some(Urgency::Doubt) => {
+            None | Some(Urgency::Unresolved) => {
                 let beyond = self.left_us.saturating_sub(self.half_us).max(0);
                 cost_us.min(beyond)
             }
@@ -150,12 +150,12 @@ impl Account {
 }
 
 /// A piece of work, and how long it held a processor: the time of its polls, never of its waiting.
-pub(super) struct Metered<F> {
+pub(super) struct MeteredFuture<F> {
     work: Pin<Box<F>>,
     busy: Duration,
 }
 
-impl<F> Metered<F> {
+impl<F> MeteredFuture<F> {
     pub(super) fn new(work: F) -> Self {
         Self {
             work: Box::pin(work),
@@ -164,7 +164,7 @@ impl<F> Metered<F> {
     }
 }
 
-impl<F: Future> Future for Metered<F> {
+impl<F: Future> Future for MeteredFuture<F> {
     type Output = (F::Output, Duration);
 
     fn poll(mut self: Pin<&mut Self>, waker: &mut Context<'_>) -> Poll<Self::Output> {
@@ -186,7 +186,7 @@ mod tests {
     const CALM: Duration = Duration::ZERO;
 
     /// Questions begun in a second of steps, each taking so much of a processor.
-    fn begun(budget: &Budget, urgency: Urgency, from: Instant, busy: Duration) -> u32 {
+    fn begun(budget: &PollBudget, urgency: Urgency, from: Instant, busy: Duration) -> u32 {
         let mut begun = 0_u32;
         for ms in (0..1_000).step_by(50) {
             let now = from.checked_add(Duration::from_millis(ms)).unwrap();
@@ -201,12 +201,12 @@ mod tests {
 
     /// Background questions take their share of the processors, at what they were seen to cost.
     #[test]
-    fn questions_take_their_share_of_the_processors() {
+    fn background_polls_take_their_share_of_the_processors() {
         for (cores, busy_us, expected) in
             [(1, 350, 180..=220), (1, 850, 90..=110), (2, 350, 360..=440)]
         {
             let start = Instant::now();
-            let budget = Budget::new(cores, start);
+            let budget = PollBudget::new(cores, start);
             let busy = Duration::from_micros(busy_us);
             let second = |n: u64| start + Duration::from_secs(n);
             for n in 0..4 {
@@ -223,18 +223,18 @@ mod tests {
     /// Z1: what is in doubt is asked about whatever was spent, and counted; half is left to the others,
     /// however much is in doubt.
     #[test]
-    fn doubt_is_never_held_back_and_starves_nobody() {
+    fn unresolved_polls_are_never_delayed_and_starve_no_other() {
         let (busy, start) = (Duration::from_micros(350), Instant::now());
-        let budget = Budget::new(1, start);
+        let budget = PollBudget::new(1, start);
         let second = |n: u64| start + Duration::from_secs(n);
         let mut others = 0;
         for n in 0..10 {
             others = 0;
             for ms in (0..1_000).step_by(50) {
                 let now = second(n) + Duration::from_millis(ms);
-                assert!(budget.allows(Urgency::Doubt, SETTINGS, (CALM, now)) > 0);
+                assert!(budget.allows(Urgency::Unresolved, SETTINGS, (CALM, now)) > 0);
                 for _ in 0..100 {
-                    let paid = budget.begin(Some(Urgency::Doubt));
+                    let paid = budget.begin(Some(Urgency::Unresolved));
                     budget.end(paid, busy);
                 }
                 let allowed = budget.allows(Urgency::Payer, SETTINGS, (CALM, now));
@@ -249,7 +249,7 @@ mod tests {
         let now = second(11);
         let calm = budget.allows(Urgency::Payer, SETTINGS, (CALM, now));
         for _ in 0..100 {
-            let paid = budget.begin(Some(Urgency::Doubt));
+            let paid = budget.begin(Some(Urgency::Unresolved));
             budget.end(paid, busy);
         }
         let beside = budget.allows(Urgency::Payer, SETTINGS, (CALM, now));
@@ -258,9 +258,9 @@ mod tests {
 
     /// Time in which the process stood still is no work: it ends no background.
     #[test]
-    fn a_stall_of_a_minute_does_not_end_the_background() {
+    fn a_stall_of_a_minute_does_not_stop_background_polls() {
         let start = Instant::now();
-        let budget = Budget::new(1, start);
+        let budget = PollBudget::new(1, start);
         for percent in [10, 1] {
             let settings = BudgetSettings {
                 cpu_percent: percent,
@@ -275,9 +275,9 @@ mod tests {
 
     /// While requests wait, payments that wait are not asked about, and then nothing but doubt is.
     #[test]
-    fn the_background_gives_way_to_requests() {
+    fn background_polls_yield_to_requests() {
         let start = Instant::now();
-        let budget = Budget::new(1, start);
+        let budget = PollBudget::new(1, start);
         let now = start + Duration::from_secs(1);
         let allowed = |ms| {
             let delay = Duration::from_millis(ms);

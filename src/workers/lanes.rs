@@ -29,15 +29,15 @@ const FAILURES_MAX: u32 = 3;
 /// longer than the published waits of a single event.
 const REST: Duration = Duration::from_secs(1);
 /// The longest rest: who comes back is found out so soon.
-const REST_MAX: Duration = Duration::from_secs(30);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// Destinations remembered at most; about 150 bytes each. Past that those that do well are
 /// forgotten, and then nothing new is remembered.
-const KNOWN_MAX: usize = 10_000;
+const ADDRESSES_MAX: usize = 10_000;
 
 /// Where an event waits for a hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lane {
+pub(super) enum DeliveryLane {
     /// Destinations nothing bad is known of.
     Prompt,
     /// Destinations that failed lately.
@@ -46,14 +46,14 @@ pub(super) enum Lane {
 
 /// How one destination fared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Standing {
+struct DestinationHealth {
     share: u32,
     failures: u32,
     /// Since when it has been failing, last of all; it rests from then on.
     failing: Option<Timestamp>,
 }
 
-impl Standing {
+impl DestinationHealth {
     const NEW: Self = Self {
         share: SHARE_FIRST,
         failures: 0,
@@ -61,7 +61,7 @@ impl Standing {
     };
 
     fn rests(&self, now: Timestamp) -> bool {
-        let rest = REST.saturating_mul(self.failures).min(REST_MAX);
+        let rest = REST.saturating_mul(self.failures).min(BACKOFF_MAX);
         // A clock that was set back makes no rest of hours (T2).
         self.failing
             .is_some_and(|since| since <= now && now < since.plus(rest))
@@ -70,49 +70,53 @@ impl Standing {
 
 /// What is known of every destination.
 #[derive(Debug, Default)]
-pub(super) struct Lanes {
-    known: Mutex<HashMap<Box<str>, Standing>>,
+pub(super) struct DestinationLanes {
+    known: Mutex<HashMap<Box<str>, DestinationHealth>>,
     /// Rung when the failing lane has something to look at.
-    pub(super) bell: Notify,
+    pub(super) wake_up: Notify,
 }
 
-impl Lanes {
-    fn known(&self) -> MutexGuard<'_, HashMap<Box<str>, Standing>> {
+impl DestinationLanes {
+    fn known(&self) -> MutexGuard<'_, HashMap<Box<str>, DestinationHealth>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many events of a destination this lane may have on their way.
-    pub(super) fn share(&self, lane: Lane, origin: &str, now: Timestamp) -> u32 {
+    pub(super) fn share(&self, lane: DeliveryLane, origin: &str, now: Timestamp) -> u32 {
         let known = self.known();
-        let standing = known.get(origin).copied().unwrap_or(Standing::NEW);
+        let standing = known.get(origin).copied().unwrap_or(DestinationHealth::NEW);
         match (lane, standing.failing) {
-            (Lane::Prompt, None) => standing.share,
-            (Lane::Failing, Some(_)) if !standing.rests(now) => SHARE_FIRST,
-            (Lane::Prompt, Some(_)) | (Lane::Failing, _) => 0,
+            (DeliveryLane::Prompt, None) => standing.share,
+            (DeliveryLane::Failing, Some(_)) if !standing.rests(now) => SHARE_FIRST,
+            (DeliveryLane::Prompt, Some(_)) | (DeliveryLane::Failing, _) => 0,
         }
     }
 
     /// An answer is late; whatever it will say, nothing more is sent there meanwhile.
-    pub(super) fn overstayed(&self, origin: &str) {
+    pub(super) fn mark_late(&self, origin: &str) {
         let before = self.known().get(origin).copied();
         let share = SHARE_FIRST;
-        let standing = before.unwrap_or(Standing::NEW);
-        self.remember(origin, Standing { share, ..standing });
+        let standing = before.unwrap_or(DestinationHealth::NEW);
+        self.remember(origin, DestinationHealth { share, ..standing });
     }
 
     /// An event was heard or not. Says whether the destination changed its lane.
     pub(super) fn ended(&self, origin: &str, heard: bool, late: bool, now: Timestamp) -> bool {
-        let before = self.known().get(origin).copied().unwrap_or(Standing::NEW);
+        let before = self
+            .known()
+            .get(origin)
+            .copied()
+            .unwrap_or(DestinationHealth::NEW);
         let after = if heard {
             let grown = before.share.saturating_add(1).min(SHARE_MAX);
-            Standing {
+            DestinationHealth {
                 share: if late { SHARE_FIRST } else { grown },
-                ..Standing::NEW
+                ..DestinationHealth::NEW
             }
         } else {
             let failures = before.failures.saturating_add(1);
             let fails = late || failures >= FAILURES_MAX || before.failing.is_some();
-            Standing {
+            DestinationHealth {
                 share: (before.share / 2).max(SHARE_FIRST),
                 failures,
                 failing: fails.then_some(now),
@@ -122,16 +126,16 @@ impl Lanes {
         before.failing.is_some() != after.failing.is_some()
     }
 
-    fn remember(&self, origin: &str, standing: Standing) {
+    fn remember(&self, origin: &str, standing: DestinationHealth) {
         let mut known = self.known();
         if let Some(known) = known.get_mut(origin) {
             *known = standing;
             return;
         }
-        if known.len() >= KNOWN_MAX {
+        if known.len() >= ADDRESSES_MAX {
             known.retain(|_, one| one.failing.is_some());
         }
-        if known.len() < KNOWN_MAX {
+        if known.len() < ADDRESSES_MAX {
             known.insert(origin.into(), standing);
         }
     }
@@ -151,57 +155,71 @@ mod tests {
     /// takes all of it back.
     #[test]
     fn a_share_grows_with_prompt_answers_alone() {
-        let lanes = Lanes::default();
-        assert_eq!(lanes.share(Lane::Prompt, TEA, at(0)), SHARE_FIRST);
+        let lanes = DestinationLanes::default();
+        assert_eq!(lanes.share(DeliveryLane::Prompt, TEA, at(0)), SHARE_FIRST);
         for _ in 0..5 {
             assert!(!lanes.ended(TEA, true, false, at(0)));
         }
-        assert_eq!(lanes.share(Lane::Prompt, TEA, at(0)), SHARE_FIRST + 5);
+        assert_eq!(
+            lanes.share(DeliveryLane::Prompt, TEA, at(0)),
+            SHARE_FIRST + 5
+        );
         for _ in 0..1_000 {
             lanes.ended(TEA, true, false, at(0));
         }
-        assert_eq!(lanes.share(Lane::Prompt, TEA, at(0)), SHARE_MAX);
-        lanes.overstayed(TEA);
-        assert_eq!(lanes.share(Lane::Prompt, TEA, at(0)), SHARE_FIRST);
+        assert_eq!(lanes.share(DeliveryLane::Prompt, TEA, at(0)), SHARE_MAX);
+        lanes.mark_late(TEA);
+        assert_eq!(lanes.share(DeliveryLane::Prompt, TEA, at(0)), SHARE_FIRST);
         assert!(!lanes.ended(TEA, true, true, at(0)));
-        assert_eq!(lanes.share(Lane::Prompt, TEA, at(0)), SHARE_FIRST);
-        assert_eq!(lanes.share(Lane::Failing, TEA, at(0)), 0);
+        assert_eq!(lanes.share(DeliveryLane::Prompt, TEA, at(0)), SHARE_FIRST);
+        assert_eq!(lanes.share(DeliveryLane::Failing, TEA, at(0)), 0);
     }
 
     /// N7: who fails late, or again and again, is in the failing lane alone, with one event at a
     /// time and rests in between, until it hears one.
     #[test]
-    fn who_fails_waits_in_a_lane_of_its_own() {
+    fn failing_destinations_wait_in_a_lane_of_their_own() {
         for (fails, late) in [(1, true), (FAILURES_MAX, false)] {
-            let lanes = Lanes::default();
+            let lanes = DestinationLanes::default();
             for failure in 1..=fails {
                 assert_eq!(lanes.ended(TEA, false, late, at(0)), failure == fails);
             }
-            assert_eq!(lanes.share(Lane::Prompt, TEA, at(0)), 0);
-            assert_eq!(lanes.share(Lane::Failing, TEA, at(0)), 0, "it rests");
+            assert_eq!(lanes.share(DeliveryLane::Prompt, TEA, at(0)), 0);
+            assert_eq!(
+                lanes.share(DeliveryLane::Failing, TEA, at(0)),
+                0,
+                "it rests"
+            );
             let rested = at(i64::from(fails));
-            assert_eq!(lanes.share(Lane::Failing, TEA, rested), SHARE_FIRST);
-            assert_eq!(lanes.share(Lane::Failing, TEA, at(-9)), SHARE_FIRST, "T2");
+            assert_eq!(lanes.share(DeliveryLane::Failing, TEA, rested), SHARE_FIRST);
+            assert_eq!(
+                lanes.share(DeliveryLane::Failing, TEA, at(-9)),
+                SHARE_FIRST,
+                "T2"
+            );
             for _ in 0..1_000 {
                 assert!(!lanes.ended(TEA, false, true, at(0)));
             }
-            assert_eq!(lanes.share(Lane::Failing, TEA, at(29)), 0);
-            assert_eq!(lanes.share(Lane::Failing, TEA, at(30)), SHARE_FIRST);
+            assert_eq!(lanes.share(DeliveryLane::Failing, TEA, at(29)), 0);
+            assert_eq!(lanes.share(DeliveryLane::Failing, TEA, at(30)), SHARE_FIRST);
             assert!(lanes.ended(TEA, true, false, at(31)));
-            assert_eq!(lanes.share(Lane::Prompt, TEA, at(31)), SHARE_FIRST + 1);
-            assert_eq!(lanes.share(Lane::Failing, TEA, at(99)), 0);
+            assert_eq!(
+                lanes.share(DeliveryLane::Prompt, TEA, at(31)),
+                SHARE_FIRST + 1
+            );
+            assert_eq!(lanes.share(DeliveryLane::Failing, TEA, at(99)), 0);
         }
     }
 
     /// N7: what is remembered is bounded; those that fail are the last to be forgotten.
     #[test]
     fn only_so_many_destinations_are_remembered() {
-        let lanes = Lanes::default();
+        let lanes = DestinationLanes::default();
         lanes.ended(TEA, false, true, at(0));
-        for n in 0..KNOWN_MAX {
+        for n in 0..ADDRESSES_MAX {
             lanes.ended(&format!("https://shop{n}.example"), true, false, at(0));
         }
-        assert!(lanes.known().len() <= KNOWN_MAX);
-        assert_eq!(lanes.share(Lane::Prompt, TEA, at(0)), 0);
+        assert!(lanes.known().len() <= ADDRESSES_MAX);
+        assert_eq!(lanes.share(DeliveryLane::Prompt, TEA, at(0)), 0);
     }
 }

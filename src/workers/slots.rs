@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::domain::identifiers::InstitutionId;
-use crate::domain::institutions::Standing;
+use crate::domain::institutions::Health;
 
 /// Orders of one institution looked after at once.
 const SLOTS: u32 = 16;
@@ -19,11 +19,11 @@ const SLOTS_LATE: u32 = 4;
 const SLOTS_OPEN: u32 = 1;
 /// Orders of all institutions that answer late, together: a half of all there are. Past it no institution
 /// has more than a few, for until an answer is late nobody knows that it will be.
-const LATE_IN_ALL: u32 = 128;
+const LATE_TOTAL: u32 = 128;
 
 /// What one institution holds.
 #[derive(Debug, Clone, Copy, Default)]
-struct Held {
+struct SlotUsage {
     in_flight: u32,
     /// Its last answer took long, or one is taking long.
     is_late: bool,
@@ -31,30 +31,30 @@ struct Held {
 
 /// The slots of all institutions.
 #[derive(Debug, Default)]
-pub(super) struct Slots {
+pub(super) struct PollSlots {
     /// Grows with the institutions that are configured.
-    held: Mutex<HashMap<InstitutionId, Held>>,
+    held: Mutex<HashMap<InstitutionId, SlotUsage>>,
     /// Rung when one is free again.
     pub(super) freed: Notify,
 }
 
-impl Slots {
-    fn held(&self) -> MutexGuard<'_, HashMap<InstitutionId, Held>> {
+impl PollSlots {
+    fn held(&self) -> MutexGuard<'_, HashMap<InstitutionId, SlotUsage>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many more of an institution's orders may be taken up.
-    pub(super) fn free(&self, institution: &InstitutionId, standing: Standing) -> u32 {
+    pub(super) fn free(&self, institution: &InstitutionId, standing: Health) -> u32 {
         let held = self.held();
         let its = held.get(institution).copied().unwrap_or_default();
         let most = match standing {
-            Standing::Unhealthy => SLOTS_OPEN,
-            Standing::Healthy | Standing::Slow | Standing::OnTrial if its.is_late => SLOTS_LATE,
-            Standing::Healthy | Standing::Slow | Standing::OnTrial => SLOTS,
+            Health::Open => SLOTS_OPEN,
+            Health::Healthy | Health::Slow | Health::HalfOpen if its.is_late => SLOTS_LATE,
+            Health::Healthy | Health::Slow | Health::HalfOpen => SLOTS,
         };
         let all = held.values();
         let all = all.fold(0_u32, |all, one| all.saturating_add(one.in_flight));
-        let most = if all < LATE_IN_ALL {
+        let most = if all < LATE_TOTAL {
             most
         } else {
             most.min(SLOTS_LATE)
@@ -63,18 +63,18 @@ impl Slots {
         if its.is_late {
             let late = held.values().filter(|one| one.is_late);
             let late = late.fold(0_u32, |all, one| all.saturating_add(one.in_flight));
-            free.min(LATE_IN_ALL.saturating_sub(late))
+            free.min(LATE_TOTAL.saturating_sub(late))
         } else {
             free
         }
     }
 
     /// Takes a slot that is free.
-    pub(super) fn take(self: &Arc<Self>, institution: &InstitutionId) -> Slot {
+    pub(super) fn take(self: &Arc<Self>, institution: &InstitutionId) -> PollSlot {
         let mut held = self.held();
         let its = held.entry(institution.clone()).or_default();
         its.in_flight = its.in_flight.saturating_add(1);
-        Slot {
+        PollSlot {
             slots: Arc::clone(self),
             institution: institution.clone(),
             is_late: None,
@@ -84,14 +84,14 @@ impl Slots {
 
 /// A place among those who wait for an institution; free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Slot {
-    slots: Arc<Slots>,
+pub(super) struct PollSlot {
+    slots: Arc<PollSlots>,
     institution: InstitutionId,
     /// What its answer says; nothing where nobody was asked.
     is_late: Option<bool>,
 }
 
-impl Slot {
+impl PollSlot {
     /// Whose it is.
     pub(super) fn institution(&self) -> &InstitutionId {
         &self.institution
@@ -103,14 +103,14 @@ impl Slot {
     }
 
     /// An answer is late; whatever it will say, no more than a few wait there from now on.
-    pub(super) fn overstayed(&mut self) {
+    pub(super) fn mark_late(&mut self) {
         self.is_late = Some(true);
         let mut held = self.slots.held();
         held.entry(self.institution.clone()).or_default().is_late = true;
     }
 }
 
-impl Drop for Slot {
+impl Drop for PollSlot {
     fn drop(&mut self) {
         let mut held = self.slots.held();
         let its = held.entry(self.institution.clone()).or_default();
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     /// One more question is asked and answered promptly.
-    fn answered(slots: &Arc<Slots>, institution: &InstitutionId) {
+    fn answered(slots: &Arc<PollSlots>, institution: &InstitutionId) {
         slots.take(institution).answered();
     }
 
@@ -138,64 +138,64 @@ mod tests {
     /// few, and a prompt answer gives all of them back.
     #[test]
     fn an_institution_holds_only_its_slots() {
-        let slots = Arc::new(Slots::default());
+        let slots = Arc::new(PollSlots::default());
         let (bank, other) = (id("bank"), id("other"));
         let mut taken: Vec<_> = (0..SLOTS).map(|_| slots.take(&bank)).collect();
-        assert_eq!(slots.free(&bank, Standing::Healthy), 0);
-        assert_eq!(slots.free(&other, Standing::Healthy), SLOTS);
-        assert_eq!(slots.free(&other, Standing::Unhealthy), SLOTS_OPEN);
-        taken[0].overstayed();
+        assert_eq!(slots.free(&bank, Health::Healthy), 0);
+        assert_eq!(slots.free(&other, Health::Healthy), SLOTS);
+        assert_eq!(slots.free(&other, Health::Open), SLOTS_OPEN);
+        taken[0].mark_late();
         taken.truncate(1);
-        assert_eq!(slots.free(&bank, Standing::Healthy), SLOTS_LATE - 1);
+        assert_eq!(slots.free(&bank, Health::Healthy), SLOTS_LATE - 1);
         answered(&slots, &bank);
-        let free = slots.free(&bank, Standing::Healthy);
+        let free = slots.free(&bank, Health::Healthy);
         assert_eq!(free, SLOTS - 1, "the last that ended was prompt");
         taken.clear();
         assert_eq!(
-            slots.free(&bank, Standing::Healthy),
+            slots.free(&bank, Health::Healthy),
             SLOTS_LATE,
             "the last was late"
         );
-        assert_eq!(slots.free(&bank, Standing::Unhealthy), SLOTS_OPEN);
+        assert_eq!(slots.free(&bank, Health::Open), SLOTS_OPEN);
         drop(slots.take(&bank));
-        let free = slots.free(&bank, Standing::OnTrial);
+        let free = slots.free(&bank, Health::HalfOpen);
         assert_eq!(free, SLOTS_LATE, "nobody was asked");
         answered(&slots, &bank);
-        assert_eq!(slots.free(&bank, Standing::OnTrial), SLOTS);
+        assert_eq!(slots.free(&bank, Health::HalfOpen), SLOTS);
     }
 
     /// N10: however many are silent, they hold half of all places and no more.
     #[test]
-    fn all_that_are_late_hold_half_of_the_places() {
-        let slots = Arc::new(Slots::default());
+    fn late_institutions_together_hold_half_of_the_slots() {
+        let slots = Arc::new(PollSlots::default());
         let mut taken = Vec::new();
         for n in 0..100 {
             let bank = id(&format!("bank{n}"));
             let mut first = slots.take(&bank);
-            first.overstayed();
+            first.mark_late();
             drop(first);
-            for _ in 0..slots.free(&bank, Standing::Healthy) {
+            for _ in 0..slots.free(&bank, Health::Healthy) {
                 taken.push(slots.take(&bank));
-                taken.last_mut().unwrap().overstayed();
+                taken.last_mut().unwrap().mark_late();
             }
         }
-        assert_eq!(taken.len(), usize::try_from(LATE_IN_ALL).unwrap());
-        assert!(slots.free(&id("prompt"), Standing::Healthy) > 0);
+        assert_eq!(taken.len(), usize::try_from(LATE_TOTAL).unwrap());
+        assert!(slots.free(&id("prompt"), Health::Healthy) > 0);
     }
 
     /// N10: until an answer is late nobody knows that it will be; so those that fall silent together
     /// leave places as well.
     #[test]
-    fn those_that_fall_silent_together_leave_places() {
-        let slots = Arc::new(Slots::default());
+    fn institutions_that_fall_silent_together_leave_slots() {
+        let slots = Arc::new(PollSlots::default());
         let mut taken = Vec::new();
         for n in 0..16 {
             let bank = id(&format!("bank{n}"));
-            let free = slots.free(&bank, Standing::Healthy);
+            let free = slots.free(&bank, Health::Healthy);
             taken.extend((0..free).map(|_| slots.take(&bank)));
         }
-        let most = LATE_IN_ALL + 8 * SLOTS_LATE;
+        let most = LATE_TOTAL + 8 * SLOTS_LATE;
         assert_eq!(taken.len(), usize::try_from(most).unwrap());
-        assert!(slots.free(&id("prompt"), Standing::Healthy) > 0);
+        assert!(slots.free(&id("prompt"), Health::Healthy) > 0);
     }
 }

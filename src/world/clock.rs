@@ -30,12 +30,12 @@ pub struct SystemClock {
     started: Uptime,
     /// What the wall clock showed then.
     started_ms: i64,
-    reading: Mutex<Reading>,
+    reading: Mutex<ClockReading>,
 }
 
 /// How the machine's clock stands to the time that passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub struct ClockCheck {
     /// By how much it was set since the start: what it shows, less what it showed then and the time
     /// since. Unit: milliseconds.
     pub offset_ms: i64,
@@ -45,7 +45,7 @@ pub struct Look {
 }
 
 #[derive(Default)]
-struct Reading {
+struct ClockReading {
     elapsed_ms: i64,
     shown_ms: i64,
     /// Where a clock that was set stands, and since when it has stayed there.
@@ -60,10 +60,10 @@ impl SystemClock {
     pub fn start() -> Self {
         let (started_ms, started) = (wall_ms(), uptime());
         let ran_ms = i64::try_from(started.since(Uptime::from_ms(0)).as_millis());
-        let reading = Reading {
+        let reading = ClockReading {
             shown_ms: started_ms,
             unsettled_ms: SETTLED_AFTER_MS.saturating_sub(ran_ms.unwrap_or(i64::MAX)),
-            ..Reading::default()
+            ..ClockReading::default()
         };
         Self {
             started,
@@ -73,21 +73,21 @@ impl SystemClock {
     }
 
     /// How the wall clock stands, and whether it was followed since the last look.
-    pub fn look(&self) -> Look {
+    pub fn look(&self) -> ClockCheck {
         let (mut reading, wall_ms) = self.read();
         let expected_ms = self.started_ms.saturating_add(reading.elapsed_ms);
-        Look {
+        ClockCheck {
             offset_ms: wall_ms.saturating_sub(expected_ms),
             followed_ms: std::mem::take(&mut reading.followed_ms),
         }
     }
 
     /// What is stored does not go with this clock: nothing is destroyed by it for an hour.
-    pub fn doubt(&self) {
+    pub fn unresolved(&self) {
         self.read().0.unsettle();
     }
 
-    fn read(&self) -> (MutexGuard<'_, Reading>, i64) {
+    fn read(&self) -> (MutexGuard<'_, ClockReading>, i64) {
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let elapsed_ms = uptime().since(self.started).as_millis();
         let elapsed_ms = i64::try_from(elapsed_ms).unwrap_or(i64::MAX);
@@ -131,7 +131,7 @@ impl Clock for SystemClock {
     }
 }
 
-impl Reading {
+impl ClockReading {
     fn unsettle(&mut self) {
         self.unsettled_ms = self.elapsed_ms.saturating_add(SETTLED_AFTER_MS);
     }
@@ -183,10 +183,10 @@ mod tests {
 
     const DAY_MS: i64 = 86_400_000;
 
-    fn at(shown_ms: i64) -> Reading {
-        Reading {
+    fn at(shown_ms: i64) -> ClockReading {
+        ClockReading {
             shown_ms,
-            ..Reading::default()
+            ..ClockReading::default()
         }
     }
 
@@ -212,7 +212,7 @@ mod tests {
     /// T2, H2: a wall clock that was set, by however much and either way, is followed within a quarter of
     /// a minute, and one that was wrong for a moment is not.
     #[test]
-    fn a_clock_that_was_set_is_followed_once_it_stays() {
+    fn a_clock_that_was_set_is_followed_once_it_is_stable() {
         for by_ms in [DAY_MS, -DAY_MS, 400 * DAY_MS, -3_600_000, 2_500] {
             let mut clock = at(DAY_MS);
             for second in 1..=9 {

@@ -25,9 +25,9 @@ const VALUE_BYTES_MAX: usize = 2 * 1024;
 const ENTRY_BYTES: usize = 512;
 
 /// Some fields of a message: shares of it, held until the exchange has ended.
-pub struct Head(Vec<(HeaderName, HeaderValue)>);
+pub struct HeaderFields(Vec<(HeaderName, HeaderValue)>);
 
-impl Head {
+impl HeaderFields {
     fn of(headers: &HeaderMap) -> Self {
         let some = FIELDS.into_iter().filter_map(|name| {
             let value = headers.get(&name)?;
@@ -86,7 +86,7 @@ pub struct ExchangeEntry {
     /// What it was, as a stable word: an interface, a call, an event.
     pub what: String,
     /// What was made of it: a result, evidence with its class, a verdict.
-    pub verdict: String,
+    pub result: String,
     /// Whether its sender was not proven: it may be anybody's.
     pub is_unproven: bool,
     /// Whether it is the callback by which an attempt was paid: no other entry takes its room.
@@ -120,7 +120,7 @@ pub struct RequestCopy {
     /// Its target, absolute: what a signature covers. Of a merchant's own address the origin alone.
     pub target: String,
     /// Of its fields those that signatures cover.
-    pub head: Head,
+    pub head: HeaderFields,
     /// Its body.
     pub body: Body,
 }
@@ -156,7 +156,7 @@ impl RequestCopy {
         Self {
             method: request.method().clone(),
             target,
-            head: Head::of(request.headers()),
+            head: HeaderFields::of(request.headers()),
             body: Body::of(request.body()),
         }
     }
@@ -167,7 +167,7 @@ pub struct ReplyCopy {
     /// Its status.
     pub status: StatusCode,
     /// Of its fields those that signatures cover.
-    pub head: Head,
+    pub head: HeaderFields,
     /// Its body.
     pub body: Body,
 }
@@ -177,7 +177,7 @@ impl ReplyCopy {
     pub fn of(response: &Response<Bytes>) -> Self {
         Self {
             status: response.status(),
-            head: Head::of(response.headers()),
+            head: HeaderFields::of(response.headers()),
             body: Body::of(response.body()),
         }
     }

@@ -8,36 +8,36 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::domain::evidence::About;
+use crate::domain::evidence::EvidenceSubject;
 use crate::domain::identifiers::Uptime;
 use crate::world::Clock;
 
 /// What was sent and is in doubt is remembered one by one up to so many; of more, the older half
 /// counts as sent when the last of it was.
-pub const SENDS_REMEMBERED_MAX: usize = 100_000;
+pub const SENDS_KNOWN_MAX: usize = 100_000;
 
 /// Keeps account of sends.
 pub trait Sends: Send + Sync {
     /// A create or refund is going to be sent. To be called before its intent is written, so that there
     /// is no moment in which it could leave and nobody knew; and to be held until it is over.
-    fn begin(&self, about: &About) -> InFlight;
+    fn begin(&self, about: &EvidenceSubject) -> InFlightSend;
 
     /// How long nothing had been sent of this when a question left; `None` while a send is under way.
-    fn quiet(&self, about: &About, asked_at: Uptime) -> Option<Duration>;
+    fn quiet(&self, about: &EvidenceSubject, asked_at: Uptime) -> Option<Duration>;
 
     /// What became of this is durable: it needs no account any more.
-    fn forget(&self, about: &About);
+    fn forget(&self, about: &EvidenceSubject);
 }
 
 /// A send that may still leave this machine. It is over when the last copy is dropped: with the
 /// answer, with the error, or with the end of the connection that carried it.
 #[derive(Clone)]
-pub struct InFlight {
+pub struct InFlightSend {
     begun: Uptime,
-    entry: Arc<Entry>,
+    entry: Arc<SendEntry>,
 }
 
-impl InFlight {
+impl InFlightSend {
     /// When it was begun.
     pub fn begun(&self) -> Uptime {
         self.begun
@@ -49,13 +49,13 @@ impl InFlight {
     }
 }
 
-struct Entry {
-    about: About,
-    log: Arc<Log>,
+struct SendEntry {
+    about: EvidenceSubject,
+    log: Arc<SharedSendLog>,
     may_have_left: AtomicBool,
 }
 
-impl Drop for Entry {
+impl Drop for SendEntry {
     fn drop(&mut self) {
         let now = self.log.clock.uptime();
         let mut book = self.log.book();
@@ -73,21 +73,21 @@ impl Drop for Entry {
 }
 
 /// The account of one process.
-pub struct SendLog(Arc<Log>);
+pub struct SendLog(Arc<SharedSendLog>);
 
-struct Log {
+struct SharedSendLog {
     clock: Arc<dyn Clock>,
-    book: Mutex<Book>,
+    book: Mutex<SendTable>,
 }
 
-struct Book {
+struct SendTable {
     /// Of what is not known one by one, nothing was sent after this.
     before: Uptime,
-    known: HashMap<About, Known>,
+    known: HashMap<EvidenceSubject, SendHistory>,
 }
 
 #[derive(Clone, Copy)]
-struct Known {
+struct SendHistory {
     under_way: u32,
     /// When the last one that may have left was over, of this process.
     over: Option<Uptime>,
@@ -97,23 +97,23 @@ impl SendLog {
     /// Begins. To be called when nobody else can be sending: after the store was locked (S1).
     pub fn start(clock: Arc<dyn Clock>) -> Self {
         let before = clock.uptime();
-        let book = Mutex::new(Book {
+        let book = Mutex::new(SendTable {
             before,
             known: HashMap::new(),
         });
-        Self(Arc::new(Log { clock, book }))
+        Self(Arc::new(SharedSendLog { clock, book }))
     }
 }
 
-impl Log {
-    fn book(&self) -> MutexGuard<'_, Book> {
+impl SharedSendLog {
+    fn book(&self) -> MutexGuard<'_, SendTable> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Book {
+impl SendTable {
     /// Forgets the older half of what is over, and counts it as sent when the last of it was.
-    fn make_room(&mut self) {
+    fn evict_oldest(&mut self) {
         let over = self.known.values().filter(|known| known.under_way == 0);
         let mut over: Vec<Uptime> = over.filter_map(|known| known.over).collect();
         let middle = over.len().checked_div(2).unwrap_or(0);
@@ -129,21 +129,21 @@ impl Book {
 }
 
 impl Sends for SendLog {
-    fn begin(&self, about: &About) -> InFlight {
+    fn begin(&self, about: &EvidenceSubject) -> InFlightSend {
         let begun = self.0.clock.uptime();
         let mut book = self.0.book();
-        if book.known.len() >= SENDS_REMEMBERED_MAX {
-            book.make_room();
+        if book.known.len() >= SENDS_KNOWN_MAX {
+            book.evict_oldest();
         }
-        let known = book.known.entry(about.clone()).or_insert(Known {
+        let known = book.known.entry(about.clone()).or_insert(SendHistory {
             under_way: 0,
             over: None,
         });
         known.under_way = known.under_way.saturating_add(1);
         drop(book);
-        InFlight {
+        InFlightSend {
             begun,
-            entry: Arc::new(Entry {
+            entry: Arc::new(SendEntry {
                 about: about.clone(),
                 log: Arc::clone(&self.0),
                 may_have_left: AtomicBool::new(false),
@@ -151,20 +151,20 @@ impl Sends for SendLog {
         }
     }
 
-    fn quiet(&self, about: &About, asked_at: Uptime) -> Option<Duration> {
+    fn quiet(&self, about: &EvidenceSubject, asked_at: Uptime) -> Option<Duration> {
         let book = self.0.book();
         match book.known.get(about) {
             Some(known) if known.under_way > 0 => None,
-            Some(Known {
+            Some(SendHistory {
                 over: Some(over), ..
             }) => Some(asked_at.since(*over)),
-            Some(Known { over: None, .. }) | None => Some(asked_at.since(book.before)),
+            Some(SendHistory { over: None, .. }) | None => Some(asked_at.since(book.before)),
         }
     }
 
-    fn forget(&self, about: &About) {
+    fn forget(&self, about: &EvidenceSubject) {
         let mut book = self.0.book();
-        let is_over = |known: &Known| known.under_way == 0;
+        let is_over = |known: &SendHistory| known.under_way == 0;
         if book.known.get(about).is_some_and(is_over) {
             book.known.remove(about);
         }
@@ -178,9 +178,9 @@ mod tests {
     use super::*;
     use crate::domain::identifiers::{AttemptId, Timestamp};
 
-    struct Hand(AtomicU64);
+    struct SendsTestClock(AtomicU64);
 
-    impl Clock for Hand {
+    impl Clock for SendsTestClock {
         fn now(&self) -> Timestamp {
             Timestamp::from_ms(0)
         }
@@ -190,11 +190,11 @@ mod tests {
         }
     }
 
-    fn attempt(n: usize) -> About {
-        About::Attempt(AttemptId::parse(&format!("A{n:026}")).unwrap())
+    fn attempt(n: usize) -> EvidenceSubject {
+        EvidenceSubject::Attempt(AttemptId::parse(&format!("A{n:026}")).unwrap())
     }
 
-    fn quiet_ms(sends: &SendLog, about: &About, asked_ms: u64) -> Option<u128> {
+    fn quiet_ms(sends: &SendLog, about: &EvidenceSubject, asked_ms: u64) -> Option<u128> {
         let quiet = sends.quiet(about, Uptime::from_ms(asked_ms));
         quiet.map(|quiet| quiet.as_millis())
     }
@@ -202,9 +202,9 @@ mod tests {
     /// V5, A5: a send counts as over when its last copy is gone, not when it began; what an earlier
     /// process sent, when this one started; a question before that was not quiet at all.
     #[test]
-    fn a_send_is_dated_by_its_end() {
-        let hand = Arc::new(Hand(AtomicU64::new(1_000)));
-        let sends = SendLog::start(Arc::<Hand>::clone(&hand));
+    fn a_send_is_dated_by_when_it_ended() {
+        let hand = Arc::new(SendsTestClock(AtomicU64::new(1_000)));
+        let sends = SendLog::start(Arc::<SendsTestClock>::clone(&hand));
         let (one, other) = (attempt(1), attempt(2));
         assert_eq!(quiet_ms(&sends, &other, 5_000), Some(4_000));
         drop(sends.begin(&one));
@@ -228,16 +228,16 @@ mod tests {
 
     /// A5: what there is no room to remember counts as sent later than it was, never earlier.
     #[test]
-    fn what_is_not_remembered_counts_as_sent_later() {
-        let hand = Arc::new(Hand(AtomicU64::new(0)));
-        let sends = SendLog::start(Arc::<Hand>::clone(&hand));
-        for n in 0..=SENDS_REMEMBERED_MAX {
+    fn evicted_sends_count_as_sent_later() {
+        let hand = Arc::new(SendsTestClock(AtomicU64::new(0)));
+        let sends = SendLog::start(Arc::<SendsTestClock>::clone(&hand));
+        for n in 0..=SENDS_KNOWN_MAX {
             hand.0.fetch_add(1, Ordering::SeqCst);
             sends.begin(&attempt(n)).may_leave();
         }
         let asked = 1_000_000;
-        let (first, last) = (attempt(0), attempt(SENDS_REMEMBERED_MAX));
-        let half = u128::try_from(SENDS_REMEMBERED_MAX / 2).unwrap();
+        let (first, last) = (attempt(0), attempt(SENDS_KNOWN_MAX));
+        let half = u128::try_from(SENDS_KNOWN_MAX / 2).unwrap();
         assert!(quiet_ms(&sends, &first, asked).unwrap() <= 1_000_000 - half);
         let now = hand.0.load(Ordering::SeqCst);
         assert_eq!(

@@ -12,10 +12,10 @@ use tokio::sync::Notify;
 use crate::domain::identifiers::{InstitutionId, PayOrderNo, Timestamp};
 
 /// The least time between an order's last question and one that a signal asks for.
-pub const LEAST_GAP: Duration = Duration::from_secs(3);
+pub const POLL_GAP_MIN: Duration = Duration::from_secs(3);
 
 /// Questions about one order in a minute at most, whatever it is signalled.
-const ASKED_MAX: usize = 10;
+const POLLS_PER_MINUTE_MAX: usize = 10;
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// After a payer came back the institution may not know yet; so it is asked again after these.
@@ -26,10 +26,10 @@ const AFTER_RETURN: [Duration; 3] = [
 ];
 
 /// Orders remembered at most; about 300 bytes each. Past it signals are lost.
-const KNOWN_MAX: usize = 100_000;
+const ADDRESSES_MAX: usize = 100_000;
 
 /// Of them those that are remembered only because they were asked about: signals have room beside them.
-const ASKED_KNOWN_MAX: usize = 50_000;
+const POLLED_KNOWN_MAX: usize = 50_000;
 
 /// How often those that nobody asks about any more are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
@@ -47,22 +47,22 @@ pub enum Signal {
 
 /// The signals of all orders.
 #[derive(Debug, Default)]
-pub struct Signals {
-    kept: Mutex<Kept>,
+pub struct PaymentSignals {
+    kept: Mutex<SignalState>,
     /// Rung when something is due that was not before.
     pub rung: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
-    orders: HashMap<PayOrderNo, Known>,
+struct SignalState {
+    orders: HashMap<PayOrderNo, SignalledOrder>,
     /// By institution, so that one without room stands in no other's way; no queue is empty.
     due: BTreeMap<InstitutionId, BTreeSet<(Timestamp, PayOrderNo)>>,
     forgotten_at: Option<Timestamp>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct SignalledOrder {
     institution: InstitutionId,
     /// When it is to be asked about, each also in the queue of all.
     due: BTreeSet<Timestamp>,
@@ -70,7 +70,7 @@ struct Known {
     asked: VecDeque<Timestamp>,
 }
 
-impl Known {
+impl SignalledOrder {
     fn new(institution: &InstitutionId) -> Self {
         Self {
             institution: institution.clone(),
@@ -88,8 +88,8 @@ impl Known {
     }
 }
 
-impl Signals {
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+impl PaymentSignals {
+    fn kept(&self) -> MutexGuard<'_, SignalState> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -102,15 +102,15 @@ impl Signals {
     ) {
         let mut kept = self.kept();
         kept.forget(now);
-        if kept.orders.len() >= KNOWN_MAX && !kept.orders.contains_key(order) {
+        if kept.orders.len() >= ADDRESSES_MAX && !kept.orders.contains_key(order) {
             return;
         }
         let known = kept.known((order, institution), now);
         let last = known.asked.back();
         let first = match signal {
-            Signal::Accepted => now.plus(LEAST_GAP),
+            Signal::Accepted => now.plus(POLL_GAP_MIN),
             Signal::Returned | Signal::Looked => {
-                last.map_or(now, |last| last.plus(LEAST_GAP).max(now))
+                last.map_or(now, |last| last.plus(POLL_GAP_MIN).max(now))
             }
         };
         let mut wanted = Vec::new();
@@ -160,7 +160,7 @@ impl Signals {
     pub fn asked(&self, order: &PayOrderNo, institution: &InstitutionId, now: Timestamp) {
         let mut kept = self.kept();
         kept.forget(now);
-        if kept.orders.len() >= ASKED_KNOWN_MAX && !kept.orders.contains_key(order) {
+        if kept.orders.len() >= POLLED_KNOWN_MAX && !kept.orders.contains_key(order) {
             return;
         }
         kept.known((order, institution), now).asked.push_back(now);
@@ -177,7 +177,7 @@ impl Signals {
     /// What was taken could not be asked about; it is due again then.
     pub fn put_off(&self, order: &PayOrderNo, until: Timestamp) {
         let mut kept = self.kept();
-        let Kept { orders, due, .. } = &mut *kept;
+        let SignalState { orders, due, .. } = &mut *kept;
         if let Some(known) = orders.get_mut(order) {
             known.due.insert(until);
             let queue = due.entry(known.institution.clone()).or_default();
@@ -197,7 +197,7 @@ fn is_due(queue: &BTreeSet<(Timestamp, PayOrderNo)>, now: Timestamp) -> bool {
     queue.first().is_some_and(|(at, _)| *at <= now)
 }
 
-impl Kept {
+impl SignalState {
     /// The next of one institution that is to be asked about by now.
     fn next_of(&mut self, institution: &InstitutionId, now: Timestamp) -> Option<PayOrderNo> {
         let queue = self.due.get_mut(institution)?;
@@ -209,7 +209,7 @@ impl Kept {
             };
             let is_wanted = known.due.remove(&at);
             known.forget(now);
-            found = (is_wanted && known.asked.len() < ASKED_MAX).then_some(order);
+            found = (is_wanted && known.asked.len() < POLLS_PER_MINUTE_MAX).then_some(order);
         }
         if queue.is_empty() {
             self.due.remove(institution);
@@ -222,27 +222,27 @@ impl Kept {
         &mut self,
         (order, institution): (&PayOrderNo, &InstitutionId),
         now: Timestamp,
-    ) -> &mut Known {
+    ) -> &mut SignalledOrder {
         if let Some(known) = self.orders.remove(order) {
             let known = if known.institution == *institution {
                 known
             } else {
                 self.take_out(order, &known);
-                Known {
+                SignalledOrder {
                     asked: known.asked,
-                    ..Known::new(institution)
+                    ..SignalledOrder::new(institution)
                 }
             };
             self.orders.insert(order.clone(), known);
         }
         let known = self.orders.entry(order.clone());
-        let known = known.or_insert_with(|| Known::new(institution));
+        let known = known.or_insert_with(|| SignalledOrder::new(institution));
         known.forget(now);
         known
     }
 
     /// Nothing of it is due any more.
-    fn take_out(&mut self, order: &PayOrderNo, known: &Known) {
+    fn take_out(&mut self, order: &PayOrderNo, known: &SignalledOrder) {
         if let Some(queue) = self.due.get_mut(&known.institution) {
             for at in &known.due {
                 queue.remove(&(*at, order.clone()));
@@ -285,7 +285,7 @@ mod tests {
     }
 
     /// Raises, then asks whenever something is due, for a minute: when that was.
-    fn asked(signals: &Signals, raised: &[(i64, Signal)]) -> Vec<i64> {
+    fn asked(signals: &PaymentSignals, raised: &[(i64, Signal)]) -> Vec<i64> {
         let mut asked = Vec::new();
         for ms in (0..60_000).step_by(100) {
             for (_, signal) in raised.iter().filter(|(when, _)| *when == ms) {
@@ -301,8 +301,8 @@ mod tests {
 
     /// A payer who is back has it asked about at once, and again after 2, 5 and 10 s.
     #[test]
-    fn a_payer_who_is_back_has_it_asked_about_at_once_and_again() {
-        let signals = Signals::default();
+    fn a_returning_payer_has_the_order_polled_at_once_and_again() {
+        let signals = PaymentSignals::default();
         let when = asked(&signals, &[(1_000, Signal::Returned)]);
         assert_eq!(when, [1_000, 3_000, 6_000, 11_000]);
     }
@@ -310,17 +310,17 @@ mod tests {
     /// Whoever looks has it asked about at once, unless it was within the last three seconds: then as
     /// soon as three have passed, and once however many looked.
     #[test]
-    fn looks_in_a_row_ask_once_in_three_seconds() {
+    fn repeated_reads_poll_once_in_three_seconds() {
         let looks: Vec<_> = (0..8).map(|n| (n * 500, Signal::Looked)).collect();
-        assert_eq!(asked(&Signals::default(), &looks), [0, 3_000, 6_000]);
+        assert_eq!(asked(&PaymentSignals::default(), &looks), [0, 3_000, 6_000]);
         let accepted = [(0, Signal::Accepted)];
-        assert_eq!(asked(&Signals::default(), &accepted), [3_000]);
+        assert_eq!(asked(&PaymentSignals::default(), &accepted), [3_000]);
     }
 
     /// Who has paid is not asked about any more, and stands in nobody's way.
     #[test]
     fn an_order_that_moved_is_forgotten() {
-        let signals = Signals::default();
+        let signals = PaymentSignals::default();
         for n in 1..=2 {
             signals.raise((&order(n), &bank()), Signal::Returned, at(0));
         }
@@ -333,8 +333,11 @@ mod tests {
 
     /// N10: an institution without room stands in no other's way, and none has more than its share.
     #[test]
-    fn an_institution_without_room_stands_in_no_others_way() {
-        let (signals, other) = (Signals::default(), InstitutionId::parse("other").unwrap());
+    fn an_institution_without_capacity_delays_no_other() {
+        let (signals, other) = (
+            PaymentSignals::default(),
+            InstitutionId::parse("other").unwrap(),
+        );
         for n in 0..50 {
             signals.raise((&order(n), &bank()), Signal::Looked, at(0));
         }
@@ -351,15 +354,21 @@ mod tests {
 
     /// No order is asked about more than ten times in a minute, whatever is signalled.
     #[test]
-    fn ten_questions_a_minute_are_the_most() {
+    fn an_order_is_polled_at_most_ten_times_a_minute() {
         let returns: Vec<_> = (0..590).map(|n| (n * 100, Signal::Returned)).collect();
-        assert_eq!(asked(&Signals::default(), &returns).len(), ASKED_MAX);
+        assert_eq!(
+            asked(&PaymentSignals::default(), &returns).len(),
+            POLLS_PER_MINUTE_MAX
+        );
     }
 
     /// A payer who changed the choice is asked about where the payment is now.
     #[test]
     fn a_signal_follows_the_payer_to_another_institution() {
-        let (signals, other) = (Signals::default(), InstitutionId::parse("other").unwrap());
+        let (signals, other) = (
+            PaymentSignals::default(),
+            InstitutionId::parse("other").unwrap(),
+        );
         signals.asked(&order(1), &bank(), at(0));
         signals.raise((&order(1), &other), Signal::Looked, at(10_000));
         assert_eq!(signals.due(at(10_000), 10, |_| 10), [(order(1), other)]);
@@ -367,8 +376,8 @@ mod tests {
 
     /// H2: what was remembered under a clock that was ahead keeps no signal waiting once it is right.
     #[test]
-    fn a_clock_that_was_ahead_keeps_no_signal_waiting() {
-        let signals = Signals::default();
+    fn a_clock_that_was_ahead_delays_no_signal() {
+        let signals = PaymentSignals::default();
         let ahead = asked(&signals, &[(0, Signal::Returned)]);
         assert_eq!(ahead.len(), 4);
         signals.raise((&order(1), &bank()), Signal::Returned, at(60_000));
@@ -379,8 +388,8 @@ mod tests {
 
     /// Questions of the schedule leave room for signals of new orders.
     #[test]
-    fn questions_leave_room_for_signals() {
-        let signals = Signals::default();
+    fn scheduled_polls_leave_capacity_for_signals() {
+        let signals = PaymentSignals::default();
         let many = |n: u32| {
             let mut draw = [0; 10];
             draw[..4].copy_from_slice(&n.to_be_bytes());
@@ -396,7 +405,7 @@ mod tests {
     /// What is remembered is bounded and forgotten.
     #[test]
     fn an_order_that_nobody_looks_at_is_forgotten() {
-        let signals = Signals::default();
+        let signals = PaymentSignals::default();
         asked(&signals, &[(0, Signal::Returned)]);
         assert_eq!(signals.next(), None);
         signals.raise((&order(2), &bank()), Signal::Looked, at(120_000));

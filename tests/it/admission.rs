@@ -16,20 +16,20 @@ use paymux::signature::{Question, verify_response};
 use paymux::store::Store;
 use serde_json::{Value, json};
 
-use crate::world::books::Ability;
 use crate::world::enrolment::{
-    ORIGIN, order_fields, platform_ring, register, shown, sign, unsigned,
+    ORIGIN, order_fields, platform_ring, shown, sign, snapshot, unsigned,
 };
-use crate::world::town::{PEER, Told, Town, changed, now};
+use crate::world::fake_institution::FakeInstitutionAbility;
+use crate::world::test_gateway::{PEER, TestGateway, TestReply, changed, now};
 
 const PLACE: &str = "/v1/orders";
-const ONE: [(&str, Ability); 1] = [("bank", Ability::ALL)];
+const ONE: [(&str, FakeInstitutionAbility); 1] = [("bank", FakeInstitutionAbility::ALL)];
 
 /// Sends it and holds the answer to what is expected; nothing durable may have changed but, where
 /// the refusal was about fields, the spent nonce.
-fn refused(town: &Town, request: Request<Bytes>, status: u16, code: &str) -> Told {
-    let before = town.snapshot();
-    let told = town.send(request);
+fn refused(gateway: &TestGateway, request: Request<Bytes>, status: u16, code: &str) -> TestReply {
+    let before = gateway.durable_state();
+    let told = gateway.send(request);
     assert_eq!(
         (told.status, told.result),
         (status, code),
@@ -41,30 +41,30 @@ fn refused(town: &Town, request: Request<Bytes>, status: u16, code: &str) -> Tol
     assert_eq!(told.json["status"], json!(status));
     let media_type = &told.response.headers()[header::CONTENT_TYPE];
     assert_eq!(media_type, "application/problem+json");
-    let mut after = town.snapshot();
+    let mut after = gateway.durable_state();
     after.nonces.clone_from(&before.nonces);
     assert_eq!(after, before, "{code} left something behind");
     told
 }
 
-fn signed_raw(town: &Town, body: impl Into<Bytes>) -> Request<Bytes> {
+fn signed_raw(gateway: &TestGateway, body: impl Into<Bytes>) -> Request<Bytes> {
     let mut request = unsigned(PLACE, body);
-    sign(&mut request, "M1-key", town.now_s(), &town.nonce());
+    sign(&mut request, "M1-key", gateway.now_s(), &gateway.nonce());
     request
 }
 
-fn good(town: &Town) -> Request<Bytes> {
-    town.signed("M1", PLACE, &order_fields("M1", "T1"))
+fn good(gateway: &TestGateway) -> Request<Bytes> {
+    gateway.signed("M1", PLACE, &order_fields("M1", "T1"))
 }
 
-fn with(town: &Town, changes: Value) -> Request<Bytes> {
-    town.signed("M1", PLACE, &changed(order_fields("M1", "T1"), changes))
+fn with(gateway: &TestGateway, changes: Value) -> Request<Bytes> {
+    gateway.signed("M1", PLACE, &changed(order_fields("M1", "T1"), changes))
 }
 
 /// Q10, R-6.3.1-3a: what is not one JSON object of plain fields is refused as such.
 #[test]
 fn unreadable_bodies_are_refused() {
-    let town = Town::new();
+    let gateway = TestGateway::new();
     let deep = format!("{{\"goodsName\":{}{}}}", "[".repeat(60), "]".repeat(60));
     for body in [
         b"".to_vec(),
@@ -78,14 +78,19 @@ fn unreadable_bodies_are_refused() {
         b"{}{}".to_vec(),
         deep.into_bytes(),
     ] {
-        refused(&town, signed_raw(&town, body), 400, "body_unreadable");
+        refused(&gateway, signed_raw(&gateway, body), 400, "body_unreadable");
     }
     let twice = b"{\"merchantId\":\"M1\",\"merchantId\":\"M2\"}".to_vec();
-    let told = refused(&town, signed_raw(&town, twice), 400, "field_duplicate");
+    let told = refused(
+        &gateway,
+        signed_raw(&gateway, twice),
+        400,
+        "field_duplicate",
+    );
     assert_eq!(told.text("field"), "merchantId");
     refused(
-        &town,
-        signed_raw(&town, vec![b' '; 70_000]),
+        &gateway,
+        signed_raw(&gateway, vec![b' '; 70_000]),
         413,
         "body_too_large",
     );
@@ -94,23 +99,23 @@ fn unreadable_bodies_are_refused() {
 /// Q10: only JSON is read.
 #[test]
 fn other_media_types_are_refused() {
-    let town = Town::new();
+    let gateway = TestGateway::new();
     for other in [
         "text/plain",
         "application/json; charset=gbk",
         "application/xml",
     ] {
-        let mut request = good(&town);
+        let mut request = good(&gateway);
         let value = HeaderValue::from_static(other);
         request.headers_mut().insert(header::CONTENT_TYPE, value);
-        refused(&town, request, 415, "media_type_wrong");
+        refused(&gateway, request, 415, "media_type_wrong");
     }
 }
 
 /// M4, R-A3.1-1: a sum is digits with at most one point, in the currency's places, or refused.
 #[test]
 fn sums_that_are_none_are_refused() {
-    let town = Town::new();
+    let gateway = TestGateway::new();
     for (sum, status, code) in [
         (json!("1e3"), 400, "amount_unreadable"),
         (json!(1e30), 400, "amount_unreadable"),
@@ -134,8 +139,8 @@ fn sums_that_are_none_are_refused() {
         (json!({ "value": 1 }), 400, "field_malformed"),
     ] {
         let told = refused(
-            &town,
-            with(&town, json!({ "orderAmount": sum })),
+            &gateway,
+            with(&gateway, json!({ "orderAmount": sum })),
             status,
             code,
         );
@@ -143,19 +148,19 @@ fn sums_that_are_none_are_refused() {
     }
     let huge = serde_json::to_string(&order_fields("M1", "T1")).unwrap();
     let huge = huge.replace("\"12.30\"", &"9".repeat(5_000));
-    refused(&town, signed_raw(&town, huge), 400, "field_malformed");
+    refused(&gateway, signed_raw(&gateway, huge), 400, "field_malformed");
 }
 
 /// M4, G-1: zeros behind a sum's last place change nothing, in a number as little as in a text.
 #[test]
 fn trailing_zeros_are_no_precision() {
     for written in ["12.300", "\"12.300\"", "12.3", "12.30000000"] {
-        let town = Town::new();
+        let gateway = TestGateway::new();
         let fields = serde_json::to_string(&order_fields("M1", "T1")).unwrap();
         let fields = fields.replace("\"12.30\"", written);
-        let told = town.send(signed_raw(&town, fields));
+        let told = gateway.send(signed_raw(&gateway, fields));
         assert_eq!(told.status, 200, "{written}: {:?}", told.json);
-        assert_eq!(town.order("T1").terms.amount.to_string(), "12.30");
+        assert_eq!(gateway.order("T1").terms.amount.to_string(), "12.30");
     }
 }
 
@@ -163,7 +168,7 @@ fn trailing_zeros_are_no_precision() {
 /// that the interface does not have: no field takes a password or a card number.
 #[test]
 fn fields_are_those_of_the_table() {
-    let town = Town::new();
+    let gateway = TestGateway::new();
     for missing in [
         "transactionType",
         "businessType",
@@ -183,15 +188,15 @@ fn fields_are_those_of_the_table() {
                 // A null counts as absent.
                 fields[missing] = Value::Null;
             }
-            let request = town.signed("M1", PLACE, &fields);
-            let told = refused(&town, request, 400, "field_missing");
+            let request = gateway.signed("M1", PLACE, &fields);
+            let told = refused(&gateway, request, 400, "field_missing");
             assert_eq!(told.text("field"), missing);
         }
     }
     for unknown in ["payPassword", "cardNo", "cvv2", "MerchantId", "amount"] {
         let mut changes = json!({});
         changes[unknown] = json!("1");
-        let told = refused(&town, with(&town, changes), 400, "field_unknown");
+        let told = refused(&gateway, with(&gateway, changes), 400, "field_unknown");
         assert_eq!(told.text("field"), unknown);
     }
 }
@@ -199,7 +204,7 @@ fn fields_are_those_of_the_table() {
 /// Q10, R-A3.1-1: a field that does not have its shape is named, and what was expected is said.
 #[test]
 fn malformed_fields_are_refused() {
-    let town = Town::new();
+    let gateway = TestGateway::new();
     for (field, value) in [
         ("merchantOrderNo", json!("a b")),
         ("merchantOrderNo", json!("x".repeat(33))),
@@ -226,15 +231,15 @@ fn malformed_fields_are_refused() {
     ] {
         let mut changes = json!({});
         changes[field] = value;
-        let told = refused(&town, with(&town, changes), 400, "field_malformed");
+        let told = refused(&gateway, with(&gateway, changes), 400, "field_malformed");
         assert_eq!(told.text("field"), field);
         assert!(told.text("detail").starts_with("expected"));
     }
     let both = json!({ "businessType": "WEBVIEW", "mode": "NATIVE" });
-    refused(&town, with(&town, both), 400, "fields_disagree");
+    refused(&gateway, with(&gateway, both), 400, "fields_disagree");
     refused(
-        &town,
-        with(&town, json!({ "mode": "NATIVE" })),
+        &gateway,
+        with(&gateway, json!({ "mode": "NATIVE" })),
         400,
         "fields_disagree",
     );
@@ -244,7 +249,7 @@ fn malformed_fields_are_refused() {
 /// institution, an address that was not registered (R-A3.1-5).
 #[test]
 fn impossible_orders_are_refused() {
-    let town = Town::new();
+    let gateway = TestGateway::new();
     for (changes, status, code) in [
         (
             json!({ "merchantName": "Coffee House" }),
@@ -271,7 +276,7 @@ fn impossible_orders_are_refused() {
         (json!({ "merchantId": "M2" }), 403, "merchant_foreign"),
         (json!({ "merchantId": "nobody" }), 403, "merchant_foreign"),
     ] {
-        refused(&town, with(&town, changes), status, code);
+        refused(&gateway, with(&gateway, changes), status, code);
     }
     for address in [
         "http://m1.shop.example/paid",
@@ -282,7 +287,12 @@ fn impossible_orders_are_refused() {
         "//m1.shop.example/paid",
     ] {
         let changes = json!({ "bankReturnUrl": address });
-        refused(&town, with(&town, changes), 422, "return_url_unregistered");
+        refused(
+            &gateway,
+            with(&gateway, changes),
+            422,
+            "return_url_unregistered",
+        );
     }
 }
 
@@ -290,7 +300,7 @@ fn impossible_orders_are_refused() {
 /// merchant's, changed on the way: all refused, on every endpoint.
 #[test]
 fn nothing_unproven_is_answered() {
-    let town = Town::new();
+    let gateway = TestGateway::new();
     for path in [
         "/v1/orders",
         "/v1/orders/institutions",
@@ -299,156 +309,161 @@ fn nothing_unproven_is_answered() {
         "/v1/orders/close",
     ] {
         let body = serde_json::to_vec(&order_fields("M1", "T1")).unwrap();
-        let told = refused(&town, unsigned(path, body), 401, "signature_unusable");
+        let told = refused(&gateway, unsigned(path, body), 401, "signature_unusable");
         assert!(!told.response.headers().contains_key("signature"));
     }
-    let mut little = good(&town);
+    let mut little = good(&gateway);
     let input = little.headers()["signature-input"].to_str().unwrap();
     let input = input.replace(" \"content-digest\"", "");
     let input = HeaderValue::try_from(input).unwrap();
     little.headers_mut().insert("signature-input", input);
-    refused(&town, little, 401, "signature_unusable");
+    refused(&gateway, little, 401, "signature_unusable");
 
-    let mut stranger = unsigned(
+    let mut unauthenticated = unsigned(
         PLACE,
         serde_json::to_vec(&order_fields("M1", "T1")).unwrap(),
     );
-    sign(&mut stranger, "stranger", town.now_s(), &town.nonce());
-    refused(&town, stranger, 401, "key_unknown");
+    sign(
+        &mut unauthenticated,
+        "stranger",
+        gateway.now_s(),
+        &gateway.nonce(),
+    );
+    refused(&gateway, unauthenticated, 401, "key_unknown");
 
-    let mut changed_body = good(&town);
+    let mut changed_body = good(&gateway);
     *changed_body.body_mut() = Bytes::from(order_fields("M1", "T2").to_string());
-    refused(&town, changed_body, 401, "digest_mismatch");
+    refused(&gateway, changed_body, 401, "digest_mismatch");
 
-    let mut elsewhere = good(&town);
+    let mut elsewhere = good(&gateway);
     *elsewhere.uri_mut() = "/v1/orders/close".parse().unwrap();
-    let told = refused(&town, elsewhere, 401, "signature_mismatch");
+    let told = refused(&gateway, elsewhere, 401, "signature_mismatch");
     assert!(
         told.text("detail")
             .contains("\"@target-uri\": https://pay.example/v1/orders/close")
     );
 
-    let mut renamed = good(&town);
+    let mut renamed = good(&gateway);
     let input = renamed.headers()["signature-input"].to_str().unwrap();
     let input = input.replace("M1-key", "M2-key");
     let input = HeaderValue::try_from(input).unwrap();
     renamed.headers_mut().insert("signature-input", input);
-    refused(&town, renamed, 401, "signature_mismatch");
+    refused(&gateway, renamed, 401, "signature_mismatch");
 
-    let mut host = good(&town);
+    let mut host = good(&gateway);
     let value = HeaderValue::from_static("pay.example.evil");
     host.headers_mut().insert(header::HOST, value);
-    refused(&town, host, 421, "authority_wrong");
+    refused(&gateway, host, 421, "authority_wrong");
 }
 
 /// R-6.3.1-1c: a key outside its validity counts no longer.
 #[test]
 fn an_expired_key_is_refused() {
-    let town = Town::new();
-    let mut request = good(&town);
-    sign(&mut request, "M1-old", town.now_s(), &town.nonce());
-    refused(&town, request, 401, "key_expired");
+    let gateway = TestGateway::new();
+    let mut request = good(&gateway);
+    sign(&mut request, "M1-old", gateway.now_s(), &gateway.nonce());
+    refused(&gateway, request, 401, "key_expired");
 }
 
 /// R-6.3.2-2a, Q5: a request is admitted once, also after a restart, whatever it asked and even if
 /// it was refused for reasons of state.
 #[test]
 fn a_request_is_admitted_once() {
-    let mut town = Town::new();
-    let place = good(&town);
-    assert_eq!(town.send(place.clone()).status, 200);
+    let mut gateway = TestGateway::new();
+    let place = good(&gateway);
+    assert_eq!(gateway.send(place.clone()).status, 200);
     let naming = json!({ "merchantId": "M1", "merchantOrderNo": "T1" });
-    let query = town.signed("M1", "/v1/orders/query", &naming);
-    assert_eq!(town.send(query.clone()).status, 200);
-    refused(&town, query, 401, "nonce_spent");
-    let conflict = with(&town, json!({ "orderAmount": "1" }));
-    refused(&town, conflict.clone(), 409, "order_conflict");
+    let query = gateway.signed("M1", "/v1/orders/query", &naming);
+    assert_eq!(gateway.send(query.clone()).status, 200);
+    refused(&gateway, query, 401, "nonce_spent");
+    let conflict = with(&gateway, json!({ "orderAmount": "1" }));
+    refused(&gateway, conflict.clone(), 409, "order_conflict");
     for _ in 0..2 {
-        refused(&town, place.clone(), 401, "nonce_spent");
-        refused(&town, conflict.clone(), 401, "nonce_spent");
-        town.restart();
+        refused(&gateway, place.clone(), 401, "nonce_spent");
+        refused(&gateway, conflict.clone(), 401, "nonce_spent");
+        gateway.restart();
     }
-    let close = town.signed("M1", "/v1/orders/close", &naming);
-    assert_eq!(town.send(close.clone()).status, 200);
-    refused(&town, close, 401, "nonce_spent");
+    let close = gateway.signed("M1", "/v1/orders/close", &naming);
+    assert_eq!(gateway.send(close.clone()).status, 200);
+    refused(&gateway, close, 401, "nonce_spent");
 }
 
 /// R-6.3.2-2a, Q5, Q6, T2: too old, too far ahead, expired or made in a moment that is forgotten: refused
 /// whatever the clock says later; what was made before or after it is taken.
 #[test]
 fn requests_outside_the_window_are_refused() {
-    let town = Town::new();
+    let gateway = TestGateway::new();
     for created in [-301, 31, -130] {
-        let mut request = good(&town);
+        let mut request = good(&gateway);
         sign(
             &mut request,
             "M1-key",
-            town.now_s() + created,
-            &town.nonce(),
+            gateway.now_s() + created,
+            &gateway.nonce(),
         );
-        refused(&town, request, 401, "outside_window");
+        refused(&gateway, request, 401, "outside_window");
     }
     for nonce in ["short", "has a blank in it", &"x".repeat(65)] {
-        let mut request = good(&town);
-        sign(&mut request, "M1-key", town.now_s(), nonce);
-        refused(&town, request, 401, "nonce_malformed");
+        let mut request = good(&gateway);
+        sign(&mut request, "M1-key", gateway.now_s(), nonce);
+        refused(&gateway, request, 401, "nonce_malformed");
     }
-    let spent = good(&town);
-    assert_eq!(town.send(spent.clone()).status, 200);
-    let until = Timestamp::from_s(town.now_s());
-    now(town.memory.forget_nonces(until)).unwrap();
-    let remembered = town.snapshot().nonces;
+    let spent = good(&gateway);
+    assert_eq!(gateway.send(spent.clone()).status, 200);
+    let until = Timestamp::from_s(gateway.now_s());
+    now(gateway.memory.forget_nonces(until)).unwrap();
+    let remembered = gateway.durable_state().nonces;
     let is_above = |created: &Timestamp| *created > until;
     assert!(remembered.values().all(is_above), "forgotten, and yet:");
-    refused(&town, spent, 401, "outside_window");
-    town.clock.set_off(-60_000);
-    let mut request = good(&town);
-    sign(&mut request, "M1-key", town.now_s(), &town.nonce());
-    assert_eq!(town.send(request).status, 200);
-    town.clock.set_off(0);
-    let mut request = good(&town);
-    sign(&mut request, "M1-key", town.now_s(), &town.nonce());
-    refused(&town, request, 401, "outside_window");
+    refused(&gateway, spent, 401, "outside_window");
+    gateway.clock.set_off(-60_000);
+    let mut request = good(&gateway);
+    sign(&mut request, "M1-key", gateway.now_s(), &gateway.nonce());
+    assert_eq!(gateway.send(request).status, 200);
+    gateway.clock.set_off(0);
+    let mut request = good(&gateway);
+    sign(&mut request, "M1-key", gateway.now_s(), &gateway.nonce());
+    refused(&gateway, request, 401, "outside_window");
 }
 
 /// Q4, R-6.3.1-1b: certificate, key and `merchantId` belong to one merchant.
 #[test]
 fn a_certificate_is_its_merchants_own() {
-    let mut enrolled = register(&ONE);
+    let mut enrolled = snapshot(&ONE);
     let m1 = MerchantId::parse("M1").unwrap();
-    let merchant = enrolled.directory.merchants.get_mut(&m1).unwrap();
+    let merchant = enrolled.routing.merchants.get_mut(&m1).unwrap();
     merchant.client_certificate = ClientCertificate::Required;
-    let town = Town::enrolled(&ONE, enrolled);
+    let gateway = TestGateway::enrolled(&ONE, enrolled);
     let shown = |name: &str| Peer {
-        certificate: Some(shown(name, town.now_s() + 60)),
+        certificate: Some(shown(name, gateway.now_s() + 60)),
         ..PEER
     };
-    assert_eq!(town.send(good(&town)).result, "certificate_missing");
+    assert_eq!(gateway.send(good(&gateway)).result, "certificate_missing");
     for foreign in ["M2", "nobody"] {
-        let told = town.send_from(good(&town), shown(foreign));
+        let told = gateway.send_from(good(&gateway), shown(foreign));
         assert_eq!((told.status, told.result), (403, "certificate_foreign"));
     }
-    assert!(town.snapshot().orders.is_empty());
-    assert_eq!(town.send_from(good(&town), shown("M1")).status, 200);
+    assert!(gateway.durable_state().orders.is_empty());
+    assert_eq!(gateway.send_from(good(&gateway), shown("M1")).status, 200);
 }
 
 /// Q4, R-6.3.1-1c: a certificate that was in force when the connection was made is refused from
 /// the second after its last, and so is one that is not in force yet; nothing is recorded.
 #[test]
 fn a_certificate_that_ends_meanwhile_is_refused() {
-    let town = Town::new();
+    let gateway = TestGateway::new();
     let peer = Peer {
-        certificate: Some(shown("M1", town.now_s() + 60)),
+        certificate: Some(shown("M1", gateway.now_s() + 60)),
         ..PEER
     };
-    town.pass_s(60);
-    assert_eq!(town.send_from(good(&town), peer).status, 200);
-    town.pass_s(1);
-    let before = town.snapshot();
-    let told = town.send_from(town.signed("M1", PLACE, &order_fields("M1", "T2")), peer);
+    gateway.advance_s(60);
+    assert_eq!(gateway.send_from(good(&gateway), peer).status, 200);
+    gateway.advance_s(1);
+    let before = gateway.durable_state();
+    let told = gateway.send_from(gateway.signed("M1", PLACE, &order_fields("M1", "T2")), peer);
     assert_eq!((told.status, told.result), (403, "certificate_expired"));
     let early = ShownCertificate {
-        not_before_s: town.now_s() + 1,
+        not_before_s: gateway.now_s() + 1,
         ..shown("M1", i64::MAX)
     };
     let peer = Peer {
@@ -456,10 +471,10 @@ fn a_certificate_that_ends_meanwhile_is_refused() {
         ..PEER
     };
     assert_eq!(
-        town.send_from(good(&town), peer).result,
+        gateway.send_from(good(&gateway), peer).result,
         "certificate_expired"
     );
-    let mut after = town.snapshot();
+    let mut after = gateway.durable_state();
     after.nonces.clone_from(&before.nonces);
     assert_eq!(after, before, "nothing but the nonces (Q5)");
 }
@@ -467,42 +482,45 @@ fn a_certificate_that_ends_meanwhile_is_refused() {
 /// R-4-3: who is not admitted starts nothing; a suspended merchant may still ask and close.
 #[test]
 fn a_suspended_merchant_starts_nothing() {
-    let mut town = Town::with(&ONE);
-    town.place("T1", json!({}));
+    let mut gateway = TestGateway::with(&ONE);
+    gateway.place("T1", json!({}));
     let m1 = MerchantId::parse("M1").unwrap();
     let with = |admission| {
-        let mut enrolled = register(&ONE);
-        enrolled.directory.merchants.get_mut(&m1).unwrap().admission = admission;
+        let mut enrolled = snapshot(&ONE);
+        enrolled.routing.merchants.get_mut(&m1).unwrap().admission = admission;
         std::sync::Arc::new(enrolled)
     };
-    town.api.register = with(Admission::Suspended);
-    assert_eq!(town.place("T2", json!({})).result, "merchant_not_admitted");
-    assert_eq!(town.select("T1", "bank").result, "merchant_not_admitted");
-    assert_eq!(town.query("T1").status, 200);
-    assert_eq!(town.close("T1").status, 200);
-    town.api.register = with(Admission::Applied);
-    assert_eq!(town.query("T1").result, "merchant_not_admitted");
-    assert_eq!(town.snapshot().orders.len(), 1);
+    gateway.api.snapshot = with(Admission::Suspended);
+    assert_eq!(
+        gateway.place("T2", json!({})).result,
+        "merchant_not_admitted"
+    );
+    assert_eq!(gateway.select("T1", "bank").result, "merchant_not_admitted");
+    assert_eq!(gateway.query("T1").status, 200);
+    assert_eq!(gateway.close("T1").status, 200);
+    gateway.api.snapshot = with(Admission::Applied);
+    assert_eq!(gateway.query("T1").result, "merchant_not_admitted");
+    assert_eq!(gateway.durable_state().orders.len(), 1);
 }
 
 /// R-6.3.1-1b, R-6.3.1-2b, R-6.5-1b: answers and refusals to a proven caller are signed and bound
 /// to their question; nothing is kept on the way.
 #[test]
 fn answers_are_signed_for_their_question() {
-    let town = Town::new();
+    let gateway = TestGateway::new();
     let target = format!("{ORIGIN}{PLACE}");
     let ring = platform_ring();
     for request in [
-        good(&town),
-        good(&town),
-        with(&town, json!({ "orderAmount": "x" })),
+        good(&gateway),
+        good(&gateway),
+        with(&gateway, json!({ "orderAmount": "x" })),
     ] {
         let question = Question::of(&request, &target).unwrap();
-        let told = town.send(request);
-        let proven = verify_response(&told.response, &question, &ring, town.now_s());
+        let told = gateway.send(request);
+        let proven = verify_response(&told.response, &question, &ring, gateway.now_s());
         assert_eq!(proven.unwrap().owner, "platform");
-        let other = Question::of(&good(&town), &target).unwrap();
-        assert!(verify_response(&told.response, &other, &ring, town.now_s()).is_err());
+        let other = Question::of(&good(&gateway), &target).unwrap();
+        assert!(verify_response(&told.response, &other, &ring, gateway.now_s()).is_err());
         assert_eq!(told.response.headers()[header::CACHE_CONTROL], "no-store");
     }
 }
@@ -510,25 +528,25 @@ fn answers_are_signed_for_their_question() {
 /// K3: somebody else's order is answered like none, whatever is asked of it.
 #[test]
 fn somebody_elses_order_is_no_order() {
-    let town = Town::new();
-    town.place("T1", json!({}));
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
     for path in ["select", "query", "close", "institutions"] {
         let mut body = json!({ "merchantId": "M2", "merchantOrderNo": "T1" });
         if path == "select" {
             body["institutionId"] = json!("bank");
         }
-        let request = town.signed("M2", &format!("/v1/orders/{path}"), &body);
-        refused(&town, request, 404, "order_unknown");
+        let request = gateway.signed("M2", &format!("/v1/orders/{path}"), &body);
+        refused(&gateway, request, 404, "order_unknown");
     }
 }
 
 /// What is no interface is not answered as one.
 #[test]
 fn other_paths_and_methods_are_refused() {
-    let town = Town::new();
-    refused(&town, unsigned("/v1/secrets", "{}"), 404, "path_unknown");
-    let mut get = good(&town);
+    let gateway = TestGateway::new();
+    refused(&gateway, unsigned("/v1/secrets", "{}"), 404, "path_unknown");
+    let mut get = good(&gateway);
     *get.method_mut() = http::Method::GET;
-    let told = refused(&town, get, 405, "method_wrong");
+    let told = refused(&gateway, get, 405, "method_wrong");
     assert_eq!(told.response.headers()[header::ALLOW], "POST");
 }

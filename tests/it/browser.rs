@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use paymux::command::demo::enrolment::{BLUE, Cast, RED};
-use paymux::command::demo::stage::{Folder, PATIENCE, Stage, payment_of};
+use paymux::command::demo::enrolment::{BLUE, DemoInstitutionProfile, RED};
+use paymux::command::demo::environment::{DemoEnvironment, TemporaryFolder, WAIT_MAX, payment_of};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -26,7 +26,7 @@ struct Browser {
     session: String,
     /// Its process.
     chromium: String,
-    profile: Folder,
+    profile: TemporaryFolder,
 }
 
 impl Drop for Browser {
@@ -60,7 +60,7 @@ impl Browser {
                 port.trim_end_matches('.').parse().ok()
             })
             .expect("chromedriver says its port");
-        let profile = Folder::make().unwrap();
+        let profile = TemporaryFolder::make().unwrap();
         let mut browser = Self {
             driver,
             port,
@@ -73,7 +73,7 @@ impl Browser {
         browser.session = opened["sessionId"].as_str().unwrap().to_owned();
         browser.chromium = opened["capabilities"]["goog:processID"].to_string();
         // The driver itself waits for what is looked for.
-        let waits = json!({ "implicit": PATIENCE.as_millis() });
+        let waits = json!({ "implicit": WAIT_MAX.as_millis() });
         browser.post("timeouts", &waits).await;
         browser
     }
@@ -81,7 +81,7 @@ impl Browser {
     /// Waits until the browser is gone, and with it its hold on the profile's folder.
     fn end_session(&self) -> std::io::Result<()> {
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(WAIT_MAX))?;
         let (session, port) = (&self.session, self.port);
         write!(
             stream,
@@ -109,7 +109,7 @@ impl Browser {
             read_answer(&mut stream).await
         };
         // A browser starts slowly on a machine that is busy with other tests.
-        let answer = tokio::time::timeout(PATIENCE * 6, exchange).await;
+        let answer = tokio::time::timeout(WAIT_MAX * 6, exchange).await;
         let (head, mut body) = answer.unwrap_or_else(|_| panic!("{method} {path}: no answer"));
         assert!(
             head.contains(" 200 "),
@@ -237,7 +237,7 @@ fn capabilities(profile: &Path) -> Value {
 }
 
 /// The button of an institution on our page.
-fn institution(cast: Cast) -> String {
+fn institution(cast: DemoInstitutionProfile) -> String {
     format!("#institution-{}", cast.id)
 }
 
@@ -245,7 +245,9 @@ fn institution(cast: Cast) -> String {
 /// institution behind a masked field, and reads on our page that it is paid.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payer_chooses_and_pays_on_a_phone() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let _open = stage.open().await.unwrap();
     let order = stage.tea.order("T1", "WEBVIEW", "12.30", "13800001234");
     let placed = stage.tea.place(&order).await.unwrap();
@@ -280,7 +282,11 @@ async fn a_payer_chooses_and_pays_on_a_phone() {
     assert!(browser.text("main").await.contains("支付成功"));
     browser.shot("4-paid-there").await;
 
-    stage.tea.told("ORDER_PAID", "T1").await.unwrap();
+    stage
+        .tea
+        .wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     browser.go(page).await;
     browser.shot("5-paid").await;
     assert_eq!(browser.attribute("#state", "data-state").await, "paid");
@@ -293,8 +299,10 @@ async fn a_payer_chooses_and_pays_on_a_phone() {
 
 /// V1, R-6.5-1a: while nobody knows, the page says so, and it goes on by itself, without a script.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_in_doubt_goes_on_by_itself() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+async fn a_page_of_an_unresolved_payment_goes_on_by_itself() {
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let _open = stage.open().await.unwrap();
     let order = stage.tea.order("T1", "WEBVIEW", "66.63", "13800001234");
     let placed = stage.tea.place(&order).await.unwrap();

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use paymux::command::{check, keys};
-use paymux::config::{self, Config, Faults};
+use paymux::config::{self, Config, ConfigFaults};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, hex};
 use paymux::domain::institutions::Mode;
 use paymux::signature::{Algorithm, SigningKey};
@@ -23,11 +23,11 @@ use tempfile::TempDir;
 const COMMITTED: &str = include_str!("../../routes.toml");
 
 /// A folder with a configuration and the development keys it names.
-struct Site {
+struct ConfigFolder {
     folder: TempDir,
 }
 
-impl Site {
+impl ConfigFolder {
     /// The committed configuration as it stands, with fresh keys.
     fn fresh() -> Self {
         let site = Self {
@@ -69,7 +69,7 @@ impl Site {
         String::from_utf8(out).unwrap()
     }
 
-    fn read(&self) -> Result<Config, Faults> {
+    fn read(&self) -> Result<Config, ConfigFaults> {
         config::read(&self.path("routes.toml"), now(), &|_| None)
     }
 
@@ -99,27 +99,30 @@ fn line_of(text: &str, part: &str) -> usize {
 /// F1: the committed configuration is sound with the keys that `paymux keys dev` makes.
 #[test]
 fn the_committed_configuration_stands_with_fresh_keys() {
-    let config = Site::fresh().read().map_err(|f| f.to_string()).unwrap();
+    let config = ConfigFolder::fresh()
+        .read()
+        .map_err(|f| f.to_string())
+        .unwrap();
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
-    let directory = &config.register.directory;
-    let merchant = &directory.merchants[&MerchantId::parse("M1001").unwrap()];
+    let routing = &config.snapshot.routing;
+    let merchant = &routing.merchants[&MerchantId::parse("M1001").unwrap()];
     let bank = InstitutionId::parse("bluebank").unwrap();
     assert_eq!(merchant.default_institutions[&Mode::Native], bank);
-    let enrolled = [directory.institutions.len(), directory.contracts.len()];
+    let enrolled = [routing.institutions.len(), routing.contracts.len()];
     assert_eq!((merchant.certificates.len(), enrolled), (1, [2, 2]));
-    assert_eq!(directory.routes[1].sums[0].minor_max, 200_000);
-    assert_eq!(config.register.adapters.len(), 2);
-    assert!(config.register.keys.key("M1001-1").is_some());
+    assert_eq!(routing.routes[1].sums[0].minor_max, 200_000);
+    assert_eq!(config.snapshot.adapters.len(), 2);
+    assert!(config.snapshot.keys.key("M1001-1").is_some());
     assert!(
-        config.register.keys.key("bluebank-1").is_none(),
+        config.snapshot.keys.key("bluebank-1").is_none(),
         "not a merchant's"
     );
-    assert_eq!(config.register.platform.origin, "https://localhost:8443");
-    let jwks: serde_json::Value = serde_json::from_slice(&config.register.platform.jwks).unwrap();
+    assert_eq!(config.snapshot.platform.origin, "https://localhost:8443");
+    let jwks: serde_json::Value = serde_json::from_slice(&config.snapshot.platform.jwks).unwrap();
     assert_eq!(jwks["keys"][0]["kid"], "platform-1");
     assert_eq!(jwks["keys"][0]["nbf"], 1_767_196_800);
     assert_eq!(jwks["keys"][0]["exp"], 2_082_729_599_u64);
-    assert_eq!(config.reviews.len(), 3);
+    assert_eq!(config.admission_reviews.len(), 3);
     let local = ["127.0.0.0/8", "::1/128"].map(|text| text.parse().unwrap());
     assert_eq!(config.outbound.allowed_private_networks, local);
 }
@@ -127,21 +130,21 @@ fn the_committed_configuration_stands_with_fresh_keys() {
 /// F2: a later reading has a greater version; the same text has the same digest.
 #[test]
 fn a_later_reading_has_a_greater_version() {
-    let site = Site::fresh();
+    let site = ConfigFolder::fresh();
     let first = site.read().map_err(|f| f.to_string()).unwrap();
     let later = now().plus(std::time::Duration::from_secs(1));
     let path = site.path("routes.toml");
     let second = config::read(&path, later, &|_| None)
         .map_err(|f| f.to_string())
         .unwrap();
-    assert!(second.register.directory.version > first.register.directory.version);
+    assert!(second.snapshot.routing.version > first.snapshot.routing.version);
     assert_eq!(first.digest, second.digest);
 }
 
 /// F1: ten faults are listed at once, each with its line.
 #[test]
 fn every_fault_is_listed_at_once_with_its_line() {
-    let site = Site::fresh();
+    let site = ConfigFolder::fresh();
     let changes = [
         (
             "operations = \"127.0.0.1:9443\"",
@@ -186,20 +189,21 @@ fn every_fault_is_listed_at_once_with_its_line() {
 #[test]
 fn a_secret_in_plain_is_refused_and_not_quoted() {
     let secret = hex(&[0xa5; 32]);
-    let fault = Site::with("\"file:certs/seal-1.key\"", &format!("\"{secret}\"")).only_fault();
+    let fault =
+        ConfigFolder::with("\"file:certs/seal-1.key\"", &format!("\"{secret}\"")).only_fault();
     assert!(
         fault.contains("[[store.seal_keys]] key: expected the name of a secret"),
         "{fault}"
     );
     assert!(!fault.contains("a5a5"), "{fault}");
-    let unfinished = Site::with("\"file:certs/seal-1.key\"", &format!("\"{secret}"));
+    let unfinished = ConfigFolder::with("\"file:certs/seal-1.key\"", &format!("\"{secret}"));
     assert!(!unfinished.faults().concat().contains("a5a5"));
 }
 
 /// F1: what is not TOML is told by its line.
 #[test]
 fn a_text_that_is_not_toml_is_told_by_its_line() {
-    let site = Site::with("mtls = \"optional\" ", "mtls = optional\" ");
+    let site = ConfigFolder::with("mtls = \"optional\" ", "mtls = optional\" ");
     let line = line_of(COMMITTED, "mtls = ");
     let place = format!("routes.toml:{line}: syntax");
     assert!(site.faults()[0].starts_with(&place), "{:?}", site.faults());
@@ -208,22 +212,22 @@ fn a_text_that_is_not_toml_is_told_by_its_line() {
 /// F1: an unknown name is a fault with the name that was meant.
 #[test]
 fn an_unknown_name_is_answered_with_the_nearest() {
-    let fault = Site::with("notice_url =", "notice_ulr =").only_fault();
+    let fault = ConfigFolder::with("notice_url =", "notice_ulr =").only_fault();
     assert!(
         fault.contains("unknown name \"notice_ulr\"; did you mean notice_url?"),
         "{fault}"
     );
-    let fault = Site::with("[outbound]", "[outbuond]").only_fault();
+    let fault = ConfigFolder::with("[outbound]", "[outbuond]").only_fault();
     assert!(fault.contains("did you mean outbound?"), "{fault}");
 }
 
 /// D3: without a key that seals nothing starts.
 #[test]
 fn a_missing_seal_key_is_a_fault() {
-    let site = Site::fresh();
+    let site = ConfigFolder::fresh();
     fs::remove_file(site.path("certs/seal-1.key")).unwrap();
     assert!(site.only_fault().contains("seal-1.key, found No such file"));
-    let fault = Site::with("seal_key = \"seal-1\"", "seal_key = \"seal-2\"").only_fault();
+    let fault = ConfigFolder::with("seal_key = \"seal-1\"", "seal_key = \"seal-2\"").only_fault();
     assert!(
         fault.contains("[store] seal_key: expected the id of a seal key"),
         "{fault}"
@@ -233,7 +237,7 @@ fn a_missing_seal_key_is_a_fault() {
 /// D1: a private key that others can read is refused.
 #[test]
 fn a_private_key_that_others_can_read_is_refused() {
-    let site = Site::fresh();
+    let site = ConfigFolder::fresh();
     let key = site.path("certs/platform-1.key");
     assert_eq!(
         fs::metadata(&key).unwrap().permissions().mode() & 0o777,
@@ -247,7 +251,7 @@ fn a_private_key_that_others_can_read_is_refused() {
 /// F1: a secret may come from the environment; one that is not set is a fault.
 #[test]
 fn a_secret_may_come_from_the_environment() {
-    let site = Site::with("\"file:certs/seal-1.key\"", "\"env:PAYMUX_SEAL\"");
+    let site = ConfigFolder::with("\"file:certs/seal-1.key\"", "\"env:PAYMUX_SEAL\"");
     let key = hex(&[7; 32]);
     let environment = |name: &str| (name == "PAYMUX_SEAL").then(|| key.clone());
     assert!(config::read(&site.path("routes.toml"), now(), &environment).is_ok());
@@ -258,19 +262,19 @@ fn a_secret_may_come_from_the_environment() {
 }
 
 /// R-6.2.1-3, R-6.2.2-5, R-6.1.4-2: a mode without what clause 6.2 demands is refused, password
-/// reset among it, unless an operator records the departure.
+/// reset among it, unless an operator records the waiver.
 #[test]
 fn a_capability_that_clause_6_2_demands_is_demanded() {
     let chatbot = (
         "[\"WEBVIEW\", \"NATIVE\"]",
         "[\"WEBVIEW\", \"CHATBOT\", \"NATIVE\"]",
     );
-    let site = Site::fresh();
-    let lacking = (
+    let site = ConfigFolder::fresh();
+    let unmet_requirements = (
         "\"bind_card\", \"reset_password\", \"queries\", \"scan_pay\"",
         "\"reset_password\", \"scan_pay\"",
     );
-    site.replace(&[chatbot, lacking]);
+    site.replace(&[chatbot, unmet_requirements]);
     let faults = site.faults();
     let ids = [
         "R-6.2.1-3",
@@ -283,18 +287,19 @@ fn a_capability_that_clause_6_2_demands_is_demanded() {
     for (fault, id) in faults.iter().zip(ids) {
         assert!(fault.contains(id), "{fault}");
     }
-    let recorded = "\"bind_card\", \"queries\", \"scan_pay\"]\ndepartures = [\
-        { requirement = \"R-6.2.1-4\", reason = \"annex 2\", by = \"Li\", since = 2026-01-01 },\
-        { requirement = \"R-6.2.2-4\", reason = \"annex 2\", by = \"Li\", since = 2026-01-01 },\
-        { requirement = \"R-6.2.3-4\", reason = \"annex 2\", by = \"Li\", since = 2026-01-01 },\
-        { requirement = \"R-6.2.4-4\", reason = \"annex 2\", by = \"Li\", since = 2026-01-01 },";
+    let recorded = "\"bind_card\", \"queries\", \"scan_pay\"]\nwaivers = [\
+{ requirement = \"R-6.2.1-4\", reason = \"annex 2\", by = \"Li\", since = 2026-01-01 },\
+{ requirement = \"R-6.2.2-4\", reason = \"annex 2\", by = \"Li\", since = 2026-01-01 },\
+{ requirement = \"R-6.2.3-4\", reason = \"annex 2\", by = \"Li\", since = 2026-01-01 },\
+{ requirement = \"R-6.2.4-4\", reason = \"annex 2\", by = \"Li\", since = 2026-01-01 },";
     let there = "\"bind_card\", \"reset_password\", \"queries\", \"scan_pay\",";
     site.replace(&[chatbot, (there, recorded)]);
     let config = site.read().map_err(|f| f.to_string()).unwrap();
-    let not_served = |it: &&config::Fault| it.found.starts_with("CHATBOT, which it does not serve");
-    let (chatbot, departures): (Vec<_>, Vec<_>) = config.warnings.iter().partition(not_served);
+    let not_served =
+        |it: &&config::ConfigFault| it.found.starts_with("CHATBOT, which it does not serve");
+    let (chatbot, waivers): (Vec<_>, Vec<_>) = config.warnings.iter().partition(not_served);
     assert_eq!(
-        (chatbot.len(), departures.len()),
+        (chatbot.len(), waivers.len()),
         (2, 4),
         "{:?}",
         config.warnings
@@ -304,30 +309,30 @@ fn a_capability_that_clause_6_2_demands_is_demanded() {
 const ALL_REFUNDS: &str = "\"full_refund\", \"partial_refund\", \"repeated_refund\"";
 
 /// R-6.1.5-2: an institution that lacks one of the three kinds of refund is refused by the id, unless
-/// an operator records the departure with reason, name and day; then it is warned about and kept, so
+/// an operator records the waiver with reason, name and day; then it is warned about and kept, so
 /// that such a refund can be refused with the reason.
 #[test]
-fn a_departure_is_recorded_by_a_person_and_kept() {
+fn a_waiver_is_recorded_by_a_person_and_kept() {
     let without = "\"full_refund\", \"partial_refund\"";
-    let faults = Site::with(ALL_REFUNDS, without).faults();
+    let faults = ConfigFolder::with(ALL_REFUNDS, without).faults();
     assert_eq!(faults.len(), 2, "both institutions: {faults:#?}");
     assert!(faults.iter().all(|fault| fault.contains("R-6.1.5-2")));
 
-    let recorded = "modes = [\"WEBVIEW\"]\ndepartures = [{ requirement = \"R-6.1.5-2\", \
-        reason = \"annex 2\", by = \"head of payments\", since = 2026-01-01 }]\ncapabilities = [\n    \
-        \"password_pay\", \"full_refund\", \"partial_refund\",";
+    let recorded = "modes = [\"WEBVIEW\"]\nwaivers = [{ requirement = \"R-6.1.5-2\", \
+reason = \"annex 2\", by = \"head of payments\", since = 2026-01-01 }]\ncapabilities = [\n \
+\"password_pay\", \"full_refund\", \"partial_refund\",";
     let there = "modes = [\"WEBVIEW\"]\ncapabilities = [\n    \"password_pay\", \"full_refund\", \
         \"partial_refund\", \"repeated_refund\",";
-    let site = Site::with(there, recorded);
+    let site = ConfigFolder::with(there, recorded);
     let config = site.read().map_err(|f| f.to_string()).unwrap();
     let warning = config.warnings[0].to_string();
     for part in ["R-6.1.5-2", "annex 2", "head of payments"] {
         assert!(warning.contains(part), "{warning}");
     }
-    let red = &config.register.directory.institutions[&InstitutionId::parse("redpay").unwrap()];
+    let red = &config.snapshot.routing.institutions[&InstitutionId::parse("redpay").unwrap()];
     let kinds = red.refunds.kinds;
     assert!(kinds.full && kinds.partial && !kinds.repeated);
-    let kept = &red.departures[0];
+    let kept = &red.waivers[0];
     assert_eq!(
         (
             kept.requirement.as_str(),
@@ -345,7 +350,7 @@ fn a_departure_is_recorded_by_a_person_and_kept() {
         "{text}"
     );
 
-    let but = |from: &str, to: &str| Site::with(there, &recorded.replace(from, to));
+    let but = |from: &str, to: &str| ConfigFolder::with(there, &recorded.replace(from, to));
     let fault = but(" by = \"head of payments\",", "").faults();
     assert!(
         fault
@@ -373,7 +378,7 @@ fn conditions_of_a_payment_are_read_and_checked() {
     let hkd = "currencies = [\"CNY\", \"HKD\"]\n";
     let sums = "[[contract.sums]]\ncurrency = \"HKD\"\namount_max = \"900.00\"\n";
     let offers = ("stopped = false ", "currencies = [\"CNY\", \"HKD\"] ");
-    let site = Site::fresh();
+    let site = ConfigFolder::fresh();
     let rules = "stopped = true\npayer_prefixes_denied = [\"170\"]\npayer_prefixes = [\"13\"]\n";
     let all = format!("{there}{hkd}{rules}{sums}");
     site.replace(&[
@@ -382,9 +387,9 @@ fn conditions_of_a_payment_are_read_and_checked() {
         ("order = 1\n", "order = 1\nstopped = true\n"),
     ]);
     let config = site.read().map_err(|f| f.to_string()).unwrap();
-    let directory = &config.register.directory;
+    let routing = &config.snapshot.routing;
     let bank = InstitutionId::parse("bluebank").unwrap();
-    let contract = &directory.contracts[&(MerchantId::parse("M1001").unwrap(), bank)];
+    let contract = &routing.contracts[&(MerchantId::parse("M1001").unwrap(), bank)];
     let read: Vec<_> = contract
         .sums
         .iter()
@@ -395,10 +400,10 @@ fn conditions_of_a_payment_are_read_and_checked() {
         (&*contract.payers.only, &*contract.payers.except),
         (&["13".to_owned()][..], &["170".to_owned()][..],)
     );
-    assert!(contract.stopped && directory.routes[0].stopped && !directory.routes[1].stopped);
+    assert!(contract.stopped && routing.routes[0].stopped && !routing.routes[1].stopped);
 
     let fault = |changes: &[(&str, &str)]| {
-        let site = Site::fresh();
+        let site = ConfigFolder::fresh();
         site.replace(changes);
         site.only_fault()
     };
@@ -431,7 +436,7 @@ fn absurd_measures_of_health_are_refused() {
         ("probes = 1 ", "probes = 0 "),
         ("slow_ms = 2_000", "slow_ms = 0"),
     ] {
-        let fault = Site::with(from, to).only_fault();
+        let fault = ConfigFolder::with(from, to).only_fault();
         let name = from.split_once(' ').unwrap().0;
         assert!(
             fault.contains(&format!("[health] {name}: expected")),
@@ -439,7 +444,10 @@ fn absurd_measures_of_health_are_refused() {
         );
     }
     let default = paymux::domain::institutions::HealthSettings::default();
-    let config = Site::fresh().read().map_err(|f| f.to_string()).unwrap();
+    let config = ConfigFolder::fresh()
+        .read()
+        .map_err(|f| f.to_string())
+        .unwrap();
     assert_eq!(
         config.health, default,
         "the file says what is meant without it"
@@ -449,14 +457,15 @@ fn absurd_measures_of_health_are_refused() {
 /// R-4-3: nobody is enrolled without evidence and day.
 #[test]
 fn a_state_without_evidence_is_refused() {
-    let fault = Site::with("evidence = \"development: nobody reviewed it\"\n", "").only_fault();
+    let fault =
+        ConfigFolder::with("evidence = \"development: nobody reviewed it\"\n", "").only_fault();
     assert!(fault.contains("[[merchant]] evidence"), "{fault}");
 }
 
 /// Q3, F1: the same key id cannot mean two keys, whosever they are.
 #[test]
 fn a_key_id_that_comes_twice_is_a_fault() {
-    let fault = Site::with("id = \"redpay-1\"", "id = \"M1001-1\"").only_fault();
+    let fault = ConfigFolder::with("id = \"redpay-1\"", "id = \"M1001-1\"").only_fault();
     assert!(
         fault.contains("which line") && fault.contains("has taken"),
         "{fault}"
@@ -467,17 +476,19 @@ fn a_key_id_that_comes_twice_is_a_fault() {
 /// found before a listener meets them.
 #[test]
 fn a_certificate_that_does_not_fit_is_refused() {
-    let fault = Site::with("\"file:certs/server.key\"", "\"file:certs/M1001.key\"").only_fault();
+    let fault =
+        ConfigFolder::with("\"file:certs/server.key\"", "\"file:certs/M1001.key\"").only_fault();
     assert!(
         fault.contains("expected the private key of the certificate"),
         "{fault}"
     );
-    let fault = Site::with("https://localhost:8443", "https://pay.example:8443").only_fault();
+    let fault =
+        ConfigFolder::with("https://localhost:8443", "https://pay.example:8443").only_fault();
     assert!(
         fault.contains("pay.example, which public_origin says"),
         "{fault}"
     );
-    let site = Site::fresh();
+    let site = ConfigFolder::fresh();
     let later = Timestamp::parse_local("20330101", "000000").unwrap();
     let faults = config::read(&site.path("routes.toml"), later, &|_| None)
         .err()
@@ -490,7 +501,7 @@ fn a_certificate_that_does_not_fit_is_refused() {
 /// S1: without a key in force today there is nothing to sign with.
 #[test]
 fn a_platform_key_must_be_in_force() {
-    let fault = Site::with(
+    let fault = ConfigFolder::with(
         "certs/platform-1.key\"\nnot_before = 2026-01-01",
         "certs/platform-1.key\"\nnot_before = 2027-01-01",
     )
@@ -504,7 +515,7 @@ fn a_platform_key_must_be_in_force() {
 /// D3: keys that are there are never replaced.
 #[test]
 fn development_keys_are_made_once() {
-    let site = Site::fresh();
+    let site = ConfigFolder::fresh();
     let before = fs::read(site.path("certs/seal-1.key")).unwrap();
     assert!(site.make_keys().starts_with("nothing was missing"));
     assert_eq!(fs::read(site.path("certs/seal-1.key")).unwrap(), before);
@@ -516,7 +527,7 @@ fn development_keys_are_made_once() {
 /// D3: no key is made for a name outside the folder of development.
 #[test]
 fn no_key_is_made_outside_the_folder_of_development() {
-    let site = Site::with("file:certs/seal-1.key", "file:seal-1.key");
+    let site = ConfigFolder::with("file:certs/seal-1.key", "file:seal-1.key");
     assert!(site.make_keys().contains("left  "));
     assert!(!site.path("seal-1.key").exists());
 }
@@ -524,7 +535,7 @@ fn no_key_is_made_outside_the_folder_of_development() {
 /// F1: `paymux check` says what would be served, or everything that is wrong and exits with 3.
 #[test]
 fn check_says_what_would_be_served_or_what_is_wrong() {
-    let site = Site::with("stopped = false", "stopped = true ");
+    let site = ConfigFolder::with("stopped = false", "stopped = true ");
     let checked = || {
         let mut out = Vec::new();
         let status = check::check(&mut out, &site.path("routes.toml"), now()).unwrap();
@@ -551,7 +562,7 @@ fn check_says_what_would_be_served_or_what_is_wrong() {
 /// Every key is listed with the days that are left to it; merchants are given public halves only.
 #[test]
 fn keys_are_listed_and_shown() {
-    let site = Site::fresh();
+    let site = ConfigFolder::fresh();
     let mut out = Vec::new();
     keys::list(&mut out, &site.path("routes.toml"), now()).unwrap();
     let text = String::from_utf8(out).unwrap();

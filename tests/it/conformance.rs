@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 
-use crate::tidy::tree::{self, Source};
+use crate::tidy::tree::{self, SourceFile};
 
 const REQUIREMENTS: &str = "docs/requirements.md";
 const CONFORMANCE: &str = "docs/conformance.md";
@@ -45,7 +45,7 @@ struct Demand {
     why: String,
 }
 
-struct Page {
+struct ConformancePage {
     demands: Vec<Demand>,
     promises: Vec<(String, String)>,
     /// Promises that are not built, and the area that each comes with.
@@ -53,7 +53,7 @@ struct Page {
 }
 
 /// Identifier to the tests that quote it.
-type Shown = BTreeMap<String, BTreeSet<String>>;
+type TestsByIdentifier = BTreeMap<String, BTreeSet<String>>;
 
 /// Rows of the tables under one second-level heading, their heads left out.
 fn rows<'a>(page: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
@@ -72,7 +72,7 @@ fn rows<'a>(page: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
 }
 
 /// Reads the page of requirements; what is wrong with it comes back instead.
-fn read_page(text: &str) -> Result<Page, Vec<String>> {
+fn read_page(text: &str) -> Result<ConformancePage, Vec<String>> {
     let areas: BTreeSet<&str> = rows(text, "Areas").iter().map(|row| row[0]).collect();
     let mut faults = Vec::new();
     let mut seen = BTreeSet::new();
@@ -128,7 +128,7 @@ fn read_page(text: &str) -> Result<Page, Vec<String>> {
         }
     }
     if faults.is_empty() {
-        Ok(Page {
+        Ok(ConformancePage {
             demands,
             promises,
             not_built,
@@ -140,7 +140,7 @@ fn read_page(text: &str) -> Result<Page, Vec<String>> {
 
 /// Identifiers in a line of prose: `R-6.3.1-2a`, and `C5` but not the `A3` of interface A3.1.
 fn identifiers(text: &str) -> BTreeSet<String> {
-    text.split(|letter: char| !(letter.is_ascii_alphanumeric() || "-._/".contains(letter)))
+    text.split(|message: char| !(message.is_ascii_alphanumeric() || "-._/".contains(message)))
         .map(|word| word.trim_end_matches(['.', '-', '/']))
         .filter(|word| is_requirement(word) || is_invariant(word))
         .map(str::to_owned)
@@ -149,7 +149,7 @@ fn identifiers(text: &str) -> BTreeSet<String> {
 
 fn is_requirement(word: &str) -> bool {
     word.strip_prefix("R-")
-        .is_some_and(|rest| rest.contains(|letter: char| letter.is_ascii_digit()))
+        .is_some_and(|rest| rest.contains(|message: char| message.is_ascii_digit()))
 }
 
 fn is_invariant(word: &str) -> bool {
@@ -161,8 +161,8 @@ fn is_invariant(word: &str) -> bool {
 
 /// Which tests quote what. A test is a `#[test]` or `#[tokio::test]` function, and in the contracts
 /// any function. Only the first paragraph of its doc counts.
-fn shown(files: &[Source]) -> Shown {
-    let mut shown = Shown::new();
+fn shown(files: &[SourceFile]) -> TestsByIdentifier {
+    let mut shown = TestsByIdentifier::new();
     for file in files {
         let scenarios = CONTRACTS.contains(&file.path.as_str());
         let (mut doc, mut is_test, mut in_attribute) = (Vec::new(), false, false);
@@ -216,7 +216,7 @@ fn is_of_the_product(test: &str) -> bool {
 
 /// What tests quote and the page does not list; what the page calls met, also partly, and no test of
 /// the running product shows; promises that are not built and quoted all the same.
-fn faults(page: &Page, shown: &Shown) -> Vec<String> {
+fn faults(page: &ConformancePage, shown: &TestsByIdentifier) -> Vec<String> {
     let listed: BTreeSet<&str> = (page.demands.iter().map(|demand| demand.id.as_str()))
         .chain(page.promises.iter().map(|(id, _)| id.as_str()))
         .collect();
@@ -270,7 +270,7 @@ fn state(demand: &Demand, tests: Option<&BTreeSet<String>>) -> (&'static str, St
     }
 }
 
-fn render(page: &Page, shown: &Shown) -> String {
+fn render(page: &ConformancePage, shown: &TestsByIdentifier) -> String {
     let mut table = String::new();
     let mut counts = BTreeMap::from([("met", 0), ("partly", 0), ("planned", 0), ("not ours", 0)]);
     for demand in &page.demands {
@@ -354,13 +354,13 @@ const SAMPLE: &str = "# Requirements\n\n## Areas\n\n| Area | Brings |\n|---|---|
     | R-6.4-1b | c | all | not ours | z |\n\n## Invariants\n\n| Id | Promise |\n|---|---|\n| C5 | d |\n\
     | C6 | e |\n\n## Promises not built\n\n| Id | Comes with |\n|---|---|\n| C6 | refunds |\n";
 
-fn sample(from: &str, to: &str) -> Result<Page, Vec<String>> {
+fn sample(from: &str, to: &str) -> Result<ConformancePage, Vec<String>> {
     assert!(SAMPLE.contains(from));
     read_page(&SAMPLE.replace(from, to))
 }
 
-fn quoting(text: &str) -> Shown {
-    shown(&[Source::new("tests/it/b.rs", text)])
+fn quoting(text: &str) -> TestsByIdentifier {
+    shown(&[SourceFile::new("tests/it/b.rs", text)])
 }
 
 #[test]
@@ -382,14 +382,17 @@ fn only_tests_show_anything() {
     ));
     assert_eq!(
         test,
-        Shown::from([("C5".to_owned(), BTreeSet::from(["it::b::same".to_owned()]))])
+        TestsByIdentifier::from([("C5".to_owned(), BTreeSet::from(["it::b::same".to_owned()]))])
     );
     assert!(quoting(&format!("{doc}pub fn same() {{}}")).is_empty());
     assert!(quoting(&format!("{doc}const A: u8 = 1;\n#[test]\nfn other() {{}}")).is_empty());
 
     let plain = format!("{doc}pub(crate) fn same(a: A) {{}}");
-    assert_eq!(shown(&[Source::new("tests/it/store.rs", &plain)]).len(), 1);
-    assert!(shown(&[Source::new("tests/it/world.rs", &plain)]).is_empty());
+    assert_eq!(
+        shown(&[SourceFile::new("tests/it/store.rs", &plain)]).len(),
+        1
+    );
+    assert!(shown(&[SourceFile::new("tests/it/world.rs", &plain)]).is_empty());
 }
 
 #[test]
@@ -410,11 +413,15 @@ fn an_identifier_nobody_lists_is_found() {
 fn what_is_called_met_and_not_shown_is_found() {
     for status in ["met", "partly: refunds"] {
         let page = sample("| met |", &format!("| {status} |")).unwrap();
-        assert_eq!(faults(&page, &Shown::new()).len(), 1, "{status}");
+        assert_eq!(
+            faults(&page, &TestsByIdentifier::new()).len(),
+            1,
+            "{status}"
+        );
         let test = "/// R-1-1\n#[test]\nfn a() {}";
         assert!(faults(&page, &quoting(test)).is_empty(), "{status}");
         for apart in ["src/a/b.rs", "tests/it/sandbox/x.rs", "tests/it/store.rs"] {
-            let unit = shown(&[Source::new(apart, test)]);
+            let unit = shown(&[SourceFile::new(apart, test)]);
             assert_eq!(faults(&page, &unit).len(), 1, "{apart} is not the product");
         }
     }
@@ -467,6 +474,6 @@ fn the_page_says_what_each_demand_stands_on() {
     let text = render(&page, &quoted);
     let partly = "| R-1-1 | a | partly — half (refunds); what is met, by `it::b::t` |";
     assert!(text.contains(partly), "{text}");
-    let bare = render(&page, &Shown::new());
+    let bare = render(&page, &TestsByIdentifier::new());
     assert!(bare.contains("| C5 | d | none yet |"), "{bare}");
 }

@@ -11,26 +11,26 @@ use paymux::domain::amount::CNY;
 use paymux::domain::attempt::Stamp;
 use paymux::domain::evidence::{Evidence, Finding};
 use paymux::domain::identifiers::Timestamp;
-use paymux::domain::order::Weighed;
-use paymux::institution::{Call, CallState, Heard, Institution, KINDS, Step, Unverified};
+use paymux::domain::order::Applied;
+use paymux::institution::{Acknowledgement, Call, CallState, Institution, KINDS, Step, Unverified};
 use serde_json::Value;
 
 use recorded::{NOW_S, Recording, describe, recordings};
 
 /// What the other side of a dialect does in a test.
-trait Rig {
+trait DialectRig {
     fn adapter(&self) -> &dyn Institution;
     /// A callback of this body, unsigned.
     fn callback(&self, body: Bytes) -> Request<Bytes>;
     /// Signs as the institution does, or as a stranger would.
-    fn sign_callback(&self, callback: &mut Request<Bytes>, as_whom: Signer, created_s: i64);
-    fn sign_reply(&self, reply: &mut Response<Bytes>, to: &CallState, as_whom: Signer);
+    fn sign_callback(&self, callback: &mut Request<Bytes>, as_whom: SignedBy, created_s: i64);
+    fn sign_reply(&self, reply: &mut Response<Bytes>, to: &CallState, as_whom: SignedBy);
     /// Whether the institution would believe this of us.
     fn is_ours(&self, answer: &Response<Bytes>, to: &Request<Bytes>) -> bool;
 }
 
 #[derive(Clone, Copy)]
-enum Signer {
+enum SignedBy {
     Institution,
     /// A key on the ring that belongs to somebody else.
     Other,
@@ -38,8 +38,8 @@ enum Signer {
     Stranger,
 }
 
-fn rigs() -> Vec<(&'static str, Box<dyn Rig>)> {
-    let rig = |name: &str| -> Box<dyn Rig> {
+fn rigs() -> Vec<(&'static str, Box<dyn DialectRig>)> {
+    let rig = |name: &str| -> Box<dyn DialectRig> {
         match name {
             "standard" => Box::new(standard::rig()),
             other => panic!("the kind {other} has no rig here, so it is held to no contract"),
@@ -52,7 +52,7 @@ fn rigs() -> Vec<(&'static str, Box<dyn Rig>)> {
 }
 
 /// Runs a check on every recording of every kind.
-fn on_all(check: impl Fn(&dyn Rig, &Recording)) {
+fn on_all(check: impl Fn(&dyn DialectRig, &Recording)) {
     for (name, rig) in rigs() {
         let recordings = recordings(name);
         assert!(recordings.len() > 10, "{name} has hardly any recordings");
@@ -69,7 +69,7 @@ fn stamp(at_s: i64) -> Stamp {
     }
 }
 
-fn sent(rig: &dyn Rig, call: &Call<'_>, stamp: &Stamp) -> (Request<Bytes>, CallState) {
+fn sent(rig: &dyn DialectRig, call: &Call<'_>, stamp: &Stamp) -> (Request<Bytes>, CallState) {
     match rig.adapter().begin(call, stamp) {
         Step::Send(outgoing) => (outgoing.request, outgoing.state),
         Step::Done(_) | Step::Unmade(_) => panic!("{} is not sent", call.word()),
@@ -77,7 +77,12 @@ fn sent(rig: &dyn Rig, call: &Call<'_>, stamp: &Stamp) -> (Request<Bytes>, CallS
 }
 
 /// What a reply proves, read at the moment all recordings are of.
-fn read(rig: &dyn Rig, call: &Call<'_>, state: &CallState, reply: &Response<Bytes>) -> Evidence {
+fn read(
+    rig: &dyn DialectRig,
+    call: &Call<'_>,
+    state: &CallState,
+    reply: &Response<Bytes>,
+) -> Evidence {
     match rig.adapter().next(call, state, reply, &stamp(NOW_S)) {
         Step::Done(evidence) => evidence,
         Step::Send(_) | Step::Unmade(_) => panic!("{} goes on", call.word()),
@@ -85,15 +90,19 @@ fn read(rig: &dyn Rig, call: &Call<'_>, state: &CallState, reply: &Response<Byte
 }
 
 /// What a recording proves with this body, signed as the institution does.
-fn reading(rig: &dyn Rig, recording: &Recording, body: &[u8]) -> Result<Evidence, Unverified> {
-    read_as(rig, recording, body, Some(Signer::Institution))
+fn reading(
+    rig: &dyn DialectRig,
+    recording: &Recording,
+    body: &[u8],
+) -> Result<Evidence, Unverified> {
+    read_as(rig, recording, body, Some(SignedBy::Institution))
 }
 
 fn read_as(
-    rig: &dyn Rig,
+    rig: &dyn DialectRig,
     recording: &Recording,
     body: &[u8],
-    as_whom: Option<Signer>,
+    as_whom: Option<SignedBy>,
 ) -> Result<Evidence, Unverified> {
     let body = Bytes::copy_from_slice(body);
     let now = Timestamp::from_s(NOW_S);
@@ -118,7 +127,11 @@ fn read_as(
 }
 
 /// What a callback proves about an order in yuan.
-fn told(rig: &dyn Rig, callback: &Request<Bytes>, now: Timestamp) -> Result<Evidence, Unverified> {
+fn told(
+    rig: &dyn DialectRig,
+    callback: &Request<Bytes>,
+    now: Timestamp,
+) -> Result<Evidence, Unverified> {
     let told = rig.adapter().read_callback(callback, now);
     told.map(|told| told.evidence(CNY))
 }
@@ -175,14 +188,14 @@ fn what_is_said_of_something_else_moves_nothing() {
             let Ok(evidence) = reading(rig, recording, &body) else {
                 continue;
             };
-            let mut order = recording.doubtful();
+            let mut order = recording.unresolved();
             // That it exists there is known already.
             order.attempts[0].named = true;
             order.refunds.iter_mut().for_each(|one| one.named = true);
-            let weighed = order.weigh(&evidence, rig.adapter().facts(), Timestamp::from_s(NOW_S));
+            let applied = order.apply(&evidence, rig.adapter().facts(), Timestamp::from_s(NOW_S));
             assert!(
-                matches!(weighed, Weighed::Repeat | Weighed::Quarantine(_)),
-                "{} {name}: {weighed:?}",
+                matches!(applied, Applied::Repeat | Applied::Quarantine(_)),
+                "{} {name}: {applied:?}",
                 recording.file
             );
         }
@@ -195,7 +208,7 @@ fn a_cut_off_or_oversized_body_proves_nothing() {
     on_all(|rig, recording| {
         let body = recording.body();
         for end in 0..body.len() {
-            for signer in [Some(Signer::Institution), None] {
+            for signer in [Some(SignedBy::Institution), None] {
                 let read = read_as(rig, recording, &body[..end], signer);
                 assert!(proves_nothing(&read), "{} up to {end}", recording.file);
             }
@@ -210,7 +223,7 @@ fn a_cut_off_or_oversized_body_proves_nothing() {
 #[test]
 fn the_word_of_anybody_else_proves_nothing() {
     on_all(|rig, recording| {
-        for signer in [None, Some(Signer::Other), Some(Signer::Stranger)] {
+        for signer in [None, Some(SignedBy::Other), Some(SignedBy::Stranger)] {
             let read = read_as(rig, recording, recording.body(), signer);
             assert!(proves_nothing(&read), "{}", recording.file);
         }
@@ -236,7 +249,7 @@ fn one_changed_byte_is_noticed() {
                 .header("content-type", "application/json")
                 .body(Bytes::copy_from_slice(recording.body()))
                 .unwrap();
-            rig.sign_reply(&mut reply, &asked, Signer::Institution);
+            rig.sign_reply(&mut reply, &asked, SignedBy::Institution);
             for at in bytes {
                 *reply.body_mut() = changed(at);
                 let evidence = read(rig, &call, &asked, &reply);
@@ -244,7 +257,7 @@ fn one_changed_byte_is_noticed() {
             }
         } else {
             let mut callback = rig.callback(Bytes::copy_from_slice(recording.body()));
-            rig.sign_callback(&mut callback, Signer::Institution, NOW_S);
+            rig.sign_callback(&mut callback, SignedBy::Institution, NOW_S);
             for at in bytes {
                 *callback.body_mut() = changed(at);
                 let read = told(rig, &callback, now);
@@ -268,18 +281,18 @@ fn an_answer_to_another_question_proves_nothing() {
             return;
         };
         let (_, asked) = sent(rig, &call, &stamp(NOW_S));
-        let (_, asked_before) = sent(rig, &call, &stamp(NOW_S - 1));
+        let (_, find_repeated_request) = sent(rig, &call, &stamp(NOW_S - 1));
         let mut reply = Response::new(Bytes::copy_from_slice(recording.body()));
         *reply.status_mut() = recording.status.try_into().unwrap();
         let json = HeaderValue::from_static("application/json");
         reply.headers_mut().insert("content-type", json);
-        rig.sign_reply(&mut reply, &asked_before, Signer::Institution);
+        rig.sign_reply(&mut reply, &find_repeated_request, SignedBy::Institution);
         let read = |reply: &Response<Bytes>, state: &CallState| Ok(read(rig, &call, state, reply));
         assert!(proves_nothing(&read(&reply, &asked)), "{}", recording.file);
         assert!(proves_nothing(&read(&reply, &CallState::default())));
         *reply.status_mut() = http::StatusCode::ACCEPTED;
         if recording.status != 202 {
-            assert!(proves_nothing(&read(&reply, &asked_before)));
+            assert!(proves_nothing(&read(&reply, &find_repeated_request)));
         }
     });
 }
@@ -298,7 +311,7 @@ fn an_old_callback_is_not_believed() {
             (NOW_S + 31, false),
         ] {
             let mut callback = rig.callback(Bytes::copy_from_slice(recording.body()));
-            rig.sign_callback(&mut callback, Signer::Institution, created_s);
+            rig.sign_callback(&mut callback, SignedBy::Institution, created_s);
             let read = told(rig, &callback, Timestamp::from_s(NOW_S));
             let refused = describe(&read) == "forged outside_window";
             assert_eq!(refused, !recent, "{} {created_s}", recording.file);
@@ -342,11 +355,11 @@ fn only_what_may_succeed_later_is_asked_for_again() {
         }
         let callback = rig.callback(Bytes::copy_from_slice(recording.body()));
         for (heard, status) in [
-            (Heard::TryAgain, 503),
-            (Heard::UnknownReference, 404),
-            (Heard::Quarantined, 422),
-            (Heard::Unreadable, 400),
-            (Heard::Unverified, 401),
+            (Acknowledgement::TryAgain, 503),
+            (Acknowledgement::UnknownReference, 404),
+            (Acknowledgement::Quarantined, 422),
+            (Acknowledgement::Unreadable, 400),
+            (Acknowledgement::Unverified, 401),
         ] {
             let answer = rig
                 .adapter()
@@ -370,15 +383,15 @@ fn only_what_is_recorded_is_acknowledged() {
             return;
         }
         let mut callback = rig.callback(Bytes::copy_from_slice(recording.body()));
-        rig.sign_callback(&mut callback, Signer::Institution, NOW_S);
+        rig.sign_callback(&mut callback, SignedBy::Institution, NOW_S);
         let mut other = rig.callback(Bytes::copy_from_slice(recording.body()));
-        rig.sign_callback(&mut other, Signer::Institution, NOW_S - 1);
+        rig.sign_callback(&mut other, SignedBy::Institution, NOW_S - 1);
         for (heard, acknowledged) in [
-            (Heard::Recorded, true),
-            (Heard::TryAgain, false),
-            (Heard::UnknownReference, false),
-            (Heard::Quarantined, false),
-            (Heard::Unreadable, false),
+            (Acknowledgement::Recorded, true),
+            (Acknowledgement::TryAgain, false),
+            (Acknowledgement::UnknownReference, false),
+            (Acknowledgement::Quarantined, false),
+            (Acknowledgement::Unreadable, false),
         ] {
             let answer = rig
                 .adapter()
@@ -388,17 +401,17 @@ fn only_what_is_recorded_is_acknowledged() {
             assert_eq!(answer.status().is_success(), acknowledged);
         }
         let unsigned = rig.callback(Bytes::new());
-        let answer = rig
-            .adapter()
-            .acknowledge(&unsigned, Heard::Unverified, "1", &stamp(NOW_S));
+        let answer =
+            rig.adapter()
+                .acknowledge(&unsigned, Acknowledgement::Unverified, "1", &stamp(NOW_S));
         assert!(answer.status().is_client_error());
         // Q1: who proved nothing is given no signature of ours, however slow a key makes it.
         for name in ["signature", "signature-input"] {
             assert!(!answer.headers().contains_key(name));
         }
-        let answer = rig
-            .adapter()
-            .acknowledge(&callback, Heard::Unverified, "1", &stamp(NOW_S));
+        let answer =
+            rig.adapter()
+                .acknowledge(&callback, Acknowledgement::Unverified, "1", &stamp(NOW_S));
         assert!(!answer.headers().contains_key("signature"));
     });
 }

@@ -3,26 +3,28 @@
 
 mod chain;
 mod clauses;
-mod dead_letters;
+mod dead_lettered;
 mod explained;
 mod full_disk;
 mod health;
 mod machine;
+mod manual_review;
 mod metrics;
 mod operations;
 mod overload;
-mod people;
 mod process;
 pub(crate) mod races;
 mod refused;
 mod reload;
 
 use paymux::command::demo::enrolment::{BLUE, RED, account};
-use paymux::command::demo::stage::{Open, PATIENCE, Shop, Stage, identity, payment_of};
-use paymux::edge::Drained;
+use paymux::command::demo::environment::{
+    DemoEnvironment, DemoGateway, DemoMerchant, WAIT_MAX, identity, payment_of,
+};
+use paymux::edge::DrainOutcome;
 use paymux::sandbox::{
-    Answer, Call, ClientSettings, Fault, Identity, Institution, MerchantClient, MerchantFault,
-    State,
+    ClientResponse, ClientSettings, InstitutionFault, MerchantClient, MerchantFault, PaymentState,
+    PemIdentity, SandboxCall, SandboxInstitution,
 };
 use paymux::signature::{KeyRing, SigningKey};
 use serde_json::{Value, json};
@@ -30,54 +32,56 @@ use serde_json::{Value, json};
 /// A payer whom every institution serves.
 const PAYER: &str = "13800001234";
 
-async fn open() -> (Stage, Open) {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+async fn open() -> (DemoEnvironment, DemoGateway) {
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let open = stage.open().await.unwrap();
     (stage, open)
 }
 
 /// An order in the webview mode that goes to an institution at once.
-fn order(shop: &Shop, number: &str, sum: &str, institution: &str) -> Value {
+fn order(shop: &DemoMerchant, number: &str, sum: &str, institution: &str) -> Value {
     let mut order = shop.order(number, "WEBVIEW", sum, PAYER);
     order["institutionId"] = json!(institution);
     order
 }
 
-async fn placed(shop: &Shop, order: &Value) -> Answer {
+async fn placed(shop: &DemoMerchant, order: &Value) -> ClientResponse {
     let answer = shop.place(order).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.json);
     assert_eq!(answer.proof.as_ref().unwrap().owner, "paymux");
     answer
 }
 
-async fn queried(shop: &Shop, number: &str) -> Answer {
+async fn queried(shop: &DemoMerchant, number: &str) -> ClientResponse {
     shop.ask("/v1/orders/query", number, json!({}))
         .await
         .unwrap()
 }
 
 /// How an order stands: `orderStatus`, `attemptStatus`.
-async fn standing(shop: &Shop, number: &str) -> (String, String) {
+async fn standing(shop: &DemoMerchant, number: &str) -> (String, String) {
     let answer = queried(shop, number).await;
     let text = |field| answer.text(field).to_owned();
     (text("orderStatus"), text("attemptStatus"))
 }
 
 /// The attempt's number, by which the institution knows the order.
-fn attempt(institution: &Institution, number: &str) -> String {
+fn attempt(institution: &SandboxInstitution, number: &str) -> String {
     let book = institution.books();
     let payment = payment_of(&book, number).unwrap();
     payment.terms.merchant_order_no.clone()
 }
 
 /// The institution has it in its book.
-async fn booked(institution: &Institution, number: &str) {
-    let seen = institution.wait_for(|book| payment_of(book, number).map(drop), PATIENCE);
+async fn booked(institution: &SandboxInstitution, number: &str) {
+    let seen = institution.wait_for(|book| payment_of(book, number).map(drop), WAIT_MAX);
     seen.await.expect("the call arrives");
 }
 
 /// What the operations listener answers.
-async fn operations(stage: &Stage, path: &str) -> String {
+async fn operations(stage: &DemoEnvironment, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let address = ("127.0.0.1", stage.ports.operations);
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -115,7 +119,7 @@ async fn what_is_asked_is_counted_without_naming_anybody() {
 /// A3.1, X-1, X-2, A3.2, A3.3, X-11, M4, R-6.2.4-1: placed, chosen, paid,
 /// called back, told, queried through one interface, with no messaging configured; money once.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_is_placed_chosen_paid_told_and_found() {
+async fn an_order_is_placed_chosen_paid_notified_and_found() {
     let (stage, open) = open().await;
     let shop = &stage.tea;
     let order = shop.order("T1", "AGGREGATED", "12.30", PAYER);
@@ -128,7 +132,10 @@ async fn an_order_is_placed_chosen_paid_told_and_found() {
         (200, "ACCEPTED")
     );
     stage.payer.pay(chosen.text("payUrl")).await.unwrap();
-    let notice = shop.told("ORDER_PAID", "T1").await.unwrap();
+    let notice = shop
+        .wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     for (field, value) in [
         ("orderAmount", "12.30"),
         ("mobileNo", PAYER),
@@ -145,11 +152,15 @@ async fn an_order_is_placed_chosen_paid_told_and_found() {
         "the fee is told to the last place that the institution told"
     );
     assert_eq!(stage.red.books().taken_cents(), 1_230);
-    assert_eq!(open.close().await.unwrap(), Drained::Whole);
+    assert_eq!(open.close().await.unwrap(), DrainOutcome::Whole);
 }
 
 /// A client of the gateway with this key and this certificate.
-fn client(stage: &Stage, key: SigningKey, identity: Option<Identity>) -> MerchantClient {
+fn client(
+    stage: &DemoEnvironment,
+    key: SigningKey,
+    identity: Option<PemIdentity>,
+) -> MerchantClient {
     let roots_pem = std::fs::read_to_string(stage.certs().join("ca.pem")).unwrap();
     MerchantClient::new(ClientSettings {
         gateway_origin: stage.origin(),
@@ -161,7 +172,7 @@ fn client(stage: &Stage, key: SigningKey, identity: Option<Identity>) -> Merchan
     .unwrap()
 }
 
-fn key(stage: &Stage, id: &str) -> SigningKey {
+fn key(stage: &DemoEnvironment, id: &str) -> SigningKey {
     let pem = std::fs::read_to_string(stage.certs().join(format!("{id}.key"))).unwrap();
     SigningKey::from_pkcs8_pem(id, &pem).unwrap()
 }
@@ -230,10 +241,10 @@ async fn false_callbacks_change_nothing() {
             "orderStatus": "PAID",
         })
     };
-    let (stranger, _) = SigningKey::generate_ed25519().unwrap();
-    let stranger = SigningKey::from_pkcs8_pem("bluebank-1", &stranger).unwrap();
+    let (unauthenticated, _) = SigningKey::generate_ed25519().unwrap();
+    let unauthenticated = SigningKey::from_pkcs8_pem("bluebank-1", &unauthenticated).unwrap();
     for (who, key, sum) in [
-        ("a stranger", stranger, "12.30"),
+        ("a stranger", unauthenticated, "12.30"),
         ("another institution", key(&stage, "redpay-1"), "12.30"),
         ("another sum", key(&stage, "bluebank-1"), "12.31"),
     ] {
@@ -246,7 +257,9 @@ async fn false_callbacks_change_nothing() {
         assert!(shop.merchant.inbox().deliveries.is_empty(), "{who}");
     }
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
-    shop.told("ORDER_PAID", "T1").await.unwrap();
+    shop.wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     assert_eq!(stage.blue.books().taken_cents(), 1_230);
 }
 
@@ -259,10 +272,18 @@ async fn a_slow_merchant_delays_nobody() {
         let answer = placed(shop, &order(shop, number, "12.30", BLUE.id)).await;
         stage.payer.pay(answer.text("payUrl")).await.unwrap();
     }
-    stage.books.told("ORDER_PAID", "B1").await.unwrap();
+    stage
+        .books
+        .wait_for_notification("ORDER_PAID", "B1")
+        .await
+        .unwrap();
     let slow = stage.tea.merchant.inbox();
     assert!(slow.event("ORDER_PAID", "T1").is_none(), "still waiting");
-    stage.tea.told("ORDER_PAID", "T1").await.unwrap();
+    stage
+        .tea
+        .wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
 }
 
 /// A stop lets a choice finish that waits on a slow institution, and its answer arrives.
@@ -270,7 +291,7 @@ async fn a_slow_merchant_delays_nobody() {
 async fn a_stop_finishes_what_is_in_flight() {
     let (stage, open) = open().await;
     let control = stage.blue.control();
-    control.next_at(Call::Create, Fault::SlowAnswer, 1);
+    control.next_at(SandboxCall::Create, InstitutionFault::SlowAnswer, 1);
     let wanted = order(&stage.tea, "T1", "12.30", BLUE.id);
     let stopping = async {
         booked(&stage.blue, "T1").await;
@@ -278,7 +299,7 @@ async fn a_stop_finishes_what_is_in_flight() {
     };
     let (answer, drained) = tokio::join!(placed(&stage.tea, &wanted), stopping);
     assert!(answer.text("payUrl").starts_with(&stage.blue.origin()));
-    assert_eq!(drained, Drained::Whole);
+    assert_eq!(drained, DrainOutcome::Whole);
     assert!(stage.tea.place(&wanted).await.is_err(), "nobody listens");
 
     let _open = stage.open().await.unwrap();
@@ -286,5 +307,5 @@ async fn a_stop_finishes_what_is_in_flight() {
     assert_eq!(again.text("payUrl"), answer.text("payUrl"));
     let book = stage.blue.books();
     let payment = payment_of(&book, "T1").unwrap();
-    assert_eq!((payment.creates, payment.state), (1, State::Open));
+    assert_eq!((payment.creates, payment.state), (1, PaymentState::Open));
 }

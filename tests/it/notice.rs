@@ -6,20 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paymux::domain::identifiers::Timestamp;
+use paymux::flow::configuration_snapshot::{DatedKey, SigningKeys};
 use paymux::flow::notify_merchant::Delivery;
 use paymux::flow::notify_merchant::notify_merchant;
-use paymux::flow::register::{DatedKey, Signing};
 use paymux::signature::verify_request;
-use paymux::store::{Store, Work};
+use paymux::store::{LeaseKind, Store};
 use serde_json::json;
 
-use crate::world::books::Ability;
 use crate::world::clock::START_MS;
-use crate::world::enrolment::{platform_ring, register, signer};
-use crate::world::inbox::{Inbox, Mood};
-use crate::world::memory::EventFate;
-use crate::world::network::Ending;
-use crate::world::town::{Town, now};
+use crate::world::enrolment::{platform_ring, signer, snapshot};
+use crate::world::fake_institution::FakeInstitutionAbility;
+use crate::world::fake_merchant::{FakeMerchant, FakeMerchantBehaviour};
+use crate::world::memory::MemoryEventState;
+use crate::world::network::ScriptedOutcome;
+use crate::world::test_gateway::{TestGateway, now};
 
 /// The waits of the interface document, in seconds.
 const WAITS_S: [i64; 18] = [
@@ -27,36 +27,36 @@ const WAITS_S: [i64; 18] = [
     21_600, 86_400,
 ];
 
-fn paid() -> Town {
-    paid_in(Town::new())
+fn paid() -> TestGateway {
+    paid_in(TestGateway::new())
 }
 
-fn paid_in(town: Town) -> Town {
-    town.place("T1", json!({ "attach": "k=1" }));
-    town.select("T1", "bank");
-    let id = town.pay("T1", "bank");
-    town.call_back("bank", &id);
-    town
+fn paid_in(gateway: TestGateway) -> TestGateway {
+    gateway.place("T1", json!({ "attach": "k=1" }));
+    gateway.select("T1", "bank");
+    let id = gateway.pay("T1", "bank");
+    gateway.call_back("bank", &id);
+    gateway
 }
 
-fn deliveries(inbox: &Inbox) -> usize {
+fn deliveries(inbox: &FakeMerchant) -> usize {
     inbox.requests.len()
 }
 
 /// R-A3.3-1, R-A3.1-5, R-5.1.4-8, R-A2.4.1-7b, R-A2.5-6b, N8: ten fields go to the order's own address
 /// at once, signed by the platform.
 #[test]
-fn the_merchant_is_told_of_its_payment() {
-    let town = paid();
-    let delivered = town.deliver();
+fn the_merchant_is_notified_of_its_payment() {
+    let gateway = paid();
+    let delivered = gateway.deliver();
     assert!(
         matches!(delivered[..], [Delivery::Delivered(_)]),
         "{delivered:?}"
     );
-    let request = town.inbox(|inbox| inbox.requests[0].clone());
+    let request = gateway.inbox(|inbox| inbox.requests[0].clone());
     let target = "https://m1.shop.example/paid";
     assert_eq!(request.uri().to_string(), target);
-    let order = town.order("T1");
+    let order = gateway.order("T1");
     let fields: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
     for (field, value) in [
         ("merchantOrderNo", "T1"),
@@ -77,18 +77,21 @@ fn the_merchant_is_told_of_its_payment() {
         assert_eq!(fields[field], json!(value), "{field}");
     }
     assert_eq!(fields["version"], json!(order.version));
-    let proven = verify_request(&request, target, &platform_ring(), town.now_s()).unwrap();
+    let proven = verify_request(&request, target, &platform_ring(), gateway.now_s()).unwrap();
     assert_eq!(proven.owner, "platform");
     assert!(proven.nonce.is_some() && proven.expires_s.is_some());
-    assert!(town.deliver().is_empty(), "told once");
+    assert!(gateway.deliver().is_empty(), "told once");
 }
 
 /// R-6.3.1-1c: when the platform's key has ended, nothing is signed with it any more: the merchant is
 /// told under the next one only, and answers are not signed.
 #[test]
-fn a_key_that_has_ended_tells_nobody() {
-    let institutions = [("bank", Ability::ALL), ("purse", Ability::ALL)];
-    let mut register = register(&institutions);
+fn an_expired_key_notifies_nobody() {
+    let institutions = [
+        ("bank", FakeInstitutionAbility::ALL),
+        ("purse", FakeInstitutionAbility::ALL),
+    ];
+    let mut snapshot = snapshot(&institutions);
     let started_s = START_MS / 1_000;
     let dated = |from_s, until_s| DatedKey {
         from_s,
@@ -96,22 +99,23 @@ fn a_key_that_has_ended_tells_nobody() {
         key: Arc::new(signer("platform").clone()),
     };
     let keys = vec![dated(0, started_s + 60), dated(started_s + 600, i64::MAX)];
-    register.platform.signing = Signing::of(keys, started_s).unwrap();
-    let town = paid_in(Town::enrolled(&institutions, register));
+    snapshot.platform.signing = SigningKeys::of(keys, started_s).unwrap();
+    let gateway = paid_in(TestGateway::enrolled(&institutions, snapshot));
     assert!(
-        town.query("T1")
+        gateway
+            .query("T1")
             .response
             .headers()
             .contains_key("signature")
     );
-    town.pass_s(61);
-    assert_eq!(town.deliver(), [Delivery::Again]);
-    assert_eq!(town.inbox(|inbox| deliveries(inbox)), 0);
-    let unsigned = town.query("T1");
+    gateway.advance_s(61);
+    assert_eq!(gateway.deliver(), [Delivery::Again]);
+    assert_eq!(gateway.inbox(|inbox| deliveries(inbox)), 0);
+    let unsigned = gateway.query("T1");
     assert_eq!(unsigned.status, 200);
     assert!(!unsigned.response.headers().contains_key("signature"));
-    town.pass_s(600);
-    assert!(matches!(town.deliver()[..], [Delivery::Delivered(_)]));
+    gateway.advance_s(600);
+    assert!(matches!(gateway.deliver()[..], [Delivery::Delivered(_)]));
 }
 
 /// N3: what is signed is the address as it goes over the wire: there an empty path is `/`.
@@ -124,14 +128,14 @@ fn an_address_without_a_path_is_signed_as_it_is_called() {
             "https://m1.shop.example/?a=b",
         ),
     ] {
-        let town = Town::new();
-        town.place("T1", json!({ "bankReturnUrl": registered }));
-        town.select("T1", "bank");
-        let id = town.pay("T1", "bank");
-        town.call_back("bank", &id);
-        town.deliver();
-        let request = town.inbox(|inbox| inbox.requests[0].clone());
-        let proven = verify_request(&request, called, &platform_ring(), town.now_s());
+        let gateway = TestGateway::new();
+        gateway.place("T1", json!({ "bankReturnUrl": registered }));
+        gateway.select("T1", "bank");
+        let id = gateway.pay("T1", "bank");
+        gateway.call_back("bank", &id);
+        gateway.deliver();
+        let request = gateway.inbox(|inbox| inbox.requests[0].clone());
+        let proven = verify_request(&request, called, &platform_ring(), gateway.now_s());
         assert!(proven.is_ok(), "{registered}: {proven:?}");
     }
 }
@@ -140,15 +144,19 @@ fn an_address_without_a_path_is_signed_as_it_is_called() {
 /// gives no event up.
 #[test]
 fn a_shortage_of_ours_counts_as_no_try() {
-    let town = paid();
+    let gateway = paid();
     for _ in 0..40 {
-        town.network.parties().script.push_back(Ending::Shortage);
-        assert_eq!(town.deliver(), [Delivery::KeptBack]);
-        town.pass_s(86_400);
+        gateway
+            .network
+            .parties()
+            .script
+            .push_back(ScriptedOutcome::Shortage);
+        assert_eq!(gateway.deliver(), [Delivery::Throttled]);
+        gateway.advance_s(86_400);
     }
-    let first = town.deliver();
+    let first = gateway.deliver();
     assert!(matches!(first[..], [Delivery::Delivered(_)]), "{first:?}");
-    let tries = town.inbox(|inbox| inbox.requests[0].headers()["paymux-delivery"].clone());
+    let tries = gateway.inbox(|inbox| inbox.requests[0].headers()["paymux-delivery"].clone());
     assert_eq!(tries, "1");
 }
 
@@ -156,20 +164,28 @@ fn a_shortage_of_ours_counts_as_no_try() {
 /// the same id, signed anew.
 #[test]
 fn only_success_ends_delivery() {
-    let town = paid();
-    for mood in [Mood::Mutters, Mood::Stumbles, Mood::Contradicts] {
-        town.inbox(|inbox| inbox.mood = mood);
-        assert_eq!(town.deliver(), [Delivery::Again], "{mood:?}");
-        town.pass_s(10);
+    let gateway = paid();
+    for behaviour in [
+        FakeMerchantBehaviour::AnswersOtherWord,
+        FakeMerchantBehaviour::ServerError,
+        FakeMerchantBehaviour::NotFoundWithSuccess,
+    ] {
+        gateway.inbox(|inbox| inbox.behaviour = behaviour);
+        assert_eq!(gateway.deliver(), [Delivery::Again], "{behaviour:?}");
+        gateway.advance_s(10);
     }
-    for ending in [Ending::NotSent, Ending::LostAfter, Ending::FaultAfter] {
-        town.network.parties().script.push_back(ending);
-        assert_eq!(town.deliver(), [Delivery::Again], "{ending:?}");
-        town.pass_s(200);
+    for ending in [
+        ScriptedOutcome::NotSent,
+        ScriptedOutcome::LostAfter,
+        ScriptedOutcome::FaultAfter,
+    ] {
+        gateway.network.parties().script.push_back(ending);
+        assert_eq!(gateway.deliver(), [Delivery::Again], "{ending:?}");
+        gateway.advance_s(200);
     }
-    town.inbox(|inbox| inbox.mood = Mood::Hears);
-    assert!(matches!(town.deliver()[..], [Delivery::Delivered(_)]));
-    town.inbox(|inbox| {
+    gateway.inbox(|inbox| inbox.behaviour = FakeMerchantBehaviour::Acknowledges);
+    assert!(matches!(gateway.deliver()[..], [Delivery::Delivered(_)]));
+    gateway.inbox(|inbox| {
         assert_eq!(inbox.notices.len(), 1);
         let nonces: std::collections::BTreeSet<_> = inbox
             .requests
@@ -184,87 +200,89 @@ fn only_success_ends_delivery() {
 /// stays.
 #[test]
 fn deliveries_follow_the_published_schedule() {
-    let town = paid();
-    town.inbox(|inbox| inbox.mood = Mood::Stumbles);
-    let born = town.clock.truth();
+    let gateway = paid();
+    gateway.inbox(|inbox| inbox.behaviour = FakeMerchantBehaviour::ServerError);
+    let born = gateway.clock.truth();
     for wait in WAITS_S {
-        assert_eq!(town.deliver(), [Delivery::Again]);
-        town.clock.pass(wait * 1_000 - 1);
-        assert!(town.deliver().is_empty(), "before {wait} s are over");
-        town.clock.pass(1);
+        assert_eq!(gateway.deliver(), [Delivery::Again]);
+        gateway.clock.pass(wait * 1_000 - 1);
+        assert!(gateway.deliver().is_empty(), "before {wait} s are over");
+        gateway.clock.pass(1);
     }
-    let mut last = town.deliver();
+    let mut last = gateway.deliver();
     while last == [Delivery::Again] {
-        town.pass_s(86_400);
-        last = town.deliver();
+        gateway.advance_s(86_400);
+        last = gateway.deliver();
     }
     assert_eq!(last, [Delivery::Dead]);
-    assert!(town.clock.truth() - born <= 7 * 86_400_000);
-    let durable = town.snapshot();
+    assert!(gateway.clock.truth() - born <= 7 * 86_400_000);
+    let durable = gateway.durable_state();
     assert!(
         durable
             .events
             .values()
-            .all(|row| row.fate == EventFate::Dead)
+            .all(|row| row.fate == MemoryEventState::Dead)
     );
-    town.pass_s(86_400);
-    assert!(town.deliver().is_empty());
+    gateway.advance_s(86_400);
+    assert!(gateway.deliver().is_empty());
 }
 
 /// N2, T2: a clock that is thirty days ahead for one delivery, late in the schedule, ends nothing: how
 /// often it was tried does.
 #[test]
 fn a_clock_ahead_gives_no_event_up() {
-    let town = paid();
-    town.inbox(|inbox| inbox.mood = Mood::Stumbles);
+    let gateway = paid();
+    gateway.inbox(|inbox| inbox.behaviour = FakeMerchantBehaviour::ServerError);
     for wait in WAITS_S {
-        assert_eq!(town.deliver(), [Delivery::Again]);
-        town.pass_s(wait);
+        assert_eq!(gateway.deliver(), [Delivery::Again]);
+        gateway.advance_s(wait);
     }
-    town.clock.set_off(30 * 86_400_000);
-    assert_eq!(town.deliver(), [Delivery::Again]);
-    let (by, now) = (Duration::from_hours(30 * 24), town.clock.truth());
-    town.clock.set_off(0);
-    let forward = town.memory.bring_forward(Some(by), Timestamp::from_ms(now));
-    assert_eq!(crate::world::town::now(forward), Ok(by));
-    town.pass_s(86_400);
-    town.inbox(|inbox| inbox.mood = Mood::Hears);
-    assert!(matches!(town.deliver()[..], [Delivery::Delivered(_)]));
+    gateway.clock.set_off(30 * 86_400_000);
+    assert_eq!(gateway.deliver(), [Delivery::Again]);
+    let (by, now) = (Duration::from_hours(30 * 24), gateway.clock.truth());
+    gateway.clock.set_off(0);
+    let forward = gateway
+        .memory
+        .bring_forward(Some(by), Timestamp::from_ms(now));
+    assert_eq!(crate::world::test_gateway::now(forward), Ok(by));
+    gateway.advance_s(86_400);
+    gateway.inbox(|inbox| inbox.behaviour = FakeMerchantBehaviour::Acknowledges);
+    assert!(matches!(gateway.deliver()[..], [Delivery::Delivered(_)]));
 }
 
 /// N6: a lease that was lost settles nothing; the event is delivered twice rather than never.
 #[test]
 fn a_lost_lease_can_repeat_and_not_lose() {
-    let town = paid();
-    let (store, world) = (&*town.api.store, &town.api.world);
-    let register = town.register();
-    let slow = now(store.lease(Work::Events, world.clock.now(), 1)).unwrap();
-    assert!(town.deliver().is_empty(), "taken");
-    town.pass_s(31);
-    town.inbox(|inbox| inbox.mood = Mood::Stumbles);
-    assert_eq!(town.deliver(), [Delivery::Again]);
-    town.inbox(|inbox| inbox.mood = Mood::Hears);
-    let told = now(notify_merchant(store, world, &register.platform, &slow[0])).unwrap();
+    let gateway = paid();
+    let (store, world) = (&*gateway.api.store, &gateway.api.world);
+    let snapshot = gateway.snapshot();
+    let slow = now(store.lease(LeaseKind::Events, world.clock.now(), 1)).unwrap();
+    assert!(gateway.deliver().is_empty(), "taken");
+    gateway.advance_s(31);
+    gateway.inbox(|inbox| inbox.behaviour = FakeMerchantBehaviour::ServerError);
+    assert_eq!(gateway.deliver(), [Delivery::Again]);
+    gateway.inbox(|inbox| inbox.behaviour = FakeMerchantBehaviour::Acknowledges);
+    let told = now(notify_merchant(store, world, &snapshot.platform, &slow[0])).unwrap();
     assert_eq!(told, Delivery::LeaseLost);
-    town.pass_s(2);
-    assert!(matches!(town.deliver()[..], [Delivery::Delivered(_)]));
-    assert_eq!(town.inbox(|inbox| inbox.notices.len()), 1);
+    gateway.advance_s(2);
+    assert!(matches!(gateway.deliver()[..], [Delivery::Delivered(_)]));
+    assert_eq!(gateway.inbox(|inbox| inbox.notices.len()), 1);
 }
 
 /// N7: a merchant that hears nothing delays nobody else.
 #[test]
-fn a_deaf_merchant_delays_nobody() {
-    let town = Town::new();
+fn a_merchant_that_never_acknowledges_delays_nobody() {
+    let gateway = TestGateway::new();
     for n in 0..40 {
-        town.place(&format!("D{n}"), json!({}));
-        town.close(&format!("D{n}"));
+        gateway.place(&format!("D{n}"), json!({}));
+        gateway.close(&format!("D{n}"));
     }
-    town.inbox(|inbox| inbox.mood = Mood::Stumbles);
+    gateway.inbox(|inbox| inbox.behaviour = FakeMerchantBehaviour::ServerError);
     let body = crate::world::enrolment::order_fields("M2", "T1");
-    town.ask("M2", "/v1/orders", &body);
+    gateway.ask("M2", "/v1/orders", &body);
     let naming = json!({ "merchantId": "M2", "merchantOrderNo": "T1" });
-    town.ask("M2", "/v1/orders/close", &naming);
-    let delivered = town.deliver();
+    gateway.ask("M2", "/v1/orders/close", &naming);
+    let delivered = gateway.deliver();
     let heard = delivered
         .iter()
         .filter(|one| matches!(one, Delivery::Delivered(_)));
@@ -275,12 +293,12 @@ fn a_deaf_merchant_delays_nobody() {
 /// N1: a closing is told at the enrolled address, not at `bankReturnUrl`, whose readers may know
 /// the ten fields only; with no enrolled address it waits to be fetched.
 #[test]
-fn a_closing_is_told_elsewhere() {
-    let town = Town::new();
-    town.place("T1", json!({}));
-    town.close("T1");
-    town.deliver();
-    town.inbox(|inbox| {
+fn a_close_is_notified_to_its_own_address() {
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    gateway.close("T1");
+    gateway.deliver();
+    gateway.inbox(|inbox| {
         let [request] = &inbox.requests[..] else {
             panic!("one notification");
         };
@@ -294,33 +312,36 @@ fn a_closing_is_told_elsewhere() {
         );
     });
 
-    let abilities = [("bank", crate::world::books::Ability::ALL)];
-    let mut register = crate::world::enrolment::register(&abilities);
-    for merchant in register.directory.merchants.values_mut() {
+    let abilities = [(
+        "bank",
+        crate::world::fake_institution::FakeInstitutionAbility::ALL,
+    )];
+    let mut snapshot = crate::world::enrolment::snapshot(&abilities);
+    for merchant in snapshot.routing.merchants.values_mut() {
         merchant.notice_url = None;
     }
-    let town = Town::enrolled(&abilities, register);
-    town.place("T1", json!({}));
-    town.close("T1");
-    assert!(town.deliver().is_empty());
-    assert_eq!(town.snapshot().events.len(), 1);
-    assert_eq!(now(town.memory.next_due(Work::Events)), Ok(None));
+    let gateway = TestGateway::enrolled(&abilities, snapshot);
+    gateway.place("T1", json!({}));
+    gateway.close("T1");
+    assert!(gateway.deliver().is_empty());
+    assert_eq!(gateway.durable_state().events.len(), 1);
+    assert_eq!(now(gateway.memory.next_due(LeaseKind::Events)), Ok(None));
 }
 
 /// N9: a later transition never changes the body of an earlier event.
 #[test]
 fn an_event_says_what_was_committed() {
-    let town = paid();
-    let before: Vec<_> = town
-        .snapshot()
+    let gateway = paid();
+    let before: Vec<_> = gateway
+        .durable_state()
         .events
         .values()
         .map(|row| row.event.clone())
         .collect();
-    town.place("T1", json!({ "attach": "k=1" }));
-    town.close("T1");
-    let after: Vec<_> = town
-        .snapshot()
+    gateway.place("T1", json!({ "attach": "k=1" }));
+    gateway.close("T1");
+    let after: Vec<_> = gateway
+        .durable_state()
         .events
         .values()
         .map(|row| row.event.clone())

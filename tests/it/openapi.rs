@@ -9,11 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request};
 use paymux::api::refusal::status;
-use paymux::command::demo::stage::{PATIENCE, Shop, Stage};
+use paymux::command::demo::environment::{DemoEnvironment, DemoMerchant, WAIT_MAX};
 use paymux::domain::amount::AmountFault;
-use paymux::domain::institutions::{RefundLack, Withheld};
+use paymux::domain::institutions::{IneligibleReason, RefundLack};
 use paymux::domain::refusal::Refusal;
-use paymux::sandbox::{Answer, Call, Fault, Inbox};
+use paymux::sandbox::{ClientResponse, InstitutionFault, NotificationInbox, SandboxCall};
 use serde_json::{Value, json};
 
 use crate::tidy::tree;
@@ -113,7 +113,7 @@ pub(crate) fn refusals() -> Vec<Refusal> {
         Refusal::OrderUnpaid,
         Refusal::RefundUnknown,
         Refusal::RefundConflict,
-        Refusal::RefundOverRest { rest: None },
+        Refusal::RefundExceedsRemaining { rest: None },
         Refusal::RefundWindowOver,
         Refusal::RefundsExhausted,
         Refusal::RefundNotSupported(RefundLack::Full),
@@ -133,7 +133,7 @@ pub(crate) fn refusals() -> Vec<Refusal> {
         Refusal::InstitutionUnknown,
         Refusal::InstitutionRequired,
         Refusal::InstitutionNotContracted,
-        Refusal::InstitutionUnavailable(Withheld::InstitutionDown),
+        Refusal::InstitutionUnavailable(IneligibleReason::InstitutionDown),
         Refusal::NotOffered("x"),
         Refusal::TooOften {
             wait: Duration::from_secs(1),
@@ -216,7 +216,7 @@ fn the_document_and_the_program_know_the_same_codes() {
 #[test]
 fn the_document_and_the_program_know_the_same_reasons() {
     let schemas = &document()["components"]["schemas"];
-    for kind in ["Withheld", "RefundLack"] {
+    for kind in ["IneligibleReason", "RefundLack"] {
         let reasons = texts(&schemas[kind]["enum"]);
         let owner = format!("impl {kind} {{");
         assert_eq!(reasons, words("src/domain/", &owner, "fn word("));
@@ -237,7 +237,7 @@ fn the_document_has_every_path_and_no_other() {
         .keys()
         .map(|path| path.split('{').next().unwrap_or_default().to_owned())
         .collect();
-    let found = words("src/api/mod", "impl<'a> Endpoint<'a> {", "fn find(");
+    let found = words("src/api/mod", "impl<'a> ApiEndpoint<'a> {", "fn find(");
     let found = found
         .into_iter()
         .filter(|word| word.starts_with('/') && word != "/status");
@@ -248,7 +248,9 @@ fn the_document_has_every_path_and_no_other() {
 /// A3.3, R-A3.3-1: what merchants are really sent has the shape that the document says.
 #[tokio::test(flavor = "multi_thread")]
 async fn notifications_are_as_documented() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let open = stage.open().await.unwrap();
     let shop = &stage.tea;
     let mut order = shop.order("T1", "WEBVIEW", "12.30", "13800001234");
@@ -256,11 +258,17 @@ async fn notifications_are_as_documented() {
     order["attach"] = json!("table 7");
     let placed = shop.place(&order).await.unwrap();
     stage.payer.pay(placed.text("payUrl")).await.unwrap();
-    let paid = shop.told("ORDER_PAID", "T1").await.unwrap();
+    let paid = shop
+        .wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     let second = shop.order("T2", "AGGREGATED", "12.30", "13800001234");
     assert_eq!(shop.place(&second).await.unwrap().status, 200);
     shop.ask("/v1/orders/close", "T2", json!({})).await.unwrap();
-    let closed = shop.told("ORDER_CLOSED", "T2").await.unwrap();
+    let closed = shop
+        .wait_for_notification("ORDER_CLOSED", "T2")
+        .await
+        .unwrap();
     open.close().await.unwrap();
 
     documented("Notification", &[paid.fields, closed.fields]);
@@ -282,7 +290,7 @@ fn documented(schema: &str, values: &[Value]) {
 }
 
 /// A part of order `T1` is asked back.
-async fn refund(shop: &Shop, sum: &str, more: Value) -> Answer {
+async fn refund(shop: &DemoMerchant, sum: &str, more: Value) -> ClientResponse {
     let order = shop.order("T1", "WEBVIEW", sum, "13800001234");
     let mut body = json!({
         "orderDate": order["orderDate"],
@@ -300,14 +308,18 @@ async fn refund(shop: &Shop, sum: &str, more: Value) -> Answer {
 /// that nobody asked back.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_said_of_refunds_is_as_documented() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let open = stage.open().await.unwrap();
     let shop = &stage.tea;
     let mut order = shop.order("T1", "WEBVIEW", "12.30", "13800001234");
     order["institutionId"] = json!("bluebank");
     let placed = shop.place(&order).await.unwrap();
     stage.payer.pay(placed.text("payUrl")).await.unwrap();
-    shop.told("ORDER_PAID", "T1").await.unwrap();
+    shop.wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     let mut late = shop.order("T2", "WEBVIEW", "8.72", "13800001234");
     late["institutionId"] = json!("redpay");
     assert_eq!(shop.place(&late).await.unwrap().status, 200);
@@ -324,7 +336,7 @@ async fn what_is_said_of_refunds_is_as_documented() {
         if result == "PENDING" {
             // Its callback could be faster than the answer that is lost.
             let control = stage.blue.control();
-            control.next_at(Call::Refund, Fault::LostCallback, 1);
+            control.next_at(SandboxCall::Refund, InstitutionFault::LostCallback, 1);
         }
         let answer = refund(shop, sum, more).await;
         assert_eq!((answer.status, answer.text("result")), (status, result));
@@ -336,18 +348,22 @@ async fn what_is_said_of_refunds_is_as_documented() {
     said.push(one.json);
 
     let heard = async |event: &str, number: &str| {
-        let find = |inbox: &Inbox| inbox.refund_event(event, number).cloned();
-        let found = shop.merchant.wait_for(find, PATIENCE).await;
+        let find = |inbox: &NotificationInbox| inbox.refund_event(event, number).cloned();
+        let found = shop.merchant.wait_for(find, WAIT_MAX).await;
         found
             .unwrap_or_else(|| panic!("{event} of {number}"))
             .fields
     };
-    let surplus = shop.told("REFUND_SUCCEEDED", "T2").await.unwrap().fields;
-    assert_eq!(surplus["refundCause"], "AFTER_CLOSE");
+    let excess = shop
+        .wait_for_notification("REFUND_SUCCEEDED", "T2")
+        .await
+        .unwrap()
+        .fields;
+    assert_eq!(excess["refundCause"], "AFTER_CLOSE");
     let told = [
         heard("REFUND_SUCCEEDED", "B1").await,
         heard("REFUND_FAILED", "B2").await,
-        surplus,
+        excess,
     ];
     let mut listed = Vec::new();
     for number in ["T1", "T2"] {
@@ -367,7 +383,9 @@ async fn what_is_said_of_refunds_is_as_documented() {
 /// signature.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_is_served() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let open = stage.open().await.unwrap();
     let ask = async |method: Method| {
         let request = Request::builder()
@@ -404,7 +422,9 @@ async fn the_document_is_served() {
 /// with the header the document promises; a refusal at that path may not be.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_may_be_kept_for_ten_minutes() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let open = stage.open().await.unwrap();
     let ask = async |method: Method| {
         let request = Request::builder()

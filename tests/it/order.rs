@@ -3,12 +3,12 @@
 use paymux::domain::identifiers::AttemptId;
 use serde_json::{Value, json};
 
-use crate::world::books::Ability;
-use crate::world::enrolment::{ORIGIN, merchant, order_fields, register};
-use crate::world::network::Ending;
-use crate::world::town::{Told, Town, changed, naming};
+use crate::world::enrolment::{ORIGIN, merchant, order_fields, snapshot};
+use crate::world::fake_institution::FakeInstitutionAbility;
+use crate::world::network::ScriptedOutcome;
+use crate::world::test_gateway::{TestGateway, TestReply, changed, naming};
 
-fn ids(told: &Told) -> Vec<&str> {
+fn ids(told: &TestReply) -> Vec<&str> {
     let listed = told.json["institutions"].as_array().unwrap();
     listed
         .iter()
@@ -20,10 +20,10 @@ fn ids(told: &Told) -> Vec<&str> {
 /// is called before the payer chose.
 #[test]
 fn an_order_is_placed() {
-    let town = Town::new();
-    let told = town.place("T1", json!({}));
+    let gateway = TestGateway::new();
+    let told = gateway.place("T1", json!({}));
     assert_eq!(told.status, 200, "{:?}", told.json);
-    let no = town.order("T1").no;
+    let no = gateway.order("T1").no;
     for (field, value) in [
         ("payOrderNo", no.as_str()),
         ("createDate", "20260925"),
@@ -38,7 +38,7 @@ fn an_order_is_placed() {
     ] {
         assert_eq!(told.text(field), value, "{field}");
     }
-    assert!(town.network.parties().sent.is_empty());
+    assert!(gateway.network.parties().sent.is_empty());
 }
 
 /// R-A2.4.1-3a, R-A2.4.3-3: the list holds what this payer may use, in the operator's order, and
@@ -46,29 +46,29 @@ fn an_order_is_placed() {
 #[test]
 fn the_list_is_for_this_payer() {
     let abilities = [
-        ("bank", Ability::ALL),
-        ("purse", Ability::ALL),
-        ("other", Ability::ALL),
+        ("bank", FakeInstitutionAbility::ALL),
+        ("purse", FakeInstitutionAbility::ALL),
+        ("other", FakeInstitutionAbility::ALL),
     ];
-    let mut register = register(&abilities);
-    register.directory.routes[2].payers.only = vec!["139".into()];
-    let town = Town::enrolled(&abilities, register);
-    let told = town.place("T1", json!({}));
+    let mut snapshot = snapshot(&abilities);
+    snapshot.routing.routes[2].payers.only = vec!["139".into()];
+    let gateway = TestGateway::enrolled(&abilities, snapshot);
+    let told = gateway.place("T1", json!({}));
     assert_eq!(ids(&told), ["bank", "purse"]);
     assert_eq!(
         told.json["institutions"][0]["modes"],
         json!(["WEBVIEW", "NATIVE"])
     );
 
-    let told = town.place("T2", json!({ "explainInstitutions": true }));
+    let told = gateway.place("T2", json!({ "explainInstitutions": true }));
     let listed = &told.json["institutions"][2];
     assert_eq!(listed["available"], json!(false));
     assert_eq!(listed["reason"], json!("PAYER_NOT_SERVED"));
 
-    town.select("T2", "purse");
-    let paid = town.pay("T2", "purse");
-    town.call_back("purse", &paid);
-    let told = town.ask("M1", "/v1/orders/institutions", &naming("T1"));
+    gateway.select("T2", "purse");
+    let paid = gateway.pay("T2", "purse");
+    gateway.call_back("purse", &paid);
+    let told = gateway.ask("M1", "/v1/orders/institutions", &naming("T1"));
     assert_eq!(ids(&told), ["purse", "bank"]);
 }
 
@@ -76,9 +76,9 @@ fn the_list_is_for_this_payer() {
 /// address that holds nothing but a token.
 #[test]
 fn webview_orders_have_a_page() {
-    let town = Town::new();
-    let told = town.place("T1", json!({ "businessType": "WEBVIEW" }));
-    let page = town.order("T1").page_token().expose();
+    let gateway = TestGateway::new();
+    let told = gateway.place("T1", json!({ "businessType": "WEBVIEW" }));
+    let page = gateway.order("T1").page_token().expose();
     assert_eq!(told.text("payUrl"), format!("{ORIGIN}/pay/{page}"));
     assert!(!told.text("payUrl").contains("138"));
 }
@@ -87,18 +87,21 @@ fn webview_orders_have_a_page() {
 /// order and attempt were one change.
 #[test]
 fn a_named_institution_is_called_at_once() {
-    let town = Town::new();
+    let gateway = TestGateway::new();
     let wanted = json!({ "businessType": "WEBVIEW", "institutionId": "bank" });
-    let told = town.place("T1", wanted);
+    let told = gateway.place("T1", wanted);
     assert_eq!(told.status, 200);
     assert!(
         told.text("payUrl")
             .starts_with("https://bank.example/pay/A")
     );
     assert_eq!(told.text("attemptStatus"), "ACCEPTED");
-    let deeds = town.snapshot().deeds;
-    assert_eq!(deeds[0].0.action, "order.place");
-    assert!(deeds[0].0.result.contains("bank=INTENT"), "{deeds:?}");
+    let audit_entries = gateway.durable_state().audit_entries;
+    assert_eq!(audit_entries[0].0.action, "order.place");
+    assert!(
+        audit_entries[0].0.result.contains("bank=INTENT"),
+        "{audit_entries:?}"
+    );
 }
 
 /// R-5.1.3-1, R-5.1.3-2, R-A2.3-2, R-A2.3-3a, R-A2.3-3b: in native mode the institution's start
@@ -106,7 +109,7 @@ fn a_named_institution_is_called_at_once() {
 #[test]
 fn native_orders_answer_start_parameters() {
     let native = json!({ "businessType": "NATIVE" });
-    let alone = Town::with(&[("bank", Ability::ALL)]);
+    let alone = TestGateway::with(&[("bank", FakeInstitutionAbility::ALL)]);
     let told = alone.place("T1", native.clone());
     let id = alone.attempt("T1", "bank");
     assert_eq!(
@@ -115,17 +118,20 @@ fn native_orders_answer_start_parameters() {
     );
     assert_eq!(told.json.get("payUrl"), None);
 
-    let abilities = [("bank", Ability::ALL), ("purse", Ability::ALL)];
-    let mut register = register(&abilities);
+    let abilities = [
+        ("bank", FakeInstitutionAbility::ALL),
+        ("purse", FakeInstitutionAbility::ALL),
+    ];
+    let mut snapshot = snapshot(&abilities);
     let mut enrolled = merchant("M1");
-    let purse = register.directory.routes[1].institution.clone();
+    let purse = snapshot.routing.routes[1].institution.clone();
     let mode = paymux::domain::institutions::Mode::Native;
     enrolled.default_institutions.insert(mode, purse);
-    register
-        .directory
+    snapshot
+        .routing
         .merchants
         .insert(enrolled.id.clone(), enrolled);
-    let two = Town::enrolled(&abilities, register);
+    let two = TestGateway::enrolled(&abilities, snapshot);
     let told = two.place("T1", native);
     assert_eq!(told.text("institutionId"), "purse");
 }
@@ -134,10 +140,10 @@ fn native_orders_answer_start_parameters() {
 /// content under the number is a conflict and changes nothing.
 #[test]
 fn a_number_is_one_order() {
-    let mut town = Town::new();
-    let first = town.place("T1", json!({}));
-    town.restart();
-    let again = town.place("T1", json!({}));
+    let mut gateway = TestGateway::new();
+    let first = gateway.place("T1", json!({}));
+    gateway.restart();
+    let again = gateway.place("T1", json!({}));
     assert_eq!(again.status, 200);
     assert_eq!(again.text("payOrderNo"), first.text("payOrderNo"));
     assert_eq!(again.json["institutions"], first.json["institutions"]);
@@ -147,14 +153,14 @@ fn a_number_is_one_order() {
         json!({ "attach": "x" }),
         json!({ "institutionId": "bank" }),
     ] {
-        let told = town.place("T1", other);
+        let told = gateway.place("T1", other);
         assert_eq!((told.status, told.result), (409, "order_conflict"));
     }
     // Two merchants may use one number.
-    let theirs = town.ask("M2", "/v1/orders", &order_fields("M2", "T1"));
+    let theirs = gateway.ask("M2", "/v1/orders", &order_fields("M2", "T1"));
     assert_eq!(theirs.status, 200);
     assert_ne!(theirs.text("payOrderNo"), first.text("payOrderNo"));
-    let durable = town.snapshot();
+    let durable = gateway.durable_state();
     assert_eq!(durable.orders.len(), 2);
     assert!(durable.orders.values().all(|row| row.order.version == 1));
 }
@@ -163,69 +169,69 @@ fn a_number_is_one_order() {
 /// currency is the renminbi.
 #[test]
 fn one_sum_in_every_spelling_is_one_request() {
-    let town = Town::new();
-    town.place("T1", json!({}));
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
     for spelled in [json!("12.3"), json!(12.3), json!("12.30"), json!("12.300")] {
-        let told = town.place("T1", json!({ "orderAmount": spelled, "currency": null }));
+        let told = gateway.place("T1", json!({ "orderAmount": spelled, "currency": null }));
         assert_eq!(told.status, 200, "{:?}", told.json);
     }
-    let told = town.place("T1", json!({ "mobileNo": 13_812_345_678_u64 }));
+    let told = gateway.place("T1", json!({ "mobileNo": 13_812_345_678_u64 }));
     assert_eq!(told.status, 200, "G-1: {:?}", told.json);
 }
 
 /// R-6.1.1-2: a paid order is never paid again; placing and selecting say so and start nothing.
 #[test]
 fn a_paid_order_answers_already_paid() {
-    let town = Town::new();
-    town.place("T1", json!({}));
-    town.select("T1", "bank");
-    let paid = town.pay("T1", "bank");
-    town.call_back("bank", &paid);
-    let sent = town.network.parties().sent.len();
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    gateway.select("T1", "bank");
+    let paid = gateway.pay("T1", "bank");
+    gateway.call_back("bank", &paid);
+    let sent = gateway.network.parties().sent.len();
     for told in [
-        town.place("T1", json!({})),
-        town.select("T1", "bank"),
-        town.select("T1", "purse"),
+        gateway.place("T1", json!({})),
+        gateway.select("T1", "bank"),
+        gateway.select("T1", "purse"),
     ] {
         assert_eq!((told.status, told.text("result")), (200, "ALREADY_PAID"));
         assert_eq!(told.text("orderStatus"), "PAID");
     }
-    assert_eq!(town.order("T1").attempts.len(), 1);
-    assert_eq!(town.network.parties().sent.len(), sent);
+    assert_eq!(gateway.order("T1").attempts.len(), 1);
+    assert_eq!(gateway.network.parties().sent.len(), sent);
 }
 
 /// O4: a repeat of a closed order answers CLOSED; nothing can be chosen on it any more.
 #[test]
 fn a_closed_order_stays_closed() {
-    let town = Town::new();
-    town.place("T1", json!({}));
-    assert_eq!(town.close("T1").text("result"), "CLOSED");
-    let again = town.place("T1", json!({}));
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    assert_eq!(gateway.close("T1").text("result"), "CLOSED");
+    let again = gateway.place("T1", json!({}));
     assert_eq!((again.status, again.text("result")), (200, "CLOSED"));
     assert_eq!(again.text("orderStatus"), "CLOSED");
-    let chosen = town.select("T1", "bank");
+    let chosen = gateway.select("T1", "bank");
     assert_eq!((chosen.status, chosen.result), (409, "order_closed"));
-    assert!(town.order("T1").attempts.is_empty());
+    assert!(gateway.order("T1").attempts.is_empty());
 }
 
 /// R-A3.2-2: seventeen fields, dates of the payment empty until it was paid, then those
 /// of the institution.
 #[test]
 fn a_query_answers_every_field() {
-    let town = Town::new();
-    town.place("T1", json!({ "attach": "k=1" }));
-    let open = town.query("T1");
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({ "attach": "k=1" }));
+    let open = gateway.query("T1");
     assert_eq!(
         (open.text("paymentDate"), open.text("paymentTime")),
         ("", "")
     );
     assert_eq!(open.text("currency"), "CNY");
-    town.select("T1", "bank");
-    town.pass_s(65);
-    let paid = town.pay("T1", "bank");
-    town.call_back("bank", &paid);
-    let told = town.query("T1");
-    let no = town.order("T1").no;
+    gateway.select("T1", "bank");
+    gateway.advance_s(65);
+    let paid = gateway.pay("T1", "bank");
+    gateway.call_back("bank", &paid);
+    let told = gateway.query("T1");
+    let no = gateway.order("T1").no;
     for (field, value) in [
         ("transactionType", "PASSWORD_PAY"),
         ("businessType", "AGGREGATED"),
@@ -257,55 +263,63 @@ fn a_query_answers_every_field() {
 /// R-A3.2-1, K3: all that is said of an order must fit; somebody else's is answered like none.
 #[test]
 fn an_order_is_found_by_what_fits_only() {
-    let town = Town::new();
-    town.place("T1", json!({}));
-    let no = town.order("T1").no.as_str().to_owned();
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    let no = gateway.order("T1").no.as_str().to_owned();
     let whole = json!({
         "payOrderNo": no, "createDate": "20260925", "mobileNo": "13812345678",
         "merchantOrderNo": "T1", "merchantId": "M1",
     });
-    assert_eq!(town.ask("M1", "/v1/orders/query", &whole).status, 200);
+    assert_eq!(gateway.ask("M1", "/v1/orders/query", &whole).status, 200);
     for wrong in [
         json!({ "payOrderNo": no.replace('P', "Q") }),
         json!({ "createDate": "20260926" }),
         json!({ "mobileNo": "13812345679" }),
         json!({ "merchantOrderNo": "T2" }),
     ] {
-        let told = town.ask("M1", "/v1/orders/query", &changed(whole.clone(), wrong));
+        let told = gateway.ask("M1", "/v1/orders/query", &changed(whole.clone(), wrong));
         assert_eq!((told.status, told.result), (404, "order_unknown"));
     }
     let theirs = changed(whole, json!({ "merchantId": "M2" }));
-    let before = town.snapshot();
-    let foreign = town.ask("M2", "/v1/orders/query", &theirs);
-    let missing = town.ask(
+    let before = gateway.durable_state();
+    let foreign = gateway.ask("M2", "/v1/orders/query", &theirs);
+    let missing = gateway.ask(
         "M2",
         "/v1/orders/query",
         &json!({
             "merchantId": "M2", "payOrderNo": no.replace('0', "1"),
         }),
     );
-    let bare = |told: &Told| changed(told.json.clone(), json!({ "requestId": Value::Null }));
+    let bare = |told: &TestReply| changed(told.json.clone(), json!({ "requestId": Value::Null }));
     assert_eq!(foreign.status, 404);
     assert_eq!(bare(&foreign), bare(&missing), "no difference to be seen");
-    assert_eq!(town.snapshot(), before);
+    assert_eq!(gateway.durable_state(), before);
 }
 
 /// R-A3.2-3, V1: a query about what is in doubt asks the institution; silence shows as PENDING
 /// and decides nothing.
 #[test]
-fn a_query_in_doubt_asks_the_institution() {
-    let town = Town::new();
-    town.place("T1", json!({}));
-    town.network.parties().script.push_back(Ending::LostAfter);
-    let chosen = town.select("T1", "bank");
+fn a_query_of_an_unresolved_order_asks_the_institution() {
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    gateway
+        .network
+        .parties()
+        .script
+        .push_back(ScriptedOutcome::LostAfter);
+    let chosen = gateway.select("T1", "bank");
     assert_eq!((chosen.status, chosen.text("result")), (202, "PENDING"));
     assert!(chosen.response.headers().contains_key("retry-after"));
 
-    town.network.parties().script.push_back(Ending::LostBefore);
-    let silent = town.query("T1");
+    gateway
+        .network
+        .parties()
+        .script
+        .push_back(ScriptedOutcome::LostBefore);
+    let silent = gateway.query("T1");
     assert_eq!(silent.text("attemptStatus"), "PENDING");
     assert_eq!(silent.text("orderStatus"), "OPEN");
-    let known = town.query("T1");
+    let known = gateway.query("T1");
     assert_eq!(known.text("attemptStatus"), "ACCEPTED");
 }
 
@@ -313,21 +327,21 @@ fn a_query_in_doubt_asks_the_institution() {
 /// posting and one event, in one change.
 #[test]
 fn a_payment_is_booked_whole() {
-    let town = Town::new();
-    town.place("T1", json!({}));
-    town.select("T1", "bank");
-    let paid = town.pay("T1", "bank");
-    town.call_back("bank", &paid);
-    let order = town.order("T1");
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    gateway.select("T1", "bank");
+    let paid = gateway.pay("T1", "bank");
+    gateway.call_back("bank", &paid);
+    let order = gateway.order("T1");
     assert_eq!(
-        order.settling.as_ref().map(AttemptId::as_str),
+        order.paying_attempt_id.as_ref().map(AttemptId::as_str),
         Some(paid.as_str())
     );
     assert_eq!(
         order.receipt().map(|receipt| receipt.amount),
         Some(order.terms.amount)
     );
-    let durable = town.snapshot();
+    let durable = gateway.durable_state();
     assert_eq!(durable.entries.len(), 1);
     assert_eq!(durable.entries[0].debit.name(), "RECV:bank");
     assert_eq!(

@@ -5,29 +5,33 @@ use std::thread;
 
 use paymux::domain::attempt::AttemptState;
 use paymux::domain::identifiers::{InstitutionId, MerchantId};
-use paymux::domain::institutions::{Directory, Mode};
+use paymux::domain::institutions::{Mode, RoutingTable};
 use paymux::domain::order::OrderState;
 use serde_json::json;
 
-use crate::world::books::Ability;
-use crate::world::enrolment::{register, up_to};
-use crate::world::network::Ending;
-use crate::world::town::{Town, changed, naming};
+use crate::world::enrolment::{snapshot, up_to};
+use crate::world::fake_institution::FakeInstitutionAbility;
+use crate::world::network::ScriptedOutcome;
+use crate::world::test_gateway::{TestGateway, changed, naming};
 
 /// Changes an enrolment.
-type Edit<'a> = &'a dyn Fn(&mut Directory);
+type Edit<'a> = &'a dyn Fn(&mut RoutingTable);
 
-const TWO: [(&str, Ability); 2] = [("bank", Ability::ALL), ("purse", Ability::ALL)];
+const TWO: [(&str, FakeInstitutionAbility); 2] = [
+    ("bank", FakeInstitutionAbility::ALL),
+    ("purse", FakeInstitutionAbility::ALL),
+];
 
-fn creates(town: &Town, institution: &str) -> usize {
-    town.at(institution, |books| {
+fn creates(gateway: &TestGateway, institution: &str) -> usize {
+    gateway.at(institution, |books| {
         let created = books.calls.iter().filter(|(call, _)| call == "create");
         created.count()
     })
 }
 
-fn states(town: &Town, no: &str) -> Vec<AttemptState> {
-    town.order(no)
+fn states(gateway: &TestGateway, no: &str) -> Vec<AttemptState> {
+    gateway
+        .order(no)
         .attempts
         .iter()
         .map(|one| one.state)
@@ -38,10 +42,10 @@ fn states(town: &Town, no: &str) -> Vec<AttemptState> {
 /// institution and its link is handed on unchanged.
 #[test]
 fn a_choice_is_answered_with_the_institutions_link() {
-    let town = Town::new();
-    town.place("T1", json!({}));
-    let told = town.select("T1", "purse");
-    let id = town.attempt("T1", "purse");
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    let told = gateway.select("T1", "purse");
+    let id = gateway.attempt("T1", "purse");
     assert_eq!(told.status, 200, "{:?}", told.json);
     assert_eq!(
         told.text("payUrl"),
@@ -49,8 +53,11 @@ fn a_choice_is_answered_with_the_institutions_link() {
     );
     assert_eq!(told.text("attemptStatus"), "ACCEPTED");
     assert_eq!(told.text("institutionId"), "purse");
-    assert_eq!((creates(&town, "bank"), creates(&town, "purse")), (0, 1));
-    let asked = town.at("purse", |books| books.payments[&id].clone());
+    assert_eq!(
+        (creates(&gateway, "bank"), creates(&gateway, "purse")),
+        (0, 1)
+    );
+    let asked = gateway.at("purse", |books| books.payments[&id].clone());
     assert_eq!((asked.minor, asked.currency.as_str()), (1_230, "CNY"));
     assert_eq!(asked.account, "M1-at-purse");
 }
@@ -58,14 +65,14 @@ fn a_choice_is_answered_with_the_institutions_link() {
 /// R-A2.4.3-4, R-A2.4.3-5: in native mode the choice is answered with start parameters.
 #[test]
 fn a_native_choice_is_answered_with_start_parameters() {
-    let town = Town::new();
-    town.place("T1", json!({}));
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
     let native = changed(
         naming("T1"),
         json!({ "institutionId": "bank", "mode": "NATIVE" }),
     );
-    let told = town.ask("M1", "/v1/orders/select", &native);
-    let id = town.attempt("T1", "bank");
+    let told = gateway.ask("M1", "/v1/orders/select", &native);
+    let id = gateway.attempt("T1", "bank");
     assert_eq!(
         told.json["sdkParameters"],
         json!({ "prepay": id, "order": 1 })
@@ -76,49 +83,52 @@ fn a_native_choice_is_answered_with_start_parameters() {
 /// A2: choosing the same again answers the stored link while it lives, and calls nobody.
 #[test]
 fn the_same_choice_again_answers_the_same_link() {
-    let town = Town::new();
-    town.place("T1", json!({}));
-    let first = town.select("T1", "bank");
-    let again = town.select("T1", "bank");
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    let first = gateway.select("T1", "bank");
+    let again = gateway.select("T1", "bank");
     assert_eq!(again.text("payUrl"), first.text("payUrl"));
-    assert_eq!((creates(&town, "bank"), states(&town, "T1").len()), (1, 1));
+    assert_eq!(
+        (creates(&gateway, "bank"), states(&gateway, "T1").len()),
+        (1, 1)
+    );
 }
 
 /// A3: when the link has expired, the same attempt is created again where the institution allows
 /// that.
 #[test]
 fn an_expired_link_is_made_again_under_the_same_attempt() {
-    let town = Town::new();
-    town.place("T1", json!({}));
-    town.select("T1", "bank");
-    town.pass_s(121);
-    let told = town.select("T1", "bank");
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    gateway.select("T1", "bank");
+    gateway.advance_s(121);
+    let told = gateway.select("T1", "bank");
     assert_eq!((told.status, told.text("attemptStatus")), (200, "ACCEPTED"));
-    assert_eq!(states(&town, "T1"), [AttemptState::Accepted]);
-    let id = town.attempt("T1", "bank");
-    assert_eq!(town.at("bank", |books| books.payments[&id].creates), 2);
+    assert_eq!(states(&gateway, "T1"), [AttemptState::Accepted]);
+    let id = gateway.attempt("T1", "bank");
+    assert_eq!(gateway.at("bank", |books| books.payments[&id].creates), 2);
 }
 
 /// A2, A3: where it does not, the old attempt is closed first, by the institution's word, and only
 /// then a new one begins.
 #[test]
 fn an_expired_link_elsewhere_means_a_new_attempt_after_the_close() {
-    let once = Ability {
+    let once = FakeInstitutionAbility {
         repeatable_create: false,
-        ..Ability::ALL
+        ..FakeInstitutionAbility::ALL
     };
-    let town = Town::with(&[("bank", once)]);
-    town.place("T1", json!({}));
-    town.select("T1", "bank");
-    town.pass_s(121);
-    let told = town.select("T1", "bank");
+    let gateway = TestGateway::with(&[("bank", once)]);
+    gateway.place("T1", json!({}));
+    gateway.select("T1", "bank");
+    gateway.advance_s(121);
+    let told = gateway.select("T1", "bank");
     assert_eq!((told.status, told.text("result")), (202, "PENDING"));
-    assert_eq!(states(&town, "T1"), [AttemptState::Closing]);
-    town.chase();
-    let told = town.select("T1", "bank");
+    assert_eq!(states(&gateway, "T1"), [AttemptState::Closing]);
+    gateway.poll_unresolved();
+    let told = gateway.select("T1", "bank");
     assert_eq!(told.status, 200);
     assert_eq!(
-        states(&town, "T1"),
+        states(&gateway, "T1"),
         [AttemptState::Closed, AttemptState::Accepted]
     );
 }
@@ -127,76 +137,83 @@ fn an_expired_link_elsewhere_means_a_new_attempt_after_the_close() {
 /// dates its answers, so that the questions become rarer.
 #[test]
 fn a_question_does_not_renew_the_link() {
-    let town = Town::new();
-    town.place("T1", json!({}));
-    town.select("T1", "bank");
-    let before = town.order("T1");
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    gateway.select("T1", "bank");
+    let before = gateway.order("T1");
     for _ in 0..6 {
-        town.pass_s(73);
-        assert_eq!(town.chase(), 1);
+        gateway.advance_s(73);
+        assert_eq!(gateway.poll_unresolved(), 1);
     }
-    let after = town.order("T1");
+    let after = gateway.order("T1");
     assert_eq!(after.version, before.version);
-    assert_eq!(after.attempts[0].handover, before.attempts[0].handover);
+    assert_eq!(
+        after.attempts[0].payment_action,
+        before.attempts[0].payment_action
+    );
     assert_eq!(after.attempts[0].schedule.asked, 6);
-    town.pass_s(59);
-    assert_eq!(town.chase(), 0, "a minute between questions");
+    gateway.advance_s(59);
+    assert_eq!(gateway.poll_unresolved(), 0, "a minute between questions");
 }
 
 /// A2: another institution waits until evidence ended the live attempt: 202 and `Retry-After`.
 #[test]
 fn another_institution_waits_for_the_first() {
-    let town = Town::new();
-    town.place("T1", json!({}));
-    town.select("T1", "bank");
-    town.network.parties().script.push_back(Ending::LostBefore);
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    gateway.select("T1", "bank");
+    gateway
+        .network
+        .parties()
+        .script
+        .push_back(ScriptedOutcome::LostBefore);
     for _ in 0..2 {
-        let told = town.select("T1", "purse");
+        let told = gateway.select("T1", "purse");
         assert_eq!((told.status, told.text("result")), (202, "PENDING"));
         assert!(told.response.headers().contains_key("retry-after"));
-        assert_eq!(creates(&town, "purse"), 0);
+        assert_eq!(creates(&gateway, "purse"), 0);
     }
-    assert_eq!(states(&town, "T1"), [AttemptState::Closing]);
-    town.chase();
-    town.pass_s(2);
-    town.chase();
-    let told = town.select("T1", "purse");
+    assert_eq!(states(&gateway, "T1"), [AttemptState::Closing]);
+    gateway.poll_unresolved();
+    gateway.advance_s(2);
+    gateway.poll_unresolved();
+    let told = gateway.select("T1", "purse");
     assert_eq!((told.status, told.text("institutionId")), (200, "purse"));
     assert_eq!(
-        states(&town, "T1"),
+        states(&gateway, "T1"),
         [AttemptState::Closed, AttemptState::Accepted]
     );
 }
 
 /// A2, A7: if the payer paid at the first meanwhile, there is no second payment.
 #[test]
-fn a_payment_at_the_first_settles_the_order() {
-    let town = Town::new();
-    town.place("T1", json!({}));
-    town.select("T1", "bank");
-    town.select("T1", "purse");
-    town.pay("T1", "bank");
-    town.chase();
-    assert_eq!(town.order("T1").state, OrderState::Paid);
-    assert_eq!(town.select("T1", "purse").text("result"), "ALREADY_PAID");
-    assert_eq!(creates(&town, "purse"), 0);
+fn a_payment_at_the_first_pays_the_order() {
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    gateway.select("T1", "bank");
+    gateway.select("T1", "purse");
+    gateway.pay("T1", "bank");
+    gateway.poll_unresolved();
+    assert_eq!(gateway.order("T1").state, OrderState::Paid);
+    assert_eq!(gateway.select("T1", "purse").text("result"), "ALREADY_PAID");
+    assert_eq!(creates(&gateway, "purse"), 0);
 }
 
 /// E2, R-6.1.1-1: a definite refusal is an answer, with the institution's word for why; the order
 /// stays open and may be paid elsewhere.
 #[test]
 fn a_refusal_leaves_the_order_open() {
-    let town = Town::new();
-    town.place("T1", json!({}));
-    town.at("bank", |books| books.manners.refuses = true);
-    let told = town.select("T1", "bank");
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    gateway.at("bank", |books| books.manners.refuses = true);
+    let told = gateway.select("T1", "bank");
     assert_eq!((told.status, told.text("result")), (200, "REFUSED"));
     assert_eq!(told.text("attemptStatus"), "FAILED");
     assert_eq!(told.text("reason"), "NO_FUNDS");
     assert_eq!(told.text("orderStatus"), "OPEN");
-    assert_eq!(town.select("T1", "purse").text("result"), "ACCEPTED");
+    assert_eq!(gateway.select("T1", "purse").text("result"), "ACCEPTED");
     assert_eq!(
-        states(&town, "T1"),
+        states(&gateway, "T1"),
         [AttemptState::Failed, AttemptState::Accepted]
     );
 }
@@ -204,138 +221,155 @@ fn a_refusal_leaves_the_order_open() {
 /// E1: what never left may go elsewhere at once.
 #[test]
 fn what_was_not_sent_has_failed() {
-    let town = Town::new();
-    town.place("T1", json!({}));
-    town.network.parties().script.push_back(Ending::NotSent);
-    let told = town.select("T1", "bank");
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    gateway
+        .network
+        .parties()
+        .script
+        .push_back(ScriptedOutcome::NotSent);
+    let told = gateway.select("T1", "bank");
     assert_eq!(
         (told.text("result"), told.text("reason")),
         ("REFUSED", "NOT_REACHED")
     );
-    assert_eq!(town.select("T1", "purse").status, 200);
+    assert_eq!(gateway.select("T1", "purse").status, 200);
 }
 
 /// E5, V1, A3: silence, a server's fault, a damaged or unlisted answer decide nothing:
 /// 202, asked about and never sent again.
 #[test]
-fn what_is_in_doubt_is_asked_about_and_not_sent_again() {
+fn what_is_unresolved_is_asked_about_and_not_sent_again() {
     for ending in [
-        Ending::LostBefore,
-        Ending::LostAfter,
-        Ending::Late,
-        Ending::FaultAfter,
-        Ending::FaultBefore,
-        Ending::Garbled,
+        ScriptedOutcome::LostBefore,
+        ScriptedOutcome::LostAfter,
+        ScriptedOutcome::Late,
+        ScriptedOutcome::FaultAfter,
+        ScriptedOutcome::FaultBefore,
+        ScriptedOutcome::Garbled,
     ] {
-        let town = Town::new();
-        town.place("T1", json!({}));
-        town.network.parties().script.push_back(ending);
-        let told = town.select("T1", "bank");
+        let gateway = TestGateway::new();
+        gateway.place("T1", json!({}));
+        gateway.network.parties().script.push_back(ending);
+        let told = gateway.select("T1", "bank");
         assert_eq!(
             (told.status, told.text("result")),
             (202, "PENDING"),
             "{ending:?}"
         );
         for _ in 0..3 {
-            town.select("T1", "bank");
-            town.pass_s(1);
-            town.network.parties().script.push_back(Ending::LostBefore);
-            town.chase();
+            gateway.select("T1", "bank");
+            gateway.advance_s(1);
+            gateway
+                .network
+                .parties()
+                .script
+                .push_back(ScriptedOutcome::LostBefore);
+            gateway.poll_unresolved();
         }
-        assert!(creates(&town, "bank") <= 1, "{ending:?}");
-        assert_eq!(states(&town, "T1"), [AttemptState::Unknown], "{ending:?}");
+        assert!(creates(&gateway, "bank") <= 1, "{ending:?}");
+        assert_eq!(
+            states(&gateway, "T1"),
+            [AttemptState::Unknown],
+            "{ending:?}"
+        );
     }
-    let town = Town::new();
-    town.place("T1", json!({}));
-    town.at("bank", |books| books.manners.mumbles = true);
-    assert_eq!(town.select("T1", "bank").text("result"), "PENDING", "C3");
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    gateway.at("bank", |books| books.manners.uses_unlisted_word = true);
+    assert_eq!(gateway.select("T1", "bank").text("result"), "PENDING", "C3");
 }
 
 /// A1: what an institution hears of is durable before it hears, even when its store stops there.
 #[test]
 fn no_call_precedes_its_intent() {
-    let town = Town::new();
-    town.place("T1", json!({}));
-    town.network.parties().held = true;
-    let mut journey = Box::pin(town.api.answer(
-        town.signed(
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    gateway.network.parties().held = true;
+    let mut journey = Box::pin(gateway.api.answer(
+        gateway.signed(
             "M1",
             "/v1/orders/select",
             &changed(naming("T1"), json!({ "institutionId": "bank" })),
         ),
-        crate::world::town::PEER,
+        crate::world::test_gateway::PEER,
     ));
     let mut task = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(journey.as_mut().poll(&mut task).is_pending());
-    assert_eq!(town.network.parties().waiting.len(), 1);
-    assert_eq!(states(&town, "T1"), [AttemptState::Intent]);
+    assert_eq!(gateway.network.parties().waiting.len(), 1);
+    assert_eq!(states(&gateway, "T1"), [AttemptState::Intent]);
 }
 
 /// S1, A1: an intent of a process that died is in doubt at the next start, and is asked about.
 #[test]
-fn a_leftover_intent_is_in_doubt() {
-    let mut town = Town::new();
-    town.place("T1", json!({}));
-    town.network.parties().held = true;
+fn an_orphaned_intent_is_unresolved() {
+    let mut gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    gateway.network.parties().held = true;
     {
         let select = changed(naming("T1"), json!({ "institutionId": "bank" }));
-        let request = town.signed("M1", "/v1/orders/select", &select);
-        let mut journey = Box::pin(town.api.answer(request, crate::world::town::PEER));
+        let request = gateway.signed("M1", "/v1/orders/select", &select);
+        let mut journey = Box::pin(
+            gateway
+                .api
+                .answer(request, crate::world::test_gateway::PEER),
+        );
         let mut task = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(journey.as_mut().poll(&mut task).is_pending());
     }
-    town.restart();
-    let clock = town.api.world.clock.now();
-    let adopt = paymux::flow::chase_doubts::adopt_leftovers;
-    let adopted = crate::world::town::now(adopt(&*town.api.store, clock)).unwrap();
+    gateway.restart();
+    let clock = gateway.api.world.clock.now();
+    let recover_orphaned = paymux::flow::poll_unresolved::recover_orphaned;
+    let adopted =
+        crate::world::test_gateway::now(recover_orphaned(&*gateway.api.store, clock)).unwrap();
     assert_eq!(adopted, 1);
-    assert_eq!(states(&town, "T1"), [AttemptState::Unknown]);
-    town.network.arrive(0);
-    town.network.parties().held = false;
-    town.pass_s(1);
-    town.chase();
-    assert_eq!(states(&town, "T1"), [AttemptState::Accepted]);
+    assert_eq!(states(&gateway, "T1"), [AttemptState::Unknown]);
+    gateway.network.arrive(0);
+    gateway.network.parties().held = false;
+    gateway.advance_s(1);
+    gateway.poll_unresolved();
+    assert_eq!(states(&gateway, "T1"), [AttemptState::Accepted]);
 }
 
 /// R-A2.4.1-3a: what is not open to this payment is refused, with the reason, and leaves no
 /// attempt behind.
 #[test]
 fn an_institution_that_is_not_open_is_refused() {
-    let mut town = Town::new();
-    town.place("T1", json!({}));
-    let before = town.snapshot();
+    let mut gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    let before = gateway.durable_state();
     let m1 = MerchantId::parse("M1").unwrap();
     let bank = InstitutionId::parse("bank").unwrap();
     let contract = (m1, bank.clone());
     let unavailable = "institution_unavailable";
     let cases: [(Edit<'_>, u16, &str, &str); 5] = [
         (
-            &|directory| directory.routes[0].payers.only = vec!["139".into()],
+            &|routing| routing.routes[0].payers.only = vec!["139".into()],
             422,
             unavailable,
             "PAYER_NOT_SERVED",
         ),
         (
-            &|directory| directory.institutions.get_mut(&bank).unwrap().stopped = true,
+            &|routing| routing.institutions.get_mut(&bank).unwrap().stopped = true,
             422,
             unavailable,
             "INSTITUTION_DOWN",
         ),
         (
-            &|directory| drop(directory.contracts.remove(&contract)),
+            &|routing| drop(routing.contracts.remove(&contract)),
             403,
             "institution_not_contracted",
             "NOT_CONTRACTED",
         ),
         (
-            &|directory| directory.contracts.get_mut(&contract).unwrap().sums = vec![up_to(1_000)],
+            &|routing| routing.contracts.get_mut(&contract).unwrap().sums = vec![up_to(1_000)],
             422,
             unavailable,
             "AMOUNT_ABOVE_LIMIT",
         ),
         (
-            &|directory| {
-                directory.contracts.get_mut(&contract).unwrap().modes = vec![Mode::Chatbot];
+            &|routing| {
+                routing.contracts.get_mut(&contract).unwrap().modes = vec![Mode::Chatbot];
             },
             422,
             unavailable,
@@ -343,64 +377,64 @@ fn an_institution_that_is_not_open_is_refused() {
         ),
     ];
     for (edit, status, code, reason) in cases {
-        let mut register = register(&TWO);
-        edit(&mut register.directory);
-        town.api.register = Arc::new(register);
-        let told = town.select("T1", "bank");
+        let mut snapshot = snapshot(&TWO);
+        edit(&mut snapshot.routing);
+        gateway.api.snapshot = Arc::new(snapshot);
+        let told = gateway.select("T1", "bank");
         assert_eq!((told.status, told.result), (status, code));
         assert_eq!(told.text("reason"), reason);
         assert_eq!(told.text("field"), "institutionId");
-        let mut after = town.snapshot();
+        let mut after = gateway.durable_state();
         after.nonces.clone_from(&before.nonces);
         assert_eq!(after, before, "{reason} left something behind");
     }
-    let told = town.select("T1", "nobody");
+    let told = gateway.select("T1", "nobody");
     assert_eq!((told.status, told.result), (422, "institution_unknown"));
 }
 
 /// F2: an institution that was taken out of service still answers for what was begun there.
 #[test]
 fn a_stopped_institution_finishes_what_it_began() {
-    let mut town = Town::new();
-    town.place("T1", json!({}));
-    let first = town.select("T1", "bank");
-    let mut register = register(&TWO);
-    for institution in register.directory.institutions.values_mut() {
+    let mut gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    let first = gateway.select("T1", "bank");
+    let mut snapshot = snapshot(&TWO);
+    for institution in snapshot.routing.institutions.values_mut() {
         institution.stopped = true;
     }
-    town.api.register = Arc::new(register);
+    gateway.api.snapshot = Arc::new(snapshot);
     assert_eq!(
-        town.select("T1", "bank").text("payUrl"),
+        gateway.select("T1", "bank").text("payUrl"),
         first.text("payUrl")
     );
-    let paid = town.pay("T1", "bank");
-    assert_eq!(town.call_back("bank", &paid).status, 200);
-    assert_eq!(town.order("T1").state, OrderState::Paid);
+    let paid = gateway.pay("T1", "bank");
+    assert_eq!(gateway.call_back("bank", &paid).status, 200);
+    assert_eq!(gateway.order("T1").state, OrderState::Paid);
 }
 
 /// Q5, Q7, A2: sixty-four copies of one request at once have one effect: the nonce is spent once.
 /// Sixty-four equal requests with nonces of their own have one effect too: one order, one attempt.
 #[test]
 fn many_at_once_are_one() {
-    let town = Town::new();
+    let gateway = TestGateway::new();
     let named = changed(
         crate::world::enrolment::order_fields("M1", "T1"),
         json!({ "institutionId": "bank" }),
     );
-    let copy = town.signed("M1", "/v1/orders", &named);
+    let copy = gateway.signed("M1", "/v1/orders", &named);
     let equal: Vec<_> = (0..64)
-        .map(|_| town.signed("M1", "/v1/orders", &named))
+        .map(|_| gateway.signed("M1", "/v1/orders", &named))
         .collect();
     let start = Barrier::new(64);
     let together = |requests: Vec<http::Request<bytes::Bytes>>| -> Vec<u16> {
         thread::scope(|scope| {
-            let (town, start) = (&town, &start);
+            let (gateway, start) = (&gateway, &start);
             let running: Vec<_> = requests
                 .into_iter()
                 .map(|request| {
                     scope.spawn(move || {
                         start.wait();
-                        town.send(request).status
+                        gateway.send(request).status
                     })
                 })
                 .collect();
@@ -418,7 +452,10 @@ fn many_at_once_are_one() {
         answers.iter().all(|status| matches!(status, 200 | 202)),
         "{answers:?}"
     );
-    let durable = town.snapshot();
+    let durable = gateway.durable_state();
     assert_eq!((durable.orders.len(), durable.nonces.len()), (1, 65));
-    assert_eq!((states(&town, "T1").len(), creates(&town, "bank")), (1, 1));
+    assert_eq!(
+        (states(&gateway, "T1").len(), creates(&gateway, "bank")),
+        (1, 1)
+    );
 }

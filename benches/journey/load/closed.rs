@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::task::JoinSet;
 
-use crate::load::Caller;
-use crate::load::work::{Done, Work};
-use crate::stand::cpu::{Party, Spent, own_ns};
+use crate::load::BenchCaller;
+use crate::load::work::{LoadWork, WorkOutcome};
+use crate::setup::cpu::{CpuTime, MeasuredProcess, own_ns};
 
 /// What one round found.
 pub(crate) struct Round {
@@ -20,9 +20,9 @@ pub(crate) struct Round {
     /// Of each request, from its first byte to its answer's last. Unit: microseconds; sorted.
     pub(crate) latencies_us: Vec<u32>,
     /// By the measured process meanwhile.
-    pub(crate) spent: Spent,
+    pub(crate) spent: CpuTime,
     /// By the measured process until the end of the round.
-    pub(crate) ended: Spent,
+    pub(crate) ended: CpuTime,
     /// By this process meanwhile, on the load's core.
     pub(crate) load_ns: u64,
 }
@@ -82,9 +82,9 @@ pub(crate) fn shown_ms(ms: Option<f64>) -> String {
 /// Does the work of `range` among the callers, and says what it cost `party`. The first surprise
 /// ends it.
 pub(crate) async fn round(
-    party: &Party,
-    callers: &mut Vec<Caller>,
-    work: &Arc<Work>,
+    party: &MeasuredProcess,
+    callers: &mut Vec<BenchCaller>,
+    work: &Arc<LoadWork>,
     range: std::ops::Range<usize>,
 ) -> Result<Round> {
     let requests = range.len();
@@ -106,12 +106,12 @@ pub(crate) async fn round(
 
 /// How long callers go on asking: first unmeasured, then measured.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Span {
+pub(crate) struct RunDurations {
     pub(crate) warming: Duration,
     pub(crate) measured: Duration,
 }
 
-impl Span {
+impl RunDurations {
     /// How many come in it, by schedule.
     pub(crate) fn comes(self, per_second: f64) -> usize {
         (per_second * (self.warming + self.measured).as_secs_f64()) as usize
@@ -129,16 +129,16 @@ pub(crate) struct Sustained {
 /// Goes on doing the work of `range` for that long. Running out of work is an error: what was
 /// prepared must outlast the time.
 pub(crate) async fn sustained(
-    party: &Party,
-    callers: &mut Vec<Caller>,
-    work: &Arc<Work>,
+    party: &MeasuredProcess,
+    callers: &mut Vec<BenchCaller>,
+    work: &Arc<LoadWork>,
     range: std::ops::Range<usize>,
-    span: Span,
+    span: RunDurations,
 ) -> Result<Sustained> {
     let next = Arc::new(AtomicUsize::new(range.start));
     let begin = Instant::now();
     let (warm, over) = (begin + span.warming, begin + span.warming + span.measured);
-    let mut asking: JoinSet<Result<(Caller, usize, Vec<u32>)>> = JoinSet::new();
+    let mut asking: JoinSet<Result<(BenchCaller, usize, Vec<u32>)>> = JoinSet::new();
     for mut caller in callers.drain(..) {
         let (next, work, end) = (Arc::clone(&next), Arc::clone(work), range.end);
         asking.spawn(async move {
@@ -151,9 +151,11 @@ pub(crate) async fn sustained(
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 ensure!(at < end, "what was prepared did not last: prepare more");
                 match work.once(&mut caller, at).await {
-                    Done::Good { .. } => (),
-                    Done::Shed { .. } => bail!("shed, where nothing should be: 429 or 503"),
-                    Done::Odd(answer) => bail!("{answer}"),
+                    WorkOutcome::Good { .. } => (),
+                    WorkOutcome::Rejected { .. } => {
+                        bail!("shed, where nothing should be: 429 or 503")
+                    }
+                    WorkOutcome::Odd(answer) => bail!("{answer}"),
                 }
                 if start < warm {
                     before += 1;
@@ -192,12 +194,12 @@ pub(crate) async fn sustained(
 
 /// The same with nothing measured: connections, caches and branch predictors.
 pub(crate) async fn send(
-    callers: &mut Vec<Caller>,
-    work: &Arc<Work>,
+    callers: &mut Vec<BenchCaller>,
+    work: &Arc<LoadWork>,
     range: std::ops::Range<usize>,
 ) -> Result<Vec<u32>> {
     let next = Arc::new(AtomicUsize::new(range.start));
-    let mut sending: JoinSet<Result<(Caller, Vec<u32>)>> = JoinSet::new();
+    let mut sending: JoinSet<Result<(BenchCaller, Vec<u32>)>> = JoinSet::new();
     for mut caller in callers.drain(..) {
         let (next, work, end) = (Arc::clone(&next), Arc::clone(work), range.end);
         sending.spawn(async move {
@@ -209,9 +211,11 @@ pub(crate) async fn send(
                 }
                 let start = Instant::now();
                 match work.once(&mut caller, at).await {
-                    Done::Good { .. } => (),
-                    Done::Shed { .. } => bail!("shed, where nothing should be: 429 or 503"),
-                    Done::Odd(answer) => bail!("{answer}"),
+                    WorkOutcome::Good { .. } => (),
+                    WorkOutcome::Rejected { .. } => {
+                        bail!("shed, where nothing should be: 429 or 503")
+                    }
+                    WorkOutcome::Odd(answer) => bail!("{answer}"),
                 }
                 latencies_us.push(u32::try_from(start.elapsed().as_micros())?);
             }

@@ -18,26 +18,26 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::load::wire::{Inbox, Message, field};
+use crate::load::wire::{RawMessage, ReceiveBuffer, field};
 
 /// Whom to ask.
 #[derive(Clone)]
-pub(crate) struct Target {
+pub(crate) struct LoadTarget {
     pub(crate) port: u16,
     pub(crate) tls: Arc<ClientConfig>,
 }
 
 /// One connection, after its handshake.
-pub(crate) struct Connection {
+pub(crate) struct BenchConnection {
     stream: TlsStream<TcpStream>,
-    inbox: Inbox,
+    inbox: ReceiveBuffer,
     /// The other side said that it ends the connection.
     over: bool,
 }
 
-impl Connection {
+impl BenchConnection {
     /// Opens one, from this address of the loopback network: there are only so many ports.
-    pub(crate) async fn open(target: &Target, from: Ipv4Addr) -> Result<Self> {
+    pub(crate) async fn open(target: &LoadTarget, from: Ipv4Addr) -> Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
         socket.bind(SocketAddr::from((from, 0)))?;
@@ -51,7 +51,7 @@ impl Connection {
             .context("no TLS")?;
         Ok(Self {
             stream,
-            inbox: Inbox::default(),
+            inbox: ReceiveBuffer::default(),
             over: false,
         })
     }
@@ -60,7 +60,7 @@ impl Connection {
     pub(crate) async fn ask<T>(
         &mut self,
         request: &[u8],
-        read: impl FnOnce(&Message<'_>) -> T,
+        read: impl FnOnce(&RawMessage<'_>) -> T,
     ) -> Result<T> {
         self.stream.write_all(request).await?;
         self.stream.flush().await?;
@@ -76,15 +76,15 @@ impl Connection {
 
 /// A place from which requests go one after another; its connection is opened again when the other
 /// side ended it.
-pub(crate) struct Seat {
-    target: Target,
-    held: Option<Connection>,
+pub(crate) struct ReconnectingClient {
+    target: LoadTarget,
+    held: Option<BenchConnection>,
     /// How many connections it has had.
     pub(crate) opened: usize,
 }
 
-impl Seat {
-    pub(crate) fn new(target: &Target) -> Self {
+impl ReconnectingClient {
+    pub(crate) fn new(target: &LoadTarget) -> Self {
         Self {
             target: target.clone(),
             held: None,
@@ -96,7 +96,7 @@ impl Seat {
     pub(crate) async fn open(&mut self) -> Result<()> {
         if self.held.is_none() {
             self.opened += 1;
-            self.held = Some(Connection::open(&self.target, Ipv4Addr::LOCALHOST).await?);
+            self.held = Some(BenchConnection::open(&self.target, Ipv4Addr::LOCALHOST).await?);
         }
         Ok(())
     }
@@ -105,7 +105,7 @@ impl Seat {
     pub(crate) async fn ask<T>(
         &mut self,
         request: &[u8],
-        read: impl FnOnce(&Message<'_>) -> T,
+        read: impl FnOnce(&RawMessage<'_>) -> T,
     ) -> Result<T> {
         self.open().await?;
         let mut connection = self.held.take().context("no connection")?;
@@ -116,18 +116,22 @@ impl Seat {
 }
 
 /// One caller: a merchant's connection, and its institution's for the callback of its payment.
-pub(crate) struct Caller {
-    pub(crate) merchant: Seat,
-    pub(crate) institution: Seat,
+pub(crate) struct BenchCaller {
+    pub(crate) merchant: ReconnectingClient,
+    pub(crate) institution: ReconnectingClient,
 }
 
 /// So many callers, connected; with `both`, their institutions as well.
-pub(crate) async fn callers(target: &Target, count: usize, both: bool) -> Result<Vec<Caller>> {
+pub(crate) async fn callers(
+    target: &LoadTarget,
+    count: usize,
+    both: bool,
+) -> Result<Vec<BenchCaller>> {
     let mut callers = Vec::with_capacity(count);
     for _ in 0..count {
-        let mut caller = Caller {
-            merchant: Seat::new(target),
-            institution: Seat::new(target),
+        let mut caller = BenchCaller {
+            merchant: ReconnectingClient::new(target),
+            institution: ReconnectingClient::new(target),
         };
         caller.merchant.open().await?;
         if both {

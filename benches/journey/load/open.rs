@@ -9,24 +9,24 @@ use anyhow::{Result, ensure};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::load::Caller;
-use crate::load::closed::{Round, Span, Sustained};
+use crate::load::BenchCaller;
+use crate::load::closed::{Round, RunDurations, Sustained};
 use crate::load::metronome::{self, Phase};
-use crate::load::work::{Done, Work};
-use crate::stand::cpu::{Party, own_ns};
+use crate::load::work::{LoadWork, WorkOutcome};
+use crate::setup::cpu::{MeasuredProcess, own_ns};
 
 /// Callers who are free, and numbers of work that was not done yet.
-pub(crate) struct Crowd {
+pub(crate) struct CallerPool {
     /// The one that was free longest comes first: those who come are many, not the same few.
-    free: Mutex<VecDeque<Caller>>,
+    free: Mutex<VecDeque<BenchCaller>>,
     permits: Semaphore,
-    work: Arc<Work>,
+    work: Arc<LoadWork>,
     undone: Mutex<VecDeque<usize>>,
 }
 
 /// What somebody does who comes while every connection is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Crowded {
+pub(crate) enum SaturationPolicy {
     /// Waits in line; that waiting counts.
     Waits,
     /// Goes away, and is counted as one who did.
@@ -35,12 +35,12 @@ pub(crate) enum Crowded {
 
 /// How one that came was served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Served {
-    Well,
-    Shed,
-    Oddly,
+pub(crate) enum ArrivalOutcome {
+    Good,
+    Rejected,
+    Unexpected,
     /// Every connection was taken, or the prepared requests were used up.
-    NotAtAll,
+    NotSent,
 }
 
 /// One that came.
@@ -55,19 +55,19 @@ pub(crate) struct Arrival {
     /// Of a payment: from its callback's first byte to the merchant's acknowledgement.
     /// Unit: microseconds.
     pub(crate) told_us: u32,
-    pub(crate) served: Served,
+    pub(crate) served: ArrivalOutcome,
 }
 
 /// All that came, and the first surprising answer.
-pub(crate) struct Came {
+pub(crate) struct Arrivals {
     /// When the first was to come.
     pub(crate) begin: Instant,
-    pub(crate) arrivals: Vec<Arrival>,
+    pub(crate) all: Vec<Arrival>,
     pub(crate) oddity: Option<String>,
 }
 
-impl Crowd {
-    pub(crate) fn new(callers: Vec<Caller>, work: Arc<Work>, first: usize) -> Arc<Self> {
+impl CallerPool {
+    pub(crate) fn new(callers: Vec<BenchCaller>, work: Arc<LoadWork>, first: usize) -> Arc<Self> {
         Arc::new(Self {
             permits: Semaphore::new(callers.len()),
             free: Mutex::new(callers.into()),
@@ -77,7 +77,11 @@ impl Crowd {
     }
 
     /// Lets them come as the phases say, and waits until the last is served.
-    pub(crate) async fn come(self: &Arc<Self>, phases: &[Phase], crowded: Crowded) -> Result<Came> {
+    pub(crate) async fn come(
+        self: &Arc<Self>,
+        phases: &[Phase],
+        crowded: SaturationPolicy,
+    ) -> Result<Arrivals> {
         self.come_until(phases, crowded, || false).await
     }
 
@@ -85,14 +89,14 @@ impl Crowd {
     pub(crate) async fn come_until(
         self: &Arc<Self>,
         phases: &[Phase],
-        crowded: Crowded,
+        crowded: SaturationPolicy,
         over: impl Fn() -> bool,
-    ) -> Result<Came> {
+    ) -> Result<Arrivals> {
         let (begin, mut coming) = metronome::start(phases);
         let mut serving: JoinSet<(Arrival, Option<String>)> = JoinSet::new();
-        let mut came = Came {
+        let mut came = Arrivals {
             begin,
-            arrivals: Vec::new(),
+            all: Vec::new(),
             oddity: None,
         };
         while let Some(moment) = coming.recv().await {
@@ -114,7 +118,7 @@ impl Crowd {
         self: Arc<Self>,
         begin: Instant,
         moment: Instant,
-        crowded: Crowded,
+        crowded: SaturationPolicy,
     ) -> (Arrival, Option<String>) {
         let us = |from: Instant, to: Instant| {
             let span = to.saturating_duration_since(from);
@@ -125,11 +129,11 @@ impl Crowd {
             latency_us: 0,
             late_us: 0,
             told_us: 0,
-            served: Served::NotAtAll,
+            served: ArrivalOutcome::NotSent,
         };
         let permit = match crowded {
-            Crowded::Waits => self.permits.acquire().await.ok(),
-            Crowded::Leaves => self.permits.try_acquire().ok(),
+            SaturationPolicy::Waits => self.permits.acquire().await.ok(),
+            SaturationPolicy::Leaves => self.permits.try_acquire().ok(),
         };
         let caller = permit.as_ref().and_then(|_| held(&self.free).pop_front());
         let Some(mut caller) = caller else {
@@ -142,20 +146,20 @@ impl Crowd {
             let done = self.work.once(&mut caller, at).await;
             arrival.latency_us = us(moment, Instant::now());
             arrival.served = match done {
-                Done::Good { told_us } => {
+                WorkOutcome::Good { told_us } => {
                     arrival.told_us = told_us;
-                    Served::Well
+                    ArrivalOutcome::Good
                 }
-                Done::Shed { spent } => {
+                WorkOutcome::Rejected { spent } => {
                     // Nothing was recorded and the nonce is not spent: the same may come again.
                     if !spent {
                         held(&self.undone).push_back(at);
                     }
-                    Served::Shed
+                    ArrivalOutcome::Rejected
                 }
-                Done::Odd(answer) => {
+                WorkOutcome::Odd(answer) => {
                     oddity = Some(answer);
-                    Served::Oddly
+                    ArrivalOutcome::Unexpected
                 }
             };
         }
@@ -167,14 +171,14 @@ impl Crowd {
 
 /// So many a second come to `party`, whether those before them were answered or not.
 pub(crate) async fn scheduled(
-    party: &Party,
-    open: Vec<Caller>,
-    work: Arc<Work>,
+    party: &MeasuredProcess,
+    open: Vec<BenchCaller>,
+    work: Arc<LoadWork>,
     per_second: f64,
-    span: Span,
+    span: RunDurations,
 ) -> Result<Sustained> {
-    let Span { warming, measured } = span;
-    let crowd = Crowd::new(open, work, 0);
+    let RunDurations { warming, measured } = span;
+    let crowd = CallerPool::new(open, work, 0);
     let phases = [Phase {
         per_second,
         lasting: warming + measured,
@@ -185,12 +189,12 @@ pub(crate) async fn scheduled(
         warmed.tick().await;
         (party.spent(), own_ns())
     };
-    let (came, (spent, own)) = tokio::join!(crowd.come(&phases, Crowded::Waits), warm);
+    let (came, (spent, own)) = tokio::join!(crowd.come(&phases, SaturationPolicy::Waits), warm);
     let (mut came, ended, own_ended) = (came?, party.spent(), own_ns());
     came.all_well()?;
-    let answered = came.arrivals.len();
+    let answered = came.all.len();
     came.begins_after(warming);
-    let latencies_us = came.sorted(Served::Well, |one| one.latency_us);
+    let latencies_us = came.sorted(ArrivalOutcome::Good, |one| one.latency_us);
     let round = Round {
         requests: latencies_us.len(),
         wall_s: measured.as_secs_f64(),
@@ -202,9 +206,9 @@ pub(crate) async fn scheduled(
     Ok(Sustained { round, answered })
 }
 
-impl Came {
+impl Arrivals {
     fn take(&mut self, (arrival, oddity): (Arrival, Option<String>)) {
-        self.arrivals.push(arrival);
+        self.all.push(arrival);
         if self.oddity.is_none() {
             self.oddity = oddity;
         }
@@ -212,12 +216,12 @@ impl Came {
 
     /// An error unless all were served well.
     pub(crate) fn all_well(&self) -> Result<()> {
-        let (all, well) = (self.arrivals.len(), self.count(Served::Well));
+        let (all, well) = (self.all.len(), self.count(ArrivalOutcome::Good));
         ensure!(
             well == all,
             "{} of {all} were not served well: {} shed, {}",
             all - well,
-            self.count(Served::Shed),
+            self.count(ArrivalOutcome::Rejected),
             self.oddity.as_deref().unwrap_or("nothing odd")
         );
         Ok(())
@@ -225,18 +229,18 @@ impl Came {
 
     /// Forgets those who were to come earlier.
     pub(crate) fn begins_after(&mut self, warming: Duration) {
-        self.arrivals
+        self.all
             .retain(|one| u128::from(one.at_us) >= warming.as_micros());
     }
 
-    pub(crate) fn count(&self, served: Served) -> usize {
-        let such = self.arrivals.iter().filter(|one| one.served == served);
+    pub(crate) fn count(&self, served: ArrivalOutcome) -> usize {
+        let such = self.all.iter().filter(|one| one.served == served);
         such.count()
     }
 
     /// Sorted values of those that were served so. Unit: microseconds.
-    pub(crate) fn sorted(&self, served: Served, of: impl Fn(&Arrival) -> u32) -> Vec<u32> {
-        let such = self.arrivals.iter().filter(|one| one.served == served);
+    pub(crate) fn sorted(&self, served: ArrivalOutcome, of: impl Fn(&Arrival) -> u32) -> Vec<u32> {
+        let such = self.all.iter().filter(|one| one.served == served);
         let mut values: Vec<u32> = such.map(of).collect();
         values.sort_unstable();
         values

@@ -9,24 +9,24 @@ const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
 /// What was read of a connection and not yet used.
 #[derive(Default)]
-pub(crate) struct Inbox(Vec<u8>);
+pub(crate) struct ReceiveBuffer(Vec<u8>);
 
 /// One message, as it came.
-pub(crate) struct Message<'a> {
+pub(crate) struct RawMessage<'a> {
     pub(crate) head: &'a [u8],
     pub(crate) body: &'a [u8],
 }
 
-impl Inbox {
+impl ReceiveBuffer {
     /// Waits for a whole message, hands it to `read` and forgets it; nothing if the other side is done.
     pub(crate) async fn next<T>(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
-        read: impl FnOnce(Message<'_>) -> T,
+        read: impl FnOnce(RawMessage<'_>) -> T,
     ) -> Result<Option<T>> {
         loop {
             if let Some((head, whole)) = self.bounds()? {
-                let message = Message {
+                let message = RawMessage {
                     head: &self.0[..head],
                     body: &self.0[head..whole],
                 };

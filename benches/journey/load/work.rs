@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::load::Caller;
-use crate::load::wire::Message;
-use crate::stand::institution::Institution;
-use crate::stand::shop::Shop;
+use crate::load::BenchCaller;
+use crate::load::wire::RawMessage;
+use crate::setup::institution::BenchInstitution;
+use crate::setup::notification_endpoint::NotificationEndpoint;
 
 /// A result that is not told to the merchant by then never is, as far as the load is concerned.
-const TOLD_WITHIN: Duration = Duration::from_secs(20);
+const NOTIFIED_WITHIN: Duration = Duration::from_secs(20);
 
 /// What callers do.
-pub(crate) enum Work {
+pub(crate) enum LoadWork {
     Requests(Requests),
     Payments(Payments),
 }
@@ -34,18 +34,18 @@ pub(crate) struct Payments {
     pub(crate) numbers: Vec<String>,
     pub(crate) place: Arc<[Bytes]>,
     pub(crate) select: Arc<[Bytes]>,
-    pub(crate) institution: Arc<Institution>,
-    pub(crate) shop: Arc<Shop>,
+    pub(crate) institution: Arc<BenchInstitution>,
+    pub(crate) shop: Arc<NotificationEndpoint>,
 }
 
 /// How it went.
 #[derive(Debug)]
-pub(crate) enum Done {
+pub(crate) enum WorkOutcome {
     /// As expected; of a payment, how long the merchant's acknowledgement took from the first byte
     /// of the callback. Unit: microseconds.
     Good { told_us: u32 },
     /// Refused because there is too much: 429 or 503.
-    Shed {
+    Rejected {
         /// Whether something was recorded before, so that the same cannot be sent again.
         spent: bool,
     },
@@ -54,13 +54,13 @@ pub(crate) enum Done {
 }
 
 /// What one answer says.
-enum Told {
+enum CheckedAnswer {
     Good(Option<String>),
-    Shed,
+    Rejected,
     Odd(String),
 }
 
-impl Work {
+impl LoadWork {
     /// How many times it can be done with requests of its own.
     pub(crate) fn len(&self) -> usize {
         match self {
@@ -70,7 +70,7 @@ impl Work {
     }
 
     /// Does it once.
-    pub(crate) async fn once(&self, caller: &mut Caller, at: usize) -> Done {
+    pub(crate) async fn once(&self, caller: &mut BenchCaller, at: usize) -> WorkOutcome {
         match self {
             Self::Requests(requests) => requests.once(caller, at).await,
             Self::Payments(payments) => payments.once(caller, at).await,
@@ -80,72 +80,74 @@ impl Work {
 
 impl Requests {
     /// As made, each answer holding `expected`.
-    pub(crate) fn of(list: Arc<[Bytes]>, expected: &'static str) -> Arc<Work> {
-        Arc::new(Work::Requests(Self {
+    pub(crate) fn of(list: Arc<[Bytes]>, expected: &'static str) -> Arc<LoadWork> {
+        Arc::new(LoadWork::Requests(Self {
             list,
             expected,
             attempts: None,
         }))
     }
 
-    async fn once(&self, caller: &mut Caller, at: usize) -> Done {
+    async fn once(&self, caller: &mut BenchCaller, at: usize) -> WorkOutcome {
         let request = &self.list[at % self.list.len()];
         let answer = caller
             .merchant
             .ask(request, |answer| told(answer, self.expected));
         match answer.await {
-            Ok(Told::Good(attempt)) => {
+            Ok(CheckedAnswer::Good(attempt)) => {
                 if let (Some(attempts), Some(attempt)) = (&self.attempts, attempt) {
                     let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
                     attempts.push(attempt);
                 }
-                Done::Good { told_us: 0 }
+                WorkOutcome::Good { told_us: 0 }
             }
-            Ok(Told::Shed) => Done::Shed { spent: false },
-            Ok(Told::Odd(answer)) => Done::Odd(answer),
-            Err(why) => Done::Odd(format!("{why:#}")),
+            Ok(CheckedAnswer::Rejected) => WorkOutcome::Rejected { spent: false },
+            Ok(CheckedAnswer::Odd(answer)) => WorkOutcome::Odd(answer),
+            Err(why) => WorkOutcome::Odd(format!("{why:#}")),
         }
     }
 }
 
 impl Payments {
-    async fn once(&self, caller: &mut Caller, at: usize) -> Done {
+    async fn once(&self, caller: &mut BenchCaller, at: usize) -> WorkOutcome {
         match self.paid(caller, at % self.place.len()).await {
             Ok(done) => done,
-            Err(why) => Done::Odd(format!("{why:#}")),
+            Err(why) => WorkOutcome::Odd(format!("{why:#}")),
         }
     }
 
-    async fn paid(&self, caller: &mut Caller, at: usize) -> anyhow::Result<Done> {
-        let Caller {
+    async fn paid(&self, caller: &mut BenchCaller, at: usize) -> anyhow::Result<WorkOutcome> {
+        let BenchCaller {
             merchant,
             institution,
         } = caller;
         let placed = merchant.ask(&self.place[at], |answer| told(answer, ACCEPTED));
         match placed.await? {
-            Told::Good(_) => (),
-            Told::Shed => return Ok(Done::Shed { spent: false }),
-            Told::Odd(answer) => return Ok(Done::Odd(answer)),
+            CheckedAnswer::Good(_) => (),
+            CheckedAnswer::Rejected => return Ok(WorkOutcome::Rejected { spent: false }),
+            CheckedAnswer::Odd(answer) => return Ok(WorkOutcome::Odd(answer)),
         }
         let selected = merchant.ask(&self.select[at], |answer| told(answer, ACCEPTED));
         let attempt = match selected.await? {
-            Told::Good(Some(attempt)) => attempt,
-            Told::Good(None) => return Ok(Done::Odd("a selection without payUrl".to_owned())),
-            Told::Shed => return Ok(Done::Shed { spent: true }),
-            Told::Odd(answer) => return Ok(Done::Odd(answer)),
+            CheckedAnswer::Good(Some(attempt)) => attempt,
+            CheckedAnswer::Good(None) => {
+                return Ok(WorkOutcome::Odd("a selection without payUrl".to_owned()));
+            }
+            CheckedAnswer::Rejected => return Ok(WorkOutcome::Rejected { spent: true }),
+            CheckedAnswer::Odd(answer) => return Ok(WorkOutcome::Odd(answer)),
         };
         let hearing = self.shop.expect(&self.numbers[at]);
         let callback = self.institution.callback(&attempt)?;
         let start = Instant::now();
         let heard = institution.ask(&callback, |answer| told(answer, SUCCESS));
         match heard.await? {
-            Told::Good(_) => (),
-            Told::Shed => return Ok(Done::Shed { spent: true }),
-            Told::Odd(answer) => return Ok(Done::Odd(answer)),
+            CheckedAnswer::Good(_) => (),
+            CheckedAnswer::Rejected => return Ok(WorkOutcome::Rejected { spent: true }),
+            CheckedAnswer::Odd(answer) => return Ok(WorkOutcome::Odd(answer)),
         }
-        let acknowledged = tokio::time::timeout(TOLD_WITHIN, hearing).await??;
+        let acknowledged = tokio::time::timeout(NOTIFIED_WITHIN, hearing).await??;
         let told = acknowledged.saturating_duration_since(start);
-        Ok(Done::Good {
+        Ok(WorkOutcome::Good {
             told_us: u32::try_from(told.as_micros())?,
         })
     }
@@ -162,18 +164,18 @@ pub(crate) const CLOSED: &str = "\"result\":\"CLOSED\"";
 /// In every answer to a callback that was recorded.
 pub(crate) const SUCCESS: &str = "\"noticeResult\":\"SUCCESS\"";
 
-fn told(answer: &Message<'_>, expected: &str) -> Told {
+fn told(answer: &RawMessage<'_>, expected: &str) -> CheckedAnswer {
     let status = answer.head.get(9..12).unwrap_or_default();
     if status == b"200" && holds(answer.body, expected.as_bytes()) {
-        return Told::Good(attempt(answer.body));
+        return CheckedAnswer::Good(attempt(answer.body));
     }
     if status == b"429" || status == b"503" {
-        return Told::Shed;
+        return CheckedAnswer::Rejected;
     }
     let head = String::from_utf8_lossy(answer.head);
     let (line, body) = (head.lines().next(), String::from_utf8_lossy(answer.body));
     let line = line.unwrap_or_default();
-    Told::Odd(format!(
+    CheckedAnswer::Odd(format!(
         "expected 200 with {expected}, found {line}: {body}"
     ))
 }

@@ -4,29 +4,29 @@
 use anyhow::Result;
 
 use crate::load::closed::{Round, round, send};
-use crate::measure::journeys::{Journey, ROUND_WITHIN_S, WARMING};
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::stand::signer::Algorithm;
-use crate::stand::{Stand, Wanted};
+use crate::measure::journeys::{MeasuredJourney, ROUND_WITHIN_S, WARMING};
+use crate::plan::BenchPlan;
+use crate::progress::ProgressLog;
+use crate::setup::signer::SignerAlgorithm;
+use crate::setup::{BenchSetup, SetupOptions};
 
 /// Orders placed in one round. Signing them with RSA beforehand takes longer than placing them.
 const PLACED: usize = 3_000;
 const CALLERS: usize = 64;
 
 /// One pair of algorithms.
-pub(crate) struct Signed {
-    pub(crate) asked: Algorithm,
-    pub(crate) answered: Algorithm,
+pub(crate) struct AlgorithmComparison {
+    pub(crate) asked: SignerAlgorithm,
+    pub(crate) answered: SignerAlgorithm,
     pub(crate) rounds: Vec<Round>,
 }
 
 /// By turns of whole gateways: the algorithms stand in the configuration.
-pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Vec<Signed> {
-    let mut pairs = Algorithm::ALL
-        .map(|asked| (asked, Algorithm::Ed25519))
+pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Vec<AlgorithmComparison> {
+    let mut pairs = SignerAlgorithm::ALL
+        .map(|asked| (asked, SignerAlgorithm::Ed25519))
         .to_vec();
-    pairs.push((Algorithm::Ed25519, Algorithm::RsaPss));
+    pairs.push((SignerAlgorithm::Ed25519, SignerAlgorithm::RsaPss));
     let mut found = Vec::new();
     for (asked, answered) in pairs {
         let step = format!(
@@ -40,7 +40,7 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Vec<Signed> {
             let (rate, us) = (last.per_second(), last.cpu_us());
             log.say(&format!("{step}: {rate:.0}/s, {us:.1} µs of CPU each"));
         }
-        found.push(Signed {
+        found.push(AlgorithmComparison {
             asked,
             answered,
             rounds,
@@ -49,17 +49,23 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Vec<Signed> {
     found
 }
 
-async fn rounds(plan: &Plan, asked: Algorithm, answered: Algorithm) -> Result<Vec<Round>> {
-    let stand = Stand::start(&Wanted {
+async fn rounds(
+    plan: &BenchPlan,
+    asked: SignerAlgorithm,
+    answered: SignerAlgorithm,
+) -> Result<Vec<Round>> {
+    let stand = BenchSetup::start(&SetupOptions {
         algorithm: asked,
         answers: answered,
-        ..Wanted::default()
+        ..SetupOptions::default()
     })
     .await?;
     let mut rounds = Vec::new();
     for _ in 0..plan.rounds {
         let count = plan.sized(PLACED);
-        let work = Journey::Place.prepare(&stand, WARMING + count).await?;
+        let work = MeasuredJourney::Place
+            .prepare(&stand, WARMING + count)
+            .await?;
         let mut open = stand.callers(CALLERS, false).await?;
         send(&mut open, &work, 0..WARMING).await?;
         rounds.push(round(&stand.gateway, &mut open, &work, WARMING..WARMING + count).await?);

@@ -14,14 +14,14 @@ use tokio::sync::oneshot::Receiver;
 
 use crate::load::closed::{percentile_ms, send, shown_ms};
 use crate::load::metronome::Phase;
-use crate::load::open::{Arrival, Came, Crowd, Crowded, Served};
-use crate::measure::journeys::{Journey, WARMING};
+use crate::load::open::{Arrival, ArrivalOutcome, Arrivals, CallerPool, SaturationPolicy};
+use crate::measure::journeys::{MeasuredJourney, WARMING};
 use crate::measure::ladder::most;
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::stand::cpu::own_ns;
-use crate::stand::shop::{Manner, Shop};
-use crate::stand::{Stand, Wanted};
+use crate::plan::BenchPlan;
+use crate::progress::ProgressLog;
+use crate::setup::cpu::own_ns;
+use crate::setup::notification_endpoint::{EndpointBehaviour, NotificationEndpoint};
+use crate::setup::{BenchSetup, SetupOptions};
 
 /// Orders that are closed while nobody answers.
 const WAITING: usize = 100_000;
@@ -44,10 +44,10 @@ pub(crate) struct Backlog {
     /// Of which the gateway had tried to tell so many, in vain.
     pub(crate) tried: usize,
     /// From the moment when the destination answered again. Unit: seconds.
-    pub(crate) first_heard_s: f64,
-    pub(crate) last_heard_s: f64,
+    pub(crate) first_notified_s: f64,
+    pub(crate) last_notified_s: f64,
     /// Between the first and the last.
-    pub(crate) heard_per_second: f64,
+    pub(crate) notified_per_second: f64,
     /// The share of its core that the gateway had meanwhile.
     pub(crate) busy: f64,
     pub(crate) load_busy: f64,
@@ -55,12 +55,12 @@ pub(crate) struct Backlog {
     pub(crate) resident: [u64; 2],
     /// Payments told to the other destination.
     pub(crate) payments_per_second: f64,
-    pub(crate) alone: Others,
-    pub(crate) meanwhile: Others,
+    pub(crate) alone: OtherPayments,
+    pub(crate) meanwhile: OtherPayments,
 }
 
 /// Payments that came by schedule. Unit: microseconds; sorted.
-pub(crate) struct Others {
+pub(crate) struct OtherPayments {
     /// From a callback's first byte to the merchant's acknowledgement.
     pub(crate) told_us: Vec<u32>,
     /// From the moment when the payer was to come.
@@ -68,14 +68,14 @@ pub(crate) struct Others {
 }
 
 /// On a gateway of its own.
-pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Backlog> {
-    let wanted = Wanted {
-        told_of_closing: true,
-        ..Wanted::default()
+pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Backlog> {
+    let wanted = SetupOptions {
+        notify_closed: true,
+        ..SetupOptions::default()
     };
-    let stand = Stand::start(&wanted).await?;
+    let stand = BenchSetup::start(&wanted).await?;
     let second = stand.second_shop.clone().context("no second shop")?;
-    let payments_per_second = most(plan, &stand, Journey::Full).await? * SHARE;
+    let payments_per_second = most(plan, &stand, MeasuredJourney::Full).await? * SHARE;
     let phase = |lasting| Phase {
         per_second: payments_per_second,
         lasting,
@@ -83,7 +83,7 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Backlog> {
 
     let quiet = phase(plan.lasting(ALONE_S));
     let came = crowd(&stand, quiet).await?;
-    let came = came.come(&[quiet], Crowded::Waits).await?;
+    let came = came.come(&[quiet], SaturationPolicy::Waits).await?;
     let alone = others(&came, [came.begin, Instant::now()])?;
     log.say(&format!(
         "backlog: {payments_per_second:.0} payments/s alone, told in p99 {} ms",
@@ -100,7 +100,7 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Backlog> {
     let busy = phase(GONE_WITHIN);
     let payers = crowd(&stand, busy).await?;
     let back = Instant::now();
-    second.turn(Manner::Answers);
+    second.permit(EndpointBehaviour::Answers);
     let gone = Cell::new(false);
     let told = async {
         let heard = tokio::time::timeout(GONE_WITHIN, heard(&stand, &second, hearing)).await;
@@ -108,9 +108,9 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Backlog> {
         heard.context("the backlog was not gone in time")?
     };
     let phases = [busy];
-    let comes = payers.come_until(&phases, Crowded::Waits, || gone.get());
+    let comes = payers.come_until(&phases, SaturationPolicy::Waits, || gone.get());
     let (heard, came) = tokio::join!(told, comes);
-    let Heard {
+    let BacklogDelivery {
         first,
         last,
         busy: [busy, load_busy],
@@ -120,9 +120,9 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Backlog> {
     let found = Backlog {
         waiting,
         tried,
-        first_heard_s: (first - back).as_secs_f64(),
-        last_heard_s: (last - back).as_secs_f64(),
-        heard_per_second: waiting as f64 / (last - first).as_secs_f64(),
+        first_notified_s: (first - back).as_secs_f64(),
+        last_notified_s: (last - back).as_secs_f64(),
+        notified_per_second: waiting as f64 / (last - first).as_secs_f64(),
         busy,
         load_busy,
         resident,
@@ -132,28 +132,34 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Backlog> {
     };
     log.say(&format!(
         "backlog: the first heard after {:.1} s, all after {:.1} s, {:.0}/s; others told in p99 {} ms",
-        found.first_heard_s,
-        found.last_heard_s,
-        found.heard_per_second,
+        found.first_notified_s,
+        found.last_notified_s,
+        found.notified_per_second,
         shown_ms(percentile_ms(&found.meanwhile.told_us, 99)),
     ));
     Ok(found)
 }
 
 /// Payers who are ready to come, as many as the phase needs.
-async fn crowd(stand: &Stand, phase: Phase) -> Result<Arc<Crowd>> {
+async fn crowd(stand: &BenchSetup, phase: Phase) -> Result<Arc<CallerPool>> {
     let count = (phase.per_second * phase.lasting.as_secs_f64()) as usize;
-    let work = Journey::Full.prepare(stand, count + WARMING).await?;
+    let work = MeasuredJourney::Full
+        .prepare(stand, count + WARMING)
+        .await?;
     let mut open = stand.callers(CONNECTIONS, true).await?;
     send(&mut open, &work, 0..WARMING).await?;
     stand.settled().await?;
-    Ok(Crowd::new(open, work, WARMING))
+    Ok(CallerPool::new(open, work, WARMING))
 }
 
 /// Closes so many orders while nobody hears of it; whoever waits here is told of each when it was
 /// heard after all.
-async fn filled(stand: &Stand, second: &Shop, count: usize) -> Result<Vec<Receiver<Instant>>> {
-    second.turn(Manner::Silent);
+async fn filled(
+    stand: &BenchSetup,
+    second: &NotificationEndpoint,
+    count: usize,
+) -> Result<Vec<Receiver<Instant>>> {
+    second.permit(EndpointBehaviour::Silent);
     let numbers = stand.merchant.numbers(count);
     let hearing = numbers.iter().map(|no| second.expect(no)).collect();
     for some in numbers.chunks(AT_ONCE) {
@@ -165,13 +171,17 @@ async fn filled(stand: &Stand, second: &Shop, count: usize) -> Result<Vec<Receiv
 
 /// When the first and the last was heard, and how busy the gateway and the load were in between,
 /// each on its core.
-struct Heard {
+struct BacklogDelivery {
     first: Instant,
     last: Instant,
     busy: [f64; 2],
 }
 
-async fn heard(stand: &Stand, second: &Shop, hearing: Vec<Receiver<Instant>>) -> Result<Heard> {
+async fn heard(
+    stand: &BenchSetup,
+    second: &NotificationEndpoint,
+    hearing: Vec<Receiver<Instant>>,
+) -> Result<BacklogDelivery> {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     while second.answered.load(Ordering::Relaxed) == 0 {
         ticks.tick().await;
@@ -186,7 +196,7 @@ async fn heard(stand: &Stand, second: &Shop, hearing: Vec<Receiver<Instant>>) ->
     let load_ns = own_ns().saturating_sub(own);
     let first = moments.iter().min().context("nothing waited")?;
     let last = moments.iter().max().context("nothing waited")?;
-    Ok(Heard {
+    Ok(BacklogDelivery {
         first: *first,
         last: *last,
         busy: [gateway_ns, load_ns].map(|ns| ns as f64 / lasted_ns),
@@ -194,13 +204,13 @@ async fn heard(stand: &Stand, second: &Shop, hearing: Vec<Receiver<Instant>>) ->
 }
 
 /// Payments that came between two moments, each of which must have been served well.
-fn others(came: &Came, [from, until]: [Instant; 2]) -> Result<Others> {
+fn others(came: &Arrivals, [from, until]: [Instant; 2]) -> Result<OtherPayments> {
     let at = |one: &&Arrival| {
         let at = came.begin + Duration::from_micros(one.at_us.into());
         (from..until).contains(&at)
     };
-    let ones: Vec<&Arrival> = came.arrivals.iter().filter(at).collect();
-    let well = ones.iter().all(|one| one.served == Served::Well);
+    let ones: Vec<&Arrival> = came.all.iter().filter(at).collect();
+    let well = ones.iter().all(|one| one.served == ArrivalOutcome::Good);
     ensure!(
         well,
         "a payment was not served well: {}",
@@ -211,7 +221,7 @@ fn others(came: &Came, [from, until]: [Instant; 2]) -> Result<Others> {
         values.sort_unstable();
         values
     };
-    Ok(Others {
+    Ok(OtherPayments {
         told_us: sorted(|one| one.told_us),
         latencies_us: sorted(|one| one.latency_us),
     })

@@ -10,47 +10,47 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 
-use crate::load::Caller;
+use crate::load::BenchCaller;
 use crate::load::closed::{Round, round, send};
-use crate::load::work::{ACCEPTED, Requests, SUCCESS, Work};
-use crate::measure::Compared;
+use crate::load::work::{ACCEPTED, LoadWork, Requests, SUCCESS};
+use crate::measure::JourneyComparison;
 use crate::measure::journeys::ROUND_WITHIN_S;
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::stand::cpu::own_ns;
-use crate::stand::shop::Manner;
-use crate::stand::{Stand, Wanted};
+use crate::plan::BenchPlan;
+use crate::progress::ProgressLog;
+use crate::setup::cpu::own_ns;
+use crate::setup::notification_endpoint::EndpointBehaviour;
+use crate::setup::{BenchSetup, SetupOptions};
 
 /// So few that selecting them and calling back is about over before the gateway begins to ask the
 /// institution about the first of them.
 const BURST: usize = 500;
 const BURSTS: usize = 4;
 /// The merchant is told of a burst by then.
-const TOLD_WITHIN: Duration = Duration::from_secs(15);
+const NOTIFIED_WITHIN: Duration = Duration::from_secs(15);
 /// After the last acknowledgement, for the gateway to write it down.
-const SETTLE: Duration = Duration::from_millis(30);
+const SETTLE_TIME: Duration = Duration::from_millis(30);
 
 /// Both, with each number of callers.
-pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Vec<Compared>> {
-    let stand = Stand::start(&Wanted::default()).await?;
-    stand.institution.patient.store(true, Ordering::Relaxed);
+pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Vec<JourneyComparison>> {
+    let stand = BenchSetup::start(&SetupOptions::default()).await?;
+    stand.institution.timeouts.store(true, Ordering::Relaxed);
     log.say(&format!(
         "callback: the gateway is process {}",
         stand.gateway.pid()
     ));
     let mut found = Vec::new();
     for callers in plan.callers.iter().copied() {
-        let mut callback = Compared::new("callback", callers);
-        let mut notify = Compared::new("notify", callers);
-        for turn in 1..=plan.rounds {
+        let mut callback = JourneyComparison::new("callback", callers);
+        let mut notify = JourneyComparison::new("notify", callers);
+        for permit in 1..=plan.rounds {
             let step = format!(
-                "callback, {callers} callers, round {turn} of {}",
+                "callback, {callers} callers, round {permit} of {}",
                 plan.rounds
             );
             let measured = log.step(&step, ROUND_WITHIN_S, bursts(plan, &stand, callers));
             let Some([heard, told]) = measured.await else {
                 // Whatever is held back must not be held in the next round.
-                stand.shop.turn(Manner::Answers);
+                stand.shop.permit(EndpointBehaviour::Answers);
                 continue;
             };
             log.say(&format!(
@@ -68,7 +68,7 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Vec<Compared>
     Ok(found)
 }
 
-async fn bursts(plan: &Plan, stand: &Stand, callers: usize) -> Result<[Round; 2]> {
+async fn bursts(plan: &BenchPlan, stand: &BenchSetup, callers: usize) -> Result<[Round; 2]> {
     let mut open = stand.callers(callers, false).await?;
     let mut sums: Option<[Round; 2]> = None;
     for _ in 0..if plan.quick { 1 } else { BURSTS } {
@@ -81,16 +81,16 @@ async fn bursts(plan: &Plan, stand: &Stand, callers: usize) -> Result<[Round; 2]
     sums.context("no burst")
 }
 
-async fn burst(stand: &Stand, open: &mut Vec<Caller>) -> Result<[Round; 2]> {
+async fn burst(stand: &BenchSetup, open: &mut Vec<BenchCaller>) -> Result<[Round; 2]> {
     let numbers = stand.merchant.numbers(BURST);
     let callbacks = accepted(stand, open, &numbers).await?;
     let hearing: Vec<_> = numbers.iter().map(|no| stand.shop.expect(no)).collect();
-    stand.shop.turn(Manner::HoldsBack);
+    stand.shop.permit(EndpointBehaviour::HoldsBack);
     let work = Requests::of(callbacks, SUCCESS);
     let called = round(&stand.gateway, open, &work, 0..BURST).await?;
 
     let (before, own_before, start) = (stand.gateway.spent(), own_ns(), Instant::now());
-    stand.shop.turn(Manner::Answers);
+    stand.shop.permit(EndpointBehaviour::Answers);
     let mut last = start;
     let mut latencies_us = Vec::with_capacity(BURST);
     let all = async {
@@ -102,10 +102,10 @@ async fn burst(stand: &Stand, open: &mut Vec<Caller>) -> Result<[Round; 2]> {
         }
         Ok::<(), anyhow::Error>(())
     };
-    let told = tokio::time::timeout(TOLD_WITHIN, all).await;
+    let told = tokio::time::timeout(NOTIFIED_WITHIN, all).await;
     told.context("the merchant was not told in time")??;
     let load_ns = own_ns().saturating_sub(own_before);
-    let mut settle = tokio::time::interval(SETTLE);
+    let mut settle = tokio::time::interval(SETTLE_TIME);
     settle.tick().await;
     settle.tick().await;
     let ended = stand.gateway.spent();
@@ -123,18 +123,18 @@ async fn burst(stand: &Stand, open: &mut Vec<Caller>) -> Result<[Round; 2]> {
 
 /// Takes these orders to the institution and signs the callbacks that say they were paid.
 async fn accepted(
-    stand: &Stand,
-    open: &mut Vec<Caller>,
+    stand: &BenchSetup,
+    open: &mut Vec<BenchCaller>,
     numbers: &[String],
 ) -> Result<Arc<[Bytes]>> {
     stand.placed(numbers).await?;
-    let work = Arc::new(Work::Requests(Requests {
+    let work = Arc::new(LoadWork::Requests(Requests {
         list: stand.merchant.select(numbers)?,
         expected: ACCEPTED,
         attempts: Some(Mutex::default()),
     }));
     send(open, &work, 0..numbers.len()).await?;
-    let Work::Requests(Requests {
+    let LoadWork::Requests(Requests {
         attempts: Some(attempts),
         ..
     }) = &*work

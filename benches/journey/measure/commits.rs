@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use paymux::domain::amount::Amount;
-use paymux::domain::change::{Cause, Change};
+use paymux::domain::change::{Change, ChangeCause};
 use paymux::domain::identifiers::{
     CalendarDay, FreshNonce, KeyId, MerchantId, MerchantOrderNo, PayOrderNo, Timestamp,
 };
 use paymux::domain::institutions::{BusinessType, TransactionType};
-use paymux::domain::order::{Opening, Order, Terms};
+use paymux::domain::order::{NewOrder, Order, OrderTerms};
 use paymux::domain::personal::MobileNo;
 use paymux::seal::Seal;
 use paymux::store::Committed;
@@ -74,7 +74,7 @@ pub(crate) async fn measure(dir: &Path) -> Result<Vec<Commits>> {
 fn opened(number: usize) -> Result<Change> {
     let now: Timestamp = SystemClock::start().now();
     let entropy: &dyn Entropy = &SystemEntropy;
-    let opening = Opening {
+    let opening = NewOrder {
         no: PayOrderNo::mint(now, entropy.draw()),
         page_secret: entropy.draw(),
         terms: terms(number)?,
@@ -86,11 +86,11 @@ fn opened(number: usize) -> Result<Change> {
         created: now,
         keep_until: now.plus(Duration::from_mins(6)),
     };
-    Ok(Order::open(opening, None, Cause::Request(nonce), now))
+    Ok(Order::open(opening, None, ChangeCause::Request(nonce), now))
 }
 
-fn terms(number: usize) -> Result<Terms> {
-    Ok(Terms {
+fn terms(number: usize) -> Result<OrderTerms> {
+    Ok(OrderTerms {
         merchant: MerchantId::parse("M100001")?,
         merchant_order_no: MerchantOrderNo::parse(&format!("order-{number:08}"))?,
         merchant_name: "Harbour Tea".into(),

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use paymux::domain::identifiers::hex;
-use paymux::seal::{Place, Seal};
+use paymux::seal::{Seal, SealBinding};
 use rusqlite::{Connection, params};
 
 use crate::load::closed::send;
-use crate::progress::Progress;
-use crate::stand::{Stand, Wanted, enrolment};
+use crate::progress::ProgressLog;
+use crate::setup::{BenchSetup, SetupOptions, enrolment};
 
 /// One in so many is open.
 pub(crate) const OPEN_EVERY: u32 = 50;
@@ -60,42 +60,42 @@ const OWN: [(&str, &str); 9] = [
 ];
 
 /// A table that is copied, and its sealed column with the number it is sealed under.
-struct Table {
+struct CopiedTable {
     name: &'static str,
-    sealed: Option<Sealed>,
+    sealed: Option<CopiedColumn>,
 }
 
 /// A column, the column whose number it is sealed under, and that number of a copy.
-type Sealed = (&'static str, &'static str, fn(u32) -> String);
+type CopiedColumn = (&'static str, &'static str, fn(u32) -> String);
 
-const ORDERS: Table = Table {
+const ORDERS: CopiedTable = CopiedTable {
     name: "orders",
     sealed: Some(("sealed", "pay_order_no", pay_order_no)),
 };
 
 /// What belongs to an order that was paid.
-const PAID: [Table; 5] = [
+const PAID: [CopiedTable; 5] = [
     ORDERS,
-    Table {
+    CopiedTable {
         name: "attempts",
         sealed: Some(("handover", "attempt_id", attempt_id)),
     },
-    Table {
+    CopiedTable {
         name: "events",
         sealed: Some(("sealed", "event_id", event_id)),
     },
-    Table {
+    CopiedTable {
         name: "journal",
         sealed: None,
     },
-    Table {
+    CopiedTable {
         name: "audit",
         sealed: None,
     },
 ];
 
 /// The file with so many orders; made if it is not there.
-pub(crate) async fn kept(log: &Progress, orders: u32) -> Result<PathBuf> {
+pub(crate) async fn kept(log: &ProgressLog, orders: u32) -> Result<PathBuf> {
     let begins = format!("orders-{orders}-");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let path = folder.join(format!("{begins}{}.sqlite", &digest()?[..12]));
@@ -135,7 +135,7 @@ fn digest() -> Result<String> {
 
 /// One payment and one open order through a gateway, then copies of them.
 async fn make(path: &Path, orders: u32) -> Result<()> {
-    let mut stand = Stand::start(&Wanted::default()).await?;
+    let mut stand = BenchSetup::start(&SetupOptions::default()).await?;
     let payment = stand.payments(1)?;
     let mut open = stand.callers(1, true).await?;
     send(&mut open, &payment, 0..1).await?;
@@ -167,7 +167,7 @@ fn copies(path: &Path, orders: u32) -> Result<()> {
     let seal = enrolment::seal()?;
     let paid = PAID
         .iter()
-        .map(|table| Model::set_aside(&database, &seal, table, "PAID"))
+        .map(|table| RowTemplate::set_aside(&database, &seal, table, "PAID"))
         .collect::<Result<Vec<_>>>()?;
     // Their time does not run out while the file is kept.
     database.execute(
@@ -175,7 +175,7 @@ fn copies(path: &Path, orders: u32) -> Result<()> {
          WHERE state = 'OPEN'",
         [],
     )?;
-    let open = Model::set_aside(&database, &seal, &ORDERS, "OPEN")?;
+    let open = RowTemplate::set_aside(&database, &seal, &ORDERS, "OPEN")?;
     for first in (1..=orders).step_by(AT_ONCE as usize) {
         let some = first..=orders.min(first + AT_ONCE - 1);
         let is_open = |copy: &u32| copy.is_multiple_of(OPEN_EVERY);
@@ -193,19 +193,19 @@ fn copies(path: &Path, orders: u32) -> Result<()> {
 }
 
 /// Rows of one table, set aside so that copies are not copied again.
-struct Model<'t> {
-    table: &'t Table,
+struct RowTemplate<'t> {
+    table: &'t CopiedTable,
     insert: String,
     /// What is sealed, opened.
     plain: Option<Vec<u8>>,
 }
 
-impl<'t> Model<'t> {
+impl<'t> RowTemplate<'t> {
     /// Those of the order in this state; of the audit log all there are.
     fn set_aside(
         database: &Connection,
         seal: &Seal,
-        table: &'t Table,
+        table: &'t CopiedTable,
         state: &'static str,
     ) -> Result<Self> {
         let name = table.name;
@@ -259,7 +259,7 @@ impl<'t> Model<'t> {
         for copy in copies {
             let sealed = match (&self.plain, self.table.sealed) {
                 (Some(plain), Some((column, _, key))) => {
-                    let place = Place {
+                    let place = SealBinding {
                         table: self.table.name,
                         row: &key(copy),
                         column,
@@ -289,7 +289,7 @@ fn opened(
         )
         .with_context(|| format!("no {column} in {table} to copy"))?;
     let row = row.as_str();
-    Ok(seal.open(Place { table, row, column }, &sealed)?)
+    Ok(seal.open(SealBinding { table, row, column }, &sealed)?)
 }
 
 /// Payers who paid before, beside the one there is.

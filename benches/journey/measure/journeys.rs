@@ -9,14 +9,14 @@ use anyhow::Result;
 use bytes::Bytes;
 
 use crate::load::closed::{Round, round, send};
-use crate::load::work::{ACCEPTED, OPEN, Requests, Work};
-use crate::load::{Target, callers as connected};
-use crate::measure::Compared;
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::stand::cpu::Party;
-use crate::stand::yardstick::Backend;
-use crate::stand::{Stand, Wanted};
+use crate::load::work::{ACCEPTED, LoadWork, OPEN, Requests};
+use crate::load::{LoadTarget, callers as connected};
+use crate::measure::JourneyComparison;
+use crate::plan::BenchPlan;
+use crate::progress::ProgressLog;
+use crate::setup::cpu::MeasuredProcess;
+use crate::setup::yardstick::Backend;
+use crate::setup::{BenchSetup, SetupOptions};
 
 /// How many go before the clock starts: connections, caches and branch predictors.
 pub(crate) const WARMING: usize = 300;
@@ -30,13 +30,13 @@ pub(crate) const ROUND_WITHIN_S: u64 = 90;
 
 /// The two who are compared with.
 pub(crate) struct Yardsticks {
-    pub(crate) nginx: (Party, Target, Backend),
-    bare: Option<(Party, Target)>,
+    pub(crate) nginx: (MeasuredProcess, LoadTarget, Backend),
+    bare: Option<(MeasuredProcess, LoadTarget)>,
 }
 
 /// One kind of request, or a whole payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Journey {
+pub(crate) enum MeasuredJourney {
     Place,
     Select,
     Query,
@@ -44,7 +44,7 @@ pub(crate) enum Journey {
     Refund,
 }
 
-impl Journey {
+impl MeasuredJourney {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Place => "place",
@@ -56,7 +56,7 @@ impl Journey {
     }
 
     /// Work of this kind, with everything that has to be there before it.
-    pub(crate) async fn prepare(self, stand: &Stand, count: usize) -> Result<Arc<Work>> {
+    pub(crate) async fn prepare(self, stand: &BenchSetup, count: usize) -> Result<Arc<LoadWork>> {
         let merchant = &stand.merchant;
         let numbers = merchant.numbers(count);
         Ok(match self {
@@ -73,7 +73,7 @@ impl Journey {
             }
             Self::Full => {
                 // Who is asked while its callback is on its way must not say that it is over.
-                stand.institution.patient.store(true, Ordering::Relaxed);
+                stand.institution.timeouts.store(true, Ordering::Relaxed);
                 stand.payments(count)?
             }
             Self::Refund => {
@@ -86,11 +86,11 @@ impl Journey {
 
 /// Measures one journey with each number of callers.
 pub(crate) async fn measure(
-    plan: &Plan,
-    log: &Progress,
-    journey: Journey,
-) -> Result<Vec<Compared>> {
-    let stand = Stand::start(&Wanted::default()).await?;
+    plan: &BenchPlan,
+    log: &ProgressLog,
+    journey: MeasuredJourney,
+) -> Result<Vec<JourneyComparison>> {
+    let stand = BenchSetup::start(&SetupOptions::default()).await?;
     let name = journey.name();
     log.say(&format!(
         "{name}: the gateway is process {}",
@@ -99,10 +99,13 @@ pub(crate) async fn measure(
     let yardsticks = yardsticks(&stand, journey).await?;
     let mut found = Vec::new();
     for callers in plan.callers.iter().copied() {
-        let mut compared = Compared::new(name, callers);
-        for turn in 1..=plan.rounds {
-            let step = format!("{name}, {callers} callers, round {turn} of {}", plan.rounds);
-            let taken = turns(plan, &stand, yardsticks.as_ref(), journey, &mut compared);
+        let mut compared = JourneyComparison::new(name, callers);
+        for permit in 1..=plan.rounds {
+            let step = format!(
+                "{name}, {callers} callers, round {permit} of {}",
+                plan.rounds
+            );
+            let taken = permits(plan, &stand, yardsticks.as_ref(), journey, &mut compared);
             if log.step(&step, ROUND_WITHIN_S, taken).await.is_some()
                 && let Some(last) = compared.gateway.last()
             {
@@ -116,21 +119,24 @@ pub(crate) async fn measure(
 }
 
 /// The gateway's turn, then the yardsticks'.
-async fn turns(
-    plan: &Plan,
-    stand: &Stand,
+async fn permits(
+    plan: &BenchPlan,
+    stand: &BenchSetup,
     yardsticks: Option<&Yardsticks>,
-    journey: Journey,
-    compared: &mut Compared,
+    journey: MeasuredJourney,
+    compared: &mut JourneyComparison,
 ) -> Result<()> {
     let count = plan.sized(match journey {
-        Journey::Refund => GIVEN_BACK,
-        Journey::Place | Journey::Select | Journey::Query | Journey::Full => QUERIED,
+        MeasuredJourney::Refund => GIVEN_BACK,
+        MeasuredJourney::Place
+        | MeasuredJourney::Select
+        | MeasuredJourney::Query
+        | MeasuredJourney::Full => QUERIED,
     });
     let warm = WARMING.min(count / 4);
     let work = journey.prepare(stand, count + warm).await?;
     let mut open = stand
-        .callers(compared.callers, journey == Journey::Full)
+        .callers(compared.callers, journey == MeasuredJourney::Full)
         .await?;
     send(&mut open, &work, 0..warm).await?;
     let asked = round(&stand.gateway, &mut open, &work, warm..count + warm).await?;
@@ -152,11 +158,11 @@ async fn turns(
 
 /// The same requests to a yardstick, which answers what the gateway did.
 pub(crate) async fn proxied(
-    plan: &Plan,
-    party: &Party,
-    target: &Target,
+    plan: &BenchPlan,
+    party: &MeasuredProcess,
+    target: &LoadTarget,
     callers: usize,
-    work: &Arc<Work>,
+    work: &Arc<LoadWork>,
 ) -> Result<Round> {
     let mut open = connected(target, callers, false).await?;
     send(&mut open, work, 0..WARMING).await?;
@@ -164,35 +170,38 @@ pub(crate) async fn proxied(
 }
 
 /// Both, answering what the gateway answered to such a request; none for whole payments.
-pub(crate) async fn yardsticks(stand: &Stand, journey: Journey) -> Result<Option<Yardsticks>> {
+pub(crate) async fn yardsticks(
+    stand: &BenchSetup,
+    journey: MeasuredJourney,
+) -> Result<Option<Yardsticks>> {
     let numbers = stand.merchant.numbers(1);
     let place = stand.merchant.place(&numbers)?;
     let placed = stand.sample(&place[0], ACCEPTED).await?;
     let whole = match journey {
-        Journey::Place => placed.whole,
-        Journey::Select => {
+        MeasuredJourney::Place => placed.whole,
+        MeasuredJourney::Select => {
             let select = stand.merchant.select(&numbers)?;
             stand.sample(&select[0], ACCEPTED).await?.whole
         }
-        Journey::Query => {
+        MeasuredJourney::Query => {
             let query = stand.merchant.query(&numbers)?;
             stand.sample(&query[0], OPEN).await?.whole
         }
-        Journey::Refund => {
+        MeasuredJourney::Refund => {
             let refund = stand.merchant.refund(&stand.paid(1).await?)?;
             stand.sample(&refund[0], ACCEPTED).await?.whole
         }
-        Journey::Full => return Ok(None),
+        MeasuredJourney::Full => return Ok(None),
     };
     let mut yardsticks = of(stand, &whole).await?;
-    if journey != Journey::Place {
+    if journey != MeasuredJourney::Place {
         yardsticks.bare = None;
     }
     Ok(Some(yardsticks))
 }
 
 /// Both, answering this.
-pub(crate) async fn of(stand: &Stand, answer: &Bytes) -> Result<Yardsticks> {
+pub(crate) async fn of(stand: &BenchSetup, answer: &Bytes) -> Result<Yardsticks> {
     let nginx = stand.nginx().await?;
     nginx.2.answers(answer);
     Ok(Yardsticks {

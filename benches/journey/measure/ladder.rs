@@ -6,11 +6,11 @@ use anyhow::Result;
 
 use crate::load::closed::{percentile_ms, round, send, shown_ms};
 use crate::load::metronome::Phase;
-use crate::load::open::{Crowd, Crowded, Served};
-use crate::measure::journeys::{Journey, WARMING};
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::stand::{Stand, Wanted};
+use crate::load::open::{ArrivalOutcome, CallerPool, SaturationPolicy};
+use crate::measure::journeys::{MeasuredJourney, WARMING};
+use crate::plan::BenchPlan;
+use crate::progress::ProgressLog;
+use crate::setup::{BenchSetup, SetupOptions};
 
 const SHARES_PERCENT: [u32; 3] = [50, 70, 90];
 /// Connections among which those who come find a free one.
@@ -24,14 +24,14 @@ const STEP_S: f64 = 20.0;
 const STEP_WITHIN_S: u64 = 300;
 
 /// One journey.
-pub(crate) struct Ladder {
+pub(crate) struct LatencyByLoad {
     pub(crate) journey: &'static str,
     pub(crate) most_per_second: f64,
-    pub(crate) rungs: Vec<Rung>,
+    pub(crate) rungs: Vec<LoadStep>,
 }
 
 /// One share of the most. Waiting counts from the moment somebody was to come.
-pub(crate) struct Rung {
+pub(crate) struct LoadStep {
     pub(crate) percent: u32,
     pub(crate) per_second: f64,
     pub(crate) count: usize,
@@ -46,17 +46,17 @@ pub(crate) struct Rung {
 }
 
 /// Each journey on a gateway of its own.
-pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Vec<Ladder> {
+pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Vec<LatencyByLoad> {
     let mut ladders = Vec::new();
     for journey in [
-        Journey::Place,
-        Journey::Select,
-        Journey::Query,
-        Journey::Full,
+        MeasuredJourney::Place,
+        MeasuredJourney::Select,
+        MeasuredJourney::Query,
+        MeasuredJourney::Full,
     ] {
         let name = format!("{} by schedule", journey.name());
-        let wanted = Wanted::default();
-        let stand = log.step(&name, STEP_WITHIN_S, Stand::start(&wanted));
+        let wanted = SetupOptions::default();
+        let stand = log.step(&name, STEP_WITHIN_S, BenchSetup::start(&wanted));
         let Some(stand) = stand.await else {
             continue;
         };
@@ -80,7 +80,7 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Vec<Ladder> {
             ));
             rungs.push(rung);
         }
-        ladders.push(Ladder {
+        ladders.push(LatencyByLoad {
             journey: journey.name(),
             most_per_second,
             rungs,
@@ -90,14 +90,20 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Vec<Ladder> {
 }
 
 /// What the gateway does at most, over seconds: what it does later by itself is in it.
-pub(crate) async fn most(plan: &Plan, stand: &Stand, journey: Journey) -> Result<f64> {
+pub(crate) async fn most(
+    plan: &BenchPlan,
+    stand: &BenchSetup,
+    journey: MeasuredJourney,
+) -> Result<f64> {
     let count = plan.sized(match journey {
-        Journey::Place | Journey::Query => 12_000,
-        Journey::Select | Journey::Refund => 6_000,
-        Journey::Full => 5_000,
+        MeasuredJourney::Place | MeasuredJourney::Query => 12_000,
+        MeasuredJourney::Select | MeasuredJourney::Refund => 6_000,
+        MeasuredJourney::Full => 5_000,
     });
     let work = journey.prepare(stand, count + WARMING).await?;
-    let mut open = stand.callers(CALLERS, journey == Journey::Full).await?;
+    let mut open = stand
+        .callers(CALLERS, journey == MeasuredJourney::Full)
+        .await?;
     send(&mut open, &work, 0..WARMING).await?;
     let found = round(&stand.gateway, &mut open, &work, WARMING..WARMING + count).await?;
     drop(open);
@@ -106,33 +112,35 @@ pub(crate) async fn most(plan: &Plan, stand: &Stand, journey: Journey) -> Result
 }
 
 async fn rung(
-    plan: &Plan,
-    stand: &Stand,
-    journey: Journey,
+    plan: &BenchPlan,
+    stand: &BenchSetup,
+    journey: MeasuredJourney,
     (percent, per_second): (u32, f64),
-) -> Result<Rung> {
+) -> Result<LoadStep> {
     let warming: Duration = plan.lasting(WARMING_S);
     let lasting = warming + plan.lasting(STEP_S);
     let count = (per_second * lasting.as_secs_f64()) as usize;
     let work = journey.prepare(stand, count + WARMING).await?;
-    let mut open = stand.callers(CONNECTIONS, journey == Journey::Full).await?;
+    let mut open = stand
+        .callers(CONNECTIONS, journey == MeasuredJourney::Full)
+        .await?;
     send(&mut open, &work, 0..WARMING).await?;
     stand.settled().await?;
-    let crowd = Crowd::new(open, work, WARMING);
+    let crowd = CallerPool::new(open, work, WARMING);
     let phase = Phase {
         per_second,
         lasting,
     };
-    let mut came = crowd.come(&[phase], Crowded::Waits).await?;
+    let mut came = crowd.come(&[phase], SaturationPolicy::Waits).await?;
     stand.settled().await?;
     came.all_well()?;
     came.begins_after(warming);
-    Ok(Rung {
+    Ok(LoadStep {
         percent,
         per_second,
-        count: came.arrivals.len(),
-        latencies_us: came.sorted(Served::Well, |one| one.latency_us),
-        late_us: came.sorted(Served::Well, |one| one.late_us),
-        told_us: came.sorted(Served::Well, |one| one.told_us),
+        count: came.all.len(),
+        latencies_us: came.sorted(ArrivalOutcome::Good, |one| one.latency_us),
+        late_us: came.sorted(ArrivalOutcome::Good, |one| one.late_us),
+        told_us: came.sorted(ArrivalOutcome::Good, |one| one.told_us),
     })
 }

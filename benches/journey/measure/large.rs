@@ -15,13 +15,13 @@ use aws_lc_rs::rand;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::load::closed::{Round, round, send};
-use crate::load::work::{ACCEPTED, PAID, Requests, Work};
+use crate::load::work::{ACCEPTED, LoadWork, PAID, Requests};
 use crate::measure::copies::{self, OPEN_EVERY};
 use crate::measure::journeys::{ROUND_WITHIN_S, WARMING};
 use crate::measure::startup::{moved, started};
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::stand::{Stand, Wanted};
+use crate::plan::BenchPlan;
+use crate::progress::ProgressLog;
+use crate::setup::{BenchSetup, SetupOptions};
 
 const ORDERS: u32 = 5_000_000;
 /// One alone, whose waiting is the gateway's time; and as many as keep it busy.
@@ -32,15 +32,15 @@ const SELECTED: usize = 1_000;
 const FEW: usize = 500;
 
 /// What was found.
-pub(crate) struct Large {
+pub(crate) struct LargeDatabase {
     pub(crate) orders: u32,
     pub(crate) file_bytes: u64,
     pub(crate) ready_ms: f64,
-    pub(crate) beside: Vec<Beside>,
+    pub(crate) beside: Vec<LargeComparison>,
 }
 
 /// One kind of request with so many callers.
-pub(crate) struct Beside {
+pub(crate) struct LargeComparison {
     pub(crate) journey: &'static str,
     pub(crate) callers: usize,
     pub(crate) empty: Vec<Round>,
@@ -51,12 +51,12 @@ pub(crate) struct Beside {
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ask {
+enum LargeRequest {
     Query,
     Select,
 }
 
-impl Ask {
+impl LargeRequest {
     fn name(self) -> &'static str {
         match self {
             Self::Query => "query",
@@ -66,10 +66,10 @@ impl Ask {
 }
 
 /// Two gateways, one on each database.
-struct Pair {
-    empty: Stand,
+struct GatewayPair {
+    empty: BenchSetup,
     few: Vec<String>,
-    large: Stand,
+    large: BenchSetup,
     orders: u32,
     /// Beside the large one's gateway, reading only.
     file: Connection,
@@ -78,17 +78,17 @@ struct Pair {
 }
 
 /// Makes the database unless it is there.
-pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Large> {
+pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<LargeDatabase> {
     let orders = if plan.quick { ORDERS / 10 } else { ORDERS };
     let path = copies::kept(log, orders).await?;
-    let mut large = Stand::start(&Wanted::default()).await?;
+    let mut large = BenchSetup::start(&SetupOptions::default()).await?;
     moved(&large, &path)?;
     let ready_ms = started(&mut large).await?;
-    let empty = Stand::start(&Wanted::default()).await?;
+    let empty = BenchSetup::start(&SetupOptions::default()).await?;
     let few = empty.paid(FEW).await?;
     // From now on it says of what it is asked about that it is over, so that it is asked once.
-    empty.institution.patient.store(false, Ordering::Relaxed);
-    let mut pair = Pair {
+    empty.institution.timeouts.store(false, Ordering::Relaxed);
+    let mut pair = GatewayPair {
         empty,
         few,
         large,
@@ -97,12 +97,12 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Large> {
         taken: BTreeSet::new(),
     };
     let mut beside = Vec::new();
-    for ask in [Ask::Query, Ask::Select] {
+    for ask in [LargeRequest::Query, LargeRequest::Select] {
         for callers in CALLERS {
             beside.push(pair.beside(plan, log, ask, callers).await);
         }
     }
-    Ok(Large {
+    Ok(LargeDatabase {
         orders,
         file_bytes: fs::metadata(&path)?.len(),
         ready_ms,
@@ -115,20 +115,26 @@ fn reader(path: &Path) -> Result<Connection> {
     Ok(Connection::open_with_flags(path, flags)?)
 }
 
-impl Pair {
-    async fn beside(&mut self, plan: &Plan, log: &Progress, ask: Ask, callers: usize) -> Beside {
-        let mut beside = Beside {
+impl GatewayPair {
+    async fn beside(
+        &mut self,
+        plan: &BenchPlan,
+        log: &ProgressLog,
+        ask: LargeRequest,
+        callers: usize,
+    ) -> LargeComparison {
+        let mut beside = LargeComparison {
             journey: ask.name(),
             callers,
             empty: Vec::new(),
             large: Vec::new(),
             from_disk: Vec::new(),
         };
-        for turn in 1..=plan.rounds {
+        for permit in 1..=plan.rounds {
             let name = ask.name();
-            let step = format!("{name} among many, {callers} callers, round {turn}");
-            let turns = self.turns(plan, ask, &mut beside);
-            if log.step(&step, 2 * ROUND_WITHIN_S, turns).await.is_some()
+            let step = format!("{name} among many, {callers} callers, round {permit}");
+            let permits = self.permits(plan, ask, &mut beside);
+            if log.step(&step, 2 * ROUND_WITHIN_S, permits).await.is_some()
                 && let (Some(empty), Some(large)) = (beside.empty.last(), beside.large.last())
             {
                 log.say(&format!(
@@ -144,10 +150,15 @@ impl Pair {
     }
 
     /// The empty one's turn, then the large one's.
-    async fn turns(&mut self, plan: &Plan, ask: Ask, beside: &mut Beside) -> Result<()> {
+    async fn permits(
+        &mut self,
+        plan: &BenchPlan,
+        ask: LargeRequest,
+        beside: &mut LargeComparison,
+    ) -> Result<()> {
         let most = match ask {
-            Ask::Query => QUERIED,
-            Ask::Select => SELECTED,
+            LargeRequest::Query => QUERIED,
+            LargeRequest::Select => SELECTED,
         };
         // One alone takes longer for as many.
         let count = plan.sized(if beside.callers == 1 { most / 4 } else { most });
@@ -162,15 +173,15 @@ impl Pair {
         Ok(())
     }
 
-    async fn among_few(&self, ask: Ask, count: usize) -> Result<Arc<Work>> {
+    async fn among_few(&self, ask: LargeRequest, count: usize) -> Result<Arc<LoadWork>> {
         let stand = &self.empty;
         let merchant = &stand.merchant;
         Ok(match ask {
-            Ask::Query => {
+            LargeRequest::Query => {
                 let asked: Vec<String> = self.few.iter().cycle().take(count).cloned().collect();
                 Requests::of(merchant.query(&asked)?, PAID)
             }
-            Ask::Select => {
+            LargeRequest::Select => {
                 let numbers = merchant.numbers(count);
                 stand.placed(&numbers).await?;
                 Requests::of(merchant.select(&numbers)?, ACCEPTED)
@@ -178,20 +189,20 @@ impl Pair {
         })
     }
 
-    fn among_many(&mut self, ask: Ask, count: usize) -> Result<Arc<Work>> {
+    fn among_many(&mut self, ask: LargeRequest, count: usize) -> Result<Arc<LoadWork>> {
         let mut asked = Vec::with_capacity(count);
         while asked.len() < count {
             let copy = 1 + drawn()? % self.orders;
             match ask {
-                Ask::Query if copy.is_multiple_of(OPEN_EVERY) => (),
-                Ask::Query => asked.push(copies::number(copy)),
-                Ask::Select => asked.push(copies::number(self.open(copy)?)),
+                LargeRequest::Query if copy.is_multiple_of(OPEN_EVERY) => (),
+                LargeRequest::Query => asked.push(copies::number(copy)),
+                LargeRequest::Select => asked.push(copies::number(self.open(copy)?)),
             }
         }
         let merchant = &self.large.merchant;
         Ok(match ask {
-            Ask::Query => Requests::of(merchant.query(&asked)?, PAID),
-            Ask::Select => Requests::of(merchant.select(&asked)?, ACCEPTED),
+            LargeRequest::Query => Requests::of(merchant.query(&asked)?, PAID),
+            LargeRequest::Select => Requests::of(merchant.select(&asked)?, ACCEPTED),
         })
     }
 
@@ -215,8 +226,8 @@ impl Pair {
 
 /// A round, and what the gateway read from the disk meanwhile. Unit: bytes.
 async fn measured(
-    stand: &Stand,
-    work: &Arc<Work>,
+    stand: &BenchSetup,
+    work: &Arc<LoadWork>,
     callers: usize,
     warm: usize,
 ) -> Result<(Round, u64)> {

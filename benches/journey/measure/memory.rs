@@ -6,12 +6,12 @@ use std::net::Ipv4Addr;
 use anyhow::{Context as _, Result, ensure};
 use tokio::task::JoinSet;
 
-use crate::load::Connection;
+use crate::load::BenchConnection;
 use crate::load::work::ACCEPTED;
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::stand::cpu::Memory;
-use crate::stand::{Stand, Wanted};
+use crate::plan::BenchPlan;
+use crate::progress::ProgressLog;
+use crate::setup::cpu::ProcessMemory;
+use crate::setup::{BenchSetup, SetupOptions};
 
 /// Handshakes under way at once.
 const AT_ONCE: usize = 32;
@@ -21,19 +21,19 @@ const PER_ADDRESS: usize = 4_000;
 const WITHIN_S: u64 = 120;
 
 /// The gateway with that many connections.
-pub(crate) struct Held {
+pub(crate) struct ConnectionMemory {
     pub(crate) connections: usize,
-    pub(crate) memory: Memory,
+    pub(crate) memory: ProcessMemory,
 }
 
 /// From none to 10,000, always the same gateway.
-pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Vec<Held>> {
+pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Vec<ConnectionMemory>> {
     let levels: &[usize] = if plan.quick {
         &[0, 200]
     } else {
         &[0, 1_000, 2_500, 5_000, 10_000]
     };
-    let stand = Stand::start(&Wanted::default()).await?;
+    let stand = BenchSetup::start(&SetupOptions::default()).await?;
     let numbers = stand
         .merchant
         .numbers(levels.iter().copied().max().unwrap_or(0));
@@ -57,7 +57,7 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Vec<Held>> {
             "{step}: {:.1} MB resident",
             memory.rss as f64 / 1e6
         ));
-        found.push(Held {
+        found.push(ConnectionMemory {
             connections: *level,
             memory,
         });
@@ -67,12 +67,12 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Vec<Held>> {
 
 /// Opens connections until there are so many.
 async fn fill(
-    stand: &Stand,
+    stand: &BenchSetup,
     requests: &[bytes::Bytes],
-    open: &mut Vec<Connection>,
+    open: &mut Vec<BenchConnection>,
     level: usize,
 ) -> Result<()> {
-    let mut opening: JoinSet<Result<Connection>> = JoinSet::new();
+    let mut opening: JoinSet<Result<BenchConnection>> = JoinSet::new();
     let mut next = open.len();
     while next < level || !opening.is_empty() {
         while next < level && opening.len() < AT_ONCE {
@@ -80,7 +80,7 @@ async fn fill(
             let host = u8::try_from(2 + next / PER_ADDRESS)?;
             opening.spawn(async move {
                 let from = Ipv4Addr::new(127, 0, 0, host);
-                let mut connection = Connection::open(&target, from).await?;
+                let mut connection = BenchConnection::open(&target, from).await?;
                 let good = connection.ask(&request, |answer| {
                     String::from_utf8_lossy(answer.body).contains(ACCEPTED)
                 });

@@ -19,7 +19,7 @@ pub(crate) mod steady;
 use crate::load::closed::Round;
 
 /// Rounds of one journey with so many callers, gateway and yardsticks by turns.
-pub(crate) struct Compared {
+pub(crate) struct JourneyComparison {
     pub(crate) journey: &'static str,
     pub(crate) callers: usize,
     pub(crate) gateway: Vec<Round>,
@@ -27,7 +27,7 @@ pub(crate) struct Compared {
     pub(crate) bare: Vec<Round>,
 }
 
-impl Compared {
+impl JourneyComparison {
     pub(crate) fn new(journey: &'static str, callers: usize) -> Self {
         Self {
             journey,

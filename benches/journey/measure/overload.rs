@@ -10,12 +10,12 @@ use anyhow::Result;
 
 use crate::load::closed::{percentile_ms, shown_ms};
 use crate::load::metronome::Phase;
-use crate::load::open::{Arrival, Came, Crowd, Crowded, Served};
-use crate::measure::journeys::{Journey, WARMING};
+use crate::load::open::{Arrival, ArrivalOutcome, Arrivals, CallerPool, SaturationPolicy};
+use crate::measure::journeys::{MeasuredJourney, WARMING};
 use crate::measure::ladder::most;
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::stand::{Stand, Wanted};
+use crate::plan::BenchPlan;
+use crate::progress::ProgressLog;
+use crate::setup::{BenchSetup, SetupOptions};
 
 /// Each has one, and its institution another for the callback.
 const CONNECTIONS: usize = 1_500;
@@ -31,7 +31,7 @@ const CALM_FACTOR: f64 = 2.0;
 const CALM_MS: f64 = 5.0;
 
 /// What was found.
-pub(crate) struct Overload {
+pub(crate) struct OverloadMeasurement {
     pub(crate) journey: &'static str,
     pub(crate) peak_per_second: f64,
     pub(crate) offered_per_second: f64,
@@ -48,12 +48,12 @@ pub(crate) struct Overload {
     pub(crate) oddity: Option<String>,
     /// From the end of the overload; none if it did not happen while it was watched.
     pub(crate) normal_after_s: Option<f64>,
-    pub(crate) timeline: Vec<Slice>,
+    pub(crate) timeline: Vec<TimelineSlice>,
     /// When the overload began and ended. Unit: seconds.
     pub(crate) bounds_s: [f64; 2],
 }
 
-impl Overload {
+impl OverloadMeasurement {
     /// What came by schedule during the overload, in peaks.
     pub(crate) fn offered_times(&self) -> f64 {
         self.offered_per_second / self.peak_per_second
@@ -67,7 +67,7 @@ impl Overload {
 
 /// So many in one slice of time, each second.
 #[derive(Default, Clone, Copy)]
-pub(crate) struct Slice {
+pub(crate) struct TimelineSlice {
     pub(crate) at_s: f64,
     pub(crate) offered: f64,
     pub(crate) good: f64,
@@ -75,14 +75,18 @@ pub(crate) struct Slice {
 }
 
 /// One journey on a gateway of its own.
-pub(crate) async fn measure(plan: &Plan, log: &Progress, journey: Journey) -> Result<Overload> {
+pub(crate) async fn measure(
+    plan: &BenchPlan,
+    log: &ProgressLog,
+    journey: MeasuredJourney,
+) -> Result<OverloadMeasurement> {
     let name = format!("{} under overload", journey.name());
-    let unshed = Stand::start(&Wanted::default()).await?;
+    let unshed = BenchSetup::start(&SetupOptions::default()).await?;
     let peak = most(plan, &unshed, journey).await?;
     drop(unshed);
-    let stand = Stand::start(&Wanted {
-        sheds: true,
-        ..Wanted::default()
+    let stand = BenchSetup::start(&SetupOptions {
+        rejections: true,
+        ..SetupOptions::default()
     })
     .await?;
     log.say(&format!(
@@ -100,14 +104,16 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress, journey: Journey) -> Re
     let work = journey
         .prepare(&stand, needed as usize + CONNECTIONS + WARMING)
         .await?;
-    let open = stand.callers(CONNECTIONS, journey == Journey::Full).await?;
+    let open = stand
+        .callers(CONNECTIONS, journey == MeasuredJourney::Full)
+        .await?;
     stand.settled().await?;
-    let crowd = Crowd::new(open, work, 0);
+    let crowd = CallerPool::new(open, work, 0);
     let phases = phases.map(|(per_second, lasting)| Phase {
         per_second,
         lasting,
     });
-    let came = crowd.come(&phases, Crowded::Leaves).await?;
+    let came = crowd.come(&phases, SaturationPolicy::Leaves).await?;
     let found = judged(&came, journey, peak, [before, before + during]);
     log.say(&format!(
         "{name}: {:.0} % of the most, refusals p99 {} ms, normal after {:?} s",
@@ -118,26 +124,31 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress, journey: Journey) -> Re
     Ok(found)
 }
 
-fn judged(came: &Came, journey: Journey, peak: f64, bounds_s: [f64; 2]) -> Overload {
+fn judged(
+    came: &Arrivals,
+    journey: MeasuredJourney,
+    peak: f64,
+    bounds_s: [f64; 2],
+) -> OverloadMeasurement {
     let [begin, end] = bounds_s;
     let span = end - begin;
     let during = |one: &&Arrival| (begin..end).contains(&at_s(one));
-    let sorted = |served: Served, of: fn(&Arrival) -> u32| {
-        let such = came.arrivals.iter().filter(during);
+    let sorted = |served: ArrivalOutcome, of: fn(&Arrival) -> u32| {
+        let such = came.all.iter().filter(during);
         let mut values: Vec<u32> = such.filter(|one| one.served == served).map(of).collect();
         values.sort_unstable();
         values
     };
-    let offered = came.arrivals.iter().filter(during).count();
-    let left = sorted(Served::NotAtAll, |one| one.at_us).len();
-    let refused = sorted(Served::Shed, |one| one.latency_us);
-    let good = sorted(Served::Well, |one| one.latency_us);
+    let offered = came.all.iter().filter(during).count();
+    let left = sorted(ArrivalOutcome::NotSent, |one| one.at_us).len();
+    let refused = sorted(ArrivalOutcome::Rejected, |one| one.latency_us);
+    let good = sorted(ArrivalOutcome::Good, |one| one.latency_us);
     let ended = |one: &&Arrival| (begin..end).contains(&ended_s(one));
     let served = came
-        .arrivals
+        .all
         .iter()
-        .filter(|one| one.served == Served::Well);
-    Overload {
+        .filter(|one| one.served == ArrivalOutcome::Good);
+    OverloadMeasurement {
         journey: journey.name(),
         peak_per_second: peak,
         offered_per_second: offered as f64 / span,
@@ -147,8 +158,8 @@ fn judged(came: &Came, journey: Journey, peak: f64, bounds_s: [f64; 2]) -> Overl
         good_p99_ms: percentile_ms(&good, 99),
         refused_p50_ms: percentile_ms(&refused, 50),
         refused_p99_ms: percentile_ms(&refused, 99),
-        late_p99_ms: percentile_ms(&sorted(Served::Shed, |one| one.late_us), 99),
-        odd: came.count(Served::Oddly),
+        late_p99_ms: percentile_ms(&sorted(ArrivalOutcome::Rejected, |one| one.late_us), 99),
+        odd: came.count(ArrivalOutcome::Unexpected),
         oddity: came.oddity.clone(),
         normal_after_s: normal_after(came, bounds_s),
         timeline: timeline(came),
@@ -165,9 +176,9 @@ fn ended_s(one: &Arrival) -> f64 {
 }
 
 /// The first moment after the overload from which it is calm.
-fn normal_after(came: &Came, [begin, end]: [f64; 2]) -> Option<f64> {
+fn normal_after(came: &Arrivals, [begin, end]: [f64; 2]) -> Option<f64> {
     let within = |from: f64, to: f64| -> Vec<&Arrival> {
-        let such = came.arrivals.iter();
+        let such = came.all.iter();
         such.filter(|one| (from..to).contains(&at_s(one))).collect()
     };
     let p99 = |ones: &[&Arrival]| {
@@ -175,12 +186,12 @@ fn normal_after(came: &Came, [begin, end]: [f64; 2]) -> Option<f64> {
         values.sort_unstable();
         percentile_ms(&values, 99)
     };
-    let last = came.arrivals.iter().map(at_s).fold(0.0, f64::max);
+    let last = came.all.iter().map(at_s).fold(0.0, f64::max);
     let most_ms = p99(&within(0.0, begin))? * CALM_FACTOR + CALM_MS;
     let mut from = end;
     while from + CALM.as_secs_f64() <= last + 0.1 {
         let then = within(from, from + CALM.as_secs_f64());
-        let well = then.iter().all(|one| one.served == Served::Well);
+        let well = then.iter().all(|one| one.served == ArrivalOutcome::Good);
         if well && p99(&then).is_some_and(|ms| ms <= most_ms) {
             return Some(from - end);
         }
@@ -189,20 +200,20 @@ fn normal_after(came: &Came, [begin, end]: [f64; 2]) -> Option<f64> {
     None
 }
 
-fn timeline(came: &Came) -> Vec<Slice> {
+fn timeline(came: &Arrivals) -> Vec<TimelineSlice> {
     let width_s = SLICE.as_secs_f64();
-    let last = came.arrivals.iter().map(ended_s).fold(0.0, f64::max);
-    let mut slices = vec![Slice::default(); (last / width_s) as usize + 1];
+    let last = came.all.iter().map(ended_s).fold(0.0, f64::max);
+    let mut slices = vec![TimelineSlice::default(); (last / width_s) as usize + 1];
     for (number, slice) in slices.iter_mut().enumerate() {
         slice.at_s = (number as f64 + 0.5) * width_s;
     }
-    for one in &came.arrivals {
+    for one in &came.all {
         slices[(at_s(one) / width_s) as usize].offered += 1.0 / width_s;
         let ended = &mut slices[(ended_s(one) / width_s) as usize];
         match one.served {
-            Served::Well => ended.good += 1.0 / width_s,
-            Served::Shed => ended.refused += 1.0 / width_s,
-            Served::Oddly | Served::NotAtAll => (),
+            ArrivalOutcome::Good => ended.good += 1.0 / width_s,
+            ArrivalOutcome::Rejected => ended.refused += 1.0 / width_s,
+            ArrivalOutcome::Unexpected | ArrivalOutcome::NotSent => (),
         }
     }
     slices

@@ -10,14 +10,14 @@ use http::{Request, Response};
 use paymux::domain::fields::Fields;
 use paymux::domain::identifiers::{MerchantId, MerchantOrderNo, OrderKey, Timestamp};
 use paymux::flow::exchange_log::block::MaskedEntry;
-use paymux::seal::{Place, Seal};
+use paymux::seal::{Seal, SealBinding};
 use paymux::signature::{
     Covering, EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey, sign_request,
     sign_response, verify_request,
 };
 use paymux::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
 
-use crate::stand::requests::now_s;
+use crate::setup::requests::now_s;
 
 const TIMES: u32 = 5_000;
 const TARGET: &str = "https://localhost:8443/v1/orders";
@@ -49,7 +49,7 @@ pub(crate) fn measure(request_body: &Bytes, answer_body: &Bytes) -> Result<Vec<P
     let question = Question::of(&request, TARGET).context("no question")?;
     let keys = std::iter::once(("k1".to_owned(), [7; 32])).collect();
     let seal = Seal::new("k1", keys, [9; 32])?;
-    let place = Place {
+    let place = SealBinding {
         table: "orders",
         row: "P20260701000000000001",
         column: "mobile",
@@ -63,7 +63,7 @@ pub(crate) fn measure(request_body: &Bytes, answer_body: &Bytes) -> Result<Vec<P
         sign_response(&mut answer, Some(&question), &key, now).is_ok()
     });
     let read = timed(|| Fields::parse(request_body).is_ok());
-    let about = OrderKey::Theirs(
+    let about = OrderKey::MerchantOrderNo(
         MerchantId::parse("M100001")?,
         MerchantOrderNo::parse("T20260701000001")?,
     );
@@ -76,7 +76,7 @@ pub(crate) fn measure(request_body: &Bytes, answer_body: &Bytes) -> Result<Vec<P
             took: Duration::from_millis(1),
             with: "merchant M100001".to_owned(),
             what: "A3.1".to_owned(),
-            verdict: "ACCEPTED".to_owned(),
+            result: "ACCEPTED".to_owned(),
             is_unproven: false,
             is_paying: false,
             request: RequestCopy::of(&request, TARGET.to_owned()),

@@ -10,9 +10,9 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::load::closed::send;
 use crate::load::work::{ACCEPTED, Requests};
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::stand::{Stand, Wanted};
+use crate::plan::BenchPlan;
+use crate::progress::ProgressLog;
+use crate::setup::{BenchSetup, SetupOptions};
 
 const ORDERS: usize = 10_000;
 const CALLERS: usize = 64;
@@ -24,7 +24,7 @@ pub(crate) const LEDGER: [&str; 5] = ["orders", "attempts", "events", "journal",
 pub(crate) const TOLD: [&str; 1] = ["exchange_log"];
 
 /// Of one table with its indexes, for each order. Unit: bytes.
-pub(crate) struct Size {
+pub(crate) struct TableSize {
     pub(crate) table: String,
     /// As the gateway left the file.
     pub(crate) left: f64,
@@ -35,15 +35,15 @@ pub(crate) struct Size {
 }
 
 /// What was found.
-pub(crate) struct Sizes {
+pub(crate) struct TableSizes {
     pub(crate) orders: usize,
-    pub(crate) tables: Vec<Size>,
+    pub(crate) tables: Vec<TableSize>,
 }
 
-impl Sizes {
+impl TableSizes {
     /// Of some tables: as the gateway left them, and packed. Unit: bytes.
     pub(crate) fn of(&self, tables: &[&str]) -> [f64; 2] {
-        let own = |size: &&Size| tables.contains(&size.table.as_str());
+        let own = |size: &&TableSize| tables.contains(&size.table.as_str());
         let left = self.tables.iter().filter(own).map(|size| size.left);
         let packed = self.tables.iter().filter(own).map(|size| size.packed);
         [left.sum(), packed.sum()]
@@ -51,9 +51,9 @@ impl Sizes {
 }
 
 /// On a gateway of its own, whose file is read beside it.
-pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Sizes> {
+pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<TableSizes> {
     let orders = plan.sized(ORDERS);
-    let stand = Stand::start(&Wanted::default()).await?;
+    let stand = BenchSetup::start(&SetupOptions::default()).await?;
     let file = stand.dir.path().join("paymux.sqlite");
     let empty = pages(&file)?;
     let paid = stand.paid(orders).await?;
@@ -70,13 +70,13 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Sizes> {
     let of = |pages: &BTreeMap<String, u64>, table: &str| {
         pages.get(table).copied().unwrap_or_default() as f64 / orders as f64
     };
-    let tables = refunded.keys().map(|table| Size {
+    let tables = refunded.keys().map(|table| TableSize {
         left: of(&left, table) - of(&empty, table),
         packed: of(&packed, table) - of(&empty, table),
         refund: of(&refunded, table) - of(&left, table),
         table: table.clone(),
     });
-    let found = Sizes {
+    let found = TableSizes {
         orders,
         tables: tables
             .filter(|size| size.left + size.refund >= 1.0)

@@ -10,9 +10,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::measure::copies;
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::stand::{Stand, Wanted, enrolment};
+use crate::plan::BenchPlan;
+use crate::progress::ProgressLog;
+use crate::setup::{BenchSetup, SetupOptions, enrolment};
 
 const ORDERS: u32 = 1_000_000;
 const TIMES: usize = 5;
@@ -21,7 +21,7 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const ASK_EVERY: Duration = Duration::from_millis(1);
 
 /// What was found.
-pub(crate) struct Startup {
+pub(crate) struct StartupTimes {
     pub(crate) orders: u32,
     pub(crate) file_bytes: u64,
     /// Of each start. Unit: milliseconds.
@@ -31,10 +31,10 @@ pub(crate) struct Startup {
 }
 
 /// Makes the database unless it is there, and starts the gateway on it, again and again.
-pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Startup> {
+pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<StartupTimes> {
     let orders = if plan.quick { ORDERS / 10 } else { ORDERS };
     let path = copies::kept(log, orders).await?;
-    let mut stand = Stand::start(&Wanted::default()).await?;
+    let mut stand = BenchSetup::start(&SetupOptions::default()).await?;
     let empty_ms = started(&mut stand).await?;
     moved(&stand, &path)?;
     let mut ready_ms = Vec::new();
@@ -42,7 +42,7 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Startup> {
         ready_ms.push(started(&mut stand).await?);
     }
     log.say(&format!("startup: ready after {ready_ms:.0?} ms"));
-    Ok(Startup {
+    Ok(StartupTimes {
         orders,
         file_bytes: fs::metadata(&path)?.len(),
         ready_ms,
@@ -51,7 +51,7 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Startup> {
 }
 
 /// From its next start on, the gateway works on this file.
-pub(crate) fn moved(stand: &Stand, file: &Path) -> Result<()> {
+pub(crate) fn moved(stand: &BenchSetup, file: &Path) -> Result<()> {
     let routes = fs::read_to_string(&stand.routes)?;
     let elsewhere = format!("sqlite:{}", file.display());
     let routes = routes.replace("sqlite:paymux.sqlite", &elsewhere);
@@ -59,7 +59,7 @@ pub(crate) fn moved(stand: &Stand, file: &Path) -> Result<()> {
 }
 
 /// Stops the gateway and starts it again. Unit: milliseconds until it is ready.
-pub(crate) async fn started(stand: &mut Stand) -> Result<f64> {
+pub(crate) async fn started(stand: &mut BenchSetup) -> Result<f64> {
     stand.gateway.stop()?;
     let start = Instant::now();
     stand.gateway = enrolment::serve(&stand.routes)?;

@@ -14,18 +14,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::load::closed::{Round, Span, Sustained, sustained};
+use crate::load::closed::{Round, RunDurations, Sustained, sustained};
 use crate::load::open::scheduled;
-use crate::load::work::{ACCEPTED, Requests, Work};
-use crate::load::{Caller, callers as connected};
-use crate::measure::journeys::{Journey, Yardsticks, yardsticks};
+use crate::load::work::{ACCEPTED, LoadWork, Requests};
+use crate::load::{BenchCaller, callers as connected};
+use crate::measure::journeys::{MeasuredJourney, Yardsticks, yardsticks};
 use crate::measure::startup::{moved, started};
 use crate::measure::{copies, median, middle};
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::stand::cpu::Spent;
-use crate::stand::requests::now_s;
-use crate::stand::{Stand, Wanted};
+use crate::plan::BenchPlan;
+use crate::progress::ProgressLog;
+use crate::setup::cpu::CpuTime;
+use crate::setup::requests::now_s;
+use crate::setup::{BenchSetup, SetupOptions};
 
 /// In the database before the first request.
 const ORDERS: u32 = 200_000;
@@ -48,13 +48,13 @@ const CONNECTIONS: usize = 256;
 /// Preparing and draining included, also on a busy machine.
 const POINT_WITHIN_S: u64 = 400;
 /// The institution is asked about everything by then.
-const ASKED_WITHIN: Duration = Duration::from_secs(200);
+const QUERIED_WITHIN: Duration = Duration::from_secs(200);
 /// Between two looks whether it was.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How much there is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Load {
+pub(crate) enum LoadLevel {
     /// Callers who ask again as soon as they are answered.
     Full,
     /// By schedule, half as many as were served at full load in the same round.
@@ -63,7 +63,7 @@ pub(crate) enum Load {
     PerSecond(u32),
 }
 
-impl Load {
+impl LoadLevel {
     pub(crate) fn name(self) -> String {
         match self {
             Self::Full => "full load".to_owned(),
@@ -73,64 +73,66 @@ impl Load {
     }
 
     /// In this order in each round.
-    fn of(journey: Journey) -> &'static [Self] {
+    fn of(journey: MeasuredJourney) -> &'static [Self] {
         match journey {
-            Journey::Place => &[
+            MeasuredJourney::Place => &[
                 Self::Full,
                 Self::Half,
                 Self::PerSecond(700),
                 Self::PerSecond(1_400),
                 Self::PerSecond(2_000),
             ],
-            Journey::Select => &[Self::Full, Self::Half],
-            Journey::Full | Journey::Query | Journey::Refund => &[Self::Full],
+            MeasuredJourney::Select => &[Self::Full, Self::Half],
+            MeasuredJourney::Full | MeasuredJourney::Query | MeasuredJourney::Refund => {
+                &[Self::Full]
+            }
         }
     }
 }
 
 /// One journey.
-pub(crate) struct Steady {
+pub(crate) struct SteadyMeasurement {
     pub(crate) journey: &'static str,
     pub(crate) callers: usize,
     pub(crate) orders: u32,
-    pub(crate) points: Vec<Point>,
+    pub(crate) points: Vec<LoadPoint>,
 }
 
 /// One load, in each round.
-pub(crate) struct Point {
-    pub(crate) load: Load,
-    pub(crate) held: Vec<Held>,
+pub(crate) struct LoadPoint {
+    pub(crate) load: LoadLevel,
+    pub(crate) held: Vec<SteadyRound>,
     /// The yardstick's turn after each of the gateway's, as many a second where they come by
     /// schedule; none beside whole payments.
     pub(crate) nginx: Vec<Round>,
 }
 
 /// One load in one round.
-pub(crate) struct Held {
+pub(crate) struct SteadyRound {
     /// The measured part.
     pub(crate) round: Round,
     /// From the first request of the warm-up until nothing was left to do.
-    pub(crate) spent: Spent,
+    pub(crate) spent: CpuTime,
     /// All requests of that time.
     pub(crate) answered: usize,
 }
 
-impl Held {
+impl SteadyRound {
     /// Of one request, all that was put off included. Unit: microseconds.
     pub(crate) fn cpu_us(&self) -> f64 {
         self.spent.total_ns() as f64 / self.answered as f64 / 1_000.0
     }
 }
 
-impl Point {
+impl LoadPoint {
     /// How many times nginx's processor time for one request under the same load.
     pub(crate) fn ratio(&self) -> Option<f64> {
-        let [_, us, _] = self.spread(Held::cpu_us)?;
+        let [_, us, _] = self.spread(SteadyRound::cpu_us)?;
         Some(us / median(&self.nginx, Round::cpu_us)?)
     }
 
     /// The least, the middle and the most of a figure.
-    pub(crate) fn spread(&self, of: impl Fn(&Held) -> f64) -> Option<[f64; 3]> {
+    pub(crate) fn spread(&self, of: impl Fn(&SteadyRound) -> f64) -> Option<[f64; 3]> {
         spread(self.held.iter().map(of).collect())
     }
 }
@@ -142,15 +144,15 @@ pub(crate) fn spread(values: Vec<f64>) -> Option<[f64; 3]> {
     Some([least, middle(values)?, most])
 }
 
-impl Steady {
+impl SteadyMeasurement {
     /// How many times nginx's processor time for one request, at full load.
     pub(crate) fn ratio(&self) -> Option<f64> {
-        self.at(Load::Full)?.ratio()
+        self.at(LoadLevel::Full)?.ratio()
     }
 
     /// The least and the most of single rounds, each against the yardstick's turn in it.
     pub(crate) fn ratios(&self) -> Option<[f64; 2]> {
-        let full = self.at(Load::Full)?;
+        let full = self.at(LoadLevel::Full)?;
         let held = full.held.iter().zip(&full.nginx);
         let ratios = held.map(|(held, nginx)| held.cpu_us() / nginx.cpu_us());
         let [least, _, most] = spread(ratios.collect())?;
@@ -158,13 +160,17 @@ impl Steady {
     }
 
     /// One of its points.
-    pub(crate) fn at(&self, load: Load) -> Option<&Point> {
+    pub(crate) fn at(&self, load: LoadLevel) -> Option<&LoadPoint> {
         self.points.iter().find(|point| point.load == load)
     }
 }
 
 /// Measures one journey, its points and the yardstick by turns.
-pub(crate) async fn measure(plan: &Plan, log: &Progress, journey: Journey) -> Result<Steady> {
+pub(crate) async fn measure(
+    plan: &BenchPlan,
+    log: &ProgressLog,
+    journey: MeasuredJourney,
+) -> Result<SteadyMeasurement> {
     let name = journey.name();
     let orders = if plan.quick { ORDERS / 10 } else { ORDERS };
     let stand = among(log, orders).await?;
@@ -174,7 +180,7 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress, journey: Journey) -> Re
     ));
     let yardsticks = yardsticks(&stand, journey).await?;
     let callers = plan.steady_callers();
-    let bench = Bench {
+    let bench = SteadySetup {
         plan,
         log,
         stand: &stand,
@@ -182,34 +188,34 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress, journey: Journey) -> Re
         callers,
     };
     let mut most_per_second = bench.tried().await?;
-    let points = Load::of(journey).iter().map(|load| Point {
+    let points = LoadLevel::of(journey).iter().map(|load| LoadPoint {
         load: *load,
         held: Vec::new(),
         nginx: Vec::new(),
     });
-    let mut found = Steady {
+    let mut found = SteadyMeasurement {
         journey: name,
         callers,
         orders,
         points: points.collect(),
     };
-    for turn in 1..=plan.rounds {
+    for permit in 1..=plan.rounds {
         let mut full_per_second = most_per_second;
         for point in &mut found.points {
             let rate = match point.load {
-                Load::Full => most_per_second,
-                Load::Half => full_per_second / 2.0,
-                Load::PerSecond(rate) => f64::from(rate),
+                LoadLevel::Full => most_per_second,
+                LoadLevel::Half => full_per_second / 2.0,
+                LoadLevel::PerSecond(rate) => f64::from(rate),
             };
             let step = format!(
-                "{name}, {}, round {turn} of {}",
+                "{name}, {}, round {permit} of {}",
                 point.load.name(),
                 plan.rounds
             );
             let Some(held) = bench.point(&step, point.load, rate).await else {
                 continue;
             };
-            if point.load == Load::Full {
+            if point.load == LoadLevel::Full {
                 full_per_second = held.round.per_second();
                 most_per_second = most_per_second.max(full_per_second);
             }
@@ -226,9 +232,9 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress, journey: Journey) -> Re
 }
 
 /// A gateway on a copy of the file with so many orders: what it adds is gone with it.
-async fn among(log: &Progress, orders: u32) -> Result<Stand> {
+async fn among(log: &ProgressLog, orders: u32) -> Result<BenchSetup> {
     let kept = copies::kept(log, orders).await?;
-    let mut stand = Stand::start(&Wanted::default()).await?;
+    let mut stand = BenchSetup::start(&SetupOptions::default()).await?;
     let own = stand.dir.path().join("many.sqlite");
     fs::copy(&kept, &own).context("a copy of the file of many orders")?;
     moved(&stand, &own)?;
@@ -241,17 +247,17 @@ async fn among(log: &Progress, orders: u32) -> Result<Stand> {
 }
 
 /// One journey's surroundings.
-struct Bench<'b> {
-    plan: &'b Plan,
-    log: &'b Progress,
-    stand: &'b Stand,
-    journey: Journey,
+struct SteadySetup<'b> {
+    plan: &'b BenchPlan,
+    log: &'b ProgressLog,
+    stand: &'b BenchSetup,
+    journey: MeasuredJourney,
     callers: usize,
 }
 
-impl Bench<'_> {
-    fn span(&self) -> Span {
-        Span {
+impl SteadySetup<'_> {
+    fn span(&self) -> RunDurations {
+        RunDurations {
             warming: self.plan.lasting(WARMING_S),
             measured: self.plan.lasting(MEASURED_S),
         }
@@ -259,7 +265,7 @@ impl Bench<'_> {
 
     /// About how many can be done in a second, to know how much has to be prepared.
     async fn tried(&self) -> Result<f64> {
-        let span = Span {
+        let span = RunDurations {
             warming: Duration::ZERO,
             measured: Duration::from_secs_f64(TRIED_S),
         };
@@ -268,7 +274,7 @@ impl Bench<'_> {
         Ok(tried.came.round.per_second())
     }
 
-    async fn point(&self, step: &str, load: Load, per_second: f64) -> Option<Held> {
+    async fn point(&self, step: &str, load: LoadLevel, per_second: f64) -> Option<SteadyRound> {
         let measured = self.held(load, per_second);
         let held = self.log.step(step, POINT_WITHIN_S, measured).await?;
         self.log.say(&format!(
@@ -282,13 +288,13 @@ impl Bench<'_> {
     }
 
     /// One point, until nothing is left to do.
-    async fn held(&self, load: Load, per_second: f64) -> Result<Held> {
+    async fn held(&self, load: LoadLevel, per_second: f64) -> Result<SteadyRound> {
         let done = match load {
-            Load::Full => self.at_once(self.span(), per_second * PREPARED).await?,
-            Load::Half | Load::PerSecond(_) => self.by_schedule(per_second).await?,
+            LoadLevel::Full => self.at_once(self.span(), per_second * PREPARED).await?,
+            LoadLevel::Half | LoadLevel::PerSecond(_) => self.by_schedule(per_second).await?,
         };
         let ended = self.drained(&done).await?;
-        Ok(Held {
+        Ok(SteadyRound {
             spent: ended.since(&done.before),
             answered: done.came.answered,
             round: done.came.round,
@@ -296,18 +302,22 @@ impl Bench<'_> {
     }
 
     /// Work for so many, signed and placed as far as need be; nothing of that is left to do.
-    async fn prepared(&self, count: usize) -> Result<(Arc<Work>, Vec<Caller>)> {
+    async fn prepared(&self, count: usize) -> Result<(Arc<LoadWork>, Vec<BenchCaller>)> {
         let work = self.journey.prepare(self.stand, count).await?;
         let connections = self.callers.max(CONNECTIONS);
         let open = self
             .stand
-            .callers(connections, self.journey == Journey::Full)
+            .callers(connections, self.journey == MeasuredJourney::Full)
             .await?;
         self.stand.settled().await?;
         Ok((work, open))
     }
 
-    async fn at_once(&self, span: Span, prepared_per_second: f64) -> Result<Done> {
+    async fn at_once(
+        &self,
+        span: RunDurations,
+        prepared_per_second: f64,
+    ) -> Result<PointMeasurement> {
         let lasting = span.warming + span.measured;
         let count = (prepared_per_second * lasting.as_secs_f64()) as usize;
         let (work, mut open) = self.prepared(count).await?;
@@ -315,18 +325,18 @@ impl Bench<'_> {
         let stand = self.stand;
         let (asked, before) = (self.asked(), stand.gateway.spent());
         let came = sustained(&stand.gateway, &mut open, &work, 0..count, span).await?;
-        Ok(Done {
+        Ok(PointMeasurement {
             before,
             asked,
             came,
         })
     }
 
-    async fn by_schedule(&self, per_second: f64) -> Result<Done> {
+    async fn by_schedule(&self, per_second: f64) -> Result<PointMeasurement> {
         let (work, open) = self.prepared(self.span().comes(per_second)).await?;
         let (asked, before) = (self.asked(), self.stand.gateway.spent());
         let came = scheduled(&self.stand.gateway, open, work, per_second, self.span()).await?;
-        Ok(Done {
+        Ok(PointMeasurement {
             before,
             asked,
             came,
@@ -340,8 +350,8 @@ impl Bench<'_> {
 
     /// Waits until nothing is left to do: what was selected was asked about, once each, and then the
     /// gateway is at rest. What it has spent by then.
-    async fn drained(&self, done: &Done) -> Result<Spent> {
-        if self.journey == Journey::Select {
+    async fn drained(&self, done: &PointMeasurement) -> Result<CpuTime> {
+        if self.journey == MeasuredJourney::Select {
             let all = done.asked + u64::try_from(done.came.answered)?;
             let asked = async {
                 let mut looks = tokio::time::interval(LOOK_EVERY);
@@ -349,7 +359,7 @@ impl Bench<'_> {
                     looks.tick().await;
                 }
             };
-            let asked = tokio::time::timeout(ASKED_WITHIN, asked).await;
+            let asked = tokio::time::timeout(QUERIED_WITHIN, asked).await;
             asked.context("not everything was asked about in time")?;
         }
         self.stand.settled().await
@@ -359,28 +369,29 @@ impl Bench<'_> {
     async fn yardstick(
         &self,
         yardsticks: &Yardsticks,
-        load: Load,
+        load: LoadLevel,
         per_second: f64,
     ) -> Result<Round> {
         let (party, target, _) = &yardsticks.nginx;
         let merchant = &self.stand.merchant;
-        let span = Span {
+        let span = RunDurations {
             warming: self.plan.lasting(YARDSTICK_WARMING_S),
             measured: self.plan.lasting(YARDSTICK_S),
         };
         let requests = match load {
-            Load::Full => YARDSTICK_REQUESTS,
-            Load::Half | Load::PerSecond(_) => span.comes(per_second),
+            LoadLevel::Full => YARDSTICK_REQUESTS,
+            LoadLevel::Half | LoadLevel::PerSecond(_) => span.comes(per_second),
         };
         let numbers = merchant.numbers(requests);
         let list = match self.journey {
-            Journey::Select => merchant.select(&numbers)?,
-            Journey::Place | Journey::Query | Journey::Full | Journey::Refund => {
-                merchant.place(&numbers)?
-            }
+            MeasuredJourney::Select => merchant.select(&numbers)?,
+            MeasuredJourney::Place
+            | MeasuredJourney::Query
+            | MeasuredJourney::Full
+            | MeasuredJourney::Refund => merchant.place(&numbers)?,
         };
         let work = Requests::of(list, ACCEPTED);
-        if load != Load::Full {
+        if load != LoadLevel::Full {
             let open = connected(target, self.callers.max(CONNECTIONS), false).await?;
             let came = scheduled(party, open, work, per_second, span).await?;
             return Ok(came.round);
@@ -393,8 +404,8 @@ impl Bench<'_> {
 }
 
 /// What was spent and asked before a point, and how it went.
-struct Done {
-    before: Spent,
+struct PointMeasurement {
+    before: CpuTime,
     asked: u64,
     came: Sustained,
 }

@@ -6,18 +6,18 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use crate::load::closed::{Round, percentile_ms};
-use crate::measure::ladder::Rung;
-use crate::measure::large::Large;
+use crate::measure::ladder::LoadStep;
+use crate::measure::large::LargeDatabase;
 use crate::measure::sizes::{LEDGER, TOLD};
-use crate::measure::steady::{Held, Load, Point};
-use crate::measure::{Compared, median, middle};
+use crate::measure::steady::{LoadLevel, LoadPoint, SteadyRound};
+use crate::measure::{JourneyComparison, median, middle};
 use crate::report::Findings;
 
 /// In place of a goal; nothing is met or missed then.
 const NONE_SET: &str = "none was set";
 
 /// Told of each goal: what was found, in words, and whether that is what was asked for.
-type Judged = Option<(String, bool)>;
+type GoalResult = Option<(String, bool)>;
 
 /// The table; in a whole run also of what could not be measured.
 pub(crate) fn table(out: &mut String, found: &Findings, whole: bool) -> Result<()> {
@@ -32,7 +32,7 @@ pub(crate) fn table(out: &mut String, found: &Findings, whole: bool) -> Result<(
 }
 
 /// What was asked for, with what was found.
-fn rows(found: &Findings) -> [(&'static str, &'static str, Judged); 15] {
+fn rows(found: &Findings) -> [(&'static str, &'static str, GoalResult); 15] {
     [
         (
             "place an order, in the steady state",
@@ -104,20 +104,20 @@ fn rows(found: &Findings) -> [(&'static str, &'static str, Judged); 15] {
     ]
 }
 
-fn row(out: &mut String, work: &str, goal: &str, judged: Judged) -> Result<()> {
-    let (found, verdict) = match judged {
+fn row(out: &mut String, work: &str, goal: &str, judged: GoalResult) -> Result<()> {
+    let (found, decision) = match judged {
         Some((found, _)) if goal == NONE_SET => (found, ""),
         Some((found, true)) => (found, "met"),
         Some((found, false)) => (found, "**missed**"),
         None => ("not measured".to_owned(), ""),
     };
-    writeln!(out, "| {work} | {goal} | {found} | {verdict} |")?;
+    writeln!(out, "| {work} | {goal} | {found} | {decision} |")?;
     Ok(())
 }
 
 /// Of each number of callers, all of which must be low enough.
-fn ratio(found: &Findings, journey: &str, most: f64) -> Judged {
-    let of = |each: &Compared| Some((each.callers, each.ratio()?));
+fn ratio(found: &Findings, journey: &str, most: f64) -> GoalResult {
+    let of = |each: &JourneyComparison| Some((each.callers, each.ratio()?));
     let ratios: Vec<_> = of_journey(found, journey).filter_map(of).collect();
     let worst = ratios.iter().map(|(_, ratio)| *ratio).reduce(f64::max)?;
     let words = ratios
@@ -127,13 +127,16 @@ fn ratio(found: &Findings, journey: &str, most: f64) -> Judged {
     Some((format!("{} callers", words.join(", ")), worst <= most))
 }
 
-fn of_journey<'f>(found: &'f Findings, journey: &str) -> impl Iterator<Item = &'f Compared> {
+fn of_journey<'f>(
+    found: &'f Findings,
+    journey: &str,
+) -> impl Iterator<Item = &'f JourneyComparison> {
     let compared = found.compared.iter();
     compared.filter(move |each| each.journey == journey)
 }
 
 /// The median round against the median of the yardstick's.
-fn steady(found: &Findings, journey: &str, most: f64) -> Judged {
+fn steady(found: &Findings, journey: &str, most: f64) -> GoalResult {
     let found = found.steady.iter().find(|each| each.journey == journey)?;
     let ratio = found.ratio()?;
     let [least, worst] = found.ratios()?;
@@ -141,14 +144,14 @@ fn steady(found: &Findings, journey: &str, most: f64) -> Judged {
     Some((words, ratio <= most))
 }
 
-fn point<'f>(found: &'f Findings, journey: &str, load: Load) -> Option<&'f Point> {
+fn point<'f>(found: &'f Findings, journey: &str, load: LoadLevel) -> Option<&'f LoadPoint> {
     let found = found.steady.iter().find(|each| each.journey == journey)?;
     found.points.iter().find(|point| point.load == load)
 }
 
-fn payment(found: &Findings) -> Judged {
-    let point = point(found, "full payment", Load::Full)?;
-    let [least, us, most] = point.spread(Held::cpu_us)?;
+fn payment(found: &Findings) -> GoalResult {
+    let point = point(found, "full payment", LoadLevel::Full)?;
+    let [least, us, most] = point.spread(SteadyRound::cpu_us)?;
     let rate = middle(
         point
             .held
@@ -160,12 +163,12 @@ fn payment(found: &Findings) -> Judged {
     Some((words, us <= 700.0))
 }
 
-fn quiet(found: &Findings) -> Judged {
-    let full = point(found, "place", Load::Full)?;
-    let few = point(found, "place", Load::PerSecond(700))?;
-    let times = |of: &dyn Fn(&Point) -> Option<f64>| Some(of(few)? / of(full)?);
-    let us = |point: &Point| point.spread(Held::cpu_us).map(|[_, us, _]| us);
-    let nginx = |point: &Point| median(&point.nginx, Round::cpu_us);
+fn quiet(found: &Findings) -> GoalResult {
+    let full = point(found, "place", LoadLevel::Full)?;
+    let few = point(found, "place", LoadLevel::PerSecond(700))?;
+    let times = |of: &dyn Fn(&LoadPoint) -> Option<f64>| Some(of(few)? / of(full)?);
+    let us = |point: &LoadPoint| point.spread(SteadyRound::cpu_us).map(|[_, us, _]| us);
+    let nginx = |point: &LoadPoint| median(&point.nginx, Round::cpu_us);
     let gateway = times(&us)?;
     let words = format!(
         "{gateway:.2} × ({:.0} of {:.0} µs); nginx {:.2} ×",
@@ -176,13 +179,13 @@ fn quiet(found: &Findings) -> Judged {
     Some((words, gateway <= 1.4))
 }
 
-fn half_load(found: &Findings, journey: &str, most: f64) -> Judged {
-    let point = point(found, journey, Load::Half)?;
+fn half_load(found: &Findings, journey: &str, most: f64) -> GoalResult {
+    let point = point(found, journey, LoadLevel::Half)?;
     let [least, ms, worst] = point.spread(|held| held.round.percentile_ms(99))?;
     Some((format!("{ms:.1} ms ({least:.1} to {worst:.1})"), ms <= most))
 }
 
-fn rung<'f>(found: &'f Findings, journey: &str, percent: u32) -> Option<&'f Rung> {
+fn rung<'f>(found: &'f Findings, journey: &str, percent: u32) -> Option<&'f LoadStep> {
     let ladder = found
         .ladders
         .iter()
@@ -190,12 +193,12 @@ fn rung<'f>(found: &'f Findings, journey: &str, percent: u32) -> Option<&'f Rung
     ladder.rungs.iter().find(|rung| rung.percent == percent)
 }
 
-fn told(found: &Findings) -> Judged {
+fn told(found: &Findings) -> GoalResult {
     let ms = percentile_ms(&rung(found, "full payment", 70)?.told_us, 99)?;
     Some((format!("{ms:.1} ms"), ms <= 50.0))
 }
 
-fn memory(found: &Findings, connections: usize, most_mb: f64) -> Judged {
+fn memory(found: &Findings, connections: usize, most_mb: f64) -> GoalResult {
     let held = found
         .memory
         .iter()
@@ -208,7 +211,7 @@ fn memory(found: &Findings, connections: usize, most_mb: f64) -> Judged {
     ))
 }
 
-fn ready(found: &Findings) -> Judged {
+fn ready(found: &Findings) -> GoalResult {
     let startup = found
         .startup
         .as_ref()
@@ -220,7 +223,7 @@ fn ready(found: &Findings) -> Judged {
 
 /// Whole payments are what a gateway is for; where nothing was refused, nothing shows how soon it
 /// would have been. Overload of placing alone stands in its own table.
-fn overload(found: &Findings) -> Judged {
+fn overload(found: &Findings) -> GoalResult {
     let one = found
         .overloads
         .iter()
@@ -245,20 +248,20 @@ fn overload(found: &Findings) -> Judged {
     Some((words, met))
 }
 
-fn backlog(found: &Findings) -> Judged {
+fn backlog(found: &Findings) -> GoalResult {
     let backlog = found.backlog.as_ref();
     let backlog = backlog.filter(|backlog| backlog.waiting >= 100_000)?;
     let ms = percentile_ms(&backlog.meanwhile.told_us, 99)?;
     let alone_ms = percentile_ms(&backlog.alone.told_us, 99)?;
     let words = format!(
         "{ms:.1} ms, without a backlog {alone_ms:.1} ms; {:.0} of it heard each second",
-        backlog.heard_per_second
+        backlog.notified_per_second
     );
     Some((words, ms <= 100.0))
 }
 
 /// As the gateway left it: the larger figure.
-fn room(found: &Findings, tables: &[&str]) -> Judged {
+fn room(found: &Findings, tables: &[&str]) -> GoalResult {
     let [left, packed] = found.sizes.as_ref()?.of(tables);
     let words = format!("{:.1} KB, packed {:.1} KB", left / 1e3, packed / 1e3);
     Some((words, left <= 4_000.0))
@@ -266,7 +269,7 @@ fn room(found: &Findings, tables: &[&str]) -> Judged {
 
 /// Over five million orders, a table of its own: the time waited and the processor's, each of which
 /// may be at most twice as long, with each number of callers.
-pub(crate) fn among_many(out: &mut String, large: &Large) -> Result<()> {
+pub(crate) fn among_many(out: &mut String, large: &LargeDatabase) -> Result<()> {
     out.push_str("\n| Work | goal | found | |\n|---|---|---|---|\n");
     for each in &large.beside {
         let times = |figure: &dyn Fn(&Round) -> f64| {

@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use crate::load::closed::{Round, percentile_ms, shown_ms};
-use crate::measure::backlog::{Backlog, Others};
-use crate::measure::callbacks::polling::Polling;
-use crate::measure::large::Large;
+use crate::measure::backlog::{Backlog, OtherPayments};
+use crate::measure::callbacks::polling::PollingMeasurement;
+use crate::measure::large::LargeDatabase;
 use crate::measure::median;
-use crate::measure::sizes::{LEDGER, Sizes};
+use crate::measure::sizes::{LEDGER, TableSizes};
 
 /// A destination that came back, and the others.
 pub(crate) fn backlog(out: &mut String, backlog: Option<&Backlog>) -> Result<()> {
@@ -32,9 +32,9 @@ pub(crate) fn backlog(out: &mut String, backlog: Option<&Backlog>) -> Result<()>
          |---|---|---|---|---|---|---|",
         found.waiting,
         found.tried,
-        found.first_heard_s,
-        found.last_heard_s,
-        found.heard_per_second,
+        found.first_notified_s,
+        found.last_notified_s,
+        found.notified_per_second,
         found.busy * 100.0,
         found.load_busy * 100.0,
         found.payments_per_second,
@@ -43,7 +43,7 @@ pub(crate) fn backlog(out: &mut String, backlog: Option<&Backlog>) -> Result<()>
     others(out, "beside the backlog", &found.meanwhile)
 }
 
-fn others(out: &mut String, when: &str, others: &Others) -> Result<()> {
+fn others(out: &mut String, when: &str, others: &OtherPayments) -> Result<()> {
     let told = |percent| shown_ms(percentile_ms(&others.told_us, percent));
     let whole = |percent| shown_ms(percentile_ms(&others.latencies_us, percent));
     writeln!(
@@ -60,7 +60,7 @@ fn others(out: &mut String, when: &str, others: &Others) -> Result<()> {
 }
 
 /// Bytes of an order.
-pub(crate) fn sizes(out: &mut String, sizes: Option<&Sizes>) -> Result<()> {
+pub(crate) fn sizes(out: &mut String, sizes: Option<&TableSizes>) -> Result<()> {
     let Some(sizes) = sizes else {
         return Ok(());
     };
@@ -89,7 +89,7 @@ pub(crate) fn sizes(out: &mut String, sizes: Option<&Sizes>) -> Result<()> {
 }
 
 /// Millions of orders beside hardly any.
-pub(crate) fn large(out: &mut String, large: &Large) -> Result<()> {
+pub(crate) fn large(out: &mut String, large: &LargeDatabase) -> Result<()> {
     writeln!(
         out,
         "\nRandom ones of {} orders in a file of {:.1} GB (ready after {:.0} ms), beside the same over a \
@@ -128,7 +128,7 @@ pub(crate) fn large(out: &mut String, large: &Large) -> Result<()> {
 }
 
 /// Payers who take their time.
-pub(crate) fn polling(out: &mut String, found: Option<&Polling>) -> Result<()> {
+pub(crate) fn polling(out: &mut String, found: Option<&PollingMeasurement>) -> Result<()> {
     let Some(found) = found else {
         return Ok(());
     };

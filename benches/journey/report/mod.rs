@@ -17,22 +17,22 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use time::UtcDateTime;
 
-use crate::measure::Compared;
-use crate::measure::algorithms::Signed;
+use crate::measure::JourneyComparison;
+use crate::measure::algorithms::AlgorithmComparison;
 use crate::measure::backlog::Backlog;
-use crate::measure::callbacks::polling::Polling;
+use crate::measure::callbacks::polling::PollingMeasurement;
 use crate::measure::commits::Commits;
-use crate::measure::ladder::Ladder;
-use crate::measure::large::Large;
-use crate::measure::memory::Held;
-use crate::measure::overload::Overload;
+use crate::measure::ladder::LatencyByLoad;
+use crate::measure::large::LargeDatabase;
+use crate::measure::memory::ConnectionMemory;
+use crate::measure::overload::OverloadMeasurement;
 use crate::measure::pieces::Piece;
-use crate::measure::sizes::Sizes;
-use crate::measure::startup::Startup;
-use crate::measure::steady::Steady;
-use crate::plan::Plan;
-use crate::progress::Missing;
-use crate::stand::yardstick;
+use crate::measure::sizes::TableSizes;
+use crate::measure::startup::StartupTimes;
+use crate::measure::steady::SteadyMeasurement;
+use crate::plan::BenchPlan;
+use crate::progress::MissingMeasurement;
+use crate::setup::yardstick;
 
 const BEGIN: &str = "<!-- measured: begin -->\n";
 const END: &str = "<!-- measured: end -->";
@@ -43,20 +43,20 @@ const LARGE_END: &str = "<!-- among many: end -->";
 /// All that one run found.
 #[derive(Default)]
 pub(crate) struct Findings {
-    pub(crate) steady: Vec<Steady>,
-    pub(crate) compared: Vec<Compared>,
-    pub(crate) signed: Vec<Signed>,
-    pub(crate) ladders: Vec<Ladder>,
-    pub(crate) memory: Vec<Held>,
-    pub(crate) startup: Option<Startup>,
-    pub(crate) overloads: Vec<Overload>,
+    pub(crate) steady: Vec<SteadyMeasurement>,
+    pub(crate) compared: Vec<JourneyComparison>,
+    pub(crate) signed: Vec<AlgorithmComparison>,
+    pub(crate) ladders: Vec<LatencyByLoad>,
+    pub(crate) memory: Vec<ConnectionMemory>,
+    pub(crate) startup: Option<StartupTimes>,
+    pub(crate) overloads: Vec<OverloadMeasurement>,
     pub(crate) commits: Vec<Commits>,
     pub(crate) pieces: Vec<Piece>,
     pub(crate) backlog: Option<Backlog>,
-    pub(crate) polling: Option<Polling>,
-    pub(crate) sizes: Option<Sizes>,
-    pub(crate) large: Option<Large>,
-    pub(crate) missing: Vec<Missing>,
+    pub(crate) polling: Option<PollingMeasurement>,
+    pub(crate) sizes: Option<TableSizes>,
+    pub(crate) large: Option<LargeDatabase>,
+    pub(crate) missing: Vec<MissingMeasurement>,
     pub(crate) took: Duration,
 }
 
@@ -66,7 +66,7 @@ const DRAWINGS: &str = "docs/performance";
 const TRIED: &str = "performance";
 
 /// Prints it. A whole run is also written into the document, with its drawings beside it.
-pub(crate) fn written(plan: &Plan, found: &Findings) -> Result<()> {
+pub(crate) fn written(plan: &BenchPlan, found: &Findings) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = if plan.whole {
         root.join(DRAWINGS)
@@ -108,7 +108,7 @@ pub(crate) fn written(plan: &Plan, found: &Findings) -> Result<()> {
 }
 
 /// What was found over five million orders, if that was looked for.
-fn among_many(plan: &Plan, found: &Findings) -> Result<Option<String>> {
+fn among_many(plan: &BenchPlan, found: &Findings) -> Result<Option<String>> {
     let Some(large) = &found.large else {
         return Ok(None);
     };
@@ -130,7 +130,7 @@ fn renew(document: &Path, [begin, end]: [&str; 2], tables: &str) -> Result<()> {
 }
 
 /// On what, when and how.
-fn machine(plan: &Plan, found: &Findings) -> Result<String> {
+fn machine(plan: &BenchPlan, found: &Findings) -> Result<String> {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = processors
         .lines()

@@ -7,9 +7,9 @@ use anyhow::Result;
 
 use crate::load::closed::{Round, percentile_ms};
 use crate::measure::median;
-use crate::measure::overload::{Overload, Slice};
+use crate::measure::overload::{OverloadMeasurement, TimelineSlice};
 use crate::report::Findings;
-use crate::report::svg::{Axis, Chart, Line, Panel, Scale, Shown, drawn};
+use crate::report::svg::{Axis, Chart, ChartLine, ChartPanel, LineMarks, Scale, drawn};
 
 /// Draws everything there is into a folder; the names of the files, and what they show.
 pub(crate) fn draw(folder: &Path, found: &Findings) -> Result<Vec<(String, String)>> {
@@ -45,12 +45,12 @@ fn axis(label: &str, scale: Scale) -> Axis {
     }
 }
 
-fn line(name: &str, style: usize, points: Vec<(f64, f64)>) -> Line {
-    Line {
+fn line(name: &str, style: usize, points: Vec<(f64, f64)>) -> ChartLine {
+    ChartLine {
         name: name.to_owned(),
         style,
         points,
-        shown: Shown::Both,
+        shown: LineMarks::Both,
     }
 }
 
@@ -59,7 +59,7 @@ fn throughput(found: &Findings) -> Chart {
     callers.sort_unstable();
     callers.dedup();
     let of = |of: fn(&Round) -> f64| {
-        let mut lines: Vec<Line> = Vec::new();
+        let mut lines: Vec<ChartLine> = Vec::new();
         for each in &found.compared {
             let Some(value) = median(&each.gateway, of) else {
                 continue;
@@ -72,7 +72,7 @@ fn throughput(found: &Findings) -> Chart {
         }
         lines
     };
-    let panel = |title: &str, label: &str, lines| Panel {
+    let panel = |title: &str, label: &str, lines| ChartPanel {
         title: title.to_owned(),
         x: Axis {
             marks: callers.iter().map(|callers| *callers as f64).collect(),
@@ -102,7 +102,7 @@ fn waiting(found: &Findings) -> Chart {
             });
             point.collect()
         };
-        Panel {
+        ChartPanel {
             title: format!("{}, of {:.0}/s", ladder.journey, ladder.most_per_second),
             x: Axis {
                 marks: ladder
@@ -130,7 +130,7 @@ fn waiting(found: &Findings) -> Chart {
 }
 
 fn memory(found: &Findings) -> Chart {
-    let of = |bytes: fn(&crate::stand::cpu::Memory) -> u64| {
+    let of = |bytes: fn(&crate::setup::cpu::ProcessMemory) -> u64| {
         let held = found.memory.iter();
         held.map(|held| (held.connections as f64, bytes(&held.memory) as f64 / 1e6))
             .collect()
@@ -138,15 +138,15 @@ fn memory(found: &Findings) -> Chart {
     let lines = vec![
         line("resident (RSS)", 0, of(|memory| memory.rss)),
         line("proportional (PSS)", 1, of(|memory| memory.pss)),
-        Line {
-            shown: Shown::Points,
+        ChartLine {
+            shown: LineMarks::Points,
             ..line("goals", 5, vec![(1_000.0, 60.0), (10_000.0, 250.0)])
         },
     ];
     Chart {
         title: "Memory of the gateway by connections".to_owned(),
         columns: 1,
-        panels: vec![Panel {
+        panels: vec![ChartPanel {
             title: "mutual TLS, one order each, then silent".to_owned(),
             x: axis("connections", Scale::FromZero),
             y: axis("MB", Scale::FromZero),
@@ -156,18 +156,18 @@ fn memory(found: &Findings) -> Chart {
     }
 }
 
-fn overloaded(overload: &Overload) -> Chart {
-    let of = |rate: fn(&Slice) -> f64| -> Vec<(f64, f64)> {
+fn overloaded(overload: &OverloadMeasurement) -> Chart {
+    let of = |rate: fn(&TimelineSlice) -> f64| -> Vec<(f64, f64)> {
         let slices = overload.timeline.iter();
         slices.map(|slice| (slice.at_s, rate(slice))).collect()
     };
-    let plain = |line: Line| Line {
-        shown: Shown::Line,
+    let plain = |line: ChartLine| ChartLine {
+        shown: LineMarks::Line,
         ..line
     };
     let last = overload.timeline.last().map_or(0.0, |slice| slice.at_s);
     let level = overload.peak_per_second;
-    let panel = |title: &str, lines| Panel {
+    let panel = |title: &str, lines| ChartPanel {
         title: title.to_owned(),
         x: axis("seconds", Scale::FromZero),
         y: axis("each second", Scale::FromZero),

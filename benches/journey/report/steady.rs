@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use crate::load::closed::Round;
-use crate::measure::steady::{Held, Load, Point, Steady, spread};
+use crate::measure::steady::{LoadLevel, LoadPoint, SteadyMeasurement, SteadyRound, spread};
 use crate::measure::{median, middle};
 
 /// All points; then where the gateway's time goes at full load.
-pub(crate) fn table(out: &mut String, found: &[Steady]) -> Result<()> {
+pub(crate) fn table(out: &mut String, found: &[SteadyMeasurement]) -> Result<()> {
     let Some(first) = found.first() else {
         return Ok(());
     };
@@ -33,8 +33,8 @@ pub(crate) fn table(out: &mut String, found: &[Steady]) -> Result<()> {
     threads(out, found)
 }
 
-fn row(out: &mut String, each: &Steady, point: &Point) -> Result<()> {
-    let Some([least, us, most]) = point.spread(Held::cpu_us) else {
+fn row(out: &mut String, each: &SteadyMeasurement, point: &LoadPoint) -> Result<()> {
+    let Some([least, us, most]) = point.spread(SteadyRound::cpu_us) else {
         return Ok(());
     };
     let of = |figure: &dyn Fn(&Round) -> f64| {
@@ -44,8 +44,8 @@ fn row(out: &mut String, each: &Steady, point: &Point) -> Result<()> {
     let p99 = point.spread(|held| held.round.percentile_ms(99));
     let [low, p99, high] = p99.unwrap_or_default();
     let callers = match point.load {
-        Load::Full => format!("{}, {} callers", point.load.name(), each.callers),
-        Load::Half | Load::PerSecond(_) => point.load.name(),
+        LoadLevel::Full => format!("{}, {} callers", point.load.name(), each.callers),
+        LoadLevel::Half | LoadLevel::PerSecond(_) => point.load.name(),
     };
     writeln!(
         out,
@@ -62,7 +62,7 @@ fn row(out: &mut String, each: &Steady, point: &Point) -> Result<()> {
 }
 
 /// What nginx took under the same load.
-fn yardstick(out: &mut String, each: &Steady, point: &Point) -> Result<()> {
+fn yardstick(out: &mut String, each: &SteadyMeasurement, point: &LoadPoint) -> Result<()> {
     let nginx = &point.nginx;
     let Some([least, us, most]) = spread(nginx.iter().map(Round::cpu_us).collect()) else {
         return Ok(());
@@ -82,7 +82,7 @@ fn yardstick(out: &mut String, each: &Steady, point: &Point) -> Result<()> {
     Ok(())
 }
 
-fn threads(out: &mut String, found: &[Steady]) -> Result<()> {
+fn threads(out: &mut String, found: &[SteadyMeasurement]) -> Result<()> {
     out.push_str("\n| Journey | load | thread of the gateway | CPU µs each |\n|---|---|---|---|\n");
     for each in found {
         for point in &each.points {

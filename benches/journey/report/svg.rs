@@ -7,15 +7,15 @@ use std::fmt::Write as _;
 pub(crate) struct Chart {
     pub(crate) title: String,
     pub(crate) columns: usize,
-    pub(crate) panels: Vec<Panel>,
+    pub(crate) panels: Vec<ChartPanel>,
 }
 
 /// One pair of axes.
-pub(crate) struct Panel {
+pub(crate) struct ChartPanel {
     pub(crate) title: String,
     pub(crate) x: Axis,
     pub(crate) y: Axis,
-    pub(crate) lines: Vec<Line>,
+    pub(crate) lines: Vec<ChartLine>,
     /// Stretches of x that are shaded.
     pub(crate) shaded: Vec<[f64; 2]>,
 }
@@ -38,16 +38,16 @@ pub(crate) enum Scale {
 }
 
 /// One line. Lines of the same style in several panels mean the same.
-pub(crate) struct Line {
+pub(crate) struct ChartLine {
     pub(crate) name: String,
     pub(crate) style: usize,
     pub(crate) points: Vec<(f64, f64)>,
-    pub(crate) shown: Shown,
+    pub(crate) shown: LineMarks,
 }
 
 /// What is drawn of a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shown {
+pub(crate) enum LineMarks {
     /// The line and its points.
     Both,
     /// The line alone: there are very many points, or none in particular.
@@ -58,7 +58,7 @@ pub(crate) enum Shown {
 
 const WIDTH: f64 = 380.0;
 const HEIGHT: f64 = 290.0;
-const LEFT: f64 = 62.0;
+const AWAITING: f64 = 62.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 46.0;
@@ -121,7 +121,7 @@ pub(crate) fn drawn(chart: &Chart) -> String {
 
 /// What its lines mean, and where that ends.
 fn legend(chart: &Chart) -> (String, f64) {
-    let mut seen: Vec<&Line> = Vec::new();
+    let mut seen: Vec<&ChartLine> = Vec::new();
     for line in chart.panels.iter().flat_map(|panel| &panel.lines) {
         if seen.iter().all(|known| known.name != line.name) {
             seen.push(line);
@@ -131,10 +131,10 @@ fn legend(chart: &Chart) -> (String, f64) {
     let mut x = 16.0;
     for line in seen {
         let style = line.style;
-        if line.shown != Shown::Points {
+        if line.shown != LineMarks::Points {
             let _ = write!(out, "<path class=\"line s{style}\" d=\"M{x} 45h26\"/>");
         }
-        if line.shown != Shown::Line {
+        if line.shown != LineMarks::Line {
             let _ = write!(
                 out,
                 "<circle class=\"s{style}\" cx=\"{}\" cy=\"45\" r=\"3\"/>",
@@ -148,22 +148,22 @@ fn legend(chart: &Chart) -> (String, f64) {
     (out, x)
 }
 
-impl Panel {
+impl ChartPanel {
     fn draw(&self, out: &mut String) {
         let points = || self.lines.iter().flat_map(|line| line.points.iter());
-        let x = Span::of(
+        let x = AxisMapping::of(
             &self.x,
             points().map(|point| point.0),
-            [LEFT, WIDTH - RIGHT],
+            [AWAITING, WIDTH - RIGHT],
         );
-        let y = Span::of(
+        let y = AxisMapping::of(
             &self.y,
             points().map(|point| point.1),
             [HEIGHT - BOTTOM, TOP],
         );
         let _ = writeln!(
             out,
-            "<text class=\"panel\" x=\"{LEFT}\" y=\"18\">{}</text>",
+            "<text class=\"panel\" x=\"{AWAITING}\" y=\"18\">{}</text>",
             escaped(&self.title)
         );
         for [from, to] in &self.shaded {
@@ -181,15 +181,15 @@ impl Panel {
         }
     }
 
-    fn axes(&self, out: &mut String, x: &Span, y: &Span) {
+    fn axes(&self, out: &mut String, x: &AxisMapping, y: &AxisMapping) {
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
         for mark in &y.marks {
             let (at, text) = (y.at(*mark), figure(*mark));
             let _ = writeln!(
                 out,
-                "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{right}\"/>\
+                "<path class=\"grid\" d=\"M{AWAITING} {at:.1}H{right}\"/>\
                  <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
-                LEFT - 6.0,
+                AWAITING - 6.0,
                 at + 4.0
             );
         }
@@ -204,10 +204,10 @@ impl Panel {
         }
         let _ = writeln!(
             out,
-            "<path class=\"axis\" fill=\"none\" d=\"M{LEFT} {TOP}V{bottom}H{right}\"/>\
+            "<path class=\"axis\" fill=\"none\" d=\"M{AWAITING} {TOP}V{bottom}H{right}\"/>\
              <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
              <text transform=\"translate(14 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
-            f64::midpoint(LEFT, right),
+            f64::midpoint(AWAITING, right),
             HEIGHT - 10.0,
             escaped(&self.x.label),
             f64::midpoint(TOP, bottom),
@@ -216,8 +216,8 @@ impl Panel {
     }
 }
 
-impl Line {
-    fn draw(&self, out: &mut String, x: &Span, y: &Span) {
+impl ChartLine {
+    fn draw(&self, out: &mut String, x: &AxisMapping, y: &AxisMapping) {
         let style = self.style;
         let drawable = |point: &&(f64, f64)| x.shows(point.0) && y.shows(point.1);
         let at: Vec<_> = self.points.iter().filter(drawable).collect();
@@ -226,10 +226,10 @@ impl Line {
             let step = if number == 0 { 'M' } else { 'L' };
             let _ = write!(path, "{step}{:.1} {:.1}", x.at(*px), y.at(*py));
         }
-        if self.shown != Shown::Points {
+        if self.shown != LineMarks::Points {
             let _ = writeln!(out, "<path class=\"line s{style}\" d=\"{path}\"/>");
         }
-        if self.shown != Shown::Line {
+        if self.shown != LineMarks::Line {
             for (px, py) in at {
                 let (cx, cy) = (x.at(*px), y.at(*py));
                 let _ = writeln!(
@@ -242,14 +242,14 @@ impl Line {
 }
 
 /// From values to places on the paper.
-struct Span {
+struct AxisMapping {
     scale: Scale,
     values: [f64; 2],
     paper: [f64; 2],
     marks: Vec<f64>,
 }
 
-impl Span {
+impl AxisMapping {
     fn of(axis: &Axis, values: impl Iterator<Item = f64>, paper: [f64; 2]) -> Self {
         let log = axis.scale == Scale::Logarithmic;
         let values: Vec<f64> = values.chain(axis.marks.iter().copied()).collect();

@@ -5,18 +5,18 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use crate::load::closed::{Round, percentile_ms, shown_ms};
-use crate::measure::algorithms::Signed;
+use crate::measure::algorithms::AlgorithmComparison;
 use crate::measure::commits::Commits;
-use crate::measure::ladder::Ladder;
-use crate::measure::memory::Held;
-use crate::measure::overload::Overload;
+use crate::measure::ladder::LatencyByLoad;
+use crate::measure::memory::ConnectionMemory;
+use crate::measure::overload::OverloadMeasurement;
 use crate::measure::pieces::Piece;
-use crate::measure::startup::Startup;
-use crate::measure::{Compared, median};
-use crate::progress::Missing;
+use crate::measure::startup::StartupTimes;
+use crate::measure::{JourneyComparison, median};
+use crate::progress::MissingMeasurement;
 
 /// Closed loop: gateway and yardsticks.
-pub(crate) fn journeys(out: &mut String, compared: &[Compared]) -> Result<()> {
+pub(crate) fn journeys(out: &mut String, compared: &[JourneyComparison]) -> Result<()> {
     if compared.is_empty() {
         return Ok(());
     }
@@ -66,7 +66,7 @@ pub(crate) fn journeys(out: &mut String, compared: &[Compared]) -> Result<()> {
 }
 
 /// Where the gateway's time goes, by the names its threads have.
-pub(crate) fn threads(out: &mut String, compared: &[Compared]) -> Result<()> {
+pub(crate) fn threads(out: &mut String, compared: &[JourneyComparison]) -> Result<()> {
     if compared.is_empty() {
         return Ok(());
     }
@@ -92,7 +92,7 @@ pub(crate) fn threads(out: &mut String, compared: &[Compared]) -> Result<()> {
 }
 
 /// The algorithms of signatures.
-pub(crate) fn signed(out: &mut String, signed: &[Signed]) -> Result<()> {
+pub(crate) fn signed(out: &mut String, signed: &[AlgorithmComparison]) -> Result<()> {
     if signed.is_empty() {
         return Ok(());
     }
@@ -119,7 +119,7 @@ pub(crate) fn signed(out: &mut String, signed: &[Signed]) -> Result<()> {
 }
 
 /// Open loop.
-pub(crate) fn ladders(out: &mut String, ladders: &[Ladder]) -> Result<()> {
+pub(crate) fn ladders(out: &mut String, ladders: &[LatencyByLoad]) -> Result<()> {
     if ladders.is_empty() {
         return Ok(());
     }
@@ -189,12 +189,12 @@ pub(crate) fn pieces(out: &mut String, pieces: &[Piece]) -> Result<()> {
 }
 
 /// What could not be measured, and why.
-pub(crate) fn missing(out: &mut String, missing: &[Missing]) -> Result<()> {
+pub(crate) fn missing(out: &mut String, missing: &[MissingMeasurement]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
     out.push_str("\n### Not measured in this run\n\n");
-    for Missing { step, why } in missing {
+    for MissingMeasurement { step, why } in missing {
         let why = why.lines().next().unwrap_or_default();
         writeln!(out, "- {step}: {why}")?;
     }
@@ -202,7 +202,7 @@ pub(crate) fn missing(out: &mut String, missing: &[Missing]) -> Result<()> {
 }
 
 /// What connections take.
-pub(crate) fn memory(out: &mut String, memory: &[Held]) -> Result<()> {
+pub(crate) fn memory(out: &mut String, memory: &[ConnectionMemory]) -> Result<()> {
     let Some(least) = memory.first() else {
         return Ok(());
     };
@@ -230,7 +230,7 @@ pub(crate) fn memory(out: &mut String, memory: &[Held]) -> Result<()> {
 }
 
 /// From the start of the program to `/readyz`.
-pub(crate) fn startup(out: &mut String, startup: Option<&Startup>) -> Result<()> {
+pub(crate) fn startup(out: &mut String, startup: Option<&StartupTimes>) -> Result<()> {
     let Some(startup) = startup else {
         return Ok(());
     };
@@ -249,7 +249,7 @@ pub(crate) fn startup(out: &mut String, startup: Option<&Startup>) -> Result<()>
 }
 
 /// Ten times too many.
-pub(crate) fn overloads(out: &mut String, overloads: &[Overload]) -> Result<()> {
+pub(crate) fn overloads(out: &mut String, overloads: &[OverloadMeasurement]) -> Result<()> {
     if overloads.is_empty() {
         return Ok(());
     }

@@ -3,27 +3,28 @@
 
 use http::StatusCode;
 
-use crate::api::page::view::View;
-use crate::domain::order::Ending;
+use crate::api::page::view::PageView;
+use crate::domain::order::CloseReason;
 
 /// One sentence in Chinese and in English.
-pub type Said = (&'static str, &'static str);
+pub type BilingualText = (&'static str, &'static str);
 
-pub(super) const CONTINUE: Said = ("继续支付", "Continue");
-pub(super) const I_HAVE_PAID: Said = ("我已付款，查看结果", "I have paid: show the result");
-pub(super) const LOOK_AGAIN: Said = ("立即刷新", "Look again now");
-pub(super) const CHOOSE_ANOTHER: Said = ("换一家", "Choose another");
-pub(super) const BACK: Said = ("返回支付页面", "Back to the payment page");
-pub(super) const NOT_ACCEPTED: Said = (
+pub(super) const CONTINUE: BilingualText = ("继续支付", "Continue");
+pub(super) const I_HAVE_PAID: BilingualText =
+    ("我已付款，查看结果", "I have paid: show the result");
+pub(super) const REFRESH_NOW: BilingualText = ("立即刷新", "Look again now");
+pub(super) const CHOOSE_ANOTHER: BilingualText = ("换一家", "Choose another");
+pub(super) const BACK: BilingualText = ("返回支付页面", "Back to the payment page");
+pub(super) const NOT_ACCEPTED: BilingualText = (
     "该机构未受理，请换一家。",
     "This institution did not accept the payment. Please choose another.",
 );
-pub(super) const NONE_OPEN: Said = (
+pub(super) const NONE_OPEN: BilingualText = (
     "暂无可用的支付机构，请稍后再试或返回应用号。",
     "No payment institution is available at present. Please try again later.",
 );
 /// R-6.1.1-3a.
-pub(super) const PASSWORDS: Said = (
+pub(super) const PASSWORDS: BilingualText = (
     "请只在支付机构的页面输入密码，切勿在对话中发送。",
     "Enter passwords only on the institution's own page, never in a chat.",
 );
@@ -34,72 +35,72 @@ pub(super) const STOP: &str = "<svg class=\"sign\" viewBox=\"0 0 24 24\" aria-hi
 pub(super) const PHONE: &str = "<svg class=\"sign\" viewBox=\"0 0 24 24\" aria-hidden=\"true\"><rect x=\"5.5\" y=\"1.5\" width=\"13\" height=\"21\" rx=\"2.5\"/><path d=\"M11 18.5h2\"/></svg>";
 
 /// R-6.5-6: the header's back arrow leads to the merchant; a page cannot close itself.
-pub(super) const GO_BACK: Said = (
+pub(super) const GO_BACK: BilingualText = (
     "点击顶部返回箭头，即可回到应用号。",
     "Use the back arrow at the top to return to the Chatbot.",
 );
-pub(super) const KEEP_CALM: Said = (
+pub(super) const CONFIRMING_ADVICE: BilingualText = (
     "请勿重复付款。本页会自动更新。",
     "Please do not pay again. This page updates itself.",
 );
 /// R-6.1.1-2.
-pub(super) const PAID_ALREADY: Said = (
+pub(super) const PAID_ALREADY: BilingualText = (
     "本订单已支付，无需再次付款。",
     "This order is already paid; there is nothing more to pay.",
 );
-pub(super) const ORDER_AGAIN: Said = (
+pub(super) const ORDER_AGAIN: BilingualText = (
     "如需购买，请回到应用号重新下单。",
     "To buy, go back to the Chatbot and order again.",
 );
-pub(super) const IF_PAID: Said = (
+pub(super) const IF_PAID: BilingualText = (
     "如您已付款，请勿重复支付，并与商户联系。",
     "If you did pay, do not pay again, and ask the merchant.",
 );
-pub(super) const SURPLUS: Said = (
+pub(super) const EXCESS_PAYMENT: BilingualText = (
     "我们收到一笔不应收取的付款，已登记待退。",
     "A payment arrived that was not due; it is booked to be refunded.",
 );
 
 /// How one view looks and what it says.
-pub(super) struct Panel {
+pub(super) struct PagePanel {
     pub(super) class: &'static str,
     pub(super) sign: &'static str,
-    pub(super) title: Said,
-    pub(super) lines: &'static [Said],
+    pub(super) title: BilingualText,
+    pub(super) lines: &'static [BilingualText],
 }
 
-pub(super) fn panel(view: View<'_>) -> Panel {
-    let (class, sign, title, lines): (_, _, _, &[Said]) = match view {
-        View::Choose(_) => ("", "", ("请选择支付机构", "Choose how to pay"), &[]),
-        View::Continue(_) => ("", CLOCK, ("等待您付款", "Waiting for your payment"), &[]),
-        View::Confirming(_) => {
+pub(super) fn panel(view: PageView<'_>) -> PagePanel {
+    let (class, sign, title, lines): (_, _, _, &[BilingualText]) = match view {
+        PageView::Choose(_) => ("", "", ("请选择支付机构", "Choose how to pay"), &[]),
+        PageView::Continue(_) => ("", CLOCK, ("等待您付款", "Waiting for your payment"), &[]),
+        PageView::Confirming(_) => {
             let title = (
                 "正在与支付机构确认 …",
                 "Confirming with the payment institution …",
             );
-            ("wait", CLOCK, title, &[KEEP_CALM])
+            ("wait", CLOCK, title, &[CONFIRMING_ADVICE])
         }
-        View::Elsewhere => {
+        PageView::Elsewhere => {
             let title = (
                 "请在应用号中完成支付",
                 "Please complete the payment in the Chatbot",
             );
             ("", PHONE, title, &[GO_BACK])
         }
-        View::Paid => {
+        PageView::Paid => {
             let title = ("支付成功", "Payment successful");
             ("good", TICK, title, &[PAID_ALREADY, GO_BACK])
         }
-        View::Ended(Ending::Expired) => {
+        PageView::Ended(CloseReason::Expired) => {
             let title = ("订单已过期", "This order has expired");
             ("warn", STOP, title, &[ORDER_AGAIN, GO_BACK, IF_PAID])
         }
-        View::Ended(Ending::Merchant) => {
+        PageView::Ended(CloseReason::Merchant) => {
             let title = ("订单已关闭", "This order was closed");
             ("warn", STOP, title, &[ORDER_AGAIN, GO_BACK, IF_PAID])
         }
     };
-    Panel {
+    PagePanel {
         class,
         sign,
         title,
@@ -109,7 +110,7 @@ pub(super) fn panel(view: View<'_>) -> Panel {
 
 /// What a refusal of this status says to the payer: title and advice. Nothing is said of money:
 /// a request that was refused late may have started something.
-pub fn refused(status: StatusCode) -> (Said, Said) {
+pub fn refused(status: StatusCode) -> (BilingualText, BilingualText) {
     match status.as_u16() {
         404 => (
             ("未找到该支付页面", "This payment page does not exist"),

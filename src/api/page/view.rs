@@ -3,24 +3,24 @@
 //! opens it, is never part of it.
 
 use crate::api::page::texts::{
-    BACK, CHOOSE_ANOTHER, CONTINUE, I_HAVE_PAID, LOOK_AGAIN, NONE_OPEN, NOT_ACCEPTED, PASSWORDS,
-    Panel, STOP, SURPLUS, Said, panel,
+    BACK, BilingualText, CHOOSE_ANOTHER, CONTINUE, EXCESS_PAYMENT, I_HAVE_PAID, NONE_OPEN,
+    NOT_ACCEPTED, PASSWORDS, PagePanel, REFRESH_NOW, STOP, panel,
 };
 use crate::domain::amount::CNY;
 use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::identifiers::{InstitutionId, Timestamp};
-use crate::domain::institutions::{BusinessType, Directory, Institution, Mode};
-use crate::domain::order::{Ending, Order, OrderState};
+use crate::domain::institutions::{BusinessType, InstitutionProfile, Mode, RoutingTable};
+use crate::domain::order::{CloseReason, Order, OrderState};
 
 /// The only style there is; the policy of the page names its digest.
 pub(super) const STYLE: &str = include_str!("style.css");
 
 /// How often the page looks again by itself while nobody knows. Unit: seconds.
-const LOOK_AGAIN_S: u8 = 3;
+const REFRESH_S: u8 = 3;
 
 /// What the state of an order means to its payer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum View<'a> {
+pub(super) enum PageView<'a> {
     /// Nothing is under way; the last try, where the institution refused it.
     Choose(Option<&'a Attempt>),
     /// The institution waits for the payer.
@@ -32,20 +32,20 @@ pub(super) enum View<'a> {
     /// Paid.
     Paid,
     /// Ended without payment.
-    Ended(Ending),
+    Ended(CloseReason),
 }
 
-impl<'a> View<'a> {
+impl<'a> PageView<'a> {
     fn of(order: &'a Order, now: Timestamp) -> Self {
         match order.state {
             OrderState::Paid => return Self::Paid,
-            OrderState::Closed => return Self::Ended(order.ending.unwrap_or(Ending::Expired)),
+            OrderState::Closed => return Self::Ended(order.ending.unwrap_or(CloseReason::Expired)),
             OrderState::Open => (),
         }
-        let takes = order.takes_attempts(now);
+        let takes = order.accepts_attempts(now);
         let Some(live) = order.live_attempt() else {
             return match order.terms.business_type {
-                _ if !takes => Self::Ended(order.ending.unwrap_or(Ending::Expired)),
+                _ if !takes => Self::Ended(order.ending.unwrap_or(CloseReason::Expired)),
                 BusinessType::Single(Mode::Chatbot | Mode::Native) => Self::Elsewhere,
                 BusinessType::Single(Mode::Webview) | BusinessType::Aggregated => {
                     let last = order.attempts.last();
@@ -75,59 +75,64 @@ impl<'a> View<'a> {
             Self::Confirming(_) => "confirming",
             Self::Elsewhere => "elsewhere",
             Self::Paid => "paid",
-            Self::Ended(Ending::Expired) => "expired",
-            Self::Ended(Ending::Merchant) => "closed",
+            Self::Ended(CloseReason::Expired) => "expired",
+            Self::Ended(CloseReason::Merchant) => "closed",
         }
     }
 }
 
 /// The page of an order (R-A2.1-5): what is to be paid, to whom, how it stands, and the
 /// institutions that are `open` to this payer on a page.
-pub fn page(order: &Order, open: &[&Institution], directory: &Directory, now: Timestamp) -> String {
-    let view = View::of(order, now);
-    let Panel {
+pub fn page(
+    order: &Order,
+    open: &[&InstitutionProfile],
+    routing: &RoutingTable,
+    now: Timestamp,
+) -> String {
+    let view = PageView::of(order, now);
+    let PagePanel {
         class,
         sign,
         title,
         lines,
     } = panel(view);
     let (refresh, refused, instead) = match view {
-        View::Choose(last) => (None, last, None),
-        View::Continue(live) => (None, None, Some(live)),
-        View::Confirming(live) => (Some(LOOK_AGAIN_S), None, Some(live)),
-        View::Elsewhere | View::Paid | View::Ended(_) => (None, None, None),
+        PageView::Choose(last) => (None, last, None),
+        PageView::Continue(live) => (None, None, Some(live)),
+        PageView::Confirming(live) => (Some(REFRESH_S), None, Some(live)),
+        PageView::Elsewhere | PageView::Paid | PageView::Ended(_) => (None, None, None),
     };
     let note = refused.map_or_else(String::new, |attempt| {
-        let name = name(directory, &attempt.institution);
+        let name = name(routing, &attempt.institution);
         let text = both(NOT_ACCEPTED);
         format!("<p class=\"note\" id=\"refused\" role=\"alert\">{name}：{text}</p>")
     });
-    let surplus = if order.refunds.is_empty() {
+    let excess = if order.refunds.is_empty() {
         String::new()
     } else {
-        format!("<p id=\"surplus\">{}</p>", both(SURPLUS))
+        format!("<p id=\"surplus\">{}</p>", both(EXCESS_PAYMENT))
     };
     let lines: String = lines.iter().map(paragraph).collect();
     let body = [
-        bill(order, view, now),
+        order_summary(order, view, now),
         format!("<section class=\"card {class}\">{note}"),
         format!(
-            "<div class=\"{}\">{sign}<h1 id=\"state\" data-state=\"{}\">{}</h1>{lines}{surplus}</div>",
+            "<div class=\"{}\">{sign}<h1 id=\"state\" data-state=\"{}\">{}</h1>{lines}{excess}</div>",
             if sign.is_empty() { "" } else { "said" },
             view.word(),
             both(title)
         ),
-        ways(view, directory, instead),
+        actions(view, routing, instead),
         others(view, open, instead),
         "</section>".to_owned(),
-        particulars(order, directory),
+        order_details(order, routing),
     ]
     .concat();
     document(refresh, &body)
 }
 
 /// The page of a refusal. `again`: whether going back to the page of the order may help.
-pub fn refusal(title: Said, line: Said, again: bool) -> String {
+pub fn refusal(title: BilingualText, line: BilingualText, again: bool) -> String {
     let back = if again {
         format!("<a class=\"link\" id=\"back\" href=\"\">{}</a>", both(BACK))
     } else {
@@ -146,8 +151,8 @@ pub fn refusal(title: Said, line: Said, again: bool) -> String {
 /// the terminal are left out: with them a name can be made to read as another.
 pub fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for letter in text.chars().filter(|letter| !steers(*letter)) {
-        match letter {
+    for message in text.chars().filter(|message| !is_format_control(*message)) {
+        match message {
             '&' => safe.push_str("&amp;"),
             '<' => safe.push_str("&lt;"),
             '>' => safe.push_str("&gt;"),
@@ -160,9 +165,9 @@ pub fn escape(text: &str) -> String {
 }
 
 /// Whether a character changes how others are shown instead of being shown.
-pub fn steers(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter,
+pub fn is_format_control(message: char) -> bool {
+    message.is_control()
+        || matches!(message,
             '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
@@ -188,7 +193,7 @@ pub fn to_the_minute(moment: Timestamp) -> String {
 }
 
 /// To whom, how much, for what, until when.
-fn bill(order: &Order, view: View<'_>, now: Timestamp) -> String {
+fn order_summary(order: &Order, view: PageView<'_>, now: Timestamp) -> String {
     let (sign, sum) = money(order);
     // A sum is never broken into two lines: it would be misread.
     let width = if sum.len() > 9 { " wide" } else { "" };
@@ -198,8 +203,8 @@ fn bill(order: &Order, view: View<'_>, now: Timestamp) -> String {
         format!("<p class=\"goods\" id=\"goods\">{goods}</p>")
     });
     let left = match view {
-        View::Choose(_) | View::Continue(_) | View::Elsewhere => time_left(order, now),
-        View::Confirming(_) | View::Paid | View::Ended(_) => String::new(),
+        PageView::Choose(_) | PageView::Continue(_) | PageView::Elsewhere => time_left(order, now),
+        PageView::Confirming(_) | PageView::Paid | PageView::Ended(_) => String::new(),
     };
     format!(
         "<header class=\"card bill\"><p class=\"merchant\" id=\"merchant\">{merchant}</p>\
@@ -226,22 +231,22 @@ fn time_left(order: &Order, now: Timestamp) -> String {
 }
 
 /// Going on at the institution, and looking again.
-fn ways(view: View<'_>, directory: &Directory, instead: Option<&Attempt>) -> String {
+fn actions(view: PageView<'_>, routing: &RoutingTable, instead: Option<&Attempt>) -> String {
     let (onward, look) = match (view, instead) {
         // By way of the choice again, not by the stored link: a link that has expired meanwhile
         // is then made anew, and the page holds nothing that lets others pay.
-        (View::Continue(_), Some(live)) => (
+        (PageView::Continue(_), Some(live)) => (
             format!(
                 "<form method=\"post\"><button class=\"go\" id=\"continue\" \
                  name=\"institutionId\" value=\"{}\"><span>{} · {}{}</span></button></form>",
                 live.institution,
                 CONTINUE.0,
-                name(directory, &live.institution),
+                name(routing, &live.institution),
                 english(CONTINUE.1)
             ),
             I_HAVE_PAID,
         ),
-        (View::Confirming(_), _) => (String::new(), LOOK_AGAIN),
+        (PageView::Confirming(_), _) => (String::new(), REFRESH_NOW),
         _ => return String::new(),
     };
     let look = both(look);
@@ -249,13 +254,15 @@ fn ways(view: View<'_>, directory: &Directory, instead: Option<&Attempt>) -> Str
 }
 
 /// The institutions to choose from, where there is a choice.
-fn others(view: View<'_>, open: &[&Institution], instead: Option<&Attempt>) -> String {
+fn others(view: PageView<'_>, open: &[&InstitutionProfile], instead: Option<&Attempt>) -> String {
     let title = match view {
-        View::Choose(_) => String::new(),
-        View::Continue(_) | View::Elsewhere => other_title(),
+        PageView::Choose(_) => String::new(),
+        PageView::Continue(_) | PageView::Elsewhere => institution_choices_title(),
         // Only what was never confirmed can be given up by choosing another.
-        View::Confirming(live) if live.state == AttemptState::Unknown => other_title(),
-        View::Confirming(_) | View::Paid | View::Ended(_) => return String::new(),
+        PageView::Confirming(live) if live.state == AttemptState::Unknown => {
+            institution_choices_title()
+        }
+        PageView::Confirming(_) | PageView::Paid | PageView::Ended(_) => return String::new(),
     };
     let choices: String = open
         .iter()
@@ -264,7 +271,7 @@ fn others(view: View<'_>, open: &[&Institution], instead: Option<&Attempt>) -> S
         .collect();
     match (view, choices.is_empty()) {
         (_, false) => format!("{title}<form method=\"post\">{choices}</form>"),
-        (View::Choose(_), true) => {
+        (PageView::Choose(_), true) => {
             let text = both(NONE_OPEN);
             format!("<p class=\"note\" id=\"none\">{text}</p>")
         }
@@ -272,13 +279,13 @@ fn others(view: View<'_>, open: &[&Institution], instead: Option<&Attempt>) -> S
     }
 }
 
-fn other_title() -> String {
+fn institution_choices_title() -> String {
     format!("<h2>{}</h2>", both(CHOOSE_ANOTHER))
 }
 
 /// One institution, as a button. Its logo is not shown: fetching it would tell a third party who
 /// is about to pay.
-fn choice(institution: &Institution) -> String {
+fn choice(institution: &InstitutionProfile) -> String {
     let id = escape(institution.id.as_str());
     let mark: String = institution.name.chars().take(1).collect();
     format!(
@@ -291,14 +298,14 @@ fn choice(institution: &Institution) -> String {
 }
 
 /// The order by its numbers; the phone number masked (R-6.3.2-3b).
-fn particulars(order: &Order, directory: &Directory) -> String {
+fn order_details(order: &Order, routing: &RoutingTable) -> String {
     let terms = &order.terms;
     let paid_at = order.receipt().map(|receipt| {
         let local = receipt.paid_at.rfc3339().replace('T', " ");
         local.chars().take(19).collect::<String>()
     });
-    let through = order.settling_attempt();
-    let through = through.map(|attempt| name(directory, &attempt.institution));
+    let through = order.paying_attempt();
+    let through = through.map(|attempt| name(routing, &attempt.institution));
     let details = terms.goods_description.as_deref().map(escape);
     let rows = [
         ("paid-at", ("支付时间", "Paid at"), paid_at),
@@ -326,20 +333,20 @@ fn particulars(order: &Order, directory: &Directory) -> String {
 }
 
 /// The Chinese name, escaped; the id where the institution has been withdrawn.
-fn name(directory: &Directory, id: &InstitutionId) -> String {
+fn name(routing: &RoutingTable, id: &InstitutionId) -> String {
     escape(
-        directory
+        routing
             .institutions
             .get(id)
             .map_or(id.as_str(), |institution| &institution.name),
     )
 }
 
-fn paragraph(said: &Said) -> String {
+fn paragraph(said: &BilingualText) -> String {
     format!("<p>{}</p>", both(*said))
 }
 
-fn both((zh, en): Said) -> String {
+fn both((zh, en): BilingualText) -> String {
     format!("{zh}{}", english(en))
 }
 

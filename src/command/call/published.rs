@@ -6,11 +6,14 @@ use http::{Method, Request};
 use serde_json::Value;
 
 use super::send;
-use crate::outbound::Hyper;
+use crate::outbound::HyperOutbound;
 use crate::signature::{EnrolledKey, KeyRing, VerifyingKey};
 
 /// The platform's keys as it publishes them, fetched over TLS that names the gateway.
-pub(super) async fn platform_keys(outbound: &Hyper, gateway: &str) -> anyhow::Result<KeyRing> {
+pub(super) async fn platform_keys(
+    outbound: &HyperOutbound,
+    gateway: &str,
+) -> anyhow::Result<KeyRing> {
     let address = format!("{}/.well-known/jwks.json", gateway.trim_end_matches('/'));
     let request = Request::builder()
         .method(Method::GET)

@@ -9,24 +9,24 @@ use serde_json::json;
 
 use crate::command::FINDINGS;
 use crate::command::reload::ask;
-use crate::config::difference::{Difference, differences};
-use crate::config::{self, Config, Faults, Outline};
+use crate::config::difference::{ConfigDifference, differences};
+use crate::config::{self, Config, ConfigFaults, ConfigurationOutline};
 use crate::domain::identifiers::Timestamp;
-use crate::run::control::{self, Needs, Reply};
+use crate::run::control::{self, ControlReply, DependentCounts};
 
 /// What the file is compared with.
 #[derive(Debug, Clone, Copy)]
-pub enum With<'a> {
+pub enum DiffTarget<'a> {
     /// What the running gateway has in force.
     Running,
     /// Another file.
     File(&'a Path),
 }
 
-struct Before {
+struct DiffBase {
     name: String,
-    outline: Outline,
-    held: BTreeMap<String, Needs>,
+    outline: ConfigurationOutline,
+    dependents: BTreeMap<String, DependentCounts>,
 }
 
 /// Prints what would change; exits with 3 if the file has faults, or names keys or certificates that
@@ -37,7 +37,7 @@ struct Before {
 pub fn diff(
     out: &mut dyn Write,
     path: &Path,
-    with: With<'_>,
+    with: DiffTarget<'_>,
     as_json: bool,
     now: Timestamp,
 ) -> anyhow::Result<ExitCode> {
@@ -58,34 +58,34 @@ pub fn diff(
     })
 }
 
-fn before(path: &Path, with: With<'_>, now: Timestamp) -> anyhow::Result<Before> {
+fn before(path: &Path, with: DiffTarget<'_>, now: Timestamp) -> anyhow::Result<DiffBase> {
     match with {
-        With::File(other) => {
+        DiffTarget::File(other) => {
             let config = config::read(other, now, &config::environment)?;
-            Ok(Before {
+            Ok(DiffBase {
                 name: other.display().to_string(),
                 outline: config.outline,
-                held: BTreeMap::new(),
+                dependents: BTreeMap::new(),
             })
         }
-        With::Running => match ask(path, control::SHOW)? {
-            Reply::Shown {
+        DiffTarget::Running => match ask(path, control::SHOW)? {
+            ControlReply::Shown {
                 file,
                 version,
                 outline,
                 held,
                 ..
-            } => Ok(Before {
+            } => Ok(DiffBase {
                 name: format!("the running gateway (version {version} of {file})"),
                 outline,
-                held,
+                dependents: held,
             }),
-            Reply::Accepted { .. }
-            | Reply::Refused { .. }
-            | Reply::Dead { .. }
-            | Reply::Resent { .. }
-            | Reply::Failed { .. }
-            | Reply::Unknown { .. } => {
+            ControlReply::Accepted { .. }
+            | ControlReply::Refused { .. }
+            | ControlReply::Dead { .. }
+            | ControlReply::Resent { .. }
+            | ControlReply::Failed { .. }
+            | ControlReply::Unknown { .. } => {
                 anyhow::bail!("the gateway is of another release and does not know this word")
             }
         },
@@ -94,9 +94,9 @@ fn before(path: &Path, with: With<'_>, now: Timestamp) -> anyhow::Result<Before>
 
 fn words(
     out: &mut dyn Write,
-    before: &Before,
-    read: &Result<Config, Faults>,
-    changes: &[Difference],
+    before: &DiffBase,
+    read: &Result<Config, ConfigFaults>,
+    changes: &[ConfigDifference],
 ) -> anyhow::Result<()> {
     let next = match read {
         Ok(next) => next,
@@ -117,7 +117,7 @@ fn words(
     for change in changes {
         write!(out, "{change}")?;
         match needs(before, change) {
-            Some(Needs { unfinished, ended }) => writeln!(
+            Some(DependentCounts { unfinished, ended }) => writeln!(
                 out,
                 "; {unfinished} unfinished there and {ended} ended lately: a reload of this file \
                  would be refused; keep it with stopped = true"
@@ -142,24 +142,24 @@ fn words(
 }
 
 /// What needs an institution that is taken out.
-fn needs(before: &Before, change: &Difference) -> Option<Needs> {
+fn needs(before: &DiffBase, change: &ConfigDifference) -> Option<DependentCounts> {
     let is_gone = change.field.is_none() && change.after.is_none();
     let id = change.subject.strip_prefix("institution ")?;
-    before.held.get(id).copied().filter(|_| is_gone)
+    before.dependents.get(id).copied().filter(|_| is_gone)
 }
 
 fn document(
     path: &Path,
-    before: &Before,
-    read: &Result<Config, Faults>,
-    changes: &[Difference],
+    before: &DiffBase,
+    read: &Result<Config, ConfigFaults>,
+    changes: &[ConfigDifference],
 ) -> serde_json::Value {
     let (faults, warnings, unusable) = match read {
         Ok(next) => (&[][..], &next.warnings[..], &next.unusable[..]),
         Err(faults) => (&faults.0[..], &[][..], &[][..]),
     };
     let unusable = unusable.iter().map(|unusable| unusable.note.to_string());
-    let texts = |faults: &[config::Fault]| -> Vec<String> {
+    let texts = |faults: &[config::ConfigFault]| -> Vec<String> {
         faults.iter().map(ToString::to_string).collect()
     };
     json!({
@@ -170,6 +170,6 @@ fn document(
         "unusable": unusable.collect::<Vec<_>>(),
         "needsRestart": changes.iter().any(|change| change.needs_restart),
         "changes": changes,
-        "held": before.held,
+        "held": before.dependents,
     })
 }

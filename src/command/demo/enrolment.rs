@@ -7,20 +7,20 @@ use std::path::Path;
 use crate::command::demo::ports::Ports;
 
 /// The merchant that most orders are for.
-pub const TEA: Role = Role {
+pub const TEA: DemoMerchantProfile = DemoMerchantProfile {
     id: "M1001",
     name: "Tea House",
 };
 
 /// A second one, which may see nothing of the first.
-pub const BOOKS: Role = Role {
+pub const BOOKS: DemoMerchantProfile = DemoMerchantProfile {
     id: "M2002",
     name: "Book Shop",
 };
 
 /// A merchant as it is enrolled.
 #[derive(Debug, Clone, Copy)]
-pub struct Role {
+pub struct DemoMerchantProfile {
     /// `merchantId`.
     pub id: &'static str,
     /// `merchantName`.
@@ -29,7 +29,7 @@ pub struct Role {
 
 /// An institution as it is enrolled and played.
 #[derive(Debug, Clone, Copy)]
-pub struct Cast {
+pub struct DemoInstitutionProfile {
     /// As the gateway calls it.
     pub id: &'static str,
     /// What payers read.
@@ -51,7 +51,7 @@ pub struct Cast {
 }
 
 /// Has a page and an SDK.
-pub const BLUE: Cast = Cast {
+pub const BLUE: DemoInstitutionProfile = DemoInstitutionProfile {
     id: "bluebank",
     name: "蓝色银行",
     name_en: "Blue Bank",
@@ -64,7 +64,7 @@ pub const BLUE: Cast = Cast {
 };
 
 /// Takes small sums only, and forgets what it closed before it saw it.
-pub const RED: Cast = Cast {
+pub const RED: DemoInstitutionProfile = DemoInstitutionProfile {
     id: "redpay",
     name: "红色支付",
     name_en: "Red Pay",
@@ -77,7 +77,7 @@ pub const RED: Cast = Cast {
 };
 
 /// Serves some payers only.
-pub const GREEN: Cast = Cast {
+pub const GREEN: DemoInstitutionProfile = DemoInstitutionProfile {
     id: "greencard",
     name: "绿色卡",
     name_en: "Green Card",
@@ -90,10 +90,10 @@ pub const GREEN: Cast = Cast {
 };
 
 /// Every institution, in the order of their ports and places.
-pub const CAST: [Cast; 3] = [BLUE, RED, GREEN];
+pub const INSTITUTIONS: [DemoInstitutionProfile; 3] = [BLUE, RED, GREEN];
 
 /// The merchant's account at an institution.
-pub fn account(merchant: Role, institution: Cast) -> String {
+pub fn account(merchant: DemoMerchantProfile, institution: DemoInstitutionProfile) -> String {
     format!("{}-{}", merchant.id, institution.id)
 }
 
@@ -103,7 +103,7 @@ pub fn routes(folder: &Path, ports: &Ports, year: i64) -> String {
     for (role, port) in [(TEA, ports.tea), (BOOKS, ports.books)] {
         text.push_str(&merchant(role, port, year));
     }
-    for (order, (cast, port)) in (1..).zip(CAST.into_iter().zip(ports.institutions)) {
+    for (order, (cast, port)) in (1..).zip(INSTITUTIONS.into_iter().zip(ports.institutions)) {
         text.push_str(&institution(cast, port, year));
         for role in [TEA, BOOKS] {
             text.push_str(&contract(role, cast));
@@ -163,7 +163,7 @@ allowed_private_networks = ["127.0.0.0/8", "::1/128"]
     )
 }
 
-fn merchant(Role { id, name }: Role, port: u16, year: i64) -> String {
+fn merchant(DemoMerchantProfile { id, name }: DemoMerchantProfile, port: u16, year: i64) -> String {
     let (validity, first) = (validity(year), year.saturating_sub(1));
     format!(
         r#"
@@ -189,8 +189,8 @@ NATIVE = "bluebank"
     )
 }
 
-fn institution(cast: Cast, port: u16, year: i64) -> String {
-    let Cast {
+fn institution(cast: DemoInstitutionProfile, port: u16, year: i64) -> String {
+    let DemoInstitutionProfile {
         id,
         name,
         name_en,
@@ -229,8 +229,8 @@ file = "certs/{id}-1.pub"
     )
 }
 
-fn contract(role: Role, cast: Cast) -> String {
-    let Cast {
+fn contract(role: DemoMerchantProfile, cast: DemoInstitutionProfile) -> String {
+    let DemoInstitutionProfile {
         id, modes, most, ..
     } = cast;
     let (merchant, account) = (role.id, account(role, cast));

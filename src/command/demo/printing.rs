@@ -15,35 +15,35 @@ const GREEN: &str = "32";
 
 /// Why an act ended early.
 #[derive(Debug, thiserror::Error)]
-pub enum Early {
+pub enum StepError {
     /// A step did not hold; it was printed.
     #[error("a step did not hold")]
-    NotHeld,
+    StepFailed,
     /// Nobody reads any more.
     #[error(transparent)]
     Output(#[from] io::Error),
 }
 
 /// Tells the steps.
-pub struct Telling {
+pub struct StepPrinter {
     clock: SystemClock,
     began: Timestamp,
     is_terminal: bool,
     /// Steps that held.
-    pub held: u32,
+    pub passed: u32,
     /// Steps that did not.
     pub failed: u32,
 }
 
-impl Telling {
+impl StepPrinter {
     /// Starts the clock.
     pub fn start() -> Self {
         let clock = SystemClock::start();
         Self {
             began: clock.now(),
             clock,
-            is_terminal: terminal::are_seen().0,
-            held: 0,
+            is_terminal: terminal::are_terminals().0,
+            passed: 0,
             failed: 0,
         }
     }
@@ -77,7 +77,7 @@ impl Telling {
         &mut self,
         what: &str,
         doing: impl Future<Output = anyhow::Result<(R, String)>>,
-    ) -> Result<R, Early> {
+    ) -> Result<R, StepError> {
         if self.is_terminal {
             let mut out = terminal::screen();
             write!(out, "{:21}… {what}", "")?;
@@ -98,7 +98,7 @@ impl Telling {
         let times = self.painted(DIM, &times);
         match done {
             Ok((brought, said)) => {
-                self.held = self.held.saturating_add(1);
+                self.passed = self.passed.saturating_add(1);
                 let tick = self.painted(GREEN, "✓");
                 let said = if said.is_empty() {
                     said
@@ -112,7 +112,7 @@ impl Telling {
                 self.failed = self.failed.saturating_add(1);
                 let cross = self.painted(RED, "✗");
                 self.line(&format!("{times}  {cross} {what}: {fault:#}"))?;
-                Err(Early::NotHeld)
+                Err(StepError::StepFailed)
             }
         }
     }

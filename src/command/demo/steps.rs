@@ -11,30 +11,35 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use crate::command::demo::enrolment::{BLUE, Cast, GREEN, RED};
-use crate::command::demo::printing::{Early, Telling, milliseconds, same};
-use crate::command::demo::stage::Stage;
+use crate::command::demo::enrolment::{BLUE, DemoInstitutionProfile, GREEN, RED};
+use crate::command::demo::environment::DemoEnvironment;
+use crate::command::demo::printing::{StepError, StepPrinter, milliseconds, same};
 use crate::command::demo::steps::claims::{
-    answered, cents, choose, delay_ms, field, listed, offers, settled, shows, with, yuan,
+    answered, cents, choose, delay_ms, expect_notified_once, field, listed, offers, shows, with,
+    yuan,
 };
-use crate::sandbox::{Answer, Institution};
+use crate::sandbox::{ClientResponse, SandboxInstitution};
 
 /// A payer whom every institution serves.
 const ALICE: &str = "13800001234";
 
 /// The play: who takes part, who tells it, and how many orders there were.
-pub struct Play<'a> {
+pub struct DemoRun<'a> {
     /// Who takes part.
-    pub stage: &'a Stage,
+    pub stage: &'a DemoEnvironment,
     /// Who tells it.
-    pub told: &'a mut Telling,
+    pub printer: &'a mut StepPrinter,
     /// Orders that were placed.
     pub placed: u32,
 }
 
-impl Play<'_> {
+impl DemoRun<'_> {
     /// A merchant places an order that was not there before.
-    async fn place(&mut self, order: Value, see: fn(&Answer) -> String) -> Result<Answer, Early> {
+    async fn place(
+        &mut self,
+        order: Value,
+        see: fn(&ClientResponse) -> String,
+    ) -> Result<ClientResponse, StepError> {
         self.placed = self.placed.saturating_add(1);
         let shop = &self.stage.tea;
         let sum = field(&order, "orderAmount");
@@ -45,11 +50,11 @@ impl Play<'_> {
             let said = format!("order {}{}", answer.text("payOrderNo"), see(&answer));
             Ok((answer, said))
         };
-        self.told.step(&what, doing).await
+        self.printer.step(&what, doing).await
     }
 
     /// The payer pays on an institution's page.
-    async fn pay(&mut self, pay_url: &str) -> Result<(), Early> {
+    async fn pay(&mut self, pay_url: &str) -> Result<(), StepError> {
         let payer = &self.stage.payer;
         let doing = async {
             let page = payer.pay(pay_url).await?;
@@ -58,27 +63,31 @@ impl Play<'_> {
             anyhow::ensure!(held, "expected 支付成功 on the page, found {}", page.html);
             Ok(((), String::new()))
         };
-        self.told
+        self.printer
             .step("the payer opens its page and pays", doing)
             .await
     }
 
     /// The callback came and the merchant was told; once, and the books agree.
-    async fn settle(&mut self, number: &str, through: Cast) -> Result<(), Early> {
+    async fn expect_paid_once(
+        &mut self,
+        number: &str,
+        through: DemoInstitutionProfile,
+    ) -> Result<(), StepError> {
         let stage = self.stage;
         let doing = async {
-            let delay = settled(stage, number, through).await?;
+            let delay = expect_notified_once(stage, number, through).await?;
             let name = through.name_en;
             let said = format!("{delay} after {name} booked it; paid once, by all three books");
             Ok(((), said))
         };
         let what = "the callback came, the merchant is told";
-        self.told.step(what, doing).await
+        self.printer.step(what, doing).await
     }
 
     /// 5.1.4: the merchant shows the institutions, the payer chooses one.
-    pub async fn aggregated(&mut self) -> Result<(), Early> {
-        self.told
+    pub async fn aggregated(&mut self) -> Result<(), StepError> {
+        self.printer
             .head("AGGREGATED  the merchant shows the institutions, the payer chooses")?;
         let stage = self.stage;
         let order = with(
@@ -99,19 +108,21 @@ impl Play<'_> {
             let limit = RED.most;
             Ok(((), format!("Red Pay's contract ends at ¥{limit}")))
         };
-        self.told.step("the list is the right one", doing).await?;
+        self.printer
+            .step("the list is the right one", doing)
+            .await?;
         let chosen = self.select("TEA-1", GREEN, &stage.green).await?;
         self.pay(&chosen).await?;
-        self.settle("TEA-1", GREEN).await
+        self.expect_paid_once("TEA-1", GREEN).await
     }
 
     /// The merchant takes the payer's choice to the gateway; where the payer is sent.
     async fn select(
         &mut self,
         number: &str,
-        cast: Cast,
-        institution: &Institution,
-    ) -> Result<String, Early> {
+        cast: DemoInstitutionProfile,
+        institution: &SandboxInstitution,
+    ) -> Result<String, StepError> {
         let shop = &self.stage.tea;
         let doing = async {
             let answer = choose(shop, number, cast).await?;
@@ -122,12 +133,12 @@ impl Play<'_> {
             Ok((link, "the order is there, its page is ready".to_owned()))
         };
         let what = format!("the payer chooses {}", cast.name_en);
-        self.told.step(&what, doing).await
+        self.printer.step(&what, doing).await
     }
 
     /// 5.1.1: the payer chooses on the gateway's own page.
-    pub async fn webview(&mut self) -> Result<(), Early> {
-        self.told
+    pub async fn webview(&mut self) -> Result<(), StepError> {
+        self.printer
             .head("WEBVIEW  the payer chooses on our own page")?;
         let stage = self.stage;
         let order = stage.tea.order("TEA-2", "WEBVIEW", "12.30", ALICE);
@@ -145,26 +156,29 @@ impl Play<'_> {
             anyhow::ensure!(all, "expected three institutions on the page");
             Ok(((), "three to choose from".to_owned()))
         };
-        self.told.step("the payer opens our page", doing).await?;
+        self.printer.step("the payer opens our page", doing).await?;
         let doing = async {
             let to = stage.payer.choose(page_url, RED.id).await?;
             let there = to.starts_with(&stage.red.origin());
             anyhow::ensure!(there, "expected Red Pay's page, found {to}");
             Ok((to, "303 to its page".to_owned()))
         };
-        let to = self.told.step("the payer chooses Red Pay", doing).await?;
+        let to = self
+            .printer
+            .step("the payer chooses Red Pay", doing)
+            .await?;
         self.pay(&to).await?;
-        self.settle("TEA-2", RED).await?;
+        self.expect_paid_once("TEA-2", RED).await?;
         let doing = async {
             shows(&stage.payer.open(page_url).await?.html, "paid")?;
             Ok(((), "支付成功".to_owned()))
         };
-        self.told.step("back on our page", doing).await
+        self.printer.step("back on our page", doing).await
     }
 
     /// 5.1.3: the institution's SDK in the merchant's application.
-    pub async fn native(&mut self) -> Result<(), Early> {
-        self.told
+    pub async fn native(&mut self) -> Result<(), StepError> {
+        self.printer
             .head("NATIVE  the institution's SDK on the payer's phone")?;
         let stage = self.stage;
         let order = stage.tea.order("TEA-3", "NATIVE", "8.80", ALICE);
@@ -185,13 +199,13 @@ impl Play<'_> {
             Ok(((), String::new()))
         };
         let what = "the payer confirms on the phone";
-        self.told.step(what, doing).await?;
-        self.settle("TEA-3", BLUE).await
+        self.printer.step(what, doing).await?;
+        self.expect_paid_once("TEA-3", BLUE).await
     }
 
     /// Money at the institutions against money in the merchants' inboxes, and how long news took.
-    pub async fn summary(&mut self) -> Result<(), Early> {
-        self.told.head("SUM")?;
+    pub async fn summary(&mut self) -> Result<(), StepError> {
+        self.printer.head("SUM")?;
         let (stage, placed) = (self.stage, self.placed);
         let doing = async {
             let mut delays = Vec::new();
@@ -231,6 +245,6 @@ impl Play<'_> {
             );
             Ok(((), said))
         };
-        self.told.step("the books agree", doing).await
+        self.printer.step("the books agree", doing).await
     }
 }

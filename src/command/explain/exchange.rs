@@ -17,7 +17,7 @@ pub(super) struct Exchange {
     /// What it was.
     pub(super) what: String,
     /// What was made of it, and how long it took.
-    pub(super) verdict: String,
+    pub(super) result: String,
     entry: Value,
 }
 
@@ -37,7 +37,7 @@ impl Exchange {
             at: Timestamp::from_ms(entry.get("at")?.as_i64()?),
             with: text("with")?.to_owned(),
             what: text("what")?.to_owned(),
-            verdict: format!("{}, {took} ms{mark}", text("verdict")?),
+            result: format!("{}, {took} ms{mark}", text("result")?),
             entry,
         })
     }

@@ -15,7 +15,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use time::{Duration, OffsetDateTime};
 
-use crate::config::{Holder, NamedFile, validity_s};
+use crate::config::{CertificateRole, NamedFile, validity_s};
 use crate::crypto::digest::sha256;
 use crate::domain::identifiers::{Timestamp, hex};
 use crate::files;
@@ -28,13 +28,13 @@ const CERTIFICATE_DAYS: i64 = 820;
 
 /// Whether a file may be read by everybody.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Secrecy {
+pub(super) enum FileVisibility {
     Public,
     Private,
 }
 
 /// The folder in which files are made, and what was made there.
-pub(super) struct Workshop {
+pub(super) struct DevelopmentKeys {
     folder: PathBuf,
     /// The same, from the root and without links: what names are compared with.
     whole_folder: PathBuf,
@@ -42,10 +42,10 @@ pub(super) struct Workshop {
     /// One line for each file that was made.
     pub(super) made: Vec<String>,
     /// Files that are named elsewhere and not there: not for this command.
-    pub(super) left: Vec<PathBuf>,
+    pub(super) outside: Vec<PathBuf>,
 }
 
-impl Workshop {
+impl DevelopmentKeys {
     pub(super) fn new(folder: &Path, now: Timestamp) -> anyhow::Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         Ok(Self {
@@ -53,7 +53,7 @@ impl Workshop {
             whole_folder: folder.canonicalize()?,
             now,
             made: Vec::new(),
-            left: Vec::new(),
+            outside: Vec::new(),
         })
     }
 
@@ -68,7 +68,7 @@ impl Workshop {
         };
         if !self.is_ours(path) {
             if !path.exists() {
-                self.left.push(path.clone());
+                self.outside.push(path.clone());
             }
             return Ok(());
         }
@@ -85,7 +85,12 @@ impl Workshop {
                 if path.exists() {
                     return Ok(());
                 }
-                self.write(path, &pem, Secrecy::Public, "certificate of the authority")
+                self.write(
+                    path,
+                    &pem,
+                    FileVisibility::Public,
+                    "certificate of the authority",
+                )
             }),
             NamedFile::Private { id, path } => {
                 let ours = Algorithm::default();
@@ -101,7 +106,7 @@ impl Workshop {
                 let mut bytes = [0_u8; 32];
                 SystemEntropy.fill(&mut bytes);
                 let text = format!("{}\n", hex(&bytes));
-                self.write(path, &text, Secrecy::Private, "32 random bytes")
+                self.write(path, &text, FileVisibility::Private, "32 random bytes")
             }
         }
     }
@@ -130,13 +135,13 @@ impl Workshop {
         if !private.exists() {
             let (pem, _) = SigningKey::generate(algorithm.of_pairs())?;
             let what = format!("private key {id}, {algorithm}");
-            self.write(private, &pem, Secrecy::Private, &what)?;
+            self.write(private, &pem, FileVisibility::Private, &what)?;
         }
         let key = read_key(id, private)?;
         self.write(
             public,
             &key.public_pem(),
-            Secrecy::Public,
+            FileVisibility::Public,
             &format!("public key {id}"),
         )
     }
@@ -153,7 +158,7 @@ impl Workshop {
         self.write(
             &certificate,
             &pem,
-            Secrecy::Public,
+            FileVisibility::Public,
             "certificate of the authority",
         )?;
         Ok((pem, pair))
@@ -169,7 +174,12 @@ impl Workshop {
 
     /// A certificate in force with its key. One of a server is signed by the authority, one of a
     /// client by itself: it is enrolled by digest, so no authority is needed.
-    fn certificate(&mut self, path: &Path, key: &Path, holder: Holder) -> anyhow::Result<()> {
+    fn certificate(
+        &mut self,
+        path: &Path,
+        key: &Path,
+        holder: CertificateRole,
+    ) -> anyhow::Result<()> {
         if self.is_in_force(path) && key.exists() {
             return Ok(());
         }
@@ -182,7 +192,7 @@ impl Workshop {
         let mut params = self.params(&name, CERTIFICATE_DAYS)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let pem = match holder {
-            Holder::Server => {
+            CertificateRole::Server => {
                 let (_, authority_key) = self.authority()?;
                 let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
                 params.subject_alt_names = CertificateParams::new(names)?.subject_alt_names;
@@ -190,7 +200,7 @@ impl Workshop {
                 let issuer = Issuer::new(self.authority_params()?, authority_key);
                 params.signed_by(&pair, &issuer)?.pem()
             }
-            Holder::Client => {
+            CertificateRole::Client => {
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
                 params.self_signed(&pair)?.pem()
             }
@@ -200,7 +210,7 @@ impl Workshop {
         self.write(
             path,
             &pem,
-            Secrecy::Public,
+            FileVisibility::Public,
             &format!("certificate, SHA-256 {digest}"),
         )
     }
@@ -214,7 +224,7 @@ impl Workshop {
         self.write(
             path,
             &pair.serialize_pem(),
-            Secrecy::Private,
+            FileVisibility::Private,
             "private key for TLS",
         )?;
         Ok(pair)
@@ -247,10 +257,10 @@ impl Workshop {
         &mut self,
         path: &Path,
         text: &str,
-        secrecy: Secrecy,
+        secrecy: FileVisibility,
         what: &str,
     ) -> anyhow::Result<()> {
-        if secrecy == Secrecy::Public && path.exists() {
+        if secrecy == FileVisibility::Public && path.exists() {
             fs::remove_file(path)?;
         }
         write_new(path, text, secrecy)?;
@@ -266,10 +276,10 @@ pub(super) fn read_key(id: &str, path: &Path) -> anyhow::Result<SigningKey> {
 }
 
 /// Writes a file that was not there, a private one for its owner only from its first byte.
-pub(super) fn write_new(path: &Path, text: &str, secrecy: Secrecy) -> anyhow::Result<()> {
+pub(super) fn write_new(path: &Path, text: &str, secrecy: FileVisibility) -> anyhow::Result<()> {
     let mode = match secrecy {
-        Secrecy::Public => 0o644,
-        Secrecy::Private => 0o600,
+        FileVisibility::Public => 0o644,
+        FileVisibility::Private => 0o600,
     };
     OpenOptions::new()
         .write(true)

@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 
 use crate::config::KeyClass;
 use crate::config::enrolment::Enrolment;
-use crate::config::reading::{Reader, Shape, shape};
+use crate::config::reading::{ConfigReader, ExpectedValue, shape};
 use crate::config::section::Section;
 use crate::domain::identifiers::OperatorId;
 
 impl Enrolment {
     pub(in crate::config) fn operator(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut ConfigReader<'_>,
         mut s: Section<'_>,
         ids: &mut BTreeMap<String, usize>,
     ) {
-        const ID: Shape = shape("an operator's id, 1 to 32 of A-Z a-z 0-9 _ -", "\"li-wei\"");
-        let id = s.must(r, "id", ID, |v| OperatorId::parse(v.as_str()?).ok());
+        const ID: ExpectedValue =
+            shape("an operator's id, 1 to 32 of A-Z a-z 0-9 _ -", "\"li-wei\"");
+        let id = s.mandatory(r, "id", ID, |v| OperatorId::parse(v.as_str()?).ok());
         if let Some(id) = &id {
             r.once(ids, id, &s.subject("id"));
         }

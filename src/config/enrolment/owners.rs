@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 
 use crate::config::enrolment::Enrolment;
-use crate::config::reading::Reader;
-use crate::config::{KeyClass, KeyNote};
+use crate::config::reading::ConfigReader;
+use crate::config::{KeyClass, KeySummary};
 
 impl Enrolment {
     /// No two parties have one key, under whatever ids: who holds it would be both (section 5, Q3).
-    pub(super) fn check_owners(&self, r: &mut Reader<'_>) {
-        let mut first_of: BTreeMap<&str, &KeyNote> = BTreeMap::new();
+    pub(super) fn check_owners(&self, r: &mut ConfigReader<'_>) {
+        let mut first_of: BTreeMap<&str, &KeySummary> = BTreeMap::new();
         for note in self.notes.iter().filter(|note| !note.mark.is_empty()) {
             let first = *first_of.entry(&note.mark).or_insert(note);
             if owner(first) == owner(note) {
                 continue;
             }
-            let line_of = |note: &KeyNote| self.key_ids.get(&note.id).copied().unwrap_or(0);
+            let line_of = |note: &KeySummary| self.key_ids.get(&note.id).copied().unwrap_or(0);
             let found = format!(
                 "{:?} of {}, the same key as {:?} of {} in line {}",
                 note.id,
@@ -32,10 +32,10 @@ impl Enrolment {
 }
 
 /// Who holds the private half; the gateway may sign with one key towards several.
-fn owner(note: &KeyNote) -> Option<(KeyClass, &str)> {
+fn owner(note: &KeySummary) -> Option<(KeyClass, &str)> {
     match note.class {
         KeyClass::Platform
-        | KeyClass::Towards
+        | KeyClass::OursAtInstitution
         | KeyClass::Server
         | KeyClass::Client
         | KeyClass::Authority => None,
@@ -51,7 +51,7 @@ fn subject(class: KeyClass) -> &'static str {
         KeyClass::Merchant => "[[merchant.keys]] file",
         KeyClass::Operator => "[[staff.keys]] file",
         KeyClass::Institution => "[[institution.keys]] file",
-        KeyClass::Towards | KeyClass::Server | KeyClass::Client | KeyClass::Authority => {
+        KeyClass::OursAtInstitution | KeyClass::Server | KeyClass::Client | KeyClass::Authority => {
             "[[institution]] key"
         }
     }

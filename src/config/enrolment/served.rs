@@ -2,18 +2,18 @@
 
 use std::sync::LazyLock;
 
-use crate::config::reading::{Found, Reader, Shape, shape};
+use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
 use crate::config::section::Section;
 use crate::domain::institutions::{Mode, TransactionType};
 
 /// What may be said of modes: those that are served.
-pub(in crate::config) fn mode_shape() -> Shape {
+pub(in crate::config) fn mode_shape() -> ExpectedValue {
     static EXPECTED: LazyLock<String> = LazyLock::new(|| one_of(&Mode::OFFERED.map(Mode::name)));
     shape(&EXPECTED, "\"WEBVIEW\"")
 }
 
 /// What may be said of types of payment: those that are served.
-pub(super) fn type_shape() -> Shape {
+pub(super) fn type_shape() -> ExpectedValue {
     static EXPECTED: LazyLock<String> =
         LazyLock::new(|| one_of(&TransactionType::OFFERED.map(TransactionType::name)));
     shape(&EXPECTED, "\"PASSWORD_PAY\"")
@@ -34,12 +34,12 @@ pub(in crate::config) fn mode(text: &str) -> Option<Mode> {
 /// What is agreed with an institution and not offered by this gateway yet: types are a fault, so that
 /// nobody relies on them; a mode beside served ones is said.
 pub(super) fn check_served(
-    r: &mut Reader<'_>,
+    r: &mut ConfigReader<'_>,
     s: &Section<'_>,
-    modes: &[Found<Mode>],
-    kinds: &[Found<TransactionType>],
+    modes: &[Located<Mode>],
+    kinds: &[Located<TransactionType>],
 ) {
-    let served = |kind: &&Found<TransactionType>| TransactionType::OFFERED.contains(&kind.value);
+    let served = |kind: &&Located<TransactionType>| TransactionType::OFFERED.contains(&kind.value);
     for kind in kinds.iter().filter(|kind| !served(kind)) {
         let names = TransactionType::OFFERED.map(TransactionType::name);
         let expected = format!("a type that this gateway serves ({})", names.join(", "));
@@ -52,8 +52,12 @@ pub(super) fn check_served(
 
 /// Says of a mode beside served ones that nobody is offered it yet; without any that is served, nobody
 /// could be offered anything.
-pub(in crate::config) fn check_modes(r: &mut Reader<'_>, subject: &str, modes: &[Found<Mode>]) {
-    let is_served = |mode: &&Found<Mode>| Mode::OFFERED.contains(&mode.value);
+pub(in crate::config) fn check_modes(
+    r: &mut ConfigReader<'_>,
+    subject: &str,
+    modes: &[Located<Mode>],
+) {
+    let is_served = |mode: &&Located<Mode>| Mode::OFFERED.contains(&mode.value);
     let is_one_served = modes.iter().any(|mode| is_served(&mode));
     for mode in modes.iter().filter(|mode| !is_served(mode)) {
         let names = Mode::OFFERED.map(Mode::name).join(", ");

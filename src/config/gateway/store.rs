@@ -8,9 +8,9 @@ use std::sync::Arc;
 use toml::de::DeTable;
 
 use crate::config::StoreSettings;
-use crate::config::reading::{Reader, Shape, shape};
+use crate::config::reading::{ConfigReader, ExpectedValue, shape};
 use crate::config::section::Section;
-use crate::files::held::{self, NotHeld, beside};
+use crate::files::store_lock::{self, StoreLockError, beside};
 use crate::seal::Seal;
 
 /// Where the store is if nothing else is said.
@@ -37,9 +37,12 @@ pub(in crate::config) fn url_of(folder: &Path, document: &DeTable<'_>) -> String
 /// Free space on the store's disk below which no order is begun, where nothing is said. Unit: MiB.
 const RESERVE_MB: u64 = 256;
 
-pub(in crate::config) fn store(r: &mut Reader<'_>, mut s: Section<'_>) -> Option<StoreSettings> {
-    const URL: Shape = shape("sqlite:PATH", "\"sqlite:var/paymux.sqlite\"");
-    const SEAL_ID: Shape = shape("1 to 16 of A-Z a-z 0-9 - _", "\"seal-1\"");
+pub(in crate::config) fn store(
+    r: &mut ConfigReader<'_>,
+    mut s: Section<'_>,
+) -> Option<StoreSettings> {
+    const URL: ExpectedValue = shape("sqlite:PATH", "\"sqlite:var/paymux.sqlite\"");
+    const SEAL_ID: ExpectedValue = shape("1 to 16 of A-Z a-z 0-9 - _", "\"seal-1\"");
     let url = s.may(r, "url", URL, |v| v.as_str().and_then(sqlite_path));
     let url_line = url.as_ref().map_or(s.line, |found| found.line);
     let url = url.map_or(STORE, |found| found.value);
@@ -51,13 +54,13 @@ pub(in crate::config) fn store(r: &mut Reader<'_>, mut s: Section<'_>) -> Option
                 .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         fits.then(|| id.to_owned())
     };
-    let current = s.must(r, "seal_key", SEAL_ID, |v| v.as_str().and_then(seal_id));
+    let current = s.mandatory(r, "seal_key", SEAL_ID, |v| v.as_str().and_then(seal_id));
     let digest_key = s.secret_bytes(r, "digest_key");
     let reserve_mb = s.number(r, "reserve_mb", RESERVE_MB, 0..=1_048_576);
     let mut seen = BTreeMap::new();
     let mut keys = BTreeMap::new();
     for mut table in s.tables(r, "seal_keys") {
-        let id = table.must(r, "id", SEAL_ID, |v| v.as_str().and_then(seal_id));
+        let id = table.mandatory(r, "id", SEAL_ID, |v| v.as_str().and_then(seal_id));
         let key = table.secret_bytes(r, "key");
         if let Some(id) = id {
             r.once(&mut seen, &id, &table.subject("id"));
@@ -108,7 +111,7 @@ pub(in crate::config) fn store(r: &mut Reader<'_>, mut s: Section<'_>) -> Option
 }
 
 /// What `paymux serve` would stumble over: said before, with what to do.
-fn can_be_served(r: &mut Reader<'_>, path: &Path, line: usize) {
+fn can_be_served(r: &mut ConfigReader<'_>, path: &Path, line: usize) {
     let subject = "[store] url";
     let socket = beside(path, CONTROL);
     let bytes = socket.as_os_str().len();
@@ -121,9 +124,9 @@ fn can_be_served(r: &mut Reader<'_>, path: &Path, line: usize) {
         let advice = "name a shorter path, or one relative to where the gateway runs";
         r.fault(line, subject, &expected, &found, advice);
     }
-    match held::examine(path) {
+    match store_lock::examine(path) {
         Ok(()) => (),
-        Err(NotHeld::Exposed {
+        Err(StoreLockError::Exposed {
             path,
             expected,
             exposed,
@@ -131,13 +134,13 @@ fn can_be_served(r: &mut Reader<'_>, path: &Path, line: usize) {
             let expected = format!("{} to be {expected}", path.display());
             r.fault(line, subject, &expected, &exposed.found, &exposed.advice);
         }
-        Err(NotHeld::SecondName { path, names }) => {
+        Err(StoreLockError::SecondName { path, names }) => {
             let expected = format!("{} to have one name", path.display());
             let found = format!("{names} (hard links)");
             let advice = "remove the others: the log lies beside one of them only";
             r.fault(line, subject, &expected, &found, advice);
         }
-        Err(fault @ (NotHeld::InUse(_) | NotHeld::Unusable { .. })) => {
+        Err(fault @ (StoreLockError::InUse(_) | StoreLockError::Unusable { .. })) => {
             let advice = "name a path where a plain file can be";
             r.fault(line, subject, "a usable path", &fault.to_string(), advice);
         }

@@ -4,9 +4,9 @@
 use toml::de::DeValue;
 
 use crate::config::faults::nearest;
-use crate::config::reading::Shape;
+use crate::config::reading::ExpectedValue;
 use crate::config::section::renamed::renamed;
-use crate::config::section::{Edge, describe, seconds};
+use crate::config::section::{DayBoundary, describe, seconds};
 
 /// About a name that is none of those that may stand there.
 pub(super) fn on_unknown(typed: &str, known: &[&'static str]) -> String {
@@ -20,17 +20,17 @@ pub(super) fn on_unknown(typed: &str, known: &[&'static str]) -> String {
 }
 
 /// About a value.
-pub(super) fn on_value(name: &str, shape: Shape, found: &DeValue<'_>) -> String {
+pub(super) fn on_value(name: &str, shape: ExpectedValue, found: &DeValue<'_>) -> String {
     match meant(shape, found) {
-        Meant::Exactly(value) => format!("write {name} = {value}"),
-        Meant::Perhaps(word) => format!("did you mean {word}?"),
-        Meant::OneOf => "write one of them".to_owned(),
-        Meant::Unknown => format!("correct it, for example {name} = {}", shape.example),
+        SuggestedValue::Exactly(value) => format!("write {name} = {value}"),
+        SuggestedValue::Perhaps(word) => format!("did you mean {word}?"),
+        SuggestedValue::OneOf => "write one of them".to_owned(),
+        SuggestedValue::Unknown => format!("correct it, for example {name} = {}", shape.example),
     }
 }
 
 /// About a value where there should be a list.
-pub(super) fn on_no_list(name: &str, shape: Shape, found: &DeValue<'_>) -> String {
+pub(super) fn on_no_list(name: &str, shape: ExpectedValue, found: &DeValue<'_>) -> String {
     match found {
         DeValue::String(text) if is_short(text) => format!("write {name} = [{text:?}]"),
         DeValue::Integer(number) => format!("write {name} = [\"{number}\"]"),
@@ -44,17 +44,17 @@ pub(super) fn on_no_list(name: &str, shape: Shape, found: &DeValue<'_>) -> Strin
 }
 
 /// About an entry of a list.
-pub(super) fn on_entry(name: &str, shape: Shape, found: &DeValue<'_>) -> String {
+pub(super) fn on_entry(name: &str, shape: ExpectedValue, found: &DeValue<'_>) -> String {
     match meant(shape, found) {
-        Meant::Exactly(value) => format!("write {value}"),
-        Meant::Perhaps(word) => format!("did you mean {word}?"),
-        Meant::OneOf => "write one of them".to_owned(),
-        Meant::Unknown => on_none("correct it", name, shape),
+        SuggestedValue::Exactly(value) => format!("write {value}"),
+        SuggestedValue::Perhaps(word) => format!("did you mean {word}?"),
+        SuggestedValue::OneOf => "write one of them".to_owned(),
+        SuggestedValue::Unknown => on_none("correct it", name, shape),
     }
 }
 
 /// About a list, with what is to be done to it.
-pub(super) fn on_none(what: &str, name: &str, shape: Shape) -> String {
+pub(super) fn on_none(what: &str, name: &str, shape: ExpectedValue) -> String {
     format!("{what}, for example {name} = [{}]", shape.example)
 }
 
@@ -66,7 +66,7 @@ pub(super) fn on_number(name: &str, default: u64, found: &DeValue<'_>, fits: boo
     }
 }
 
-enum Meant {
+enum SuggestedValue {
     /// The value that was found, as it has to be written.
     Exactly(String),
     Perhaps(&'static str),
@@ -74,19 +74,21 @@ enum Meant {
     Unknown,
 }
 
-fn meant(shape: Shape, found: &DeValue<'_>) -> Meant {
+fn meant(shape: ExpectedValue, found: &DeValue<'_>) -> SuggestedValue {
     let words = words(shape);
     let is_text = shape.example.starts_with('"');
     match found {
         DeValue::String(text) if !words.is_empty() => {
             let same = words.iter().find(|word| word.eq_ignore_ascii_case(text));
             let near = same.copied().or_else(|| nearest(text, &words));
-            near.map_or(Meant::OneOf, Meant::Perhaps)
+            near.map_or(SuggestedValue::OneOf, SuggestedValue::Perhaps)
         }
-        _ if !words.is_empty() => Meant::OneOf,
-        DeValue::String(text) if !is_text && is_bare(text) => Meant::Exactly(text.to_string()),
+        _ if !words.is_empty() => SuggestedValue::OneOf,
+        DeValue::String(text) if !is_text && is_bare(text) => {
+            SuggestedValue::Exactly(text.to_string())
+        }
         DeValue::Integer(_) | DeValue::Float(_) if is_text => {
-            Meant::Exactly(format!("\"{}\"", describe(found)))
+            SuggestedValue::Exactly(format!("\"{}\"", describe(found)))
         }
         DeValue::String(_)
         | DeValue::Integer(_)
@@ -94,12 +96,12 @@ fn meant(shape: Shape, found: &DeValue<'_>) -> Meant {
         | DeValue::Boolean(_)
         | DeValue::Datetime(_)
         | DeValue::Array(_)
-        | DeValue::Table(_) => Meant::Unknown,
+        | DeValue::Table(_) => SuggestedValue::Unknown,
     }
 }
 
 /// The values there are, where they are counted up.
-fn words(shape: Shape) -> Vec<&'static str> {
+fn words(shape: ExpectedValue) -> Vec<&'static str> {
     let expected = shape.expected;
     let listed = expected
         .strip_prefix("one of ")
@@ -111,7 +113,7 @@ fn words(shape: Shape) -> Vec<&'static str> {
 
 /// Whether it is right as it stands, but for its quotes.
 fn is_bare(text: &str) -> bool {
-    matches!(text, "true" | "false") || seconds(text, Edge::First).is_some()
+    matches!(text, "true" | "false") || seconds(text, DayBoundary::First).is_some()
 }
 
 /// No private key, and no file that was pasted.

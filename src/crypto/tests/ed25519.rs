@@ -111,11 +111,11 @@ fn library(key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
 
 /// Ours, from the bare bytes and from `SubjectPublicKeyInfo`, which must be the same.
 fn ours(key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
-    let verdict =
+    let decision =
         |key: Option<Ed25519PublicKey>| key.is_some_and(|key| key.verify(message, signature));
     let spki = [bytes("302a300506032b6570032100").as_slice(), key].concat();
-    let bare = verdict(Ed25519PublicKey::from_point(key));
-    assert_eq!(bare, verdict(Ed25519PublicKey::from_spki(&spki)));
+    let bare = decision(Ed25519PublicKey::from_point(key));
+    assert_eq!(bare, decision(Ed25519PublicKey::from_spki(&spki)));
     bare
 }
 
@@ -201,7 +201,7 @@ fn published_edges_are_judged_as_the_library_judges_them() {
 #[test]
 fn small_parts_are_judged_as_the_library_judges_them() {
     let all: Vec<Value> = serde_json::from_str(COMPUTED).unwrap();
-    let mut verdicts = [0_u32; 2];
+    let mut decisions = [0_u32; 2];
     for one in &all {
         let text = |name: &str| one[name].as_str().unwrap();
         let (key, message) = (array(text("key")), text("message").as_bytes());
@@ -209,9 +209,9 @@ fn small_parts_are_judged_as_the_library_judges_them() {
         let good = one["good"].as_bool().unwrap();
         assert_eq!(library(&key, message, &signature), good, "{one}");
         assert_eq!(ours(&key, message, &signature), good, "{one}");
-        verdicts[usize::from(good)] += 1;
+        decisions[usize::from(good)] += 1;
     }
-    assert_eq!(verdicts, [15, 9]);
+    assert_eq!(decisions, [15, 9]);
 }
 
 /// Q2, Q3: RFC 8032, section 5.1.3: a key has one way to be written; one of small order proves nothing.

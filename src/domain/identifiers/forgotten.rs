@@ -16,18 +16,18 @@ pub const SPANS_MAX: usize = 16;
 const JOINED_WITHIN: Duration = Duration::from_mins(1);
 
 /// From one moment to another, both included.
-pub type Span = (Timestamp, Timestamp);
+pub type ForgottenSpan = (Timestamp, Timestamp);
 
 /// Every moment of which something was forgotten.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Forgotten(Vec<Span>);
+pub struct Forgotten(Vec<ForgottenSpan>);
 
 impl Forgotten {
     /// All of these, in any order.
-    pub fn of(spans: impl IntoIterator<Item = Span>) -> Self {
-        let mut sorted: Vec<Span> = spans.into_iter().collect();
+    pub fn of(spans: impl IntoIterator<Item = ForgottenSpan>) -> Self {
+        let mut sorted: Vec<ForgottenSpan> = spans.into_iter().collect();
         sorted.sort_unstable();
-        let mut joined: Vec<Span> = Vec::with_capacity(sorted.len());
+        let mut joined: Vec<ForgottenSpan> = Vec::with_capacity(sorted.len());
         for (first, last) in sorted {
             match joined.last_mut() {
                 Some(before) if first <= before.1.plus(JOINED_WITHIN) => {
@@ -67,7 +67,7 @@ impl Forgotten {
     }
 
     /// The spans, the earliest first.
-    pub fn spans(&self) -> &[Span] {
+    pub fn spans(&self) -> &[ForgottenSpan] {
         &self.0
     }
 }
@@ -83,7 +83,7 @@ mod tests {
     /// Q6, H2: what was forgotten stays shut out, however many spans there were; seconds ahead shut out
     /// those seconds only.
     #[test]
-    fn what_is_forgotten_stays_shut_out_and_little_else() {
+    fn requests_of_forgotten_times_stay_refused_and_few_others() {
         let day = 86_400;
         let mut forgotten = Forgotten::default().and([at(10 * day), at(10 * day + 5)]);
         for hour in 0..100 {
@@ -105,7 +105,7 @@ mod tests {
     /// Q6, H2, T2: one request every two minutes while the clock is a day ahead for 40 minutes: those
     /// moments are shut out later, and none of the day before them.
     #[test]
-    fn many_moments_ahead_shut_out_no_moment_between() {
+    fn many_future_times_refuse_no_time_between_them() {
         let (noon, day) = (20_000 * 86_400, 86_400);
         let mut forgotten = Forgotten::default();
         for second in 0..600 {

@@ -4,16 +4,16 @@
 //! well-formed. Nothing here reads a clock or draws a random number: both are handed in.
 
 pub mod forgotten;
-mod moment;
 mod order_key;
 mod request;
+mod timestamp;
 
 use std::fmt;
 use std::sync::Arc;
 
-pub use moment::{CalendarDay, Timestamp, Uptime};
 pub use order_key::OrderKey;
 pub use request::RefundRequestNo;
+pub use timestamp::{CalendarDay, Timestamp, Uptime};
 
 use crate::crypto::compare::constant_time_eq;
 
@@ -100,7 +100,7 @@ name!(
 );
 
 macro_rules! number {
-    ($(#[$doc:meta])* $type:ident, $letter:literal, $expected:literal) => {
+    ($(#[$doc:meta])* $type:ident, $message:literal, $expected:literal) => {
         $(#[$doc])*
         ///
         /// Shape: one letter for the kind, then the moment and 80 drawn bits in base 32: 27
@@ -111,13 +111,13 @@ macro_rules! number {
         impl $type {
             /// Makes a new number from a moment and a draw.
             pub fn mint(now: Timestamp, draw: [u8; 10]) -> Self {
-                Self(minted($letter, now, draw).into())
+                Self(minted($message, now, draw).into())
             }
 
             /// Reads a number of ours.
             pub fn parse(text: &str) -> Result<Self, Malformed> {
                 let fits = text.len() == 27
-                    && text.starts_with($letter)
+                    && text.starts_with($message)
                     && text.bytes().all(|b| b.is_ascii_alphanumeric());
                 if fits { Ok(Self(text.into())) } else { Err(Malformed { expected: $expected }) }
             }
@@ -158,7 +158,7 @@ number!(
 impl RefundOrderNo {
     /// The number of the surplus refund of an attempt after so many that failed: it follows from
     /// the attempt, so that the same surplus cannot be given two. Of 32 each is another.
-    pub fn of_surplus(attempt: &AttemptId, failed: usize) -> Self {
+    pub fn of_excess(attempt: &AttemptId, failed: usize) -> Self {
         let (head, last) = attempt.as_str().split_at(26);
         let mut symbols = ALPHABET.iter().cycle();
         let _ = symbols.position(|symbol| last.as_bytes() == [*symbol]);
@@ -171,14 +171,14 @@ impl RefundOrderNo {
     }
 }
 
-fn minted(letter: char, now: Timestamp, draw: [u8; 10]) -> String {
+fn minted(message: char, now: Timestamp, draw: [u8; 10]) -> String {
     let moment = u128::try_from(now.ms().max(0)).unwrap_or(0) & 0xffff_ffff_ffff;
     let drawn = draw
         .iter()
         .fold(0u128, |sum, byte| (sum << 8) | u128::from(*byte));
     let bits = (moment << 80) | drawn;
     let mut text = String::with_capacity(27);
-    text.push(letter);
+    text.push(message);
     for place in (0u32..26).rev() {
         let digit = usize::try_from((bits >> place.saturating_mul(5)) & 31).unwrap_or(0);
         text.push(ALPHABET.get(digit).copied().map_or('0', char::from));
@@ -196,11 +196,11 @@ pub struct EventId(Arc<str>);
 
 impl EventId {
     /// The id of the event that this version of this order brings.
-    pub fn of(order: &PayOrderNo, letter: char, version: u64) -> Self {
+    pub fn of(order: &PayOrderNo, message: char, version: u64) -> Self {
         let mut text = String::with_capacity(32);
         text.push('E');
         text.push_str(order.as_str().get(1..).unwrap_or_default());
-        text.push(letter);
+        text.push(message);
         for place in (0u32..4).rev() {
             let digit = usize::try_from((version >> place.saturating_mul(5)) & 31).unwrap_or(0);
             text.push(ALPHABET.get(digit).copied().map_or('0', char::from));

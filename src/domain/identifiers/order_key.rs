@@ -10,17 +10,17 @@ use crate::domain::identifiers::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderKey {
     /// By our number.
-    Ours(MerchantId, PayOrderNo),
+    PayOrderNo(MerchantId, PayOrderNo),
     /// By the merchant's number.
-    Theirs(MerchantId, MerchantOrderNo),
+    MerchantOrderNo(MerchantId, MerchantOrderNo),
     /// By what an institution knows.
-    OfAttempt(InstitutionId, AttemptId),
+    Attempt(InstitutionId, AttemptId),
     /// By what an institution knows of one of its refunds.
-    OfRefund(InstitutionId, RefundOrderNo),
+    Refund(InstitutionId, RefundOrderNo),
     /// By our number of one of its refunds.
-    RefundOurs(MerchantId, RefundOrderNo),
+    RefundOrderNo(MerchantId, RefundOrderNo),
     /// By the merchant's number of one of its refunds.
-    RefundTheirs(MerchantId, RefundRequestNo),
+    MerchantRefundNo(MerchantId, RefundRequestNo),
     /// By the address of the payer's page.
-    OfPage(PageToken),
+    Page(PageToken),
 }

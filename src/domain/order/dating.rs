@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::evidence::{About, Evidence, Finding, Receipt};
+use crate::domain::evidence::{Evidence, EvidenceSubject, Finding, Receipt};
 use crate::domain::identifiers::Timestamp;
 use crate::domain::order::Order;
 
@@ -14,7 +14,7 @@ impl Order {
     /// The same news dated by the moment it was heard, where money cannot have moved when the news says
     /// it did: before there was an order or a payment, or far ahead. Refund windows begin there, and
     /// statements are compared by it; that the money moved is believed all the same.
-    pub fn dated_as_heard(&self, evidence: &Evidence, now: Timestamp) -> Option<Evidence> {
+    pub fn dated_as_received(&self, evidence: &Evidence, now: Timestamp) -> Option<Evidence> {
         let Finding::Succeeded(receipt) = &evidence.finding else {
             return None;
         };
@@ -31,10 +31,10 @@ impl Order {
     }
 
     /// The moment that a movement of money follows: a payment its order, a refund its payment.
-    fn follows(&self, about: &About) -> Timestamp {
+    fn follows(&self, about: &EvidenceSubject) -> Timestamp {
         let payment = match about {
-            About::Attempt(_) => None,
-            About::Refund(no) => self.refund(no).and_then(|one| self.attempt_of(one)),
+            EvidenceSubject::Attempt(_) => None,
+            EvidenceSubject::Refund(no) => self.refund(no).and_then(|one| self.attempt_of(one)),
         };
         let receipt = payment.and_then(|payment| payment.receipt.as_ref());
         receipt.map_or(self.created, |receipt| receipt.paid_at)

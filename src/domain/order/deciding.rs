@@ -4,21 +4,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::attempt::{Attempt, AttemptState, Contradiction, Epoch, Move};
-use crate::domain::change::{Cause, Change};
-use crate::domain::evidence::{About, Along, Ambiguity, Evidence, Finding, Means};
+use crate::domain::attempt::{Attempt, AttemptState, Contradiction, Epoch, Transition};
+use crate::domain::change::{Change, ChangeCause};
+use crate::domain::evidence::{
+    Ambiguity, Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment,
+};
 use crate::domain::identifiers::{AttemptId, Timestamp};
 use crate::domain::institutions::Facts;
 use crate::domain::order::{
-    ATTEMPTS_MAX, Ending, Opening, Order, OrderState, Start, Weighed, is_overdue,
+    ATTEMPTS_MAX, Applied, CloseReason, NewAttempt, NewOrder, Order, OrderState, is_overdue,
 };
-use crate::domain::refund::{RefundState, Sending, SurplusCause};
+use crate::domain::refund::{ExcessCause, RefundState, SendStatus};
 use crate::domain::refusal::Refusal;
 use crate::domain::schedule::Schedule;
 
 impl Order {
     /// A new order, with its first attempt where the institution is known already: one change.
-    pub fn open(opening: Opening, first: Option<Start>, cause: Cause, now: Timestamp) -> Change {
+    pub fn open(
+        opening: NewOrder,
+        first: Option<NewAttempt>,
+        cause: ChangeCause,
+        now: Timestamp,
+    ) -> Change {
         let minutes = u64::from(opening.terms.expire_minutes);
         let mut order = Self {
             no: opening.no,
@@ -30,7 +37,7 @@ impl Order {
             state: OrderState::Open,
             ending: None,
             version: 0,
-            settling: None,
+            paying_attempt_id: None,
             attempts: Vec::new(),
             refunds: Vec::new(),
         };
@@ -48,11 +55,11 @@ impl Order {
     /// be spent (Q5).
     pub fn start_attempt(
         &self,
-        start: Start,
-        cause: Cause,
+        start: NewAttempt,
+        cause: ChangeCause,
         now: Timestamp,
-    ) -> Result<Change, (Refusal, Cause)> {
-        if !self.takes_attempts(now) {
+    ) -> Result<Change, (Refusal, ChangeCause)> {
+        if !self.accepts_attempts(now) {
             return Err((Refusal::OrderClosed, cause));
         }
         if self.live_attempt().is_some() {
@@ -66,7 +73,7 @@ impl Order {
         Ok(Change::between(Some(self), after, cause, now))
     }
 
-    fn intent(&self, start: Start) -> Attempt {
+    fn intent(&self, start: NewAttempt) -> Attempt {
         Attempt {
             id: start.id,
             seq: u32::try_from(self.attempts.len())
@@ -83,7 +90,7 @@ impl Order {
             configuration: start.configuration,
             epoch: start.epoch,
             named: false,
-            handover: None,
+            payment_action: None,
             receipt: None,
             reason: None,
             late_success: false,
@@ -91,7 +98,7 @@ impl Order {
     }
 
     /// Notes that the live attempt's create is about to be sent once more, and dates it.
-    pub fn repeat_create(&self, attempt: &AttemptId, cause: Cause, now: Timestamp) -> Change {
+    pub fn repeat_create(&self, attempt: &AttemptId, cause: ChangeCause, now: Timestamp) -> Change {
         let mut after = self.clone();
         for known in after
             .attempts
@@ -104,7 +111,7 @@ impl Order {
     }
 
     /// The payer chose another institution: the live attempt is to be closed first (A2).
-    pub fn release_attempt(&self, cause: Cause, now: Timestamp) -> Result<Change, Cause> {
+    pub fn begin_closing(&self, cause: ChangeCause, now: Timestamp) -> Result<Change, ChangeCause> {
         let mut after = self.clone();
         if after.close_live_attempts() {
             Ok(Change::between(Some(self), after, cause, now))
@@ -115,7 +122,12 @@ impl Order {
 
     /// The merchant gives up, or time does: a durable wish, and the end at once where nothing is
     /// live (O3, O4). Time alone ends nothing that is in doubt (V2).
-    pub fn end(&self, why: Ending, cause: Cause, now: Timestamp) -> Result<Change, Cause> {
+    pub fn end(
+        &self,
+        why: CloseReason,
+        cause: ChangeCause,
+        now: Timestamp,
+    ) -> Result<Change, ChangeCause> {
         if self.state != OrderState::Open {
             return Err(cause);
         }
@@ -134,19 +146,23 @@ impl Order {
     pub fn pursue(&self, now: Timestamp) -> Option<Change> {
         match self.state {
             OrderState::Open if self.ending.is_some() || now >= self.expires => self
-                .end(self.ending.unwrap_or(Ending::Expired), Cause::Clock, now)
+                .end(
+                    self.ending.unwrap_or(CloseReason::Expired),
+                    ChangeCause::Clock,
+                    now,
+                )
                 .ok(),
-            OrderState::Paid => self.release_attempt(Cause::Clock, now).ok(),
+            OrderState::Paid => self.begin_closing(ChangeCause::Clock, now).ok(),
             OrderState::Open | OrderState::Closed => None,
         }
     }
 
     /// Leftovers of a dead process: what it wrote as intent may have been sent (S1).
-    pub fn adopt(&self, epoch: Epoch, now: Timestamp) -> Option<Change> {
+    pub fn recover_orphaned(&self, epoch: Epoch, now: Timestamp) -> Option<Change> {
         let mut after = self.clone();
         let mut adopted = false;
         for refund in &mut after.refunds {
-            let sent = matches!(refund.sending, Sending::Left(_));
+            let sent = matches!(refund.sending, SendStatus::Left(_));
             if refund.state == RefundState::Reserved && sent && refund.epoch != epoch {
                 refund.state = RefundState::Unknown;
                 adopted = true;
@@ -158,11 +174,11 @@ impl Order {
                 adopted = true;
             }
         }
-        adopted.then(|| Change::between(Some(self), after, Cause::Clock, now))
+        adopted.then(|| Change::between(Some(self), after, ChangeCause::Clock, now))
     }
 
     /// An intent nobody came back from in a living process is in doubt as well.
-    pub fn doubt_overdue(
+    pub fn mark_overdue_unresolved(
         &self,
         attempt: &Attempt,
         facts: &Facts,
@@ -172,25 +188,25 @@ impl Order {
         let evidence = Evidence {
             institution: attempt.institution.clone(),
             account: None,
-            about: About::Attempt(attempt.id.clone()),
-            by: Means::Create,
+            about: EvidenceSubject::Attempt(attempt.id.clone()),
+            by: EvidenceSource::Create,
             sum: None,
-            along: Along::default(),
+            along: OriginalPayment::default(),
             asked_at: None,
-            names_it: false,
+            proves_arrival: false,
             finding: Finding::Ambiguous(Ambiguity::NoAnswer),
         };
-        match overdue.then(|| self.weigh(&evidence, facts, now))? {
-            Weighed::Commit(change) => Some(*change),
-            Weighed::Repeat | Weighed::ConfirmByQuery | Weighed::Quarantine(_) => None,
+        match overdue.then(|| self.apply(&evidence, facts, now))? {
+            Applied::Commit(change) => Some(*change),
+            Applied::Repeat | Applied::ConfirmByQuery | Applied::Quarantine(_) => None,
         }
     }
 
     /// What evidence means for this order. The only way an attempt or refund moves on (section 2).
-    pub fn weigh(&self, evidence: &Evidence, facts: &Facts, now: Timestamp) -> Weighed {
+    pub fn apply(&self, evidence: &Evidence, facts: &Facts, now: Timestamp) -> Applied {
         let id = match &evidence.about {
-            About::Attempt(id) => id,
-            About::Refund(no) => return self.weigh_refund(no, evidence, now),
+            EvidenceSubject::Attempt(id) => id,
+            EvidenceSubject::Refund(no) => return self.apply_to_refund(no, evidence, now),
         };
         let Some((at, attempt)) = self
             .attempts
@@ -198,59 +214,59 @@ impl Order {
             .enumerate()
             .find(|(_, known)| known.id == *id)
         else {
-            return Weighed::Quarantine(Contradiction::Institution);
+            return Applied::Quarantine(Contradiction::Institution);
         };
         if let Err(why) = attempt.admits(evidence, attempt.amount) {
-            return Weighed::Quarantine(why);
+            return Applied::Quarantine(why);
         }
-        let named = attempt.newly_named(evidence);
+        let named = attempt.newly_seen(evidence);
         let attempt = named.as_ref().unwrap_or(attempt);
-        let moved = match attempt.weigh(&evidence.finding, evidence.by, facts) {
-            Move::Confirm => return Weighed::ConfirmByQuery,
-            Move::Impossible(why) => return Weighed::Quarantine(why),
-            Move::Stay => named,
+        let moved = match attempt.apply(&evidence.finding, evidence.by, facts) {
+            Transition::ConfirmByQuery => return Applied::ConfirmByQuery,
+            Transition::Impossible(why) => return Applied::Quarantine(why),
+            Transition::Unchanged => named,
             // What is being ended is not taken up again: the close is asked for once more.
-            Move::To(moved)
+            Transition::To(moved)
                 if moved.state == AttemptState::Accepted
                     && attempt.state == AttemptState::Closing
                     && (self.ending.is_some() || self.state != OrderState::Open) =>
             {
                 named
             }
-            Move::To(moved) => Some(*moved),
+            Transition::To(moved) => Some(*moved),
         };
-        moved.map_or(Weighed::Repeat, |moved| {
-            let after = self.after_move(at, moved, now);
-            let cause = Cause::Evidence(evidence.institution.clone(), evidence.by);
-            Weighed::Commit(Box::new(Change::between(Some(self), after, cause, now)))
+        moved.map_or(Applied::Repeat, |moved| {
+            let after = self.after_transition(at, moved, now);
+            let cause = ChangeCause::Evidence(evidence.institution.clone(), evidence.by);
+            Applied::Commit(Box::new(Change::between(Some(self), after, cause, now)))
         })
     }
 
     /// That evidence which is put aside named its object all the same (V3, V5). It must be that
     /// institution's, of that account; only what it says of it cannot be true.
-    pub fn remember_named(&self, evidence: &Evidence, now: Timestamp) -> Option<Change> {
-        let cause = Cause::Evidence(evidence.institution.clone(), evidence.by);
+    pub fn record_seen(&self, evidence: &Evidence, now: Timestamp) -> Option<Change> {
+        let cause = ChangeCause::Evidence(evidence.institution.clone(), evidence.by);
         let is_theirs = |attempt: &Attempt| {
             let account = evidence.account.as_ref();
             attempt.institution == evidence.institution
                 && account.is_none_or(|account| *account == attempt.account)
         };
         match &evidence.about {
-            About::Attempt(id) => {
+            EvidenceSubject::Attempt(id) => {
                 let at = self.attempts.iter().position(|known| known.id == *id)?;
                 let known = self.attempts.get(at).filter(|known| is_theirs(known))?;
-                let after = self.after_move(at, known.newly_named(evidence)?, now);
+                let after = self.after_transition(at, known.newly_seen(evidence)?, now);
                 Some(Change::between(Some(self), after, cause, now))
             }
-            About::Refund(no) => {
+            EvidenceSubject::Refund(no) => {
                 let known = self.refund(no)?;
                 self.attempt_of(known).filter(|known| is_theirs(known))?;
-                Some(self.with_refund(&known.newly_named(evidence)?, cause, now))
+                Some(self.with_refund(&known.newly_seen(evidence)?, cause, now))
             }
         }
     }
 
-    fn after_move(&self, at: usize, moved: Attempt, now: Timestamp) -> Self {
+    fn after_transition(&self, at: usize, moved: Attempt, now: Timestamp) -> Self {
         let mut after = self.clone();
         let was = self.attempts.get(at).map(|attempt| attempt.state);
         let paid = moved.clone();
@@ -261,22 +277,22 @@ impl Order {
             if after.state == OrderState::Open {
                 // The election (O1): in this transaction, and never changed.
                 after.state = OrderState::Paid;
-                after.settling = Some(paid.id);
+                after.paying_attempt_id = Some(paid.id);
                 after.close_live_attempts();
             } else {
                 let cause = match was {
-                    Some(AttemptState::Closed) => SurplusCause::AfterClose,
-                    Some(AttemptState::Failed) => SurplusCause::AfterRefusal,
+                    Some(AttemptState::Closed) => ExcessCause::AfterClose,
+                    Some(AttemptState::Failed) => ExcessCause::AfterRefusal,
                     // The one that settled did so after its end: that took the money twice (A8).
-                    _ => match self.settling_attempt() {
+                    _ => match self.paying_attempt() {
                         Some(late) if late.late_success && late.reason.is_some() => {
-                            SurplusCause::AfterRefusal
+                            ExcessCause::AfterRefusal
                         }
-                        Some(late) if late.late_success => SurplusCause::AfterClose,
-                        _ => SurplusCause::Overlap,
+                        Some(late) if late.late_success => ExcessCause::AfterClose,
+                        _ => ExcessCause::Overlap,
                     },
                 };
-                after.reserve_surplus(&paid, paid.amount, cause, now);
+                after.reserve_excess(&paid, paid.amount, cause, now);
             }
         }
         after.close_if_idle();

@@ -5,21 +5,21 @@
 
 mod dating;
 mod deciding;
-mod going_back;
 mod polling;
+mod refund_progress;
 mod refunding;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use going_back::SURPLUS_FAILURES_MAX;
-pub use polling::{Callbacks, Lane, Object, Urgency};
-pub use refunding::{Asked, REFUNDS_ASKED_MAX, REFUNDS_MAX, RefundView};
+pub use polling::{CallbackDelivery, PollLane, PollTarget, Urgency};
+pub use refund_progress::EXCESS_FAILURES_MAX;
+pub use refunding::{REFUNDS_MAX, REFUNDS_REQUESTED_MAX, RefundRequest, RefundView};
 
 use crate::domain::amount::Amount;
 use crate::domain::attempt::{Attempt, Contradiction, Epoch, Stamp};
 use crate::domain::change::Change;
-use crate::domain::evidence::{About, Receipt};
+use crate::domain::evidence::{EvidenceSubject, Receipt};
 use crate::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PageToken,
     PayOrderNo, Timestamp,
@@ -33,12 +33,12 @@ pub const ATTEMPTS_MAX: usize = 20;
 
 /// How long an attempt may stand as INTENT in a living process before it counts as in doubt:
 /// longer than any create call lasts.
-pub const INTENT_PATIENCE: Duration = Duration::from_secs(15);
+pub const INTENT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Whether what left then is in doubt. What is dated ahead left under a clock that was ahead, nobody
 /// knows when (T2): asking about it too early asks once too often.
 fn is_overdue(left: Timestamp, now: Timestamp) -> bool {
-    now < left || now.since(left) >= INTENT_PATIENCE
+    now < left || now.since(left) >= INTENT_TIMEOUT
 }
 
 /// Where an order stands (section 3 of the invariants).
@@ -68,14 +68,14 @@ impl OrderState {
 
 /// Why an order is being ended: a stored fact, from which on nothing is started on it (O4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ending {
+pub enum CloseReason {
     /// Its time ran out.
     Expired,
     /// The merchant closed it.
     Merchant,
 }
 
-impl Ending {
+impl CloseReason {
     /// Every ending, for stores that read names back.
     pub const ALL: [Self; 2] = [Self::Expired, Self::Merchant];
 
@@ -91,7 +91,7 @@ impl Ending {
 /// What the merchant asked for; never changes (section 1 of the invariants). Two requests with
 /// one number are the same if these are equal (Q7).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Terms {
+pub struct OrderTerms {
     /// Whose order.
     pub merchant: MerchantId,
     /// The merchant's number.
@@ -130,7 +130,7 @@ pub struct Order {
     /// Our number.
     pub no: PayOrderNo,
     /// What was asked.
-    pub terms: Arc<Terms>,
+    pub terms: Arc<OrderTerms>,
     /// Opens the payer's page.
     pub page_secret: [u8; 16],
     /// Where `ORDER_CLOSED` goes, as enrolled when the order was placed.
@@ -142,11 +142,11 @@ pub struct Order {
     /// Where it stands.
     pub state: OrderState,
     /// Whether and why it is being ended.
-    pub ending: Option<Ending>,
+    pub ending: Option<CloseReason>,
     /// Grows by one with every change (K4).
     pub version: u64,
     /// The attempt that paid it (O1).
-    pub settling: Option<AttemptId>,
+    pub paying_attempt_id: Option<AttemptId>,
     /// Every try, in order.
     pub attempts: Vec<Attempt>,
     /// What went back, is on its way back, or was to go back.
@@ -155,20 +155,20 @@ pub struct Order {
 
 /// What a new order is made of.
 #[derive(Debug)]
-pub struct Opening {
+pub struct NewOrder {
     /// Minted.
     pub no: PayOrderNo,
     /// Drawn.
     pub page_secret: [u8; 16],
     /// What was asked.
-    pub terms: Terms,
+    pub terms: OrderTerms,
     /// The merchant's enrolled `notice_url`.
     pub notice_url: Option<Box<str>>,
 }
 
 /// What a new attempt is made of.
 #[derive(Debug, Clone)]
-pub struct Start {
+pub struct NewAttempt {
     /// Minted.
     pub id: AttemptId,
     /// Through whom.
@@ -187,7 +187,7 @@ pub struct Start {
 
 /// What a piece of evidence means for an order.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Weighed {
+pub enum Applied {
     /// It moves something.
     Commit(Box<Change>),
     /// Nothing new (C5).
@@ -200,7 +200,7 @@ pub enum Weighed {
 
 impl Order {
     /// Whether something may be started on it (O4).
-    pub fn takes_attempts(&self, now: Timestamp) -> bool {
+    pub fn accepts_attempts(&self, now: Timestamp) -> bool {
         self.state == OrderState::Open && self.ending.is_none() && now < self.expires
     }
 
@@ -210,29 +210,31 @@ impl Order {
     }
 
     /// The attempt that paid it (O1).
-    pub fn settling_attempt(&self) -> Option<&Attempt> {
-        let settling = self.settling.as_ref()?;
-        self.attempts.iter().find(|attempt| attempt.id == *settling)
+    pub fn paying_attempt(&self) -> Option<&Attempt> {
+        let paying_attempt_id = self.paying_attempt_id.as_ref()?;
+        self.attempts
+            .iter()
+            .find(|attempt| attempt.id == *paying_attempt_id)
     }
 
     /// What the institution said of the payment.
     pub fn receipt(&self) -> Option<&Receipt> {
-        self.settling_attempt()?.receipt.as_ref()
+        self.paying_attempt()?.receipt.as_ref()
     }
 
     /// The attempt an answer speaks of: the settling one, else the latest.
-    pub fn telling_attempt(&self) -> Option<&Attempt> {
-        self.settling_attempt().or(self.attempts.last())
+    pub fn reported_attempt(&self) -> Option<&Attempt> {
+        self.paying_attempt().or(self.attempts.last())
     }
 
     /// Whether this of it could still be ended by "not found" (V5).
-    pub fn may_end_unfound(&self, about: &About) -> bool {
+    pub fn may_end_as_not_found(&self, about: &EvidenceSubject) -> bool {
         match about {
-            About::Attempt(id) => {
+            EvidenceSubject::Attempt(id) => {
                 let mut all = self.attempts.iter();
                 all.any(|one| one.id == *id && one.state.is_live() && !one.named)
             }
-            About::Refund(no) => self
+            EvidenceSubject::Refund(no) => self
                 .refund(no)
                 .is_some_and(|one| !one.state.is_over() && !one.named),
         }

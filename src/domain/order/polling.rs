@@ -3,13 +3,13 @@
 
 use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::identifiers::{AttemptId, InstitutionId, RefundOrderNo, Timestamp};
-use crate::domain::order::{INTENT_PATIENCE, Order, OrderState};
-use crate::domain::refund::{Refund, RefundState, Sending};
-use crate::domain::schedule::{Pace, Schedule};
+use crate::domain::order::{INTENT_TIMEOUT, Order, OrderState};
+use crate::domain::refund::{Refund, RefundState, SendStatus};
+use crate::domain::schedule::{PollFrequency, Schedule};
 
 /// Something of an order that an institution can be asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Object {
+pub enum PollTarget {
     /// A try to have it paid.
     Attempt(AttemptId),
     /// Money on its way back.
@@ -20,7 +20,7 @@ pub enum Object {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Urgency {
     /// Nobody knows what became of it.
-    Doubt,
+    Unresolved,
     /// Something moved, as far as we can tell from here: a signal. Never stored.
     Signal,
     /// A refund that the institution is carrying out.
@@ -31,12 +31,12 @@ pub enum Urgency {
 
 impl Urgency {
     /// All of them, most urgent first.
-    pub const ALL: [Self; 4] = [Self::Doubt, Self::Signal, Self::Refund, Self::Payer];
+    pub const ALL: [Self; 4] = [Self::Unresolved, Self::Signal, Self::Refund, Self::Payer];
 
     /// The name in the metrics.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Doubt => "doubt",
+            Self::Unresolved => "doubt",
             Self::Signal => "signal",
             Self::Refund => "refund",
             Self::Payer => "payer",
@@ -46,7 +46,7 @@ impl Urgency {
 
 /// Where a due order waits: for an institution, or, with none, for nobody but us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Lane<'a> {
+pub struct PollLane<'a> {
     /// The one institution that its open objects are with; none where there are several, or where
     /// only its time has run out.
     pub institution: Option<&'a InstitutionId>,
@@ -55,8 +55,8 @@ pub struct Lane<'a> {
 }
 
 /// One open object of an order.
-struct Open<'a> {
-    object: Object,
+struct PollCandidate<'a> {
+    object: PollTarget,
     institution: &'a InstitutionId,
     next: Timestamp,
     urgency: Urgency,
@@ -72,29 +72,31 @@ impl Attempt {
             | AttemptState::Closing
             | AttemptState::Paid
             | AttemptState::Failed
-            | AttemptState::Closed => Urgency::Doubt,
+            | AttemptState::Closed => Urgency::Unresolved,
         }
     }
 
     /// How quickly it is asked about; by whether its institution tells us.
-    fn pace(&self, callbacks: Callbacks) -> Pace {
+    fn pace(&self, callbacks: CallbackDelivery) -> PollFrequency {
         match (self.urgency(), callbacks) {
-            (Urgency::Payer, Callbacks::Come) => Pace::Payer,
-            (Urgency::Payer, Callbacks::Missing) => Pace::Untold,
-            (Urgency::Doubt | Urgency::Signal | Urgency::Refund, _) => Pace::Doubt,
+            (Urgency::Payer, CallbackDelivery::Arriving) => PollFrequency::Payer,
+            (Urgency::Payer, CallbackDelivery::Missing) => PollFrequency::CallbacksMissing,
+            (Urgency::Unresolved | Urgency::Signal | Urgency::Refund, _) => {
+                PollFrequency::Unresolved
+            }
         }
     }
 
-    fn begin(&self, unwanted: Unwanted, now: Timestamp) -> Schedule {
+    fn begin(&self, unwanted: BeingClosed, now: Timestamp) -> Schedule {
         match (self.state, unwanted) {
-            (AttemptState::Intent, _) => Schedule::from(self.sent_at.plus(INTENT_PATIENCE)),
+            (AttemptState::Intent, _) => Schedule::from(self.sent_at.plus(INTENT_TIMEOUT)),
             // What is live on an order that is not to be paid any more is closed at once.
             (AttemptState::Closing, _)
-            | (AttemptState::Unknown | AttemptState::Accepted, Unwanted::Yes) => {
+            | (AttemptState::Unknown | AttemptState::Accepted, BeingClosed::Yes) => {
                 Schedule::from(now)
             }
-            (AttemptState::Unknown | AttemptState::Accepted, Unwanted::No) => {
-                Schedule::begin(self.pace(Callbacks::Come), self.id.as_str(), now)
+            (AttemptState::Unknown | AttemptState::Accepted, BeingClosed::No) => {
+                Schedule::begin(self.pace(CallbackDelivery::Arriving), self.id.as_str(), now)
             }
             (AttemptState::Paid | AttemptState::Failed | AttemptState::Closed, _) => self.schedule,
         }
@@ -103,17 +105,17 @@ impl Attempt {
 
 /// Whether an order is not to be paid any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unwanted {
+enum BeingClosed {
     Yes,
     No,
 }
 
 /// Whether an institution tells us of payments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Callbacks {
+pub enum CallbackDelivery {
     /// It does, or nobody knows yet.
     #[default]
-    Come,
+    Arriving,
     /// Too often it does not.
     Missing,
 }
@@ -125,26 +127,26 @@ impl Refund {
             RefundState::Reserved
             | RefundState::Unknown
             | RefundState::Succeeded
-            | RefundState::Failed => Urgency::Doubt,
+            | RefundState::Failed => Urgency::Unresolved,
         }
     }
 
-    fn pace(&self) -> Pace {
+    fn pace(&self) -> PollFrequency {
         match self.state {
-            RefundState::Manual => Pace::People,
+            RefundState::Manual => PollFrequency::ManualReview,
             RefundState::Reserved
             | RefundState::Processing
             | RefundState::Unknown
             | RefundState::Succeeded
-            | RefundState::Failed => Pace::Doubt,
+            | RefundState::Failed => PollFrequency::Unresolved,
         }
     }
 
     fn begin(&self, now: Timestamp) -> Schedule {
         match (self.state, self.sending) {
-            (RefundState::Reserved, Sending::Waits(until)) => Schedule::from(until),
-            (RefundState::Reserved, Sending::Left(left)) => {
-                Schedule::from(left.plus(INTENT_PATIENCE))
+            (RefundState::Reserved, SendStatus::Waits(until)) => Schedule::from(until),
+            (RefundState::Reserved, SendStatus::Left(left)) => {
+                Schedule::from(left.plus(INTENT_TIMEOUT))
             }
             (RefundState::Processing | RefundState::Unknown | RefundState::Manual, _) => {
                 Schedule::begin(self.pace(), self.no.as_str(), now)
@@ -155,18 +157,18 @@ impl Refund {
 }
 
 impl Order {
-    fn open_objects(&self) -> impl Iterator<Item = Open<'_>> {
+    fn poll_candidates(&self) -> impl Iterator<Item = PollCandidate<'_>> {
         let attempts = self.attempts.iter().filter(|one| one.state.is_live());
-        let attempts = attempts.map(|attempt| Open {
-            object: Object::Attempt(attempt.id.clone()),
+        let attempts = attempts.map(|attempt| PollCandidate {
+            object: PollTarget::Attempt(attempt.id.clone()),
             institution: &attempt.institution,
             next: attempt.schedule.next,
             urgency: attempt.urgency(),
         });
         let refunds = self.refunds.iter().filter(|one| !one.state.is_over());
         let refunds = refunds.filter_map(|refund| {
-            Some(Open {
-                object: Object::Refund(refund.no.clone()),
+            Some(PollCandidate {
+                object: PollTarget::Refund(refund.no.clone()),
                 institution: &self.attempt_of(refund)?.institution,
                 next: refund.schedule.next,
                 urgency: refund.urgency(),
@@ -178,36 +180,39 @@ impl Order {
     /// When it next needs attention without being asked (A6): what is open is asked about, each by its
     /// own schedule, and what is not paid in time expires.
     pub fn due(&self) -> Option<Timestamp> {
-        let asks = self.open_objects().map(|one| one.next);
+        let asks = self.poll_candidates().map(|one| one.next);
         asks.chain(self.expiry_due()).min()
     }
 
     /// Where it waits until then (N10).
-    pub fn lane(&self) -> Lane<'_> {
-        let first = self.open_objects().min_by_key(|one| one.next);
+    pub fn lane(&self) -> PollLane<'_> {
+        let first = self.poll_candidates().min_by_key(|one| one.next);
         let expires = self.expiry_due();
         let mut institution = first
             .filter(|one| expires.is_none_or(|expires| one.next <= expires))
             .map(|one| one.institution);
         // What is due with several waits for none of them: the silent one would keep it from the rest.
         if let Some(only) = institution
-            && self.open_objects().any(|one| one.institution != only)
+            && self.poll_candidates().any(|one| one.institution != only)
         {
             institution = None;
         }
         let urgency = match institution {
-            Some(_) => self.open_objects().map(|one| one.urgency).min(),
+            Some(_) => self.poll_candidates().map(|one| one.urgency).min(),
             None => None,
         };
-        Lane {
+        PollLane {
             institution,
-            urgency: urgency.unwrap_or(Urgency::Doubt),
+            urgency: urgency.unwrap_or(Urgency::Unresolved),
         }
     }
 
     /// What is to be asked about now, longest due first, and where.
-    pub fn next_object(&self, now: Timestamp) -> Option<(Object, &InstitutionId, Urgency)> {
-        let due = self.open_objects().filter(|one| one.next <= now);
+    pub fn next_poll_target(
+        &self,
+        now: Timestamp,
+    ) -> Option<(PollTarget, &InstitutionId, Urgency)> {
+        let due = self.poll_candidates().filter(|one| one.next <= now);
         let first = due.min_by_key(|one| one.next)?;
         Some((first.object, first.institution, first.urgency))
     }
@@ -219,26 +224,26 @@ impl Order {
     }
 
     /// The schedule of one of its objects.
-    pub fn schedule_of(&self, object: &Object) -> Option<Schedule> {
+    pub fn schedule_of(&self, object: &PollTarget) -> Option<Schedule> {
         match object {
-            Object::Attempt(id) => {
+            PollTarget::Attempt(id) => {
                 let attempt = self.attempts.iter().find(|one| one.id == *id)?;
                 Some(attempt.schedule)
             }
-            Object::Refund(no) => Some(self.refund(no)?.schedule),
+            PollTarget::Refund(no) => Some(self.refund(no)?.schedule),
         }
     }
 
     /// Sets the schedule of one of its objects: no change, for it moves nothing, so it is written with
     /// a lease's end or with the next change of the object.
-    pub fn reschedule(&mut self, object: &Object, to: Schedule) {
+    pub fn reschedule(&mut self, object: &PollTarget, to: Schedule) {
         match object {
-            Object::Attempt(id) => {
+            PollTarget::Attempt(id) => {
                 for known in self.attempts.iter_mut().filter(|one| one.id == *id) {
                     known.schedule = to;
                 }
             }
-            Object::Refund(no) => {
+            PollTarget::Refund(no) => {
                 for known in self.refunds.iter_mut().filter(|one| one.no == *no) {
                     known.schedule = to;
                 }
@@ -247,13 +252,13 @@ impl Order {
     }
 
     /// Counts one question about an object, and says when the next is due.
-    pub fn count_question(&mut self, object: &Object, callbacks: Callbacks, now: Timestamp) {
+    pub fn count_poll(&mut self, object: &PollTarget, callbacks: CallbackDelivery, now: Timestamp) {
         let next = match object {
-            Object::Attempt(id) => {
+            PollTarget::Attempt(id) => {
                 let attempt = self.attempts.iter().find(|one| one.id == *id);
                 attempt.map(|one| one.schedule.asked(one.pace(callbacks), id.as_str(), now))
             }
-            Object::Refund(no) => {
+            PollTarget::Refund(no) => {
                 let refund = self.refund(no);
                 refund.map(|one| one.schedule.asked(one.pace(), no.as_str(), now))
             }
@@ -267,8 +272,8 @@ impl Order {
     /// nothing is asked about faster because something else of its order moved.
     pub(in crate::domain) fn begin_schedules(&mut self, before: Option<&Self>, now: Timestamp) {
         let unwanted = match (self.state, self.ending) {
-            (OrderState::Open, None) => Unwanted::No,
-            (OrderState::Open | OrderState::Paid | OrderState::Closed, _) => Unwanted::Yes,
+            (OrderState::Open, None) => BeingClosed::No,
+            (OrderState::Open | OrderState::Paid | OrderState::Closed, _) => BeingClosed::Yes,
         };
         for (at, attempt) in self.attempts.iter_mut().enumerate() {
             let was = before.and_then(|order| order.attempts.get(at));

@@ -3,11 +3,11 @@
 
 use crate::domain::amount::Amount;
 use crate::domain::attempt::{Attempt, Epoch};
-use crate::domain::change::{Cause, Change};
+use crate::domain::change::{Change, ChangeCause};
 use crate::domain::identifiers::{RefundOrderNo, RefundRequestNo, Timestamp};
 use crate::domain::institutions::{RefundLack, RefundRules};
 use crate::domain::order::{Order, OrderState};
-use crate::domain::refund::{Refund, RefundState, Sending, Why, Wish};
+use crate::domain::refund::{Refund, RefundDetails, RefundOrigin, RefundState, SendStatus};
 use crate::domain::refusal::Refusal;
 use crate::domain::schedule::Schedule;
 
@@ -16,7 +16,7 @@ pub const REFUNDS_MAX: usize = 50;
 
 /// Refunds that a merchant may ask for of one order, those that failed among them: it is loaded whole, so
 /// they are bounded.
-pub const REFUNDS_ASKED_MAX: usize = 500;
+pub const REFUNDS_REQUESTED_MAX: usize = 500;
 
 /// How much of an order went back (O6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl RefundView {
 
 /// What a merchant asks for (A3.4).
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct RefundRequest {
     /// Minted, for the case that it is new.
     pub no: RefundOrderNo,
     /// Its own number, if it gave one.
@@ -59,20 +59,24 @@ pub struct Asked {
 
 impl Order {
     /// Refunds that the merchant asked for; surplus is counted apart (R1).
-    fn asked_refunds(&self) -> impl Iterator<Item = &Refund> {
-        self.refunds.iter().filter(|refund| refund.wish().is_some())
+    fn requested_refunds(&self) -> impl Iterator<Item = &Refund> {
+        self.refunds
+            .iter()
+            .filter(|refund| refund.request().is_some())
     }
 
     /// What is held or went back of what was paid (R1). Unit: minor units.
-    pub fn held_minor(&self) -> i64 {
-        let holding = self.asked_refunds().filter(|one| one.state.is_holding());
+    pub fn reserved_minor(&self) -> i64 {
+        let holding = self
+            .requested_refunds()
+            .filter(|one| one.state.is_reserved());
         holding.fold(0, |sum, one| sum.saturating_add(one.counted_minor()))
     }
 
     /// What went back of what was paid (R2). Unit: minor units.
     pub fn refunded_minor(&self) -> i64 {
         let back = self
-            .asked_refunds()
+            .requested_refunds()
             .filter(|one| one.state == RefundState::Succeeded);
         back.fold(0, |sum, one| sum.saturating_add(one.counted_minor()))
     }
@@ -101,15 +105,18 @@ impl Order {
     ///
     /// # Errors
     /// The number was used for another sum.
-    pub fn asked_before(&self, asked: &Asked) -> Result<Option<&Refund>, Refusal> {
+    pub fn find_repeated_request(&self, asked: &RefundRequest) -> Result<Option<&Refund>, Refusal> {
         let Some(number) = &asked.number else {
             let mut same = self
-                .asked_refunds()
+                .requested_refunds()
                 .filter(|one| one.amount == asked.amount);
-            return Ok(same.find(|one| one.state.is_holding()));
+            return Ok(same.find(|one| one.state.is_reserved()));
         };
-        let is_same = |one: &&Refund| one.wish().is_some_and(|wish| wish.number == *number);
-        match self.asked_refunds().find(is_same) {
+        let is_same = |one: &&Refund| {
+            one.request()
+                .is_some_and(|request| request.number == *number)
+        };
+        match self.requested_refunds().find(is_same) {
             Some(known) if known.amount != asked.amount => Err(Refusal::RefundConflict),
             known => Ok(known),
         }
@@ -122,19 +129,19 @@ impl Order {
     /// (R-6.1.5-2), or it is more than is left (R1). The cause comes back with the refusal.
     pub fn reserve_refund(
         &self,
-        asked: Asked,
+        asked: RefundRequest,
         rules: &RefundRules,
-        cause: Cause,
+        cause: ChangeCause,
         now: Timestamp,
-    ) -> Result<Change, (Refusal, Cause)> {
+    ) -> Result<Change, (Refusal, ChangeCause)> {
         let attempt = match self.may_refund(&asked, rules, now) {
             Ok(attempt) => attempt.id.clone(),
             Err(refusal) => return Err((refusal, cause)),
         };
         let sum = asked.amount.to_string();
         let failed = self
-            .asked_refunds()
-            .filter(|one| one.amount == asked.amount && !one.state.is_holding());
+            .requested_refunds()
+            .filter(|one| one.amount == asked.amount && !one.state.is_reserved());
         let number = asked
             .number
             .unwrap_or_else(|| RefundRequestNo::automatic(&self.no, &sum, failed.count()));
@@ -144,33 +151,33 @@ impl Order {
             attempt,
             amount: asked.amount,
             state: RefundState::Reserved,
-            why: Why::Asked(Wish {
+            why: RefundOrigin::Asked(RefundDetails {
                 number,
                 reason: asked.reason,
                 notice_url: asked.notice_url,
             }),
             created: now,
-            sending: Sending::Left(now),
+            sending: SendStatus::Left(now),
             schedule: Schedule::from(now),
             epoch: asked.epoch,
             named: false,
             receipt: None,
             reason: None,
             late_success: false,
-            excess_minor: 0,
-            verdict: None,
+            over_refunded_minor: 0,
+            decision: None,
         });
         Ok(Change::between(Some(self), after, cause, now))
     }
 
     fn may_refund(
         &self,
-        asked: &Asked,
+        asked: &RefundRequest,
         rules: &RefundRules,
         now: Timestamp,
     ) -> Result<&Attempt, Refusal> {
-        let settling = self.settling_attempt();
-        let (OrderState::Paid, Some(attempt)) = (self.state, settling) else {
+        let paying_attempt_id = self.paying_attempt();
+        let (OrderState::Paid, Some(attempt)) = (self.state, paying_attempt_id) else {
             return Err(Refusal::OrderUnpaid);
         };
         let paid_at = attempt
@@ -180,30 +187,36 @@ impl Order {
         if now > paid_at.plus(rules.window) {
             return Err(Refusal::RefundWindowOver);
         }
-        let holds_some = self.held_minor() > 0;
+        let holds_some = self.reserved_minor() > 0;
         let lack = match asked.amount == attempt.amount {
             _ if holds_some && !rules.kinds.repeated => Some(RefundLack::Repeated),
             true if !rules.kinds.full => Some(RefundLack::Full),
             false if !rules.kinds.partial => Some(RefundLack::Partial),
             true | false => None,
         };
-        let rest = attempt.amount.minor().saturating_sub(self.held_minor());
+        let rest = attempt.amount.minor().saturating_sub(self.reserved_minor());
         // What goes back beside what was paid is counted apart: its loss is not the merchant's (R1).
-        let has_loss = self.asked_refunds().any(|one| one.excess_minor > 0);
+        let has_loss = self
+            .requested_refunds()
+            .any(|one| one.over_refunded_minor > 0);
         if asked.amount.currency() != attempt.amount.currency()
             || asked.amount.minor() > rest
             || has_loss
         {
             let rest = Amount::from_minor(rest, attempt.amount.currency()).ok();
-            return Err(Refusal::RefundOverRest {
+            return Err(Refusal::RefundExceedsRemaining {
                 rest: rest.filter(|_| !has_loss),
             });
         }
         if let Some(lack) = lack {
             return Err(Refusal::RefundNotSupported(lack));
         }
-        let holding = self.asked_refunds().filter(|one| one.state.is_holding());
-        if holding.count() >= REFUNDS_MAX || self.asked_refunds().count() >= REFUNDS_ASKED_MAX {
+        let holding = self
+            .requested_refunds()
+            .filter(|one| one.state.is_reserved());
+        if holding.count() >= REFUNDS_MAX
+            || self.requested_refunds().count() >= REFUNDS_REQUESTED_MAX
+        {
             return Err(Refusal::RefundsExhausted);
         }
         Ok(attempt)

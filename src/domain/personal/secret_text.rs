@@ -17,16 +17,16 @@ const NAMES: [&str; 4] = ["cvv", "cvc", "支付密码", "验证码"];
 
 /// Whether a text holds a card's number or a named code (R-6.1.4-1).
 pub fn holds_secret(text: &str) -> bool {
-    let letters: Vec<char> = text.chars().map(folded).collect();
-    holds_card(&letters) || holds_code(&letters)
+    let messages: Vec<char> = text.chars().map(folded).collect();
+    holds_card(&messages) || holds_code(&messages)
 }
 
 /// Full width becomes plain, large letters small, and every kind of blank or dash one of its kind.
-fn folded(letter: char) -> char {
-    let plain = match letter {
+fn folded(message: char) -> char {
+    let plain = match message {
         '\u{ff01}'..='\u{ff5e}' => {
-            let code = u32::from(letter).saturating_sub(0xfee0);
-            char::from_u32(code).unwrap_or(letter)
+            let code = u32::from(message).saturating_sub(0xfee0);
+            char::from_u32(code).unwrap_or(message)
         }
         other => other,
     };
@@ -37,33 +37,33 @@ fn folded(letter: char) -> char {
     }
 }
 
-fn holds_card(letters: &[char]) -> bool {
-    let is_between = |letter: char| letter == ' ' || letter == '-';
+fn holds_card(messages: &[char]) -> bool {
+    let is_between = |message: char| message == ' ' || message == '-';
     let mut digits: Vec<u32> = Vec::new();
     let (mut before, mut last) = (None, None);
     // One more round ends the last run.
-    for letter in letters.iter().copied().map(Some).chain([None]) {
-        if let Some(digit) = letter.and_then(|letter| letter.to_digit(10)) {
+    for message in messages.iter().copied().map(Some).chain([None]) {
+        if let Some(digit) = message.and_then(|message| message.to_digit(10)) {
             if digits.is_empty() {
                 before = last;
             }
             digits.push(digit);
-        } else if !letter.is_some_and(is_between) || digits.is_empty() {
+        } else if !message.is_some_and(is_between) || digits.is_empty() {
             // A number that is part of a longer name stands for something else.
-            let behind = last.filter(char::is_ascii_digit).and(letter);
+            let behind = last.filter(char::is_ascii_digit).and(message);
             let is_lone = ![before, behind].into_iter().flatten().any(is_of_a_name);
             if is_lone && is_card(&digits) {
                 return true;
             }
             digits.clear();
         }
-        last = letter;
+        last = message;
     }
     false
 }
 
-fn is_of_a_name(letter: char) -> bool {
-    letter.is_ascii_alphanumeric() || letter == '_'
+fn is_of_a_name(message: char) -> bool {
+    message.is_ascii_alphanumeric() || message == '_'
 }
 
 fn is_card(digits: &[u32]) -> bool {
@@ -83,39 +83,41 @@ fn is_card(digits: &[u32]) -> bool {
 fn passes_luhn(digits: &[u32]) -> bool {
     let from_the_end = digits.iter().rev().zip([false, true].into_iter().cycle());
     let sum = from_the_end.fold(0_u32, |sum, (digit, is_doubled)| {
-        let weighed = match (is_doubled, *digit) {
+        let applied = match (is_doubled, *digit) {
             (true, digit @ 5..) => digit.saturating_mul(2).saturating_sub(9),
             (true, digit) => digit.saturating_mul(2),
             (false, digit) => digit,
         };
-        sum.saturating_add(weighed)
+        sum.saturating_add(applied)
     });
     sum.is_multiple_of(10)
 }
 
-fn holds_code(letters: &[char]) -> bool {
+fn holds_code(messages: &[char]) -> bool {
     NAMES.iter().any(|name| {
         let name: Vec<char> = name.chars().collect();
-        letters
+        messages
             .windows(name.len())
             .zip(1_usize..)
             .filter(|(window, _)| *window == name)
             .any(|(_, nth)| {
                 let end = nth.saturating_sub(1).saturating_add(name.len());
-                letters.get(end..).is_some_and(begins_with_code)
+                messages.get(end..).is_some_and(begins_with_code)
             })
     })
 }
 
 /// Whether a run of so many digits begins within the first few characters.
-fn begins_with_code(letters: &[char]) -> bool {
+fn begins_with_code(messages: &[char]) -> bool {
     let begins = |at: &usize| {
-        let before = at.checked_sub(1).and_then(|at| letters.get(at));
+        let before = at.checked_sub(1).and_then(|at| messages.get(at));
         !before.is_some_and(char::is_ascii_digit)
     };
     let length = |at: usize| {
-        let behind = letters.iter().skip(at);
-        behind.take_while(|letter| letter.is_ascii_digit()).count()
+        let behind = messages.iter().skip(at);
+        behind
+            .take_while(|message| message.is_ascii_digit())
+            .count()
     };
     let mut places = (0..=APART_MAX).filter(begins);
     places.any(|at| CODE_DIGITS.contains(&length(at)))

@@ -2,11 +2,11 @@
 
 use crate::domain::amount::Amount;
 use crate::domain::identifiers::{AccountId, Timestamp};
-use crate::domain::statement::{Day, Line, Movement};
+use crate::domain::statement::{Movement, SettlementDay, StatementLine};
 
 /// A movement as we have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ours {
+pub struct OurMovement {
     /// Which way.
     pub movement: Movement,
     /// Our number of it: attempt or refund.
@@ -16,22 +16,22 @@ pub struct Ours {
     /// How much.
     pub amount: Amount,
     /// How it stands.
-    pub standing: Standing,
+    pub standing: MovementStatus,
 }
 
-impl Ours {
+impl OurMovement {
     /// Whether we know the money to have moved before a moment.
     pub fn moved_before(&self, moment: Timestamp) -> bool {
         match &self.standing {
-            Standing::Moved(at, _) => *at < moment,
-            Standing::Not(_) => false,
+            MovementStatus::Moved(at, _) => *at < moment,
+            MovementStatus::Not(_) => false,
         }
     }
 }
 
 /// Whether we know money to have moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum MovementStatus {
     /// It did, then, under this number of the institution, where we were told one.
     Moved(Timestamp, Option<Box<str>>),
     /// Not that we knew; the state it is in.
@@ -101,7 +101,7 @@ impl DifferenceKind {
 
 /// One difference between a statement and what we know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
+pub struct StatementDifference {
     /// What differs.
     pub kind: DifferenceKind,
     /// Which way the money moved.
@@ -114,9 +114,9 @@ pub struct Difference {
     pub found: Box<str>,
 }
 
-impl Difference {
+impl StatementDifference {
     /// Of a line.
-    pub fn of(line: &Line, kind: DifferenceKind, expected: &str, found: &str) -> Self {
+    pub fn of(line: &StatementLine, kind: DifferenceKind, expected: &str, found: &str) -> Self {
         Self {
             kind,
             movement: line.movement,
@@ -128,12 +128,12 @@ impl Difference {
 }
 
 /// A movement of ours that the statement lacks.
-pub fn missing(ours: &Ours) -> Difference {
+pub fn missing(ours: &OurMovement) -> StatementDifference {
     let at = match &ours.standing {
-        Standing::Moved(at, _) => at.rfc3339(),
-        Standing::Not(state) => state.to_string(),
+        MovementStatus::Moved(at, _) => at.rfc3339(),
+        MovementStatus::Not(state) => state.to_string(),
     };
-    Difference {
+    StatementDifference {
         kind: DifferenceKind::Missing,
         movement: ours.movement,
         number: ours.number.clone(),
@@ -143,10 +143,14 @@ pub fn missing(ours: &Ours) -> Difference {
 }
 
 /// Everything in which a line differs from what we know of its movement; nothing if they agree.
-pub fn compare(line: &Line, ours: Option<&Ours>, day: &Day) -> Vec<Difference> {
+pub fn compare(
+    line: &StatementLine,
+    ours: Option<&OurMovement>,
+    day: &SettlementDay,
+) -> Vec<StatementDifference> {
     let mut differences = Vec::new();
     let mut differs = |kind, expected: &str, found: &str| {
-        differences.push(Difference::of(line, kind, expected, found));
+        differences.push(StatementDifference::of(line, kind, expected, found));
     };
     if !day.holds(line.at) {
         let (expected, found) = (day.date.as_str(), line.at.rfc3339());
@@ -172,11 +176,11 @@ pub fn compare(line: &Line, ours: Option<&Ours>, day: &Day) -> Vec<Difference> {
         differs(DifferenceKind::Account, expected, found);
     }
     match &ours.standing {
-        Standing::Not(state) => {
+        MovementStatus::Not(state) => {
             let found = format!("{} {}", sum(said), line.at.rfc3339());
             differs(DifferenceKind::NotDone, state, &found);
         }
-        Standing::Moved(at, institution_no) => {
+        MovementStatus::Moved(at, institution_no) => {
             if day.holds(line.at) && !day.holds(*at) {
                 differs(DifferenceKind::Day, &at.date(), day.date.as_str());
             }
@@ -201,16 +205,16 @@ mod tests {
     use super::*;
     use crate::domain::amount::{CNY, Currency};
 
-    fn day() -> Day {
-        Day::parse("20261124").unwrap()
+    fn day() -> SettlementDay {
+        SettlementDay::parse("20261124").unwrap()
     }
 
     fn noon() -> Timestamp {
         Timestamp::parse_local("20261124", "120000").unwrap()
     }
 
-    fn line() -> Line {
-        Line {
+    fn line() -> StatementLine {
+        StatementLine {
             account: AccountId::parse("ACC-1").unwrap(),
             movement: Movement::Payment,
             number: "A1".into(),
@@ -220,18 +224,18 @@ mod tests {
         }
     }
 
-    fn ours() -> Ours {
+    fn ours() -> OurMovement {
         let line = line();
-        Ours {
+        OurMovement {
             movement: line.movement,
             number: line.number,
             account: line.account,
             amount: line.amount,
-            standing: Standing::Moved(noon(), Some(line.institution_no)),
+            standing: MovementStatus::Moved(noon(), Some(line.institution_no)),
         }
     }
 
-    fn kinds(line: &Line, ours: Option<&Ours>) -> Vec<DifferenceKind> {
+    fn kinds(line: &StatementLine, ours: Option<&OurMovement>) -> Vec<DifferenceKind> {
         let found = compare(line, ours, &day());
         found.iter().map(|difference| difference.kind).collect()
     }
@@ -243,27 +247,27 @@ mod tests {
         assert_eq!(kinds(&line(), Some(&ours())), []);
         assert_eq!(kinds(&line(), None), [Kind::UnknownLine]);
         let yesterday = Timestamp::from_ms(day().from.ms() - 1);
-        let of = |amount| Line { amount, ..line() };
+        let of = |amount| StatementLine { amount, ..line() };
         let yen = Currency::parse("JPY").unwrap();
         let cases = [
             (of(Amount::from_minor(1_231, CNY).unwrap()), Kind::Sum),
             (of(Amount::from_minor(1_230, yen).unwrap()), Kind::Currency),
             (
-                Line {
+                StatementLine {
                     account: AccountId::parse("ACC-2").unwrap(),
                     ..line()
                 },
                 Kind::Account,
             ),
             (
-                Line {
+                StatementLine {
                     institution_no: "H2".into(),
                     ..line()
                 },
                 Kind::InstitutionNo,
             ),
             (
-                Line {
+                StatementLine {
                     at: yesterday,
                     ..line()
                 },
@@ -273,12 +277,12 @@ mod tests {
         for (line, kind) in cases {
             assert_eq!(kinds(&line, Some(&ours())), [kind]);
         }
-        let standing = |standing| Ours { standing, ..ours() };
-        let earlier = standing(Standing::Moved(yesterday, Some("H1".into())));
+        let standing = |standing| OurMovement { standing, ..ours() };
+        let earlier = standing(MovementStatus::Moved(yesterday, Some("H1".into())));
         assert_eq!(kinds(&line(), Some(&earlier)), [Kind::Day]);
-        let unnumbered = standing(Standing::Moved(noon(), None));
+        let unnumbered = standing(MovementStatus::Moved(noon(), None));
         assert_eq!(kinds(&line(), Some(&unnumbered)), [], "nothing to compare");
-        let open = standing(Standing::Not("UNKNOWN".into()));
+        let open = standing(MovementStatus::Not("UNKNOWN".into()));
         assert_eq!(kinds(&line(), Some(&open)), [Kind::NotDone]);
     }
 }

@@ -3,16 +3,16 @@
 
 use crate::domain::amount::Currency;
 use crate::domain::identifiers::AccountId;
-use crate::domain::statement::{Line, read_line};
+use crate::domain::statement::{StatementLine, read_line};
 
 /// The first line.
 pub const COLUMNS: &str = "kind,account,number,institutionNo,amount,currency,moment";
 
 /// What a line of a file says after the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Row {
+pub enum StatementRow {
     /// A movement.
-    Line(Line),
+    Line(StatementLine),
     /// What all lines of one currency add up to, in decimal text.
     Total {
         /// Which currency.
@@ -37,7 +37,7 @@ pub enum Row {
 ///
 /// # Errors
 /// What was expected.
-pub fn read_row(text: &str) -> Result<Row, &'static str> {
+pub fn read_row(text: &str) -> Result<StatementRow, &'static str> {
     let mut parts = text.split(',');
     let mut part = || parts.next().ok_or("seven values, separated by commas");
     let [kind, second, third, fourth, fifth, sixth, seventh] = [
@@ -53,12 +53,12 @@ pub fn read_row(text: &str) -> Result<Row, &'static str> {
         return Err("seven values, separated by commas");
     }
     match (kind, second, third, fourth, fifth, sixth, seventh) {
-        ("TOTAL", "", "", payments, refunds, currency, "") => Ok(Row::Total {
+        ("TOTAL", "", "", payments, refunds, currency, "") => Ok(StatementRow::Total {
             currency: Currency::parse(currency).map_err(|fault| fault.expected)?,
             payments: payments.to_owned(),
             refunds: refunds.to_owned(),
         }),
-        ("END", institution, date, lines, "", "", "") => Ok(Row::End {
+        ("END", institution, date, lines, "", "", "") => Ok(StatementRow::End {
             institution: institution.to_owned(),
             date: date.to_owned(),
             lines: lines.parse().map_err(|_| "the number of lines")?,
@@ -67,7 +67,7 @@ pub fn read_row(text: &str) -> Result<Row, &'static str> {
         _ => {
             let account = AccountId::parse(second).map_err(|fault| fault.expected)?;
             let parts = [kind, third, fourth, fifth, sixth, seventh];
-            Ok(Row::Line(read_line(account, parts)?))
+            Ok(StatementRow::Line(read_line(account, parts)?))
         }
     }
 }
@@ -81,13 +81,13 @@ mod tests {
     #[test]
     fn a_line_reads_exactly_or_not_at_all() {
         let good = "PAYMENT,ACC-1,A1,H-1,12.30,CNY,2026-11-24T09:30:00+08:00";
-        let Ok(Row::Line(line)) = read_row(good) else {
+        let Ok(StatementRow::Line(line)) = read_row(good) else {
             panic!("{:?}", read_row(good))
         };
         assert_eq!((line.movement, &*line.number), (Movement::Payment, "A1"));
         assert_eq!(line.amount.minor(), 1_230);
         let longer = good.replace("12.30", "12.300");
-        assert_eq!(read_row(&longer), Ok(Row::Line(line.clone())));
+        assert_eq!(read_row(&longer), Ok(StatementRow::Line(line.clone())));
         assert_eq!(line.at.rfc3339(), "2026-11-24T09:30:00+08:00");
         for bad in [
             "",

@@ -4,15 +4,17 @@
 mod comparing;
 mod file;
 
-pub use comparing::{Difference, DifferenceKind, Ours, Standing, compare, missing};
-pub use file::{COLUMNS, Row, read_row};
+pub use comparing::{
+    DifferenceKind, MovementStatus, OurMovement, StatementDifference, compare, missing,
+};
+pub use file::{COLUMNS, StatementRow, read_row};
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use crate::domain::amount::{Amount, Currency};
-use crate::domain::evidence::About;
+use crate::domain::evidence::EvidenceSubject;
 use crate::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, Malformed, RefundOrderNo, Timestamp,
 };
@@ -55,7 +57,7 @@ impl Movement {
 /// A settlement day: from midnight to midnight in Asia/Shanghai. A movement belongs to the day in
 /// which the institution says that the money moved (`Receipt::paid_at`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Day {
+pub struct SettlementDay {
     /// `yyyyMMdd`.
     pub date: CalendarDay,
     /// Its first millisecond.
@@ -64,7 +66,7 @@ pub struct Day {
     pub until: Timestamp,
 }
 
-impl Day {
+impl SettlementDay {
     /// Reads `yyyy-MM-dd` or `yyyyMMdd`.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let wrong = Malformed {
@@ -91,7 +93,7 @@ impl Day {
 
 /// One movement as the institution has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub struct StatementLine {
     /// The account it moved on.
     pub account: AccountId,
     /// Which way.
@@ -106,12 +108,16 @@ pub struct Line {
     pub at: Timestamp,
 }
 
-impl Line {
+impl StatementLine {
     /// What of ours it names, if its number can be one of ours.
-    pub fn about(&self) -> Option<About> {
+    pub fn about(&self) -> Option<EvidenceSubject> {
         match self.movement {
-            Movement::Payment => AttemptId::parse(&self.number).ok().map(About::Attempt),
-            Movement::Refund => RefundOrderNo::parse(&self.number).ok().map(About::Refund),
+            Movement::Payment => AttemptId::parse(&self.number)
+                .ok()
+                .map(EvidenceSubject::Attempt),
+            Movement::Refund => RefundOrderNo::parse(&self.number)
+                .ok()
+                .map(EvidenceSubject::Refund),
         }
     }
 
@@ -131,15 +137,15 @@ pub fn mark(movement: Movement, number: &str) -> u64 {
 
 /// What lines add up to, or are said to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Totals {
+pub struct StatementTotals {
     /// How many.
     pub lines: u64,
     sums: BTreeMap<(Currency, Movement), i64>,
 }
 
-impl Totals {
+impl StatementTotals {
     /// One line more.
-    pub fn add(&mut self, line: &Line) {
+    pub fn add(&mut self, line: &StatementLine) {
         self.lines = self.lines.saturating_add(1);
         let key = (line.amount.currency(), line.movement);
         let sum = self.sums.entry(key).or_default();
@@ -189,14 +195,14 @@ impl Totals {
 /// Why a statement is not used at all: nothing was compared for good, asked or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
-pub struct Unusable {
+pub struct UnusableStatement {
     /// A stable word.
     pub reason: &'static str,
     /// What was expected, what was found.
     pub detail: String,
 }
 
-impl Unusable {
+impl UnusableStatement {
     /// For that reason.
     pub fn new(reason: &'static str, detail: impl Into<String>) -> Self {
         Self {
@@ -221,7 +227,7 @@ pub fn is_number(text: &str) -> bool {
 pub fn read_line(
     account: AccountId,
     [movement, number, institution_no, amount, currency, at]: [&str; 6],
-) -> Result<Line, &'static str> {
+) -> Result<StatementLine, &'static str> {
     let movement = Movement::parse(movement).ok_or("kind: expected PAYMENT or REFUND")?;
     if !is_number(number) || !is_number(institution_no) {
         return Err("numbers: expected 1 to 64 printable characters without comma and quote");
@@ -230,7 +236,7 @@ pub fn read_line(
     let amount = Amount::parse(amount, currency)
         .map_err(|_| "amount: expected decimal digits within the currency")?;
     let at = Timestamp::parse_rfc3339(at).map_err(|fault| fault.expected)?;
-    Ok(Line {
+    Ok(StatementLine {
         account,
         movement,
         number: number.into(),
@@ -245,8 +251,8 @@ mod tests {
     use super::*;
     use crate::domain::amount::CNY;
 
-    fn line(movement: Movement, minor: i64) -> Line {
-        Line {
+    fn line(movement: Movement, minor: i64) -> StatementLine {
+        StatementLine {
             account: AccountId::parse("ACC-1").unwrap(),
             movement,
             number: "A1".into(),
@@ -259,13 +265,13 @@ mod tests {
     /// M7: a day is one of Asia/Shanghai, its last millisecond included and the next one not.
     #[test]
     fn a_day_is_a_day_of_shanghai() {
-        let day = Day::parse("2026-11-24").unwrap();
-        assert_eq!(Day::parse("20261124"), Ok(day.clone()));
+        let day = SettlementDay::parse("2026-11-24").unwrap();
+        assert_eq!(SettlementDay::parse("20261124"), Ok(day.clone()));
         assert_eq!(day.from.rfc3339(), "2026-11-24T00:00:00+08:00");
         assert!(day.holds(day.from) && !day.holds(day.until));
         assert!(day.holds(Timestamp::from_ms(day.until.ms() - 1)));
         for bad in ["2026-02-30", "2026-1-24", "tomorrow", "", "2026-11-24-"] {
-            assert!(Day::parse(bad).is_err(), "{bad}");
+            assert!(SettlementDay::parse(bad).is_err(), "{bad}");
         }
     }
 
@@ -273,14 +279,14 @@ mod tests {
     /// lines do.
     #[test]
     fn totals_are_compared_exactly() {
-        let mut counted = Totals::default();
+        let mut counted = StatementTotals::default();
         counted.add(&line(Movement::Payment, 1_230));
         counted.add(&line(Movement::Payment, 999_999_999_999));
         counted.add(&line(Movement::Refund, 500));
         let claimed = |lines, payments: &str, refunds: &str| {
-            let mut totals = Totals {
+            let mut totals = StatementTotals {
                 lines,
-                ..Totals::default()
+                ..StatementTotals::default()
             };
             totals.claim(Movement::Payment, CNY, payments)?;
             totals.claim(Movement::Refund, CNY, refunds)?;

@@ -3,7 +3,7 @@
 
 use crate::crypto::digest::Sha256;
 use crate::domain::identifiers::{Timestamp, hex};
-use crate::domain::verification::{Breach, Hearer};
+use crate::domain::verification::{Breach, BreachSink};
 
 /// Separates this hash from every other use of SHA-256, and one edition of it from the next.
 const DOMAIN: &[u8] = b"paymux exchange log 1";
@@ -72,7 +72,7 @@ pub struct Blocks {
 
 impl Blocks {
     /// The next block, by number.
-    pub fn follow(&mut self, row: &BlockRow, hear: &mut Hearer<'_>) {
+    pub fn follow(&mut self, row: &BlockRow, hear: &mut BreachSink<'_>) {
         let object = format!("exchange_log {}", row.number);
         if let Some((number, hash)) = self.last {
             let next = number.saturating_add(1);

@@ -1,18 +1,18 @@
 //! The audit log, record by record (L1).
 
-use crate::domain::audit::{Deed, Link};
+use crate::domain::audit::{AuditEntry, ChainLink};
 use crate::domain::identifiers::{Timestamp, hex};
-use crate::domain::verification::{Breach, Hearer};
+use crate::domain::verification::{Breach, BreachSink};
 
 /// A record as it is stored.
 #[derive(Debug)]
-pub struct Record {
+pub struct AuditRecord {
     /// Which of its chain, from 1.
     pub seq: u64,
     /// When.
     pub at: Timestamp,
     /// What it says.
-    pub deed: Deed,
+    pub audit_entry: AuditEntry,
     /// The hash it names as the one before.
     pub prev: [u8; 32],
     /// Its own.
@@ -23,7 +23,7 @@ pub struct Record {
 #[derive(Debug)]
 pub struct Chain {
     name: String,
-    link: Link,
+    link: ChainLink,
 }
 
 impl Chain {
@@ -31,7 +31,7 @@ impl Chain {
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            link: Link::START,
+            link: ChainLink::START,
         }
     }
 
@@ -41,12 +41,12 @@ impl Chain {
     }
 
     /// Where it stands.
-    pub fn head(&self) -> Link {
+    pub fn head(&self) -> ChainLink {
         self.link
     }
 
     /// The next record, by number.
-    pub fn follow(&mut self, record: &Record, hear: &mut Hearer<'_>) {
+    pub fn follow(&mut self, record: &AuditRecord, hear: &mut BreachSink<'_>) {
         let object = format!("{} {}", self.name, record.seq);
         let next = self.link.seq.saturating_add(1);
         if record.seq != next {
@@ -65,11 +65,11 @@ impl Chain {
                 format!("names {}", hex(&record.prev)),
             ));
         }
-        let before = Link {
+        let before = ChainLink {
             seq: record.seq.saturating_sub(1),
             hash: record.prev,
         };
-        let written = before.follow(&self.name, &record.deed, record.at);
+        let written = before.follow(&self.name, &record.audit_entry, record.at);
         if written.hash != record.hash {
             hear(Breach::of(
                 "L1",
@@ -80,14 +80,14 @@ impl Chain {
                 ),
                 format!(
                     "{} {} {}: hashes to {}",
-                    record.deed.actor,
-                    record.deed.action,
-                    record.deed.object,
+                    record.audit_entry.actor,
+                    record.audit_entry.action,
+                    record.audit_entry.object,
                     hex(&written.hash)
                 ),
             ));
         }
-        self.link = Link {
+        self.link = ChainLink {
             seq: record.seq,
             hash: record.hash,
         };

@@ -1,16 +1,16 @@
 //! The numbers of merchants' events: from 1, without a gap, none twice (K1, N1).
 
-use crate::domain::verification::{Breach, Hearer};
+use crate::domain::verification::{Breach, BreachSink};
 
 /// Walks along the events of all merchants, merchant by merchant, by number.
 #[derive(Debug, Default)]
-pub struct Numbers {
+pub struct EventNumberCheck {
     of: Option<(String, u64)>,
 }
 
-impl Numbers {
+impl EventNumberCheck {
     /// The next event.
-    pub fn follow(&mut self, merchant: &str, number: u64, event: &str, hear: &mut Hearer<'_>) {
+    pub fn follow(&mut self, merchant: &str, number: u64, event: &str, hear: &mut BreachSink<'_>) {
         let last = match &self.of {
             Some((before, last)) if before == merchant => *last,
             Some(_) | None => 0,
@@ -33,7 +33,7 @@ impl Numbers {
     }
 
     /// What was counted must be what was given.
-    pub fn counted(merchant: &str, last_given: u64, highest: u64, hear: &mut Hearer<'_>) {
+    pub fn counted(merchant: &str, last_given: u64, highest: u64, hear: &mut BreachSink<'_>) {
         if last_given != highest {
             hear(Breach::of(
                 "K1",

@@ -11,9 +11,9 @@ mod money;
 mod order;
 
 pub use blocks::{BlockHead, BlockRow, Blocks, block_hash, chained};
-pub use chain::{Chain, Record};
-pub use counting::Numbers;
-pub use money::{Sums, Totals};
+pub use chain::{AuditRecord, Chain};
+pub use counting::EventNumberCheck;
+pub use money::{JournalSums, JournalTotals};
 
 use crate::domain::amount::Amount;
 use crate::domain::attempt::AttemptState;
@@ -25,7 +25,7 @@ use crate::domain::refund::RefundState;
 /// One thing that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Breach {
-    /// The invariant: `L1`, `M1` …; `FILE` is the database's own account of itself, `READ` a row that
+    /// The invariant: `L1`, `M1` …; `FILE` is the database's own account of itself, `READABLE` a row that
     /// this release cannot read.
     pub rule: &'static str,
     /// Of what: a number as the gateway gave it, or a place in the file.
@@ -54,11 +54,11 @@ impl Breach {
 }
 
 /// Who hears of breaches.
-pub type Hearer<'a> = dyn FnMut(Breach) + 'a;
+pub type BreachSink<'a> = dyn FnMut(Breach) + 'a;
 
 /// Everything the ledger has of one order, nothing personal among it.
 #[derive(Debug)]
-pub struct Dossier {
+pub struct StoredOrder {
     /// The order.
     pub order: OrderRow,
     /// Its attempts, by their sequence.
@@ -70,7 +70,7 @@ pub struct Dossier {
     /// What its merchant was owed.
     pub events: Vec<EventRow>,
     /// What the audit log has of it.
-    pub recorded: Option<Recorded>,
+    pub recorded: Option<AuditSummary>,
 }
 
 /// An order's own row.
@@ -85,9 +85,9 @@ pub struct OrderRow {
     /// Where it stands.
     pub state: OrderState,
     /// The attempt that paid it.
-    pub settling: Option<AttemptId>,
+    pub paying_attempt_id: Option<AttemptId>,
     /// What it says is held of what was paid. Unit: minor units.
-    pub held_minor: i64,
+    pub reserved_minor: i64,
     /// How often it changed, its placing included (K4).
     pub version: u64,
     /// It has a time when it is looked at again.
@@ -129,7 +129,7 @@ pub struct RefundRow {
     /// It succeeded after it had failed (V4).
     pub is_late: bool,
     /// What of it went back beyond what there was (R9). Unit: minor units.
-    pub excess_minor: i64,
+    pub over_refunded_minor: i64,
     /// It is known what went back, and when.
     pub has_receipt: bool,
 }
@@ -168,7 +168,7 @@ pub struct EventRow {
 
 /// What the audit log has of one order.
 #[derive(Debug)]
-pub struct Recorded {
+pub struct AuditSummary {
     /// Records about it.
     pub count: u64,
     /// The states after it, in the last of them.
@@ -195,7 +195,7 @@ pub struct Report {
     /// The last record of each audit chain: its chain, number and hash.
     pub heads: Vec<(String, u64, [u8; 32])>,
     /// The sums over all accounts of each currency (M2).
-    pub totals: Totals,
+    pub totals: JournalTotals,
     /// Things that do not hold.
     pub breaches: u64,
 }

@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 
 use crate::domain::amount::Amount;
 use crate::domain::attempt::AttemptState;
-use crate::domain::journal::{Account, Entry};
+use crate::domain::journal::{JournalAccount, JournalEntry};
 use crate::domain::refund::RefundState;
-use crate::domain::verification::{AttemptRow, Breach, Dossier, EntryRow, Hearer, RefundRow};
+use crate::domain::verification::{
+    AttemptRow, Breach, BreachSink, EntryRow, RefundRow, StoredOrder,
+};
 
 /// What is posted, so that two equal postings compare equal.
 type Posting = (String, String, String, i64, &'static str);
 
 /// M1: exactly the entries that the order's money means, each once; M3: what they come to.
-pub(super) fn entries(of: &Dossier, hear: &mut Hearer<'_>) {
+pub(super) fn entries(of: &StoredOrder, hear: &mut BreachSink<'_>) {
     let mut open: BTreeMap<Posting, i64> = BTreeMap::new();
     let covered = covered_minor(of);
     let is_summed = |happening: &str| covered > 0 && LATE.contains(&happening);
@@ -61,14 +63,14 @@ const LATE: [&str; 3] = ["REFUND_LATE", "REFUND_EXCESS", COVERED];
 const COVERED: &str = "REFUND_COVERED";
 
 /// What was posted as covered of what went back beyond what there was (R9). Unit: minor units.
-fn covered_minor(of: &Dossier) -> i64 {
+fn covered_minor(of: &StoredOrder) -> i64 {
     let covered = of.entries.iter().filter(|one| one.happening == COVERED);
     covered.fold(0, |sum, one| sum.saturating_add(one.amount.minor()))
 }
 
 /// M1 where something was covered: the row of a refund says what is left of its excess, not what it was
 /// at first, so what is posted of late refunds is compared by its sums.
-fn late_sums(of: &Dossier, covered: i64, hear: &mut Hearer<'_>) {
+fn late_sums(of: &StoredOrder, covered: i64, hear: &mut BreachSink<'_>) {
     let no = &of.order.no;
     let mut open: BTreeMap<(&str, String, String), i64> = BTreeMap::new();
     let mut add = |happening, debit: String, credit: String, minor: i64| {
@@ -79,17 +81,17 @@ fn late_sums(of: &Dossier, covered: i64, hear: &mut Hearer<'_>) {
         let (debit, credit) = (entry.debit.name(), entry.credit.name());
         add(entry.happening, debit, credit, entry.amount.minor());
     }
-    let settles = |one: &&AttemptRow| of.order.settling.as_ref() == Some(&one.id);
+    let settles = |one: &&AttemptRow| of.order.paying_attempt_id.as_ref() == Some(&one.id);
     let whole = Amount::from_minor(covered, of.order.amount.currency());
     if let (Some(through), Ok(whole)) = (of.attempts.iter().find(settles), whole) {
         let by = &through.institution;
         for (entry, minor) in [
             (
-                Entry::refunded_late(by, no, whole),
+                JournalEntry::refunded_late(by, no, whole),
                 covered.saturating_neg(),
             ),
-            (Entry::lost(by, no, whole), covered),
-            (Entry::covered(no, whole), covered),
+            (JournalEntry::lost(by, no, whole), covered),
+            (JournalEntry::covered(no, whole), covered),
         ] {
             let (debit, credit) = (entry.debit.name(), entry.credit.name());
             add(entry.happening, debit, credit, minor);
@@ -113,7 +115,7 @@ fn late_sums(of: &Dossier, covered: i64, hear: &mut Hearer<'_>) {
 }
 
 /// Section 6, happening by happening.
-fn meant(of: &Dossier) -> Vec<Entry> {
+fn meant(of: &StoredOrder) -> Vec<JournalEntry> {
     let no = &of.order.no;
     let mut meant = Vec::new();
     for attempt in of
@@ -121,11 +123,13 @@ fn meant(of: &Dossier) -> Vec<Entry> {
         .iter()
         .filter(|one| one.state == AttemptState::Paid)
     {
-        meant.push(if of.order.settling.as_ref() == Some(&attempt.id) {
-            Entry::paid(&attempt.institution, no, attempt.amount)
-        } else {
-            Entry::surplus(&attempt.institution, &attempt.id, attempt.amount)
-        });
+        meant.push(
+            if of.order.paying_attempt_id.as_ref() == Some(&attempt.id) {
+                JournalEntry::paid(&attempt.institution, no, attempt.amount)
+            } else {
+                JournalEntry::excess(&attempt.institution, &attempt.id, attempt.amount)
+            },
+        );
     }
     for refund in &of.refunds {
         let through = of.attempts.iter().find(|one| one.id == refund.attempt);
@@ -133,13 +137,14 @@ fn meant(of: &Dossier) -> Vec<Entry> {
         let Some(through) = through else { continue };
         let institution = &through.institution;
         let some = |minor| Amount::from_minor(minor, refund.amount.currency()).ok();
-        let lost = some(refund.excess_minor).map(|excess| Entry::lost(institution, no, excess));
+        let lost = some(refund.over_refunded_minor)
+            .map(|excess| JournalEntry::lost(institution, no, excess));
         let back = refund.state == RefundState::Succeeded;
         if refund.is_surplus {
             match lost {
                 _ if !back => (),
                 Some(lost) => meant.push(lost),
-                None => meant.push(Entry::surplus_refunded(
+                None => meant.push(JournalEntry::excess_refunded(
                     institution,
                     &through.id,
                     refund.amount,
@@ -147,22 +152,27 @@ fn meant(of: &Dossier) -> Vec<Entry> {
             }
             continue;
         }
-        meant.push(Entry::reserved(no, refund.amount));
+        meant.push(JournalEntry::reserved(no, refund.amount));
         if refund.state == RefundState::Failed || refund.is_late {
-            meant.push(Entry::released(no, refund.amount));
+            meant.push(JournalEntry::released(no, refund.amount));
         }
         if back && refund.is_late {
-            let fits = some(refund.amount.minor().saturating_sub(refund.excess_minor));
-            meant.extend(fits.map(|fits| Entry::refunded_late(institution, no, fits)));
+            let fits = some(
+                refund
+                    .amount
+                    .minor()
+                    .saturating_sub(refund.over_refunded_minor),
+            );
+            meant.extend(fits.map(|fits| JournalEntry::refunded_late(institution, no, fits)));
             meant.extend(lost);
         } else if back {
-            meant.push(Entry::refunded(institution, no, refund.amount));
+            meant.push(JournalEntry::refunded(institution, no, refund.amount));
         }
     }
     meant
 }
 
-fn posting(entry: &Entry) -> Posting {
+fn posting(entry: &JournalEntry) -> Posting {
     (
         entry.happening.to_owned(),
         entry.debit.name(),
@@ -184,7 +194,7 @@ fn written(row: &EntryRow) -> String {
 }
 
 /// M3, by what was posted: MERCH = paid − held, HOLD = held − done, nothing owed below nothing.
-fn balances(of: &Dossier, hear: &mut Hearer<'_>) {
+fn balances(of: &StoredOrder, hear: &mut BreachSink<'_>) {
     let no = &of.order.no;
     let mut owed: BTreeMap<&str, i64> = BTreeMap::new();
     for row in &of.entries {
@@ -205,14 +215,14 @@ fn balances(of: &Dossier, hear: &mut Hearer<'_>) {
             ));
         }
     }
-    let (paid, held, done) = (paid_minor(of), held_minor(of), done_minor(of));
+    let (paid, held, done) = (paid_minor(of), reserved_minor(of), refunded_minor(of));
     let merchant = (
-        Account::Merch(no.clone()).name(),
+        JournalAccount::MerchantPayable(no.clone()).name(),
         "paid - held",
         paid.saturating_sub(held),
     );
     let holding = (
-        Account::Hold(no.clone()).name(),
+        JournalAccount::RefundReserved(no.clone()).name(),
         "held - done",
         held.saturating_sub(done),
     );
@@ -230,30 +240,30 @@ fn balances(of: &Dossier, hear: &mut Hearer<'_>) {
 }
 
 /// The sum of the settling attempt. Unit: minor units.
-pub(super) fn paid_minor(of: &Dossier) -> i64 {
-    let settles = |id| of.order.settling.as_ref() == Some(id);
-    let settling = of.attempts.iter().find(|one| settles(&one.id));
-    let paid = settling.filter(|one| one.state == AttemptState::Paid);
+pub(super) fn paid_minor(of: &StoredOrder) -> i64 {
+    let settles = |id| of.order.paying_attempt_id.as_ref() == Some(id);
+    let paying_attempt_id = of.attempts.iter().find(|one| settles(&one.id));
+    let paid = paying_attempt_id.filter(|one| one.state == AttemptState::Paid);
     paid.map_or(0, |one| one.amount.minor())
 }
 
 /// What is held or went back of it (R1). Unit: minor units.
-pub(super) fn held_minor(of: &Dossier) -> i64 {
-    summed(of, |one| one.state.is_holding())
+pub(super) fn reserved_minor(of: &StoredOrder) -> i64 {
+    summed(of, |one| one.state.is_reserved())
 }
 
 /// What went back of it (R2). Unit: minor units.
-pub(super) fn done_minor(of: &Dossier) -> i64 {
+pub(super) fn refunded_minor(of: &StoredOrder) -> i64 {
     summed(of, |one| one.state == RefundState::Succeeded)
 }
 
-fn summed(of: &Dossier, counts: impl Fn(&RefundRow) -> bool) -> i64 {
+fn summed(of: &StoredOrder, counts: impl Fn(&RefundRow) -> bool) -> i64 {
     let counted = of
         .refunds
         .iter()
         .filter(|one| !one.is_surplus && counts(one));
     counted.fold(0, |sum, one| {
-        let counted = one.amount.minor().saturating_sub(one.excess_minor);
+        let counted = one.amount.minor().saturating_sub(one.over_refunded_minor);
         sum.saturating_add(counted)
     })
 }
@@ -264,26 +274,26 @@ fn is_debit_side(account: &str) -> bool {
 
 /// The sums over all accounts of one currency, each on its own side. Unit: minor units.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Sums {
+pub struct JournalSums {
     /// What institutions received.
     pub recv: i128,
     /// What went back beyond what there was.
     pub loss: i128,
     /// What merchants are owed.
-    pub merch: i128,
+    pub merchant_payable: i128,
     /// What is on its way back.
     pub hold: i128,
     /// What of surplus is owed to payers.
-    pub surp: i128,
+    pub excess_payable: i128,
 }
 
 /// The sums of each currency.
 #[derive(Debug, Default)]
-pub struct Totals(BTreeMap<&'static str, Sums>);
+pub struct JournalTotals(BTreeMap<&'static str, JournalSums>);
 
-impl Totals {
+impl JournalTotals {
     /// One more entry.
-    pub fn add(&mut self, row: &EntryRow, hear: &mut Hearer<'_>) {
+    pub fn add(&mut self, row: &EntryRow, hear: &mut BreachSink<'_>) {
         let sums = self.0.entry(row.amount.currency().code()).or_default();
         let minor = i128::from(row.amount.minor());
         // A debit makes an account of the debit side grow, and one of the credit side shrink.
@@ -292,9 +302,9 @@ impl Totals {
             let (sum, grows) = match account.split_once(':').map(|(kind, _)| kind) {
                 Some("RECV") => (&mut sums.recv, debited),
                 Some("LOSS") => (&mut sums.loss, debited),
-                Some("MERCH") => (&mut sums.merch, credited),
+                Some("MERCH") => (&mut sums.merchant_payable, credited),
                 Some("HOLD") => (&mut sums.hold, credited),
-                Some("SURP") => (&mut sums.surp, credited),
+                Some("SURP") => (&mut sums.excess_payable, credited),
                 Some(_) | None => {
                     hear(Breach::of(
                         "M2",
@@ -310,11 +320,11 @@ impl Totals {
     }
 
     /// M2, when all entries are in.
-    pub fn balance(&self, hear: &mut Hearer<'_>) {
+    pub fn balance(&self, hear: &mut BreachSink<'_>) {
         for (currency, sums) in &self.0 {
             let left = sums.recv.saturating_add(sums.loss);
-            let right = sums.merch.saturating_add(sums.hold);
-            let right = right.saturating_add(sums.surp);
+            let right = sums.merchant_payable.saturating_add(sums.hold);
+            let right = right.saturating_add(sums.excess_payable);
             if left != right {
                 hear(Breach::of(
                     "M2",
@@ -327,7 +337,7 @@ impl Totals {
     }
 
     /// Each currency's code and its sums.
-    pub fn each(&self) -> impl Iterator<Item = (&'static str, Sums)> {
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, JournalSums)> {
         self.0.iter().map(|(currency, sums)| (*currency, *sums))
     }
 }

@@ -6,19 +6,19 @@ use crate::domain::event::EventType;
 use crate::domain::identifiers::{AttemptId, EventId};
 use crate::domain::order::OrderState;
 use crate::domain::refund::RefundState;
-use crate::domain::verification::money::{done_minor, entries, held_minor, paid_minor};
-use crate::domain::verification::{AttemptRow, Breach, Dossier, Hearer};
+use crate::domain::verification::money::{entries, paid_minor, refunded_minor, reserved_minor};
+use crate::domain::verification::{AttemptRow, Breach, BreachSink, StoredOrder};
 
 fn sum(of: Amount) -> String {
     format!("{of} {}", of.currency().code())
 }
 
-impl Dossier {
+impl StoredOrder {
     /// Says everything of it that does not hold.
-    pub fn verify(&self, hear: &mut Hearer<'_>) {
+    pub fn verify(&self, hear: &mut BreachSink<'_>) {
         self.settled(hear);
         self.attempted(hear);
-        self.surplus(hear);
+        self.excess(hear);
         self.refunded(hear);
         self.due(hear);
         self.owed(hear);
@@ -31,39 +31,42 @@ impl Dossier {
     }
 
     fn settles(&self, attempt: &AttemptRow) -> bool {
-        self.order.settling.as_ref() == Some(&attempt.id)
+        self.order.paying_attempt_id.as_ref() == Some(&attempt.id)
     }
 
     /// O1, O2: paid by exactly one attempt of its own, and by the sum that was asked.
-    fn settled(&self, hear: &mut Hearer<'_>) {
+    fn settled(&self, hear: &mut BreachSink<'_>) {
         let state = self.order.state;
-        if (state == OrderState::Paid) != self.order.settling.is_some() {
-            let settling = self.order.settling.as_ref();
-            let settling = settling.map_or("no attempt", AttemptId::as_str);
-            let found = format!("{}, settled by {settling}", state.name());
+        if (state == OrderState::Paid) != self.order.paying_attempt_id.is_some() {
+            let paying_attempt_id = self.order.paying_attempt_id.as_ref();
+            let paying_attempt_id = paying_attempt_id.map_or("no attempt", AttemptId::as_str);
+            let found = format!("{}, settled by {paying_attempt_id}", state.name());
             hear(self.breach("O1", "a settling attempt if and only if it is PAID", found));
         }
-        let Some(settling) = &self.order.settling else {
+        let Some(paying_attempt_id) = &self.order.paying_attempt_id else {
             return;
         };
         let Some(attempt) = self.attempts.iter().find(|one| self.settles(one)) else {
-            let found = format!("{settling}, which is not there");
+            let found = format!("{paying_attempt_id}, which is not there");
             hear(self.breach("O1", "its settling attempt among its attempts", found));
             return;
         };
         if attempt.state != AttemptState::Paid {
-            let found = format!("{settling} is {}", attempt.state.name());
+            let found = format!("{paying_attempt_id} is {}", attempt.state.name());
             hear(self.breach("O1", "its settling attempt PAID", found));
         }
         if attempt.receipt != Some(self.order.amount) {
-            let expected = format!("{settling} confirmed with {}", sum(self.order.amount));
+            let expected = format!(
+                "{paying_attempt_id} confirmed with {}",
+                sum(self.order.amount)
+            );
             let found = attempt.receipt.map_or("nothing".to_owned(), sum);
             hear(self.breach("O2", &expected, found));
         }
     }
 
     /// A2, O3, K2: numbered without a gap, of the order's sum, at most one live, none once it is closed.
-    fn attempted(&self, hear: &mut Hearer<'_>) {
+    fn attempted(&self, hear: &mut BreachSink<'_>) {
         for (at, attempt) in (1..).zip(&self.attempts) {
             if attempt.seq != at {
                 let found = format!("{} is number {}", attempt.id, attempt.seq);
@@ -95,11 +98,11 @@ impl Dossier {
     }
 
     /// A4, A7: what is paid beside the settling attempt goes back, along one refund at a time.
-    fn surplus(&self, hear: &mut Hearer<'_>) {
+    fn excess(&self, hear: &mut BreachSink<'_>) {
         let paid = |one: &&AttemptRow| one.state == AttemptState::Paid && !self.settles(one);
         for attempt in self.attempts.iter().filter(paid) {
             let going = self.refunds.iter().filter(|one| {
-                one.is_surplus && one.attempt == attempt.id && one.state.is_holding()
+                one.is_surplus && one.attempt == attempt.id && one.state.is_reserved()
             });
             if going.clone().count() == 0 {
                 let expected = format!("a refund of the surplus of {}", attempt.id);
@@ -113,8 +116,8 @@ impl Dossier {
                 let expected = format!("the surplus of {} on its way once", attempt.id);
                 hear(self.breach("A4", &expected, format!("{on_its_way} times")));
             }
-            let kept =
-                going.filter(|one| one.state == RefundState::Succeeded && one.excess_minor == 0);
+            let kept = going
+                .filter(|one| one.state == RefundState::Succeeded && one.over_refunded_minor == 0);
             if kept.count() > 1 {
                 let expected = format!("the surplus of {} back once", attempt.id);
                 hear(self.breach("A7", &expected, "more often, and not booked as loss"));
@@ -123,7 +126,7 @@ impl Dossier {
     }
 
     /// R1, R5, R8, R9: never more than was paid, along the attempt that brought it.
-    fn refunded(&self, hear: &mut Hearer<'_>) {
+    fn refunded(&self, hear: &mut BreachSink<'_>) {
         for (at, refund) in (1..).zip(&self.refunds) {
             if refund.seq != at {
                 let found = format!("{} is number {}", refund.no, refund.seq);
@@ -158,24 +161,24 @@ impl Dossier {
                 let expected = "a receipt of what went back: its sum, and when";
                 hear(self.breach("M7", expected, format!("none of {}", refund.no)));
             }
-            if refund.excess_minor > 0 && !refund.is_late && !refund.is_surplus {
-                let found = format!("{} with {}", refund.no, refund.excess_minor);
+            if refund.over_refunded_minor > 0 && !refund.is_late && !refund.is_surplus {
+                let found = format!("{} with {}", refund.no, refund.over_refunded_minor);
                 hear(self.breach("R9", "an excess only of what succeeded late", found));
             }
         }
-        let (paid, held, done) = (paid_minor(self), held_minor(self), done_minor(self));
+        let (paid, held, done) = (paid_minor(self), reserved_minor(self), refunded_minor(self));
         if !(0 <= done && done <= held && held <= paid) {
             let found = format!("done {done}, held {held}, paid {paid}");
             hear(self.breach("R1", "0 <= done <= held <= paid", found));
         }
-        if self.order.held_minor != held {
+        if self.order.reserved_minor != held {
             let expected = format!("held = {held}, as its refunds are");
-            hear(self.breach("R1", &expected, format!("{}", self.order.held_minor)));
+            hear(self.breach("R1", &expected, format!("{}", self.order.reserved_minor)));
         }
     }
 
     /// A6, Z3: what has not come to its end is looked at again.
-    fn due(&self, hear: &mut Hearer<'_>) {
+    fn due(&self, hear: &mut BreachSink<'_>) {
         let is_open = self.order.state == OrderState::Open
             || self.attempts.iter().any(|one| one.state.is_live())
             || self.refunds.iter().any(|one| !one.state.is_over());
@@ -189,7 +192,7 @@ impl Dossier {
     }
 
     /// N1, N4: an event for every reported transition, and no other.
-    fn owed(&self, hear: &mut Hearer<'_>) {
+    fn owed(&self, hear: &mut BreachSink<'_>) {
         let mut expected = match self.order.state {
             OrderState::Open => vec![],
             OrderState::Paid => vec![EventType::OrderPaid.name()],
@@ -209,7 +212,7 @@ impl Dossier {
             hear(self.breach("N1", &expected, format!("[{}]", found.join(", "))));
         }
         for event in &self.events {
-            let id = EventId::of(&self.order.no, event.kind.letter(), event.version);
+            let id = EventId::of(&self.order.no, event.kind.message(), event.version);
             let is_ours = event.order == self.order.no.as_str()
                 && event.merchant == self.order.merchant
                 && id.as_str() == event.id;
@@ -228,7 +231,7 @@ impl Dossier {
     }
 
     /// L2, K4: a record for each version, and the last says the states that are stored.
-    fn recorded(&self, hear: &mut Hearer<'_>) {
+    fn recorded(&self, hear: &mut BreachSink<'_>) {
         let count = self.recorded.as_ref().map_or(0, |one| one.count);
         if count != self.order.version {
             let expected = format!("{} audit records, one for each version", self.order.version);

@@ -7,7 +7,7 @@ const TARGET: Duration = Duration::from_millis(20);
 fn bounds() -> Bounds {
     Bounds {
         in_flight_orders_max: 200,
-        in_flight_choices_max: 300,
+        in_flight_selections_max: 300,
         in_flight_max: 400,
         delay_max: TARGET,
         ..Bounds::default()
@@ -18,15 +18,19 @@ fn overload() -> Overload {
     Overload::new(&bounds())
 }
 
-async fn admitted(overload: &Overload, rank: Rank, caller: Caller) -> Result<InFlight, Cause> {
-    overload.check(rank, caller, &bounds())?;
-    overload.enter(rank, caller, &bounds()).await
+async fn admitted(
+    overload: &Overload,
+    priority: Priority,
+    caller: Caller,
+) -> Result<InFlight, Cause> {
+    overload.check(priority, caller, &bounds())?;
+    overload.enter(priority, caller, &bounds()).await
 }
 
 async fn filled(overload: &Overload, by: usize) -> Vec<InFlight> {
     let mut held = Vec::new();
     for _ in 0..by {
-        let one = admitted(overload, Rank::Rest, Caller::Proven).await;
+        let one = admitted(overload, Priority::Other, Caller::Proven).await;
         held.push(one.ok().unwrap());
     }
     held
@@ -43,7 +47,7 @@ fn at(overload: &Overload, ms: u64) -> Instant {
 }
 
 /// What becomes of one that need not wait for a permit.
-fn judged(overload: &Overload, who: (Rank, Caller), now: Instant) -> Result<(), Cause> {
+fn judged(overload: &Overload, who: (Priority, Caller), now: Instant) -> Result<(), Cause> {
     let left = (overload.left(now), now);
     overload.judge(who, left, &bounds(), Codel::is_flooded)?;
     overload.judge(who, (overload.delay(), now), &bounds(), Codel::rejects)
@@ -54,15 +58,15 @@ fn let_in(
     overload: &Overload,
     caller: Caller,
     Late(delay, ms): Late,
-    ranks: [Rank; 4],
+    ranks: [Priority; 4],
 ) -> [u64; 4] {
     let mut counts = [0_u64; 4];
     for ms in ms {
         let now = at(overload, ms);
         overload.tick(delay, now);
-        for (count, rank) in counts.iter_mut().zip(ranks) {
+        for (count, priority) in counts.iter_mut().zip(ranks) {
             overload.count(caller);
-            let is_let_in = judged(overload, (rank, caller), now).is_ok();
+            let is_let_in = judged(overload, (priority, caller), now).is_ok();
             *count = count.saturating_add(u64::from(is_let_in));
         }
     }
@@ -83,13 +87,13 @@ async fn priorities_are_rejected_one_after_the_other_as_permits_are_taken() {
     ] {
         let overload = overload();
         let held = filled(&overload, taken).await;
-        for (rank, open) in Rank::ALL.into_iter().zip(open) {
-            let came = admitted(&overload, rank, Caller::Proven).await.is_ok();
-            assert_eq!(came, open, "{rank:?} with {taken} taken");
+        for (priority, open) in Priority::ALL.into_iter().zip(open) {
+            let came = admitted(&overload, priority, Caller::Proven).await.is_ok();
+            assert_eq!(came, open, "{priority:?} with {taken} taken");
         }
         drop(held);
         assert!(
-            admitted(&overload, Rank::Order, Caller::Proven)
+            admitted(&overload, Priority::NewOrder, Caller::Proven)
                 .await
                 .is_ok()
         );
@@ -105,7 +109,7 @@ async fn a_burst_waits_shortly() {
     for _ in 0..26 {
         let overload = Arc::clone(&overload);
         waiting.spawn(async move {
-            admitted(&overload, Rank::Order, Caller::Proven)
+            admitted(&overload, Priority::NewOrder, Caller::Proven)
                 .await
                 .is_ok()
         });
@@ -119,7 +123,7 @@ async fn a_burst_waits_shortly() {
     let came = waiting.join_all().await;
     assert_eq!(came, [true; 25]);
     let _held = filled(&overload, 50).await;
-    let late = admitted(&overload, Rank::Order, Caller::Proven).await;
+    let late = admitted(&overload, Priority::NewOrder, Caller::Proven).await;
     assert_eq!(late.err(), Some(Cause::Delay));
 }
 
@@ -129,19 +133,19 @@ async fn a_burst_waits_shortly() {
 async fn unauthenticated_callers_fill_only_a_part() {
     let overload = overload();
     let mut held = Vec::new();
-    while let Ok(one) = admitted(&overload, Rank::Rest, Caller::Unauthenticated).await {
+    while let Ok(one) = admitted(&overload, Priority::Other, Caller::Unauthenticated).await {
         held.push(one);
     }
     assert_eq!(held.len(), 100);
-    let next = admitted(&overload, Rank::Rest, Caller::Unauthenticated).await;
+    let next = admitted(&overload, Priority::Other, Caller::Unauthenticated).await;
     assert_eq!(next.err(), Some(Cause::Unauthenticated));
     for _ in 0..100 {
-        let order = admitted(&overload, Rank::Order, Caller::Proven).await;
+        let order = admitted(&overload, Priority::NewOrder, Caller::Proven).await;
         held.push(order.ok().unwrap());
     }
     held.clear();
     assert!(
-        admitted(&overload, Rank::Rest, Caller::Unauthenticated)
+        admitted(&overload, Priority::Other, Caller::Unauthenticated)
             .await
             .is_ok()
     );
@@ -153,7 +157,7 @@ async fn unauthenticated_callers_fill_only_a_part() {
 async fn a_standing_wait_shuts_orders_out_first_and_its_end_lets_them_in_again() {
     let overload = overload();
     let _held = filled(&overload, 50).await;
-    let let_in = |delay, ms| let_in(&overload, Caller::Proven, Late(delay, ms), Rank::ALL);
+    let let_in = |delay, ms| let_in(&overload, Caller::Proven, Late(delay, ms), Priority::ALL);
     assert_eq!(let_in(TARGET * 3, 1..51), [50; 4], "it may be a burst");
     let_in(TARGET * 3, 51..200);
     assert_eq!(let_in(TARGET * 3, 200..250), [0, 0, 50, 50]);
@@ -173,20 +177,36 @@ async fn unauthenticated_callers_are_rejected_first_where_they_are_the_crowd() {
     let overload = overload();
     let _held = filled(&overload, 50).await;
     let (late, very_late) = (TARGET * 3 / 4, TARGET * 3);
-    let from = |caller, late, rank| let_in(&overload, caller, late, [rank; 4]);
+    let from = |caller, late, priority| let_in(&overload, caller, late, [priority; 4]);
     let mut came = [1; 4];
     for ms in 1..200 {
-        came = from(Caller::Unauthenticated, Late(late, ms..ms + 1), Rank::Rest);
-        let order = judged(&overload, (Rank::Order, Caller::Proven), at(&overload, ms));
+        came = from(
+            Caller::Unauthenticated,
+            Late(late, ms..ms + 1),
+            Priority::Other,
+        );
+        let order = judged(
+            &overload,
+            (Priority::NewOrder, Caller::Proven),
+            at(&overload, ms),
+        );
         assert!(order.is_ok(), "at {ms} ms");
     }
     assert_eq!(came, [0; 4]);
-    from(Caller::Proven, Late(very_late, 200..400), Rank::Order);
-    let orders = from(Caller::Proven, Late(very_late, 400..401), Rank::Order);
+    from(
+        Caller::Proven,
+        Late(very_late, 200..400),
+        Priority::NewOrder,
+    );
+    let orders = from(
+        Caller::Proven,
+        Late(very_late, 400..401),
+        Priority::NewOrder,
+    );
     assert_eq!(orders, [0; 4]);
     let now = at(&overload, 401);
     overload.tick(very_late, now);
-    let payer = (Rank::Rest, Caller::Unauthenticated);
+    let payer = (Priority::Other, Caller::Unauthenticated);
     assert!(judged(&overload, payer, now).is_ok());
 }
 
@@ -195,9 +215,15 @@ async fn unauthenticated_callers_are_rejected_first_where_they_are_the_crowd() {
 async fn orders_are_let_in_again_before_the_processor_runs_dry() {
     let overload = overload();
     let _held = filled(&overload, 50).await;
-    let orders = [Rank::Order; 4];
+    let orders = [Priority::NewOrder; 4];
     let_in(&overload, Caller::Proven, Late(TARGET * 3, 1..150), orders);
-    let order = |ms| judged(&overload, (Rank::Order, Caller::Proven), at(&overload, ms));
+    let order = |ms| {
+        judged(
+            &overload,
+            (Priority::NewOrder, Caller::Proven),
+            at(&overload, ms),
+        )
+    };
     assert_eq!(
         order(168).err(),
         Some(Cause::Delay),
@@ -234,5 +260,8 @@ async fn without_a_crowd_nobody_is_rejected_for_waiting() {
     let overload = overload();
     let _held = filled(&overload, 3).await;
     let late = Late(TARGET * 9, 1..121);
-    assert_eq!(let_in(&overload, Caller::Proven, late, Rank::ALL), [120; 4]);
+    assert_eq!(
+        let_in(&overload, Caller::Proven, late, Priority::ALL),
+        [120; 4]
+    );
 }

@@ -10,12 +10,16 @@ fn bounds(all: u32, share: u32) -> Bounds {
     }
 }
 
-fn enter<'a>(places: &'a Places, address: &str, bounds: &Bounds) -> Result<Place<'a>, Full> {
+fn enter<'a>(
+    places: &'a Places,
+    address: &str,
+    bounds: &Bounds,
+) -> Result<ConnectionPlace<'a>, Full> {
     places.connection(address.parse().unwrap(), bounds)
 }
 
 /// Whether the place was given to somebody else.
-fn is_gone(place: &Place<'_>) -> bool {
+fn is_gone(place: &ConnectionPlace<'_>) -> bool {
     !place.places.guests().by_number.contains_key(&place.number)
 }
 
@@ -36,8 +40,8 @@ fn the_oldest_that_proved_nothing_makes_room() {
     second.waits();
     let fifth = enter(&places, "192.0.2.5", &bounds).unwrap();
     assert!(is_gone(&second) && !is_gone(&fourth), "it came before");
-    assert!(fourth.has_proven(Proven::Party, &bounds));
-    assert!(fifth.has_proven(Proven::Party, &bounds));
+    assert!(fourth.has_proven(ConnectionProof::Party, &bounds));
+    assert!(fifth.has_proven(ConnectionProof::Party, &bounds));
     assert_eq!(
         enter(&places, "192.0.2.6", &bounds).err(),
         Some(Full::Whole)
@@ -93,7 +97,7 @@ fn a_reserve_is_left_to_enrolled_certificates() {
         .collect();
     let proven = crowd
         .iter()
-        .filter(|place| place.has_proven(Proven::Party, &bounds));
+        .filter(|place| place.has_proven(ConnectionProof::Party, &bounds));
     assert_eq!(proven.count(), 7);
     let enrolled = enter(&places, "192.0.2.2", &bounds).unwrap();
     enrolled.has_certificate();
@@ -115,7 +119,7 @@ fn one_payer_holds_only_a_few_places() {
         let came = (0..count).map(|_| enter(&places, "192.0.2.1", &bounds).unwrap());
         let came: Vec<_> = came.collect();
         let proven = came.iter();
-        let proven = proven.filter(|place| place.has_proven(Proven::Payer(page), &bounds));
+        let proven = proven.filter(|place| place.has_proven(ConnectionProof::Payer(page), &bounds));
         let proven = proven.count();
         crowd.extend(came);
         proven
@@ -126,7 +130,7 @@ fn one_payer_holds_only_a_few_places() {
         .map(|_| enter(&places, "192.0.2.2", &bounds).unwrap())
         .collect();
     let mut merchants_proven = merchants.iter();
-    assert!(merchants_proven.all(|place| place.has_proven(Proven::Party, &bounds)));
+    assert!(merchants_proven.all(|place| place.has_proven(ConnectionProof::Party, &bounds)));
     assert!(crowd.iter().any(is_gone));
 }
 
@@ -146,7 +150,7 @@ fn answers_in_the_making_leave_the_reserve() {
     enrolled.has_certificate();
     let gone: Vec<_> = crowd.iter().map(is_gone).collect();
     assert_eq!(gone, [[false; 7].as_slice(), &[true]].concat());
-    crowd.iter().for_each(Place::waits);
+    crowd.iter().for_each(ConnectionPlace::waits);
     assert_eq!(places.guests().kept, 0);
 }
 

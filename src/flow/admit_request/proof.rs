@@ -8,15 +8,15 @@ use http::Request;
 use crate::domain::identifiers::{FreshNonce, KeyId, MerchantId, Timestamp};
 use crate::domain::merchant::Merchant;
 use crate::domain::refusal::Refusal;
-use crate::flow::admit_request::{Gate, Knock};
-use crate::flow::register::Register;
+use crate::flow::admit_request::{AdmissionPolicy, AdmissionRequest};
+use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::signature::{self, Algorithm, Proven, SignatureFault};
 
 /// A nonce is remembered this long after the signature's `expires` (Q5).
-const NONCE_KEPT_AFTER: Duration = Duration::from_mins(1);
+const NONCE_KEPT_AFTER_EXPIRY: Duration = Duration::from_mins(1);
 
 /// Who signed, and with what.
-pub(super) struct Proof<'a> {
+pub(super) struct SignedCaller<'a> {
     pub(super) merchant: &'a Merchant,
     pub(super) label: Box<str>,
     pub(super) key: Box<str>,
@@ -31,21 +31,21 @@ pub(super) struct Proof<'a> {
 
 /// Whose signature it is. Nobody is known before.
 pub(super) fn prove<'a>(
-    gate: &Gate,
-    register: &'a Register,
+    admission: &AdmissionPolicy,
+    snapshot: &'a ConfigurationSnapshot,
     request: &Request<Bytes>,
-    knock: &Knock,
+    check_rate: &AdmissionRequest,
     now: Timestamp,
-) -> Result<Proof<'a>, Refusal> {
-    let target = target_uri(register, request)?;
+) -> Result<SignedCaller<'a>, Refusal> {
+    let target = target_uri(snapshot, request)?;
     let (proven, counts) =
-        signature::verify_whenever(request, &target, &register.keys, now.seconds())
-            .map_err(|fault| explained(gate, register, knock, refusal(fault)))?;
+        signature::verify_whenever(request, &target, &snapshot.keys, now.seconds())
+            .map_err(|fault| explained(admission, snapshot, check_rate, refusal(fault)))?;
     let merchant = MerchantId::parse(&proven.owner)
         .ok()
-        .and_then(|id| register.directory.merchants.get(&id))
+        .and_then(|id| snapshot.routing.merchants.get(&id))
         .ok_or(Refusal::KeyUnknown)?;
-    Ok(Proof {
+    Ok(SignedCaller {
         merchant,
         label: proven.label.as_str().into(),
         key: proven.key_id.as_str().into(),
@@ -61,8 +61,11 @@ pub(super) fn prove<'a>(
 ///
 /// # Errors
 /// The request names another authority, or none (421).
-fn target_uri(register: &Register, request: &Request<Bytes>) -> Result<String, Refusal> {
-    let origin = register.platform.origin.as_str();
+fn target_uri(
+    snapshot: &ConfigurationSnapshot,
+    request: &Request<Bytes>,
+) -> Result<String, Refusal> {
+    let origin = snapshot.platform.origin.as_str();
     let ours = origin.strip_prefix("https://").unwrap_or(origin);
     let mut hosts = request.headers().get_all(http::header::HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok());
@@ -89,13 +92,22 @@ fn target_uri(register: &Register, request: &Request<Bytes>) -> Result<String, R
 
 /// Leaves the signature base out of a refusal where the caller was shown enough of them lately. Only
 /// a message that names an existing key gets this far, and a base holds nothing but its own parts.
-fn explained(gate: &Gate, register: &Register, knock: &Knock, refusal: Refusal) -> Refusal {
+fn explained(
+    admission: &AdmissionPolicy,
+    snapshot: &ConfigurationSnapshot,
+    check_rate: &AdmissionRequest,
+    refusal: Refusal,
+) -> Refusal {
     let Refusal::SignatureMismatch { base } = refusal else {
         return refusal;
     };
-    let digest = knock.certificate.map(|shown| shown.digest);
-    let enrolled = digest.filter(|digest| register.knows_certificate(digest));
-    let base = base.filter(|_| gate.explained.once_more(knock.address, enrolled.as_ref()));
+    let digest = check_rate.certificate.map(|shown| shown.digest);
+    let enrolled = digest.filter(|digest| snapshot.knows_certificate(digest));
+    let base = base.filter(|_| {
+        admission
+            .explained
+            .allow(check_rate.address, enrolled.as_ref())
+    });
     Refusal::SignatureMismatch { base }
 }
 
@@ -136,6 +148,6 @@ fn nonce_of(proven: &Proven) -> Result<FreshNonce, Refusal> {
         key: KeyId::parse(&proven.key_id).map_err(|_| Refusal::KeyUnknown)?,
         value: value.into(),
         created: Timestamp::from_s(proven.created_s),
-        keep_until: until.plus(NONCE_KEPT_AFTER),
+        keep_until: until.plus(NONCE_KEPT_AFTER_EXPIRY),
     })
 }

@@ -6,19 +6,19 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::domain::identifiers::{FreshNonce, KeyId, Timestamp};
-use crate::store::remembered::Recall;
+use crate::store::nonce_cache::NonceCacheStats;
 
 /// Nonces of requests that read only, in memory: two generations, the older forgotten when the
 /// younger is as old as a signature can live.
 pub struct ReadNonces {
-    kept: Mutex<Generations>,
+    kept: Mutex<NonceGenerations>,
     entries_max: usize,
     hits: AtomicU64,
     misses: AtomicU64,
 }
 
 #[derive(Default)]
-struct Generations {
+struct NonceGenerations {
     young: HashSet<(KeyId, Box<str>)>,
     old: HashSet<(KeyId, Box<str>)>,
     since: Option<Timestamp>,
@@ -40,10 +40,10 @@ impl ReadNonces {
     }
 
     /// How often a nonce was found here.
-    pub fn recall(&self) -> Recall {
+    pub fn stats(&self) -> NonceCacheStats {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = kept.young.len().saturating_add(kept.old.len());
-        Recall {
+        NonceCacheStats {
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),
             entries: u64::try_from(entries).unwrap_or(u64::MAX),

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::domain::audit::Deed;
-use crate::domain::change::{Change, Configured};
+use crate::domain::audit::AuditEntry;
+use crate::domain::change::{Change, ConfigurationChange};
 use crate::domain::identifiers::{Timestamp, hex};
 use crate::domain::merchant::ShownCertificate;
 use crate::store::{Store, StoreError};
@@ -32,7 +32,7 @@ pub type Digest = dyn Fn(&[u8]) -> [u8; 32] + Send + Sync;
 
 /// Who was refused, as far as it is known.
 #[derive(Debug, Clone, Copy)]
-pub enum Caller<'a> {
+pub enum RefusedCaller<'a> {
     /// The key whose signature was good.
     Key(&'a str),
     /// What the connection shows.
@@ -40,16 +40,16 @@ pub enum Caller<'a> {
 }
 
 /// By caller, interface and code: how often.
-type Rows = BTreeMap<(String, &'static str, &'static str), u64>;
+type RefusalRows = BTreeMap<(String, &'static str, &'static str), u64>;
 
 #[derive(Default)]
-struct Counts {
-    rows: Rows,
+struct RefusalCounts {
+    rows: RefusalRows,
     others: u64,
 }
 
 #[derive(Default)]
-struct Lines {
+struct LogLineQuota {
     second: i64,
     written: u32,
     suppressed: u64,
@@ -58,8 +58,8 @@ struct Lines {
 /// Counts who was refused, and lines about it. Whoever counts never waits.
 pub struct RefusedCallers {
     digest: Box<Digest>,
-    counts: Mutex<Counts>,
-    lines: Mutex<Lines>,
+    counts: Mutex<RefusalCounts>,
+    lines: Mutex<LogLineQuota>,
 }
 
 impl RefusedCallers {
@@ -73,7 +73,7 @@ impl RefusedCallers {
     }
 
     /// Counts a refusal.
-    pub fn count(&self, caller: Caller<'_>, interface: &'static str, code: &'static str) {
+    pub fn count(&self, caller: RefusedCaller<'_>, interface: &'static str, code: &'static str) {
         let key = (self.name(caller), interface, code);
         let mut counts = lock(&self.counts);
         let counts = &mut *counts;
@@ -88,18 +88,20 @@ impl RefusedCallers {
 
     /// How the log knows a caller: a certificate by the beginning of its fingerprint, an address by that
     /// of its keyed digest, one of IPv6 by its /64, which is one household's.
-    fn name(&self, caller: Caller<'_>) -> String {
+    fn name(&self, caller: RefusedCaller<'_>) -> String {
         let short = |digest: &[u8; 32]| {
             let begin: Vec<u8> = digest.iter().take(DIGEST_BYTES).copied().collect();
             hex(&begin)
         };
         match caller {
-            Caller::Key(id) => format!("key:{id}"),
-            Caller::Connection(_, Some(shown)) => format!("certificate:{}", short(&shown.digest)),
-            Caller::Connection(IpAddr::V4(address), None) => {
+            RefusedCaller::Key(id) => format!("key:{id}"),
+            RefusedCaller::Connection(_, Some(shown)) => {
+                format!("certificate:{}", short(&shown.digest))
+            }
+            RefusedCaller::Connection(IpAddr::V4(address), None) => {
                 format!("address:{}", short(&(self.digest)(&address.octets())))
             }
-            Caller::Connection(IpAddr::V6(address), None) => {
+            RefusedCaller::Connection(IpAddr::V6(address), None) => {
                 let whole = address.octets();
                 let network = whole.get(..8).unwrap_or_default();
                 format!("address:{}", short(&(self.digest)(network)))
@@ -113,11 +115,11 @@ impl RefusedCallers {
     /// # Errors
     /// The store's.
     pub async fn write(&self, store: &dyn Store, now: Timestamp) -> Result<(), StoreError> {
-        let Counts { rows, others } = std::mem::take(&mut *lock(&self.counts));
+        let RefusalCounts { rows, others } = std::mem::take(&mut *lock(&self.counts));
         let mut left = rows.into_iter();
         while let Some(((caller, interface, code), count)) = left.next() {
-            let deed = deed(&caller, interface, format!("{code} times={count}"));
-            if let Err(fault) = store.commit(&recorded(deed, now)).await {
+            let audit_entry = audit_entry(&caller, interface, format!("{code} times={count}"));
+            if let Err(fault) = store.commit(&recorded(audit_entry, now)).await {
                 let first = ((caller, interface, code), count);
                 self.give_back(std::iter::once(first).chain(left), others);
                 return Err(fault);
@@ -127,8 +129,8 @@ impl RefusedCallers {
             return Ok(());
         }
         let result = format!("and others times={others}");
-        let deed = deed("others", "any", result);
-        if let Err(fault) = store.commit(&recorded(deed, now)).await {
+        let audit_entry = audit_entry("others", "any", result);
+        if let Err(fault) = store.commit(&recorded(audit_entry, now)).await {
             self.give_back(std::iter::empty(), others);
             return Err(fault);
         }
@@ -169,8 +171,8 @@ impl RefusedCallers {
     }
 }
 
-fn deed(caller: &str, interface: &str, result: String) -> Deed {
-    Deed {
+fn audit_entry(caller: &str, interface: &str, result: String) -> AuditEntry {
+    AuditEntry {
         actor: format!("caller:{caller}"),
         action: "authentication.refuse".into(),
         object: interface.to_owned(),
@@ -178,11 +180,11 @@ fn deed(caller: &str, interface: &str, result: String) -> Deed {
     }
 }
 
-fn recorded(deed: Deed, now: Timestamp) -> Change {
-    let configured = Configured {
+fn recorded(audit_entry: AuditEntry, now: Timestamp) -> Change {
+    let configured = ConfigurationChange {
         version: None,
         endpoints: Vec::new(),
-        deed,
+        audit_entry,
     };
     Change::configured(configured, now)
 }

@@ -10,16 +10,20 @@ use bytes::Bytes;
 use http::{Request, Response};
 
 use crate::domain::attempt::Stamp;
-use crate::domain::evidence::About;
+use crate::domain::evidence::EvidenceSubject;
 use crate::domain::identifiers::{MerchantId, OrderKey, Timestamp, Uptime};
-use crate::domain::institutions::{CallEnd, Purpose};
-use crate::domain::order::INTENT_PATIENCE;
-use crate::flow::answer::aside;
-use crate::flow::call_institution::ASK_PATIENCE;
-use crate::institution::{CallState, Effect, Institution, Outgoing, STEPS_MAX, Slow, Step, Unmade};
+use crate::domain::institutions::{CallEnd, CallPurpose};
+use crate::domain::order::INTENT_TIMEOUT;
+use crate::flow::answer::sign_on_blocking_thread;
+use crate::flow::call_institution::QUERY_TIMEOUTS;
+use crate::institution::{
+    CallState, Effect, Institution, Outgoing, STEPS_MAX, SlowSigner, Step, Unmade,
+};
 use crate::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
-use crate::world::sends::InFlight;
-use crate::world::{Errand, KeptBack, Party, Patience, SendError, Turn, World};
+use crate::world::sends::InFlightSend;
+use crate::world::{
+    CallLabel, CallTimeouts, OutboundParty, Permit, SendError, ThrottleFlag, World,
+};
 
 /// One call of one family, as the executor sees it.
 pub(in crate::flow) trait Conversation: Sync {
@@ -41,10 +45,10 @@ pub(in crate::flow) trait Conversation: Sync {
     fn label(&self) -> &'static str;
 
     /// What its health is counted as; nothing for a call that does not touch it.
-    fn purpose(&self) -> Option<Purpose>;
+    fn purpose(&self) -> Option<CallPurpose>;
 
     /// What it may move money of, and for whom a permit is waited for.
-    fn about(&self) -> Option<(About, &MerchantId)>;
+    fn about(&self) -> Option<(EvidenceSubject, &MerchantId)>;
 
     /// The order whose exchange log its exchanges enter.
     fn order(&self) -> Option<OrderKey>;
@@ -58,11 +62,11 @@ pub(in crate::flow) struct Start {
     /// How its first request is dated and made one of a kind.
     pub(in crate::flow) stamp: Stamp,
     /// How long all its steps may take together.
-    pub(in crate::flow) patience: Patience,
+    pub(in crate::flow) timeouts: CallTimeouts,
     /// The permit that was waited for before.
-    pub(in crate::flow) turn: Option<Turn>,
+    pub(in crate::flow) permit: Option<Permit>,
     /// Of a call that may move money: begun before its intent was written.
-    pub(in crate::flow) in_flight: Option<InFlight>,
+    pub(in crate::flow) in_flight: Option<InFlightSend>,
 }
 
 /// Why a call ended without an outcome.
@@ -91,9 +95,9 @@ pub(in crate::flow) async fn execute<C: Conversation>(
         adapter,
         call,
         begun: world.clock.uptime(),
-        patience: start.patience,
-        kept_back: start.turn.as_ref().map(Turn::watch),
-        turn: start.turn,
+        timeouts: start.timeouts,
+        kept_back: start.permit.as_ref().map(Permit::watch),
+        permit: start.permit,
         in_flight: start.in_flight,
         may_have_moved_money: false,
         steps: 0,
@@ -116,10 +120,10 @@ struct Run<'a, C> {
     adapter: &'a dyn Institution,
     call: &'a C,
     begun: Uptime,
-    patience: Patience,
-    kept_back: Option<KeptBack>,
-    turn: Option<Turn>,
-    in_flight: Option<InFlight>,
+    timeouts: CallTimeouts,
+    kept_back: Option<ThrottleFlag>,
+    permit: Option<Permit>,
+    in_flight: Option<InFlightSend>,
     may_have_moved_money: bool,
     steps: usize,
 }
@@ -140,13 +144,13 @@ impl<C: Conversation> Run<'_, C> {
         if self.adapter.origin(to) != origin(&request).as_deref() {
             return Err(self.unmade(Unmade::Malformed));
         }
-        let patience = self.take_step(effect).await?;
+        let timeouts = self.take_step(effect).await?;
         // As it is signed; what it becomes on the way to the wire is the connection's.
         let logged = self.copy(&request);
-        let turn = self.turn.take();
+        let permit = self.permit.take();
         request
             .extensions_mut()
-            .insert(Errand(self.call.label(), turn));
+            .insert(CallLabel(self.call.label(), permit));
         if effect == Effect::MayMoveMoney
             && let Some(in_flight) = self.in_flight.take()
         {
@@ -157,8 +161,8 @@ impl<C: Conversation> Run<'_, C> {
         let health = world.health.begin(id, world.clock.now());
         // Before the first byte leaves: from here on nothing that passes is waiting (V5).
         let asked_at = world.clock.uptime();
-        let party = Party::Institution(id.clone());
-        let sent = world.outbound.send(&party, request, patience).await;
+        let party = OutboundParty::Institution(id.clone());
+        let sent = world.outbound.send(&party, request, timeouts).await;
         let stamp = Stamp {
             now: world.clock.now(),
             nonce: world.entropy.draw(),
@@ -192,13 +196,13 @@ impl<C: Conversation> Run<'_, C> {
 
     /// What is left of the call's time, once one more step may begin: no more than so many, none that
     /// moves money for a process that stood still (Q9), each with a permit of its own.
-    async fn take_step(&mut self, effect: Effect) -> Result<Patience, Failure> {
+    async fn take_step(&mut self, effect: Effect) -> Result<CallTimeouts, Failure> {
         self.steps = self.steps.saturating_add(1);
         if self.steps > STEPS_MAX {
-            return Err(self.broken_off("a call of more steps than are made"));
+            return Err(self.interrupted("a call of more steps than are made"));
         }
         if effect == Effect::MayMoveMoney && !self.is_fresh() {
-            return Err(self.broken_off("its intent is too old to leave"));
+            return Err(self.interrupted("its intent is too old to leave"));
         }
         if self.steps > 1
             && let Some((about, merchant)) = self.call.about()
@@ -208,9 +212,13 @@ impl<C: Conversation> Run<'_, C> {
             }
             // The permit that was waited for before has left with the first step.
             if self.kept_back.is_some() {
-                let turn = self.world.outbound.turn(self.adapter.id(), merchant).await;
-                self.turn =
-                    Some(turn.map_err(|_| self.broken_off("no permit for a further step"))?);
+                let permit = self
+                    .world
+                    .outbound
+                    .permit(self.adapter.id(), merchant)
+                    .await;
+                self.permit =
+                    Some(permit.map_err(|_| self.interrupted("no permit for a further step"))?);
             }
         }
         let spent = if self.steps > 1 {
@@ -218,22 +226,22 @@ impl<C: Conversation> Run<'_, C> {
         } else {
             Duration::ZERO
         };
-        let patience = Patience {
-            whole: self.patience.whole.saturating_sub(spent),
-            ..self.patience
+        let timeouts = CallTimeouts {
+            whole: self.timeouts.whole.saturating_sub(spent),
+            ..self.timeouts
         };
-        if patience.whole.is_zero() {
-            return Err(self.broken_off("its steps took all its time"));
+        if timeouts.whole.is_zero() {
+            return Err(self.interrupted("its steps took all its time"));
         }
-        Ok(patience)
+        Ok(timeouts)
     }
 
     /// Whether what may move money was begun so lately that it may still leave.
     fn is_fresh(&self) -> bool {
         let uptime = self.world.clock.uptime();
         match &self.in_flight {
-            Some(one) => uptime.since(one.begun()) < INTENT_PATIENCE,
-            None => self.steps > 1 && uptime.since(self.begun) < INTENT_PATIENCE,
+            Some(one) => uptime.since(one.begun()) < INTENT_TIMEOUT,
+            None => self.steps > 1 && uptime.since(self.begun) < INTENT_TIMEOUT,
         }
     }
 
@@ -243,20 +251,20 @@ impl<C: Conversation> Run<'_, C> {
         match fault {
             SendError::NotSent(why) => {
                 tracing::warn!(institution.id = %id, call = label, why, "not sent");
-                (self.broken_off(&why), Some(CallEnd::Unreachable))
+                (self.interrupted(&why), Some(CallEnd::Unreachable))
             }
             // H1: that no byte left is proven (E1), and it says nothing about the institution.
-            ours @ (SendError::KeptBack(_) | SendError::OurShortage(_)) => {
+            ours @ (SendError::Throttled(_) | SendError::LocalShortage(_)) => {
                 let why = ours.to_string();
                 tracing::warn!(institution.id = %id, call = label, why, "not sent, by ourselves");
-                self.kept_back.iter().for_each(KeptBack::set);
-                (self.broken_off(&why), None)
+                self.kept_back.iter().for_each(ThrottleFlag::set);
+                (self.interrupted(&why), None)
             }
             SendError::Unknown(why) => {
                 tracing::warn!(institution.id = %id, call = label, why, "in doubt");
                 // Whoever waits a moment only, for a merchant's question, learns nothing from silence.
-                let is_silence = self.patience.whole >= ASK_PATIENCE.whole
-                    || self.call.purpose() == Some(Purpose::Create);
+                let is_silence = self.timeouts.whole >= QUERY_TIMEOUTS.whole
+                    || self.call.purpose() == Some(CallPurpose::Create);
                 (Failure::Unknown(why), is_silence.then_some(CallEnd::Failed))
             }
         }
@@ -266,12 +274,12 @@ impl<C: Conversation> Run<'_, C> {
     fn unmade(&self, why: Unmade) -> Failure {
         let (id, label) = (self.adapter.id(), self.call.label());
         tracing::error!(institution.id = %id, call = label, %why, "a call could not be made");
-        self.kept_back.iter().for_each(KeptBack::set);
-        self.broken_off(&why.to_string())
+        self.kept_back.iter().for_each(ThrottleFlag::set);
+        self.interrupted(&why.to_string())
     }
 
     /// Of this step nothing leaves: E1, unless an earlier one may have moved money.
-    fn broken_off(&self, why: &str) -> Failure {
+    fn interrupted(&self, why: &str) -> Failure {
         if self.may_have_moved_money {
             Failure::Unknown(why.to_owned())
         } else {
@@ -287,7 +295,7 @@ impl<C: Conversation> Run<'_, C> {
         })
     }
 
-    fn log(&self, at: Timestamp, request: RequestCopy, verdict: String, reply: Option<ReplyCopy>) {
+    fn log(&self, at: Timestamp, request: RequestCopy, result: String, reply: Option<ReplyCopy>) {
         let Some(about) = self.call.order() else {
             return;
         };
@@ -297,7 +305,7 @@ impl<C: Conversation> Run<'_, C> {
             took: self.world.clock.now().since(at),
             with: format!("institution {}", self.adapter.id()),
             what: self.call.label().to_owned(),
-            verdict,
+            result,
             is_unproven: false,
             is_paying: false,
             request,
@@ -326,7 +334,7 @@ impl Failure {
 /// E1: no byte of the request left.
 fn is_proof_of_nothing_sent(fault: &SendError) -> bool {
     match fault {
-        SendError::NotSent(_) | SendError::KeptBack(_) | SendError::OurShortage(_) => true,
+        SendError::NotSent(_) | SendError::Throttled(_) | SendError::LocalShortage(_) => true,
         SendError::Unknown(_) => false,
     }
 }
@@ -340,9 +348,9 @@ fn origin(request: &Request<Bytes>) -> Option<String> {
 /// Does what an adapter with a slow key takes long for on a thread of its own; nothing if no permit
 /// of the key came in time.
 pub(in crate::flow) async fn with_slow_key<T: Send + 'static>(
-    slow: Slow,
+    slow: SlowSigner,
     sign: impl FnOnce(&dyn Institution) -> T + Send + 'static,
 ) -> Option<T> {
-    let Slow { turns, adapter } = slow;
-    aside(&turns, move || sign(adapter.as_ref())).await
+    let SlowSigner { permits, adapter } = slow;
+    sign_on_blocking_thread(&permits, move || sign(adapter.as_ref())).await
 }

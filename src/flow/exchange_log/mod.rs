@@ -20,9 +20,9 @@ use crate::domain::identifiers::{
 use crate::signature::{
     CONTENT_DIGEST, Question, SIGNATURE, SIGNATURE_INPUT, request_base, response_base,
 };
-use crate::world::exchange_log::{Body, ExchangeEntry, FIELDS, Head};
+use crate::world::exchange_log::{Body, ExchangeEntry, FIELDS, HeaderFields};
 
-/// Writes what is stored of an entry: one line of JSON with `at` (ms), `tookMs`, `with`, `what`, `verdict`,
+/// Writes what is stored of an entry: one line of JSON with `at` (ms), `tookMs`, `with`, `what`, `result`,
 /// `unproven`, `paying` and, of `asked` and `answered`, the first line without a query, the masked body and of the
 /// head what signatures are made over, as far as nothing masked follows from it.
 pub fn write(out: &mut Vec<u8>, entry: &ExchangeEntry) {
@@ -31,7 +31,7 @@ pub fn write(out: &mut Vec<u8>, entry: &ExchangeEntry) {
     member(out, b",\"tookMs\":", &took);
     member(out, b",\"with\":", &entry.with);
     member(out, b",\"what\":", &entry.what);
-    member(out, b",\"verdict\":", &entry.verdict);
+    member(out, b",\"result\":", &entry.result);
     if entry.is_unproven {
         member(out, b",\"unproven\":", &true);
     }
@@ -62,7 +62,7 @@ fn without_query(target: &str) -> &str {
     target.split(['?', '#']).next().unwrap_or_default()
 }
 
-fn message(out: &mut Vec<u8>, head: &Head, body: &Body) {
+fn message(out: &mut Vec<u8>, head: &HeaderFields, body: &Body) {
     out.extend(b",\"body\":");
     match body {
         Body::Kept(bytes) => masking::body(out, bytes),
@@ -165,18 +165,18 @@ pub fn named(fields: &Fields<'_>) -> Option<OrderKey> {
     let merchant = MerchantId::parse(text("merchantId")?).ok()?;
     let order = text("payOrderNo").and_then(|no| PayOrderNo::parse(no).ok());
     if let Some(order) = order {
-        return Some(OrderKey::Ours(merchant, order));
+        return Some(OrderKey::PayOrderNo(merchant, order));
     }
     let order = text("merchantOrderNo").and_then(|no| MerchantOrderNo::parse(no).ok());
     if let Some(order) = order {
-        return Some(OrderKey::Theirs(merchant, order));
+        return Some(OrderKey::MerchantOrderNo(merchant, order));
     }
     let refund = text("refundOrderNo").and_then(|no| RefundOrderNo::parse(no).ok());
     if let Some(refund) = refund {
-        return Some(OrderKey::RefundOurs(merchant, refund));
+        return Some(OrderKey::RefundOrderNo(merchant, refund));
     }
     let refund = RefundRequestNo::parse(text("merchantRefundNo")?).ok()?;
-    Some(OrderKey::RefundTheirs(merchant, refund))
+    Some(OrderKey::MerchantRefundNo(merchant, refund))
 }
 
 /// The payment or refund whose number stands in a message that nobody proved.
@@ -185,9 +185,9 @@ pub(in crate::flow) fn mentioned(institution: &InstitutionId, body: &[u8]) -> Op
     fields.names().find_map(|name| {
         let text = fields.text(name)?.ok()?;
         if let Ok(attempt) = AttemptId::parse(text) {
-            return Some(OrderKey::OfAttempt(institution.clone(), attempt));
+            return Some(OrderKey::Attempt(institution.clone(), attempt));
         }
         let refund = RefundOrderNo::parse(text).ok()?;
-        Some(OrderKey::OfRefund(institution.clone(), refund))
+        Some(OrderKey::Refund(institution.clone(), refund))
     })
 }

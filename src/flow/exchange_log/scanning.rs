@@ -73,7 +73,7 @@ impl<'a> Scanner<'a> {
     /// Takes a number, `true`, `false` or `null`.
     pub(super) fn scalar(&mut self) -> Option<&'a str> {
         self.peek();
-        let is_end = |letter: char| !(letter.is_ascii_alphanumeric() || "+-.".contains(letter));
+        let is_end = |message: char| !(message.is_ascii_alphanumeric() || "+-.".contains(message));
         let end = self.0.find(is_end).unwrap_or(self.0.len());
         let (scalar, rest) = self.0.split_at_checked(end)?;
         self.0 = rest;
@@ -105,8 +105,8 @@ impl<'a> Scanner<'a> {
     }
 
     fn step(&mut self) {
-        let mut letters = self.0.chars();
-        letters.next();
-        self.0 = letters.as_str();
+        let mut messages = self.0.chars();
+        messages.next();
+        self.0 = messages.as_str();
     }
 }

@@ -3,28 +3,29 @@
 //! not know as done is asked about, and only the institution's answer to that question counts (V4).
 //! What still differs becomes an incident.
 
-mod asking;
-mod reading;
+mod statement_from_file;
+mod statement_from_institution;
 
-pub use asking::FromInstitution;
-pub use reading::FromFile;
+pub use statement_from_file::FromFile;
+pub use statement_from_institution::FromInstitution;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::domain::change::{Change, Configured};
-use crate::domain::evidence::About;
+use crate::domain::change::{Change, ConfigurationChange};
+use crate::domain::evidence::EvidenceSubject;
 use crate::domain::identifiers::Timestamp;
 use crate::domain::statement::{
-    Difference, DifferenceKind, LINES_MAX, Line, Totals, Unusable, compare, mark, missing,
+    DifferenceKind, LINES_MAX, StatementDifference, StatementLine, StatementTotals,
+    UnusableStatement, compare, mark, missing,
 };
-use crate::flow::call_institution::{ask_in_turn, turn_at};
-use crate::flow::register::Register;
-use crate::flow::weigh_evidence::weigh_evidence;
+use crate::flow::apply_evidence::apply_evidence;
+use crate::flow::call_institution::{acquire_permit, ask_with_permit};
+use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::institution::{Call, Institution};
-use crate::store::ledger::{INCIDENTS_AT_ONCE, Ledger, Place, Reconciled};
+use crate::store::ledger::{BREAKS_AT_ONCE, MovementCursor, Reconciliation, ReconciliationLedger};
 use crate::store::{OrderKey, Store, StoreError};
 use crate::world::World;
 
@@ -36,34 +37,34 @@ pub const LINES_AT_ONCE: usize = 1_000;
 pub const DIFFERENCES_MAX: usize = 100_000;
 
 /// Of a day that is not over: how long ago money must have moved to be missed in a statement.
-const SETTLED_AFTER: Duration = Duration::from_mins(5);
+const MISSING_AFTER: Duration = Duration::from_mins(5);
 
 /// Tries of a question for a turn at the institution.
-const TURNS_WAITED: u32 = 3;
+const PERMIT_TRIES: u32 = 3;
 
 /// Where lines come from.
 #[async_trait]
-pub trait Source: Send {
+pub trait StatementSource: Send {
     /// The next lines, at most a few thousand; nothing after the last, and then what they add up to
     /// is what was said.
-    async fn next(&mut self) -> Result<Option<Vec<Line>>, Unusable>;
+    async fn next(&mut self) -> Result<Option<Vec<StatementLine>>, UnusableStatement>;
 }
 
 /// What reconciling takes.
-pub struct Books<'a> {
+pub struct ReconciliationScope<'a> {
     /// Orders.
     pub store: &'a dyn Store,
     /// Movements and incidents.
-    pub ledger: &'a dyn Ledger,
+    pub ledger: &'a dyn ReconciliationLedger,
     /// Time, and the institution.
     pub world: &'a World,
     /// How it is asked.
-    pub register: &'a Register,
+    pub snapshot: &'a ConfigurationSnapshot,
 }
 
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum ReconciliationStep {
     /// So many lines were compared.
     Compared(u64),
     /// So many of so many movements were asked about.
@@ -71,46 +72,48 @@ pub enum Step {
 }
 
 /// Told each step.
-pub type Progress<'a> = &'a (dyn Fn(Step) + Send + Sync);
+pub type ReconciliationProgress<'a> = &'a (dyn Fn(ReconciliationStep) + Send + Sync);
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct ReconciliationResult {
     /// What the statement adds up to.
-    pub totals: Totals,
+    pub totals: StatementTotals,
     /// Our own movements of that day.
     pub ours: u64,
     /// Every difference, and what happened to it.
-    pub noted: Vec<(Difference, Fate)>,
+    pub noted: Vec<(StatementDifference, DifferenceOutcome)>,
     /// Incidents that are new or open again.
     pub raised: u64,
     /// Incidents of earlier reconciliations that are gone.
     pub resolved: u64,
 }
 
-impl Outcome {
+impl ReconciliationResult {
     /// Differences that remain.
     pub fn remaining(&self) -> usize {
         let remain = self.noted.iter();
-        remain.filter(|(_, fate)| *fate == Fate::Incident).count()
+        remain
+            .filter(|(_, fate)| *fate == DifferenceOutcome::Break)
+            .count()
     }
 }
 
 /// What happened to a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum DifferenceOutcome {
     /// The institution confirmed it when it was asked, and the books say so now.
     Repaired,
     /// It remains, as an incident.
-    Incident,
+    Break,
 }
 
-impl Fate {
+impl DifferenceOutcome {
     /// A stable word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Repaired => "repaired",
-            Self::Incident => "break",
+            Self::Break => "break",
         }
     }
 }
@@ -120,7 +123,7 @@ impl Fate {
 pub enum NotReconciled {
     /// The statement is not used; nothing was touched.
     #[error(transparent)]
-    Unusable(#[from] Unusable),
+    Unusable(#[from] UnusableStatement),
     /// The store did not answer. To be repeated: nothing is done twice.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -131,19 +134,19 @@ pub enum NotReconciled {
 /// # Errors
 /// [`NotReconciled`].
 pub async fn reconcile_statement(
-    books: &Books<'_>,
-    of: &Reconciled,
-    source: &mut dyn Source,
-    progress: Progress<'_>,
-) -> Result<Outcome, NotReconciled> {
+    books: &ReconciliationScope<'_>,
+    of: &Reconciliation,
+    source: &mut dyn StatementSource,
+    progress: ReconciliationProgress<'_>,
+) -> Result<ReconciliationResult, NotReconciled> {
     let compared = match compare_all(books, of, source, progress).await {
         Ok(compared) => compared,
         Err(NotReconciled::Unusable(why)) => {
             let result = format!("refused reason={}", why.reason);
-            let refused = Configured {
+            let refused = ConfigurationChange {
                 version: None,
                 endpoints: Vec::new(),
-                deed: of.deed("statement.reconcile", result),
+                audit_entry: of.audit_entry("statement.reconcile", result),
             };
             books
                 .store
@@ -157,9 +160,9 @@ pub async fn reconcile_statement(
     let rest = compared.differences.into_iter();
     let noted: Vec<_> = noted
         .into_iter()
-        .chain(rest.map(|difference| (difference, Fate::Incident)))
+        .chain(rest.map(|difference| (difference, DifferenceOutcome::Break)))
         .collect();
-    let mut outcome = Outcome {
+    let mut outcome = ReconciliationResult {
         totals: compared.totals,
         ours: compared.ours,
         noted,
@@ -168,10 +171,10 @@ pub async fn reconcile_statement(
     };
     let remain = outcome.noted.iter();
     let remain: Vec<_> = remain
-        .filter(|(_, fate)| *fate == Fate::Incident)
+        .filter(|(_, fate)| *fate == DifferenceOutcome::Break)
         .map(|(difference, _)| difference)
         .collect();
-    for some in remain.chunks(INCIDENTS_AT_ONCE) {
+    for some in remain.chunks(BREAKS_AT_ONCE) {
         let some = some.iter().copied().cloned().collect();
         let raised = books.ledger.raise(of, some).await?;
         outcome.raised = outcome.raised.saturating_add(raised);
@@ -187,26 +190,26 @@ pub async fn reconcile_statement(
 }
 
 /// What comparing finds.
-struct Compared {
-    totals: Totals,
+struct StatementComparison {
+    totals: StatementTotals,
     ours: u64,
-    differences: Vec<Difference>,
+    differences: Vec<StatementDifference>,
     /// Lines of movements that we do not know as done.
-    open: Vec<Line>,
+    open: Vec<StatementLine>,
 }
 
-impl Compared {
-    fn is_within_bounds(&self) -> Result<(), Unusable> {
+impl StatementComparison {
+    fn is_within_bounds(&self) -> Result<(), UnusableStatement> {
         if self.totals.lines > LINES_MAX {
             let detail = format!("expected at most {LINES_MAX} lines, found more");
-            return Err(Unusable::new("too_many_lines", detail));
+            return Err(UnusableStatement::new("too_many_lines", detail));
         }
         if self.differences.len().saturating_add(self.open.len()) > DIFFERENCES_MAX {
             let detail = format!(
                 "expected at most {DIFFERENCES_MAX} differences, found more: is it the statement of \
                  this gateway?"
             );
-            return Err(Unusable::new("too_many_differences", detail));
+            return Err(UnusableStatement::new("too_many_differences", detail));
         }
         Ok(())
     }
@@ -214,18 +217,18 @@ impl Compared {
 
 /// Touches nothing.
 async fn compare_all(
-    books: &Books<'_>,
-    of: &Reconciled,
-    source: &mut dyn Source,
-    progress: Progress<'_>,
-) -> Result<Compared, NotReconciled> {
+    books: &ReconciliationScope<'_>,
+    of: &Reconciliation,
+    source: &mut dyn StatementSource,
+    progress: ReconciliationProgress<'_>,
+) -> Result<StatementComparison, NotReconciled> {
     if of.day.from > of.at {
         let detail = "expected a day that has begun in Asia/Shanghai, found one to come";
-        return Err(Unusable::new("day_to_come", detail).into());
+        return Err(UnusableStatement::new("day_to_come", detail).into());
     }
     let mut seen = HashSet::new();
-    let mut found = Compared {
-        totals: Totals::default(),
+    let mut found = StatementComparison {
+        totals: StatementTotals::default(),
         ours: 0,
         differences: Vec::new(),
         open: Vec::new(),
@@ -240,11 +243,11 @@ async fn compare_all(
                     let no = &line.institution_no;
                     found
                         .differences
-                        .push(Difference::of(line, twice, "one line", no));
+                        .push(StatementDifference::of(line, twice, "one line", no));
                     continue;
                 }
                 let differ = compare(line, ours.as_ref(), &of.day);
-                let is_open = |one: &Difference| one.kind == DifferenceKind::NotDone;
+                let is_open = |one: &StatementDifference| one.kind == DifferenceKind::NotDone;
                 if differ.iter().any(is_open) {
                     found.open.push(line.clone());
                 } else {
@@ -253,7 +256,7 @@ async fn compare_all(
             }
             found.is_within_bounds()?;
         }
-        progress(Step::Compared(found.totals.lines));
+        progress(ReconciliationStep::Compared(found.totals.lines));
         // Payers are not kept waiting by a million lines.
         tokio::task::yield_now().await;
     }
@@ -263,15 +266,15 @@ async fn compare_all(
 
 /// What of our own movements of that day the statement lacks.
 async fn look_for_missing(
-    books: &Books<'_>,
-    of: &Reconciled,
+    books: &ReconciliationScope<'_>,
+    of: &Reconciliation,
     seen: &HashSet<u64>,
-    found: &mut Compared,
+    found: &mut StatementComparison,
 ) -> Result<(), NotReconciled> {
-    let settled_ms = i64::try_from(SETTLED_AFTER.as_millis()).unwrap_or(i64::MAX);
+    let settled_ms = i64::try_from(MISSING_AFTER.as_millis()).unwrap_or(i64::MAX);
     let settled = Timestamp::from_ms(of.at.ms().saturating_sub(settled_ms));
     let is_over = of.at >= of.day.until;
-    let mut next = Some(Place::before(&of.day));
+    let mut next = Some(MovementCursor::before(&of.day));
     while let Some(place) = next {
         let (moved, then) = books.ledger.moved(&of.institution, &of.day, &place).await?;
         for ours in &moved {
@@ -290,11 +293,11 @@ async fn look_for_missing(
 
 /// Asks about each movement that we do not know as done, and compares it again.
 async fn repair(
-    books: &Books<'_>,
-    of: &Reconciled,
-    open: Vec<Line>,
-    progress: Progress<'_>,
-) -> Result<Vec<(Difference, Fate)>, NotReconciled> {
+    books: &ReconciliationScope<'_>,
+    of: &Reconciliation,
+    open: Vec<StatementLine>,
+    progress: ReconciliationProgress<'_>,
+) -> Result<Vec<(StatementDifference, DifferenceOutcome)>, NotReconciled> {
     let mut noted = Vec::with_capacity(open.len());
     let count = open.len();
     for (at, line) in open.iter().enumerate() {
@@ -307,13 +310,13 @@ async fn repair(
             .ledger
             .known(&of.institution, std::slice::from_ref(line));
         let after = compare(line, first(after.await?).as_ref(), &of.day);
-        let is_open = |one: &Difference| one.kind == DifferenceKind::NotDone;
+        let is_open = |one: &StatementDifference| one.kind == DifferenceKind::NotDone;
         let gone = before
             .into_iter()
             .filter(|one| is_open(one) && !after.iter().any(is_open));
-        noted.extend(gone.map(|one| (one, Fate::Repaired)));
-        noted.extend(after.into_iter().map(|one| (one, Fate::Incident)));
-        progress(Step::Asked(at.saturating_add(1), count));
+        noted.extend(gone.map(|one| (one, DifferenceOutcome::Repaired)));
+        noted.extend(after.into_iter().map(|one| (one, DifferenceOutcome::Break)));
+        progress(ReconciliationStep::Asked(at.saturating_add(1), count));
     }
     Ok(noted)
 }
@@ -324,25 +327,29 @@ fn first<T>(list: Vec<Option<T>>) -> Option<T> {
 
 /// Asks the institution how a movement stands and weighs its answer. The line only said where to
 /// ask: what moves anything is the answer to our own question (V4).
-async fn ask(books: &Books<'_>, of: &Reconciled, line: &Line) -> Result<(), StoreError> {
+async fn ask(
+    books: &ReconciliationScope<'_>,
+    of: &Reconciliation,
+    line: &StatementLine,
+) -> Result<(), StoreError> {
     let Some(about) = line.about() else {
         return Ok(());
     };
     let id = of.institution.clone();
     let key = match &about {
-        About::Attempt(attempt) => OrderKey::OfAttempt(id, attempt.clone()),
-        About::Refund(no) => OrderKey::OfRefund(id, no.clone()),
+        EvidenceSubject::Attempt(attempt) => OrderKey::Attempt(id, attempt.clone()),
+        EvidenceSubject::Refund(no) => OrderKey::Refund(id, no.clone()),
     };
-    let adapter = books.register.adapters.get(&of.institution);
+    let adapter = books.snapshot.adapters.get(&of.institution);
     let (Some(adapter), Some(order)) = (adapter, books.store.order(&key).await?) else {
         return Ok(());
     };
     let call = match &about {
-        About::Attempt(id) => {
+        EvidenceSubject::Attempt(id) => {
             let attempt = order.attempts.iter().find(|attempt| attempt.id == *id);
             attempt.map(|attempt| Call::Query(attempt, &order.terms))
         }
-        About::Refund(no) => order.refund(no).and_then(|refund| {
+        EvidenceSubject::Refund(no) => order.refund(no).and_then(|refund| {
             let attempt = order.attempt_of(refund)?;
             Some(Call::RefundQuery(refund, attempt, &order.terms))
         }),
@@ -351,12 +358,13 @@ async fn ask(books: &Books<'_>, of: &Reconciled, line: &Line) -> Result<(), Stor
         return Ok(());
     };
     let adapter: &dyn Institution = adapter.as_ref();
-    for _ in 0..TURNS_WAITED {
-        let Ok(turn) = turn_at(books.world, &of.institution, &order.terms.merchant).await else {
+    for _ in 0..PERMIT_TRIES {
+        let Ok(permit) = acquire_permit(books.world, &of.institution, &order.terms.merchant).await
+        else {
             continue;
         };
-        let evidence = ask_in_turn(books.world, adapter, &call, turn).await;
-        weigh_evidence(books.store, books.world, adapter, evidence, None).await?;
+        let evidence = ask_with_permit(books.world, adapter, &call, permit).await;
+        apply_evidence(books.store, books.world, adapter, evidence, None).await?;
         break;
     }
     Ok(())

@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 use crate::crypto::digest::sha256;
 use crate::domain::identifiers::{MerchantId, OperatorId, RefundOrderNo, Timestamp, hex, unhex};
 use crate::domain::order::Order;
-use crate::domain::refund::{RefundState, Undecided, Verdict};
+use crate::domain::refund::{DecisionIneffective, RefundDecision, RefundState};
 use crate::domain::statement::is_number;
-use crate::flow::register::Register;
+use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::signature::verify_request;
-use crate::store::{Committed, Message, OrderKey, Store, StoreError, Verdict as Thought};
+use crate::store::{Committed, InboxMessage, InboxStatus as Thought, OrderKey, Store, StoreError};
 use crate::world::World;
 
 /// What an operator signs for: the address of no host, so that it is good for nothing else.
 pub const TARGET: &str = "https://control.paymux.invalid/refunds/decide";
 
 /// How long a signed verdict is good. Unit: seconds.
-pub const GOOD_FOR_S: i64 = 300;
+pub const VALID_FOR_S: i64 = 300;
 
 /// How far ahead it may be dated. Unit: seconds.
 const AHEAD_S: i64 = 30;
@@ -30,7 +30,7 @@ const ROUNDS_MAX: u32 = 5;
 /// What an operator says, as JSON, signed.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Said {
+pub struct RefundDecisionBody {
     /// Whose order.
     pub merchant_id: String,
     /// Which refund.
@@ -49,7 +49,7 @@ pub struct Said {
 
 /// What became of a verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decided {
+pub enum DecisionOutcome {
     /// Kept; a second operator must find the same.
     First,
     /// The refund has ended.
@@ -58,7 +58,7 @@ pub enum Decided {
 
 /// Why a verdict was not taken; nothing moved.
 #[derive(Debug, thiserror::Error)]
-pub enum NotDecided {
+pub enum DecisionRefused {
     /// The signature is not an enrolled operator's, or not of just now.
     #[error("expected a verdict signed just now by a key of an enrolled [[staff]]: {0}")]
     Unproven(String),
@@ -67,7 +67,7 @@ pub enum NotDecided {
     Unreadable(&'static str),
     /// It moves nothing.
     #[error(transparent)]
-    Undecided(#[from] Undecided),
+    Ineffective(#[from] DecisionIneffective),
     /// What is attached is not what was signed for.
     #[error("expected the statement that was signed for, SHA-256 {signed}; found one of {found}")]
     AnotherStatement {
@@ -88,33 +88,36 @@ pub enum NotDecided {
 /// that, sealed, so that whoever doubts the verdict can read on what it was founded.
 ///
 /// # Errors
-/// [`NotDecided`].
+/// [`DecisionRefused`].
 pub async fn decide_refund(
     store: &dyn Store,
     world: &World,
-    register: &Register,
+    snapshot: &ConfigurationSnapshot,
     signed: &Request<Bytes>,
     statement: Bytes,
-) -> Result<Decided, NotDecided> {
-    let (key, no, verdict) = read(world, register, signed)?;
+) -> Result<DecisionOutcome, DecisionRefused> {
+    let (key, no, decision) = read(world, snapshot, signed)?;
     let found = sha256(&statement);
-    if found != verdict.statement {
-        return Err(NotDecided::AnotherStatement {
-            signed: hex(&verdict.statement),
+    if found != decision.statement {
+        return Err(DecisionRefused::AnotherStatement {
+            signed: hex(&decision.statement),
             found: hex(&found),
         });
     }
     let mut attached = Some(statement);
     for _ in 0..ROUNDS_MAX {
-        let order = store.order(&key).await?.ok_or(Undecided::Unknown)?;
+        let order = store
+            .order(&key)
+            .await?
+            .ok_or(DecisionIneffective::Unknown)?;
         let now = world.clock.now();
-        let change = order.decide_refund(&no, verdict.clone(), now)?;
+        let change = order.decide_refund(&no, decision.clone(), now)?;
         let refund = order.refund(&no);
         let of = refund.and_then(|refund| order.attempt_of(refund));
         if let Some((attempt, raw)) = of.zip(attached.take()) {
-            let message = Message {
+            let message = InboxMessage {
                 institution: attempt.institution.clone(),
-                verdict: Thought::Genuine,
+                status: Thought::Genuine,
                 raw: raw.into(),
                 at: now,
             };
@@ -124,14 +127,14 @@ pub async fn decide_refund(
             Committed::Done => {
                 let state = change.order().and_then(|order| state(order, &no));
                 return Ok(match state.filter(|state| state.is_over()) {
-                    Some(state) => Decided::Ended(state),
-                    None => Decided::First,
+                    Some(state) => DecisionOutcome::Ended(state),
+                    None => DecisionOutcome::First,
                 });
             }
             Committed::Stale | Committed::KeyTaken | Committed::NonceSpent => (),
         }
     }
-    Err(NotDecided::Contended)
+    Err(DecisionRefused::Contended)
 }
 
 fn state(order: &Order, no: &RefundOrderNo) -> Option<RefundState> {
@@ -140,41 +143,43 @@ fn state(order: &Order, no: &RefundOrderNo) -> Option<RefundState> {
 
 fn read(
     world: &World,
-    register: &Register,
+    snapshot: &ConfigurationSnapshot,
     signed: &Request<Bytes>,
-) -> Result<(OrderKey, RefundOrderNo, Verdict), NotDecided> {
+) -> Result<(OrderKey, RefundOrderNo, RefundDecision), DecisionRefused> {
     let now_s = world.clock.now().seconds();
-    let proven = verify_request(signed, TARGET, &register.operators, now_s)
-        .map_err(|fault| NotDecided::Unproven(fault.to_string()))?;
-    let recent = now_s.saturating_sub(GOOD_FOR_S)..=now_s.saturating_add(AHEAD_S);
+    let proven = verify_request(signed, TARGET, &snapshot.operators, now_s)
+        .map_err(|fault| DecisionRefused::Unproven(fault.to_string()))?;
+    let recent = now_s.saturating_sub(VALID_FOR_S)..=now_s.saturating_add(AHEAD_S);
     if !recent.contains(&proven.created_s) {
-        return Err(NotDecided::Unproven("signed too long ago, or ahead".into()));
+        return Err(DecisionRefused::Unproven(
+            "signed too long ago, or ahead".into(),
+        ));
     }
-    let said: Said = serde_json::from_slice(signed.body())
-        .map_err(|_| NotDecided::Unreadable("expected the fields of a verdict"))?;
-    let unreadable = |what| move |_| NotDecided::Unreadable(what);
+    let said: RefundDecisionBody = serde_json::from_slice(signed.body())
+        .map_err(|_| DecisionRefused::Unreadable("expected the fields of a verdict"))?;
+    let unreadable = |what| move |_| DecisionRefused::Unreadable(what);
     let operator = OperatorId::parse(&proven.owner).map_err(unreadable("operator"))?;
     let merchant = MerchantId::parse(&said.merchant_id).map_err(unreadable("merchantId"))?;
     let no = RefundOrderNo::parse(&said.refund_order_no).map_err(unreadable("refundOrderNo"))?;
     let statement = unhex(&said.statement_sha256);
-    let statement = statement.ok_or(NotDecided::Unreadable("statementSha256"))?;
+    let statement = statement.ok_or(DecisionRefused::Unreadable("statementSha256"))?;
     let number = said.institution_refund_no.as_deref();
     if number.is_some_and(|no| !is_number(no)) {
-        return Err(NotDecided::Unreadable("institutionRefundNo"));
+        return Err(DecisionRefused::Unreadable("institutionRefundNo"));
     }
     let moved_at = said.refund_time.as_deref().map(Timestamp::parse_rfc3339);
     let moved_at = moved_at.transpose().map_err(unreadable("refundTime"))?;
     if moved_at.is_some_and(|at| at > world.clock.now()) {
-        return Err(NotDecided::Unreadable(
+        return Err(DecisionRefused::Unreadable(
             "expected a refundTime that has passed",
         ));
     }
-    let verdict = Verdict {
+    let decision = RefundDecision {
         operator,
         succeeded: said.succeeded,
         statement,
         institution_no: number.map(Into::into),
         moved_at,
     };
-    Ok((OrderKey::RefundOurs(merchant, no.clone()), no, verdict))
+    Ok((OrderKey::RefundOrderNo(merchant, no.clone()), no, decision))
 }

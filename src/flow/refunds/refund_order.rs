@@ -1,30 +1,33 @@
 //! A merchant gives money back (A3.4), and asks how that stands. Reserved before a byte
 //! leaves (R4); capacity comes back only with a definite failure (R3).
 
-use crate::domain::evidence::About;
+use crate::domain::evidence::EvidenceSubject;
 use crate::domain::identifiers::{CalendarDay, InstitutionId, RefundOrderNo};
 use crate::domain::institutions::{RefundKinds, RefundRules};
-use crate::domain::order::{Asked, Order};
+use crate::domain::order::{Order, RefundRequest};
 use crate::domain::refund::{Refund, RefundState};
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::Admitted;
-use crate::flow::answer::once::{Refused, Spent, Written, commit, refuse, spend};
-use crate::flow::call_institution::{Leave, READ_PATIENCE, call_institution, send_once, turn_at};
-use crate::flow::read_order::Named;
-use crate::flow::register::Register;
-use crate::flow::weigh_evidence::{Weight, weigh_evidence};
+use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, commit, refuse, spend};
+use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
+use crate::flow::call_institution::{
+    READ_TIMEOUTS, SendOptions, acquire_permit, call_institution, send_once,
+};
+use crate::flow::configuration_snapshot::ConfigurationSnapshot;
+use crate::flow::read_order::OrderReference;
 use crate::institution::Call;
 use crate::store::{OrderKey, Store, StoreError};
-use crate::world::{Turn, World};
+use crate::world::{Permit, World};
 
 /// Others may write to the same order meanwhile; so often it is decided again (R1).
 const ROUNDS_MAX: u32 = 64;
 
 /// How long money may be asked back through an institution that is not configured any more.
-const WINDOW_OF_THE_GONE: std::time::Duration = std::time::Duration::from_hours(365 * 24);
+const WINDOW_OF_REMOVED_INSTITUTION: std::time::Duration =
+    std::time::Duration::from_hours(365 * 24);
 
 /// How an order and one of its refunds stand.
-pub struct Refunded {
+pub struct RefundReply {
     /// The order.
     pub order: Order,
     /// Which of its refunds.
@@ -34,14 +37,14 @@ pub struct Refunded {
 }
 
 /// What a merchant said of the order whose money is to go back (A3.4): all of it must be so.
-pub struct Paid {
+pub struct PaidOrderReference {
     /// By its number and the payer's.
-    pub named: Named,
+    pub named: OrderReference,
     /// `orderDate`.
     pub order_date: CalendarDay,
 }
 
-impl Paid {
+impl PaidOrderReference {
     async fn load(&self, store: &dyn Store) -> Result<Option<Order>, StoreError> {
         let found = self.named.load(store).await?;
         Ok(found.filter(|order| order.terms.order_date == self.order_date))
@@ -57,23 +60,23 @@ impl Paid {
 pub async fn refund_order(
     store: &dyn Store,
     world: &World,
-    register: &Register,
+    snapshot: &ConfigurationSnapshot,
     caller: Admitted,
-    (paid, asked): (&Paid, Asked),
-) -> Result<(Refunded, Spent), Refused> {
+    (paid, asked): (&PaidOrderReference, RefundRequest),
+) -> Result<(RefundReply, SpentNonce), Refused> {
     let mut cause = caller.into_cause();
-    let mut turn: Option<(InstitutionId, Turn)> = None;
+    let mut permit: Option<(InstitutionId, Permit)> = None;
     for _ in 0..ROUNDS_MAX {
         let now = world.clock.now();
         let Some(order) = paid.load(store).await? else {
             return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await);
         };
-        match order.asked_before(&asked) {
+        match order.find_repeated_request(&asked) {
             Ok(None) => (),
             Ok(Some(known)) => {
                 let (no, same_by_sum) = (known.no.clone(), asked.number.is_none());
                 let spent = spend(store, cause, now).await?;
-                let refunded = Refunded {
+                let refunded = RefundReply {
                     order,
                     no,
                     same_by_sum,
@@ -83,34 +86,36 @@ pub async fn refund_order(
             Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
         }
         // Judged before a turn is waited for, and again on what is then so.
-        let rules = rules(register, &order);
+        let rules = rules(snapshot, &order);
         let change = match order.reserve_refund(asked.clone(), &rules, cause, now) {
             Ok(change) => change,
             Err(refused) => return Err(refuse(store, refused, now).await),
         };
         let through = order
-            .settling_attempt()
+            .paying_attempt()
             .map(|attempt| attempt.institution.clone());
-        let through = through.filter(|id| register.usable_adapter(id, now).is_some());
+        let through = through.filter(|id| snapshot.usable_adapter(id, now).is_some());
         let Some(through) = through else {
             return Err(refuse(store, (Refusal::Unavailable, change.into_cause()), now).await);
         };
-        if turn.as_ref().is_none_or(|(at, _)| *at != through) {
+        if permit.as_ref().is_none_or(|(at, _)| *at != through) {
             // Who does not get one has lost nothing (Q8).
-            let got = turn_at(world, &through, &order.terms.merchant).await?;
-            turn = Some((through, got));
+            let got = acquire_permit(world, &through, &order.terms.merchant).await?;
+            permit = Some((through, got));
             cause = change.into_cause();
             continue;
         }
-        let in_flight = world.sends.begin(&About::Refund(asked.no.clone()));
+        let in_flight = world
+            .sends
+            .begin(&EvidenceSubject::Refund(asked.no.clone()));
         match commit(store, change).await? {
-            Written::Done(order, spent) => {
-                let leave = Leave::at_once(turn.map(|(_, turn)| turn), in_flight);
-                let refunded = call(store, world, register, (*order, asked.no), leave).await;
+            CommitOutcome::Done(order, spent) => {
+                let leave = SendOptions::at_once(permit.map(|(_, permit)| permit), in_flight);
+                let refunded = call(store, world, snapshot, (*order, asked.no), leave).await;
                 return Ok((refunded, spent));
             }
-            Written::Stale(change) => cause = change.into_cause(),
-            Written::KeyTaken(change) => {
+            CommitOutcome::Stale(change) => cause = change.into_cause(),
+            CommitOutcome::KeyTaken(change) => {
                 cause = change.into_cause();
                 if let Err(refusal) = is_of_another(store, paid, &asked).await {
                     return Err(refuse(store, (refusal, cause), now).await);
@@ -122,21 +127,25 @@ pub async fn refund_order(
 }
 
 /// The number is taken: by an equal request that was faster, or by another order's refund (R6).
-async fn is_of_another(store: &dyn Store, paid: &Paid, asked: &Asked) -> Result<(), Refusal> {
+async fn is_of_another(
+    store: &dyn Store,
+    paid: &PaidOrderReference,
+    asked: &RefundRequest,
+) -> Result<(), Refusal> {
     let order = paid.load(store).await?.ok_or(Refusal::OrderUnknown)?;
-    match order.asked_before(asked)? {
+    match order.find_repeated_request(asked)? {
         Some(_) => Ok(()),
         None => Err(Refusal::RefundConflict),
     }
 }
 
-fn rules(register: &Register, order: &Order) -> RefundRules {
-    let through = order.settling_attempt().map(|attempt| &attempt.institution);
-    let known = through.and_then(|id| register.directory.institutions.get(id));
+fn rules(snapshot: &ConfigurationSnapshot, order: &Order) -> RefundRules {
+    let through = order.paying_attempt().map(|attempt| &attempt.institution);
+    let known = through.and_then(|id| snapshot.routing.institutions.get(id));
     known.map_or(
         RefundRules {
             kinds: RefundKinds::ALL,
-            window: WINDOW_OF_THE_GONE,
+            window: WINDOW_OF_REMOVED_INSTITUTION,
         },
         |institution| institution.refunds,
     )
@@ -147,11 +156,11 @@ fn rules(register: &Register, order: &Order) -> RefundRules {
 async fn call(
     store: &dyn Store,
     world: &World,
-    register: &Register,
+    snapshot: &ConfigurationSnapshot,
     (order, no): (Order, RefundOrderNo),
-    leave: Leave,
-) -> Refunded {
-    let as_reserved = |order| Refunded {
+    leave: SendOptions,
+) -> RefundReply {
+    let as_reserved = |order| RefundReply {
         order,
         no: no.clone(),
         same_by_sum: false,
@@ -162,20 +171,29 @@ async fn call(
     let Some((refund, attempt)) = parts else {
         return as_reserved(order);
     };
-    let Some(adapter) = register.adapters.get(&attempt.institution) else {
+    let Some(adapter) = snapshot.adapters.get(&attempt.institution) else {
         return as_reserved(order);
     };
     let call = Call::Refund(refund, attempt, &order.terms);
     let evidence = send_once(world, adapter.as_ref(), &call, leave).await;
     let asked = order.clone();
-    let weight = weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
+    let weight = apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
     as_reserved(after(weight, asked))
 }
 
-fn after(weight: Result<Weight, StoreError>, asked: Order) -> Order {
+fn after(weight: Result<EvidenceOutcome, StoreError>, asked: Order) -> Order {
     match weight {
-        Ok(Weight::Moved(order) | Weight::Known(order) | Weight::Unconfirmed(order)) => order,
-        Ok(Weight::Quarantined(_) | Weight::Stranger | Weight::Contended) | Err(_) => asked,
+        Ok(
+            EvidenceOutcome::Moved(order)
+            | EvidenceOutcome::Known(order)
+            | EvidenceOutcome::Unconfirmed(order),
+        ) => order,
+        Ok(
+            EvidenceOutcome::Quarantined(_)
+            | EvidenceOutcome::Stranger
+            | EvidenceOutcome::Contended,
+        )
+        | Err(_) => asked,
     }
 }
 
@@ -186,13 +204,13 @@ fn after(weight: Result<Weight, StoreError>, asked: Order) -> Order {
 pub async fn read_refund(
     store: &dyn Store,
     world: &World,
-    register: &Register,
+    snapshot: &ConfigurationSnapshot,
     key: &OrderKey,
-) -> Result<Refunded, Refusal> {
+) -> Result<RefundReply, Refusal> {
     let order = store.order(key).await?.ok_or(Refusal::RefundUnknown)?;
     let no = named(&order, key).ok_or(Refusal::RefundUnknown)?.no.clone();
-    let order = refresh(store, world, register, (order, &no)).await;
-    Ok(Refunded {
+    let order = refresh(store, world, snapshot, (order, &no)).await;
+    Ok(RefundReply {
         order,
         no,
         same_by_sum: false,
@@ -201,39 +219,42 @@ pub async fn read_refund(
 
 fn named<'a>(order: &'a Order, key: &OrderKey) -> Option<&'a Refund> {
     match key {
-        OrderKey::RefundOurs(_, no) => order.refund(no),
-        OrderKey::RefundTheirs(_, number) => {
+        OrderKey::RefundOrderNo(_, no) => order.refund(no),
+        OrderKey::MerchantRefundNo(_, number) => {
             let mut all = order.refunds.iter();
-            all.find(|one| one.wish().is_some_and(|wish| wish.number == *number))
+            all.find(|one| {
+                one.request()
+                    .is_some_and(|request| request.number == *number)
+            })
         }
-        OrderKey::Ours(..)
-        | OrderKey::Theirs(..)
-        | OrderKey::OfAttempt(..)
-        | OrderKey::OfRefund(..)
-        | OrderKey::OfPage(_) => None,
+        OrderKey::PayOrderNo(..)
+        | OrderKey::MerchantOrderNo(..)
+        | OrderKey::Attempt(..)
+        | OrderKey::Refund(..)
+        | OrderKey::Page(_) => None,
     }
 }
 
 async fn refresh(
     store: &dyn Store,
     world: &World,
-    register: &Register,
+    snapshot: &ConfigurationSnapshot,
     (order, no): (Order, &RefundOrderNo),
 ) -> Order {
     let parts = order
         .refund(no)
         .and_then(|one| Some((one, order.attempt_of(one)?)));
-    let doubtful =
+    let unresolved =
         |one: &Refund| matches!(one.state, RefundState::Unknown | RefundState::Processing);
-    let Some((refund, attempt)) = parts.filter(|(one, _)| doubtful(one)) else {
+    let Some((refund, attempt)) = parts.filter(|(one, _)| unresolved(one)) else {
         return order;
     };
-    let Some(adapter) = register.adapters.get(&attempt.institution) else {
+    let Some(adapter) = snapshot.adapters.get(&attempt.institution) else {
         return order;
     };
     let call = Call::RefundQuery(refund, attempt, &order.terms);
-    let evidence = call_institution(world, adapter.as_ref(), &call, READ_PATIENCE).await;
+    let evidence = call_institution(world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
     let asked = order.clone();
-    let weight = weigh_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
+    let weight = apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
     after(weight, asked)
 }

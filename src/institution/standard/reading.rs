@@ -6,7 +6,9 @@ use http::uri::{Scheme, Uri};
 
 use crate::domain::amount::{Amount, Currency, Fee};
 use crate::domain::attempt::{Attempt, AttemptState};
-use crate::domain::evidence::{Ambiguity, Finding, Handover, Reason, Receipt, Way};
+use crate::domain::evidence::{
+    Ambiguity, Finding, PaymentAction, PaymentActionKind, Reason, Receipt,
+};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::{AccountId, Timestamp};
 use crate::domain::institutions::Mode;
@@ -54,10 +56,10 @@ pub(super) const FINAL_REFUSALS: [&str; 29] = [
     "secret_in_text",
 ];
 
-pub(super) type Said = Result<Finding, Ambiguity>;
+pub(super) type FindingResult = Result<Finding, Ambiguity>;
 
 /// What a proven reply says.
-pub(super) fn reply(call: &Call<'_>, status: StatusCode, fields: &Fields<'_>) -> Said {
+pub(super) fn reply(call: &Call<'_>, status: StatusCode, fields: &Fields<'_>) -> FindingResult {
     let attempt = call.attempt();
     match status.as_u16() {
         200 | 202 => {
@@ -80,10 +82,10 @@ const REFUSALS_OF_KNOWN: [&str; 2] = ["close_refused", "order_paid"];
 /// Whether a proven reply names what it is about as one that the institution has, whatever else it
 /// says (V5). Of creates and refunds only their acceptance does: what is said to be under way may
 /// still be lost behind them.
-pub(super) fn names_it(
+pub(super) fn proves_arrival(
     call: &Call<'_>,
     (status, fields): (StatusCode, &Fields<'_>),
-    said: &Said,
+    said: &FindingResult,
 ) -> bool {
     let answers = matches!(status.as_u16(), 200 | 202);
     let code = || needed(fields, "code").is_ok_and(|code| REFUSALS_OF_KNOWN.contains(&code));
@@ -102,7 +104,7 @@ pub(super) fn names_it(
 }
 
 /// What a proven callback (A3.3) says. Events of refunds say `PAID` as well, of no new payment.
-pub(super) fn notice(fields: &Fields<'_>, absent: Currency) -> Said {
+pub(super) fn notice(fields: &Fields<'_>, absent: Currency) -> FindingResult {
     match (
         optional(fields, "eventType")?,
         needed(fields, "orderStatus")?,
@@ -120,11 +122,11 @@ pub(super) fn account(fields: &Fields<'_>) -> Option<AccountId> {
 
 /// `PENDING` is the institution's own "not known yet": it may still be refused, taken or lost
 /// behind it, so it is neither accepted nor ended but asked about, like silence.
-fn created(attempt: &Attempt, fields: &Fields<'_>) -> Said {
+fn created(attempt: &Attempt, fields: &Fields<'_>) -> FindingResult {
     match (needed(fields, "result")?, optional(fields, "orderStatus")?) {
         ("ACCEPTED", None | Some("OPEN")) => {
             is_of_sum(attempt, fields)?;
-            Ok(Finding::Accepted(handover(attempt.mode, fields)?))
+            Ok(Finding::Accepted(payment_action(attempt.mode, fields)?))
         }
         ("REFUSED", None | Some("OPEN"))
             // Of a repeat it says nothing about the create before it, whose order stays open there.
@@ -141,7 +143,7 @@ fn created(attempt: &Attempt, fields: &Fields<'_>) -> Said {
     }
 }
 
-fn queried(attempt: &Attempt, fields: &Fields<'_>) -> Said {
+fn queried(attempt: &Attempt, fields: &Fields<'_>) -> FindingResult {
     match needed(fields, "orderStatus")? {
         "OPEN" => {
             is_of_sum(attempt, fields)?;
@@ -154,7 +156,7 @@ fn queried(attempt: &Attempt, fields: &Fields<'_>) -> Said {
 }
 
 /// An order that is still open has noted the wish; it is no refusal to close.
-fn closed(attempt: &Attempt, fields: &Fields<'_>) -> Said {
+fn closed(attempt: &Attempt, fields: &Fields<'_>) -> FindingResult {
     match needed(fields, "orderStatus")? {
         "CLOSED" => Ok(Finding::Closed),
         "PAID" => paid(fields, attempt.amount.currency()),
@@ -163,7 +165,7 @@ fn closed(attempt: &Attempt, fields: &Fields<'_>) -> Said {
     }
 }
 
-fn refused(call: &Call<'_>, status: u16, code: &str) -> Said {
+fn refused(call: &Call<'_>, status: u16, code: &str) -> FindingResult {
     match (call, status, code) {
         (Call::Create(..), 401 | 408 | 409 | 421 | 429, _) => Err(Ambiguity::UnlistedWord),
         // The refusal of a repeat says nothing about the create before it, which may have
@@ -201,7 +203,7 @@ fn is_of_sum(attempt: &Attempt, fields: &Fields<'_>) -> Result<(), Ambiguity> {
     }
 }
 
-fn paid(fields: &Fields<'_>, absent: Currency) -> Said {
+fn paid(fields: &Fields<'_>, absent: Currency) -> FindingResult {
     let amount = sum(fields, "orderAmount", absent)?;
     let no = needed(fields, "payOrderNo")?;
     let date = needed(fields, "paymentDate")?;
@@ -213,7 +215,7 @@ fn paid(fields: &Fields<'_>, absent: Currency) -> Said {
         amount,
         institution_no: Some(no.into()),
         // That the money moved is believed whatever day they write.
-        paid_at: Timestamp::parse_local(date, time).unwrap_or(Timestamp::UNREAD),
+        paid_at: Timestamp::parse_local(date, time).unwrap_or(Timestamp::UNREADABLE),
         fee: fee(fields, amount.currency()),
     }))
 }
@@ -241,7 +243,7 @@ fn fee(fields: &Fields<'_>, currency: Currency) -> Option<Fee> {
 
 /// What the mode needs of the answer. A hand-over that cannot be used makes the answer
 /// unreadable; one that is absent does not: the chatbot mode has none.
-fn handover(mode: Mode, fields: &Fields<'_>) -> Result<Option<Handover>, Ambiguity> {
+fn payment_action(mode: Mode, fields: &Fields<'_>) -> Result<Option<PaymentAction>, Ambiguity> {
     let way = match mode {
         Mode::Webview => optional(fields, "payUrl")?.map(link),
         Mode::Native => fields.raw("sdkParameters").map(sdk),
@@ -255,7 +257,7 @@ fn handover(mode: Mode, fields: &Fields<'_>) -> Result<Option<Handover>, Ambigui
         Some(text) => Some(moment(text)?),
         None => None,
     };
-    Ok(Some(Handover { way, expires }))
+    Ok(Some(PaymentAction { way, expires }))
 }
 
 /// To the second, as it is shown.
@@ -265,7 +267,7 @@ pub(super) fn moment(text: &str) -> Result<Timestamp, Ambiguity> {
 }
 
 /// The payer is sent there, so it is https and nothing that shows one host and means another.
-fn link(text: &str) -> Option<Way> {
+fn link(text: &str) -> Option<PaymentActionKind> {
     let fits = text.len() <= LINK_BYTES_MAX
         && text
             .bytes()
@@ -275,14 +277,14 @@ fn link(text: &str) -> Option<Way> {
     }
     let uri: Uri = text.parse().ok()?;
     let plain = uri.scheme() == Some(&Scheme::HTTPS) && !uri.authority()?.as_str().contains('@');
-    plain.then(|| Way::Link(text.into()))
+    plain.then(|| PaymentActionKind::Redirect(text.into()))
 }
 
 /// An object or a string, passed on as the JSON text it came as (R-5.1.3-2).
-fn sdk(raw: &str) -> Option<Way> {
+fn sdk(raw: &str) -> Option<PaymentActionKind> {
     let fits = raw.len() <= SDK_BYTES_MAX && raw.starts_with(['{', '"']);
     let reads = fits && serde_json::from_str::<serde_json::Value>(raw).is_ok();
-    reads.then(|| Way::Sdk(raw.into()))
+    reads.then(|| PaymentActionKind::SdkParameters(raw.into()))
 }
 
 pub(super) fn needed<'f>(fields: &'f Fields<'_>, name: &str) -> Result<&'f str, Ambiguity> {

@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use crate::domain::amount::Currency;
 use crate::domain::attempt::Attempt;
-use crate::domain::evidence::{Along, Ambiguity, Finding, Reason, Receipt};
+use crate::domain::evidence::{Ambiguity, Finding, OriginalPayment, Reason, Receipt};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::{RefundOrderNo, Timestamp};
-use crate::domain::order::Terms;
+use crate::domain::order::OrderTerms;
 use crate::domain::refund::{Refund, RefundState};
 use crate::institution::Call;
 use crate::institution::standard::reading::{
-    FINAL_REFUSALS, INSTITUTION_NO_BYTES_MAX, Said, moment, needed, optional, sum,
+    FINAL_REFUSALS, FindingResult, INSTITUTION_NO_BYTES_MAX, moment, needed, optional, sum,
 };
 
 /// Codes by which a refund, and nothing else, is refused for good (E2). Some are of status 409,
@@ -33,7 +33,7 @@ pub(super) const SUM: &str = "refundAmount";
 /// The five fields of A3.4, our number, and where we are told.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Asking<'a> {
+pub(super) struct RefundRequestFields<'a> {
     merchant_id: &'a str,
     merchant_order_no: &'a str,
     order_date: &'a str,
@@ -44,10 +44,10 @@ pub(super) struct Asking<'a> {
 }
 
 pub(super) fn asking<'a>(
-    (refund, attempt, terms): (&'a Refund, &'a Attempt, &'a Terms),
+    (refund, attempt, terms): (&'a Refund, &'a Attempt, &'a OrderTerms),
     callback_url: &'a str,
-) -> Asking<'a> {
-    Asking {
+) -> RefundRequestFields<'a> {
+    RefundRequestFields {
         merchant_id: attempt.account.as_str(),
         merchant_order_no: attempt.id.as_str(),
         order_date: terms.order_date.as_str(),
@@ -61,13 +61,13 @@ pub(super) fn asking<'a>(
 /// How a refund is named in a question: by our number alone.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Naming<'a> {
+pub(super) struct RefundIdentification<'a> {
     merchant_id: &'a str,
     merchant_refund_no: &'a str,
 }
 
-pub(super) fn naming<'a>(refund: &'a Refund, attempt: &'a Attempt) -> Naming<'a> {
-    Naming {
+pub(super) fn naming<'a>(refund: &'a Refund, attempt: &'a Attempt) -> RefundIdentification<'a> {
+    RefundIdentification {
         merchant_id: attempt.account.as_str(),
         merchant_refund_no: refund.no.as_str(),
     }
@@ -79,7 +79,7 @@ pub(super) fn reply(
     refund: &Refund,
     (status, fields): (StatusCode, &Fields<'_>),
     now: Timestamp,
-) -> Said {
+) -> FindingResult {
     match status.as_u16() {
         200 | 202 => {
             is_about((refund, call.attempt()), fields)?;
@@ -119,10 +119,10 @@ pub(super) fn is_about(
 }
 
 /// The payment whose money it says goes back.
-pub(super) fn along(fields: &Fields<'_>, absent: Currency) -> Result<Along, Ambiguity> {
+pub(super) fn along(fields: &Fields<'_>, absent: Currency) -> Result<OriginalPayment, Ambiguity> {
     const PAID: &str = "orderAmount";
     let paid = fields.scalar(PAID).map(|_| sum(fields, PAID, absent));
-    Ok(Along {
+    Ok(OriginalPayment {
         number: optional(fields, "merchantOrderNo")?.map(Into::into),
         paid: paid.transpose()?,
     })
@@ -133,7 +133,7 @@ fn is_repeat(call: &Call<'_>, refund: &Refund) -> bool {
     matches!(call, Call::Refund(..)) && refund.state != RefundState::Reserved
 }
 
-fn refused(call: &Call<'_>, refund: &Refund, status: u16, code: &str) -> Said {
+fn refused(call: &Call<'_>, refund: &Refund, status: u16, code: &str) -> FindingResult {
     let is_final = FINAL_REFUSALS_OF_REFUNDS.contains(&code)
         || (!matches!(status, 401 | 408 | 409 | 421 | 429) && FINAL_REFUSALS.contains(&code))
         || code == "order_unknown";
@@ -159,7 +159,7 @@ pub(super) fn told_of(fields: &Fields<'_>) -> Option<RefundOrderNo> {
 }
 
 /// What a proven callback says.
-pub(super) fn notice(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> Said {
+pub(super) fn notice(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> FindingResult {
     match (
         needed(fields, "eventType")?,
         needed(fields, "refundStatus")?,
@@ -173,7 +173,7 @@ pub(super) fn notice(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> S
 
 /// `PENDING` is the institution's own "not known yet", whatever it shows the refund as: it is asked
 /// about like silence.
-fn standing(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> Said {
+fn standing(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> FindingResult {
     match (needed(fields, "refundStatus")?, optional(fields, "result")?) {
         ("PROCESSING", Some("PENDING")) => Err(Ambiguity::NoAnswer),
         ("PROCESSING", _) => Ok(Finding::Accepted(None)),
@@ -186,13 +186,13 @@ fn standing(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> Said {
     }
 }
 
-fn back(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> Said {
+fn back(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> FindingResult {
     let no = needed(fields, "refundOrderNo")?;
     if no.is_empty() || no.len() > INSTITUTION_NO_BYTES_MAX {
         return Err(Ambiguity::Unreadable);
     }
     let at = match optional(fields, "refundTime")? {
-        Some(text) => moment(text).unwrap_or(Timestamp::UNREAD),
+        Some(text) => moment(text).unwrap_or(Timestamp::UNREADABLE),
         None => now,
     };
     Ok(Finding::Succeeded(Receipt {

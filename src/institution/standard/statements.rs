@@ -13,15 +13,17 @@ use crate::domain::attempt::Stamp;
 use crate::domain::evidence::{Ambiguity, Reason};
 use crate::domain::fields::{Fields, Scalar};
 use crate::domain::identifiers::{AccountId, Timestamp};
-use crate::domain::statement::{Line, Movement, Totals, Unusable, read_line};
-use crate::institution::standard::{Standard, sending};
+use crate::domain::statement::{
+    Movement, StatementLine, StatementTotals, UnusableStatement, read_line,
+};
+use crate::institution::standard::{StandardAdapter, sending};
 use crate::institution::{
     CallState, Effect, StatementPage, StatementQuery, Statements, Step, Unmade,
 };
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Asking<'a> {
+struct StatementRequestFields<'a> {
     merchant_id: &'a str,
     date: &'a str,
     after_line: u64,
@@ -30,14 +32,14 @@ struct Asking<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Told<'a> {
+struct StatementReply<'a> {
     #[serde(borrow)]
     merchant_id: Cow<'a, str>,
     #[serde(borrow)]
     date: Cow<'a, str>,
     first_line: u64,
     #[serde(borrow)]
-    lines: Vec<ToldLine<'a>>,
+    lines: Vec<StatementReplyLine<'a>>,
     next_line: Option<u64>,
     total_lines: u64,
     #[serde(borrow)]
@@ -48,7 +50,7 @@ struct Told<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ToldLine<'a> {
+struct StatementReplyLine<'a> {
     #[serde(borrow)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
@@ -65,9 +67,9 @@ struct ToldLine<'a> {
     moment: Cow<'a, str>,
 }
 
-impl Statements for Standard {
+impl Statements for StandardAdapter {
     fn begin_page(&self, query: &StatementQuery, stamp: &Stamp) -> Step<Read> {
-        let asking = Asking {
+        let asking = StatementRequestFields {
             merchant_id: query.account.as_str(),
             date: query.date.as_str(),
             after_line: query.after,
@@ -92,9 +94,9 @@ impl Statements for Standard {
 }
 
 /// What a reply brings.
-type Read = Result<StatementPage, Unusable>;
+type Read = Result<StatementPage, UnusableStatement>;
 
-impl Standard {
+impl StandardAdapter {
     fn read_page(
         &self,
         query: &StatementQuery,
@@ -105,14 +107,14 @@ impl Standard {
         self.prove(state, reply, now).map_err(|why| {
             if why == Ambiguity::Unproven {
                 let detail = "expected an answer signed by the institution, found another";
-                return Unusable::new("unproven", detail);
+                return UnusableStatement::new("unproven", detail);
             }
-            Unusable::new("no_answer", why.word())
+            UnusableStatement::new("no_answer", why.word())
         })?;
         if reply.status() != StatusCode::OK {
             return Err(refused(reply));
         }
-        let told: Told<'_> = serde_json::from_slice(reply.body()).map_err(|fault| {
+        let told: StatementReply<'_> = serde_json::from_slice(reply.body()).map_err(|fault| {
             let (line, column) = (fault.line(), fault.column());
             unreadable(&format!(
                 "not a page of a statement, at {line}:{column}: {}",
@@ -132,29 +134,29 @@ fn what(fault: &serde_json::Error) -> &'static str {
     }
 }
 
-fn unreadable(detail: &str) -> Unusable {
-    Unusable::new("page_unreadable", detail)
+fn unreadable(detail: &str) -> UnusableStatement {
+    UnusableStatement::new("page_unreadable", detail)
 }
 
-fn refused(reply: &Response<Bytes>) -> Unusable {
+fn refused(reply: &Response<Bytes>) -> UnusableStatement {
     let fields = Fields::parse(reply.body()).ok();
     let code = fields.as_ref().and_then(|fields| fields.text("code"));
     let code = Reason::from_code(code.and_then(Result::ok).unwrap_or("without a code"));
     let (status, code) = (reply.status().as_u16(), code.as_str().to_owned());
-    Unusable::new(
+    UnusableStatement::new(
         "no_statement",
         format!("expected a statement, found a refusal: {status} {code}"),
     )
 }
 
-fn page(query: &StatementQuery, told: &Told<'_>) -> Read {
+fn page(query: &StatementQuery, told: &StatementReply<'_>) -> Read {
     if told.merchant_id != query.account.as_str() {
         let detail = format!("expected account {}, found another", query.account);
-        return Err(Unusable::new("another_account", detail));
+        return Err(UnusableStatement::new("another_account", detail));
     }
     if told.date != query.date.as_str() {
         let detail = format!("expected {}, found another day", query.date.as_str());
-        return Err(Unusable::new("another_day", detail));
+        return Err(UnusableStatement::new("another_day", detail));
     }
     let first = query.after.saturating_add(1);
     let count = u64::try_from(told.lines.len()).unwrap_or(u64::MAX);
@@ -172,7 +174,7 @@ fn page(query: &StatementQuery, told: &Told<'_>) -> Read {
         let line = read(&query.account, line);
         line.map_err(|expected| {
             let at = first.saturating_add(u64::try_from(at).unwrap_or(0));
-            Unusable::new("line_unreadable", format!("line {at}: {expected}"))
+            UnusableStatement::new("line_unreadable", format!("line {at}: {expected}"))
         })
     });
     Ok(StatementPage {
@@ -182,7 +184,7 @@ fn page(query: &StatementQuery, told: &Told<'_>) -> Read {
     })
 }
 
-fn read(account: &AccountId, line: &ToldLine<'_>) -> Result<Line, &'static str> {
+fn read(account: &AccountId, line: &StatementReplyLine<'_>) -> Result<StatementLine, &'static str> {
     let number = match (&line.merchant_order_no, &line.merchant_refund_no) {
         (Some(number), None) if line.kind == Movement::Payment.name() => number,
         (None, Some(number)) if line.kind == Movement::Refund.name() => number,
@@ -199,8 +201,8 @@ fn read(account: &AccountId, line: &ToldLine<'_>) -> Result<Line, &'static str> 
     read_line(account.clone(), parts.map(AsRef::as_ref))
 }
 
-fn totals(told: &Told<'_>) -> Result<Totals, Unusable> {
-    let mut totals = Totals::default();
+fn totals(told: &StatementReply<'_>) -> Result<StatementTotals, UnusableStatement> {
+    let mut totals = StatementTotals::default();
     totals.lines = told.total_lines;
     let both = [
         (Movement::Payment, &told.total_payments),
@@ -248,7 +250,7 @@ mod tests {
             ["12.300", r#""12.300""#],
         ] {
             let page = read_page(sums).unwrap();
-            let mut counted = Totals::default();
+            let mut counted = StatementTotals::default();
             page.lines.iter().for_each(|line| counted.add(line));
             assert_eq!(page.lines[0].amount.minor(), 1_230, "{sums:?}");
             assert_eq!(page.totals, counted, "{sums:?}");

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::*;
 
 /// Longer than anything here takes; only a test that fails waits for it.
-const LONG: Duration = Duration::from_secs(30);
+const RESTART_PAGES: Duration = Duration::from_secs(30);
 
 fn id(name: &str) -> InstitutionId {
     InstitutionId::parse(name).unwrap()
@@ -49,8 +49,8 @@ fn permits(settings: &PermitSettings) -> Permits {
 }
 
 /// Many may wait.
-fn patient(calls_per_second: u32, calls_at_once: u32) -> Permits {
-    let mut settings = paced(calls_per_second, calls_at_once, LONG);
+fn timeouts(calls_per_second: u32, calls_at_once: u32) -> Permits {
+    let mut settings = paced(calls_per_second, calls_at_once, RESTART_PAGES);
     settings.waiting.waiting_in_all_max = 16;
     settings.waiting.waiting_max = 8;
     settings.waiting.waiting_per_merchant_max = 5;
@@ -70,22 +70,22 @@ fn now<T>(future: impl Future<Output = Result<T, Wait>>) -> Option<T> {
 }
 
 /// A payment's permit, if it is there at once.
-fn pays(permits: &Permits) -> Option<Turn> {
+fn pays(permits: &Permits) -> Option<Permit> {
     now(permits.wait(&bank(), &merchant("M1")))
 }
 
-fn asks(permits: &Permits) -> Option<Turn> {
+fn asks(permits: &Permits) -> Option<Permit> {
     now(permits.soon(&bank(), Duration::ZERO))
 }
 
 /// So many background questions as have a permit at once.
-fn asks_behind(permits: &Permits, urgency: Urgency) -> Vec<Turn> {
+fn asks_behind(permits: &Permits, urgency: Urgency) -> Vec<Permit> {
     let asking = || now(permits.behind(&bank(), (urgency, Duration::ZERO)));
     std::iter::from_fn(asking).collect()
 }
 
-fn leaves(permit: &Turn) {
-    poll(pin!(permit.depart())).unwrap().unwrap();
+fn leaves(permit: &Permit) {
+    poll(pin!(permit.mark_sent())).unwrap().unwrap();
 }
 
 /// Whether a payment is refused at once, rather than after it waited.
@@ -94,7 +94,7 @@ fn is_refused(permits: &Permits, institution: &InstitutionId, merchant: &Merchan
     permit.is_some_and(|permit| permit.is_err())
 }
 
-type Waits<'a> = Pin<Box<dyn Future<Output = Result<Turn, Wait>> + 'a>>;
+type Waits<'a> = Pin<Box<dyn Future<Output = Result<Permit, Wait>> + 'a>>;
 
 /// A payment that waits.
 fn waits<'a>(permits: &'a Permits, (bank, who): (&'a InstitutionId, &'a MerchantId)) -> Waits<'a> {
@@ -108,7 +108,7 @@ fn waits<'a>(permits: &'a Permits, (bank, who): (&'a InstitutionId, &'a Merchant
 #[tokio::test]
 async fn a_permit_is_held_until_the_call_has_ended() {
     let metrics = Arc::new(Metrics::new().unwrap());
-    let permits = Permits::new(&settings(1, LONG), Arc::clone(&metrics));
+    let permits = Permits::new(&settings(1, RESTART_PAGES), Arc::clone(&metrics));
     let (bank, one) = (bank(), merchant("M1"));
     let held = permits.wait(&bank, &one).await.unwrap();
     let copy = held.clone();
@@ -138,12 +138,12 @@ async fn a_permit_is_held_until_the_call_has_ended() {
 /// before it is enrolled, and not once it is let go.
 #[tokio::test]
 async fn an_institution_that_is_not_in_reach_gets_no_permit() {
-    let permits = permits(&settings(9, LONG));
+    let permits = permits(&settings(9, RESTART_PAGES));
     let (purse, one) = (id("purse"), merchant("M1"));
     assert!(permits.soon(&id("unknown"), Duration::ZERO).await.is_err());
     assert!(is_refused(&permits, &id("unknown"), &one));
     assert!(permits.soon(&purse, Duration::ZERO).await.is_ok());
-    let mut without = settings(9, LONG);
+    let mut without = settings(9, RESTART_PAGES);
     without.calls.remove(&purse);
     permits.replace(&without);
     assert!(permits.soon(&purse, Duration::ZERO).await.is_err());
@@ -156,21 +156,21 @@ async fn an_institution_that_is_not_in_reach_gets_no_permit() {
 #[tokio::test]
 async fn a_question_has_the_next_permit_where_there_is_only_one() {
     for (rate, at_once) in [(0, 1), (1, 9), (16, 1)] {
-        let permits = patient(rate, at_once);
+        let permits = timeouts(rate, at_once);
         let (bank, one) = (bank(), merchant("M1"));
         let held = pays(&permits).unwrap();
         let mut payment = waits(&permits, (&bank, &one));
         {
-            let mut given_up = pin!(permits.soon(&bank, LONG));
+            let mut given_up = pin!(permits.soon(&bank, RESTART_PAGES));
             assert!(poll(given_up.as_mut()).is_none());
             assert!(asks(&permits).is_none());
         }
-        let mut first = pin!(permits.soon(&bank, LONG));
+        let mut first = pin!(permits.soon(&bank, RESTART_PAGES));
         assert!(poll(first.as_mut()).is_none());
         drop(held);
         assert!(poll(payment.as_mut()).is_none());
         let asking = first.await.unwrap();
-        let mut second = pin!(permits.soon(&bank, LONG));
+        let mut second = pin!(permits.soon(&bank, RESTART_PAGES));
         assert!(poll(second.as_mut()).is_none());
         drop(asking);
         assert!(poll(second.as_mut()).is_none());
@@ -184,7 +184,7 @@ async fn a_question_has_the_next_permit_where_there_is_only_one() {
 /// many for each; who need not wait has a permit all the same.
 #[tokio::test]
 async fn waiting_is_bounded_over_all_institutions() {
-    let permits = permits(&settings(1, LONG));
+    let permits = permits(&settings(1, RESTART_PAGES));
     let (bank, purse) = (bank(), id("purse"));
     let [one, two, three] = ["M1", "M2", "M3"].map(merchant);
     let held = permits.wait(&bank, &one).await.unwrap();
@@ -213,7 +213,7 @@ async fn waiting_ends() {
     let (bank, one) = (bank(), merchant("M1"));
     let held = permits.wait(&bank, &one).await.unwrap();
     assert!(permits.wait(&bank, &one).await.is_err());
-    permits.replace(&settings(1, LONG));
+    permits.replace(&settings(1, RESTART_PAGES));
     {
         let _first = waits(&permits, (&bank, &one));
         let _second = waits(&permits, (&bank, &one));
@@ -227,7 +227,7 @@ async fn waiting_ends() {
 /// Who waits in vain is told when the others will have had their permit.
 #[tokio::test]
 async fn who_is_refused_is_told_how_long_the_queue_is() {
-    let permits = patient(2, 10);
+    let permits = timeouts(2, 10);
     let held = pays(&permits).unwrap();
     leaves(&held);
     let bank = bank();
@@ -243,7 +243,7 @@ async fn who_is_refused_is_told_how_long_the_queue_is() {
 /// N7 for payments: merchants take turns; one that floods waits behind itself.
 #[tokio::test]
 async fn a_flood_of_one_merchant_does_not_starve_another() {
-    let permits = patient(0, 1);
+    let permits = timeouts(0, 1);
     let (bank, [one, two]) = (bank(), ["M1", "M2"].map(merchant));
     let held = pays(&permits).unwrap();
     let mut flood: Vec<_> = (0..5).map(|_| waits(&permits, (&bank, &one))).collect();
@@ -263,7 +263,7 @@ async fn a_flood_of_one_merchant_does_not_starve_another() {
 /// A slow institution holds no more of us than it may; one permit is kept for questions.
 #[tokio::test]
 async fn calls_at_once_are_bounded() {
-    let permits = patient(0, 2);
+    let permits = timeouts(0, 2);
     let (bank, one) = (bank(), merchant("M1"));
     let held = pays(&permits).unwrap();
     let mut second = waits(&permits, (&bank, &one));
@@ -280,7 +280,7 @@ async fn calls_at_once_are_bounded() {
 #[tokio::test]
 async fn questions_and_payments_do_not_starve_each_other() {
     for (rate, least) in [(16, 2), (2, 1)] {
-        let permits = patient(rate, 100);
+        let permits = timeouts(rate, 100);
         let payments: Vec<_> = std::iter::from_fn(|| pays(&permits)).collect();
         let asked: Vec<_> = std::iter::from_fn(|| asks(&permits)).collect();
         assert_eq!(asked.len(), least, "{rate} in a second");
@@ -299,7 +299,7 @@ async fn questions_and_payments_do_not_starve_each_other() {
 #[tokio::test]
 async fn no_second_holds_more_calls_than_were_declared() {
     const RATE: usize = 8;
-    let permits = Arc::new(patient(8, 1_000));
+    let permits = Arc::new(timeouts(8, 1_000));
     let (began, long) = (Instant::now(), Duration::from_millis(2_300));
     let mut calling = tokio::task::JoinSet::new();
     for number in 0..4_u32 {
@@ -317,7 +317,7 @@ async fn no_second_holds_more_calls_than_were_declared() {
                     tokio::task::yield_now().await;
                 }
                 if let Ok(permit) = permit {
-                    permit.depart().await.unwrap();
+                    permit.mark_sent().await.unwrap();
                     left.push(Instant::now());
                 }
             }
@@ -338,7 +338,7 @@ async fn no_second_holds_more_calls_than_were_declared() {
 /// came back whole, gives its count back at once.
 #[tokio::test]
 async fn a_permit_counts_from_its_departure() {
-    let permits = patient(1, 9);
+    let permits = timeouts(1, 9);
     let (bank, one) = (bank(), merchant("M1"));
     let first = pays(&permits).unwrap();
     let mut next = waits(&permits, (&bank, &one));
@@ -347,7 +347,7 @@ async fn a_permit_counts_from_its_departure() {
         .expect("the one before never left")
         .unwrap();
     leaves(&second);
-    second.stay();
+    second.mark_unsent();
     drop(second);
     let third = pays(&permits).expect("the one before came back whole");
     leaves(&third);
@@ -363,21 +363,21 @@ async fn a_permit_counts_from_its_departure() {
 #[tokio::test]
 async fn a_call_waits_to_leave() {
     let metrics = Arc::new(Metrics::new().unwrap());
-    let permits = Permits::new(&paced(4, 9, LONG), Arc::clone(&metrics));
+    let permits = Permits::new(&paced(4, 9, RESTART_PAGES), Arc::clone(&metrics));
     let (first, second) = (pays(&permits).unwrap(), pays(&permits).unwrap());
     permits.replace(&paced(1, 9, Duration::ZERO));
     leaves(&first);
     {
-        let mut leaving = pin!(second.depart());
+        let mut leaving = pin!(second.mark_sent());
         assert!(poll(leaving.as_mut()).is_none(), "it may wait");
     }
-    first.stay();
+    first.mark_unsent();
     leaves(&second);
     drop((first, second));
     permits.replace(&paced(2, 9, Duration::ZERO));
     let hasty = asks(&permits).unwrap();
     permits.replace(&paced(1, 9, Duration::ZERO));
-    assert!(hasty.depart().await.is_err(), "it may not wait");
+    assert!(hasty.mark_sent().await.is_err(), "it may not wait");
     let page = metrics.render();
     assert!(page.contains(r#"paymux_limited_total{kind="institution"} 1"#));
     assert!(asks(&permits).is_none());
@@ -386,18 +386,18 @@ async fn a_call_waits_to_leave() {
 /// F1: other numbers count at once, for those who wait as well; what is held stays counted.
 #[tokio::test]
 async fn numbers_are_replaced_while_somebody_waits() {
-    let permits = permits(&settings(1, LONG));
+    let permits = permits(&settings(1, RESTART_PAGES));
     let (bank, one) = (bank(), merchant("M1"));
     let _held = pays(&permits).unwrap();
     let next = waits(&permits, (&bank, &one));
-    permits.replace(&settings(3, LONG));
+    permits.replace(&settings(3, RESTART_PAGES));
     let _second = next.await.unwrap();
     assert!(permits.soon(&bank, Duration::ZERO).await.is_ok());
-    permits.replace(&settings(2, LONG));
+    permits.replace(&settings(2, RESTART_PAGES));
     assert!(asks(&permits).is_none(), "two are under way");
-    permits.replace(&paced(2, 9, LONG));
+    permits.replace(&paced(2, 9, RESTART_PAGES));
     assert!(asks(&permits).is_none(), "and count against a rate");
-    permits.replace(&settings(9, LONG));
+    permits.replace(&settings(9, RESTART_PAGES));
     assert!(asks(&permits).is_some());
 }
 
@@ -405,16 +405,16 @@ async fn numbers_are_replaced_while_somebody_waits() {
 /// while none do, the less urgent less of it, and never what is kept for those about doubt.
 #[tokio::test]
 async fn the_background_takes_its_part_and_no_more() {
-    let alone = patient(40, 1_000);
+    let alone = timeouts(40, 1_000);
     assert_eq!(alone.room(&bank(), Urgency::Payer), 27);
     let waiting = asks_behind(&alone, Urgency::Payer);
     let refunds = asks_behind(&alone, Urgency::Refund);
     let signals = asks_behind(&alone, Urgency::Signal);
     assert_eq!([waiting.len(), refunds.len(), signals.len()], [27, 5, 3]);
-    assert_eq!(alone.room(&bank(), Urgency::Doubt), 5, "what is kept");
-    let doubts = asks_behind(&alone, Urgency::Doubt);
-    assert_eq!(doubts.len(), 5);
-    let crowded = patient(40, 1_000);
+    assert_eq!(alone.room(&bank(), Urgency::Unresolved), 5, "what is kept");
+    let unresolved = asks_behind(&alone, Urgency::Unresolved);
+    assert_eq!(unresolved.len(), 5);
+    let crowded = timeouts(40, 1_000);
     let _first = pays(&crowded).unwrap();
     let waiting = asks_behind(&crowded, Urgency::Payer);
     let signals = asks_behind(&crowded, Urgency::Signal);
@@ -422,17 +422,17 @@ async fn the_background_takes_its_part_and_no_more() {
     let payments: Vec<_> = std::iter::from_fn(|| pays(&crowded)).collect();
     assert_eq!(payments.len(), 24);
     assert!(asks_behind(&crowded, Urgency::Signal).is_empty());
-    assert_eq!(asks_behind(&crowded, Urgency::Doubt).len(), 5);
+    assert_eq!(asks_behind(&crowded, Urgency::Unresolved).len(), 5);
 }
 
 /// Where one call at once is all that an institution takes, what waits for payers waits for everybody.
 #[tokio::test]
 async fn of_a_single_permit_the_background_takes_what_is_left() {
-    let permits = patient(1, 1);
+    let permits = timeouts(1, 1);
     let held = asks_behind(&permits, Urgency::Payer);
     assert_eq!(held.len(), 1);
     let bank = bank();
-    let mut question = pin!(permits.soon(&bank, LONG));
+    let mut question = pin!(permits.soon(&bank, RESTART_PAGES));
     assert!(poll(question.as_mut()).is_none());
     drop(held);
     assert!(asks_behind(&permits, Urgency::Signal).is_empty());

@@ -10,105 +10,113 @@ use http::{Method, Request, Response};
 use serde_json::{Value, json};
 
 use crate::sandbox::clock::{draw_token, now_s, shanghai, wait};
-use crate::sandbox::institution::Desk;
-use crate::sandbox::institution::book::{Key, Payment, State};
-use crate::sandbox::institution::faults::{Fault, Occasion};
-use crate::sandbox::institution::refunds::{self, RefundStanding, Told};
+use crate::sandbox::institution::SandboxInstitutionState;
+use crate::sandbox::institution::faults::{FaultTrigger, InstitutionFault};
+use crate::sandbox::institution::ledger::{PaymentKey, PaymentState, SandboxPayment};
+use crate::sandbox::institution::refunds::{self, RefundWithPayment, SandboxRefundState};
 use crate::sandbox::institution::terms::yuan_text;
 use crate::signature::{Covering, Question, SigningKey, sign_request, verify_response};
 
 /// After so many callbacks nobody is told any more; queries still are.
 const CALLBACKS_MAX: usize = 100;
 /// How long a callback's signature is good. Unit: seconds.
-const LIVES_S: i64 = 120;
+const SIGNATURE_LIFETIME_S: i64 = 120;
 
 /// What is told, of what, and to whom.
-struct Letter {
+struct CallbackMessage {
     to: String,
-    of: Of,
+    of: CallbackSubject,
     right: Bytes,
     /// The same with another sum.
     wrong: Bytes,
 }
 
-enum Of {
-    Payment(Key),
-    Refund(Key),
+enum CallbackSubject {
+    Payment(PaymentKey),
+    Refund(PaymentKey),
 }
 
 /// Money was taken: somebody will be told, as well as the day's faults allow.
-pub(super) fn announce(desk: &Arc<Desk>, key: &Key) {
+pub(super) fn call_back_payment(desk: &Arc<SandboxInstitutionState>, key: &PaymentKey) {
     let Some(payment) = desk.book.look(|book| book.look(key).cloned()) else {
         return;
     };
     let sum = Some(payment.terms.sum_cents);
-    let fault = desk.faults.arise(Occasion::Payment, sum);
-    post(desk, of_payment(&payment), fault);
+    let fault = desk.faults.take(FaultTrigger::Payment, sum);
+    post(desk, payment_message(&payment), fault);
 }
 
 /// A refund ended: whoever wanted to know will be told, as well as the day's faults allow.
-pub(super) fn announce_refund(desk: &Arc<Desk>, key: &Key) {
+pub(super) fn call_back_refund(desk: &Arc<SandboxInstitutionState>, key: &PaymentKey) {
     let told = desk.book.look(|book| book.told(key));
-    let Some((sum, letter)) = told.and_then(|told| {
-        let letter = of_refund(&told)?;
-        Some((told.refund.terms.sum_cents, letter))
+    let Some((sum, message)) = told.and_then(|told| {
+        let message = of_refund(&told)?;
+        Some((told.refund.terms.sum_cents, message))
     }) else {
         return;
     };
-    let fault = desk.faults.arise(Occasion::RefundEnded, Some(sum));
-    post(desk, letter, fault);
+    let fault = desk.faults.take(FaultTrigger::RefundEnded, Some(sum));
+    post(desk, message, fault);
 }
 
 /// The first callback happens now; if it is not heard, the others follow later.
-pub(super) async fn hurry(desk: &Arc<Desk>, key: &Key) {
+pub(super) async fn call_back_now(desk: &Arc<SandboxInstitutionState>, key: &PaymentKey) {
     let Some(payment) = desk.book.look(|book| book.look(key).cloned()) else {
         return;
     };
-    let letter = of_payment(&payment);
-    let told = tell(desk, &letter, &letter.right, &desk.settings.key).await;
-    if told == Reaction::Again {
-        post(desk, letter, None);
+    let message = payment_message(&payment);
+    let told = tell(desk, &message, &message.right, &desk.settings.key).await;
+    if told == CallbackReply::Again {
+        post(desk, message, None);
     }
 }
 
-fn post(desk: &Arc<Desk>, letter: Letter, fault: Option<Fault>) {
-    if fault != Some(Fault::LostCallback) {
+fn post(
+    desk: &Arc<SandboxInstitutionState>,
+    message: CallbackMessage,
+    fault: Option<InstitutionFault>,
+) {
+    if fault != Some(InstitutionFault::LostCallback) {
         let desk_then = Arc::clone(desk);
-        desk.send_on(deliver(desk_then, letter, fault));
+        desk.spawn_background(deliver(desk_then, message, fault));
     }
 }
 
-async fn deliver(desk: Arc<Desk>, letter: Letter, fault: Option<Fault>) {
+async fn deliver(
+    desk: Arc<SandboxInstitutionState>,
+    message: CallbackMessage,
+    fault: Option<InstitutionFault>,
+) {
     let settings = &desk.settings;
     match fault {
-        Some(Fault::LateCallback) => wait(settings.waits.late).await,
-        Some(Fault::WrongSumCallback) => {
-            tell(&desk, &letter, &letter.wrong, &settings.key).await;
+        Some(InstitutionFault::LateCallback) => wait(settings.waits.late).await,
+        Some(InstitutionFault::WrongSumCallback) => {
+            tell(&desk, &message, &message.wrong, &settings.key).await;
         }
-        Some(Fault::ForgedCallback) => {
-            tell(&desk, &letter, &letter.right, &desk.strangers_key).await;
+        Some(InstitutionFault::ForgedCallback) => {
+            tell(&desk, &message, &message.right, &desk.strangers_key).await;
         }
         _ => (),
     }
     let mut waits = settings.waits.again.iter().copied();
     let mut pause = Duration::from_secs(1);
     for _ in 0..CALLBACKS_MAX {
-        match tell(&desk, &letter, &letter.right, &settings.key).await {
-            Reaction::Heard | Reaction::Refused => break,
-            Reaction::Again => (),
+        match tell(&desk, &message, &message.right, &settings.key).await {
+            CallbackReply::Acknowledged | CallbackReply::Refused => break,
+            CallbackReply::Again => (),
         }
         pause = waits.next().unwrap_or(pause);
         wait(pause).await;
     }
-    if fault == Some(Fault::DuplicateCallback) {
-        tell(&desk, &letter, &letter.right, &settings.key).await;
+    if fault == Some(InstitutionFault::DuplicateCallback) {
+        tell(&desk, &message, &message.right, &settings.key).await;
     }
 }
 
-fn of_payment(payment: &Payment) -> Letter {
+fn payment_message(payment: &SandboxPayment) -> CallbackMessage {
     let body = |sum_cents| {
         let more = json!({
-            "orderStatus": State::Paid.word(),
+            "orderStatus": PaymentState::Paid.word(),
             "eventId": format!("{}-paid", payment.institution_no),
             "eventType": "ORDER_PAID",
             "currency": payment.terms.currency,
@@ -117,23 +125,23 @@ fn of_payment(payment: &Payment) -> Letter {
         written(payment, sum_cents, more)
     };
     let sum = payment.terms.sum_cents;
-    Letter {
+    CallbackMessage {
         to: payment.terms.bank_return_url.clone(),
-        of: Of::Payment(payment.terms.key()),
+        of: CallbackSubject::Payment(payment.terms.key()),
         right: body(sum),
         wrong: body(sum.saturating_add(1)),
     }
 }
 
 /// Nothing if nobody wants to know, or it has not ended.
-fn of_refund(told: &Told) -> Option<Letter> {
+fn of_refund(told: &RefundWithPayment) -> Option<CallbackMessage> {
     let refund = &told.refund;
     let to = refund.terms.notice_url.clone()?;
     let (field, end) = refunds::end(refund)?;
     let (event, suffix) = match refund.standing {
-        RefundStanding::Processing => return None,
-        RefundStanding::Succeeded => ("REFUND_SUCCEEDED", "succeeded"),
-        RefundStanding::Failed => ("REFUND_FAILED", "failed"),
+        SandboxRefundState::Processing => return None,
+        SandboxRefundState::Succeeded => ("REFUND_SUCCEEDED", "succeeded"),
+        SandboxRefundState::Failed => ("REFUND_FAILED", "failed"),
     };
     let body = |sum_cents| {
         let more = json!({
@@ -150,16 +158,16 @@ fn of_refund(told: &Told) -> Option<Letter> {
         written(&told.payment, told.payment.terms.sum_cents, more)
     };
     let sum = refund.terms.sum_cents;
-    Some(Letter {
+    Some(CallbackMessage {
         to,
-        of: Of::Refund(refund.key()),
+        of: CallbackSubject::Refund(refund.key()),
         right: body(sum),
         wrong: body(sum.saturating_add(1)),
     })
 }
 
 /// A3.3's fields of the payment and what is told beside them. The same bytes each time.
-fn written(payment: &Payment, sum_cents: i64, more: Value) -> Bytes {
+fn written(payment: &SandboxPayment, sum_cents: i64, more: Value) -> Bytes {
     let terms = &payment.terms;
     let (date, time) = payment.paid_s.map(shanghai).unwrap_or_default();
     let mut body = json!({
@@ -181,9 +189,9 @@ fn written(payment: &Payment, sum_cents: i64, more: Value) -> Bytes {
 
 /// What came of one callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reaction {
+enum CallbackReply {
     /// `SUCCESS`, from somebody who can prove to be the merchant.
-    Heard,
+    Acknowledged,
     /// It will never be taken as it is: the next one would fare no better.
     Refused,
     /// Anything else; an unknown number among it, which a merchant that was restored may know tomorrow.
@@ -191,32 +199,37 @@ enum Reaction {
 }
 
 /// One callback, and what came of it.
-async fn tell(desk: &Desk, letter: &Letter, body: &Bytes, key: &SigningKey) -> Reaction {
+async fn tell(
+    desk: &SandboxInstitutionState,
+    message: &CallbackMessage,
+    body: &Bytes,
+    key: &SigningKey,
+) -> CallbackReply {
     let institution = &desk.settings.id;
-    let reaction = match send(desk, &letter.to, body, key).await {
+    let reaction = match send(desk, &message.to, body, key).await {
         Ok(reaction) => reaction,
         Err(why) => {
             tracing::info!(institution.id = %institution, why, "a pretend callback was not heard");
-            Reaction::Again
+            CallbackReply::Again
         }
     };
-    if reaction == Reaction::Refused {
+    if reaction == CallbackReply::Refused {
         tracing::warn!(institution.id = %institution, "a pretend callback is refused for good");
     }
-    let heard = reaction == Reaction::Heard;
-    desk.book.change(|book| match &letter.of {
-        Of::Payment(key) => book.called_back(key, heard),
-        Of::Refund(key) => book.refund_called_back(key, heard),
+    let heard = reaction == CallbackReply::Acknowledged;
+    desk.book.change(|book| match &message.of {
+        CallbackSubject::Payment(key) => book.called_back(key, heard),
+        CallbackSubject::Refund(key) => book.count_refund_callback(key, heard),
     });
     reaction
 }
 
 async fn send(
-    desk: &Desk,
+    desk: &SandboxInstitutionState,
     target: &str,
     body: &Bytes,
     key: &SigningKey,
-) -> Result<Reaction, String> {
+) -> Result<CallbackReply, String> {
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(target)
@@ -227,7 +240,7 @@ async fn send(
     let nonce = draw_token();
     let with = Covering {
         created_s,
-        expires_s: Some(created_s.saturating_add(LIVES_S)),
+        expires_s: Some(created_s.saturating_add(SIGNATURE_LIFETIME_S)),
         nonce: Some(&nonce),
     };
     // As it goes over the wire: there an empty path is `/`.
@@ -242,7 +255,11 @@ async fn send(
     check(desk, &question, &answer)
 }
 
-fn check(desk: &Desk, question: &Question, answer: &Response<Bytes>) -> Result<Reaction, String> {
+fn check(
+    desk: &SandboxInstitutionState,
+    question: &Question,
+    answer: &Response<Bytes>,
+) -> Result<CallbackReply, String> {
     let is_final = matches!(answer.status().as_u16(), 400 | 422);
     if !answer.status().is_success() && !is_final {
         return Err(format!("answered {}", answer.status()));
@@ -250,14 +267,14 @@ fn check(desk: &Desk, question: &Question, answer: &Response<Bytes>) -> Result<R
     verify_response(answer, question, &desk.settings.callers, now_s())
         .map_err(|fault| fault.to_string())?;
     if is_final {
-        return Ok(Reaction::Refused);
+        return Ok(CallbackReply::Refused);
     }
     let said: Option<Value> = serde_json::from_slice(answer.body()).ok();
     let said = said
         .as_ref()
         .and_then(|body| body.get("noticeResult")?.as_str());
     if said == Some("SUCCESS") {
-        return Ok(Reaction::Heard);
+        return Ok(CallbackReply::Acknowledged);
     }
     Err(format!("noticeResult: {said:?}"))
 }

@@ -8,16 +8,16 @@ use http::{Method, Request, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::sandbox::institution::Desk;
-use crate::sandbox::institution::book::Payment;
-use crate::sandbox::institution::faults::{Call, FAULTS, Fault};
-use crate::sandbox::institution::refunds::Refund;
+use crate::sandbox::institution::SandboxInstitutionState;
+use crate::sandbox::institution::faults::{FAULTS, InstitutionFault, SandboxCall};
+use crate::sandbox::institution::ledger::SandboxPayment;
+use crate::sandbox::institution::refunds::SandboxRefund;
 use crate::sandbox::institution::terms::yuan_text;
-use crate::sandbox::refusal::{Refusal, answered};
+use crate::sandbox::refusal::{SandboxRefusal, answered};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Next {
+struct FaultOrder {
     fault: String,
     #[serde(default = "once")]
     times: u32,
@@ -30,40 +30,42 @@ fn once() -> u32 {
 }
 
 pub(super) fn answer(
-    desk: &Desk,
+    desk: &SandboxInstitutionState,
     request: &Request<Bytes>,
     what: &str,
     from: SocketAddr,
 ) -> Response<Bytes> {
     if !from.ip().is_loopback() {
-        return Refusal::of(403, "not_here", "only from this machine").into_response();
+        return SandboxRefusal::of(403, "not_here", "only from this machine").into_response();
     }
     match (request.method(), what) {
         (&Method::GET, "faults") => answered(&table()),
         (&Method::GET, "books") => answered(&book(desk)),
         (&Method::POST, "next") => order(desk, request.body())
-            .map_or_else(Refusal::into_response, |ordered| answered(&ordered)),
-        _ => Refusal::of(404, "path_unknown", "GET faults, GET books, POST next").into_response(),
+            .map_or_else(SandboxRefusal::into_response, |ordered| answered(&ordered)),
+        _ => SandboxRefusal::of(404, "path_unknown", "GET faults, GET books, POST next")
+            .into_response(),
     }
 }
 
-fn order(desk: &Desk, body: &[u8]) -> Result<Value, Refusal> {
-    let next: Next = serde_json::from_slice(body).map_err(|fault| Refusal::unreadable(&fault))?;
-    let malformed = |field, detail| Refusal::of(400, "field_malformed", detail).at(field);
-    let fault = Fault::from_word(&next.fault)
+fn order(desk: &SandboxInstitutionState, body: &[u8]) -> Result<Value, SandboxRefusal> {
+    let next: FaultOrder =
+        serde_json::from_slice(body).map_err(|fault| SandboxRefusal::unreadable(&fault))?;
+    let malformed = |field, detail| SandboxRefusal::of(400, "field_malformed", detail).at(field);
+    let fault = InstitutionFault::from_word(&next.fault)
         .ok_or_else(|| malformed("fault", "see GET /control/faults"))?;
     let call =
         match next.call.as_deref() {
             None => None,
             Some(word) => {
-                let call = Call::from_word(word);
+                let call = SandboxCall::from_word(word);
                 Some(call.ok_or_else(|| {
                     malformed("call", "create, query, close, refund or refund_query")
                 })?)
             }
         };
     desk.faults.order(fault, call, next.times);
-    Ok(json!({ "fault": fault.word(), "times": next.times, "call": call.map(Call::word) }))
+    Ok(json!({ "fault": fault.word(), "times": next.times, "call": call.map(SandboxCall::word) }))
 }
 
 fn table() -> Value {
@@ -73,7 +75,7 @@ fn table() -> Value {
     json!({ "faults": lines.collect::<Vec<_>>() })
 }
 
-fn book(desk: &Desk) -> Value {
+fn book(desk: &SandboxInstitutionState) -> Value {
     desk.book.look(|book| {
         let lines: Vec<Value> = book.payments().map(|payment| line(desk, payment)).collect();
         let refunds: Vec<Value> = book.refunds().map(refund_line).collect();
@@ -87,7 +89,7 @@ fn book(desk: &Desk) -> Value {
     })
 }
 
-fn line(desk: &Desk, payment: &Payment) -> Value {
+fn line(desk: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
     json!({
         "merchantId": payment.terms.merchant_id,
         "merchantOrderNo": payment.terms.merchant_order_no,
@@ -105,7 +107,7 @@ fn line(desk: &Desk, payment: &Payment) -> Value {
     })
 }
 
-fn refund_line(refund: &Refund) -> Value {
+fn refund_line(refund: &SandboxRefund) -> Value {
     json!({
         "merchantId": refund.terms.merchant_id,
         "merchantOrderNo": refund.terms.merchant_order_no,

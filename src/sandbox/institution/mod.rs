@@ -1,10 +1,10 @@
 //! A pretend institution of the `standard` dialect: a real HTTPS server with its own book, payment
 //! page, SDK, callbacks and faults. Written from the wire formats; shares no code with the adapter.
 
-pub(super) mod book;
 mod callback;
 mod control;
 pub(super) mod faults;
+pub(super) mod ledger;
 mod orders;
 mod page;
 pub(super) mod refunds;
@@ -21,14 +21,18 @@ use http::header::HOST;
 use http::{Method, Request};
 use tokio::task::JoinSet;
 
-use crate::sandbox::authority::Identity;
-use crate::sandbox::exchange::Caller;
-use crate::sandbox::institution::book::Book;
-use crate::sandbox::institution::faults::{Call, Fault, Faults, Waits};
-use crate::sandbox::institution::refunds::Refunding;
-use crate::sandbox::ledger::Ledger;
-use crate::sandbox::refusal::Refusal;
-use crate::sandbox::server::{Place, Reply, Serving, Site, StartFault};
+use crate::sandbox::authority::PemIdentity;
+use crate::sandbox::exchange::SandboxCaller;
+use crate::sandbox::institution::faults::{
+    InstitutionDelays, InstitutionFault, OrderedFaults, SandboxCall,
+};
+use crate::sandbox::institution::ledger::InstitutionLedger;
+use crate::sandbox::institution::refunds::RefundCapabilities;
+use crate::sandbox::refusal::SandboxRefusal;
+use crate::sandbox::server::{
+    BoundListener, RunningServer, SandboxParty, SandboxReply, StartFault,
+};
+use crate::sandbox::watched::Watched;
 use crate::signature::{KeyRing, SigningKey};
 
 /// What makes an institution this one.
@@ -43,7 +47,7 @@ pub struct InstitutionSettings {
     /// The host of its public addresses; must stand in its certificate.
     pub host: String,
     /// Its TLS certificate.
-    pub identity: Identity,
+    pub identity: PemIdentity,
     /// What it signs with.
     pub key: SigningKey,
     /// Whose calls it takes, and whose word on a callback counts.
@@ -57,39 +61,39 @@ pub struct InstitutionSettings {
     /// Whether a close of a number it has not seen makes it refuse that number later (A5).
     pub remembers_close: bool,
     /// Which refunds it does.
-    pub refunding: Refunding,
+    pub refunding: RefundCapabilities,
     /// How long its delays are.
-    pub waits: Waits,
+    pub waits: InstitutionDelays,
 }
 
 /// A running institution. Dropping it ends it at once; its book is gone with it.
-pub struct Institution {
-    desk: Arc<Desk>,
+pub struct SandboxInstitution {
+    desk: Arc<SandboxInstitutionState>,
     address: SocketAddr,
-    serving: Option<Serving>,
+    serving: Option<RunningServer>,
 }
 
-impl Institution {
+impl SandboxInstitution {
     /// Starts it.
     ///
     /// # Errors
     /// [`StartFault`] for an address that is taken and for unusable certificates or keys.
     pub async fn start(settings: InstitutionSettings) -> Result<Self, StartFault> {
-        let place = Place::bind(settings.listen, &settings.identity).await?;
+        let place = BoundListener::bind(settings.listen, &settings.identity).await?;
         let address = place.address;
         // The id of the institution's key, and not the key: what forgeries are made with.
         let (private, _) = SigningKey::generate_ed25519()?;
         let strangers_key = SigningKey::from_pkcs8_pem(settings.key.id(), &private)?;
-        let desk = Arc::new(Desk {
+        let desk = Arc::new(SandboxInstitutionState {
             authority: format!("{}:{}", settings.host, address.port()),
-            caller: Caller::new(&settings.roots_pem, None)?,
-            book: Ledger::default(),
-            faults: Faults::default(),
-            errands: Mutex::default(),
+            caller: SandboxCaller::new(&settings.roots_pem, None)?,
+            book: Watched::default(),
+            faults: OrderedFaults::default(),
+            background_tasks: Mutex::default(),
             strangers_key,
             settings,
         });
-        let site: Arc<dyn Site> = desk.clone();
+        let site: Arc<dyn SandboxParty> = desk.clone();
         let serving = place.serve(site);
         Ok(Self {
             desk,
@@ -109,13 +113,13 @@ impl Institution {
     }
 
     /// A copy of its book.
-    pub fn books(&self) -> Book {
+    pub fn books(&self) -> InstitutionLedger {
         self.desk.book.look(Clone::clone)
     }
 
     /// The address of a payment's page, whatever its mode.
     pub fn page_url(&self, number: &str) -> Option<String> {
-        let token = |book: &Book| Some(book.payment(number)?.token.clone());
+        let token = |book: &InstitutionLedger| Some(book.payment(number)?.token.clone());
         let token = self.desk.book.look(token)?;
         Some(self.desk.page_url(&token))
     }
@@ -123,15 +127,15 @@ impl Institution {
     /// What `look` finds in the book, as soon as it finds something, or nothing in that time.
     pub async fn wait_for<R>(
         &self,
-        look: impl Fn(&Book) -> Option<R>,
+        look: impl Fn(&InstitutionLedger) -> Option<R>,
         at_most: Duration,
     ) -> Option<R> {
         self.desk.book.wait_for(look, at_most).await
     }
 
     /// Its faults, to be ordered.
-    pub fn control(&self) -> Control {
-        Control(Arc::clone(&self.desk))
+    pub fn control(&self) -> FaultControl {
+        FaultControl(Arc::clone(&self.desk))
     }
 
     /// Ends it; its address is free afterwards.
@@ -144,32 +148,32 @@ impl Institution {
 
 /// What `POST /control/next` does, without a socket.
 #[derive(Clone)]
-pub struct Control(Arc<Desk>);
+pub struct FaultControl(Arc<SandboxInstitutionState>);
 
-impl Control {
+impl FaultControl {
     /// The fault shows at the next occasions at which it can, so many times.
-    pub fn next(&self, fault: Fault, times: u32) {
+    pub fn next(&self, fault: InstitutionFault, times: u32) {
         self.0.faults.order(fault, None, times);
     }
 
     /// The same, at calls of one kind and what comes of them only.
-    pub fn next_at(&self, call: Call, fault: Fault, times: u32) {
+    pub fn next_at(&self, call: SandboxCall, fault: InstitutionFault, times: u32) {
         self.0.faults.order(fault, Some(call), times);
     }
 }
 
 /// What the institution's parts share.
-struct Desk {
+struct SandboxInstitutionState {
     settings: InstitutionSettings,
     authority: String,
     strangers_key: SigningKey,
-    caller: Caller,
-    book: Ledger<Book>,
-    faults: Faults,
-    errands: Mutex<JoinSet<()>>,
+    caller: SandboxCaller,
+    book: Watched<InstitutionLedger>,
+    faults: OrderedFaults,
+    background_tasks: Mutex<JoinSet<()>>,
 }
 
-impl Desk {
+impl SandboxInstitutionState {
     fn origin(&self) -> String {
         format!("https://{}", self.authority)
     }
@@ -179,64 +183,70 @@ impl Desk {
     }
 
     /// Does something beside answering; ends with the institution.
-    fn send_on(&self, errand: impl Future<Output = ()> + Send + 'static) {
-        let mut errands = self.errands.lock().unwrap_or_else(PoisonError::into_inner);
-        while errands.try_join_next().is_some() {}
-        errands.spawn(errand);
+    fn spawn_background(&self, call_label: impl Future<Output = ()> + Send + 'static) {
+        let mut background_tasks = self
+            .background_tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        while background_tasks.try_join_next().is_some() {}
+        background_tasks.spawn(call_label);
     }
 
-    fn drop_errands(&self) {
-        let mut errands = self.errands.lock().unwrap_or_else(PoisonError::into_inner);
-        errands.abort_all();
+    fn abort_background(&self) {
+        let mut background_tasks = self
+            .background_tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        background_tasks.abort_all();
     }
 
-    fn is_meant(&self, request: &Request<Bytes>) -> bool {
+    fn is_addressed_here(&self, request: &Request<Bytes>) -> bool {
         let host = request.headers().get(HOST);
         host.is_some_and(|host| host.as_bytes() == self.authority.as_bytes())
     }
 }
 
-impl Drop for Institution {
+impl Drop for SandboxInstitution {
     fn drop(&mut self) {
-        self.desk.drop_errands();
+        self.desk.abort_background();
     }
 }
 
 #[async_trait]
-impl Site for Desk {
-    async fn reply(self: Arc<Self>, request: Request<Bytes>, from: SocketAddr) -> Reply {
-        if !self.is_meant(&request) {
+impl SandboxParty for SandboxInstitutionState {
+    async fn reply(self: Arc<Self>, request: Request<Bytes>, from: SocketAddr) -> SandboxReply {
+        if !self.is_addressed_here(&request) {
             let origin = self.origin();
-            return refused(Refusal::of(421, "authority_wrong", origin));
+            return refused(SandboxRefusal::of(421, "authority_wrong", origin));
         }
         let path = request.uri().path().to_owned();
         let mut parts = path.trim_start_matches('/').split('/');
         let call = match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some("v1"), Some("orders"), None, None) => Call::Create,
-            (Some("v1"), Some("orders"), Some("query"), None) => Call::Query,
-            (Some("v1"), Some("orders"), Some("close"), None) => Call::Close,
-            (Some("v1"), Some("refunds"), None, None) => Call::Refund,
-            (Some("v1"), Some("refunds"), Some("query"), None) => Call::RefundQuery,
-            (Some("v1"), Some("statements"), None, None) => Call::Statement,
+            (Some("v1"), Some("orders"), None, None) => SandboxCall::Create,
+            (Some("v1"), Some("orders"), Some("query"), None) => SandboxCall::Query,
+            (Some("v1"), Some("orders"), Some("close"), None) => SandboxCall::Close,
+            (Some("v1"), Some("refunds"), None, None) => SandboxCall::Refund,
+            (Some("v1"), Some("refunds"), Some("query"), None) => SandboxCall::RefundQuery,
+            (Some("v1"), Some("statements"), None, None) => SandboxCall::Statement,
             (Some("control"), Some(what), None, None) => {
-                return Reply::Answer(control::answer(&self, &request, what, from));
+                return SandboxReply::Answer(control::answer(&self, &request, what, from));
             }
             (Some("page"), Some(token), None, None) => {
-                return Reply::Answer(page::answer(&self, &request, token));
+                return SandboxReply::Answer(page::answer(&self, &request, token));
             }
-            (Some("style.css"), None, None, None) => return Reply::Answer(page::style()),
+            (Some("style.css"), None, None, None) => return SandboxReply::Answer(page::style()),
             (Some("sdk"), Some("pay"), None, None) => {
-                return Reply::Answer(page::pay_by_sdk(&self, &request));
+                return SandboxReply::Answer(page::pay_by_sdk(&self, &request));
             }
-            _ => return refused(Refusal::of(404, "path_unknown", "no such address")),
+            _ => return refused(SandboxRefusal::of(404, "path_unknown", "no such address")),
         };
         if request.method() != Method::POST {
-            return refused(Refusal::of(405, "method_wrong", "POST"));
+            return refused(SandboxRefusal::of(405, "method_wrong", "POST"));
         }
         orders::answer(&self, call, &request).await
     }
 }
 
-fn refused(refusal: Refusal) -> Reply {
-    Reply::Answer(refusal.into_response())
+fn refused(refusal: SandboxRefusal) -> SandboxReply {
+    SandboxReply::Answer(refusal.into_response())
 }

@@ -10,13 +10,15 @@ use http::{Request, Response};
 use serde_json::{Value, json};
 
 use crate::sandbox::clock::{draw_number, draw_token, now_ms, now_s, rfc_3339, shanghai, wait};
-use crate::sandbox::institution::Desk;
-use crate::sandbox::institution::book::{Closing, Created, Fresh, Key, Paying, Payment, State};
-use crate::sandbox::institution::faults::{Call, Fault, Occasion};
-use crate::sandbox::institution::terms::{Reference, Terms, yuan_text};
+use crate::sandbox::institution::SandboxInstitutionState;
+use crate::sandbox::institution::faults::{FaultTrigger, InstitutionFault, SandboxCall};
+use crate::sandbox::institution::ledger::{
+    CloseOutcome, CreateOutcome, NewPayment, PayOutcome, PaymentKey, PaymentState, SandboxPayment,
+};
+use crate::sandbox::institution::terms::{PaymentReference, PaymentTerms, yuan_text};
 use crate::sandbox::institution::{callback, refunds, statements};
-use crate::sandbox::refusal::{Refusal, answered};
-use crate::sandbox::server::Reply;
+use crate::sandbox::refusal::{SandboxRefusal, answered};
+use crate::sandbox::server::SandboxReply;
 use crate::signature::{Proven, Question, sign_response, verify_request};
 
 /// `created` may lie this far in the past, and `expires` this far after it. Unit: seconds.
@@ -25,9 +27,13 @@ const WINDOW_S: i64 = 300;
 const AHEAD_S: i64 = 30;
 
 /// What was done, and what goes wrong with saying so.
-pub(super) type Done = (Result<Value, Refusal>, Option<Fault>);
+pub(super) type CallResult = (Result<Value, SandboxRefusal>, Option<InstitutionFault>);
 
-pub(super) async fn answer(desk: &Arc<Desk>, call: Call, request: &Request<Bytes>) -> Reply {
+pub(super) async fn answer(
+    desk: &Arc<SandboxInstitutionState>,
+    call: SandboxCall,
+    request: &Request<Bytes>,
+) -> SandboxReply {
     let path = request
         .uri()
         .path_and_query()
@@ -36,27 +42,31 @@ pub(super) async fn answer(desk: &Arc<Desk>, call: Call, request: &Request<Bytes
     let proven = match verify_request(request, &target, &desk.settings.callers, now_s()) {
         Ok(proven) => proven,
         Err(fault) => {
-            let refusal = Refusal::of(401, "signature_unusable", fault.to_string());
-            return Reply::Answer(refusal.into_response());
+            let refusal = SandboxRefusal::of(401, "signature_unusable", fault.to_string());
+            return SandboxReply::Answer(refusal.into_response());
         }
     };
     let (outcome, fault) = match admit(desk, request, &proven) {
         Err(refusal) => (Err(refusal), None),
         Ok(()) => match call {
-            Call::Create => create(desk, request.body()).await,
-            Call::Query => query(desk, request.body()),
-            Call::Close => close(desk, request.body()),
-            Call::Refund => refunds::ask(desk, request.body()),
-            Call::RefundQuery => refunds::query(desk, request.body()),
-            Call::Statement => statements::page(desk, request.body()),
+            SandboxCall::Create => create(desk, request.body()).await,
+            SandboxCall::Query => query(desk, request.body()),
+            SandboxCall::Close => close(desk, request.body()),
+            SandboxCall::Refund => refunds::ask(desk, request.body()),
+            SandboxCall::RefundQuery => refunds::query(desk, request.body()),
+            SandboxCall::Statement => statements::page(desk, request.body()),
         },
     };
     say(desk, outcome, fault, Question::of(request, &target)).await
 }
 
 /// New, recent, and JSON.
-fn admit(desk: &Desk, request: &Request<Bytes>, proven: &Proven) -> Result<(), Refusal> {
-    let outside = |what: &str| Refusal::of(401, "outside_window", what);
+fn admit(
+    desk: &SandboxInstitutionState,
+    request: &Request<Bytes>,
+    proven: &Proven,
+) -> Result<(), SandboxRefusal> {
+    let outside = |what: &str| SandboxRefusal::of(401, "outside_window", what);
     let now = now_s();
     let expires = proven
         .expires_s
@@ -74,14 +84,14 @@ fn admit(desk: &Desk, request: &Request<Bytes>, proven: &Proven) -> Result<(), R
     let base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if !(16..=64).contains(&nonce.len()) || !nonce.bytes().all(base64url) {
         let detail = "nonce: 16 to 64 characters, base64url";
-        return Err(Refusal::of(401, "nonce_malformed", detail));
+        return Err(SandboxRefusal::of(401, "nonce_malformed", detail));
     }
     let spent = format!("{}/{nonce}", proven.key_id);
     if !desk
         .book
         .change(|book| book.spend_nonce(&spent, expires, now))
     {
-        return Err(Refusal::of(
+        return Err(SandboxRefusal::of(
             401,
             "nonce_spent",
             "draw a new nonce for every request",
@@ -92,25 +102,32 @@ fn admit(desk: &Desk, request: &Request<Bytes>, proven: &Proven) -> Result<(), R
         .get(CONTENT_TYPE)
         .map_or(b"".as_slice(), |value| value.as_bytes());
     if !media_type.starts_with(b"application/json") {
-        return Err(Refusal::of(415, "media_type_wrong", "application/json"));
+        return Err(SandboxRefusal::of(
+            415,
+            "media_type_wrong",
+            "application/json",
+        ));
     }
     Ok(())
 }
 
 /// Accounts of others are refused before anything is looked up (K3).
-pub(super) fn check_account(desk: &Desk, account: &str) -> Result<(), Refusal> {
+pub(super) fn check_account(
+    desk: &SandboxInstitutionState,
+    account: &str,
+) -> Result<(), SandboxRefusal> {
     if desk.settings.accounts.iter().any(|ours| ours == account) {
         return Ok(());
     }
-    Err(Refusal::of(403, "merchant_foreign", "no such account of yours").at("merchantId"))
+    Err(SandboxRefusal::of(403, "merchant_foreign", "no such account of yours").at("merchantId"))
 }
 
-pub(super) fn broken() -> Refusal {
-    Refusal::of(503, "unavailable", "try again later")
+pub(super) fn broken() -> SandboxRefusal {
+    SandboxRefusal::of(503, "unavailable", "try again later")
 }
 
-async fn create(desk: &Arc<Desk>, body: &[u8]) -> Done {
-    let terms = match Terms::read(body) {
+async fn create(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
+    let terms = match PaymentTerms::read(body) {
         Ok(terms) => terms,
         Err(refusal) => return (Err(refusal), None),
     };
@@ -120,42 +137,48 @@ async fn create(desk: &Arc<Desk>, body: &[u8]) -> Done {
     }
     let is_new = desk.book.look(|book| book.is_new(&key));
     let spoiling = is_new.then_some(terms.sum_cents);
-    let fault = desk.faults.arise(Occasion::Call(Call::Create), spoiling);
+    let fault = desk
+        .faults
+        .take(FaultTrigger::Call(SandboxCall::Create), spoiling);
     match fault {
-        Some(Fault::ServerError) => return (Err(broken()), fault),
-        Some(Fault::RefusesPayment) => {
-            let refusal = Refusal::of(422, "payment_refused", "not from this payer");
+        Some(InstitutionFault::ServerError) => return (Err(broken()), fault),
+        Some(InstitutionFault::RefusesPayment) => {
+            let refusal = SandboxRefusal::of(422, "payment_refused", "not from this payer");
             return (Err(refusal), fault);
         }
         _ => (),
     }
-    let fresh = Fresh {
+    let fresh = NewPayment {
         institution_no: draw_number('P'),
         token: draw_token(),
         now_s: now_s(),
     };
     let outcome = match desk.book.change(|book| book.create(&terms, fresh)) {
-        Created::Stands(payment) => {
-            if fault == Some(Fault::EarlyCallback)
-                && desk.book.change(|book| book.pay(&key, now_ms())) == Paying::Taken
+        CreateOutcome::Stands(payment) => {
+            if fault == Some(InstitutionFault::EarlyCallback)
+                && desk.book.change(|book| book.pay(&key, now_ms())) == PayOutcome::Taken
             {
-                callback::hurry(desk, &key).await;
+                callback::call_back_now(desk, &key).await;
             }
             // As it stood when it was booked: the answer a race would bring.
             Ok(handed_over(desk, &payment))
         }
-        Created::Conflict => Err(Refusal::of(
+        CreateOutcome::Conflict => Err(SandboxRefusal::of(
             409,
             "order_conflict",
             "same number, other content",
         )),
-        Created::ClosedBefore => Err(Refusal::of(422, "order_closed", "closed before it came")),
+        CreateOutcome::ClosedBefore => Err(SandboxRefusal::of(
+            422,
+            "order_closed",
+            "closed before it came",
+        )),
     };
     (outcome, fault)
 }
 
 /// A3.1's answer, with what the payer needs.
-fn handed_over(desk: &Desk, payment: &Payment) -> Value {
+fn handed_over(desk: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
     let terms = &payment.terms;
     let mut answer = json!({
         "payOrderNo": payment.institution_no,
@@ -165,14 +188,14 @@ fn handed_over(desk: &Desk, payment: &Payment) -> Value {
         "merchantName": terms.merchant_name,
         "orderAmount": yuan_text(terms.sum_cents),
         "result": match payment.state {
-            State::Open => "ACCEPTED",
-            State::Paid => "ALREADY_PAID",
-            State::Closed => "CLOSED",
+            PaymentState::Open => "ACCEPTED",
+            PaymentState::Paid => "ALREADY_PAID",
+            PaymentState::Closed => "CLOSED",
         },
         "orderStatus": payment.state.word(),
         "expireTime": rfc_3339(payment.expires_s),
     });
-    if let (State::Open, Some(members)) = (payment.state, answer.as_object_mut()) {
+    if let (PaymentState::Open, Some(members)) = (payment.state, answer.as_object_mut()) {
         let (field, value) = match terms.business_type.as_str() {
             "WEBVIEW" => ("payUrl", desk.page_url(&payment.token).into()),
             "NATIVE" => ("sdkParameters", sdk_parameters(desk, payment)),
@@ -184,7 +207,7 @@ fn handed_over(desk: &Desk, payment: &Payment) -> Value {
 }
 
 /// What a real institution's SDK wants is opaque to everybody else; so is this.
-fn sdk_parameters(desk: &Desk, payment: &Payment) -> Value {
+fn sdk_parameters(desk: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
     json!({
         "sdk": { "name": format!("{}-pay-sdk", desk.settings.id), "version": "3.2.1" },
         "institution": desk.settings.id,
@@ -194,12 +217,12 @@ fn sdk_parameters(desk: &Desk, payment: &Payment) -> Value {
     })
 }
 
-fn query(desk: &Desk, body: &[u8]) -> Done {
-    let (reference, fault) = match referred(desk, Call::Query, body) {
+fn query(desk: &SandboxInstitutionState, body: &[u8]) -> CallResult {
+    let (reference, fault) = match read_reference(desk, SandboxCall::Query, body) {
         Ok(found) => found,
         Err(refusal) => return (Err(refusal), None),
     };
-    if fault == Some(Fault::ServerError) {
+    if fault == Some(InstitutionFault::ServerError) {
         return (Err(broken()), fault);
     }
     let found = desk
@@ -212,22 +235,26 @@ fn query(desk: &Desk, body: &[u8]) -> Done {
     (outcome, fault)
 }
 
-pub(super) fn unknown() -> Refusal {
-    Refusal::of(404, "order_unknown", "no such order of yours")
+pub(super) fn unknown() -> SandboxRefusal {
+    SandboxRefusal::of(404, "order_unknown", "no such order of yours")
 }
 
-fn referred(desk: &Desk, call: Call, body: &[u8]) -> Result<(Reference, Option<Fault>), Refusal> {
-    let reference = Reference::read(body)?;
+fn read_reference(
+    desk: &SandboxInstitutionState,
+    call: SandboxCall,
+    body: &[u8],
+) -> Result<(PaymentReference, Option<InstitutionFault>), SandboxRefusal> {
+    let reference = PaymentReference::read(body)?;
     let key = reference.key();
     check_account(desk, &key.0)?;
     let sum = desk
         .book
         .look(|book| Some(book.look(&key)?.terms.sum_cents));
-    Ok((reference, desk.faults.arise(Occasion::Call(call), sum)))
+    Ok((reference, desk.faults.take(FaultTrigger::Call(call), sum)))
 }
 
 /// Whatever else of A3.2's fields was given has to match (K3).
-fn agrees(reference: &Reference, payment: &Payment) -> bool {
+fn agrees(reference: &PaymentReference, payment: &SandboxPayment) -> bool {
     let same = |given: &Option<String>, ours: &str| given.as_deref().is_none_or(|it| it == ours);
     same(&reference.pay_order_no, &payment.institution_no)
         && same(&reference.create_date, &shanghai(payment.created_s).0)
@@ -235,7 +262,7 @@ fn agrees(reference: &Reference, payment: &Payment) -> bool {
 }
 
 /// A3.2's answer.
-fn standing(payment: &Payment) -> Value {
+fn standing(payment: &SandboxPayment) -> Value {
     let terms = &payment.terms;
     let (paid_date, paid_time) = payment.paid_s.map(shanghai).unwrap_or_default();
     let mut answer = json!({
@@ -271,19 +298,19 @@ fn standing(payment: &Payment) -> Value {
     answer
 }
 
-fn close(desk: &Arc<Desk>, body: &[u8]) -> Done {
+fn close(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
     if !desk.settings.can_close {
-        let refusal = Refusal::of(422, "not_offered", "this institution closes nothing");
+        let refusal = SandboxRefusal::of(422, "not_offered", "this institution closes nothing");
         return (Err(refusal), None);
     }
-    let (reference, fault) = match referred(desk, Call::Close, body) {
+    let (reference, fault) = match read_reference(desk, SandboxCall::Close, body) {
         Ok(found) => found,
         Err(refusal) => return (Err(refusal), None),
     };
     match fault {
-        Some(Fault::ServerError) => return (Err(broken()), fault),
-        Some(Fault::RefusesClose) => {
-            let refusal = Refusal::of(409, "close_refused", "it stays open");
+        Some(InstitutionFault::ServerError) => return (Err(broken()), fault),
+        Some(InstitutionFault::RefusesClose) => {
+            let refusal = SandboxRefusal::of(409, "close_refused", "it stays open");
             return (Err(refusal), fault);
         }
         _ => (),
@@ -301,12 +328,12 @@ fn close(desk: &Arc<Desk>, body: &[u8]) -> Done {
         .book
         .change(|book| book.close(&key, now_s(), remembers))
     {
-        Closing::Paid => Err(Refusal::of(409, "order_paid", "the payer has paid")),
-        Closing::Unknown => Err(unknown()),
-        Closing::Closed => {
-            if fault == Some(Fault::PaysAfterClose) && known.is_some() {
+        CloseOutcome::Paid => Err(SandboxRefusal::of(409, "order_paid", "the payer has paid")),
+        CloseOutcome::Unknown => Err(unknown()),
+        CloseOutcome::Closed => {
+            if fault == Some(InstitutionFault::PaysAfterClose) && known.is_some() {
                 let desk_then = Arc::clone(desk);
-                desk.send_on(pay_late(desk_then, key));
+                desk.spawn_background(pay_late(desk_then, key));
             }
             Ok(json!({
                 "merchantOrderNo": reference.merchant_order_no,
@@ -319,28 +346,28 @@ fn close(desk: &Arc<Desk>, body: &[u8]) -> Done {
     (outcome, fault)
 }
 
-async fn pay_late(desk: Arc<Desk>, key: Key) {
+async fn pay_late(desk: Arc<SandboxInstitutionState>, key: PaymentKey) {
     wait(desk.settings.waits.late).await;
     if desk
         .book
         .change(|book| book.pay_after_close(&key, now_ms()))
-        == Paying::Taken
+        == PayOutcome::Taken
     {
-        callback::announce(&desk, &key);
+        callback::call_back_payment(&desk, &key);
     }
 }
 
 async fn say(
-    desk: &Desk,
-    outcome: Result<Value, Refusal>,
-    fault: Option<Fault>,
+    desk: &SandboxInstitutionState,
+    outcome: Result<Value, SandboxRefusal>,
+    fault: Option<InstitutionFault>,
     question: Option<Question>,
-) -> Reply {
+) -> SandboxReply {
     let mut answer = match (outcome, fault) {
-        (_, Some(Fault::ActsThenServerError)) => {
-            Refusal::of(500, "outcome_unknown", "something went wrong").into_response()
+        (_, Some(InstitutionFault::ActsThenServerError)) => {
+            SandboxRefusal::of(500, "outcome_unknown", "something went wrong").into_response()
         }
-        (Ok(mut body), Some(Fault::UnlistedWord)) => {
+        (Ok(mut body), Some(InstitutionFault::UnlistedWord)) => {
             if let Some(members) = body.as_object_mut() {
                 let of_refund = members.contains_key("refundStatus");
                 let field = if of_refund {
@@ -357,23 +384,23 @@ async fn say(
     };
     let settings = &desk.settings;
     let key = match fault {
-        Some(Fault::ForgedAnswer) => &desk.strangers_key,
+        Some(InstitutionFault::ForgedAnswer) => &desk.strangers_key,
         _ => &settings.key,
     };
     if let Err(fault) = sign_response(&mut answer, question.as_ref(), key, now_s()) {
         answer = unsigned(&fault.to_string());
     }
     match fault {
-        Some(Fault::SlowAnswer) => {
+        Some(InstitutionFault::SlowAnswer) => {
             wait(settings.waits.slow).await;
-            Reply::Answer(answer)
+            SandboxReply::Answer(answer)
         }
-        Some(Fault::NoAnswer) => Reply::Silence(settings.waits.hold),
-        Some(Fault::AnswerLost) => Reply::Silence(Duration::ZERO),
-        _ => Reply::Answer(answer),
+        Some(InstitutionFault::NoAnswer) => SandboxReply::Silence(settings.waits.hold),
+        Some(InstitutionFault::AnswerLost) => SandboxReply::Silence(Duration::ZERO),
+        _ => SandboxReply::Answer(answer),
     }
 }
 
 fn unsigned(why: &str) -> Response<Bytes> {
-    Refusal::of(500, "not_signed", why).into_response()
+    SandboxRefusal::of(500, "not_signed", why).into_response()
 }

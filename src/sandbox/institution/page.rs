@@ -10,11 +10,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::sandbox::clock::{now_ms, now_s};
-use crate::sandbox::institution::Desk;
-use crate::sandbox::institution::book::{Key, Paying, Payment, State};
+use crate::sandbox::institution::SandboxInstitutionState;
 use crate::sandbox::institution::callback;
+use crate::sandbox::institution::ledger::{PayOutcome, PaymentKey, PaymentState, SandboxPayment};
 use crate::sandbox::institution::terms::yuan_text;
-use crate::sandbox::refusal::{Refusal, answered, written};
+use crate::sandbox::refusal::{SandboxRefusal, answered, written};
 
 const POLICY: &str = "default-src 'none'; style-src 'self'; form-action 'self'; \
                       frame-ancestors 'none'; base-uri 'none'";
@@ -30,13 +30,13 @@ a{display:block;padding:.9rem;border:1px solid #dde2e8;border-radius:.5rem;color
 
 /// What a payer does.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum PayerAction {
     Pay,
     Fail,
     Nothing,
 }
 
-impl Outcome {
+impl PayerAction {
     fn from_word(word: &str) -> Option<Self> {
         match word {
             "pay" => Some(Self::Pay),
@@ -48,7 +48,11 @@ impl Outcome {
 }
 
 /// `GET` shows the page, `POST` takes the form.
-pub(super) fn answer(desk: &Arc<Desk>, request: &Request<Bytes>, token: &str) -> Response<Bytes> {
+pub(super) fn answer(
+    desk: &Arc<SandboxInstitutionState>,
+    request: &Request<Bytes>,
+    token: &str,
+) -> Response<Bytes> {
     let found = desk.book.change(|book| book.of_token(token, now_s()));
     let Some((key, payment)) = found else {
         let text = message("找不到这笔支付", "There is no such payment.", None);
@@ -61,7 +65,7 @@ pub(super) fn answer(desk: &Arc<Desk>, request: &Request<Bytes>, token: &str) ->
             let word = form
                 .split('&')
                 .find_map(|pair| pair.strip_prefix("outcome="));
-            let Some(outcome) = word.and_then(Outcome::from_word) else {
+            let Some(outcome) = word.and_then(PayerAction::from_word) else {
                 let text = message("请选择一个操作", "Please choose a button.", Some(token));
                 return html(StatusCode::BAD_REQUEST, desk, &text);
             };
@@ -71,7 +75,7 @@ pub(super) fn answer(desk: &Arc<Desk>, request: &Request<Bytes>, token: &str) ->
                 &taken(act(desk, &key, outcome), outcome, token),
             )
         }
-        _ => Refusal::of(405, "method_wrong", "GET, POST").into_response(),
+        _ => SandboxRefusal::of(405, "method_wrong", "GET, POST").into_response(),
     }
 }
 
@@ -83,48 +87,51 @@ struct SdkCall {
 }
 
 /// What the institution's SDK does after the payer confirmed on the phone.
-pub(super) fn pay_by_sdk(desk: &Arc<Desk>, request: &Request<Bytes>) -> Response<Bytes> {
+pub(super) fn pay_by_sdk(
+    desk: &Arc<SandboxInstitutionState>,
+    request: &Request<Bytes>,
+) -> Response<Bytes> {
     let call: SdkCall = match serde_json::from_slice(request.body()) {
         Ok(call) => call,
-        Err(fault) => return Refusal::unreadable(&fault).into_response(),
+        Err(fault) => return SandboxRefusal::unreadable(&fault).into_response(),
     };
-    let Some(outcome) = Outcome::from_word(&call.outcome) else {
-        let refusal = Refusal::of(400, "field_malformed", "pay, fail or nothing");
+    let Some(outcome) = PayerAction::from_word(&call.outcome) else {
+        let refusal = SandboxRefusal::of(400, "field_malformed", "pay, fail or nothing");
         return refusal.at("outcome").into_response();
     };
     let found = desk.book.change(|book| book.of_token(&call.token, now_s()));
     let Some((key, _)) = found else {
-        return Refusal::of(404, "order_unknown", "no such token").into_response();
+        return SandboxRefusal::of(404, "order_unknown", "no such token").into_response();
     };
     act(desk, &key, outcome);
     let state = desk
         .book
         .look(|book| book.look(&key).map(|payment| payment.state));
-    answered(&json!({ "orderStatus": state.map(State::word) }))
+    answered(&json!({ "orderStatus": state.map(PaymentState::word) }))
 }
 
-fn act(desk: &Arc<Desk>, key: &Key, outcome: Outcome) -> Paying {
+fn act(desk: &Arc<SandboxInstitutionState>, key: &PaymentKey, outcome: PayerAction) -> PayOutcome {
     match outcome {
-        Outcome::Nothing => Paying::Not(State::Open),
-        Outcome::Fail => {
+        PayerAction::Nothing => PayOutcome::Not(PaymentState::Open),
+        PayerAction::Fail => {
             desk.book.change(|book| book.fail(key));
-            Paying::Not(State::Open)
+            PayOutcome::Not(PaymentState::Open)
         }
-        Outcome::Pay => {
+        PayerAction::Pay => {
             let paying = desk.book.change(|book| book.pay(key, now_ms()));
-            if paying == Paying::Taken {
-                callback::announce(desk, key);
+            if paying == PayOutcome::Taken {
+                callback::call_back_payment(desk, key);
             }
             paying
         }
     }
 }
 
-fn offered(payment: &Payment) -> String {
+fn offered(payment: &SandboxPayment) -> String {
     match payment.state {
-        State::Paid => return message("已支付", "This payment is complete.", None),
-        State::Closed => return message("订单已关闭", "This payment is closed.", None),
-        State::Open => (),
+        PaymentState::Paid => return message("已支付", "This payment is complete.", None),
+        PaymentState::Closed => return message("订单已关闭", "This payment is closed.", None),
+        PaymentState::Open => (),
     }
     let terms = &payment.terms;
     let goods = terms.goods_name.as_deref().unwrap_or("—");
@@ -148,18 +155,20 @@ fn offered(payment: &Payment) -> String {
     )
 }
 
-fn taken(paying: Paying, outcome: Outcome, token: &str) -> String {
+fn taken(paying: PayOutcome, outcome: PayerAction, token: &str) -> String {
     let back = Some(token);
     match (paying, outcome) {
-        (Paying::Taken | Paying::Not(State::Paid), _) => {
+        (PayOutcome::Taken | PayOutcome::Not(PaymentState::Paid), _) => {
             message("支付成功", "Paid. You may go back to the merchant.", back)
         }
-        (Paying::Not(State::Closed), _) => message("订单已关闭", "This payment is closed.", back),
-        (Paying::Unknown, _) => message("找不到这笔支付", "There is no such payment.", None),
-        (Paying::Not(State::Open), Outcome::Fail) => {
+        (PayOutcome::Not(PaymentState::Closed), _) => {
+            message("订单已关闭", "This payment is closed.", back)
+        }
+        (PayOutcome::Unknown, _) => message("找不到这笔支付", "There is no such payment.", None),
+        (PayOutcome::Not(PaymentState::Open), PayerAction::Fail) => {
             message("支付失败", "The payment failed; you may try again.", back)
         }
-        (Paying::Not(State::Open), Outcome::Pay | Outcome::Nothing) => {
+        (PayOutcome::Not(PaymentState::Open), PayerAction::Pay | PayerAction::Nothing) => {
             message("未做任何操作", "Nothing was done.", back)
         }
     }
@@ -177,7 +186,7 @@ pub(super) fn style() -> Response<Bytes> {
     written(StatusCode::OK, "text/css; charset=utf-8", STYLE.to_owned())
 }
 
-fn html(status: StatusCode, desk: &Desk, main: &str) -> Response<Bytes> {
+fn html(status: StatusCode, desk: &SandboxInstitutionState, main: &str) -> Response<Bytes> {
     let name = escaped(&desk.settings.name);
     let page = format!(
         "<!doctype html><html lang=\"zh-CN\"><head><meta charset=\"utf-8\">\
@@ -195,8 +204,8 @@ fn html(status: StatusCode, desk: &Desk, main: &str) -> Response<Bytes> {
 
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
+    for message in text.chars() {
+        match message {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),

@@ -1,11 +1,11 @@
 //! Refunds at a pretend institution (A3.4, X-5): what is answered, and what becomes of a refund
 //! that does not end at once.
 
-mod kept;
+mod ledger;
 mod terms;
 
-pub(super) use kept::Told;
-pub use kept::{Refund, RefundStanding, Refunding};
+pub(super) use ledger::RefundWithPayment;
+pub use ledger::{RefundCapabilities, SandboxRefund, SandboxRefundState};
 pub use terms::RefundTerms;
 
 use std::sync::Arc;
@@ -13,18 +13,20 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::sandbox::clock::{draw_number, now_s, rfc_3339_shanghai, wait};
-use crate::sandbox::institution::Desk;
-use crate::sandbox::institution::book::{Book, Key};
+use crate::sandbox::institution::SandboxInstitutionState;
 use crate::sandbox::institution::callback;
-use crate::sandbox::institution::faults::{Call, Fault, Occasion};
-use crate::sandbox::institution::orders::{self, Done};
-use crate::sandbox::institution::refunds::kept::{Asked, Ending, FreshRefund, NoRefund};
+use crate::sandbox::institution::faults::{FaultTrigger, InstitutionFault, SandboxCall};
+use crate::sandbox::institution::ledger::{InstitutionLedger, PaymentKey};
+use crate::sandbox::institution::orders::{self, CallResult};
+use crate::sandbox::institution::refunds::ledger::{
+    DelayedRefundOutcome, NewRefund, RefundBooking, RefundRejection,
+};
 use crate::sandbox::institution::refunds::terms::RefundReference;
 use crate::sandbox::institution::terms::yuan_text;
-use crate::sandbox::refusal::Refusal;
+use crate::sandbox::refusal::SandboxRefusal;
 
 /// A3.4.
-pub(super) fn ask(desk: &Arc<Desk>, body: &[u8]) -> Done {
+pub(super) fn ask(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
     let terms = match RefundTerms::read(body) {
         Ok(terms) => terms,
         Err(refusal) => return (Err(refusal), None),
@@ -34,23 +36,25 @@ pub(super) fn ask(desk: &Arc<Desk>, body: &[u8]) -> Done {
     }
     let is_new = desk.book.look(|book| book.is_new_refund(&terms));
     let spoiling = is_new.then_some(terms.sum_cents);
-    let fault = desk.faults.arise(Occasion::Call(Call::Refund), spoiling);
-    if fault == Some(Fault::ServerError) {
+    let fault = desk
+        .faults
+        .take(FaultTrigger::Call(SandboxCall::Refund), spoiling);
+    if fault == Some(InstitutionFault::ServerError) {
         return (Err(orders::broken()), fault);
     }
-    let fresh = FreshRefund {
+    let fresh = NewRefund {
         refund_no: draw_number('R'),
         now_s: now_s(),
     };
     let offered = desk.settings.refunding;
     let sum = Some(terms.sum_cents);
-    let draw = || desk.faults.arise(Occasion::RefundBooked, sum);
+    let draw = || desk.faults.take(FaultTrigger::RefundBooked, sum);
     let asked = desk
         .book
         .change(|book| book.ask_refund(&terms, fresh, offered, draw));
     let outcome = match asked {
-        Ok(Asked::Known(told)) => Ok(standing(&told)),
-        Ok(Asked::Begun(told, course)) => {
+        Ok(RefundBooking::Known(told)) => Ok(standing(&told)),
+        Ok(RefundBooking::Created(told, course)) => {
             follow(desk, told.refund.key(), course);
             Ok(standing(&told))
         }
@@ -60,7 +64,7 @@ pub(super) fn ask(desk: &Arc<Desk>, body: &[u8]) -> Done {
 }
 
 ///
-pub(super) fn query(desk: &Desk, body: &[u8]) -> Done {
+pub(super) fn query(desk: &SandboxInstitutionState, body: &[u8]) -> CallResult {
     let reference = match RefundReference::read(body) {
         Ok(reference) => reference,
         Err(refusal) => return (Err(refusal), None),
@@ -68,63 +72,67 @@ pub(super) fn query(desk: &Desk, body: &[u8]) -> Done {
     if let Err(refusal) = orders::check_account(desk, &reference.merchant_id) {
         return (Err(refusal), None);
     }
-    let fault = desk.faults.arise(Occasion::Call(Call::RefundQuery), None);
-    if fault == Some(Fault::ServerError) {
+    let fault = desk
+        .faults
+        .take(FaultTrigger::Call(SandboxCall::RefundQuery), None);
+    if fault == Some(InstitutionFault::ServerError) {
         return (Err(orders::broken()), fault);
     }
     let found = desk.book.change(|book| book.query_refund(&reference));
-    let unknown = || Refusal::of(404, "refund_unknown", "no such refund of yours");
+    let unknown = || SandboxRefusal::of(404, "refund_unknown", "no such refund of yours");
     let outcome = found.map(|told| standing(&told)).ok_or_else(unknown);
     (outcome, fault)
 }
 
 /// What has ended is told now, what has not ends later.
-fn follow(desk: &Arc<Desk>, key: Key, course: Option<Fault>) {
+fn follow(desk: &Arc<SandboxInstitutionState>, key: PaymentKey, course: Option<InstitutionFault>) {
     let ending = match course {
-        Some(Fault::RefundTakesTime | Fault::RefundAfterFailure) => Ending::Succeeds,
-        Some(Fault::RefundFailsLate) => Ending::Fails,
-        _ => return callback::announce_refund(desk, &key),
+        Some(InstitutionFault::RefundTakesTime | InstitutionFault::RefundAfterFailure) => {
+            DelayedRefundOutcome::Succeeds
+        }
+        Some(InstitutionFault::RefundFailsLate) => DelayedRefundOutcome::Fails,
+        _ => return callback::call_back_refund(desk, &key),
     };
     let desk_then = Arc::clone(desk);
-    desk.send_on(async move {
+    desk.spawn_background(async move {
         wait(desk_then.settings.waits.late).await;
-        let ended = |book: &mut Book| book.end_refund(&key, ending, now_s());
+        let ended = |book: &mut InstitutionLedger| book.end_refund(&key, ending, now_s());
         if desk_then.book.change(ended) {
-            callback::announce_refund(&desk_then, &key);
+            callback::call_back_refund(&desk_then, &key);
         }
     });
 }
 
-fn refusal(refused: &NoRefund) -> Refusal {
+fn refusal(refused: &RefundRejection) -> SandboxRefusal {
     match refused {
-        NoRefund::Conflict => {
+        RefundRejection::Conflict => {
             let detail = "same number, other content; two equal refunds need numbers";
-            Refusal::of(409, "refund_conflict", detail)
+            SandboxRefusal::of(409, "refund_conflict", detail)
         }
-        NoRefund::OrderUnknown => orders::unknown(),
-        NoRefund::OrderUnpaid => Refusal::of(409, "order_unpaid", "nothing was paid"),
-        NoRefund::OverRest(rest_cents) => {
+        RefundRejection::OrderUnknown => orders::unknown(),
+        RefundRejection::OrderUnpaid => SandboxRefusal::of(409, "order_unpaid", "nothing was paid"),
+        RefundRejection::OverRemaining(rest_cents) => {
             let detail = format!("at most {} is left", yuan_text(*rest_cents));
-            Refusal::of(409, "refund_over_rest", detail).at("refundAmount")
+            SandboxRefusal::of(409, "refund_over_rest", detail).at("refundAmount")
         }
-        NoRefund::NotOffered(reason) => {
+        RefundRejection::NotOffered(reason) => {
             let detail = "this institution does no refunds of that kind";
-            Refusal::of(422, "refund_not_supported", detail).because(reason)
+            SandboxRefusal::of(422, "refund_not_supported", detail).because(reason)
         }
     }
 }
 
 /// A3.4's answer, and X-5's.
-fn standing(told: &Told) -> Value {
-    let Told {
+fn standing(told: &RefundWithPayment) -> Value {
+    let RefundWithPayment {
         refund,
         payment,
         returned_cents,
     } = told;
     let mut answer = json!({
         "result": match refund.standing {
-            RefundStanding::Processing | RefundStanding::Succeeded => "ACCEPTED",
-            RefundStanding::Failed => "REFUSED",
+            SandboxRefundState::Processing | SandboxRefundState::Succeeded => "ACCEPTED",
+            SandboxRefundState::Failed => "REFUSED",
         },
         "orderStatus": payment.state.word(),
         "merchantId": refund.terms.merchant_id,
@@ -148,7 +156,7 @@ fn standing(told: &Told) -> Value {
 }
 
 /// How it ended: when the money went back, or why it did not.
-pub(super) fn end(refund: &Refund) -> Option<(&'static str, String)> {
+pub(super) fn end(refund: &SandboxRefund) -> Option<(&'static str, String)> {
     let ended_s = refund.ended_s?;
     Some(match refund.reason {
         Some(reason) => ("reason", reason.to_owned()),

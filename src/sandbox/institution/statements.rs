@@ -5,20 +5,20 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::sandbox::clock::{rfc_3339_shanghai, shanghai};
-use crate::sandbox::institution::Desk;
-use crate::sandbox::institution::book::{Book, State};
-use crate::sandbox::institution::faults::{Call, Fault, Occasion};
-use crate::sandbox::institution::orders::{self, Done};
-use crate::sandbox::institution::refunds::RefundStanding;
+use crate::sandbox::institution::SandboxInstitutionState;
+use crate::sandbox::institution::faults::{FaultTrigger, InstitutionFault, SandboxCall};
+use crate::sandbox::institution::ledger::{InstitutionLedger, PaymentState};
+use crate::sandbox::institution::orders::{self, CallResult};
+use crate::sandbox::institution::refunds::SandboxRefundState;
 use crate::sandbox::institution::terms::{all_digits, yuan_text};
-use crate::sandbox::refusal::Refusal;
+use crate::sandbox::refusal::SandboxRefusal;
 
 /// Lines of a page at most, whatever was asked for.
 const PAGE_LINES_MAX: usize = 1_000;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Wire {
+struct StatementRequestBody {
     merchant_id: String,
     date: String,
     after_line: usize,
@@ -26,7 +26,7 @@ struct Wire {
 }
 
 /// A movement, in the order of the statement: when, which number, how much.
-struct Moved {
+struct StatementMovement {
     at_s: i64,
     is_refund: bool,
     number: String,
@@ -34,35 +34,40 @@ struct Moved {
     cents: i64,
 }
 
-pub(super) fn page(desk: &Desk, body: &[u8]) -> Done {
-    let wanted: Wire = match serde_json::from_slice(body) {
+pub(super) fn page(desk: &SandboxInstitutionState, body: &[u8]) -> CallResult {
+    let wanted: StatementRequestBody = match serde_json::from_slice(body) {
         Ok(wanted) => wanted,
         Err(fault) => {
-            let refusal = Refusal::of(400, "body_unreadable", fault.to_string());
+            let refusal = SandboxRefusal::of(400, "body_unreadable", fault.to_string());
             return (Err(refusal), None);
         }
     };
     if wanted.date.len() != 8 || !all_digits(&wanted.date) || wanted.limit == 0 {
         let detail = "date: yyyyMMdd; limit: at least 1";
-        return (Err(Refusal::of(400, "field_malformed", detail)), None);
+        return (
+            Err(SandboxRefusal::of(400, "field_malformed", detail)),
+            None,
+        );
     }
     if let Err(refusal) = orders::check_account(desk, &wanted.merchant_id) {
         return (Err(refusal), None);
     }
-    let fault = desk.faults.arise(Occasion::Call(Call::Statement), None);
-    if fault == Some(Fault::ServerError) {
+    let fault = desk
+        .faults
+        .take(FaultTrigger::Call(SandboxCall::Statement), None);
+    if fault == Some(InstitutionFault::ServerError) {
         return (Err(orders::broken()), fault);
     }
     let moved = desk.book.look(|book| moved(book, &wanted));
     (Ok(told(&wanted, &moved)), fault)
 }
 
-fn moved(book: &Book, wanted: &Wire) -> Vec<Moved> {
+fn moved(book: &InstitutionLedger, wanted: &StatementRequestBody) -> Vec<StatementMovement> {
     let of_day = |at_s: i64| shanghai(at_s).0 == wanted.date;
     let payments = book.payments().filter_map(|payment| {
         let at_s = payment.paid_s.filter(|at_s| of_day(*at_s))?;
         let is_theirs = payment.terms.merchant_id == wanted.merchant_id;
-        (is_theirs && payment.state == State::Paid).then(|| Moved {
+        (is_theirs && payment.state == PaymentState::Paid).then(|| StatementMovement {
             at_s,
             is_refund: false,
             number: payment.terms.merchant_order_no.clone(),
@@ -73,7 +78,7 @@ fn moved(book: &Book, wanted: &Wire) -> Vec<Moved> {
     let refunds = book.refunds().filter_map(|refund| {
         let at_s = refund.ended_s.filter(|at_s| of_day(*at_s))?;
         let is_theirs = refund.terms.merchant_id == wanted.merchant_id;
-        (is_theirs && refund.standing == RefundStanding::Succeeded).then(|| Moved {
+        (is_theirs && refund.standing == SandboxRefundState::Succeeded).then(|| StatementMovement {
             at_s,
             is_refund: true,
             number: refund.merchant_refund_no.clone(),
@@ -81,12 +86,12 @@ fn moved(book: &Book, wanted: &Wire) -> Vec<Moved> {
             cents: refund.terms.sum_cents,
         })
     });
-    let mut moved: Vec<Moved> = payments.chain(refunds).collect();
+    let mut moved: Vec<StatementMovement> = payments.chain(refunds).collect();
     moved.sort_by(|one, other| (one.at_s, &one.number).cmp(&(other.at_s, &other.number)));
     moved
 }
 
-fn told(wanted: &Wire, moved: &[Moved]) -> Value {
+fn told(wanted: &StatementRequestBody, moved: &[StatementMovement]) -> Value {
     let sum = |is_refund: bool| {
         let of_kind = moved.iter().filter(|one| one.is_refund == is_refund);
         let cents = of_kind.fold(0_i64, |sum, one| sum.saturating_add(one.cents));
@@ -112,7 +117,7 @@ fn told(wanted: &Wire, moved: &[Moved]) -> Value {
     answer
 }
 
-fn line(moved: &Moved) -> Value {
+fn line(moved: &StatementMovement) -> Value {
     let (kind, number) = if moved.is_refund {
         ("REFUND", "merchantRefundNo")
     } else {

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use serde_json::value::RawValue;
 
-use crate::sandbox::institution::book::Key;
-use crate::sandbox::refusal::Refusal;
+use crate::sandbox::institution::ledger::PaymentKey;
+use crate::sandbox::refusal::SandboxRefusal;
 
 const MINUTES_DEFAULT: u16 = 15;
 const MINUTES_MAX: u16 = 1_440;
@@ -17,7 +17,7 @@ const TEXT_CHARS_MAX: usize = 256;
 /// A3.1's request, as far as it is the institution's business.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Terms {
+pub struct PaymentTerms {
     /// Kind of transaction.
     pub transaction_type: String,
     /// Chosen mode: how the payer pays.
@@ -59,18 +59,18 @@ pub struct Terms {
 }
 
 /// Whose payer it is stays out of logs.
-impl fmt::Debug for Terms {
+impl fmt::Debug for PaymentTerms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (number, cents) = (&self.merchant_order_no, self.sum_cents);
         write!(f, "Terms({number}, {cents} cents)")
     }
 }
 
-impl Terms {
+impl PaymentTerms {
     /// Reads and judges a create call's body.
-    pub(super) fn read(body: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn read(body: &[u8]) -> Result<Self, SandboxRefusal> {
         let terms: Self =
-            serde_json::from_slice(body).map_err(|fault| Refusal::unreadable(&fault))?;
+            serde_json::from_slice(body).map_err(|fault| SandboxRefusal::unreadable(&fault))?;
         let number = |text: &str| is_number(text);
         let checks = [
             ("merchantOrderNo", number(&terms.merchant_order_no)),
@@ -98,7 +98,9 @@ impl Terms {
         ];
         for (field, right) in checks {
             if !right {
-                return Err(Refusal::of(400, "field_malformed", "see the interface").at(field));
+                return Err(
+                    SandboxRefusal::of(400, "field_malformed", "see the interface").at(field),
+                );
             }
         }
         terms.judge()?;
@@ -106,8 +108,8 @@ impl Terms {
     }
 
     /// What was understood and is impossible here.
-    fn judge(&self) -> Result<(), Refusal> {
-        let impossible = |code, detail| Err(Refusal::of(422, code, detail));
+    fn judge(&self) -> Result<(), SandboxRefusal> {
+        let impossible = |code, detail| Err(SandboxRefusal::of(422, code, detail));
         // Without an agreement a password-free payment is offered the password page.
         let offered = ["PASSWORD_PAY", "PASSWORD_FREE_PAY", "SCAN_PAY"];
         if !offered.contains(&self.transaction_type.as_str()) {
@@ -129,11 +131,11 @@ impl Terms {
     }
 
     /// Under what it stands in the book.
-    pub(super) fn key(&self) -> Key {
+    pub(super) fn key(&self) -> PaymentKey {
         (self.merchant_id.clone(), self.merchant_order_no.clone())
     }
 
-    pub(super) fn lives_s(&self) -> i64 {
+    pub(super) fn lifetime_s(&self) -> i64 {
         i64::from(self.expire_minutes).saturating_mul(60)
     }
 }
@@ -141,7 +143,7 @@ impl Terms {
 /// A query's or a close call's request: two numbers, and whatever else must match.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Reference {
+pub(super) struct PaymentReference {
     pub(super) merchant_order_no: String,
     pub(super) merchant_id: String,
     #[serde(default)]
@@ -152,12 +154,12 @@ pub(super) struct Reference {
     pub(super) mobile_no: Option<String>,
 }
 
-impl Reference {
-    pub(super) fn read(body: &[u8]) -> Result<Self, Refusal> {
-        serde_json::from_slice(body).map_err(|fault| Refusal::unreadable(&fault))
+impl PaymentReference {
+    pub(super) fn read(body: &[u8]) -> Result<Self, SandboxRefusal> {
+        serde_json::from_slice(body).map_err(|fault| SandboxRefusal::unreadable(&fault))
     }
 
-    pub(super) fn key(&self) -> Key {
+    pub(super) fn key(&self) -> PaymentKey {
         (self.merchant_id.clone(), self.merchant_order_no.clone())
     }
 }
@@ -257,7 +259,7 @@ mod tests {
     /// R-A3.1-1
     #[test]
     fn a_missing_field_is_named() {
-        let refusal = Terms::read(b"{}").unwrap_err();
+        let refusal = PaymentTerms::read(b"{}").unwrap_err();
         assert_eq!((refusal.status, refusal.code), (400, "field_missing"));
         assert_eq!(refusal.field.as_deref(), Some("transactionType"));
     }
@@ -265,11 +267,13 @@ mod tests {
     /// R-A3.1-1
     #[test]
     fn an_unknown_or_doubled_field_is_refused() {
-        let unknown = Reference::read(br#"{"merchantOrder":"1"}"#).err().unwrap();
+        let unknown = PaymentReference::read(br#"{"merchantOrder":"1"}"#)
+            .err()
+            .unwrap();
         assert_eq!(unknown.code, "field_unknown");
         let twice = br#"{"merchantOrderNo":"1","merchantOrderNo":"1","merchantId":"m"}"#;
         assert_eq!(
-            Reference::read(twice).err().unwrap().code,
+            PaymentReference::read(twice).err().unwrap().code,
             "field_duplicate"
         );
     }

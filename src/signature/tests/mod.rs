@@ -78,7 +78,7 @@ fn signed_over(key: &SigningKey, request: &mut Request<Bytes>, label: &str, memb
         .insert(CONTENT_DIGEST, digest.parse().unwrap());
     let field = format!("{label}={member}");
     let input = field::inputs(&field).unwrap().remove(0);
-    let head = Head::Request {
+    let head = MessageHead::Request {
         method: request.method(),
         target_uri: ORIGIN,
     };
@@ -105,7 +105,7 @@ fn verdict_over(member: &str) -> Result<Proven, SignatureFault> {
     verify_request(&request, ORIGIN, &ring(&[&key]), NOW_S)
 }
 
-fn verdict(request: &Request<Bytes>) -> Result<Proven, SignatureFault> {
+fn decision(request: &Request<Bytes>) -> Result<Proven, SignatureFault> {
     verify_request(request, ORIGIN, &ring(&[&merchant_key()]), NOW_S)
 }
 
@@ -133,7 +133,7 @@ fn the_published_example_of_ed25519_is_proven_and_reproduced() {
         .body(Bytes::from_static(b"{\"hello\": \"world\"}"))
         .unwrap();
     let uri = "https://example.com/foo?param=Value&Pet=dog";
-    let head = Head::Request {
+    let head = MessageHead::Request {
         method: request.method(),
         target_uri: uri,
     };
@@ -192,7 +192,7 @@ fn the_published_example_of_ed25519_is_proven_and_reproduced() {
 /// Q2
 #[test]
 fn what_is_signed_here_is_proven_here() {
-    let proven = verdict(&signed(&merchant_key())).unwrap();
+    let proven = decision(&signed(&merchant_key())).unwrap();
     assert_eq!(proven.key_id, "merchant-1");
     assert_eq!(proven.owner, "owner of merchant-1");
     assert_eq!(proven.label, LABEL);
@@ -210,7 +210,7 @@ fn a_change_to_anything_covered_is_noticed() {
     let mismatch = |change: fn(&mut Request<Bytes>)| {
         let mut request = signed(&key);
         change(&mut request);
-        verdict(&request).unwrap_err()
+        decision(&request).unwrap_err()
     };
     let fault = mismatch(|request| *request.method_mut() = Method::PUT);
     assert!(
@@ -267,7 +267,7 @@ fn a_changed_body_is_noticed_and_its_digest_told() {
     *request.body_mut() = Bytes::from_static(b"{\"amount\": \"1.00\"}");
     let computed = digest::of(request.body());
     assert_eq!(
-        verdict(&request),
+        decision(&request),
         Err(SignatureFault::DigestMismatch { computed })
     );
 }
@@ -286,7 +286,7 @@ fn covering_more_and_saying_more_is_fine() {
 fn derived_components_follow_from_the_target() {
     let value = |name: &str, target_uri: &str| {
         let headers = HeaderMap::new();
-        let head = Head::Request {
+        let head = MessageHead::Request {
             method: &Method::POST,
             target_uri,
         };
@@ -351,16 +351,16 @@ fn fields_of_several_lines_are_trimmed_and_joined() {
     let member = "(\"@method\" \"@target-uri\" \"content-digest\" \"content-type\" \"x-note\");\
         created=1750000000;keyid=\"merchant-1\"";
     signed_over(&key, &mut request, "a", member);
-    verdict(&request).unwrap();
+    decision(&request).unwrap();
     request
         .headers_mut()
         .insert("x-note", HeaderValue::from_static("other"));
-    let fault = verdict(&request).unwrap_err();
+    let fault = decision(&request).unwrap_err();
     assert!(fault.base().unwrap().contains("\n\"x-note\": other\n"));
     request
         .headers_mut()
         .insert("x-note", HeaderValue::from_static("one, , two, three"));
-    verdict(&request).unwrap();
+    decision(&request).unwrap();
 }
 
 /// RFC 9421, section 3.1

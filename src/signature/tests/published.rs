@@ -57,7 +57,7 @@ fn request_fields(more: &[(&str, &str)]) -> HeaderMap {
     request.body(()).unwrap().headers().clone()
 }
 
-fn base(input: &str, head: Head<'_>, headers: &HeaderMap) -> Result<String, SignatureFault> {
+fn base(input: &str, head: MessageHead<'_>, headers: &HeaderMap) -> Result<String, SignatureFault> {
     let message = Message {
         head,
         headers,
@@ -67,8 +67,8 @@ fn base(input: &str, head: Head<'_>, headers: &HeaderMap) -> Result<String, Sign
     input.covered.base(&message)
 }
 
-fn posted(target_uri: &str) -> Head<'_> {
-    Head::Request {
+fn posted(target_uri: &str) -> MessageHead<'_> {
+    MessageHead::Request {
         method: &Method::POST,
         target_uri,
     }
@@ -168,7 +168,7 @@ fn the_published_examples_of_ecdsa_are_proven() {
     );
     let members = "(\"@status\" \"content-type\" \"content-digest\" \"content-length\");\
         created=1618884473;keyid=\"test-key-ecc-p256\"";
-    let head = Head::Answer {
+    let head = MessageHead::Answer {
         status: answer.status(),
     };
     let answered = base(&format!("sig-b24={members}"), head, answer.headers()).unwrap();

@@ -82,14 +82,14 @@ fn unreadable_signatures_are_refused() {
         request
             .headers_mut()
             .insert(name, HeaderValue::from_static(value));
-        assert!(malformed(&verdict(&request)), "{name}: {value}");
+        assert!(malformed(&decision(&request)), "{name}: {value}");
     }
     for name in ["signature", "signature-input"] {
         let mut request = signed(&merchant_key());
         request.headers_mut().remove(name);
-        assert!(malformed(&verdict(&request)));
+        assert!(malformed(&decision(&request)));
     }
-    assert_eq!(verdict(&unsigned()), Err(SignatureFault::Unsigned));
+    assert_eq!(decision(&unsigned()), Err(SignatureFault::Unsigned));
 }
 
 /// Q2
@@ -113,7 +113,7 @@ fn an_empty_or_foreign_signature_never_verifies() {
         request
             .headers_mut()
             .insert(SIGNATURE, value.parse().unwrap());
-        assert!(verdict(&request).unwrap_err().base().is_some());
+        assert!(decision(&request).unwrap_err().base().is_some());
     }
 }
 
@@ -161,20 +161,21 @@ fn keys_under_which_anybody_could_sign_are_refused() {
 /// Q2
 #[test]
 fn exactly_one_signature_by_a_known_key_counts() {
-    let (ours, stranger, second) = (merchant_key(), other_key("nobody"), other_key("merchant-2"));
+    let (ours, unauthenticated, second) =
+        (merchant_key(), other_key("nobody"), other_key("merchant-2"));
     let mut request = unsigned();
     let member = |key: &SigningKey| format!("{FULL};created={NOW_S};keyid=\"{}\"", key.id());
     signed_over(
-        &stranger,
+        &unauthenticated,
         &mut request,
         "proxy",
         "(token);keyid=\"nobody\";sf",
     );
     signed_over(&ours, &mut request, "mine", &member(&ours));
-    assert_eq!(verdict(&request).unwrap().label, "mine");
+    assert_eq!(decision(&request).unwrap().label, "mine");
 
     signed_over(&second, &mut request, "theirs", &member(&second));
-    assert_eq!(verdict(&request).unwrap().label, "mine");
+    assert_eq!(decision(&request).unwrap().label, "mine");
     let outcome = verify_request(&request, ORIGIN, &ring(&[&ours, &second]), NOW_S);
     assert_eq!(outcome, Err(SignatureFault::TooManySignatures));
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::domain::change::Configured;
+use crate::domain::change::ConfigurationChange;
 use crate::domain::identifiers::{InstitutionId, Timestamp};
-use crate::domain::institutions::Endpoint;
-use crate::store::sqlite::Fault;
+use crate::domain::institutions::InstitutionEndpoint;
+use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::chain::record;
-use crate::store::sqlite::writer::Writing;
-use crate::store::{Bindings, Committed, ENDED_COUNTED_MAX};
+use crate::store::sqlite::writer::WriteTransaction;
+use crate::store::{Committed, ENDED_COUNTED_MAX, RemovalGuard};
 
 /// States that are over are named for the index, as everywhere.
 const UNFINISHED: &str = "SELECT institution_id, SUM(many) FROM (
@@ -38,13 +38,13 @@ const ENDED: &str = "WITH RECURSIVE known (institution_id) AS (
 
 /// The record and the version, together (L2): a version never sinks, whatever is asked.
 pub(super) fn write(
-    writing: &mut Writing<'_>,
-    configured: &Configured,
+    writing: &mut WriteTransaction<'_>,
+    configured: &ConfigurationChange,
     at: Timestamp,
-) -> Result<Committed, Fault> {
+) -> Result<Committed, SqliteFault> {
     if let Some(version) = configured.version {
         let version = i64::try_from(version)
-            .map_err(|_| Fault::Corrupt("a version is out of range".into()))?;
+            .map_err(|_| SqliteFault::Corrupt("a version is out of range".into()))?;
         let sql = "INSERT INTO meta (name, number) VALUES ('configuration', ?1)
             ON CONFLICT (name) DO UPDATE SET number = max(number, excluded.number)";
         writing
@@ -59,34 +59,39 @@ pub(super) fn write(
         written.execute(params![id.as_str(), &*endpoint.kind, &*endpoint.url])?;
     }
     drop(written);
-    record(writing, &configured.deed, at)?;
+    record(writing, &configured.audit_entry, at)?;
     Ok(Committed::Done)
 }
 
 /// `since` when what ended counts.
-pub(super) fn bindings(connection: &Connection, since: Timestamp) -> Result<Bindings, Fault> {
+pub(super) fn dependents(
+    connection: &Connection,
+    since: Timestamp,
+) -> Result<RemovalGuard, SqliteFault> {
     let version: Option<i64> = connection
         .prepare_cached("SELECT number FROM meta WHERE name = 'configuration'")?
         .query_row([], |row| row.get(0))
         .optional()?;
-    let mut bindings = Bindings {
+    let mut dependents = RemovalGuard {
         version: u64::try_from(version.unwrap_or(0)).map_err(|_| malformed())?,
-        ..Bindings::default()
+        ..RemovalGuard::default()
     };
     for (id, many) in counted(connection, UNFINISHED, [])? {
-        bindings.held.entry(id).or_default().unfinished = many;
+        dependents.held.entry(id).or_default().unfinished = many;
     }
     let limit = i64::try_from(ENDED_COUNTED_MAX).unwrap_or(i64::MAX);
     for (id, many) in counted(connection, ENDED, [since.ms(), limit])? {
         if many > 0 {
-            bindings.held.entry(id).or_default().ended = many;
+            dependents.held.entry(id).or_default().ended = many;
         }
     }
-    bindings.endpoints = endpoints(connection)?;
-    Ok(bindings)
+    dependents.endpoints = endpoints(connection)?;
+    Ok(dependents)
 }
 
-fn endpoints(connection: &Connection) -> Result<BTreeMap<InstitutionId, Endpoint>, Fault> {
+fn endpoints(
+    connection: &Connection,
+) -> Result<BTreeMap<InstitutionId, InstitutionEndpoint>, SqliteFault> {
     let mut statement =
         connection.prepare_cached("SELECT institution_id, kind, url FROM endpoints")?;
     let mut rows = statement.query([])?;
@@ -94,7 +99,7 @@ fn endpoints(connection: &Connection) -> Result<BTreeMap<InstitutionId, Endpoint
     while let Some(row) = rows.next()? {
         let id: String = row.get(0)?;
         let id = InstitutionId::parse(&id).map_err(|_| malformed())?;
-        let endpoint = Endpoint {
+        let endpoint = InstitutionEndpoint {
             kind: row.get(1)?,
             url: row.get(2)?,
         };
@@ -107,7 +112,7 @@ fn counted<const N: usize>(
     connection: &Connection,
     sql: &str,
     values: [i64; N],
-) -> Result<Vec<(InstitutionId, u64)>, Fault> {
+) -> Result<Vec<(InstitutionId, u64)>, SqliteFault> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(rusqlite::params_from_iter(values))?;
     let mut counts = Vec::new();
@@ -119,6 +124,6 @@ fn counted<const N: usize>(
     Ok(counts)
 }
 
-fn malformed() -> Fault {
-    Fault::Corrupt("a stored institution or version is malformed".into())
+fn malformed() -> SqliteFault {
+    SqliteFault::Corrupt("a stored institution or version is malformed".into())
 }

@@ -7,28 +7,28 @@ use crate::store::StoreError;
 
 /// Why a statement or a row did not do.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum SqliteFault {
     Sql(rusqlite::Error),
     Corrupt(String),
 }
 
-impl From<rusqlite::Error> for Fault {
+impl From<rusqlite::Error> for SqliteFault {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sql(error)
     }
 }
 
-impl From<SealFault> for Fault {
+impl From<SealFault> for SqliteFault {
     fn from(fault: SealFault) -> Self {
         Self::Corrupt(fault.to_string())
     }
 }
 
-impl From<Fault> for StoreError {
-    fn from(fault: Fault) -> Self {
+impl From<SqliteFault> for StoreError {
+    fn from(fault: SqliteFault) -> Self {
         match fault {
-            Fault::Corrupt(what) => Self::Corrupt(what),
-            Fault::Sql(error) => {
+            SqliteFault::Corrupt(what) => Self::Corrupt(what),
+            SqliteFault::Sql(error) => {
                 let corrupt = matches!(
                     error.sqlite_error_code(),
                     Some(

@@ -1,7 +1,7 @@
 //! Opening the file: one process at a time, this release's schema, the right key, a sound tail.
 //! Never repairs anything.
 
-mod moved;
+mod sealed_columns;
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
 use crate::domain::attempt::Epoch;
-use crate::domain::audit::{Deed, Link};
+use crate::domain::audit::{AuditEntry, ChainLink};
 use crate::domain::identifiers::Timestamp;
 use crate::domain::identifiers::forgotten::Forgotten;
-use crate::files::held::NotHeld;
-use crate::seal::{Place, Seal, SealFault};
+use crate::files::store_lock::StoreLockError;
+use crate::seal::{Seal, SealBinding, SealFault};
 use crate::store::sqlite::chain::CHAIN;
 use crate::store::{OpenError, StoreError};
 
@@ -47,7 +47,7 @@ const PLAIN_GONE: &str = include_str!("../schema/sqlite/0012_plain_gone.sql");
 /// How long a lock of another program is waited for.
 const OTHERS_WITHIN: Duration = Duration::from_secs(5);
 
-const CANARY: Place<'_> = Place {
+const CANARY: SealBinding<'_> = SealBinding {
     table: "meta",
     row: "canary",
     column: "sealed",
@@ -61,24 +61,24 @@ impl From<rusqlite::Error> for OpenError {
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum ConnectionRole {
     Writer,
     Reader,
 }
 
-impl From<NotHeld> for OpenError {
-    fn from(why: NotHeld) -> Self {
+impl From<StoreLockError> for OpenError {
+    fn from(why: StoreLockError) -> Self {
         match why {
-            NotHeld::InUse(path) => Self::InUse(path.into()),
-            other @ (NotHeld::Exposed { .. }
-            | NotHeld::SecondName { .. }
-            | NotHeld::Unusable { .. }) => Self::File(other.to_string()),
+            StoreLockError::InUse(path) => Self::InUse(path.into()),
+            other @ (StoreLockError::Exposed { .. }
+            | StoreLockError::SecondName { .. }
+            | StoreLockError::Unusable { .. }) => Self::File(other.to_string()),
         }
     }
 }
 
 /// A connection set up for its role.
-pub(super) fn connect(path: &Path, role: Role) -> Result<Connection, OpenError> {
+pub(super) fn connect(path: &Path, role: ConnectionRole) -> Result<Connection, OpenError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         let text = format!("SQLite {} is too old", rusqlite::version());
         return Err(OpenError::File(text));
@@ -107,9 +107,9 @@ pub(super) fn connect(path: &Path, role: Role) -> Result<Connection, OpenError> 
          PRAGMA temp_store = MEMORY;",
     )?;
     connection.execute_batch(match role {
-        Role::Writer => "PRAGMA cache_size = -16384;",
+        ConnectionRole::Writer => "PRAGMA cache_size = -16384;",
         // Each commit makes it worthless, and emptying it takes as long as it ever was large.
-        Role::Reader => "PRAGMA cache_size = -1024; PRAGMA query_only = ON;",
+        ConnectionRole::Reader => "PRAGMA cache_size = -1024; PRAGMA query_only = ON;",
     })?;
     Ok(connection)
 }
@@ -176,7 +176,7 @@ fn apply_from(
         // What begins by reading cannot wait for a writer: it would have read what is old.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Some(seal) = seal.filter(|_| migration == PLAIN_GONE) {
-            let moved = moved::seal_plain(&transaction, seal);
+            let moved = sealed_columns::seal_plain(&transaction, seal);
             moved.map_err(|fault| OpenError::File(StoreError::from(fault).to_string()))?;
         }
         transaction.execute_batch(migration)?;
@@ -199,22 +199,23 @@ fn schema(connection: &Connection) -> Result<Vec<(String, Option<String>)>, Open
 pub(super) const SPAN_NAME: &str = "forgotten ";
 
 /// What a start finds.
-pub(super) struct Found {
+pub(super) struct RecoveredState {
     pub(super) epoch: Epoch,
     pub(super) forgotten: Forgotten,
-    pub(super) link: Link,
+    pub(super) link: ChainLink,
 }
 
 /// What a process that is gone was telling merchants, due at once: nobody else has the file (S1), so
 /// nobody else can be telling it, and its lease would keep the places of its destination (N7). Due
 /// before any clock: that of its birth may have been ahead (T2).
-const HAND_BACK: &str = "UPDATE events SET state = 'PENDING', due_at = 0, fence = fence + 1
+const RELEASE_LEASED_EVENTS: &str =
+    "UPDATE events SET state = 'PENDING', due_at = 0, fence = fence + 1
     WHERE event_id IN (SELECT event_id FROM events INDEXED BY events_due
     WHERE due_at IS NOT NULL AND state = 'LEASED')";
 
 /// Tries the key, checks the audit log's tail, hands back what was leased, and begins a new epoch,
 /// durably.
-pub(super) fn start(connection: &mut Connection, seal: &Seal) -> Result<Found, OpenError> {
+pub(super) fn start(connection: &mut Connection, seal: &Seal) -> Result<RecoveredState, OpenError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     try_key(&transaction, seal)?;
     let link = tail(&transaction)?;
@@ -225,9 +226,9 @@ pub(super) fn start(connection: &mut Connection, seal: &Seal) -> Result<Found, O
         |row| row.get(0),
     )?;
     let forgotten = forgotten(&transaction)?;
-    transaction.execute(HAND_BACK, [])?;
+    transaction.execute(RELEASE_LEASED_EVENTS, [])?;
     transaction.commit()?;
-    Ok(Found {
+    Ok(RecoveredState {
         epoch: Epoch(epoch),
         forgotten,
         link,
@@ -276,14 +277,14 @@ fn try_key(connection: &Connection, seal: &Seal) -> Result<(), OpenError> {
 }
 
 /// The last record must follow from what it says and from the hash before it (L1).
-fn tail(connection: &Connection) -> Result<Link, OpenError> {
+fn tail(connection: &Connection) -> Result<ChainLink, OpenError> {
     let last = connection
         .query_row(
             "SELECT seq, at, actor, action, object, result, prev, hash FROM audit
              WHERE chain_id = ?1 ORDER BY seq DESC LIMIT 1",
             params![CHAIN],
             |row| {
-                let deed = Deed {
+                let audit_entry = AuditEntry {
                     actor: row.get(2)?,
                     action: row.get::<_, String>(3)?.into(),
                     object: row.get(4)?,
@@ -292,19 +293,19 @@ fn tail(connection: &Connection) -> Result<Link, OpenError> {
                 let seq: i64 = row.get(0)?;
                 let at = Timestamp::from_ms(row.get(1)?);
                 let hashes: ([u8; 32], [u8; 32]) = (row.get(6)?, row.get(7)?);
-                Ok((seq, at, deed, hashes))
+                Ok((seq, at, audit_entry, hashes))
             },
         )
         .optional()?;
-    let Some((seq, at, deed, (prev, hash))) = last else {
-        return Ok(Link::START);
+    let Some((seq, at, audit_entry, (prev, hash))) = last else {
+        return Ok(ChainLink::START);
     };
     let seq = u64::try_from(seq).map_err(|_| OpenError::Audit)?;
-    let before = Link {
+    let before = ChainLink {
         seq: seq.saturating_sub(1),
         hash: prev,
     };
-    let link = before.follow(CHAIN, &deed, at);
+    let link = before.follow(CHAIN, &audit_entry, at);
     if link.hash == hash {
         Ok(link)
     } else {

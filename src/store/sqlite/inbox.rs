@@ -3,34 +3,34 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::domain::identifiers::hex;
-use crate::seal::{Place, Seal};
-use crate::store::sqlite::Fault;
+use crate::seal::{Seal, SealBinding};
+use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::sealed::not_sealed;
-use crate::store::sqlite::writer::Writing;
-use crate::store::{FORGED_KEPT_MAX, Kept, Message, StoreError, Verdict};
+use crate::store::sqlite::writer::WriteTransaction;
+use crate::store::{ArchiveOutcome, FORGED_ARCHIVED_MAX, InboxMessage, InboxStatus, StoreError};
 
 /// A message, sealed, under the digest of its bytes.
-pub(super) struct Letter {
+pub(super) struct InboxRow {
     institution: String,
     digest: [u8; 32],
-    verdict: Verdict,
+    status: InboxStatus,
     at: i64,
     sealed: Vec<u8>,
 }
 
 /// Seals a message for its row.
-pub(super) fn seal(seal: &Seal, message: &Message) -> Result<Letter, StoreError> {
+pub(super) fn seal(seal: &Seal, message: &InboxMessage) -> Result<InboxRow, StoreError> {
     let digest = seal.digest("inbox", &message.raw);
     let row = format!("{} {}", message.institution, hex(&digest));
-    let place = Place {
+    let place = SealBinding {
         table: "inbox",
         row: &row,
         column: "sealed",
     };
-    Ok(Letter {
+    Ok(InboxRow {
         institution: message.institution.as_str().to_owned(),
         digest,
-        verdict: message.verdict,
+        status: message.status,
         at: message.at.ms(),
         sealed: seal
             .seal(place, &message.raw)
@@ -39,27 +39,33 @@ pub(super) fn seal(seal: &Seal, message: &Message) -> Result<Letter, StoreError>
     })
 }
 
-impl Letter {
+impl InboxRow {
     /// What becomes of it where nothing has to be written.
-    pub(super) fn judge(&self, connection: &Connection) -> Result<Option<Kept>, Fault> {
+    pub(super) fn judge(
+        &self,
+        connection: &Connection,
+    ) -> Result<Option<ArchiveOutcome>, SqliteFault> {
         let known: Option<String> = connection
             .prepare_cached("SELECT status FROM inbox WHERE institution_id = ?1 AND digest = ?2")?
             .query_row(params![self.institution, self.digest], |row| row.get(0))
             .optional()?;
         if let Some(known) = known {
-            return Ok((!self.outweighs(&known)).then_some(Kept::Seen));
+            return Ok((!self.is_worse_than(&known)).then_some(ArchiveOutcome::Seen));
         }
-        if self.verdict != Verdict::Forged {
+        if self.status != InboxStatus::Forged {
             return Ok(None);
         }
         let sql = "SELECT COUNT(*) FROM inbox WHERE institution_id = ?1 AND status = 'FORGED'";
         let kept: u32 = connection
             .prepare_cached(sql)?
             .query_row(params![self.institution], |row| row.get(0))?;
-        Ok((kept >= FORGED_KEPT_MAX).then_some(Kept::Dropped))
+        Ok((kept >= FORGED_ARCHIVED_MAX).then_some(ArchiveOutcome::Dropped))
     }
 
-    pub(super) fn write(&self, writing: &mut Writing<'_>) -> Result<Kept, Fault> {
+    pub(super) fn write(
+        &self,
+        writing: &mut WriteTransaction<'_>,
+    ) -> Result<ArchiveOutcome, SqliteFault> {
         if let Some(kept) = self.judge(writing.connection)? {
             return Ok(kept);
         }
@@ -72,29 +78,29 @@ impl Letter {
             .execute(params![
                 self.institution,
                 self.digest,
-                self.verdict.name(),
+                self.status.name(),
                 self.at,
                 self.sealed
             ])?;
         if inserted == 1 {
-            return Ok(Kept::New);
+            return Ok(ArchiveOutcome::New);
         }
         writing
             .connection
             .prepare_cached(
                 "UPDATE inbox SET status = ?3 WHERE institution_id = ?1 AND digest = ?2",
             )?
-            .execute(params![self.institution, self.digest, self.verdict.name()])?;
-        Ok(Kept::Seen)
+            .execute(params![self.institution, self.digest, self.status.name()])?;
+        Ok(ArchiveOutcome::Seen)
     }
 
     /// The same bytes may come to be thought of worse than genuine, once they are weighed, and
     /// better than forged, once the right key is configured.
-    fn outweighs(&self, known: &str) -> bool {
-        match self.verdict {
-            Verdict::Forged => false,
-            Verdict::Genuine => known == Verdict::Forged.name(),
-            Verdict::Quarantined => known != Verdict::Quarantined.name(),
+    fn is_worse_than(&self, known: &str) -> bool {
+        match self.status {
+            InboxStatus::Forged => false,
+            InboxStatus::Genuine => known == InboxStatus::Forged.name(),
+            InboxStatus::Quarantined => known != InboxStatus::Quarantined.name(),
         }
     }
 }

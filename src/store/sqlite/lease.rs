@@ -2,7 +2,7 @@
 //! a fencing number that grows with every lease, settlement and change: whoever holds an older
 //! number settles nothing (N6), and what a crash leaves behind is due again by itself (Z3).
 
-mod forward;
+mod bring_forward;
 pub(super) mod lanes;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -11,14 +11,16 @@ use crate::domain::attempt::Epoch;
 use crate::domain::event::{Event, EventType};
 use crate::domain::identifiers::{EventId, MerchantId, PayOrderNo, Timestamp};
 use crate::seal::Seal;
-use crate::store::sqlite::writer::Writing;
-use crate::store::sqlite::{Fault, Sqlite, loading, sealed};
-use crate::store::{Fate, LEASE, Lease, Leased, Settled, StoreError, Work};
+use crate::store::sqlite::writer::WriteTransaction;
+use crate::store::sqlite::{Sqlite, SqliteFault, loading, sealed};
+use crate::store::{
+    DeliveryOutcome, LEASE, Lease, LeaseCompletion, LeaseKind, LeasedWork, StoreError,
+};
 
-pub(super) use forward::bring_forward;
+pub(super) use bring_forward::bring_forward;
 
 /// Orders with intents of other processes. The states that are over are named for the index.
-const LEFTOVERS: &str = "SELECT pay_order_no FROM attempts
+const ORPHANED: &str = "SELECT pay_order_no FROM attempts
     WHERE state <> 'PAID' AND state <> 'FAILED' AND state <> 'CLOSED'
     AND state = 'INTENT' AND epoch <> ?1
     UNION SELECT pay_order_no FROM refunds
@@ -26,44 +28,44 @@ const LEFTOVERS: &str = "SELECT pay_order_no FROM attempts
     AND state = 'RESERVED' AND epoch <> ?1 AND left_at IS NOT NULL LIMIT ?2";
 
 /// A row that was leased, by its key, with what the lease says.
-pub(super) struct Taken {
+pub(super) struct LeasedRow {
     row: String,
     fence: i64,
     tries: u32,
 }
 
 /// Numbers of orders with intents of processes that are dead.
-fn leftovers(connection: &Connection, epoch: Epoch, count: u32) -> Result<Vec<String>, Fault> {
-    let mut statement = connection.prepare_cached(LEFTOVERS)?;
+fn orphaned(connection: &Connection, epoch: Epoch, count: u32) -> Result<Vec<String>, SqliteFault> {
+    let mut statement = connection.prepare_cached(ORPHANED)?;
     let keys = statement.query_map(params![epoch.0, count], |row| row.get(0))?;
     Ok(keys.collect::<Result<_, _>>()?)
 }
 
 /// When a look would find one.
-pub(super) fn leftover_due(
+pub(super) fn orphaned_due(
     connection: &Connection,
     epoch: Epoch,
-) -> Result<Option<Timestamp>, Fault> {
-    let any = leftovers(connection, epoch, 1)?;
+) -> Result<Option<Timestamp>, SqliteFault> {
+    let any = orphaned(connection, epoch, 1)?;
     Ok(any.first().map(|_| Timestamp::from_ms(i64::MIN)))
 }
 
 /// Leases them, whenever they are due.
-fn take_leftovers(
-    writing: &mut Writing<'_>,
+fn lease_orphaned(
+    writing: &mut WriteTransaction<'_>,
     epoch: Epoch,
     now: Timestamp,
     count: u32,
-) -> Result<Vec<Taken>, Fault> {
+) -> Result<Vec<LeasedRow>, SqliteFault> {
     let sql = "UPDATE orders SET due_at = ?2, leased_until = ?2, fence = fence + 1
         WHERE pay_order_no = ?1 RETURNING fence";
     let mut statement = writing.connection.prepare_cached(sql)?;
     let until = now.plus(LEASE).ms();
-    leftovers(writing.connection, epoch, count)?
+    orphaned(writing.connection, epoch, count)?
         .into_iter()
         .map(|row| {
             let fence = statement.query_row(params![row, until], |found| found.get(0))?;
-            Ok(Taken {
+            Ok(LeasedRow {
                 row,
                 fence,
                 tries: 0,
@@ -74,44 +76,45 @@ fn take_leftovers(
 
 impl Sqlite {
     /// Leases orders with intents of processes that are dead. An idle look costs no synchronisation.
-    pub(super) async fn take_leftovers(
+    pub(super) async fn lease_orphaned(
         &self,
         now: Timestamp,
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
         let epoch = self.epoch;
         if self
-            .read(|connection| leftovers(connection, epoch, 1))?
+            .read(|connection| orphaned(connection, epoch, 1))?
             .is_empty()
         {
             return Ok(Vec::new());
         }
-        let take = move |writing: &mut Writing<'_>| take_leftovers(writing, epoch, now, count);
+        let take =
+            move |writing: &mut WriteTransaction<'_>| lease_orphaned(writing, epoch, now, count);
         let taken = self.write(take).await?;
-        self.read(|connection| load(connection, &self.seal, Work::Leftovers, &taken))
+        self.read(|connection| load(connection, &self.seal, LeaseKind::OrphanedCalls, &taken))
     }
 
     /// Leases these orders.
     pub(super) async fn take_orders(
         &self,
         orders: Vec<String>,
-        which: (Timestamp, lanes::Which),
+        which: (Timestamp, lanes::LeaseReason),
     ) -> Result<Vec<Lease>, StoreError> {
         if orders.is_empty() {
             return Ok(Vec::new());
         }
-        let take = move |writing: &mut Writing<'_>| lanes::take(writing, &orders, which);
+        let take = move |writing: &mut WriteTransaction<'_>| lanes::take(writing, &orders, which);
         let taken = self.write(take).await?;
-        self.read(|connection| load(connection, &self.seal, Work::Orders, &taken))
+        self.read(|connection| load(connection, &self.seal, LeaseKind::Orders, &taken))
     }
 }
 
 /// Leases these events, if they are still due.
 pub(super) fn take_events(
-    writing: &mut Writing<'_>,
+    writing: &mut WriteTransaction<'_>,
     due: &[String],
     now: Timestamp,
-) -> Result<Vec<Taken>, Fault> {
+) -> Result<Vec<LeasedRow>, SqliteFault> {
     let sql = "UPDATE events SET state = 'LEASED', due_at = ?2, fence = fence + 1
         WHERE event_id = ?1 AND due_at <= ?3 RETURNING fence, tries";
     let mut statement = writing.connection.prepare_cached(sql)?;
@@ -124,7 +127,7 @@ pub(super) fn take_events(
             })
             .optional()?;
         let row = row.clone();
-        taken.extend(found.map(|(fence, tries)| Taken { row, fence, tries }));
+        taken.extend(found.map(|(fence, tries)| LeasedRow { row, fence, tries }));
     }
     Ok(taken)
 }
@@ -133,24 +136,24 @@ pub(super) fn take_events(
 pub(super) fn load(
     connection: &Connection,
     seal: &Seal,
-    work: Work,
-    taken: &[Taken],
-) -> Result<Vec<Lease>, Fault> {
+    work: LeaseKind,
+    taken: &[LeasedRow],
+) -> Result<Vec<Lease>, SqliteFault> {
     let mut leases = Vec::with_capacity(taken.len());
     for lease in taken {
         let of = match work {
-            Work::Orders | Work::Leftovers => loading::order_where(
+            LeaseKind::Orders | LeaseKind::OrphanedCalls => loading::order_where(
                 connection,
                 seal,
                 "pay_order_no = ?1 AND fence = ?2",
                 params![lease.row, lease.fence],
             )
-            .map(|order| order.map(|order| Leased::Order(Box::new(order)))),
-            Work::Events => event(connection, seal, lease),
+            .map(|order| order.map(|order| LeasedWork::Order(Box::new(order)))),
+            LeaseKind::Events => event(connection, seal, lease),
         };
         let of = match of {
             // One row that cannot be read must not hold up those leased with it.
-            Err(Fault::Corrupt(what)) => {
+            Err(SqliteFault::Corrupt(what)) => {
                 tracing::error!(
                     row = lease.row,
                     what,
@@ -167,7 +170,11 @@ pub(super) fn load(
     Ok(leases)
 }
 
-fn event(connection: &Connection, seal: &Seal, lease: &Taken) -> Result<Option<Leased>, Fault> {
+fn event(
+    connection: &Connection,
+    seal: &Seal,
+    lease: &LeasedRow,
+) -> Result<Option<LeasedWork>, SqliteFault> {
     let sql = "SELECT event_type, merchant_id, pay_order_no, version, target, sealed, born
         FROM events WHERE event_id = ?1 AND fence = ?2";
     let found = connection
@@ -183,7 +190,7 @@ fn event(connection: &Connection, seal: &Seal, lease: &Taken) -> Result<Option<L
     let Some(((kind, merchant, order), version, target, body, born)) = found else {
         return Ok(None);
     };
-    let malformed = || Fault::Corrupt("a stored event is malformed".into());
+    let malformed = || SqliteFault::Corrupt("a stored event is malformed".into());
     let event = Event {
         id: EventId::parse(&lease.row).map_err(|_| malformed())?,
         kind: EventType::ALL
@@ -197,20 +204,20 @@ fn event(connection: &Connection, seal: &Seal, lease: &Taken) -> Result<Option<L
         body: seal.open(sealed::event_place(&lease.row), &body)?,
     };
     let born = Timestamp::from_ms(born);
-    Ok(Some(Leased::Event(Box::new(event), born)))
+    Ok(Some(LeasedWork::Event(Box::new(event), born)))
 }
 
 /// What became of a leased event, spelled out.
-pub(super) struct Settlement {
+pub(super) struct EventCompletion {
     row: String,
     fence: i64,
-    fate: Fate,
+    fate: DeliveryOutcome,
 }
 
-impl Settlement {
+impl EventCompletion {
     /// Nothing for an order: that goes back with its schedules.
-    pub(super) fn of(lease: &Lease, fate: Fate) -> Option<Self> {
-        let Leased::Event(event, _) = &lease.of else {
+    pub(super) fn of(lease: &Lease, fate: DeliveryOutcome) -> Option<Self> {
+        let LeasedWork::Event(event, _) = &lease.of else {
             return None;
         };
         Some(Self {
@@ -221,25 +228,28 @@ impl Settlement {
         })
     }
 
-    pub(super) fn apply(&self, writing: &mut Writing<'_>) -> Result<Settled, Fault> {
+    pub(super) fn apply(
+        &self,
+        writing: &mut WriteTransaction<'_>,
+    ) -> Result<LeaseCompletion, SqliteFault> {
         let (sql, moment) = match self.fate {
-            Fate::Again(at) => (
+            DeliveryOutcome::Again(at) => (
                 "UPDATE events SET state = 'PENDING', due_at = ?3, tries = tries + 1,
                  fence = fence + 1 WHERE event_id = ?1 AND fence = ?2 AND state = 'LEASED'",
                 Some(at),
             ),
-            Fate::NotTried(at) => (
+            DeliveryOutcome::NotAttempted(at) => (
                 "UPDATE events SET state = 'PENDING', due_at = ?3, fence = fence + 1
                  WHERE event_id = ?1 AND fence = ?2 AND state = 'LEASED'",
                 Some(at),
             ),
-            Fate::Delivered(at) => (
+            DeliveryOutcome::Delivered(at) => (
                 "UPDATE events SET state = 'DELIVERED', due_at = NULL, delivered_at = ?3,
                  tries = tries + 1, fence = fence + 1
                  WHERE event_id = ?1 AND fence = ?2 AND state = 'LEASED'",
                 Some(at),
             ),
-            Fate::Dead => (
+            DeliveryOutcome::Dead => (
                 "UPDATE events SET state = 'DEAD', due_at = ?3, tries = tries + 1,
                  fence = fence + 1 WHERE event_id = ?1 AND fence = ?2 AND state = 'LEASED'",
                 None,
@@ -249,9 +259,9 @@ impl Settlement {
         let settled =
             statement.execute(params![self.row, self.fence, moment.map(Timestamp::ms)])?;
         Ok(if settled == 1 {
-            Settled::Done
+            LeaseCompletion::Done
         } else {
-            Settled::LeaseLost
+            LeaseCompletion::LeaseLost
         })
     }
 }

@@ -1,19 +1,22 @@
 //! Movements of a day as rows. Decides nothing.
 
-pub(super) mod incidents;
-mod people;
+pub(super) mod breaks;
+mod manual_review;
 
 use async_trait::async_trait;
 use rusqlite::{CachedStatement, Connection, params};
 
 use crate::domain::identifiers::{AccountId, InstitutionId};
-use crate::domain::statement::{Day, Difference, Line, Movement, Ours, Standing};
+use crate::domain::statement::{
+    Movement, MovementStatus, OurMovement, SettlementDay, StatementDifference, StatementLine,
+};
 use crate::store::StoreError;
 use crate::store::ledger::{
-    By, Incident, Ledger, LeftToPeople, LogSize, MOVEMENTS_AT_ONCE, Place, Reconciled,
+    MOVEMENTS_AT_ONCE, ManualReviewRefund, MovementCursor, Reconciliation, ReconciliationBreak,
+    ReconciliationLedger, StaffAct, WalSize,
 };
 use crate::store::sqlite::loading::Columns;
-use crate::store::sqlite::{Fault, Sqlite};
+use crate::store::sqlite::{Sqlite, SqliteFault};
 
 /// Number, account, sum, currency, state, moment and the institution's number: every statement here
 /// has these columns, in this order.
@@ -42,85 +45,92 @@ const ACCOUNTS: &str = "SELECT account_id FROM attempts WHERE state = 'PAID'
     AND r.refunded_at >= ?2 AND r.refunded_at < ?3";
 
 #[async_trait]
-impl Ledger for Sqlite {
-    fn log_size(&self) -> LogSize {
+impl ReconciliationLedger for Sqlite {
+    fn wal_size(&self) -> WalSize {
         self.shared.log.size()
     }
 
     async fn known(
         &self,
         institution: &InstitutionId,
-        lines: &[Line],
-    ) -> Result<Vec<Option<Ours>>, StoreError> {
+        lines: &[StatementLine],
+    ) -> Result<Vec<Option<OurMovement>>, StoreError> {
         self.read(|connection| known(connection, institution, lines))
     }
 
     async fn moved(
         &self,
         institution: &InstitutionId,
-        day: &Day,
-        after: &Place,
-    ) -> Result<(Vec<Ours>, Option<Place>), StoreError> {
+        day: &SettlementDay,
+        after: &MovementCursor,
+    ) -> Result<(Vec<OurMovement>, Option<MovementCursor>), StoreError> {
         self.ask(|connection| moved(connection, institution, day, after))
     }
 
     async fn accounts(
         &self,
         institution: &InstitutionId,
-        day: &Day,
+        day: &SettlementDay,
     ) -> Result<Vec<AccountId>, StoreError> {
         self.ask(|connection| accounts(connection, institution, day))
     }
 
-    async fn raise(&self, of: &Reconciled, remaining: Vec<Difference>) -> Result<u64, StoreError> {
+    async fn raise(
+        &self,
+        of: &Reconciliation,
+        remaining: Vec<StatementDifference>,
+    ) -> Result<u64, StoreError> {
         let of = of.clone();
-        self.write(move |writing| incidents::raise(writing, &of, &remaining))
+        self.write(move |writing| breaks::raise(writing, &of, &remaining))
             .await
     }
 
-    async fn conclude(&self, of: &Reconciled, result: String) -> Result<u64, StoreError> {
+    async fn conclude(&self, of: &Reconciliation, result: String) -> Result<u64, StoreError> {
         let of = of.clone();
-        self.write(move |writing| incidents::conclude(writing, &of, &result))
+        self.write(move |writing| breaks::conclude(writing, &of, &result))
             .await
     }
 
-    async fn incidents(
+    async fn breaks(
         &self,
         institution: &InstitutionId,
-        day: &Day,
-    ) -> Result<Vec<Incident>, StoreError> {
-        self.ask(|connection| incidents::of_day(connection, institution, day))
+        day: &SettlementDay,
+    ) -> Result<Vec<ReconciliationBreak>, StoreError> {
+        self.ask(|connection| breaks::of_day(connection, institution, day))
     }
 
-    async fn open_incidents(&self, shown: u32) -> Result<(u64, Vec<Incident>), StoreError> {
-        self.read(|connection| incidents::open(connection, shown))
+    async fn open_breaks(&self, shown: u32) -> Result<(u64, Vec<ReconciliationBreak>), StoreError> {
+        self.read(|connection| breaks::open(connection, shown))
     }
 
-    async fn hand_over(&self, id: i64, to: &str, by: &By) -> Result<bool, StoreError> {
+    async fn hand_over(&self, id: i64, to: &str, by: &StaffAct) -> Result<bool, StoreError> {
         let (to, by) = (to.to_owned(), by.clone());
-        self.write(move |writing| incidents::hand_over(writing, id, &to, &by))
+        self.write(move |writing| breaks::hand_over(writing, id, &to, &by))
             .await
     }
 
-    async fn resolve(&self, id: i64, because: &str, by: &By) -> Result<bool, StoreError> {
+    async fn resolve(&self, id: i64, because: &str, by: &StaffAct) -> Result<bool, StoreError> {
         let (because, by) = (because.to_owned(), by.clone());
-        self.write(move |writing| incidents::resolve(writing, id, &because, &by))
+        self.write(move |writing| breaks::resolve(writing, id, &because, &by))
             .await
     }
 
-    async fn left_to_people(&self, shown: u32) -> Result<(u64, Vec<LeftToPeople>), StoreError> {
-        self.read(|connection| people::left(connection, shown))
+    async fn awaiting_manual_review(
+        &self,
+        shown: u32,
+    ) -> Result<(u64, Vec<ManualReviewRefund>), StoreError> {
+        self.read(|connection| manual_review::left(connection, shown))
     }
 }
 
 fn known(
     connection: &Connection,
     institution: &InstitutionId,
-    lines: &[Line],
-) -> Result<Vec<Option<Ours>>, Fault> {
+    lines: &[StatementLine],
+) -> Result<Vec<Option<OurMovement>>, SqliteFault> {
     let mut attempts = connection.prepare_cached(KNOWN_ATTEMPT)?;
     let mut refunds = connection.prepare_cached(KNOWN_REFUND)?;
-    let find = |line: &Line| {
+    let find = |line: &StatementLine| {
         let statement: &mut CachedStatement<'_> = match line.movement {
             Movement::Payment => &mut attempts,
             Movement::Refund => &mut refunds,
@@ -133,18 +143,18 @@ fn known(
     lines.iter().map(find).collect()
 }
 
-fn ours(columns: &Columns<'_>, movement: Movement) -> Result<Ours, Fault> {
+fn ours(columns: &Columns<'_>, movement: Movement) -> Result<OurMovement, SqliteFault> {
     let state: Box<str> = columns.get(4)?;
     let has_moved = match movement {
         Movement::Payment => &*state == "PAID",
         Movement::Refund => &*state == "SUCCEEDED",
     };
     let standing = if has_moved {
-        Standing::Moved(columns.moment(5)?, columns.get(6)?)
+        MovementStatus::Moved(columns.moment(5)?, columns.get(6)?)
     } else {
-        Standing::Not(state)
+        MovementStatus::Not(state)
     };
-    Ok(Ours {
+    Ok(OurMovement {
         movement,
         number: columns.get(0)?,
         account: columns.parse(1, AccountId::parse)?,
@@ -156,9 +166,9 @@ fn ours(columns: &Columns<'_>, movement: Movement) -> Result<Ours, Fault> {
 fn moved(
     connection: &Connection,
     institution: &InstitutionId,
-    day: &Day,
-    after: &Place,
-) -> Result<(Vec<Ours>, Option<Place>), Fault> {
+    day: &SettlementDay,
+    after: &MovementCursor,
+) -> Result<(Vec<OurMovement>, Option<MovementCursor>), SqliteFault> {
     let sql = match after.movement {
         Movement::Payment => MOVED_ATTEMPTS,
         Movement::Refund => MOVED_REFUNDS,
@@ -176,18 +186,18 @@ fn moved(
         moved.push(ours(&Columns { row }, after.movement)?);
     }
     let last = moved.last().and_then(|last| match &last.standing {
-        Standing::Moved(at, _) => Some((*at, last.number.clone())),
-        Standing::Not(_) => None,
+        MovementStatus::Moved(at, _) => Some((*at, last.number.clone())),
+        MovementStatus::Not(_) => None,
     });
     let next = match (last, after.movement) {
-        (Some((at, number)), movement) => Some(Place {
+        (Some((at, number)), movement) => Some(MovementCursor {
             movement,
             at,
             number,
         }),
-        (None, Movement::Payment) => Some(Place {
+        (None, Movement::Payment) => Some(MovementCursor {
             movement: Movement::Refund,
-            ..Place::before(day)
+            ..MovementCursor::before(day)
         }),
         (None, Movement::Refund) => None,
     };
@@ -197,8 +207,8 @@ fn moved(
 fn accounts(
     connection: &Connection,
     institution: &InstitutionId,
-    day: &Day,
-) -> Result<Vec<AccountId>, Fault> {
+    day: &SettlementDay,
+) -> Result<Vec<AccountId>, SqliteFault> {
     let mut statement = connection.prepare_cached(ACCOUNTS)?;
     let values = params![institution.as_str(), day.from.ms(), day.until.ms()];
     let mut rows = statement.query(values)?;

@@ -8,20 +8,22 @@ use serde::de::DeserializeOwned;
 
 use crate::domain::amount::{Amount, Currency, Fee};
 use crate::domain::attempt::{Attempt, AttemptState, Epoch, Stamp};
-use crate::domain::evidence::{Handover, Reason, Receipt, Way};
+use crate::domain::evidence::{PaymentAction, PaymentActionKind, Reason, Receipt};
 use crate::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
     Timestamp, unhex,
 };
 use crate::domain::institutions::{BusinessType, Mode, TransactionType};
-use crate::domain::order::{Ending, Order, OrderState, Terms};
+use crate::domain::order::{CloseReason, Order, OrderState, OrderTerms};
 use crate::domain::personal::MobileNo;
 use crate::domain::schedule::Schedule;
-use crate::seal::{Place, Seal};
+use crate::seal::{Seal, SealBinding};
 use crate::store::OrderKey;
-use crate::store::sqlite::Fault;
+use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::refunds::refunds;
-use crate::store::sqlite::sealed::{Path, Private, attempt_reason_place, open_maybe};
+use crate::store::sqlite::sealed::{
+    SealedOrderFields, SealedPaymentAction, attempt_reason_place, open_maybe,
+};
 
 const ORDER: &str = "SELECT pay_order_no, merchant_id, merchant_order_no, order_date, minor,
     currency, business_type, transaction_type, expire_minutes, named_institution,
@@ -29,7 +31,7 @@ const ORDER: &str = "SELECT pay_order_no, merchant_id, merchant_order_no, order_
     FROM orders WHERE ";
 
 /// Ends what a reading that failed half-way left open: it would go on seeing the past.
-pub(super) fn up_to_date(connection: &Connection) -> Result<(), Fault> {
+pub(super) fn up_to_date(connection: &Connection) -> Result<(), SqliteFault> {
     if !connection.is_autocommit() {
         connection.execute_batch("ROLLBACK")?;
     }
@@ -41,44 +43,44 @@ pub(super) fn order(
     connection: &Connection,
     seal: &Seal,
     key: &OrderKey,
-) -> Result<Option<Order>, Fault> {
+) -> Result<Option<Order>, SqliteFault> {
     match key {
-        OrderKey::Ours(merchant, no) => {
+        OrderKey::PayOrderNo(merchant, no) => {
             let which = "pay_order_no = ?1 AND merchant_id = ?2";
             let values = params![no.as_str(), merchant.as_str()];
             order_where(connection, seal, which, values)
         }
-        OrderKey::Theirs(merchant, no) => {
+        OrderKey::MerchantOrderNo(merchant, no) => {
             let which = "merchant_id = ?1 AND merchant_order_no = ?2";
             let values = params![merchant.as_str(), no.as_str()];
             order_where(connection, seal, which, values)
         }
-        OrderKey::OfAttempt(institution, attempt) => {
+        OrderKey::Attempt(institution, attempt) => {
             let which = "pay_order_no = (SELECT pay_order_no FROM attempts
                 WHERE attempt_id = ?1 AND institution_id = ?2)";
             let values = params![attempt.as_str(), institution.as_str()];
             order_where(connection, seal, which, values)
         }
-        OrderKey::OfRefund(institution, no) => {
+        OrderKey::Refund(institution, no) => {
             let which = "pay_order_no = (SELECT r.pay_order_no FROM refunds r
                 JOIN attempts a ON a.attempt_id = r.attempt_id
                 WHERE r.refund_order_no = ?1 AND a.institution_id = ?2)";
             let values = params![no.as_str(), institution.as_str()];
             order_where(connection, seal, which, values)
         }
-        OrderKey::RefundOurs(merchant, no) => {
+        OrderKey::RefundOrderNo(merchant, no) => {
             let which = "merchant_id = ?2 AND pay_order_no =
                 (SELECT pay_order_no FROM refunds WHERE refund_order_no = ?1)";
             let values = params![no.as_str(), merchant.as_str()];
             order_where(connection, seal, which, values)
         }
-        OrderKey::RefundTheirs(merchant, number) => {
+        OrderKey::MerchantRefundNo(merchant, number) => {
             let which = "pay_order_no = (SELECT pay_order_no FROM refunds
                 WHERE merchant_id = ?1 AND request_no = ?2)";
             let values = params![merchant.as_str(), number.as_str()];
             order_where(connection, seal, which, values)
         }
-        OrderKey::OfPage(token) => {
+        OrderKey::Page(token) => {
             let values = params![token.order().as_str()];
             let found = order_where(connection, seal, "pay_order_no = ?1", values)?;
             Ok(found.filter(|order| token.opens(&order.page_secret)))
@@ -92,7 +94,7 @@ pub(super) fn order_where(
     seal: &Seal,
     which: &str,
     values: impl Params,
-) -> Result<Option<Order>, Fault> {
+) -> Result<Option<Order>, SqliteFault> {
     let mut statement = connection.prepare_cached(&format!("{ORDER}{which}"))?;
     let mut rows = statement.query(values)?;
     let Some(row) = rows.next()? else {
@@ -108,7 +110,7 @@ pub(super) fn order_where(
 pub(super) fn last_used(
     connection: &Connection,
     digest: &[u8; 32],
-) -> Result<Option<InstitutionId>, Fault> {
+) -> Result<Option<InstitutionId>, SqliteFault> {
     let mut statement =
         connection.prepare_cached("SELECT institution_id FROM payers WHERE payer_digest = ?1")?;
     let id: Option<String> = statement
@@ -123,7 +125,7 @@ pub(super) struct Columns<'a> {
 }
 
 impl Columns<'_> {
-    pub(super) fn get<T: FromSql>(&self, at: usize) -> Result<T, Fault> {
+    pub(super) fn get<T: FromSql>(&self, at: usize) -> Result<T, SqliteFault> {
         Ok(self.row.get(at)?)
     }
 
@@ -131,7 +133,7 @@ impl Columns<'_> {
         &self,
         at: usize,
         parse: impl Fn(&str) -> Result<T, E>,
-    ) -> Result<T, Fault> {
+    ) -> Result<T, SqliteFault> {
         let text = self.row.get_ref(at)?.as_str();
         read(parse(text.map_err(rusqlite::Error::from)?))
     }
@@ -140,40 +142,40 @@ impl Columns<'_> {
         &self,
         at: usize,
         parse: impl Fn(&str) -> Result<T, E>,
-    ) -> Result<Option<T>, Fault> {
+    ) -> Result<Option<T>, SqliteFault> {
         let text = self.row.get_ref(at)?.as_str_or_null();
         let text = text.map_err(rusqlite::Error::from)?;
         text.map(|text| read(parse(text))).transpose()
     }
 
-    pub(super) fn moment(&self, at: usize) -> Result<Timestamp, Fault> {
+    pub(super) fn moment(&self, at: usize) -> Result<Timestamp, SqliteFault> {
         Ok(Timestamp::from_ms(self.get(at)?))
     }
 
     /// Questions asked and the moment of the next, side by side.
-    pub(super) fn schedule(&self, at: usize) -> Result<Schedule, Fault> {
+    pub(super) fn schedule(&self, at: usize) -> Result<Schedule, SqliteFault> {
         Ok(Schedule {
             asked: self.get(at)?,
             next: self.moment(at.saturating_add(1))?,
         })
     }
 
-    pub(super) fn number(&self, at: usize) -> Result<u64, Fault> {
+    pub(super) fn number(&self, at: usize) -> Result<u64, SqliteFault> {
         read(u64::try_from(self.get::<i64>(at)?))
     }
 
     /// Sum and currency, side by side.
-    pub(super) fn amount(&self, at: usize) -> Result<Amount, Fault> {
+    pub(super) fn amount(&self, at: usize) -> Result<Amount, SqliteFault> {
         let currency = self.parse(at.saturating_add(1), Currency::parse)?;
         read(Amount::from_minor(self.get(at)?, currency))
     }
 }
 
 /// Never quotes what was found, which may be personal.
-pub(super) fn read<T, E>(result: Result<T, E>) -> Result<T, Fault> {
+pub(super) fn read<T, E>(result: Result<T, E>) -> Result<T, SqliteFault> {
     result.map_err(|_| {
         let kind = std::any::type_name::<T>();
-        Fault::Corrupt(format!("a stored {kind} is malformed"))
+        SqliteFault::Corrupt(format!("a stored {kind} is malformed"))
     })
 }
 
@@ -185,17 +187,25 @@ pub(super) fn named<T: Copy>(
 }
 
 /// Opens a sealed text.
-fn open<T: DeserializeOwned>(seal: &Seal, place: Place<'_>, sealed: &[u8]) -> Result<T, Fault> {
+fn open<T: DeserializeOwned>(
+    seal: &Seal,
+    place: SealBinding<'_>,
+    sealed: &[u8],
+) -> Result<T, SqliteFault> {
     read(serde_json::from_slice(&seal.open(place, sealed)?))
 }
 
-fn order_alone(columns: &Columns<'_>, seal: &Seal) -> Result<Order, Fault> {
+fn order_alone(columns: &Columns<'_>, seal: &Seal) -> Result<Order, SqliteFault> {
     let no = columns.parse(0, PayOrderNo::parse)?;
-    let private: Private<'static> = open(seal, Private::place(&no), &columns.get::<Vec<u8>>(11)?)?;
+    let private: SealedOrderFields<'static> = open(
+        seal,
+        SealedOrderFields::place(&no),
+        &columns.get::<Vec<u8>>(11)?,
+    )?;
     let page_secret = read(unhex(&private.page_secret).ok_or(()))?;
     let named_institution = columns.parse_maybe(9, InstitutionId::parse)?;
     let named_mode = columns.parse_maybe(10, named(&Mode::ALL, Mode::name))?;
-    let terms = Terms {
+    let terms = OrderTerms {
         merchant: columns.parse(1, MerchantId::parse)?,
         merchant_order_no: columns.parse(2, MerchantOrderNo::parse)?,
         merchant_name: private.merchant_name.into(),
@@ -220,9 +230,9 @@ fn order_alone(columns: &Columns<'_>, seal: &Seal) -> Result<Order, Fault> {
         created: columns.moment(12)?,
         expires: columns.moment(13)?,
         state: columns.parse(14, named(&OrderState::ALL, OrderState::name))?,
-        ending: columns.parse_maybe(15, named(&Ending::ALL, Ending::name))?,
+        ending: columns.parse_maybe(15, named(&CloseReason::ALL, CloseReason::name))?,
         version: columns.number(16)?,
-        settling: columns.parse_maybe(17, AttemptId::parse)?,
+        paying_attempt_id: columns.parse_maybe(17, AttemptId::parse)?,
         attempts: Vec::new(),
         refunds: Vec::new(),
     })
@@ -232,7 +242,7 @@ fn attempts(
     connection: &Connection,
     seal: &Seal,
     order: &PayOrderNo,
-) -> Result<Vec<Attempt>, Fault> {
+) -> Result<Vec<Attempt>, SqliteFault> {
     let sql = "SELECT seq, attempt_id, institution_id, account_id, mode, minor, currency, state,
         stamp_at, stamp_nonce, sent_at, configuration, epoch, payment_action, receipt_minor,
         receipt_currency, institution_no, paid_at, fee, reason_sealed, late_success, named,
@@ -247,10 +257,10 @@ fn attempts(
     Ok(attempts)
 }
 
-fn attempt(columns: &Columns<'_>, seal: &Seal) -> Result<Attempt, Fault> {
+fn attempt(columns: &Columns<'_>, seal: &Seal) -> Result<Attempt, SqliteFault> {
     let id = columns.parse(1, AttemptId::parse)?;
-    let handover = match columns.get::<Option<Vec<u8>>>(13)? {
-        Some(sealed) => Some(handover(seal, &id, &sealed)?),
+    let payment_action = match columns.get::<Option<Vec<u8>>>(13)? {
+        Some(sealed) => Some(payment_action(seal, &id, &sealed)?),
         None => None,
     };
     let reason = columns.get::<Option<Vec<u8>>>(19)?;
@@ -273,14 +283,14 @@ fn attempt(columns: &Columns<'_>, seal: &Seal) -> Result<Attempt, Fault> {
         configuration: columns.number(11)?,
         epoch: Epoch(columns.get(12)?),
         named: columns.get(21)?,
-        handover,
+        payment_action,
         receipt: receipt(columns)?,
         reason: reason.as_deref().map(Reason::from_code),
         late_success: columns.get(20)?,
     })
 }
 
-fn receipt(columns: &Columns<'_>) -> Result<Option<Receipt>, Fault> {
+fn receipt(columns: &Columns<'_>) -> Result<Option<Receipt>, SqliteFault> {
     if columns.get::<Option<i64>>(14)?.is_none() {
         return Ok(None);
     }
@@ -293,13 +303,18 @@ fn receipt(columns: &Columns<'_>) -> Result<Option<Receipt>, Fault> {
     }))
 }
 
-fn handover(seal: &Seal, attempt: &AttemptId, sealed: &[u8]) -> Result<Handover, Fault> {
-    let path: Path<'static> = open(seal, Path::place(attempt.as_str()), sealed)?;
+fn payment_action(
+    seal: &Seal,
+    attempt: &AttemptId,
+    sealed: &[u8],
+) -> Result<PaymentAction, SqliteFault> {
+    let path: SealedPaymentAction<'static> =
+        open(seal, SealedPaymentAction::place(attempt.as_str()), sealed)?;
     let way = match (path.link, path.sdk) {
-        (Some(link), None) => Way::Link(link.into()),
-        (None, Some(sdk)) => Way::Sdk(sdk.into()),
+        (Some(link), None) => PaymentActionKind::Redirect(link.into()),
+        (None, Some(sdk)) => PaymentActionKind::SdkParameters(sdk.into()),
         (Some(_), Some(_)) | (None, None) => return read(Err(())),
     };
     let expires = path.expires.map(Timestamp::from_ms);
-    Ok(Handover { way, expires })
+    Ok(PaymentAction { way, expires })
 }

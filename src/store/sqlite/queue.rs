@@ -1,13 +1,13 @@
 //! The queues of events, one for each destination: what is due, and what a destination's share
 //! leaves of it (N7).
 
-pub(super) mod letters;
+pub(super) mod dead_events;
 
 use rusqlite::{Connection, params};
 
 use crate::domain::identifiers::Timestamp;
-use crate::store::owed::Shares;
-use crate::store::sqlite::Fault;
+use crate::store::outbox::DeliveryShares;
+use crate::store::sqlite::SqliteFault;
 
 /// The oldest due ones of one destination, whether waiting or left by a lease that ended.
 const DUE_OF_ORIGIN: &str = "SELECT event_id, due_at FROM (SELECT event_id, due_at FROM events
@@ -22,10 +22,10 @@ const DUE_OF_ORIGIN: &str = "SELECT event_id, due_at FROM (SELECT event_id, due_
 /// first, so that a hand that becomes free goes to whoever has none.
 pub(super) fn due(
     connection: &Connection,
-    shares: &Shares,
+    shares: &DeliveryShares,
     now: Timestamp,
     count: u32,
-) -> Result<Vec<String>, Fault> {
+) -> Result<Vec<String>, SqliteFault> {
     let mut due: Vec<(u32, i64, String)> = Vec::new();
     for_each_origin(connection, |origin| {
         let share = shares(origin);
@@ -57,8 +57,8 @@ pub(super) fn due(
 /// Visits every destination that something is to be delivered to, by one step of the index each.
 fn for_each_origin(
     connection: &Connection,
-    mut visit: impl FnMut(&str) -> Result<(), Fault>,
-) -> Result<(), Fault> {
+    mut visit: impl FnMut(&str) -> Result<(), SqliteFault>,
+) -> Result<(), SqliteFault> {
     let mut next = connection.prepare_cached(
         "SELECT MIN(origin) FROM events WHERE due_at IS NOT NULL AND origin > ?1",
     )?;
@@ -76,8 +76,8 @@ fn for_each_origin(
 /// one of its leases ends.
 pub(super) fn next_due(
     connection: &Connection,
-    shares: &Shares,
-) -> Result<Option<Timestamp>, Fault> {
+    shares: &DeliveryShares,
+) -> Result<Option<Timestamp>, SqliteFault> {
     let earliest = |origin: &str, state: &str| {
         let sql = "SELECT MIN(due_at) FROM events
             WHERE due_at IS NOT NULL AND origin = ?1 AND state = ?2";

@@ -3,18 +3,20 @@
 use rusqlite::{Connection, params};
 
 use crate::domain::attempt::Epoch;
-use crate::domain::change::Rows;
+use crate::domain::change::ChangeRows;
 use crate::domain::evidence::{Reason, Receipt};
 use crate::domain::identifiers::{
     AttemptId, OperatorId, PayOrderNo, RefundOrderNo, RefundRequestNo, Timestamp,
 };
 use crate::domain::order::Order;
-use crate::domain::refund::{Refund, RefundState, Sending, SurplusCause, Verdict, Why, Wish};
+use crate::domain::refund::{
+    ExcessCause, Refund, RefundDecision, RefundDetails, RefundOrigin, RefundState, SendStatus,
+};
 use crate::seal::Seal;
 use crate::store::StoreError;
-use crate::store::sqlite::Fault;
+use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::loading::{Columns, named, read};
-use crate::store::sqlite::rows::{Row, maybe, moment, number, text};
+use crate::store::sqlite::rows::{RowWrite, maybe, moment, number, text};
 use crate::store::sqlite::sealed::{open_maybe, refund_place, seal_maybe};
 
 const UPSERT_REFUND: &str = "INSERT INTO refunds (refund_order_no, pay_order_no, seq, attempt_id,
@@ -39,33 +41,40 @@ pub(super) const NUMBER_TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM refunds
     WHERE merchant_id = ?1 AND request_no = ?2 AND refund_order_no <> ?3)";
 
 /// The new refund with a number, of which a change has at most one.
-pub(super) fn numbered(rows: &Rows) -> Option<[String; 3]> {
+pub(super) fn numbered(rows: &ChangeRows) -> Option<[String; 3]> {
     let refund = rows.reserved()?;
-    let number = refund.wish()?.number.to_string();
+    let number = refund.request()?.number.to_string();
     let merchant = rows.order.terms.merchant.to_string();
     Some([merchant, number, refund.no.to_string()])
 }
 
-pub(super) fn refund_row(seal: &Seal, order: &Order, refund: &Refund) -> Result<Row, StoreError> {
+pub(super) fn refund_row(
+    seal: &Seal,
+    order: &Order,
+    refund: &Refund,
+) -> Result<RowWrite, StoreError> {
     let before = order
         .refunds
         .iter()
         .take_while(|known| known.no != refund.no)
         .count();
     let seq = u64::try_from(before).unwrap_or(u64::MAX).saturating_add(1);
-    let (wish, receipt) = (refund.wish(), refund.receipt.as_ref());
-    let verdict = refund.verdict.as_ref();
+    let (request, receipt) = (refund.request(), refund.receipt.as_ref());
+    let decision = refund.decision.as_ref();
     let sealed = |column, text: Option<&str>| {
         seal_maybe(seal, refund_place(refund.no.as_str(), column), text)
     };
-    let said = sealed("sealed", wish.and_then(|wish| wish.reason.as_deref()))?;
-    let told_at = wish.and_then(|wish| wish.notice_url.as_deref());
-    let told_at = sealed("notice_sealed", told_at)?;
+    let said = sealed(
+        "sealed",
+        request.and_then(|request| request.reason.as_deref()),
+    )?;
+    let notice_url = request.and_then(|request| request.notice_url.as_deref());
+    let notice_url = sealed("notice_sealed", notice_url)?;
     let reason = refund.reason.as_ref().map(Reason::as_str);
     let reason = sealed("reason_sealed", reason)?;
     let (waits_until, left_at) = match refund.sending {
-        Sending::Waits(until) => (Some(until), None),
-        Sending::Left(left) => (None, Some(left)),
+        SendStatus::Waits(until) => (Some(until), None),
+        SendStatus::Left(left) => (None, Some(left)),
     };
     let values = vec![
         text(refund.no.as_str()),
@@ -75,10 +84,10 @@ pub(super) fn refund_row(seal: &Seal, order: &Order, refund: &Refund) -> Result<
         refund.amount.minor().into(),
         text(refund.amount.currency().code()),
         text(refund.state.name()),
-        maybe(refund.surplus().map(SurplusCause::name)),
-        maybe(wish.map(|_| order.terms.merchant.as_str())),
-        maybe(wish.map(|wish| wish.number.as_str())),
-        told_at.into(),
+        maybe(refund.excess().map(ExcessCause::name)),
+        maybe(request.map(|_| order.terms.merchant.as_str())),
+        maybe(request.map(|request| request.number.as_str())),
+        notice_url.into(),
         said.into(),
         refund.created.ms().into(),
         moment(waits_until),
@@ -90,25 +99,27 @@ pub(super) fn refund_row(seal: &Seal, order: &Order, refund: &Refund) -> Result<
         moment(receipt.map(|receipt| receipt.paid_at)),
         reason.into(),
         i64::from(refund.late_success).into(),
-        refund.excess_minor.into(),
-        maybe(verdict.map(|verdict| verdict.operator.as_str())),
-        verdict.map(|verdict| i64::from(verdict.succeeded)).into(),
-        verdict.map(|verdict| verdict.statement.to_vec()).into(),
+        refund.over_refunded_minor.into(),
+        maybe(decision.map(|decision| decision.operator.as_str())),
+        decision
+            .map(|decision| i64::from(decision.succeeded))
+            .into(),
+        decision.map(|decision| decision.statement.to_vec()).into(),
         i64::from(refund.named).into(),
-        maybe(verdict.and_then(|verdict| verdict.institution_no.as_deref())),
-        moment(verdict.and_then(|verdict| verdict.moved_at)),
+        maybe(decision.and_then(|decision| decision.institution_no.as_deref())),
+        moment(decision.and_then(|decision| decision.moved_at)),
         i64::from(refund.schedule.asked).into(),
         refund.schedule.next.ms().into(),
     ];
     let sql = UPSERT_REFUND;
-    Ok(Row { sql, values })
+    Ok(RowWrite { sql, values })
 }
 
 pub(super) fn refunds(
     connection: &Connection,
     seal: &Seal,
     order: &PayOrderNo,
-) -> Result<Vec<Refund>, Fault> {
+) -> Result<Vec<Refund>, SqliteFault> {
     let sql = "SELECT refund_order_no, attempt_id, minor, currency, state, cause, request_no,
         notice_sealed, sealed, created, waits_until, left_at, epoch, receipt_minor, receipt_currency,
         institution_no, refunded_at, reason_sealed, late_success, excess_minor, operator, found_back,
@@ -123,27 +134,27 @@ pub(super) fn refunds(
     Ok(refunds)
 }
 
-fn refund(columns: &Columns<'_>, seal: &Seal) -> Result<Refund, Fault> {
+fn refund(columns: &Columns<'_>, seal: &Seal) -> Result<Refund, SqliteFault> {
     let no = columns.parse(0, RefundOrderNo::parse)?;
     let opened = |at, column| {
         let sealed = columns.get::<Option<Vec<u8>>>(at)?;
         open_maybe(seal, refund_place(no.as_str(), column), sealed.as_deref())
     };
-    let cause = columns.parse_maybe(5, named(&SurplusCause::ALL, SurplusCause::name))?;
+    let cause = columns.parse_maybe(5, named(&ExcessCause::ALL, ExcessCause::name))?;
     let number = columns.parse_maybe(6, RefundRequestNo::read)?;
     let why = match (cause, number) {
-        (Some(cause), None) => Why::Surplus(cause),
-        (None, Some(number)) => Why::Asked(Wish {
+        (Some(cause), None) => RefundOrigin::Excess(cause),
+        (None, Some(number)) => RefundOrigin::Asked(RefundDetails {
             number,
             reason: opened(8, "sealed")?,
             notice_url: opened(7, "notice_sealed")?,
         }),
         (Some(_), Some(_)) | (None, None) => return read(Err(())),
     };
-    let moment = |at| Ok::<_, Fault>(columns.get::<Option<i64>>(at)?.map(Timestamp::from_ms));
+    let moment = |at| Ok::<_, SqliteFault>(columns.get::<Option<i64>>(at)?.map(Timestamp::from_ms));
     let sending = match (moment(10)?, moment(11)?) {
-        (Some(until), None) => Sending::Waits(until),
-        (None, Some(left)) => Sending::Left(left),
+        (Some(until), None) => SendStatus::Waits(until),
+        (None, Some(left)) => SendStatus::Left(left),
         (Some(_), Some(_)) | (None, None) => return read(Err(())),
     };
     let receipt = match columns.get::<Option<i64>>(13)? {
@@ -170,9 +181,9 @@ fn refund(columns: &Columns<'_>, seal: &Seal) -> Result<Refund, Fault> {
         receipt,
         reason: reason.as_deref().map(Reason::from_code),
         late_success: columns.get(18)?,
-        excess_minor: columns.get(19)?,
-        verdict: match columns.parse_maybe(20, OperatorId::parse)? {
-            Some(operator) => Some(Verdict {
+        over_refunded_minor: columns.get(19)?,
+        decision: match columns.parse_maybe(20, OperatorId::parse)? {
+            Some(operator) => Some(RefundDecision {
                 operator,
                 succeeded: columns.get(21)?,
                 statement: columns.get(22)?,

@@ -5,31 +5,31 @@ use rusqlite::params_from_iter;
 use rusqlite::types::Value;
 
 use crate::domain::attempt::{Attempt, AttemptState};
-use crate::domain::audit::Deed;
-use crate::domain::change::{Change, Rows};
+use crate::domain::audit::AuditEntry;
+use crate::domain::change::{Change, ChangeRows};
 use crate::domain::event::Event;
 use crate::domain::evidence::Reason;
 use crate::domain::identifiers::{AttemptId, InstitutionId, PayOrderNo, Timestamp, hex};
 use crate::domain::institutions::Mode;
-use crate::domain::journal::Entry;
+use crate::domain::journal::JournalEntry;
 use crate::domain::merchant::origin;
-use crate::domain::order::{Order, Terms};
+use crate::domain::order::{Order, OrderTerms};
 use crate::seal::Seal;
-use crate::store::sqlite::Fault;
+use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::chain::record;
 use crate::store::sqlite::lease::lanes;
-use crate::store::sqlite::ledger::incidents;
+use crate::store::sqlite::ledger::breaks;
 use crate::store::sqlite::refunds::{NUMBER_TAKEN, numbered, refund_row};
 use crate::store::sqlite::sealed::{
-    Path, Private, attempt_reason_place, event_place, not_sealed, payer_digest, seal_maybe,
-    seal_text, target_place,
+    SealedOrderFields, SealedPaymentAction, attempt_reason_place, event_place, not_sealed,
+    payer_digest, seal_maybe, seal_text, target_place,
 };
-use crate::store::sqlite::writer::Writing;
+use crate::store::sqlite::writer::WriteTransaction;
 use crate::store::sqlite::writer::nonces::Nonce;
 use crate::store::{Committed, StoreError};
 
 const INSERT_ORDER: &str =
-    "INSERT INTO orders (pay_order_no, merchant_id, merchant_order_no, order_date, minor,
+"INSERT INTO orders (pay_order_no, merchant_id, merchant_order_no, order_date, minor,
     currency, business_type, transaction_type, expire_minutes, named_institution, named_mode,
     terms_digest, sealed, created, expires, state, ending, version, paying_attempt, due_at, reserved_minor,
     due_institution, due_urgency)
@@ -76,33 +76,36 @@ const UPSERT_PAYER: &str = "INSERT INTO payers (payer_digest, institution_id, at
     SET institution_id = excluded.institution_id, at = excluded.at WHERE excluded.at >= at";
 
 /// A statement and its values.
-pub(super) struct Row {
+pub(super) struct RowWrite {
     pub(super) sql: &'static str,
     pub(super) values: Vec<Value>,
 }
 
-impl Row {
-    fn write(&self, writing: &Writing<'_>) -> Result<usize, Fault> {
+impl RowWrite {
+    fn write(&self, writing: &WriteTransaction<'_>) -> Result<usize, SqliteFault> {
         let mut statement = writing.connection.prepare_cached(self.sql)?;
         Ok(statement.execute(params_from_iter(&self.values))?)
     }
 }
 
 /// All that a change writes.
-pub(super) struct Write {
+pub(super) struct ChangeWrite {
     nonce: Option<Nonce>,
     /// Merchant, number and our number of a refund that is new.
     numbered: Option<[String; 3]>,
     /// The row that is written only if nobody wrote first, and what it means if not.
-    guard: Option<(Row, Committed)>,
-    rows: Vec<Row>,
-    deed: Option<Deed>,
+    guard: Option<(RowWrite, Committed)>,
+    rows: Vec<RowWrite>,
+    audit_entry: Option<AuditEntry>,
     at: Timestamp,
 }
 
-impl Write {
+impl ChangeWrite {
     /// Guards first; a guard that fails takes back the nonce, so that nothing is left.
-    pub(super) fn apply(&self, writing: &mut Writing<'_>) -> Result<Committed, Fault> {
+    pub(super) fn apply(
+        &self,
+        writing: &mut WriteTransaction<'_>,
+    ) -> Result<Committed, SqliteFault> {
         if let Some(numbered) = &self.numbered {
             let mut taken = writing.connection.prepare_cached(NUMBER_TAKEN)?;
             if taken.query_row(params_from_iter(numbered), |row| row.get(0))? {
@@ -130,40 +133,40 @@ impl Write {
         for row in &self.rows {
             row.write(writing)?;
         }
-        if let Some(deed) = &self.deed {
-            record(writing, deed, self.at)?;
+        if let Some(audit_entry) = &self.audit_entry {
+            record(writing, audit_entry, self.at)?;
         }
         Ok(Committed::Done)
     }
 }
 
 /// Spells out a change.
-pub(super) fn write(seal: &Seal, change: &Change) -> Result<Write, StoreError> {
-    let mut write = Write {
+pub(super) fn write(seal: &Seal, change: &Change) -> Result<ChangeWrite, StoreError> {
+    let mut write = ChangeWrite {
         nonce: change.nonce().map(Nonce::of),
         numbered: change.rows().and_then(numbered),
         guard: None,
         rows: Vec::new(),
-        deed: None,
+        audit_entry: None,
         at: change.at(),
     };
     if let Some(rows) = change.rows() {
-        write.deed = Some(rows.deed.clone());
+        write.audit_entry = Some(rows.audit_entry.clone());
         write.guard = Some(guard(seal, rows)?);
         write.rows = dependents(seal, rows, change.at())?;
     }
     Ok(write)
 }
 
-fn guard(seal: &Seal, rows: &Rows) -> Result<(Row, Committed), StoreError> {
+fn guard(seal: &Seal, rows: &ChangeRows) -> Result<(RowWrite, Committed), StoreError> {
     let order = &rows.order;
     let standing = [
         text(order.state.name()),
         order.ending.map(|ending| ending.name().to_owned()).into(),
         number(order.version)?,
-        maybe(order.settling.as_ref().map(AttemptId::as_str)),
+        maybe(order.paying_attempt_id.as_ref().map(AttemptId::as_str)),
         moment(rows.due),
-        order.held_minor().into(),
+        order.reserved_minor().into(),
         text(order.lane().institution.map_or("", InstitutionId::as_str)),
         lanes::urgency(order.lane().urgency).into(),
     ];
@@ -175,14 +178,14 @@ fn guard(seal: &Seal, rows: &Rows) -> Result<(Row, Committed), StoreError> {
         }
     };
     values.extend(standing);
-    Ok((Row { sql, values }, otherwise))
+    Ok((RowWrite { sql, values }, otherwise))
 }
 
 /// What never changes of an order.
 fn fixed(seal: &Seal, order: &Order) -> Result<Vec<Value>, StoreError> {
     let terms = &order.terms;
-    let private = Private::of(order);
-    let sealed = seal_text(seal, Private::place(&order.no), &private)?;
+    let private = SealedOrderFields::of(order);
+    let sealed = seal_text(seal, SealedOrderFields::place(&order.no), &private)?;
     let (institution, mode) = match &terms.named {
         Some((institution, mode)) => (Some(institution.as_str()), mode.map(Mode::name)),
         None => (None, None),
@@ -209,7 +212,11 @@ fn fixed(seal: &Seal, order: &Order) -> Result<Vec<Value>, StoreError> {
 }
 
 /// Everything the merchant asked for, as a keyed digest (section 1): the stored terms were these.
-fn fingerprint(seal: &Seal, terms: &Terms, private: &Private<'_>) -> Result<[u8; 32], StoreError> {
+fn fingerprint(
+    seal: &Seal,
+    terms: &OrderTerms,
+    private: &SealedOrderFields<'_>,
+) -> Result<[u8; 32], StoreError> {
     let named = terms.named.as_ref();
     let spelled = serde_json::to_vec(&(
         terms.merchant.as_str(),
@@ -231,15 +238,17 @@ fn fingerprint(seal: &Seal, terms: &Terms, private: &Private<'_>) -> Result<[u8;
     Ok(seal.digest("terms", &spelled))
 }
 
-fn dependents(seal: &Seal, rows: &Rows, at: Timestamp) -> Result<Vec<Row>, StoreError> {
+fn dependents(seal: &Seal, rows: &ChangeRows, at: Timestamp) -> Result<Vec<RowWrite>, StoreError> {
     let order = &rows.order;
     let mut written = Vec::with_capacity(8);
     for attempt in rows.attempts() {
         written.push(attempt_row(seal, &order.no, attempt, at)?);
         // The election happened in this change: it never changes an attempt again (O1).
-        if attempt.state == AttemptState::Paid && order.settling.as_ref() == Some(&attempt.id) {
+        if attempt.state == AttemptState::Paid
+            && order.paying_attempt_id.as_ref() == Some(&attempt.id)
+        {
             let digest = payer_digest(seal, &order.terms.merchant, &order.terms.mobile);
-            written.push(Row {
+            written.push(RowWrite {
                 sql: UPSERT_PAYER,
                 values: vec![
                     digest.to_vec().into(),
@@ -251,7 +260,7 @@ fn dependents(seal: &Seal, rows: &Rows, at: Timestamp) -> Result<Vec<Row>, Store
     }
     for refund in rows.refunds() {
         written.push(refund_row(seal, order, refund)?);
-        written.push(Row {
+        written.push(RowWrite {
             sql: TOUCH_ATTEMPT,
             values: vec![text(refund.attempt.as_str()), at.ms().into()],
         });
@@ -259,14 +268,14 @@ fn dependents(seal: &Seal, rows: &Rows, at: Timestamp) -> Result<Vec<Row>, Store
     for entry in &rows.entries {
         written.push(entry_row(order, entry, at));
     }
-    for (institution, difference) in &rows.incidents {
-        written.push(Row {
-            sql: incidents::RAISE,
-            values: incidents::late(institution, difference, at),
+    for (institution, difference) in &rows.breaks {
+        written.push(RowWrite {
+            sql: breaks::RAISE,
+            values: breaks::late(institution, difference, at),
         });
     }
     for event in &rows.events {
-        written.push(Row {
+        written.push(RowWrite {
             sql: COUNT_EVENT,
             values: vec![text(event.merchant.as_str())],
         });
@@ -280,12 +289,16 @@ fn attempt_row(
     order: &PayOrderNo,
     attempt: &Attempt,
     at: Timestamp,
-) -> Result<Row, StoreError> {
+) -> Result<RowWrite, StoreError> {
     let receipt = attempt.receipt.as_ref();
-    let handover = match &attempt.handover {
-        Some(handover) => {
-            let place = Path::place(attempt.id.as_str());
-            Some(seal_text(seal, place, &Path::of(handover))?)
+    let payment_action = match &attempt.payment_action {
+        Some(payment_action) => {
+            let place = SealedPaymentAction::place(attempt.id.as_str());
+            Some(seal_text(
+                seal,
+                place,
+                &SealedPaymentAction::of(payment_action),
+            )?)
         }
         None => None,
     };
@@ -306,7 +319,7 @@ fn attempt_row(
         attempt.sent_at.ms().into(),
         number(attempt.configuration)?,
         attempt.epoch.0.into(),
-        handover.into(),
+        payment_action.into(),
         receipt.map(|receipt| receipt.amount.minor()).into(),
         maybe(receipt.map(|receipt| receipt.amount.currency().code())),
         maybe(receipt.and_then(|receipt| receipt.institution_no.as_deref())),
@@ -323,11 +336,11 @@ fn attempt_row(
         attempt.schedule.next.ms().into(),
     ];
     let sql = UPSERT_ATTEMPT;
-    Ok(Row { sql, values })
+    Ok(RowWrite { sql, values })
 }
 
-fn entry_row(order: &Order, entry: &Entry, at: Timestamp) -> Row {
-    Row {
+fn entry_row(order: &Order, entry: &JournalEntry, at: Timestamp) -> RowWrite {
+    RowWrite {
         sql: INSERT_ENTRY,
         values: vec![
             at.ms().into(),
@@ -341,7 +354,7 @@ fn entry_row(order: &Order, entry: &Entry, at: Timestamp) -> Row {
     }
 }
 
-fn event_row(seal: &Seal, event: &Event, at: Timestamp) -> Result<Row, StoreError> {
+fn event_row(seal: &Seal, event: &Event, at: Timestamp) -> Result<RowWrite, StoreError> {
     let sealed = seal
         .seal(event_place(event.id.as_str()), &event.body)
         .map_err(not_sealed)?;
@@ -364,7 +377,7 @@ fn event_row(seal: &Seal, event: &Event, at: Timestamp) -> Result<Row, StoreErro
         moment(destination.map(|_| at)),
     ];
     let sql = INSERT_EVENT;
-    Ok(Row { sql, values })
+    Ok(RowWrite { sql, values })
 }
 
 pub(super) fn text(text: &str) -> Value {

@@ -4,17 +4,17 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::evidence::{Handover, Way};
+use crate::domain::evidence::{PaymentAction, PaymentActionKind};
 use crate::domain::identifiers::{MerchantId, PayOrderNo, Timestamp, hex};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
-use crate::seal::{Place, Seal, SealFault, Sealed};
+use crate::seal::{Seal, SealBinding, SealFault, Sealed};
 use crate::store::StoreError;
-use crate::store::sqlite::Fault;
+use crate::store::sqlite::SqliteFault;
 
 /// Personal and free text of an order, sealed as one.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Private<'a> {
+pub(super) struct SealedOrderFields<'a> {
     pub(super) mobile: Cow<'a, str>,
     pub(super) merchant_name: Cow<'a, str>,
     pub(super) goods_no: Option<Cow<'a, str>>,
@@ -26,7 +26,7 @@ pub(super) struct Private<'a> {
     pub(super) notice_url: Option<Cow<'a, str>>,
 }
 
-impl<'a> Private<'a> {
+impl<'a> SealedOrderFields<'a> {
     pub(super) fn of(order: &'a Order) -> Self {
         let terms = &order.terms;
         Self {
@@ -42,65 +42,65 @@ impl<'a> Private<'a> {
         }
     }
 
-    pub(super) fn place(order: &PayOrderNo) -> Place<'_> {
+    pub(super) fn place(order: &PayOrderNo) -> SealBinding<'_> {
         let (table, row, column) = ("orders", order.as_str(), "sealed");
-        Place { table, row, column }
+        SealBinding { table, row, column }
     }
 }
 
 /// A hand-over, sealed: a link lets its holder pay.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Path<'a> {
+pub(super) struct SealedPaymentAction<'a> {
     pub(super) link: Option<Cow<'a, str>>,
     pub(super) sdk: Option<Cow<'a, str>>,
     pub(super) expires: Option<i64>,
 }
 
-impl<'a> Path<'a> {
-    pub(super) fn of(handover: &'a Handover) -> Self {
-        let (link, sdk) = match &handover.way {
-            Way::Link(link) => (Some(Cow::from(link.as_ref())), None),
-            Way::Sdk(sdk) => (None, Some(Cow::from(sdk.as_ref()))),
+impl<'a> SealedPaymentAction<'a> {
+    pub(super) fn of(payment_action: &'a PaymentAction) -> Self {
+        let (link, sdk) = match &payment_action.way {
+            PaymentActionKind::Redirect(link) => (Some(Cow::from(link.as_ref())), None),
+            PaymentActionKind::SdkParameters(sdk) => (None, Some(Cow::from(sdk.as_ref()))),
         };
-        let expires = handover.expires.map(Timestamp::ms);
+        let expires = payment_action.expires.map(Timestamp::ms);
         Self { link, sdk, expires }
     }
 
-    pub(super) fn place(attempt: &str) -> Place<'_> {
+    pub(super) fn place(attempt: &str) -> SealBinding<'_> {
         let (table, row, column) = ("attempts", attempt, "handover");
-        Place { table, row, column }
+        SealBinding { table, row, column }
     }
 }
 
 /// Where the body of an event is sealed.
-pub(super) fn event_place(event: &str) -> Place<'_> {
+pub(super) fn event_place(event: &str) -> SealBinding<'_> {
     let (table, row, column) = ("events", event, "sealed");
-    Place { table, row, column }
+    SealBinding { table, row, column }
 }
 
 /// Where the address is sealed that an event goes to.
-pub(super) fn target_place(event: &str) -> Place<'_> {
+pub(super) fn target_place(event: &str) -> SealBinding<'_> {
     let (table, row, column) = ("events", event, "target");
-    Place { table, row, column }
+    SealBinding { table, row, column }
 }
 
 /// Where an institution's words about an attempt are sealed.
-pub(super) fn attempt_reason_place(attempt: &str) -> Place<'_> {
+pub(super) fn attempt_reason_place(attempt: &str) -> SealBinding<'_> {
     let (table, row, column) = ("attempts", attempt, "reason_sealed");
-    Place { table, row, column }
+    SealBinding { table, row, column }
 }
 
 /// Where something about a refund is sealed: the merchant's words (`sealed`), the institution's
 /// (`reason_sealed`), the merchant's address (`notice_sealed`).
-pub(super) fn refund_place<'a>(refund: &'a str, column: &'a str) -> Place<'a> {
+pub(super) fn refund_place<'a>(refund: &'a str, column: &'a str) -> SealBinding<'a> {
     let (table, row) = ("refunds", refund);
-    Place { table, row, column }
+    SealBinding { table, row, column }
 }
 
 /// Seals a text that may be absent.
 pub(super) fn seal_maybe(
     seal: &Seal,
-    place: Place<'_>,
+    place: SealBinding<'_>,
     text: Option<&str>,
 ) -> Result<Option<Vec<u8>>, StoreError> {
     let sealed = text.map(|text| seal.seal(place, text.as_bytes()));
@@ -111,14 +111,14 @@ pub(super) fn seal_maybe(
 /// Opens a text that may be absent.
 pub(super) fn open_maybe(
     seal: &Seal,
-    place: Place<'_>,
+    place: SealBinding<'_>,
     sealed: Option<&[u8]>,
-) -> Result<Option<Box<str>>, Fault> {
+) -> Result<Option<Box<str>>, SqliteFault> {
     let Some(sealed) = sealed else {
         return Ok(None);
     };
     let text = String::from_utf8(seal.open(place, sealed)?);
-    let text = text.map_err(|_| Fault::Corrupt("a sealed text is malformed".into()))?;
+    let text = text.map_err(|_| SqliteFault::Corrupt("a sealed text is malformed".into()))?;
     Ok(Some(text.into()))
 }
 
@@ -131,7 +131,7 @@ pub(super) fn payer_digest(seal: &Seal, merchant: &MerchantId, payer: &MobileNo)
 /// Spells out and seals.
 pub(super) fn seal_text(
     seal: &Seal,
-    place: Place<'_>,
+    place: SealBinding<'_>,
     what: &impl Serialize,
 ) -> Result<Vec<u8>, StoreError> {
     let plain =

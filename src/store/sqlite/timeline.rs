@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Row, params};
 
-use crate::domain::audit::Deed;
+use crate::domain::audit::AuditEntry;
 use crate::domain::identifiers::Timestamp;
 use crate::domain::order::Order;
 use crate::seal::Seal;
-use crate::store::sqlite::Fault;
+use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::chain::CHAIN;
 use crate::store::sqlite::exchange_log::reading;
 use crate::store::sqlite::loading::order_where;
-use crate::store::timeline::{Posted, Timeline, Told};
+use crate::store::timeline::{EventDelivery, PostedEntry, Timeline};
 
 /// How far records written side by side may lie out of the order of time. Unit: milliseconds.
-const ASTRAY_MS: i64 = 60_000;
+const DISORDER_MS_MAX: i64 = 60_000;
 
 /// How much earlier than an order the first exchange of a block with one of its entries may have begun: longer
 /// than any exchange takes. Unit: milliseconds.
@@ -30,7 +30,7 @@ const AFTER: Duration = Duration::from_hours(1);
 /// How long a notification that nobody acknowledges is delivered again (N2).
 const DELIVERED_WITHIN: Duration = Duration::from_hours(8 * 24);
 
-pub(super) fn read(path: &Path, seal: &Seal, named: &str) -> Result<Option<Timeline>, Fault> {
+pub(super) fn read(path: &Path, seal: &Seal, named: &str) -> Result<Option<Timeline>, SqliteFault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
@@ -39,21 +39,21 @@ pub(super) fn read(path: &Path, seal: &Seal, named: &str) -> Result<Option<Timel
     let Some(order) = named_order(&look, seal, named)? else {
         return Ok(None);
     };
-    let deeds = deeds(&look, &order)?;
-    let last = deeds.last().map_or(order.created, |(at, _)| *at);
+    let audit_entries = audit_entries(&look, &order)?;
+    let last = audit_entries.last().map_or(order.created, |(at, _)| *at);
     let events = events(&look, &order)?;
     let span = span(&order, last, &events);
     Ok(Some(Timeline {
         entries: entries(&look, &order, last)?,
         events,
         exchanges: reading::read(&look, seal, &order, span)?,
-        deeds,
+        audit_entries,
         order,
     }))
 }
 
 /// From which time there may be exchanges about an order: until the last change and the last delivery.
-fn span(order: &Order, last: Timestamp, events: &[Told]) -> (Timestamp, Timestamp) {
+fn span(order: &Order, last: Timestamp, events: &[EventDelivery]) -> (Timestamp, Timestamp) {
     let ends = events.iter().filter_map(|event| {
         event.origin.as_ref()?;
         Some(event.delivered.unwrap_or(event.born.plus(DELIVERED_WITHIN)))
@@ -63,7 +63,11 @@ fn span(order: &Order, last: Timestamp, events: &[Told]) -> (Timestamp, Timestam
     (Timestamp::from_ms(from), last.plus(AFTER))
 }
 
-fn named_order(connection: &Connection, seal: &Seal, named: &str) -> Result<Option<Order>, Fault> {
+fn named_order(
+    connection: &Connection,
+    seal: &Seal,
+    named: &str,
+) -> Result<Option<Order>, SqliteFault> {
     if let Some((merchant, no)) = named.split_once('/') {
         let which = "merchant_id = ?1 AND merchant_order_no = ?2";
         return order_where(connection, seal, which, params![merchant, no]);
@@ -79,7 +83,7 @@ fn named_order(connection: &Connection, seal: &Seal, named: &str) -> Result<Opti
 }
 
 /// The first number of a table that grows with time whose moment is not before this one.
-fn first_at(connection: &Connection, sql: &str, last: i64, at: i64) -> Result<i64, Fault> {
+fn first_at(connection: &Connection, sql: &str, last: i64, at: i64) -> Result<i64, SqliteFault> {
     let mut look = connection.prepare(sql)?;
     let (mut low, mut high) = (1, last.saturating_add(1));
     while low < high {
@@ -94,49 +98,59 @@ fn first_at(connection: &Connection, sql: &str, last: i64, at: i64) -> Result<i6
     Ok(low)
 }
 
-fn last_of(connection: &Connection, sql: &str) -> Result<i64, Fault> {
+fn last_of(connection: &Connection, sql: &str) -> Result<i64, SqliteFault> {
     Ok(connection
         .query_row(sql, [], |row| row.get::<_, Option<i64>>(0))?
         .unwrap_or(0))
 }
 
-fn deeds(connection: &Connection, order: &Order) -> Result<Vec<(Timestamp, Deed)>, Fault> {
+fn audit_entries(
+    connection: &Connection,
+    order: &Order,
+) -> Result<Vec<(Timestamp, AuditEntry)>, SqliteFault> {
     let last = last_of(
         connection,
         "SELECT MAX(seq) FROM audit WHERE chain_id = 'main'",
     )?;
-    let begin = order.created.ms().saturating_sub(ASTRAY_MS);
+    let begin = order.created.ms().saturating_sub(DISORDER_MS_MAX);
     let moment = "SELECT (SELECT at FROM audit WHERE chain_id = 'main' AND seq = ?1)";
     let first = first_at(connection, moment, last, begin)?;
     let sql = "SELECT at, actor, action, object, result FROM audit
         WHERE chain_id = ?1 AND seq >= ?2 AND object = ?3 ORDER BY seq LIMIT ?4";
     let versions = i64::try_from(order.version).unwrap_or(i64::MAX);
     let mut statement = connection.prepare(sql)?;
-    let deed = |row: &Row<'_>| {
-        let deed = Deed {
+    let audit_entry = |row: &Row<'_>| {
+        let audit_entry = AuditEntry {
             actor: row.get(1)?,
             action: row.get::<_, String>(2)?.into(),
             object: row.get(3)?,
             result: row.get(4)?,
         };
-        Ok((Timestamp::from_ms(row.get(0)?), deed))
+        Ok((Timestamp::from_ms(row.get(0)?), audit_entry))
     };
-    let rows = statement.query_map(params![CHAIN, first, order.no.as_str(), versions], deed)?;
+    let rows = statement.query_map(
+        params![CHAIN, first, order.no.as_str(), versions],
+        audit_entry,
+    )?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn entries(connection: &Connection, order: &Order, until: Timestamp) -> Result<Vec<Posted>, Fault> {
+fn entries(
+    connection: &Connection,
+    order: &Order,
+    until: Timestamp,
+) -> Result<Vec<PostedEntry>, SqliteFault> {
     let last = last_of(connection, "SELECT MAX(entry_id) FROM journal")?;
-    let begin = order.created.ms().saturating_sub(ASTRAY_MS);
+    let begin = order.created.ms().saturating_sub(DISORDER_MS_MAX);
     let moment = "SELECT (SELECT at FROM journal WHERE entry_id = ?1)";
     let first = first_at(connection, moment, last, begin)?;
-    let end = until.ms().saturating_add(ASTRAY_MS);
+    let end = until.ms().saturating_add(DISORDER_MS_MAX);
     let behind = first_at(connection, moment, last, end)?;
     let sql = "SELECT at, happening, debit, credit, minor FROM journal
         WHERE entry_id >= ?1 AND entry_id <= ?2 AND pay_order_no = ?3 ORDER BY entry_id";
     let mut statement = connection.prepare(sql)?;
     let posted = |row: &Row<'_>| {
-        Ok(Posted {
+        Ok(PostedEntry {
             at: Timestamp::from_ms(row.get(0)?),
             happening: row.get(1)?,
             debit: row.get(2)?,
@@ -149,13 +163,13 @@ fn entries(connection: &Connection, order: &Order, until: Timestamp) -> Result<V
 }
 
 /// An event's id begins with its order's number.
-fn events(connection: &Connection, order: &Order) -> Result<Vec<Told>, Fault> {
+fn events(connection: &Connection, order: &Order) -> Result<Vec<EventDelivery>, SqliteFault> {
     let begin = format!("E{}", order.no.as_str().get(1..).unwrap_or_default());
     let sql = "SELECT event_id, event_type, born, delivered_at, state, tries, origin FROM events
         WHERE event_id >= ?1 AND event_id < ?1 || '~' ORDER BY born, event_id";
     let mut statement = connection.prepare(sql)?;
     let told = |row: &Row<'_>| {
-        Ok(Told {
+        Ok(EventDelivery {
             id: row.get(0)?,
             kind: row.get(1)?,
             born: Timestamp::from_ms(row.get(2)?),

@@ -2,26 +2,26 @@
 //! side by side, each in the order of `pay_order_no`, so that one order at a time is in memory. The
 //! journal and the log have no such index; what sorts them spills into temporary files.
 
-mod side;
+mod side_table;
 
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, Statement};
 
 use crate::domain::attempt::AttemptState;
-use crate::domain::audit::Deed;
+use crate::domain::audit::AuditEntry;
 use crate::domain::event::EventType;
 use crate::domain::identifiers::{AttemptId, InstitutionId, PayOrderNo, RefundOrderNo, Timestamp};
 use crate::domain::order::OrderState;
 use crate::domain::refund::RefundState;
 use crate::domain::verification::{
-    AttemptRow, BlockHead, BlockRow, Blocks, Breach, Chain, Dossier, EntryRow, EventRow, Hearer,
-    Numbers, OrderRow, Record, Recorded, RefundRow, Report, block_hash,
+    AttemptRow, AuditRecord, AuditSummary, BlockHead, BlockRow, Blocks, Breach, BreachSink, Chain,
+    EntryRow, EventNumberCheck, EventRow, OrderRow, RefundRow, Report, StoredOrder, block_hash,
 };
 use crate::store::OpenError;
 use crate::store::sqlite::loading::{Columns, named};
-use crate::store::sqlite::{Fault, file};
-use side::{Side, unreadable, why};
+use crate::store::sqlite::{SqliteFault, file};
+use side_table::{SideTable, unreadable, why};
 
 /// What `SQLite` finds wrong with the file is told so often at most.
 const FILE_FAULTS_MAX: u32 = 100;
@@ -71,7 +71,7 @@ const GIVEN: &str = "SELECT merchant_id, last,
     WHERE merchant_id NOT IN (SELECT merchant_id FROM sequences) GROUP BY merchant_id";
 
 /// See [`crate::store::verify::verify`].
-pub(super) fn whole(path: &Path, hear: &mut Hearer<'_>) -> Result<Report, OpenError> {
+pub(super) fn whole(path: &Path, hear: &mut BreachSink<'_>) -> Result<Report, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
@@ -84,7 +84,7 @@ pub(super) fn whole(path: &Path, hear: &mut Hearer<'_>) -> Result<Report, OpenEr
         breaches = breaches.saturating_add(1);
         hear(breach);
     };
-    for part in [intact, chains, blocks, numbers, orders] {
+    for part in [check_file, chains, blocks, numbers, orders] {
         // The pages of a damaged file may not even be readable; the other parts still are looked at.
         if let Err(fault) = part(&look, &mut report, &mut hear) {
             let file = path.display().to_string();
@@ -97,7 +97,11 @@ pub(super) fn whole(path: &Path, hear: &mut Hearer<'_>) -> Result<Report, OpenEr
 
 /// `SQLite`'s own check: pages, indexes, types, and what refers to what. Not the constraints of the
 /// schema, which it does not even read where it may not write; the rules say the same.
-fn intact(look: &Connection, _: &mut Report, hear: &mut Hearer<'_>) -> Result<(), Fault> {
+fn check_file(
+    look: &Connection,
+    _: &mut Report,
+    hear: &mut BreachSink<'_>,
+) -> Result<(), SqliteFault> {
     let mut asked = look.prepare(&format!("PRAGMA integrity_check({FILE_FAULTS_MAX})"))?;
     let mut rows = asked.query([])?;
     while let Some(row) = rows.next()? {
@@ -122,7 +126,11 @@ fn intact(look: &Connection, _: &mut Report, hear: &mut Hearer<'_>) -> Result<()
 }
 
 /// L1, each chain from its first record.
-fn chains(look: &Connection, report: &mut Report, hear: &mut Hearer<'_>) -> Result<(), Fault> {
+fn chains(
+    look: &Connection,
+    report: &mut Report,
+    hear: &mut BreachSink<'_>,
+) -> Result<(), SqliteFault> {
     let mut asked = look.prepare(CHAINS)?;
     let mut rows = asked.query([])?;
     let mut chain: Option<Chain> = None;
@@ -148,11 +156,11 @@ fn head(chain: &Chain) -> (String, u64, [u8; 32]) {
     (chain.name().to_owned(), link.seq, link.hash)
 }
 
-fn record(columns: &Columns<'_>) -> Result<Record, Fault> {
-    Ok(Record {
+fn record(columns: &Columns<'_>) -> Result<AuditRecord, SqliteFault> {
+    Ok(AuditRecord {
         seq: columns.number(1)?,
         at: Timestamp::from_ms(columns.get(2)?),
-        deed: Deed {
+        audit_entry: AuditEntry {
             actor: columns.get(3)?,
             action: columns.get::<String>(4)?.into(),
             object: columns.get(5)?,
@@ -164,7 +172,11 @@ fn record(columns: &Columns<'_>) -> Result<Record, Fault> {
 }
 
 /// L1, from the oldest block that is left.
-fn blocks(look: &Connection, report: &mut Report, hear: &mut Hearer<'_>) -> Result<(), Fault> {
+fn blocks(
+    look: &Connection,
+    report: &mut Report,
+    hear: &mut BreachSink<'_>,
+) -> Result<(), SqliteFault> {
     let mut asked = look.prepare(BLOCKS)?;
     let mut rows = asked.query([])?;
     let mut blocks = Blocks::default();
@@ -178,7 +190,7 @@ fn blocks(look: &Connection, report: &mut Report, hear: &mut Hearer<'_>) -> Resu
     Ok(())
 }
 
-fn block(columns: &Columns<'_>) -> Result<BlockRow, Fault> {
+fn block(columns: &Columns<'_>) -> Result<BlockRow, SqliteFault> {
     let (dropped, orders): (String, Vec<u8>) = (columns.get(3)?, columns.get(4)?);
     let head = BlockHead {
         first: Timestamp::from_ms(columns.get(1)?),
@@ -196,10 +208,14 @@ fn block(columns: &Columns<'_>) -> Result<BlockRow, Fault> {
 }
 
 /// K1, N1, merchant by merchant.
-fn numbers(look: &Connection, _: &mut Report, hear: &mut Hearer<'_>) -> Result<(), Fault> {
+fn numbers(
+    look: &Connection,
+    _: &mut Report,
+    hear: &mut BreachSink<'_>,
+) -> Result<(), SqliteFault> {
     let mut asked = look.prepare(NUMBERS)?;
     let mut rows = asked.query([])?;
-    let mut numbers = Numbers::default();
+    let mut numbers = EventNumberCheck::default();
     while let Some(row) = rows.next()? {
         let columns = Columns { row };
         let (merchant, event): (String, String) = (columns.get(0)?, columns.get(2)?);
@@ -210,13 +226,17 @@ fn numbers(look: &Connection, _: &mut Report, hear: &mut Hearer<'_>) -> Result<(
     while let Some(row) = rows.next()? {
         let columns = Columns { row };
         let merchant: String = columns.get(0)?;
-        Numbers::counted(&merchant, columns.number(1)?, columns.number(2)?, hear);
+        EventNumberCheck::counted(&merchant, columns.number(1)?, columns.number(2)?, hear);
     }
     Ok(())
 }
 
 /// Every order with all that was written about it, and what belongs to none.
-fn orders(look: &Connection, report: &mut Report, hear: &mut Hearer<'_>) -> Result<(), Fault> {
+fn orders(
+    look: &Connection,
+    report: &mut Report,
+    hear: &mut BreachSink<'_>,
+) -> Result<(), SqliteFault> {
     let mut statements = [ORDERS, ATTEMPTS, REFUNDS, ENTRIES, EVENTS, RECORDED]
         .map(|sql| look.prepare(sql))
         .into_iter()
@@ -225,15 +245,15 @@ fn orders(look: &Connection, report: &mut Report, hear: &mut Hearer<'_>) -> Resu
     let mut next = || {
         statements
             .next()
-            .ok_or_else(|| Fault::Corrupt("no statement".into()))
+            .ok_or_else(|| SqliteFault::Corrupt("no statement".into()))
     };
     let (mut of_orders, mut of_attempts, mut of_refunds) = (next()?, next()?, next()?);
     let (mut of_entries, mut of_events, mut of_records) = (next()?, next()?, next()?);
-    let mut attempts = Side::new("attempt", of_attempts.query([])?, attempt);
-    let mut refunds = Side::new("refund", of_refunds.query([])?, refund);
-    let mut entries = Side::new("entry", of_entries.query([])?, entry);
-    let mut events = Side::new("event", of_events.query([])?, event);
-    let mut recorded = Side::new("audit record", of_records.query([])?, recorded);
+    let mut attempts = SideTable::new("attempt", of_attempts.query([])?, attempt);
+    let mut refunds = SideTable::new("refund", of_refunds.query([])?, refund);
+    let mut entries = SideTable::new("entry", of_entries.query([])?, entry);
+    let mut events = SideTable::new("event", of_events.query([])?, event);
+    let mut recorded = SideTable::new("audit record", of_records.query([])?, recorded);
     let mut rows = of_orders.query([])?;
     while let Some(row) = rows.next()? {
         report.orders = report.orders.saturating_add(1);
@@ -251,7 +271,7 @@ fn orders(look: &Connection, report: &mut Report, hear: &mut Hearer<'_>) -> Resu
             report.totals.add(entry, hear);
         }
         match row {
-            Ok(order) => Dossier {
+            Ok(order) => StoredOrder {
                 order,
                 attempts: parts.0,
                 refunds: parts.1,
@@ -276,20 +296,20 @@ fn orders(look: &Connection, report: &mut Report, hear: &mut Hearer<'_>) -> Resu
     Ok(())
 }
 
-fn order(columns: &Columns<'_>) -> Result<OrderRow, Fault> {
+fn order(columns: &Columns<'_>) -> Result<OrderRow, SqliteFault> {
     Ok(OrderRow {
         no: columns.parse(0, PayOrderNo::parse)?,
         merchant: columns.get(1)?,
         amount: columns.amount(2)?,
         state: columns.parse(4, named(&OrderState::ALL, OrderState::name))?,
-        settling: columns.parse_maybe(5, AttemptId::parse)?,
-        held_minor: columns.get(6)?,
+        paying_attempt_id: columns.parse_maybe(5, AttemptId::parse)?,
+        reserved_minor: columns.get(6)?,
         version: columns.number(7)?,
         is_due: columns.get(8)?,
     })
 }
 
-fn attempt(columns: &Columns<'_>) -> Result<AttemptRow, Fault> {
+fn attempt(columns: &Columns<'_>) -> Result<AttemptRow, SqliteFault> {
     Ok(AttemptRow {
         id: columns.parse(1, AttemptId::parse)?,
         seq: columns.number(2)?,
@@ -303,7 +323,7 @@ fn attempt(columns: &Columns<'_>) -> Result<AttemptRow, Fault> {
     })
 }
 
-fn refund(columns: &Columns<'_>) -> Result<RefundRow, Fault> {
+fn refund(columns: &Columns<'_>) -> Result<RefundRow, SqliteFault> {
     Ok(RefundRow {
         no: columns.parse(1, RefundOrderNo::parse)?,
         seq: columns.number(2)?,
@@ -312,12 +332,12 @@ fn refund(columns: &Columns<'_>) -> Result<RefundRow, Fault> {
         state: columns.parse(6, named(&RefundState::ALL, RefundState::name))?,
         is_surplus: columns.get::<Option<String>>(7)?.is_some(),
         is_late: columns.get(8)?,
-        excess_minor: columns.get(9)?,
+        over_refunded_minor: columns.get(9)?,
         has_receipt: columns.get(10)?,
     })
 }
 
-fn entry(columns: &Columns<'_>) -> Result<EntryRow, Fault> {
+fn entry(columns: &Columns<'_>) -> Result<EntryRow, SqliteFault> {
     Ok(EntryRow {
         id: columns.get(1)?,
         happening: columns.get(2)?,
@@ -327,7 +347,7 @@ fn entry(columns: &Columns<'_>) -> Result<EntryRow, Fault> {
     })
 }
 
-fn event(columns: &Columns<'_>) -> Result<EventRow, Fault> {
+fn event(columns: &Columns<'_>) -> Result<EventRow, SqliteFault> {
     Ok(EventRow {
         id: columns.get(1)?,
         order: columns.get(2)?,
@@ -338,8 +358,8 @@ fn event(columns: &Columns<'_>) -> Result<EventRow, Fault> {
     })
 }
 
-fn recorded(columns: &Columns<'_>) -> Result<Recorded, Fault> {
-    Ok(Recorded {
+fn recorded(columns: &Columns<'_>) -> Result<AuditSummary, SqliteFault> {
+    Ok(AuditSummary {
         count: columns.number(1)?,
         last: columns.get(2)?,
     })

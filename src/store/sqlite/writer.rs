@@ -12,17 +12,17 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::domain::audit::Link;
+use crate::domain::audit::ChainLink;
 use crate::domain::identifiers::Timestamp;
 use crate::domain::identifiers::forgotten::Forgotten;
 use crate::store::StoreError;
 use crate::store::sqlite::file::SPAN_NAME;
-use crate::store::sqlite::{Fault, Shared};
-use log::Shortening;
-use nonces::Nonces;
+use crate::store::sqlite::{SqliteFault, SqliteShared};
+use nonces::SpentNonces;
+use write_ahead_log::WalCheckpointing;
 
-pub(super) mod log;
 pub(super) mod nonces;
+pub(super) mod write_ahead_log;
 
 /// Jobs written in one transaction at most.
 const BATCH_MAX: usize = 256;
@@ -31,20 +31,20 @@ const BATCH_MAX: usize = 256;
 const WAITING_MAX: usize = 1_024;
 
 /// What a job sees of the transaction it is part of.
-pub(super) struct Writing<'a> {
+pub(super) struct WriteTransaction<'a> {
     pub(super) connection: &'a Connection,
     /// Where the audit log will stand.
-    pub(super) link: Link,
+    pub(super) link: ChainLink,
     /// Of which moments nonces will be forgotten.
     pub(super) forgotten: Arc<Forgotten>,
     /// What is spent.
-    pub(super) nonces: &'a mut Nonces,
+    pub(super) nonces: &'a mut SpentNonces,
 }
 
-impl Writing<'_> {
+impl WriteTransaction<'_> {
     /// Q6: forgets some of the oldest nonces, and keeps of which moments they were in the same
     /// transaction; returns how many were forgotten.
-    pub(super) fn forget(&mut self, until: Timestamp, at_once: i64) -> Result<usize, Fault> {
+    pub(super) fn forget(&mut self, until: Timestamp, at_once: i64) -> Result<usize, SqliteFault> {
         let created = self.nonces.forget(self.connection, until, at_once)?;
         let count = created.len();
         let forgotten = self.forgotten.and(created);
@@ -55,7 +55,7 @@ impl Writing<'_> {
         Ok(count)
     }
 
-    fn keep_spans(&self, forgotten: &Forgotten) -> Result<(), Fault> {
+    fn keep_spans(&self, forgotten: &Forgotten) -> Result<(), SqliteFault> {
         // The floor of earlier releases is the first of the spans.
         let old = "DELETE FROM meta WHERE name = 'floor' OR name GLOB 'forgotten *'";
         self.connection.prepare_cached(old)?.execute([])?;
@@ -71,18 +71,18 @@ impl Writing<'_> {
 
 /// One thing to be written. May run twice: a batch that fails is rolled back and run singly.
 pub(super) trait Job: Send {
-    fn run(&mut self, writing: &mut Writing<'_>) -> Result<(), Fault>;
+    fn run(&mut self, writing: &mut WriteTransaction<'_>) -> Result<(), SqliteFault>;
     fn answer(self: Box<Self>, durable: Result<(), StoreError>);
 }
 
 /// A job and who waits for its outcome.
-pub(super) struct Asked<T, F> {
+pub(super) struct WriteJob<T, F> {
     run: F,
     outcome: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T, F> Asked<T, F> {
+impl<T, F> WriteJob<T, F> {
     pub(super) fn new(run: F, reply: oneshot::Sender<Result<T, StoreError>>) -> Self {
         let outcome = None;
         Self {
@@ -93,44 +93,46 @@ impl<T, F> Asked<T, F> {
     }
 }
 
-impl<T: Send, F: FnMut(&mut Writing<'_>) -> Result<T, Fault> + Send> Job for Asked<T, F> {
-    fn run(&mut self, writing: &mut Writing<'_>) -> Result<(), Fault> {
+impl<T: Send, F: FnMut(&mut WriteTransaction<'_>) -> Result<T, SqliteFault> + Send> Job
+    for WriteJob<T, F>
+{
+    fn run(&mut self, writing: &mut WriteTransaction<'_>) -> Result<(), SqliteFault> {
         self.outcome = Some((self.run)(writing)?);
         Ok(())
     }
 
     fn answer(self: Box<Self>, durable: Result<(), StoreError>) {
         let Self { outcome, reply, .. } = *self;
-        let missing = || StoreError::InDoubt("the writer lost count".into());
+        let missing = || StoreError::OutcomeUnknown("the writer lost count".into());
         // Whoever asked may have gone; what was written stays written.
         let _ = reply.send(durable.and_then(|()| outcome.ok_or_else(missing)));
     }
 }
 
 /// The writer and the one who carries the log over. Dropping them waits for both to end.
-pub(super) struct Threads {
+pub(super) struct StoreThreads {
     jobs: Option<mpsc::Sender<Box<dyn Job>>>,
     stop: Option<Sender<()>>,
     running: Vec<JoinHandle<()>>,
 }
 
-impl Threads {
+impl StoreThreads {
     pub(super) fn start(
         mut connection: Connection,
         checkpoints: Connection,
-        link: Link,
-        shared: &Arc<Shared>,
+        link: ChainLink,
+        shared: &Arc<SqliteShared>,
     ) -> std::io::Result<Self> {
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
         let (stop, stopped) = channel();
-        log::count(&mut connection, &shared.log).map_err(std::io::Error::other)?;
-        let nonces = Nonces::load(&connection).map_err(std::io::Error::other)?;
+        write_ahead_log::count(&mut connection, &shared.log).map_err(std::io::Error::other)?;
+        let nonces = SpentNonces::load(&connection).map_err(std::io::Error::other)?;
         let writer = Writer {
             connection,
             link,
             nonces,
             shared: Arc::clone(shared),
-            shortening: Shortening::new(),
+            shortening: WalCheckpointing::new(),
         };
         let shared = Arc::clone(shared);
         let running = vec![
@@ -139,7 +141,7 @@ impl Threads {
                 .spawn(move || writer.run(waiting))?,
             Builder::new()
                 .name("store-checkpoint".into())
-                .spawn(move || log::carry_often(&checkpoints, &stopped, &shared))?,
+                .spawn(move || write_ahead_log::checkpoint_loop(&checkpoints, &stopped, &shared))?,
         ];
         Ok(Self {
             jobs: Some(jobs),
@@ -159,7 +161,7 @@ impl Threads {
     }
 }
 
-impl Drop for Threads {
+impl Drop for StoreThreads {
     fn drop(&mut self) {
         self.jobs = None;
         self.stop = None;
@@ -170,21 +172,21 @@ impl Drop for Threads {
 }
 
 /// Why a transaction did not become durable.
-enum Failure {
+enum WriteFailure {
     /// It was rolled back: nothing was written.
-    RolledBack(Fault),
+    RolledBack(SqliteFault),
     /// Nobody may write at present; no job is at fault, and each would wait as long again.
-    NotBegun(Fault),
+    NotBegun(SqliteFault),
     /// Nobody knows (S3).
-    InDoubt(String),
+    OutcomeUnknown(String),
 }
 
 struct Writer {
     connection: Connection,
-    link: Link,
-    nonces: Nonces,
-    shared: Arc<Shared>,
-    shortening: Shortening,
+    link: ChainLink,
+    nonces: SpentNonces,
+    shared: Arc<SqliteShared>,
+    shortening: WalCheckpointing,
 }
 
 impl Writer {
@@ -206,7 +208,7 @@ impl Writer {
             let end = catch_unwind(AssertUnwindSafe(|| self.write_all(&mut batch)));
             match end {
                 Ok(ControlFlow::Continue(())) => {
-                    self.shortening.shorten(&self.connection, &self.shared);
+                    self.shortening.restart_log(&self.connection, &self.shared);
                 }
                 Ok(ControlFlow::Break(why)) => return (self.shared.on_fatal)(&why),
                 Err(_) => return (self.shared.on_fatal)("the writer of the store panicked"),
@@ -230,16 +232,16 @@ impl Writer {
                 batch.drain(..).for_each(|job| job.answer(Ok(())));
                 ControlFlow::Continue(())
             }
-            Err(Failure::InDoubt(why)) => {
+            Err(WriteFailure::OutcomeUnknown(why)) => {
                 for job in batch.drain(..) {
-                    job.answer(Err(StoreError::InDoubt(why.clone())));
+                    job.answer(Err(StoreError::OutcomeUnknown(why.clone())));
                 }
                 ControlFlow::Break(why)
             }
-            Err(Failure::NotBegun(fault)) => refused(batch, fault),
-            Err(Failure::RolledBack(fault)) if batch.len() == 1 => refused(batch, fault),
+            Err(WriteFailure::NotBegun(fault)) => refused(batch, fault),
+            Err(WriteFailure::RolledBack(fault)) if batch.len() == 1 => refused(batch, fault),
             // One of them is at fault; the others must not suffer for it.
-            Err(Failure::RolledBack(_)) => {
+            Err(WriteFailure::RolledBack(_)) => {
                 for job in batch.drain(..) {
                     self.write_all(&mut vec![job])?;
                 }
@@ -249,12 +251,12 @@ impl Writer {
     }
 
     /// One transaction, one synchronisation.
-    fn write(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+    fn write(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), WriteFailure> {
         let begun_at = now();
         let changes = u32::try_from(batch.len()).unwrap_or(u32::MAX);
         let begun = self.step("BEGIN IMMEDIATE");
-        begun.map_err(|error| Failure::NotBegun(error.into()))?;
-        let mut writing = Writing {
+        begun.map_err(|error| WriteFailure::NotBegun(error.into()))?;
+        let mut writing = WriteTransaction {
             connection: &self.connection,
             link: self.link,
             forgotten: self.shared.forgotten(),
@@ -265,7 +267,7 @@ impl Writer {
                 return Err(self.roll_back(fault));
             }
         }
-        let Writing {
+        let WriteTransaction {
             link, forgotten, ..
         } = writing;
         match self.step("COMMIT") {
@@ -274,11 +276,11 @@ impl Writer {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
                 return Err(self.roll_back(error.into()));
             }
-            Err(error) => return Err(Failure::InDoubt(error.to_string())),
+            Err(error) => return Err(WriteFailure::OutcomeUnknown(error.to_string())),
         }
         // After the commit and not before it: what is acknowledged stood where the next start looks.
         if let Some(why) = self.shared.astray() {
-            return Err(Failure::InDoubt(why));
+            return Err(WriteFailure::OutcomeUnknown(why));
         }
         self.link = link;
         self.nonces.committed();
@@ -289,14 +291,14 @@ impl Writer {
     }
 
     /// Some faults have rolled back by themselves.
-    fn roll_back(&mut self, fault: Fault) -> Failure {
+    fn roll_back(&mut self, fault: SqliteFault) -> WriteFailure {
         self.nonces.rolled_back();
         if self.connection.is_autocommit() {
-            return Failure::RolledBack(fault);
+            return WriteFailure::RolledBack(fault);
         }
         match self.step("ROLLBACK") {
-            Ok(()) => Failure::RolledBack(fault),
-            Err(error) => Failure::InDoubt(error.to_string()),
+            Ok(()) => WriteFailure::RolledBack(fault),
+            Err(error) => WriteFailure::OutcomeUnknown(error.to_string()),
         }
     }
 
@@ -306,7 +308,7 @@ impl Writer {
 }
 
 /// Nothing of it was written.
-fn refused(batch: &mut Vec<Box<dyn Job>>, fault: Fault) -> ControlFlow<String> {
+fn refused(batch: &mut Vec<Box<dyn Job>>, fault: SqliteFault) -> ControlFlow<String> {
     let fault = StoreError::from(fault);
     tracing::error!(%fault, changes = batch.len(), "a write was refused by the store");
     for job in batch.drain(..) {
@@ -329,40 +331,43 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use super::*;
-    use crate::files::held::Names;
+    use crate::files::store_lock::StorePaths;
     use crate::seal::Seal;
     use crate::store::sqlite::file;
 
     /// Runs one job on a writer of its own: what its caller hears, and what the process is told.
-    async fn run(job: fn(&mut Writing<'_>) -> Result<(), Fault>) -> (StoreError, String) {
+    async fn run(
+        job: fn(&mut WriteTransaction<'_>) -> Result<(), SqliteFault>,
+    ) -> (StoreError, String) {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("paymux.db");
-        let _held = crate::files::held::hold(&path).unwrap();
+        let _held = crate::files::store_lock::hold(&path).unwrap();
         let keys = [("2026".to_owned(), [3; 32])].into();
         let seal = Seal::new("2026", keys, [4; 32]).unwrap();
-        let connect = || file::connect(&path, file::Role::Writer).unwrap();
+        let connect = || file::connect(&path, file::ConnectionRole::Writer).unwrap();
         let mut connection = connect();
         file::migrate(&mut connection, &seal).unwrap();
         let (told, heard) = channel();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SqliteShared {
             forgotten: RwLock::default(),
             commits: AtomicU64::new(0),
             log: Arc::default(),
-            names: Names::default(),
+            names: StorePaths::default(),
             begin_every: Duration::ZERO,
             on_fatal: Box::new(move |why| told.send(why.to_owned()).unwrap()),
             on_commit: Box::new(|_, _| ()),
         });
-        let threads = Threads::start(connection, connect(), Link::START, &shared).unwrap();
+        let threads =
+            StoreThreads::start(connection, connect(), ChainLink::START, &shared).unwrap();
         let (reply, answer) = oneshot::channel();
-        let asked = Asked::new(job, reply);
+        let asked = WriteJob::new(job, reply);
         threads.send(Box::new(asked)).await.unwrap();
-        let stopped = |_| StoreError::InDoubt("the writer stopped".into());
+        let stopped = |_| StoreError::OutcomeUnknown("the writer stopped".into());
         let answer = answer.await.map_err(stopped).and_then(|outcome| outcome);
         let why = heard.recv().unwrap();
         // Nobody is told "done" by a writer that has stopped.
         let (reply, after) = oneshot::channel();
-        let _ = threads.send(Box::new(Asked::new(job, reply))).await;
+        let _ = threads.send(Box::new(WriteJob::new(job, reply))).await;
         drop(threads);
         assert!(!matches!(after.await, Ok(Ok(()))));
         (answer.unwrap_err(), why)
@@ -382,7 +387,7 @@ mod tests {
             Ok(())
         })
         .await;
-        assert!(matches!(heard, StoreError::InDoubt(_)), "{heard}");
+        assert!(matches!(heard, StoreError::OutcomeUnknown(_)), "{heard}");
         assert!(why.contains("FOREIGN KEY"), "{why}");
     }
 
@@ -390,7 +395,7 @@ mod tests {
     #[tokio::test]
     async fn a_writer_that_panics_stops_the_process() {
         let (heard, why) = run(|_| panic!("a defect")).await;
-        assert!(matches!(heard, StoreError::InDoubt(_)), "{heard}");
+        assert!(matches!(heard, StoreError::OutcomeUnknown(_)), "{heard}");
         assert!(why.contains("panicked"), "{why}");
     }
 }

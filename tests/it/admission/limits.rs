@@ -11,16 +11,18 @@ use bytes::Bytes;
 use http::{Request, Response, header};
 use paymux::api::Peer;
 use paymux::domain::identifiers::{InstitutionId, MerchantId};
-use paymux::domain::institutions::{CallEnd, Purpose, Standing};
-use paymux::health::Health;
+use paymux::domain::institutions::{CallEnd, CallPurpose, Health};
+use paymux::health::HealthTracker;
 use paymux::limits::{LimitSettings, Rate};
-use paymux::world::{Clock, Outbound, Party, Patience, SendError, TooMany, Turn, World};
+use paymux::world::{
+    CallTimeouts, Clock, Outbound, OutboundParty, Permit, PermitUnavailable, SendError, World,
+};
 use serde_json::json;
 
 use super::{good, with};
 use crate::world::enrolment::shown;
-use crate::world::network::Network;
-use crate::world::town::{PEER, Told, Town, naming};
+use crate::world::network::TestNetwork;
+use crate::world::test_gateway::{PEER, TestGateway, TestReply, naming};
 
 fn rate(per_second: u32) -> Rate {
     let per_second = NonZeroU32::new(per_second).unwrap();
@@ -31,20 +33,20 @@ fn rate(per_second: u32) -> Rate {
 }
 
 /// 429, with whole seconds to wait, and nothing at all was written.
-fn too_often(town: &Town, request: Request<Bytes>, peer: Peer) -> Told {
-    let before = town.snapshot();
-    let told = town.send_from(request, peer);
+fn too_often(gateway: &TestGateway, request: Request<Bytes>, peer: Peer) -> TestReply {
+    let before = gateway.durable_state();
+    let told = gateway.send_from(request, peer);
     assert_eq!(
         (told.status, told.result),
         (429, "too_often"),
         "{:?}",
         told.json
     );
-    assert_eq!(town.snapshot(), before);
+    assert_eq!(gateway.durable_state(), before);
     told
 }
 
-fn wait_s(told: &Told) -> u64 {
+fn wait_s(told: &TestReply) -> u64 {
     let wait = &told.response.headers()[header::RETRY_AFTER];
     wait.to_str().unwrap().parse().unwrap()
 }
@@ -62,49 +64,53 @@ fn who_comes_too_often_loses_nothing_but_time() {
         ([9, 1, 9], with_certificate, false),
         ([9, 9, 1], PEER, true),
     ] {
-        let town = Town::new();
+        let gateway = TestGateway::new();
         let [address, certificate, merchant] = settings.map(rate);
-        town.api.gate.limits.replace(&LimitSettings {
+        gateway.api.admission.limits.replace(&LimitSettings {
             certificate,
             address,
             merchant,
         });
-        assert_eq!(town.send_from(good(&town), peer).status, 200);
-        let again = with(&town, json!({ "merchantOrderNo": "T2" }));
-        let told = too_often(&town, again.clone(), peer);
+        assert_eq!(gateway.send_from(good(&gateway), peer).status, 200);
+        let again = with(&gateway, json!({ "merchantOrderNo": "T2" }));
+        let told = too_often(&gateway, again.clone(), peer);
         assert_eq!(wait_s(&told), 1);
         assert_eq!(told.response.headers().contains_key("signature"), signed);
-        town.pass_s(1);
-        assert_eq!(town.send_from(again, peer).status, 200);
+        gateway.advance_s(1);
+        assert_eq!(gateway.send_from(again, peer).status, 200);
     }
 }
 
 /// An institution that takes no more for now.
-struct Busy(Arc<Network>, AtomicBool);
+struct RateLimitedNetwork(Arc<TestNetwork>, AtomicBool);
 
 #[async_trait]
-impl Outbound for Busy {
+impl Outbound for RateLimitedNetwork {
     async fn send(
         &self,
-        party: &Party,
+        party: &OutboundParty,
         request: Request<Bytes>,
-        patience: Patience,
+        timeouts: CallTimeouts,
     ) -> Result<Response<Bytes>, SendError> {
         assert!(
             !self.1.load(Ordering::SeqCst),
             "nothing leaves without a turn"
         );
-        self.0.send(party, request, patience).await
+        self.0.send(party, request, timeouts).await
     }
 
-    async fn turn(&self, _: &InstitutionId, merchant: &MerchantId) -> Result<Turn, TooMany> {
+    async fn permit(
+        &self,
+        _: &InstitutionId,
+        merchant: &MerchantId,
+    ) -> Result<Permit, PermitUnavailable> {
         assert_eq!(merchant.as_str(), "M1", "turns are by merchant");
         if self.1.load(Ordering::SeqCst) {
-            return Err(TooMany {
+            return Err(PermitUnavailable {
                 wait: Duration::from_millis(1_001),
             });
         }
-        Ok(Turn::free())
+        Ok(Permit::free())
     }
 }
 
@@ -112,75 +118,82 @@ impl Outbound for Busy {
 /// anything is written; the same requests are good when it does again. Asking needs no turn.
 #[test]
 fn an_institution_that_takes_no_more_is_not_written_down() {
-    let mut town = Town::new();
-    let busy = Arc::new(Busy(Arc::clone(&town.network), AtomicBool::new(true)));
-    town.api.world.outbound = Arc::<Busy>::clone(&busy);
-    assert_eq!(town.place("T1", json!({})).status, 200);
+    let mut gateway = TestGateway::new();
+    let busy = Arc::new(RateLimitedNetwork(
+        Arc::clone(&gateway.network),
+        AtomicBool::new(true),
+    ));
+    gateway.api.world.outbound = Arc::<RateLimitedNetwork>::clone(&busy);
+    assert_eq!(gateway.place("T1", json!({})).status, 200);
     let mut choice = naming("T1");
     choice["institutionId"] = json!("bank");
-    let choose = town.signed("M1", "/v1/orders/select", &choice);
+    let choose = gateway.signed("M1", "/v1/orders/select", &choice);
     let named = json!({ "merchantOrderNo": "T2", "institutionId": "bank" });
-    let place = with(&town, named);
+    let place = with(&gateway, named);
     for request in [&choose, &place] {
-        let told = too_often(&town, request.clone(), PEER);
+        let told = too_often(&gateway, request.clone(), PEER);
         assert_eq!(wait_s(&told), 2, "rounded up");
     }
-    assert_eq!(town.query("T1").status, 200);
-    assert!(town.order("T1").attempts.is_empty());
+    assert_eq!(gateway.query("T1").status, 200);
+    assert!(gateway.order("T1").attempts.is_empty());
     busy.1.store(false, Ordering::SeqCst);
     for request in [choose, place] {
-        let told = town.send(request);
+        let told = gateway.send(request);
         assert_eq!((told.status, told.text("attemptStatus")), (200, "ACCEPTED"));
     }
     busy.1.store(true, Ordering::SeqCst);
-    let told = town.select("T1", "bank");
+    let told = gateway.select("T1", "bank");
     assert_eq!(told.status, 200, "the stored hand-over needs no turn");
     let named = json!({ "merchantOrderNo": "T2", "institutionId": "bank" });
-    let told = town.send(with(&town, named));
+    let told = gateway.send(with(&gateway, named));
     assert_eq!((told.status, told.text("attemptStatus")), (200, "ACCEPTED"));
     let other = json!({ "merchantOrderNo": "T2", "institutionId": "bank", "orderAmount": "7.00" });
-    let told = town.send(with(&town, other));
+    let told = gateway.send(with(&gateway, other));
     assert_eq!((told.status, told.result), (409, "order_conflict"));
 }
 
 /// An institution that fails while its turn is waited for.
-struct Failing(Arc<Network>, Arc<Health>, Arc<dyn Clock>);
+struct FailingNetwork(Arc<TestNetwork>, Arc<HealthTracker>, Arc<dyn Clock>);
 
 #[async_trait]
-impl Outbound for Failing {
+impl Outbound for FailingNetwork {
     async fn send(
         &self,
-        party: &Party,
+        party: &OutboundParty,
         request: Request<Bytes>,
-        patience: Patience,
+        timeouts: CallTimeouts,
     ) -> Result<Response<Bytes>, SendError> {
-        self.0.send(party, request, patience).await
+        self.0.send(party, request, timeouts).await
     }
 
-    async fn turn(&self, institution: &InstitutionId, _: &MerchantId) -> Result<Turn, TooMany> {
+    async fn permit(
+        &self,
+        institution: &InstitutionId,
+        _: &MerchantId,
+    ) -> Result<Permit, PermitUnavailable> {
         let now = self.2.now();
-        while self.1.standing(institution, now) != Standing::Unhealthy {
+        while self.1.standing(institution, now) != Health::Open {
             let begun = self.1.begin(institution, now);
-            let fared = (Purpose::Ask, CallEnd::Unreachable);
+            let fared = (CallPurpose::Query, CallEnd::Unreachable);
             self.1.end(institution, begun, fared, now);
         }
-        Ok(Turn::free())
+        Ok(Permit::free())
     }
 }
 
 /// An order that waited for its turn is judged as things stand then: where the institution has
 /// failed meanwhile, nothing is sent there and no order is placed.
 #[test]
-fn what_waited_for_its_turn_is_judged_after_the_wait() {
-    let mut town = Town::new();
-    let network = Arc::clone(&town.network);
-    let World { health, clock, .. } = town.api.world.clone();
-    town.api.world.outbound = Arc::new(Failing(network, health, clock));
-    let told = town.place("T1", json!({ "institutionId": "bank" }));
+fn what_waited_for_its_permit_is_judged_after_the_wait() {
+    let mut gateway = TestGateway::new();
+    let network = Arc::clone(&gateway.network);
+    let World { health, clock, .. } = gateway.api.world.clone();
+    gateway.api.world.outbound = Arc::new(FailingNetwork(network, health, clock));
+    let told = gateway.place("T1", json!({ "institutionId": "bank" }));
     assert_eq!((told.status, told.result), (422, "institution_unavailable"));
     assert_eq!(told.text("reason"), "INSTITUTION_UNHEALTHY");
-    assert!(town.network.parties().sent.is_empty());
-    let told = town.place("T1", json!({}));
+    assert!(gateway.network.parties().sent.is_empty());
+    let told = gateway.place("T1", json!({}));
     assert_eq!(told.status, 200, "the number is free");
 }
 
@@ -188,34 +201,34 @@ fn what_waited_for_its_turn_is_judged_after_the_wait() {
 /// paid, told, closed and refunded.
 #[test]
 fn a_nearly_full_disk_takes_no_orders_and_loses_no_result() {
-    let town = Town::new();
-    town.place("T1", json!({}));
-    town.place("T2", json!({}));
-    town.select("T1", "bank");
-    let short = |is_short| town.api.world.disk.set_short(is_short);
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    gateway.place("T2", json!({}));
+    gateway.select("T1", "bank");
+    let short = |is_short| gateway.api.world.disk.set_short(is_short);
     short(true);
     let body = crate::world::enrolment::order_fields("M1", "T3");
-    let placing = town.signed("M1", "/v1/orders", &body);
+    let placing = gateway.signed("M1", "/v1/orders", &body);
     let again = placing.clone();
-    let told = town.send(placing);
+    let told = gateway.send(placing);
     assert_eq!((told.status, told.result), (503, "unavailable"));
     assert!(told.response.headers().contains_key("retry-after"));
-    assert_eq!(town.select("T2", "bank").status, 503);
+    assert_eq!(gateway.select("T2", "bank").status, 503);
 
-    let id = town.pay("T1", "bank");
-    assert_eq!(town.call_back("bank", &id).status, 200);
-    assert_eq!(town.query("T1").text("orderStatus"), "PAID");
-    assert_eq!(town.deliver().len(), 1);
-    assert_eq!(town.close("T2").text("result"), "CLOSED");
+    let id = gateway.pay("T1", "bank");
+    assert_eq!(gateway.call_back("bank", &id).status, 200);
+    assert_eq!(gateway.query("T1").text("orderStatus"), "PAID");
+    assert_eq!(gateway.deliver().len(), 1);
+    assert_eq!(gateway.close("T2").text("result"), "CLOSED");
     let refund = json!({
         "merchantOrderNo": "T1", "orderDate": "20260925", "refundAmount": "1",
         "merchantId": "M1", "mobileNo": "13812345678",
     });
-    assert_eq!(town.ask("M1", "/v1/refunds", &refund).status, 200);
+    assert_eq!(gateway.ask("M1", "/v1/refunds", &refund).status, 200);
 
     short(false);
     assert_eq!(
-        town.send(again).status,
+        gateway.send(again).status,
         200,
         "the refused request was not spent"
     );

@@ -11,20 +11,23 @@ use paymux::api::Peer;
 use paymux::domain::identifiers::{InstitutionId, MerchantId};
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
 use paymux::domain::refusal::Refusal;
-use paymux::flow::register::Register;
+use paymux::flow::configuration_snapshot::ConfigurationSnapshot;
 use paymux::limits::{LimitSettings, Rate};
 use paymux::signature::{EnrolledKey, KeyRing};
 use serde_json::{Value, json};
 
 use super::with;
 use crate::openapi::refusals;
-use crate::world::books::Ability;
-use crate::world::enrolment::{order_fields, register, shown, sign, unsigned};
-use crate::world::frail::{Frail, Lack, Trouble};
-use crate::world::memory::Memory;
-use crate::world::town::{PEER, Told, Town, changed, naming};
+use crate::world::enrolment::{order_fields, shown, sign, snapshot, unsigned};
+use crate::world::fake_institution::FakeInstitutionAbility;
+use crate::world::fault_injector::{FaultInjector, InjectedFault, MissingProtection};
+use crate::world::memory::MemoryStore;
+use crate::world::test_gateway::{PEER, TestGateway, TestReply, changed, naming};
 
-const BANKS: [(&str, Ability); 2] = [("bank", Ability::ALL), ("purse", Ability::ALL)];
+const BANKS: [(&str, FakeInstitutionAbility); 2] = [
+    ("bank", FakeInstitutionAbility::ALL),
+    ("purse", FakeInstitutionAbility::ALL),
+];
 
 /// Refused before anybody was proven, or with no nonce to spend: the same bytes are refused for ever,
 /// or nobody can tell whose they are.
@@ -49,18 +52,22 @@ const NOBODY_PROVEN: [&str; 16] = [
 
 /// What is asked and refused, and what then changes.
 struct Case {
-    town: Town,
+    gateway: TestGateway,
     request: Request<Bytes>,
     peer: Peer,
-    mend: Box<dyn FnOnce(&mut Town)>,
+    mend: Box<dyn FnOnce(&mut TestGateway)>,
     /// From where it is sent again.
     again: Peer,
 }
 
 impl Case {
-    fn new(town: Town, request: Request<Bytes>, mend: impl FnOnce(&mut Town) + 'static) -> Self {
+    fn new(
+        gateway: TestGateway,
+        request: Request<Bytes>,
+        mend: impl FnOnce(&mut TestGateway) + 'static,
+    ) -> Self {
         Self {
-            town,
+            gateway,
             request,
             peer: PEER,
             mend: Box::new(mend),
@@ -70,42 +77,42 @@ impl Case {
 
     /// A case of form: nothing would make it good.
     fn of_order(changes: Value) -> Self {
-        let town = Town::new();
-        let request = with(&town, changes);
-        Self::new(town, request, |_| ())
+        let gateway = TestGateway::new();
+        let request = with(&gateway, changes);
+        Self::new(gateway, request, |_| ())
     }
 
     /// Under an enrolment with this change, which is then taken back.
     fn enrolled(
-        change: impl FnOnce(&mut Register),
-        request: impl FnOnce(&Town) -> Request<Bytes>,
+        change: impl FnOnce(&mut ConfigurationSnapshot),
+        request: impl FnOnce(&TestGateway) -> Request<Bytes>,
     ) -> Self {
-        let mut enrolment = register(&BANKS);
+        let mut enrolment = snapshot(&BANKS);
         change(&mut enrolment);
-        let town = Town::enrolled(&BANKS, enrolment);
-        let request = request(&town);
-        Self::new(town, request, |town| {
-            town.api.register = Arc::new(register(&BANKS));
+        let gateway = TestGateway::enrolled(&BANKS, enrolment);
+        let request = request(&gateway);
+        Self::new(gateway, request, |gateway| {
+            gateway.api.snapshot = Arc::new(snapshot(&BANKS));
         })
     }
 
     /// Under the usual enrolment, which is then changed.
     fn changed(
-        town: Town,
+        gateway: TestGateway,
         request: Request<Bytes>,
-        change: impl FnOnce(&mut Register) + 'static,
+        change: impl FnOnce(&mut ConfigurationSnapshot) + 'static,
     ) -> Self {
-        Self::new(town, request, |town| {
-            let mut enrolment = register(&BANKS);
+        Self::new(gateway, request, |gateway| {
+            let mut enrolment = snapshot(&BANKS);
             change(&mut enrolment);
-            town.api.register = Arc::new(enrolment);
+            gateway.api.snapshot = Arc::new(enrolment);
         })
     }
 }
 
-fn m1(register: &mut Register) -> &mut Merchant {
+fn m1(snapshot: &mut ConfigurationSnapshot) -> &mut Merchant {
     let id = MerchantId::parse("M1").unwrap();
-    register.directory.merchants.get_mut(&id).unwrap()
+    snapshot.routing.merchants.get_mut(&id).unwrap()
 }
 
 fn bank() -> InstitutionId {
@@ -123,31 +130,31 @@ fn asking(sum: &str, changes: Value) -> Value {
     changed(fields, changes)
 }
 
-fn placed() -> Town {
-    let town = Town::new();
-    assert_eq!(town.place("T1", json!({})).status, 200);
-    town
+fn placed() -> TestGateway {
+    let gateway = TestGateway::new();
+    assert_eq!(gateway.place("T1", json!({})).status, 200);
+    gateway
 }
 
-fn paid() -> Town {
-    let town = placed();
-    town.select("T1", "bank");
-    let id = town.pay("T1", "bank");
-    town.call_back("bank", &id);
-    town
+fn paid() -> TestGateway {
+    let gateway = placed();
+    gateway.select("T1", "bank");
+    let id = gateway.pay("T1", "bank");
+    gateway.call_back("bank", &id);
+    gateway
 }
 
-fn refunding(town: &Town, sum: &str, changes: Value) -> Request<Bytes> {
-    town.signed("M1", "/v1/refunds", &asking(sum, changes))
+fn refunding(gateway: &TestGateway, sum: &str, changes: Value) -> Request<Bytes> {
+    gateway.signed("M1", "/v1/refunds", &asking(sum, changes))
 }
 
-fn closing(town: &Town, no: &str) -> Request<Bytes> {
-    town.signed("M1", "/v1/orders/close", &naming(no))
+fn closing(gateway: &TestGateway, no: &str) -> Request<Bytes> {
+    gateway.signed("M1", "/v1/orders/close", &naming(no))
 }
 
-fn choosing(town: &Town, institution: &str) -> Request<Bytes> {
+fn choosing(gateway: &TestGateway, institution: &str) -> Request<Bytes> {
     let body = changed(naming("T1"), json!({ "institutionId": institution }));
-    town.signed("M1", "/v1/orders/select", &body)
+    gateway.signed("M1", "/v1/orders/select", &body)
 }
 
 /// Refusals of form and of fields, and of who asks.
@@ -165,17 +172,22 @@ fn of_fields(code: &str) -> Option<Case> {
         "secret_in_text" => Case::of_order(json!({ "goodsName": "card 4111 1111 1111 1111" })),
         "merchant_foreign" => Case::of_order(json!({ "merchantId": "M2" })),
         "outside_window" => {
-            let town = Town::new();
+            let gateway = TestGateway::new();
             let body = order_fields("M1", "T1").to_string();
             let mut request = unsigned("/v1/orders", body);
-            sign(&mut request, "M1-key", town.now_s() + 60, &town.nonce());
-            Case::new(town, request, |town| town.pass_s(45))
+            sign(
+                &mut request,
+                "M1-key",
+                gateway.now_s() + 60,
+                &gateway.nonce(),
+            );
+            Case::new(gateway, request, |gateway| gateway.advance_s(45))
         }
         "key_expired" => {
-            let town = Town::new();
-            let mut request = with(&town, json!({}));
-            sign(&mut request, "M1-old", town.now_s(), &town.nonce());
-            Case::changed(town, request, |all| {
+            let gateway = TestGateway::new();
+            let mut request = with(&gateway, json!({}));
+            sign(&mut request, "M1-old", gateway.now_s(), &gateway.nonce());
+            Case::changed(gateway, request, |all| {
                 let old = all.keys.key("M1-old").unwrap();
                 let not_after_s = i64::MAX;
                 let renewed = EnrolledKey {
@@ -187,12 +199,12 @@ fn of_fields(code: &str) -> Option<Case> {
         }
         "certificate_missing" => Case::enrolled(
             |all| m1(all).client_certificate = ClientCertificate::Required,
-            |town| with(town, json!({})),
+            |gateway| with(gateway, json!({})),
         ),
         "certificate_expired" | "certificate_foreign" => {
             let mut case = Case::of_order(json!({}));
             let (whose, until_s) = match code {
-                "certificate_expired" => ("M1", case.town.now_s() - 1),
+                "certificate_expired" => ("M1", case.gateway.now_s() - 1),
                 _ => ("M2", i64::MAX),
             };
             case.peer.certificate = Some(shown(whose, until_s));
@@ -200,17 +212,17 @@ fn of_fields(code: &str) -> Option<Case> {
         }
         "merchant_not_admitted" => Case::enrolled(
             |all| m1(all).admission = Admission::Suspended,
-            |town| with(town, json!({})),
+            |gateway| with(gateway, json!({})),
         ),
         "merchant_name_wrong" => Case::enrolled(
             |all| m1(all).name = "Coffee House".into(),
-            |town| with(town, json!({})),
+            |gateway| with(gateway, json!({})),
         ),
         "return_url_unregistered" => {
-            let town = Town::new();
+            let gateway = TestGateway::new();
             let there = json!({ "bankReturnUrl": "https://new.example/paid" });
-            let request = with(&town, there);
-            Case::changed(town, request, |all| {
+            let request = with(&gateway, there);
+            Case::changed(gateway, request, |all| {
                 m1(all).notify_origins.push("https://new.example".into());
             })
         }
@@ -220,26 +232,26 @@ fn of_fields(code: &str) -> Option<Case> {
 
 /// Refusals of institutions.
 fn of_institutions(code: &str) -> Option<Case> {
-    let at_bank = |town: &Town| with(town, json!({ "institutionId": "bank" }));
+    let at_bank = |gateway: &TestGateway| with(gateway, json!({ "institutionId": "bank" }));
     Some(match code {
         "institution_unknown" => {
-            let town = Town::new();
-            let request = with(&town, json!({ "institutionId": "new" }));
-            Case::new(town, request, |town| {
-                let three = [BANKS[0], BANKS[1], ("new", Ability::ALL)];
-                town.api.register = Arc::new(register(&three));
+            let gateway = TestGateway::new();
+            let request = with(&gateway, json!({ "institutionId": "new" }));
+            Case::new(gateway, request, |gateway| {
+                let three = [BANKS[0], BANKS[1], ("new", FakeInstitutionAbility::ALL)];
+                gateway.api.snapshot = Arc::new(snapshot(&three));
             })
         }
         "institution_required" => {
-            let town = Town::new();
-            let request = with(&town, json!({ "businessType": "NATIVE" }));
-            Case::new(town, request, |town| {
-                town.api.register = Arc::new(register(&BANKS[..1]));
+            let gateway = TestGateway::new();
+            let request = with(&gateway, json!({ "businessType": "NATIVE" }));
+            Case::new(gateway, request, |gateway| {
+                gateway.api.snapshot = Arc::new(snapshot(&BANKS[..1]));
             })
         }
         "institution_unavailable" => Case::enrolled(
             |all| {
-                let institutions = &mut all.directory.institutions;
+                let institutions = &mut all.routing.institutions;
                 institutions.get_mut(&bank()).unwrap().stopped = true;
             },
             at_bank,
@@ -247,7 +259,7 @@ fn of_institutions(code: &str) -> Option<Case> {
         "institution_not_contracted" => Case::enrolled(
             |all| {
                 let key = (MerchantId::parse("M1").unwrap(), bank());
-                all.directory.contracts.remove(&key).unwrap();
+                all.routing.contracts.remove(&key).unwrap();
             },
             at_bank,
         ),
@@ -259,43 +271,46 @@ fn of_institutions(code: &str) -> Option<Case> {
 fn of_orders(code: &str) -> Option<Case> {
     Some(match code {
         "order_unknown" => {
-            let town = Town::new();
-            let request = closing(&town, "T1");
-            Case::new(town, request, |town| {
-                town.place("T1", json!({}));
+            let gateway = TestGateway::new();
+            let request = closing(&gateway, "T1");
+            Case::new(gateway, request, |gateway| {
+                gateway.place("T1", json!({}));
             })
         }
         "order_conflict" => {
-            let town = placed();
-            let request = with(&town, json!({ "orderAmount": "1" }));
-            Case::new(town, request, |_| ())
+            let gateway = placed();
+            let request = with(&gateway, json!({ "orderAmount": "1" }));
+            Case::new(gateway, request, |_| ())
         }
         "order_closed" => {
-            let town = placed();
-            town.close("T1");
-            let request = choosing(&town, "bank");
-            Case::new(town, request, |_| ())
+            let gateway = placed();
+            gateway.close("T1");
+            let request = choosing(&gateway, "bank");
+            Case::new(gateway, request, |_| ())
         }
         "order_paid" => {
-            let town = paid();
-            let request = closing(&town, "T1");
-            Case::new(town, request, |_| ())
+            let gateway = paid();
+            let request = closing(&gateway, "T1");
+            Case::new(gateway, request, |_| ())
         }
         "attempts_exhausted" => {
-            let town = placed();
-            town.at("bank", |books| books.manners.refuses = true);
+            let gateway = placed();
+            gateway.at("bank", |books| books.manners.refuses = true);
             for _ in 0..20 {
-                assert_eq!(town.select("T1", "bank").text("result"), "REFUSED");
+                assert_eq!(gateway.select("T1", "bank").text("result"), "REFUSED");
             }
-            let request = choosing(&town, "purse");
-            Case::new(town, request, |_| ())
+            let request = choosing(&gateway, "purse");
+            Case::new(gateway, request, |_| ())
         }
         "contended" => {
-            let mut town = placed();
-            let request = closing(&town, "T1");
-            town.api.store = Arc::new(Frail::lacking(&town.memory, Lack::Quiet));
-            Case::new(town, request, |town| {
-                town.api.store = Arc::<Memory>::clone(&town.memory);
+            let mut gateway = placed();
+            let request = closing(&gateway, "T1");
+            gateway.api.store = Arc::new(FaultInjector::unmet_requirements(
+                &gateway.memory,
+                MissingProtection::Quiet,
+            ));
+            Case::new(gateway, request, |gateway| {
+                gateway.api.store = Arc::<MemoryStore>::clone(&gateway.memory);
             })
         }
         _ => return None,
@@ -305,63 +320,63 @@ fn of_orders(code: &str) -> Option<Case> {
 /// Refusals of refunds.
 fn of_refunds(code: &str) -> Option<Case> {
     let number = |no: usize| json!({ "merchantRefundNo": format!("B{no}") });
-    let ask = move |town: &Town, sum: &str, no: usize| {
-        let told = town.send(refunding(town, sum, number(no)));
+    let ask = move |gateway: &TestGateway, sum: &str, no: usize| {
+        let told = gateway.send(refunding(gateway, sum, number(no)));
         assert_eq!(told.status, 200, "{}", told.json);
     };
     Some(match code {
         "refund_unknown" => {
-            let town = paid();
+            let gateway = paid();
             let body = json!({ "merchantId": "M1", "merchantRefundNo": "B1" });
-            let request = town.signed("M1", "/v1/refunds/query", &body);
-            Case::new(town, request, move |town| ask(town, "1", 1))
+            let request = gateway.signed("M1", "/v1/refunds/query", &body);
+            Case::new(gateway, request, move |gateway| ask(gateway, "1", 1))
         }
         "order_unpaid" => {
-            let town = placed();
-            town.select("T1", "bank");
-            let request = refunding(&town, "1", number(1));
-            Case::new(town, request, |town| {
-                let id = town.pay("T1", "bank");
-                town.call_back("bank", &id);
+            let gateway = placed();
+            gateway.select("T1", "bank");
+            let request = refunding(&gateway, "1", number(1));
+            Case::new(gateway, request, |gateway| {
+                let id = gateway.pay("T1", "bank");
+                gateway.call_back("bank", &id);
             })
         }
         "refund_conflict" => {
-            let town = paid();
-            ask(&town, "1", 1);
-            let request = refunding(&town, "2", number(1));
-            Case::new(town, request, |_| ())
+            let gateway = paid();
+            ask(&gateway, "1", 1);
+            let request = refunding(&gateway, "2", number(1));
+            Case::new(gateway, request, |_| ())
         }
         "refund_over_rest" => {
-            let town = paid();
-            let request = refunding(&town, "12.31", number(1));
-            Case::new(town, request, |_| ())
+            let gateway = paid();
+            let request = refunding(&gateway, "12.31", number(1));
+            Case::new(gateway, request, |_| ())
         }
         "refunds_exhausted" => {
-            let town = paid();
-            (0..50).for_each(|no| ask(&town, "0.10", no));
-            let request = refunding(&town, "0.10", number(50));
-            Case::new(town, request, |_| ())
+            let gateway = paid();
+            (0..50).for_each(|no| ask(&gateway, "0.10", no));
+            let request = refunding(&gateway, "0.10", number(50));
+            Case::new(gateway, request, |_| ())
         }
         "refund_window_over" | "refund_not_supported" => {
-            let mut town = paid();
-            town.pass_s(1);
-            let mut enrolment = register(&BANKS);
-            let institutions = &mut enrolment.directory.institutions;
+            let mut gateway = paid();
+            gateway.advance_s(1);
+            let mut enrolment = snapshot(&BANKS);
+            let institutions = &mut enrolment.routing.institutions;
             let rules = &mut institutions.get_mut(&bank()).unwrap().refunds;
             if code == "refund_window_over" {
                 rules.window = Duration::ZERO;
             } else {
                 rules.kinds.partial = false;
             }
-            town.api.register = Arc::new(enrolment);
-            let request = refunding(&town, "1", number(1));
-            Case::changed(town, request, |_| ())
+            gateway.api.snapshot = Arc::new(enrolment);
+            let request = refunding(&gateway, "1", number(1));
+            Case::changed(gateway, request, |_| ())
         }
         "notice_url_unregistered" => {
-            let town = paid();
+            let gateway = paid();
             let there = json!({ "noticeUrl": "https://new.example/told" });
-            let request = refunding(&town, "1", there);
-            Case::changed(town, request, |all| {
+            let request = refunding(&gateway, "1", there);
+            Case::changed(gateway, request, |all| {
                 m1(all).notify_origins.push("https://new.example".into());
             })
         }
@@ -372,47 +387,47 @@ fn of_refunds(code: &str) -> Option<Case> {
 /// By which nothing was recorded: the same bytes are good once what was in the way is gone (Q8).
 fn spent_by_none(code: &str) -> Option<Case> {
     let failing = |trouble| {
-        let mut town = Town::new();
-        let frail = Frail::new(Arc::<Memory>::clone(&town.memory));
-        frail.plan(1, trouble);
-        town.api.store = Arc::new(frail);
-        let request = with(&town, json!({}));
-        Case::new(town, request, |_| ())
+        let mut gateway = TestGateway::new();
+        let fault_injector = FaultInjector::new(Arc::<MemoryStore>::clone(&gateway.memory));
+        fault_injector.plan(1, trouble);
+        gateway.api.store = Arc::new(fault_injector);
+        let request = with(&gateway, json!({}));
+        Case::new(gateway, request, |_| ())
     };
     Some(match code {
         "too_often" => {
-            let town = Town::new();
+            let gateway = TestGateway::new();
             let rate = |per_second: u32| Rate {
                 per_second: per_second.try_into().unwrap(),
                 burst: per_second.try_into().unwrap(),
             };
-            town.api.gate.limits.replace(&LimitSettings {
+            gateway.api.admission.limits.replace(&LimitSettings {
                 certificate: rate(9),
                 address: rate(9),
                 merchant: rate(1),
             });
-            town.send(with(&town, json!({ "merchantOrderNo": "T2" })));
-            let request = with(&town, json!({}));
-            Case::new(town, request, |town| town.pass_s(1))
+            gateway.send(with(&gateway, json!({ "merchantOrderNo": "T2" })));
+            let request = with(&gateway, json!({}));
+            Case::new(gateway, request, |gateway| gateway.advance_s(1))
         }
-        "outcome_unknown" => failing(Trouble::LostUnwritten),
-        "unavailable" => failing(Trouble::Unavailable),
+        "outcome_unknown" => failing(InjectedFault::LostUnwritten),
+        "unavailable" => failing(InjectedFault::Unavailable),
         _ => return None,
     })
 }
 
-fn twice(case: Case, code: &str) -> (Told, Told) {
+fn twice(case: Case, code: &str) -> (TestReply, TestReply) {
     let Case {
-        mut town,
+        mut gateway,
         request,
         peer,
         mend,
         again,
     } = case;
-    let first = town.send_from(request.clone(), peer);
+    let first = gateway.send_from(request.clone(), peer);
     assert_eq!(first.result, code, "{}", first.json);
-    mend(&mut town);
-    let second = town.send_from(request, again);
+    mend(&mut gateway);
+    let second = gateway.send_from(request, again);
     (first, second)
 }
 
@@ -449,24 +464,27 @@ fn every_refusal_of_a_proven_request_spends_its_nonce() {
 fn a_refused_refund_moves_no_money_later() {
     let case = of_refunds("notice_url_unregistered").unwrap();
     let Case {
-        mut town,
+        mut gateway,
         request,
         mend,
         ..
     } = case;
-    assert_eq!(town.send(request.clone()).result, "notice_url_unregistered");
-    mend(&mut town);
-    assert_eq!(town.send(request).result, "nonce_spent");
-    assert!(town.order("T1").refunds.is_empty());
-    town.at("bank", |books| assert!(books.returns.is_empty()));
+    assert_eq!(
+        gateway.send(request.clone()).result,
+        "notice_url_unregistered"
+    );
+    mend(&mut gateway);
+    assert_eq!(gateway.send(request).result, "nonce_spent");
+    assert!(gateway.order("T1").refunds.is_empty());
+    gateway.at("bank", |books| assert!(books.returns.is_empty()));
 }
 
 /// Q5, Q6: what a refusal spent stays spent over a restart.
 #[test]
 fn what_a_refusal_spent_is_durable() {
-    let mut town = Town::new();
-    let request = with(&town, json!({ "zzz": 1 }));
-    assert_eq!(town.send(request.clone()).result, "field_unknown");
-    town.restart();
-    assert_eq!(town.send(request).result, "nonce_spent");
+    let mut gateway = TestGateway::new();
+    let request = with(&gateway, json!({ "zzz": 1 }));
+    assert_eq!(gateway.send(request.clone()).result, "field_unknown");
+    gateway.restart();
+    assert_eq!(gateway.send(request).result, "nonce_spent");
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use paymux::api::Peer;
-use paymux::domain::audit::Deed;
+use paymux::domain::audit::AuditEntry;
 use paymux::domain::identifiers::{MerchantId, Timestamp};
 use paymux::domain::merchant::Admission;
 use paymux::flow::admit_request::refused_callers::{
@@ -14,16 +14,18 @@ use paymux::flow::admit_request::refused_callers::{
 use serde_json::json;
 
 use super::{ONE, PLACE, with};
-use crate::world::enrolment::{order_fields, register, shown, unsigned};
-use crate::world::town::{PEER, Town, now};
+use crate::world::enrolment::{order_fields, shown, snapshot, unsigned};
+use crate::world::test_gateway::{PEER, TestGateway, now};
 
-fn written(town: &Town) -> Vec<Deed> {
-    let at = town.api.now();
-    now(town.api.refused_callers.write(&*town.memory, at)).unwrap();
-    let deeds = town.snapshot().deeds;
-    let refused = deeds.into_iter().map(|(deed, _)| deed);
+fn written(gateway: &TestGateway) -> Vec<AuditEntry> {
+    let at = gateway.api.now();
+    now(gateway.api.refused_callers.write(&*gateway.memory, at)).unwrap();
+    let audit_entries = gateway.durable_state().audit_entries;
+    let refused = audit_entries
+        .into_iter()
+        .map(|(audit_entry, _)| audit_entry);
     refused
-        .filter(|deed| deed.action == "authentication.refuse")
+        .filter(|audit_entry| audit_entry.action == "authentication.refuse")
         .collect()
 }
 
@@ -34,9 +36,9 @@ fn from(address: impl Into<IpAddr>) -> Peer {
     }
 }
 
-fn knock(town: &Town, peer: Peer) {
+fn check_rate(gateway: &TestGateway, peer: Peer) {
     let body = order_fields("M1", "T1").to_string();
-    let told = town.send_from(unsigned(PLACE, body), peer);
+    let told = gateway.send_from(unsigned(PLACE, body), peer);
     assert_eq!(told.result, "signature_unusable");
 }
 
@@ -44,17 +46,17 @@ fn knock(town: &Town, peer: Peer) {
 /// caller no more than a digest; all beyond the bound share a row.
 #[test]
 fn refused_proofs_are_recorded_within_a_bound() {
-    let town = Town::new();
-    knock(&town, from(Ipv4Addr::new(203, 0, 113, 9)));
-    knock(&town, from(Ipv4Addr::new(203, 0, 113, 9)));
-    let rows = written(&town);
+    let gateway = TestGateway::new();
+    check_rate(&gateway, from(Ipv4Addr::new(203, 0, 113, 9)));
+    check_rate(&gateway, from(Ipv4Addr::new(203, 0, 113, 9)));
+    let rows = written(&gateway);
     assert_eq!(rows.len(), 1, "{rows:?}");
     assert_eq!(rows[0].object, "A3.1");
     assert_eq!(rows[0].result, "signature_unusable times=2");
     assert!(rows[0].actor.starts_with("caller:address:"), "{rows:?}");
     assert!(!rows[0].actor.contains("203"), "{rows:?}");
     assert_eq!(
-        written(&town).len(),
+        written(&gateway).len(),
         1,
         "what is written is not written again"
     );
@@ -67,15 +69,15 @@ fn refused_proofs_are_recorded_within_a_bound() {
     for n in 0..each {
         let mut certificate = shown("nobody", i64::MAX);
         certificate.digest[..8].copy_from_slice(&n.to_be_bytes());
-        knock(
-            &town,
+        check_rate(
+            &gateway,
             Peer {
                 certificate: Some(certificate),
                 ..peer
             },
         );
     }
-    let rows = written(&town);
+    let rows = written(&gateway);
     assert_eq!(rows.len(), 1 + ROWS_MAX + 1, "{rows:?}");
     assert!(rows[1].actor.starts_with("caller:certificate:"));
     assert_eq!(rows.last().unwrap().result, "and others times=5");
@@ -84,15 +86,15 @@ fn refused_proofs_are_recorded_within_a_bound() {
 /// L5, R-4-3: who is known and may not is recorded by its key.
 #[test]
 fn a_refused_merchant_is_recorded_by_its_key() {
-    let mut enrolled = register(&ONE);
+    let mut enrolled = snapshot(&ONE);
     let m1 = MerchantId::parse("M1").unwrap();
-    enrolled.directory.merchants.get_mut(&m1).unwrap().admission = Admission::Suspended;
-    let town = Town::enrolled(&ONE, enrolled);
+    enrolled.routing.merchants.get_mut(&m1).unwrap().admission = Admission::Suspended;
+    let gateway = TestGateway::enrolled(&ONE, enrolled);
     assert_eq!(
-        town.send(with(&town, json!({}))).result,
+        gateway.send(with(&gateway, json!({}))).result,
         "merchant_not_admitted"
     );
-    let rows = written(&town);
+    let rows = written(&gateway);
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].actor, "caller:key:M1-key");
     assert_eq!(rows[0].result, "merchant_not_admitted times=1");
@@ -106,22 +108,25 @@ fn addresses_of_one_network_are_one_caller() {
         digest[..address.len().min(8)].copy_from_slice(&address[..address.len().min(8)]);
         digest
     };
-    let mut town = Town::new();
-    town.api.refused_callers = Arc::new(RefusedCallers::new(Box::new(first)));
+    let mut gateway = TestGateway::new();
+    gateway.api.refused_callers = Arc::new(RefusedCallers::new(Box::new(first)));
     for last in [1, 2] {
-        knock(
-            &town,
+        check_rate(
+            &gateway,
             from(Ipv6Addr::new(0x2001, 0xdb8, 0, 7, 0, 0, 0, last)),
         );
     }
-    knock(&town, from(Ipv6Addr::new(0x2001, 0xdb8, 0, 8, 0, 0, 0, 1)));
-    let rows = written(&town);
+    check_rate(
+        &gateway,
+        from(Ipv6Addr::new(0x2001, 0xdb8, 0, 8, 0, 0, 0, 1)),
+    );
+    let rows = written(&gateway);
     assert_eq!(rows.len(), 2, "{rows:?}");
 }
 
 /// Lines about callers whom nobody knows are bounded in each second, and what was left out is counted.
 #[test]
-fn lines_about_strangers_are_sampled() {
+fn lines_about_unauthenticated_callers_are_sampled() {
     let callers = RefusedCallers::new(Box::new(|_| [0; 32]));
     for second in [5, 6] {
         let at = Timestamp::from_s(second);

@@ -3,31 +3,31 @@
 use serde_json::json;
 
 use super::{good, refused, with};
-use crate::world::town::{Town, naming};
+use crate::world::test_gateway::{TestGateway, naming};
 
 /// R-6.1.1-3a, R-6.1.3-1, R-6.1.4-1: a card number, a security code or a password in a description or a reason is refused and
 /// neither quoted nor kept; fields that hold numbers by their nature are left alone.
 #[test]
 fn payers_secrets_in_free_text_are_refused() {
-    let town = Town::new();
+    let gateway = TestGateway::new();
     for text in ["card 4111 1111 1111 1111", "CVV：123", "验证码 004211"] {
         for field in ["goodsName", "goodsDescription"] {
-            let request = with(&town, json!({ field: text }));
-            let told = refused(&town, request, 422, "secret_in_text");
+            let request = with(&gateway, json!({ field: text }));
+            let told = refused(&gateway, request, 422, "secret_in_text");
             assert_eq!(told.text("field"), field);
             assert!(!told.json.to_string().contains(text), "{}", told.json);
         }
     }
     let numbers = json!({ "goodsNo": "4111111111111111", "attach": "4111111111111111" });
-    assert_eq!(town.send(with(&town, numbers)).status, 200);
+    assert_eq!(gateway.send(with(&gateway, numbers)).status, 200);
     let asking = json!({ "orderDate": "20260925", "refundAmount": "1", "mobileNo": "13812345678",
         "refundReason": "my card is 5105105105105100" });
     let mut body = naming("T1");
     body.as_object_mut()
         .unwrap()
         .extend(asking.as_object().unwrap().clone());
-    let request = town.signed("M1", "/v1/refunds", &body);
-    let told = refused(&town, request, 422, "secret_in_text");
+    let request = gateway.signed("M1", "/v1/refunds", &body);
+    let told = refused(&gateway, request, 422, "secret_in_text");
     assert_eq!(told.text("field"), "refundReason");
-    assert_eq!(town.send(good(&town)).result, "order_conflict");
+    assert_eq!(gateway.send(good(&gateway)).result, "order_conflict");
 }

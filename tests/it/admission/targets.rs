@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, header};
 
 use super::{good, refused};
 use crate::world::enrolment::{sign, unsigned};
-use crate::world::town::{Town, naming};
+use crate::world::test_gateway::{TestGateway, naming};
 
 /// Ways to write the path that somewhere mean the same.
 const VARIANTS: [&str; 20] = [
@@ -35,22 +35,22 @@ const VARIANTS: [&str; 20] = [
 /// signed as it was sent or as it should have been.
 #[test]
 fn another_way_to_write_the_path_is_another_path() {
-    let town = Town::new();
+    let gateway = TestGateway::new();
     for variant in VARIANTS {
-        let mut moved = good(&town);
+        let mut moved = good(&gateway);
         *moved.uri_mut() = variant.parse().unwrap();
-        refused(&town, moved, 404, "path_unknown");
+        refused(&gateway, moved, 404, "path_unknown");
 
-        let mut signed = unsigned(variant, good(&town).body().clone());
-        sign(&mut signed, "M1-key", town.now_s(), &town.nonce());
-        refused(&town, signed, 404, "path_unknown");
+        let mut signed = unsigned(variant, good(&gateway).body().clone());
+        sign(&mut signed, "M1-key", gateway.now_s(), &gateway.nonce());
+        refused(&gateway, signed, 404, "path_unknown");
     }
     for variant in [
         "/v1/callbacks/bank%2f",
         "/v1/callbacks/./bank",
         "/v1/callbacks/bank/",
     ] {
-        refused(&town, unsigned(variant, "{}"), 404, "path_unknown");
+        refused(&gateway, unsigned(variant, "{}"), 404, "path_unknown");
     }
 }
 
@@ -58,7 +58,7 @@ fn another_way_to_write_the_path_is_another_path() {
 /// refused, and never quoted.
 #[test]
 fn a_query_is_refused_and_not_quoted() {
-    let town = Town::new();
+    let gateway = TestGateway::new();
     for path in [
         "/v1/orders",
         "/v1/orders/institutions",
@@ -72,12 +72,12 @@ fn a_query_is_refused_and_not_quoted() {
     ] {
         for query in ["?mobileNo=13812345678", "?"] {
             let target = format!("{path}{query}");
-            let mut signed = unsigned(&target, good(&town).body().clone());
-            sign(&mut signed, "M1-key", town.now_s(), &town.nonce());
-            let mut added = town.signed("M1", path, &naming("T1"));
+            let mut signed = unsigned(&target, good(&gateway).body().clone());
+            sign(&mut signed, "M1-key", gateway.now_s(), &gateway.nonce());
+            let mut added = gateway.signed("M1", path, &naming("T1"));
             *added.uri_mut() = target.parse().unwrap();
             for request in [signed, added] {
-                let told = refused(&town, request, 400, "query_unexpected");
+                let told = refused(&gateway, request, 400, "query_unexpected");
                 assert!(!told.json.to_string().contains("1381234"), "{}", told.json);
             }
         }
@@ -88,7 +88,7 @@ fn a_query_is_refused_and_not_quoted() {
 /// says is refused, however near it comes.
 #[test]
 fn another_authority_is_refused() {
-    let town = Town::new();
+    let gateway = TestGateway::new();
     for host in [
         "pay.example:",
         "pay.example:80",
@@ -103,49 +103,49 @@ fn another_authority_is_refused() {
         "127.0.0.1",
         "",
     ] {
-        let mut request = good(&town);
+        let mut request = good(&gateway);
         let value = HeaderValue::from_str(host).unwrap();
         request.headers_mut().insert(header::HOST, value);
-        refused(&town, request, 421, "authority_wrong");
+        refused(&gateway, request, 421, "authority_wrong");
     }
     for (uri, ours) in [
         ("https://evil.example/v1/orders", false),
         ("https://pay.example:8443/v1/orders", false),
         ("https://pay.example/v1/orders", true),
     ] {
-        let mut request = good(&town);
+        let mut request = good(&gateway);
         *request.uri_mut() = uri.parse().unwrap();
         if ours {
-            assert_eq!(town.send(request).status, 200, "{uri}");
+            assert_eq!(gateway.send(request).status, 200, "{uri}");
         } else {
-            refused(&town, request, 421, "authority_wrong");
+            refused(&gateway, request, 421, "authority_wrong");
         }
     }
-    let mut twice = good(&town);
+    let mut twice = good(&gateway);
     let host = HeaderValue::from_static("pay.example");
     twice.headers_mut().append(header::HOST, host);
-    refused(&town, twice, 421, "authority_wrong");
-    let mut none = good(&town);
+    refused(&gateway, twice, 421, "authority_wrong");
+    let mut none = good(&gateway);
     none.headers_mut().remove(header::HOST);
-    refused(&town, none, 421, "authority_wrong");
+    refused(&gateway, none, 421, "authority_wrong");
 }
 
 /// Q2, Q10: a header line that decides something and stands twice, with the same or another value,
 /// before or after the right one, is refused.
 #[test]
 fn a_header_that_stands_twice_is_refused() {
-    let town = Town::new();
+    let gateway = TestGateway::new();
     for (name, other, status, code) in [
         ("content-type", "text/plain", 415, "media_type_wrong"),
         ("content-type", "application/json", 415, "media_type_wrong"),
         ("content-digest", "sha-256=:AAAA:", 401, "digest_mismatch"),
         ("signature", "sig1=:AAAA:", 401, "signature_mismatch"),
     ] {
-        let mut request = good(&town);
+        let mut request = good(&gateway);
         let name: HeaderName = name.parse().unwrap();
         let value = HeaderValue::from_static(other);
         request.headers_mut().append(name, value);
-        let told = town.send(request);
+        let told = gateway.send(request);
         assert_eq!(told.status, status, "{other}: {}", told.json);
         assert!(
             told.result == code || status == 401,
@@ -153,5 +153,5 @@ fn a_header_that_stands_twice_is_refused() {
             told.json
         );
     }
-    assert!(town.snapshot().orders.is_empty());
+    assert!(gateway.durable_state().orders.is_empty());
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::document::PAGE;
 use super::notified::covers_too_little;
 use super::wire::send;
-use super::{ED25519, MERCHANT, PAYER, Scene, notice_url};
+use super::{ClientTestbed, ED25519, MERCHANT, PAYER, notice_url};
 use crate::tidy::tree;
 
 /// Status and code of every row under the heading.
@@ -31,12 +31,12 @@ fn documented() -> BTreeSet<(u16, String)> {
 }
 
 /// A request that is right until something is done to it.
-struct Asking<'a> {
-    scene: &'a Scene,
+struct SpoilableRequest<'a> {
+    scene: &'a ClientTestbed,
     key: SigningKey,
 }
 
-impl Asking<'_> {
+impl SpoilableRequest<'_> {
     fn order(&self, more: &Value) -> Value {
         let mut order = json!({
             "merchantId": MERCHANT, "transactionType": "PASSWORD_PAY",
@@ -85,7 +85,7 @@ impl Asking<'_> {
     }
 }
 
-impl Scene {
+impl ClientTestbed {
     /// A private key of the stage under some name.
     fn key(&self, file: &str, id: &str) -> SigningKey {
         let pem = std::fs::read_to_string(self.stage.certs().join(file)).unwrap();
@@ -99,7 +99,7 @@ fn nonce(number: usize) -> String {
 }
 
 /// Each mistake once, of a merchant whose first order was `first`.
-fn mistaken(asking: &Asking<'_>, first: Request<Bytes>) -> Vec<Request<Bytes>> {
+fn mistaken(asking: &SpoilableRequest<'_>, first: Request<Bytes>) -> Vec<Request<Bytes>> {
     let right = asking.order(&json!({}));
     let good = |number| asking.signed(&right, 0, &nonce(number));
     let with = |number, more| asking.signed(&asking.order(&more), 0, &nonce(number));
@@ -107,7 +107,7 @@ fn mistaken(asking: &Asking<'_>, first: Request<Bytes>) -> Vec<Request<Bytes>> {
         let (field, value) = more.split_once('=').unwrap();
         with(number, json!({ "merchantOrderNo": "T2", field: value }))
     };
-    let by = |file, id| Asking {
+    let by = |file, id| SpoilableRequest {
         scene: asking.scene,
         key: asking.scene.key(file, id),
     };
@@ -152,8 +152,8 @@ fn mistaken(asking: &Asking<'_>, first: Request<Bytes>) -> Vec<Request<Bytes>> {
 /// there, and none has an effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_common_mistake_is_answered_as_documented() {
-    let scene = Scene::set(ED25519).await;
-    let asking = Asking {
+    let scene = ClientTestbed::set(ED25519).await;
+    let asking = SpoilableRequest {
         scene: &scene,
         key: scene.key("M3003-1.key", "M3003-1"),
     };

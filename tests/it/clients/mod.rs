@@ -14,11 +14,11 @@ use std::path::Path;
 use std::process::Command;
 
 use paymux::command::demo::enrolment::{RED, TEA, account};
-use paymux::command::demo::stage::{Open, Stage};
-use paymux::edge::Drained;
+use paymux::command::demo::environment::{DemoEnvironment, DemoGateway};
+use paymux::edge::DrainOutcome;
 use serde_json::Value;
 
-use program::{Program, Said, Surroundings, WHOLE};
+use program::{Program, ProgramEnvironment, ProgramOutput, WHOLE};
 use relay::{ALL, Relay, Tampering};
 
 use crate::socket::ports;
@@ -51,16 +51,16 @@ const RSA_PSS: KeyKind = KeyKind {
 };
 
 /// Everybody, the programs' merchant enrolled among them.
-struct Scene {
-    stage: Stage,
-    open: Open,
-    around: Surroundings,
+struct ClientTestbed {
+    stage: DemoEnvironment,
+    open: DemoGateway,
+    around: ProgramEnvironment,
     /// Where notifications are heard.
     notices: u16,
     relay: Option<Relay>,
 }
 
-impl Scene {
+impl ClientTestbed {
     async fn set(kind: KeyKind) -> Self {
         Self::with(kind, false).await
     }
@@ -73,7 +73,7 @@ impl Scene {
     async fn with(kind: KeyKind, between: bool) -> Self {
         let more = ports::free();
         let notices = more.tea;
-        let stage = Stage::set(ports::free(), &enrolment(kind, notices))
+        let stage = DemoEnvironment::set(ports::free(), &enrolment(kind, notices))
             .await
             .unwrap();
         for id in ["M3003-1", "platform-1"] {
@@ -103,7 +103,7 @@ impl Scene {
         Self {
             open: stage.open().await.unwrap(),
             stage,
-            around: Surroundings { folder, variables },
+            around: ProgramEnvironment { folder, variables },
             notices,
             relay,
         }
@@ -113,7 +113,7 @@ impl Scene {
         self.relay.as_ref().unwrap()
     }
 
-    async fn run(&self, program: Program, words: &[&str]) -> Said {
+    async fn run(&self, program: Program, words: &[&str]) -> ProgramOutput {
         program.run(&self.around, words).await
     }
 
@@ -179,7 +179,7 @@ amount_max = "2000.00"
 
 /// Makes a key as `docs/clients.md` says, over the one `paymux keys dev` made: the merchant's, and
 /// the platform's of the same kind, so that both ways are tried.
-fn make_key(stage: &Stage, id: &str, kind: KeyKind) {
+fn make_key(stage: &DemoEnvironment, id: &str, kind: KeyKind) {
     let file = |end: &str| stage.certs().join(format!("{id}.{end}"));
     let openssl = |command: &mut Command| {
         let made = command.output().expect("openssl is needed here");
@@ -200,7 +200,7 @@ fn make_key(stage: &Stage, id: &str, kind: KeyKind) {
 
 /// An order goes its whole way, through the program and nothing else.
 async fn goes_the_whole_way(program: Program, kind: KeyKind) {
-    let scene = Scene::set(kind).await;
+    let scene = ClientTestbed::set(kind).await;
     let mut listening = program.listen(&scene.around, scene.notices).await;
     let placed = scene.done(program, &["place", "T1", "12.30", PAYER]).await;
     let listed: Vec<_> = placed["institutions"].as_array().unwrap().iter().collect();
@@ -239,7 +239,7 @@ async fn goes_the_whole_way(program: Program, kind: KeyKind) {
         }
     });
     told.await.expect("the event is delivered");
-    assert_eq!(scene.open.close().await.unwrap(), Drained::Whole);
+    assert_eq!(scene.open.close().await.unwrap(), DrainOutcome::Whole);
 }
 
 /// Every event of the programs' merchant in the gateway's own store, and what became of it.
@@ -254,7 +254,7 @@ fn told(folder: &Path) -> Vec<(String, String)> {
 
 /// Whatever is done to an answer, nothing of it is believed.
 async fn believes_no_tampered_answer(program: Program) {
-    let scene = Scene::tampered().await;
+    let scene = ClientTestbed::tampered().await;
     let relay = scene.relay();
     // An answer that is lost is asked for again: the same order, signed anew, placed once.
     relay.next(Tampering::Lost);

@@ -4,38 +4,38 @@ use std::path::Path;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
-use paymux::sandbox::{Answer, ClientSettings, MerchantClient};
+use paymux::sandbox::{ClientResponse, ClientSettings, MerchantClient};
 use paymux::signature::{Covering, KeyRing, SigningKey, sign_request, sign_response};
 use paymux::world::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use super::program::Program;
-use super::relay::{content_digest, platform, stranger};
-use super::{ED25519, MERCHANT, PAYER, Scene, notice_url};
+use super::relay::{content_digest, platform, unauthenticated};
+use super::{ClientTestbed, ED25519, MERCHANT, PAYER, notice_url};
 
 /// A notification as the gateway signs them, to be spoilt before it is sent.
-pub(super) struct Telling<'a> {
-    scene: &'a Scene,
+pub(super) struct SpoilableNotification<'a> {
+    scene: &'a ClientTestbed,
     body: Value,
 }
 
-impl<'a> Telling<'a> {
+impl<'a> SpoilableNotification<'a> {
     /// Of an order that the programs asked for.
-    pub(super) fn of(scene: &'a Scene) -> Self {
+    pub(super) fn of(scene: &'a ClientTestbed) -> Self {
         scene.remember("T9 12.3 CNY");
         let body = body();
         Self { scene, body }
     }
 
     /// As the gateway tells it.
-    pub(super) async fn honest(&self) -> Answer {
+    pub(super) async fn honest(&self) -> ClientResponse {
         let key = platform(&self.scene.stage.certs());
         let url = notice_url(self.scene.notices);
         self.told(self.request(&key, &url, 0)).await
     }
 
     /// As somebody tells it whose key nobody knows.
-    pub(super) async fn unknown(&self) -> Answer {
+    pub(super) async fn unknown(&self) -> ClientResponse {
         let key = named(&self.scene.stage.certs(), "platform-9");
         let url = notice_url(self.scene.notices);
         self.told(self.request(&key, &url, 0)).await
@@ -56,7 +56,7 @@ impl<'a> Telling<'a> {
         request
     }
 
-    async fn told(&self, mut request: Request<Bytes>) -> Answer {
+    async fn told(&self, mut request: Request<Bytes>) -> ClientResponse {
         // Whatever it was signed for, it goes to the endpoint.
         let path = request.uri().path_and_query().unwrap().clone();
         *request.uri_mut() = format!("https://localhost:{}{path}", self.scene.notices)
@@ -86,7 +86,11 @@ fn body() -> Value {
 }
 
 /// Everything that must not be believed.
-fn spoilt(telling: &Telling<'_>, certs: &Path, url: &str) -> Vec<(&'static str, Request<Bytes>)> {
+fn spoilt(
+    telling: &SpoilableNotification<'_>,
+    certs: &Path,
+    url: &str,
+) -> Vec<(&'static str, Request<Bytes>)> {
     let key = platform(certs);
     let good = telling.request(&key, url, 0);
     let spoil = |spoil: &dyn Fn(&mut Request<Bytes>)| {
@@ -111,7 +115,7 @@ fn spoilt(telling: &Telling<'_>, certs: &Path, url: &str) -> Vec<(&'static str, 
         let mut body = telling.body.clone();
         body[field] = json!(value);
         let scene = telling.scene;
-        Telling { scene, body }.request(&key, url, 0)
+        SpoilableNotification { scene, body }.request(&key, url, 0)
     };
     let elsewhere = url.replace("/notices", "/elsewhere");
     vec![
@@ -119,7 +123,7 @@ fn spoilt(telling: &Telling<'_>, certs: &Path, url: &str) -> Vec<(&'static str, 
         ("another body with its digest", with_its_digest),
         ("no signature", unsigned),
         ("a signature over too little", little),
-        ("a stranger's", telling.request(&stranger(), url, 0)),
+        ("a stranger's", telling.request(&unauthenticated(), url, 0)),
         ("an unknown key's", telling.request(&unknown, url, 0)),
         (
             "somebody else's",
@@ -142,11 +146,11 @@ fn spoilt(telling: &Telling<'_>, certs: &Path, url: &str) -> Vec<(&'static str, 
 
 /// Whatever is done to a notification, it is not believed; what is believed is entered once.
 async fn believes_no_tampered_notification(program: Program) {
-    let scene = Scene::set(ED25519).await;
+    let scene = ClientTestbed::set(ED25519).await;
     let mut listening = program.listen(&scene.around, scene.notices).await;
     let certs = scene.stage.certs();
     let (key, url) = (platform(&certs), notice_url(scene.notices));
-    let mut telling = Telling::of(&scene);
+    let mut telling = SpoilableNotification::of(&scene);
     for (what, request) in spoilt(&telling, &certs, &url) {
         let answer = telling.told(request).await;
         let success = answer.text("noticeResult") == "SUCCESS";

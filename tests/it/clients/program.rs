@@ -7,15 +7,15 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use paymux::command::demo::stage::PATIENCE;
+use paymux::command::demo::environment::WAIT_MAX;
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::wire::{Answering, Door};
+use super::wire::{HttpAnswerer, TestServer};
 use crate::tidy::tree;
 
 /// How long a program may take; only one that hangs is given so much.
-pub(super) const WHOLE: std::time::Duration = PATIENCE.saturating_mul(30);
+pub(super) const WHOLE: std::time::Duration = WAIT_MAX.saturating_mul(30);
 
 /// One program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,14 +30,14 @@ pub(super) enum Program {
 
 /// What a program is told by its environment, and where it runs: beside `certs/`.
 #[derive(Debug, Clone)]
-pub(super) struct Surroundings {
+pub(super) struct ProgramEnvironment {
     pub(super) folder: PathBuf,
     pub(super) variables: Vec<(&'static str, String)>,
 }
 
 /// What a program said and how it ended.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct ProgramOutput {
     pub(super) status: i32,
     pub(super) out: Value,
     pub(super) err: String,
@@ -54,7 +54,7 @@ impl Program {
         })
     }
 
-    fn command(self, around: &Surroundings) -> Command {
+    fn command(self, around: &ProgramEnvironment) -> Command {
         let mut command = match self {
             Self::Python => Command::new(tree::root().join("target/python/bin/python")),
             Self::Node => Command::new("node"),
@@ -88,11 +88,11 @@ impl Program {
     }
 
     /// Runs it to its end.
-    pub(super) async fn run(self, around: &Surroundings, words: &[&str]) -> Said {
+    pub(super) async fn run(self, around: &ProgramEnvironment, words: &[&str]) -> ProgramOutput {
         let mut command = self.command(around);
         let child = self.spawn(command.args(words).stdin(Stdio::null()));
         let (status, out, err) = ended(child).await;
-        Said {
+        ProgramOutput {
             status,
             out: serde_json::from_str(&out).unwrap_or(Value::Null),
             err,
@@ -100,21 +100,27 @@ impl Program {
     }
 
     /// Lets it hear notifications at a port, until it is dropped.
-    pub(super) async fn listen(self, around: &Surroundings, port: u16) -> Listening {
+    pub(super) async fn listen(
+        self,
+        around: &ProgramEnvironment,
+        port: u16,
+    ) -> NotificationListener {
         let (tell, told) = unbounded_channel();
         let ears = if self == Self::Curl {
             let certs = around.folder.join("certs");
             let around = around.clone();
-            Ears::Handed(Door::open(&certs, port, Arc::new(Handing { around, tell })).await)
+            ListenerProcess::Handed(
+                TestServer::open(&certs, port, Arc::new(ShellServer { around, tell })).await,
+            )
         } else {
             let mut command = self.command(around);
-            Ears::Process(self.listening(command.arg("listen"), tell).await)
+            ListenerProcess::Process(self.listening(command.arg("listen"), tell).await)
         };
-        Listening { told, ears }
+        NotificationListener { told, ears }
     }
 
-    async fn listening(self, command: &mut Command, tell: UnboundedSender<String>) -> Killed {
-        let mut child = Killed(self.spawn(command));
+    async fn listening(self, command: &mut Command, tell: UnboundedSender<String>) -> KillOnDrop {
+        let mut child = KillOnDrop(self.spawn(command));
         let out = child.0.stdout.take().unwrap();
         let err = child.0.stderr.take().unwrap();
         let (ready, is_ready) = tokio::sync::oneshot::channel();
@@ -189,32 +195,32 @@ fn compiled(file: &Path) -> &'static Path {
 }
 
 /// A process that does not outlive its test.
-struct Killed(Child);
+struct KillOnDrop(Child);
 
-impl Drop for Killed {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-enum Ears {
-    Process(Killed),
-    Handed(Door),
+enum ListenerProcess {
+    Process(KillOnDrop),
+    Handed(TestServer),
 }
 
 /// A program that hears notifications.
-pub(super) struct Listening {
+pub(super) struct NotificationListener {
     told: UnboundedReceiver<String>,
-    ears: Ears,
+    ears: ListenerProcess,
 }
 
-impl Listening {
+impl NotificationListener {
     /// Ends it; its port is free afterwards.
     pub(super) async fn ended(self) {
         match self.ears {
-            Ears::Process(process) => drop(process),
-            Ears::Handed(door) => door.closed().await,
+            ListenerProcess::Process(process) => drop(process),
+            ListenerProcess::Handed(door) => door.closed().await,
         }
     }
 
@@ -239,12 +245,12 @@ impl Listening {
 }
 
 /// A server that hands each request to the shell program, as a server of the merchant's would.
-struct Handing {
-    around: Surroundings,
+struct ShellServer {
+    around: ProgramEnvironment,
     tell: UnboundedSender<String>,
 }
 
-impl Answering for Handing {
+impl HttpAnswerer for ShellServer {
     /// Goes on to its end when whoever asked has hung up meanwhile: what the program heard then is
     /// known to it, and the next delivery is a repeat.
     async fn answer(self: Arc<Self>, request: Request<Bytes>) -> Option<Response<Bytes>> {
@@ -253,7 +259,7 @@ impl Answering for Handing {
     }
 }
 
-impl Handing {
+impl ShellServer {
     async fn hand(&self, request: &Request<Bytes>) -> Response<Bytes> {
         let mut command = Program::Curl.command(&self.around);
         let mut child = Program::Curl.spawn(command.arg("notice").stdin(Stdio::piped()));

@@ -1,12 +1,12 @@
 //! How the programs keep the gateway's public keys: not for long, and not fetched for everybody.
 
-use super::notified::Telling;
+use super::notified::SpoilableNotification;
 use super::program::Program;
-use super::relay::Publishing;
-use super::{Scene, Surroundings};
+use super::relay::KeyPublication;
+use super::{ClientTestbed, ProgramEnvironment};
 
 /// A program's surroundings with other ages of keys, in seconds.
-fn aged(scene: &Scene, old: &str, pause: &str) -> Surroundings {
+fn aged(scene: &ClientTestbed, old: &str, pause: &str) -> ProgramEnvironment {
     let mut around = scene.around.clone();
     let ages = [("PAYMUX_KEYS_OLD_S", old), ("PAYMUX_KEYS_PAUSE_S", pause)];
     let ages = ages.map(|(name, value)| (name, value.to_owned()));
@@ -16,36 +16,36 @@ fn aged(scene: &Scene, old: &str, pause: &str) -> Surroundings {
 
 /// Once the set is old, only what the gateway publishes now is believed.
 async fn believes_no_withdrawn_key(program: Program) {
-    let scene = Scene::tampered().await;
-    let telling = Telling::of(&scene);
+    let scene = ClientTestbed::tampered().await;
+    let telling = SpoilableNotification::of(&scene);
     let mut listening = program.listen(&aged(&scene, "0", "0"), scene.notices).await;
     assert_eq!(telling.honest().await.status, 200);
     assert_eq!(listening.said().await, "heard E9");
     for publishing in [
-        Publishing::Withdrawn,
-        Publishing::Elsewhere,
-        Publishing::Broken,
+        KeyPublication::Withdrawn,
+        KeyPublication::Elsewhere,
+        KeyPublication::Broken,
     ] {
         scene.relay().publish(publishing);
         let status = telling.honest().await.status;
         assert_eq!(status, 401, "{program:?} {publishing:?}");
     }
-    scene.relay().publish(Publishing::Honest);
+    scene.relay().publish(KeyPublication::Honest);
     assert_eq!(telling.honest().await.status, 200);
     assert_eq!(listening.said().await, "repeated E9");
 }
 
 /// Whoever sends rubbish, at the same time and one after another, has the keys fetched once.
 async fn fetches_keys_for_nobody(program: Program) {
-    let scene = Scene::tampered().await;
-    let telling = Telling::of(&scene);
+    let scene = ClientTestbed::tampered().await;
+    let telling = SpoilableNotification::of(&scene);
     let around = aged(&scene, "600", "600");
     let forged = async || {
         let answers = tokio::join!(telling.unknown(), telling.unknown(), telling.unknown());
         let answers = [answers.0, answers.1, answers.2, telling.unknown().await];
         assert!(answers.iter().all(|answer| answer.status == 401));
     };
-    scene.relay().publish(Publishing::Broken);
+    scene.relay().publish(KeyPublication::Broken);
     let listening = program.listen(&around, scene.notices).await;
     forged().await;
     assert_eq!(scene.relay().looks(), 1, "{program:?}: a failure counts");
@@ -58,7 +58,7 @@ async fn fetches_keys_for_nobody(program: Program) {
             std::fs::remove_file(file.path()).unwrap();
         }
     }
-    scene.relay().publish(Publishing::Honest);
+    scene.relay().publish(KeyPublication::Honest);
     let _listening = program.listen(&around, scene.notices).await;
     assert_eq!(telling.honest().await.status, 200);
     forged().await;

@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use paymux::command::demo::enrolment::RED;
-use paymux::command::demo::stage::Folder;
+use paymux::command::demo::environment::TemporaryFolder;
 
 use super::program::Program;
-use super::{ED25519, PAYER, Scene};
+use super::{ClientTestbed, ED25519, PAYER};
 use crate::tidy::tree;
 
 /// Numbers of payers that would say more, if they were not sent as text.
@@ -19,7 +19,7 @@ const SAYING_MORE: [&str; 2] = [
 
 /// A refusal ends a program with a status of its own, be it the institution's or the gateway's.
 async fn says_what_was_refused(program: Program) {
-    let scene = Scene::set(ED25519).await;
+    let scene = ClientTestbed::set(ED25519).await;
     scene.done(program, &["place", "T1", "12.68", PAYER]).await;
     let refused = scene.run(program, &["select", "T1", RED.id]).await;
     assert_eq!(refused.out["result"], "REFUSED", "{}", refused.err);
@@ -76,7 +76,7 @@ async fn the_java_client_says_what_was_refused() {
 /// those that would do.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_other_authorities_are_believed() {
-    let mut scene = Scene::set(ED25519).await;
+    let mut scene = ClientTestbed::set(ED25519).await;
     for (name, value) in [
         ("PAYMUX_ROOTS", "certs/mistyped.pem"),
         ("NODE_EXTRA_CA_CERTS", "certs/ca.pem"),
@@ -106,7 +106,7 @@ fn a_tool_that_is_too_old_is_named() {
         ("node", "v16.20.2", "Node 16.20.2", "18"),
         ("javac", "javac 11.0.2", "Java 11.0.2", "17"),
     ] {
-        let folder = Folder::make().unwrap();
+        let folder = TemporaryFolder::make().unwrap();
         let old = folder.path().join(tool);
         std::fs::write(&old, format!("#!/bin/sh\necho {says}\n")).unwrap();
         std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o700)).unwrap();

@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use paymux::signature::{Question, SigningKey, sign_response};
 use paymux::world::{Clock, SystemClock};
 
-use super::wire::{Answering, Door, send};
+use super::wire::{HttpAnswerer, TestServer, send};
 
 /// What becomes of the next answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,30 +56,30 @@ pub(super) const ALL: [Tampering; 8] = [
 
 /// Who stands between.
 pub(super) struct Relay {
-    between: Arc<Between>,
-    _door: Door,
+    between: Arc<RelayServer>,
+    _door: TestServer,
 }
 
-struct Between {
+struct RelayServer {
     certs: PathBuf,
     /// What the gateway calls itself, and where it really is.
     origin: String,
     gateway: u16,
     merchant: String,
-    state: Mutex<State>,
+    state: Mutex<RelayState>,
 }
 
-struct State {
+struct RelayState {
     tampering: Tampering,
     earlier: Option<Response<Bytes>>,
     asked: Vec<Request<Bytes>>,
-    publishing: Publishing,
+    publishing: KeyPublication,
     looks: usize,
 }
 
 /// What becomes of the gateway's set of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Publishing {
+pub(super) enum KeyPublication {
     /// It is as it is.
     Honest,
     /// The key was taken out.
@@ -93,21 +93,21 @@ pub(super) enum Publishing {
 impl Relay {
     /// Stands at `port`, which is the gateway's public address, before `gateway`.
     pub(super) async fn open(certs: &Path, port: u16, gateway: u16, merchant: &str) -> Self {
-        let between = Arc::new(Between {
+        let between = Arc::new(RelayServer {
             certs: certs.to_owned(),
             origin: format!("https://localhost:{port}"),
             gateway,
             merchant: merchant.to_owned(),
-            state: Mutex::new(State {
+            state: Mutex::new(RelayState {
                 tampering: Tampering::None,
                 earlier: None,
                 asked: Vec::new(),
-                publishing: Publishing::Honest,
+                publishing: KeyPublication::Honest,
                 looks: 0,
             }),
         });
         Self {
-            _door: Door::open(certs, port, Arc::clone(&between)).await,
+            _door: TestServer::open(certs, port, Arc::clone(&between)).await,
             between,
         }
     }
@@ -117,7 +117,7 @@ impl Relay {
     }
 
     /// From now on.
-    pub(super) fn publish(&self, publishing: Publishing) {
+    pub(super) fn publish(&self, publishing: KeyPublication) {
         self.between.state.lock().unwrap().publishing = publishing;
     }
 
@@ -132,7 +132,7 @@ impl Relay {
     }
 }
 
-impl Answering for Between {
+impl HttpAnswerer for RelayServer {
     async fn answer(self: Arc<Self>, request: Request<Bytes>) -> Option<Response<Bytes>> {
         let asked = request.clone();
         let answer = send(&self.certs, Some(&self.merchant), self.gateway, request).await;
@@ -151,23 +151,23 @@ impl Answering for Between {
     }
 }
 
-impl Between {
+impl RelayServer {
     fn published(&self, query: Option<&str>, mut keys: Response<Bytes>) -> Response<Bytes> {
         let mut state = self.state.lock().unwrap();
         state.looks += 1;
         match state.publishing {
-            Publishing::Honest => (),
-            Publishing::Withdrawn => {
+            KeyPublication::Honest => (),
+            KeyPublication::Withdrawn => {
                 *keys.body_mut() = Bytes::from_static(b"{\"keys\":[]}");
                 keys.headers_mut().remove(header::CONTENT_LENGTH);
             }
-            Publishing::Elsewhere if query.is_some() => (),
-            Publishing::Elsewhere => {
+            KeyPublication::Elsewhere if query.is_some() => (),
+            KeyPublication::Elsewhere => {
                 *keys.status_mut() = StatusCode::FOUND;
                 let elsewhere = HeaderValue::from_static("/.well-known/jwks.json?elsewhere");
                 keys.headers_mut().insert(header::LOCATION, elsewhere);
             }
-            Publishing::Broken => *keys.status_mut() = StatusCode::SERVICE_UNAVAILABLE,
+            KeyPublication::Broken => *keys.status_mut() = StatusCode::SERVICE_UNAVAILABLE,
         }
         keys
     }
@@ -204,7 +204,7 @@ impl Between {
             Tampering::Resigned => sign(Some(&question), &platform(&self.certs), now),
             Tampering::Unbound => sign(None, &platform(&self.certs), now),
             Tampering::Old => sign(Some(&question), &platform(&self.certs), now - 1_000),
-            Tampering::Stranger => sign(Some(&question), &stranger(), now),
+            Tampering::Stranger => sign(Some(&question), &unauthenticated(), now),
         }
         Some(answer)
     }
@@ -231,7 +231,7 @@ pub(super) fn platform(certs: &Path) -> SigningKey {
 }
 
 /// Another one of the same name.
-pub(super) fn stranger() -> SigningKey {
+pub(super) fn unauthenticated() -> SigningKey {
     let (pem, _) = SigningKey::generate_ed25519().unwrap();
     SigningKey::from_pkcs8_pem("platform-1", &pem).unwrap()
 }

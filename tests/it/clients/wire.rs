@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// Whoever answers; nothing closes the connection without a byte.
-pub(super) trait Answering: Send + Sync + 'static {
+pub(super) trait HttpAnswerer: Send + Sync + 'static {
     fn answer(
         self: Arc<Self>,
         request: Request<Bytes>,
@@ -30,15 +30,15 @@ pub(super) trait Answering: Send + Sync + 'static {
 }
 
 /// A listening server; gone when it is dropped.
-pub(super) struct Door(JoinHandle<()>);
+pub(super) struct TestServer(JoinHandle<()>);
 
-impl Drop for Door {
+impl Drop for TestServer {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-impl Door {
+impl TestServer {
     /// Ends it and waits: its port is free afterwards.
     pub(super) async fn closed(mut self) {
         self.0.abort();
@@ -46,7 +46,7 @@ impl Door {
     }
 
     /// Listens on this port with the certificate `server` of a folder.
-    pub(super) async fn open(certs: &Path, port: u16, who: Arc<impl Answering>) -> Self {
+    pub(super) async fn open(certs: &Path, port: u16, who: Arc<impl HttpAnswerer>) -> Self {
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -66,7 +66,7 @@ impl Door {
     }
 }
 
-async fn converse(stream: TcpStream, acceptor: TlsAcceptor, who: Arc<impl Answering>) {
+async fn converse(stream: TcpStream, acceptor: TlsAcceptor, who: Arc<impl HttpAnswerer>) {
     let Ok(stream) = acceptor.accept(stream).await else {
         return;
     };

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use paymux::command::check::diff::{With, diff};
+use paymux::command::check::diff::{DiffTarget, diff};
 use paymux::command::keys;
 use paymux::domain::identifiers::Timestamp;
 use paymux::signature::SigningKey;
@@ -18,9 +18,9 @@ fn now() -> Timestamp {
 }
 
 /// Two files beside each other, with the keys that both name.
-struct Pair(TempDir);
+struct ConfigPair(TempDir);
 
-impl Pair {
+impl ConfigPair {
     fn new() -> Self {
         let pair = Self(TempDir::new().unwrap());
         pair.write("old.toml", COMMITTED);
@@ -42,7 +42,7 @@ impl Pair {
         self.write("new.toml", text);
         let (old, mut out) = (self.path("old.toml"), Vec::new());
         let new = self.path("new.toml");
-        let exit = diff(&mut out, &new, With::File(&old), as_json, now()).unwrap();
+        let exit = diff(&mut out, &new, DiffTarget::File(&old), as_json, now()).unwrap();
         (String::from_utf8(out).unwrap(), exit)
     }
 }
@@ -50,7 +50,7 @@ impl Pair {
 /// F1: what is added, taken out and changed is said table by table, and what needs a restart.
 #[test]
 fn every_difference_is_said_in_words() {
-    let pair = Pair::new();
+    let pair = ConfigPair::new();
     let text = COMMITTED
         .replace("mtls = \"optional\"", "mtls = \"required\"")
         .replace("amount_max = \"50000.00\"", "amount_max = \"60000.00\"")
@@ -87,7 +87,7 @@ fn every_difference_is_said_in_words() {
 /// end; no secret is shown, and the same as JSON.
 #[test]
 fn other_keys_are_seen_and_not_shown() {
-    let pair = Pair::new();
+    let pair = ConfigPair::new();
     let (said, _) = pair.said(COMMITTED, false);
     assert!(said.starts_with("nothing would change"), "{said}");
     let (private, public) = SigningKey::generate_ed25519().unwrap();
@@ -113,7 +113,7 @@ fn other_keys_are_seen_and_not_shown() {
 /// F1: of a file with faults nothing would change, whatever else stands in it.
 #[test]
 fn a_file_with_faults_would_change_nothing() {
-    let pair = Pair::new();
+    let pair = ConfigPair::new();
     let text = COMMITTED.replace("mtls = \"optional\"", "mtls = \"perhaps\"");
     let (said, exit) = pair.said(&text, false);
     assert_eq!(exit, ExitCode::from(3));
@@ -130,7 +130,7 @@ fn a_file_with_faults_would_change_nothing() {
 /// F1, F3: a comparison finds what `paymux check` finds of the same file, in its exit status and as JSON.
 #[test]
 fn a_diff_finds_what_check_finds() {
-    let pair = Pair::new();
+    let pair = ConfigPair::new();
     fs::write(pair.path("certs/redpay-1.pub"), "rubbish").unwrap();
     let (said, exit) = pair.said(COMMITTED, false);
     assert_eq!(exit, ExitCode::from(3), "{said}");

@@ -5,13 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 
 use paymux::config;
 
-use super::{Site, now};
+use super::{ConfigFolder, now};
 
 /// F1: what editors and other systems put around a certificate or a key is read: a byte-order mark,
 /// line ends of another system, comments in any encoding.
 #[test]
 fn certificates_are_read_as_other_programs_leave_them() {
-    let site = Site::fresh();
+    let site = ConfigFolder::fresh();
     for name in ["certs/ca.pem", "certs/server.key", "certs/seal-1.key"] {
         let path = site.path(name);
         let good = fs::read_to_string(&path).unwrap();
@@ -40,12 +40,12 @@ fn certificates_are_read_as_other_programs_leave_them() {
 #[test]
 fn a_store_that_cannot_be_served_is_a_fault() {
     let deep = format!("sqlite:{}/paymux.sqlite", "d".repeat(100));
-    let fault = Site::with("sqlite:var/paymux.sqlite", &deep).only_fault();
+    let fault = ConfigFolder::with("sqlite:var/paymux.sqlite", &deep).only_fault();
     assert!(
         fault.contains("[store] url") && fault.contains("control socket"),
         "{fault}"
     );
-    let site = Site::fresh();
+    let site = ConfigFolder::fresh();
     fs::create_dir(site.path("var")).unwrap();
     let store = site.path("var/paymux.sqlite");
     fs::write(&store, "").unwrap();

@@ -49,7 +49,7 @@ fn a_correction_is_of_the_value_that_was_found() {
             "write currencies = [\"CNY\"]",
         ),
     ] {
-        let site = Site::fresh();
+        let site = ConfigFolder::fresh();
         let first = right.split('=').next().unwrap();
         let said = format!("# {first}= [");
         let text = COMMITTED.replacen(&said, &said[2..], 1);
@@ -81,7 +81,7 @@ fn a_merchant_without_a_key_or_leave_is_shown_without_institutions() {
             "nothing: not admitted yet",
         ),
     ] {
-        let site = Site::fresh();
+        let site = ConfigFolder::fresh();
         let text = merchants.replacen(right, wrong, 1);
         let before = COMMITTED.split_once("[[merchant]]").unwrap().0;
         site.write(&format!("{before}[[merchant]]{text}"));
@@ -98,13 +98,13 @@ fn a_merchant_without_a_key_or_leave_is_shown_without_institutions() {
 #[test]
 fn a_fault_of_an_institution_is_none_of_its_contracts() {
     let line = "# currencies = [\"CNY\"]   ";
-    Site::with(line, "currencies = [\"RMB\"]   ").only_fault();
+    ConfigFolder::with(line, "currencies = [\"RMB\"]   ").only_fault();
     let modes = "modes = [\"WEBVIEW\", \"NATIVE\"]";
-    let site = Site::fresh();
+    let site = ConfigFolder::fresh();
     site.write(&COMMITTED.replacen(modes, "modes = [\"WEBVIEW\", \"NATIF\"]", 1));
     let fault = site.only_fault();
     assert!(fault.ends_with("did you mean NATIVE?"), "{fault}");
-    let site = Site::with("\"password_pay\"", "\"pasword_pay\"");
+    let site = ConfigFolder::with("\"password_pay\"", "\"pasword_pay\"");
     let faults = site.faults();
     let meant = |fault: &String| fault.ends_with("did you mean password_pay?");
     assert!(faults.iter().all(meant), "{faults:#?}");
@@ -113,10 +113,11 @@ fn a_fault_of_an_institution_is_none_of_its_contracts() {
 /// Where nothing tells what was meant, an example is called one.
 #[test]
 fn an_example_is_called_one() {
-    let fault = Site::with("account = \"88001001\"", "account = \"8800 1001\"").only_fault();
+    let fault =
+        ConfigFolder::with("account = \"88001001\"", "account = \"8800 1001\"").only_fault();
     let advice = "correct it, for example account = \"88001001\"";
     assert!(fault.ends_with(advice), "{fault}");
-    let fault = Site::with("account = \"88001001\"", "").only_fault();
+    let fault = ConfigFolder::with("account = \"88001001\"", "").only_fault();
     let advice = "add it, for example account = \"88001001\"";
     assert!(fault.ends_with(advice), "{fault}");
 }
@@ -124,7 +125,7 @@ fn an_example_is_called_one() {
 /// F1: who writes a name of an earlier edition is told what it is called now.
 #[test]
 fn a_renamed_key_is_told_its_new_name() {
-    let site = Site::with("exchange_log_days = 30", "trail_days = 30");
+    let site = ConfigFolder::with("exchange_log_days = 30", "trail_days = 30");
     let fault = site.only_fault();
     assert!(fault.contains("unknown name \"trail_days\""), "{fault}");
     let advice = "it is called exchange_log_days now";

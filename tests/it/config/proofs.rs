@@ -26,7 +26,7 @@ fn a_key_of_each_algorithm_is_enrolled() {
     let id = |algorithm: Algorithm| format!("M1001-{}", algorithm.name().replace('.', "-"));
     let tables = Algorithm::all().map(|it| further(&id(it), it.name(), &named(it)));
     let tables: String = tables.collect();
-    let site = Site::fresh();
+    let site = ConfigFolder::fresh();
     site.replace(&[(AFTER_KEYS, &format!("{tables}{AFTER_KEYS}"))]);
     let made = site.make_keys();
     assert!(
@@ -35,11 +35,11 @@ fn a_key_of_each_algorithm_is_enrolled() {
     );
     let config = site.read().map_err(|f| f.to_string()).unwrap();
     for algorithm in Algorithm::all() {
-        let key = config.register.keys.key(&id(algorithm)).unwrap();
+        let key = config.snapshot.keys.key(&id(algorithm)).unwrap();
         assert_eq!(key.key.algorithm(), algorithm);
     }
     // The shape's words are the list's.
-    let site = Site::with("algorithm = \"ed25519\"\nfile = \"certs/redpay-1.pub\"", "");
+    let site = ConfigFolder::with("algorithm = \"ed25519\"\nfile = \"certs/redpay-1.pub\"", "");
     let faults = site.faults().join("\n");
     for algorithm in Algorithm::all() {
         assert!(faults.contains(algorithm.name()), "{algorithm}: {faults}");
@@ -84,7 +84,7 @@ fn keys_that_prove_too_little_are_faults() {
         ("hmac-sha256", plain, "something else (not shown)"),
         ("hmac-sha256", own, "secret: expected the name of a secret"),
     ] {
-        let site = Site::fresh();
+        let site = ConfigFolder::fresh();
         let table = further("M1001-2", algorithm, named);
         site.replace(&[(AFTER_KEYS, &format!("{table}{AFTER_KEYS}"))]);
         let weak = format!("-----BEGIN PUBLIC KEY-----\n{WEAK}\n-----END PUBLIC KEY-----\n");
@@ -102,7 +102,7 @@ fn keys_that_prove_too_little_are_faults() {
         let faults: Vec<String> = match site.read() {
             // One party's, and not enrolled.
             Ok(config) => {
-                assert!(config.register.keys.key("M1001-2").is_none(), "{named}");
+                assert!(config.snapshot.keys.key("M1001-2").is_none(), "{named}");
                 let notes = config.unusable.iter().map(|it| it.note.to_string());
                 notes.collect()
             }
@@ -124,7 +124,7 @@ fn a_shared_secret_alone_is_a_fault() {
         ("mtls = \"optional\"", "mtls = \"off\""),
         ("certificates = [\"certs/M1001.pem\"]", "certificates = []"),
     ] {
-        let site = Site::fresh();
+        let site = ConfigFolder::fresh();
         let table = further("M1001-2", "hmac-sha256", SHARED);
         site.replace(&[(from, to), (AFTER_KEYS, &format!("{table}{AFTER_KEYS}"))]);
         site.make_keys();
@@ -135,7 +135,7 @@ fn a_shared_secret_alone_is_a_fault() {
             "{faults:#?}"
         );
     }
-    let site = Site::with(
+    let site = ConfigFolder::with(
         "algorithm = \"ed25519\"\nfile = \"certs/redpay-1.pub\"",
         &format!("algorithm = \"hmac-sha256\"\n{SHARED}"),
     );
@@ -156,7 +156,7 @@ fn the_platform_signs_with_any_key_that_signs() {
         ("ecdsa-p256-sha256", "EC", "ES256"),
         ("rsa-pss-sha512", "RSA", "PS512"),
     ] {
-        let site = Site::fresh();
+        let site = ConfigFolder::fresh();
         for file in ["certs/platform-1.key", "certs/platform-1.pub"] {
             fs::remove_file(site.path(file)).unwrap();
         }
@@ -164,10 +164,10 @@ fn the_platform_signs_with_any_key_that_signs() {
         let folder = site.path("certs");
         keys::make(&mut Vec::new(), "platform-1", algorithm, &folder).unwrap();
         let config = site.read().map_err(|f| f.to_string()).unwrap();
-        let signing = &config.register.platform.signing;
+        let signing = &config.snapshot.platform.signing;
         assert_eq!(signing.at(now().seconds()).unwrap().algorithm(), algorithm);
         let set: serde_json::Value =
-            serde_json::from_slice(&config.register.platform.jwks).unwrap();
+            serde_json::from_slice(&config.snapshot.platform.jwks).unwrap();
         let jwk = &set["keys"][0];
         assert_eq!((&jwk["kty"], &jwk["alg"]), (&kind.into(), &alg.into()));
         assert!(jwk["nbf"].is_number() && jwk["exp"].is_number() && jwk["d"].is_null());
@@ -241,7 +241,7 @@ fn a_key_has_one_owner() {
         ((&*redpay, file("platform-1")), Some("this gateway")),
     ];
     for ((from, to), first) in cases {
-        let site = Site::fresh();
+        let site = ConfigFolder::fresh();
         for name in ["li-wei-1", "wang-fang-1", "platform-1"] {
             let (_, public) = SigningKey::generate_ed25519().unwrap();
             let public = if name == "platform-1" {

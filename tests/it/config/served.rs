@@ -8,14 +8,14 @@ const NOT_SERVED: &str = "CHATBOT, which it does not serve yet; name one that is
 /// of a merchant's defaults.
 #[test]
 fn a_mode_that_alone_is_not_served_is_a_fault() {
-    let faults = Site::with("modes = [\"WEBVIEW\"]", "modes = [\"CHATBOT\"]").faults();
+    let faults = ConfigFolder::with("modes = [\"WEBVIEW\"]", "modes = [\"CHATBOT\"]").faults();
     let not_served = faults.iter().filter(|fault| fault.contains(NOT_SERVED));
     assert_eq!(not_served.count(), 2, "{faults:#?}");
     let (_, after) = COMMITTED
         .split_once("[merchant.default_institution]")
         .unwrap();
     let defaults: String = after.split_inclusive('\n').skip(1).take(2).collect();
-    let faults = Site::with(&defaults, "CHATBOT = \"bluebank\"\n").faults();
+    let faults = ConfigFolder::with(&defaults, "CHATBOT = \"bluebank\"\n").faults();
     assert!(faults[0].contains(NOT_SERVED), "{faults:#?}");
 }
 
@@ -29,7 +29,7 @@ fn what_is_expected_is_served() {
         ),
         ("[\"WEBVIEW\"]", "expected one of WEBVIEW, NATIVE, found"),
     ] {
-        let faults = Site::with(right, "[\"BARTER\"]").faults();
+        let faults = ConfigFolder::with(right, "[\"BARTER\"]").faults();
         let is_said = faults.iter().any(|fault| fault.contains(expected));
         assert!(is_said, "{faults:#?}");
     }

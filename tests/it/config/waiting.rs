@@ -1,6 +1,6 @@
 //! How many may wait for institutions: numbers that bound each other.
 
-use super::{COMMITTED, Site};
+use super::{COMMITTED, ConfigFolder};
 
 /// F1: a name of an earlier version is answered with what it is called now.
 #[test]
@@ -11,7 +11,7 @@ fn an_old_name_is_answered_with_the_new_one() {
         ("turns_waiting_max", "permits_waiting_max"),
     ] {
         let (from, to) = (format!("\n{new} = "), format!("\n{old} = "));
-        let fault = Site::with(&from, &to).only_fault();
+        let fault = ConfigFolder::with(&from, &to).only_fault();
         let advice = format!("it is called {new} now");
         assert!(fault.contains(&advice), "{fault}");
     }
@@ -43,20 +43,20 @@ fn waiting_creates_cannot_be_set_to_hold_everything() {
         ),
     ] {
         let (line, over) = (format!("{name} = {from} "), most + 1);
-        let fault = Site::with(&line, &format!("{name} = {over} ")).only_fault();
+        let fault = ConfigFolder::with(&line, &format!("{name} = {over} ")).only_fault();
         let expected = format!("[limits] {name}: expected a whole number from 0 to {most}, ");
         let advice = format!("write {most} or less, or raise {other}");
         assert!(fault.contains(&expected), "{fault}");
         assert!(fault.contains(&advice), "{fault}");
     }
-    let site = Site::fresh();
+    let site = ConfigFolder::fresh();
     let said = site.read().map_err(|f| f.to_string()).unwrap().limits;
     let silent = COMMITTED.lines().filter(|it| !it.starts_with("permits_w"));
     site.write(&silent.collect::<Vec<_>>().join("\n"));
     let meant = site.read().map_err(|f| f.to_string()).unwrap().limits;
     assert_eq!(said, meant, "the file says what is meant without it");
     let less = "in_flight_orders_max = 64 ";
-    let site = Site::with("in_flight_orders_max = 512 ", less);
+    let site = ConfigFolder::with("in_flight_orders_max = 512 ", less);
     let faults = site.faults();
     assert_eq!(faults.len(), 3, "{faults:#?}");
 }

@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use paymux::api::Peer;
-use paymux::limits::{Explained, Rate};
+use paymux::limits::{ExplanationLimits, Rate};
 
 use super::*;
 
@@ -18,11 +18,11 @@ fn rate(per_second: u32, burst: u32) -> Rate {
     }
 }
 
-fn limited(caller: Rate, all: Rate) -> Town {
-    let mut town = town();
-    let clock = Arc::clone(&town.api.world.clock);
-    town.api.gate.explained = Explained::new(caller, all, clock);
-    town
+fn limited(caller: Rate, all: Rate) -> TestGateway {
+    let mut gateway = gateway();
+    let clock = Arc::clone(&gateway.api.world.clock);
+    gateway.api.admission.explained = ExplanationLimits::new(caller, all, clock);
+    gateway
 }
 
 fn from(address: &str, merchant: Option<&str>) -> Peer {
@@ -33,10 +33,10 @@ fn from(address: &str, merchant: Option<&str>) -> Peer {
 }
 
 /// The base a misfit of this key was shown, if it was.
-fn shown(town: &Town, key: &Key, peer: Peer) -> Option<String> {
-    let draft = draft(town, key);
+fn shown(gateway: &TestGateway, key: &TestSigningKey, peer: Peer) -> Option<String> {
+    let draft = draft(gateway, key);
     let misfit = draft.with(&[1; 64]);
-    let told = refused_from(town, (misfit, peer), MISMATCH, key.algorithm);
+    let told = refused_from(gateway, (misfit, peer), MISMATCH, key.algorithm);
     assert!(!told.response.headers().contains_key("signature"));
     let detail = told.text("detail");
     assert!(
@@ -54,8 +54,8 @@ fn shown(town: &Town, key: &Key, peer: Peer) -> Option<String> {
 #[test]
 fn a_misfit_is_shown_the_base_and_no_secret() {
     for algorithm in ALGORITHMS {
-        let town = town();
-        let base = shown(&town, key_of(algorithm), showing("M1")).unwrap();
+        let gateway = gateway();
+        let base = shown(&gateway, key_of(algorithm), showing("M1")).unwrap();
         let tag = mac(SECRET, base.as_bytes());
         for secret in [SECRET, &tag, digest(&SHA256, SECRET).as_ref()] {
             let text = STANDARD.encode(secret);
@@ -67,11 +67,11 @@ fn a_misfit_is_shown_the_base_and_no_secret() {
 
 /// Who names no known key is shown nothing.
 #[test]
-fn a_stranger_is_shown_nothing() {
-    let (town, key) = (town(), key_of("ed25519"));
-    let mut draft = draft(&town, key);
+fn an_unauthenticated_caller_is_shown_nothing() {
+    let (gateway, key) = (gateway(), key_of("ed25519"));
+    let mut draft = draft(&gateway, key);
     draft.key_id = "M1-ed25520".to_owned();
-    let told = refused(&town, draft.by(key), (401, "key_unknown"), "a stranger");
+    let told = refused(&gateway, draft.by(key), (401, "key_unknown"), "a stranger");
     assert!(!told.text("detail").contains("@method"));
 }
 
@@ -79,28 +79,31 @@ fn a_stranger_is_shown_nothing() {
 /// all strangers together, who use up nothing of a merchant's; a certificate that is nobody's counts by its address.
 #[test]
 fn a_base_is_not_shown_too_often() {
-    let town = limited(rate(1, 2), rate(1, 3));
+    let gateway = limited(rate(1, 2), rate(1, 3));
     let key = key_of("ecdsa-p256-sha256");
-    let stranger = from("192.0.2.1", None);
-    assert!(shown(&town, key, stranger).is_some());
-    assert!(shown(&town, key, stranger).is_some());
-    assert!(shown(&town, key, stranger).is_none());
+    let unauthenticated = from("192.0.2.1", None);
+    assert!(shown(&gateway, key, unauthenticated).is_some());
+    assert!(shown(&gateway, key, unauthenticated).is_some());
+    assert!(shown(&gateway, key, unauthenticated).is_none());
     let made_up = from("192.0.2.1", Some("nobody"));
-    assert!(shown(&town, key, made_up).is_none(), "the same address");
+    assert!(shown(&gateway, key, made_up).is_none(), "the same address");
     let bearer = from("192.0.2.1", Some("M1"));
-    assert!(shown(&town, key, bearer).is_some());
-    assert!(shown(&town, key, bearer).is_some());
-    assert!(shown(&town, key, bearer).is_none());
-    assert!(shown(&town, key, from("192.0.2.2", None)).is_some());
+    assert!(shown(&gateway, key, bearer).is_some());
+    assert!(shown(&gateway, key, bearer).is_some());
+    assert!(shown(&gateway, key, bearer).is_none());
+    assert!(shown(&gateway, key, from("192.0.2.2", None)).is_some());
     assert!(
-        shown(&town, key, from("192.0.2.3", None)).is_none(),
+        shown(&gateway, key, from("192.0.2.3", None)).is_none(),
         "all strangers"
     );
-    town.pass_s(1);
-    assert!(shown(&town, key, from("192.0.2.4", None)).is_some());
-    assert!(shown(&town, key, stranger).is_none(), "all, again");
-    assert!(shown(&town, key, bearer).is_some(), "a merchant's own");
+    gateway.advance_s(1);
+    assert!(shown(&gateway, key, from("192.0.2.4", None)).is_some());
+    assert!(
+        shown(&gateway, key, unauthenticated).is_none(),
+        "all, again"
+    );
+    assert!(shown(&gateway, key, bearer).is_some(), "a merchant's own");
     // Whatever was shown, a good signature is let in.
-    let good = draft(&town, key).by(key);
-    assert_eq!(town.send_from(good, stranger).status, 200);
+    let good = draft(&gateway, key).by(key);
+    assert_eq!(gateway.send_from(good, unauthenticated).status, 200);
 }

@@ -13,27 +13,27 @@ use http::Request;
 use paymux::api::Peer;
 use paymux::domain::identifiers::MerchantId;
 use paymux::domain::merchant::{Admission, ClientCertificate};
-use paymux::flow::register::Register;
+use paymux::flow::configuration_snapshot::ConfigurationSnapshot;
 use paymux::signature::{EnrolledKey, KeyRing};
 use serde_json::{Value, json};
 
-use crate::world::books::Ability;
-use crate::world::enrolment::{order_fields, register};
-use crate::world::town::{PEER, Told, Town, changed, showing};
-use signing::{ALGORITHMS, Draft, KEYS, Key, SECRET, mac};
+use crate::world::enrolment::{order_fields, snapshot};
+use crate::world::fake_institution::FakeInstitutionAbility;
+use crate::world::test_gateway::{PEER, TestGateway, TestReply, changed, showing};
+use signing::{ALGORITHMS, KEYS, SECRET, SignatureDraft, TestSigningKey, mac};
 
 const PLACE: &str = "/v1/orders";
-const ONE: [(&str, Ability); 1] = [("bank", Ability::ALL)];
+const ONE: [(&str, FakeInstitutionAbility); 1] = [("bank", FakeInstitutionAbility::ALL)];
 
-fn key_of(algorithm: &str) -> &'static Key {
+fn key_of(algorithm: &str) -> &'static TestSigningKey {
     let mut keys = KEYS[0].iter();
     keys.find(|key| key.algorithm == algorithm).unwrap()
 }
 
 /// Two merchants with a key of each algorithm; of M1's each also one that has ended, one that has
 /// not begun, and a second one.
-fn enrolled(now_s: i64) -> Register {
-    let mut register = register(&ONE);
+fn enrolled(now_s: i64) -> ConfigurationSnapshot {
+    let mut snapshot = snapshot(&ONE);
     let mut keys = Vec::new();
     for (merchant, set) in ["M1", "M2"].into_iter().zip(KEYS.iter()) {
         for key in set {
@@ -52,35 +52,40 @@ fn enrolled(now_s: i64) -> Register {
             enrol("-coming", now_s + 1, i64::MAX);
         }
     }
-    register.keys = KeyRing::new(keys).unwrap();
-    register
+    snapshot.keys = KeyRing::new(keys).unwrap();
+    snapshot
 }
 
-fn town() -> Town {
-    let now_s = Town::new().now_s();
-    Town::enrolled(&ONE, enrolled(now_s))
+fn gateway() -> TestGateway {
+    let now_s = TestGateway::new().now_s();
+    TestGateway::enrolled(&ONE, enrolled(now_s))
 }
 
-fn draft(town: &Town, key: &Key) -> Draft {
+fn draft(gateway: &TestGateway, key: &TestSigningKey) -> SignatureDraft {
     let id = format!("M1-{}", key.algorithm);
     let body = order_fields("M1", "T1");
-    Draft::new(PLACE, &body, (&id, town.nonce()), town.now_s())
+    SignatureDraft::new(PLACE, &body, (&id, gateway.nonce()), gateway.now_s())
 }
 
 /// The refusal of a request that must leave nothing durable behind, not even its nonce; the code is
 /// what is counted.
-fn refused(town: &Town, request: Request<Bytes>, expected: (u16, &str), what: &str) -> Told {
-    refused_from(town, (request, showing("M1")), expected, what)
+fn refused(
+    gateway: &TestGateway,
+    request: Request<Bytes>,
+    expected: (u16, &str),
+    what: &str,
+) -> TestReply {
+    refused_from(gateway, (request, showing("M1")), expected, what)
 }
 
 fn refused_from(
-    town: &Town,
+    gateway: &TestGateway,
     (request, peer): (Request<Bytes>, Peer),
     expected: (u16, &str),
     what: &str,
-) -> Told {
-    let before = town.snapshot();
-    let told = town.send_from(request, peer);
+) -> TestReply {
+    let before = gateway.durable_state();
+    let told = gateway.send_from(request, peer);
     assert_eq!(
         (told.status, told.result),
         expected,
@@ -89,7 +94,7 @@ fn refused_from(
     );
     assert_eq!(told.text("code"), expected.1, "{what}");
     // Whoever was proven has spent the nonce (Q5), and nothing else has changed.
-    let mut after = town.snapshot();
+    let mut after = gateway.durable_state();
     after.nonces.clone_from(&before.nonces);
     assert!(after == before, "{what} left something behind");
     told
@@ -105,15 +110,15 @@ const OUTSIDE: (u16, &str) = (401, "outside_window");
 fn each_algorithm_lets_its_owner_in() {
     for algorithm in ALGORITHMS {
         for alg in [None, Some(algorithm.to_owned())] {
-            let town = town();
+            let gateway = gateway();
             let key = key_of(algorithm);
-            let draft = Draft {
+            let draft = SignatureDraft {
                 alg,
-                ..draft(&town, key)
+                ..draft(&gateway, key)
             };
-            let told = town.send_from(draft.by(key), showing("M1"));
+            let told = gateway.send_from(draft.by(key), showing("M1"));
             assert_eq!((told.status, told.result), (200, "ACCEPTED"), "{algorithm}");
-            assert_eq!(town.snapshot().orders.len(), 1);
+            assert_eq!(gateway.durable_state().orders.len(), 1);
         }
     }
 }
@@ -122,32 +127,32 @@ fn each_algorithm_lets_its_owner_in() {
 #[test]
 fn nothing_is_believed_that_was_not_signed_whole() {
     for algorithm in ALGORITHMS {
-        let (town, key) = (town(), key_of(algorithm));
+        let (gateway, key) = (gateway(), key_of(algorithm));
         let what = |case: &str| format!("{algorithm}, {case}");
-        let good = draft(&town, key);
-        refused(&town, good.bare(), UNUSABLE, &what("unsigned"));
+        let good = draft(&gateway, key);
+        refused(&gateway, good.bare(), UNUSABLE, &what("unsigned"));
         for at in 0..good.covered.len() {
             let mut little = good.clone();
             let gone = little.covered.remove(at);
-            refused(&town, little.by(key), UNUSABLE, &what(gone));
+            refused(&gateway, little.by(key), UNUSABLE, &what(gone));
         }
         let other = order_fields("M1", "T2").to_string();
         let mut body = good.by(key);
         *body.body_mut() = Bytes::from(other.clone());
-        refused(&town, body, (401, "digest_mismatch"), &what("body"));
-        let changed = Draft {
+        refused(&gateway, body, (401, "digest_mismatch"), &what("body"));
+        let changed = SignatureDraft {
             body: other.into_bytes(),
             ..good.clone()
         };
         let with_digest = changed.with(&key.sign(good.base().as_bytes()));
-        refused(&town, with_digest, MISMATCH, &what("body and digest"));
+        refused(&gateway, with_digest, MISMATCH, &what("body and digest"));
         let mut elsewhere = good.by(key);
         *elsewhere.uri_mut() = "/v1/orders/close".parse().unwrap();
-        refused(&town, elsewhere, MISMATCH, &what("path"));
+        refused(&gateway, elsewhere, MISMATCH, &what("path"));
         let mut later = good.clone();
-        later.nonce = Some(town.nonce());
+        later.nonce = Some(gateway.nonce());
         let later = later.with(&key.sign(good.base().as_bytes()));
-        refused(&town, later, MISMATCH, &what("another nonce"));
+        refused(&gateway, later, MISMATCH, &what("another nonce"));
     }
 }
 
@@ -155,13 +160,13 @@ fn nothing_is_believed_that_was_not_signed_whole() {
 #[test]
 fn nothing_is_believed_outside_its_time() {
     for algorithm in ALGORITHMS {
-        let (town, key) = (town(), key_of(algorithm));
+        let (gateway, key) = (gateway(), key_of(algorithm));
         let what = |case: &str| format!("{algorithm}, {case}");
-        let now = town.now_s();
+        let now = gateway.now_s();
         for suffix in ["-ended", "-coming"] {
-            let mut draft = draft(&town, key);
+            let mut draft = draft(&gateway, key);
             draft.key_id.push_str(suffix);
-            refused(&town, draft.by(key), (401, "key_expired"), &what(suffix));
+            refused(&gateway, draft.by(key), (401, "key_expired"), &what(suffix));
         }
         for (case, created, expires, expected) in [
             ("stale", Some(now - 301), Some(now + 1), OUTSIDE),
@@ -173,20 +178,20 @@ fn nothing_is_believed_outside_its_time() {
             ("huge", Some(now), Some(999_999_999_999_999), OUTSIDE),
             ("no created", None, Some(now + 60), UNUSABLE),
         ] {
-            let draft = Draft {
+            let draft = SignatureDraft {
                 created,
                 expires,
-                ..draft(&town, key)
+                ..draft(&gateway, key)
             };
-            refused(&town, draft.by(key), expected, &what(case));
+            refused(&gateway, draft.by(key), expected, &what(case));
         }
         for nonce in [None, Some("short"), Some("sixteen and blank")] {
-            let draft = Draft {
+            let draft = SignatureDraft {
                 nonce: nonce.map(str::to_owned),
-                ..draft(&town, key)
+                ..draft(&gateway, key)
             };
             refused(
-                &town,
+                &gateway,
                 draft.by(key),
                 (401, "nonce_malformed"),
                 &what("nonce"),
@@ -199,19 +204,22 @@ fn nothing_is_believed_outside_its_time() {
 #[test]
 fn nothing_is_believed_twice() {
     for algorithm in ALGORITHMS {
-        let (mut town, key) = (town(), key_of(algorithm));
-        let request = draft(&town, key).by(key);
-        assert_eq!(town.send_from(request.clone(), showing("M1")).status, 200);
+        let (mut gateway, key) = (gateway(), key_of(algorithm));
+        let request = draft(&gateway, key).by(key);
+        assert_eq!(
+            gateway.send_from(request.clone(), showing("M1")).status,
+            200
+        );
         for _ in 0..2 {
-            refused(&town, request.clone(), (401, "nonce_spent"), algorithm);
-            town.restart();
+            refused(&gateway, request.clone(), (401, "nonce_spent"), algorithm);
+            gateway.restart();
         }
         // The nonce is the key's: whoever signs the same words anew says nothing new.
-        let mut again = draft(&town, key);
+        let mut again = draft(&gateway, key);
         let first = request.headers()["signature-input"].to_str().unwrap();
         let nonce = first.split("nonce=\"").nth(1).unwrap().split('"').next();
         again.nonce = nonce.map(str::to_owned);
-        refused(&town, again.by(key), (401, "nonce_spent"), algorithm);
+        refused(&gateway, again.by(key), (401, "nonce_spent"), algorithm);
     }
 }
 
@@ -220,22 +228,22 @@ fn nothing_is_believed_twice() {
 #[test]
 fn no_algorithm_passes_for_another() {
     for algorithm in ALGORITHMS {
-        let (town, key) = (town(), key_of(algorithm));
+        let (gateway, key) = (gateway(), key_of(algorithm));
         for other in ALGORITHMS.into_iter().filter(|other| *other != algorithm) {
             let what = format!("{algorithm} by {other}");
-            let mut silent = draft(&town, key);
-            refused(&town, silent.by(key_of(other)), MISMATCH, &what);
+            let mut silent = draft(&gateway, key);
+            refused(&gateway, silent.by(key_of(other)), MISMATCH, &what);
             silent.alg = Some(other.to_owned());
-            refused(&town, silent.by(key_of(other)), UNUSABLE, &what);
-            refused(&town, silent.by(key), UNUSABLE, &what);
+            refused(&gateway, silent.by(key_of(other)), UNUSABLE, &what);
+            refused(&gateway, silent.by(key), UNUSABLE, &what);
             silent.alg = Some(algorithm.to_owned());
-            refused(&town, silent.by(key_of(other)), MISMATCH, &what);
+            refused(&gateway, silent.by(key_of(other)), MISMATCH, &what);
         }
         for none in ["none", "", "ED25519", "rsa-pss-sha256", "hs2019"] {
-            let mut draft = draft(&town, key);
+            let mut draft = draft(&gateway, key);
             draft.alg = Some(none.to_owned());
             refused(
-                &town,
+                &gateway,
                 draft.by(key),
                 UNUSABLE,
                 &format!("{algorithm} {none:?}"),
@@ -248,25 +256,25 @@ fn no_algorithm_passes_for_another() {
 #[test]
 fn a_public_key_is_no_secret() {
     for algorithm in ALGORITHMS.into_iter().filter(|it| *it != "hmac-sha256") {
-        let (town, key) = (town(), key_of(algorithm));
+        let (gateway, key) = (gateway(), key_of(algorithm));
         for secret in key.public_forms() {
-            let mut draft = draft(&town, key);
+            let mut draft = draft(&gateway, key);
             let tag = mac(&secret, draft.base().as_bytes());
-            refused(&town, draft.with(&tag), MISMATCH, algorithm);
+            refused(&gateway, draft.with(&tag), MISMATCH, algorithm);
             draft.alg = Some("hmac-sha256".to_owned());
             let tag = mac(&secret, draft.base().as_bytes());
-            refused(&town, draft.with(&tag), UNUSABLE, algorithm);
+            refused(&gateway, draft.with(&tag), UNUSABLE, algorithm);
             draft.key_id = "M1-hmac-sha256".to_owned();
             let tag = mac(&secret, draft.base().as_bytes());
-            refused(&town, draft.with(&tag), MISMATCH, algorithm);
+            refused(&gateway, draft.with(&tag), MISMATCH, algorithm);
         }
     }
-    let (town, shared) = (town(), key_of("hmac-sha256"));
-    let draft = draft(&town, shared);
+    let (gateway, shared) = (gateway(), key_of("hmac-sha256"));
+    let draft = draft(&gateway, shared);
     for secret in [[].as_slice(), &[0; 32], b"M1-hmac-sha256", b"M1"] {
         let tag = mac(secret, draft.base().as_bytes());
         refused(
-            &town,
+            &gateway,
             draft.with(&tag),
             MISMATCH,
             "an empty or guessed secret",
@@ -278,13 +286,13 @@ fn a_public_key_is_no_secret() {
 #[test]
 fn a_signature_has_one_form() {
     for algorithm in ALGORITHMS {
-        let (town, key) = (town(), key_of(algorithm));
+        let (gateway, key) = (gateway(), key_of(algorithm));
         // Often enough that whatever is kept of keys that call again is kept of this one.
         for _ in 0..40 {
-            let told = town.send_from(draft(&town, key).by(key), showing("M1"));
+            let told = gateway.send_from(draft(&gateway, key).by(key), showing("M1"));
             assert_eq!(told.status, 200, "{algorithm}");
         }
-        let draft = draft(&town, key);
+        let draft = draft(&gateway, key);
         let good = key.sign(draft.base().as_bytes());
         let (last, cut) = good.split_last().unwrap();
         let mut forms = vec![
@@ -311,13 +319,13 @@ fn a_signature_has_one_form() {
         }
         for (form, signature) in forms {
             let what = format!("{algorithm}, {form}");
-            refused(&town, draft.with(&signature), MISMATCH, &what);
+            refused(&gateway, draft.with(&signature), MISMATCH, &what);
         }
         let mut ragged = draft.with(&good);
         let text = ragged.headers()["signature"].to_str().unwrap();
         let text = text.trim_end_matches(':').parse().unwrap();
         ragged.headers_mut().insert("signature", text);
-        refused(&town, ragged, UNUSABLE, &format!("{algorithm}, ragged"));
+        refused(&gateway, ragged, UNUSABLE, &format!("{algorithm}, ragged"));
     }
 }
 
@@ -327,12 +335,12 @@ fn a_signature_has_one_form() {
 fn exactly_one_signature_by_a_known_key_counts() {
     for algorithm in ALGORITHMS {
         let key = key_of(algorithm);
-        let beside = |town: &Town, id: &str, first: bool| {
-            let mine = draft(town, key);
-            let theirs = Draft {
+        let beside = |gateway: &TestGateway, id: &str, first: bool| {
+            let mine = draft(gateway, key);
+            let theirs = SignatureDraft {
                 label: "other",
                 key_id: id.to_owned(),
-                ..draft(town, key)
+                ..draft(gateway, key)
             };
             let mut request = mine.bare();
             let drafts = if first {
@@ -351,13 +359,18 @@ fn exactly_one_signature_by_a_known_key_counts() {
                 format!("M1-{algorithm}-ended"),
                 format!("M2-{algorithm}"),
             ] {
-                let town = town();
-                let request = beside(&town, &known, first);
-                refused(&town, request, UNUSABLE, &format!("{algorithm}, {known}"));
+                let gateway = gateway();
+                let request = beside(&gateway, &known, first);
+                refused(
+                    &gateway,
+                    request,
+                    UNUSABLE,
+                    &format!("{algorithm}, {known}"),
+                );
             }
-            let town = town();
-            let request = beside(&town, "a-proxy-of-theirs", first);
-            let told = town.send_from(request, showing("M1"));
+            let gateway = gateway();
+            let request = beside(&gateway, "a-proxy-of-theirs", first);
+            let told = gateway.send_from(request, showing("M1"));
             assert_eq!((told.status, told.result), (200, "ACCEPTED"), "{algorithm}");
         }
     }
@@ -367,59 +380,59 @@ fn exactly_one_signature_by_a_known_key_counts() {
 #[test]
 fn nobody_speaks_for_another_merchant() {
     for algorithm in ALGORITHMS {
-        let (mut town, key) = (town(), key_of(algorithm));
+        let (mut gateway, key) = (gateway(), key_of(algorithm));
         let what = |case: &str| format!("{algorithm}, {case}");
         let foreign = (403, "merchant_foreign");
-        let theirs = Draft {
+        let theirs = SignatureDraft {
             body: order_fields("M2", "T1").to_string().into_bytes(),
-            ..draft(&town, key)
+            ..draft(&gateway, key)
         };
         refused(
-            &town,
+            &gateway,
             theirs.by(key),
             foreign,
             &what("another's merchantId"),
         );
         let their_key = KEYS[1].iter().find(|it| it.algorithm == algorithm).unwrap();
-        let signed = Draft {
+        let signed = SignatureDraft {
             key_id: format!("M2-{algorithm}"),
-            ..draft(&town, key)
+            ..draft(&gateway, key)
         };
         let from = (signed.by(their_key), showing("M2"));
-        refused_from(&town, from, foreign, &what("another's key"));
-        let mine = Draft {
+        refused_from(&gateway, from, foreign, &what("another's key"));
+        let mine = SignatureDraft {
             key_id: format!("M2-{algorithm}"),
-            ..draft(&town, key)
+            ..draft(&gateway, key)
         };
-        refused(&town, mine.by(key), MISMATCH, &what("another's keyid"));
-        let unknown = Draft {
+        refused(&gateway, mine.by(key), MISMATCH, &what("another's keyid"));
+        let unknown = SignatureDraft {
             key_id: "nobody".to_owned(),
-            ..draft(&town, key)
+            ..draft(&gateway, key)
         };
         let told = refused(
-            &town,
+            &gateway,
             unknown.by(key),
             (401, "key_unknown"),
             &what("nobody"),
         );
         assert!(!told.response.headers().contains_key("signature"));
         for shown in ["M2", "nobody"] {
-            let from = (draft(&town, key).by(key), showing(shown));
-            refused_from(&town, from, (403, "certificate_foreign"), &what(shown));
+            let from = (draft(&gateway, key).by(key), showing(shown));
+            refused_from(&gateway, from, (403, "certificate_foreign"), &what(shown));
         }
         for (admission, path, body) in [
             (Admission::Suspended, PLACE, order_fields("M1", "T1")),
             (Admission::Suspended, "/v1/orders/select", chosen()),
             (Admission::Applied, "/v1/orders/query", naming()),
         ] {
-            let mut enrolled = enrolled(town.now_s());
+            let mut enrolled = enrolled(gateway.now_s());
             let m1 = MerchantId::parse("M1").unwrap();
-            enrolled.directory.merchants.get_mut(&m1).unwrap().admission = admission;
-            town.api.register = Arc::new(enrolled);
+            enrolled.routing.merchants.get_mut(&m1).unwrap().admission = admission;
+            gateway.api.snapshot = Arc::new(enrolled);
             let id = format!("M1-{algorithm}");
-            let draft = Draft::new(path, &body, (&id, town.nonce()), town.now_s());
+            let draft = SignatureDraft::new(path, &body, (&id, gateway.nonce()), gateway.now_s());
             let denied = (403, "merchant_not_admitted");
-            refused(&town, draft.by(key), denied, &what("not admitted"));
+            refused(&gateway, draft.by(key), denied, &what("not admitted"));
         }
     }
 }
@@ -441,30 +454,31 @@ fn a_shared_secret_counts_only_beside_a_certificate() {
         ClientCertificate::Optional,
         ClientCertificate::Required,
     ] {
-        let mut town = town();
-        let mut enrolled = enrolled(town.now_s());
+        let mut gateway = gateway();
+        let mut enrolled = enrolled(gateway.now_s());
         let m1 = MerchantId::parse("M1").unwrap();
-        let merchant = enrolled.directory.merchants.get_mut(&m1).unwrap();
+        let merchant = enrolled.routing.merchants.get_mut(&m1).unwrap();
         merchant.client_certificate = wanted;
-        town.api.register = Arc::new(enrolled);
+        gateway.api.snapshot = Arc::new(enrolled);
         let key = key_of("hmac-sha256");
         for path in [PLACE, "/v1/orders/select", "/v1/orders/query"] {
             let id = "M1-hmac-sha256";
-            let draft = Draft::new(path, &naming(), (id, town.nonce()), town.now_s());
+            let draft =
+                SignatureDraft::new(path, &naming(), (id, gateway.nonce()), gateway.now_s());
             let missing = (403, "certificate_missing");
-            let told = refused_from(&town, (draft.by(key), PEER), missing, "alone");
+            let told = refused_from(&gateway, (draft.by(key), PEER), missing, "alone");
             let detail = told.text("detail");
             assert!(detail.contains("client certificate"), "{detail}");
             assert!(detail.contains("hmac-sha256"), "{detail}");
         }
         for shown in ["M2", "nobody"] {
-            let from = (draft(&town, key).by(key), showing(shown));
-            refused_from(&town, from, (403, "certificate_foreign"), shown);
+            let from = (draft(&gateway, key).by(key), showing(shown));
+            refused_from(&gateway, from, (403, "certificate_foreign"), shown);
         }
-        let told = town.send_from(draft(&town, key).by(key), showing("M1"));
+        let told = gateway.send_from(draft(&gateway, key).by(key), showing("M1"));
         assert_eq!((told.status, told.result), (200, "ACCEPTED"), "{wanted:?}");
     }
-    let town = town();
+    let gateway = gateway();
     let key = key_of("ecdsa-p256-sha256");
-    assert_eq!(town.send(draft(&town, key).by(key)).status, 200);
+    assert_eq!(gateway.send(draft(&gateway, key).by(key)).status, 200);
 }

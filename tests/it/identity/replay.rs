@@ -9,9 +9,9 @@ use paymux::api::Api;
 use paymux::domain::identifiers::{MerchantId, MerchantOrderNo, Timestamp};
 use paymux::domain::order::{Order, OrderState};
 use paymux::flow::admit_request::ReadNonces;
-use paymux::limits::{LimitSettings, Limits, Rate};
+use paymux::limits::{CallerLimits, LimitSettings, Rate};
 use paymux::seal::Seal;
-use paymux::store::remembered::Remembered;
+use paymux::store::nonce_cache::NonceCache;
 use paymux::store::{OrderKey, Store, open};
 use paymux::workers::forget_nonces;
 use paymux::world::World;
@@ -20,28 +20,28 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::world::books::Books;
-use crate::world::chance::Draws;
-use crate::world::clock::Hands;
+use crate::world::clock::ManualClock;
 use crate::world::enrolment::{sign, unsigned};
-use crate::world::frail::{Frail, Trouble};
-use crate::world::network::Network;
-use crate::world::town::{api, sends};
+use crate::world::fake_institution::FakeInstitution;
+use crate::world::fault_injector::{FaultInjector, InjectedFault};
+use crate::world::network::TestNetwork;
+use crate::world::random::SeededEntropy;
+use crate::world::test_gateway::{api, sends};
 
 const COPIES: usize = 64;
 
 /// A gateway over a database file, and the world around it.
-struct Site {
+struct ReplayTestbed {
     folder: TempDir,
-    clock: Arc<Hands>,
-    network: Arc<Network>,
+    clock: Arc<ManualClock>,
+    network: Arc<TestNetwork>,
 }
 
-impl Site {
+impl ReplayTestbed {
     fn new() -> Self {
-        let clock = Arc::new(Hands::new());
-        let network = Arc::new(Network::new(Arc::clone(&clock)));
-        let books = Books::new("bank", Ability::ALL);
+        let clock = Arc::new(ManualClock::new());
+        let network = Arc::new(TestNetwork::new(Arc::clone(&clock)));
+        let books = FakeInstitution::new("bank", FakeInstitutionAbility::ALL);
         let id = books.id.clone();
         network.parties().institutions.insert(id, books);
         Self {
@@ -68,21 +68,21 @@ impl Site {
     /// A gateway over this store; nobody else's memory.
     fn gateway(&self, store: Arc<dyn Store>) -> Arc<Api> {
         let world = World {
-            clock: Arc::<Hands>::clone(&self.clock),
-            entropy: Arc::new(Draws::new(7)),
-            outbound: Arc::<Network>::clone(&self.network),
+            clock: Arc::<ManualClock>::clone(&self.clock),
+            entropy: Arc::new(SeededEntropy::new(7)),
+            outbound: Arc::<TestNetwork>::clone(&self.network),
             health: Arc::default(),
             sends: sends(&self.clock),
             signals: Arc::default(),
             exchange_log: Arc::new(NoRecorder),
             disk: Arc::default(),
         };
-        Arc::new(api(store, world, register(&ONE)))
+        Arc::new(api(store, world, snapshot(&ONE)))
     }
 
     /// The same with the cache of spent nonces in front, empty.
-    fn remembering(&self, store: &Arc<dyn Store>) -> Arc<Api> {
-        self.gateway(Arc::new(Remembered::new(Arc::clone(store))))
+    fn gateway_with_nonce_cache(&self, store: &Arc<dyn Store>) -> Arc<Api> {
+        self.gateway(Arc::new(NonceCache::new(Arc::clone(store))))
     }
 
     fn now_s(&self) -> i64 {
@@ -106,7 +106,7 @@ fn named(no: &str) -> Value {
 
 async fn order(store: &dyn Store, no: &str) -> Option<Order> {
     let merchant = MerchantId::parse("M1").unwrap();
-    let key = OrderKey::Theirs(merchant, MerchantOrderNo::parse(no).unwrap());
+    let key = OrderKey::MerchantOrderNo(merchant, MerchantOrderNo::parse(no).unwrap());
     store.order(&key).await.unwrap()
 }
 
@@ -143,9 +143,9 @@ async fn replayed(gateway: &Api, request: &Request<Bytes>) -> &'static str {
 /// placing, selecting (one call to the institution) and closing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_of_64_copies_has_an_effect() {
-    let site = Site::new();
+    let site = ReplayTestbed::new();
     let store = site.open();
-    let gateway = site.remembering(&store);
+    let gateway = site.gateway_with_nonce_cache(&store);
 
     let place = site.place("T1", "place-T1-00000001");
     assert_eq!(flood(&[&gateway], &place).await, ["ACCEPTED"]);
@@ -174,9 +174,12 @@ async fn one_of_64_copies_has_an_effect() {
 /// Q5: two nodes' caches over one database know nothing of each other, and still one copy counts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_caches_let_one_copy_through() {
-    let site = Site::new();
+    let site = ReplayTestbed::new();
     let store = site.open();
-    let (one, other) = (site.remembering(&store), site.remembering(&store));
+    let (one, other) = (
+        site.gateway_with_nonce_cache(&store),
+        site.gateway_with_nonce_cache(&store),
+    );
     for n in 0..8 {
         let no = format!("T{n}");
         let place = site.place(&no, &format!("place-{no}-00000000"));
@@ -195,14 +198,17 @@ async fn two_caches_let_one_copy_through() {
 /// Q5: a cache that forgets at any moment, or is not there, costs time and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_lost_cache_lets_nothing_through() {
-    let site = Site::new();
+    let site = ReplayTestbed::new();
     let store = site.open();
-    let (bare, full) = (site.gateway(Arc::clone(&store)), site.remembering(&store));
+    let (bare, full) = (
+        site.gateway(Arc::clone(&store)),
+        site.gateway_with_nonce_cache(&store),
+    );
     let place = site.place("T1", "place-T1-00000001");
     // Some of the copies meet a cache, some none, some one that was emptied just now.
-    let empty = site.remembering(&store);
+    let empty = site.gateway_with_nonce_cache(&store);
     assert_eq!(flood(&[&full, &bare, &empty], &place).await, ["ACCEPTED"]);
-    for gateway in [&full, &bare, &empty, &site.remembering(&store)] {
+    for gateway in [&full, &bare, &empty, &site.gateway_with_nonce_cache(&store)] {
         assert_eq!(replayed(gateway, &place).await, "nonce_spent");
         assert_eq!(replayed(gateway, &place).await, "nonce_spent");
     }
@@ -213,7 +219,7 @@ async fn a_lost_cache_lets_nothing_through() {
 /// repeat's answer, or a refusal for reasons of state (409, 422).
 #[tokio::test]
 async fn a_spent_nonce_outlives_the_process() {
-    let site = Site::new();
+    let site = ReplayTestbed::new();
     let place = site.place("T1", "place-T1-00000001");
     let repeat = site.place("T1", "place-T1-00000002");
     let odd = |changes: Value, nonce: &str| {
@@ -239,7 +245,7 @@ async fn a_spent_nonce_outlives_the_process() {
         (again, 200),
         (late, 409),
     ];
-    let gateway = site.remembering(&site.open());
+    let gateway = site.gateway_with_nonce_cache(&site.open());
     for (request, status) in &requests {
         let answer = gateway.answer(request.clone(), PEER).await;
         assert_eq!(answer.response.status(), *status, "{}", answer.result);
@@ -251,7 +257,7 @@ async fn a_spent_nonce_outlives_the_process() {
     };
     for _ in 0..2 {
         let store = site.open();
-        let gateway = site.remembering(&store);
+        let gateway = site.gateway_with_nonce_cache(&store);
         for (request, _) in &requests {
             assert_eq!(replayed(&gateway, request).await, "nonce_spent");
         }
@@ -265,18 +271,18 @@ async fn a_spent_nonce_outlives_the_process() {
 /// once the gateway can take it.
 #[tokio::test]
 async fn what_was_not_recorded_spent_nothing() {
-    let site = Site::new();
+    let site = ReplayTestbed::new();
     let store = site.open();
-    let frail = Arc::new(Frail::new(Arc::clone(&store)));
-    let gateway = site.gateway(Arc::<Frail>::clone(&frail));
+    let fault_injector = Arc::new(FaultInjector::new(Arc::clone(&store)));
+    let gateway = site.gateway(Arc::<FaultInjector>::clone(&fault_injector));
     let place = site.place("T1", "place-T1-00000001");
-    frail.plan(1, Trouble::Unavailable);
+    fault_injector.plan(1, InjectedFault::Unavailable);
     assert_eq!(replayed(&gateway, &place).await, "unavailable");
     assert!(order(&*store, "T1").await.is_none());
     assert_eq!(replayed(&gateway, &place).await, "ACCEPTED");
     assert_eq!(replayed(&gateway, &place).await, "nonce_spent");
 
-    let mut gateway = Arc::into_inner(site.remembering(&store)).unwrap();
+    let mut gateway = Arc::into_inner(site.gateway_with_nonce_cache(&store)).unwrap();
     let rate = |n| Rate {
         per_second: std::num::NonZeroU32::new(n).unwrap(),
         burst: std::num::NonZeroU32::new(n).unwrap(),
@@ -286,7 +292,10 @@ async fn what_was_not_recorded_spent_nothing() {
         address: rate(1_000),
         merchant: rate(1),
     };
-    gateway.gate.limits = Arc::new(Limits::new(&settings, Arc::clone(&gateway.world.clock)));
+    gateway.admission.limits = Arc::new(CallerLimits::new(
+        &settings,
+        Arc::clone(&gateway.world.clock),
+    ));
     let (first, second) = (
         site.place("T2", "place-T2-00000001"),
         site.place("T3", "place-T3-00000001"),
@@ -311,14 +320,14 @@ async fn a_clock_that_jumps_lets_nothing_through_twice() {
     const HOUR_MS: i64 = 3_600_000;
     /// How far behind the clock the workers keep nonces.
     const BEHIND_MS: i64 = 400_000;
-    let site = Site::new();
+    let site = ReplayTestbed::new();
     let mut spent: Vec<Request<Bytes>> = Vec::new();
     let mut accepted = 0;
     let mut count = 0;
     for off in [0, 1, 0, -1, -3, 0, 2, -2, 5, 0] {
         site.clock.set_off(off * HOUR_MS);
         let store = site.open();
-        let gateway = site.remembering(&store);
+        let gateway = site.gateway_with_nonce_cache(&store);
         for old in &spent {
             let result = replayed(&gateway, old).await;
             assert!(
@@ -370,9 +379,9 @@ async fn a_clock_that_jumps_lets_nothing_through_twice() {
 /// moments is shut out for others.
 #[tokio::test]
 async fn nonces_planted_ahead_survive_a_jump() {
-    let site = Site::new();
+    let site = ReplayTestbed::new();
     let store = site.open();
-    let gateway = site.remembering(&store);
+    let gateway = site.gateway_with_nonce_cache(&store);
     let mut planted = Vec::new();
     for minute in 1..20 {
         let mut request = unsigned(PLACE, serde_json::to_vec(&order_fields("M1", "P")).unwrap());
@@ -387,7 +396,7 @@ async fn nonces_planted_ahead_survive_a_jump() {
         planted.push(request);
     }
     site.clock.set_off(7_200_000);
-    site.clock.doubt(true);
+    site.clock.unresolved(true);
     forget_nonces(&*store, &*site.clock).await.unwrap();
     site.clock.set_off(0);
     forget_nonces(&*store, &*site.clock).await.unwrap();
@@ -400,7 +409,7 @@ async fn nonces_planted_ahead_survive_a_jump() {
     }
     // Kept by the moment each says it was made: nothing is kept for ever.
     site.clock.pass(7_200_000);
-    site.clock.doubt(false);
+    site.clock.unresolved(false);
     forget_nonces(&*store, &*site.clock).await.unwrap();
     assert!(!store.forgotten().spans().is_empty());
 }
@@ -408,9 +417,9 @@ async fn nonces_planted_ahead_survive_a_jump() {
 /// Q5: what reads only is remembered in memory: once in a process, and again after a restart.
 #[tokio::test]
 async fn a_reading_is_repeated_after_a_restart_alone() {
-    let site = Site::new();
+    let site = ReplayTestbed::new();
     let store = site.open();
-    let gateway = site.remembering(&store);
+    let gateway = site.gateway_with_nonce_cache(&store);
     assert_eq!(
         replayed(&gateway, &site.place("T1", "place-T1-00000001")).await,
         "ACCEPTED"

@@ -31,7 +31,7 @@ pub(crate) const ALGORITHMS: [&str; 5] = [
 pub(crate) const SECRET: &[u8] = b"a secret of the tests, 40 bytes of it...";
 
 /// What one algorithm signs with; the two of RSA share a key pair, as a merchant's might.
-pub(crate) struct Key {
+pub(crate) struct TestSigningKey {
     pub(crate) algorithm: &'static str,
     /// As enrolled; of a shared secret the secret.
     pub(crate) public: Vec<u8>,
@@ -39,14 +39,14 @@ pub(crate) struct Key {
 }
 
 /// One key of each algorithm, and a second set for another merchant.
-pub(crate) static KEYS: LazyLock<[Vec<Key>; 2]> = LazyLock::new(|| {
+pub(crate) static KEYS: LazyLock<[Vec<TestSigningKey>; 2]> = LazyLock::new(|| {
     [
         key_set(SECRET),
         key_set(b"the secret of M2: 32 bytes of it"),
     ]
 });
 
-fn key_set(secret: &[u8]) -> Vec<Key> {
+fn key_set(secret: &[u8]) -> Vec<TestSigningKey> {
     let pair = |name: &str| {
         let (private, public) = SigningKey::generate(Algorithm::parse(name).unwrap()).unwrap();
         (der(&private), public.into_bytes())
@@ -58,7 +58,7 @@ fn key_set(secret: &[u8]) -> Vec<Key> {
             "ed25519" | "ecdsa-p256-sha256" => pair(algorithm),
             _ => rsa.clone(),
         };
-        Key {
+        TestSigningKey {
             algorithm,
             public,
             private,
@@ -72,7 +72,7 @@ fn der(pem: &str) -> Vec<u8> {
     STANDARD.decode(lines.collect::<String>()).unwrap()
 }
 
-impl Key {
+impl TestSigningKey {
     pub(crate) fn verifying(&self) -> VerifyingKey {
         if self.algorithm == "hmac-sha256" {
             return VerifyingKey::from_secret(&self.public).unwrap();
@@ -130,7 +130,7 @@ pub(crate) fn mac(secret: &[u8], base: &[u8]) -> Vec<u8> {
 
 /// A request that is not signed yet, and what its signature will say.
 #[derive(Clone)]
-pub(crate) struct Draft {
+pub(crate) struct SignatureDraft {
     pub(crate) path: String,
     pub(crate) body: Vec<u8>,
     pub(crate) label: &'static str,
@@ -142,7 +142,7 @@ pub(crate) struct Draft {
     pub(crate) alg: Option<String>,
 }
 
-impl Draft {
+impl SignatureDraft {
     /// As it should be.
     pub(crate) fn new(path: &str, body: &Value, (key_id, nonce): (&str, String), now: i64) -> Self {
         Self {
@@ -228,7 +228,7 @@ impl Draft {
     }
 
     /// The request, signed.
-    pub(crate) fn by(&self, key: &Key) -> Request<Bytes> {
+    pub(crate) fn by(&self, key: &TestSigningKey) -> Request<Bytes> {
         self.with(&key.sign(self.base().as_bytes()))
     }
 }

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use http::Response;
 use paymux::domain::identifiers::{AttemptId, Timestamp};
 use paymux::flow::answer::sign_answer;
-use paymux::flow::call_institution::{CREATE_PATIENCE, Leave, call_institution, send_once};
+use paymux::flow::call_institution::{CREATE_TIMEOUTS, SendOptions, call_institution, send_once};
+use paymux::flow::configuration_snapshot::{DatedKey, PlatformIdentity, SigningKeys};
 use paymux::flow::notify_merchant::{Delivery, notify_merchant};
 use paymux::flow::receive_callback::receive_callback;
-use paymux::flow::register::{DatedKey, Platform, Signing};
 use paymux::institution::{ALWAYS, Call, Settings, kind};
 use paymux::signature::{
     Algorithm, Covering, Question, SigningKey, VerifyingKey, sign_request, verify_request,
     verify_response,
 };
-use paymux::store::Work;
+use paymux::store::LeaseKind;
 
 use super::*;
 use crate::world::enrolment::ORIGIN;
-use crate::world::network::Ending;
+use crate::world::network::ScriptedOutcome;
 
 fn pair(id: &str, algorithm: &str) -> (SigningKey, KeyRing) {
     let algorithm = Algorithm::parse(algorithm).unwrap();
@@ -38,10 +38,10 @@ fn pair(id: &str, algorithm: &str) -> (SigningKey, KeyRing) {
     )
 }
 
-fn platform(signing: SigningKey) -> Platform {
-    Platform {
+fn platform(signing: SigningKey) -> PlatformIdentity {
+    PlatformIdentity {
         origin: ORIGIN.into(),
-        signing: Signing::always(signing),
+        signing: SigningKeys::always(signing),
         jwks: Bytes::new(),
     }
 }
@@ -49,8 +49,8 @@ fn platform(signing: SigningKey) -> Platform {
 /// R-6.3.1-1b: whatever key signs, the answer is proven and bound to its question.
 #[tokio::test]
 async fn an_answer_is_signed_with_any_key() {
-    let (town, merchant) = (town(), key_of("ed25519"));
-    let request = draft(&town, merchant).by(merchant);
+    let (gateway, merchant) = (gateway(), key_of("ed25519"));
+    let request = draft(&gateway, merchant).by(merchant);
     let target = format!("{ORIGIN}{PLACE}");
     let question = Question::of(&request, &target).unwrap();
     for algorithm in ["ed25519", "ecdsa-p256-sha256", "rsa-pss-sha512"] {
@@ -61,8 +61,8 @@ async fn an_answer_is_signed_with_any_key() {
             .body(Bytes::from_static(b"{}"))
             .unwrap();
         let asked = (&request, "sig");
-        sign_answer(&platform(key), asked, &mut answer, town.api.now()).await;
-        let proven = verify_response(&answer, &question, &ring, town.now_s()).unwrap();
+        sign_answer(&platform(key), asked, &mut answer, gateway.api.now()).await;
+        let proven = verify_response(&answer, &question, &ring, gateway.now_s()).unwrap();
         assert_eq!(proven.algorithm.name(), algorithm);
         assert_eq!(
             (answer.status(), &answer.body()[..]),
@@ -75,17 +75,17 @@ async fn an_answer_is_signed_with_any_key() {
 /// before until then; when all have ended, nothing is signed any more.
 #[tokio::test]
 async fn a_key_signs_in_its_time() {
-    let (town, merchant) = (town(), key_of("ed25519"));
-    let request = draft(&town, merchant).by(merchant);
+    let (gateway, merchant) = (gateway(), key_of("ed25519"));
+    let request = draft(&gateway, merchant).by(merchant);
     let dated = |id: &str, from_s, until_s| DatedKey {
         from_s,
         until_s,
         key: Arc::new(pair(id, "ed25519").0),
     };
     let keys = vec![dated("next", 200, 300), dated("now", 0, 250)];
-    let platform = Platform {
+    let platform = PlatformIdentity {
         origin: ORIGIN.into(),
-        signing: Signing::of(keys, 100).unwrap(),
+        signing: SigningKeys::of(keys, 100).unwrap(),
         jwks: Bytes::new(),
     };
     for (now_s, id) in [(199, "now"), (200, "next"), (300, "next"), (301, "")] {
@@ -100,26 +100,26 @@ async fn a_key_signs_in_its_time() {
         let named = named.map_or("", |rest| rest.split('"').next().unwrap());
         assert_eq!(named, id, "{now_s}: {input}");
     }
-    assert!(Signing::of(vec![dated("late", 200, 300)], 100).is_none());
+    assert!(SigningKeys::of(vec![dated("late", 200, 300)], 100).is_none());
 }
 
 /// A quick key signs where it stands, without a runtime, a task or a turn.
 #[test]
 fn a_quick_key_waits_for_nobody() {
-    let (town, merchant) = (town(), key_of("ed25519"));
-    let request = draft(&town, merchant).by(merchant);
+    let (gateway, merchant) = (gateway(), key_of("ed25519"));
+    let request = draft(&gateway, merchant).by(merchant);
     for algorithm in ["ed25519", "ecdsa-p256-sha256"] {
         let (key, _) = pair("platform", algorithm);
-        assert!(key.turns().is_none());
+        assert!(key.permits().is_none());
         let mut answer = Response::new(Bytes::new());
         let json = "application/json".parse().unwrap();
         answer.headers_mut().insert("content-type", json);
         let asked = (&request, "sig");
-        crate::world::town::now(sign_answer(
+        crate::world::test_gateway::now(sign_answer(
             &platform(key),
             asked,
             &mut answer,
-            town.api.now(),
+            gateway.api.now(),
         ));
         assert!(answer.headers().contains_key("signature"));
     }
@@ -129,19 +129,24 @@ fn a_quick_key_waits_for_nobody() {
 /// shares its thread does not.
 #[tokio::test]
 async fn a_slow_key_signs_in_its_turn() {
-    let (town, merchant) = (town(), key_of("ed25519"));
-    let request = draft(&town, merchant).by(merchant);
+    let (gateway, merchant) = (gateway(), key_of("ed25519"));
+    let request = draft(&gateway, merchant).by(merchant);
     let (key, _) = pair("platform", "rsa-pss-sha512");
-    let turns = Arc::clone(key.turns().unwrap());
-    let all = u32::try_from(turns.available_permits()).unwrap();
+    let permits = Arc::clone(key.permits().unwrap());
+    let all = u32::try_from(permits.available_permits()).unwrap();
     assert!(all >= 1);
     let platform = platform(key);
     let mut answer = Response::new(Bytes::new());
     let json = "application/json".parse().unwrap();
     answer.headers_mut().insert("content-type", json);
-    let taken = turns.acquire_many(all).await.unwrap();
+    let taken = permits.acquire_many(all).await.unwrap();
     let asked = (&request, "sig");
-    let mut signing = Box::pin(sign_answer(&platform, asked, &mut answer, town.api.now()));
+    let mut signing = Box::pin(sign_answer(
+        &platform,
+        asked,
+        &mut answer,
+        gateway.api.now(),
+    ));
     for _ in 0..100 {
         // On this one thread: others go on while it waits.
         let waits = still_waits(signing.as_mut()).await;
@@ -151,7 +156,7 @@ async fn a_slow_key_signs_in_its_turn() {
     drop(taken);
     signing.await;
     assert!(answer.headers().contains_key("signature"));
-    assert_eq!(turns.available_permits(), usize::try_from(all).unwrap());
+    assert_eq!(permits.available_permits(), usize::try_from(all).unwrap());
 }
 
 /// Polls once; whether it still waits.
@@ -163,20 +168,20 @@ async fn still_waits(mut future: std::pin::Pin<&mut impl Future<Output = ()>>) -
 /// R-6.3.1-1b, N3: a notification signed with a slow key.
 #[tokio::test]
 async fn a_slow_key_signs_notifications() {
-    let town = Town::with(&ONE);
-    town.place("T1", json!({}));
-    town.select("T1", "bank");
-    let id = town.pay("T1", "bank");
-    town.call_back("bank", &id);
-    let (store, world) = (&*town.api.store, &town.api.world);
-    let leases = store.lease(Work::Events, world.clock.now(), 1).await;
+    let gateway = TestGateway::with(&ONE);
+    gateway.place("T1", json!({}));
+    gateway.select("T1", "bank");
+    let id = gateway.pay("T1", "bank");
+    gateway.call_back("bank", &id);
+    let (store, world) = (&*gateway.api.store, &gateway.api.world);
+    let leases = store.lease(LeaseKind::Events, world.clock.now(), 1).await;
     let (key, ring) = pair("platform", "rsa-pss-sha512");
     let lease = &leases.unwrap()[0];
     let told = notify_merchant(store, world, &platform(key), lease).await;
     assert!(matches!(told, Ok(Delivery::Delivered(_))), "{told:?}");
-    let request = town.inbox(|inbox| inbox.requests[0].clone());
+    let request = gateway.inbox(|inbox| inbox.requests[0].clone());
     let target = "https://m1.shop.example/paid";
-    let proven = verify_request(&request, target, &ring, town.now_s()).unwrap();
+    let proven = verify_request(&request, target, &ring, gateway.now_s()).unwrap();
     assert_eq!(proven.algorithm.name(), "rsa-pss-sha512");
 }
 
@@ -184,10 +189,10 @@ async fn a_slow_key_signs_notifications() {
 #[tokio::test]
 async fn a_slow_key_signs_what_institutions_get() {
     const ADDRESS: &str = "https://bank.example";
-    let town = Town::with(&ONE);
-    town.place("T1", json!({}));
-    town.select("T1", "bank");
-    let order = town.order("T1");
+    let gateway = TestGateway::with(&ONE);
+    gateway.place("T1", json!({}));
+    gateway.select("T1", "bank");
+    let order = gateway.order("T1");
     let bank = order.attempts[0].institution.clone();
     let (ours, our_ring) = pair("paymux-bank", "rsa-pss-sha512");
     let (theirs, their_ring) = pair("bank-1", "ecdsa-p256-sha256");
@@ -205,7 +210,7 @@ async fn a_slow_key_signs_what_institutions_get() {
     .unwrap();
     assert!(adapter.slow().is_some());
 
-    let lost = Ending::NotSent;
+    let lost = ScriptedOutcome::NotSent;
     for (call, path) in [
         (Call::Create(&order.attempts[0], &order.terms), "/v1/orders"),
         (
@@ -217,21 +222,21 @@ async fn a_slow_key_signs_what_institutions_get() {
             "/v1/orders/close",
         ),
     ] {
-        town.network.parties().script.push_back(lost);
-        let world = &town.api.world;
+        gateway.network.parties().script.push_back(lost);
+        let world = &gateway.api.world;
         if call.is_send() {
-            let leave = Leave::at_once(None, world.sends.begin(&call.about()));
+            let leave = SendOptions::at_once(None, world.sends.begin(&call.about()));
             send_once(world, &*adapter, &call, leave).await;
         } else {
-            call_institution(world, &*adapter, &call, CREATE_PATIENCE).await;
+            call_institution(world, &*adapter, &call, CREATE_TIMEOUTS).await;
         }
-        let (_, request) = town.network.parties().sent.last().unwrap().clone();
+        let (_, request) = gateway.network.parties().sent.last().unwrap().clone();
         let target = format!("{ADDRESS}{path}");
-        let proven = verify_request(&request, &target, &our_ring, town.now_s()).unwrap();
+        let proven = verify_request(&request, &target, &our_ring, gateway.now_s()).unwrap();
         assert_eq!(proven.algorithm.name(), "rsa-pss-sha512", "{path}");
     }
 
-    let mut enrolled = register(&ONE);
+    let mut enrolled = snapshot(&ONE);
     enrolled.adapters.insert(bank.clone(), adapter);
     let target = format!("{ORIGIN}/v1/callbacks/bank");
     let nobodys = AttemptId::mint(Timestamp::from_ms(0), [7; 10]);
@@ -242,14 +247,14 @@ async fn a_slow_key_signs_what_institutions_get() {
         )))
         .unwrap();
     let with = Covering {
-        created_s: town.now_s(),
+        created_s: gateway.now_s(),
         expires_s: None,
         nonce: None,
     };
     sign_request(&mut callback, &target, &theirs, &with).unwrap();
     let question = Question::of(&callback, &target).unwrap();
-    let (store, world) = (&*town.api.store, &town.api.world);
+    let (store, world) = (&*gateway.api.store, &gateway.api.world);
     let received = receive_callback(store, world, &enrolled, &bank, &callback).await;
     let answer = received.unwrap().answer;
-    verify_response(&answer, &question, &our_ring, town.now_s()).unwrap();
+    verify_response(&answer, &question, &our_ring, gateway.now_s()).unwrap();
 }

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::attempt::{Attempt, AttemptState, Epoch, Stamp};
-use paymux::domain::evidence::{Evidence, Finding, Way};
+use paymux::domain::evidence::{Evidence, Finding, PaymentActionKind};
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
     RefundOrderNo, RefundRequestNo, Timestamp,
 };
 use paymux::domain::institutions::{BusinessType, Mode, TransactionType};
-use paymux::domain::order::{Order, OrderState, Terms};
+use paymux::domain::order::{Order, OrderState, OrderTerms};
 use paymux::domain::personal::MobileNo;
-use paymux::domain::refund::{Refund, RefundState, Sending, Why, Wish};
+use paymux::domain::refund::{Refund, RefundDetails, RefundOrigin, RefundState, SendStatus};
 use paymux::domain::schedule::Schedule;
 use paymux::institution::{Call, Unverified};
 use serde::Deserialize;
@@ -47,7 +47,7 @@ pub(super) struct Recording {
     state: Option<String>,
     /// What we send.
     #[serde(default)]
-    pub(super) request: Option<Asking>,
+    pub(super) request: Option<RecordedRequest>,
     #[serde(default)]
     pub(super) status: u16,
     body: Box<RawValue>,
@@ -64,7 +64,7 @@ pub(super) struct Recording {
 /// A recorded request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asking {
+pub(super) struct RecordedRequest {
     pub(super) uri: String,
     pub(super) body: Box<RawValue>,
 }
@@ -92,7 +92,7 @@ impl Recording {
     /// The order whose attempt or refund it speaks of.
     pub(super) fn order(&self) -> Order {
         if self.call.starts_with("refund") {
-            return returning(self.state.as_deref().unwrap_or("RESERVED"), self.mode());
+            return order_with_refund(self.state.as_deref().unwrap_or("RESERVED"), self.mode());
         }
         let named = self.state.as_deref().unwrap_or("INTENT");
         let state = AttemptState::ALL
@@ -102,9 +102,9 @@ impl Recording {
     }
 
     /// An order that is in doubt about what it speaks of.
-    pub(super) fn doubtful(&self) -> Order {
+    pub(super) fn unresolved(&self) -> Order {
         if self.body.get().contains("merchantRefundNo") {
-            returning("UNKNOWN", self.mode())
+            order_with_refund("UNKNOWN", self.mode())
         } else {
             order_with(AttemptState::Unknown, self.mode())
         }
@@ -154,14 +154,16 @@ pub(super) fn describe(read: &Result<Evidence, Unverified>) -> String {
         Finding::NotSent => "not_sent".to_owned(),
         Finding::Refused(reason) => format!("refused {}", reason.as_str()),
         Finding::Accepted(None) => "accepted".to_owned(),
-        Finding::Accepted(Some(handover)) => {
-            let until = handover.expires.map(Timestamp::rfc3339);
+        Finding::Accepted(Some(payment_action)) => {
+            let until = payment_action.expires.map(Timestamp::rfc3339);
             let until = until
                 .map(|text| format!(" until {text}"))
                 .unwrap_or_default();
-            match &handover.way {
-                Way::Link(link) => format!("accepted link {link}{until}"),
-                Way::Sdk(parameters) => format!("accepted sdk {parameters}{until}"),
+            match &payment_action.way {
+                PaymentActionKind::Redirect(link) => format!("accepted link {link}{until}"),
+                PaymentActionKind::SdkParameters(parameters) => {
+                    format!("accepted sdk {parameters}{until}")
+                }
             }
         }
         Finding::Succeeded(receipt) => {
@@ -182,33 +184,33 @@ pub(super) fn describe(read: &Result<Evidence, Unverified>) -> String {
 }
 
 /// A paid order of 12.30 yuan, of which 5.00 are on their way back.
-pub(super) fn returning(state: &str, mode: Mode) -> Order {
+pub(super) fn order_with_refund(state: &str, mode: Mode) -> Order {
     let mut order = order_with(AttemptState::Paid, mode);
     let named = RefundState::ALL
         .into_iter()
         .find(|known| known.name() == state);
     order.state = OrderState::Paid;
-    order.settling = Some(order.attempts[0].id.clone());
+    order.paying_attempt_id = Some(order.attempts[0].id.clone());
     order.refunds.push(Refund {
         no: RefundOrderNo::parse(REFUND).unwrap(),
         attempt: order.attempts[0].id.clone(),
         amount: Amount::parse("5.00", CNY).unwrap(),
         state: named.unwrap(),
-        why: Why::Asked(Wish {
+        why: RefundOrigin::Asked(RefundDetails {
             number: RefundRequestNo::parse("B-1").unwrap(),
             reason: None,
             notice_url: None,
         }),
         created: order.created,
-        sending: Sending::Left(order.created),
+        sending: SendStatus::Left(order.created),
         schedule: Schedule::from(order.created),
         epoch: Epoch(1),
         named: false,
         receipt: None,
         reason: None,
         late_success: false,
-        excess_minor: 0,
-        verdict: None,
+        over_refunded_minor: 0,
+        decision: None,
     });
     order
 }
@@ -217,7 +219,7 @@ pub(super) fn returning(state: &str, mode: Mode) -> Order {
 pub(super) fn order_with(state: AttemptState, mode: Mode) -> Order {
     let now = Timestamp::from_s(NOW_S);
     let amount = Amount::parse("12.30", CNY).unwrap();
-    let terms = Terms {
+    let terms = OrderTerms {
         merchant: MerchantId::parse("M1").unwrap(),
         merchant_order_no: MerchantOrderNo::parse("T-1").unwrap(),
         merchant_name: "茶".into(),
@@ -252,7 +254,7 @@ pub(super) fn order_with(state: AttemptState, mode: Mode) -> Order {
         configuration: 1,
         epoch: Epoch(1),
         named: false,
-        handover: None,
+        payment_action: None,
         receipt: None,
         reason: None,
         late_success: false,
@@ -267,7 +269,7 @@ pub(super) fn order_with(state: AttemptState, mode: Mode) -> Order {
         state: OrderState::Open,
         ending: None,
         version: 1,
-        settling: None,
+        paying_attempt_id: None,
         attempts: vec![attempt],
         refunds: vec![],
     }

@@ -16,17 +16,17 @@ use paymux::signature::{
     sign_response, verify_response,
 };
 
-use super::recorded::{NOW_S, order_with, returning};
-use super::{Rig, Signer, sent, stamp};
+use super::recorded::{NOW_S, order_with, order_with_refund};
+use super::{DialectRig, SignedBy, sent, stamp};
 
 const CALLBACK_URL: &str = "https://pay.example/v1/callbacks/harbour";
 
-struct Standard {
+struct StandardRig {
     adapter: Arc<dyn Institution>,
     ours: KeyRing,
     institution: SigningKey,
     other: SigningKey,
-    stranger: SigningKey,
+    unauthenticated: SigningKey,
 }
 
 fn key(id: &str) -> SigningKey {
@@ -57,33 +57,33 @@ fn settings(signing: SigningKey, keys: KeyRing) -> Settings {
     }
 }
 
-pub(super) fn rig() -> impl Rig {
+pub(super) fn rig() -> impl DialectRig {
     let (ours, institution, other) = (key("paymux-1"), key("harbour-1"), key("lagoon-1"));
     let ring = KeyRing::new(vec![
         enrolled(&institution, "harbour"),
         enrolled(&other, "lagoon"),
     ])
     .unwrap();
-    Standard {
+    StandardRig {
         ours: KeyRing::new(vec![enrolled(&ours, "paymux")]).unwrap(),
         adapter: (kind("standard").unwrap().build)(settings(ours, ring)).unwrap(),
         institution,
         other,
-        stranger: key("harbour-1"),
+        unauthenticated: key("harbour-1"),
     }
 }
 
-impl Standard {
-    fn key(&self, as_whom: Signer) -> &SigningKey {
+impl StandardRig {
+    fn key(&self, as_whom: SignedBy) -> &SigningKey {
         match as_whom {
-            Signer::Institution => &self.institution,
-            Signer::Other => &self.other,
-            Signer::Stranger => &self.stranger,
+            SignedBy::Institution => &self.institution,
+            SignedBy::Other => &self.other,
+            SignedBy::Stranger => &self.unauthenticated,
         }
     }
 }
 
-impl Rig for Standard {
+impl DialectRig for StandardRig {
     fn adapter(&self) -> &dyn Institution {
         self.adapter.as_ref()
     }
@@ -95,7 +95,7 @@ impl Rig for Standard {
             .unwrap()
     }
 
-    fn sign_callback(&self, callback: &mut Request<Bytes>, as_whom: Signer, created_s: i64) {
+    fn sign_callback(&self, callback: &mut Request<Bytes>, as_whom: SignedBy, created_s: i64) {
         let covering = Covering {
             created_s,
             expires_s: Some(created_s + 300),
@@ -104,7 +104,7 @@ impl Rig for Standard {
         sign_request(callback, CALLBACK_URL, self.key(as_whom), &covering).unwrap();
     }
 
-    fn sign_reply(&self, reply: &mut Response<Bytes>, to: &CallState, as_whom: Signer) {
+    fn sign_reply(&self, reply: &mut Response<Bytes>, to: &CallState, as_whom: SignedBy) {
         sign_response(reply, to.get::<Question>(), self.key(as_whom), NOW_S).unwrap();
     }
 
@@ -190,7 +190,7 @@ fn a_sum_without_a_currency_is_in_that_of_its_question() {
         let mut reply = Response::new(Bytes::from(body));
         let json = http::HeaderValue::from_static("application/json");
         reply.headers_mut().insert("content-type", json);
-        rig.sign_reply(&mut reply, &asked, Signer::Institution);
+        rig.sign_reply(&mut reply, &asked, SignedBy::Institution);
         super::read(&rig, call, &asked, &reply).finding
     };
     let is = |finding: Finding, expected: Amount| {
@@ -208,7 +208,7 @@ fn a_sum_without_a_currency_is_in_that_of_its_question() {
     }
     let body = paid("").replace("\"result\":\"ALREADY_PAID\",", "");
     let mut callback = rig.callback(Bytes::from(body));
-    rig.sign_callback(&mut callback, Signer::Institution, NOW_S);
+    rig.sign_callback(&mut callback, SignedBy::Institution, NOW_S);
     let now = Timestamp::from_s(NOW_S);
     let told = rig.adapter().read_callback(&callback, now).unwrap();
     let told = told.evidence(yen);
@@ -221,7 +221,7 @@ fn a_sum_without_a_currency_is_in_that_of_its_question() {
 fn a_refunded_sum_without_a_currency_is_in_that_of_its_question() {
     let rig = rig();
     let yen = Currency::parse("JPY").unwrap();
-    let mut order = returning("UNKNOWN", Mode::Webview);
+    let mut order = order_with_refund("UNKNOWN", Mode::Webview);
     let sum = Amount::parse("500", yen).unwrap();
     order.refunds[0].amount = sum;
     let (refund, attempt) = (&order.refunds[0], &order.attempts[0]);
@@ -238,13 +238,13 @@ fn a_refunded_sum_without_a_currency_is_in_that_of_its_question() {
         let mut reply = Response::new(Bytes::from(body.clone()));
         let json = http::HeaderValue::from_static("application/json");
         reply.headers_mut().insert("content-type", json);
-        rig.sign_reply(&mut reply, &asked, Signer::Institution);
+        rig.sign_reply(&mut reply, &asked, SignedBy::Institution);
         let read = super::read(&rig, &call, &asked, &reply);
         let found = matches!(&read.finding, Finding::Succeeded(one) if one.amount == sum);
-        assert!(found && read.names_it, "{read:?}");
+        assert!(found && read.proves_arrival, "{read:?}");
     }
     let mut callback = rig.callback(Bytes::from(body));
-    rig.sign_callback(&mut callback, Signer::Institution, NOW_S);
+    rig.sign_callback(&mut callback, SignedBy::Institution, NOW_S);
     let now = Timestamp::from_s(NOW_S);
     let told = rig.adapter().read_callback(&callback, now).unwrap();
     assert_eq!(told.evidence(yen).sum, Some(sum));
@@ -271,6 +271,6 @@ fn what_an_institution_has_it_names() {
                 (matches!(recording.status, 200 | 202) && !is_other) || knows
             }
         };
-        assert_eq!(read.names_it, has, "{}", recording.file);
+        assert_eq!(read.proves_arrival, has, "{}", recording.file);
     });
 }

@@ -10,18 +10,22 @@ use encoding_rs::GBK;
 use http::{Request, Response};
 use paymux::crypto::hmac::HmacKey;
 use paymux::domain::attempt::{AttemptState, Stamp};
-use paymux::domain::evidence::{Along, Ambiguity, Evidence, Finding, Handover, Receipt, Way};
+use paymux::domain::evidence::{
+    Ambiguity, Evidence, Finding, OriginalPayment, PaymentAction, PaymentActionKind, Receipt,
+};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, hex};
 use paymux::domain::institutions::{Facts, Mode};
-use paymux::flow::call_institution::{CREATE_PATIENCE, Leave, call_institution, send_once};
+use paymux::flow::call_institution::{CREATE_TIMEOUTS, SendOptions, call_institution, send_once};
 use paymux::institution::{
-    Call, CallState, Effect, Heard, Host, Institution, Outgoing, STEPS_MAX, Step, Told, Unverified,
-    kind,
+    Acknowledgement, Call, CallState, Effect, Host, Institution, Outgoing, ProvenCallback,
+    STEPS_MAX, Step, Unverified, kind,
 };
-use paymux::world::{Outbound, Party, Patience, SendError, TooMany, Turn, World};
+use paymux::world::{
+    CallTimeouts, Outbound, OutboundParty, Permit, PermitUnavailable, SendError, World,
+};
 
-use super::recorded::{order_with, returning};
-use crate::world::town::Town;
+use super::recorded::{order_with, order_with_refund};
+use crate::world::test_gateway::TestGateway;
 
 const ORIGIN: &str = "https://tiny.example";
 const TAG: &str = "x-tag";
@@ -137,9 +141,9 @@ impl TinyDialect {
             about: call.about(),
             by: call.means(),
             sum: None,
-            along: Along::default(),
+            along: OriginalPayment::default(),
             asked_at: None,
-            names_it: false,
+            proves_arrival: false,
             finding,
         })
     }
@@ -210,8 +214,10 @@ impl Institution for TinyDialect {
                         hex(&stamp.nonce)
                     );
                     let sign = hex(&self.secret.sign(lines.as_bytes()));
-                    let way = Way::Sdk(format!(r#"{{"lines":{lines:?},"sign":"{sign}"}}"#).into());
-                    let action = Handover { way, expires: None };
+                    let way = PaymentActionKind::SdkParameters(
+                        format!(r#"{{"lines":{lines:?},"sign":"{sign}"}}"#).into(),
+                    );
+                    let action = PaymentAction { way, expires: None };
                     self.evidence(call, Finding::Accepted(Some(action)))
                 }
                 None => self.evidence(call, Finding::Ambiguous(Ambiguity::Unreadable)),
@@ -234,11 +240,17 @@ impl Institution for TinyDialect {
         &'c self,
         _: &'c Request<Bytes>,
         _: Timestamp,
-    ) -> Result<Told<'c>, Unverified> {
+    ) -> Result<ProvenCallback<'c>, Unverified> {
         Err(Unverified::Unverified("it sends none"))
     }
 
-    fn acknowledge(&self, _: &Request<Bytes>, _: Heard, _: &str, _: &Stamp) -> Response<Bytes> {
+    fn acknowledge(
+        &self,
+        _: &Request<Bytes>,
+        _: Acknowledgement,
+        _: &str,
+        _: &Stamp,
+    ) -> Response<Bytes> {
         Response::new(Bytes::new())
     }
 }
@@ -255,9 +267,9 @@ struct ScriptedOutbound {
 impl Outbound for ScriptedOutbound {
     async fn send(
         &self,
-        _: &Party,
+        _: &OutboundParty,
         request: Request<Bytes>,
-        _: Patience,
+        _: CallTimeouts,
     ) -> Result<Response<Bytes>, SendError> {
         self.sent.lock().unwrap().push(request);
         if let Some(pass) = &self.while_away {
@@ -266,8 +278,8 @@ impl Outbound for ScriptedOutbound {
         self.endings.lock().unwrap().pop_front().unwrap()
     }
 
-    async fn turn(&self, _: &InstitutionId, _: &MerchantId) -> Result<Turn, TooMany> {
-        Ok(Turn::free())
+    async fn permit(&self, _: &InstitutionId, _: &MerchantId) -> Result<Permit, PermitUnavailable> {
+        Ok(Permit::free())
     }
 }
 
@@ -280,14 +292,14 @@ fn lost() -> Result<Response<Bytes>, SendError> {
 }
 
 struct StepsTestbed {
-    town: Town,
+    gateway: TestGateway,
     tiny: TinyDialect,
 }
 
 impl StepsTestbed {
     fn new(quirk: TinyQuirk) -> Self {
         Self {
-            town: Town::new(),
+            gateway: TestGateway::new(),
             tiny: TinyDialect::new(quirk),
         }
     }
@@ -320,13 +332,13 @@ impl StepsTestbed {
         let script = Arc::new(script);
         let world = World {
             outbound: Arc::<ScriptedOutbound>::clone(&script),
-            ..self.town.api.world.clone()
+            ..self.gateway.api.world.clone()
         };
         let found = if call.is_send() {
-            let leave = Leave::at_once(None, world.sends.begin(&call.about()));
+            let leave = SendOptions::at_once(None, world.sends.begin(&call.about()));
             send_once(&world, &self.tiny, call, leave).await
         } else {
-            call_institution(&world, &self.tiny, call, CREATE_PATIENCE).await
+            call_institution(&world, &self.tiny, call, CREATE_TIMEOUTS).await
         };
         let sent = std::mem::take(&mut *script.sent.lock().unwrap());
         (found.finding, sent)
@@ -350,8 +362,8 @@ async fn a_create_of_two_steps_ends_in_a_signed_payment_action() {
         "GBK, not UTF-8"
     );
     assert_eq!(field(sent[1].body(), "token").as_deref(), Some("t-1"));
-    let Finding::Accepted(Some(Handover {
-        way: Way::Sdk(text),
+    let Finding::Accepted(Some(PaymentAction {
+        way: PaymentActionKind::SdkParameters(text),
         ..
     })) = found
     else {
@@ -390,12 +402,12 @@ async fn before_money_may_move_not_sent_is_proof() {
 #[tokio::test]
 async fn after_money_may_have_moved_nothing_is_called_unsent() {
     let bed = StepsTestbed::new(TinyQuirk::No);
-    let order = returning("RESERVED", Mode::Native);
+    let order = order_with_refund("RESERVED", Mode::Native);
     let call = Call::Refund(&order.refunds[0], &order.attempts[0], &order.terms);
     let taken = || Ok(bed.tiny.reply(&[]));
     let unclear = Finding::Ambiguous(Ambiguity::NoAnswer);
     assert_eq!(bed.call(&call, [taken(), not_sent()]).await.0, unclear);
-    let ours = Err(SendError::OurShortage("files".into()));
+    let ours = Err(SendError::LocalShortage("files".into()));
     assert_eq!(bed.call(&call, [taken(), ours]).await.0, unclear);
     assert_eq!(bed.call(&call, [lost()]).await.0, unclear);
     assert_eq!(bed.call(&call, [not_sent()]).await.0, Finding::NotSent);
@@ -431,7 +443,7 @@ async fn an_intent_that_grew_old_between_two_steps_does_not_leave() {
     let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with(AttemptState::Intent, Mode::Native);
     let call = Call::Create(&order.attempts[0], &order.terms);
-    let clock = Arc::clone(&bed.town.clock);
+    let clock = Arc::clone(&bed.gateway.clock);
     let script = ScriptedOutbound {
         endings: Mutex::new([Ok(bed.token())].into()),
         while_away: Some(Box::new(move || clock.pass(16_000))),
@@ -445,7 +457,7 @@ async fn an_intent_that_grew_old_between_two_steps_does_not_leave() {
 #[tokio::test]
 async fn a_damaged_reply_of_a_further_step_proves_nothing() {
     let bed = StepsTestbed::new(TinyQuirk::No);
-    let order = returning("UNKNOWN", Mode::Native);
+    let order = order_with_refund("UNKNOWN", Mode::Native);
     let call = Call::RefundQuery(&order.refunds[0], &order.attempts[0], &order.terms);
     let good = bed.tiny.reply(&[("state", "已退款")]);
     let mut replies = vec![bed.tiny.reply(&[("state", "未知")])];

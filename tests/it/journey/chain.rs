@@ -4,12 +4,16 @@
 use std::path::Path;
 
 use paymux::command::demo::enrolment::BLUE;
+use paymux::command::demo::environment::{
+    DemoEnvironment, TemporaryFolder, WAIT_MAX, identity, payment_of,
+};
 use paymux::command::demo::ports::{Ports, loopback};
-use paymux::command::demo::stage::{Folder, PATIENCE, Stage, identity, payment_of};
 use paymux::command::keys;
 use paymux::config;
 use paymux::run::Gateway;
-use paymux::sandbox::{ClientSettings, Merchant, MerchantClient, MerchantSettings, PretendPayer};
+use paymux::sandbox::{
+    ClientSettings, MerchantClient, MerchantSettings, PretendPayer, SandboxMerchant,
+};
 use paymux::signature::{EnrolledKey, KeyRing, SigningKey, VerifyingKey};
 use paymux::world::{Clock, SystemClock};
 use serde_json::json;
@@ -17,7 +21,7 @@ use serde_json::json;
 use super::PAYER;
 
 /// How the second gateway knows the first.
-fn front_as_merchant(front: &Folder, port: u16) -> String {
+fn front_as_merchant(front: &TemporaryFolder, port: u16) -> String {
     let certs = front.path().join("certs");
     let certs = certs.display();
     format!(
@@ -49,7 +53,7 @@ transaction_types = ["PASSWORD_PAY"]
 }
 
 /// The first gateway itself; it takes the certificate of the second.
-fn front(folder: &Path, ports: &Ports, back: &Stage) -> String {
+fn front(folder: &Path, ports: &Ports, back: &DemoEnvironment) -> String {
     let Ports {
         public, operations, ..
     } = ports;
@@ -87,7 +91,7 @@ allowed_private_networks = ["127.0.0.0/8", "::1/128"]
 }
 
 /// Whom the first gateway knows: one merchant, and the second gateway as its only institution.
-fn front_parties(shop: &str, back: &Stage) -> String {
+fn front_parties(shop: &str, back: &DemoEnvironment) -> String {
     let (origin, theirs) = (back.origin(), back.certs());
     let theirs = theirs.display();
     format!(
@@ -159,14 +163,14 @@ fn ring(certs: &Path, id: &str) -> KeyRing {
 }
 
 /// One of the two parties' places, for this run only.
-fn shop_settings(back: &Stage, port: u16, platform: KeyRing) -> MerchantSettings {
+fn client_settings(back: &DemoEnvironment, port: u16, platform: KeyRing) -> MerchantSettings {
     MerchantSettings {
         id: "M9".to_owned(),
         listen: loopback(port),
         host: "localhost".to_owned(),
         identity: identity(&back.certs(), "server").unwrap(),
         platform,
-        slow: PATIENCE,
+        slow: WAIT_MAX,
     }
 }
 
@@ -174,9 +178,12 @@ fn shop_settings(back: &Stage, port: u16, platform: KeyRing) -> MerchantSettings
 /// both; one payment, one notification.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_serves_as_an_institution_of_another() {
-    let (folder, ports) = (Folder::make().unwrap(), crate::socket::ports::free());
+    let (folder, ports) = (
+        TemporaryFolder::make().unwrap(),
+        crate::socket::ports::free(),
+    );
     let more = front_as_merchant(&folder, ports.public);
-    let back = Stage::set(crate::socket::ports::free(), &more)
+    let back = DemoEnvironment::set(crate::socket::ports::free(), &more)
         .await
         .unwrap();
     let shop_origin = format!("https://localhost:{}", ports.tea);
@@ -192,8 +199,8 @@ async fn a_gateway_serves_as_an_institution_of_another() {
     let stopper = gateway.stopper();
     let serving = tokio::spawn(gateway.serve());
     let platform = ring(&certs, "front-1");
-    let settings = shop_settings(&back, ports.tea, platform.clone());
-    let shop = Merchant::start(settings).await.unwrap();
+    let settings = client_settings(&back, ports.tea, platform.clone());
+    let shop = SandboxMerchant::start(settings).await.unwrap();
     let key = std::fs::read_to_string(certs.join("M9-1.key")).unwrap();
     let roots_pem = std::fs::read_to_string(back.certs().join("ca.pem")).unwrap();
     let payer = PretendPayer::new(&roots_pem).unwrap();
@@ -221,7 +228,7 @@ async fn a_gateway_serves_as_an_institution_of_another() {
     let link = payer.choose(page, BLUE.id).await.unwrap();
     payer.pay(&link).await.unwrap();
 
-    let paid = shop.wait_for(|inbox| inbox.event("ORDER_PAID", "T1").cloned(), PATIENCE);
+    let paid = shop.wait_for(|inbox| inbox.event("ORDER_PAID", "T1").cloned(), WAIT_MAX);
     let notice = paid.await.expect("the news comes through both");
     assert_eq!(notice.fields["orderAmount"], "12.30");
     assert_eq!(notice.fields["merchantName"], "Corner Shop");

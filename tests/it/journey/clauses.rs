@@ -11,15 +11,15 @@ mod watched;
 use std::process::Command;
 
 use paymux::command::demo::enrolment::{BLUE, RED};
-use paymux::command::demo::stage::{Shop, Stage};
-use paymux::sandbox::{Answer, Page};
+use paymux::command::demo::environment::{DemoEnvironment, DemoMerchant};
+use paymux::sandbox::{BrowserPage, ClientResponse};
 use serde_json::{Value, json};
 
 use super::{PAYER, placed};
 
 /// A way to pay, as the standard tells them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum ClauseMode {
     /// The payer chooses on our page.
     Webview,
     /// The SDK of the merchant's enrolled institution.
@@ -30,9 +30,9 @@ enum Way {
     AggregatedNative,
 }
 
-impl Way {
+impl ClauseMode {
     /// Whose page or SDK it ends at in these tests.
-    fn institution(self, stage: &Stage) -> &paymux::sandbox::Institution {
+    fn institution(self, stage: &DemoEnvironment) -> &paymux::sandbox::SandboxInstitution {
         match self {
             Self::Webview | Self::AggregatedWebview => &stage.red,
             Self::Native | Self::AggregatedNative => &stage.blue,
@@ -41,7 +41,12 @@ impl Way {
 
     /// Places the merchant's order and takes it to the institution; the answer that says how to pay,
     /// and of our page where it leads.
-    async fn ready(self, stage: &Stage, number: &str, sum: &str) -> (Answer, String) {
+    async fn ready(
+        self,
+        stage: &DemoEnvironment,
+        number: &str,
+        sum: &str,
+    ) -> (ClientResponse, String) {
         let shop = &stage.tea;
         let business_type = match self {
             Self::Webview => "WEBVIEW",
@@ -68,7 +73,12 @@ impl Way {
     }
 
     /// The payer does this at the institution: `pay`, or `fail` to prove who he is.
-    async fn does(self, stage: &Stage, (answer, link): &(Answer, String), what: &str) -> Page {
+    async fn does(
+        self,
+        stage: &DemoEnvironment,
+        (answer, link): &(ClientResponse, String),
+        what: &str,
+    ) -> BrowserPage {
         let payer = &stage.payer;
         let done = match self {
             Self::Webview | Self::AggregatedWebview => payer.press(link, ("outcome", what)).await,
@@ -84,7 +94,12 @@ impl Way {
 }
 
 /// The payer's choice, submitted by the merchant.
-async fn chosen(shop: &Shop, number: &str, institution: &str, mode: &str) -> Answer {
+async fn chosen(
+    shop: &DemoMerchant,
+    number: &str,
+    institution: &str,
+    mode: &str,
+) -> ClientResponse {
     let choice = json!({ "institutionId": institution, "mode": mode });
     let answer = shop.ask("/v1/orders/select", number, choice).await.unwrap();
     let found = (answer.status, answer.text("attemptStatus"));
@@ -93,13 +108,13 @@ async fn chosen(shop: &Shop, number: &str, institution: &str, mode: &str) -> Ans
 }
 
 /// A page as JSON.
-fn read(page: &Page) -> Value {
+fn read(page: &BrowserPage) -> Value {
     assert_eq!(page.status, 200, "{}", page.html);
     serde_json::from_str(&page.html).unwrap()
 }
 
 /// What `paymux check` says of a changed configuration, and whether it would be served.
-fn checked(stage: &Stage, changes: &[(&str, &str)]) -> (bool, String) {
+fn checked(stage: &DemoEnvironment, changes: &[(&str, &str)]) -> (bool, String) {
     changed(stage, changes);
     let output = Command::new(env!("CARGO_BIN_EXE_paymux"))
         .args(["check", "--config"])
@@ -111,7 +126,7 @@ fn checked(stage: &Stage, changes: &[(&str, &str)]) -> (bool, String) {
 }
 
 /// Writes the configuration anew with these changes, each of which must fit.
-fn changed(stage: &Stage, changes: &[(&str, &str)]) {
+fn changed(stage: &DemoEnvironment, changes: &[(&str, &str)]) {
     let mut text = std::fs::read_to_string(&stage.config).unwrap();
     for (from, to) in changes {
         assert!(text.contains(from), "{from} is not in {text}");

@@ -4,9 +4,9 @@
 use std::process::Command;
 
 use paymux::command::demo::enrolment::BLUE;
-use paymux::command::demo::stage::{PATIENCE, Stage};
+use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX};
 use paymux::config;
-use paymux::sandbox::{Call, Fault, MerchantFault};
+use paymux::sandbox::{InstitutionFault, MerchantFault, SandboxCall};
 use paymux::signature::SigningKey;
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use super::{PAYER, client, key, open, operations, order, placed};
 /// Another number of the payer's, in an address that the merchant gave.
 const ELSEWHERE: &str = "13987650002";
 
-async fn explain(stage: &Stage, more: &'static [&'static str]) -> String {
+async fn explain(stage: &DemoEnvironment, more: &'static [&'static str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paymux"));
     command.arg("explain").arg("M1001/T1").args(more);
     command.arg("--config").arg(&stage.config);
@@ -27,7 +27,7 @@ async fn explain(stage: &Stage, more: &'static [&'static str]) -> String {
 }
 
 /// Waits until the timeline tells all of this; entries are written some time after what they are about.
-async fn told(stage: &Stage, all: &[&str]) -> Value {
+async fn told(stage: &DemoEnvironment, all: &[&str]) -> Value {
     let telling = async {
         loop {
             let told: Value = serde_json::from_str(&explain(stage, &["--json"]).await).unwrap();
@@ -37,7 +37,7 @@ async fn told(stage: &Stage, all: &[&str]) -> Value {
             }
         }
     };
-    let told = tokio::time::timeout(PATIENCE, telling).await;
+    let told = tokio::time::timeout(WAIT_MAX, telling).await;
     told.unwrap_or_else(|_| panic!("{all:?} is never told"))
 }
 
@@ -57,13 +57,13 @@ fn base(line: &Value, side: &str) -> String {
         .to_owned()
 }
 
-fn file(stage: &Stage) -> Connection {
+fn file(stage: &DemoEnvironment) -> Connection {
     let url = config::store_url(&stage.config).unwrap();
     Connection::open(url.strip_prefix("sqlite:").unwrap()).unwrap()
 }
 
 /// Waits, without asking the gateway, until it knows what became of the payment that was in doubt.
-async fn accepted(stage: &Stage) {
+async fn accepted(stage: &DemoEnvironment) {
     let store = file(stage);
     let sql = "SELECT COUNT(*) FROM attempts WHERE state = 'ACCEPTED'";
     let known = async {
@@ -75,41 +75,43 @@ async fn accepted(stage: &Stage) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, known)
+    tokio::time::timeout(WAIT_MAX, known)
         .await
         .expect("it is found out");
 }
 
 /// The story: a create whose answer is lost, a signature that is refused, a forged callback before the
 /// good one, a merchant that lies at first. The link that lets its holder pay.
-async fn goes_through_a_lot(stage: &Stage) -> String {
+async fn goes_through_a_lot(stage: &DemoEnvironment) -> String {
     let (shop, control) = (&stage.tea, stage.blue.control());
-    control.next_at(Call::Create, Fault::AnswerLost, 1);
-    control.next(Fault::ForgedCallback, 1);
+    control.next_at(SandboxCall::Create, InstitutionFault::AnswerLost, 1);
+    control.next(InstitutionFault::ForgedCallback, 1);
     shop.merchant.next(MerchantFault::Lies, 1);
     let mut wanted = order(shop, "T1", "12.30", BLUE.id);
     let back = wanted["bankReturnUrl"].as_str().unwrap();
     wanted["bankReturnUrl"] = format!("{back}?phone={ELSEWHERE}").into();
     let first = shop.place(&wanted).await.unwrap();
     assert_eq!(first.text("attemptStatus"), "PENDING", "{}", first.json);
-    let (stranger, _) = SigningKey::generate_ed25519().unwrap();
-    let stranger = SigningKey::from_pkcs8_pem("M1001-1", &stranger).unwrap();
-    let stranger = client(stage, stranger, None);
+    let (unauthenticated, _) = SigningKey::generate_ed25519().unwrap();
+    let unauthenticated = SigningKey::from_pkcs8_pem("M1001-1", &unauthenticated).unwrap();
+    let unauthenticated = client(stage, unauthenticated, None);
     let date = &wanted["orderDate"];
     let question = json!({ "merchantId": "M1001", "merchantOrderNo": "T1", "orderDate": date });
-    let refused = stranger.post("/v1/orders/query", &question).await;
+    let refused = unauthenticated.post("/v1/orders/query", &question).await;
     assert_eq!(refused.unwrap().status, 401);
     accepted(stage).await;
     let link = placed(shop, &wanted).await.text("payUrl").to_owned();
     stage.payer.pay(&link).await.unwrap();
-    shop.told("ORDER_PAID", "T1").await.unwrap();
+    shop.wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     link
 }
 
 /// L4, V1, N3, Q2: every exchange about an order is told with when, how long, what was said, what its
 /// signatures cover and which evidence it was, the refused ones as well.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_went_through_a_lot_is_told_whole() {
+async fn an_order_that_went_through_a_lot_is_explained_completely() {
     let (stage, open) = open().await;
     goes_through_a_lot(&stage).await;
     let all = [
@@ -152,13 +154,18 @@ async fn an_order_that_went_through_a_lot_is_told_whole() {
 /// C4, V3: a proven callback about another sum is answered 422, one about a payment that nobody made here
 /// 404, each with the number of the exchange; neither moves anything.
 #[tokio::test(flavor = "multi_thread")]
-async fn callbacks_that_cannot_be_right_are_told_so() {
+async fn callbacks_that_cannot_be_right_are_explained_as_such() {
     let (stage, open) = open().await;
     let shop = &stage.tea;
-    stage.blue.control().next(Fault::WrongSumCallback, 1);
+    stage
+        .blue
+        .control()
+        .next(InstitutionFault::WrongSumCallback, 1);
     let link = placed(shop, &order(shop, "T1", "12.30", BLUE.id)).await;
     stage.payer.pay(link.text("payUrl")).await.unwrap();
-    shop.told("ORDER_PAID", "T1").await.unwrap();
+    shop.wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     let told = told(&stage, &["notice_contradicts", "GENUINE: E3 succeeded"]).await;
     let wrong = one(&told, "callback", "QUARANTINED");
     assert_eq!(wrong["answered"]["line"], "422");
@@ -177,7 +184,7 @@ async fn callbacks_that_cannot_be_right_are_told_so() {
 
 /// D5, X-6: what a payer chose on our page is told, and not where the page is.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_payers_choice_is_told_without_the_pages_address() {
+async fn a_payers_choice_is_explained_without_the_pages_address() {
     let (stage, open) = open().await;
     let order = placed(
         &stage.tea,
@@ -248,14 +255,16 @@ fn blocks(store: &Connection) -> u32 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_writes_what_is_there() {
     for (more, is_kept) in [("", true), ("\n[limits]\nexchange_log_days = 0\n", false)] {
-        let stage = Stage::set(crate::socket::ports::free(), more)
+        let stage = DemoEnvironment::set(crate::socket::ports::free(), more)
             .await
             .unwrap();
         let open = stage.open().await.unwrap();
         let shop = &stage.tea;
         let answer = placed(shop, &order(shop, "T1", "12.30", BLUE.id)).await;
         stage.payer.pay(answer.text("payUrl")).await.unwrap();
-        shop.told("ORDER_PAID", "T1").await.unwrap();
+        shop.wait_for_notification("ORDER_PAID", "T1")
+            .await
+            .unwrap();
         open.close().await.unwrap();
         assert_eq!(blocks(&file(&stage)) > 0, is_kept);
         let text = explain(&stage, &[]).await;

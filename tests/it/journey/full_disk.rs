@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use paymux::command::demo::enrolment::BLUE;
-use paymux::command::demo::stage::{PATIENCE, Stage};
+use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX};
 
 use super::{order, placed, queried};
 
@@ -89,13 +89,13 @@ impl Drop for SmallDisk {
 }
 
 /// `paymux serve` on that disk, and what it logs.
-struct Served {
+struct FullDiskGateway {
     child: Child,
     log: Receiver<String>,
 }
 
-impl Served {
-    fn start(disk: &SmallDisk, stage: &Stage) -> Self {
+impl FullDiskGateway {
+    fn start(disk: &SmallDisk, stage: &DemoEnvironment) -> Self {
         let mut child = disk
             .command(env!("CARGO_BIN_EXE_paymux"))
             .arg("serve")
@@ -124,7 +124,7 @@ impl Served {
             .last()
             .is_some_and(|line: &String| line.contains(words))
         {
-            let next = self.log.recv_timeout(PATIENCE);
+            let next = self.log.recv_timeout(WAIT_MAX);
             before.push(next.unwrap_or_else(|_| panic!("{words}: {before:#?}")));
         }
     }
@@ -135,7 +135,7 @@ impl Served {
     }
 }
 
-impl Drop for Served {
+impl Drop for FullDiskGateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -146,7 +146,9 @@ impl Drop for Served {
 /// 503, what is stored is served, a start succeeds on the full disk, and with room again all goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_full_disk_ends_nothing() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let folder = stage.config.parent().unwrap().join("small");
     let disk = SmallDisk::mounted_at(&folder);
     let text = fs::read_to_string(&stage.config).unwrap();
@@ -154,7 +156,7 @@ async fn a_full_disk_ends_nothing() {
     fs::write(&stage.config, text).unwrap();
     let shop = &stage.tea;
 
-    let served = Served::start(&disk, &stage);
+    let served = FullDiskGateway::start(&disk, &stage);
     placed(shop, &order(shop, "T1", "12.30", BLUE.id)).await;
     // New pages stand in the log, so that carrying it over has to make the file longer.
     let mut taken = vec!["T1".to_owned()];
@@ -181,7 +183,7 @@ async fn a_full_disk_ends_nothing() {
     served.says("the log cannot be carried over");
     served.kill();
 
-    let served = Served::start(&disk, &stage);
+    let served = FullDiskGateway::start(&disk, &stage);
     let number = "ON-A-FULL-DISK";
     assert_eq!(queried(shop, "T1").await.status, 200);
     fs::remove_file(disk.path("fill")).unwrap();

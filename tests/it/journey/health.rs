@@ -2,8 +2,8 @@
 //! orders, what was begun there goes on, and it comes back.
 
 use paymux::command::demo::enrolment::{BLUE, GREEN, RED};
-use paymux::command::demo::stage::{PATIENCE, Shop, Stage};
-use paymux::sandbox::{Answer, Call, Fault};
+use paymux::command::demo::environment::{DemoEnvironment, DemoMerchant, WAIT_MAX};
+use paymux::sandbox::{ClientResponse, InstitutionFault, SandboxCall};
 use serde_json::{Value, json};
 
 use super::{PAYER, operations, order, placed, standing};
@@ -18,7 +18,7 @@ open_ms_max = 60_000
 ";
 
 /// The list of an order now: institutions, each with its reason or nothing.
-async fn list(shop: &Shop, number: &str) -> Vec<(String, String)> {
+async fn list(shop: &DemoMerchant, number: &str) -> Vec<(String, String)> {
     let explained = json!({ "explainInstitutions": true });
     let answer = shop.ask("/v1/orders/institutions", number, explained);
     let answer = answer.await.unwrap();
@@ -30,12 +30,12 @@ async fn list(shop: &Shop, number: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-async fn is_open(shop: &Shop, id: &str) -> bool {
+async fn is_open(shop: &DemoMerchant, id: &str) -> bool {
     let found = list(shop, "WATCH").await;
     found.contains(&(id.to_owned(), String::new()))
 }
 
-async fn select(shop: &Shop, number: &str, id: &str) -> Answer {
+async fn select(shop: &DemoMerchant, number: &str, id: &str) -> ClientResponse {
     let choice = json!({ "institutionId": id, "mode": "WEBVIEW" });
     shop.ask("/v1/orders/select", number, choice).await.unwrap()
 }
@@ -45,7 +45,7 @@ async fn select(shop: &Shop, number: &str, id: &str) -> Answer {
 /// finds out that it answers again.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_institution_that_hangs_up_disappears_and_comes_back() {
-    let stage = Stage::set(crate::socket::ports::free(), HEALTH)
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), HEALTH)
         .await
         .unwrap();
     let open = stage.open().await.unwrap();
@@ -55,9 +55,9 @@ async fn an_institution_that_hangs_up_disappears_and_comes_back() {
     placed(shop, &aggregated("T-LAST")).await;
 
     let mut spoiled = 0;
-    let withheld = async {
+    let ineligible = async {
         while is_open(shop, BLUE.id).await {
-            control.next_at(Call::Create, Fault::AnswerLost, 1);
+            control.next_at(SandboxCall::Create, InstitutionFault::AnswerLost, 1);
             spoiled += 1;
             let lost = order(shop, &format!("T{spoiled}"), "12.30", BLUE.id);
             shop.place(&lost).await.unwrap();
@@ -65,17 +65,17 @@ async fn an_institution_that_hangs_up_disappears_and_comes_back() {
         // A pause may end between two looks; then the next order is lost and the pause is longer.
         select(shop, "T-LAST", BLUE.id).await
     };
-    let refused = tokio::time::timeout(PATIENCE, withheld).await.unwrap();
+    let refused = tokio::time::timeout(WAIT_MAX, ineligible).await.unwrap();
     if refused.status != 200 {
         assert_eq!(refused.text("reason"), "INSTITUTION_UNHEALTHY");
     }
     assert!(spoiled >= 3, "{spoiled}");
 
     let known = async { while standing(shop, "T1").await.1 != "ACCEPTED" {} };
-    let known = tokio::time::timeout(PATIENCE, known).await;
+    let known = tokio::time::timeout(WAIT_MAX, known).await;
     known.expect("what was begun is asked about");
     let back = async { while !is_open(shop, BLUE.id).await {} };
-    tokio::time::timeout(PATIENCE, back)
+    tokio::time::timeout(WAIT_MAX, back)
         .await
         .expect("on trial");
     let chosen = select(shop, "WATCH", BLUE.id).await;
@@ -103,7 +103,9 @@ async fn the_last_one_that_was_paid_comes_first() {
     select(shop, "WATCH", RED.id).await;
     let answer = placed(shop, &order(shop, "T1", "12.30", GREEN.id)).await;
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
-    shop.told("ORDER_PAID", "T1").await.unwrap();
+    shop.wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     let after: Vec<_> = names(list(shop, "WATCH").await).collect();
     assert_eq!(after, [GREEN.id, BLUE.id, RED.id]);
     let others: Vec<_> = names(list(shop, "OTHER").await).collect();

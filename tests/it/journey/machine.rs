@@ -15,7 +15,7 @@ mod signals;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
-use paymux::command::demo::stage::{PATIENCE, Stage};
+use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX};
 
 fn paymux(words: &[&str], config: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paymux"));
@@ -34,17 +34,17 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// `paymux serve` as a process; killed when it is dropped.
-struct Served(Child);
+struct MachineGateway(Child);
 
-impl Served {
-    fn start(stage: &Stage, stderr: Stdio, level: &str) -> Self {
+impl MachineGateway {
+    fn start(stage: &DemoEnvironment, stderr: Stdio, level: &str) -> Self {
         let mut command = paymux(&["serve"], &stage.config);
         command.env("RUST_LOG", level).stderr(stderr);
         Self(command.spawn().unwrap())
     }
 
     /// Waits until it accepts; whether it came to that.
-    async fn is_open(&mut self, stage: &Stage) -> bool {
+    async fn is_open(&mut self, stage: &DemoEnvironment) -> bool {
         let opening = async {
             while self.0.try_wait().unwrap().is_none() {
                 let address = ("127.0.0.1", stage.ports.operations);
@@ -54,7 +54,7 @@ impl Served {
             }
             false
         };
-        tokio::time::timeout(PATIENCE, opening).await.unwrap()
+        tokio::time::timeout(WAIT_MAX, opening).await.unwrap()
     }
 
     fn signal(&self, name: &str) {
@@ -72,13 +72,13 @@ impl Served {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, ending)
+        tokio::time::timeout(WAIT_MAX, ending)
             .await
             .expect("it ends")
     }
 }
 
-impl Drop for Served {
+impl Drop for MachineGateway {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use http::{Method, Request};
-use paymux::command::demo::stage::Stage;
+use paymux::command::demo::environment::DemoEnvironment;
 use serde_json::{Value, json};
 
 use super::operations;
@@ -14,7 +14,7 @@ use crate::openapi::python;
 use crate::tidy::tree;
 
 /// What a metric is: its kind and its labels.
-type Kinds = BTreeMap<String, (String, BTreeSet<String>)>;
+type MetricDefinitions = BTreeMap<String, (String, BTreeSet<String>)>;
 
 /// Constructors of `metrics.rs`, and what Prometheus calls what they make.
 const CONSTRUCTORS: [(&str, &str); 9] = [
@@ -92,8 +92,8 @@ const QUIET: [(&str, &str); 28] = [
 ];
 
 /// The metrics that the code registers.
-fn registered() -> Kinds {
-    let mut kinds = Kinds::new();
+fn registered() -> MetricDefinitions {
+    let mut kinds = MetricDefinitions::new();
     let files = tree::sources(&["src"]);
     let pages = files
         .iter()
@@ -137,7 +137,7 @@ fn quoted(cell: &str) -> BTreeSet<String> {
 }
 
 /// The metrics that the document has.
-fn documented() -> Kinds {
+fn documented() -> MetricDefinitions {
     let text = tree::read("docs/metrics.md");
     let rows = text.lines().filter_map(|line| {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
@@ -242,14 +242,16 @@ fn alarms_name_only_what_exists() {
 }
 
 /// An order that is chosen, paid, called back and told; one that is refused; a nonce twice; a page.
-async fn live_a_little(stage: &Stage) {
+async fn exercise_metrics(stage: &DemoEnvironment) {
     let shop = &stage.tea;
     let order = shop.order("T1", "AGGREGATED", "12.30", "13800001234");
     assert_eq!(shop.place(&order).await.unwrap().status, 200);
     let choice = json!({ "institutionId": "redpay", "mode": "WEBVIEW" });
     let chosen = shop.ask("/v1/orders/select", "T1", choice).await.unwrap();
     stage.payer.pay(chosen.text("payUrl")).await.unwrap();
-    shop.told("ORDER_PAID", "T1").await.unwrap();
+    shop.wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     let naming = json!({ "merchantId": "M1001", "merchantOrderNo": "T1" }).to_string();
     let asked = shop.client.signed("/v1/orders/query", &naming).unwrap();
     assert_eq!(shop.client.send(asked.clone()).await.unwrap().status, 200);
@@ -276,9 +278,9 @@ async fn live_a_little(stage: &Stage) {
 /// shown can be read as Prometheus reads it, with the labels the document says.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journey_moves_every_metric() {
-    let stage = Stage::set_anywhere("").await.unwrap();
+    let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let open = stage.open().await.unwrap();
-    live_a_little(&stage).await;
+    exercise_metrics(&stage).await;
     // The first look makes the caches settle what they hold.
     operations(&stage, "/metrics").await;
     let page = operations(&stage, "/metrics").await;

@@ -1,10 +1,10 @@
 //! Who is answered on the operations listener: whoever asks to read, under a name it is known by.
 
-use paymux::command::demo::stage::Stage;
+use paymux::command::demo::environment::DemoEnvironment;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-async fn asked(stage: &Stage, request: &str) -> String {
+async fn asked(stage: &DemoEnvironment, request: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", stage.ports.operations))
         .await
         .unwrap();
@@ -18,7 +18,7 @@ async fn asked(stage: &Stage, request: &str) -> String {
 /// but reading is understood; a health check of old, which names no host, is answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn operations_answer_whoever_reads_by_a_known_name() {
-    let stage = Stage::set_anywhere("").await.unwrap();
+    let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let written = std::fs::read_to_string(&stage.config).unwrap();
     let hosts = "[listen]\noperations_hosts = [\"paymux.internal\"]\n";
     std::fs::write(&stage.config, written.replacen("[listen]\n", hosts, 1)).unwrap();

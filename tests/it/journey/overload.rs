@@ -1,8 +1,8 @@
 //! More than can be done, at a whole gateway over real sockets (R-6.4-1c).
 
 use paymux::command::demo::enrolment::{BLUE, RED};
-use paymux::command::demo::stage::Stage;
-use paymux::sandbox::{Answer, Call, Fault};
+use paymux::command::demo::environment::DemoEnvironment;
+use paymux::sandbox::{ClientResponse, InstitutionFault, SandboxCall};
 use serde_json::{Value, json};
 
 use super::{PAYER, booked, client, key, operations, order, placed, queried};
@@ -15,7 +15,7 @@ in_flight_choices_max = 2
 in_flight_orders_max = 1
 ";
 
-fn is_rejected(answer: &Answer) {
+fn is_rejected(answer: &ClientResponse) {
     assert_eq!((answer.status, answer.text("code")), (503, "unavailable"));
     let wait: u64 = answer.headers["retry-after"]
         .to_str()
@@ -31,7 +31,7 @@ fn is_rejected(answer: &Answer) {
 /// gateway is as before.
 #[tokio::test(flavor = "multi_thread")]
 async fn overload_sheds_orders_first_and_results_never() {
-    let stage = Stage::set_anywhere(SMALL).await.unwrap();
+    let stage = DemoEnvironment::start_on_free_ports(SMALL).await.unwrap();
     let open = stage.open().await.unwrap();
     let shop = &stage.tea;
     let accepted = placed(shop, &order(shop, "T0", "12.30", RED.id)).await;
@@ -54,7 +54,7 @@ async fn overload_sheds_orders_first_and_results_never() {
     stage
         .blue
         .control()
-        .next_at(Call::Create, Fault::NoAnswer, 2);
+        .next_at(SandboxCall::Create, InstitutionFault::NoAnswer, 2);
     let send = async |request| shop.client.send(request).await.unwrap();
 
     let crowded = async {
@@ -71,7 +71,9 @@ async fn overload_sheds_orders_first_and_results_never() {
                 "nothing was recorded"
             );
             stage.payer.pay(accepted.text("payUrl")).await.unwrap();
-            shop.told("ORDER_PAID", "T0").await.unwrap();
+            shop.wait_for_notification("ORDER_PAID", "T0")
+                .await
+                .unwrap();
         });
         second
     };
@@ -105,7 +107,10 @@ async fn overload_sheds_orders_first_and_results_never() {
 /// keep a merchant out.
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_at_the_door_keep_nobody_out() {
-    let stage = Stage::set_anywhere("\n[limits]\nhandshakes_max = 8\nhandshake_ms = 300\n").await;
+    let stage = DemoEnvironment::start_on_free_ports(
+        "\n[limits]\nhandshakes_max = 8\nhandshake_ms = 300\n",
+    )
+    .await;
     let stage = stage.unwrap();
     let open = stage.open().await.unwrap();
     let address = ("127.0.0.1", stage.ports.public);
@@ -115,8 +120,11 @@ async fn strangers_at_the_door_keep_nobody_out() {
     }
     let shop = &stage.tea;
     placed(shop, &shop.order("T1", "AGGREGATED", "12.30", PAYER)).await;
-    let stranger = client(&stage, key(&stage, "bluebank-1"), None);
-    let answer = stranger.post("/v1/orders", &json!({})).await.unwrap();
+    let unauthenticated = client(&stage, key(&stage, "bluebank-1"), None);
+    let answer = unauthenticated
+        .post("/v1/orders", &json!({}))
+        .await
+        .unwrap();
     assert_eq!(answer.status, 401, "{}", answer.json);
     drop(silent);
     open.close().await.unwrap();

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use paymux::command::demo::enrolment::BLUE;
-use paymux::command::demo::stage::{PATIENCE, Stage, payment_of};
-use paymux::sandbox::{Call, Fault};
+use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX, payment_of};
+use paymux::sandbox::{InstitutionFault, SandboxCall};
 use serde_json::json;
 
 use super::{booked, order, placed, queried, standing};
@@ -16,16 +16,16 @@ pub(super) fn paymux() -> Command {
 }
 
 /// `paymux serve` as a process; killed when it is dropped.
-pub(super) struct Served(Option<Child>);
+pub(super) struct GatewayProcess(Option<Child>);
 
-impl Served {
+impl GatewayProcess {
     /// Starts it and waits until it says that it listens.
-    pub(super) fn start(stage: &Stage) -> Self {
+    pub(super) fn start(stage: &DemoEnvironment) -> Self {
         Self::under(paymux(), stage)
     }
 
     /// The same, by a command that runs the program with these arguments under some limit.
-    pub(super) fn under(mut program: Command, stage: &Stage) -> Self {
+    pub(super) fn under(mut program: Command, stage: &DemoEnvironment) -> Self {
         let mut child = program
             .arg("serve")
             .arg("--config")
@@ -58,12 +58,12 @@ impl Served {
     async fn ended(mut self) -> ExitStatus {
         let mut child = self.0.take().unwrap();
         let waiting = tokio::task::spawn_blocking(move || child.wait().unwrap());
-        let ended = tokio::time::timeout(PATIENCE, waiting).await;
+        let ended = tokio::time::timeout(WAIT_MAX, waiting).await;
         ended.expect("it ends").unwrap()
     }
 }
 
-impl Drop for Served {
+impl Drop for GatewayProcess {
     fn drop(&mut self) {
         if let Some(mut child) = self.0.take() {
             let _ = child.kill();
@@ -75,16 +75,20 @@ impl Drop for Served {
 /// A1, S1, V1: what was durable before a crash is there after it; what was in flight is asked
 /// about, not sent again, and can be paid.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crash_loses_no_order_and_its_doubt_is_resolved() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+async fn a_crash_loses_no_order_and_what_was_unresolved_is_resolved() {
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let shop = &stage.tea;
-    let served = Served::start(&stage);
+    let served = GatewayProcess::start(&stage);
     let paid = placed(shop, &order(shop, "T1", "12.30", BLUE.id)).await;
     stage.payer.pay(paid.text("payUrl")).await.unwrap();
-    shop.told("ORDER_PAID", "T1").await.unwrap();
+    shop.wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
 
     let control = stage.blue.control();
-    control.next_at(Call::Create, Fault::NoAnswer, 1);
+    control.next_at(SandboxCall::Create, InstitutionFault::NoAnswer, 1);
     let lost = order(shop, "T2", "45.60", BLUE.id);
     let crash = async {
         booked(&stage.blue, "T2").await;
@@ -100,14 +104,17 @@ async fn a_crash_loses_no_order_and_its_doubt_is_resolved() {
         (found.text("orderStatus"), found.text("payOrderNo")),
         ("PAID", paid.text("payOrderNo"))
     );
-    let asked =
-        |book: &paymux::sandbox::Book| payment_of(book, "T2").filter(|it| it.queries > 0).map(drop);
-    stage.blue.wait_for(asked, PATIENCE).await.expect("it asks");
+    let asked = |book: &paymux::sandbox::InstitutionLedger| {
+        payment_of(book, "T2").filter(|it| it.queries > 0).map(drop)
+    };
+    stage.blue.wait_for(asked, WAIT_MAX).await.expect("it asks");
     let known = ("OPEN".to_owned(), "ACCEPTED".to_owned());
     assert_eq!(standing(shop, "T2").await, known);
     let answer = placed(shop, &lost).await;
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
-    shop.told("ORDER_PAID", "T2").await.unwrap();
+    shop.wait_for_notification("ORDER_PAID", "T2")
+        .await
+        .unwrap();
     assert_eq!(stage.blue.books().payments().count(), 2);
     assert_eq!(stage.blue.books().taken_cents(), 1_230 + 4_560);
 }
@@ -116,13 +123,15 @@ async fn a_crash_loses_no_order_and_its_doubt_is_resolved() {
 /// 0, and the order is there afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_sigterms_lose_nothing() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let shop = &stage.tea;
-    let served = Served::start(&stage);
+    let served = GatewayProcess::start(&stage);
     stage
         .blue
         .control()
-        .next_at(Call::Create, Fault::SlowAnswer, 1);
+        .next_at(SandboxCall::Create, InstitutionFault::SlowAnswer, 1);
     let wanted = order(shop, "T1", "12.30", BLUE.id);
     let ending = async {
         booked(&stage.blue, "T1").await;
@@ -154,7 +163,9 @@ fn check(config: &Path) -> Command {
 /// F1: every fault is said at once, and the exit status says that there are any.
 #[tokio::test(flavor = "multi_thread")]
 async fn check_says_every_fault_at_once() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let (output, text) = ran(check(&stage.config)).await;
     assert!(output.status.success(), "{text}");
     let right = std::fs::read_to_string(&stage.config).unwrap();
@@ -189,15 +200,15 @@ fn of(command: &str, config: &Path, more: &[&str]) -> Command {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_reloads_and_is_told() {
     let (stage, other) = (
-        Stage::set_anywhere("").await.unwrap(),
-        Stage::set_anywhere("").await.unwrap(),
+        DemoEnvironment::start_on_free_ports("").await.unwrap(),
+        DemoEnvironment::start_on_free_ports("").await.unwrap(),
     );
     let none = ran(of("reload", &stage.config, &[])).await.0;
     let said = String::from_utf8_lossy(&none.stderr).into_owned();
     assert_eq!(none.status.code(), Some(1), "{said}");
     assert!(said.contains("expected a running gateway at"), "{said}");
 
-    let (served, _second) = (Served::start(&stage), Served::start(&other));
+    let (served, _second) = (GatewayProcess::start(&stage), GatewayProcess::start(&other));
     let first = std::fs::read_to_string(&stage.config).unwrap();
     let next = first.replace("name = \"Tea House\"", "name = \"Tea Room\"");
     std::fs::write(&stage.config, &next).unwrap();

@@ -11,15 +11,15 @@ use http::Request;
 use paymux::api::Api;
 use paymux::domain::order::OrderState;
 use paymux::flow::admit_request::ReadNonces;
-use paymux::flow::chase_doubts::chase_order;
-use paymux::store::{Store, Work};
+use paymux::flow::poll_unresolved::poll_order;
+use paymux::store::{LeaseKind, Store};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::store::Stores;
-use crate::store::embedded::Embedded;
+use crate::store::embedded::EmbeddedStores;
 use crate::world::enrolment::order_fields;
-use crate::world::town::{PEER, Town, naming};
+use crate::world::test_gateway::{PEER, TestGateway, naming};
 
 /// Rounds of each race in every run of the tests.
 const ROUNDS: usize = 6;
@@ -36,17 +36,17 @@ fn rounds() -> usize {
 }
 
 /// A town on the embedded store.
-pub(crate) struct Arena {
-    pub(crate) town: Town,
+pub(crate) struct RaceTestbed {
+    pub(crate) gateway: TestGateway,
     pub(crate) api: Arc<Api>,
-    _stores: Option<Embedded>,
+    _stores: Option<EmbeddedStores>,
 }
 
-pub(crate) type Told = (u16, Value);
+pub(crate) type StatusAndBody = (u16, Value);
 
-impl Arena {
+impl RaceTestbed {
     fn new() -> Self {
-        let stores = Embedded::new();
+        let stores = EmbeddedStores::new();
         let store = stores.open();
         Self {
             _stores: Some(stores),
@@ -56,38 +56,38 @@ impl Arena {
 
     /// The same on a store of somebody's.
     pub(crate) fn on(store: Arc<dyn Store>) -> Self {
-        let mut town = Town::new();
-        town.api.store = store;
+        let mut gateway = TestGateway::new();
+        gateway.api.store = store;
         let api = Arc::new(Api {
-            store: Arc::clone(&town.api.store),
-            world: town.api.world.clone(),
-            register: Arc::clone(&town.api.register),
-            gate: crate::world::town::api(
-                Arc::clone(&town.api.store),
-                town.api.world.clone(),
-                crate::world::enrolment::register(&[]),
+            store: Arc::clone(&gateway.api.store),
+            world: gateway.api.world.clone(),
+            snapshot: Arc::clone(&gateway.api.snapshot),
+            admission: crate::world::test_gateway::api(
+                Arc::clone(&gateway.api.store),
+                gateway.api.world.clone(),
+                crate::world::enrolment::snapshot(&[]),
             )
-            .gate,
+            .admission,
             reads: Arc::new(ReadNonces::new(1_000_000)),
-            refused_callers: Arc::clone(&town.api.refused_callers),
+            refused_callers: Arc::clone(&gateway.api.refused_callers),
         });
         Self {
-            town,
+            gateway,
             api,
             _stores: None,
         }
     }
 
     pub(crate) fn request(&self, path: &str, body: &Value) -> Request<Bytes> {
-        self.town.signed("M1", path, body)
+        self.gateway.signed("M1", path, body)
     }
 
-    async fn ask(&self, path: &str, body: &Value) -> Told {
+    async fn ask(&self, path: &str, body: &Value) -> StatusAndBody {
         answered(&self.api, self.request(path, body)).await
     }
 
     /// Asks all of this at once, and waits for every answer.
-    pub(crate) async fn all(&self, requests: Vec<Request<Bytes>>) -> Vec<Told> {
+    pub(crate) async fn all(&self, requests: Vec<Request<Bytes>>) -> Vec<StatusAndBody> {
         let mut asking = JoinSet::new();
         for request in requests {
             let api = Arc::clone(&self.api);
@@ -103,7 +103,7 @@ impl Arena {
     }
 
     async fn order(&self, no: &str) -> paymux::domain::order::Order {
-        let key = paymux::store::OrderKey::Theirs(
+        let key = paymux::store::OrderKey::MerchantOrderNo(
             paymux::domain::identifiers::MerchantId::parse("M1").unwrap(),
             paymux::domain::identifiers::MerchantOrderNo::parse(no).unwrap(),
         );
@@ -115,31 +115,31 @@ impl Arena {
         self.ask("/v1/orders", &order_fields("M1", no)).await;
         self.ask("/v1/orders/select", &selecting(no, "bank")).await;
         let id = self.attempt(no).await;
-        let truth = self.town.clock.truth();
-        self.town.at("bank", |books| books.pay(&id, truth));
+        let truth = self.gateway.clock.truth();
+        self.gateway.at("bank", |books| books.pay(&id, truth));
         id
     }
 
     pub(crate) fn callback(&self, id: &str) -> Request<Bytes> {
-        let truth = self.town.clock.truth();
-        self.town.at("bank", |books| books.callback(id, truth))
+        let truth = self.gateway.clock.truth();
+        self.gateway.at("bank", |books| books.callback(id, truth))
     }
 
-    pub(crate) async fn chase(&self) {
+    pub(crate) async fn poll_unresolved(&self) {
         let (store, world) = (&*self.api.store, &self.api.world);
         let leases = store
-            .lease(Work::Orders, world.clock.now(), 100)
+            .lease(LeaseKind::Orders, world.clock.now(), 100)
             .await
             .unwrap();
         for lease in &leases {
-            chase_order(store, world, &self.api.register, lease)
+            poll_order(store, world, &self.api.snapshot, lease)
                 .await
                 .unwrap();
         }
     }
 }
 
-fn answered(api: &Arc<Api>, request: Request<Bytes>) -> impl Future<Output = Told> + Send {
+fn answered(api: &Arc<Api>, request: Request<Bytes>) -> impl Future<Output = StatusAndBody> + Send {
     let api = Arc::clone(api);
     async move {
         let answer = api.answer(request, PEER).await.response;
@@ -157,7 +157,7 @@ pub(crate) fn selecting(no: &str, institution: &str) -> Value {
 /// R1, R6, M2: of sixty-four refunds asked at once only as many go back as fit, whatever their sums.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn refunds_at_once_never_exceed_what_was_paid() {
-    let arena = Arena::new();
+    let arena = RaceTestbed::new();
     for round in 0..rounds() {
         let no = format!("R{round}");
         let id = arena.pay(&no).await;
@@ -174,18 +174,18 @@ async fn refunds_at_once_never_exceed_what_was_paid() {
         let told = arena.all(asking.collect()).await;
         // Whoever gave up writing among so many is asked about.
         for _ in 0..2 {
-            arena.town.pass_s(20);
-            arena.chase().await;
+            arena.gateway.advance_s(20);
+            arena.poll_unresolved().await;
         }
         let order = arena.order(&no).await;
-        let back = arena.town.at("bank", |books| books.returned(&id));
+        let back = arena.gateway.at("bank", |books| books.returned(&id));
         assert!(back <= 1_230, "{no}: {back} went back");
         assert_eq!(order.refunded_minor(), back, "{no}");
-        assert!(order.held_minor() <= 1_230, "R1: {no}");
+        assert!(order.reserved_minor() <= 1_230, "R1: {no}");
         let numbers: BTreeSet<_> = order
             .refunds
             .iter()
-            .map(|one| one.wish().cloned().map(|wish| wish.number))
+            .map(|one| one.request().cloned().map(|request| request.number))
             .collect();
         assert_eq!(numbers.len(), order.refunds.len(), "R6: {no}");
         for (status, body) in told {
@@ -197,7 +197,7 @@ async fn refunds_at_once_never_exceed_what_was_paid() {
 /// A2, O4: payers who choose different institutions at once make at most one live attempt.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn selects_at_once_make_one_live_attempt() {
-    let arena = Arena::new();
+    let arena = RaceTestbed::new();
     for round in 0..rounds() {
         let no = format!("S{round}");
         arena.ask("/v1/orders", &order_fields("M1", &no)).await;
@@ -213,9 +213,9 @@ async fn selects_at_once_make_one_live_attempt() {
             .filter(|one| one.state.is_live())
             .count();
         assert!(live <= 1, "A2: {no} has {live}");
-        let truth = arena.town.clock.truth();
+        let truth = arena.gateway.clock.truth();
         let waiting = ["bank", "purse"].map(|name| {
-            arena.town.at(name, |books| {
+            arena.gateway.at(name, |books| {
                 let open = |id: &str| order.attempts.iter().any(|one| one.id.as_str() == id);
                 books.payable(truth).iter().filter(|id| open(id)).count()
             })
@@ -233,7 +233,7 @@ async fn selects_at_once_make_one_live_attempt() {
 /// K1, Q7: equal orders placed at once are one, and each is answered its number.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn equal_orders_at_once_are_one() {
-    let arena = Arena::new();
+    let arena = RaceTestbed::new();
     for round in 0..rounds() {
         let fields = order_fields("M1", &format!("E{round}"));
         let placing = (0..AT_ONCE).map(|_| arena.request("/v1/orders", &fields));
@@ -251,7 +251,7 @@ async fn equal_orders_at_once_are_one() {
 /// moment; nobody is told of an end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_payment_survives_a_close_and_a_query_at_the_same_moment() {
-    let arena = Arena::new();
+    let arena = RaceTestbed::new();
     for round in 0..rounds() {
         let no = format!("C{round}");
         let id = arena.pay(&no).await;
@@ -262,7 +262,7 @@ async fn a_payment_survives_a_close_and_a_query_at_the_same_moment() {
             arena.callback(&id),
         ];
         let told = arena.all(at_once).await;
-        arena.chase().await;
+        arena.poll_unresolved().await;
         let order = arena.order(&no).await;
         assert_eq!(order.state, OrderState::Paid, "{no}: {told:?}");
         assert!(order.refunds.is_empty(), "A8: {no}");

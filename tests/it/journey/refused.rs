@@ -11,12 +11,12 @@ use super::{client, open};
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_authentications_are_in_the_audit_log() {
     let (stage, open) = open().await;
-    let (stranger, _) = SigningKey::generate_ed25519().unwrap();
-    let stranger = SigningKey::from_pkcs8_pem("nobody-1", &stranger).unwrap();
-    let stranger = client(&stage, stranger, None);
+    let (unauthenticated, _) = SigningKey::generate_ed25519().unwrap();
+    let unauthenticated = SigningKey::from_pkcs8_pem("nobody-1", &unauthenticated).unwrap();
+    let unauthenticated = client(&stage, unauthenticated, None);
     let question = json!({ "merchantId": "M1001", "merchantOrderNo": "T1" });
     for _ in 0..3 {
-        let refused = stranger.post("/v1/orders/query", &question).await;
+        let refused = unauthenticated.post("/v1/orders/query", &question).await;
         assert_eq!(refused.unwrap().status, 401);
     }
     open.close().await.unwrap();

@@ -2,6 +2,7 @@
 //! request (F1), and without losing whom it does not name any more (F2).
 
 mod numbers;
+mod recorded;
 mod routes;
 mod silent;
 
@@ -18,10 +19,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use paymux::command::demo::enrolment::RED;
-use paymux::command::demo::stage::{PATIENCE, Stage, identity};
+use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX, identity};
 use paymux::config;
-use paymux::run::control::{self, Reply};
-use paymux::sandbox::{Fault, Identity};
+use paymux::run::control::{self, ControlReply};
+use paymux::sandbox::{InstitutionFault, PemIdentity};
 use paymux::signature::SigningKey;
 use rusqlite::Connection;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -36,17 +37,17 @@ use tokio_rustls::TlsConnector;
 use super::{PAYER, client, key, open, operations, order, placed, queried};
 
 /// Asks the gateway's own door.
-async fn asked(stage: &Stage, word: &'static str) -> Reply {
+async fn asked(stage: &DemoEnvironment, word: &'static str) -> ControlReply {
     let socket = control::socket(&config::store_url(&stage.config).unwrap());
     let asking = tokio::task::spawn_blocking(move || control::ask(&socket, word).unwrap());
     asking.await.unwrap()
 }
 
 /// Has this text put in force; its version, what changed, and the warnings.
-async fn accepted(stage: &Stage, text: &str) -> (u64, Vec<String>, String) {
+async fn accepted(stage: &DemoEnvironment, text: &str) -> (u64, Vec<String>, String) {
     fs::write(&stage.config, text).unwrap();
     let reply = asked(stage, control::RELOAD).await;
-    let Reply::Accepted {
+    let ControlReply::Accepted {
         version,
         changes,
         warnings,
@@ -60,16 +61,16 @@ async fn accepted(stage: &Stage, text: &str) -> (u64, Vec<String>, String) {
 }
 
 /// Has this text refused; why.
-async fn refused(stage: &Stage, text: &str) -> String {
+async fn refused(stage: &DemoEnvironment, text: &str) -> String {
     fs::write(&stage.config, text).unwrap();
     let reply = asked(stage, control::RELOAD).await;
-    let Reply::Refused { faults, .. } = reply else {
+    let ControlReply::Refused { faults, .. } = reply else {
         panic!("{reply:?}");
     };
     faults.join("\n")
 }
 
-fn written(stage: &Stage) -> String {
+fn written(stage: &DemoEnvironment) -> String {
     fs::read_to_string(&stage.config).unwrap()
 }
 
@@ -104,7 +105,7 @@ fn taken_out(text: &str, id: &str) -> String {
     without(&text, "route", &named)
 }
 
-fn make_key(stage: &Stage, id: &str) {
+fn make_key(stage: &DemoEnvironment, id: &str) {
     let (private, public) = SigningKey::generate_ed25519().unwrap();
     let path = |end| stage.certs().join(format!("{id}.{end}"));
     private_file(path("key"), &private);
@@ -119,13 +120,13 @@ fn private_file(path: PathBuf, text: &str) {
 }
 
 /// One connection that is kept.
-struct Kept {
+struct KeptConnection {
     sender: SendRequest<Full<Bytes>>,
     shown: CertificateDer<'static>,
 }
 
-impl Kept {
-    async fn connect(stage: &Stage, identity: &Identity) -> Self {
+impl KeptConnection {
+    async fn connect(stage: &DemoEnvironment, identity: &PemIdentity) -> Self {
         let mut roots = RootCertStore::empty();
         let pem = fs::read(stage.certs().join("ca.pem")).unwrap();
         roots
@@ -158,7 +159,7 @@ impl Kept {
         let request = Request::from_parts(parts, Full::new(body));
         // The answer before may have been read before the connection heard that it has ended.
         self.sender.ready().await.expect("the connection stands");
-        let answer = tokio::time::timeout(PATIENCE, self.sender.send_request(request)).await;
+        let answer = tokio::time::timeout(WAIT_MAX, self.sender.send_request(request)).await;
         let answer = answer.expect("in time").expect("the connection stands");
         let (parts, body) = answer.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -167,7 +168,12 @@ impl Kept {
     }
 
     /// The merchant's order; the answer's status and code.
-    async fn places(&mut self, stage: &Stage, key: SigningKey, number: &str) -> (u16, String) {
+    async fn places(
+        &mut self,
+        stage: &DemoEnvironment,
+        key: SigningKey,
+        number: &str,
+    ) -> (u16, String) {
         let wanted = stage.tea.order(number, "AGGREGATED", "12.30", PAYER);
         let client = client(stage, key, None);
         let request = client.signed("/v1/orders", &wanted.to_string()).unwrap();
@@ -177,7 +183,7 @@ impl Kept {
     }
 }
 
-fn tea(stage: &Stage) -> Identity {
+fn tea(stage: &DemoEnvironment) -> PemIdentity {
     identity(&stage.certs(), stage.tea.role.id).unwrap()
 }
 
@@ -226,7 +232,7 @@ async fn a_reload_under_load_drops_nothing_and_mixes_nothing() {
     for client in 0..CLIENTS {
         let (stage, count, stop) = (Arc::clone(&stage), Arc::clone(&count), Arc::clone(&stop));
         clients.push(tokio::spawn(async move {
-            let mut kept = Kept::connect(&stage, &tea(&stage)).await;
+            let mut kept = KeptConnection::connect(&stage, &tea(&stage)).await;
             let mut seen = BTreeSet::new();
             for number in 0_u64.. {
                 if stop.load(Ordering::SeqCst) {
@@ -242,7 +248,7 @@ async fn a_reload_under_load_drops_nothing_and_mixes_nothing() {
             seen
         }));
     }
-    let mut own = Kept::connect(&stage, &tea(&stage)).await;
+    let mut own = KeptConnection::connect(&stage, &tea(&stage)).await;
     let mut versions = BTreeSet::new();
     for round in 0..ROUNDS {
         for (text, is) in [(&second, 'b'), (&first, 'a')] {
@@ -260,7 +266,7 @@ async fn a_reload_under_load_drops_nothing_and_mixes_nothing() {
             // Everybody goes on under this version before the next one comes.
             let enough = *seen_so_far.borrow() + 2 * CLIENTS;
             let more = seen_so_far.wait_for(|count| *count >= enough);
-            tokio::time::timeout(PATIENCE, more).await.unwrap().unwrap();
+            tokio::time::timeout(WAIT_MAX, more).await.unwrap().unwrap();
         }
     }
     stop.store(true, Ordering::SeqCst);
@@ -287,7 +293,7 @@ async fn a_reload_under_load_drops_nothing_and_mixes_nothing() {
 async fn keys_and_certificates_are_swapped_on_standing_connections() {
     let (stage, _open) = open().await;
     let first = written(&stage);
-    let mut kept = Kept::connect(&stage, &tea(&stage)).await;
+    let mut kept = KeptConnection::connect(&stage, &tea(&stage)).await;
     assert_eq!(
         kept.places(&stage, key(&stage, "M1001-1"), "T1").await.0,
         200
@@ -317,7 +323,7 @@ async fn keys_and_certificates_are_swapped_on_standing_connections() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_server_certificate_is_shown_after_a_reload() {
     let (stage, _open) = open().await;
-    let mut kept = Kept::connect(&stage, &tea(&stage)).await;
+    let mut kept = KeptConnection::connect(&stage, &tea(&stage)).await;
     // The development authority makes what a configuration names and what is not there.
     let next = written(&stage)
         .replace("certs/server.pem", "certs/server-2.pem")
@@ -332,7 +338,7 @@ async fn another_server_certificate_is_shown_after_a_reload() {
         kept.places(&stage, key(&stage, "M1001-1"), "T1").await.0,
         200
     );
-    let fresh = Kept::connect(&stage, &tea(&stage)).await;
+    let fresh = KeptConnection::connect(&stage, &tea(&stage)).await;
     let pem = fs::read(stage.certs().join("server-2.pem")).unwrap();
     assert_eq!(fresh.shown, CertificateDer::from_pem_slice(&pem).unwrap());
     assert_ne!(fresh.shown, kept.shown);
@@ -348,16 +354,16 @@ fn stopped(text: &str, id: &str) -> String {
 }
 
 /// The gateway's own store, from beside.
-fn beside(stage: &Stage) -> Connection {
+fn beside(stage: &DemoEnvironment) -> Connection {
     let url = config::store_url(&stage.config).unwrap();
     Connection::open(url.strip_prefix("sqlite:").unwrap()).unwrap()
 }
 
 /// As if everything had ended so many days earlier.
-fn long_ago(stage: &Stage, days: i64) {
+fn long_ago(stage: &DemoEnvironment, days: i64) {
     let sql = "UPDATE attempts SET ended_at = ended_at - ?1";
     let store = beside(stage);
-    store.busy_timeout(PATIENCE).unwrap();
+    store.busy_timeout(WAIT_MAX).unwrap();
     store.execute(sql, [days * 86_400_000]).unwrap();
 }
 
@@ -372,9 +378,13 @@ async fn an_institution_is_taken_out_when_nothing_needs_it() {
     let (version, ..) = accepted(&stage, &first).await;
     let called_back = placed(shop, &order(shop, "T1", "12.30", RED.id)).await;
     let control = stage.red.control();
-    control.next_at(paymux::sandbox::Call::Create, Fault::AnswerLost, 1);
-    let doubtful = order(shop, "T2", "4.50", RED.id);
-    let (answer, ()) = tokio::join!(shop.place(&doubtful), super::booked(&stage.red, "T2"));
+    control.next_at(
+        paymux::sandbox::SandboxCall::Create,
+        InstitutionFault::AnswerLost,
+        1,
+    );
+    let unresolved = order(shop, "T2", "4.50", RED.id);
+    let (answer, ()) = tokio::join!(shop.place(&unresolved), super::booked(&stage.red, "T2"));
     assert_eq!(answer.unwrap().status, 202);
 
     let without = taken_out(&first, RED.id);
@@ -392,12 +402,14 @@ async fn an_institution_is_taken_out_when_nothing_needs_it() {
     let turned_away = shop.place(&order(shop, "T3", "1.00", RED.id)).await;
     assert_eq!(turned_away.unwrap().status, 422);
     stage.payer.pay(called_back.text("payUrl")).await.unwrap();
-    shop.told("ORDER_PAID", "T1").await.unwrap();
-    let asked = |book: &paymux::sandbox::Book| {
-        let payment = paymux::command::demo::stage::payment_of(book, "T2");
+    shop.wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
+    let asked = |book: &paymux::sandbox::InstitutionLedger| {
+        let payment = paymux::command::demo::environment::payment_of(book, "T2");
         payment.filter(|it| it.queries > 0).map(drop)
     };
-    let red = stage.red.wait_for(asked, PATIENCE).await;
+    let red = stage.red.wait_for(asked, WAIT_MAX).await;
     red.expect("it is asked");
     let sql = "SELECT count(*) FROM attempts WHERE configuration = ?1";
     let made: i64 = beside(&stage)
@@ -411,13 +423,15 @@ async fn an_institution_is_taken_out_when_nothing_needs_it() {
         "{why}"
     );
     shop.ask("/v1/orders/close", "T2", json!({})).await.unwrap();
-    shop.told("ORDER_CLOSED", "T2").await.unwrap();
+    shop.wait_for_notification("ORDER_CLOSED", "T2")
+        .await
+        .unwrap();
     let why = refused(&stage, &without).await;
     assert!(
         why.contains("0 unfinished payments and refunds, and 2 payments"),
         "{why}"
     );
-    let fewer = format!("{without}\n[limits]\nin_reach_days = 3\n");
+    let fewer = format!("{without}\n[limits]\nremoval_guard_days = 3\n");
     long_ago(&stage, 4);
     let why = refused(&stage, &without).await;
     assert!(
@@ -465,7 +479,9 @@ async fn no_start_loses_an_institution_that_payments_need() {
     let open = start(&gone).await.unwrap();
     assert_eq!(queried(shop, "T1").await.text("code"), "key_unknown");
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
-    shop.told("ORDER_PAID", "T1").await.unwrap();
+    shop.wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     open.close().await.unwrap();
 
     let why = start(&without_red).await.err().expect("refused");
@@ -511,7 +527,7 @@ async fn what_needs_a_restart_is_refused_with_its_line() {
         let socket = control::socket(&config::store_url(&stage.config).unwrap());
         fs::write(&stage.config, text).unwrap();
         let asking = tokio::task::spawn_blocking(move || control::ask(&socket, control::RELOAD));
-        let Reply::Refused { faults, .. } = asking.await.unwrap().unwrap() else {
+        let ControlReply::Refused { faults, .. } = asking.await.unwrap().unwrap() else {
             panic!("{to} was accepted");
         };
         let said = faults.join("\n");
@@ -544,54 +560,4 @@ async fn what_needs_a_restart_is_refused_with_its_line() {
     for number in ["T1", "T2"] {
         assert_eq!(queried(&stage.tea, number).await.status, 200);
     }
-}
-
-/// L2, L5: start, each reload, accepted or refused, and stop are in the audit log, with who wanted
-/// it; the socket is for its owner alone, and gone afterwards.
-#[tokio::test(flavor = "multi_thread")]
-async fn reloads_are_recorded() {
-    let (stage, open) = open().await;
-    let first = written(&stage);
-    let socket = control::socket(&config::store_url(&stage.config).unwrap());
-    let mode = fs::metadata(&socket).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-    let (version, ..) = accepted(&stage, &first).await;
-    refused(&stage, &format!("{first}\n[nonsense]\n")).await;
-    let reply = asked(&stage, "nonsense").await;
-    assert!(matches!(reply, Reply::Unknown { .. }), "{reply:?}");
-    open.close().await.unwrap();
-    assert!(!socket.exists());
-    let store = socket
-        .to_str()
-        .unwrap()
-        .trim_end_matches(".control")
-        .to_owned();
-    let store = Connection::open(store).unwrap();
-    let mut rows = store
-        .prepare(
-            "SELECT actor, action, result FROM audit WHERE object = 'configuration' ORDER BY seq",
-        )
-        .unwrap();
-    let rows = rows.query_map([], |row| {
-        let (who, what): (String, String) = (row.get(0)?, row.get(1)?);
-        Ok((who, what, row.get::<_, String>(2)?))
-    });
-    let rows: Vec<_> = rows.unwrap().map(Result::unwrap).collect();
-    let said: Vec<_> = rows
-        .iter()
-        .map(|(_, what, how)| format!("{what} {how}"))
-        .collect();
-    assert!(said[0].starts_with("gateway.start version="), "{said:?}");
-    for (line, what) in said[1..].iter().zip(["prepared", "accepted"]) {
-        let taken = format!("configuration.reload {what} version={version} sha256=");
-        assert!(line.starts_with(&taken), "{said:?}");
-    }
-    assert_eq!(
-        said[3..],
-        [
-            "configuration.reload refused faults=1",
-            "gateway.stop drained"
-        ]
-    );
-    assert!(rows[1].0.starts_with("operator:uid="), "{rows:?}");
 }

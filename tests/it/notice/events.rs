@@ -2,23 +2,23 @@
 
 use serde_json::{Value, json};
 
-use crate::world::town::{Town, changed};
+use crate::world::test_gateway::{TestGateway, changed};
 
 const PATH: &str = "/v1/events";
 
 /// A town in which M1 has so many closed orders, and M2 one.
-fn town(orders: usize) -> Town {
-    let town = Town::new();
+fn gateway(orders: usize) -> TestGateway {
+    let gateway = TestGateway::new();
     for n in 0..orders {
         let no = format!("T{n}");
-        town.place(&no, json!({}));
-        town.close(&no);
+        gateway.place(&no, json!({}));
+        gateway.close(&no);
     }
     let body = crate::world::enrolment::order_fields("M2", "T1");
-    town.ask("M2", "/v1/orders", &body);
+    gateway.ask("M2", "/v1/orders", &body);
     let naming = json!({ "merchantId": "M2", "merchantOrderNo": "T1" });
-    town.ask("M2", "/v1/orders/close", &naming);
-    town
+    gateway.ask("M2", "/v1/orders/close", &naming);
+    gateway
 }
 
 fn asked(merchant: &str, more: Value) -> Value {
@@ -37,12 +37,12 @@ fn sequences(json: &Value) -> Vec<u64> {
 /// caller's; asking on with `nextSequence` brings each once.
 #[test]
 fn a_merchant_reads_what_it_missed() {
-    let town = town(5);
-    let before = town.snapshot();
+    let gateway = gateway(5);
+    let before = gateway.durable_state();
     let mut after = 0;
     let mut read = Vec::new();
     loop {
-        let told = town.ask(
+        let told = gateway.ask(
             "M1",
             PATH,
             &asked("M1", json!({ "afterSequence": after, "limit": 2 })),
@@ -57,28 +57,32 @@ fn a_merchant_reads_what_it_missed() {
         read.extend(numbers);
     }
     assert_eq!((read, after), (vec![1, 2, 3, 4, 5], 5));
-    assert_eq!(town.snapshot().deeds, before.deeds, "it reads only");
-    town.deliver();
-    let told = town.ask("M1", PATH, &asked("M1", json!({})));
+    assert_eq!(
+        gateway.durable_state().audit_entries,
+        before.audit_entries,
+        "it reads only"
+    );
+    gateway.deliver();
+    let told = gateway.ask("M1", PATH, &asked("M1", json!({})));
     let text = std::str::from_utf8(told.response.body()).unwrap();
-    town.inbox(|inbox| {
+    gateway.inbox(|inbox| {
         assert_eq!(inbox.requests.len(), 5);
         for request in &inbox.requests {
             let delivered = std::str::from_utf8(request.body()).unwrap();
             assert!(text.contains(delivered), "{delivered} is not in {text}");
         }
     });
-    let theirs = town.ask("M2", PATH, &asked("M2", json!({})));
+    let theirs = gateway.ask("M2", PATH, &asked("M2", json!({})));
     assert_eq!(sequences(&theirs.json), [1]);
     assert_eq!(theirs.json["events"][0]["event"]["merchantId"], json!("M2"));
-    let foreign = town.ask("M2", PATH, &asked("M1", json!({})));
+    let foreign = gateway.ask("M2", PATH, &asked("M1", json!({})));
     assert_eq!((foreign.status, foreign.result), (403, "merchant_foreign"));
 }
 
 /// Q10: numbers are whole, in their range, and written as numbers are; nothing else is read.
 #[test]
 fn what_is_asked_of_events_is_read_strictly() {
-    let town = town(1);
+    let gateway = gateway(1);
     for (more, code) in [
         (json!({ "limit": 0 }), "field_malformed"),
         (json!({ "limit": 501 }), "field_malformed"),
@@ -93,7 +97,7 @@ fn what_is_asked_of_events_is_read_strictly() {
         ),
         (json!({ "since": 1 }), "field_unknown"),
     ] {
-        let told = town.ask("M1", PATH, &asked("M1", more.clone()));
+        let told = gateway.ask("M1", PATH, &asked("M1", more.clone()));
         assert_eq!((told.status, told.result), (400, code), "{more}");
     }
     for more in [
@@ -101,12 +105,12 @@ fn what_is_asked_of_events_is_read_strictly() {
         json!({ "limit": "1", "afterSequence": "0" }),
     ] {
         assert_eq!(
-            sequences(&town.ask("M1", PATH, &asked("M1", more)).json),
+            sequences(&gateway.ask("M1", PATH, &asked("M1", more)).json),
             [1]
         );
     }
     let far = json!({ "afterSequence": 9_007_199_254_740_991_u64 });
-    let told = town.ask("M1", PATH, &asked("M1", far));
+    let told = gateway.ask("M1", PATH, &asked("M1", far));
     assert_eq!(
         told.json,
         json!({ "events": [], "nextSequence": 9_007_199_254_740_991_u64 })
@@ -115,16 +119,18 @@ fn what_is_asked_of_events_is_read_strictly() {
 
 /// N2, G-19: an event that was given up is fetched all the same.
 #[test]
-fn a_dead_event_can_be_fetched() {
-    let town = town(1);
-    town.inbox(|inbox| inbox.mood = crate::world::inbox::Mood::Stumbles);
-    while !town
+fn a_dead_lettered_event_can_be_fetched() {
+    let gateway = gateway(1);
+    gateway.inbox(|inbox| {
+        inbox.behaviour = crate::world::fake_merchant::FakeMerchantBehaviour::ServerError;
+    });
+    while !gateway
         .deliver()
         .contains(&paymux::flow::notify_merchant::Delivery::Dead)
     {
-        town.pass_s(86_400);
+        gateway.advance_s(86_400);
     }
-    let told = town.ask("M1", PATH, &asked("M1", json!({})));
+    let told = gateway.ask("M1", PATH, &asked("M1", json!({})));
     assert_eq!(
         told.json["events"][0]["event"]["eventType"],
         json!("ORDER_CLOSED")

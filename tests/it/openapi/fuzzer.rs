@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use paymux::command::demo::stage::Stage;
-use paymux::edge::Drained;
+use paymux::command::demo::environment::DemoEnvironment;
+use paymux::edge::DrainOutcome;
 
 use super::{DOCUMENT, document, python, said};
 use crate::tidy::tree;
@@ -20,7 +20,7 @@ const MADE_UP: &str = "60";
 const TAKEN_MIN: &str = "tests/openapi/taken.toml";
 
 /// The fuzzer against this stage: where it writes what was answered how often, and itself.
-fn fuzzer(stage: &Stage) -> (PathBuf, Command) {
+fn fuzzer(stage: &DemoEnvironment) -> (PathBuf, Command) {
     let hooks = tree::root().join("tests/openapi");
     let tally = stage.certs().join("tally.json");
     let (_, first) = stage.institutions()[0];
@@ -50,9 +50,9 @@ fn fuzzer(stage: &Stage) -> (PathBuf, Command) {
 
 /// How often something was answered, and to what: `POST /v1/orders well valid 200 ACCEPTED`. Of a
 /// refund that was made by the request: how it stands, `POST /v1/refunds well valid 200 SUCCEEDED`.
-struct Tally(Vec<(String, u64)>);
+struct AnswerCounts(Vec<(String, u64)>);
 
-impl Tally {
+impl AnswerCounts {
     fn read(file: &Path) -> Self {
         Self(serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap())
     }
@@ -95,7 +95,7 @@ async fn a_fuzzer_that_knows_the_document_finds_nothing() {
     // It knocks from one address for one merchant, as fast as it can; limits have tests of their own.
     let unlimited = "\n[limits]\nrequests_per_second_per_caller = 100000\n\
                      requests_per_second_per_merchant = 100000\n";
-    let stage = Stage::set(crate::socket::ports::free(), unlimited)
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), unlimited)
         .await
         .unwrap();
     let open = stage.open().await.unwrap();
@@ -106,7 +106,7 @@ async fn a_fuzzer_that_knows_the_document_finds_nothing() {
     eprintln!("seed {SEED}");
     assert!(output.status.success(), "seed {SEED}: {told}");
 
-    let tally = Tally::read(&tally);
+    let tally = AnswerCounts::read(&tally);
     let mut floors: BTreeMap<String, u64> = toml::from_str(&tree::read(TAKEN_MIN)).unwrap();
     for (path, methods) in document()["paths"].as_object().unwrap() {
         for method in ["get", "post"] {
@@ -156,5 +156,5 @@ async fn a_fuzzer_that_knows_the_document_finds_nothing() {
             );
         }
     }
-    assert_eq!(open.close().await.unwrap(), Drained::Whole);
+    assert_eq!(open.close().await.unwrap(), DrainOutcome::Whole);
 }

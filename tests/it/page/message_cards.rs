@@ -2,7 +2,7 @@
 
 use paymux::api::cards::cards;
 use paymux::domain::institutions::{BusinessType, Offer};
-use paymux::domain::order::Ending;
+use paymux::domain::order::CloseReason;
 
 use super::one_order::{HOSTILE, LINK, ended, institution, link, open, paid, terms, tried};
 
@@ -41,7 +41,7 @@ fn institutions_become_cards_to_choose_from() {
             .iter()
             .map(|institution| Offer {
                 institution,
-                withheld: None,
+                ineligible: None,
             })
             .collect();
         let made = cards(&order, Some(&offers), None);
@@ -87,7 +87,7 @@ fn an_address_to_pay_at_becomes_one_card() {
     let whole = made[0].to_string();
     assert!(!whole.contains("138") || !whole.contains("5678"));
     assert!(!whole.contains(&order.page_token().expose()));
-    for order in [paid(), ended(Ending::Merchant)] {
+    for order in [paid(), ended(CloseReason::Merchant)] {
         assert!(cards(&order, None, Some(LINK.into())).is_empty());
     }
 }

@@ -8,13 +8,13 @@ use bytes::Bytes;
 use http::Request;
 
 use paymux::api::page::view;
-use paymux::domain::change::Cause;
+use paymux::domain::change::ChangeCause;
 use paymux::domain::evidence::Finding;
 use paymux::domain::identifiers::Timestamp;
 use paymux::domain::institutions::{BusinessType, Mode};
 use paymux::domain::merchant::Admission;
-use paymux::domain::order::Ending;
-use paymux::flow::call_institution::{CREATE_PATIENCE, call_institution};
+use paymux::domain::order::CloseReason;
+use paymux::flow::call_institution::{CREATE_TIMEOUTS, call_institution};
 use paymux::institution::Call;
 use paymux::world::SendError;
 
@@ -118,7 +118,7 @@ fn the_page_holds_no_secret_and_no_script() {
 
 /// Only the page that waits for news looks again by itself.
 #[test]
-fn only_doubt_refreshes_itself() {
+fn only_an_unresolved_page_refreshes_itself() {
     for (state, page) in every_state() {
         assert_eq!(
             page.contains("http-equiv=\"refresh\""),
@@ -200,7 +200,7 @@ async fn choosing_another_waits_for_the_first_to_end() {
 
 /// V1: silence is doubt, not failure; the payer may still give up what was never confirmed.
 #[tokio::test]
-async fn silence_is_shown_as_doubt() {
+async fn silence_is_shown_as_unresolved() {
     let order = open(terms(webview()), None);
     let api = api(&order, lost());
     let (answer, result) = posted(&api, &path(&order), "institutionId=lake").await;
@@ -227,7 +227,7 @@ async fn a_refusal_asks_for_another_institution() {
 /// O4: a closed order says so, says what to do, and takes no choice.
 #[tokio::test]
 async fn a_closed_order_says_what_to_do() {
-    let order = ended(Ending::Expired);
+    let order = ended(CloseReason::Expired);
     let api = api(&order, lost());
     let (answer, result) = posted(&api, &path(&order), "institutionId=lake").await;
     assert_eq!((answer.status().as_u16(), result), (303, "CLOSED"));
@@ -343,7 +343,7 @@ async fn the_state_is_told_as_json() {
 async fn an_order_that_is_ending_hands_out_no_link() {
     let order = open(terms(webview()), Some(start("harbour", Mode::Webview)));
     let order = order
-        .end(Ending::Merchant, Cause::Clock, NOW)
+        .end(CloseReason::Merchant, ChangeCause::Clock, NOW)
         .unwrap()
         .into_order()
         .unwrap();
@@ -352,7 +352,7 @@ async fn an_order_that_is_ending_hands_out_no_link() {
     let api = api(&order, lost());
     let (answer, _) = posted(&api, &path(&order), "institutionId=harbour").await;
     assert_ne!(head(&answer, "location"), LINK);
-    let shown = paymux::api::order::pay_url(&api.register, &order).unwrap();
+    let shown = paymux::api::order::pay_url(&api.snapshot, &order).unwrap();
     assert!(shown.starts_with("https://pay.example/pay/"), "{shown}");
 }
 
@@ -361,11 +361,11 @@ async fn an_order_that_is_ending_hands_out_no_link() {
 async fn a_suspended_merchants_page_starts_nothing() {
     let order = open(terms(webview()), None);
     let mut api = api(&order, lost());
-    let mut register = one_order::register();
-    for merchant in register.directory.merchants.values_mut() {
+    let mut snapshot = one_order::snapshot();
+    for merchant in snapshot.routing.merchants.values_mut() {
         merchant.admission = Admission::Suspended;
     }
-    api.register = std::sync::Arc::new(register);
+    api.snapshot = std::sync::Arc::new(snapshot);
     let (_, result) = posted(&api, &path(&order), "institutionId=harbour").await;
     assert_eq!(result, "merchant_not_admitted");
     let page = fetched(&api, &path(&order)).await;
@@ -380,8 +380,8 @@ async fn a_create_that_is_too_old_is_not_sent() {
     late.stamp.now = Timestamp::from_ms(NOW.ms() - 15_000);
     let order = open(terms(webview()), Some(late));
     let api = api(&order, lost());
-    let adapter = &api.register.adapters[&order.attempts[0].institution];
+    let adapter = &api.snapshot.adapters[&order.attempts[0].institution];
     let call = Call::Create(&order.attempts[0], &order.terms);
-    let evidence = call_institution(&api.world, &**adapter, &call, CREATE_PATIENCE).await;
+    let evidence = call_institution(&api.world, &**adapter, &call, CREATE_TIMEOUTS).await;
     assert_eq!(evidence.finding, Finding::NotSent);
 }

@@ -13,32 +13,42 @@ use paymux::api::page::view;
 use paymux::api::{Api, Peer};
 use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::attempt::{Epoch, Stamp};
-use paymux::domain::change::{Cause, Change};
-use paymux::domain::evidence::{About, Along, Evidence, Finding, Handover, Means, Receipt, Way};
+use paymux::domain::change::{Change, ChangeCause};
+use paymux::domain::evidence::{
+    Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment, PaymentAction,
+    PaymentActionKind, Receipt,
+};
 use paymux::domain::identifiers::forgotten::Forgotten;
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
     Timestamp, Uptime,
 };
 use paymux::domain::institutions::{
-    BusinessType, Contract, Credentials, Directory, Facts, Mode, Payers, RefundKinds, RefundRules,
-    Route, Sums, TransactionType,
+    AmountRange, BusinessType, Contract, Credentials, Facts, Mode, Payers, RefundKinds,
+    RefundRules, Route, RoutingTable, TransactionType,
 };
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
-use paymux::domain::order::{Ending, Opening, Order, Start, Terms, Weighed};
+use paymux::domain::order::{Applied, CloseReason, NewAttempt, NewOrder, Order, OrderTerms};
 use paymux::domain::personal::MobileNo;
-use paymux::flow::register::{Platform, Register, Signing};
+use paymux::flow::configuration_snapshot::{ConfigurationSnapshot, PlatformIdentity, SigningKeys};
 use paymux::institution::{
-    Call, CallState, Effect, Heard, Host, Institution, Outgoing, Step, Told, Unverified,
+    Acknowledgement, Call, CallState, Effect, Host, Institution, Outgoing, ProvenCallback, Step,
+    Unverified,
 };
 use paymux::signature::{KeyRing, SigningKey};
-use paymux::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
+use paymux::store::outbox::{
+    DeadEventFilter, DeadEvents, DeliveryShares, EventPageLimit, LaneShares, NumberedEvent,
+};
 use paymux::store::{
-    Bindings, Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
+    ArchiveOutcome, Committed, DeliveryOutcome, InboxMessage, Lease, LeaseCompletion, LeaseKind,
+    OrderKey, RemovalGuard, Store, StoreError,
 };
 use paymux::world::exchange_log::NoRecorder;
 use paymux::world::sends::SendLog;
-use paymux::world::{Clock, Entropy, Outbound, Party, Patience, SendError, TooMany, Turn, World};
+use paymux::world::{
+    CallTimeouts, Clock, Entropy, Outbound, OutboundParty, Permit, PermitUnavailable, SendError,
+    World,
+};
 
 pub(super) const NOW: Timestamp = Timestamp::from_s(1_795_278_600);
 pub(super) const LINK: &str = "https://harbour.example/cashier?order=1&sign=abc";
@@ -59,8 +69,8 @@ pub(super) fn institution(
     id: &str,
     name: &str,
     name_en: &str,
-) -> paymux::domain::institutions::Institution {
-    paymux::domain::institutions::Institution {
+) -> paymux::domain::institutions::InstitutionProfile {
+    paymux::domain::institutions::InstitutionProfile {
         id: InstitutionId::parse(id).unwrap(),
         name: name.into(),
         name_en: name_en.into(),
@@ -73,14 +83,14 @@ pub(super) fn institution(
             kinds: RefundKinds::ALL,
             window: std::time::Duration::from_hours(24 * 365),
         },
-        departures: vec![],
+        waivers: vec![],
         facts: facts(),
         credentials: Credentials::default(),
     }
 }
 
-fn sums(minor_min: i64) -> Sums {
-    Sums {
+fn sums(minor_min: i64) -> AmountRange {
+    AmountRange {
         currency: CNY,
         minor_min,
         minor_max: 100_000_000,
@@ -88,9 +98,9 @@ fn sums(minor_min: i64) -> Sums {
 }
 
 /// Harbour and Lake are open, Meadow has an SDK only, Peak takes larger sums only.
-pub(super) fn directory() -> Directory {
+pub(super) fn routing() -> RoutingTable {
     let merchant = MerchantId::parse("M1").unwrap();
-    let mut directory = Directory::default();
+    let mut routing = RoutingTable::default();
     let enrolled = Merchant {
         id: merchant.clone(),
         name: "清风茶舍".into(),
@@ -101,7 +111,7 @@ pub(super) fn directory() -> Directory {
         notice_url: None,
         default_institutions: HashMap::new(),
     };
-    directory.merchants.insert(merchant.clone(), enrolled);
+    routing.merchants.insert(merchant.clone(), enrolled);
     let mut meadow = institution("meadow", "草原支付", "Meadow Pay");
     meadow.modes = vec![Mode::Native];
     let all = [
@@ -112,7 +122,7 @@ pub(super) fn directory() -> Directory {
     ];
     for (place, institution) in (0u32..).zip(all) {
         let id = institution.id.clone();
-        directory.routes.push(Route {
+        routing.routes.push(Route {
             institution: id.clone(),
             stopped: false,
             sums: vec![sums(if place == 3 { 1_000_000 } else { 1 })],
@@ -130,16 +140,16 @@ pub(super) fn directory() -> Directory {
             payers: Payers::default(),
             hours: None,
         };
-        directory
+        routing
             .contracts
             .insert((merchant.clone(), id.clone()), contract);
-        directory.institutions.insert(id, institution);
+        routing.institutions.insert(id, institution);
     }
-    directory
+    routing
 }
 
-pub(super) fn terms(business_type: BusinessType) -> Terms {
-    Terms {
+pub(super) fn terms(business_type: BusinessType) -> OrderTerms {
+    OrderTerms {
         merchant: MerchantId::parse("M1").unwrap(),
         merchant_order_no: MerchantOrderNo::parse("T20261122000001").unwrap(),
         merchant_name: "清风茶舍".into(),
@@ -158,14 +168,14 @@ pub(super) fn terms(business_type: BusinessType) -> Terms {
     }
 }
 
-pub(super) fn open(terms: Terms, first: Option<Start>) -> Order {
-    let opening = Opening {
+pub(super) fn open(terms: OrderTerms, first: Option<NewAttempt>) -> Order {
+    let opening = NewOrder {
         no: PayOrderNo::mint(NOW, [3; 10]),
         page_secret: [0x5a; 16],
         terms,
         notice_url: None,
     };
-    let change = Order::open(opening, first, Cause::Clock, NOW);
+    let change = Order::open(opening, first, ChangeCause::Clock, NOW);
     change.into_order().unwrap()
 }
 
@@ -173,8 +183,8 @@ pub(super) fn webview() -> BusinessType {
     BusinessType::Single(Mode::Webview)
 }
 
-pub(super) fn start(institution: &str, mode: Mode) -> Start {
-    Start {
+pub(super) fn start(institution: &str, mode: Mode) -> NewAttempt {
+    NewAttempt {
         id: AttemptId::mint(NOW, [4; 10]),
         institution: InstitutionId::parse(institution).unwrap(),
         account: AccountId::parse("acct").unwrap(),
@@ -189,8 +199,8 @@ pub(super) fn start(institution: &str, mode: Mode) -> Start {
 }
 
 pub(super) fn link(address: &str) -> Finding {
-    Finding::Accepted(Some(Handover {
-        way: Way::Link(address.into()),
+    Finding::Accepted(Some(PaymentAction {
+        way: PaymentActionKind::Redirect(address.into()),
         expires: None,
     }))
 }
@@ -200,15 +210,15 @@ pub(super) fn after(order: &Order, finding: Finding) -> Order {
     let evidence = Evidence {
         institution: attempt.institution.clone(),
         account: None,
-        about: About::Attempt(attempt.id.clone()),
-        by: Means::Query,
+        about: EvidenceSubject::Attempt(attempt.id.clone()),
+        by: EvidenceSource::Query,
         sum: None,
-        along: Along::default(),
+        along: OriginalPayment::default(),
         asked_at: None,
-        names_it: false,
+        proves_arrival: false,
         finding,
     };
-    let Weighed::Commit(change) = order.weigh(&evidence, &facts(), NOW) else {
+    let Applied::Commit(change) = order.apply(&evidence, &facts(), NOW) else {
         panic!("it moved nothing");
     };
     change.into_order().unwrap()
@@ -231,66 +241,66 @@ pub(super) fn paid() -> Order {
     after(&tried(link(LINK)), Finding::Succeeded(receipt))
 }
 
-pub(super) fn ended(why: Ending) -> Order {
+pub(super) fn ended(why: CloseReason) -> Order {
     let order = open(terms(webview()), None);
     order
-        .end(why, Cause::Clock, NOW)
+        .end(why, ChangeCause::Clock, NOW)
         .unwrap()
         .into_order()
         .unwrap()
 }
 
 pub(super) fn shown(order: &Order, now: Timestamp) -> String {
-    let directory = directory();
+    let routing = routing();
     let open: Vec<_> = ["harbour", "lake"]
         .iter()
-        .map(|id| &directory.institutions[&InstitutionId::parse(id).unwrap()])
+        .map(|id| &routing.institutions[&InstitutionId::parse(id).unwrap()])
         .collect();
-    view::page(order, &open, &directory, now)
+    view::page(order, &open, &routing, now)
 }
 
 /// Every state a payer can meet, by the word the page carries.
 pub(super) fn every_state() -> Vec<(&'static str, String)> {
-    let doubt = Finding::Ambiguous(paymux::domain::evidence::Ambiguity::NoAnswer);
+    let unresolved = Finding::Ambiguous(paymux::domain::evidence::Ambiguity::NoAnswer);
     let refused = Finding::Refused(paymux::domain::evidence::Reason::from_code("NO_ACCOUNT"));
     let accepted = tried(link(LINK));
     let native = BusinessType::Single(Mode::Native);
-    let closing = accepted.release_attempt(Cause::Page, NOW).unwrap();
+    let closing = accepted.begin_closing(ChangeCause::Page, NOW).unwrap();
     vec![
         ("choose", shown(&open(terms(webview()), None), NOW)),
         ("choose", shown(&tried(refused), NOW)),
         ("continue", shown(&accepted, NOW)),
-        ("confirming", shown(&tried(doubt), NOW)),
+        ("confirming", shown(&tried(unresolved), NOW)),
         ("confirming", shown(&closing.into_order().unwrap(), NOW)),
         ("confirming", shown(&accepted, accepted.expires)),
         ("elsewhere", shown(&open(terms(native), None), NOW)),
         ("paid", shown(&paid(), NOW)),
-        ("expired", shown(&ended(Ending::Expired), NOW)),
-        ("closed", shown(&ended(Ending::Merchant), NOW)),
+        ("expired", shown(&ended(CloseReason::Expired), NOW)),
+        ("closed", shown(&ended(CloseReason::Merchant), NOW)),
     ]
 }
 
 /// Holds one order.
-struct Shelf(Mutex<Order>);
+struct OneOrderStore(Mutex<Order>);
 
-impl Shelf {
+impl OneOrderStore {
     fn holds(&self, key: &OrderKey) -> Option<Order> {
         let order = self.0.lock().unwrap().clone();
         let named = match key {
-            OrderKey::OfRefund(..) | OrderKey::RefundOurs(..) | OrderKey::RefundTheirs(..) => false,
-            OrderKey::OfPage(token) => {
-                *token.order() == order.no && token.opens(&order.page_secret)
+            OrderKey::Refund(..) | OrderKey::RefundOrderNo(..) | OrderKey::MerchantRefundNo(..) => {
+                false
             }
-            OrderKey::Ours(_, no) => *no == order.no,
-            OrderKey::Theirs(_, no) => *no == order.terms.merchant_order_no,
-            OrderKey::OfAttempt(_, id) => order.attempts.iter().any(|known| known.id == *id),
+            OrderKey::Page(token) => *token.order() == order.no && token.opens(&order.page_secret),
+            OrderKey::PayOrderNo(_, no) => *no == order.no,
+            OrderKey::MerchantOrderNo(_, no) => *no == order.terms.merchant_order_no,
+            OrderKey::Attempt(_, id) => order.attempts.iter().any(|known| known.id == *id),
         };
         named.then_some(order)
     }
 }
 
 #[async_trait]
-impl Store for Shelf {
+impl Store for OneOrderStore {
     async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
         Ok(self.holds(key))
     }
@@ -303,8 +313,8 @@ impl Store for Shelf {
         *held = rows.order.clone();
         Ok(Committed::Done)
     }
-    async fn keep(&self, _: &Message) -> Result<Kept, StoreError> {
-        Ok(Kept::New)
+    async fn keep(&self, _: &InboxMessage) -> Result<ArchiveOutcome, StoreError> {
+        Ok(ArchiveOutcome::New)
     }
     async fn last_used(
         &self,
@@ -313,11 +323,11 @@ impl Store for Shelf {
     ) -> Result<Option<InstitutionId>, StoreError> {
         Ok(None)
     }
-    async fn lease(&self, _: Work, _: Timestamp, _: u32) -> Result<Vec<Lease>, StoreError> {
+    async fn lease(&self, _: LeaseKind, _: Timestamp, _: u32) -> Result<Vec<Lease>, StoreError> {
         Ok(Vec::new())
     }
-    async fn settle(&self, _: &Lease, _: Fate) -> Result<Settled, StoreError> {
-        Ok(Settled::LeaseLost)
+    async fn settle(&self, _: &Lease, _: DeliveryOutcome) -> Result<LeaseCompletion, StoreError> {
+        Ok(LeaseCompletion::LeaseLost)
     }
     async fn lease_orders(
         &self,
@@ -333,32 +343,32 @@ impl Store for Shelf {
     async fn lease_named(&self, _: &[PayOrderNo], _: Timestamp) -> Result<Vec<Lease>, StoreError> {
         Ok(Vec::new())
     }
-    async fn reschedule(&self, _: &Order, _: u64) -> Result<Settled, StoreError> {
-        Ok(Settled::LeaseLost)
+    async fn reschedule(&self, _: &Order, _: u64) -> Result<LeaseCompletion, StoreError> {
+        Ok(LeaseCompletion::LeaseLost)
     }
     async fn lease_events(
         &self,
-        _: &Shares,
+        _: &DeliveryShares,
         _: Timestamp,
         _: u32,
     ) -> Result<Vec<Lease>, StoreError> {
         Ok(Vec::new())
     }
-    async fn next_event(&self, _: &Shares) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_event(&self, _: &DeliveryShares) -> Result<Option<Timestamp>, StoreError> {
         Ok(None)
     }
     async fn events_after(
         &self,
         _: &MerchantId,
         _: u64,
-        _: Room,
-    ) -> Result<Vec<Numbered>, StoreError> {
+        _: EventPageLimit,
+    ) -> Result<Vec<NumberedEvent>, StoreError> {
         Ok(Vec::new())
     }
-    async fn dead(&self, _: &Which, _: u32) -> Result<Dead, StoreError> {
-        Ok(Dead::default())
+    async fn dead(&self, _: &DeadEventFilter, _: u32) -> Result<DeadEvents, StoreError> {
+        Ok(DeadEvents::default())
     }
-    async fn resend(&self, _: &Which, _: &str, _: Timestamp) -> Result<u64, StoreError> {
+    async fn resend(&self, _: &DeadEventFilter, _: &str, _: Timestamp) -> Result<u64, StoreError> {
         Ok(0)
     }
     async fn forget_nonces(&self, _: Timestamp) -> Result<(), StoreError> {
@@ -379,18 +389,18 @@ impl Store for Shelf {
     fn forgotten(&self) -> Arc<Forgotten> {
         Arc::default()
     }
-    async fn next_due(&self, _: Work) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_due(&self, _: LeaseKind) -> Result<Option<Timestamp>, StoreError> {
         Ok(None)
     }
-    async fn bindings(&self, _: Timestamp) -> Result<Bindings, StoreError> {
-        Ok(Bindings::default())
+    async fn dependents(&self, _: Timestamp) -> Result<RemovalGuard, StoreError> {
+        Ok(RemovalGuard::default())
     }
 }
 
 /// An institution whose link is made here, or that has to be asked; then nobody answers.
-struct Teller(InstitutionId, Facts);
+struct LinkInstitution(InstitutionId, Facts);
 
-impl Institution for Teller {
+impl Institution for LinkInstitution {
     fn id(&self) -> &InstitutionId {
         &self.0
     }
@@ -408,11 +418,11 @@ impl Institution for Teller {
                 about: call.about(),
                 by: call.means(),
                 sum: None,
-                along: Along::default(),
+                along: OriginalPayment::default(),
                 asked_at: None,
-                names_it: false,
-                finding: Finding::Accepted(Some(Handover {
-                    way: Way::Link(LINK.into()),
+                proves_arrival: false,
+                finding: Finding::Accepted(Some(PaymentAction {
+                    way: PaymentActionKind::Redirect(LINK.into()),
                     expires: None,
                 })),
             }),
@@ -433,17 +443,23 @@ impl Institution for Teller {
         &'c self,
         _: &'c Request<Bytes>,
         _: Timestamp,
-    ) -> Result<Told<'c>, Unverified> {
+    ) -> Result<ProvenCallback<'c>, Unverified> {
         Err(Unverified::Unverified("not signed"))
     }
-    fn acknowledge(&self, _: &Request<Bytes>, _: Heard, _: &str, _: &Stamp) -> Response<Bytes> {
+    fn acknowledge(
+        &self,
+        _: &Request<Bytes>,
+        _: Acknowledgement,
+        _: &str,
+        _: &Stamp,
+    ) -> Response<Bytes> {
         Response::new(Bytes::new())
     }
 }
 
-struct Still;
+struct FrozenClock;
 
-impl Clock for Still {
+impl Clock for FrozenClock {
     fn now(&self) -> Timestamp {
         NOW
     }
@@ -453,45 +469,45 @@ impl Clock for Still {
     }
 }
 
-impl Entropy for Still {
+impl Entropy for FrozenClock {
     fn fill(&self, bytes: &mut [u8]) {
         bytes.fill(9);
     }
 }
 
 /// What becomes of everything that is sent.
-struct Wire(SendError);
+struct FailingWire(SendError);
 
 #[async_trait]
-impl Outbound for Wire {
+impl Outbound for FailingWire {
     async fn send(
         &self,
-        _: &Party,
+        _: &OutboundParty,
         _: Request<Bytes>,
-        _: Patience,
+        _: CallTimeouts,
     ) -> Result<Response<Bytes>, SendError> {
         Err(self.0.clone())
     }
 
-    async fn turn(&self, _: &InstitutionId, _: &MerchantId) -> Result<Turn, TooMany> {
-        Ok(Turn::free())
+    async fn permit(&self, _: &InstitutionId, _: &MerchantId) -> Result<Permit, PermitUnavailable> {
+        Ok(Permit::free())
     }
 }
 
-pub(super) fn register() -> Register {
+pub(super) fn snapshot() -> ConfigurationSnapshot {
     let (private, _) = SigningKey::generate_ed25519().unwrap();
     let teller = |id: &str| {
         let id = InstitutionId::parse(id).unwrap();
-        let adapter: Arc<dyn Institution> = Arc::new(Teller(id.clone(), facts()));
+        let adapter: Arc<dyn Institution> = Arc::new(LinkInstitution(id.clone(), facts()));
         (id, adapter)
     };
-    Register::new(
-        directory(),
+    ConfigurationSnapshot::new(
+        routing(),
         KeyRing::default(),
         HashMap::from([teller("harbour"), teller("lake")]),
-        Platform {
+        PlatformIdentity {
             origin: "https://pay.example".into(),
-            signing: Signing::always(SigningKey::from_pkcs8_pem("p1", &private).unwrap()),
+            signing: SigningKeys::always(SigningKey::from_pkcs8_pem("p1", &private).unwrap()),
             jwks: Bytes::new(),
         },
     )
@@ -499,17 +515,17 @@ pub(super) fn register() -> Register {
 
 pub(super) fn api(order: &Order, wire: SendError) -> Api {
     let world = World {
-        clock: Arc::new(Still),
-        entropy: Arc::new(Still),
-        outbound: Arc::new(Wire(wire)),
+        clock: Arc::new(FrozenClock),
+        entropy: Arc::new(FrozenClock),
+        outbound: Arc::new(FailingWire(wire)),
         health: Arc::default(),
-        sends: Arc::new(SendLog::start(Arc::new(Still))),
+        sends: Arc::new(SendLog::start(Arc::new(FrozenClock))),
         signals: Arc::default(),
         exchange_log: Arc::new(NoRecorder),
         disk: Arc::default(),
     };
-    let shelf = Arc::new(Shelf(Mutex::new(order.clone())));
-    crate::world::town::api(shelf, world, register())
+    let shelf = Arc::new(OneOrderStore(Mutex::new(order.clone())));
+    crate::world::test_gateway::api(shelf, world, snapshot())
 }
 
 pub(super) fn lost() -> SendError {

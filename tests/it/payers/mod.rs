@@ -1,8 +1,8 @@
 //! Which institutions a payer may use: every reason and their order, one judgement at every door, and
 //! the order of the list.
 
-mod pulse;
-mod trial;
+mod circuit_breaker;
+mod half_open;
 
 use std::sync::Arc;
 
@@ -11,26 +11,27 @@ use http::Request;
 use paymux::domain::amount::{Amount, CNY, Currency};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use paymux::domain::institutions::{
-    CallEnd, Directory, Mode, Payers, Purpose, Standing, Sums, TransactionType, Wanted, Withheld,
+    AmountRange, CallEnd, CallPurpose, Health, IneligibleReason, Mode, OfferQuery, Payers,
+    RoutingTable, TransactionType,
 };
 use paymux::domain::merchant::Admission;
 use paymux::domain::personal::MobileNo;
-use paymux::flow::register::Register;
-use paymux::health::Health;
+use paymux::flow::configuration_snapshot::ConfigurationSnapshot;
+use paymux::health::HealthTracker;
 use paymux::world::Clock;
 use serde_json::json;
 
 use crate::tidy::tree;
-use crate::world::books::Ability;
-use crate::world::chance::Dice;
 use crate::world::clock::START_MS;
-use crate::world::enrolment::{register, up_to};
-use crate::world::town::{Told, Town, naming};
+use crate::world::enrolment::{snapshot, up_to};
+use crate::world::fake_institution::FakeInstitutionAbility;
+use crate::world::random::SeededRandom;
+use crate::world::test_gateway::{TestGateway, TestReply, naming};
 
-const THREE: [(&str, Ability); 3] = [
-    ("bank", Ability::ALL),
-    ("purse", Ability::ALL),
-    ("other", Ability::ALL),
+const THREE: [(&str, FakeInstitutionAbility); 3] = [
+    ("bank", FakeInstitutionAbility::ALL),
+    ("purse", FakeInstitutionAbility::ALL),
+    ("other", FakeInstitutionAbility::ALL),
 ];
 
 fn id(name: &str) -> InstitutionId {
@@ -38,8 +39,8 @@ fn id(name: &str) -> InstitutionId {
 }
 
 /// 12.30 at noon in Shanghai: what the tests' orders are.
-fn wanted<'a>(merchant: &'a MerchantId, payer: &'a MobileNo) -> Wanted<'a> {
-    Wanted {
+fn wanted<'a>(merchant: &'a MerchantId, payer: &'a MobileNo) -> OfferQuery<'a> {
+    OfferQuery {
         merchant,
         payer,
         amount: Amount::parse("12.30", CNY).unwrap(),
@@ -50,45 +51,49 @@ fn wanted<'a>(merchant: &'a MerchantId, payer: &'a MobileNo) -> Wanted<'a> {
 }
 
 /// Makes a reason hold of one institution. Health is not part of an enrolment.
-fn bring_about(reason: Withheld, name: &str, directory: &mut Directory) {
+fn bring_about(reason: IneligibleReason, name: &str, routing: &mut RoutingTable) {
     let (m1, bank) = (MerchantId::parse("M1").unwrap(), id(name));
-    let merchant = directory.merchants.get_mut(&m1).unwrap();
-    let institution = directory.institutions.get_mut(&bank).unwrap();
+    let merchant = routing.merchants.get_mut(&m1).unwrap();
+    let institution = routing.institutions.get_mut(&bank).unwrap();
     let key = (m1, bank.clone());
-    let mut contract = directory.contracts.get_mut(&key);
-    let mut route = directory
+    let mut contract = routing.contracts.get_mut(&key);
+    let mut route = routing
         .routes
         .iter_mut()
         .find(|route| route.institution == bank);
     match (reason, &mut contract, &mut route) {
-        (Withheld::MerchantNotAdmitted, ..) => merchant.admission = Admission::Suspended,
-        (Withheld::NotContracted, ..) => drop(directory.contracts.remove(&key)),
-        (Withheld::InstitutionNotAdmitted, ..) => institution.admission = Admission::Applied,
-        (Withheld::ModeNotOffered, ..) => institution.modes = vec![Mode::Chatbot],
-        (Withheld::TransactionTypeNotOffered, Some(contract), _) => {
+        (IneligibleReason::MerchantNotAdmitted, ..) => merchant.admission = Admission::Suspended,
+        (IneligibleReason::NotContracted, ..) => drop(routing.contracts.remove(&key)),
+        (IneligibleReason::InstitutionNotAdmitted, ..) => {
+            institution.admission = Admission::Applied;
+        }
+        (IneligibleReason::ModeNotOffered, ..) => institution.modes = vec![Mode::Chatbot],
+        (IneligibleReason::TransactionTypeNotOffered, Some(contract), _) => {
             contract.transaction_types = vec![TransactionType::ScanPay];
         }
-        (Withheld::CurrencyNotOffered, ..) => {
+        (IneligibleReason::CurrencyNotOffered, ..) => {
             institution.currencies = vec![Currency::parse("HKD").unwrap()];
         }
-        (Withheld::PayerNotServed, Some(contract), _) => contract.payers.except = vec!["13".into()],
-        (Withheld::AmountBelowLimit, Some(contract), _) => {
+        (IneligibleReason::PayerNotServed, Some(contract), _) => {
+            contract.payers.except = vec!["13".into()];
+        }
+        (IneligibleReason::AmountBelowLimit, Some(contract), _) => {
             contract.sums[0].minor_min = 100_000;
         }
-        (Withheld::AmountAboveLimit, _, Some(route)) => route.sums = vec![up_to(1_000)],
-        (Withheld::ContractStopped, Some(contract), _) => contract.stopped = true,
-        (Withheld::RouteStopped, _, Some(route)) => route.stopped = true,
-        (Withheld::InstitutionDown, ..) => institution.stopped = true,
-        (Withheld::OutsideHours, Some(contract), _) => contract.hours = Some((1_320, 360)),
-        (Withheld::InstitutionUnhealthy, ..) | (_, None, _) | (_, _, None) => (),
+        (IneligibleReason::AmountAboveLimit, _, Some(route)) => route.sums = vec![up_to(1_000)],
+        (IneligibleReason::ContractStopped, Some(contract), _) => contract.stopped = true,
+        (IneligibleReason::RouteStopped, _, Some(route)) => route.stopped = true,
+        (IneligibleReason::InstitutionDown, ..) => institution.stopped = true,
+        (IneligibleReason::OutsideHours, Some(contract), _) => contract.hours = Some((1_320, 360)),
+        (IneligibleReason::InstitutionUnhealthy, ..) | (_, None, _) | (_, _, None) => (),
     }
 }
 
-fn standing_if(reasons: &[Withheld]) -> Standing {
-    if reasons.contains(&Withheld::InstitutionUnhealthy) {
-        Standing::Unhealthy
+fn health_if(reasons: &[IneligibleReason]) -> Health {
+    if reasons.contains(&IneligibleReason::InstitutionUnhealthy) {
+        Health::Open
     } else {
-        Standing::Healthy
+        Health::Healthy
     }
 }
 
@@ -100,22 +105,25 @@ fn of_two_reasons_the_first_is_given() {
         MobileNo::parse("13812345678").unwrap(),
     );
     let wanted = wanted(&m1, &payer);
-    let judged = |reasons: &[Withheld]| {
-        let mut directory = register(&THREE).directory;
+    let judged = |reasons: &[IneligibleReason]| {
+        let mut routing = snapshot(&THREE).routing;
         for reason in reasons {
-            bring_about(*reason, "bank", &mut directory);
+            bring_about(*reason, "bank", &mut routing);
         }
-        let bank = &directory.institutions[&id("bank")];
-        directory.withheld(bank, &wanted, standing_if(reasons))
+        let bank = &routing.institutions[&id("bank")];
+        routing.ineligible(bank, &wanted, health_if(reasons))
     };
     assert_eq!(judged(&[]), None);
-    for (place, first) in Withheld::ALL.into_iter().enumerate() {
+    for (place, first) in IneligibleReason::ALL.into_iter().enumerate() {
         assert_eq!(judged(&[first]), Some(first));
-        for second in &Withheld::ALL[place..] {
+        for second in &IneligibleReason::ALL[place..] {
             assert_eq!(judged(&[*second, first]), Some(first), "{second:?}");
         }
     }
-    assert!(Withheld::ALL.is_sorted(), "the list is in its own order");
+    assert!(
+        IneligibleReason::ALL.is_sorted(),
+        "the list is in its own order"
+    );
 }
 
 /// R-A2.4.1-3a: every reason is documented, in the order in which they are looked for.
@@ -127,7 +135,7 @@ fn every_reason_is_documented_in_its_order() {
         .filter_map(|row| row.split('`').next())
         .filter(|word| *word != "reason")
         .collect();
-    assert_eq!(words, Withheld::ALL.map(Withheld::word));
+    assert_eq!(words, IneligibleReason::ALL.map(IneligibleReason::word));
 }
 
 /// Prefixes: only those that are named, never those that are excepted, and an exception wins.
@@ -173,17 +181,17 @@ fn opening_hours_may_pass_midnight() {
         (night, "060000", false),
         (night, "120000", false),
     ] {
-        let mut directory = register(&THREE).directory;
-        for contract in directory.contracts.values_mut() {
+        let mut routing = snapshot(&THREE).routing;
+        for contract in routing.contracts.values_mut() {
             contract.hours = Some(hours);
         }
-        let wanted = Wanted {
+        let wanted = OfferQuery {
             now: Timestamp::parse_local("20260926", time).unwrap(),
             ..wanted(&m1, &payer)
         };
-        let bank = &directory.institutions[&id("bank")];
-        let found = directory.withheld(bank, &wanted, Standing::Healthy);
-        let expected = (!open).then_some(Withheld::OutsideHours);
+        let bank = &routing.institutions[&id("bank")];
+        let found = routing.ineligible(bank, &wanted, Health::Healthy);
+        let expected = (!open).then_some(IneligibleReason::OutsideHours);
         assert_eq!(found, expected, "{time} {hours:?}");
     }
 }
@@ -197,29 +205,29 @@ fn sums_are_those_of_the_currency_and_of_one_route() {
         MobileNo::parse("13812345678").unwrap(),
     );
     let hkd = Currency::parse("HKD").unwrap();
-    let mut directory = register(&THREE).directory;
+    let mut routing = snapshot(&THREE).routing;
     let bank = id("bank");
     let key = (m1.clone(), bank.clone());
-    let institution = directory.institutions.get_mut(&bank).unwrap();
+    let institution = routing.institutions.get_mut(&bank).unwrap();
     institution.currencies.push(hkd);
-    let judged = |directory: &Directory, text: &str, currency| {
-        let wanted = Wanted {
+    let judged = |routing: &RoutingTable, text: &str, currency| {
+        let wanted = OfferQuery {
             amount: Amount::parse(text, currency).unwrap(),
             ..wanted(&m1, &payer)
         };
-        directory.withheld(&directory.institutions[&bank], &wanted, Standing::Slow)
+        routing.ineligible(&routing.institutions[&bank], &wanted, Health::Slow)
     };
-    let not_offered = Some(Withheld::CurrencyNotOffered);
-    assert_eq!(judged(&directory, "12.30", hkd), not_offered, "no contract");
-    let contract = directory.contracts.get_mut(&key).unwrap();
-    contract.sums.push(Sums {
+    let not_offered = Some(IneligibleReason::CurrencyNotOffered);
+    assert_eq!(judged(&routing, "12.30", hkd), not_offered, "no contract");
+    let contract = routing.contracts.get_mut(&key).unwrap();
+    contract.sums.push(AmountRange {
         currency: hkd,
         minor_min: 1_000,
         minor_max: 2_000,
     });
     let (below, above) = (
-        Some(Withheld::AmountBelowLimit),
-        Some(Withheld::AmountAboveLimit),
+        Some(IneligibleReason::AmountBelowLimit),
+        Some(IneligibleReason::AmountAboveLimit),
     );
     for (text, expected) in [
         ("9.99", below),
@@ -227,34 +235,39 @@ fn sums_are_those_of_the_currency_and_of_one_route() {
         ("20.00", None),
         ("20.01", above),
     ] {
-        assert_eq!(judged(&directory, text, hkd), expected, "{text} HKD");
-        assert_eq!(judged(&directory, text, CNY), None, "{text} CNY");
+        assert_eq!(judged(&routing, text, hkd), expected, "{text} HKD");
+        assert_eq!(judged(&routing, text, CNY), None, "{text} CNY");
     }
-    let mut second = directory.routes[0].clone();
-    directory.routes[0].sums = vec![up_to(1_000)];
-    directory.routes[0].payers.only = vec!["138".into()];
+    let mut second = routing.routes[0].clone();
+    routing.routes[0].sums = vec![up_to(1_000)];
+    routing.routes[0].payers.only = vec!["138".into()];
     second.sums[0].minor_min = 2_000;
     second.payers.only = vec!["139".into()];
-    directory.routes.push(second);
-    assert_eq!(judged(&directory, "10.00", CNY), None);
-    assert_eq!(judged(&directory, "25.00", CNY), above);
-    directory.routes[3].payers.only.clear();
-    assert_eq!(judged(&directory, "25.00", CNY), None);
-    directory.routes[3].stopped = true;
-    let stopped = Some(Withheld::RouteStopped);
-    assert_eq!(judged(&directory, "25.00", CNY), stopped);
+    routing.routes.push(second);
+    assert_eq!(judged(&routing, "10.00", CNY), None);
+    assert_eq!(judged(&routing, "25.00", CNY), above);
+    routing.routes[3].payers.only.clear();
+    assert_eq!(judged(&routing, "25.00", CNY), None);
+    routing.routes[3].stopped = true;
+    let stopped = Some(IneligibleReason::RouteStopped);
+    assert_eq!(judged(&routing, "25.00", CNY), stopped);
 }
 
 /// Nothing could be sent to it so often that nothing new is.
-fn cut_off(health: &Health, name: &str, now: Timestamp) {
-    while health.standing(&id(name), now) != Standing::Unhealthy {
+fn cut_off(health: &HealthTracker, name: &str, now: Timestamp) {
+    while health.standing(&id(name), now) != Health::Open {
         let begun = health.begin(&id(name), now);
-        health.end(&id(name), begun, (Purpose::Ask, CallEnd::Unreachable), now);
+        health.end(
+            &id(name),
+            begun,
+            (CallPurpose::Query, CallEnd::Unreachable),
+            now,
+        );
     }
 }
 
 /// Institutions of an answer, each with the reason or nothing.
-fn listed(told: &Told) -> Vec<(String, String)> {
+fn listed(told: &TestReply) -> Vec<(String, String)> {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let all = told.json["institutions"].as_array().unwrap();
     all.iter()
@@ -263,43 +276,43 @@ fn listed(told: &Told) -> Vec<(String, String)> {
 }
 
 /// Any enrolment: each reason that an enrolment can have holds of some institution now and then.
-fn any_register(dice: &mut Dice) -> (Register, Vec<&'static str>) {
-    let mut register = register(&THREE);
+fn any_snapshot(dice: &mut SeededRandom) -> (ConfigurationSnapshot, Vec<&'static str>) {
+    let mut snapshot = snapshot(&THREE);
     let mut unhealthy = Vec::new();
     for (name, _) in THREE {
         // The merchant itself is let in, or nobody would be asked anything.
-        for reason in &Withheld::ALL[1..] {
+        for reason in &IneligibleReason::ALL[1..] {
             if !dice.one_in(12) {
                 continue;
             }
-            if *reason == Withheld::InstitutionUnhealthy {
+            if *reason == IneligibleReason::InstitutionUnhealthy {
                 unhealthy.push(name);
             }
-            bring_about(*reason, name, &mut register.directory);
+            bring_about(*reason, name, &mut snapshot.routing);
         }
     }
-    (register, unhealthy)
+    (snapshot, unhealthy)
 }
 
 /// R-A2.4.1-3a, R-5.1.4-1, R-5.1.4-4: list, choice, named order and the payer's page judge alike,
 /// whatever the enrolment: what the list calls open is taken, what it withholds is refused for the
 /// reason it gives, and the page offers what is open, in the list's order.
 #[test]
-fn every_door_judges_as_the_list_does() {
+fn every_endpoint_judges_as_the_list_does() {
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..200 {
-        let mut dice = Dice::new(seed);
-        let (register, unhealthy) = any_register(&mut dice);
-        let town = Town::enrolled(&THREE, register);
+        let mut dice = SeededRandom::new(seed);
+        let (snapshot, unhealthy) = any_snapshot(&mut dice);
+        let gateway = TestGateway::enrolled(&THREE, snapshot);
         for name in unhealthy {
-            cut_off(&town.api.world.health, name, town.clock.now());
+            cut_off(&gateway.api.world.health, name, gateway.clock.now());
         }
         let explained = json!({ "explainInstitutions": true });
-        let list = listed(&town.place("T1", explained));
+        let list = listed(&gateway.place("T1", explained));
         assert_eq!(list.len(), 3, "seed {seed}");
-        let page = town.order("T1").page_token().expose();
+        let page = gateway.order("T1").page_token().expose();
         let page = Request::get(format!("/pay/{page}")).body(Bytes::new());
-        let html = town.send(page.unwrap()).response;
+        let html = gateway.send(page.unwrap()).response;
         let html = std::str::from_utf8(html.body()).unwrap();
         let on_page: Vec<Option<usize>> = list
             .iter()
@@ -313,7 +326,7 @@ fn every_door_judges_as_the_list_does() {
         for (name, reason) in &list {
             let is_shown = html.contains(&format!("id=\"institution-{name}\""));
             assert_eq!(is_shown, reason.is_empty(), "seed {seed}, {name}");
-            let named = town.place(&format!("N-{name}"), json!({ "institutionId": name }));
+            let named = gateway.place(&format!("N-{name}"), json!({ "institutionId": name }));
             assert_eq!(
                 named.text("reason"),
                 reason,
@@ -321,8 +334,8 @@ fn every_door_judges_as_the_list_does() {
                 named.json
             );
             let fresh = format!("S-{name}");
-            town.place(&fresh, json!({}));
-            let chosen = town.select(&fresh, name);
+            gateway.place(&fresh, json!({}));
+            let chosen = gateway.select(&fresh, name);
             assert_eq!(
                 chosen.text("reason"),
                 reason,
@@ -339,38 +352,38 @@ fn every_door_judges_as_the_list_does() {
         }
     }
     // Everything but the merchant's own suspension, which is met at the door, and nothing at all.
-    assert_eq!(seen.len(), Withheld::ALL.len(), "{seen:?}");
+    assert_eq!(seen.len(), IneligibleReason::ALL.len(), "{seen:?}");
 }
 
 /// R-A2.4.1-3a: first the institution this payer last paid through, whatever was tried since and
 /// however it fares; then the healthy, the slow and those on trial; then the operator's order.
 #[test]
 fn the_last_that_was_paid_comes_first_then_the_healthier() {
-    let town = Town::with(&THREE);
+    let gateway = TestGateway::with(&THREE);
     let order = || {
-        let told = town.ask("M1", "/v1/orders/institutions", &naming("T1"));
+        let told = gateway.ask("M1", "/v1/orders/institutions", &naming("T1"));
         let list = listed(&told);
         list.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
     };
-    town.place("T1", json!({}));
+    gateway.place("T1", json!({}));
     assert_eq!(order(), ["bank", "purse", "other"]);
-    slowly(&town, "bank");
+    slowly(&gateway, "bank");
     assert_eq!(
         order(),
         ["purse", "other", "bank"],
         "slow is last, and open"
     );
-    cut_off(&town.api.world.health, "purse", town.clock.now());
+    cut_off(&gateway.api.world.health, "purse", gateway.clock.now());
     assert_eq!(order(), ["other", "bank"]);
-    town.pass_s(5);
+    gateway.advance_s(5);
     assert_eq!(order(), ["other", "bank", "purse"], "on trial");
-    town.place("T2", json!({}));
-    town.select("T2", "other");
+    gateway.place("T2", json!({}));
+    gateway.select("T2", "other");
     assert_eq!(order(), ["other", "bank", "purse"], "chosen is not paid");
-    town.place("T3", json!({}));
-    town.select("T3", "bank");
-    let paid = town.pay("T3", "bank");
-    town.call_back("bank", &paid);
+    gateway.place("T3", json!({}));
+    gateway.select("T3", "bank");
+    let paid = gateway.pay("T3", "bank");
+    gateway.call_back("bank", &paid);
     assert_eq!(order(), ["bank", "other", "purse"], "paid, and slow");
     for _ in 0..3 {
         assert_eq!(order(), ["bank", "other", "purse"], "the same each time");
@@ -378,13 +391,17 @@ fn the_last_that_was_paid_comes_first_then_the_healthier() {
 }
 
 /// Three creates that took three seconds each.
-fn slowly(town: &Town, name: &str) {
+fn slowly(gateway: &TestGateway, name: &str) {
     for _ in 0..3 {
-        let begun = town.api.world.health.begin(&id(name), town.clock.now());
-        town.pass_s(3);
-        let health = &town.api.world.health;
-        let answered = (Purpose::Create, CallEnd::Answered);
-        health.end(&id(name), begun, answered, town.clock.now());
+        let begun = gateway
+            .api
+            .world
+            .health
+            .begin(&id(name), gateway.clock.now());
+        gateway.advance_s(3);
+        let health = &gateway.api.world.health;
+        let answered = (CallPurpose::Create, CallEnd::Answered);
+        health.end(&id(name), begun, answered, gateway.clock.now());
     }
 }
 
@@ -393,31 +410,35 @@ fn slowly(town: &Town, name: &str) {
 #[test]
 fn what_was_begun_goes_on_where_nothing_new_may() {
     for reason in [
-        Withheld::ContractStopped,
-        Withheld::RouteStopped,
-        Withheld::InstitutionDown,
-        Withheld::InstitutionNotAdmitted,
-        Withheld::InstitutionUnhealthy,
+        IneligibleReason::ContractStopped,
+        IneligibleReason::RouteStopped,
+        IneligibleReason::InstitutionDown,
+        IneligibleReason::InstitutionNotAdmitted,
+        IneligibleReason::InstitutionUnhealthy,
     ] {
-        let mut town = Town::with(&THREE);
+        let mut gateway = TestGateway::with(&THREE);
         for no in ["T1", "T2", "T3"] {
-            town.place(no, json!({}));
+            gateway.place(no, json!({}));
         }
-        let link = town.select("T1", "bank");
-        town.select("T2", "bank");
-        let mut enrolled = register(&THREE);
-        bring_about(reason, "bank", &mut enrolled.directory);
-        town.api.register = Arc::new(enrolled);
-        if reason == Withheld::InstitutionUnhealthy {
-            cut_off(&town.api.world.health, "bank", town.clock.now());
+        let link = gateway.select("T1", "bank");
+        gateway.select("T2", "bank");
+        let mut enrolled = snapshot(&THREE);
+        bring_about(reason, "bank", &mut enrolled.routing);
+        gateway.api.snapshot = Arc::new(enrolled);
+        if reason == IneligibleReason::InstitutionUnhealthy {
+            cut_off(&gateway.api.world.health, "bank", gateway.clock.now());
         }
-        assert_eq!(town.select("T3", "bank").text("reason"), reason.word());
-        let again = town.select("T1", "bank");
+        assert_eq!(gateway.select("T3", "bank").text("reason"), reason.word());
+        let again = gateway.select("T1", "bank");
         assert_eq!(again.text("payUrl"), link.text("payUrl"), "{reason:?}");
-        assert_eq!(town.query("T1").status, 200);
-        assert_eq!(town.close("T2").text("orderStatus"), "CLOSED");
-        let paid = town.pay("T1", "bank");
-        assert_eq!(town.call_back("bank", &paid).status, 200);
-        assert_eq!(town.query("T1").text("orderStatus"), "PAID", "{reason:?}");
+        assert_eq!(gateway.query("T1").status, 200);
+        assert_eq!(gateway.close("T2").text("orderStatus"), "CLOSED");
+        let paid = gateway.pay("T1", "bank");
+        assert_eq!(gateway.call_back("bank", &paid).status, 200);
+        assert_eq!(
+            gateway.query("T1").text("orderStatus"),
+            "PAID",
+            "{reason:?}"
+        );
     }
 }

@@ -7,18 +7,18 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::record::{Record, Step};
-use crate::world::chance::Dice;
+use super::record::{DiskOperation, DiskRecording};
+use crate::world::random::SeededRandom;
 
 /// Bytes that a disk writes at once.
 const SECTOR: usize = 512;
 
 /// What somebody without power finds.
-pub(super) type Image = BTreeMap<String, Vec<u8>>;
+pub(super) type DiskImage = BTreeMap<String, Vec<u8>>;
 
 /// What became of what was not synchronised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Loss {
+pub(super) enum LossExtent {
     /// All of it had reached the disk: the process was killed, and no power was lost.
     Nothing,
     /// None of it had.
@@ -29,13 +29,13 @@ pub(super) enum Loss {
     Torn,
 }
 
-impl Loss {
+impl LossExtent {
     pub(super) const ALL: [Self; 4] = [Self::Nothing, Self::Everything, Self::Some, Self::Torn];
 }
 
 /// A synchronisation that does nothing: what the machine must find out about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lie {
+pub(super) enum FalseSync {
     /// Of the file with this ending.
     Of(&'static str),
     /// Of the folder.
@@ -44,37 +44,37 @@ pub(super) enum Lie {
 
 /// What was done to a file and not synchronised.
 #[derive(Debug, Clone)]
-enum Pending {
+enum UnsyncedWrite {
     Bytes(usize, Range<usize>),
     Length(usize),
 }
 
 #[derive(Debug, Default)]
-struct File {
+struct SimulatedFile {
     durable: Vec<u8>,
-    pending: Vec<Pending>,
+    pending: Vec<UnsyncedWrite>,
     is_lied_about: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Handle {
+enum OpenHandle {
     File(usize),
     Folder,
 }
 
-pub(super) struct Disk<'r> {
-    record: &'r Record,
-    lie: Option<Lie>,
-    files: Vec<File>,
+pub(super) struct SimulatedDisk<'r> {
+    record: &'r DiskRecording,
+    lie: Option<FalseSync>,
+    files: Vec<SimulatedFile>,
     /// As a process sees them.
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
     pending_names: Vec<(String, Option<usize>)>,
-    open: BTreeMap<i32, Handle>,
+    open: BTreeMap<i32, OpenHandle>,
 }
 
-impl<'r> Disk<'r> {
-    pub(super) fn new(record: &'r Record, lie: Option<Lie>) -> Self {
+impl<'r> SimulatedDisk<'r> {
+    pub(super) fn new(record: &'r DiskRecording, lie: Option<FalseSync>) -> Self {
         Self {
             record,
             lie,
@@ -87,49 +87,51 @@ impl<'r> Disk<'r> {
     }
 
     /// Does what was done next; the bytes, if it wrote to the file of that name.
-    pub(super) fn go_on(&mut self, step: &Step, told_of: &str) -> Option<Range<usize>> {
+    pub(super) fn go_on(&mut self, step: &DiskOperation, told_of: &str) -> Option<Range<usize>> {
         match step {
-            Step::Begin => self.open.clear(),
-            Step::Open { fd, name, .. } if name.is_empty() => {
-                self.open.insert(*fd, Handle::Folder);
+            DiskOperation::Begin => self.open.clear(),
+            DiskOperation::Open { fd, name, .. } if name.is_empty() => {
+                self.open.insert(*fd, OpenHandle::Folder);
             }
-            Step::Open { fd, name, .. } => {
+            DiskOperation::Open { fd, name, .. } => {
                 let file = self.named(name);
-                self.open.insert(*fd, Handle::File(file));
+                self.open.insert(*fd, OpenHandle::File(file));
             }
-            Step::Write { fd, at, bytes } => {
+            DiskOperation::Write { fd, at, bytes } => {
                 let file = self.file(*fd);
                 self.files[file]
                     .pending
-                    .push(Pending::Bytes(*at, bytes.clone()));
+                    .push(UnsyncedWrite::Bytes(*at, bytes.clone()));
                 let is_told_of = self.names.get(told_of) == Some(&file);
                 return is_told_of.then(|| bytes.clone());
             }
-            Step::Length { fd, length } => {
+            DiskOperation::Length { fd, length } => {
                 let file = self.file(*fd);
-                self.files[file].pending.push(Pending::Length(*length));
+                self.files[file]
+                    .pending
+                    .push(UnsyncedWrite::Length(*length));
             }
-            Step::Synchronise { fd } => match self.open[fd] {
-                Handle::Folder if self.lie != Some(Lie::OfFolder) => {
+            DiskOperation::Synchronise { fd } => match self.open[fd] {
+                OpenHandle::Folder if self.lie != Some(FalseSync::OfFolder) => {
                     for (name, file) in std::mem::take(&mut self.pending_names) {
                         enter(&mut self.durable_names, name, file);
                     }
                 }
-                Handle::File(file) if !self.files[file].is_lied_about => {
-                    let File {
+                OpenHandle::File(file) if !self.files[file].is_lied_about => {
+                    let SimulatedFile {
                         durable, pending, ..
                     } = &mut self.files[file];
                     for one in pending.drain(..) {
                         apply(durable, &one, &self.record.bytes, |_| true);
                     }
                 }
-                Handle::Folder | Handle::File(_) => (),
+                OpenHandle::Folder | OpenHandle::File(_) => (),
             },
-            Step::Unlink { name } => {
+            DiskOperation::Unlink { name } => {
                 self.names.remove(name);
                 self.pending_names.push((name.clone(), None));
             }
-            Step::Close { fd } => {
+            DiskOperation::Close { fd } => {
                 self.open.remove(fd);
             }
         }
@@ -140,10 +142,10 @@ impl<'r> Disk<'r> {
         if let Some(known) = self.names.get(name) {
             return *known;
         }
-        let is_lied_about = matches!(self.lie, Some(Lie::Of(end)) if name.ends_with(end));
-        self.files.push(File {
+        let is_lied_about = matches!(self.lie, Some(FalseSync::Of(end)) if name.ends_with(end));
+        self.files.push(SimulatedFile {
             is_lied_about,
-            ..File::default()
+            ..SimulatedFile::default()
         });
         let file = self.files.len() - 1;
         self.names.insert(name.to_owned(), file);
@@ -153,19 +155,19 @@ impl<'r> Disk<'r> {
 
     fn file(&self, fd: i32) -> usize {
         match self.open[&fd] {
-            Handle::File(file) => file,
-            Handle::Folder => panic!("a folder is not written"),
+            OpenHandle::File(file) => file,
+            OpenHandle::Folder => panic!("a folder is not written"),
         }
     }
 
     /// What is there after a power loss now.
-    pub(super) fn image(&self, loss: Loss, dice: &mut Dice) -> Image {
+    pub(super) fn image(&self, loss: LossExtent, dice: &mut SeededRandom) -> DiskImage {
         let mut names = self.durable_names.clone();
         for (name, file) in &self.pending_names {
             let is_there = match loss {
-                Loss::Nothing => true,
-                Loss::Everything => false,
-                Loss::Some | Loss::Torn => dice.one_in(2),
+                LossExtent::Nothing => true,
+                LossExtent::Everything => false,
+                LossExtent::Some | LossExtent::Torn => dice.one_in(2),
             };
             if is_there {
                 enter(&mut names, name.clone(), *file);
@@ -173,21 +175,21 @@ impl<'r> Disk<'r> {
         }
         // From nearly nothing to nearly all.
         let many = 1 + dice.below(8);
-        let mut image = Image::new();
+        let mut image = DiskImage::new();
         for (name, file) in names {
-            let File {
+            let SimulatedFile {
                 durable, pending, ..
             } = &self.files[file];
             let mut content = durable.clone();
             for one in pending {
                 match loss {
-                    Loss::Nothing => apply(&mut content, one, &self.record.bytes, |_| true),
-                    Loss::Everything => break,
-                    Loss::Some if dice.below(9) < many => {
+                    LossExtent::Nothing => apply(&mut content, one, &self.record.bytes, |_| true),
+                    LossExtent::Everything => break,
+                    LossExtent::Some if dice.below(9) < many => {
                         apply(&mut content, one, &self.record.bytes, |_| true);
                     }
-                    Loss::Some => (),
-                    Loss::Torn => {
+                    LossExtent::Some => (),
+                    LossExtent::Torn => {
                         let is_there = |_| dice.below(9) < many;
                         apply(&mut content, one, &self.record.bytes, is_there);
                     }
@@ -209,17 +211,17 @@ fn enter(names: &mut BTreeMap<String, usize>, name: String, file: Option<usize>)
 /// Brings some sectors of a write, or a length, into a content. What was never written reads as zero.
 fn apply(
     content: &mut Vec<u8>,
-    pending: &Pending,
+    pending: &UnsyncedWrite,
     recorded: &[u8],
     mut is_there: impl FnMut(usize) -> bool,
 ) {
     match pending {
-        Pending::Length(length) => {
+        UnsyncedWrite::Length(length) => {
             if is_there(0) {
                 content.resize(*length, 0);
             }
         }
-        Pending::Bytes(at, bytes) => {
+        UnsyncedWrite::Bytes(at, bytes) => {
             let (mut from, end) = (*at, at + bytes.len());
             while from < end {
                 let until = end.min((from / SECTOR + 1) * SECTOR);

@@ -3,11 +3,11 @@
 //! image must open, must verify, and must hold everything that had been acknowledged.
 //! `make power IMAGES=n` looks at as many images.
 
+mod acknowledged;
+mod acknowledgement_recorder;
 mod disk;
-mod promised;
 mod record;
 mod run;
-mod witness;
 
 use std::fs;
 use std::num::NonZero;
@@ -23,10 +23,10 @@ use tempfile::TempDir;
 
 use crate::simulation::said;
 use crate::store::builders::private;
-use crate::world::chance::Dice;
-use disk::{Disk, Image, Lie, Loss};
-use promised::{Promised, TOLD};
-use record::Record;
+use crate::world::random::SeededRandom;
+use acknowledged::{AcknowledgedState, TOLD};
+use disk::{DiskImage, FalseSync, LossExtent, SimulatedDisk};
+use record::DiskRecording;
 use run::{FILE, live, opened};
 
 /// Images in every run of the tests; `make power IMAGES=n` looks at others.
@@ -66,7 +66,7 @@ async fn the_run_that_is_recorded_ends_whole() {
     }
     let file = folder.path().join(FILE);
     holds(&file).unwrap();
-    let mut promised = Promised::default();
+    let mut promised = AcknowledgedState::default();
     let told = fs::read_to_string(folder.path().join(TOLD)).unwrap();
     told.lines().for_each(|line| promised.hear(line));
     assert!(promised.count() > 100, "{promised:?}");
@@ -88,7 +88,11 @@ fn a_power_loss_takes_back_nothing_acknowledged() {
 /// folder; so it would find one that is not there.
 #[test]
 fn a_missing_synchronisation_is_found() {
-    for lie in [Lie::Of("-wal"), Lie::Of(FILE), Lie::OfFolder] {
+    for lie in [
+        FalseSync::Of("-wal"),
+        FalseSync::Of(FILE),
+        FalseSync::OfFolder,
+    ] {
         match lose_power(&RECORDED, Some(lie), IMAGES_TO_FIND) {
             Ok(seen) => panic!("{lie:?} was not found: {seen}"),
             Err(broken) => eprintln!("{lie:?}: {}", broken.lines().next().unwrap_or_default()),
@@ -97,10 +101,10 @@ fn a_missing_synchronisation_is_found() {
 }
 
 /// Made once, for all who look at it.
-static RECORDED: LazyLock<Record> = LazyLock::new(record);
+static RECORDED: LazyLock<DiskRecording> = LazyLock::new(record);
 
 /// Runs the processes under the recorder, and holds its record to the files as they are then.
-fn record() -> Record {
+fn record() -> DiskRecording {
     let place = TempDir::new().unwrap();
     let folder = place.path().canonicalize().unwrap().join("watched");
     fs::create_dir(&folder).unwrap();
@@ -140,7 +144,7 @@ fn record() -> Record {
             String::from_utf8_lossy(&ran.stderr)
         );
     }
-    let record = Record::read(fs::read(to).unwrap(), folder.to_str().unwrap());
+    let record = DiskRecording::read(fs::read(to).unwrap(), folder.to_str().unwrap());
     is_whole(&record, &folder);
     record
 }
@@ -149,12 +153,12 @@ fn record() -> Record {
 const RESERVE: &str = ".reserve";
 
 /// What nobody lost must be what is there: otherwise something was written past the recorder.
-fn is_whole(record: &Record, folder: &Path) {
-    let mut disk = Disk::new(record, None);
+fn is_whole(record: &DiskRecording, folder: &Path) {
+    let mut disk = SimulatedDisk::new(record, None);
     for step in &record.steps {
         disk.go_on(step, TOLD);
     }
-    let image = disk.image(Loss::Nothing, &mut Dice::new(0));
+    let image = disk.image(LossExtent::Nothing, &mut SeededRandom::new(0));
     let found = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path());
@@ -171,16 +175,20 @@ fn is_whole(record: &Record, folder: &Path) {
 }
 
 /// A power loss that somebody must look at.
-struct Lost {
+struct PowerLoss {
     number: u64,
     step: usize,
-    loss: Loss,
-    image: Image,
-    promised: Promised,
+    loss: LossExtent,
+    image: DiskImage,
+    promised: AcknowledgedState,
 }
 
 /// Looks at so many images, spread evenly over the record; what broke, if something did.
-fn lose_power(record: &Record, lie: Option<Lie>, images: u64) -> Result<String, String> {
+fn lose_power(
+    record: &DiskRecording,
+    lie: Option<FalseSync>,
+    images: u64,
+) -> Result<String, String> {
     let cuts: Vec<usize> = (0..record.steps.len())
         .filter(|at| record.steps[*at].matters())
         .collect();
@@ -191,8 +199,8 @@ fn lose_power(record: &Record, lie: Option<Lie>, images: u64) -> Result<String, 
         let lookers: Vec<_> = (0..cores)
             .map(|_| scope.spawn(|| look(&seen, &is_over)))
             .collect();
-        let mut disk = Disk::new(record, lie);
-        let (mut promised, mut at) = (Promised::default(), 0);
+        let mut disk = SimulatedDisk::new(record, lie);
+        let (mut promised, mut at) = (AcknowledgedState::default(), 0);
         for number in 0..images {
             if is_over.load(Ordering::SeqCst) {
                 break;
@@ -206,11 +214,11 @@ fn lose_power(record: &Record, lie: Option<Lie>, images: u64) -> Result<String, 
                 }
                 at += 1;
             }
-            let mut dice = Dice::new(number);
-            let loss = *dice.pick(&Loss::ALL);
+            let mut dice = SeededRandom::new(number);
+            let loss = *dice.pick(&LossExtent::ALL);
             let image = disk.image(loss, &mut dice);
             let promised = promised.clone();
-            let next = Lost {
+            let next = PowerLoss {
                 number,
                 step,
                 loss,
@@ -235,7 +243,7 @@ fn lose_power(record: &Record, lie: Option<Lie>, images: u64) -> Result<String, 
 }
 
 /// Looks at images until there are no more, or one is broken; that one is kept.
-fn look(lost: &Mutex<Receiver<Lost>>, is_over: &AtomicBool) -> Result<(), String> {
+fn look(lost: &Mutex<Receiver<PowerLoss>>, is_over: &AtomicBool) -> Result<(), String> {
     let next = || lost.lock().unwrap().recv().ok();
     let mut looked = Ok(());
     while let Some(next) = next() {
@@ -259,7 +267,7 @@ fn look(lost: &Mutex<Receiver<Lost>>, is_over: &AtomicBool) -> Result<(), String
             for (name, content) in &next.image {
                 write(name, content);
             }
-            let Lost {
+            let PowerLoss {
                 number, step, loss, ..
             } = next;
             let place = folder.keep();

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// One call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum DiskOperation {
     /// A process begins, with no descriptor open.
     Begin,
     /// A file of the folder, or the folder itself, whose name is empty.
@@ -25,7 +25,7 @@ pub(super) enum Step {
     Close { fd: i32 },
 }
 
-impl Step {
+impl DiskOperation {
     /// Whether a power loss after it can differ from one before it.
     pub(super) fn matters(&self) -> bool {
         match self {
@@ -40,12 +40,12 @@ impl Step {
 }
 
 /// What was recorded, in its order, and the bytes that its steps name.
-pub(super) struct Record {
+pub(super) struct DiskRecording {
     pub(super) bytes: Vec<u8>,
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<DiskOperation>,
 }
 
-impl Record {
+impl DiskRecording {
     /// Reads it back; `folder` is the one that was watched.
     pub(super) fn read(bytes: Vec<u8>, folder: &str) -> Self {
         const HEAD: usize = 21;
@@ -66,21 +66,21 @@ impl Record {
                 name.trim_start_matches('/').to_owned()
             };
             steps.push(match head[0] {
-                b'P' => Step::Begin,
-                b'O' => Step::Open {
+                b'P' => DiskOperation::Begin,
+                b'O' => DiskOperation::Open {
                     fd,
                     is_new: number == 1,
                     name: name(),
                 },
-                b'W' => Step::Write {
+                b'W' => DiskOperation::Write {
                     fd,
                     at: number,
                     bytes: follows.clone(),
                 },
-                b'T' => Step::Length { fd, length: number },
-                b'S' => Step::Synchronise { fd },
-                b'U' => Step::Unlink { name: name() },
-                b'C' => Step::Close { fd },
+                b'T' => DiskOperation::Length { fd, length: number },
+                b'S' => DiskOperation::Synchronise { fd },
+                b'U' => DiskOperation::Unlink { name: name() },
+                b'C' => DiskOperation::Close { fd },
                 other => panic!("no such operation: {other}"),
             });
             at = follows.end;

@@ -6,18 +6,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use paymux::domain::identifiers::Timestamp;
-use paymux::flow::chase_doubts::adopt_leftovers;
 use paymux::flow::notify_merchant::notify_merchant;
+use paymux::flow::poll_unresolved::recover_orphaned;
 use paymux::seal::Seal;
-use paymux::store::{OpenError, Store, Work, open};
+use paymux::store::{LeaseKind, OpenError, Store, open};
 use paymux::world::Clock;
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::witness::Witness;
-use crate::journey::races::{Arena, selecting};
+use super::acknowledgement_recorder::AcknowledgementRecorder;
+use crate::journey::races::{RaceTestbed, selecting};
 use crate::world::enrolment::order_fields;
-use crate::world::town::naming;
+use crate::world::test_gateway::naming;
 
 /// The store's file, in the folder that is watched.
 pub(super) const FILE: &str = "paymux.db";
@@ -43,15 +43,15 @@ pub(super) fn opened(file: &Path) -> Result<Arc<dyn Store>, OpenError> {
 }
 
 /// What one process does, from its opening on.
-pub(super) async fn live(folder: &Path, process: i64) -> Arena {
+pub(super) async fn live(folder: &Path, process: i64) -> RaceTestbed {
     let file = folder.join(FILE);
-    let witness = Witness::new(opened(&file).unwrap(), folder);
-    let arena = Arena::on(Arc::new(witness));
-    arena.town.pass_s(process * APART_S);
-    let now = arena.town.clock.now();
+    let witness = AcknowledgementRecorder::new(opened(&file).unwrap(), folder);
+    let arena = RaceTestbed::on(Arc::new(witness));
+    arena.gateway.advance_s(process * APART_S);
+    let now = arena.gateway.clock.now();
     let until = Timestamp::from_ms(now.ms() - FORGOTTEN_BEHIND_MS);
     arena.api.store.forget_nonces(until).await.unwrap();
-    adopt_leftovers(&*arena.api.store, now).await.unwrap();
+    recover_orphaned(&*arena.api.store, now).await.unwrap();
     let checkpoints = Connection::open(&file).unwrap();
     checkpoints
         .execute_batch("PRAGMA synchronous = FULL")
@@ -70,19 +70,23 @@ pub(super) async fn live(folder: &Path, process: i64) -> Arena {
 }
 
 /// Placed; all but one chosen, one of them with an answer that says nothing; three are paid.
-async fn begin(arena: &Arena, numbers: &[String]) {
+async fn begin(arena: &RaceTestbed, numbers: &[String]) {
     let place = |no: &String| arena.request("/v1/orders", &order_fields("M1", no));
     arena.all(numbers.iter().map(place).collect()).await;
     let select = |no: &String| arena.request("/v1/orders/select", &selecting(no, "bank"));
     arena.all(numbers[..4].iter().map(select).collect()).await;
-    arena.town.at("bank", |books| books.manners.mumbles = true);
+    arena
+        .gateway
+        .at("bank", |books| books.manners.uses_unlisted_word = true);
     arena.all(vec![select(&numbers[4])]).await;
-    arena.town.at("bank", |books| books.manners.mumbles = false);
-    let truth = arena.town.clock.truth();
+    arena
+        .gateway
+        .at("bank", |books| books.manners.uses_unlisted_word = false);
+    let truth = arena.gateway.clock.truth();
     let mut told = Vec::new();
     for no in &numbers[..3] {
         let id = arena.attempt(no).await;
-        arena.town.at("bank", |books| books.pay(&id, truth));
+        arena.gateway.at("bank", |books| books.pay(&id, truth));
         told.extend([arena.callback(&id), arena.callback(&id)]);
     }
     arena.all(told).await;
@@ -90,7 +94,7 @@ async fn begin(arena: &Arena, numbers: &[String]) {
 
 /// Refunds in parts and whole, a close and money after it, what is in doubt is asked about, and time
 /// runs out.
-async fn end(arena: &Arena, numbers: &[String]) {
+async fn end(arena: &RaceTestbed, numbers: &[String]) {
     let back = |no: &String, n: usize, sum: &str| {
         let body = json!({
             "merchantOrderNo": no, "orderDate": "20260925", "merchantId": "M1",
@@ -103,8 +107,8 @@ async fn end(arena: &Arena, numbers: &[String]) {
     arena.all(wanted.into()).await;
     let closing = arena.request("/v1/orders/close", &naming(&numbers[3]));
     arena.all(vec![closing]).await;
-    let truth = arena.town.clock.truth();
-    let late = arena.town.at("bank", |books| {
+    let truth = arena.gateway.clock.truth();
+    let late = arena.gateway.at("bank", |books| {
         books.manners.takes_after_end = true;
         let late = books.payable(truth);
         for id in &late {
@@ -117,16 +121,16 @@ async fn end(arena: &Arena, numbers: &[String]) {
         .all(late.iter().map(|id| arena.callback(id)).collect())
         .await;
     for wait_s in [20, 2_000, 100] {
-        arena.town.pass_s(wait_s);
-        arena.chase().await;
+        arena.gateway.advance_s(wait_s);
+        arena.poll_unresolved().await;
     }
 }
 
 /// What is owed to merchants is delivered.
-async fn deliver(arena: &Arena) {
+async fn deliver(arena: &RaceTestbed) {
     let (store, world) = (&*arena.api.store, &arena.api.world);
-    let platform = &arena.api.register.platform;
-    let leases = store.lease(Work::Events, world.clock.now(), 100).await;
+    let platform = &arena.api.snapshot.platform;
+    let leases = store.lease(LeaseKind::Events, world.clock.now(), 100).await;
     for lease in leases.unwrap() {
         notify_merchant(store, world, platform, &lease)
             .await

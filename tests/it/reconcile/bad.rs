@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use paymux::domain::statement::COLUMNS;
-use paymux::flow::reconcile_statement::{FromFile, NotReconciled, Outcome, Source};
+use paymux::flow::reconcile_statement::{
+    FromFile, NotReconciled, ReconciliationResult, StatementSource,
+};
 use serde_json::{Value, json};
 
-use super::desk::{DAY, House};
-use super::{Line, file, has, paid_there, pay, payment, refund, wait};
+use super::statement_institution::{DAY, ReconciliationTestbed};
+use super::{TestStatementLine, file, has, paid_there, pay, payment, refund, wait};
 
 /// One paid, one waiting that the institution would confirm, one unknown: all to be found.
-async fn house() -> (House, Vec<Line>) {
-    let house = House::new();
+async fn house() -> (ReconciliationTestbed, Vec<TestStatementLine>) {
+    let house = ReconciliationTestbed::new();
     pay(&house, 1).await;
     wait(&house, 2).await;
     let lines = vec![payment(1), payment(2), payment(9), refund(8)];
@@ -23,7 +25,7 @@ async fn house() -> (House, Vec<Line>) {
     (house, lines)
 }
 
-fn reason(outcome: Result<Outcome, NotReconciled>) -> &'static str {
+fn reason(outcome: Result<ReconciliationResult, NotReconciled>) -> &'static str {
     match outcome {
         Err(NotReconciled::Unusable(why)) => why.reason,
         other => panic!("expected a refusal, not {other:?}"),
@@ -32,13 +34,13 @@ fn reason(outcome: Result<Outcome, NotReconciled>) -> &'static str {
 
 /// Nothing was asked about a movement, nothing became an incident, and so many refusals are on
 /// record.
-async fn untouched(house: &House, refusals: u32) {
+async fn untouched(house: &ReconciliationTestbed, refusals: u32) {
     let asked = house.says().asked.clone();
     assert!(
         asked.iter().all(|(path, _)| path == "/v1/statements"),
         "{asked:?}"
     );
-    assert_eq!(house.incidents().await, []);
+    assert_eq!(house.breaks().await, []);
     assert_eq!(house.count("attempts WHERE state = 'ACCEPTED'"), 1);
     let record = "audit WHERE action = 'statement.reconcile' AND result LIKE 'refused reason=%'";
     assert_eq!(house.count(record), refusals);
@@ -110,7 +112,7 @@ async fn a_file_of_something_else_touches_nothing() {
 }
 
 /// Changes a page that begins after this line.
-type Spoil = fn(u64, &mut Value);
+type PageEdit = fn(u64, &mut Value);
 
 /// M7, V3: a page that is not the institution's, not the one that was asked for, or that does not fit
 /// the others is refused with the whole statement.
@@ -118,7 +120,7 @@ type Spoil = fn(u64, &mut Value);
 async fn a_bad_page_touches_nothing() {
     let (house, lines) = house().await;
     has(&house, &lines);
-    let cases: [(Spoil, &str); 11] = [
+    let cases: [(PageEdit, &str); 11] = [
         (|_, page| page["date"] = json!("20270114"), "another_day"),
         (
             |_, page| page["merchantId"] = json!("ACC-2"),
@@ -159,13 +161,13 @@ async fn a_bad_page_touches_nothing() {
 }
 
 /// Text without an end to it, and how much of it was taken.
-struct Endless {
+struct EndlessReader {
     line: Vec<u8>,
     at: usize,
     taken: Arc<AtomicUsize>,
 }
 
-impl Read for Endless {
+impl Read for EndlessReader {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         for byte in into.iter_mut() {
             *byte = self.line[self.at % self.line.len()];
@@ -180,10 +182,10 @@ impl Read for Endless {
 /// same, and no more was read for them than they take.
 #[tokio::test]
 async fn a_file_is_streamed() {
-    let house = House::new();
+    let house = ReconciliationTestbed::new();
     let of = house.of(DAY);
     let taken = Arc::new(AtomicUsize::new(0));
-    let endless = Endless {
+    let endless = EndlessReader {
         line: format!("{}\n", payment(1).csv()).into_bytes(),
         at: 0,
         taken: Arc::clone(&taken),

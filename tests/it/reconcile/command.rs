@@ -4,13 +4,13 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use paymux::command::demo::enrolment::{BLUE, account};
-use paymux::command::demo::stage::{PATIENCE, Stage, payment_of};
+use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX, payment_of};
 use paymux::domain::identifiers::Timestamp;
 use paymux::domain::statement::COLUMNS;
-use paymux::sandbox::{Fault, Institution};
+use paymux::sandbox::{InstitutionFault, SandboxInstitution};
 use serde_json::{Value, json};
 
-async fn reconcile(stage: &Stage, date: &str, more: &[&str]) -> (i32, String) {
+async fn reconcile(stage: &DemoEnvironment, date: &str, more: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paymux"));
     command.arg("reconcile").arg("--config").arg(&stage.config);
     command.args(["--institution", BLUE.id, "--date", date]);
@@ -30,7 +30,7 @@ async fn reconcile(stage: &Stage, date: &str, more: &[&str]) -> (i32, String) {
 }
 
 /// The day on which the institution took the money, and its line in a file.
-fn movement(institution: &Institution, number: &str) -> (String, String) {
+fn movement(institution: &SandboxInstitution, number: &str) -> (String, String) {
     let book = institution.books();
     let payment = payment_of(&book, number).unwrap();
     let at = Timestamp::from_s(payment.paid_s.unwrap());
@@ -53,20 +53,21 @@ fn write(folder: &Path, date: &str, lines: &[&str], sum: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-async fn pay(stage: &Stage, number: &str) {
+async fn pay(stage: &DemoEnvironment, number: &str) {
     let mut order = stage.tea.order(number, "WEBVIEW", "12.30", "13800001234");
     order["institutionId"] = json!(BLUE.id);
     let answer = stage.tea.place(&order).await.unwrap();
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
-    let booked = |book: &paymux::sandbox::Book| payment_of(book, number)?.paid_s.map(drop);
-    stage.blue.wait_for(booked, PATIENCE).await.unwrap();
+    let booked =
+        |book: &paymux::sandbox::InstitutionLedger| payment_of(book, number)?.paid_s.map(drop);
+    stage.blue.wait_for(booked, WAIT_MAX).await.unwrap();
 }
 
 /// A day that there is not is not understood; an institution that nobody configured is no refused
 /// statement.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_and_when_are_seen_to_first() {
-    let stage = Stage::set_anywhere("").await.unwrap();
+    let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let (status, said) = reconcile(&stage, "2026-13-24", &[]).await;
     assert_eq!(status, 2, "{said}");
     assert!(said.contains("a day as yyyy-MM-dd"), "{said}");
@@ -82,9 +83,11 @@ async fn who_and_when_are_seen_to_first() {
 /// holds the store; and what differs is an exit status of 3, a refused statement one of 1.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_reconciles_with_a_gateway_and_without() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let open = stage.open().await.unwrap();
-    stage.blue.control().next(Fault::LostCallback, 1);
+    stage.blue.control().next(InstitutionFault::LostCallback, 1);
     pay(&stage, "T1").await;
     let (date, line) = movement(&stage.blue, "T1");
     assert!(
@@ -109,7 +112,11 @@ async fn an_operator_reconciles_with_a_gateway_and_without() {
         (&told[1]["lines"], &told[1]["repaired"]),
         (&json!(1), &json!(1))
     );
-    stage.tea.told("ORDER_PAID", "T1").await.unwrap();
+    stage
+        .tea
+        .wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     open.close().await.unwrap();
 
     let (status, said) = reconcile(&stage, &date, &[]).await;
@@ -145,7 +152,9 @@ async fn an_operator_reconciles_with_a_gateway_and_without() {
 /// and the gateway goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_is_no_plain_file_keeps_nobody() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let _open = stage.open().await.unwrap();
     pay(&stage, "T1").await;
     let folder = stage.config.parent().unwrap();

@@ -3,30 +3,30 @@
 
 mod bad;
 mod command;
-mod desk;
+mod statement_institution;
 
 use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::attempt::AttemptState;
 use paymux::domain::evidence::{
-    About, Along, Ambiguity, Evidence, Finding, Means, Reason, Receipt,
+    Ambiguity, Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment, Reason, Receipt,
 };
 use paymux::domain::identifiers::{AttemptId, RefundOrderNo, RefundRequestNo};
 use paymux::domain::institutions::{RefundKinds, RefundRules};
-use paymux::domain::order::{Asked, Order, OrderState, Weighed};
+use paymux::domain::order::{Applied, Order, OrderState, RefundRequest};
 use paymux::domain::refund::RefundState;
 use paymux::domain::statement::{COLUMNS, DifferenceKind as Kind};
-use paymux::flow::reconcile_statement::{Fate, Outcome};
+use paymux::flow::reconcile_statement::{DifferenceOutcome, ReconciliationResult};
 use paymux::store::OrderKey;
 use serde_json::{Value, json};
 
 use crate::store::builders::{
-    accepted, at, done, draw, facts, institution, paid, place, request, start, terms, weigh,
+    accepted, apply, at, done, draw, facts, institution, paid, place, request, start, terms,
 };
-use desk::{DAY, House, Says};
+use statement_institution::{DAY, ReconciliationTestbed, StatementAnswers};
 
 /// A line of a file, and the same of a page.
 #[derive(Debug, Clone)]
-struct Line {
+struct TestStatementLine {
     kind: &'static str,
     account: &'static str,
     number: String,
@@ -37,7 +37,7 @@ struct Line {
 
 const NOON: &str = "2027-01-15T16:00:20+08:00";
 
-impl Line {
+impl TestStatementLine {
     fn csv(&self) -> String {
         let (yuan, fen) = (self.fen / 100, self.fen % 100);
         let Self {
@@ -57,15 +57,15 @@ impl Line {
             _ => "merchantRefundNo",
         };
         json!({
-            "kind": self.kind, number: self.number, "institutionNo": self.no, "currency": "CNY",
-            "amount": format!("{}.{:02}", self.fen / 100, self.fen % 100), "moment": self.moment,
+        "kind": self.kind, number: self.number, "institutionNo": self.no, "currency": "CNY",
+        "amount": format!("{}.{:02}", self.fen / 100, self.fen % 100), "moment": self.moment,
         })
     }
 }
 
 /// The payment of order `n` as the builders make it.
-fn payment(n: u32) -> Line {
-    Line {
+fn payment(n: u32) -> TestStatementLine {
+    TestStatementLine {
         kind: "PAYMENT",
         account: "ACC-1",
         number: AttemptId::mint(at(1), draw(n)).to_string(),
@@ -75,8 +75,8 @@ fn payment(n: u32) -> Line {
     }
 }
 
-fn refund(n: u32) -> Line {
-    Line {
+fn refund(n: u32) -> TestStatementLine {
+    TestStatementLine {
         kind: "REFUND",
         number: RefundOrderNo::mint(at(30), draw(n)).to_string(),
         no: "H-R-1",
@@ -86,7 +86,7 @@ fn refund(n: u32) -> Line {
     }
 }
 
-fn sums(lines: &[Line]) -> [String; 2] {
+fn sums(lines: &[TestStatementLine]) -> [String; 2] {
     ["PAYMENT", "REFUND"].map(|kind| {
         let of_kind = lines.iter().filter(|line| line.kind == kind);
         let fen: i64 = of_kind.map(|line| line.fen).sum();
@@ -95,7 +95,7 @@ fn sums(lines: &[Line]) -> [String; 2] {
 }
 
 /// A whole file of these lines.
-fn file(lines: &[Line]) -> String {
+fn file(lines: &[TestStatementLine]) -> String {
     let mut text = format!("{COLUMNS}\n");
     for line in lines {
         text.push_str(&line.csv());
@@ -107,27 +107,27 @@ fn file(lines: &[Line]) -> String {
 }
 
 /// The institution has these lines.
-fn has(house: &House, lines: &[Line]) {
+fn has(house: &ReconciliationTestbed, lines: &[TestStatementLine]) {
     let mut says = house.says();
-    says.lines = lines.iter().map(Line::json).collect();
+    says.lines = lines.iter().map(TestStatementLine::json).collect();
     [says.payments, says.refunds] = sums(lines);
 }
 
-async fn pay(house: &House, n: u32) -> Order {
+async fn pay(house: &ReconciliationTestbed, n: u32) -> Order {
     paid(&*house.store, n, "harbour", terms(n)).await
 }
 
 /// Order `n` waits for its payer at the institution.
-async fn wait(house: &House, n: u32) -> Order {
+async fn wait(house: &ReconciliationTestbed, n: u32) -> Order {
     let first = Some(start(n, "harbour", house.store.epoch()));
     let order = done(&*house.store, place(n, first)).await;
-    let taken = weigh(&order, 1, accepted(), Means::Create, 5);
+    let taken = apply(&order, 1, accepted(), EvidenceSource::Create, 5);
     done(&*house.store, taken).await
 }
 
 /// A refund of 5.00 of an order, whose outcome is not known.
-async fn give_back(house: &House, order: &Order, n: u32) -> Order {
-    let asked = Asked {
+async fn give_back(house: &ReconciliationTestbed, order: &Order, n: u32) -> Order {
+    let asked = RefundRequest {
         no: RefundOrderNo::mint(at(30), draw(n)),
         number: Some(RefundRequestNo::parse(&format!("B{n}")).unwrap()),
         amount: Amount::from_minor(500, CNY).unwrap(),
@@ -145,21 +145,21 @@ async fn give_back(house: &House, order: &Order, n: u32) -> Order {
     learn(house, &order, Finding::Ambiguous(Ambiguity::NoAnswer)).await
 }
 
-async fn learn(house: &House, order: &Order, finding: Finding) -> Order {
+async fn learn(house: &ReconciliationTestbed, order: &Order, finding: Finding) -> Order {
     let evidence = Evidence {
         institution: institution("harbour"),
         account: None,
-        about: About::Refund(order.refunds[0].no.clone()),
-        by: Means::Refund,
+        about: EvidenceSubject::Refund(order.refunds[0].no.clone()),
+        by: EvidenceSource::Refund,
         sum: None,
-        along: Along::default(),
+        along: OriginalPayment::default(),
         asked_at: None,
-        names_it: false,
+        proves_arrival: false,
         finding,
     };
-    match order.weigh(&evidence, &facts(), at(40)) {
-        Weighed::Commit(change) => done(&*house.store, *change).await,
-        other @ (Weighed::Repeat | Weighed::ConfirmByQuery | Weighed::Quarantine(_)) => {
+    match order.apply(&evidence, &facts(), at(40)) {
+        Applied::Commit(change) => done(&*house.store, *change).await,
+        other @ (Applied::Repeat | Applied::ConfirmByQuery | Applied::Quarantine(_)) => {
             panic!("expected a change, not {other:?}")
         }
     }
@@ -175,22 +175,22 @@ fn back() -> Finding {
 }
 
 /// What the institution answers to a query about a payment that was made.
-fn paid_there(line: &Line) -> Value {
+fn paid_there(line: &TestStatementLine) -> Value {
     json!({
-        "merchantId": "ACC-1", "merchantOrderNo": line.number, "orderAmount": "12.30",
-        "currency": "CNY", "orderStatus": "PAID", "payOrderNo": "H-0001",
-        "paymentDate": "20270115", "paymentTime": "160020",
+    "merchantId": "ACC-1", "merchantOrderNo": line.number, "orderAmount": "12.30",
+    "currency": "CNY", "orderStatus": "PAID", "payOrderNo": "H-0001",
+    "paymentDate": "20270115", "paymentTime": "160020",
     })
 }
 
-fn kinds(outcome: &Outcome) -> Vec<(Kind, Fate)> {
+fn kinds(outcome: &ReconciliationResult) -> Vec<(Kind, DifferenceOutcome)> {
     let noted = outcome.noted.iter();
     noted.map(|(one, fate)| (one.kind, *fate)).collect()
 }
 
-async fn find(house: &House, line: &Line) -> Order {
+async fn find(house: &ReconciliationTestbed, line: &TestStatementLine) -> Order {
     let id = AttemptId::parse(&line.number).unwrap();
-    let key = OrderKey::OfAttempt(institution("harbour"), id);
+    let key = OrderKey::Attempt(institution("harbour"), id);
     house.store.order(&key).await.unwrap().unwrap()
 }
 
@@ -198,14 +198,14 @@ async fn find(house: &House, line: &Line) -> Order {
 /// record.
 #[tokio::test]
 async fn equal_books_differ_in_nothing() {
-    let house = House::new();
+    let house = ReconciliationTestbed::new();
     for n in 1..=5 {
         pay(&house, n).await;
     }
     let order = find(&house, &payment(5)).await;
     let order = give_back(&house, &order, 6).await;
     learn(&house, &order, back()).await;
-    let mut lines: Vec<Line> = (1..=5).map(payment).collect();
+    let mut lines: Vec<TestStatementLine> = (1..=5).map(payment).collect();
     lines.push(refund(6));
     let by_file = house.by_file(&file(&lines)).await.unwrap();
     has(&house, &lines);
@@ -227,12 +227,12 @@ async fn equal_books_differ_in_nothing() {
 /// M7: each difference is listed with its kind and becomes one incident with an owner, however often
 /// the day is reconciled; one that is gone is resolved, one that comes back is open again.
 #[tokio::test]
-async fn each_difference_is_one_incident() {
-    let house = House::new();
+async fn each_difference_is_one_break() {
+    let house = ReconciliationTestbed::new();
     for n in 1..=6 {
         pay(&house, n).await;
     }
-    let other = |n, change: fn(&mut Line)| {
+    let other = |n, change: fn(&mut TestStatementLine)| {
         let mut line = payment(n);
         change(&mut line);
         line
@@ -257,32 +257,32 @@ async fn each_difference_is_one_incident() {
         Kind::UnknownLine,
         Kind::Missing,
     ]
-    .map(|kind| (kind, Fate::Incident));
+    .map(|kind| (kind, DifferenceOutcome::Break));
     let first = house.by_file(&file(&lines)).await.unwrap();
     assert_eq!(kinds(&first), expected);
     assert_eq!((first.raised, first.resolved), (8, 0));
-    let incidents = house.incidents().await;
-    assert_eq!(incidents.len(), 8);
+    let breaks = house.breaks().await;
+    assert_eq!(breaks.len(), 8);
     assert!(
-        incidents
+        breaks
             .iter()
             .all(|one| one.is_open && one.owner == "operator:uid=7")
     );
-    let sum = &incidents[1].difference;
+    let sum = &breaks[1].difference;
     assert_eq!((&*sum.expected, &*sum.found), ("12.30 CNY", "12.31 CNY"));
 
     let again = house.by_file(&file(&lines)).await.unwrap();
     assert_eq!(kinds(&again), expected);
     assert_eq!((again.raised, again.resolved), (0, 0));
-    assert_eq!(house.incidents().await.len(), 8, "no second break");
+    assert_eq!(house.breaks().await.len(), 8, "no second break");
 
-    let right: Vec<Line> = (1..=6).map(payment).collect();
+    let right: Vec<TestStatementLine> = (1..=6).map(payment).collect();
     let put_right = house.by_file(&file(&right)).await.unwrap();
     assert_eq!((put_right.noted.len(), put_right.resolved), (0, 8));
-    assert!(house.incidents().await.iter().all(|one| !one.is_open));
+    assert!(house.breaks().await.iter().all(|one| !one.is_open));
 
     let worse = house.by_file(&file(&right[1..])).await.unwrap();
-    assert_eq!(kinds(&worse), [(Kind::Missing, Fate::Incident)]);
+    assert_eq!(kinds(&worse), [(Kind::Missing, DifferenceOutcome::Break)]);
     assert_eq!(worse.raised, 1);
     assert!(
         house.says().asked.is_empty(),
@@ -296,11 +296,15 @@ async fn each_difference_is_one_incident() {
 /// is left.
 #[tokio::test]
 async fn what_the_institution_confirms_is_repaired() {
-    let house = House::new();
+    let house = ReconciliationTestbed::new();
     wait(&house, 1).await;
     let waiting = wait(&house, 2).await;
     let refused = Finding::Refused(Reason::from_code("NO"));
-    done(&*house.store, weigh(&waiting, 1, refused, Means::Query, 6)).await;
+    done(
+        &*house.store,
+        apply(&waiting, 1, refused, EvidenceSource::Query, 6),
+    )
+    .await;
     let order = pay(&house, 3).await;
     give_back(&house, &order, 4).await;
     let lines = [payment(1), payment(2), payment(3), refund(4)];
@@ -311,9 +315,9 @@ async fn what_the_institution_confirms_is_repaired() {
             .insert(line.number.clone(), paid_there(line));
     }
     let gone_back = json!({
-        "merchantId": "ACC-1", "merchantRefundNo": lines[3].number, "refundAmount": "5.00",
-        "currency": "CNY", "result": "ACCEPTED", "refundStatus": "SUCCEEDED",
-        "refundOrderNo": "H-R-1", "refundTime": "2027-01-15T16:00:40+08:00",
+    "merchantId": "ACC-1", "merchantRefundNo": lines[3].number, "refundAmount": "5.00",
+    "currency": "CNY", "result": "ACCEPTED", "refundStatus": "SUCCEEDED",
+    "refundOrderNo": "H-R-1", "refundTime": "2027-01-15T16:00:40+08:00",
     });
     house
         .says()
@@ -321,10 +325,10 @@ async fn what_the_institution_confirms_is_repaired() {
         .insert(lines[3].number.clone(), gone_back);
 
     let outcome = house.by_file(&file(&lines)).await.unwrap();
-    let repaired = (Kind::NotDone, Fate::Repaired);
+    let repaired = (Kind::NotDone, DifferenceOutcome::Repaired);
     assert_eq!(kinds(&outcome), [repaired; 3]);
     assert_eq!((outcome.remaining(), outcome.raised), (0, 0));
-    assert_eq!(house.incidents().await, []);
+    assert_eq!(house.breaks().await, []);
     let states = [&lines[0], &lines[1], &lines[2]];
     for (line, late) in states.into_iter().zip([false, true, false]) {
         let order = find(&house, line).await;
@@ -343,12 +347,12 @@ async fn what_the_institution_confirms_is_repaired() {
 /// is asked: not where it says otherwise, says nothing, or somebody else says it.
 #[tokio::test]
 async fn a_statement_alone_moves_nothing() {
-    let house = House::new();
+    let house = ReconciliationTestbed::new();
     let before = wait(&house, 1).await;
     let line = payment(1);
     let open = json!({
-        "merchantId": "ACC-1", "merchantOrderNo": line.number, "orderAmount": "12.30",
-        "currency": "CNY", "orderStatus": "OPEN",
+    "merchantId": "ACC-1", "merchantOrderNo": line.number, "orderAmount": "12.30",
+    "currency": "CNY", "orderStatus": "OPEN",
     });
     let mut another_sum = paid_there(&line);
     another_sum["orderAmount"] = "12.31".into();
@@ -359,29 +363,29 @@ async fn a_statement_alone_moves_nothing() {
         (Some(paid_there(&line)), true),
     ] {
         let known = said.into_iter().map(|said| (line.number.clone(), said));
-        *house.says() = Says {
+        *house.says() = StatementAnswers {
             known: known.collect(),
             forges,
-            ..Says::default()
+            ..StatementAnswers::default()
         };
         let outcome = house
             .by_file(&file(std::slice::from_ref(&line)))
             .await
             .unwrap();
-        assert_eq!(kinds(&outcome), [(Kind::NotDone, Fate::Incident)]);
+        assert_eq!(kinds(&outcome), [(Kind::NotDone, DifferenceOutcome::Break)]);
         let asked = ("/v1/orders/query".to_owned(), line.number.clone());
         assert_eq!(house.says().asked, [asked]);
         let after = find(&house, &line).await;
         assert_eq!(after.attempts[0].state, AttemptState::Accepted);
         assert_eq!(after.version, before.version);
     }
-    assert_eq!(house.incidents().await.len(), 1);
+    assert_eq!(house.breaks().await.len(), 1);
 }
 
 /// M7: what differs beside not being known as done is still there once it is.
 #[tokio::test]
 async fn a_repair_hides_no_other_difference() {
-    let house = House::new();
+    let house = ReconciliationTestbed::new();
     wait(&house, 1).await;
     let mut line = payment(1);
     line.fen = 1_231;
@@ -390,6 +394,9 @@ async fn a_repair_hides_no_other_difference() {
         .known
         .insert(line.number.clone(), paid_there(&line));
     let outcome = house.by_file(&file(&[line])).await.unwrap();
-    let expected = [(Kind::NotDone, Fate::Repaired), (Kind::Sum, Fate::Incident)];
+    let expected = [
+        (Kind::NotDone, DifferenceOutcome::Repaired),
+        (Kind::Sum, DifferenceOutcome::Break),
+    ];
     assert_eq!(kinds(&outcome), expected);
 }

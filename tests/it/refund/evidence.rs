@@ -1,57 +1,65 @@
 //! What an answer, a callback or a silence does to a refund (section 5 of the invariants).
 
-use paymux::domain::journal::Account;
+use paymux::domain::journal::JournalAccount;
 use paymux::domain::refund::RefundState;
-use paymux::store::Verdict;
+use paymux::store::InboxStatus;
 use serde_json::json;
 
-use super::{held_and_owed, only, paid, pay_at_bank, query, refund, states};
+use super::{hold_and_payable, only, paid, pay_at_bank, query, refund, states};
 use crate::simulation::balances;
-use crate::world::books::Ability;
-use crate::world::network::Ending;
-use crate::world::town::Town;
+use crate::world::fake_institution::FakeInstitutionAbility;
+use crate::world::network::ScriptedOutcome;
+use crate::world::test_gateway::TestGateway;
 
 /// E5, V1, R3, R4: a lost answer is doubt: 202, the sum stays held, and the institution's own word
 /// ends it.
 #[test]
-fn a_lost_answer_is_doubt_and_is_asked_about() {
-    for ending in [Ending::LostAfter, Ending::FaultAfter, Ending::Garbled] {
-        let town = paid();
-        town.network.parties().script.push_back(ending);
-        let told = refund(&town, "T1", "5", json!({}));
+fn a_lost_answer_is_unresolved_and_is_asked_about() {
+    for ending in [
+        ScriptedOutcome::LostAfter,
+        ScriptedOutcome::FaultAfter,
+        ScriptedOutcome::Garbled,
+    ] {
+        let gateway = paid();
+        gateway.network.parties().script.push_back(ending);
+        let told = refund(&gateway, "T1", "5", json!({}));
         assert_eq!(
             (told.status, told.text("result")),
             (202, "PENDING"),
             "{ending:?}"
         );
         assert_eq!(told.text("refundStatus"), "PROCESSING");
-        assert_eq!(only(&town, "T1").state, RefundState::Unknown);
-        assert_eq!(held_and_owed(&town, "T1"), (500, 730));
-        town.pass_s(1);
-        town.chase();
-        assert_eq!(only(&town, "T1").state, RefundState::Succeeded);
-        assert_eq!(held_and_owed(&town, "T1"), (0, 730));
-        assert_eq!(town.at("bank", |books| books.returns.len()), 1);
+        assert_eq!(only(&gateway, "T1").state, RefundState::Unknown);
+        assert_eq!(hold_and_payable(&gateway, "T1"), (500, 730));
+        gateway.advance_s(1);
+        gateway.poll_unresolved();
+        assert_eq!(only(&gateway, "T1").state, RefundState::Succeeded);
+        assert_eq!(hold_and_payable(&gateway, "T1"), (0, 730));
+        assert_eq!(gateway.at("bank", |books| books.returns.len()), 1);
     }
 }
 
 /// E1, R3: what never left has failed; its sum is free again, and the merchant is told.
 #[test]
 fn what_never_left_frees_its_sum() {
-    let town = paid();
-    town.network.parties().script.push_back(Ending::NotSent);
-    let told = refund(&town, "T1", "5", json!({}));
+    let gateway = paid();
+    gateway
+        .network
+        .parties()
+        .script
+        .push_back(ScriptedOutcome::NotSent);
+    let told = refund(&gateway, "T1", "5", json!({}));
     assert_eq!((told.status, told.text("reason")), (200, "NOT_REACHED"));
-    assert_eq!(held_and_owed(&town, "T1"), (0, 1_230));
-    town.deliver();
-    town.inbox(|inbox| {
+    assert_eq!(hold_and_payable(&gateway, "T1"), (0, 1_230));
+    gateway.deliver();
+    gateway.inbox(|inbox| {
         let last = inbox.requests.last().unwrap().body();
         let event: serde_json::Value = serde_json::from_slice(last).unwrap();
         assert_eq!(event["eventType"], "REFUND_FAILED");
         assert_eq!(event["reason"], "NOT_REACHED");
     });
     assert_eq!(
-        refund(&town, "T1", "12.30", json!({})).text("refundStatus"),
+        refund(&gateway, "T1", "12.30", json!({})).text("refundStatus"),
         "SUCCEEDED"
     );
 }
@@ -61,78 +69,83 @@ fn what_never_left_frees_its_sum() {
 #[test]
 fn a_lost_call_is_repeated_only_where_that_is_harmless() {
     for repeatable_refund in [true, false] {
-        let ability = Ability {
+        let ability = FakeInstitutionAbility {
             repeatable_refund,
-            ..Ability::ALL
+            ..FakeInstitutionAbility::ALL
         };
-        let town = Town::with(&[("bank", ability)]);
-        pay_at_bank(&town, "T1");
-        town.network.parties().script.push_back(Ending::LostBefore);
-        assert_eq!(refund(&town, "T1", "5", json!({})).status, 202);
-        town.pass_s(1);
-        town.chase();
-        let sent = town.at("bank", |books| books.returns.len());
+        let gateway = TestGateway::with(&[("bank", ability)]);
+        pay_at_bank(&gateway, "T1");
+        gateway
+            .network
+            .parties()
+            .script
+            .push_back(ScriptedOutcome::LostBefore);
+        assert_eq!(refund(&gateway, "T1", "5", json!({})).status, 202);
+        gateway.advance_s(1);
+        gateway.poll_unresolved();
+        let sent = gateway.at("bank", |books| books.returns.len());
         assert_eq!(sent, usize::from(repeatable_refund));
         if repeatable_refund {
-            assert_eq!(only(&town, "T1").state, RefundState::Succeeded);
+            assert_eq!(only(&gateway, "T1").state, RefundState::Succeeded);
             continue;
         }
         assert_eq!(
-            only(&town, "T1").state,
+            only(&gateway, "T1").state,
             RefundState::Unknown,
             "it may still arrive"
         );
-        town.pass_s(40);
-        town.chase();
-        assert_eq!(only(&town, "T1").state, RefundState::Failed);
-        assert_eq!(held_and_owed(&town, "T1"), (0, 1_230));
+        gateway.advance_s(40);
+        gateway.poll_unresolved();
+        assert_eq!(only(&gateway, "T1").state, RefundState::Failed);
+        assert_eq!(hold_and_payable(&gateway, "T1"), (0, 1_230));
     }
 }
 
 /// S1: what a dead process left as reserved may have been sent: it is in doubt, and asked about.
 #[test]
-fn a_reservation_of_a_dead_process_is_in_doubt() {
-    let mut town = paid();
-    let frail = crate::world::frail::Frail::new(
-        std::sync::Arc::<crate::world::memory::Memory>::clone(&town.memory),
-    );
-    frail.plan(2, crate::world::frail::Trouble::Unavailable);
-    town.api.store = std::sync::Arc::new(frail);
-    assert_eq!(refund(&town, "T1", "5", json!({})).status, 202);
-    assert_eq!(only(&town, "T1").state, RefundState::Reserved);
-    town.restart();
-    let adopted = crate::world::town::now(paymux::flow::chase_doubts::adopt_leftovers(
-        &*town.api.store,
-        paymux::world::Clock::now(&*town.clock),
+fn a_reservation_of_a_dead_process_is_unresolved() {
+    let mut gateway = paid();
+    let fault_injector =
+        crate::world::fault_injector::FaultInjector::new(std::sync::Arc::<
+            crate::world::memory::MemoryStore,
+        >::clone(&gateway.memory));
+    fault_injector.plan(2, crate::world::fault_injector::InjectedFault::Unavailable);
+    gateway.api.store = std::sync::Arc::new(fault_injector);
+    assert_eq!(refund(&gateway, "T1", "5", json!({})).status, 202);
+    assert_eq!(only(&gateway, "T1").state, RefundState::Reserved);
+    gateway.restart();
+    let adopted = crate::world::test_gateway::now(paymux::flow::poll_unresolved::recover_orphaned(
+        &*gateway.api.store,
+        paymux::world::Clock::now(&*gateway.clock),
     ));
     assert_eq!(adopted, Ok(1));
-    assert_eq!(only(&town, "T1").state, RefundState::Unknown);
-    town.pass_s(60);
-    town.chase();
-    assert_eq!(only(&town, "T1").state, RefundState::Succeeded);
+    assert_eq!(only(&gateway, "T1").state, RefundState::Unknown);
+    gateway.advance_s(60);
+    gateway.poll_unresolved();
+    assert_eq!(only(&gateway, "T1").state, RefundState::Succeeded);
 }
 
 /// C4, C5, C6, N4: an institution that takes its time tells by callback; told twice is told once.
 #[test]
 fn a_callback_ends_a_refund_once() {
-    let town = paid();
-    town.at("bank", |books| books.manners.takes_its_time = true);
-    let told = refund(&town, "T1", "5", json!({ "merchantRefundNo": "B1" }));
+    let gateway = paid();
+    gateway.at("bank", |books| books.manners.takes_its_time = true);
+    let told = refund(&gateway, "T1", "5", json!({ "merchantRefundNo": "B1" }));
     assert_eq!((told.status, told.text("result")), (200, "ACCEPTED"));
-    assert_eq!(only(&town, "T1").state, RefundState::Processing);
+    assert_eq!(only(&gateway, "T1").state, RefundState::Processing);
     let no = told.text("refundOrderNo").to_owned();
-    let truth = town.clock.truth();
-    let callback = town.at("bank", |books| {
-        books.bring_back(&no, false, truth);
-        books.return_callback(&no)
+    let truth = gateway.clock.truth();
+    let callback = gateway.at("bank", |books| {
+        books.end_refund(&no, false, truth);
+        books.refund_callback(&no)
     });
     for _ in 0..2 {
-        assert_eq!(town.send(callback.clone()).status, 200);
-        assert_eq!(only(&town, "T1").state, RefundState::Succeeded);
-        assert_eq!(town.snapshot().events.len(), 2);
+        assert_eq!(gateway.send(callback.clone()).status, 200);
+        assert_eq!(only(&gateway, "T1").state, RefundState::Succeeded);
+        assert_eq!(gateway.durable_state().events.len(), 2);
     }
     assert_eq!(
-        query(&town, json!({ "merchantRefundNo": "B1" })).text("refundStatus"),
+        query(&gateway, json!({ "merchantRefundNo": "B1" })).text("refundStatus"),
         "SUCCEEDED"
     );
 }
@@ -141,30 +154,30 @@ fn a_callback_ends_a_refund_once() {
 /// sum moves nothing.
 #[test]
 fn a_false_callback_about_a_refund_moves_nothing() {
-    let town = paid();
-    town.at("bank", |books| books.manners.takes_its_time = true);
-    refund(&town, "T1", "5", json!({}));
-    let no = only(&town, "T1").no.to_string();
-    let truth = town.clock.truth();
-    let before = only(&town, "T1");
+    let gateway = paid();
+    gateway.at("bank", |books| books.manners.takes_its_time = true);
+    refund(&gateway, "T1", "5", json!({}));
+    let no = only(&gateway, "T1").no.to_string();
+    let truth = gateway.clock.truth();
+    let before = only(&gateway, "T1");
     let body = |minor: i64, account: &str| {
         json!({ "refund": no, "word": "RETURNED", "account": account, "minor": minor,
             "currency": "CNY", "paidAt": truth, "number": "1" })
     };
-    let account = town.at("bank", |books| books.returns[&no].account.clone());
-    let forged = town.at("bank", |books| books.forgery(&body(500, &account)));
-    let others = town.at("purse", |books| books.letter(&body(500, &account)));
-    let sum = town.at("bank", |books| books.letter(&body(501, &account)));
-    let foreign = town.at("bank", |books| books.letter(&body(500, "another")));
-    for (callback, status, verdict) in [
-        (forged, 400, Verdict::Forged),
-        (others, 404, Verdict::Quarantined),
-        (sum, 400, Verdict::Quarantined),
-        (foreign, 400, Verdict::Quarantined),
+    let account = gateway.at("bank", |books| books.returns[&no].account.clone());
+    let forged = gateway.at("bank", |books| books.forgery(&body(500, &account)));
+    let others = gateway.at("purse", |books| books.message(&body(500, &account)));
+    let sum = gateway.at("bank", |books| books.message(&body(501, &account)));
+    let foreign = gateway.at("bank", |books| books.message(&body(500, "another")));
+    for (callback, status, decision) in [
+        (forged, 400, InboxStatus::Forged),
+        (others, 404, InboxStatus::Quarantined),
+        (sum, 400, InboxStatus::Quarantined),
+        (foreign, 400, InboxStatus::Quarantined),
     ] {
-        let told = town.send(callback);
-        assert_eq!((told.status, told.result), (status, verdict.name()));
-        assert_eq!(only(&town, "T1"), before);
+        let told = gateway.send(callback);
+        assert_eq!((told.status, told.result), (status, decision.name()));
+        assert_eq!(only(&gateway, "T1"), before);
     }
 }
 
@@ -174,43 +187,45 @@ fn a_false_callback_about_a_refund_moves_nothing() {
 #[test]
 fn a_late_success_is_counted_as_far_as_it_fits() {
     for (given_since, excess) in [("7.30", 0), ("10", 270)] {
-        let town = paid();
-        town.at("bank", |books| books.manners.refuses_refunds = true);
-        refund(&town, "T1", "5", json!({ "merchantRefundNo": "B1" }));
-        town.at("bank", |books| books.manners.refuses_refunds = false);
+        let gateway = paid();
+        gateway.at("bank", |books| books.manners.refuses_refunds = true);
+        refund(&gateway, "T1", "5", json!({ "merchantRefundNo": "B1" }));
+        gateway.at("bank", |books| books.manners.refuses_refunds = false);
         let since = refund(
-            &town,
+            &gateway,
             "T1",
             given_since,
             json!({ "merchantRefundNo": "B2" }),
         );
         assert_eq!(since.text("refundStatus"), "SUCCEEDED");
-        let no = town.order("T1").refunds[0].no.to_string();
-        let truth = town.clock.truth();
-        let callback = town.at("bank", |books| {
-            books.bring_back(&no, false, truth);
-            books.return_callback(&no)
+        let no = gateway.order("T1").refunds[0].no.to_string();
+        let truth = gateway.clock.truth();
+        let callback = gateway.at("bank", |books| {
+            books.end_refund(&no, false, truth);
+            books.refund_callback(&no)
         });
-        let silent = Ending::LostBefore;
-        town.network.parties().script.push_back(silent);
+        let silent = ScriptedOutcome::LostBefore;
+        gateway.network.parties().script.push_back(silent);
         assert_eq!(
-            town.send(callback.clone()).status,
+            gateway.send(callback.clone()).status,
             503,
             "V4: nobody confirmed it"
         );
-        assert_eq!(town.order("T1").refunds[0].state, RefundState::Failed);
-        assert_eq!(town.send(callback).status, 200);
-        let order = town.order("T1");
+        assert_eq!(gateway.order("T1").refunds[0].state, RefundState::Failed);
+        assert_eq!(gateway.send(callback).status, 200);
+        let order = gateway.order("T1");
         assert_eq!(states(&order), [RefundState::Succeeded; 2]);
         assert!(order.refunds[0].late_success);
-        assert_eq!(order.refunds[0].excess_minor, excess);
-        let balances = balances(&town.snapshot().entries);
-        let loss = balances.get(&Account::Loss(order.no.clone())).copied();
+        assert_eq!(order.refunds[0].over_refunded_minor, excess);
+        let balances = balances(&gateway.durable_state().entries);
+        let loss = balances
+            .get(&JournalAccount::OverRefundLoss(order.no.clone()))
+            .copied();
         assert_eq!(loss.unwrap_or(0), excess);
-        assert_eq!(held_and_owed(&town, "T1"), (0, 0));
+        assert_eq!(hold_and_payable(&gateway, "T1"), (0, 0));
         assert!(order.refunded_minor() <= 1_230, "R1");
         assert_eq!(
-            refund(&town, "T1", "0.01", json!({})).result,
+            refund(&gateway, "T1", "0.01", json!({})).result,
             "refund_over_rest"
         );
     }
@@ -226,17 +241,17 @@ fn a_refund_counts_once_and_from_when_it_can_have_been() {
         (DAY_MS / 2, true),
         (3 * DAY_MS, false),
     ] {
-        let town = paid();
-        town.at("bank", |books| books.manners.takes_its_time = true);
-        refund(&town, "T1", "5", json!({}));
-        let no = only(&town, "T1").no.to_string();
-        let now_ms = paymux::world::Clock::now(&*town.clock).ms();
-        let callback = town.at("bank", |books| {
-            books.bring_back(&no, false, now_ms + off_ms);
-            books.return_callback(&no)
+        let gateway = paid();
+        gateway.at("bank", |books| books.manners.takes_its_time = true);
+        refund(&gateway, "T1", "5", json!({}));
+        let no = only(&gateway, "T1").no.to_string();
+        let now_ms = paymux::world::Clock::now(&*gateway.clock).ms();
+        let callback = gateway.at("bank", |books| {
+            books.end_refund(&no, false, now_ms + off_ms);
+            books.refund_callback(&no)
         });
-        assert_eq!(town.send(callback.clone()).status, 200);
-        let back = only(&town, "T1");
+        assert_eq!(gateway.send(callback.clone()).status, 200);
+        let back = only(&gateway, "T1");
         assert_eq!(back.state, RefundState::Succeeded);
         let at_ms = back.receipt.as_ref().unwrap().paid_at.ms();
         let expected_ms = if is_believed { now_ms + off_ms } else { now_ms };
@@ -244,81 +259,85 @@ fn a_refund_counts_once_and_from_when_it_can_have_been() {
 
         let mut second: serde_json::Value = serde_json::from_slice(callback.body()).unwrap();
         second["number"] = "bank-second".into();
-        let second = town.at("bank", |books| books.letter(&second));
-        let told = town.send(second);
+        let second = gateway.at("bank", |books| books.message(&second));
+        let told = gateway.send(second);
         assert_eq!(
             (told.status, told.result),
-            (400, Verdict::Quarantined.name())
+            (400, InboxStatus::Quarantined.name())
         );
-        assert_eq!(only(&town, "T1"), back);
-        assert_eq!(town.send(callback).status, 200, "the first again");
+        assert_eq!(only(&gateway, "T1"), back);
+        assert_eq!(gateway.send(callback).status, 200, "the first again");
     }
 }
 
 /// Z1, section 5: of a refund that the institution goes on working on, and says so, nobody decides.
 #[test]
-fn what_is_on_its_way_is_left_to_nobody() {
-    let town = paid();
-    town.at("bank", |books| books.manners.takes_its_time = true);
-    refund(&town, "T1", "5", json!({}));
+fn what_is_on_its_way_needs_no_manual_review() {
+    let gateway = paid();
+    gateway.at("bank", |books| books.manners.takes_its_time = true);
+    refund(&gateway, "T1", "5", json!({}));
     for _ in 0..100 {
-        town.pass_s(86_400);
-        town.chase();
+        gateway.advance_s(86_400);
+        gateway.poll_unresolved();
     }
-    assert_eq!(only(&town, "T1").state, RefundState::Processing);
+    assert_eq!(only(&gateway, "T1").state, RefundState::Processing);
     // One question that is lost on the way, after months, changes nothing.
-    town.network.parties().script.push_back(Ending::LostBefore);
-    town.pass_s(86_400);
-    town.chase();
-    assert_eq!(only(&town, "T1").state, RefundState::Processing);
+    gateway
+        .network
+        .parties()
+        .script
+        .push_back(ScriptedOutcome::LostBefore);
+    gateway.advance_s(86_400);
+    gateway.poll_unresolved();
+    assert_eq!(only(&gateway, "T1").state, RefundState::Processing);
 }
 
 /// Z1, section 5, V1, R4, V5: a refund that was taken, and of which the institution then tells nothing, or
 /// says that it does not know it, is left to people as well. It is not sent again, its sum stays held, and
 /// the institution's word ends it still.
 #[test]
-fn what_was_taken_and_forgotten_is_left_to_people() {
+fn what_was_taken_and_forgotten_awaits_manual_review() {
     for (is_forgotten, fails) in [(true, true), (true, false), (false, true), (false, false)] {
-        let town = paid();
-        town.at("bank", |books| books.manners.takes_its_time = true);
+        let gateway = paid();
+        gateway.at("bank", |books| books.manners.takes_its_time = true);
         assert_eq!(
-            refund(&town, "T1", "5", json!({})).text("result"),
+            refund(&gateway, "T1", "5", json!({})).text("result"),
             "ACCEPTED"
         );
-        let no = only(&town, "T1").no.to_string();
-        let kept = town.at("bank", |books| {
-            books.manners.mumbles = !is_forgotten;
+        let no = only(&gateway, "T1").no.to_string();
+        let kept = gateway.at("bank", |books| {
+            books.manners.uses_unlisted_word = !is_forgotten;
             books.returns.get(&no).cloned().unwrap()
         });
         if is_forgotten {
-            town.at("bank", |books| books.returns.clear());
+            gateway.at("bank", |books| books.returns.clear());
         }
         for _ in 0..100 {
-            town.pass_s(86_400);
-            town.chase();
+            gateway.advance_s(86_400);
+            gateway.poll_unresolved();
         }
-        assert_eq!(only(&town, "T1").state, RefundState::Manual);
-        assert_eq!(held_and_owed(&town, "T1"), (500, 730), "V1, R3");
-        let sent = town.at("bank", |books| {
+        assert_eq!(only(&gateway, "T1").state, RefundState::Manual);
+        assert_eq!(hold_and_payable(&gateway, "T1"), (500, 730), "V1, R3");
+        let sent = gateway.at("bank", |books| {
             let calls = books.calls.iter();
             calls.filter(|(word, _)| word == "refund").count()
         });
         assert_eq!(sent, 1, "R4");
-        let truth = town.clock.truth();
-        town.at("bank", |books| {
-            books.manners.mumbles = false;
+        let truth = gateway.clock.truth();
+        gateway.at("bank", |books| {
+            books.manners.uses_unlisted_word = false;
             books.returns.insert(no.clone(), kept);
-            books.bring_back(&no, fails, truth);
+            books.end_refund(&no, fails, truth);
         });
-        town.pass_s(86_400);
-        town.chase();
+        gateway.advance_s(86_400);
+        gateway.poll_unresolved();
         let (state, owed) = if fails {
             (RefundState::Failed, 1_230)
         } else {
             (RefundState::Succeeded, 730)
         };
-        assert_eq!(only(&town, "T1").state, state);
-        assert_eq!(held_and_owed(&town, "T1"), (0, owed));
+        assert_eq!(only(&gateway, "T1").state, state);
+        assert_eq!(hold_and_payable(&gateway, "T1"), (0, owed));
     }
 }
 
@@ -326,17 +345,17 @@ fn what_was_taken_and_forgotten_is_left_to_people() {
 /// paid: as these fail it is counted, and what is left then can be given back.
 #[test]
 fn a_loss_is_covered_as_other_refunds_fail() {
-    let town = paid();
+    let gateway = paid();
     let number = |number: &str| json!({ "merchantRefundNo": number });
-    town.at("bank", |books| books.manners.refuses_refunds = true);
-    refund(&town, "T1", "10", number("A"));
-    town.at("bank", |books| {
+    gateway.at("bank", |books| books.manners.refuses_refunds = true);
+    refund(&gateway, "T1", "10", number("A"));
+    gateway.at("bank", |books| {
         books.manners.refuses_refunds = false;
         books.manners.takes_its_time = true;
     });
-    refund(&town, "T1", "6", number("B"));
-    refund(&town, "T1", "6.30", number("C"));
-    let numbers: Vec<_> = town
+    refund(&gateway, "T1", "6", number("B"));
+    refund(&gateway, "T1", "6.30", number("C"));
+    let numbers: Vec<_> = gateway
         .order("T1")
         .refunds
         .iter()
@@ -347,50 +366,52 @@ fn a_loss_is_covered_as_other_refunds_fail() {
         (1, true, 600, 400, (630, 0)),
         (2, true, 1_000, 0, (0, 230)),
     ] {
-        let truth = town.clock.truth();
-        let callback = town.at("bank", |books| {
-            books.bring_back(&numbers[at], fails, truth);
-            books.return_callback(&numbers[at])
+        let truth = gateway.clock.truth();
+        let callback = gateway.at("bank", |books| {
+            books.end_refund(&numbers[at], fails, truth);
+            books.refund_callback(&numbers[at])
         });
-        assert_eq!(town.send(callback).status, 200);
-        let order = town.order("T1");
+        assert_eq!(gateway.send(callback).status, 200);
+        let order = gateway.order("T1");
         assert_eq!(order.refunded_minor(), back);
-        let balances = balances(&town.snapshot().entries);
-        let lost = balances.get(&Account::Loss(order.no.clone())).copied();
+        let balances = balances(&gateway.durable_state().entries);
+        let lost = balances
+            .get(&JournalAccount::OverRefundLoss(order.no.clone()))
+            .copied();
         assert_eq!(
-            (lost.unwrap_or(0), order.refunds[0].excess_minor),
+            (lost.unwrap_or(0), order.refunds[0].over_refunded_minor),
             (loss, loss)
         );
-        assert_eq!(held_and_owed(&town, "T1"), owed);
+        assert_eq!(hold_and_payable(&gateway, "T1"), owed);
     }
-    town.at("bank", |books| books.manners.takes_its_time = false);
-    let rest = refund(&town, "T1", "2.30", number("D"));
+    gateway.at("bank", |books| books.manners.takes_its_time = false);
+    let rest = refund(&gateway, "T1", "2.30", number("D"));
     assert_eq!(rest.text("orderRefundStatus"), "FULL", "{}", rest.json);
 }
 
 /// Z1: a refund whose whole schedule brought no answer is left to people, its sum still held; the
 /// institution is asked about it all the same, and its word ends it.
 #[test]
-fn what_nobody_answers_is_left_to_people() {
-    let town = paid();
-    town.at("bank", |books| books.manners.mumbles = true);
+fn what_nobody_answers_awaits_manual_review() {
+    let gateway = paid();
+    gateway.at("bank", |books| books.manners.uses_unlisted_word = true);
     assert_eq!(
-        refund(&town, "T1", "5", json!({ "merchantRefundNo": "B1" })).status,
+        refund(&gateway, "T1", "5", json!({ "merchantRefundNo": "B1" })).status,
         202
     );
     for _ in 0..100 {
-        town.pass_s(86_400);
-        town.chase();
+        gateway.advance_s(86_400);
+        gateway.poll_unresolved();
     }
-    assert_eq!(only(&town, "T1").state, RefundState::Manual);
-    assert_eq!(held_and_owed(&town, "T1"), (500, 730), "V2, R3");
-    let told = query(&town, json!({ "merchantRefundNo": "B1" }));
+    assert_eq!(only(&gateway, "T1").state, RefundState::Manual);
+    assert_eq!(hold_and_payable(&gateway, "T1"), (500, 730), "V2, R3");
+    let told = query(&gateway, json!({ "merchantRefundNo": "B1" }));
     assert_eq!(
         (told.status, told.text("refundStatus")),
         (202, "PROCESSING")
     );
-    town.at("bank", |books| books.manners.mumbles = false);
-    town.pass_s(86_400);
-    town.chase();
-    assert_eq!(only(&town, "T1").state, RefundState::Succeeded);
+    gateway.at("bank", |books| books.manners.uses_unlisted_word = false);
+    gateway.advance_s(86_400);
+    gateway.poll_unresolved();
+    assert_eq!(only(&gateway, "T1").state, RefundState::Succeeded);
 }

@@ -2,24 +2,24 @@
 //! whatever the institution answers.
 
 mod evidence;
-mod people;
-mod surplus;
+mod excess;
+mod manual_review;
 
 use paymux::domain::identifiers::InstitutionId;
 use paymux::domain::institutions::Credentials;
-use paymux::domain::journal::Account;
-use paymux::domain::order::{Order, REFUNDS_ASKED_MAX, REFUNDS_MAX};
+use paymux::domain::journal::JournalAccount;
+use paymux::domain::order::{Order, REFUNDS_MAX, REFUNDS_REQUESTED_MAX};
 use paymux::domain::refund::{Refund, RefundState};
 use paymux::domain::refusal::Refusal;
 use serde_json::{Value, json};
 
 use crate::simulation::balances;
-use crate::world::books::Ability;
 use crate::world::clock::START_MS;
-use crate::world::enrolment::register;
-use crate::world::inbox::Notice;
-use crate::world::returns::Returning;
-use crate::world::town::{Told, Town, changed};
+use crate::world::enrolment::snapshot;
+use crate::world::fake_institution::FakeInstitutionAbility;
+use crate::world::fake_merchant::FakeMerchantNotification;
+use crate::world::fake_refunds::FakeRefundState;
+use crate::world::test_gateway::{TestGateway, TestReply, changed};
 
 /// The five fields of A3.4 for M1's order.
 fn asking(no: &str, sum: &str) -> Value {
@@ -33,53 +33,56 @@ fn asking(no: &str, sum: &str) -> Value {
 }
 
 /// M1 gives back of its order, with these fields changed or added.
-fn refund(town: &Town, no: &str, sum: &str, changes: Value) -> Told {
-    town.ask("M1", "/v1/refunds", &changed(asking(no, sum), changes))
+fn refund(gateway: &TestGateway, no: &str, sum: &str, changes: Value) -> TestReply {
+    gateway.ask("M1", "/v1/refunds", &changed(asking(no, sum), changes))
 }
 
-fn query(town: &Town, naming: Value) -> Told {
+fn query(gateway: &TestGateway, naming: Value) -> TestReply {
     let body = changed(json!({ "merchantId": "M1" }), naming);
-    town.ask("M1", "/v1/refunds/query", &body)
+    gateway.ask("M1", "/v1/refunds/query", &body)
 }
 
 /// An order of 12.30, paid at `bank`, and everybody told.
-fn pay_at_bank(town: &Town, no: &str) {
-    town.place(no, json!({}));
-    town.select(no, "bank");
-    let id = town.pay(no, "bank");
-    town.call_back("bank", &id);
-    town.deliver();
+fn pay_at_bank(gateway: &TestGateway, no: &str) {
+    gateway.place(no, json!({}));
+    gateway.select(no, "bank");
+    let id = gateway.pay(no, "bank");
+    gateway.call_back("bank", &id);
+    gateway.deliver();
 }
 
-fn paid() -> Town {
-    let town = Town::new();
-    pay_at_bank(&town, "T1");
-    town
+fn paid() -> TestGateway {
+    let gateway = TestGateway::new();
+    pay_at_bank(&gateway, "T1");
+    gateway
 }
 
 /// What the books of an order say: held for the payer, and owed to the merchant.
-fn held_and_owed(town: &Town, no: &str) -> (i64, i64) {
-    let order = town.order(no).no;
-    let balances = balances(&town.snapshot().entries);
+fn hold_and_payable(gateway: &TestGateway, no: &str) -> (i64, i64) {
+    let order = gateway.order(no).no;
+    let balances = balances(&gateway.durable_state().entries);
     let of = |account| balances.get(&account).copied().unwrap_or(0);
-    (of(Account::Hold(order.clone())), of(Account::Merch(order)))
+    (
+        of(JournalAccount::RefundReserved(order.clone())),
+        of(JournalAccount::MerchantPayable(order)),
+    )
 }
 
 fn states(order: &Order) -> Vec<RefundState> {
     order.refunds.iter().map(|one| one.state).collect()
 }
 
-fn only(town: &Town, no: &str) -> Refund {
-    let order = town.order(no);
+fn only(gateway: &TestGateway, no: &str) -> Refund {
+    let order = gateway.order(no);
     assert_eq!(order.refunds.len(), 1);
     order.refunds[0].clone()
 }
 
 /// Everything of the books that a refused request must leave alone.
-fn untouched(town: &Town) -> (Vec<Order>, usize, usize, usize) {
-    let durable = town.snapshot();
+fn untouched(gateway: &TestGateway) -> (Vec<Order>, usize, usize, usize) {
+    let durable = gateway.durable_state();
     let orders = durable.orders.values().map(|row| row.order.clone());
-    let sent = town.network.parties().sent.len();
+    let sent = gateway.network.parties().sent.len();
     (
         orders.collect(),
         durable.entries.len(),
@@ -92,8 +95,8 @@ fn untouched(town: &Town) -> (Vec<Order>, usize, usize, usize) {
 /// the money goes back through the institution that was paid, and the merchant is told at once.
 #[test]
 fn five_fields_give_everything_back() {
-    let town = paid();
-    let told = refund(&town, "T1", "12.30", json!({}));
+    let gateway = paid();
+    let told = refund(&gateway, "T1", "12.30", json!({}));
     assert_eq!((told.status, told.text("result")), (200, "ACCEPTED"));
     assert_eq!(told.text("orderStatus"), "PAID");
     assert_eq!(told.text("merchantId"), "M1");
@@ -102,13 +105,16 @@ fn five_fields_give_everything_back() {
     assert_eq!(told.text("refundStatus"), "SUCCEEDED");
     assert_eq!(told.text("orderRefundStatus"), "FULL");
     let no = told.text("refundOrderNo").to_owned();
-    let theirs = town.at("bank", |books| books.returns[&no].clone());
-    assert_eq!((theirs.minor, theirs.standing), (1_230, Returning::Back));
-    assert_eq!(theirs.payment, town.attempt("T1", "bank"));
-    assert_eq!(held_and_owed(&town, "T1"), (0, 0));
-    assert_eq!(town.deliver().len(), 1);
-    town.inbox(|inbox| {
-        let mut bodies = inbox.notices.values().map(Notice::json);
+    let theirs = gateway.at("bank", |books| books.returns[&no].clone());
+    assert_eq!(
+        (theirs.minor, theirs.standing),
+        (1_230, FakeRefundState::Succeeded)
+    );
+    assert_eq!(theirs.payment, gateway.attempt("T1", "bank"));
+    assert_eq!(hold_and_payable(&gateway, "T1"), (0, 0));
+    assert_eq!(gateway.deliver().len(), 1);
+    gateway.inbox(|inbox| {
+        let mut bodies = inbox.notices.values().map(FakeMerchantNotification::json);
         let event = bodies.find(|body| body["eventType"] == "REFUND_SUCCEEDED");
         let event = event.unwrap();
         assert_eq!(event["refundOrderNo"], no.as_str());
@@ -117,7 +123,7 @@ fn five_fields_give_everything_back() {
         assert_eq!(event["orderStatus"], "PAID");
         assert_eq!(event["version"], 6);
     });
-    let asked = town.query("T1");
+    let asked = gateway.query("T1");
     assert_eq!(asked.text("orderRefundStatus"), "FULL");
     assert_eq!(asked.json["refunds"][0]["refundOrderNo"], no.as_str());
 }
@@ -126,43 +132,43 @@ fn five_fields_give_everything_back() {
 /// how much is left.
 #[test]
 fn parts_go_back_until_nothing_is_left() {
-    let town = paid();
-    let first = refund(&town, "T1", "5", json!({ "merchantRefundNo": "B1" }));
+    let gateway = paid();
+    let first = refund(&gateway, "T1", "5", json!({ "merchantRefundNo": "B1" }));
     assert_eq!(first.text("orderRefundStatus"), "PARTIAL");
-    let before = untouched(&town);
-    let over = refund(&town, "T1", "7.31", json!({ "merchantRefundNo": "B2" }));
+    let before = untouched(&gateway);
+    let over = refund(&gateway, "T1", "7.31", json!({ "merchantRefundNo": "B2" }));
     assert_eq!((over.status, over.result), (409, "refund_over_rest"));
     assert!(over.text("detail").contains("leave 7.30"), "{over:?}");
-    assert_eq!(untouched(&town), before);
-    let rest = refund(&town, "T1", "7.30", json!({ "merchantRefundNo": "B2" }));
+    assert_eq!(untouched(&gateway), before);
+    let rest = refund(&gateway, "T1", "7.30", json!({ "merchantRefundNo": "B2" }));
     assert_eq!(rest.text("orderRefundStatus"), "FULL");
-    let none = refund(&town, "T1", "0.01", json!({ "merchantRefundNo": "B3" }));
+    let none = refund(&gateway, "T1", "0.01", json!({ "merchantRefundNo": "B3" }));
     assert_eq!((none.status, none.result), (409, "refund_over_rest"));
-    assert_eq!(held_and_owed(&town, "T1"), (0, 0));
+    assert_eq!(hold_and_payable(&gateway, "T1"), (0, 0));
 }
 
 /// R6: one number, one refund: an equal request is answered how the first stands; the same number
 /// with another sum, or for another order, has no effect.
 #[test]
 fn one_number_is_one_refund() {
-    let town = paid();
-    pay_at_bank(&town, "T2");
+    let gateway = paid();
+    pay_at_bank(&gateway, "T2");
     let number = || json!({ "merchantRefundNo": "B1" });
-    let first = refund(&town, "T1", "5", number());
-    let again = refund(&town, "T1", "5.00", number());
+    let first = refund(&gateway, "T1", "5", number());
+    let again = refund(&gateway, "T1", "5.00", number());
     assert_eq!(again.status, 200);
     assert_eq!(again.text("refundOrderNo"), first.text("refundOrderNo"));
-    let before = untouched(&town);
+    let before = untouched(&gateway);
     for (no, sum) in [("T1", "5.01"), ("T2", "5"), ("T2", "5.01")] {
-        let other = refund(&town, no, sum, number());
+        let other = refund(&gateway, no, sum, number());
         assert_eq!(
             (other.status, other.result),
             (409, "refund_conflict"),
             "{no} {sum}"
         );
     }
-    assert_eq!(untouched(&town), before);
-    let theirs = town.ask(
+    assert_eq!(untouched(&gateway), before);
+    let theirs = gateway.ask(
         "M2",
         "/v1/refunds/query",
         &json!({ "merchantId": "M2", "merchantRefundNo": "B1" }),
@@ -178,43 +184,46 @@ fn one_number_is_one_refund() {
 /// definitely failed the same request is a new one.
 #[test]
 fn without_a_number_the_sum_names_the_refund() {
-    let town = paid();
-    town.at("bank", |books| books.manners.refuses_refunds = true);
-    let failed = refund(&town, "T1", "5", json!({}));
+    let gateway = paid();
+    gateway.at("bank", |books| books.manners.refuses_refunds = true);
+    let failed = refund(&gateway, "T1", "5", json!({}));
     assert_eq!((failed.status, failed.text("result")), (200, "REFUSED"));
     assert_eq!(failed.text("reason"), "NO_FUNDS");
     assert_eq!(
         failed.text("merchantRefundNo").rsplit('-').next(),
         Some("0")
     );
-    town.at("bank", |books| books.manners.refuses_refunds = false);
-    let next = refund(&town, "T1", "5", json!({}));
+    gateway.at("bank", |books| books.manners.refuses_refunds = false);
+    let next = refund(&gateway, "T1", "5", json!({}));
     assert_eq!(next.text("refundStatus"), "SUCCEEDED");
     assert!(next.text("merchantRefundNo").starts_with("AUTO-P"));
     assert_eq!(next.text("merchantRefundNo").rsplit('-').next(), Some("1"));
-    let same = refund(&town, "T1", "5.00", json!({}));
+    let same = refund(&gateway, "T1", "5.00", json!({}));
     assert_eq!(same.text("refundOrderNo"), next.text("refundOrderNo"));
     assert!(same.text("hint").contains("merchantRefundNo"));
-    assert_eq!(town.order("T1").refunds.len(), 2);
+    assert_eq!(gateway.order("T1").refunds.len(), 2);
     let asked = query(
-        &town,
+        &gateway,
         json!({ "merchantRefundNo": next.text("merchantRefundNo") }),
     );
     assert_eq!(asked.text("refundOrderNo"), next.text("refundOrderNo"));
     let forged = json!({ "merchantRefundNo": "AUTO-1" });
-    assert_eq!(refund(&town, "T1", "1", forged).result, "field_malformed");
+    assert_eq!(
+        refund(&gateway, "T1", "1", forged).result,
+        "field_malformed"
+    );
 }
 
 /// R8, R-A3.4-3, K3, M4: what cannot be refunded is refused with its reason, and nothing moves.
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
 fn what_cannot_be_refunded_is_refused_and_nothing_moves() {
-    let town = paid();
-    town.place("open", json!({}));
-    town.place("closed", json!({}));
-    town.close("closed");
-    town.deliver();
-    let before = untouched(&town);
+    let gateway = paid();
+    gateway.place("open", json!({}));
+    gateway.place("closed", json!({}));
+    gateway.close("closed");
+    gateway.deliver();
+    let before = untouched(&gateway);
     let none = || json!({});
     let cases = [
         ("open", "1", none(), 409, "order_unpaid"),
@@ -287,69 +296,69 @@ fn what_cannot_be_refunded_is_refused_and_nothing_moves() {
         ),
     ];
     for (no, sum, changes, status, code) in cases {
-        let told = refund(&town, no, sum, changes);
+        let told = refund(&gateway, no, sum, changes);
         assert_eq!((told.status, told.result), (status, code), "{no} {sum}");
     }
     let mut foreign = asking("T1", "1");
     foreign["merchantId"] = "M2".into();
-    let told = town.ask("M2", "/v1/refunds", &foreign);
+    let told = gateway.ask("M2", "/v1/refunds", &foreign);
     assert_eq!((told.status, told.result), (404, "order_unknown"));
-    assert_eq!(untouched(&town), before);
+    assert_eq!(untouched(&gateway), before);
 }
 
 /// R-6.1.5-2: what an institution does not do by a recorded departure is refused with the reason,
 /// and nothing moves.
 #[test]
 fn what_the_institution_lacks_is_refused_with_its_reason() {
-    let institutions = [("bank", Ability::ALL)];
-    let lacking = |change: fn(&mut paymux::domain::institutions::RefundKinds)| {
-        let mut register = register(&institutions);
-        for one in register.directory.institutions.values_mut() {
+    let institutions = [("bank", FakeInstitutionAbility::ALL)];
+    let unmet_requirements = |change: fn(&mut paymux::domain::institutions::RefundKinds)| {
+        let mut snapshot = snapshot(&institutions);
+        for one in snapshot.routing.institutions.values_mut() {
             change(&mut one.refunds.kinds);
         }
-        let town = Town::enrolled(&institutions, register);
-        pay_at_bank(&town, "T1");
-        town
+        let gateway = TestGateway::enrolled(&institutions, snapshot);
+        pay_at_bank(&gateway, "T1");
+        gateway
     };
     let number = |number: &str| json!({ "merchantRefundNo": number });
-    let said = |told: &Told| (told.status, told.text("reason").to_owned());
+    let said = |told: &TestReply| (told.status, told.text("reason").to_owned());
 
-    let town = lacking(|kinds| kinds.partial = false);
-    let before = untouched(&town);
-    let told = refund(&town, "T1", "5", json!({}));
+    let gateway = unmet_requirements(|kinds| kinds.partial = false);
+    let before = untouched(&gateway);
+    let told = refund(&gateway, "T1", "5", json!({}));
     assert_eq!(said(&told), (422, "PARTIAL_REFUND".into()));
-    assert_eq!(untouched(&town), before);
-    assert_eq!(refund(&town, "T1", "12.30", json!({})).status, 200);
+    assert_eq!(untouched(&gateway), before);
+    assert_eq!(refund(&gateway, "T1", "12.30", json!({})).status, 200);
 
-    let town = lacking(|kinds| kinds.full = false);
-    let told = refund(&town, "T1", "12.30", json!({}));
+    let gateway = unmet_requirements(|kinds| kinds.full = false);
+    let told = refund(&gateway, "T1", "12.30", json!({}));
     assert_eq!(said(&told), (422, "FULL_REFUND".into()));
 
-    let town = lacking(|kinds| kinds.repeated = false);
-    assert_eq!(refund(&town, "T1", "5", number("B1")).status, 200);
-    let told = refund(&town, "T1", "5", number("B2"));
+    let gateway = unmet_requirements(|kinds| kinds.repeated = false);
+    assert_eq!(refund(&gateway, "T1", "5", number("B1")).status, 200);
+    let told = refund(&gateway, "T1", "5", number("B2"));
     assert_eq!(said(&told), (422, "REPEATED_REFUND".into()));
-    assert_eq!(refund(&town, "T1", "5", number("B1")).status, 200, "R6");
+    assert_eq!(refund(&gateway, "T1", "5", number("B1")).status, 200, "R6");
 }
 
 /// Section 5: after the institution's window nothing is asked of it.
 #[test]
 fn a_refund_after_the_window_is_refused() {
-    let town = paid();
-    town.pass_s(365 * 86_400 + 10);
-    let told = refund(&town, "T1", "5", json!({}));
+    let gateway = paid();
+    gateway.advance_s(365 * 86_400 + 10);
+    let told = refund(&gateway, "T1", "5", json!({}));
     assert_eq!((told.status, told.result), (409, "refund_window_over"));
-    assert!(town.order("T1").refunds.is_empty());
+    assert!(gateway.order("T1").refunds.is_empty());
 }
 
 /// a refund's events go where the merchant said, under an origin that is registered for it.
 #[test]
 fn events_of_a_refund_go_to_its_own_address() {
-    let town = paid();
+    let gateway = paid();
     let own = json!({ "noticeUrl": "https://m1.shop.example/refunds" });
-    assert_eq!(refund(&town, "T1", "5", own).status, 200);
-    town.deliver();
-    town.inbox(|inbox| {
+    assert_eq!(refund(&gateway, "T1", "5", own).status, 200);
+    gateway.deliver();
+    gateway.inbox(|inbox| {
         let last = inbox.requests.last().unwrap();
         assert_eq!(last.uri(), "https://m1.shop.example/refunds");
     });
@@ -358,14 +367,14 @@ fn events_of_a_refund_go_to_its_own_address() {
 /// a refund is found by our number or the merchant's, and by no other merchant.
 #[test]
 fn a_refund_is_found_by_either_number() {
-    let town = paid();
-    let told = refund(&town, "T1", "5", json!({ "merchantRefundNo": "B1" }));
+    let gateway = paid();
+    let told = refund(&gateway, "T1", "5", json!({ "merchantRefundNo": "B1" }));
     let ours = told.text("refundOrderNo");
     for naming in [
         json!({ "refundOrderNo": ours }),
         json!({ "merchantRefundNo": "B1" }),
     ] {
-        let found = query(&town, naming);
+        let found = query(&gateway, naming);
         assert_eq!(
             (found.status, found.text("refundStatus")),
             (200, "SUCCEEDED")
@@ -373,33 +382,33 @@ fn a_refund_is_found_by_either_number() {
         assert_eq!(found.text("refundOrderNo"), ours);
     }
     let foreign = json!({ "merchantId": "M2", "refundOrderNo": ours });
-    assert_eq!(town.ask("M2", "/v1/refunds/query", &foreign).status, 404);
+    assert_eq!(gateway.ask("M2", "/v1/refunds/query", &foreign).status, 404);
     assert_eq!(
-        query(&town, json!({ "refundOrderNo": "R1" })).result,
+        query(&gateway, json!({ "refundOrderNo": "R1" })).result,
         "refund_unknown"
     );
-    assert_eq!(query(&town, json!({})).result, "field_missing");
+    assert_eq!(query(&gateway, json!({})).result, "field_missing");
     let both = json!({ "refundOrderNo": ours, "merchantRefundNo": "B1" });
-    assert_eq!(query(&town, both).result, "fields_disagree");
+    assert_eq!(query(&gateway, both).result, "fields_disagree");
 }
 
 /// Section 5, R3: refunds that definitely failed use up none of the number that an order may have; all
 /// together they are bounded as well.
 #[test]
 fn refunds_that_failed_use_up_none_of_their_number() {
-    let town = paid();
+    let gateway = paid();
     let ask = |n: usize| {
         let number = json!({ "merchantRefundNo": format!("B{n}") });
-        refund(&town, "T1", "0.01", number)
+        refund(&gateway, "T1", "0.01", number)
     };
-    town.at("bank", |books| books.manners.refuses_refunds = true);
-    for n in 0..REFUNDS_ASKED_MAX - 1 {
+    gateway.at("bank", |books| books.manners.refuses_refunds = true);
+    for n in 0..REFUNDS_REQUESTED_MAX - 1 {
         assert_eq!(ask(n).text("result"), "REFUSED", "{n}");
     }
-    town.at("bank", |books| books.manners.refuses_refunds = false);
-    let told = ask(REFUNDS_ASKED_MAX);
+    gateway.at("bank", |books| books.manners.refuses_refunds = false);
+    let told = ask(REFUNDS_REQUESTED_MAX);
     assert_eq!((told.status, told.text("refundStatus")), (200, "SUCCEEDED"));
-    let told = ask(REFUNDS_ASKED_MAX + 1);
+    let told = ask(REFUNDS_REQUESTED_MAX + 1);
     assert_eq!(
         (told.status, told.result),
         (409, Refusal::RefundsExhausted.code())
@@ -409,12 +418,17 @@ fn refunds_that_failed_use_up_none_of_their_number() {
 /// Section 5: the number of refunds of an order is bounded.
 #[test]
 fn an_order_has_so_many_refunds_and_no_more() {
-    let town = paid();
+    let gateway = paid();
     for n in 0..REFUNDS_MAX {
         let number = json!({ "merchantRefundNo": format!("B{n}") });
-        assert_eq!(refund(&town, "T1", "0.01", number).status, 200);
+        assert_eq!(refund(&gateway, "T1", "0.01", number).status, 200);
     }
-    let told = refund(&town, "T1", "0.01", json!({ "merchantRefundNo": "more" }));
+    let told = refund(
+        &gateway,
+        "T1",
+        "0.01",
+        json!({ "merchantRefundNo": "more" }),
+    );
     assert_eq!(
         (told.status, told.result),
         (409, Refusal::RefundsExhausted.code())
@@ -425,23 +439,26 @@ fn an_order_has_so_many_refunds_and_no_more() {
 /// a refund failed: the merchant asks again, and then it is made.
 #[test]
 fn refunds_wait_while_roots_are_unusable() {
-    let all = [("bank", Ability::ALL), ("purse", Ability::ALL)];
+    let all = [
+        ("bank", FakeInstitutionAbility::ALL),
+        ("purse", FakeInstitutionAbility::ALL),
+    ];
     let (until, from) = (START_MS / 1_000 + 600, START_MS / 1_000 + 1_200);
-    let mut enrolled = register(&all);
+    let mut enrolled = snapshot(&all);
     let bank = InstitutionId::parse("bank").unwrap();
-    let bank = enrolled.directory.institutions.get_mut(&bank).unwrap();
+    let bank = enrolled.routing.institutions.get_mut(&bank).unwrap();
     let always = vec![i64::MIN..=i64::MAX];
     let roots = vec![0..=until, from..=i64::MAX];
     bank.credentials = Credentials::default().and(always).and(roots);
-    let town = Town::enrolled(&all, enrolled);
-    pay_at_bank(&town, "T1");
-    town.clock.pass(601_000);
-    let before = untouched(&town);
-    let told = refund(&town, "T1", "12.30", json!({}));
+    let gateway = TestGateway::enrolled(&all, enrolled);
+    pay_at_bank(&gateway, "T1");
+    gateway.clock.pass(601_000);
+    let before = untouched(&gateway);
+    let told = refund(&gateway, "T1", "12.30", json!({}));
     assert_eq!((told.status, told.result), (503, "unavailable"));
-    assert_eq!(untouched(&town), before);
-    town.clock.pass(600_000);
-    let told = refund(&town, "T1", "12.30", json!({}));
+    assert_eq!(untouched(&gateway), before);
+    gateway.clock.pass(600_000);
+    let told = refund(&gateway, "T1", "12.30", json!({}));
     assert_eq!(told.status, 200, "{}", told.json);
-    assert_eq!(only(&town, "T1").state, RefundState::Succeeded);
+    assert_eq!(only(&gateway, "T1").state, RefundState::Succeeded);
 }

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use paymux::sandbox::Identity;
+use paymux::sandbox::PemIdentity;
 use paymux::signature::{KeyRing, Question, SigningKey, sign_response, verify_request};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -24,11 +24,11 @@ use tokio_rustls::TlsAcceptor;
 const NOW_S: i64 = 1_767_225_600;
 
 /// A running listener; ends with the test's runtime.
-pub(super) struct Listener {
-    ear: Arc<Ear>,
+pub(super) struct CallbackListener {
+    ear: Arc<CallbackServer>,
 }
 
-struct Ear {
+struct CallbackServer {
     origin: String,
     key: SigningKey,
     senders: KeyRing,
@@ -36,8 +36,8 @@ struct Ear {
     forged: Mutex<u32>,
 }
 
-impl Listener {
-    pub(super) async fn start(identity: &Identity, key: SigningKey, senders: KeyRing) -> Self {
+impl CallbackListener {
+    pub(super) async fn start(identity: &PemIdentity, key: SigningKey, senders: KeyRing) -> Self {
         let chain = CertificateDer::pem_slice_iter(identity.certificates_pem.as_bytes());
         let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
         let private = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).unwrap();
@@ -49,7 +49,7 @@ impl Listener {
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let ear = Arc::new(Ear {
+        let ear = Arc::new(CallbackServer {
             origin: format!("https://{}", socket.local_addr().unwrap()),
             key,
             senders,
@@ -90,7 +90,7 @@ impl Listener {
     }
 }
 
-impl Ear {
+impl CallbackServer {
     async fn hear(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let (head, body) = request.into_parts();
         let request = Request::from_parts(head, body.collect().await.unwrap().to_bytes());

@@ -14,41 +14,45 @@ use bytes::Bytes;
 use http::{Request, Response};
 use paymux::domain::amount::CNY;
 use paymux::domain::attempt::Stamp;
-use paymux::domain::evidence::{About, Evidence, Finding, Reason};
+use paymux::domain::evidence::{Evidence, EvidenceSubject, Finding, Reason};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
 use paymux::domain::institutions::Facts;
-use paymux::institution::{Call, CallState, Heard, Host, Institution, Step, Told, Unverified};
-use paymux::world::sends::{InFlight, SendLog, Sends};
-use paymux::world::{Clock, Outbound, Party, Patience, SendError, TooMany, Turn};
+use paymux::institution::{
+    Acknowledgement, Call, CallState, Host, Institution, ProvenCallback, Step, Unverified,
+};
+use paymux::world::sends::{InFlightSend, SendLog, Sends};
+use paymux::world::{
+    CallTimeouts, Clock, Outbound, OutboundParty, Permit, PermitUnavailable, SendError,
+};
 
-use crate::world::clock::Hands;
-use crate::world::dialect::Plain;
-use crate::world::network::Network;
+use crate::world::clock::ManualClock;
+use crate::world::dialect::PlainAdapter;
+use crate::world::network::TestNetwork;
 
 /// Set when a task can go on.
-struct Flag {
+struct ReadyFlag {
     ready: AtomicBool,
     runner: Thread,
 }
 
-impl Wake for Flag {
+impl Wake for ReadyFlag {
     fn wake(self: Arc<Self>) {
         self.ready.store(true, Ordering::SeqCst);
         self.runner.unpark();
     }
 }
 
-type Running<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type BoxedTask<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// One thing the gateway is doing.
-pub(crate) struct Task<T> {
-    flag: Arc<Flag>,
-    running: Running<T>,
+pub(crate) struct SimulatedTask<T> {
+    flag: Arc<ReadyFlag>,
+    running: BoxedTask<T>,
 }
 
-impl<T> Task<T> {
+impl<T> SimulatedTask<T> {
     pub(crate) fn new(running: impl Future<Output = T> + Send + 'static) -> Self {
-        let flag = Flag {
+        let flag = ReadyFlag {
             ready: AtomicBool::new(true),
             runner: thread::current(),
         };
@@ -77,24 +81,24 @@ impl<T> Task<T> {
 
 /// Where somebody stands still until let go: a thread that was not given the processor.
 #[derive(Default)]
-pub(crate) struct Gate(Mutex<(bool, Option<Waker>)>);
+pub(crate) struct WorkerGate(Mutex<(bool, Option<Waker>)>);
 
-impl Gate {
+impl WorkerGate {
     pub(crate) fn open(&self) {
-        let mut gate = self.0.lock().unwrap();
-        gate.0 = true;
-        if let Some(waker) = gate.1.take() {
+        let mut admission = self.0.lock().unwrap();
+        admission.0 = true;
+        if let Some(waker) = admission.1.take() {
             waker.wake();
         }
     }
 
     pub(crate) async fn pass(&self) {
         poll_fn(|task| {
-            let mut gate = self.0.lock().unwrap();
-            if gate.0 {
+            let mut admission = self.0.lock().unwrap();
+            if admission.0 {
                 return Poll::Ready(());
             }
-            gate.1 = Some(task.waker().clone());
+            admission.1 = Some(task.waker().clone());
             Poll::Pending
         })
         .await;
@@ -103,7 +107,7 @@ impl Gate {
 
 /// What an adapter does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flaw {
+pub(crate) enum AdapterFlaw {
     /// Reports the sum that was asked, whatever came (E3, O2).
     AskedAmount,
     /// Declares that nothing is ever on its way (A5).
@@ -113,7 +117,7 @@ pub(crate) enum Flaw {
     /// Takes silence's cousins, a 5xx or damage, for a refusal (V1).
     RefusedForAmbiguous,
     /// Believes callbacks without their proof (C1).
-    Credulous,
+    UnverifiedCallbacks,
     /// Says that closes of what it has not seen are remembered, where they are not (A5).
     ForgetfulClose,
     /// Takes "not found" for a refund that has failed (R3).
@@ -125,47 +129,47 @@ pub(crate) enum Flaw {
     /// Says that refunds may be repeated, where they may not (R4).
     RepeatsRefunds,
     /// Acknowledges callbacks whatever became of them (C4).
-    Eager,
+    AcknowledgesAlways,
 }
 
 /// The plain adapter with a flaw.
-pub(crate) struct Flawed {
-    plain: Plain,
-    flaw: Flaw,
+pub(crate) struct FlawedAdapter {
+    plain: PlainAdapter,
+    flaw: AdapterFlaw,
 }
 
-impl Flawed {
-    pub(crate) fn new(id: InstitutionId, facts: Facts, flaw: Flaw) -> Self {
+impl FlawedAdapter {
+    pub(crate) fn new(id: InstitutionId, facts: Facts, flaw: AdapterFlaw) -> Self {
         let facts = match flaw {
-            Flaw::NoWait => Facts {
+            AdapterFlaw::NoWait => Facts {
                 visibility_ms: 0,
                 ..facts
             },
-            Flaw::RepeatsCreates => Facts {
+            AdapterFlaw::RepeatsCreates => Facts {
                 repeatable_create: true,
                 ..facts
             },
-            Flaw::RepeatsRefunds => Facts {
+            AdapterFlaw::RepeatsRefunds => Facts {
                 repeatable_refund: true,
                 ..facts
             },
-            Flaw::RefundLost
-            | Flaw::RefundRefusedForAmbiguous
-            | Flaw::Eager
-            | Flaw::AskedAmount
-            | Flaw::ClosedForNotFound
-            | Flaw::RefusedForAmbiguous
-            | Flaw::Credulous
-            | Flaw::ForgetfulClose => facts,
+            AdapterFlaw::RefundLost
+            | AdapterFlaw::RefundRefusedForAmbiguous
+            | AdapterFlaw::AcknowledgesAlways
+            | AdapterFlaw::AskedAmount
+            | AdapterFlaw::ClosedForNotFound
+            | AdapterFlaw::RefusedForAmbiguous
+            | AdapterFlaw::UnverifiedCallbacks
+            | AdapterFlaw::ForgetfulClose => facts,
         };
         Self {
-            plain: Plain::new(id, facts),
+            plain: PlainAdapter::new(id, facts),
             flaw,
         }
     }
 }
 
-impl Institution for Flawed {
+impl Institution for FlawedAdapter {
     fn id(&self) -> &InstitutionId {
         self.plain.id()
     }
@@ -193,24 +197,26 @@ impl Institution for Flawed {
             unreachable!("the plain dialect has calls of one step");
         };
         match (&mut read.finding, self.flaw) {
-            (Finding::Succeeded(receipt), Flaw::AskedAmount) => {
+            (Finding::Succeeded(receipt), AdapterFlaw::AskedAmount) => {
                 receipt.amount = call.attempt().amount;
             }
-            (finding @ Finding::NotFound, Flaw::ClosedForNotFound) => *finding = Finding::Closed,
-            (finding @ Finding::NotFound, Flaw::ForgetfulClose)
+            (finding @ Finding::NotFound, AdapterFlaw::ClosedForNotFound) => {
+                *finding = Finding::Closed;
+            }
+            (finding @ Finding::NotFound, AdapterFlaw::ForgetfulClose)
                 if matches!(call, Call::Close(..)) =>
             {
                 *finding = Finding::Closed;
             }
-            (finding @ Finding::NotFound, Flaw::RefundLost) if call.refund().is_some() => {
+            (finding @ Finding::NotFound, AdapterFlaw::RefundLost) if call.refund().is_some() => {
                 *finding = Finding::Refused(Reason::from_code("404"));
             }
-            (finding @ Finding::Ambiguous(_), Flaw::RefundRefusedForAmbiguous)
+            (finding @ Finding::Ambiguous(_), AdapterFlaw::RefundRefusedForAmbiguous)
                 if call.refund().is_some() =>
             {
                 *finding = Finding::Refused(Reason::from_code("500"));
             }
-            (finding @ Finding::Ambiguous(_), Flaw::RefusedForAmbiguous) => {
+            (finding @ Finding::Ambiguous(_), AdapterFlaw::RefusedForAmbiguous) => {
                 *finding = Finding::Refused(Reason::from_code("500"));
             }
             _ => (),
@@ -222,9 +228,9 @@ impl Institution for Flawed {
         &'c self,
         callback: &'c Request<Bytes>,
         now: Timestamp,
-    ) -> Result<Told<'c>, Unverified> {
+    ) -> Result<ProvenCallback<'c>, Unverified> {
         match (self.plain.read_callback(callback, now), self.flaw) {
-            (Err(_), Flaw::Credulous) => {
+            (Err(_), AdapterFlaw::UnverifiedCallbacks) => {
                 let mut believed = callback.clone();
                 let proof = crate::world::dialect::proof(self.plain.id.as_str(), callback.body());
                 let proof = proof.parse().unwrap();
@@ -233,7 +239,7 @@ impl Institution for Flawed {
                     .insert(crate::world::dialect::PROOF, proof);
                 let told = self.plain.read_callback(&believed, now)?;
                 let (about, told) = (told.about.clone(), told.evidence(CNY));
-                Ok(Told::new(about, |_| told))
+                Ok(ProvenCallback::new(about, |_| told))
             }
             (read, _) => read,
         }
@@ -242,12 +248,12 @@ impl Institution for Flawed {
     fn acknowledge(
         &self,
         callback: &Request<Bytes>,
-        heard: Heard,
+        heard: Acknowledgement,
         request_id: &str,
         stamp: &Stamp,
     ) -> Response<Bytes> {
-        let heard = if self.flaw == Flaw::Eager {
-            Heard::Recorded
+        let heard = if self.flaw == AdapterFlaw::AcknowledgesAlways {
+            Acknowledgement::Recorded
         } else {
             heard
         };
@@ -256,54 +262,56 @@ impl Institution for Flawed {
 }
 
 /// Takes silence for "not sent": the half of E1 that is money.
-pub(crate) struct Hasty(pub(crate) Arc<Network>);
+pub(crate) struct SilenceAsUnsentNetwork(pub(crate) Arc<TestNetwork>);
 
 #[async_trait]
-impl Outbound for Hasty {
+impl Outbound for SilenceAsUnsentNetwork {
     async fn send(
         &self,
-        party: &Party,
+        party: &OutboundParty,
         request: Request<Bytes>,
-        patience: Patience,
+        timeouts: CallTimeouts,
     ) -> Result<Response<Bytes>, SendError> {
         self.0
-            .send(party, request, patience)
+            .send(party, request, timeouts)
             .await
             .map_err(|error| match error {
                 SendError::Unknown(why) | SendError::NotSent(why) => SendError::NotSent(why),
-                SendError::KeptBack(why) | SendError::OurShortage(why) => SendError::KeptBack(why),
+                SendError::Throttled(why) | SendError::LocalShortage(why) => {
+                    SendError::Throttled(why)
+                }
             })
     }
 
-    async fn turn(
+    async fn permit(
         &self,
         institution: &InstitutionId,
         merchant: &MerchantId,
-    ) -> Result<Turn, TooMany> {
-        self.0.turn(institution, merchant).await
+    ) -> Result<Permit, PermitUnavailable> {
+        self.0.permit(institution, merchant).await
     }
 }
 
 /// What is wrong with how sends and news are dated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Misdating {
+pub(crate) enum MisdatingFlaw {
     /// A send by when it was decided, not by when it was over (A5).
     SendsByTheirBeginning,
     /// News by when it is weighed, not by when it was asked for (V5).
-    NewsByItsWeighing,
+    EvidenceByItsApplication,
 }
 
 /// An account of sends with something wrong.
-pub(crate) struct Misdated {
-    misdating: Misdating,
+pub(crate) struct MisdatedSends {
+    misdating: MisdatingFlaw,
     clock: Arc<dyn Clock>,
     log: SendLog,
     /// Where what is under way is written down and nobody looks.
     elsewhere: SendLog,
 }
 
-impl Misdated {
-    pub(crate) fn start(misdating: Misdating, clock: &Arc<dyn Clock>) -> Self {
+impl MisdatedSends {
+    pub(crate) fn start(misdating: MisdatingFlaw, clock: &Arc<dyn Clock>) -> Self {
         Self {
             misdating,
             clock: Arc::clone(clock),
@@ -313,33 +321,33 @@ impl Misdated {
     }
 }
 
-impl Sends for Misdated {
-    fn begin(&self, about: &About) -> InFlight {
+impl Sends for MisdatedSends {
+    fn begin(&self, about: &EvidenceSubject) -> InFlightSend {
         let begun = self.log.begin(about);
-        if self.misdating != Misdating::SendsByTheirBeginning {
+        if self.misdating != MisdatingFlaw::SendsByTheirBeginning {
             return begun;
         }
         begun.may_leave();
         self.elsewhere.begin(about)
     }
 
-    fn quiet(&self, about: &About, asked_at: Uptime) -> Option<Duration> {
+    fn quiet(&self, about: &EvidenceSubject, asked_at: Uptime) -> Option<Duration> {
         let asked_at = match self.misdating {
-            Misdating::SendsByTheirBeginning => asked_at,
-            Misdating::NewsByItsWeighing => self.clock.uptime(),
+            MisdatingFlaw::SendsByTheirBeginning => asked_at,
+            MisdatingFlaw::EvidenceByItsApplication => self.clock.uptime(),
         };
         self.log.quiet(about, asked_at)
     }
 
-    fn forget(&self, about: &About) {
+    fn forget(&self, about: &EvidenceSubject) {
         self.log.forget(about);
     }
 }
 
 /// Takes the clock on the wall for time that passed (T1, T2).
-pub(crate) struct Wall(pub(crate) Arc<Hands>);
+pub(crate) struct WallUptimeClock(pub(crate) Arc<ManualClock>);
 
-impl Clock for Wall {
+impl Clock for WallUptimeClock {
     fn now(&self) -> Timestamp {
         self.0.now()
     }

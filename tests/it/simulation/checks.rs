@@ -6,19 +6,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use paymux::domain::attempt::{Attempt, AttemptState};
 use paymux::domain::event::EventType;
 use paymux::domain::identifiers::{AttemptId, EventId, InstitutionId, PayOrderNo};
-use paymux::domain::journal::Account;
+use paymux::domain::journal::JournalAccount;
 use paymux::domain::order::{Order, OrderState};
-use paymux::domain::refund::{RefundState, SurplusCause};
-use paymux::world::Party;
+use paymux::domain::refund::{ExcessCause, RefundState};
+use paymux::world::OutboundParty;
 use serde_json::Value;
 
 use super::refunds;
-use crate::world::books::{Payment, Standing};
-use crate::world::memory::{Durable, EventFate, Step};
+use crate::world::fake_institution::{FakePayment, FakePaymentState};
+use crate::world::memory::{DurableState, MemoryEventState, RecordedTransition};
 use crate::world::network::Parties;
 
 /// A promise that was found broken.
-pub(crate) type Broken = Result<(), String>;
+pub(crate) type InvariantResult = Result<(), String>;
 
 /// Says which promise broke, unless the condition holds.
 macro_rules! hold {
@@ -32,7 +32,7 @@ pub(crate) use hold;
 
 /// What earlier looks have seen.
 #[derive(Default)]
-pub(crate) struct Checks {
+pub(crate) struct InvariantChecks {
     steps: usize,
     calls: BTreeMap<InstitutionId, usize>,
     sent: usize,
@@ -42,9 +42,14 @@ pub(crate) struct Checks {
     events: BTreeMap<EventId, Vec<u8>>,
 }
 
-impl Checks {
+impl InvariantChecks {
     /// After every step.
-    pub(crate) fn look(&mut self, durable: &Durable, parties: &Parties, truth: i64) -> Broken {
+    pub(crate) fn look(
+        &mut self,
+        durable: &DurableState,
+        parties: &Parties,
+        truth: i64,
+    ) -> InvariantResult {
         if let Some(fault) = durable.faults.first() {
             return Err(fault.clone());
         }
@@ -56,8 +61,8 @@ impl Checks {
         for row in durable.orders.values() {
             order_alone(&row.order)?;
             refunds::order_alone(&row.order)?;
-            refunds::against_books(&row.order, parties)?;
-            attempts_against_books(&row.order, parties, truth)?;
+            refunds::refunds_match_institutions(&row.order, parties)?;
+            attempts_match_institutions(&row.order, parties, truth)?;
             let settled = row.order.live_attempt().is_none()
                 && row
                     .order
@@ -79,7 +84,11 @@ impl Checks {
     }
 
     /// A1: no call was seen for an attempt that is not durable.
-    fn calls_were_intended(&mut self, durable: &Durable, parties: &Parties) -> Broken {
+    fn calls_were_intended(
+        &mut self,
+        durable: &DurableState,
+        parties: &Parties,
+    ) -> InvariantResult {
         for (id, books) in &parties.institutions {
             let seen = self.calls.entry(id.clone()).or_default();
             for (call, attempt) in &books.calls[*seen..] {
@@ -100,7 +109,7 @@ impl Checks {
 
     /// A3, R4: a create or a refund is sent again only where the institution allows it, or where the
     /// first never left (E1): surplus money waits a minute then and is sent.
-    fn calls_are_repeated_where_allowed(&mut self, parties: &Parties) -> Broken {
+    fn calls_are_repeated_where_allowed(&mut self, parties: &Parties) -> InvariantResult {
         for request in &parties.unsent[self.unsent..] {
             let asked: Value = serde_json::from_slice(request.body()).unwrap_or_default();
             if asked["call"] == "refund" {
@@ -112,7 +121,7 @@ impl Checks {
         }
         self.unsent = parties.unsent.len();
         for (party, request) in &parties.sent[self.sent..] {
-            let Party::Institution(id) = party else {
+            let OutboundParty::Institution(id) = party else {
                 continue;
             };
             let asked: Value = serde_json::from_slice(request.body()).unwrap();
@@ -135,14 +144,14 @@ impl Checks {
     }
 
     /// N2, N9: a delivered event stays delivered, and no event's body changes or vanishes.
-    fn events_stand(&mut self, durable: &Durable) -> Broken {
+    fn events_stand(&mut self, durable: &DurableState) -> InvariantResult {
         for (id, row) in &durable.events {
             let body = self
                 .events
                 .entry(id.clone())
                 .or_insert_with(|| row.event.body.clone());
             hold!(*body == row.event.body, "N9: the body of {id:?} changed");
-            if row.fate == EventFate::Delivered {
+            if row.fate == MemoryEventState::Delivered {
                 self.delivered.insert(id.clone());
             } else {
                 let left = self.delivered.contains(id);
@@ -157,7 +166,7 @@ impl Checks {
 }
 
 /// K4 and the table of section 4: versions grow by one, ends are not left, terms never change.
-fn transition(step: &Step) -> Broken {
+fn transition(step: &RecordedTransition) -> InvariantResult {
     let after = &step.after;
     let Some(before) = &step.before else {
         hold!(
@@ -185,7 +194,7 @@ fn transition(step: &Step) -> Broken {
         before.state.name()
     );
     hold!(
-        before.settling.is_none() || before.settling == after.settling,
+        before.paying_attempt_id.is_none() || before.paying_attempt_id == after.paying_attempt_id,
         "O1: {no} was settled anew"
     );
     hold!(
@@ -237,18 +246,18 @@ fn may_become(from: AttemptState, to: AttemptState) -> bool {
 }
 
 /// O1 to O3, A2, A4, A7: what an order must be, whatever happened.
-fn order_alone(order: &Order) -> Broken {
+fn order_alone(order: &Order) -> InvariantResult {
     let no = &order.no;
     let paid = |one: &&Attempt| one.state == AttemptState::Paid;
-    let settled = order.settling_attempt().filter(paid);
+    let settled = order.paying_attempt().filter(paid);
     hold!(
-        (order.state == OrderState::Paid) == order.settling.is_some(),
+        (order.state == OrderState::Paid) == order.paying_attempt_id.is_some(),
         "O1: {no} is {} with {:?}",
         order.state.name(),
-        order.settling
+        order.paying_attempt_id
     );
     hold!(
-        order.settling.is_none() || settled.is_some(),
+        order.paying_attempt_id.is_none() || settled.is_some(),
         "O1: what settled {no} is not PAID"
     );
     if let Some(receipt) = order.receipt() {
@@ -268,12 +277,12 @@ fn order_alone(order: &Order) -> Broken {
     );
     hold!(live <= 1, "A2: {no} has {live} live attempts");
     for attempt in order.attempts.iter().filter(paid) {
-        let settles = order.settling.as_ref() == Some(&attempt.id);
+        let settles = order.paying_attempt_id.as_ref() == Some(&attempt.id);
         let back: Vec<_> = order
             .refunds
             .iter()
-            .filter(|refund| refund.attempt == attempt.id && refund.state.is_holding())
-            .filter(|refund| refund.surplus().is_some())
+            .filter(|refund| refund.attempt == attempt.id && refund.state.is_reserved())
+            .filter(|refund| refund.excess().is_some())
             .collect();
         // One that had failed may succeed beside the next (R9).
         let late = back.iter().any(|refund| refund.late_success);
@@ -295,7 +304,7 @@ fn order_alone(order: &Order) -> Broken {
 }
 
 /// The gateway's word against the institutions' own books.
-fn attempts_against_books(order: &Order, parties: &Parties, truth: i64) -> Broken {
+fn attempts_match_institutions(order: &Order, parties: &Parties, truth: i64) -> InvariantResult {
     let mut open = 0;
     for attempt in &order.attempts {
         let books = &parties.institutions[&attempt.institution];
@@ -303,7 +312,8 @@ fn attempts_against_books(order: &Order, parties: &Parties, truth: i64) -> Broke
         let id = &attempt.id;
         match attempt.state {
             AttemptState::Paid => {
-                let Some(theirs) = payment.filter(|one| one.standing == Standing::Paid) else {
+                let Some(theirs) = payment.filter(|one| one.standing == FakePaymentState::Paid)
+                else {
                     return Err(format!("E3: {id} is PAID here and nothing was paid there"));
                 };
                 hold!(
@@ -318,7 +328,7 @@ fn attempts_against_books(order: &Order, parties: &Parties, truth: i64) -> Broke
                 );
             }
             AttemptState::Failed | AttemptState::Closed => {
-                let ended = payment.is_none_or(has_said_its_end) || is_expired(payment, truth);
+                let ended = payment.is_none_or(has_reported_its_end) || is_expired(payment, truth);
                 hold!(
                     ended,
                     "V1: {id} is {} here and open or paid there",
@@ -337,9 +347,9 @@ fn attempts_against_books(order: &Order, parties: &Parties, truth: i64) -> Broke
             | AttemptState::Closing => (),
         }
         let can_be_paid = payment.is_some_and(|one| match one.standing {
-            Standing::Waiting => !is_expired(Some(one), truth),
-            Standing::Paid => !has_said_its_end(one),
-            Standing::Closed | Standing::Refused => false,
+            FakePaymentState::Waiting => !is_expired(Some(one), truth),
+            FakePaymentState::Paid => !has_reported_its_end(one),
+            FakePaymentState::Closed | FakePaymentState::Refused => false,
         });
         open += usize::from(can_be_paid);
     }
@@ -348,13 +358,13 @@ fn attempts_against_books(order: &Order, parties: &Parties, truth: i64) -> Broke
         "A8: {open} payments of {} can be made or were",
         order.no
     );
-    surplus_has_its_cause(order, parties)
+    excess_has_its_cause(order, parties)
 }
 
 /// A8: every surplus has the cause that it is said to have.
-fn surplus_has_its_cause(order: &Order, parties: &Parties) -> Broken {
+fn excess_has_its_cause(order: &Order, parties: &Parties) -> InvariantResult {
     for refund in &order.refunds {
-        let Some(cause) = refund.surplus() else {
+        let Some(cause) = refund.excess() else {
             continue;
         };
         let attempt = order
@@ -366,15 +376,15 @@ fn surplus_has_its_cause(order: &Order, parties: &Parties) -> Broken {
             |one: &Attempt| &parties.institutions[&one.institution].payments[one.id.as_str()];
         let theirs = books(attempt);
         // Or another one's late money settled the order while this one was live.
-        let late = order.settling_attempt().filter(|one| one.late_success);
+        let late = order.paying_attempt().filter(|one| one.late_success);
         let so = match cause {
-            SurplusCause::AfterClose => {
+            ExcessCause::AfterClose => {
                 theirs.said_closed || late.is_some_and(|one| books(one).said_closed)
             }
-            SurplusCause::AfterRefusal => {
+            ExcessCause::AfterRefusal => {
                 theirs.said_refused || late.is_some_and(|one| books(one).said_refused)
             }
-            SurplusCause::Overlap => late.is_some(),
+            ExcessCause::Overlap => late.is_some(),
         };
         hold!(
             so,
@@ -386,13 +396,16 @@ fn surplus_has_its_cause(order: &Order, parties: &Parties) -> Broken {
     Ok(())
 }
 
-fn has_said_its_end(payment: &Payment) -> bool {
+fn has_reported_its_end(payment: &FakePayment) -> bool {
     payment.said_closed || payment.said_refused
 }
 
-fn is_expired(payment: Option<&Payment>, truth: i64) -> bool {
+fn is_expired(payment: Option<&FakePayment>, truth: i64) -> bool {
     payment.is_some_and(|one| {
-        matches!(one.standing, Standing::Waiting | Standing::Closed) && one.is_over(truth)
+        matches!(
+            one.standing,
+            FakePaymentState::Waiting | FakePaymentState::Closed
+        ) && one.is_over(truth)
     })
 }
 
@@ -413,7 +426,7 @@ fn is_on_its_way(attempt: &Attempt, parties: &Parties) -> bool {
 }
 
 /// N1, N4: an event for every reported transition, and no other.
-fn events_of(order: &Order, durable: &Durable) -> Broken {
+fn events_of(order: &Order, durable: &DurableState) -> InvariantResult {
     let theirs = durable
         .events
         .values()
@@ -442,10 +455,10 @@ fn events_of(order: &Order, durable: &Durable) -> Broken {
 }
 
 /// M1 to M3: the postings are exactly what the orders say.
-fn money(durable: &Durable) -> Broken {
+fn money(durable: &DurableState) -> InvariantResult {
     let posted = refunds::balances(&durable.entries);
-    let mut expected: BTreeMap<Account, i64> = BTreeMap::new();
-    let mut book = |account: Account, minor: i64| {
+    let mut expected: BTreeMap<JournalAccount, i64> = BTreeMap::new();
+    let mut book = |account: JournalAccount, minor: i64| {
         *expected.entry(account).or_default() += minor;
     };
     for row in durable.orders.values() {
@@ -455,14 +468,17 @@ fn money(durable: &Durable) -> Broken {
             .iter()
             .filter(|one| one.state == AttemptState::Paid)
         {
-            let settles = order.settling.as_ref() == Some(&attempt.id);
+            let settles = order.paying_attempt_id.as_ref() == Some(&attempt.id);
             let minor = attempt.amount.minor();
-            book(Account::Recv(attempt.institution.clone()), minor);
+            book(
+                JournalAccount::InstitutionReceivable(attempt.institution.clone()),
+                minor,
+            );
             book(
                 if settles {
-                    Account::Merch(order.no.clone())
+                    JournalAccount::MerchantPayable(order.no.clone())
                 } else {
-                    Account::Surp(attempt.id.clone())
+                    JournalAccount::ExcessPayable(attempt.id.clone())
                 },
                 minor,
             );
@@ -472,7 +488,7 @@ fn money(durable: &Durable) -> Broken {
     expected.retain(|_, balance| *balance != 0);
     let mut owed = posted
         .iter()
-        .filter(|(account, _)| !matches!(account, Account::Recv(_)));
+        .filter(|(account, _)| !matches!(account, JournalAccount::InstitutionReceivable(_)));
     hold!(owed.all(|(_, balance)| *balance > 0), "M3: {posted:?}");
     hold!(
         posted == expected,
@@ -482,7 +498,7 @@ fn money(durable: &Durable) -> Broken {
 }
 
 /// N1, N3, N9: merchants heard what was committed, once for each version.
-fn notices(durable: &Durable, parties: &Parties) -> Broken {
+fn notices(durable: &DurableState, parties: &Parties) -> InvariantResult {
     for inbox in parties.merchants.values() {
         if let Some(fault) = inbox.faults.first() {
             return Err(fault.clone());
@@ -516,11 +532,11 @@ fn notices(durable: &Durable, parties: &Parties) -> Broken {
 }
 
 /// At the end, with faults stopped: Z1 to Z3, A8 and what was acknowledged.
-pub(crate) fn end(durable: &Durable, parties: &Parties) -> Broken {
+pub(crate) fn end(durable: &DurableState, parties: &Parties) -> InvariantResult {
     refunds::end(durable, parties)?;
     for row in durable.orders.values() {
         let order = &row.order;
-        if is_for_people(order, parties) {
+        if awaits_manual_review(order, parties) {
             continue;
         }
         hold!(
@@ -535,20 +551,20 @@ pub(crate) fn end(durable: &Durable, parties: &Parties) -> Broken {
         );
     }
     for row in durable.events.values() {
-        let owed = row.event.destination.is_some() && row.fate == EventFate::Pending;
+        let owed = row.event.destination.is_some() && row.fate == MemoryEventState::Pending;
         hold!(!owed, "Z2: {:?} was never delivered", row.event);
         let id = row.event.id.as_str();
         let mut inboxes = parties.merchants.values();
         let heard = inboxes.any(|inbox| inbox.notices.get(id).is_some_and(|one| one.acknowledged));
         hold!(
-            heard || row.fate == EventFate::Dead,
+            heard || row.fate == MemoryEventState::Dead,
             "Z2: nobody acknowledged {:?}",
             row.event
         );
     }
     for (id, books) in &parties.institutions {
         for (attempt, payment) in &books.payments {
-            if payment.standing != Standing::Paid || payment.is_short {
+            if payment.standing != FakePaymentState::Paid || payment.is_short {
                 continue;
             }
             let attempt = AttemptId::parse(attempt).unwrap();
@@ -569,7 +585,7 @@ pub(crate) fn end(durable: &Durable, parties: &Parties) -> Broken {
 }
 
 /// An institution that took another sum than was asked: nothing here may settle it (V3).
-fn is_for_people(order: &Order, parties: &Parties) -> bool {
+fn awaits_manual_review(order: &Order, parties: &Parties) -> bool {
     order.attempts.iter().any(|attempt| {
         let books = &parties.institutions[&attempt.institution];
         books

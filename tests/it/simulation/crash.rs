@@ -8,17 +8,17 @@ use std::task::{Context, Poll, Waker};
 
 use paymux::domain::attempt::AttemptState;
 use paymux::domain::order::OrderState;
-use paymux::flow::chase_doubts::{adopt_leftovers, chase_order};
 use paymux::flow::notify_merchant::notify_merchant;
-use paymux::store::Work;
+use paymux::flow::poll_unresolved::{poll_order, recover_orphaned};
+use paymux::store::LeaseKind;
 use paymux::world::Clock;
 use serde_json::{Value, json};
 
-use super::checks::{Checks, end};
+use super::checks::{InvariantChecks, end};
 use crate::world::enrolment::order_fields;
-use crate::world::frail::{Frail, Trouble};
-use crate::world::memory::Memory;
-use crate::world::town::{PEER, Town, changed, naming};
+use crate::world::fault_injector::{FaultInjector, InjectedFault};
+use crate::world::memory::MemoryStore;
+use crate::world::test_gateway::{PEER, TestGateway, changed, naming};
 
 /// How often everybody outside tries again, a second apart: a create that never left is known not to
 /// have arrived after its sixth question, 37 s at most, and only then another one begins.
@@ -26,7 +26,7 @@ const TRIES: usize = 60;
 
 /// One thing that somebody outside wants to come true.
 #[derive(Debug, Clone, Copy)]
-enum Wish {
+enum CrashGoal {
     /// The merchant wants its order placed.
     Placed,
     /// The payer wants to pay there.
@@ -38,7 +38,7 @@ enum Wish {
     /// Time runs out.
     Expired,
     /// The merchant is to hear how it ended.
-    Told,
+    Notified,
 }
 
 /// Goes on until it waits; nothing, if the process stopped.
@@ -50,159 +50,165 @@ fn once<T>(future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-struct Journey {
-    town: Town,
-    frail: Arc<Frail>,
-    checks: Checks,
+struct CrashRun {
+    gateway: TestGateway,
+    fault_injector: Arc<FaultInjector>,
+    checks: InvariantChecks,
     stopped: bool,
 }
 
-impl Journey {
-    fn new(at: u64, trouble: Trouble) -> Self {
-        let mut town = Town::new();
-        let frail = Arc::new(Frail::new(Arc::<Memory>::clone(&town.memory)));
-        frail.plan(at, trouble);
-        town.api.store = Arc::<Frail>::clone(&frail);
+impl CrashRun {
+    fn new(at: u64, trouble: InjectedFault) -> Self {
+        let mut gateway = TestGateway::new();
+        let fault_injector = Arc::new(FaultInjector::new(Arc::<MemoryStore>::clone(
+            &gateway.memory,
+        )));
+        fault_injector.plan(at, trouble);
+        gateway.api.store = Arc::<FaultInjector>::clone(&fault_injector);
         Self {
-            town,
-            frail,
-            checks: Checks::default(),
+            gateway,
+            fault_injector,
+            checks: InvariantChecks::default(),
             stopped: false,
         }
     }
 
     /// Brings a wish about, through as many processes as it takes.
-    fn bring_about(&mut self, wish: Wish) {
+    fn bring_about(&mut self, request: CrashGoal) {
         for _ in 0..TRIES {
-            let _ = self.pursue(wish);
+            let _ = self.pursue(request);
             self.look();
-            if self.frail.is_stopped() {
+            if self.fault_injector.is_stopped() {
                 self.start_again();
                 self.look();
-            } else if self.has_come_true(wish) {
+            } else if self.has_come_true(request) {
                 return;
             }
-            self.town.pass_s(1);
+            self.gateway.advance_s(1);
         }
-        let order = self.town.snapshot().orders.into_values().next();
+        let order = self.gateway.durable_state().orders.into_values().next();
         panic!(
-            "{wish:?} never came true: {:#?}",
+            "{request:?} never came true: {:#?}",
             order.map(|row| row.order.attempts)
         );
     }
 
     fn start_again(&mut self) {
         self.stopped = true;
-        self.town.restart();
-        self.frail = Arc::new(Frail::new(Arc::<Memory>::clone(&self.town.memory)));
-        self.town.api.store = Arc::<Frail>::clone(&self.frail);
-        let now = self.town.clock.now();
-        once(adopt_leftovers(&*self.town.api.store, now))
+        self.gateway.restart();
+        self.fault_injector = Arc::new(FaultInjector::new(Arc::<MemoryStore>::clone(
+            &self.gateway.memory,
+        )));
+        self.gateway.api.store = Arc::<FaultInjector>::clone(&self.fault_injector);
+        let now = self.gateway.clock.now();
+        once(recover_orphaned(&*self.gateway.api.store, now))
             .unwrap()
             .unwrap();
     }
 
     fn look(&mut self) {
-        let durable = self.town.memory.durable();
-        let parties = self.town.network.parties();
-        let truth = self.town.clock.truth();
+        let durable = self.gateway.memory.durable();
+        let parties = self.gateway.network.parties();
+        let truth = self.gateway.clock.truth();
         let looked = self.checks.look(&durable, &parties, truth);
         looked.unwrap_or_else(|broken| panic!("{broken}"));
     }
 
     fn ask(&self, path: &str, body: &Value) -> Option<()> {
-        let request = self.town.signed("M1", path, body);
-        once(self.town.api.answer(request, PEER)).map(|_| ())
+        let request = self.gateway.signed("M1", path, body);
+        once(self.gateway.api.answer(request, PEER)).map(|_| ())
     }
 
-    fn pursue(&self, wish: Wish) -> Option<()> {
-        match wish {
-            Wish::Placed => self.ask("/v1/orders", &order_fields("M1", "T1")),
-            Wish::Chosen(institution) => {
+    fn pursue(&self, request: CrashGoal) -> Option<()> {
+        match request {
+            CrashGoal::Placed => self.ask("/v1/orders", &order_fields("M1", "T1")),
+            CrashGoal::Chosen(institution) => {
                 let choice = changed(naming("T1"), json!({ "institutionId": institution }));
                 self.ask("/v1/orders/select", &choice)?;
-                self.work(Work::Orders)
+                self.work(LeaseKind::Orders)
             }
-            Wish::Paid(institution) => {
-                let truth = self.town.clock.truth();
-                let owed = self.town.at(institution, |books| {
+            CrashGoal::Paid(institution) => {
+                let truth = self.gateway.clock.truth();
+                let owed = self.gateway.at(institution, |books| {
                     for id in books.payable(truth) {
                         books.pay(&id, truth);
                     }
                     let owed = books.owed().into_iter();
-                    let letters = owed.map(|id| (books.callback(&id, truth), id));
-                    letters.collect::<Vec<_>>()
+                    let messages = owed.map(|id| (books.callback(&id, truth), id));
+                    messages.collect::<Vec<_>>()
                 });
                 for (callback, id) in owed {
-                    let answer = once(self.town.api.answer(callback, PEER))?;
-                    self.town.at(institution, |books| {
+                    let answer = once(self.gateway.api.answer(callback, PEER))?;
+                    self.gateway.at(institution, |books| {
                         books.acknowledge(&id, &answer.response);
                     });
                 }
                 Some(())
             }
-            Wish::Closed => {
+            CrashGoal::Closed => {
                 self.ask("/v1/orders/close", &naming("T1"))?;
-                self.work(Work::Orders)
+                self.work(LeaseKind::Orders)
             }
-            Wish::Expired => {
-                self.town.pass_s(900);
-                self.work(Work::Orders)
+            CrashGoal::Expired => {
+                self.gateway.advance_s(900);
+                self.work(LeaseKind::Orders)
             }
-            Wish::Told => self.work(Work::Events),
+            CrashGoal::Notified => self.work(LeaseKind::Events),
         }
     }
 
-    fn work(&self, work: Work) -> Option<()> {
-        let (store, world) = (&*self.town.api.store, &self.town.api.world);
-        let register = self.town.register();
+    fn work(&self, work: LeaseKind) -> Option<()> {
+        let (store, world) = (&*self.gateway.api.store, &self.gateway.api.world);
+        let snapshot = self.gateway.snapshot();
         let leases = once(store.lease(work, world.clock.now(), 10))?.unwrap();
         for lease in &leases {
             match work {
-                Work::Events => {
-                    once(notify_merchant(store, world, &register.platform, lease))?.unwrap();
+                LeaseKind::Events => {
+                    once(notify_merchant(store, world, &snapshot.platform, lease))?.unwrap();
                 }
-                Work::Orders | Work::Leftovers => {
-                    once(chase_order(store, world, &register, lease))?.unwrap();
+                LeaseKind::Orders | LeaseKind::OrphanedCalls => {
+                    once(poll_order(store, world, &snapshot, lease))?.unwrap();
                 }
             }
         }
         Some(())
     }
 
-    fn has_come_true(&self, wish: Wish) -> bool {
-        let durable = self.town.snapshot();
+    fn has_come_true(&self, request: CrashGoal) -> bool {
+        let durable = self.gateway.durable_state();
         let Some(row) = durable.orders.values().next() else {
             return false;
         };
         let order = &row.order;
-        match wish {
-            Wish::Placed => true,
-            Wish::Chosen(institution) => order.live_attempt().is_some_and(|attempt| {
+        match request {
+            CrashGoal::Placed => true,
+            CrashGoal::Chosen(institution) => order.live_attempt().is_some_and(|attempt| {
                 attempt.institution.as_str() == institution
                     && attempt.state == AttemptState::Accepted
             }),
-            Wish::Paid(institution) => {
+            CrashGoal::Paid(institution) => {
                 order.state == OrderState::Paid
-                    && self.town.at(institution, |books| books.owed().is_empty())
+                    && self
+                        .gateway
+                        .at(institution, |books| books.owed().is_empty())
             }
-            Wish::Closed | Wish::Expired => order.state == OrderState::Closed,
-            Wish::Told => end(&durable, &self.town.network.parties()).is_ok(),
+            CrashGoal::Closed | CrashGoal::Expired => order.state == OrderState::Closed,
+            CrashGoal::Notified => end(&durable, &self.gateway.network.parties()).is_ok(),
         }
     }
 }
 
 /// Stops at every durable step in turn until a journey ends untouched; how many there were.
-fn stop_everywhere(wishes: &[Wish]) -> u64 {
+fn stop_everywhere(requests: &[CrashGoal]) -> u64 {
     let mut steps = 0;
-    for trouble in [Trouble::StopBefore, Trouble::StopAfter] {
+    for trouble in [InjectedFault::StopBefore, InjectedFault::StopAfter] {
         for at in 1.. {
-            let mut journey = Journey::new(at, trouble);
-            for wish in wishes {
-                journey.bring_about(*wish);
+            let mut journey = CrashRun::new(at, trouble);
+            for request in requests {
+                journey.bring_about(*request);
             }
-            let durable = journey.town.snapshot();
-            let parties = journey.town.network.parties();
+            let durable = journey.gateway.durable_state();
+            let parties = journey.gateway.network.parties();
             assert_eq!(durable.orders.len(), 1);
             assert_eq!(durable.events.len(), 1, "N1, N4");
             end(&durable, &parties)
@@ -221,10 +227,10 @@ fn stop_everywhere(wishes: &[Wish]) -> u64 {
 #[test]
 fn a_payment_survives_a_stop_at_every_step() {
     let steps = stop_everywhere(&[
-        Wish::Placed,
-        Wish::Chosen("bank"),
-        Wish::Paid("bank"),
-        Wish::Told,
+        CrashGoal::Placed,
+        CrashGoal::Chosen("bank"),
+        CrashGoal::Paid("bank"),
+        CrashGoal::Notified,
     ]);
     assert!(steps >= 14, "{steps}");
 }
@@ -234,11 +240,11 @@ fn a_payment_survives_a_stop_at_every_step() {
 #[test]
 fn a_change_of_institution_survives_a_stop_at_every_step() {
     let steps = stop_everywhere(&[
-        Wish::Placed,
-        Wish::Chosen("bank"),
-        Wish::Chosen("purse"),
-        Wish::Paid("purse"),
-        Wish::Told,
+        CrashGoal::Placed,
+        CrashGoal::Chosen("bank"),
+        CrashGoal::Chosen("purse"),
+        CrashGoal::Paid("purse"),
+        CrashGoal::Notified,
     ]);
     assert!(steps >= 20, "{steps}");
 }
@@ -247,8 +253,13 @@ fn a_change_of_institution_survives_a_stop_at_every_step() {
 /// wherever the process stops.
 #[test]
 fn an_end_survives_a_stop_at_every_step() {
-    for end in [Wish::Closed, Wish::Expired] {
-        let steps = stop_everywhere(&[Wish::Placed, Wish::Chosen("bank"), end, Wish::Told]);
+    for end in [CrashGoal::Closed, CrashGoal::Expired] {
+        let steps = stop_everywhere(&[
+            CrashGoal::Placed,
+            CrashGoal::Chosen("bank"),
+            end,
+            CrashGoal::Notified,
+        ]);
         assert!(steps >= 12, "{steps}");
     }
 }

@@ -9,14 +9,14 @@ use paymux::domain::identifiers::MerchantId;
 use paymux::world::Clock;
 use serde_json::{Value, json};
 
-use super::checks::{Broken, hold};
-use super::life::Life;
+use super::checks::{InvariantResult, hold};
+use super::run::SimulationRun;
 use crate::world::enrolment::{MERCHANTS, sign, unsigned};
-use crate::world::memory::Durable;
+use crate::world::memory::DurableState;
 
 /// What one merchant asked, and what it was owed by then.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Listing {
+pub(crate) struct EventListing {
     pub(super) merchant: &'static str,
     after: u64,
     limit: u64,
@@ -26,27 +26,27 @@ pub(crate) struct Listing {
 
 /// What merchants learnt from their lists.
 #[derive(Default)]
-pub(crate) struct Lists {
+pub(crate) struct EventListings {
     asked: u64,
     known: BTreeMap<(&'static str, u64), Value>,
 }
 
-fn owed(durable: &Durable, merchant: &str) -> u64 {
+fn owed(durable: &DurableState, merchant: &str) -> u64 {
     let merchant = MerchantId::parse(merchant).unwrap();
     let rows = durable.events.values();
     let theirs = rows.filter(|row| row.event.merchant == merchant);
     theirs.count().try_into().unwrap()
 }
 
-impl Lists {
+impl EventListings {
     /// N9, K3, and no gap: numbers follow each other, a number names one event for ever, and all
     /// that there was is there.
     pub(crate) fn hear(
         &mut self,
-        asked: &Listing,
+        asked: &EventListing,
         answer: &Response<Bytes>,
-        durable: &Durable,
-    ) -> Broken {
+        durable: &DurableState,
+    ) -> InvariantResult {
         if answer.status() != 200 {
             return Ok(());
         }
@@ -83,24 +83,28 @@ impl Lists {
     }
 }
 
-impl Life {
+impl SimulationRun {
     /// One merchant after the other reads its list, from its beginning or from somewhere.
-    pub(super) fn ask_for_events(&mut self) {
+    pub(super) fn list_events(&mut self) {
         self.lists.asked += 1;
-        let turn = self.lists.asked;
-        let merchant = MERCHANTS[usize::try_from(turn).unwrap() % MERCHANTS.len()];
+        let permit = self.lists.asked;
+        let merchant = MERCHANTS[usize::try_from(permit).unwrap() % MERCHANTS.len()];
         let owed = owed(&self.memory.durable(), merchant);
-        let listing = Listing {
+        let listing = EventListing {
             merchant,
-            after: if turn.is_multiple_of(3) { owed / 2 } else { 0 },
-            limit: if turn.is_multiple_of(5) { 1 } else { 500 },
+            after: if permit.is_multiple_of(3) {
+                owed / 2
+            } else {
+                0
+            },
+            limit: if permit.is_multiple_of(5) { 1 } else { 500 },
             owed,
         };
         let body = json!({
             "merchantId": merchant, "afterSequence": listing.after, "limit": listing.limit,
         });
         let mut request = unsigned("/v1/events", serde_json::to_vec(&body).unwrap());
-        let (key, nonce) = (format!("{merchant}-secret"), format!("lists-{turn:020}"));
+        let (key, nonce) = (format!("{merchant}-secret"), format!("lists-{permit:020}"));
         sign(&mut request, &key, self.clock.now().seconds(), &nonce);
         self.list(listing, request);
     }

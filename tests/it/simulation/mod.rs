@@ -2,24 +2,24 @@
 //! held against the gateway's store and everybody else's books.
 
 mod actors;
-mod asking;
 mod checks;
 mod crash;
-mod happenings;
-mod life;
+mod environment;
 mod listing;
 mod refunds;
+mod requests;
+mod run;
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use life::{Ground, Plant, live};
 pub(crate) use refunds::balances;
+use run::{PlantedFlaw, StoreSetup, live};
 
-use crate::simulation::actors::{Flaw, Misdating};
-use crate::simulation::checks::Broken;
-use crate::world::frail::Lack;
+use crate::simulation::actors::{AdapterFlaw, MisdatingFlaw};
+use crate::simulation::checks::InvariantResult;
+use crate::world::fault_injector::MissingProtection;
 
 /// Lives in every run of the tests; `make simulate SEEDS=n` lives others.
 const SEEDS: u64 = 20_000;
@@ -31,7 +31,7 @@ const SEEDS_NAME: &str = "PAYMUX_SEEDS";
 const FIRST_NAME: &str = "PAYMUX_FIRST_SEED";
 
 /// How often a long run says how far it is.
-const SAID_EVERY: u64 = 50_000;
+const REPORT_EVERY: u64 = 50_000;
 
 /// Lives in which a missing protection must show.
 const SEEDS_TO_FIND: u64 = 10_000;
@@ -40,7 +40,7 @@ const SEEDS_TO_FIND: u64 = 10_000;
 /// N2, N3, N4, N9, Q5, C2, C4, C5, C6, S1, T2, Z1, Z2, Z3: whatever crashes, repeats, delays or
 /// lies.
 #[test]
-fn thousands_of_lives_keep_every_promise() {
+fn thousands_of_runs_keep_every_promise() {
     #[expect(
         clippy::disallowed_methods,
         reason = "says how fast it was, and decides nothing"
@@ -50,30 +50,30 @@ fn thousands_of_lives_keep_every_promise() {
     let first = said(FIRST_NAME).unwrap_or(0);
     let next = AtomicU64::new(0);
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let one_after_another = || -> Broken {
+    let one_after_another = || -> InvariantResult {
         loop {
-            let lived = next.fetch_add(1, Ordering::SeqCst);
-            if lived >= seeds {
+            let finished = next.fetch_add(1, Ordering::SeqCst);
+            if finished >= seeds {
                 return Ok(());
             }
-            if lived > 0 && lived.is_multiple_of(SAID_EVERY) {
-                eprintln!("{lived} lives, {} s", start.elapsed().as_secs());
+            if finished > 0 && finished.is_multiple_of(REPORT_EVERY) {
+                eprintln!("{finished} runs, {} s", start.elapsed().as_secs());
             }
-            if let Err(broken) = live(first + lived, Ground::Memory) {
+            if let Err(broken) = live(first + finished, StoreSetup::Memory) {
                 next.store(seeds, Ordering::SeqCst);
                 return Err(broken);
             }
         }
     };
-    let lived: Vec<Broken> = std::thread::scope(|scope| {
+    let finished: Vec<InvariantResult> = std::thread::scope(|scope| {
         let all: Vec<_> = (0..cores).map(|_| scope.spawn(one_after_another)).collect();
         all.into_iter().map(|one| one.join().unwrap()).collect()
     });
-    if let Some(broken) = lived.into_iter().find_map(Result::err) {
+    if let Some(broken) = finished.into_iter().find_map(Result::err) {
         panic!("{broken}");
     }
     let rate = seeds / start.elapsed().as_secs().max(1);
-    eprintln!("{seeds} lives from seed {first} on {cores} cores, about {rate} a second");
+    eprintln!("{seeds} runs from seed {first} on {cores} cores, about {rate} a second");
 }
 
 /// A number that whoever runs the tests may say.
@@ -92,240 +92,242 @@ pub(crate) fn said(name: &str) -> Option<u64> {
 /// L1, K4, Q5, Q6, N6: one life in a hundred runs on the embedded store as well, which must answer
 /// every question as the memory does that the checks look into.
 #[test]
-fn the_embedded_store_lives_the_same_lives() {
+fn the_embedded_store_behaves_the_same_in_every_run() {
     for seed in (0..SEEDS).step_by(100) {
-        if let Err(broken) = live(seed, Ground::Embedded) {
+        if let Err(broken) = live(seed, StoreSetup::Embedded) {
             panic!("{broken}");
         }
     }
 }
 
 /// A seed that found a fault once.
-fn must_live(seed: u64) {
-    live(seed, Ground::Memory).unwrap_or_else(|broken| panic!("{broken}"));
+fn must_pass(seed: u64) {
+    live(seed, StoreSetup::Memory).unwrap_or_else(|broken| panic!("{broken}"));
 }
 
 /// A5, T2: a clock that was set between two processes made a wait of nothing.
 #[test]
 fn seed_121() {
-    must_live(121);
+    must_pass(121);
 }
 
 /// V4, C4: late money was acknowledged although nobody had confirmed it, and never heard of again.
 #[test]
 fn seed_399() {
-    must_live(399);
+    must_pass(399);
 }
 
 /// A8: the check took the cause of a surplus for the institution's that was paid second, though
 /// the first took its money after it had refused.
 #[test]
 fn seed_516() {
-    must_live(516);
+    must_pass(516);
 }
 
 /// Z1: each answer to a query carried a newly dated link and started the schedule afresh.
 #[test]
 fn seed_1004() {
-    must_live(1_004);
+    must_pass(1_004);
 }
 
 /// E1, A4: the check counted a surplus refund that never left as sent, and took the one that left a
 /// minute later for a repeat.
 #[test]
 fn seed_101376() {
-    must_live(101_376);
+    must_pass(101_376);
 }
 
 /// E2, R3: the pretend institution refused a repeat for want of room and did not hold its number to
 /// that, so that the first call, which was late, could still have gone through.
 #[test]
 fn seed_235749() {
-    must_live(235_749);
+    must_pass(235_749);
 }
 
 /// R3: the world let a process that stood still hold back what a dead one had sent, so that a refund
 /// left long after its sender's end.
 #[test]
 fn seed_3824() {
-    must_live(3_824);
+    must_pass(3_824);
 }
 
 /// Lives until a check finds out; fails if none does.
-fn must_be_found(plant: Plant) {
+fn must_be_found(plant: PlantedFlaw) {
     for seed in 0..SEEDS_TO_FIND {
-        if let Err(broken) = live(seed, Ground::Planted(plant)) {
+        if let Err(broken) = live(seed, StoreSetup::Planted(plant)) {
             eprintln!("{}", broken.lines().next().unwrap_or_default());
             return;
         }
     }
-    panic!("{plant:?} was not found in {SEEDS_TO_FIND} lives");
+    panic!("{plant:?} was not found in {SEEDS_TO_FIND} runs");
 }
 
 /// A1
 #[test]
 fn a_missing_intent_is_found() {
-    must_be_found(Plant::Store(Lack::Intent));
+    must_be_found(PlantedFlaw::Store(MissingProtection::Intent));
 }
 
 /// Q5
 #[test]
 fn a_missing_nonce_is_found() {
-    must_be_found(Plant::Store(Lack::Nonce));
+    must_be_found(PlantedFlaw::Store(MissingProtection::Nonce));
 }
 
 /// Q6
 #[test]
 fn a_missing_floor_is_found() {
-    must_be_found(Plant::Store(Lack::Floor));
+    must_be_found(PlantedFlaw::Store(MissingProtection::Floor));
 }
 
 /// N6
 #[test]
 fn a_missing_fence_is_found() {
-    must_be_found(Plant::Store(Lack::Fence));
+    must_be_found(PlantedFlaw::Store(MissingProtection::Fence));
 }
 
 /// N1
 #[test]
 fn a_missing_event_is_found() {
-    must_be_found(Plant::Store(Lack::Event));
+    must_be_found(PlantedFlaw::Store(MissingProtection::Event));
 }
 
 /// N4
 #[test]
 fn a_second_event_is_found() {
-    must_be_found(Plant::Store(Lack::SecondEvent));
+    must_be_found(PlantedFlaw::Store(MissingProtection::SecondEvent));
 }
 
 /// A4
 #[test]
-fn a_missing_surplus_refund_is_found() {
-    must_be_found(Plant::Store(Lack::Refund));
+fn a_missing_excess_refund_is_found() {
+    must_be_found(PlantedFlaw::Store(MissingProtection::Refund));
 }
 
 /// K4
 #[test]
 fn a_missing_version_guard_is_found() {
-    must_be_found(Plant::Store(Lack::Version));
+    must_be_found(PlantedFlaw::Store(MissingProtection::Version));
 }
 
 /// M1
 #[test]
 fn a_missing_posting_is_found() {
-    must_be_found(Plant::Store(Lack::Entry));
+    must_be_found(PlantedFlaw::Store(MissingProtection::Entry));
 }
 
 /// O2
 #[test]
 fn a_missing_comparison_of_sums_is_found() {
-    must_be_found(Plant::Adapter(Flaw::AskedAmount));
+    must_be_found(PlantedFlaw::Adapter(AdapterFlaw::AskedAmount));
 }
 
 /// A5
 #[test]
 fn a_missing_wait_is_found() {
-    must_be_found(Plant::Adapter(Flaw::NoWait));
+    must_be_found(PlantedFlaw::Adapter(AdapterFlaw::NoWait));
 }
 
 /// A5
 #[test]
 fn not_found_taken_for_closed_is_found() {
-    must_be_found(Plant::Adapter(Flaw::ClosedForNotFound));
+    must_be_found(PlantedFlaw::Adapter(AdapterFlaw::ClosedForNotFound));
 }
 
 /// A5
 #[test]
 fn a_close_that_is_not_remembered_is_found() {
-    must_be_found(Plant::Adapter(Flaw::ForgetfulClose));
+    must_be_found(PlantedFlaw::Adapter(AdapterFlaw::ForgetfulClose));
 }
 
 /// V1
 #[test]
 fn an_early_failure_is_found() {
-    must_be_found(Plant::Adapter(Flaw::RefusedForAmbiguous));
+    must_be_found(PlantedFlaw::Adapter(AdapterFlaw::RefusedForAmbiguous));
 }
 
 /// C1
 #[test]
 fn a_missing_proof_of_callbacks_is_found() {
-    must_be_found(Plant::Adapter(Flaw::Credulous));
+    must_be_found(PlantedFlaw::Adapter(AdapterFlaw::UnverifiedCallbacks));
 }
 
 /// E1
 #[test]
 fn silence_taken_for_not_sent_is_found() {
-    must_be_found(Plant::HastyNetwork);
+    must_be_found(PlantedFlaw::SilenceAsUnsent);
 }
 
 /// A5: only a process that stands still between its decision and the first byte shows it.
 #[test]
 fn a_send_dated_by_its_beginning_is_found() {
-    must_be_found(Plant::Misdated(Misdating::SendsByTheirBeginning));
+    must_be_found(PlantedFlaw::Misdated(MisdatingFlaw::SendsByTheirBeginning));
 }
 
 /// V5, R3: only an answer that is read long after it was true shows it.
 #[test]
-fn stale_news_taken_for_new_is_found() {
-    must_be_found(Plant::Misdated(Misdating::NewsByItsWeighing));
+fn stale_evidence_taken_for_new_is_found() {
+    must_be_found(PlantedFlaw::Misdated(
+        MisdatingFlaw::EvidenceByItsApplication,
+    ));
 }
 
 /// T1, T2: only a clock that is set while the process runs, or between two, shows it.
 #[test]
 fn a_wall_clock_taken_for_time_that_passed_is_found() {
-    must_be_found(Plant::WallClock);
+    must_be_found(PlantedFlaw::WallUptime);
 }
 
 /// V5
 #[test]
-fn a_forgotten_word_of_the_institution_is_found() {
-    must_be_found(Plant::Store(Lack::Named));
+fn a_forgotten_statement_of_the_institution_is_found() {
+    must_be_found(PlantedFlaw::Store(MissingProtection::Named));
 }
 
 /// R4
 #[test]
 fn a_missing_reservation_is_found() {
-    must_be_found(Plant::Store(Lack::Reservation));
+    must_be_found(PlantedFlaw::Store(MissingProtection::Reservation));
 }
 
 /// R6
 #[test]
 fn a_number_of_two_refunds_is_found() {
-    must_be_found(Plant::Store(Lack::RefundNumber));
+    must_be_found(PlantedFlaw::Store(MissingProtection::RefundNumber));
 }
 
 /// A6
 #[test]
 fn a_missing_due_time_is_found() {
-    must_be_found(Plant::Store(Lack::Due));
+    must_be_found(PlantedFlaw::Store(MissingProtection::Due));
 }
 
 /// R3
 #[test]
 fn not_found_taken_for_a_failed_refund_is_found() {
-    must_be_found(Plant::Adapter(Flaw::RefundLost));
+    must_be_found(PlantedFlaw::Adapter(AdapterFlaw::RefundLost));
 }
 
 /// V1, R3
 #[test]
-fn doubt_taken_for_a_failed_refund_is_found() {
-    must_be_found(Plant::Adapter(Flaw::RefundRefusedForAmbiguous));
+fn an_unresolved_answer_taken_for_a_failed_refund_is_found() {
+    must_be_found(PlantedFlaw::Adapter(AdapterFlaw::RefundRefusedForAmbiguous));
 }
 
 /// A3
 #[test]
 fn a_forbidden_second_create_is_found() {
-    must_be_found(Plant::Adapter(Flaw::RepeatsCreates));
+    must_be_found(PlantedFlaw::Adapter(AdapterFlaw::RepeatsCreates));
 }
 
 /// R4
 #[test]
 fn a_forbidden_second_refund_is_found() {
-    must_be_found(Plant::Adapter(Flaw::RepeatsRefunds));
+    must_be_found(PlantedFlaw::Adapter(AdapterFlaw::RepeatsRefunds));
 }
 
 /// C4
 #[test]
 fn an_acknowledgement_before_the_commit_is_found() {
-    must_be_found(Plant::Adapter(Flaw::Eager));
+    must_be_found(PlantedFlaw::Adapter(AdapterFlaw::AcknowledgesAlways));
 }

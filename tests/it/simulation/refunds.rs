@@ -4,20 +4,20 @@
 use std::collections::BTreeMap;
 
 use paymux::domain::identifiers::{InstitutionId, RefundOrderNo};
-use paymux::domain::journal::{Account, Entry};
+use paymux::domain::journal::{JournalAccount, JournalEntry};
 use paymux::domain::order::{Order, OrderState};
-use paymux::domain::refund::{Refund, RefundState, Sending};
-use paymux::world::Party;
+use paymux::domain::refund::{Refund, RefundState, SendStatus};
+use paymux::world::OutboundParty;
 use serde_json::Value;
 
-use super::checks::{Broken, hold};
-use super::life::Life;
-use crate::world::memory::{Durable, Step};
+use super::checks::{InvariantResult, hold};
+use super::run::SimulationRun;
+use crate::world::fake_refunds::FakeRefundState;
+use crate::world::memory::{DurableState, RecordedTransition};
 use crate::world::network::Parties;
-use crate::world::returns::Returning;
 
 /// The table of section 5, and what never changes of a refund.
-pub(super) fn transition(step: &Step) -> Broken {
+pub(super) fn transition(step: &RecordedTransition) -> InvariantResult {
     let (Some(before), after) = (&step.before, &step.after) else {
         return Ok(());
     };
@@ -56,7 +56,7 @@ pub(super) fn transition(step: &Step) -> Broken {
             new.state.name()
         );
         hold!(
-            new.wish().is_none() || before.state == OrderState::Paid,
+            new.request().is_none() || before.state == OrderState::Paid,
             "R8: {} of an order that is {}",
             new.no,
             before.state.name()
@@ -78,20 +78,20 @@ fn may_become(was: &Refund, is: &Refund) -> bool {
 }
 
 /// R1, R5, A4, Z3: what the refunds of an order must be, whatever happened.
-pub(super) fn order_alone(order: &Order) -> Broken {
+pub(super) fn order_alone(order: &Order) -> InvariantResult {
     let (no, paid) = (
         &order.no,
-        order.settling_attempt().map_or(0, |one| one.amount.minor()),
+        order.paying_attempt().map_or(0, |one| one.amount.minor()),
     );
-    let (held, done) = (order.held_minor(), order.refunded_minor());
+    let (held, done) = (order.reserved_minor(), order.refunded_minor());
     hold!(
         0 <= done && done <= held && held <= paid,
         "R1: {no} has {done} of {held} of {paid} refunded"
     );
     for refund in &order.refunds {
-        let settles = order.settling.as_ref() == Some(&refund.attempt);
+        let settles = order.paying_attempt_id.as_ref() == Some(&refund.attempt);
         hold!(
-            settles == refund.wish().is_some(),
+            settles == refund.request().is_some(),
             "R5, R8: {} goes along {}",
             refund.no,
             refund.attempt
@@ -101,17 +101,17 @@ pub(super) fn order_alone(order: &Order) -> Broken {
         let theirs = order
             .refunds
             .iter()
-            .filter(|one| one.attempt == attempt.id && one.surplus().is_some());
+            .filter(|one| one.attempt == attempt.id && one.excess().is_some());
         let back = theirs
             .clone()
-            .filter(|one| one.state == RefundState::Succeeded && one.excess_minor == 0);
+            .filter(|one| one.state == RefundState::Succeeded && one.over_refunded_minor == 0);
         hold!(
             back.count() <= 1,
             "A4, R9: the surplus of {} went back twice, and nobody lost it",
             attempt.id
         );
         let on_its_way = theirs
-            .filter(|one| one.state.is_holding() && one.state != RefundState::Succeeded)
+            .filter(|one| one.state.is_reserved() && one.state != RefundState::Succeeded)
             .count();
         hold!(
             on_its_way <= 1,
@@ -123,7 +123,7 @@ pub(super) fn order_alone(order: &Order) -> Broken {
 }
 
 /// The gateway's word about refunds against the institutions' own books.
-pub(super) fn against_books(order: &Order, parties: &Parties) -> Broken {
+pub(super) fn refunds_match_institutions(order: &Order, parties: &Parties) -> InvariantResult {
     for refund in &order.refunds {
         let through = &order.attempt_of(refund).unwrap().institution;
         let theirs = parties.institutions[through]
@@ -133,7 +133,7 @@ pub(super) fn against_books(order: &Order, parties: &Parties) -> Broken {
         match refund.state {
             RefundState::Succeeded => {
                 hold!(
-                    standing == Some(Returning::Back),
+                    standing == Some(FakeRefundState::Succeeded),
                     "E3: {} went back here and is {standing:?} there",
                     refund.no
                 );
@@ -174,26 +174,30 @@ fn is_on_its_way(refund: &Refund, through: &InstitutionId, parties: &Parties) ->
         .map(|(_, party, request)| (party, request));
     waiting.chain(late).any(|(party, request)| {
         let asked: Value = serde_json::from_slice(request.body()).unwrap();
-        *party == Party::Institution(through.clone())
+        *party == OutboundParty::Institution(through.clone())
             && asked["call"] == "refund"
             && asked["refund"] == refund.no.as_str()
     })
 }
 
 /// R4: a refund call was seen, so it is durable that one may have left.
-pub(super) fn call_was_reserved(id: &InstitutionId, no: &str, durable: &Durable) -> Broken {
+pub(super) fn call_was_reserved(
+    id: &InstitutionId,
+    no: &str,
+    durable: &DurableState,
+) -> InvariantResult {
     let no = RefundOrderNo::parse(no).unwrap();
     let known = durable
         .orders
         .values()
         .find_map(|row| row.order.refund(&no));
-    let left = known.is_some_and(|one| matches!(one.sending, Sending::Left(_)));
+    let left = known.is_some_and(|one| matches!(one.sending, SendStatus::Left(_)));
     hold!(left, "R4: {id} was asked for {no}, which is not durable");
     Ok(())
 }
 
 /// What an account holds: what it is debited and credited, by its side (section 6).
-pub(crate) fn balances(entries: &[Entry]) -> BTreeMap<Account, i64> {
+pub(crate) fn balances(entries: &[JournalEntry]) -> BTreeMap<JournalAccount, i64> {
     let mut balances = BTreeMap::new();
     for entry in entries {
         let minor = entry.amount.minor();
@@ -204,19 +208,24 @@ pub(crate) fn balances(entries: &[Entry]) -> BTreeMap<Account, i64> {
     balances
 }
 
-fn signed(account: &Account, debited: i64) -> i64 {
+fn signed(account: &JournalAccount, debited: i64) -> i64 {
     match account {
-        Account::Recv(_) | Account::Loss(_) => debited,
-        Account::Merch(_) | Account::Hold(_) | Account::Surp(_) => -debited,
+        JournalAccount::InstitutionReceivable(_) | JournalAccount::OverRefundLoss(_) => debited,
+        JournalAccount::MerchantPayable(_)
+        | JournalAccount::RefundReserved(_)
+        | JournalAccount::ExcessPayable(_) => -debited,
     }
 }
 
 /// What the refunds of an order mean for the accounts (section 6, M3, R9).
-pub(super) fn book(order: &Order, mut book: impl FnMut(Account, i64)) {
-    let held = order.held_minor();
+pub(super) fn book(order: &Order, mut book: impl FnMut(JournalAccount, i64)) {
+    let held = order.reserved_minor();
     let back = order.refunded_minor();
-    book(Account::Merch(order.no.clone()), -held);
-    book(Account::Hold(order.no.clone()), held - back);
+    book(JournalAccount::MerchantPayable(order.no.clone()), -held);
+    book(
+        JournalAccount::RefundReserved(order.no.clone()),
+        held - back,
+    );
     for refund in order
         .refunds
         .iter()
@@ -224,20 +233,26 @@ pub(super) fn book(order: &Order, mut book: impl FnMut(Account, i64)) {
     {
         let through = order.attempt_of(refund).unwrap();
         book(
-            Account::Recv(through.institution.clone()),
+            JournalAccount::InstitutionReceivable(through.institution.clone()),
             -refund.amount.minor(),
         );
-        if refund.excess_minor > 0 {
-            book(Account::Loss(order.no.clone()), refund.excess_minor);
+        if refund.over_refunded_minor > 0 {
+            book(
+                JournalAccount::OverRefundLoss(order.no.clone()),
+                refund.over_refunded_minor,
+            );
         }
-        if refund.surplus().is_some() && refund.excess_minor == 0 {
-            book(Account::Surp(through.id.clone()), -refund.amount.minor());
+        if refund.excess().is_some() && refund.over_refunded_minor == 0 {
+            book(
+                JournalAccount::ExcessPayable(through.id.clone()),
+                -refund.amount.minor(),
+            );
         }
     }
 }
 
 /// At the end, with faults stopped: Z1, A4, and nothing that went back unknown here.
-pub(super) fn end(durable: &Durable, parties: &Parties) -> Broken {
+pub(super) fn end(durable: &DurableState, parties: &Parties) -> InvariantResult {
     for row in durable.orders.values() {
         for refund in &row.order.refunds {
             hold!(
@@ -256,14 +271,14 @@ pub(super) fn end(durable: &Durable, parties: &Parties) -> Broken {
                 .values()
                 .find_map(|row| row.order.refund(&no));
             let state = known.map(|one| one.state);
-            if theirs.standing == Returning::Back {
+            if theirs.standing == FakeRefundState::Succeeded {
                 hold!(
                     state == Some(RefundState::Succeeded),
                     "{no} went back at {id} and is {state:?} here"
                 );
             }
             hold!(
-                theirs.acknowledged || theirs.standing == Returning::Working,
+                theirs.acknowledged || theirs.standing == FakeRefundState::Working,
                 "C4: {id} is never told that the end of {no} was recorded"
             );
         }
@@ -271,9 +286,9 @@ pub(super) fn end(durable: &Durable, parties: &Parties) -> Broken {
     Ok(())
 }
 
-impl Life {
+impl SimulationRun {
     /// A merchant gives money back: some of it or all, with a number or without.
-    pub(super) fn ask_to_refund(&mut self) {
+    pub(super) fn request_refund(&mut self) {
         let Some(order) = self.some_order() else {
             return;
         };
@@ -285,17 +300,17 @@ impl Life {
             let number = format!("B{}", self.dice.below(4));
             body["merchantRefundNo"] = number.into();
         }
-        self.ask_anew(order, "/v1/refunds", &body);
+        self.send_new(order, "/v1/refunds", &body);
     }
 
-    pub(super) fn ask_about_refund(&mut self) {
+    pub(super) fn query_refund(&mut self) {
         let Some(order) = self.some_order() else {
             return;
         };
         let mut body = self.naming(order);
         body.as_object_mut().unwrap().remove("merchantOrderNo");
         body["merchantRefundNo"] = format!("B{}", self.dice.below(4)).into();
-        self.ask_anew(order, "/v1/refunds/query", &body);
+        self.send_new(order, "/v1/refunds/query", &body);
     }
 
     /// An institution finishes a refund it works on, one way or the other.
@@ -306,7 +321,12 @@ impl Life {
         let open: Vec<_> = parties
             .institutions
             .iter()
-            .flat_map(|(id, books)| books.returnable().into_iter().map(|no| (id.clone(), no)))
+            .flat_map(|(id, books)| {
+                books
+                    .pending_refunds()
+                    .into_iter()
+                    .map(|no| (id.clone(), no))
+            })
             .collect();
         if open.is_empty() {
             return;
@@ -315,17 +335,22 @@ impl Life {
         let fails = self.dice.one_in(2);
         self.note(|| format!("{id} ends {no}, failing: {fails}"));
         let books = parties.institutions.get_mut(&id).unwrap();
-        books.bring_back(&no, fails, truth);
+        books.end_refund(&no, fails, truth);
     }
 
     /// An institution tells of a refund that has ended.
-    pub(super) fn refund_is_told(&mut self) {
+    pub(super) fn refund_callback_arrives(&mut self) {
         let network = std::sync::Arc::clone(&self.network);
         let mut parties = network.parties();
         let owed: Vec<_> = parties
             .institutions
             .iter()
-            .flat_map(|(id, books)| books.owed_returns().into_iter().map(|no| (id.clone(), no)))
+            .flat_map(|(id, books)| {
+                books
+                    .unacknowledged_refunds()
+                    .into_iter()
+                    .map(|no| (id.clone(), no))
+            })
             .collect();
         if owed.is_empty() {
             return;
@@ -335,7 +360,7 @@ impl Life {
             .institutions
             .get_mut(&id)
             .unwrap()
-            .return_callback(&no);
+            .refund_callback(&no);
         drop(parties);
         self.note(|| format!("{id} tells about {no}"));
         self.call(id, no, callback);

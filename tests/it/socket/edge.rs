@@ -2,18 +2,18 @@
 
 use std::sync::Mutex;
 
-use paymux::edge::{Bounds, Drained, Responder};
+use paymux::edge::{Bounds, DrainOutcome, Responder};
 use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
 use tokio::sync::{Notify, Semaphore};
 
-use super::running::{GET, Running, echo, post};
+use super::running::{GET, RunningEdge, echo, post};
 use super::*;
 
 /// R-6.3.1-2d: TLS 1.2 and 1.3 are spoken, nothing older.
 #[tokio::test]
 async fn only_tls_1_2_and_1_3_are_spoken() {
-    let edge = Running::echo(Bounds::default());
+    let edge = RunningEdge::echo(Bounds::default());
     for version in [&TLS12, &TLS13] {
         let client = client(&edge.identity, &[version], None);
         let mut stream = connect(&client, edge.address).await.unwrap();
@@ -37,8 +37,8 @@ async fn only_tls_1_2_and_1_3_are_spoken() {
 /// and on resumed sessions; without one there is none.
 #[tokio::test]
 async fn the_client_certificate_is_told_by_its_digest() {
-    let edge = Running::echo(Bounds::default());
-    let merchant = Identity::new();
+    let edge = RunningEdge::echo(Bounds::default());
+    let merchant = TestIdentity::new();
     for version in [&TLS12, &TLS13] {
         let client = client(&edge.identity, &[version], Some(&merchant));
         for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
@@ -64,13 +64,13 @@ async fn the_client_certificate_is_told_by_its_digest() {
 /// F1: another certificate is shown from the next handshake on; standing connections go on.
 #[tokio::test]
 async fn a_certificate_is_swapped_without_a_restart() {
-    let edge = Running::echo(Bounds::default());
+    let edge = RunningEdge::echo(Bounds::default());
     let mut standing = edge.connect().await;
-    let next = Identity::new();
+    let next = TestIdentity::new();
     edge.shown.replace(next.chain(), next.key()).unwrap();
     assert!(
         edge.shown
-            .replace(next.chain(), Identity::new().key())
+            .replace(next.chain(), TestIdentity::new().key())
             .is_err()
     );
     assert!(connect(&edge.client(None), edge.address).await.is_err());
@@ -84,7 +84,7 @@ async fn a_certificate_is_swapped_without_a_restart() {
 /// RFC 9112, 9.3: one connection carries many requests, also sent ahead, answered in order.
 #[tokio::test]
 async fn one_connection_carries_many_requests() {
-    let edge = Running::echo(Bounds::default());
+    let edge = RunningEdge::echo(Bounds::default());
     let mut stream = edge.connect().await;
     for body in ["one", "two"] {
         assert_eq!(
@@ -120,7 +120,7 @@ async fn the_last_answer_is_not_lost_by_what_follows_it() {
         ..Bounds::default()
     };
     for (bounds, request) in [(Bounds::default(), last), (only, post("last"))] {
-        let edge = Running::echo(bounds);
+        let edge = RunningEdge::echo(bounds);
         let mut stream = edge.connect().await;
         let ahead = format!("{request}{}", post(&"x".repeat(50_000)));
         assert_eq!(ask(&mut stream, ahead).await.unwrap().body, b"last");
@@ -140,7 +140,7 @@ async fn the_last_answer_is_not_lost_by_what_follows_it() {
 /// and a stop ends the connection; where packets end makes no difference.
 #[tokio::test]
 async fn a_line_end_after_a_body_is_no_request() {
-    let edge = Running::echo(Bounds {
+    let edge = RunningEdge::echo(Bounds {
         pipelined_max: 0,
         ..Bounds::default()
     });
@@ -174,13 +174,13 @@ async fn a_line_end_after_a_body_is_no_request() {
     edge.stop.stop();
     assert!(read_message(&mut stream).await.is_none());
     drop(stream);
-    assert_eq!(edge.stopped().await, Drained::Whole);
+    assert_eq!(edge.stopped().await, DrainOutcome::Whole);
 }
 
 /// Whoever answers sees path, query and every header line, whatever form the target had.
 #[tokio::test]
 async fn a_request_arrives_whole() {
-    let edge = Running::echo(Bounds::default());
+    let edge = RunningEdge::echo(Bounds::default());
     let mut stream = edge.connect().await;
     let absolute = "POST https://localhost/a?b=c HTTP/1.1\r\nHost: localhost\r\nX: 1\r\nx: 2\r\n\
                     Expect: 100-continue\r\nContent-Length: 2\r\n\r\n";
@@ -199,7 +199,7 @@ async fn a_panic_is_answered_as_unknown() {
         assert!(request.uri().path() != "/a", "as the test wants");
         Box::pin(async { echo(request) })
     });
-    let edge = Running::start(Bounds::default(), responder);
+    let edge = RunningEdge::start(Bounds::default(), responder);
     let mut stream = edge.connect().await;
     let answer = ask(&mut stream, GET).await.unwrap();
     assert_eq!(answer.status(), 500);
@@ -227,7 +227,7 @@ async fn a_stop_finishes_what_was_handed_over() {
             echo(request)
         })
     });
-    let edge = Running::start(Bounds::default(), responder);
+    let edge = RunningEdge::start(Bounds::default(), responder);
     let mut idle = edge.connect().await;
     let mut waits = edge.connect().await;
     waits.write_all(post("kept").as_bytes()).await.unwrap();
@@ -247,16 +247,16 @@ async fn a_stop_finishes_what_was_handed_over() {
     let answer = read_message(&mut waits).await.unwrap();
     assert_eq!(answer.body, b"kept");
     assert_eq!(answer.header("connection"), Some("close"));
-    assert_eq!(edge.stopped().await, Drained::Whole);
+    assert_eq!(edge.stopped().await, DrainOutcome::Whole);
     assert_eq!(*ended.lock().unwrap(), 2);
 }
 
 /// A stop that is asked for before anything is accepted is heeded.
 #[tokio::test]
 async fn a_stop_right_after_a_start_is_not_missed() {
-    let edge = Running::echo(Bounds::default());
+    let edge = RunningEdge::echo(Bounds::default());
     // On this one thread nothing of it has run yet.
-    assert_eq!(edge.stopped().await, Drained::Whole);
+    assert_eq!(edge.stopped().await, DrainOutcome::Whole);
 }
 
 /// A stop has an end: what is not answered by then is reported, not waited for.
@@ -272,9 +272,9 @@ async fn a_stop_does_not_wait_for_ever() {
         arrive.notify_one();
         Box::pin(std::future::pending())
     });
-    let edge = Running::start(bounds, responder);
+    let edge = RunningEdge::start(bounds, responder);
     let mut waits = edge.connect().await;
     waits.write_all(GET).await.unwrap();
     arrived.notified().await;
-    assert_eq!(edge.stopped().await, Drained::Cut);
+    assert_eq!(edge.stopped().await, DrainOutcome::Cut);
 }

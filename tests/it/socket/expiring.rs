@@ -12,28 +12,28 @@ use paymux::metrics::Metrics;
 use rustls::version::TLS13;
 use time::OffsetDateTime;
 
-use super::{Identity, ask, client, connect};
-use crate::world::books::Ability;
-use crate::world::enrolment::{order_fields, register};
-use crate::world::town::Town;
+use super::{TestIdentity, ask, client, connect};
+use crate::world::enrolment::{order_fields, snapshot};
+use crate::world::fake_institution::FakeInstitutionAbility;
+use crate::world::test_gateway::TestGateway;
 
 const PLACE: &str = "/v1/orders";
 
 /// Self-signed, in force for a minute of the town's time.
-fn short_lived(now_s: i64) -> Identity {
+fn short_lived(now_s: i64) -> TestIdentity {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let moment = |s| OffsetDateTime::from_unix_timestamp(s).unwrap();
     (params.not_before, params.not_after) = (moment(now_s - 60), moment(now_s + 60));
     let certificate = params.self_signed(&key).unwrap();
-    Identity {
+    TestIdentity {
         certificate: certificate.der().clone(),
         key: key.serialize_der(),
     }
 }
 
-fn raw(town: &Town, number: &str) -> String {
-    let (parts, body) = town
+fn raw(gateway: &TestGateway, number: &str) -> String {
+    let (parts, body) = gateway
         .signed("M1", PLACE, &order_fields("M1", number))
         .into_parts();
     let mut text = format!(
@@ -51,20 +51,20 @@ fn raw(town: &Town, number: &str) -> String {
 /// since is refused with the next request of the same connection, and nothing is recorded.
 #[tokio::test]
 async fn a_certificate_that_ends_mid_connection_is_refused() {
-    const ONE: [(&str, Ability); 1] = [("bank", Ability::ALL)];
-    let town = Town::with(&ONE);
-    let merchant = short_lived(town.now_s());
-    let mut enrolled = register(&ONE);
+    const ONE: [(&str, FakeInstitutionAbility); 1] = [("bank", FakeInstitutionAbility::ALL)];
+    let gateway = TestGateway::with(&ONE);
+    let merchant = short_lived(gateway.now_s());
+    let mut enrolled = snapshot(&ONE);
     let id = MerchantId::parse("M1").unwrap();
-    let known = enrolled.directory.merchants.get_mut(&id).unwrap();
+    let known = enrolled.routing.merchants.get_mut(&id).unwrap();
     known.certificates.push(merchant.digest());
-    let town = Arc::new(Town::enrolled(&ONE, enrolled));
-    let answering = Arc::clone(&town);
+    let gateway = Arc::new(TestGateway::enrolled(&ONE, enrolled));
+    let answering = Arc::clone(&gateway);
     let responder: Responder = Arc::new(move |request: Request<Bytes>, peer: Peer| {
-        let town = Arc::clone(&answering);
-        Box::pin(async move { town.api.answer(request, peer).await.response })
+        let gateway = Arc::clone(&answering);
+        Box::pin(async move { gateway.api.answer(request, peer).await.response })
     });
-    let server = Identity::new();
+    let server = TestIdentity::new();
     let shown = TlsIdentity::new(server.chain(), server.key()).unwrap();
     let listener = Listener {
         address: "127.0.0.1:0".parse().unwrap(),
@@ -80,17 +80,17 @@ async fn a_certificate_that_ends_mid_connection_is_refused() {
 
     let client = client(&server, &[&TLS13], Some(&merchant));
     let mut stream = connect(&client, address).await.unwrap();
-    let answer = ask(&mut stream, raw(&town, "T1")).await.unwrap();
+    let answer = ask(&mut stream, raw(&gateway, "T1")).await.unwrap();
     let text = String::from_utf8_lossy(&answer.body).into_owned();
     assert_eq!(answer.status(), 200, "{text}");
-    town.pass_s(61);
-    let before = town.snapshot();
-    let answer = ask(&mut stream, raw(&town, "T2")).await.unwrap();
+    gateway.advance_s(61);
+    let before = gateway.durable_state();
+    let answer = ask(&mut stream, raw(&gateway, "T2")).await.unwrap();
     let text = String::from_utf8_lossy(&answer.body).into_owned();
     assert_eq!(answer.status(), 403, "{text}");
     assert!(text.contains("certificate_expired"), "{text}");
     // What was proven spends its nonce whatever the answer (Q5), and does nothing else.
-    let mut after = town.snapshot();
+    let mut after = gateway.durable_state();
     assert_eq!(after.nonces.len(), before.nonces.len() + 1);
     after.nonces.clone_from(&before.nonces);
     assert_eq!(after, before);

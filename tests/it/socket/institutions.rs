@@ -7,19 +7,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use paymux::domain::evidence::{Ambiguity, Finding, Means};
+use paymux::domain::evidence::{Ambiguity, EvidenceSource, Finding};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
 use paymux::domain::order::Order;
 use paymux::flow::admit_request::refused_callers::RefusedCallers;
 use paymux::metrics::Metrics;
-use paymux::outbound::{Hyper, LineSettings, OutboundSettings};
+use paymux::outbound::{HyperOutbound, HyperOutboundSettings, PartyClientSettings};
 use paymux::seal::Seal;
-use paymux::store::ringing::{Bells, Ringing};
+use paymux::store::notifying::{NotifyingStore, WorkerSignals};
 use paymux::store::{Store, open};
-use paymux::workers::{BudgetSettings, Tools, Workers};
+use paymux::workers::{BudgetSettings, WorkerResources, Workers};
 use paymux::world::exchange_log::NoRecorder;
 use paymux::world::sends::SendLog;
-use paymux::world::{Clock, Outbound, Party, Patience, SendError, TooMany, Turn, World};
+use paymux::world::{
+    CallTimeouts, Clock, Outbound, OutboundParty, Permit, PermitUnavailable, SendError, World,
+};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -28,10 +30,10 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::store::builders::{at, done, place, start, weigh};
-use crate::world::books::Ability;
-use crate::world::chance::Draws;
-use crate::world::enrolment::register;
+use crate::store::builders::{apply, at, done, place, start};
+use crate::world::enrolment::snapshot;
+use crate::world::fake_institution::FakeInstitutionAbility;
+use crate::world::random::SeededEntropy;
 
 /// Orders in doubt at the silent one.
 const UNFINISHED: u32 = 900;
@@ -41,9 +43,9 @@ const SLOTS: usize = 16;
 const SLOTS_LATE: usize = 4;
 
 /// Runs on from the moment at which all orders of the story are in doubt.
-struct Ticking(Instant);
+struct PollingClock(Instant);
 
-impl Clock for Ticking {
+impl Clock for PollingClock {
     fn now(&self) -> Timestamp {
         at(20).plus(self.0.elapsed())
     }
@@ -55,7 +57,7 @@ impl Clock for Ticking {
 
 /// What an institution sees.
 #[derive(Debug, PartialEq, Eq)]
-enum Seen {
+enum ObservedQuery {
     /// The silent one was asked, and so many of its questions were waiting then.
     Silent(usize),
     /// The other was asked about this attempt.
@@ -63,36 +65,36 @@ enum Seen {
 }
 
 /// Real connections, to wherever an institution's listener is.
-struct Redirected {
-    hyper: Hyper,
+struct RedirectedNetwork {
+    hyper: HyperOutbound,
     ports: HashMap<InstitutionId, u16>,
 }
 
 #[async_trait]
-impl Outbound for Redirected {
+impl Outbound for RedirectedNetwork {
     async fn send(
         &self,
-        party: &Party,
+        party: &OutboundParty,
         mut request: Request<Bytes>,
-        patience: Patience,
+        timeouts: CallTimeouts,
     ) -> Result<Response<Bytes>, SendError> {
-        if let Party::Institution(id) = party {
+        if let OutboundParty::Institution(id) = party {
             let there = format!("https://localhost:{}/", self.ports[id]);
             *request.uri_mut() = there.parse::<Uri>().unwrap();
         }
-        self.hyper.send(party, request, patience).await
+        self.hyper.send(party, request, timeouts).await
     }
 
-    async fn turn(&self, _: &InstitutionId, _: &MerchantId) -> Result<Turn, TooMany> {
-        Ok(Turn::free())
+    async fn permit(&self, _: &InstitutionId, _: &MerchantId) -> Result<Permit, PermitUnavailable> {
+        Ok(Permit::free())
     }
 }
 
 /// One institution on a port of its own, and what it sees.
 async fn institution(
-    identity: &Identity,
+    identity: &TestIdentity,
     is_silent: bool,
-    see: mpsc::UnboundedSender<Seen>,
+    see: mpsc::UnboundedSender<ObservedQuery>,
 ) -> u16 {
     let config = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
@@ -116,7 +118,7 @@ async fn institution(
                 while let Some(message) = read_message(&mut tls).await {
                     if is_silent {
                         let now = waiting.fetch_add(1, Ordering::SeqCst) + 1;
-                        let _ = see.send(Seen::Silent(now));
+                        let _ = see.send(ObservedQuery::Silent(now));
                         let mut rest = Vec::new();
                         let _ = tls.read_to_end(&mut rest).await;
                         waiting.fetch_sub(1, Ordering::SeqCst);
@@ -124,7 +126,7 @@ async fn institution(
                     }
                     let asked: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
                     let id = asked["id"].as_str().unwrap().to_owned();
-                    let _ = see.send(Seen::Prompt(id));
+                    let _ = see.send(ObservedQuery::Prompt(id));
                     let answer = b"HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n";
                     tls.write_all(answer).await.unwrap();
                 }
@@ -139,42 +141,49 @@ async fn in_doubt(store: Arc<dyn Store>, n: u32, through: &'static str, s: i64) 
     let first = Some(start(n, through, store.epoch()));
     let order = done(&*store, place(n, first)).await;
     let silence = Finding::Ambiguous(Ambiguity::NoAnswer);
-    done(&*store, weigh(&order, 1, silence, Means::Create, s)).await
+    done(
+        &*store,
+        apply(&order, 1, silence, EvidenceSource::Create, s),
+    )
+    .await
 }
 
-fn opened(file: &std::path::Path) -> (Arc<dyn Store>, Arc<Bells>) {
+fn opened(file: &std::path::Path) -> (Arc<dyn Store>, Arc<WorkerSignals>) {
     let keys = BTreeMap::from([("2027".to_owned(), [1; 32])]);
     let seal = Arc::new(Seal::new("2027", keys, [2; 32]).unwrap());
     let fatal = Box::new(|why: &str| panic!("{why}"));
-    let bells = Arc::new(Bells::default());
+    let worker_signals = Arc::new(WorkerSignals::default());
     let store = open(file, seal, fatal, Box::new(|_, _| ())).unwrap();
-    (Arc::new(Ringing::new(store, Arc::clone(&bells))), bells)
+    (
+        Arc::new(NotifyingStore::new(store, Arc::clone(&worker_signals))),
+        worker_signals,
+    )
 }
 
 /// A gateway's workers, an institution that never answers and one that does.
-struct Asking {
+struct PollingTestbed {
     store: Arc<dyn Store>,
-    seen: mpsc::UnboundedReceiver<Seen>,
+    seen: mpsc::UnboundedReceiver<ObservedQuery>,
     stop: watch::Sender<bool>,
     running: JoinHandle<()>,
     _folder: TempDir,
 }
 
-impl Asking {
+impl PollingTestbed {
     /// With this many orders in doubt at the silent one.
     async fn start(unfinished: u32) -> Self {
         let (see, seen) = mpsc::unbounded_channel();
         let folder = TempDir::new().unwrap();
-        let (store, bells) = opened(&folder.path().join("paymux.db"));
-        let mut doubts = JoinSet::new();
+        let (store, worker_signals) = opened(&folder.path().join("paymux.db"));
+        let mut unresolved = JoinSet::new();
         for n in 1..=unfinished {
-            doubts.spawn(in_doubt(Arc::clone(&store), n, "silent", 2));
+            unresolved.spawn(in_doubt(Arc::clone(&store), n, "silent", 2));
         }
-        doubts.join_all().await;
-        let clock: Arc<dyn Clock> = Arc::new(Ticking(Instant::now()));
+        unresolved.join_all().await;
+        let clock: Arc<dyn Clock> = Arc::new(PollingClock(Instant::now()));
         let world = World {
             clock: Arc::clone(&clock),
-            entropy: Arc::new(Draws::new(1)),
+            entropy: Arc::new(SeededEntropy::new(1)),
             outbound: Arc::new(redirected(see).await),
             health: Arc::default(),
             sends: Arc::new(SendLog::start(Arc::clone(&clock))),
@@ -182,21 +191,24 @@ impl Asking {
             exchange_log: Arc::new(NoRecorder),
             disk: Arc::default(),
         };
-        let both = [("silent", Ability::ALL), ("harbour", Ability::ALL)];
-        let register = Arc::new(register(&both));
+        let both = [
+            ("silent", FakeInstitutionAbility::ALL),
+            ("harbour", FakeInstitutionAbility::ALL),
+        ];
+        let snapshot = Arc::new(snapshot(&both));
         let workers = Arc::new(Workers {
             store: Arc::clone(&store),
             clock,
-            in_force: Arc::new(move || Tools {
-                register: Arc::clone(&register),
+            in_force: Arc::new(move || WorkerResources {
+                snapshot: Arc::clone(&snapshot),
                 world: world.clone(),
                 budget: BudgetSettings {
                     cpu_percent: 10,
-                    delay_max: PATIENCE,
+                    delay_max: TIMEOUT,
                 },
             }),
             metrics: Arc::new(Metrics::new().unwrap()),
-            bells,
+            worker_signals,
             refused_callers: Arc::new(RefusedCallers::new(Box::new(|_| [0; 32]))),
         });
         let (stop, stopped) = watch::channel(false);
@@ -209,31 +221,31 @@ impl Asking {
         }
     }
 
-    async fn next(&mut self) -> Seen {
-        timeout(PATIENCE, self.seen.recv()).await.unwrap().unwrap()
+    async fn next(&mut self) -> ObservedQuery {
+        timeout(TIMEOUT, self.seen.recv()).await.unwrap().unwrap()
     }
 }
 
 /// Both institutions, on ports of their own.
-async fn redirected(see: mpsc::UnboundedSender<Seen>) -> Redirected {
-    let identity = Identity::new();
+async fn redirected(see: mpsc::UnboundedSender<ObservedQuery>) -> RedirectedNetwork {
+    let identity = TestIdentity::new();
     let ids = ["silent", "harbour"].map(|name| InstitutionId::parse(name).unwrap());
     let ports = [
         institution(&identity, true, see.clone()).await,
         institution(&identity, false, see).await,
     ];
-    let line = || LineSettings {
+    let line = || PartyClientSettings {
         roots: identity.chain(),
         client_identity: None,
         connections_max: 256,
     };
-    let settings = OutboundSettings {
+    let settings = HyperOutboundSettings {
         institutions: ids.clone().map(|id| (id, line())).into(),
         allowed_networks: vec!["127.0.0.0/8".parse().unwrap()],
-        ..OutboundSettings::default()
+        ..HyperOutboundSettings::default()
     };
-    Redirected {
-        hyper: Hyper::new(settings).unwrap(),
+    RedirectedNetwork {
+        hyper: HyperOutbound::new(settings).unwrap(),
         ports: ids.into_iter().zip(ports).collect(),
     }
 }
@@ -243,10 +255,10 @@ async fn redirected(see: mpsc::UnboundedSender<Seen>) -> Redirected {
 /// before any further one of theirs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_institution_delays_nobody_elses_questions() {
-    let mut asking = Asking::start(UNFINISHED).await;
+    let mut asking = PollingTestbed::start(UNFINISHED).await;
     // As many as it may hold are waiting there before anybody else needs anything.
     for _ in 0..SLOTS {
-        assert!(matches!(asking.next().await, Seen::Silent(_)));
+        assert!(matches!(asking.next().await, ObservedQuery::Silent(_)));
     }
     for round in 1..=6 {
         let n = UNFINISHED + round;
@@ -255,9 +267,9 @@ async fn a_silent_institution_delays_nobody_elses_questions() {
         let mut between = 0;
         loop {
             match asking.next().await {
-                Seen::Prompt(asked) if asked == id => break,
-                Seen::Prompt(_) => (),
-                Seen::Silent(waiting) => {
+                ObservedQuery::Prompt(asked) if asked == id => break,
+                ObservedQuery::Prompt(_) => (),
+                ObservedQuery::Silent(waiting) => {
                     assert!(waiting <= SLOTS, "{waiting} wait at the silent one");
                     between += 1;
                 }
@@ -271,10 +283,10 @@ async fn a_silent_institution_delays_nobody_elses_questions() {
     // Once it was silent for a while, only a few wait there.
     let mut fewer = 0;
     while fewer < 2 * SLOTS_LATE {
-        if let Seen::Silent(waiting) = asking.next().await {
+        if let ObservedQuery::Silent(waiting) = asking.next().await {
             fewer = if waiting <= SLOTS_LATE { fewer + 1 } else { 0 };
         }
     }
     asking.stop.send_replace(true);
-    timeout(PATIENCE, asking.running).await.unwrap().unwrap();
+    timeout(TIMEOUT, asking.running).await.unwrap().unwrap();
 }

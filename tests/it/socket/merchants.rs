@@ -6,15 +6,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use paymux::domain::identifiers::{Timestamp, Uptime};
-use paymux::domain::order::Terms;
+use paymux::domain::order::OrderTerms;
 use paymux::flow::admit_request::refused_callers::RefusedCallers;
-use paymux::flow::register::Register;
+use paymux::flow::configuration_snapshot::ConfigurationSnapshot;
 use paymux::metrics::Metrics;
-use paymux::outbound::{Hyper, OutboundSettings};
+use paymux::outbound::{HyperOutbound, HyperOutboundSettings};
 use paymux::seal::Seal;
-use paymux::store::ringing::{Bells, Ringing};
+use paymux::store::notifying::{NotifyingStore, WorkerSignals};
 use paymux::store::{Store, open};
-use paymux::workers::{BudgetSettings, Tools, Workers};
+use paymux::workers::{BudgetSettings, WorkerResources, Workers};
 use paymux::world::exchange_log::NoRecorder;
 use paymux::world::sends::SendLog;
 use paymux::world::{Clock, World};
@@ -27,19 +27,19 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::store::builders::{at, paid, terms};
-use crate::world::chance::Draws;
-use crate::world::enrolment::register;
+use crate::world::enrolment::snapshot;
+use crate::world::random::SeededEntropy;
 
 /// A healthy merchant hears of its payment within this (N8). Unit: seconds.
-const TOLD_WITHIN_S: u64 = 3;
+const NOTIFIED_WITHIN_S: u64 = 3;
 
 /// Merchants that are not well: more than there are hands for notifications.
 const UNWELL: u8 = 200;
 
 /// Runs on from the moment at which the orders of the story are paid.
-struct Ticking(Instant);
+struct DeliveryClock(Instant);
 
-impl Clock for Ticking {
+impl Clock for DeliveryClock {
     fn now(&self) -> Timestamp {
         at(20).plus(self.0.elapsed())
     }
@@ -51,8 +51,8 @@ impl Clock for Ticking {
 
 /// What a merchant does with a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Manner {
-    Hears,
+enum EndpointReaction {
+    Acknowledges,
     /// Takes the connection and never says a word.
     Mute,
     /// Reads the request and does not answer.
@@ -66,41 +66,41 @@ enum Manner {
 }
 
 /// By the address that was called: .0.1 is well, of the others most are mute.
-fn manner(address: IpAddr) -> Manner {
+fn manner(address: IpAddr) -> EndpointReaction {
     let IpAddr::V4(address) = address else {
         panic!("{address} was called");
     };
     match address.octets() {
-        [_, _, 0, 1] => Manner::Hears,
+        [_, _, 0, 1] => EndpointReaction::Acknowledges,
         [_, _, _, n] => match n % 8 {
-            0 => Manner::Silent,
-            1 => Manner::Drips,
-            2 => Manner::Endless,
-            3 => Manner::Lies,
-            _ => Manner::Mute,
+            0 => EndpointReaction::Silent,
+            1 => EndpointReaction::Drips,
+            2 => EndpointReaction::Endless,
+            3 => EndpointReaction::Lies,
+            _ => EndpointReaction::Mute,
         },
     }
 }
 
 /// Two networks of them, so that there are more than hands.
-fn unwell() -> impl Iterator<Item = String> {
+fn unresponsive() -> impl Iterator<Item = String> {
     (0..2).flat_map(|net| (2..=UNWELL).map(move |n| format!("127.0.{}.{n}", net + 1)))
 }
 
 /// Every merchant there is, on one port of many addresses of this machine.
-struct Merchants {
+struct SocketMerchants {
     port: u16,
-    identity: Identity,
+    identity: TestIdentity,
     heard: mpsc::UnboundedReceiver<String>,
-    knocked: mpsc::UnboundedReceiver<()>,
+    connected: mpsc::UnboundedReceiver<()>,
 }
 
-impl Merchants {
+impl SocketMerchants {
     async fn start() -> Self {
-        let mut names: Vec<String> = unwell().collect();
+        let mut names: Vec<String> = unresponsive().collect();
         names.push("127.0.0.1".to_owned());
         let made = rcgen::generate_simple_self_signed(names).unwrap();
-        let identity = Identity {
+        let identity = TestIdentity {
             certificate: made.cert.der().clone(),
             key: made.signing_key.serialize_der(),
         };
@@ -115,13 +115,13 @@ impl Merchants {
         let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (hear, heard) = mpsc::unbounded_channel();
-        let (knock, knocked) = mpsc::unbounded_channel();
+        let (check_rate, connected) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
                 let manner = manner(tcp.local_addr().unwrap().ip());
-                if manner != Manner::Hears {
-                    let _ = knock.send(());
+                if manner != EndpointReaction::Acknowledges {
+                    let _ = check_rate.send(());
                 }
                 tokio::spawn(receive(tcp, manner, acceptor.clone(), hear.clone()));
             }
@@ -130,7 +130,7 @@ impl Merchants {
             port,
             identity,
             heard,
-            knocked,
+            connected,
         }
     }
 
@@ -141,11 +141,11 @@ impl Merchants {
 
 async fn receive(
     mut tcp: TcpStream,
-    manner: Manner,
+    manner: EndpointReaction,
     acceptor: TlsAcceptor,
     hear: mpsc::UnboundedSender<String>,
 ) {
-    if manner == Manner::Mute {
+    if manner == EndpointReaction::Mute {
         let mut said = Vec::new();
         let _ = tcp.read_to_end(&mut said).await;
         return;
@@ -159,19 +159,19 @@ async fn receive(
             format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}")
         };
         match manner {
-            Manner::Hears => {
+            EndpointReaction::Acknowledges => {
                 let told: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
                 let number = told["merchantOrderNo"].as_str().unwrap().to_owned();
                 let _ = hear.send(number);
                 let answer = whole(r#"{"noticeResult":"SUCCESS"}"#);
                 tls.write_all(answer.as_bytes()).await.unwrap();
             }
-            Manner::Lies => {
+            EndpointReaction::Lies => {
                 let answer = whole(r#"{"noticeResult":"RECEIVED"}"#);
                 tls.write_all(answer.as_bytes()).await.unwrap();
             }
-            Manner::Silent | Manner::Mute => (),
-            Manner::Drips => {
+            EndpointReaction::Silent | EndpointReaction::Mute => (),
+            EndpointReaction::Drips => {
                 let begun = "HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n";
                 let _ = tls.write_all(begun.as_bytes()).await;
                 let mut drop_by_drop = interval(SHORT * 4);
@@ -179,7 +179,7 @@ async fn receive(
                     drop_by_drop.tick().await;
                 }
             }
-            Manner::Endless => {
+            EndpointReaction::Endless => {
                 let _ = tls.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
                 while tls.write_all(&[b' '; 1_024]).await.is_ok() {}
             }
@@ -188,7 +188,7 @@ async fn receive(
 }
 
 /// A gateway's workers on a store of their own.
-struct Telling {
+struct DeliveryTestbed {
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
@@ -196,26 +196,34 @@ struct Telling {
     next: u32,
 }
 
-impl Telling {
-    fn opened(file: &Path) -> (Arc<dyn Store>, Arc<Bells>) {
+impl DeliveryTestbed {
+    fn opened(file: &Path) -> (Arc<dyn Store>, Arc<WorkerSignals>) {
         let keys = BTreeMap::from([("2027".to_owned(), [1; 32])]);
         let seal = Arc::new(Seal::new("2027", keys, [2; 32]).unwrap());
         let fatal = Box::new(|why: &str| panic!("{why}"));
-        let bells = Arc::new(Bells::default());
+        let worker_signals = Arc::new(WorkerSignals::default());
         let store = open(file, seal, fatal, Box::new(|_, _| ())).unwrap();
-        (Arc::new(Ringing::new(store, Arc::clone(&bells))), bells)
+        (
+            Arc::new(NotifyingStore::new(store, Arc::clone(&worker_signals))),
+            worker_signals,
+        )
     }
 
-    fn start(merchants: &Merchants, store: Arc<dyn Store>, bells: Arc<Bells>, next: u32) -> Self {
-        let outbound = Hyper::new(OutboundSettings {
+    fn start(
+        merchants: &SocketMerchants,
+        store: Arc<dyn Store>,
+        worker_signals: Arc<WorkerSignals>,
+        next: u32,
+    ) -> Self {
+        let outbound = HyperOutbound::new(HyperOutboundSettings {
             merchant_roots: merchants.identity.chain(),
             allowed_networks: vec!["127.0.0.0/8".parse().unwrap()],
-            ..OutboundSettings::default()
+            ..HyperOutboundSettings::default()
         });
-        let clock: Arc<dyn Clock> = Arc::new(Ticking(Instant::now()));
+        let clock: Arc<dyn Clock> = Arc::new(DeliveryClock(Instant::now()));
         let world = World {
             clock: Arc::clone(&clock),
-            entropy: Arc::new(Draws::new(1)),
+            entropy: Arc::new(SeededEntropy::new(1)),
             outbound: Arc::new(outbound.unwrap()),
             health: Arc::default(),
             sends: Arc::new(SendLog::start(Arc::clone(&clock))),
@@ -223,13 +231,13 @@ impl Telling {
             exchange_log: Arc::new(NoRecorder),
             disk: Arc::default(),
         };
-        let register: Arc<Register> = Arc::new(register(&[]));
+        let snapshot: Arc<ConfigurationSnapshot> = Arc::new(snapshot(&[]));
         let metrics = Arc::new(Metrics::new().unwrap());
         let workers = Arc::new(Workers {
             store: Arc::clone(&store),
             clock,
-            in_force: Arc::new(move || Tools {
-                register: Arc::clone(&register),
+            in_force: Arc::new(move || WorkerResources {
+                snapshot: Arc::clone(&snapshot),
                 world: world.clone(),
                 budget: BudgetSettings {
                     cpu_percent: 10,
@@ -237,7 +245,7 @@ impl Telling {
                 },
             }),
             metrics: Arc::clone(&metrics),
-            bells,
+            worker_signals,
             refused_callers: Arc::new(RefusedCallers::new(Box::new(|_| [0; 32]))),
         });
         let (stop, stopped) = watch::channel(false);
@@ -253,7 +261,7 @@ impl Telling {
     /// A further order of the merchant that is well is paid; its number.
     async fn pay(&mut self, url: Box<str>) -> String {
         self.next += 1;
-        let terms = Terms {
+        let terms = OrderTerms {
             return_url: url,
             ..terms(self.next)
         };
@@ -263,19 +271,19 @@ impl Telling {
 
     async fn stop(self) -> Arc<Metrics> {
         self.stop.send_replace(true);
-        timeout(PATIENCE, self.running).await.unwrap().unwrap();
+        timeout(TIMEOUT, self.running).await.unwrap().unwrap();
         self.metrics
     }
 }
 
 /// Orders from number 1 on, paid at the merchants of these addresses, `each` at every one.
-async fn owe(store: &Arc<dyn Store>, urls: Vec<Box<str>>, each: usize) -> u32 {
+async fn enqueue_notifications(store: &Arc<dyn Store>, urls: Vec<Box<str>>, each: usize) -> u32 {
     let mut paying = JoinSet::new();
     let mut n = 0;
     for url in urls.into_iter().flat_map(|url| vec![url; each]) {
         n += 1;
         let store = Arc::clone(store);
-        let terms = Terms {
+        let terms = OrderTerms {
             return_url: url,
             ..terms(n)
         };
@@ -290,19 +298,19 @@ async fn owe(store: &Arc<dyn Store>, urls: Vec<Box<str>>, each: usize) -> u32 {
 /// within three seconds, from the first on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_dead_merchants_delay_nobody_else() {
-    let mut merchants = Merchants::start().await;
+    let mut merchants = SocketMerchants::start().await;
     let folder = TempDir::new().unwrap();
-    let (store, bells) = Telling::opened(&folder.path().join("paymux.db"));
-    let urls = unwell().map(|host| merchants.url(&host)).collect();
-    let next = owe(&store, urls, 2).await;
-    let mut telling = Telling::start(&merchants, store, bells, next);
+    let (store, worker_signals) = DeliveryTestbed::opened(&folder.path().join("paymux.db"));
+    let urls = unresponsive().map(|host| merchants.url(&host)).collect();
+    let next = enqueue_notifications(&store, urls, 2).await;
+    let mut telling = DeliveryTestbed::start(&merchants, store, worker_signals, next);
     for round in 0..10 {
         for _ in 0..50 {
-            let knock = timeout(PATIENCE, merchants.knocked.recv()).await;
-            knock.expect("the dead are called").unwrap();
+            let check_rate = timeout(TIMEOUT, merchants.connected.recv()).await;
+            check_rate.expect("the dead are called").unwrap();
         }
         let number = telling.pay(merchants.url("127.0.0.1")).await;
-        let within = Duration::from_secs(TOLD_WITHIN_S);
+        let within = Duration::from_secs(NOTIFIED_WITHIN_S);
         let heard = timeout(within, merchants.heard.recv()).await;
         let heard =
             heard.unwrap_or_else(|_| panic!("round {round}: told later than in {within:?}"));
@@ -319,16 +327,16 @@ async fn many_dead_merchants_delay_nobody_else() {
 /// where every answer arrives, and its share grows as it answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backlog_is_delivered_whole() {
-    let mut merchants = Merchants::start().await;
+    let mut merchants = SocketMerchants::start().await;
     let folder = TempDir::new().unwrap();
-    let (store, bells) = Telling::opened(&folder.path().join("paymux.db"));
+    let (store, worker_signals) = DeliveryTestbed::opened(&folder.path().join("paymux.db"));
     let backlog = 2_000;
-    let next = owe(&store, vec![merchants.url("127.0.0.1")], backlog).await;
+    let next = enqueue_notifications(&store, vec![merchants.url("127.0.0.1")], backlog).await;
     let began = Instant::now();
-    let telling = Telling::start(&merchants, store, bells, next);
+    let telling = DeliveryTestbed::start(&merchants, store, worker_signals, next);
     let mut numbers = std::collections::BTreeSet::new();
     for _ in 0..backlog {
-        let heard = timeout(PATIENCE, merchants.heard.recv()).await;
+        let heard = timeout(TIMEOUT, merchants.heard.recv()).await;
         assert!(numbers.insert(heard.unwrap().unwrap()), "heard twice");
     }
     eprintln!(

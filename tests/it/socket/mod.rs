@@ -1,17 +1,17 @@
 //! The real edge and the real network on loopback: sockets, TLS, limits, draining. Ports are the
 //! system's choice, or given out once; whatever is waited for is waited for itself.
 
-mod crowd;
 mod edge;
 mod expiring;
 mod institutions;
+mod load_shedding;
 mod merchants;
 mod outbound;
 pub(crate) mod ports;
 mod running;
 mod slow;
 mod strict;
-mod unproven;
+mod unauthenticated;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,17 +26,17 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// Longer than anything here takes; only a test that fails waits for it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// A limit that is meant to be passed.
 const SHORT: Duration = Duration::from_millis(50);
 
 /// A certificate and its key, made for one test.
-struct Identity {
+struct TestIdentity {
     certificate: CertificateDer<'static>,
     key: Vec<u8>,
 }
 
-impl Identity {
+impl TestIdentity {
     fn new() -> Self {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let made = rcgen::generate_simple_self_signed(names).unwrap();
@@ -62,9 +62,9 @@ impl Identity {
 
 /// A client that believes one certificate.
 fn client(
-    server: &Identity,
+    server: &TestIdentity,
     versions: &[&'static SupportedProtocolVersion],
-    shown: Option<&Identity>,
+    shown: Option<&TestIdentity>,
 ) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(server.certificate.clone()).unwrap();
@@ -80,7 +80,7 @@ fn client(
 }
 
 /// A client that offers these protocols.
-fn client_of(server: &Identity, offered: Vec<Vec<u8>>) -> TlsConnector {
+fn client_of(server: &TestIdentity, offered: Vec<Vec<u8>>) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(server.certificate.clone()).unwrap();
     let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -102,12 +102,12 @@ async fn connect(
 }
 
 /// One message: its head as text, its body.
-struct Message {
+struct SocketMessage {
     head: String,
     body: Vec<u8>,
 }
 
-impl Message {
+impl SocketMessage {
     fn status(&self) -> u16 {
         self.head.split(' ').nth(1).unwrap().parse().unwrap()
     }
@@ -124,7 +124,7 @@ impl Message {
 async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        let byte = tokio::time::timeout(PATIENCE, stream.read_u8()).await;
+        let byte = tokio::time::timeout(TIMEOUT, stream.read_u8()).await;
         match byte.expect("something comes or the connection ends") {
             Ok(byte) => head.push(byte),
             Err(_) => break,
@@ -134,12 +134,12 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
 }
 
 /// Reads one message framed by `content-length`; none at the end of the connection.
-async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> Option<Message> {
+async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> Option<SocketMessage> {
     let head = read_head(stream).await;
     if !head.ends_with("\r\n\r\n") {
         return None;
     }
-    let mut message = Message {
+    let mut message = SocketMessage {
         head,
         body: Vec::new(),
     };
@@ -154,7 +154,7 @@ async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> Option<Message> 
 }
 
 /// Sends bytes and reads one answer.
-async fn ask<S>(stream: &mut S, bytes: impl AsRef<[u8]>) -> Option<Message>
+async fn ask<S>(stream: &mut S, bytes: impl AsRef<[u8]>) -> Option<SocketMessage>
 where
     S: AsyncRead + AsyncWriteExt + Unpin,
 {

@@ -8,8 +8,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use paymux::domain::identifiers::InstitutionId;
-use paymux::outbound::{Hyper, LineSettings, OutboundSettings};
-use paymux::world::{Errand, Outbound, Party, Patience, Place, SendError, TooMany, Turn};
+use paymux::outbound::{HyperOutbound, HyperOutboundSettings, PartyClientSettings};
+use paymux::world::{
+    CallLabel, CallTimeouts, HeldPermit, Outbound, OutboundParty, Permit, PermitUnavailable,
+    SendError,
+};
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
@@ -21,10 +24,10 @@ use super::*;
 
 /// What the other side does with the connections it gets, one after another: each line is one
 /// connection, each word what follows one request on it.
-type Script = Vec<Vec<Step>>;
+type Script = Vec<Vec<ScriptStep>>;
 
 #[derive(Clone)]
-enum Step {
+enum ScriptStep {
     /// Answers with these bytes and keeps the connection.
     Say(String),
     /// Closes after the request was read, without a word.
@@ -34,19 +37,19 @@ enum Step {
 }
 
 /// A server that follows a script and tells what it read, with the number of the connection.
-struct Other {
+struct ScriptedServer {
     address: SocketAddr,
-    identity: Identity,
-    read: mpsc::UnboundedReceiver<(usize, Message)>,
+    identity: TestIdentity,
+    read: mpsc::UnboundedReceiver<(usize, SocketMessage)>,
 }
 
-impl Other {
+impl ScriptedServer {
     async fn start(script: Script) -> Self {
         Self::demanding(script, None).await
     }
 
-    async fn demanding(script: Script, caller: Option<&Identity>) -> Self {
-        let identity = Identity::new();
+    async fn demanding(script: Script, caller: Option<&TestIdentity>) -> Self {
+        let identity = TestIdentity::new();
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap();
@@ -76,9 +79,9 @@ impl Other {
                     };
                     let _ = tell.send((number, message));
                     match step {
-                        Step::Say(answer) => tls.write_all(answer.as_bytes()).await.unwrap(),
-                        Step::HangUp => break,
-                        Step::Wait => assert!(read_message(&mut tls).await.is_none()),
+                        ScriptStep::Say(answer) => tls.write_all(answer.as_bytes()).await.unwrap(),
+                        ScriptStep::HangUp => break,
+                        ScriptStep::Wait => assert!(read_message(&mut tls).await.is_none()),
                     }
                 }
             }
@@ -90,7 +93,7 @@ impl Other {
         }
     }
 
-    fn network(&self) -> Hyper {
+    fn network(&self) -> HyperOutbound {
         network(&self.identity, &["127.0.0.0/8"])
     }
 
@@ -98,27 +101,29 @@ impl Other {
         format!("https://{host}:{}/notice?x=1", self.address.port())
     }
 
-    async fn ask(&mut self, network: &Hyper) -> Result<Response<Bytes>, SendError> {
+    async fn ask(&mut self, network: &HyperOutbound) -> Result<Response<Bytes>, SendError> {
         let url = self.url("localhost");
-        network.send(&Party::Merchant, request(&url), PLENTY).await
+        network
+            .send(&OutboundParty::Merchant, request(&url), PLENTY)
+            .await
     }
 
-    async fn told(&mut self) -> (usize, Message) {
+    async fn told(&mut self) -> (usize, SocketMessage) {
         self.read.recv().await.unwrap()
     }
 }
 
-const PLENTY: Patience = Patience {
-    head: PATIENCE,
-    whole: PATIENCE,
+const PLENTY: CallTimeouts = CallTimeouts {
+    head: TIMEOUT,
+    whole: TIMEOUT,
     body_bytes_max: 32,
 };
 
-fn network(believed: &Identity, allowed: &[&str]) -> Hyper {
-    Hyper::new(OutboundSettings {
+fn network(believed: &TestIdentity, allowed: &[&str]) -> HyperOutbound {
+    HyperOutbound::new(HyperOutboundSettings {
         merchant_roots: believed.chain(),
         allowed_networks: allowed.iter().map(|text| text.parse().unwrap()).collect(),
-        ..OutboundSettings::default()
+        ..HyperOutboundSettings::default()
     })
     .unwrap()
 }
@@ -128,9 +133,9 @@ fn request(url: &str) -> Request<Bytes> {
     request.body(Bytes::from_static(b"hello")).unwrap()
 }
 
-fn say(body: &str) -> Step {
+fn say(body: &str) -> ScriptStep {
     let length = body.len();
-    Step::Say(format!(
+    ScriptStep::Say(format!(
         "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"
     ))
 }
@@ -147,7 +152,8 @@ fn is_unknown(sent: &Result<Response<Bytes>, SendError>) -> bool {
 /// again.
 #[tokio::test]
 async fn a_request_goes_out_and_its_answer_comes_back() {
-    let mut other = Other::start(vec![vec![say("one"), say("two")], vec![say("three")]]).await;
+    let mut other =
+        ScriptedServer::start(vec![vec![say("one"), say("two")], vec![say("three")]]).await;
     let network = other.network();
     for (host, answer, connection) in [
         ("localhost", "one", 0),
@@ -155,7 +161,9 @@ async fn a_request_goes_out_and_its_answer_comes_back() {
         ("127.0.0.1", "three", 1),
     ] {
         let url = other.url(host);
-        let sent = network.send(&Party::Merchant, request(&url), PLENTY).await;
+        let sent = network
+            .send(&OutboundParty::Merchant, request(&url), PLENTY)
+            .await;
         assert_eq!(sent.unwrap().body(), answer);
         let (number, message) = other.told().await;
         assert_eq!(number, connection, "{host}");
@@ -172,7 +180,7 @@ async fn a_request_goes_out_and_its_answer_comes_back() {
 /// R-A3.3-3: an address that is not public is not called unless its network is allowed.
 #[tokio::test]
 async fn a_private_address_is_not_called() {
-    let mut other = Other::start(vec![]).await;
+    let mut other = ScriptedServer::start(vec![]).await;
     for allowed in [&[][..], &["10.0.0.0/8", "127.0.0.2/32"]] {
         let network = network(&other.identity, allowed);
         for host in [
@@ -183,7 +191,9 @@ async fn a_private_address_is_not_called() {
             "2130706433",
         ] {
             let url = other.url(host);
-            let sent = network.send(&Party::Merchant, request(&url), PLENTY).await;
+            let sent = network
+                .send(&OutboundParty::Merchant, request(&url), PLENTY)
+                .await;
             assert!(was_not_sent(&sent), "{host}: {sent:?}");
         }
     }
@@ -193,9 +203,9 @@ async fn a_private_address_is_not_called() {
 /// E1: what fails before the first byte was not sent.
 #[tokio::test]
 async fn a_connection_that_never_stood_sent_nothing() {
-    let mut other = Other::start(vec![vec![say("one")]]).await;
-    let stranger = network(&Identity::new(), &["127.0.0.0/8"]);
-    let sent = other.ask(&stranger).await;
+    let mut other = ScriptedServer::start(vec![vec![say("one")]]).await;
+    let unauthenticated = network(&TestIdentity::new(), &["127.0.0.0/8"]);
+    let sent = other.ask(&unauthenticated).await;
     assert!(was_not_sent(&sent), "an authority not believed: {sent:?}");
 
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -203,17 +213,21 @@ async fn a_connection_that_never_stood_sent_nothing() {
     drop(taken);
     let network = other.network();
     for url in [closed.as_str(), "http://127.0.0.1/", "/only/a/path"] {
-        let sent = network.send(&Party::Merchant, request(url), PLENTY).await;
+        let sent = network
+            .send(&OutboundParty::Merchant, request(url), PLENTY)
+            .await;
         assert!(was_not_sent(&sent), "{url}: {sent:?}");
     }
     // Where no name server answers, it is ourselves who do not know (H1).
     let unknown = request("https://no-such-name.invalid/");
-    let sent = network.send(&Party::Merchant, unknown, PLENTY).await;
+    let sent = network
+        .send(&OutboundParty::Merchant, unknown, PLENTY)
+        .await;
     assert!(
-        was_not_sent(&sent) || matches!(sent, Err(SendError::OurShortage(_))),
+        was_not_sent(&sent) || matches!(sent, Err(SendError::LocalShortage(_))),
         "{sent:?}"
     );
-    let nobody = Party::Institution(InstitutionId::parse("nobody").unwrap());
+    let nobody = OutboundParty::Institution(InstitutionId::parse("nobody").unwrap());
     let url = other.url("localhost");
     let sent = network.send(&nobody, request(&url), PLENTY).await;
     assert!(
@@ -225,16 +239,16 @@ async fn a_connection_that_never_stood_sent_nothing() {
 /// V1, E5: once the request may have been read, every failure leaves it in doubt, and it is not
 /// sent a second time.
 #[tokio::test]
-async fn a_failure_after_the_request_leaves_it_in_doubt() {
+async fn a_failure_after_the_request_leaves_it_unresolved() {
     let long = "HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\n";
     let short = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut";
     for steps in [
-        vec![Step::HangUp],
-        vec![Step::Say("not http\r\n\r\n".to_owned())],
-        vec![Step::Say(format!("{long}{}", "x".repeat(33)))],
-        vec![Step::Say(short.to_owned())],
+        vec![ScriptStep::HangUp],
+        vec![ScriptStep::Say("not http\r\n\r\n".to_owned())],
+        vec![ScriptStep::Say(format!("{long}{}", "x".repeat(33)))],
+        vec![ScriptStep::Say(short.to_owned())],
     ] {
-        let mut other = Other::start(vec![steps, vec![say("again")]]).await;
+        let mut other = ScriptedServer::start(vec![steps, vec![say("again")]]).await;
         let network = other.network();
         let sent = other.ask(&network).await;
         assert!(is_unknown(&sent), "{sent:?}");
@@ -246,9 +260,9 @@ async fn a_failure_after_the_request_leaves_it_in_doubt() {
 /// A failure on a kept connection after the request was read is in doubt as well: it is not sent
 /// again over a new one.
 #[tokio::test]
-async fn a_kept_connection_that_breaks_leaves_its_request_in_doubt() {
-    let steps = vec![vec![say("one"), Step::HangUp], vec![say("again")]];
-    let mut other = Other::start(steps).await;
+async fn a_kept_connection_that_breaks_leaves_its_request_unresolved() {
+    let steps = vec![vec![say("one"), ScriptStep::HangUp], vec![say("again")]];
+    let mut other = ScriptedServer::start(steps).await;
     let network = other.network();
     other.ask(&network).await.unwrap();
     let sent = other.ask(&network).await;
@@ -260,30 +274,30 @@ async fn a_kept_connection_that_breaks_leaves_its_request_in_doubt() {
 
 /// Deadlines hold for the head and for the whole, and passing one leaves the request in doubt.
 #[tokio::test]
-async fn a_deadline_leaves_the_request_in_doubt() {
+async fn a_deadline_leaves_the_request_unresolved() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
-    let slow_body = vec![Step::Say(head.to_owned()), Step::Wait];
-    for (steps, patience) in [
+    let slow_body = vec![ScriptStep::Say(head.to_owned()), ScriptStep::Wait];
+    for (steps, timeouts) in [
         (
-            vec![Step::Wait],
-            Patience {
+            vec![ScriptStep::Wait],
+            CallTimeouts {
                 head: SHORT * 20,
                 ..PLENTY
             },
         ),
         (
             slow_body,
-            Patience {
+            CallTimeouts {
                 whole: SHORT * 20,
                 ..PLENTY
             },
         ),
     ] {
-        let mut other = Other::start(vec![steps]).await;
+        let mut other = ScriptedServer::start(vec![steps]).await;
         let network = other.network();
         let url = other.url("localhost");
         let sent = network
-            .send(&Party::Merchant, request(&url), patience)
+            .send(&OutboundParty::Merchant, request(&url), timeouts)
             .await;
         assert!(is_unknown(&sent), "{sent:?}");
         other.told().await;
@@ -295,7 +309,11 @@ async fn a_deadline_leaves_the_request_in_doubt() {
 async fn a_redirect_is_not_followed() {
     let answer =
         "HTTP/1.1 307 Temporary Redirect\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
-    let mut other = Other::start(vec![vec![Step::Say(answer.to_owned()), say("followed")]]).await;
+    let mut other = ScriptedServer::start(vec![vec![
+        ScriptStep::Say(answer.to_owned()),
+        say("followed"),
+    ]])
+    .await;
     let network = other.network();
     assert_eq!(other.ask(&network).await.unwrap().status(), 307);
     other.told().await;
@@ -305,25 +323,25 @@ async fn a_redirect_is_not_followed() {
 /// An institution is shown our certificate, believed by its own authorities, and may lie in a
 /// private network.
 #[tokio::test]
-async fn an_institution_has_a_line_of_its_own() {
-    let ours = Identity::new();
-    let mut other = Other::demanding(vec![vec![say("one")]], Some(&ours)).await;
+async fn an_institution_has_its_own_connection_limit() {
+    let ours = TestIdentity::new();
+    let mut other = ScriptedServer::demanding(vec![vec![say("one")]], Some(&ours)).await;
     let harbour = InstitutionId::parse("harbour").unwrap();
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let shown = CertifiedKey::from_der(ours.chain(), ours.key(), &provider).unwrap();
-    let line = LineSettings {
+    let line = PartyClientSettings {
         roots: other.identity.chain(),
         client_identity: Some(Arc::new(shown)),
         connections_max: 1,
     };
-    let network = Hyper::new(OutboundSettings {
+    let network = HyperOutbound::new(HyperOutboundSettings {
         institutions: [(harbour.clone(), line)].into(),
-        ..OutboundSettings::default()
+        ..HyperOutboundSettings::default()
     })
     .unwrap();
     let url = other.url("localhost");
     let sent = network
-        .send(&Party::Institution(harbour), request(&url), PLENTY)
+        .send(&OutboundParty::Institution(harbour), request(&url), PLENTY)
         .await;
     assert_eq!(sent.unwrap().body(), "one");
     other.told().await;
@@ -345,20 +363,20 @@ async fn an_institution_has_as_many_calls_at_once_as_were_set() {
     });
     let harbour = InstitutionId::parse("harbour").unwrap();
     let settings = |connections_max| {
-        let line = LineSettings {
+        let line = PartyClientSettings {
             roots: Vec::new(),
             client_identity: None,
             connections_max,
         };
-        OutboundSettings {
+        HyperOutboundSettings {
             institutions: [(harbour.clone(), line)].into(),
-            ..OutboundSettings::default()
+            ..HyperOutboundSettings::default()
         }
     };
-    let mut network = Hyper::new(settings(1)).unwrap();
+    let mut network = HyperOutbound::new(settings(1)).unwrap();
     for many in [2, 3, 1] {
         network = network.renewed(settings(many)).unwrap();
-        let party = Party::Institution(harbour.clone());
+        let party = OutboundParty::Institution(harbour.clone());
         let mut calls = Vec::new();
         for _ in 0..many {
             let mut call = Box::pin(network.send(&party, request(&url), PLENTY));
@@ -368,13 +386,13 @@ async fn an_institution_has_as_many_calls_at_once_as_were_set() {
             }
             calls.push(call);
         }
-        let hasty = Patience {
+        let hasty = CallTimeouts {
             head: SHORT,
             ..PLENTY
         };
         let over = network.send(&party, request(&url), hasty).await;
         assert!(
-            matches!(over, Err(SendError::KeptBack(_))),
+            matches!(over, Err(SendError::Throttled(_))),
             "{many}: {over:?}"
         );
         assert!(arrived.try_recv().is_err());
@@ -382,19 +400,19 @@ async fn an_institution_has_as_many_calls_at_once_as_were_set() {
 }
 
 /// How many calls may leave, and how many have.
-struct Gate(u32, AtomicU32);
+struct CountingPermit(u32, AtomicU32);
 
 #[async_trait]
-impl Place for Gate {
-    async fn depart(&self) -> Result<(), TooMany> {
+impl HeldPermit for CountingPermit {
+    async fn mark_sent(&self) -> Result<(), PermitUnavailable> {
         if self.1.fetch_add(1, Ordering::SeqCst) < self.0 {
             Ok(())
         } else {
-            Err(TooMany { wait: SHORT })
+            Err(PermitUnavailable { wait: SHORT })
         }
     }
 
-    fn stay(&self) {
+    fn mark_unsent(&self) {
         self.1.fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -402,22 +420,22 @@ impl Place for Gate {
 /// E1: an institution's rate is counted on a connection that stands, right before the bytes leave;
 /// what may not leave then did not, and nothing is held against the institution.
 #[tokio::test]
-async fn a_call_departs_when_its_connection_stands() {
-    let mut other = Other::start(vec![vec![say("one"), say("two")]]).await;
+async fn a_call_is_marked_sent_when_its_connection_is_established() {
+    let mut other = ScriptedServer::start(vec![vec![say("one"), say("two")]]).await;
     let network = other.network();
     let url = other.url("localhost");
-    let through = |gate: &Arc<Gate>| {
+    let through = |admission: &Arc<CountingPermit>| {
         let mut request = request(&url);
-        let turn = Turn::held(Arc::<Gate>::clone(gate));
-        let errand = Errand("create", Some(turn));
-        request.extensions_mut().insert(errand);
-        network.send(&Party::Merchant, request, PLENTY)
+        let permit = Permit::held(Arc::<CountingPermit>::clone(admission));
+        let call_label = CallLabel("create", Some(permit));
+        request.extensions_mut().insert(call_label);
+        network.send(&OutboundParty::Merchant, request, PLENTY)
     };
-    let closed = Arc::new(Gate(0, AtomicU32::new(0)));
+    let closed = Arc::new(CountingPermit(0, AtomicU32::new(0)));
     let sent = through(&closed).await;
-    assert!(matches!(sent, Err(SendError::KeptBack(_))), "{sent:?}");
+    assert!(matches!(sent, Err(SendError::Throttled(_))), "{sent:?}");
     assert_eq!(closed.1.load(Ordering::SeqCst), 1);
-    let open = Arc::new(Gate(2, AtomicU32::new(0)));
+    let open = Arc::new(CountingPermit(2, AtomicU32::new(0)));
     assert_eq!(through(&open).await.unwrap().body(), "one");
     assert_eq!(through(&open).await.unwrap().body(), "two");
     assert_eq!(open.1.load(Ordering::SeqCst), 2);
@@ -429,39 +447,39 @@ async fn a_call_departs_when_its_connection_stands() {
 /// whoever is called next, and what is in use does not.
 #[tokio::test]
 async fn kept_connections_make_room_for_others() {
-    let mut one = Other::start(vec![vec![say("one"), Step::Wait]]).await;
-    let mut two = Other::start(vec![vec![say("two")]]).await;
+    let mut one = ScriptedServer::start(vec![vec![say("one"), ScriptStep::Wait]]).await;
+    let mut two = ScriptedServer::start(vec![vec![say("two")]]).await;
     let mut roots = one.identity.chain();
     roots.extend(two.identity.chain());
-    let network = Hyper::new(OutboundSettings {
+    let network = HyperOutbound::new(HyperOutboundSettings {
         merchant_roots: roots,
         allowed_networks: vec!["127.0.0.0/8".parse().unwrap()],
         merchant_connections_max: Some(1),
-        ..OutboundSettings::default()
+        ..HyperOutboundSettings::default()
     })
     .unwrap();
     assert_eq!(one.ask(&network).await.unwrap().body(), "one");
     assert_eq!(two.ask(&network).await.unwrap().body(), "two");
-    let hasty = Patience {
+    let hasty = CallTimeouts {
         head: SHORT,
         ..PLENTY
     };
-    let mut third = Other::start(vec![vec![Step::Wait]]).await;
+    let mut third = ScriptedServer::start(vec![vec![ScriptStep::Wait]]).await;
     let roots = third.identity.chain();
-    let network = Hyper::new(OutboundSettings {
+    let network = HyperOutbound::new(HyperOutboundSettings {
         merchant_roots: roots,
         allowed_networks: vec!["127.0.0.0/8".parse().unwrap()],
         merchant_connections_max: Some(1),
-        ..OutboundSettings::default()
+        ..HyperOutboundSettings::default()
     })
     .unwrap();
     let url = third.url("localhost");
-    let under_way = network.send(&Party::Merchant, request(&url), PLENTY);
+    let under_way = network.send(&OutboundParty::Merchant, request(&url), PLENTY);
     tokio::select! {
         sent = under_way => panic!("nobody answers: {sent:?}"),
         sent = async {
             third.told().await;
-            network.send(&Party::Merchant, request(&url.replace("localhost", "127.0.0.1")), hasty).await
-        } => assert!(matches!(sent, Err(SendError::OurShortage(_))), "{sent:?}"),
+            network.send(&OutboundParty::Merchant, request(&url.replace("localhost", "127.0.0.1")), hasty).await
+        } => assert!(matches!(sent, Err(SendError::LocalShortage(_))), "{sent:?}"),
     }
 }

@@ -7,7 +7,8 @@ use http::{Request, Response};
 use paymux::api::Peer;
 use paymux::api::refusal::problem;
 use paymux::edge::{
-    Bounds, Drained, Edge, Listener, LiveBounds, Proven, Refuse, Responder, Stop, TlsIdentity,
+    Bounds, ConnectionProof, DrainOutcome, Edge, Listener, LiveBounds, Refuse, Responder, Stop,
+    TlsIdentity,
 };
 use paymux::metrics::Metrics;
 use rustls::version::{TLS12, TLS13};
@@ -18,26 +19,26 @@ use super::*;
 pub(super) const GET: &[u8] = b"GET /a?b=c HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// What reached whoever answers.
-pub(super) type Seen = Arc<Mutex<Vec<(Request<Bytes>, Peer)>>>;
+pub(super) type ReceivedRequests = Arc<Mutex<Vec<(Request<Bytes>, Peer)>>>;
 
 /// An edge that runs.
-pub(super) struct Running {
+pub(super) struct RunningEdge {
     pub(super) address: SocketAddr,
-    pub(super) identity: Identity,
+    pub(super) identity: TestIdentity,
     pub(super) shown: Arc<TlsIdentity>,
-    pub(super) seen: Seen,
+    pub(super) seen: ReceivedRequests,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stop: Stop,
-    pub(super) served: JoinHandle<Drained>,
+    pub(super) served: JoinHandle<DrainOutcome>,
     pub(super) bounds: LiveBounds,
 }
 
-impl Running {
+impl RunningEdge {
     pub(super) fn start(bounds: Bounds, responder: Responder) -> Self {
-        let identity = Identity::new();
+        let identity = TestIdentity::new();
         let shown = TlsIdentity::new(identity.chain(), identity.key()).unwrap();
         let shown = Arc::new(shown);
-        let seen = Seen::default();
+        let seen = ReceivedRequests::default();
         let keep = Arc::clone(&seen);
         let responder: Responder = Arc::new(move |request: Request<Bytes>, peer| {
             let mut copy = Request::new(request.body().clone());
@@ -80,7 +81,7 @@ impl Running {
         let responder: Responder = Arc::new(|request, _| {
             Box::pin(async {
                 let mut answer = echo(request);
-                answer.extensions_mut().insert(Proven::Party);
+                answer.extensions_mut().insert(ConnectionProof::Party);
                 answer
             })
         });
@@ -91,7 +92,7 @@ impl Running {
         connect(&self.client(None), self.address).await.unwrap()
     }
 
-    pub(super) fn client(&self, shown: Option<&Identity>) -> TlsConnector {
+    pub(super) fn client(&self, shown: Option<&TestIdentity>) -> TlsConnector {
         client(&self.identity, &[&TLS13, &TLS12], shown)
     }
 
@@ -102,13 +103,13 @@ impl Running {
                 tokio::task::yield_now().await;
             }
         };
-        let seen = tokio::time::timeout(PATIENCE, seen).await;
+        let seen = tokio::time::timeout(TIMEOUT, seen).await;
         assert!(seen.is_ok(), "{line} is not in\n{}", self.metrics.render());
     }
 
-    pub(super) async fn stopped(self) -> Drained {
+    pub(super) async fn stopped(self) -> DrainOutcome {
         self.stop.stop();
-        tokio::time::timeout(PATIENCE, self.served)
+        tokio::time::timeout(TIMEOUT, self.served)
             .await
             .unwrap()
             .unwrap()

@@ -1,7 +1,7 @@
 //! Clients that are slow, or too many, or never come to an end: each is cut off at a named limit,
 //! counted, and nobody else is held up.
 
-use super::running::{GET, Running, post};
+use super::running::{GET, RunningEdge, post};
 use super::*;
 use bytes::Bytes;
 use http::Response;
@@ -16,7 +16,7 @@ async fn slow_callers_are_cut_off() {
         head_within: SHORT,
         ..Bounds::default()
     };
-    let edge = Running::echo(bounds);
+    let edge = RunningEdge::echo(bounds);
     let answer = ask(&mut edge.connect().await, &GET[..20]).await;
     assert_eq!(answer.unwrap().status(), 408);
     edge.counts(r#"paymux_connections_cut_total{cause="head_slow"} 1"#)
@@ -26,7 +26,7 @@ async fn slow_callers_are_cut_off() {
         body_within: SHORT,
         ..Bounds::default()
     };
-    let edge = Running::echo(bounds);
+    let edge = RunningEdge::echo(bounds);
     let whole = post("0123456789");
     let answer = ask(&mut edge.connect().await, &whole[..whole.len() - 1]).await;
     assert_eq!(answer.unwrap().status(), 408);
@@ -37,7 +37,7 @@ async fn slow_callers_are_cut_off() {
         idle_within: SHORT,
         ..Bounds::default()
     };
-    let edge = Running::echo(bounds);
+    let edge = RunningEdge::echo(bounds);
     assert!(read_message(&mut edge.connect().await).await.is_none());
     assert!(edge.seen.lock().unwrap().is_empty());
 }
@@ -49,12 +49,12 @@ async fn a_slow_handshake_is_cut_off() {
         handshake_within: SHORT,
         ..Bounds::default()
     };
-    let edge = Running::echo(bounds);
+    let edge = RunningEdge::echo(bounds);
     for hello in [&b""[..], b"\x16\x03\x01\x01\x00\x01"] {
         let mut stream = TcpStream::connect(edge.address).await.unwrap();
         stream.write_all(hello).await.unwrap();
         let mut rest = Vec::new();
-        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest))
+        let _ = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut rest))
             .await
             .unwrap();
     }
@@ -67,7 +67,7 @@ async fn a_slow_handshake_is_cut_off() {
 /// Whoever does not shake hands is no client: it is counted and costs one handshake, not a place.
 #[tokio::test]
 async fn what_is_no_handshake_is_refused() {
-    let edge = Running::echo(Bounds::default());
+    let edge = RunningEdge::echo(Bounds::default());
     let mut stream = TcpStream::connect(edge.address).await.unwrap();
     stream.write_all(GET).await.unwrap();
     let mut rest = Vec::new();
@@ -85,11 +85,11 @@ async fn handshakes_that_stand_still_keep_nobody_out() {
     let bounds = Bounds {
         handshakes_max: 1,
         handshakes_per_address_max: 1,
-        handshake_within: PATIENCE,
+        handshake_within: TIMEOUT,
         ..Bounds::default()
     };
-    let edge = Running::echo(bounds);
-    let hello = crate::socket::unproven::hello(&edge);
+    let edge = RunningEdge::echo(bounds);
+    let hello = crate::socket::unauthenticated::hello(&edge);
     let mut still = Vec::new();
     for said in [&b""[..], &hello[..1], &hello[..hello.len() - 1], &hello] {
         let mut tcp = TcpStream::connect(edge.address).await.unwrap();
@@ -114,10 +114,10 @@ async fn handshakes_that_stand_still_keep_nobody_out() {
 #[tokio::test]
 async fn a_hello_without_end_is_cut_off() {
     let bounds = Bounds {
-        handshake_within: PATIENCE,
+        handshake_within: TIMEOUT,
         ..Bounds::default()
     };
-    let edge = Running::echo(bounds);
+    let edge = RunningEdge::echo(bounds);
     let mut tcp = TcpStream::connect(edge.address).await.unwrap();
     // A ClientHello that says it is 60,000 bytes long, in records of 4,096.
     let mut record = vec![0x16, 3, 1, 0x10, 0, 1, 0, 0xea, 0x60];
@@ -137,11 +137,11 @@ async fn a_hello_without_end_is_cut_off() {
 #[tokio::test]
 async fn a_dripping_body_is_cut_off() {
     let bounds = Bounds {
-        body_within: PATIENCE * 2,
+        body_within: TIMEOUT * 2,
         body_rate_min: 1_000_000,
         ..Bounds::default()
     };
-    let edge = Running::echo(bounds);
+    let edge = RunningEdge::echo(bounds);
     let mut stream = edge.connect().await;
     let whole = post("0123456789");
     let answer = ask(&mut stream, &whole[..whole.len() - 1]).await;
@@ -164,7 +164,7 @@ async fn a_slow_reader_is_cut_off() {
             }
         })
     });
-    let edge = Running::start(bounds, responder);
+    let edge = RunningEdge::start(bounds, responder);
     let mut slow = edge.connect().await;
     let large = "GET /large HTTP/1.1\r\nHost: a\r\n\r\n";
     slow.write_all(large.as_bytes()).await.unwrap();
@@ -187,7 +187,7 @@ async fn one_address_has_only_its_share_of_connections() {
         connections_per_address_max: 1,
         ..Bounds::default()
     };
-    let edge = Running::proving(bounds);
+    let edge = RunningEdge::proving(bounds);
     let mut first = edge.connect().await;
     assert_eq!(ask(&mut first, GET).await.unwrap().status(), 200);
     assert!(connect(&edge.client(None), edge.address).await.is_err());
@@ -208,7 +208,7 @@ async fn connections_are_bounded() {
         connections_max: 1,
         ..Bounds::default()
     };
-    let edge = Running::proving(bounds);
+    let edge = RunningEdge::proving(bounds);
     let mut first = edge.connect().await;
     assert_eq!(ask(&mut first, GET).await.unwrap().status(), 200);
     assert!(connect(&edge.client(None), edge.address).await.is_err());
@@ -224,7 +224,7 @@ async fn a_connection_carries_only_so_many_requests() {
         requests_per_connection_max: 2,
         ..Bounds::default()
     };
-    let edge = Running::echo(bounds);
+    let edge = RunningEdge::echo(bounds);
     let mut stream = edge.connect().await;
     for life in ["keep-alive", "close"] {
         let answer = ask(&mut stream, GET).await.unwrap();
@@ -239,7 +239,7 @@ async fn a_connection_carries_only_so_many_requests() {
         pipelined_max: 2,
         ..Bounds::default()
     };
-    let edge = Running::echo(bounds);
+    let edge = RunningEdge::echo(bounds);
     let mut stream = edge.connect().await;
     stream.write_all(&GET.repeat(9)).await.unwrap();
     let mut answers = 0;
@@ -256,7 +256,7 @@ async fn a_connection_carries_only_so_many_requests() {
 /// F1: bounds are replaced while connections stand, and count from the next request on.
 #[tokio::test]
 async fn bounds_are_replaced_while_it_serves() {
-    let edge = Running::proving(Bounds::default());
+    let edge = RunningEdge::proving(Bounds::default());
     let mut standing = edge.connect().await;
     assert_eq!(
         ask(&mut standing, post("0123456789"))

@@ -3,11 +3,11 @@
 
 use paymux::edge::Bounds;
 
-use super::running::{GET, Running, post, small};
+use super::running::{GET, RunningEdge, post, small};
 use super::*;
 
 /// Sends each on a connection of its own; each is refused with this status and nobody sees it.
-async fn refused(edge: &Running, status: u16, all: &[&str]) {
+async fn refused(edge: &RunningEdge, status: u16, all: &[&str]) {
     for bytes in all {
         let mut stream = edge.connect().await;
         let answer = ask(&mut stream, bytes).await.expect(bytes);
@@ -21,7 +21,7 @@ async fn refused(edge: &Running, status: u16, all: &[&str]) {
 /// Q1: what is over a bound is refused before anybody answers it, and the refusal arrives.
 #[tokio::test]
 async fn what_is_over_a_bound_is_refused() {
-    let edge = Running::echo(small());
+    let edge = RunningEdge::echo(small());
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
                    a\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n";
     let long = format!(
@@ -59,7 +59,7 @@ async fn what_is_over_a_bound_is_refused() {
 /// oddly written, by another coding than chunks.
 #[tokio::test]
 async fn a_body_with_two_lengths_is_refused() {
-    let edge = Running::echo(Bounds::default());
+    let edge = RunningEdge::echo(Bounds::default());
     refused(
         &edge,
         400,
@@ -91,7 +91,7 @@ async fn a_body_with_two_lengths_is_refused() {
 /// for one is refused.
 #[tokio::test]
 async fn an_odd_chunk_is_refused() {
-    let edge = Running::echo(Bounds::default());
+    let edge = RunningEdge::echo(Bounds::default());
     let chunks = [
         "not a size\r\n",
         "\r\n\r\n",
@@ -118,7 +118,7 @@ async fn an_odd_chunk_is_refused() {
 /// line end, and hold no control character.
 #[tokio::test]
 async fn an_odd_header_line_is_refused() {
-    let edge = Running::echo(Bounds::default());
+    let edge = RunningEdge::echo(Bounds::default());
     let lines = [
         "X: 1\r\n folded",
         "X: 1\r\n\tfolded",
@@ -145,7 +145,7 @@ async fn an_odd_header_line_is_refused() {
 /// names the same host. HTTP/2 is off: its preface is no request, and it is not offered in TLS.
 #[tokio::test]
 async fn an_odd_first_line_is_refused() {
-    let edge = Running::echo(Bounds::default());
+    let edge = RunningEdge::echo(Bounds::default());
     refused(
         &edge,
         400,
@@ -192,7 +192,7 @@ async fn an_odd_first_line_is_refused() {
 /// A client that offers HTTP/2 alone is refused in the handshake; one that offers both gets 1.1.
 #[tokio::test]
 async fn http_2_is_not_spoken() {
-    let edge = Running::echo(Bounds::default());
+    let edge = RunningEdge::echo(Bounds::default());
     for (offered, spoken) in [
         (&[&b"h2"[..], b"http/1.1"][..], Some(&b"http/1.1"[..])),
         (&[b"h2"], None),
@@ -211,7 +211,7 @@ async fn http_2_is_not_spoken() {
 /// Q2: a path arrives byte for byte, however it is written: nobody here decodes, collapses or cuts.
 #[tokio::test]
 async fn a_path_is_not_touched() {
-    let edge = Running::echo(Bounds::default());
+    let edge = RunningEdge::echo(Bounds::default());
     let paths = [
         "/v1/%6frders",
         "/v1//orders",
@@ -243,7 +243,7 @@ async fn a_path_is_not_touched() {
 /// A smuggled request is never answered: what follows a refused one is not read as another.
 #[tokio::test]
 async fn what_follows_a_refused_request_is_not_read() {
-    let edge = Running::echo(Bounds::default());
+    let edge = RunningEdge::echo(Bounds::default());
     let mut stream = edge.connect().await;
     let smuggling = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n\
                      0\r\n\r\nGET /secret HTTP/1.1\r\nHost: a\r\n\r\n";

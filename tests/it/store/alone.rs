@@ -13,7 +13,7 @@ use paymux::store::{OpenError, Store, StoreError, open};
 
 use super::Stores;
 use super::builders::{done, place};
-use super::embedded::{Embedded, open_with};
+use super::embedded::{EmbeddedStores, open_with};
 
 /// What another program does that knows nothing of us: a copy by `VACUUM INTO`, then a plain read;
 /// it says how many orders it saw.
@@ -45,7 +45,7 @@ fn seen_by_another(file: &Path, copy: &Path) -> u32 {
 /// what is acknowledged afterwards is seen by the next one that looks.
 #[tokio::test]
 async fn another_program_that_looks_takes_nothing_away() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let store = stores.open();
     let copies: Vec<PathBuf> = (1..=3)
         .map(|n| stores.file().with_extension(format!("copy{n}")))
@@ -60,12 +60,12 @@ async fn another_program_that_looks_takes_nothing_away() {
 /// a statement or a key: closing it again would drop the locks of all connections.
 #[tokio::test]
 async fn a_held_store_is_never_opened_as_something_else() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let store = stores.open();
     done(&*store, place(1, None)).await;
     let link = stores.file().with_extension("link");
     symlink(stores.file(), &link).unwrap();
-    let beside = |suffix: &str| files::held::beside(&stores.file(), suffix);
+    let beside = |suffix: &str| files::store_lock::beside(&stores.file(), suffix);
     for path in [stores.file(), link, beside("-wal"), beside("-shm")] {
         let refused = files::open(&path).unwrap_err().to_string();
         assert!(refused.contains("than the store"), "{refused}");
@@ -77,7 +77,7 @@ async fn a_held_store_is_never_opened_as_something_else() {
 /// S1: one store, one process, by whatever name: a link, a detour, a link to its folder.
 #[tokio::test]
 async fn another_name_is_the_same_store() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let store = stores.open();
     let folder = stores.file().parent().unwrap().to_owned();
     let elsewhere = tempfile::TempDir::new().unwrap();
@@ -99,13 +99,13 @@ async fn another_name_is_the_same_store() {
     drop(store);
     // By a link alone it is served, with its log beside the file.
     drop(open_with(&link, 1, 2).unwrap());
-    assert!(!files::held::beside(&link, ".lock").exists());
+    assert!(!files::store_lock::beside(&link, ".lock").exists());
 }
 
 /// S1: of a file with two names the log lies beside one; whoever opened the other would lose it.
 #[tokio::test]
 async fn a_store_with_a_second_name_is_refused() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     drop(stores.open());
     let second = stores.file().with_extension("second");
     fs::hard_link(stores.file(), &second).unwrap();
@@ -120,12 +120,12 @@ async fn a_store_with_a_second_name_is_refused() {
 /// R-6.3.2-1a: a store that others may read, write or replace stops the start, and says what to do.
 #[tokio::test]
 async fn a_store_that_others_may_use_stops_the_start() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     drop(stores.open());
-    let log = files::held::beside(&stores.file(), "-wal");
+    let log = files::store_lock::beside(&stores.file(), "-wal");
     super::builders::private(&log, &[]);
     let folder = stores.file().parent().unwrap().to_owned();
-    let lock = files::held::beside(&stores.file(), ".lock");
+    let lock = files::store_lock::beside(&stores.file(), ".lock");
     for (path, mode, says) in [
         (stores.file(), 0o644, "found mode 644; chmod 600"),
         (stores.file(), 0o620, "found mode 620; chmod 600"),
@@ -151,18 +151,18 @@ async fn a_store_that_others_may_use_stops_the_start() {
 fn watched(path: &Path) -> (Arc<dyn Store>, Receiver<String>) {
     let (tell, told) = channel();
     let fatal = Box::new(move |why: &str| drop(tell.send(why.to_owned())));
-    let seal = Arc::new(Embedded::seal());
+    let seal = Arc::new(EmbeddedStores::seal());
     let store = open(path, seal, fatal, Box::new(|_, _| ())).unwrap();
     (store, told)
 }
 
 /// Longer than two looks at what leads to the store, which are a second apart.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What an operator does beneath a running gateway, given the file and a free name elsewhere.
-type Replaces = fn(&Path, &Path);
+type ReplaceFile = fn(&Path, &Path);
 
-const REPLACED: [(&str, Replaces); 6] = [
+const REPLACED: [(&str, ReplaceFile); 6] = [
     ("renamed over", |file, other| {
         seen_by_another(file, other);
         fs::rename(other, file).unwrap();
@@ -174,10 +174,10 @@ const REPLACED: [(&str, Replaces); 6] = [
     }),
     ("removed", |file, _| fs::remove_file(file).unwrap()),
     ("without its log", |file, _| {
-        fs::remove_file(files::held::beside(file, "-wal")).unwrap();
+        fs::remove_file(files::store_lock::beside(file, "-wal")).unwrap();
     }),
     ("without the index of its log", |file, _| {
-        fs::remove_file(files::held::beside(file, "-shm")).unwrap();
+        fs::remove_file(files::store_lock::beside(file, "-shm")).unwrap();
     }),
     ("its folder moved", |file, other| {
         fs::rename(file.parent().unwrap(), other).unwrap();
@@ -199,10 +199,10 @@ async fn a_store_that_was_replaced_acknowledges_nothing_more() {
             replace(&file, &stores.path().join("other"));
             if writes {
                 let refused = store.commit(&place(2, None)).await;
-                let in_doubt = matches!(refused, Err(StoreError::InDoubt(_)));
+                let in_doubt = matches!(refused, Err(StoreError::OutcomeUnknown(_)));
                 assert!(in_doubt, "{how}: {refused:?}");
             }
-            let why = told.recv_timeout(PATIENCE).expect(how);
+            let why = told.recv_timeout(TIMEOUT).expect(how);
             assert!(why.contains("removed, replaced or moved"), "{how}: {why}");
             assert!(store.commit(&place(3, None)).await.is_err(), "{how}");
         }
@@ -212,7 +212,7 @@ async fn a_store_that_was_replaced_acknowledges_nothing_more() {
 /// S1: a link that led to the store and leads to another one now is a store replaced.
 #[tokio::test]
 async fn a_link_that_leads_elsewhere_acknowledges_nothing_more() {
-    let (stores, others) = (Embedded::new(), Embedded::new());
+    let (stores, others) = (EmbeddedStores::new(), EmbeddedStores::new());
     drop((stores.open(), others.open()));
     let elsewhere = tempfile::TempDir::new().unwrap();
     let link = elsewhere.path().join("link.db");
@@ -227,7 +227,7 @@ async fn a_link_that_leads_elsewhere_acknowledges_nothing_more() {
 /// S1: a start waits for the lock of another program like a gateway that runs.
 #[tokio::test]
 async fn a_start_waits_for_anothers_lock() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     drop(stores.open());
     let other = stores.look();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -242,6 +242,6 @@ async fn a_start_waits_for_anothers_lock() {
     let early = opened.recv_timeout(Duration::from_millis(500));
     assert!(early.is_err(), "{early:?}");
     other.execute_batch("COMMIT").unwrap();
-    assert_eq!(opened.recv_timeout(PATIENCE), Ok(None));
+    assert_eq!(opened.recv_timeout(TIMEOUT), Ok(None));
     drop(opening.join().unwrap());
 }

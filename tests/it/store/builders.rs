@@ -6,14 +6,17 @@ use std::path::Path;
 
 use paymux::domain::amount::{Amount, CNY, Fee};
 use paymux::domain::attempt::{Epoch, Stamp};
-use paymux::domain::change::{Cause, Change};
-use paymux::domain::evidence::{About, Along, Evidence, Finding, Handover, Means, Receipt, Way};
+use paymux::domain::change::{Change, ChangeCause};
+use paymux::domain::evidence::{
+    Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment, PaymentAction,
+    PaymentActionKind, Receipt,
+};
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, FreshNonce, InstitutionId, KeyId, MerchantId,
     MerchantOrderNo, PayOrderNo, Timestamp,
 };
 use paymux::domain::institutions::{BusinessType, Facts, Mode, TransactionType};
-use paymux::domain::order::{Opening, Order, Start, Terms, Weighed};
+use paymux::domain::order::{Applied, NewAttempt, NewOrder, Order, OrderTerms};
 use paymux::domain::personal::MobileNo;
 use paymux::store::{Committed, Store};
 
@@ -49,12 +52,12 @@ pub(crate) fn nonce(value: &str) -> FreshNonce {
     }
 }
 
-pub(crate) fn request(value: &str) -> Cause {
-    Cause::Request(nonce(value))
+pub(crate) fn request(value: &str) -> ChangeCause {
+    ChangeCause::Request(nonce(value))
 }
 
-pub(crate) fn terms(n: u32) -> Terms {
-    Terms {
+pub(crate) fn terms(n: u32) -> OrderTerms {
+    OrderTerms {
         merchant: merchant("M1"),
         merchant_order_no: MerchantOrderNo::parse(&format!("ORDER-{n}")).unwrap(),
         merchant_name: "茶馆".into(),
@@ -73,8 +76,8 @@ pub(crate) fn terms(n: u32) -> Terms {
     }
 }
 
-pub(crate) fn opening(n: u32, terms: Terms) -> Opening {
-    Opening {
+pub(crate) fn opening(n: u32, terms: OrderTerms) -> NewOrder {
+    NewOrder {
         no: PayOrderNo::mint(at(1), draw(n)),
         page_secret: [9; 16],
         terms,
@@ -83,13 +86,13 @@ pub(crate) fn opening(n: u32, terms: Terms) -> Opening {
 }
 
 /// Order `n` of the story, by a request with a nonce of its own.
-pub(crate) fn place(n: u32, first: Option<Start>) -> Change {
+pub(crate) fn place(n: u32, first: Option<NewAttempt>) -> Change {
     let cause = request(&format!("placing-{n}-........"));
     Order::open(opening(n, terms(n)), first, cause, at(1))
 }
 
-pub(crate) fn start(n: u32, through: &str, epoch: Epoch) -> Start {
-    Start {
+pub(crate) fn start(n: u32, through: &str, epoch: Epoch) -> NewAttempt {
+    NewAttempt {
         id: AttemptId::mint(at(1), draw(n)),
         institution: institution(through),
         account: AccountId::parse("ACC-1").unwrap(),
@@ -115,8 +118,8 @@ pub(crate) fn facts() -> Facts {
 }
 
 pub(crate) fn accepted() -> Finding {
-    Finding::Accepted(Some(Handover {
-        way: Way::Link("https://harbour.example/pay?token=secret".into()),
+    Finding::Accepted(Some(PaymentAction {
+        way: PaymentActionKind::Redirect("https://harbour.example/pay?token=secret".into()),
         expires: Some(at(600)),
     }))
 }
@@ -131,22 +134,28 @@ pub(crate) fn succeeded() -> Finding {
 }
 
 /// What a finding about the order's attempt number `seq` makes of it.
-pub(crate) fn weigh(order: &Order, seq: usize, finding: Finding, by: Means, s: i64) -> Change {
+pub(crate) fn apply(
+    order: &Order,
+    seq: usize,
+    finding: Finding,
+    by: EvidenceSource,
+    s: i64,
+) -> Change {
     let attempt = &order.attempts[seq - 1];
     let evidence = Evidence {
         institution: attempt.institution.clone(),
         account: Some(attempt.account.clone()),
-        about: About::Attempt(attempt.id.clone()),
+        about: EvidenceSubject::Attempt(attempt.id.clone()),
         by,
         sum: None,
-        along: Along::default(),
+        along: OriginalPayment::default(),
         asked_at: None,
-        names_it: matches!(finding, Finding::Accepted(_) | Finding::Succeeded(_)),
+        proves_arrival: matches!(finding, Finding::Accepted(_) | Finding::Succeeded(_)),
         finding,
     };
-    match order.weigh(&evidence, &facts(), at(s)) {
-        Weighed::Commit(change) => *change,
-        other @ (Weighed::Repeat | Weighed::ConfirmByQuery | Weighed::Quarantine(_)) => {
+    match order.apply(&evidence, &facts(), at(s)) {
+        Applied::Commit(change) => *change,
+        other @ (Applied::Repeat | Applied::ConfirmByQuery | Applied::Quarantine(_)) => {
             panic!("expected a change, not {other:?}")
         }
     }
@@ -159,11 +168,15 @@ pub(crate) async fn done(store: &dyn Store, change: Change) -> Order {
 }
 
 /// Order `n`, placed and paid through `through`.
-pub(crate) async fn paid(store: &dyn Store, n: u32, through: &str, terms: Terms) -> Order {
+pub(crate) async fn paid(store: &dyn Store, n: u32, through: &str, terms: OrderTerms) -> Order {
     let cause = request(&format!("placing-{n}-........"));
     let first = Some(start(n, through, store.epoch()));
     let order = done(store, Order::open(opening(n, terms), first, cause, at(1))).await;
-    done(store, weigh(&order, 1, succeeded(), Means::Callback, 20)).await
+    done(
+        store,
+        apply(&order, 1, succeeded(), EvidenceSource::Callback, 20),
+    )
+    .await
 }
 
 /// A file for its owner alone, as a store's must be.

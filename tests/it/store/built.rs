@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Stores;
 use super::builders::{paid, terms};
-use super::embedded::Embedded;
+use super::embedded::EmbeddedStores;
 
 /// What an order, its payment, its event, its posting and its records take, indexes and all, at most.
 /// Unit: bytes.
@@ -17,7 +17,7 @@ const ORDERS: u32 = 500;
 /// no count of memory, no second check of calls that rusqlite makes right.
 #[test]
 fn sqlite_is_built_as_it_was_measured() {
-    let options = Embedded::new().built();
+    let options = EmbeddedStores::new().built();
     let is = |option: &str| options.contains(option);
     let arrived = is("THREADSAFE=2") && is("DEFAULT_MEMSTATUS=0") && !is("ENABLE_API_ARMOR");
     assert!(
@@ -29,7 +29,7 @@ fn sqlite_is_built_as_it_was_measured() {
     );
 }
 
-impl Embedded {
+impl EmbeddedStores {
     /// What this program's `SQLite` says of itself, on a connection to a store's file.
     fn built(&self) -> BTreeSet<String> {
         drop(Stores::open(self));
@@ -43,8 +43,8 @@ impl Embedded {
 /// S1: the ledger of a paid order stays small, as the file itself has it.
 #[tokio::test]
 async fn the_ledger_of_a_paid_order_takes_4_kb_at_most() {
-    let stores = Embedded::new();
-    let bytes = |stores: &Embedded| {
+    let stores = EmbeddedStores::new();
+    let bytes = |stores: &EmbeddedStores| {
         let copy = stores.file().with_extension("copy");
         let _ = std::fs::remove_file(&copy);
         let sql = format!("VACUUM INTO '{}'", copy.display());

@@ -9,37 +9,37 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use paymux::domain::attempt::Epoch;
-use paymux::domain::audit::{Deed, Link};
-use paymux::domain::change::{Cause, Change};
-use paymux::domain::evidence::{Ambiguity, Finding, Means};
+use paymux::domain::audit::{AuditEntry, ChainLink};
+use paymux::domain::change::{Change, ChangeCause};
+use paymux::domain::evidence::{Ambiguity, EvidenceSource, Finding};
 use paymux::domain::identifiers::{InstitutionId, Timestamp};
-use paymux::domain::order::{Ending, Order};
+use paymux::domain::order::{CloseReason, Order};
 use paymux::seal::Seal;
-use paymux::store::remembered::Remembered;
-use paymux::store::ringing::{Bells, Ringing};
+use paymux::store::nonce_cache::NonceCache;
+use paymux::store::notifying::{NotifyingStore, WorkerSignals};
 use paymux::store::{
-    Committed, Held, Kept, Message, OpenError, Opened, OrderKey, Store, StoreError, Verdict, Work,
-    open, open_for_all, open_with_ledger,
+    ArchiveOutcome, Committed, InboxMessage, InboxStatus, InstitutionDependents, LeaseKind,
+    OpenError, OrderKey, Store, StoreAndLedger, StoreError, open, open_for_all, open_with_ledger,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use counted::Counted;
+use counted::CountingStore;
 
 use super::Stores;
 use super::builders::{
-    MOBILE, accepted, at, done, institution, nonce, opening, paid, place, private, request, start,
-    succeeded, terms, weigh,
+    MOBILE, accepted, apply, at, done, institution, nonce, opening, paid, place, private, request,
+    start, succeeded, terms,
 };
 use super::older::sealed_order;
 
 /// A folder of its own for one database.
-pub(crate) struct Embedded {
+pub(crate) struct EmbeddedStores {
     folder: TempDir,
 }
 
-impl Embedded {
+impl EmbeddedStores {
     pub(crate) fn new() -> Self {
         TempDir::new().map(|folder| Self { folder }).unwrap()
     }
@@ -70,15 +70,15 @@ impl Embedded {
     }
 }
 
-impl Stores for Embedded {
+impl Stores for EmbeddedStores {
     fn open(&self) -> Arc<dyn Store> {
         open_with(&self.file(), 1, 2).unwrap()
     }
 }
 
-impl Embedded {
+impl EmbeddedStores {
     /// The store, and the same store as whoever runs it sees it.
-    pub(super) fn open_both(&self) -> Opened {
+    pub(super) fn open_both(&self) -> StoreAndLedger {
         let fatal = Box::new(|why: &str| panic!("{why}"));
         let seal = Arc::new(Self::seal());
         open_with_ledger(&self.file(), seal, fatal, Box::new(|_, _| ())).unwrap()
@@ -101,11 +101,11 @@ fn count(file: &Connection, table: &str) -> u32 {
 /// meanwhile is written together. The first does not wait.
 #[tokio::test]
 async fn what_comes_while_the_writer_rests_is_written_together() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let (told, heard) = std::sync::mpsc::channel();
     let fatal = Box::new(|why: &str| panic!("{why}"));
     let on_commit = Box::new(move |changes, _| told.send(changes).unwrap_or_default());
-    let (seal, rest) = (Arc::new(Embedded::seal()), Duration::from_secs(1));
+    let (seal, rest) = (Arc::new(EmbeddedStores::seal()), Duration::from_secs(1));
     let opened = open_for_all(&stores.file(), seal, (fatal, on_commit), rest);
     let store = opened.unwrap().0;
     let placing = |n: u32| {
@@ -128,7 +128,7 @@ async fn what_comes_while_the_writer_rests_is_written_together() {
 /// nothing of a change that failed.
 #[tokio::test]
 async fn a_change_is_written_whole() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let store = stores.open();
     let order = paid(&*store, 1, "harbour", terms(1)).await;
     let stale = order.clone();
@@ -149,7 +149,7 @@ async fn a_change_is_written_whole() {
 /// what was paid; every event of a merchant has the next number.
 #[tokio::test]
 async fn the_books_balance() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let store = stores.open();
     for n in 1..=3 {
         paid(&*store, n, "harbour", terms(n)).await;
@@ -173,7 +173,7 @@ async fn the_books_balance() {
 /// L1: recomputing the chain from what the records say gives every hash, across a restart.
 #[tokio::test]
 async fn the_audit_log_verifies() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     paid(&*stores.open(), 1, "harbour", terms(1)).await;
     let store = stores.open();
     paid(&*store, 2, "harbour", terms(2)).await;
@@ -184,16 +184,20 @@ async fn the_audit_log_verifies() {
         )
         .unwrap();
     let mut rows = statement.query([]).unwrap();
-    let mut link = Link::START;
+    let mut link = ChainLink::START;
     while let Some(row) = rows.next().unwrap() {
-        let deed = Deed {
+        let audit_entry = AuditEntry {
             actor: row.get(2).unwrap(),
             action: row.get::<_, String>(3).unwrap().into(),
             object: row.get(4).unwrap(),
             result: row.get(5).unwrap(),
         };
         assert_eq!(row.get::<_, [u8; 32]>(6).unwrap(), link.hash);
-        link = link.follow("main", &deed, Timestamp::from_ms(row.get(1).unwrap()));
+        link = link.follow(
+            "main",
+            &audit_entry,
+            Timestamp::from_ms(row.get(1).unwrap()),
+        );
         assert_eq!(
             row.get::<_, i64>(0).unwrap(),
             i64::try_from(link.seq).unwrap()
@@ -206,7 +210,7 @@ async fn the_audit_log_verifies() {
 /// S1, L1: a log whose last record was altered stops the start.
 #[tokio::test]
 async fn an_altered_tail_stops_the_start() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     paid(&*stores.open(), 1, "harbour", terms(1)).await;
     let altered = "UPDATE audit SET result = 'OPEN' WHERE seq = 2";
     assert_eq!(stores.look().execute(altered, []).unwrap(), 1);
@@ -219,7 +223,7 @@ async fn an_altered_tail_stops_the_start() {
 /// Q8: a change that the file refuses fails alone, whoever shares its transaction.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_change_fails_alone() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let store = stores.open();
     let mut all = JoinSet::new();
     for n in 0..200 {
@@ -251,7 +255,7 @@ async fn a_refused_change_fails_alone() {
 /// A2, O1, Z3: what the domain never decides the file refuses once more.
 #[tokio::test]
 async fn the_file_is_a_second_line() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     paid(&*stores.open(), 1, "harbour", terms(1)).await;
     done(
         &*stores.open(),
@@ -282,20 +286,24 @@ async fn the_file_is_a_second_line() {
 /// D1, D2: neither the file nor its log holds personal data that can be read.
 #[tokio::test]
 async fn personal_data_are_nowhere_in_the_clear() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let store = stores.open();
     let first = Some(start(1, "harbour", store.epoch()));
     let order = done(&*store, place(1, first)).await;
-    done(&*store, weigh(&order, 1, accepted(), Means::Create, 2)).await;
+    done(
+        &*store,
+        apply(&order, 1, accepted(), EvidenceSource::Create, 2),
+    )
+    .await;
     paid(&*store, 2, "harbour", terms(2)).await;
     let raw = format!("mobile={MOBILE}").into_bytes();
-    let message = Message {
+    let message = InboxMessage {
         institution: institution("harbour"),
-        verdict: Verdict::Genuine,
+        status: InboxStatus::Genuine,
         raw,
         at: at(3),
     };
-    assert_eq!(store.keep(&message).await, Ok(Kept::New));
+    assert_eq!(store.keep(&message).await, Ok(ArchiveOutcome::New));
     let mut bytes = std::fs::read(stores.file()).unwrap();
     bytes.extend(std::fs::read(stores.log()).unwrap());
     let holds = |text: &str| {
@@ -321,33 +329,33 @@ async fn personal_data_are_nowhere_in_the_clear() {
 /// D3: with data and another key the store does not open, and the data stay as they are.
 #[tokio::test]
 async fn a_wrong_key_opens_nothing() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let order = done(&*stores.open(), place(1, None)).await;
     for (key, digest_key) in [(9, 2), (1, 9)] {
         let wrong = open_with(&stores.file(), key, digest_key);
         assert!(matches!(wrong, Err(OpenError::WrongKey(_))));
     }
-    let key = OrderKey::Ours(order.terms.merchant.clone(), order.no.clone());
+    let key = OrderKey::PayOrderNo(order.terms.merchant.clone(), order.no.clone());
     assert_eq!(stores.open().order(&key).await, Ok(Some(order)));
 }
 
 /// D2: a key that is no longer current still opens what it sealed.
 #[tokio::test]
 async fn keys_can_be_changed() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let order = done(&*stores.open(), place(1, None)).await;
     let keys = BTreeMap::from([("2027".to_owned(), [1; 32]), ("2028".to_owned(), [5; 32])]);
     let seal = Seal::new("2028", keys, [2; 32]).unwrap();
     let fatal = Box::new(|why: &str| panic!("{why}"));
     let store = open(&stores.file(), Arc::new(seal), fatal, Box::new(|_, _| ())).unwrap();
-    let key = OrderKey::Ours(order.terms.merchant.clone(), order.no.clone());
+    let key = OrderKey::PayOrderNo(order.terms.merchant.clone(), order.no.clone());
     assert_eq!(store.order(&key).await, Ok(Some(order)));
 }
 
 /// S1: one process per file; once it has gone the next may.
 #[tokio::test]
 async fn a_second_opener_is_refused() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let store = stores.open();
     let second = open_with(&stores.file(), 1, 2);
     assert!(matches!(second, Err(OpenError::InUse(_))));
@@ -359,7 +367,7 @@ async fn a_second_opener_is_refused() {
 /// to be sent.
 #[tokio::test]
 async fn a_file_of_the_first_schema_is_brought_on() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let before = stores.look();
     before
         .execute_batch(include_str!(
@@ -372,10 +380,10 @@ async fn a_file_of_the_first_schema_is_brought_on() {
             'CLOSED', 'MERCHANT', 4, NULL, NULL, 0, 0)";
     before.execute(order, [sealed_order("P")]).unwrap();
     before.execute_batch(
-        "INSERT INTO attempts VALUES ('P', 1, 'A', 'harbour', 'ACC-1', 'WEBVIEW', 1230, 'CNY', 'PAID',
+"INSERT INTO attempts VALUES ('P', 1, 'A', 'harbour', 'ACC-1', 'WEBVIEW', 1230, 'CNY', 'PAID',
             1, x'00', 1, 1, 1, NULL, 1230, 'CNY', 'H-1', 2, NULL, NULL, 1);
          INSERT INTO refunds VALUES ('R', 'P', 1, 'A', 1230, 'CNY', 'RESERVED', 'AFTER_CLOSE', 3);",
-    ).unwrap();
+).unwrap();
     drop(before);
     drop(stores.open());
     let (waits, cause): (i64, String) = stores
@@ -397,7 +405,7 @@ async fn a_file_of_the_first_schema_is_brought_on() {
 #[tokio::test]
 async fn a_file_of_the_first_schema_is_brought_up() {
     const FIRST: &str = include_str!("../../../src/store/schema/sqlite/0001_orders.sql");
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let file = stores.look();
     file.execute_batch(FIRST).unwrap();
     file.pragma_update(None, "user_version", 1).unwrap();
@@ -417,12 +425,13 @@ async fn a_file_of_the_first_schema_is_brought_up() {
     let store = stores.open();
     let held = async |since| {
         let held = store
-            .bindings(Timestamp::from_ms(since))
+            .dependents(Timestamp::from_ms(since))
             .await
             .unwrap()
             .held;
-        let words =
-            |(id, held): (InstitutionId, Held)| (id.to_string(), held.unfinished, held.ended);
+        let words = |(id, held): (InstitutionId, InstitutionDependents)| {
+            (id.to_string(), held.unfinished, held.ended)
+        };
         held.into_iter().map(words).collect::<Vec<_>>()
     };
     let (harbour, island) = ("harbour".to_owned(), "island".to_owned());
@@ -438,7 +447,7 @@ async fn a_file_of_the_first_schema_is_brought_up() {
 #[tokio::test]
 async fn a_foreign_schema_is_refused() {
     for change in ["DROP INDEX attempts_live", "PRAGMA user_version = 99"] {
-        let stores = Embedded::new();
+        let stores = EmbeddedStores::new();
         drop(stores.open());
         stores.look().execute_batch(change).unwrap();
         let opened = open_with(&stores.file(), 1, 2);
@@ -449,11 +458,13 @@ async fn a_foreign_schema_is_refused() {
 /// S1: whatever of the log a power failure tore off, what is left opens and is whole.
 #[tokio::test]
 async fn a_torn_log_opens() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let store = stores.open();
     let order = done(&*store, place(1, None)).await;
     let log_before = std::fs::metadata(stores.log()).unwrap().len();
-    let closing = order.end(Ending::Merchant, Cause::Clock, at(3)).unwrap();
+    let closing = order
+        .end(CloseReason::Merchant, ChangeCause::Clock, at(3))
+        .unwrap();
     let closed = done(&*store, closing).await;
     let log_after = std::fs::metadata(stores.log()).unwrap().len();
     assert!(log_before < log_after);
@@ -462,12 +473,12 @@ async fn a_torn_log_opens() {
         (log_after - 1, &order),
         (log_before + 5_000, &order),
     ] {
-        let copy = Embedded::new();
+        let copy = EmbeddedStores::new();
         std::fs::copy(stores.file(), copy.file()).unwrap();
         let mut log = std::fs::read(stores.log()).unwrap();
         log.truncate(usize::try_from(torn).unwrap());
         private(&copy.log(), &log);
-        let key = OrderKey::Ours(order.terms.merchant.clone(), order.no.clone());
+        let key = OrderKey::PayOrderNo(order.terms.merchant.clone(), order.no.clone());
         let read = copy.open().order(&key).await.unwrap();
         assert_eq!(read.as_ref(), Some(expected), "{torn}");
     }
@@ -476,11 +487,15 @@ async fn a_torn_log_opens() {
 /// A look for work that finds none writes nothing, so it costs no synchronisation.
 #[tokio::test]
 async fn an_idle_look_writes_nothing() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let store = stores.open();
     done(&*store, place(1, None)).await;
     let before = std::fs::read(stores.log()).unwrap();
-    for work in [Work::Orders, Work::Events, Work::Leftovers] {
+    for work in [
+        LeaseKind::Orders,
+        LeaseKind::Events,
+        LeaseKind::OrphanedCalls,
+    ] {
         assert_eq!(store.lease(work, at(2), 10).await, Ok(vec![]));
     }
     assert_eq!(std::fs::read(stores.log()).unwrap(), before);
@@ -488,44 +503,48 @@ async fn an_idle_look_writes_nothing() {
 
 /// N8: a commit that owes something soon rings, and one that owes nothing does not.
 #[tokio::test]
-async fn a_commit_with_due_work_rings() {
-    let stores = Embedded::new();
-    let bells = Arc::new(Bells::default());
-    let store = Ringing::new(stores.open(), bells.clone());
+async fn a_commit_with_due_work_notifies_the_workers() {
+    let stores = EmbeddedStores::new();
+    let worker_signals = Arc::new(WorkerSignals::default());
+    let store = NotifyingStore::new(stores.open(), worker_signals.clone());
     let spend = Change::spend(nonce("only-the-nonce-..."), at(1));
     assert_eq!(store.commit(&spend).await, Ok(Committed::Done));
-    assert!(!rings(&bells.orders) && !rings(&bells.events));
+    assert!(!was_notified(&worker_signals.orders) && !was_notified(&worker_signals.events));
     // An intent counts as in doubt after 15 s, an order expires later: nobody need look now.
     let order = done(&store, place(1, Some(start(1, "harbour", store.epoch())))).await;
-    assert!(!rings(&bells.orders) && !rings(&bells.events));
+    assert!(!was_notified(&worker_signals.orders) && !was_notified(&worker_signals.events));
     // What is in doubt is asked about after half a second, what waits for its payer in 20 s.
     let silence = Finding::Ambiguous(Ambiguity::NoAnswer);
-    let order = done(&store, weigh(&order, 1, silence, Means::Create, 2)).await;
-    assert!(rings(&bells.orders) && !rings(&bells.events));
-    let order = done(&store, weigh(&order, 1, accepted(), Means::Query, 2)).await;
-    assert!(!rings(&bells.orders) && !rings(&bells.events));
-    let change = weigh(&order, 1, succeeded(), Means::Callback, 20);
+    let order = done(&store, apply(&order, 1, silence, EvidenceSource::Create, 2)).await;
+    assert!(was_notified(&worker_signals.orders) && !was_notified(&worker_signals.events));
+    let order = done(
+        &store,
+        apply(&order, 1, accepted(), EvidenceSource::Query, 2),
+    )
+    .await;
+    assert!(!was_notified(&worker_signals.orders) && !was_notified(&worker_signals.events));
+    let change = apply(&order, 1, succeeded(), EvidenceSource::Callback, 20);
     assert_eq!(store.commit(&change).await, Ok(Committed::Done));
-    assert!(rings(&bells.events));
+    assert!(was_notified(&worker_signals.events));
     assert_eq!(store.commit(&change).await, Ok(Committed::Stale));
-    assert!(!rings(&bells.events));
+    assert!(!was_notified(&worker_signals.events));
 }
 
 /// Whether a bell was rung since the last look.
-fn rings(bell: &tokio::sync::Notify) -> bool {
-    let mut waiting = std::pin::pin!(bell.notified());
+fn was_notified(wake_up: &tokio::sync::Notify) -> bool {
+    let mut waiting = std::pin::pin!(wake_up.notified());
     waiting.as_mut().enable()
 }
 
 /// Q5: what is known to be spent is refused without asking the store again.
 #[tokio::test]
 async fn a_known_replay_is_not_asked_about() {
-    let stores = Embedded::new();
-    let counted = Arc::new(Counted {
+    let stores = EmbeddedStores::new();
+    let counted = Arc::new(CountingStore {
         store: stores.open(),
         commits: AtomicU32::new(0),
     });
-    let store = Remembered::new(counted.clone());
+    let store = NonceCache::new(counted.clone());
     for expected in [
         Committed::Done,
         Committed::NonceSpent,

@@ -3,42 +3,42 @@
 
 use bytes::Bytes;
 use http::Response;
-use paymux::domain::change::Cause;
+use paymux::domain::change::ChangeCause;
 use paymux::domain::evidence::{
-    About, Along, Ambiguity, Evidence, Finding, Means, Reason, Receipt,
+    Ambiguity, Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment, Reason, Receipt,
 };
 use paymux::domain::identifiers::OperatorId;
-use paymux::domain::order::{Ending, Order, OrderState, Weighed};
-use paymux::domain::refund::{Refund, RefundState, Verdict};
-use paymux::domain::statement::{Day, DifferenceKind, Line, Movement, compare};
+use paymux::domain::order::{Applied, CloseReason, Order, OrderState};
+use paymux::domain::refund::{Refund, RefundDecision, RefundState};
+use paymux::domain::statement::{DifferenceKind, Movement, SettlementDay, StatementLine, compare};
 use paymux::store::Store;
-use paymux::store::ledger::{Ledger, Place};
-use paymux::store::owed::Room;
+use paymux::store::ledger::{MovementCursor, ReconciliationLedger};
+use paymux::store::outbox::EventPageLimit;
 use paymux::store::timeline::timeline;
 use paymux::store::verify::verify;
 use serde_json::{Value, json};
 
 use super::builders::{
-    MOBILE, accepted, at, done, facts, institution, merchant, paid, place, start, succeeded, terms,
-    weigh,
+    MOBILE, accepted, apply, at, done, facts, institution, merchant, paid, place, start, succeeded,
+    terms,
 };
-use super::embedded::Embedded;
+use super::embedded::EmbeddedStores;
 use super::refunds::reserve;
-use crate::world::books::Ability;
 use crate::world::clock::START_MS;
-use crate::world::town::{PEER, Town};
+use crate::world::fake_institution::FakeInstitutionAbility;
+use crate::world::test_gateway::{PEER, TestGateway};
 
 /// What a finding, heard so, makes of the order's last refund; the order as it is then.
-async fn heard(store: &dyn Store, order: Order, finding: Finding, by: Means) -> Order {
+async fn heard(store: &dyn Store, order: Order, finding: Finding, by: EvidenceSource) -> Order {
     let refund = order.refunds.last().unwrap().no.clone();
-    heard_of(store, order, About::Refund(refund), (finding, by)).await
+    heard_of(store, order, EvidenceSubject::Refund(refund), (finding, by)).await
 }
 
 async fn heard_of(
     store: &dyn Store,
     order: Order,
-    about: About,
-    (finding, by): (Finding, Means),
+    about: EvidenceSubject,
+    (finding, by): (Finding, EvidenceSource),
 ) -> Order {
     let evidence = Evidence {
         institution: institution("harbour"),
@@ -46,14 +46,14 @@ async fn heard_of(
         about,
         by,
         sum: None,
-        along: Along::default(),
+        along: OriginalPayment::default(),
         asked_at: None,
-        names_it: false,
+        proves_arrival: false,
         finding,
     };
-    let weighed = order.weigh(&evidence, &facts(), at(40));
-    let Weighed::Commit(change) = weighed else {
-        panic!("expected a change, not {weighed:?}")
+    let applied = order.apply(&evidence, &facts(), at(40));
+    let Applied::Commit(change) = applied else {
+        panic!("expected a change, not {applied:?}")
     };
     done(store, *change).await
 }
@@ -76,39 +76,41 @@ fn back(refund: &Refund) -> Finding {
 }
 
 /// An attempt that ended so, and its order, which the merchant closed then.
-async fn attempted(store: &dyn Store, n: u32, findings: &[(Finding, Means)]) -> Order {
+async fn attempted(store: &dyn Store, n: u32, findings: &[(Finding, EvidenceSource)]) -> Order {
     let mut order = done(store, place(n, Some(start(n, "harbour", store.epoch())))).await;
     for (finding, by) in findings {
-        order = done(store, weigh(&order, 1, finding.clone(), *by, 20)).await;
+        order = done(store, apply(&order, 1, finding.clone(), *by, 20)).await;
     }
     if order.state == OrderState::Open {
-        let end = order.end(Ending::Merchant, Cause::Clock, at(30)).unwrap();
+        let end = order
+            .end(CloseReason::Merchant, ChangeCause::Clock, at(30))
+            .unwrap();
         order = done(store, end).await;
     }
     order
 }
 
 /// A paid order with a refund of 5.00 that is on its way.
-async fn returning(store: &dyn Store, n: u32) -> Order {
+async fn order_with_refund(store: &dyn Store, n: u32) -> Order {
     let order = paid(store, n, "harbour", terms(n)).await;
     done(store, reserve(store, &order, n, &format!("B{n}"), 500)).await
 }
 
 /// The same, left to people, and ended by two of them.
 async fn decided(store: &dyn Store, n: u32, succeeded: bool, number: Option<&str>) -> Order {
-    let order = returning(store, n).await;
-    let order = heard(store, order, silence(), Means::Refund).await;
+    let order = order_with_refund(store, n).await;
+    let order = heard(store, order, silence(), EvidenceSource::Refund).await;
     let no = order.refunds[0].no.clone();
-    let mut order = done(store, order.leave_to_people(&no, at(50)).unwrap()).await;
+    let mut order = done(store, order.move_to_manual_review(&no, at(50)).unwrap()).await;
     for operator in ["anna", "ben"] {
-        let verdict = Verdict {
+        let decision = RefundDecision {
             operator: OperatorId::parse(operator).unwrap(),
             succeeded,
             statement: [3; 32],
             institution_no: number.map(Into::into),
             moved_at: number.map(|_| at(33)),
         };
-        let change = order.decide_refund(&no, verdict, at(60)).unwrap();
+        let change = order.decide_refund(&no, decision, at(60)).unwrap();
         order = done(store, change).await;
     }
     order
@@ -117,11 +119,11 @@ async fn decided(store: &dyn Store, n: u32, succeeded: bool, number: Option<&str
 /// Money that came after a close, and its first refund sent.
 async fn excess(store: &dyn Store, n: u32) -> Order {
     let closed = [
-        (accepted(), Means::Create),
-        (Finding::Closed, Means::Callback),
+        (accepted(), EvidenceSource::Create),
+        (Finding::Closed, EvidenceSource::Callback),
     ];
     let order = attempted(store, n, &closed).await;
-    let late = weigh(&order, 1, succeeded(), Means::Query, 40);
+    let late = apply(&order, 1, succeeded(), EvidenceSource::Query, 40);
     send(store, done(store, late).await, 41).await
 }
 
@@ -134,23 +136,34 @@ async fn send(store: &dyn Store, order: Order, s: i64) -> Order {
 /// Each way in which an attempt or an order ends.
 async fn payments(store: &dyn Store) -> Vec<Order> {
     let never = [
-        (silence(), Means::Create),
-        (Finding::NotFound, Means::Close),
+        (silence(), EvidenceSource::Create),
+        (Finding::NotFound, EvidenceSource::Close),
     ];
     let mut orders = vec![paid(store, 1, "harbour", terms(1)).await];
     for (n, findings) in (2..).zip([
-        &[(succeeded(), Means::Create)][..],
-        &[(silence(), Means::Create), (succeeded(), Means::Query)],
-        &[(accepted(), Means::Create), (succeeded(), Means::Close)],
-        &[(refused(), Means::Create)],
-        &[(Finding::NotSent, Means::Create)],
+        &[(succeeded(), EvidenceSource::Create)][..],
+        &[
+            (silence(), EvidenceSource::Create),
+            (succeeded(), EvidenceSource::Query),
+        ],
+        &[
+            (accepted(), EvidenceSource::Create),
+            (succeeded(), EvidenceSource::Close),
+        ],
+        &[(refused(), EvidenceSource::Create)],
+        &[(Finding::NotSent, EvidenceSource::Create)],
         &never,
-        &[(accepted(), Means::Create), (Finding::Closed, Means::Query)],
+        &[
+            (accepted(), EvidenceSource::Create),
+            (Finding::Closed, EvidenceSource::Query),
+        ],
     ]) {
         orders.push(attempted(store, n, findings).await);
     }
     let order = done(store, place(20, None)).await;
-    let end = order.end(Ending::Expired, Cause::Clock, at(50)).unwrap();
+    let end = order
+        .end(CloseReason::Expired, ChangeCause::Clock, at(50))
+        .unwrap();
     orders.push(done(store, end).await);
     orders
 }
@@ -158,23 +171,29 @@ async fn payments(store: &dyn Store) -> Vec<Order> {
 /// Each way in which a refund ends.
 async fn refunds(store: &dyn Store) -> Vec<Order> {
     let mut orders = Vec::new();
-    for (n, ways) in (30..).zip([
-        &[(None, Means::Refund)][..],
-        &[(Some(silence()), Means::Refund), (None, Means::Query)],
+    for (n, actions) in (30..).zip([
+        &[(None, EvidenceSource::Refund)][..],
         &[
-            (Some(Finding::Accepted(None)), Means::Refund),
-            (None, Means::Callback),
+            (Some(silence()), EvidenceSource::Refund),
+            (None, EvidenceSource::Query),
         ],
-        &[(Some(refused()), Means::Refund)],
-        &[(Some(Finding::NotSent), Means::Refund)],
         &[
-            (Some(silence()), Means::Refund),
-            (Some(Finding::NotFound), Means::Query),
+            (Some(Finding::Accepted(None)), EvidenceSource::Refund),
+            (None, EvidenceSource::Callback),
         ],
-        &[(Some(refused()), Means::Refund), (None, Means::Query)],
+        &[(Some(refused()), EvidenceSource::Refund)],
+        &[(Some(Finding::NotSent), EvidenceSource::Refund)],
+        &[
+            (Some(silence()), EvidenceSource::Refund),
+            (Some(Finding::NotFound), EvidenceSource::Query),
+        ],
+        &[
+            (Some(refused()), EvidenceSource::Refund),
+            (None, EvidenceSource::Query),
+        ],
     ]) {
-        let mut order = returning(store, n).await;
-        for (finding, by) in ways {
+        let mut order = order_with_refund(store, n).await;
+        for (finding, by) in actions {
             let finding = finding.clone().unwrap_or_else(|| back(&order.refunds[0]));
             order = heard(store, order, finding, *by).await;
         }
@@ -185,26 +204,26 @@ async fn refunds(store: &dyn Store) -> Vec<Order> {
     orders.push(decided(store, 52, false, None).await);
 
     // More than was left goes back after all (R9).
-    let order = returning(store, 53).await;
-    let order = heard(store, order, refused(), Means::Refund).await;
+    let order = order_with_refund(store, 53).await;
+    let order = heard(store, order, refused(), EvidenceSource::Refund).await;
     let all = reserve(store, &order, 54, "B54", 1_230);
     let order = done(store, all).await;
     let second = back(&order.refunds[1]);
-    let order = heard(store, order, second, Means::Refund).await;
-    let first = About::Refund(order.refunds[0].no.clone());
+    let order = heard(store, order, second, EvidenceSource::Refund).await;
+    let first = EvidenceSubject::Refund(order.refunds[0].no.clone());
     let late = back(&order.refunds[0]);
-    orders.push(heard_of(store, order, first, (late, Means::Query)).await);
+    orders.push(heard_of(store, order, first, (late, EvidenceSource::Query)).await);
 
     // The same, and there is room for it after all.
-    let order = returning(store, 55).await;
-    let order = heard(store, order, refused(), Means::Refund).await;
+    let order = order_with_refund(store, 55).await;
+    let order = heard(store, order, refused(), EvidenceSource::Refund).await;
     let order = done(store, reserve(store, &order, 56, "B56", 1_230)).await;
-    let first = About::Refund(order.refunds[0].no.clone());
+    let first = EvidenceSubject::Refund(order.refunds[0].no.clone());
     let late = back(&order.refunds[0]);
-    let order = heard_of(store, order, first, (late, Means::Query)).await;
-    assert_eq!(order.refunds[0].excess_minor, 500);
-    let order = heard(store, order, refused(), Means::Refund).await;
-    assert_eq!(order.refunds[0].excess_minor, 0);
+    let order = heard_of(store, order, first, (late, EvidenceSource::Query)).await;
+    assert_eq!(order.refunds[0].over_refunded_minor, 500);
+    let order = heard(store, order, refused(), EvidenceSource::Refund).await;
+    assert_eq!(order.refunds[0].over_refunded_minor, 0);
     orders.push(order);
     orders
 }
@@ -213,32 +232,32 @@ async fn refunds(store: &dyn Store) -> Vec<Order> {
 async fn excesses(store: &dyn Store) -> Vec<Order> {
     let order = excess(store, 60).await;
     let finding = back(&order.refunds[0]);
-    let mut orders = vec![heard(store, order, finding, Means::Refund).await];
+    let mut orders = vec![heard(store, order, finding, EvidenceSource::Refund).await];
 
     let order = excess(store, 61).await;
-    let order = heard(store, order, refused(), Means::Refund).await;
-    let first = About::Refund(order.refunds[0].no.clone());
+    let order = heard(store, order, refused(), EvidenceSource::Refund).await;
+    let first = EvidenceSubject::Refund(order.refunds[0].no.clone());
     let late = back(&order.refunds[0]);
-    let order = heard_of(store, order, first, (late, Means::Query)).await;
+    let order = heard_of(store, order, first, (late, EvidenceSource::Query)).await;
     orders.push(send(store, order, 101).await);
 
     let order = excess(store, 62).await;
-    let order = heard(store, order, refused(), Means::Refund).await;
+    let order = heard(store, order, refused(), EvidenceSource::Refund).await;
     let order = send(store, order, 101).await;
     let second = back(&order.refunds[1]);
-    let order = heard(store, order, second, Means::Refund).await;
-    let first = About::Refund(order.refunds[0].no.clone());
+    let order = heard(store, order, second, EvidenceSource::Refund).await;
+    let first = EvidenceSubject::Refund(order.refunds[0].no.clone());
     let late = back(&order.refunds[0]);
-    orders.push(heard_of(store, order, first, (late, Means::Query)).await);
+    orders.push(heard_of(store, order, first, (late, EvidenceSource::Query)).await);
     orders
 }
 
 /// What a statement of that day would say of everything that ever was.
-fn lines(orders: &[Order]) -> Vec<(Line, bool)> {
+fn lines(orders: &[Order]) -> Vec<(StatementLine, bool)> {
     let mut lines = Vec::new();
     for order in orders {
         let account = order.attempts.first().map(|one| one.account.clone());
-        let line = |movement, number: &str, receipt: Option<&Receipt>| Line {
+        let line = |movement, number: &str, receipt: Option<&Receipt>| StatementLine {
             account: account.clone().unwrap(),
             movement,
             number: number.into(),
@@ -263,10 +282,10 @@ fn lines(orders: &[Order]) -> Vec<(Line, bool)> {
 }
 
 /// M7: the statement of the day can be read to its end, and agrees with what moved.
-async fn the_statement_is_read(ledger: &dyn Ledger, orders: &[Order]) {
-    let day = Day::parse(&at(20).date()).unwrap();
+async fn the_statement_is_read(ledger: &dyn ReconciliationLedger, orders: &[Order]) {
+    let day = SettlementDay::parse(&at(20).date()).unwrap();
     let lines = lines(orders);
-    let all: Vec<Line> = lines.iter().map(|(line, _)| line.clone()).collect();
+    let all: Vec<StatementLine> = lines.iter().map(|(line, _)| line.clone()).collect();
     let known = ledger.known(&institution("harbour"), &all).await.unwrap();
     for ((line, has_moved), ours) in lines.iter().zip(&known) {
         let differ = compare(line, ours.as_ref(), &day);
@@ -281,7 +300,7 @@ async fn the_statement_is_read(ledger: &dyn Ledger, orders: &[Order]) {
             "{line:?}: {kinds:?}"
         );
     }
-    let (mut moved, mut next) = (0, Some(Place::before(&day)));
+    let (mut moved, mut next) = (0, Some(MovementCursor::before(&day)));
     while let Some(place) = next {
         let (some, then) = ledger
             .moved(&institution("harbour"), &day, &place)
@@ -298,8 +317,11 @@ async fn the_statement_is_read(ledger: &dyn Ledger, orders: &[Order]) {
     assert_eq!(accounts.unwrap().len(), 1);
 }
 
-async fn asked(town: &Town, path: &str, body: Value) -> Value {
-    let answer = town.api.answer(town.signed("M1", path, &body), PEER).await;
+async fn asked(gateway: &TestGateway, path: &str, body: Value) -> Value {
+    let answer = gateway
+        .api
+        .answer(gateway.signed("M1", path, &body), PEER)
+        .await;
     let response: Response<Bytes> = answer.response;
     let json: Value = serde_json::from_slice(response.body()).unwrap();
     assert!(response.status().is_success(), "{path} {body}: {json}");
@@ -310,7 +332,7 @@ async fn asked(town: &Town, path: &str, body: Value) -> Value {
 /// needs: the statement of its day, `explain`, `audit verify`, events and queries.
 #[tokio::test]
 async fn every_reader_can_read_every_ending() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let (store, ledger) = stores.open_both();
     let mut orders = payments(&*store).await;
     orders.extend(refunds(&*store).await);
@@ -319,10 +341,13 @@ async fn every_reader_can_read_every_ending() {
         let is_over = order.live_attempt().is_none() && order.state != OrderState::Open;
         let refunded = order.refunds.iter().all(|one| one.state.is_over());
         assert!(is_over && refunded, "{} has not ended", order.no);
-        let read = timeline(&stores.file(), &Embedded::seal(), order.no.as_str());
+        let read = timeline(&stores.file(), &EmbeddedStores::seal(), order.no.as_str());
         let read = read.unwrap().expect("the order");
         assert_eq!(&read.order, order);
-        assert_eq!(read.deeds.len(), usize::try_from(order.version).unwrap());
+        assert_eq!(
+            read.audit_entries.len(),
+            usize::try_from(order.version).unwrap()
+        );
     }
     the_statement_is_read(&*ledger, &orders).await;
     let mut breaches = Vec::new();
@@ -332,7 +357,7 @@ async fn every_reader_can_read_every_ending() {
 
     let mut after = 0;
     loop {
-        let room = Room {
+        let room = EventPageLimit {
             count: 10,
             bytes: 1 << 20,
         };
@@ -350,17 +375,17 @@ async fn every_reader_can_read_every_ending() {
     }
     assert!(after > 20);
 
-    let mut town = Town::with(&[("harbour", Ability::ALL)]);
-    town.clock.pass(at(100_000).ms() - START_MS);
-    town.api.store = store.clone();
+    let mut gateway = TestGateway::with(&[("harbour", FakeInstitutionAbility::ALL)]);
+    gateway.clock.pass(at(100_000).ms() - START_MS);
+    gateway.api.store = store.clone();
     for order in &orders {
         let no = order.no.as_str();
         let naming = json!({ "merchantId": "M1", "payOrderNo": no, "mobileNo": MOBILE });
-        let told = asked(&town, "/v1/orders/query", naming).await;
+        let told = asked(&gateway, "/v1/orders/query", naming).await;
         assert_eq!(told["orderStatus"], order.state.name());
         for refund in &order.refunds {
             let naming = json!({ "merchantId": "M1", "refundOrderNo": refund.no.as_str() });
-            let told = asked(&town, "/v1/refunds/query", naming).await;
+            let told = asked(&gateway, "/v1/refunds/query", naming).await;
             assert_eq!(told["refundStatus"], refund.state.public_name());
             let is_back = refund.state == RefundState::Succeeded;
             assert_eq!(is_back, told["refundTime"].is_string(), "{told}");

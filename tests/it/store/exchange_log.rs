@@ -1,6 +1,8 @@
 //! The exchange log: found by order, sealed to its rows, chained, bounded by age and size; written in blocks that
 //! nobody waits for.
 
+mod removal;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,16 +26,16 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::builders::{at, done, draw, institution, merchant, paid, terms};
-use super::embedded::Embedded;
-use crate::world::clock::Hands;
+use super::embedded::EmbeddedStores;
+use crate::world::clock::ManualClock;
 use crate::world::exchange_log::{MemoryLog, entry};
 
 const NO_BOUND: u64 = u64::MAX;
 
 /// A store, and the same store as whoever writes the exchange log sees it.
-fn open(stores: &Embedded) -> (Arc<dyn Store>, Arc<dyn ExchangeLog>) {
+fn open(stores: &EmbeddedStores) -> (Arc<dyn Store>, Arc<dyn ExchangeLog>) {
     let fatal = Box::new(|why: &str| panic!("{why}"));
-    let seal = Arc::new(Embedded::seal());
+    let seal = Arc::new(EmbeddedStores::seal());
     let opened = open_for_all(
         &stores.file(),
         seal,
@@ -46,12 +48,12 @@ fn open(stores: &Embedded) -> (Arc<dyn Store>, Arc<dyn ExchangeLog>) {
 
 /// The name under which a merchant knows an order.
 fn ours(order: &Order) -> OrderKey {
-    OrderKey::Ours(order.terms.merchant.clone(), order.no.clone())
+    OrderKey::PayOrderNo(order.terms.merchant.clone(), order.no.clone())
 }
 
 /// The name of an order that is none of those that are told.
 fn somebodys(n: u32) -> OrderKey {
-    OrderKey::Ours(merchant("M1"), PayOrderNo::mint(at(1), draw(1_000 + n)))
+    OrderKey::PayOrderNo(merchant("M1"), PayOrderNo::mint(at(1), draw(1_000 + n)))
 }
 
 fn block_of(entries: impl IntoIterator<Item = ExchangeEntry>) -> Block {
@@ -69,7 +71,7 @@ async fn append(log: &dyn ExchangeLog, about: OrderKey, n: u32) {
     log.append(&block).await.unwrap();
 }
 
-fn told(stores: &Embedded, seal: &Seal, order: &Order) -> Exchanges {
+fn told(stores: &EmbeddedStores, seal: &Seal, order: &Order) -> Exchanges {
     let read = timeline(&stores.file(), seal, order.no.as_str());
     read.unwrap().unwrap().exchanges
 }
@@ -84,7 +86,7 @@ fn number(line: &str) -> u64 {
     entry["asked"]["body"]["fee"].as_u64().unwrap()
 }
 
-fn breaches(stores: &Embedded) -> Vec<Breach> {
+fn breaches(stores: &EmbeddedStores) -> Vec<Breach> {
     let mut found = Vec::new();
     verify(&stores.file(), &mut |breach| found.push(breach)).unwrap();
     found
@@ -93,7 +95,7 @@ fn breaches(stores: &Embedded) -> Vec<Breach> {
 /// L4: an order's entries are found in each block that has some, and nobody else's with them.
 #[tokio::test]
 async fn an_order_is_found_across_several_blocks() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let (store, log) = open(&stores);
     let order = paid(&*store, 1, "harbour", terms(1)).await;
     for n in 1..=5 {
@@ -108,7 +110,7 @@ async fn an_order_is_found_across_several_blocks() {
         log.append(&block_of(entries)).await.unwrap();
         append(&*log, somebodys(7), n).await;
     }
-    let found = told(&stores, &Embedded::seal(), &order);
+    let found = told(&stores, &EmbeddedStores::seal(), &order);
     let expected = [101, 110, 202, 210, 303, 310, 404, 410, 505, 510];
     assert_eq!(numbers(&found), expected);
     assert_eq!((found.left_out, found.unreadable), (0, 0));
@@ -117,12 +119,15 @@ async fn an_order_is_found_across_several_blocks() {
 /// L4, D2: an entry is sealed to what its row says, and to nobody without the key.
 #[tokio::test]
 async fn an_entry_is_read_back_by_whoever_has_the_key() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let (store, log) = open(&stores);
     let order = paid(&*store, 1, "harbour", terms(1)).await;
     append(&*log, ours(&order), 1).await;
     append(&*log, ours(&order), 2).await;
-    assert_eq!(numbers(&told(&stores, &Embedded::seal(), &order)), [1, 2]);
+    assert_eq!(
+        numbers(&told(&stores, &EmbeddedStores::seal(), &order)),
+        [1, 2]
+    );
     let file = stores.look();
     let sql = "SELECT CAST(sealed || orders AS BLOB) FROM exchange_log LIMIT 1";
     let raw: Vec<u8> = file.query_row(sql, [], |row| row.get(0)).unwrap();
@@ -139,45 +144,48 @@ async fn an_entry_is_read_back_by_whoever_has_the_key() {
     let moved = "UPDATE exchange_log SET orders = (SELECT orders FROM exchange_log WHERE block = 3)
         WHERE block = 1";
     assert_eq!(file.execute(moved, []).unwrap(), 1);
-    let found = told(&stores, &Embedded::seal(), &second);
+    let found = told(&stores, &EmbeddedStores::seal(), &second);
     assert_eq!((numbers(&found), found.unreadable), (vec![3], 1));
-    assert_eq!(numbers(&told(&stores, &Embedded::seal(), &order)), [2]);
+    assert_eq!(
+        numbers(&told(&stores, &EmbeddedStores::seal(), &order)),
+        [2]
+    );
 }
 
 /// K3, C2: an entry is found under each name that its sender may use for the order, and under no other's.
 #[tokio::test]
 async fn an_entry_is_found_under_its_orders_names_alone() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let (store, log) = open(&stores);
     let order = paid(&*store, 1, "harbour", terms(1)).await;
     let change = super::refunds::reserve(&*store, &order, 1, "B1", 500);
     let order = done(&*store, change).await;
     let (attempt, refund) = (order.attempts[0].id.clone(), order.refunds[0].no.clone());
     let theirs = order.terms.merchant_order_no.clone();
-    let wish = order.refunds[0].wish().unwrap().number.clone();
+    let request = order.refunds[0].request().unwrap().number.clone();
     let page = paymux::domain::identifiers::PageToken::new(order.no.clone(), [0; 16]);
     let names = [
         ours(&order),
-        OrderKey::Theirs(merchant("M1"), theirs.clone()),
-        OrderKey::OfAttempt(institution("harbour"), attempt.clone()),
-        OrderKey::OfRefund(institution("harbour"), refund.clone()),
-        OrderKey::RefundOurs(merchant("M1"), refund.clone()),
-        OrderKey::RefundTheirs(merchant("M1"), wish.clone()),
-        OrderKey::OfPage(page),
+        OrderKey::MerchantOrderNo(merchant("M1"), theirs.clone()),
+        OrderKey::Attempt(institution("harbour"), attempt.clone()),
+        OrderKey::Refund(institution("harbour"), refund.clone()),
+        OrderKey::RefundOrderNo(merchant("M1"), refund.clone()),
+        OrderKey::MerchantRefundNo(merchant("M1"), request.clone()),
+        OrderKey::Page(page),
     ];
     let others = [
-        OrderKey::Ours(merchant("M2"), order.no.clone()),
-        OrderKey::Theirs(merchant("M2"), theirs),
-        OrderKey::OfAttempt(institution("island"), attempt),
-        OrderKey::OfRefund(institution("island"), refund.clone()),
-        OrderKey::RefundOurs(merchant("M2"), refund),
-        OrderKey::RefundTheirs(merchant("M2"), wish),
+        OrderKey::PayOrderNo(merchant("M2"), order.no.clone()),
+        OrderKey::MerchantOrderNo(merchant("M2"), theirs),
+        OrderKey::Attempt(institution("island"), attempt),
+        OrderKey::Refund(institution("island"), refund.clone()),
+        OrderKey::RefundOrderNo(merchant("M2"), refund),
+        OrderKey::MerchantRefundNo(merchant("M2"), request),
         somebodys(9),
     ];
     let all = (1..).zip(names).chain((101..).zip(others));
     let entries = all.map(|(n, name)| entry(name, at(1), n, 64));
     log.append(&block_of(entries)).await.unwrap();
-    let found = told(&stores, &Embedded::seal(), &order);
+    let found = told(&stores, &EmbeddedStores::seal(), &order);
     assert_eq!(numbers(&found), [1, 2, 3, 4, 5, 6, 7]);
 }
 
@@ -185,7 +193,7 @@ async fn an_entry_is_found_under_its_orders_names_alone() {
 /// how many others are not; nobody unproven takes their room.
 #[tokio::test]
 async fn the_callback_that_paid_is_always_told() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let (store, log) = open(&stores);
     let order = paid(&*store, 1, "harbour", terms(1)).await;
     let many = u32::try_from(ENTRIES_READ_MAX).unwrap() + 5;
@@ -203,7 +211,7 @@ async fn the_callback_that_paid_is_always_told() {
         }
     }
     log.append(&open.close().unwrap()).await.unwrap();
-    let found = told(&stores, &Embedded::seal(), &order);
+    let found = told(&stores, &EmbeddedStores::seal(), &order);
     let last = found.lines.last().unwrap();
     assert!(last.contains("\"paying\":true"), "{last}");
     assert_eq!(found.lines.len(), ENTRIES_READ_MAX + 1);
@@ -222,7 +230,7 @@ async fn the_callback_that_paid_is_always_told() {
 /// What was dropped is told to whoever explains an order of that time, by kind.
 #[tokio::test]
 async fn what_was_dropped_is_told() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let (store, log) = open(&stores);
     let order = paid(&*store, 1, "harbour", terms(1)).await;
     let dropped = |n| Dropped::from([("query".to_owned(), n)]);
@@ -231,7 +239,10 @@ async fn what_was_dropped_is_told() {
         block.dropped = dropped(count);
         log.append(&block).await.unwrap();
     }
-    assert_eq!(told(&stores, &Embedded::seal(), &order).dropped, dropped(5));
+    assert_eq!(
+        told(&stores, &EmbeddedStores::seal(), &order).dropped,
+        dropped(5)
+    );
 }
 
 /// L1: a block that was removed between two others or changed in any part is found; what is removed from the
@@ -271,7 +282,7 @@ async fn a_changed_or_removed_block_is_found() {
             true,
         ),
     ] {
-        let stores = Embedded::new();
+        let stores = EmbeddedStores::new();
         let (store, log) = open(&stores);
         let order = paid(&*store, 1, "harbour", terms(1)).await;
         for n in 1..=5 {
@@ -291,7 +302,7 @@ async fn a_changed_or_removed_block_is_found() {
 /// What is too old is removed, some blocks at once, from the front and nothing else; the chain still holds.
 #[tokio::test]
 async fn old_blocks_are_removed() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let (store, log) = open(&stores);
     let order = paid(&*store, 1, "harbour", terms(1)).await;
     for n in 1..=20 {
@@ -306,7 +317,7 @@ async fn old_blocks_are_removed() {
     }
     let none = log.remove_oldest(None, NO_BOUND).await.unwrap();
     assert_eq!(none.by_age, 0, "no clock to trust");
-    let found = told(&stores, &Embedded::seal(), &order);
+    let found = told(&stores, &EmbeddedStores::seal(), &order);
     assert_eq!(numbers(&found), [15, 16, 17, 18, 19, 20]);
     append(&*log, ours(&order), 21).await;
     drop((store, log));
@@ -316,7 +327,7 @@ async fn old_blocks_are_removed() {
 /// The size on disk is bounded: the oldest are removed first, and what is left is known.
 #[tokio::test]
 async fn where_there_is_no_room_the_oldest_are_removed() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let (store, log) = open(&stores);
     let order = paid(&*store, 1, "harbour", terms(1)).await;
     for n in 1..=12 {
@@ -333,7 +344,7 @@ async fn where_there_is_no_room_the_oldest_are_removed() {
     let removed = log.remove_oldest(None, bound).await.unwrap();
     assert_eq!(removed.by_size, 0);
     assert!(removed.bytes <= bound && removed.bytes >= one * 4);
-    let found = told(&stores, &Embedded::seal(), &order);
+    let found = told(&stores, &EmbeddedStores::seal(), &order);
     assert_eq!(numbers(&found), [8, 9, 10, 11, 12]);
     drop(store);
 }
@@ -341,7 +352,7 @@ async fn where_there_is_no_room_the_oldest_are_removed() {
 /// A worker on a clock with hands.
 struct Working {
     writer: Arc<ExchangeLogWriter>,
-    clock: Arc<Hands>,
+    clock: Arc<ManualClock>,
     metrics: Arc<Metrics>,
     over: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -351,7 +362,7 @@ impl Working {
     fn on(log: Arc<dyn ExchangeLog>) -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
         let writer = ExchangeLogWriter::new(30, NO_BOUND, Arc::clone(&metrics));
-        let (writer, clock) = (Arc::new(writer), Arc::new(Hands::new()));
+        let (writer, clock) = (Arc::new(writer), Arc::new(ManualClock::new()));
         let (over, stop) = watch::channel(false);
         let task = tokio::spawn({
             let (writer, clock) = (Arc::clone(&writer), Arc::clone(&clock));
@@ -476,7 +487,7 @@ async fn what_finds_no_room_is_dropped_and_counted() {
     let log = Arc::new(MemoryLog::default());
     let metrics = Arc::new(Metrics::new().unwrap());
     let writer = ExchangeLogWriter::new(30, NO_BOUND, Arc::clone(&metrics));
-    let clock = Hands::new();
+    let clock = ManualClock::new();
     let many = u32::try_from(WAITING_MAX).unwrap();
     for n in 0..many {
         writer.append(entry(somebodys(1), clock.now(), n, 16));
@@ -542,59 +553,4 @@ async fn a_block_that_cannot_be_written_is_counted() {
     assert_eq!(written(&log, 1).await, [[3]]);
     let told = log.blocks()[0].dropped.clone();
     assert_eq!(told, Dropped::from([("unwritten".to_owned(), 2)]));
-}
-
-/// T2: a clock that is forty days ahead, and may not be trusted yet, removes nothing; what is as old by a
-/// clock that is settled is removed.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_clock_ahead_removes_no_blocks() {
-    const DAYS_MS: i64 = 40 * 86_400_000;
-    let stores = Embedded::new();
-    let (store, log) = open(&stores);
-    let working = Working::on(Arc::clone(&log));
-    let now: Timestamp = working.clock.now();
-    let block = block_of([entry(somebodys(1), now, 1, 16)]);
-    log.append(&block).await.unwrap();
-    let kept = || {
-        let sql = "SELECT COUNT(*) FROM exchange_log";
-        stores
-            .look()
-            .query_row(sql, [], |row| row.get::<_, u32>(0))
-            .unwrap()
-    };
-    a_while().await;
-    working.clock.doubt(true);
-    working.clock.set_off(DAYS_MS);
-    working.clock.pass(61_000);
-    a_while().await;
-    working.clock.set_off(0);
-    a_while().await;
-    working.clock.doubt(false);
-    working.clock.pass(61_000);
-    a_while().await;
-    assert_eq!(kept(), 1);
-    working.clock.pass(DAYS_MS);
-    let gone = async {
-        while kept() > 0 {
-            a_while().await;
-        }
-    };
-    let gone = tokio::time::timeout(Duration::from_secs(30), gone).await;
-    assert!(gone.is_ok());
-    working.stop().await;
-    drop(store);
-}
-
-/// Nothing is left of a block's row that was removed, and the bytes that are left are known again.
-#[tokio::test]
-async fn an_empty_log_takes_nothing() {
-    let stores = Embedded::new();
-    let (_store, log) = open(&stores);
-    assert_eq!(
-        log.remove_oldest(Some(at(1)), 0).await,
-        Ok(Removed::default())
-    );
-    append(&*log, somebodys(1), 1).await;
-    let removed = log.remove_oldest(Some(at(9)), NO_BOUND).await.unwrap();
-    assert_eq!((removed.by_age, removed.bytes), (1, 0));
 }

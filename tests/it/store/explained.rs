@@ -5,18 +5,18 @@ use paymux::store::timeline::{Timeline, timeline};
 
 use super::Stores;
 use super::builders::{MOBILE, paid, terms};
-use super::embedded::Embedded;
+use super::embedded::EmbeddedStores;
 use super::refunds::{refunded, reserve};
 
-fn told(stores: &Embedded, named: &str) -> Option<Timeline> {
-    timeline(&stores.file(), &Embedded::seal(), named).unwrap()
+fn told(stores: &EmbeddedStores, named: &str) -> Option<Timeline> {
+    timeline(&stores.file(), &EmbeddedStores::seal(), named).unwrap()
 }
 
 /// L4, D1, K4: everything that was done to an order is told, in its order, under each of its names,
 /// while a process writes; and nothing personal.
 #[tokio::test]
-async fn an_order_is_told_whole_while_others_write() {
-    let stores = Embedded::new();
+async fn an_order_is_explained_completely_while_others_write() {
+    let stores = EmbeddedStores::new();
     let store = stores.open();
     for n in 1..20 {
         paid(&*store, n, "harbour", terms(n)).await;
@@ -37,9 +37,13 @@ async fn an_order_is_told_whole_while_others_write() {
     ] {
         let told = told(&stores, named).unwrap();
         assert_eq!(told.order, order, "{named}");
-        let deeds: Vec<_> = told.deeds.iter().map(|(_, deed)| &*deed.action).collect();
+        let audit_entries: Vec<_> = told
+            .audit_entries
+            .iter()
+            .map(|(_, audit_entry)| &*audit_entry.action)
+            .collect();
         assert_eq!(
-            deeds,
+            audit_entries,
             ["order.place", "order.paid", "refund.reserve", "refund.move"]
         );
         let posted: Vec<_> = told
@@ -53,7 +57,10 @@ async fn an_order_is_told_whole_while_others_write() {
         );
         let events: Vec<_> = told.events.iter().map(|one| one.kind.as_str()).collect();
         assert_eq!(events, ["ORDER_PAID", "REFUND_SUCCEEDED"]);
-        let said = format!("{:?}{:?}{:?}", told.deeds, told.entries, told.events);
+        let said = format!(
+            "{:?}{:?}{:?}",
+            told.audit_entries, told.entries, told.events
+        );
         assert!(!said.contains(MOBILE), "{said}");
     }
     assert!(told(&stores, "M2/ORDER-20").is_none());

@@ -2,65 +2,67 @@
 
 use std::time::Duration;
 
-use paymux::domain::change::Cause;
+use paymux::domain::change::ChangeCause;
 use paymux::domain::event::EventType;
-use paymux::domain::evidence::{Finding, Handover, Means, Way};
+use paymux::domain::evidence::{EvidenceSource, Finding, PaymentAction, PaymentActionKind};
 use paymux::domain::identifiers::{EventId, Timestamp};
-use paymux::domain::order::{Ending, Lane, Object, Order, Terms};
+use paymux::domain::order::{CloseReason, Order, OrderTerms, PollLane, PollTarget};
 use paymux::domain::schedule::Schedule;
-use paymux::store::{DESTINATION_SHARE, Fate, LEASE, Lease, Leased, Settled, Store, Work};
+use paymux::store::{
+    DESTINATION_SHARE, DeliveryOutcome, LEASE, Lease, LeaseCompletion, LeaseKind, LeasedWork, Store,
+};
 
 use super::Stores;
 use super::builders::{
-    accepted, at, done, institution, opening, paid, place, start, succeeded, terms, weigh,
+    accepted, apply, at, done, institution, opening, paid, place, start, succeeded, terms,
 };
 
 fn order(lease: &Lease) -> &Order {
     match &lease.of {
-        Leased::Order(order) => order,
-        Leased::Event(..) => panic!("an event among orders"),
+        LeasedWork::Order(order) => order,
+        LeasedWork::Event(..) => panic!("an event among orders"),
     }
 }
 
 fn event_id(lease: &Lease) -> EventId {
     match &lease.of {
-        Leased::Event(event, _) => event.id.clone(),
-        Leased::Order(_) => panic!("an order among events"),
+        LeasedWork::Event(event, _) => event.id.clone(),
+        LeasedWork::Order(_) => panic!("an order among events"),
     }
 }
 
-async fn lease(store: &dyn Store, work: Work, now: Timestamp) -> Vec<Lease> {
+async fn lease(store: &dyn Store, work: LeaseKind, now: Timestamp) -> Vec<Lease> {
     store.lease(work, now, 100).await.unwrap()
 }
 
 /// An order that waits for its payer, due 20 to 24 s after second 2.
-async fn doubtful(store: &dyn Store, n: u32) -> Order {
-    doubtful_at(store, n, ("harbour", 2)).await
+async fn unresolved(store: &dyn Store, n: u32) -> Order {
+    unresolved_at(store, n, ("harbour", 2)).await
 }
 
 /// The same through an institution, after another second.
-async fn doubtful_at(store: &dyn Store, n: u32, (through, second): (&str, i64)) -> Order {
+async fn unresolved_at(store: &dyn Store, n: u32, (through, second): (&str, i64)) -> Order {
     let first = Some(start(n, through, store.epoch()));
     let order = done(store, place(n, first)).await;
-    let change = weigh(&order, 1, accepted(), Means::Create, second);
+    let change = apply(&order, 1, accepted(), EvidenceSource::Create, second);
     done(store, change).await
 }
 
 /// N6, Z3: a lease excludes others until it ends, and no longer; it holds the order whole.
 pub(crate) async fn a_leased_order_is_leased_to_nobody_else(stores: &dyn Stores) {
     let store = stores.open();
-    let due = doubtful(&*store, 1).await;
-    doubtful(&*store, 2).await;
-    assert_eq!(lease(&*store, Work::Orders, at(21)).await, []);
-    let first = store.lease(Work::Orders, at(30), 1).await.unwrap();
+    let due = unresolved(&*store, 1).await;
+    unresolved(&*store, 2).await;
+    assert_eq!(lease(&*store, LeaseKind::Orders, at(21)).await, []);
+    let first = store.lease(LeaseKind::Orders, at(30), 1).await.unwrap();
     assert_eq!(first.len(), 1);
-    let rest = lease(&*store, Work::Orders, at(30)).await;
+    let rest = lease(&*store, LeaseKind::Orders, at(30)).await;
     assert_eq!(rest.len(), 1);
     let mut both = [order(&first[0]).clone(), order(&rest[0]).clone()];
     both.sort_by(|a, b| a.no.cmp(&b.no));
     assert_eq!(both[0], due);
-    assert_eq!(lease(&*store, Work::Orders, at(31)).await, []);
-    let after = lease(&*store, Work::Orders, at(30).plus(LEASE)).await;
+    assert_eq!(lease(&*store, LeaseKind::Orders, at(31)).await, []);
+    let after = lease(&*store, LeaseKind::Orders, at(30).plus(LEASE)).await;
     assert_eq!(after.len(), 2);
     let again = after
         .iter()
@@ -69,8 +71,8 @@ pub(crate) async fn a_leased_order_is_leased_to_nobody_else(stores: &dyn Stores)
 }
 
 /// An order's only attempt, as something to be asked about.
-fn only(order: &Order) -> Object {
-    Object::Attempt(order.attempts[0].id.clone())
+fn only(order: &Order) -> PollTarget {
+    PollTarget::Attempt(order.attempts[0].id.clone())
 }
 
 /// The order with its attempt asked about once more, and due then.
@@ -83,38 +85,38 @@ fn asked(order: &Order, next: Timestamp) -> Order {
 }
 
 /// N6: an old fence gives nothing back, and no fence gives back twice.
-pub(crate) async fn a_lost_lease_settles_nothing(stores: &dyn Stores) {
+pub(crate) async fn a_lost_lease_completes_nothing(stores: &dyn Stores) {
     let store = stores.open();
-    doubtful(&*store, 1).await;
-    let old = lease(&*store, Work::Orders, at(30)).await.remove(0);
-    let new = lease(&*store, Work::Orders, at(70)).await.remove(0);
+    unresolved(&*store, 1).await;
+    let old = lease(&*store, LeaseKind::Orders, at(30)).await.remove(0);
+    let new = lease(&*store, LeaseKind::Orders, at(70)).await.remove(0);
     let again = asked(order(&new), at(80));
     let late = store.reschedule(&again, old.fence).await;
-    assert_eq!(late, Ok(Settled::LeaseLost));
+    assert_eq!(late, Ok(LeaseCompletion::LeaseLost));
     let back = store.reschedule(&again, new.fence).await;
-    assert_eq!(back, Ok(Settled::Done));
+    assert_eq!(back, Ok(LeaseCompletion::Done));
     let twice = store.reschedule(&again, new.fence).await;
-    assert_eq!(twice, Ok(Settled::LeaseLost));
-    assert_eq!(lease(&*store, Work::Orders, at(79)).await, []);
-    let held = lease(&*store, Work::Orders, at(80)).await;
+    assert_eq!(twice, Ok(LeaseCompletion::LeaseLost));
+    assert_eq!(lease(&*store, LeaseKind::Orders, at(79)).await, []);
+    let held = lease(&*store, LeaseKind::Orders, at(80)).await;
     assert_eq!(held.iter().map(order).collect::<Vec<_>>(), [&again]);
     let made_up = store.reschedule(&again, u64::MAX).await;
-    assert_eq!(made_up, Ok(Settled::LeaseLost));
+    assert_eq!(made_up, Ok(LeaseCompletion::LeaseLost));
 }
 
 /// N6: a change ends the lease; what its holder says afterwards does not count, and the order is
 /// due when the change says. Whoever made the change himself knows the fence it made.
 pub(crate) async fn a_change_ends_the_lease(stores: &dyn Stores) {
     let store = stores.open();
-    let before = doubtful(&*store, 1).await;
-    let held = lease(&*store, Work::Orders, at(30)).await.remove(0);
-    let closing = before.release_attempt(Cause::Page, at(31)).unwrap();
+    let before = unresolved(&*store, 1).await;
+    let held = lease(&*store, LeaseKind::Orders, at(30)).await.remove(0);
+    let closing = before.begin_closing(ChangeCause::Page, at(31)).unwrap();
     let closing = done(&*store, closing).await;
     let late = store.reschedule(&asked(&before, at(900)), held.fence).await;
-    assert_eq!(late, Ok(Settled::LeaseLost));
+    assert_eq!(late, Ok(LeaseCompletion::LeaseLost));
     let ours = store.reschedule(&closing, held.fence + 1).await;
-    assert_eq!(ours, Ok(Settled::Done));
-    let now = lease(&*store, Work::Orders, at(31)).await;
+    assert_eq!(ours, Ok(LeaseCompletion::Done));
+    let now = lease(&*store, LeaseKind::Orders, at(31)).await;
     assert_eq!(order(&now[0]), &closing);
 }
 
@@ -122,30 +124,36 @@ pub(crate) async fn a_change_ends_the_lease(stores: &dyn Stores) {
 /// schedule as it is.
 pub(crate) async fn a_schedule_outlives_leases_changes_and_processes(stores: &dyn Stores) {
     let store = stores.open();
-    doubtful(&*store, 1).await;
+    unresolved(&*store, 1).await;
     let mut due = at(30);
     for n in 1..=3 {
-        let held = lease(&*store, Work::Orders, due).await.remove(0);
+        let held = lease(&*store, LeaseKind::Orders, due).await.remove(0);
         due = due.plus(Duration::from_mins(1));
         let again = asked(order(&held), due);
         let back = store.reschedule(&again, held.fence).await;
-        assert_eq!(back, Ok(Settled::Done));
+        assert_eq!(back, Ok(LeaseCompletion::Done));
         assert_eq!(again.attempts[0].schedule.asked, n);
     }
-    let found = store.lease(Work::Orders, due, 1).await.unwrap().remove(0);
-    let newer = Finding::Accepted(Some(Handover {
-        way: Way::Link("https://harbour.example/pay?token=newer".into()),
+    let found = store
+        .lease(LeaseKind::Orders, due, 1)
+        .await
+        .unwrap()
+        .remove(0);
+    let newer = Finding::Accepted(Some(PaymentAction {
+        way: PaymentActionKind::Redirect("https://harbour.example/pay?token=newer".into()),
         expires: Some(at(900)),
     }));
-    let linked = weigh(order(&found), 1, newer, Means::Create, 300);
+    let linked = apply(order(&found), 1, newer, EvidenceSource::Create, 300);
     let linked = done(&*store, linked).await;
     assert_eq!(linked.attempts[0].schedule.asked, 3);
     assert_eq!(linked.attempts[0].schedule.next, due);
     drop(store);
     let store = stores.open();
-    let held = lease(&*store, Work::Orders, due).await.remove(0);
+    let held = lease(&*store, LeaseKind::Orders, due).await.remove(0);
     assert_eq!(order(&held).attempts[0].schedule.asked, 3);
-    let closing = order(&held).release_attempt(Cause::Page, at(400)).unwrap();
+    let closing = order(&held)
+        .begin_closing(ChangeCause::Page, at(400))
+        .unwrap();
     let closing = done(&*store, closing).await;
     assert_eq!(closing.attempts[0].schedule, Schedule::from(at(400)));
 }
@@ -155,13 +163,13 @@ pub(crate) async fn a_schedule_outlives_leases_changes_and_processes(stores: &dy
 pub(crate) async fn an_institution_has_only_its_share(stores: &dyn Stores) {
     let store = stores.open();
     for n in 1..=40 {
-        doubtful_at(&*store, n, ("silent", 2)).await;
+        unresolved_at(&*store, n, ("silent", 2)).await;
     }
-    doubtful_at(&*store, 50, ("harbour", 2)).await;
+    unresolved_at(&*store, 50, ("harbour", 2)).await;
     done(&*store, place(60, None)).await;
     let late = at(9_000);
     let silent = institution("silent");
-    let shares = |lane: Lane<'_>| match lane.institution {
+    let shares = |lane: PollLane<'_>| match lane.institution {
         Some(id) if id.as_str() == "silent" => 4,
         Some(_) => 16,
         None => 1,
@@ -183,7 +191,7 @@ pub(crate) async fn an_institution_has_only_its_share(stores: &dyn Stores) {
     );
     let two = store.lease_orders(&shares, late, 2).await.unwrap();
     assert_eq!(two.len(), 2);
-    let none = |_: Lane<'_>| 0;
+    let none = |_: PollLane<'_>| 0;
     assert_eq!(store.lease_orders(&none, late, 100).await, Ok(Vec::new()));
     assert_eq!(store.next_order(&none).await, Ok(None));
     let first = store.next_order(&shares).await.unwrap().unwrap();
@@ -193,14 +201,14 @@ pub(crate) async fn an_institution_has_only_its_share(stores: &dyn Stores) {
 /// What was seen of an order takes it before it is due, unless somebody has it or nothing waits.
 pub(crate) async fn a_named_order_is_leased_before_it_is_due(stores: &dyn Stores) {
     let store = stores.open();
-    let waiting = doubtful(&*store, 1).await;
+    let waiting = unresolved(&*store, 1).await;
     let over = paid(&*store, 2, "harbour", terms(2)).await;
     let both = [waiting.no.clone(), over.no];
     let held = store.lease_named(&both, at(3)).await.unwrap();
     assert_eq!(held.iter().map(order).collect::<Vec<_>>(), [&waiting]);
     assert_eq!(store.lease_named(&both, at(4)).await, Ok(Vec::new()));
     let back = store.reschedule(&waiting, held[0].fence).await;
-    assert_eq!(back, Ok(Settled::Done));
+    assert_eq!(back, Ok(LeaseCompletion::Done));
     assert_eq!(store.lease_named(&both, at(5)).await.unwrap().len(), 1);
     let left = store.lease_named(&both, at(5).plus(LEASE)).await.unwrap();
     assert_eq!(left.len(), 1, "a lease that ended is nobody's");
@@ -209,26 +217,36 @@ pub(crate) async fn a_named_order_is_leased_before_it_is_due(stores: &dyn Stores
 /// Z3: an order is due when its change says so: to expire, to be asked about, or never again.
 pub(crate) async fn an_order_is_due_when_its_change_says(stores: &dyn Stores) {
     let store = stores.open();
-    assert_eq!(store.next_due(Work::Orders).await, Ok(None));
+    assert_eq!(store.next_due(LeaseKind::Orders).await, Ok(None));
     let idle = done(&*store, place(1, None)).await;
-    assert_eq!(store.next_due(Work::Orders).await, Ok(Some(idle.expires)));
-    let waits = doubtful(&*store, 2).await;
+    assert_eq!(
+        store.next_due(LeaseKind::Orders).await,
+        Ok(Some(idle.expires))
+    );
+    let waits = unresolved(&*store, 2).await;
     let asked = waits.attempts[0].schedule.next;
     assert!(asked >= at(22) && asked <= at(26));
-    assert_eq!(store.next_due(Work::Orders).await, Ok(Some(asked)));
-    let due = lease(&*store, Work::Orders, idle.expires).await;
+    assert_eq!(store.next_due(LeaseKind::Orders).await, Ok(Some(asked)));
+    let due = lease(&*store, LeaseKind::Orders, idle.expires).await;
     assert_eq!(due.len(), 2);
     let ends = Some(idle.expires.plus(LEASE));
-    assert_eq!(store.next_due(Work::Orders).await, Ok(ends));
+    assert_eq!(store.next_due(LeaseKind::Orders).await, Ok(ends));
     done(
         &*store,
-        idle.end(Ending::Expired, Cause::Clock, at(9_000)).unwrap(),
+        idle.end(CloseReason::Expired, ChangeCause::Clock, at(9_000))
+            .unwrap(),
     )
     .await;
     let order_2 = due.iter().map(order).find(|order| order.no != idle.no);
-    let settled = weigh(order_2.unwrap(), 1, succeeded(), Means::Query, 9_000);
+    let settled = apply(
+        order_2.unwrap(),
+        1,
+        succeeded(),
+        EvidenceSource::Query,
+        9_000,
+    );
     done(&*store, settled).await;
-    assert_eq!(store.next_due(Work::Orders).await, Ok(None));
+    assert_eq!(store.next_due(LeaseKind::Orders).await, Ok(None));
 }
 
 /// T2, H2, Z3: what a clock that was ahead had put off is due no later than its own wait after the clock
@@ -240,27 +258,30 @@ pub(crate) async fn what_a_clock_ahead_put_off_is_brought_forward(stores: &dyn S
     let idle = done(&*store, place(1, None)).await;
     let forward = |by, now| store.bring_forward(by, now);
     assert_eq!(forward(None, at(2)).await, Ok(Duration::ZERO));
-    assert_eq!(store.next_due(Work::Orders).await, Ok(Some(idle.expires)));
+    assert_eq!(
+        store.next_due(LeaseKind::Orders).await,
+        Ok(Some(idle.expires))
+    );
     let ahead = Duration::from_mins(10);
     let now = at(100);
     assert_eq!(forward(Some(ahead), now).await, Ok(ahead));
-    let due = store.next_due(Work::Orders).await.unwrap().unwrap();
+    let due = store.next_due(LeaseKind::Orders).await.unwrap().unwrap();
     assert_eq!(due.ms(), (idle.expires.ms() - 600_000).max(now.ms()));
     // A process that lived a day ahead is followed by one that does not.
     let change = idle
-        .end(Ending::Merchant, Cause::Clock, at(AHEAD_S))
+        .end(CloseReason::Merchant, ChangeCause::Clock, at(AHEAD_S))
         .unwrap();
     done(&*store, change).await;
-    doubtful_at(&*store, 2, ("harbour", AHEAD_S)).await;
+    unresolved_at(&*store, 2, ("harbour", AHEAD_S)).await;
     drop(store);
     let store = stores.open();
     let now = at(200);
     let by = store.bring_forward(None, now).await.unwrap();
     assert!(by >= Duration::from_secs(86_400 - 200), "{by:?}");
-    let due = store.next_due(Work::Orders).await.unwrap().unwrap();
+    let due = store.next_due(LeaseKind::Orders).await.unwrap().unwrap();
     assert!(due.since(now) <= Duration::from_secs(24), "{due:?}");
     // Its own schedule came forward as well, and not its order's due time alone.
-    let held = lease(&*store, Work::Orders, due).await.remove(0);
+    let held = lease(&*store, LeaseKind::Orders, due).await.remove(0);
     let next = order(&held).attempts[0].schedule.next;
     assert!(next.since(now) <= Duration::from_secs(24), "{next:?}");
 }
@@ -270,27 +291,29 @@ pub(crate) async fn what_a_clock_ahead_put_off_is_brought_forward(stores: &dyn S
 pub(crate) async fn a_holder_from_before_the_step_puts_nothing_off(stores: &dyn Stores) {
     const AHEAD_S: i64 = 86_400;
     let store = stores.open();
-    doubtful_at(&*store, 1, ("harbour", AHEAD_S)).await;
+    unresolved_at(&*store, 1, ("harbour", AHEAD_S)).await;
     let second = Some(start(2, "harbour", store.epoch()));
     let second = done(&*store, place(2, second)).await;
-    let paid = weigh(&second, 1, succeeded(), Means::Callback, AHEAD_S);
+    let paid = apply(&second, 1, succeeded(), EvidenceSource::Callback, AHEAD_S);
     done(&*store, paid).await;
-    let held = lease(&*store, Work::Orders, at(AHEAD_S + 30)).await;
+    let held = lease(&*store, LeaseKind::Orders, at(AHEAD_S + 30)).await;
     let held = held
         .iter()
         .find(|held| order(held).no != second.no)
         .unwrap();
-    let telling = lease(&*store, Work::Events, at(AHEAD_S + 30))
+    let telling = lease(&*store, LeaseKind::Events, at(AHEAD_S + 30))
         .await
         .remove(0);
     let now = at(200);
     let by = Duration::from_hours(24);
     assert_eq!(store.bring_forward(Some(by), now).await, Ok(by));
     let late = store.reschedule(order(held), held.fence).await;
-    assert_eq!(late, Ok(Settled::LeaseLost));
-    let late = store.settle(&telling, Fate::Again(at(AHEAD_S + 31))).await;
-    assert_eq!(late, Ok(Settled::LeaseLost));
-    for work in [Work::Orders, Work::Events] {
+    assert_eq!(late, Ok(LeaseCompletion::LeaseLost));
+    let late = store
+        .settle(&telling, DeliveryOutcome::Again(at(AHEAD_S + 31)))
+        .await;
+    assert_eq!(late, Ok(LeaseCompletion::LeaseLost));
+    for work in [LeaseKind::Orders, LeaseKind::Events] {
         let due = store.next_due(work).await.unwrap().unwrap();
         assert!(due.since(now) <= LEASE, "{work:?}: {due:?}");
     }
@@ -298,21 +321,23 @@ pub(crate) async fn a_holder_from_before_the_step_puts_nothing_off(stores: &dyn 
 
 /// T2, L5: a process that followed the clock back and died before what had been put off came forward,
 /// while others wrote by the right time: the next start makes it good, once, and records it.
-pub(crate) async fn a_crash_between_following_and_bringing_forward_is_made_good(
+pub(crate) async fn a_crash_between_following_and_bringing_forward_is_completed(
     stores: &dyn Stores,
 ) {
     const AHEAD_S: i64 = 86_400;
     let store = stores.open();
-    doubtful_at(&*store, 1, ("harbour", AHEAD_S)).await;
+    unresolved_at(&*store, 1, ("harbour", AHEAD_S)).await;
     let other = done(&*store, place(2, None)).await;
-    let ended = other.end(Ending::Merchant, Cause::Clock, at(150)).unwrap();
+    let ended = other
+        .end(CloseReason::Merchant, ChangeCause::Clock, at(150))
+        .unwrap();
     done(&*store, ended).await;
     drop(store);
     let store = stores.open();
     let now = at(200);
     let by = store.bring_forward(None, now).await.unwrap();
     assert_eq!(by, Duration::from_secs(86_400 - 200));
-    let due = store.next_due(Work::Orders).await.unwrap().unwrap();
+    let due = store.next_due(LeaseKind::Orders).await.unwrap().unwrap();
     assert!(due.since(now) <= Duration::from_secs(30), "{due:?}");
     drop(store);
     let store = stores.open();
@@ -320,31 +345,39 @@ pub(crate) async fn a_crash_between_following_and_bringing_forward_is_made_good(
 }
 
 /// S1: intents are left over once their process is dead, never before; taken over they are none.
-pub(crate) async fn leftovers_are_those_of_dead_processes(stores: &dyn Stores) {
+pub(crate) async fn orphaned_calls_are_those_of_dead_processes(stores: &dyn Stores) {
     let store = stores.open();
     let intent = done(&*store, place(1, Some(start(1, "harbour", store.epoch())))).await;
-    doubtful(&*store, 2).await;
+    unresolved(&*store, 2).await;
     done(&*store, place(3, None)).await;
-    assert_eq!(lease(&*store, Work::Leftovers, at(5)).await, []);
-    assert_eq!(store.next_due(Work::Leftovers).await, Ok(None));
+    assert_eq!(lease(&*store, LeaseKind::OrphanedCalls, at(5)).await, []);
+    assert_eq!(store.next_due(LeaseKind::OrphanedCalls).await, Ok(None));
     drop(store);
     let store = stores.open();
-    assert!(store.next_due(Work::Leftovers).await.unwrap().is_some());
-    let left = lease(&*store, Work::Leftovers, at(5)).await;
+    assert!(
+        store
+            .next_due(LeaseKind::OrphanedCalls)
+            .await
+            .unwrap()
+            .is_some()
+    );
+    let left = lease(&*store, LeaseKind::OrphanedCalls, at(5)).await;
     assert_eq!(left.iter().map(order).collect::<Vec<_>>(), [&intent]);
-    let adopted = order(&left[0]).adopt(store.epoch(), at(5)).unwrap();
+    let adopted = order(&left[0])
+        .recover_orphaned(store.epoch(), at(5))
+        .unwrap();
     done(&*store, adopted).await;
-    assert_eq!(lease(&*store, Work::Leftovers, at(5)).await, []);
-    assert_eq!(lease(&*store, Work::Orders, at(30)).await.len(), 2);
+    assert_eq!(lease(&*store, LeaseKind::OrphanedCalls, at(5)).await, []);
+    assert_eq!(lease(&*store, LeaseKind::Orders, at(30)).await.len(), 2);
 }
 
 /// N1, N2, N3: an event is due with its change, the same on every delivery, until it is heard.
 pub(crate) async fn an_event_is_leased_until_it_is_delivered(stores: &dyn Stores) {
     let store = stores.open();
     let paid = paid(&*store, 1, "harbour", terms(1)).await;
-    assert_eq!(store.next_due(Work::Events).await, Ok(Some(at(20))));
-    let first = lease(&*store, Work::Events, at(20)).await.remove(0);
-    let Leased::Event(event, born) = &first.of else {
+    assert_eq!(store.next_due(LeaseKind::Events).await, Ok(Some(at(20))));
+    let first = lease(&*store, LeaseKind::Events, at(20)).await.remove(0);
+    let LeasedWork::Event(event, born) = &first.of else {
         panic!("an order among events");
     };
     assert_eq!(
@@ -358,39 +391,47 @@ pub(crate) async fn an_event_is_leased_until_it_is_delivered(stores: &dyn Stores
     assert_eq!(event.destination.as_deref(), Some(&*paid.terms.return_url));
     assert_eq!((*born, first.tries), (at(20), 0));
     assert!(String::from_utf8_lossy(&event.body).contains("ORDER_PAID"));
-    assert_eq!(lease(&*store, Work::Events, at(21)).await, []);
-    let again = store.settle(&first, Fate::Again(at(30))).await;
-    assert_eq!(again, Ok(Settled::Done));
-    assert_eq!(lease(&*store, Work::Events, at(29)).await, []);
+    assert_eq!(lease(&*store, LeaseKind::Events, at(21)).await, []);
+    let again = store.settle(&first, DeliveryOutcome::Again(at(30))).await;
+    assert_eq!(again, Ok(LeaseCompletion::Done));
+    assert_eq!(lease(&*store, LeaseKind::Events, at(29)).await, []);
     drop(store);
     let store = stores.open();
-    let second = lease(&*store, Work::Events, at(30)).await.remove(0);
+    let second = lease(&*store, LeaseKind::Events, at(30)).await.remove(0);
     assert_eq!((&second.of, second.tries), (&first.of, 1));
-    let late = store.settle(&first, Fate::Delivered(at(31))).await;
-    assert_eq!(late, Ok(Settled::LeaseLost));
-    let heard = store.settle(&second, Fate::Delivered(at(31))).await;
-    assert_eq!(heard, Ok(Settled::Done));
-    assert_eq!(lease(&*store, Work::Events, at(9_999)).await, []);
-    assert_eq!(store.next_due(Work::Events).await, Ok(None));
+    let late = store
+        .settle(&first, DeliveryOutcome::Delivered(at(31)))
+        .await;
+    assert_eq!(late, Ok(LeaseCompletion::LeaseLost));
+    let heard = store
+        .settle(&second, DeliveryOutcome::Delivered(at(31)))
+        .await;
+    assert_eq!(heard, Ok(LeaseCompletion::Done));
+    assert_eq!(lease(&*store, LeaseKind::Events, at(9_999)).await, []);
+    assert_eq!(store.next_due(LeaseKind::Events).await, Ok(None));
 }
 
 /// N2, N6, S1: what a process was telling when it died is due at once for the next one, in its
 /// destination's first place, and the dead one settles nothing any more.
-pub(crate) async fn what_a_dead_process_was_telling_is_due_at_once(stores: &dyn Stores) {
+pub(crate) async fn what_a_dead_process_was_delivering_is_due_at_once(stores: &dyn Stores) {
     let store = stores.open();
     paid(&*store, 1, "harbour", terms(1)).await;
-    let dead = lease(&*store, Work::Events, at(20)).await.remove(0);
+    let dead = lease(&*store, LeaseKind::Events, at(20)).await.remove(0);
     drop(store);
     let store = stores.open();
-    let due = store.next_due(Work::Events).await.unwrap();
+    let due = store.next_due(LeaseKind::Events).await.unwrap();
     assert!(due.is_some_and(|due| due <= at(20)), "{due:?}");
     let alone = store.lease_events(&|_| 1, at(21), 10).await.unwrap();
     assert_eq!(alone.len(), 1);
     assert_eq!((&alone[0].of, alone[0].tries), (&dead.of, dead.tries));
-    let late = store.settle(&dead, Fate::Delivered(at(22))).await;
-    assert_eq!(late, Ok(Settled::LeaseLost));
-    let heard = store.settle(&alone[0], Fate::Delivered(at(23))).await;
-    assert_eq!(heard, Ok(Settled::Done));
+    let late = store
+        .settle(&dead, DeliveryOutcome::Delivered(at(22)))
+        .await;
+    assert_eq!(late, Ok(LeaseCompletion::LeaseLost));
+    let heard = store
+        .settle(&alone[0], DeliveryOutcome::Delivered(at(23)))
+        .await;
+    assert_eq!(heard, Ok(LeaseCompletion::Done));
 }
 
 /// N2, S1, T2: so is an event that was born and leased while the clock was a day ahead, before anybody
@@ -400,30 +441,37 @@ pub(crate) async fn a_lease_of_an_event_born_ahead_is_handed_back_at_once(stores
     let store = stores.open();
     let first = Some(start(1, "harbour", store.epoch()));
     let order = done(&*store, place(1, first)).await;
-    let paid = weigh(&order, 1, succeeded(), Means::Callback, AHEAD_S);
+    let paid = apply(&order, 1, succeeded(), EvidenceSource::Callback, AHEAD_S);
     done(&*store, paid).await;
-    let dead = lease(&*store, Work::Events, at(AHEAD_S)).await.remove(0);
+    let dead = lease(&*store, LeaseKind::Events, at(AHEAD_S))
+        .await
+        .remove(0);
     drop(store);
     let store = stores.open();
-    let again = lease(&*store, Work::Events, at(30)).await.remove(0);
+    let again = lease(&*store, LeaseKind::Events, at(30)).await.remove(0);
     assert_eq!(again.of, dead.of);
-    let heard = store.settle(&again, Fate::Delivered(at(31))).await;
-    assert_eq!(heard, Ok(Settled::Done));
+    let heard = store
+        .settle(&again, DeliveryOutcome::Delivered(at(31)))
+        .await;
+    assert_eq!(heard, Ok(LeaseCompletion::Done));
 }
 
 /// N2: what was given up is not delivered by itself; a lease that ended without a word is.
-pub(crate) async fn a_dead_event_rests(stores: &dyn Stores) {
+pub(crate) async fn a_dead_lettered_event_is_not_leased(stores: &dyn Stores) {
     let store = stores.open();
     paid(&*store, 1, "harbour", terms(1)).await;
-    let lost = lease(&*store, Work::Events, at(20)).await.remove(0);
-    let held = lease(&*store, Work::Events, at(20).plus(LEASE))
+    let lost = lease(&*store, LeaseKind::Events, at(20)).await.remove(0);
+    let held = lease(&*store, LeaseKind::Events, at(20).plus(LEASE))
         .await
         .remove(0);
     assert_eq!(event_id(&lost), event_id(&held));
-    assert_eq!(store.settle(&held, Fate::Dead).await, Ok(Settled::Done));
-    assert_eq!(lease(&*store, Work::Events, at(9_999)).await, []);
-    let again = store.settle(&held, Fate::Again(at(9_999))).await;
-    assert_eq!(again, Ok(Settled::LeaseLost));
+    assert_eq!(
+        store.settle(&held, DeliveryOutcome::Dead).await,
+        Ok(LeaseCompletion::Done)
+    );
+    assert_eq!(lease(&*store, LeaseKind::Events, at(9_999)).await, []);
+    let again = store.settle(&held, DeliveryOutcome::Again(at(9_999))).await;
+    assert_eq!(again, Ok(LeaseCompletion::LeaseLost));
 }
 
 /// N7: a destination uses its share and no more, whatever waits for it; others are not held up.
@@ -433,28 +481,30 @@ pub(crate) async fn a_destination_has_only_its_share(stores: &dyn Stores) {
     for n in 1..=DESTINATION_SHARE + 4 {
         paid(&*store, n, "harbour", terms(n)).await;
     }
-    let elsewhere = Terms {
+    let elsewhere = OrderTerms {
         return_url: "https://tea.example/notice".into(),
         ..terms(50)
     };
     paid(&*store, 50, "harbour", elsewhere).await;
-    let mut held = lease(&*store, Work::Events, at(20)).await;
+    let mut held = lease(&*store, LeaseKind::Events, at(20)).await;
     assert_eq!(held.len(), share + 1);
-    assert_eq!(lease(&*store, Work::Events, at(21)).await, []);
-    let next = store.next_due(Work::Events).await;
+    assert_eq!(lease(&*store, LeaseKind::Events, at(21)).await, []);
+    let next = store.next_due(LeaseKind::Events).await;
     assert_eq!(next, Ok(Some(at(20).plus(LEASE))));
     held.retain(|lease| match &lease.of {
-        Leased::Event(event, _) => {
+        LeasedWork::Event(event, _) => {
             event.destination.as_deref() != Some("https://tea.example/notice")
         }
-        Leased::Order(_) => false,
+        LeasedWork::Order(_) => false,
     });
     assert_eq!(held.len(), share);
-    let heard = store.settle(&held[0], Fate::Delivered(at(22))).await;
-    assert_eq!(heard, Ok(Settled::Done));
-    assert_eq!(store.next_due(Work::Events).await, Ok(Some(at(20))));
-    assert_eq!(lease(&*store, Work::Events, at(22)).await.len(), 1);
-    let over = lease(&*store, Work::Events, at(60)).await;
+    let heard = store
+        .settle(&held[0], DeliveryOutcome::Delivered(at(22)))
+        .await;
+    assert_eq!(heard, Ok(LeaseCompletion::Done));
+    assert_eq!(store.next_due(LeaseKind::Events).await, Ok(Some(at(20))));
+    assert_eq!(lease(&*store, LeaseKind::Events, at(22)).await.len(), 1);
+    let over = lease(&*store, LeaseKind::Events, at(60)).await;
     assert_eq!(over.len(), share + 1);
 }
 
@@ -463,12 +513,17 @@ pub(crate) async fn what_goes_nowhere_is_not_leased(stores: &dyn Stores) {
     let store = stores.open();
     let mut unheard = opening(1, terms(1));
     unheard.notice_url = None;
-    let open = done(&*store, Order::open(unheard, None, Cause::Page, at(1))).await;
-    done(
+    let open = done(
         &*store,
-        open.end(Ending::Merchant, Cause::Page, at(2)).unwrap(),
+        Order::open(unheard, None, ChangeCause::Page, at(1)),
     )
     .await;
-    assert_eq!(lease(&*store, Work::Events, at(9_999)).await, []);
-    assert_eq!(store.next_due(Work::Events).await, Ok(None));
+    done(
+        &*store,
+        open.end(CloseReason::Merchant, ChangeCause::Page, at(2))
+            .unwrap(),
+    )
+    .await;
+    assert_eq!(lease(&*store, LeaseKind::Events, at(9_999)).await, []);
+    assert_eq!(store.next_due(LeaseKind::Events).await, Ok(None));
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use paymux::domain::order::Order;
-use paymux::store::{Committed, Kept, Message, OrderKey, Verdict};
+use paymux::store::{ArchiveOutcome, Committed, InboxMessage, InboxStatus, OrderKey};
 use tokio::task::JoinSet;
 
 use super::builders::{at, done, institution, opening, place, request, terms};
-use super::embedded::Embedded;
+use super::embedded::EmbeddedStores;
 
 /// What the log may take at any load. Unit: bytes.
 const LOG_BYTES_MAX: u64 = 128 * 1024 * 1024;
@@ -25,7 +25,7 @@ const READERS: usize = 3;
 /// stays below its bound; nobody who reads meanwhile is refused or sees less than was there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_log_begins_anew_under_load() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let (store, ledger) = stores.open_both();
     let order = done(&*store, place(1, None)).await;
     let is_over = Arc::new(AtomicBool::new(false));
@@ -33,7 +33,7 @@ async fn the_log_begins_anew_under_load() {
     for _ in 0..READERS {
         let (store, is_over, order) = (store.clone(), Arc::clone(&is_over), order.clone());
         readers.spawn(async move {
-            let key = OrderKey::Ours(order.terms.merchant.clone(), order.no.clone());
+            let key = OrderKey::PayOrderNo(order.terms.merchant.clone(), order.no.clone());
             let mut reads = 0_u32;
             while !is_over.load(Ordering::Relaxed) {
                 assert_eq!(store.order(&key).await, Ok(Some(order.clone())));
@@ -51,14 +51,14 @@ async fn the_log_begins_anew_under_load() {
             for n in 0..MESSAGES {
                 let mut raw = vec![0; MESSAGE_BYTES];
                 raw[..8].copy_from_slice(&(u64::from(writer) << 32 | u64::from(n)).to_be_bytes());
-                let message = Message {
+                let message = InboxMessage {
                     institution: institution("harbour"),
-                    verdict: Verdict::Genuine,
+                    status: InboxStatus::Genuine,
                     raw,
                     at: at(1),
                 };
-                assert_eq!(store.keep(&message).await, Ok(Kept::New));
-                longest = longest.max(ledger.log_size().bytes);
+                assert_eq!(store.keep(&message).await, Ok(ArchiveOutcome::New));
+                longest = longest.max(ledger.wal_size().bytes);
             }
             longest
         });
@@ -66,8 +66,8 @@ async fn the_log_begins_anew_under_load() {
     let longest = writers.join_all().await.into_iter().max().unwrap();
     is_over.store(true, Ordering::Relaxed);
     let reads = readers.join_all().await;
-    let (size, file) = (ledger.log_size(), stores.log_bytes());
-    assert!(size.begun_anew > 0, "{size:?}");
+    let (size, file) = (ledger.wal_size(), stores.log_bytes());
+    assert!(size.restarts > 0, "{size:?}");
     assert!(
         longest <= LOG_BYTES_MAX && file <= LOG_BYTES_MAX,
         "{longest}, {file}"
@@ -86,7 +86,7 @@ const ORDERS: u32 = 100;
 /// is drawn at random.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_order_takes_little_of_the_log() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let (store, ledger) = stores.open_both();
     let mut buyers = JoinSet::new();
     let numbers = Arc::new(AtomicU32::new(0));
@@ -105,6 +105,6 @@ async fn an_order_takes_little_of_the_log() {
         });
     }
     buyers.join_all().await;
-    let each = ledger.log_size().bytes / u64::from(BUYERS * ORDERS);
+    let each = ledger.wal_size().bytes / u64::from(BUYERS * ORDERS);
     assert!(each <= ORDER_BYTES_MAX, "{each} bytes each");
 }

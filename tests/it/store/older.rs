@@ -2,14 +2,14 @@
 //! stays legible.
 
 use paymux::domain::identifiers::{AttemptId, EventId, PayOrderNo, RefundOrderNo};
-use paymux::seal::Place;
-use paymux::store::{Leased, OrderKey, Work};
+use paymux::seal::SealBinding;
+use paymux::store::{LeaseKind, LeasedWork, OrderKey};
 use rusqlite::{Connection, params};
 use serde_json::json;
 
 use super::Stores;
 use super::builders::{MOBILE, at, draw, merchant};
-use super::embedded::Embedded;
+use super::embedded::EmbeddedStores;
 
 const BEFORE: [&str; 6] = [
     include_str!("../../../src/store/schema/sqlite/0001_orders.sql"),
@@ -29,12 +29,12 @@ pub(super) fn sealed_order(no: &str) -> Vec<u8> {
         "goods_name": null, "goods_description": null, "attach": null,
         "page_secret": "09".repeat(16) });
     let (table, column) = ("orders", "sealed");
-    let place = Place {
+    let place = SealBinding {
         table,
         row: no,
         column,
     };
-    let sealed = Embedded::seal().seal(place, private.to_string().as_bytes());
+    let sealed = EmbeddedStores::seal().seal(place, private.to_string().as_bytes());
     sealed.unwrap().into_bytes()
 }
 
@@ -74,7 +74,7 @@ fn written(file: &Connection, no: &PayOrderNo) {
     let event = EventId::of(no, 'C', 2);
     let event = event.as_str();
     let (table, row, column) = ("events", event, "sealed");
-    let body = Embedded::seal().seal(Place { table, row, column }, b"{}");
+    let body = EmbeddedStores::seal().seal(SealBinding { table, row, column }, b"{}");
     file.execute(
         "INSERT INTO events VALUES (?1, 'M1', 1, 'ORDER_CLOSED', ?2, 2,
             'https://shop.example/events?phone=13987650003', 'https://shop.example', ?3, 1,
@@ -88,32 +88,32 @@ fn written(file: &Connection, no: &PayOrderNo) {
 /// at the first start, read back as they were, and are in neither the file nor its log any more.
 #[tokio::test]
 async fn what_was_legible_is_sealed_once() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let no = PayOrderNo::mint(at(1), draw(1));
     let file = stores.look();
     written(&file, &no);
     drop(file);
     let store = stores.open();
-    let key = OrderKey::Ours(merchant("M1"), no.clone());
+    let key = OrderKey::PayOrderNo(merchant("M1"), no.clone());
     let order = store.order(&key).await.unwrap().unwrap();
     let shop = "https://shop.example";
     assert_eq!(
         &*order.terms.return_url,
         format!("{shop}/paid?phone=13987650002")
     );
-    let told_at = order.notice_url.as_deref().unwrap();
-    assert_eq!(told_at, format!("{shop}/events?phone=13987650003"));
+    let notice_url = order.notice_url.as_deref().unwrap();
+    assert_eq!(notice_url, format!("{shop}/events?phone=13987650003"));
     let reason = order.attempts[0].reason.as_ref().unwrap();
     assert_eq!(reason.as_str(), "call-13987650004");
     let refund = &order.refunds[0];
     assert_eq!(refund.reason.as_ref().unwrap().as_str(), "NO_FUNDS");
-    let own = refund.wish().unwrap().notice_url.as_deref().unwrap();
+    let own = refund.request().unwrap().notice_url.as_deref().unwrap();
     assert_eq!(own, format!("{shop}/refunds?phone=13987650005"));
-    let leases = store.lease(Work::Events, at(1), 10).await.unwrap();
-    let Leased::Event(event, _) = &leases[0].of else {
+    let leases = store.lease(LeaseKind::Events, at(1), 10).await.unwrap();
+    let LeasedWork::Event(event, _) = &leases[0].of else {
         panic!("no event");
     };
-    assert_eq!(event.destination.as_deref(), Some(told_at));
+    assert_eq!(event.destination.as_deref(), Some(notice_url));
     drop(store);
     for beside in ["", "-wal"] {
         let mut path = stores.file().into_os_string();
@@ -133,7 +133,7 @@ async fn what_was_legible_is_sealed_once() {
 /// an upgrade.
 #[tokio::test]
 async fn an_upgrade_sends_no_refund_faster() {
-    let stores = Embedded::new();
+    let stores = EmbeddedStores::new();
     let no = PayOrderNo::mint(at(1), draw(1));
     let file = stores.look();
     written(&file, &no);
@@ -141,7 +141,7 @@ async fn an_upgrade_sends_no_refund_faster() {
         .unwrap();
     drop(file);
     let store = stores.open();
-    let key = OrderKey::Ours(merchant("M1"), no.clone());
+    let key = OrderKey::PayOrderNo(merchant("M1"), no.clone());
     let order = store.order(&key).await.unwrap().unwrap();
     assert_eq!(order.refunds[0].schedule.asked, 7);
     assert_eq!(order.attempts[0].schedule.asked, 0, "it is over");
@@ -157,7 +157,7 @@ async fn an_upgrade_keeps_fees() {
         (1_230, "CNY", "12.30"),
         (7, "JPY", "7"),
     ] {
-        let stores = Embedded::new();
+        let stores = EmbeddedStores::new();
         let no = PayOrderNo::mint(at(1), draw(1));
         let file = stores.look();
         written(&file, &no);
@@ -168,7 +168,7 @@ async fn an_upgrade_keeps_fees() {
         )
         .unwrap();
         drop(file);
-        let key = OrderKey::Ours(merchant("M1"), no);
+        let key = OrderKey::PayOrderNo(merchant("M1"), no);
         let order = stores.open().order(&key).await.unwrap().unwrap();
         let receipt = order.attempts[0].receipt.as_ref().unwrap();
         assert_eq!(receipt.fee.unwrap().to_string(), fee, "{minor} {currency}");

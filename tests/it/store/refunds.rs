@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::change::Change;
-use paymux::domain::evidence::{About, Along, Evidence, Finding, Means, Reason, Receipt};
+use paymux::domain::evidence::{
+    Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment, Reason, Receipt,
+};
 use paymux::domain::identifiers::{RefundOrderNo, RefundRequestNo};
 use paymux::domain::institutions::{RefundKinds, RefundRules};
-use paymux::domain::order::{Asked, Order, Weighed};
+use paymux::domain::order::{Applied, Order, RefundRequest};
 use paymux::domain::refund::RefundState;
-use paymux::store::{Committed, OrderKey, Store, Work};
+use paymux::store::{Committed, LeaseKind, OrderKey, Store};
 use tokio::task::JoinSet;
 
 use super::Stores;
@@ -33,7 +35,7 @@ pub(super) fn reserve(
     number: &str,
     minor: i64,
 ) -> Change {
-    let asked = Asked {
+    let asked = RefundRequest {
         no: RefundOrderNo::mint(at(30), draw(n)),
         number: Some(RefundRequestNo::parse(number).unwrap()),
         amount: fen(minor),
@@ -46,22 +48,22 @@ pub(super) fn reserve(
 }
 
 /// What this finding of a query makes of the last refund.
-pub(super) fn weigh(order: &Order, finding: Finding) -> Change {
+pub(super) fn apply(order: &Order, finding: Finding) -> Change {
     let refund = order.refunds.last().unwrap();
     let evidence = Evidence {
         institution: institution("harbour"),
         account: None,
-        about: About::Refund(refund.no.clone()),
-        by: Means::Query,
+        about: EvidenceSubject::Refund(refund.no.clone()),
+        by: EvidenceSource::Query,
         sum: None,
-        along: Along::default(),
+        along: OriginalPayment::default(),
         asked_at: None,
-        names_it: false,
+        proves_arrival: false,
         finding,
     };
-    match order.weigh(&evidence, &facts(), at(40)) {
-        Weighed::Commit(change) => *change,
-        other @ (Weighed::Repeat | Weighed::ConfirmByQuery | Weighed::Quarantine(_)) => {
+    match order.apply(&evidence, &facts(), at(40)) {
+        Applied::Commit(change) => *change,
+        other @ (Applied::Repeat | Applied::ConfirmByQuery | Applied::Quarantine(_)) => {
             panic!("expected a change, not {other:?}")
         }
     }
@@ -69,16 +71,16 @@ pub(super) fn weigh(order: &Order, finding: Finding) -> Change {
 
 /// It went back.
 pub(super) fn refunded(order: &Order, minor: i64) -> Change {
-    weigh(order, back(minor))
+    apply(order, back(minor))
 }
 
 /// It definitely did not happen.
 pub(super) fn failed(order: &Order) -> Change {
-    weigh(order, Finding::Refused(Reason::from_code("ACCOUNT_CLOSED")))
+    apply(order, Finding::Refused(Reason::from_code("ACCOUNT_CLOSED")))
 }
 
 pub(super) fn ours(order: &Order) -> OrderKey {
-    OrderKey::Ours(order.terms.merchant.clone(), order.no.clone())
+    OrderKey::PayOrderNo(order.terms.merchant.clone(), order.no.clone())
 }
 
 fn back(minor: i64) -> Finding {
@@ -94,12 +96,12 @@ fn back(minor: i64) -> Finding {
 pub(crate) async fn a_refund_reads_back_equal(stores: &dyn Stores) {
     let store = stores.open();
     let order = paid(&*store, 1, "harbour", terms(1)).await;
-    let key = OrderKey::Ours(merchant("M1"), order.no.clone());
+    let key = OrderKey::PayOrderNo(merchant("M1"), order.no.clone());
     let order = done(&*store, reserve(&*store, &order, 1, "B1", 500)).await;
     assert_eq!(store.order(&key).await.unwrap().as_ref(), Some(&order));
-    let order = done(&*store, weigh(&order, Finding::Accepted(None))).await;
+    let order = done(&*store, apply(&order, Finding::Accepted(None))).await;
     assert_eq!(store.order(&key).await.unwrap().as_ref(), Some(&order));
-    let order = done(&*store, weigh(&order, back(500))).await;
+    let order = done(&*store, apply(&order, back(500))).await;
     drop(store);
     let store = stores.open();
     assert_eq!(store.order(&key).await.unwrap().as_ref(), Some(&order));
@@ -115,9 +117,9 @@ pub(crate) async fn a_refund_is_found_under_its_names_alone(stores: &dyn Stores)
     let no = order.refunds[0].no.clone();
     let number = RefundRequestNo::parse("B1").unwrap();
     let found = [
-        OrderKey::RefundOurs(merchant("M1"), no.clone()),
-        OrderKey::RefundTheirs(merchant("M1"), number.clone()),
-        OrderKey::OfRefund(institution("harbour"), no.clone()),
+        OrderKey::RefundOrderNo(merchant("M1"), no.clone()),
+        OrderKey::MerchantRefundNo(merchant("M1"), number.clone()),
+        OrderKey::Refund(institution("harbour"), no.clone()),
     ];
     for key in found {
         assert_eq!(
@@ -127,10 +129,10 @@ pub(crate) async fn a_refund_is_found_under_its_names_alone(stores: &dyn Stores)
         );
     }
     let hidden = [
-        OrderKey::RefundOurs(merchant("M2"), no.clone()),
-        OrderKey::RefundTheirs(merchant("M2"), number),
-        OrderKey::OfRefund(institution("island"), no),
-        OrderKey::RefundOurs(merchant("M1"), RefundOrderNo::mint(at(30), draw(9))),
+        OrderKey::RefundOrderNo(merchant("M2"), no.clone()),
+        OrderKey::MerchantRefundNo(merchant("M2"), number),
+        OrderKey::Refund(institution("island"), no),
+        OrderKey::RefundOrderNo(merchant("M1"), RefundOrderNo::mint(at(30), draw(9))),
     ];
     for key in hidden {
         assert_eq!(store.order(&key).await, Ok(None), "{key:?}");
@@ -145,7 +147,7 @@ pub(crate) async fn a_taken_refund_number_writes_nothing(stores: &dyn Stores) {
     done(&*store, reserve(&*store, &first, 1, "B1", 500)).await;
     let taken = reserve(&*store, &second, 2, "B1", 500);
     assert_eq!(store.commit(&taken).await, Ok(Committed::KeyTaken));
-    let key = OrderKey::Ours(merchant("M1"), second.no.clone());
+    let key = OrderKey::PayOrderNo(merchant("M1"), second.no.clone());
     assert_eq!(store.order(&key).await.unwrap(), Some(second.clone()));
     let free = reserve(&*store, &second, 2, "B2", 500);
     assert_eq!(
@@ -156,32 +158,35 @@ pub(crate) async fn a_taken_refund_number_writes_nothing(stores: &dyn Stores) {
 }
 
 /// S1: a refund that a dead process was sending is found at the next start, and by no living one.
-pub(crate) async fn a_refund_of_a_dead_process_is_a_leftover(stores: &dyn Stores) {
+pub(crate) async fn a_refund_of_a_dead_process_is_orphaned(stores: &dyn Stores) {
     let store = stores.open();
     let order = paid(&*store, 1, "harbour", terms(1)).await;
     done(&*store, reserve(&*store, &order, 1, "B1", 500)).await;
-    let leftovers = async |store: &dyn Store| {
-        let leases = store.lease(Work::Leftovers, at(31), 10).await.unwrap();
+    let orphaned = async |store: &dyn Store| {
+        let leases = store
+            .lease(LeaseKind::OrphanedCalls, at(31), 10)
+            .await
+            .unwrap();
         leases.len()
     };
-    assert_eq!(leftovers(&*store).await, 0);
+    assert_eq!(orphaned(&*store).await, 0);
     drop(store);
     let store = stores.open();
-    assert_eq!(leftovers(&*store).await, 1);
+    assert_eq!(orphaned(&*store).await, 1);
 }
 
 /// R1: of sixty-four refunds asked at the same moment only as many are reserved as fit.
 pub(crate) async fn refunds_side_by_side_never_exceed_what_was_paid(stores: &dyn Stores) {
     let store = stores.open();
     let first = paid(&*store, 1, "harbour", terms(1)).await;
-    let key = OrderKey::Ours(merchant("M1"), first.no.clone());
+    let key = OrderKey::PayOrderNo(merchant("M1"), first.no.clone());
     let mut asking = JoinSet::new();
     for n in 0..64 {
         let (store, key) = (Arc::clone(&store), key.clone());
         asking.spawn(async move {
             loop {
                 let order = store.order(&key).await.unwrap().unwrap();
-                if order.held_minor() + 100 > 1_230 {
+                if order.reserved_minor() + 100 > 1_230 {
                     return 0;
                 }
                 let change = reserve(&*store, &order, 10 + n, &format!("B{n}"), 100);
@@ -196,5 +201,5 @@ pub(crate) async fn refunds_side_by_side_never_exceed_what_was_paid(stores: &dyn
     let reserved: u32 = asking.join_all().await.into_iter().sum();
     assert_eq!(reserved, 12);
     let order = store.order(&key).await.unwrap().unwrap();
-    assert_eq!((order.held_minor(), order.refunds.len()), (1_200, 12));
+    assert_eq!((order.reserved_minor(), order.refunds.len()), (1_200, 12));
 }

@@ -2,23 +2,26 @@
 
 use std::collections::BTreeSet;
 
-use paymux::domain::audit::Deed;
-use paymux::domain::change::{Cause, Change, Configured};
-use paymux::domain::evidence::{Finding, Means, Reason};
+use paymux::domain::audit::AuditEntry;
+use paymux::domain::change::{Change, ChangeCause, ConfigurationChange};
+use paymux::domain::evidence::{EvidenceSource, Finding, Reason};
 use paymux::domain::identifiers::{FreshNonce, MerchantOrderNo, PageToken};
-use paymux::domain::order::{Ending, Order, Terms};
+use paymux::domain::order::{CloseReason, Order, OrderTerms};
 use paymux::domain::personal::MobileNo;
-use paymux::store::{Committed, FORGED_KEPT_MAX, Held, Kept, Message, OrderKey, Store, Verdict};
+use paymux::store::{
+    ArchiveOutcome, Committed, FORGED_ARCHIVED_MAX, InboxMessage, InboxStatus,
+    InstitutionDependents, OrderKey, Store,
+};
 use tokio::task::JoinSet;
 
 use super::Stores;
 use super::builders::{
-    MOBILE, accepted, at, done, draw, institution, merchant, nonce, opening, paid, place, request,
-    start, succeeded, terms, weigh,
+    MOBILE, accepted, apply, at, done, draw, institution, merchant, nonce, opening, paid, place,
+    request, start, succeeded, terms,
 };
 
 fn ours(order: &Order) -> OrderKey {
-    OrderKey::Ours(order.terms.merchant.clone(), order.no.clone())
+    OrderKey::PayOrderNo(order.terms.merchant.clone(), order.no.clone())
 }
 
 async fn reads_back(store: &dyn Store, order: &Order) {
@@ -35,13 +38,21 @@ pub(crate) async fn what_was_written_reads_back_equal(stores: &dyn Stores) {
     let first = Some(start(1, "harbour", store.epoch()));
     let order = done(&*store, place(1, first)).await;
     reads_back(&*store, &order).await;
-    let order = done(&*store, weigh(&order, 1, accepted(), Means::Create, 2)).await;
+    let order = done(
+        &*store,
+        apply(&order, 1, accepted(), EvidenceSource::Create, 2),
+    )
+    .await;
     reads_back(&*store, &order).await;
-    let order = done(&*store, weigh(&order, 1, succeeded(), Means::Callback, 20)).await;
-    assert!(order.settling.is_some());
+    let order = done(
+        &*store,
+        apply(&order, 1, succeeded(), EvidenceSource::Callback, 20),
+    )
+    .await;
+    assert!(order.paying_attempt_id.is_some());
     reads_back(&*store, &order).await;
 
-    let bare = Terms {
+    let bare = OrderTerms {
         goods_no: None,
         goods_name: None,
         goods_description: None,
@@ -51,9 +62,11 @@ pub(crate) async fn what_was_written_reads_back_equal(stores: &dyn Stores) {
     };
     let mut sparse = opening(2, bare);
     sparse.notice_url = None;
-    let open = done(&*store, Order::open(sparse, None, Cause::Page, at(1))).await;
+    let open = done(&*store, Order::open(sparse, None, ChangeCause::Page, at(1))).await;
     reads_back(&*store, &open).await;
-    let closed = open.end(Ending::Merchant, Cause::Clock, at(3)).unwrap();
+    let closed = open
+        .end(CloseReason::Merchant, ChangeCause::Clock, at(3))
+        .unwrap();
     let closed = done(&*store, closed).await;
     drop(store);
     let store = stores.open();
@@ -62,16 +75,28 @@ pub(crate) async fn what_was_written_reads_back_equal(stores: &dyn Stores) {
 }
 
 /// A4, V4: refusals, a second attempt, late money and its refund read back as well.
-pub(crate) async fn surplus_reads_back_equal(stores: &dyn Stores) {
+pub(crate) async fn an_excess_payment_reads_back_equal(stores: &dyn Stores) {
     let store = stores.open();
     let order = done(&*store, place(1, Some(start(1, "harbour", store.epoch())))).await;
     let refused = Finding::Refused(Reason::from_code("NO_FUNDS"));
-    let order = done(&*store, weigh(&order, 1, refused, Means::Create, 2)).await;
+    let order = done(
+        &*store,
+        apply(&order, 1, refused, EvidenceSource::Create, 2),
+    )
+    .await;
     reads_back(&*store, &order).await;
-    let second = order.start_attempt(start(2, "island", store.epoch()), Cause::Page, at(3));
+    let second = order.start_attempt(start(2, "island", store.epoch()), ChangeCause::Page, at(3));
     let order = done(&*store, second.unwrap()).await;
-    let order = done(&*store, weigh(&order, 2, succeeded(), Means::Query, 20)).await;
-    let order = done(&*store, weigh(&order, 1, succeeded(), Means::Query, 30)).await;
+    let order = done(
+        &*store,
+        apply(&order, 2, succeeded(), EvidenceSource::Query, 20),
+    )
+    .await;
+    let order = done(
+        &*store,
+        apply(&order, 1, succeeded(), EvidenceSource::Query, 30),
+    )
+    .await;
     assert_eq!(order.refunds.len(), 1);
     assert!(order.attempts[0].late_success);
     reads_back(&*store, &order).await;
@@ -84,20 +109,20 @@ pub(crate) async fn an_order_is_found_under_its_names_alone(stores: &dyn Stores)
     let (no, theirs) = (order.no.clone(), order.terms.merchant_order_no.clone());
     let attempt = order.attempts[0].id.clone();
     for key in [
-        OrderKey::Ours(merchant("M1"), no.clone()),
-        OrderKey::Theirs(merchant("M1"), theirs.clone()),
-        OrderKey::OfAttempt(institution("harbour"), attempt.clone()),
-        OrderKey::OfPage(order.page_token()),
+        OrderKey::PayOrderNo(merchant("M1"), no.clone()),
+        OrderKey::MerchantOrderNo(merchant("M1"), theirs.clone()),
+        OrderKey::Attempt(institution("harbour"), attempt.clone()),
+        OrderKey::Page(order.page_token()),
     ] {
         let read = store.order(&key).await.unwrap();
         assert_eq!(read.as_ref(), Some(&order), "{key:?}");
     }
     for key in [
-        OrderKey::Ours(merchant("M2"), no.clone()),
-        OrderKey::Theirs(merchant("M2"), theirs),
-        OrderKey::Theirs(merchant("M1"), MerchantOrderNo::parse("ORDER-9").unwrap()),
-        OrderKey::OfAttempt(institution("island"), attempt),
-        OrderKey::OfPage(PageToken::new(no, [8; 16])),
+        OrderKey::PayOrderNo(merchant("M2"), no.clone()),
+        OrderKey::MerchantOrderNo(merchant("M2"), theirs),
+        OrderKey::MerchantOrderNo(merchant("M1"), MerchantOrderNo::parse("ORDER-9").unwrap()),
+        OrderKey::Attempt(institution("island"), attempt),
+        OrderKey::Page(PageToken::new(no, [8; 16])),
     ] {
         assert_eq!(store.order(&key).await, Ok(None), "{key:?}");
     }
@@ -119,11 +144,11 @@ pub(crate) async fn a_taken_number_writes_nothing(stores: &dyn Stores) {
     reads_back(&*store, &order).await;
     let spend = Change::spend(nonce("second-nonce-...."), at(3));
     assert_eq!(store.commit(&spend).await, Ok(Committed::Done));
-    let elsewhere = Terms {
+    let elsewhere = OrderTerms {
         merchant: merchant("M2"),
         ..terms(1)
     };
-    let other = Order::open(opening(3, elsewhere), None, Cause::Page, at(2));
+    let other = Order::open(opening(3, elsewhere), None, ChangeCause::Page, at(2));
     assert_eq!(store.commit(&other).await, Ok(Committed::Done));
 }
 
@@ -132,10 +157,10 @@ pub(crate) async fn a_stale_change_writes_nothing(stores: &dyn Stores) {
     let store = stores.open();
     let before = done(&*store, place(1, None)).await;
     let by_page = before
-        .start_attempt(start(1, "harbour", store.epoch()), Cause::Page, at(2))
+        .start_attempt(start(1, "harbour", store.epoch()), ChangeCause::Page, at(2))
         .unwrap();
     let late = before
-        .end(Ending::Merchant, request("closing-nonce-..."), at(2))
+        .end(CloseReason::Merchant, request("closing-nonce-..."), at(2))
         .unwrap();
     let order = done(&*store, by_page).await;
     assert_eq!(store.commit(&late).await, Ok(Committed::Stale));
@@ -271,7 +296,7 @@ pub(crate) async fn the_last_institution_is_remembered(stores: &dyn Stores) {
     assert_eq!(store.last_used(&m1, &payer_1).await, Ok(None));
     let unpaid = done(&*store, place(9, Some(start(9, "island", store.epoch())))).await;
     assert_eq!(store.last_used(&m1, &payer_1).await, Ok(None));
-    assert_eq!(unpaid.settling, None);
+    assert_eq!(unpaid.paying_attempt_id, None);
     paid(&*store, 1, "harbour", terms(1)).await;
     let last = store.last_used(&m1, &payer_1).await;
     assert_eq!(last, Ok(Some(institution("harbour"))));
@@ -283,103 +308,118 @@ pub(crate) async fn the_last_institution_is_remembered(stores: &dyn Stores) {
     assert_eq!(store.last_used(&m1, &other).await, Ok(None));
 }
 
-fn message(from: &str, verdict: Verdict, raw: impl Into<Vec<u8>>) -> Message {
-    Message {
+fn message(from: &str, status: InboxStatus, raw: impl Into<Vec<u8>>) -> InboxMessage {
+    InboxMessage {
         institution: institution(from),
-        verdict,
+        status,
         raw: raw.into(),
         at: at(5),
     }
 }
 
 /// C5, section 1: the same bytes of the same institution are kept once.
-pub(crate) async fn a_message_is_kept_once(stores: &dyn Stores) {
+pub(crate) async fn a_message_is_archived_once(stores: &dyn Stores) {
     let store = stores.open();
-    let genuine = message("harbour", Verdict::Genuine, "paid");
-    assert_eq!(store.keep(&genuine).await, Ok(Kept::New));
-    assert_eq!(store.keep(&genuine).await, Ok(Kept::Seen));
-    let other = message("harbour", Verdict::Genuine, "paid.");
-    assert_eq!(store.keep(&other).await, Ok(Kept::New));
-    let elsewhere = message("island", Verdict::Genuine, "paid");
-    assert_eq!(store.keep(&elsewhere).await, Ok(Kept::New));
+    let genuine = message("harbour", InboxStatus::Genuine, "paid");
+    assert_eq!(store.keep(&genuine).await, Ok(ArchiveOutcome::New));
+    assert_eq!(store.keep(&genuine).await, Ok(ArchiveOutcome::Seen));
+    let other = message("harbour", InboxStatus::Genuine, "paid.");
+    assert_eq!(store.keep(&other).await, Ok(ArchiveOutcome::New));
+    let elsewhere = message("island", InboxStatus::Genuine, "paid");
+    assert_eq!(store.keep(&elsewhere).await, Ok(ArchiveOutcome::New));
     drop(store);
-    assert_eq!(stores.open().keep(&genuine).await, Ok(Kept::Seen));
+    assert_eq!(stores.open().keep(&genuine).await, Ok(ArchiveOutcome::Seen));
 }
 
 /// A flood of forged messages fills nothing but its sample, and only its institution's.
-pub(crate) async fn of_forged_messages_a_sample_is_kept(stores: &dyn Stores) {
+pub(crate) async fn of_forged_messages_a_sample_is_archived(stores: &dyn Stores) {
     let store = stores.open();
-    for n in 0..FORGED_KEPT_MAX {
-        let forged = message("harbour", Verdict::Forged, n.to_be_bytes());
-        assert_eq!(store.keep(&forged).await, Ok(Kept::New));
+    for n in 0..FORGED_ARCHIVED_MAX {
+        let forged = message("harbour", InboxStatus::Forged, n.to_be_bytes());
+        assert_eq!(store.keep(&forged).await, Ok(ArchiveOutcome::New));
     }
-    let more = message("harbour", Verdict::Forged, "one more");
-    assert_eq!(store.keep(&more).await, Ok(Kept::Dropped));
-    let known = message("harbour", Verdict::Forged, 0_u32.to_be_bytes());
-    assert_eq!(store.keep(&known).await, Ok(Kept::Seen));
-    let genuine = message("harbour", Verdict::Genuine, draw(1));
-    assert_eq!(store.keep(&genuine).await, Ok(Kept::New));
-    let elsewhere = message("island", Verdict::Forged, "one more");
-    assert_eq!(store.keep(&elsewhere).await, Ok(Kept::New));
+    let more = message("harbour", InboxStatus::Forged, "one more");
+    assert_eq!(store.keep(&more).await, Ok(ArchiveOutcome::Dropped));
+    let known = message("harbour", InboxStatus::Forged, 0_u32.to_be_bytes());
+    assert_eq!(store.keep(&known).await, Ok(ArchiveOutcome::Seen));
+    let genuine = message("harbour", InboxStatus::Genuine, draw(1));
+    assert_eq!(store.keep(&genuine).await, Ok(ArchiveOutcome::New));
+    let elsewhere = message("island", InboxStatus::Forged, "one more");
+    assert_eq!(store.keep(&elsewhere).await, Ok(ArchiveOutcome::New));
 }
 
 /// V3: what was taken for genuine and then put aside is known as put aside; it takes no place in
 /// the sample of forged ones.
-pub(crate) async fn a_verdict_on_the_same_bytes_only_hardens(stores: &dyn Stores) {
+pub(crate) async fn the_status_of_the_same_bytes_only_hardens(stores: &dyn Stores) {
     let store = stores.open();
-    let same = |verdict| message("harbour", verdict, "paid");
-    assert_eq!(store.keep(&same(Verdict::Genuine)).await, Ok(Kept::New));
+    let same = |decision| message("harbour", decision, "paid");
     assert_eq!(
-        store.keep(&same(Verdict::Quarantined)).await,
-        Ok(Kept::Seen)
+        store.keep(&same(InboxStatus::Genuine)).await,
+        Ok(ArchiveOutcome::New)
     );
-    assert_eq!(store.keep(&same(Verdict::Forged)).await, Ok(Kept::Seen));
+    assert_eq!(
+        store.keep(&same(InboxStatus::Quarantined)).await,
+        Ok(ArchiveOutcome::Seen)
+    );
+    assert_eq!(
+        store.keep(&same(InboxStatus::Forged)).await,
+        Ok(ArchiveOutcome::Seen)
+    );
 }
 
 /// F2, L5: the highest version that was in force outlives the process, whatever is written later;
 /// a refused configuration raises nothing.
 pub(crate) async fn a_configurations_version_never_sinks(stores: &dyn Stores) {
     let store = stores.open();
-    assert_eq!(store.bindings(at(0)).await.unwrap().version, 0);
+    assert_eq!(store.dependents(at(0)).await.unwrap().version, 0);
     for version in [Some(7), Some(5), None] {
-        let deed = Deed {
+        let audit_entry = AuditEntry {
             actor: "operator".into(),
             action: "configuration.reload".into(),
             object: "configuration".into(),
             result: "accepted".into(),
         };
-        let configured = Configured {
+        let configured = ConfigurationChange {
             version,
             endpoints: Vec::new(),
-            deed,
+            audit_entry,
         };
         let change = Change::configured(configured, at(1));
         assert_eq!(store.commit(&change).await, Ok(Committed::Done));
-        assert_eq!(store.bindings(at(0)).await.unwrap().version, 7);
+        assert_eq!(store.dependents(at(0)).await.unwrap().version, 7);
     }
     drop(store);
-    assert_eq!(stores.open().bindings(at(0)).await.unwrap().version, 7);
+    assert_eq!(stores.open().dependents(at(0)).await.unwrap().version, 7);
 }
 
 /// F2: an institution is bound by its live attempts, and by those that ended since a moment, by our
 /// clock; money that comes late binds it anew.
-pub(crate) async fn what_binds_an_institution_is_counted(stores: &dyn Stores) {
+pub(crate) async fn the_dependents_of_an_institution_are_counted(stores: &dyn Stores) {
     let store = stores.open();
     let through = |name| Some(start(1, name, store.epoch()));
     let order = done(&*store, place(1, through("harbour"))).await;
     done(&*store, place(2, Some(start(2, "island", store.epoch())))).await;
-    let held = async |since| store.bindings(at(since)).await.unwrap().held;
-    let of = |name: &str, unfinished, ended| (institution(name), Held { unfinished, ended });
+    let held = async |since| store.dependents(at(since)).await.unwrap().held;
+    let of = |name: &str, unfinished, ended| {
+        (
+            institution(name),
+            InstitutionDependents { unfinished, ended },
+        )
+    };
     let island = of("island", 1, 0);
     assert_eq!(held(0).await, [of("harbour", 1, 0), island.clone()].into());
     let refused = Finding::Refused(Reason::from_code("NO_FUNDS"));
-    let failed = done(&*store, weigh(&order, 1, refused, Means::Callback, 20)).await;
+    let failed = done(
+        &*store,
+        apply(&order, 1, refused, EvidenceSource::Callback, 20),
+    )
+    .await;
     let ended = [of("harbour", 0, 1), island.clone()].into();
     for since in [0, 20] {
         assert_eq!(held(since).await, ended, "since {since}");
     }
     assert_eq!(held(21).await, [island.clone()].into());
-    let late = weigh(&failed, 1, succeeded(), Means::Query, 30);
+    let late = apply(&failed, 1, succeeded(), EvidenceSource::Query, 30);
     done(&*store, late).await;
     assert_eq!(held(30).await, ended);
     assert_eq!(held(31).await, [island].into());

@@ -1,7 +1,7 @@
 //! Who may open a file by its name. Closing any descriptor of the store's file drops the locks of all,
 //! so what runs inside a serving gateway opens files through `files.rs` alone, which looks first.
 
-use super::tree::{Source, code};
+use super::tree::{SourceFile, code};
 use super::{none, ours, standing};
 
 /// What opens a file.
@@ -25,7 +25,7 @@ const MAY: [&str; 5] = [
     "src/metrics/process.rs",
 ];
 
-fn faults(file: &Source) -> Vec<String> {
+fn faults(file: &SourceFile) -> Vec<String> {
     if !file.path.starts_with("src/") || MAY.iter().any(|may| file.path.starts_with(may)) {
         return Vec::new();
     }
@@ -42,7 +42,7 @@ fn faults(file: &Source) -> Vec<String> {
 #[test]
 fn files_are_opened_in_one_place() {
     none(&ours().iter().flat_map(faults).collect::<Vec<_>>());
-    let bad = Source {
+    let bad = SourceFile {
         path: "src/store/sqlite/file.rs".to_owned(),
         text: "//! A store.\nfn look(path: &Path) { std::fs::read(path); File::open(path); }\n"
             .to_owned(),

@@ -1,6 +1,6 @@
 //! Who may import whom, and which library is named where: the layout's table, held as data.
 
-use super::tree::{Source, code};
+use super::tree::{SourceFile, code};
 use super::{is_name, module, none, ours, standing};
 
 /// By the first name of a path under `src/`. A module may always name itself.
@@ -41,7 +41,7 @@ const HOMES: &str = "
     http_body_util     -> outbound sandbox
     hyper              -> outbound sandbox
     hyper_util         -> outbound sandbox
-    moka               -> store/remembered
+    moka               -> store/nonce_cache
     pingora            -> edge
     pingora_core       -> edge
     prometheus         -> metrics
@@ -79,7 +79,7 @@ fn modules_named(code: &str) -> Vec<String> {
                 named.push(
                     after
                         .chars()
-                        .take_while(|letter| is_name(*letter))
+                        .take_while(|message| is_name(*message))
                         .collect(),
                 );
             }
@@ -93,8 +93,8 @@ fn group_heads(group: &str) -> Vec<String> {
     let mut heads = vec![String::new()];
     let mut depth = 0_usize;
     let mut in_head = true;
-    for letter in group.chars() {
-        match letter {
+    for message in group.chars() {
+        match message {
             '{' => depth += 1,
             '}' if depth == 0 => break,
             '}' => depth -= 1,
@@ -103,8 +103,8 @@ fn group_heads(group: &str) -> Vec<String> {
                 in_head = true;
             }
             ':' => in_head = false,
-            _ if depth == 0 && in_head && is_name(letter) => {
-                heads.last_mut().expect("starts with one").push(letter);
+            _ if depth == 0 && in_head && is_name(message) => {
+                heads.last_mut().expect("starts with one").push(message);
             }
             _ => (),
         }
@@ -113,7 +113,7 @@ fn group_heads(group: &str) -> Vec<String> {
     heads
 }
 
-fn import_faults(file: &Source) -> Vec<String> {
+fn import_faults(file: &SourceFile) -> Vec<String> {
     let Some(from) = module(&file.path) else {
         return Vec::new();
     };
@@ -188,7 +188,7 @@ fn a_wrong_import_is_found() {
         ("src/api/mod.rs", "use governor as limits;"),
     ] {
         assert_eq!(
-            import_faults(&Source::new(path, text)).len(),
+            import_faults(&SourceFile::new(path, text)).len(),
             1,
             "{path}: {text}"
         );
@@ -226,6 +226,6 @@ fn a_right_import_passes() {
         ),
         ("tests/it/order.rs", "use paymux::domain::Order;"),
     ] {
-        none(&import_faults(&Source::new(path, text)));
+        none(&import_faults(&SourceFile::new(path, text)));
     }
 }

@@ -1,7 +1,7 @@
 //! Everything that is printed goes through `src/terminal.rs`, which escapes what a terminal would
 //! obey.
 
-use super::tree::{Source, code};
+use super::tree::{SourceFile, code};
 use super::{none, ours, standing};
 
 /// Whatever reaches standard output or standard error.
@@ -15,7 +15,7 @@ const PRINTS: [&str; 7] = [
     "dbg!",
 ];
 
-fn printing_faults(file: &Source) -> Vec<String> {
+fn printing_faults(file: &SourceFile) -> Vec<String> {
     let is_ours = file.path.starts_with("src/") && file.path != "src/terminal.rs";
     // Where the log goes: its lines are escaped by the same.
     if !is_ours || file.path == "src/log.rs" {
@@ -43,10 +43,10 @@ fn printing_beside_it_is_found() {
         "let mut out = std::io::stdout().lock();",
         "io::stderr().write_all(b)",
     ] {
-        let file = Source::new("src/command/a.rs", text);
+        let file = SourceFile::new("src/command/a.rs", text);
         assert_eq!(printing_faults(&file).len(), 1, "{text}");
     }
-    none(&printing_faults(&Source::new(
+    none(&printing_faults(&SourceFile::new(
         "src/command/a.rs",
         "let out = terminal::stdout();\nwriteln!(out)",
     )));

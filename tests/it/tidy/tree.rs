@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 
 /// One file: its path from the project's root, with forward slashes, and what is in it.
-pub(crate) struct Source {
+pub(crate) struct SourceFile {
     pub(crate) path: String,
     pub(crate) text: String,
 }
 
-impl Source {
+impl SourceFile {
     pub(crate) fn new(path: &str, text: &str) -> Self {
         Self {
             path: path.to_owned(),
@@ -46,12 +46,12 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// Every Rust file under `folders`, in order of path.
-pub(crate) fn sources(folders: &[&str]) -> Vec<Source> {
+pub(crate) fn sources(folders: &[&str]) -> Vec<SourceFile> {
     folders
         .iter()
         .flat_map(|folder| files(folder))
         .filter(|path| Path::new(path).extension().is_some_and(|end| end == "rs"))
-        .map(|path| Source::new(&path, &read(&path)))
+        .map(|path| SourceFile::new(&path, &read(&path)))
         .collect()
 }
 
@@ -167,7 +167,7 @@ fn comments_and_literals_are_not_code() {
 
 #[test]
 fn a_file_ends_where_its_tests_begin() {
-    let file = Source::new("src/x.rs", "fn a() {}\n\n#[cfg(test)]\nmod tests {\n}\n");
+    let file = SourceFile::new("src/x.rs", "fn a() {}\n\n#[cfg(test)]\nmod tests {\n}\n");
     assert_eq!(file.production(), "fn a() {}\n\n");
     assert!(file.tests().starts_with("#[cfg(test)]"));
 }

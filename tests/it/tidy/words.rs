@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::tree::{Source, code};
+use super::tree::{SourceFile, code};
 use super::{none, ours};
 
 /// Names of types with where they stand; those that a trait's implementation names are its own.
-fn types(files: &[Source]) -> BTreeMap<String, Vec<String>> {
+fn types(files: &[SourceFile]) -> BTreeMap<String, Vec<String>> {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for file in files {
         for line in code(&file.text).lines() {
@@ -31,7 +31,7 @@ fn types(files: &[Source]) -> BTreeMap<String, Vec<String>> {
     found
 }
 
-fn shared_names(files: &[Source]) -> Vec<String> {
+fn shared_names(files: &[SourceFile]) -> Vec<String> {
     let shared = types(files)
         .into_iter()
         .filter(|(_, places)| places.len() > 1);
@@ -48,8 +48,47 @@ fn every_type_has_a_name_of_its_own() {
 
 #[test]
 fn a_type_name_that_is_taken_is_found() {
-    let one = Source::new("src/a.rs", "pub(in crate::flow) struct Asked;\n");
-    let other = Source::new("tests/it/b.rs", "    enum Asked {}\n");
-    let associated = Source::new("src/c.rs", "impl A for B {\n    type Asked = u8;\n}\n");
+    let one = SourceFile::new("src/a.rs", "pub(in crate::flow) struct Asked;\n");
+    let other = SourceFile::new("tests/it/b.rs", "    enum Asked {}\n");
+    let associated = SourceFile::new("src/c.rs", "impl A for B {\n    type Asked = u8;\n}\n");
     assert_eq!(shared_names(&[one, other, associated]).len(), 1);
+}
+
+/// Of a walkthrough's steps, `function` in `file`, those that are not there.
+fn missing_steps(document: &str, read: impl Fn(&str) -> String) -> Vec<String> {
+    let steps = document.split("` in\n`").collect::<Vec<_>>().join("` in `");
+    let parts: Vec<&str> = steps.split("` in `").collect();
+    let named = parts.windows(2).filter_map(|pair| {
+        let function = pair[0].rsplit('`').next()?;
+        let file = pair[1].split('`').next()?;
+        let is_source = std::path::Path::new(file)
+            .extension()
+            .is_some_and(|end| end == "rs");
+        is_source.then_some((function, file))
+    });
+    named
+        .filter(|(function, file)| {
+            let text = read(file);
+            let found = |end: &str| text.contains(&format!("fn {function}{end}"));
+            !found("(") && !found("<")
+        })
+        .map(|(function, file)| format!("ARCHITECTURE.md: src/{file} has no function {function}"))
+        .collect()
+}
+
+/// A walkthrough leads through functions that exist, in the files that it names.
+#[test]
+fn every_step_of_a_walkthrough_exists() {
+    let document = super::tree::read("ARCHITECTURE.md");
+    assert!(document.matches("` in").count() >= 15, "the walkthroughs");
+    none(&missing_steps(&document, |file| {
+        super::tree::read(&format!("src/{file}"))
+    }));
+}
+
+#[test]
+fn a_step_that_is_gone_is_found() {
+    let document = "`open` in `a.rs` makes it; `close` in\n`a.rs` ends it.";
+    let missing = missing_steps(document, |_| "pub fn open(order: Order) {}".to_owned());
+    assert_eq!(missing.len(), 1, "{missing:?}");
 }

@@ -3,16 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use paymux::command::demo::stage::Stage;
-use paymux::sandbox::{Book, RefundStanding, State};
+use paymux::command::demo::environment::DemoEnvironment;
+use paymux::sandbox::{InstitutionLedger, PaymentState, SandboxRefundState};
 use rusqlite::Connection;
 
-use super::eye::{self, Eye};
 use super::journal;
-use super::load::Said;
+use super::load::ReportedState;
+use super::store_observer::{self, StoreObserver};
 
 /// What is not at rest, a line each.
-pub(super) fn restless(file: &Connection) -> Vec<String> {
+pub(super) fn unfinished(file: &Connection) -> Vec<String> {
     [
         "SELECT 'attempt', attempt_id, state, sent_at FROM attempts
             WHERE state NOT IN ('PAID', 'FAILED', 'CLOSED')",
@@ -43,7 +43,7 @@ pub(super) fn rows<T>(
 }
 
 /// A payment as the gateway's file has it.
-struct Attempt {
+struct StoredAttempt {
     order: String,
     id: String,
     cents: i64,
@@ -52,7 +52,7 @@ struct Attempt {
 }
 
 /// A refund as the gateway's file has it.
-struct Refund {
+struct StoredRefund {
     no: String,
     attempt: String,
     cents: i64,
@@ -61,10 +61,13 @@ struct Refund {
 }
 
 /// C4, of one that has just been killed: what it acknowledged to the institution is in its file.
-pub(super) fn heard(stage: &Stage) -> Result<(), String> {
-    let eye = Eye::open(stage);
+pub(super) fn heard(stage: &DemoEnvironment) -> Result<(), String> {
+    let eye = StoreObserver::open(stage);
     let book = stage.blue.books();
-    let (paid, refunded) = (eye.see(eye::PAID), eye.see(eye::REFUNDED));
+    let (paid, refunded) = (
+        eye.see(store_observer::PAID),
+        eye.see(store_observer::REFUNDED),
+    );
     let payments = book.payments().filter(|one| one.acknowledged > 0);
     let payments = payments.map(|one| (&one.terms.merchant_order_no, &paid));
     let refunds = book.refunds().filter(|one| one.acknowledged > 0);
@@ -79,11 +82,11 @@ pub(super) fn heard(stage: &Stage) -> Result<(), String> {
 }
 
 /// All of it; every violation found, a line each. How many events there are.
-pub(super) fn all(stage: &Stage, said: &Said) -> Result<usize, String> {
+pub(super) fn all(stage: &DemoEnvironment, said: &ReportedState) -> Result<usize, String> {
     let file = super::file(stage);
     let book = stage.blue.books();
     let mut broken = said.broken.clone();
-    broken.extend(restless(&file));
+    broken.extend(unfinished(&file));
     let damage = rows(&file, "PRAGMA integrity_check", |row| {
         row.get::<_, String>(0)
     });
@@ -93,7 +96,7 @@ pub(super) fn all(stage: &Stage, said: &Said) -> Result<usize, String> {
         "SELECT a.pay_order_no, a.attempt_id, a.minor, a.state, a.attempt_id = o.paying_attempt
             FROM attempts a JOIN orders o USING (pay_order_no)",
         |row| {
-            Ok(Attempt {
+            Ok(StoredAttempt {
                 order: row.get(0)?,
                 id: row.get(1)?,
                 cents: row.get(2)?,
@@ -106,7 +109,7 @@ pub(super) fn all(stage: &Stage, said: &Said) -> Result<usize, String> {
         &file,
         "SELECT refund_order_no, attempt_id, minor, state, cause IS NOT NULL FROM refunds",
         |row| {
-            Ok(Refund {
+            Ok(StoredRefund {
                 no: row.get(0)?,
                 attempt: row.get(1)?,
                 cents: row.get(2)?,
@@ -129,7 +132,7 @@ pub(super) fn all(stage: &Stage, said: &Said) -> Result<usize, String> {
 }
 
 /// Every acknowledged order and refund is there, as it was acknowledged.
-fn promised(file: &Connection, said: &Said, broken: &mut Vec<String>) {
+fn promised(file: &Connection, said: &ReportedState, broken: &mut Vec<String>) {
     let read = |row: &rusqlite::Row<'_>| {
         let found: (String, String, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
         Ok((row.get::<_, String>(0)?, found))
@@ -159,12 +162,12 @@ fn promised(file: &Connection, said: &Said, broken: &mut Vec<String>) {
         }
     }
     let refunds: BTreeMap<_, _> = rows(
-        file,
-        "SELECT request_no, refund_order_no, state, minor FROM refunds WHERE request_no IS NOT NULL",
-        read,
-    )
-    .into_iter()
-    .collect();
+file,
+"SELECT request_no, refund_order_no, state, minor FROM refunds WHERE request_no IS NOT NULL",
+read,
+)
+.into_iter()
+.collect();
     for (number, refund) in &said.refunds {
         let found = refunds.get(number);
         let ended = matches!(refund.state.as_str(), "SUCCEEDED" | "FAILED");
@@ -182,7 +185,12 @@ fn promised(file: &Connection, said: &Said, broken: &mut Vec<String>) {
 }
 
 /// A7, A8, K2: what was taken is known here, and of each order at most one payment is kept.
-fn payments(attempts: &[Attempt], refunds: &[Refund], book: &Book, broken: &mut Vec<String>) {
+fn payments(
+    attempts: &[StoredAttempt],
+    refunds: &[StoredRefund],
+    book: &InstitutionLedger,
+    broken: &mut Vec<String>,
+) {
     let known: BTreeMap<_, _> = attempts.iter().map(|one| (one.id.as_str(), one)).collect();
     let mut kept: BTreeMap<&str, usize> = BTreeMap::new();
     for payment in book.payments() {
@@ -191,16 +199,16 @@ fn payments(attempts: &[Attempt], refunds: &[Refund], book: &Book, broken: &mut 
             broken.push(format!("A1: {id} stands in the institution's book only"));
             continue;
         };
-        let is_paid = payment.state == State::Paid;
-        if payment.state == State::Open {
+        let is_paid = payment.state == PaymentState::Paid;
+        if payment.state == PaymentState::Open {
             broken.push(format!("A5: {id} is over here and can still be paid there"));
         }
         if is_paid != (attempt.state == "PAID") || payment.terms.sum_cents != attempt.cents {
             let (theirs, ours) = (payment.state, &attempt.state);
             broken.push(format!("{id}: {theirs:?} in its book, {ours} here"));
         }
-        let surplus = |one: &&Refund| one.attempt == id && one.is_surplus;
-        let back = refunds.iter().filter(surplus);
+        let excess = |one: &&StoredRefund| one.attempt == id && one.is_surplus;
+        let back = refunds.iter().filter(excess);
         let is_back = back.clone().any(|one| one.state == "SUCCEEDED");
         if attempt.settles && back.count() > 0 {
             broken.push(format!(
@@ -224,10 +232,15 @@ fn payments(attempts: &[Attempt], refunds: &[Refund], book: &Book, broken: &mut 
 }
 
 /// R1, R5: exactly the refunds that are SUCCEEDED here, and never more than was paid.
-fn returned(attempts: &[Attempt], refunds: &[Refund], book: &Book, broken: &mut Vec<String>) {
+fn returned(
+    attempts: &[StoredAttempt],
+    refunds: &[StoredRefund],
+    book: &InstitutionLedger,
+    broken: &mut Vec<String>,
+) {
     let theirs: BTreeSet<_> = book
         .refunds()
-        .filter(|one| one.standing == RefundStanding::Succeeded)
+        .filter(|one| one.standing == SandboxRefundState::Succeeded)
         .map(|one| {
             let of = one.terms.merchant_order_no.clone();
             (one.merchant_refund_no.clone(), of, one.terms.sum_cents)
@@ -256,7 +269,11 @@ fn returned(attempts: &[Attempt], refunds: &[Refund], book: &Book, broken: &mut 
 }
 
 /// N1 to N4: each transition one event, each event acknowledged by its merchant, the same each time.
-fn events(file: &Connection, (stage, said): (&Stage, &Said), broken: &mut Vec<String>) -> usize {
+fn events(
+    file: &Connection,
+    (stage, said): (&DemoEnvironment, &ReportedState),
+    broken: &mut Vec<String>,
+) -> usize {
     for shop in [&stage.tea, &stage.books] {
         let inbox = shop.merchant.inbox();
         let heard: BTreeSet<_> = inbox

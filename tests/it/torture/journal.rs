@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use paymux::command::demo::enrolment::BLUE;
-use paymux::domain::audit::{Deed, Link};
+use paymux::domain::audit::{AuditEntry, ChainLink};
 use paymux::domain::identifiers::Timestamp;
-use paymux::sandbox::Book;
+use paymux::sandbox::InstitutionLedger;
 use rusqlite::Connection;
 
 use super::checks::rows;
 
 /// M1 to M3, and RECV is what the institution has.
-pub(super) fn money(file: &Connection, book: &Book, broken: &mut Vec<String>) {
+pub(super) fn money(file: &Connection, book: &InstitutionLedger, broken: &mut Vec<String>) {
     let mut balances: BTreeMap<String, i64> = BTreeMap::new();
     let sql = "SELECT debit, credit, minor FROM journal";
     for (debit, credit, cents) in rows(file, sql, |row| {
@@ -59,7 +59,7 @@ pub(super) fn audited(file: &Connection, broken: &mut Vec<String>) {
     let sql = "SELECT chain_id, seq, at, actor, action, object, result, prev, hash FROM audit
         ORDER BY seq";
     let records = rows(file, sql, |row| {
-        let deed = Deed {
+        let audit_entry = AuditEntry {
             actor: row.get(3)?,
             action: row.get::<_, String>(4)?.into(),
             object: row.get(5)?,
@@ -69,16 +69,16 @@ pub(super) fn audited(file: &Connection, broken: &mut Vec<String>) {
         let seq = row.get::<_, i64>(1)?;
         let seq = u64::try_from(seq).unwrap();
         let place: (String, u64, i64) = (row.get(0)?, seq, row.get(2)?);
-        Ok((place, deed, hashes))
+        Ok((place, audit_entry, hashes))
     });
     if records.is_empty() {
         broken.push("L1: no audit log".to_owned());
     }
-    let mut link = Link::START;
-    for ((chain, seq, at), deed, (prev, hash)) in &records {
-        let next = link.follow(chain, deed, Timestamp::from_ms(*at));
+    let mut link = ChainLink::START;
+    for ((chain, seq, at), audit_entry, (prev, hash)) in &records {
+        let next = link.follow(chain, audit_entry, Timestamp::from_ms(*at));
         if (next.seq, link.hash, next.hash) != (*seq, *prev, *hash) {
-            broken.push(format!("L1: the chain breaks at {seq}: {deed:?}"));
+            broken.push(format!("L1: the chain breaks at {seq}: {audit_entry:?}"));
             return;
         }
         link = next;

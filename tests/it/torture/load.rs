@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use paymux::command::demo::enrolment::BLUE;
-use paymux::command::demo::stage::{Shop, Stage};
-use paymux::sandbox::Answer;
+use paymux::command::demo::environment::{DemoEnvironment, DemoMerchant};
+use paymux::sandbox::ClientResponse;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::pass;
-use crate::world::chance::Dice;
+use crate::world::random::SeededRandom;
 
 const PAYER: &str = "13800001234";
 
@@ -25,7 +25,7 @@ const REPEATS_MAX: usize = 100;
 
 /// What was promised of an order.
 #[derive(Debug, Clone)]
-pub(super) struct OrderSaid {
+pub(super) struct ReportedOrder {
     pub(super) is_tea: bool,
     pub(super) pay_order_no: String,
     pub(super) cents: i64,
@@ -34,7 +34,7 @@ pub(super) struct OrderSaid {
 
 /// What was promised of a refund.
 #[derive(Debug, Clone)]
-pub(super) struct RefundSaid {
+pub(super) struct ReportedRefund {
     pub(super) refund_order_no: String,
     pub(super) cents: i64,
     pub(super) state: String,
@@ -42,9 +42,9 @@ pub(super) struct RefundSaid {
 
 /// Everything that was promised, by the merchants' numbers, and what was broken at once.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Said {
-    pub(super) orders: BTreeMap<String, OrderSaid>,
-    pub(super) refunds: BTreeMap<String, RefundSaid>,
+pub(super) struct ReportedState {
+    pub(super) orders: BTreeMap<String, ReportedOrder>,
+    pub(super) refunds: BTreeMap<String, ReportedRefund>,
     /// Orders that were asked for, whether anybody answered or not: whose, and the sum in cents.
     tried: BTreeMap<String, (bool, i64)>,
     /// Events as `/v1/events` lists them, by merchant.
@@ -52,9 +52,9 @@ pub(super) struct Said {
     pub(super) broken: Vec<String>,
 }
 
-pub(super) struct Load {
-    stage: Arc<Stage>,
-    said: Mutex<Said>,
+pub(super) struct BuyerLoad {
+    stage: Arc<DemoEnvironment>,
+    said: Mutex<ReportedState>,
     heard: watch::Sender<u64>,
     is_up: watch::Receiver<bool>,
     is_done: watch::Receiver<bool>,
@@ -73,9 +73,9 @@ fn may_follow(before: &str, state: &str) -> bool {
     }
 }
 
-impl Load {
+impl BuyerLoad {
     pub(super) fn new(
-        stage: Arc<Stage>,
+        stage: Arc<DemoEnvironment>,
         is_up: watch::Receiver<bool>,
         is_done: watch::Receiver<bool>,
     ) -> Self {
@@ -88,7 +88,7 @@ impl Load {
         }
     }
 
-    pub(super) fn said(&self) -> Said {
+    pub(super) fn said(&self) -> ReportedState {
         self.said.lock().unwrap().clone()
     }
 
@@ -100,7 +100,7 @@ impl Load {
         tokio::time::timeout(at_most, waiting).await.is_ok()
     }
 
-    fn shop(&self, is_tea: bool) -> &Shop {
+    fn shop(&self, is_tea: bool) -> &DemoMerchant {
         if is_tea {
             &self.stage.tea
         } else {
@@ -109,7 +109,7 @@ impl Load {
     }
 
     /// Asks until it is taken or refused for good, through as many deaths as it takes.
-    async fn post(&self, is_tea: bool, path: &str, body: &Value) -> Option<Answer> {
+    async fn post(&self, is_tea: bool, path: &str, body: &Value) -> Option<ClientResponse> {
         for _ in 0..REPEATS_MAX {
             let mut is_up = self.is_up.clone();
             is_up.wait_for(|up| *up).await.ok()?;
@@ -130,11 +130,11 @@ impl Load {
     }
 
     /// Writes down what an answer about an order promises.
-    fn note(&self, is_tea: bool, number: &str, cents: i64, answer: &Answer) {
+    fn note(&self, is_tea: bool, number: &str, cents: i64, answer: &ClientResponse) {
         if !matches!(answer.status, 200 | 202) {
             return;
         }
-        let now = OrderSaid {
+        let now = ReportedOrder {
             is_tea,
             pay_order_no: answer.text("payOrderNo").to_owned(),
             cents,
@@ -152,7 +152,7 @@ impl Load {
     }
 
     /// Buys one thing after the other until nobody should any more.
-    pub(super) async fn buy(self: Arc<Self>, buyer: usize, mut dice: Dice) {
+    pub(super) async fn buy(self: Arc<Self>, buyer: usize, mut dice: SeededRandom) {
         let mut bought = 0;
         while !*self.is_done.borrow() {
             bought += 1;
@@ -161,7 +161,7 @@ impl Load {
         }
     }
 
-    async fn order(&self, number: &str, dice: &mut Dice) {
+    async fn order(&self, number: &str, dice: &mut SeededRandom) {
         let is_tea = !dice.one_in(3);
         let digits = if dice.one_in(2) {
             10
@@ -261,7 +261,7 @@ impl Load {
             if !matches!(answer.status, 200 | 202) {
                 return;
             }
-            let now = RefundSaid {
+            let now = ReportedRefund {
                 refund_order_no: answer.text("refundOrderNo").to_owned(),
                 cents,
                 state: answer.text("refundStatus").to_owned(),
@@ -326,7 +326,7 @@ impl Load {
     }
 }
 
-fn order_of(shop: &Shop, number: &str, cents: i64) -> Value {
+fn order_of(shop: &DemoMerchant, number: &str, cents: i64) -> Value {
     let mut order = shop.order(number, "WEBVIEW", &yuan(cents), PAYER);
     order["institutionId"] = json!(BLUE.id);
     order

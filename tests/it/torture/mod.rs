@@ -3,26 +3,26 @@
 //! end. `make torture KILLS=n SEED=n` goes on for longer.
 
 mod checks;
-mod eye;
 mod journal;
+mod kill_points;
 mod load;
-mod moments;
 mod served;
+mod store_observer;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use paymux::command::demo::stage::Stage;
+use paymux::command::demo::environment::DemoEnvironment;
 use rusqlite::Connection;
 use tokio::sync::watch;
 
 use crate::simulation::said;
-use crate::world::chance::Dice;
-use load::Load;
-use moments::{MOMENTS, Moment};
-use served::Served;
+use crate::world::random::SeededRandom;
+use kill_points::{KILL_POINTS, KillPoint};
+use load::BuyerLoad;
+use served::TortureGateway;
 
 /// Kills in every run of the tests, and the seed of their dice.
 const KILLS: usize = 25;
@@ -48,18 +48,18 @@ async fn pass(how_long: Duration) {
 
 /// What counts at the end of a run.
 #[derive(Default)]
-struct Told {
+struct KillReport {
     kills: usize,
     drawn: usize,
-    missed: BTreeMap<Moment, usize>,
-    hits: BTreeMap<Moment, usize>,
+    missed: BTreeMap<KillPoint, usize>,
+    hits: BTreeMap<KillPoint, usize>,
     orders: usize,
     refunds: usize,
     events: usize,
     rest: Duration,
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for KillReport {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             kills,
@@ -96,7 +96,9 @@ async fn killing_it_loses_nothing_and_charges_nobody_twice() {
     let kills = said(KILLS_NAME).map_or(KILLS, |many| usize::try_from(many).unwrap());
     let seed = said(SEED_NAME).unwrap_or(SEED);
     let begun = tokio::time::Instant::now();
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let stage = Arc::new(stage);
     let life = tokio::spawn(live(Arc::clone(&stage), kills, seed));
     let broken = match life.await {
@@ -114,20 +116,20 @@ async fn killing_it_loses_nothing_and_charges_nobody_twice() {
     panic!("seed {seed}, {kills} kills, everything is kept in {folder}:\n{broken}");
 }
 
-async fn live(stage: Arc<Stage>, kills: usize, seed: u64) -> Result<Told, String> {
-    let mut dice = Dice::new(seed);
+async fn live(stage: Arc<DemoEnvironment>, kills: usize, seed: u64) -> Result<KillReport, String> {
+    let mut dice = SeededRandom::new(seed);
     let (up, is_up) = watch::channel(false);
     let (done, is_done) = watch::channel(false);
-    let load = Arc::new(Load::new(Arc::clone(&stage), is_up, is_done));
+    let load = Arc::new(BuyerLoad::new(Arc::clone(&stage), is_up, is_done));
     let buyers: Vec<_> = (0..BUYERS)
         .map(|buyer| {
-            let dice = Dice::new(dice.draw());
+            let dice = SeededRandom::new(dice.draw());
             tokio::spawn(Arc::clone(&load).buy(buyer, dice))
         })
         .collect();
-    let mut told = Told::default();
+    let mut told = KillReport::default();
     kill(&stage, &load, (&mut dice, &up), kills, &mut told).await?;
-    let (served, _) = Served::start(&stage).await?;
+    let (served, _) = TortureGateway::start(&stage).await?;
     let begun = tokio::time::Instant::now();
     up.send_replace(true);
     done.send_replace(true);
@@ -145,7 +147,7 @@ async fn live(stage: Arc<Stage>, kills: usize, seed: u64) -> Result<Told, String
     told.events = checks::all(&stage, &said)?;
     told.orders = said.orders.len();
     told.refunds = said.refunds.len();
-    if kills >= MOMENTS.len() && told.hits.len() < MOMENTS.len() {
+    if kills >= KILL_POINTS.len() && told.hits.len() < KILL_POINTS.len() {
         return Err(format!("not every named moment was hit: {told}"));
     }
     Ok(told)
@@ -154,45 +156,47 @@ async fn live(stage: Arc<Stage>, kills: usize, seed: u64) -> Result<Told, String
 /// So many kills, every third at a drawn moment, the others at the named ones in turn; and more
 /// until each of those was hit.
 async fn kill(
-    stage: &Arc<Stage>,
-    load: &Load,
-    (dice, up): (&mut Dice, &watch::Sender<bool>),
+    stage: &Arc<DemoEnvironment>,
+    load: &BuyerLoad,
+    (dice, up): (&mut SeededRandom, &watch::Sender<bool>),
     kills: usize,
-    told: &mut Told,
+    told: &mut KillReport,
 ) -> Result<(), String> {
-    let mut waiting = VecDeque::from(MOMENTS);
+    let mut waiting = VecDeque::from(KILL_POINTS);
     // Who kills less often than there are moments wants no more than that.
-    let every = kills >= MOMENTS.len();
-    let lacks = |told: &Told| every && told.hits.len() < MOMENTS.len();
+    let every = kills >= KILL_POINTS.len();
+    let lacks = |told: &KillReport| every && told.hits.len() < KILL_POINTS.len();
     while told.kills < kills || (lacks(told) && told.kills < kills + TRIES_MAX) {
         told.kills += 1;
         let is_drawn = told.kills.is_multiple_of(3) && told.kills <= kills;
         let moment = if is_drawn {
-            Moment::Drawn
+            KillPoint::Drawn
         } else {
             waiting.pop_front().unwrap()
         };
-        let (served, took) = Served::start(stage).await?;
+        let (served, took) = TortureGateway::start(stage).await?;
         up.send_replace(true);
-        let was_hit = if moment == Moment::Starting {
-            Moment::Drawn.strike(stage, load, dice, served).await;
+        let was_hit = if moment == KillPoint::Starting {
+            KillPoint::Drawn
+                .kill_when_reached(stage, load, dice, served)
+                .await;
             up.send_replace(false);
-            moments::strike_starting(stage, took, dice).await
+            kill_points::kill_while_starting(stage, took, dice).await
         } else {
-            moment.strike(stage, load, dice, served).await
+            moment.kill_when_reached(stage, load, dice, served).await
         };
         up.send_replace(false);
         checks::heard(stage)?;
         match (moment, was_hit) {
-            (Moment::Drawn, _) => told.drawn += 1,
+            (KillPoint::Drawn, _) => told.drawn += 1,
             (named, true) => *told.hits.entry(named).or_default() += 1,
             (named, false) => *told.missed.entry(named).or_default() += 1,
         }
-        if moment == Moment::Drawn {
+        if moment == KillPoint::Drawn {
             continue;
         }
         // What was missed comes again before the others have their second turn.
-        if was_hit || told.hits.len() == MOMENTS.len() {
+        if was_hit || told.hits.len() == KILL_POINTS.len() {
             waiting.push_back(moment);
         } else {
             let first = waiting.iter().position(|one| told.hits.contains_key(one));
@@ -203,7 +207,7 @@ async fn kill(
 }
 
 /// The gateway's own file, to be read only.
-fn file(stage: &Stage) -> Connection {
+fn file(stage: &DemoEnvironment) -> Connection {
     let path = stage.config.with_file_name("paymux.sqlite");
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
     let file = Connection::open_with_flags(path, flags).unwrap();
@@ -212,15 +216,15 @@ fn file(stage: &Stage) -> Connection {
 }
 
 /// Z1, Z2: waits until nothing is in doubt, on its way or owed.
-async fn rest(stage: &Stage) -> Result<(), String> {
+async fn rest(stage: &DemoEnvironment) -> Result<(), String> {
     let until = tokio::time::Instant::now() + REST;
     loop {
-        let restless = checks::restless(&file(stage));
-        if restless.is_empty() {
+        let unfinished = checks::unfinished(&file(stage));
+        if unfinished.is_empty() {
             return Ok(());
         }
         if tokio::time::Instant::now() > until {
-            return Err(format!("Z1, Z2: not at rest: {}", restless.join("\n")));
+            return Err(format!("Z1, Z2: not at rest: {}", unfinished.join("\n")));
         }
         pass(Duration::from_millis(200)).await;
     }

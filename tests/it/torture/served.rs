@@ -5,15 +5,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use paymux::command::demo::stage::{PATIENCE, Stage};
+use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Kills it, from wherever the moment is seen.
 #[derive(Clone)]
-pub(super) struct Killer(Arc<Mutex<Child>>);
+pub(super) struct KillSwitch(Arc<Mutex<Child>>);
 
-impl Killer {
+impl KillSwitch {
     /// SIGKILL: nothing is finished, nothing is said. Once is enough.
     pub(super) fn kill(&self) {
         let _ = self.0.lock().unwrap().kill();
@@ -21,15 +21,15 @@ impl Killer {
 }
 
 /// A gateway that serves; killed when it is dropped.
-pub(super) struct Served {
-    child: Killer,
+pub(super) struct TortureGateway {
+    child: KillSwitch,
     listens: watch::Receiver<bool>,
     log: Option<JoinHandle<()>>,
 }
 
-impl Served {
+impl TortureGateway {
     /// Starts it. What it says is added to `serve.log` beside its configuration.
-    pub(super) fn spawn(stage: &Stage) -> Self {
+    pub(super) fn spawn(stage: &DemoEnvironment) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_paymux"))
             .arg("serve")
             .arg("--config")
@@ -55,25 +55,25 @@ impl Served {
             }
         });
         Self {
-            child: Killer(Arc::new(Mutex::new(child))),
+            child: KillSwitch(Arc::new(Mutex::new(child))),
             listens: is_listening,
             log: Some(log),
         }
     }
 
     /// Starts it and waits until it says that it listens; how long that took.
-    pub(super) async fn start(stage: &Stage) -> Result<(Self, Duration), String> {
+    pub(super) async fn start(stage: &DemoEnvironment) -> Result<(Self, Duration), String> {
         let begun = tokio::time::Instant::now();
         let served = Self::spawn(stage);
         let mut listens = served.listens.clone();
         let listening = listens.wait_for(|listens| *listens);
-        match tokio::time::timeout(PATIENCE, listening).await {
+        match tokio::time::timeout(WAIT_MAX, listening).await {
             Ok(Ok(_)) => Ok((served, begun.elapsed())),
             _ => Err("S1: it does not start again; see serve.log".to_owned()),
         }
     }
 
-    pub(super) fn killer(&self) -> Killer {
+    pub(super) fn killer(&self) -> KillSwitch {
         self.child.clone()
     }
 
@@ -100,7 +100,7 @@ impl Served {
     }
 }
 
-impl Drop for Served {
+impl Drop for TortureGateway {
     fn drop(&mut self) {
         self.kill();
         let _ = self.child.0.lock().unwrap().wait();

@@ -9,13 +9,13 @@ use paymux::world::Clock;
 /// Noon in Shanghai on some day. Unit: milliseconds.
 pub(crate) const START_MS: i64 = 1_790_308_800_000;
 
-pub(crate) struct Hands {
+pub(crate) struct ManualClock {
     truth: AtomicI64,
     off: AtomicI64,
     doubted: AtomicBool,
 }
 
-impl Hands {
+impl ManualClock {
     pub(crate) fn new() -> Self {
         Self {
             truth: AtomicI64::new(START_MS),
@@ -45,12 +45,12 @@ impl Hands {
     }
 
     /// It may be ahead, or may be trusted again.
-    pub(crate) fn doubt(&self, doubted: bool) {
+    pub(crate) fn unresolved(&self, doubted: bool) {
         self.doubted.store(doubted, Ordering::SeqCst);
     }
 }
 
-impl Clock for Hands {
+impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_ms(self.truth() + self.off.load(Ordering::SeqCst))
     }

@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 use paymux::domain::amount::{Amount, CNY, Currency, Fee};
 use paymux::domain::attempt::Stamp;
 use paymux::domain::evidence::{
-    About, Along, Ambiguity, Evidence, Finding, Handover, Means, Reason, Receipt, Way,
+    Ambiguity, Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment, PaymentAction,
+    PaymentActionKind, Reason, Receipt,
 };
 use paymux::domain::identifiers::{AccountId, AttemptId, InstitutionId, RefundOrderNo, Timestamp};
 use paymux::domain::institutions::{Facts, Mode};
 use paymux::institution::{
-    Call, CallState, Heard, Host, Institution, Outgoing, Step, Told, Unverified,
+    Acknowledgement, Call, CallState, Host, Institution, Outgoing, ProvenCallback, Step, Unverified,
 };
 
 /// The header that proves whose message it is.
@@ -41,13 +42,13 @@ pub(crate) fn proven(institution: &str, body: &Value) -> (Bytes, String) {
 }
 
 /// The adapter of the plain dialect.
-pub(crate) struct Plain {
+pub(crate) struct PlainAdapter {
     pub(crate) id: InstitutionId,
     pub(crate) facts: Facts,
     pub(crate) origin: String,
 }
 
-impl Plain {
+impl PlainAdapter {
     pub(crate) fn new(id: InstitutionId, facts: Facts) -> Self {
         let origin = format!("https://{id}.example");
         Self { id, facts, origin }
@@ -59,11 +60,11 @@ impl Plain {
             .then(|| serde_json::from_slice(body).unwrap_or(Value::Null))
     }
 
-    fn evidence(&self, body: &Value, by: Means, absent: Currency) -> Option<Evidence> {
+    fn evidence(&self, body: &Value, by: EvidenceSource, absent: Currency) -> Option<Evidence> {
         let text = |name: &str| body.get(name).and_then(Value::as_str);
         let about = match text("refund") {
-            Some(no) => About::Refund(RefundOrderNo::parse(no).ok()?),
-            None => About::Attempt(AttemptId::parse(text("id")?).ok()?),
+            Some(no) => EvidenceSubject::Refund(RefundOrderNo::parse(no).ok()?),
+            None => EvidenceSubject::Attempt(AttemptId::parse(text("id")?).ok()?),
         };
         let account = body.get("account").and_then(Value::as_str);
         Some(Evidence {
@@ -72,9 +73,9 @@ impl Plain {
             about,
             by,
             sum: None,
-            along: Along::default(),
+            along: OriginalPayment::default(),
             asked_at: None,
-            names_it: names_it(body, by),
+            proves_arrival: proves_arrival(body, by),
             finding: finding(body, by, absent),
         })
     }
@@ -82,17 +83,19 @@ impl Plain {
 
 /// What the institution has it tells with its account. A create or refund that is not taken may be of
 /// another one.
-fn names_it(body: &Value, by: Means) -> bool {
+fn proves_arrival(body: &Value, by: EvidenceSource) -> bool {
     match by {
-        Means::Create | Means::Refund => matches!(
+        EvidenceSource::Create | EvidenceSource::Refund => matches!(
             body.get("word").and_then(Value::as_str),
             Some("WAITING" | "PAID" | "RETURNING" | "RETURNED")
         ),
-        Means::Query | Means::Close | Means::Callback => body.get("account").is_some(),
+        EvidenceSource::Query | EvidenceSource::Close | EvidenceSource::Callback => {
+            body.get("account").is_some()
+        }
     }
 }
 
-fn finding(body: &Value, by: Means, absent: Currency) -> Finding {
+fn finding(body: &Value, by: EvidenceSource, absent: Currency) -> Finding {
     let number = |name: &str| body.get(name).and_then(Value::as_i64);
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     let currency = text("currency").map_or(Some(absent), |code| Currency::parse(code).ok());
@@ -100,7 +103,7 @@ fn finding(body: &Value, by: Means, absent: Currency) -> Finding {
         .zip(number("minor"))
         .and_then(|(currency, minor)| Amount::from_minor(minor, currency).ok());
     match text("word") {
-        Some("WAITING") => Finding::Accepted(handover(body)),
+        Some("WAITING") => Finding::Accepted(payment_action(body)),
         Some("RETURNING") => Finding::Accepted(None),
         Some("PAID" | "RETURNED") => match amount.zip(number("paidAt")) {
             Some((amount, paid_at)) => Finding::Succeeded(Receipt {
@@ -112,27 +115,27 @@ fn finding(body: &Value, by: Means, absent: Currency) -> Finding {
             None => Finding::Ambiguous(Ambiguity::Unreadable),
         },
         Some("REFUSED") => Finding::Refused(Reason::from_code("NO_FUNDS")),
-        Some("CLOSED") if by != Means::Create => Finding::Closed,
+        Some("CLOSED") if by != EvidenceSource::Create => Finding::Closed,
         Some("NOT_FOUND") => Finding::NotFound,
         Some(_) => Finding::Ambiguous(Ambiguity::UnlistedWord),
         None => Finding::Ambiguous(Ambiguity::Unreadable),
     }
 }
 
-fn handover(body: &Value) -> Option<Handover> {
+fn payment_action(body: &Value) -> Option<PaymentAction> {
     let expires = body.get("linkUntil").and_then(Value::as_i64);
     let way = match (body.get("link"), body.get("sdk")) {
-        (Some(Value::String(link)), _) => Way::Link(link.as_str().into()),
-        (_, Some(sdk)) => Way::Sdk(sdk.to_string().into()),
+        (Some(Value::String(link)), _) => PaymentActionKind::Redirect(link.as_str().into()),
+        (_, Some(sdk)) => PaymentActionKind::SdkParameters(sdk.to_string().into()),
         _ => return None,
     };
-    Some(Handover {
+    Some(PaymentAction {
         way,
         expires: expires.map(Timestamp::from_ms),
     })
 }
 
-impl Institution for Plain {
+impl Institution for PlainAdapter {
     fn id(&self) -> &InstitutionId {
         &self.id
     }
@@ -148,13 +151,13 @@ impl Institution for Plain {
     fn begin(&self, call: &Call<'_>, _: &Stamp) -> Step<Evidence> {
         let attempt = call.attempt();
         let mut body = json!({
-            "call": call.word(),
-            "id": attempt.id.as_str(),
-            "account": attempt.account.as_str(),
-            "minor": attempt.amount.minor(),
-            "currency": attempt.amount.currency().code(),
-            "minutes": call.terms().expire_minutes,
-            "sdk": attempt.mode == Mode::Native,
+        "call": call.word(),
+        "id": attempt.id.as_str(),
+        "account": attempt.account.as_str(),
+        "minor": attempt.amount.minor(),
+        "currency": attempt.amount.currency().code(),
+        "minutes": call.terms().expire_minutes,
+        "sdk": attempt.mode == Mode::Native,
         });
         if let Some(refund) = call.refund() {
             body["refund"] = refund.no.as_str().into();
@@ -185,9 +188,9 @@ impl Institution for Plain {
             about: call.about(),
             by,
             sum: None,
-            along: Along::default(),
+            along: OriginalPayment::default(),
             asked_at: None,
-            names_it: false,
+            proves_arrival: false,
             finding: Finding::Ambiguous(why),
         };
         if reply.status().is_server_error() {
@@ -209,25 +212,31 @@ impl Institution for Plain {
         &'c self,
         callback: &'c Request<Bytes>,
         _: Timestamp,
-    ) -> Result<Told<'c>, Unverified> {
+    ) -> Result<ProvenCallback<'c>, Unverified> {
         let body = self
             .proven_body(callback.headers(), callback.body())
             .ok_or(Unverified::Unverified("the proof does not fit the body"))?;
-        let read = move |absent| self.evidence(&body, Means::Callback, absent);
+        let read = move |absent| self.evidence(&body, EvidenceSource::Callback, absent);
         let told = read(CNY).ok_or(Unverified::NamesNothing("it names no attempt"))?;
-        Ok(Told::new(told.about.clone(), move |absent| {
+        Ok(ProvenCallback::new(told.about.clone(), move |absent| {
             read(absent).unwrap()
         }))
     }
 
-    fn acknowledge(&self, _: &Request<Bytes>, heard: Heard, _: &str, _: &Stamp) -> Response<Bytes> {
+    fn acknowledge(
+        &self,
+        _: &Request<Bytes>,
+        heard: Acknowledgement,
+        _: &str,
+        _: &Stamp,
+    ) -> Response<Bytes> {
         let (status, word) = match heard {
-            Heard::Recorded => (StatusCode::OK, "RECORDED"),
-            Heard::TryAgain => (StatusCode::SERVICE_UNAVAILABLE, "LATER"),
-            Heard::UnknownReference => (StatusCode::NOT_FOUND, "UNKNOWN"),
-            Heard::Quarantined | Heard::Unreadable | Heard::Unverified => {
-                (StatusCode::BAD_REQUEST, "NO")
-            }
+            Acknowledgement::Recorded => (StatusCode::OK, "RECORDED"),
+            Acknowledgement::TryAgain => (StatusCode::SERVICE_UNAVAILABLE, "LATER"),
+            Acknowledgement::UnknownReference => (StatusCode::NOT_FOUND, "UNKNOWN"),
+            Acknowledgement::Quarantined
+            | Acknowledgement::Unreadable
+            | Acknowledgement::Unverified => (StatusCode::BAD_REQUEST, "NO"),
         };
         let mut answer = Response::new(Bytes::from_static(word.as_bytes()));
         *answer.status_mut() = status;

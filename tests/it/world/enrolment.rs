@@ -9,30 +9,30 @@ use http::{HeaderValue, Request, header};
 use paymux::domain::amount::{CNY, Currency};
 use paymux::domain::identifiers::{AccountId, InstitutionId, MerchantId};
 use paymux::domain::institutions::{
-    Contract, Credentials, Directory, Institution, Mode, Payers, RefundKinds, RefundRules, Route,
-    Sums, TransactionType,
+    AmountRange, Contract, Credentials, InstitutionProfile, Mode, Payers, RefundKinds, RefundRules,
+    Route, RoutingTable, TransactionType,
 };
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant, ShownCertificate};
-use paymux::flow::register::{Platform, Register, Signing};
+use paymux::flow::configuration_snapshot::{ConfigurationSnapshot, PlatformIdentity, SigningKeys};
 use paymux::signature::{Covering, EnrolledKey, KeyRing, SigningKey, VerifyingKey, sign_request};
 use serde_json::Value;
 
-use super::books::Ability;
 use super::clock::START_MS;
-use super::dialect::Plain;
+use super::dialect::PlainAdapter;
+use super::fake_institution::FakeInstitutionAbility;
 
 /// How the gateway is known.
 pub(crate) const ORIGIN: &str = "https://pay.example";
 pub(crate) const HOST: &str = "pay.example";
 
 /// A key pair of this run.
-pub(crate) struct Pair {
+pub(crate) struct TestKeyPair {
     private: String,
     /// Read once, as a gateway reads it: what it learns of a key that calls again stays with it.
     public: VerifyingKey,
 }
 
-impl Pair {
+impl TestKeyPair {
     fn new() -> Self {
         let (private, public) = SigningKey::generate_ed25519().unwrap();
         let public = VerifyingKey::from_spki_pem(&public).unwrap();
@@ -49,7 +49,8 @@ impl Pair {
 }
 
 /// Keys of two merchants, a stranger, the platform and two operators; which bytes they are steers nothing.
-pub(crate) static PAIRS: LazyLock<[Pair; 6]> = LazyLock::new(|| [(); 6].map(|()| Pair::new()));
+pub(crate) static PAIRS: LazyLock<[TestKeyPair; 6]> =
+    LazyLock::new(|| [(); 6].map(|()| TestKeyPair::new()));
 
 static SIGNERS: LazyLock<HashMap<&str, SigningKey>> = LazyLock::new(|| {
     [
@@ -130,8 +131,8 @@ pub(crate) fn merchant(id: &str) -> Merchant {
     }
 }
 
-fn institution(id: &str, ability: Ability) -> Institution {
-    Institution {
+fn institution(id: &str, ability: FakeInstitutionAbility) -> InstitutionProfile {
+    InstitutionProfile {
         id: InstitutionId::parse(id).unwrap(),
         name: format!("{id} 银行"),
         name_en: format!("{id} Bank"),
@@ -144,15 +145,15 @@ fn institution(id: &str, ability: Ability) -> Institution {
             kinds: RefundKinds::ALL,
             window: std::time::Duration::from_hours(24 * 365),
         },
-        departures: Vec::new(),
+        waivers: Vec::new(),
         facts: ability.facts(),
         credentials: Credentials::default(),
     }
 }
 
 /// Renminbi, from the smallest sum to this one. Unit: fen.
-pub(crate) fn up_to(minor_max: i64) -> Sums {
-    Sums {
+pub(crate) fn up_to(minor_max: i64) -> AmountRange {
+    AmountRange {
         currency: CNY,
         minor_min: 1,
         minor_max,
@@ -187,28 +188,28 @@ fn route(id: &str, order: u32) -> Route {
 pub(crate) const MERCHANTS: [&str; 2] = ["M1", "M2"];
 
 /// Everybody enrolled with everybody. `M1-old` is a key of M1 that expired a day ago.
-pub(crate) fn register(institutions: &[(&str, Ability)]) -> Register {
-    let mut directory = Directory {
+pub(crate) fn snapshot(institutions: &[(&str, FakeInstitutionAbility)]) -> ConfigurationSnapshot {
+    let mut routing = RoutingTable {
         version: 1,
-        ..Directory::default()
+        ..RoutingTable::default()
     };
     let mut adapters: HashMap<_, Arc<dyn paymux::institution::Institution>> = HashMap::new();
     for (place, (name, ability)) in (1..).zip(institutions) {
         let enrolled = institution(name, *ability);
         let id = enrolled.id.clone();
         let facts = ability.facts();
-        adapters.insert(id.clone(), Arc::new(Plain::new(id.clone(), facts)));
-        directory.institutions.insert(id.clone(), enrolled);
-        directory.routes.push(route(name, place));
+        adapters.insert(id.clone(), Arc::new(PlainAdapter::new(id.clone(), facts)));
+        routing.institutions.insert(id.clone(), enrolled);
+        routing.routes.push(route(name, place));
         for merchant in MERCHANTS {
             let contract = contract(merchant, name);
             let key = (contract.merchant.clone(), id.clone());
-            directory.contracts.insert(key, contract);
+            routing.contracts.insert(key, contract);
         }
     }
     for id in MERCHANTS {
         let merchant = merchant(id);
-        directory.merchants.insert(merchant.id.clone(), merchant);
+        routing.merchants.insert(merchant.id.clone(), merchant);
     }
     let yesterday_s = START_MS / 1_000 - 86_400;
     let mut keys = vec![
@@ -221,34 +222,34 @@ pub(crate) fn register(institutions: &[(&str, Ability)]) -> Register {
         ..enrolled(id, owner, 0, i64::MAX)
     }));
     let keys = KeyRing::new(keys).unwrap();
-    Register::new(
-        directory,
+    ConfigurationSnapshot::new(
+        routing,
         keys,
         adapters,
-        Platform {
+        PlatformIdentity {
             origin: ORIGIN.into(),
-            signing: Signing::always(signer("platform").clone()),
+            signing: SigningKeys::always(signer("platform").clone()),
             jwks: Bytes::from_static(b"{\"keys\":[]}"),
         },
     )
-    .run_by(operators())
+    .with_staff(operators())
 }
 
 /// The same, and dollars as well.
-pub(crate) fn in_dollars(institutions: &[(&str, Ability)]) -> Register {
-    let mut register = register(institutions);
+pub(crate) fn in_dollars(institutions: &[(&str, FakeInstitutionAbility)]) -> ConfigurationSnapshot {
+    let mut snapshot = snapshot(institutions);
     let dollars = Currency::parse("USD").unwrap();
-    let all = &mut register.directory;
+    let all = &mut snapshot.routing;
     for institution in all.institutions.values_mut() {
         institution.currencies.push(dollars);
     }
     for contract in all.contracts.values_mut() {
-        contract.sums.push(Sums {
+        contract.sums.push(AmountRange {
             currency: dollars,
             ..up_to(1_000_000)
         });
     }
-    register
+    snapshot
 }
 
 /// A request as a merchant sends it, not signed yet.

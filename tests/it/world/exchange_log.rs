@@ -65,7 +65,7 @@ pub(crate) fn entry(about: OrderKey, at: Timestamp, n: u32, noise: usize) -> Exc
         took: Duration::from_millis(1),
         with: "merchant M1".to_owned(),
         what: "query".to_owned(),
-        verdict: "E3 accepted".to_owned(),
+        result: "E3 accepted".to_owned(),
         is_unproven: false,
         is_paying: false,
         request: RequestCopy::of(&request.unwrap(), target),

@@ -3,6 +3,7 @@
 
 mod clocks;
 mod leasing;
+mod planted;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,47 +11,50 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use paymux::domain::attempt::{AttemptState, Epoch};
-use paymux::domain::audit::Deed;
-use paymux::domain::change::{Change, Rows};
+use paymux::domain::audit::AuditEntry;
+use paymux::domain::change::{Change, ChangeRows};
 use paymux::domain::event::Event;
 use paymux::domain::identifiers::forgotten::Forgotten;
 use paymux::domain::identifiers::{
     AttemptId, EventId, FreshNonce, InstitutionId, KeyId, MerchantId, MerchantOrderNo, PayOrderNo,
     Timestamp,
 };
-use paymux::domain::institutions::Endpoint;
-use paymux::domain::journal::Entry;
+use paymux::domain::institutions::InstitutionEndpoint;
+use paymux::domain::journal::JournalEntry;
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
-use paymux::domain::refund::{Refund, RefundState, Sending};
-use paymux::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
+use paymux::domain::refund::{Refund, RefundState, SendStatus};
+use paymux::store::outbox::{
+    DeadEventFilter, DeadEvents, DeliveryShares, EventPageLimit, LaneShares, NumberedEvent,
+};
 use paymux::store::{
-    Bindings, Committed, DESTINATION_SHARE, ENDED_COUNTED_MAX, FORGED_KEPT_MAX, Fate, Kept, LEASE,
-    Lease, Leased, Message, OrderKey, Settled, Store, StoreError, Verdict, Work,
+    ArchiveOutcome, Committed, DESTINATION_SHARE, DeliveryOutcome, ENDED_COUNTED_MAX,
+    FORGED_ARCHIVED_MAX, InboxMessage, InboxStatus, LEASE, Lease, LeaseCompletion, LeaseKind,
+    LeasedWork, OrderKey, RemovalGuard, Store, StoreError,
 };
 
 /// An order's row: what is stored beside the order itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OrderRow {
+pub(crate) struct MemoryOrderRow {
     pub(crate) order: Order,
     pub(crate) due: Option<Timestamp>,
-    pub(super) lease: Taken,
+    pub(super) lease: MemoryLease,
 }
 
 /// An event's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct EventRow {
+pub(crate) struct MemoryEventRow {
     pub(crate) event: Event,
     /// Of its merchant's events, in the order of commits.
     pub(crate) sequence: u64,
     pub(crate) born: Timestamp,
-    pub(crate) fate: EventFate,
+    pub(crate) fate: MemoryEventState,
     pub(crate) due: Timestamp,
-    pub(super) lease: Taken,
+    pub(super) lease: MemoryLease,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EventFate {
+pub(crate) enum MemoryEventState {
     Pending,
     Delivered,
     Dead,
@@ -58,13 +62,13 @@ pub(crate) enum EventFate {
 
 /// Who has a row, until when, and how often it was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Taken {
+pub(super) struct MemoryLease {
     pub(super) fence: u64,
     pub(super) until: Option<Timestamp>,
     pub(super) tries: u32,
 }
 
-impl Taken {
+impl MemoryLease {
     pub(super) fn is_free(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| until <= now)
     }
@@ -82,22 +86,22 @@ impl Taken {
 
 /// Everything durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Durable {
-    pub(crate) orders: BTreeMap<PayOrderNo, OrderRow>,
-    pub(crate) events: BTreeMap<EventId, EventRow>,
-    pub(crate) entries: Vec<Entry>,
-    pub(crate) deeds: Vec<(Deed, Timestamp)>,
+pub(crate) struct DurableState {
+    pub(crate) orders: BTreeMap<PayOrderNo, MemoryOrderRow>,
+    pub(crate) events: BTreeMap<EventId, MemoryEventRow>,
+    pub(crate) entries: Vec<JournalEntry>,
+    pub(crate) audit_entries: Vec<(AuditEntry, Timestamp)>,
     pub(crate) nonces: BTreeMap<(KeyId, Box<str>), Timestamp>,
-    pub(crate) inbox: Vec<MessageRow>,
+    pub(crate) inbox: Vec<MemoryMessageRow>,
     pub(crate) forgotten: Arc<Forgotten>,
     configuration: u64,
-    endpoints: BTreeMap<InstitutionId, Endpoint>,
+    endpoints: BTreeMap<InstitutionId, InstitutionEndpoint>,
     /// R6 is not held.
     pub(crate) takes_any_number: bool,
     /// When each attempt that is over ended, or a refund of it last moved.
     ended: BTreeMap<AttemptId, Timestamp>,
     /// Every change of an order, in the order of commits.
-    pub(crate) history: Vec<Step>,
+    pub(crate) history: Vec<RecordedTransition>,
     /// What cannot be, and was.
     pub(crate) faults: Vec<String>,
     epoch: i64,
@@ -105,44 +109,46 @@ pub(crate) struct Durable {
 
 /// One change of one order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Step {
+pub(crate) struct RecordedTransition {
     pub(crate) before: Option<Order>,
     pub(crate) after: Order,
 }
 
 /// A kept message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MessageRow {
+pub(crate) struct MemoryMessageRow {
     pub(crate) institution: InstitutionId,
-    pub(crate) verdict: Verdict,
+    pub(crate) status: InboxStatus,
     pub(crate) raw: Vec<u8>,
 }
 
-impl Durable {
-    fn find(&self, key: &OrderKey) -> Option<&OrderRow> {
+impl DurableState {
+    fn find(&self, key: &OrderKey) -> Option<&MemoryOrderRow> {
         let mut rows = self.orders.values();
         match key {
-            OrderKey::Ours(merchant, no) => self
+            OrderKey::PayOrderNo(merchant, no) => self
                 .orders
                 .get(no)
                 .filter(|row| row.order.terms.merchant == *merchant),
-            OrderKey::Theirs(merchant, no) => rows.find(|row| is_theirs(&row.order, merchant, no)),
-            OrderKey::OfAttempt(institution, id) => {
+            OrderKey::MerchantOrderNo(merchant, no) => {
+                rows.find(|row| is_theirs(&row.order, merchant, no))
+            }
+            OrderKey::Attempt(institution, id) => {
                 rows.find(|row| has_attempt(&row.order, institution, id))
             }
-            OrderKey::OfRefund(institution, no) => rows.find(|row| {
+            OrderKey::Refund(institution, no) => rows.find(|row| {
                 let refund = row.order.refund(no);
                 let through = refund.and_then(|one| row.order.attempt_of(one));
                 through.is_some_and(|one| one.institution == *institution)
             }),
-            OrderKey::RefundOurs(merchant, no) => rows.find(|row| {
+            OrderKey::RefundOrderNo(merchant, no) => rows.find(|row| {
                 row.order.terms.merchant == *merchant && row.order.refund(no).is_some()
             }),
-            OrderKey::RefundTheirs(merchant, number) => rows.find(|row| {
-                let mut wishes = row.order.refunds.iter().filter_map(Refund::wish);
-                row.order.terms.merchant == *merchant && wishes.any(|one| one.number == *number)
+            OrderKey::MerchantRefundNo(merchant, number) => rows.find(|row| {
+                let mut requests = row.order.refunds.iter().filter_map(Refund::request);
+                row.order.terms.merchant == *merchant && requests.any(|one| one.number == *number)
             }),
-            OrderKey::OfPage(token) => self
+            OrderKey::Page(token) => self
                 .orders
                 .get(token.order())
                 .filter(|row| token.opens(&row.order.page_secret)),
@@ -156,7 +162,7 @@ impl Durable {
 
     /// The order that an institution knows by this attempt.
     pub(crate) fn order_of(&self, institution: &InstitutionId, id: &AttemptId) -> Option<&Order> {
-        let key = OrderKey::OfAttempt(institution.clone(), id.clone());
+        let key = OrderKey::Attempt(institution.clone(), id.clone());
         self.find(&key).map(|row| &row.order)
     }
 
@@ -186,31 +192,33 @@ impl Durable {
         if let Some(configured) = change.configuration() {
             self.configuration = self.configuration.max(configured.version.unwrap_or(0));
             self.endpoints.extend(configured.endpoints.iter().cloned());
-            self.deeds.push((configured.deed.clone(), change.at()));
+            self.audit_entries
+                .push((configured.audit_entry.clone(), change.at()));
         }
         Committed::Done
     }
 
     /// R6: the number of a new refund is that of another one.
-    fn is_number_taken(&self, rows: &Rows) -> bool {
+    fn is_number_taken(&self, rows: &ChangeRows) -> bool {
         if self.takes_any_number {
             return false;
         }
-        let Some((refund, wish)) = rows.reserved().and_then(|one| Some((one, one.wish()?))) else {
+        let Some((refund, request)) = rows.reserved().and_then(|one| Some((one, one.request()?)))
+        else {
             return false;
         };
         let merchant = rows.order.terms.merchant.clone();
-        let key = OrderKey::RefundTheirs(merchant, wish.number.clone());
+        let key = OrderKey::MerchantRefundNo(merchant, request.number.clone());
         let taken = self.find(&key).map(|row| &row.order);
         taken.is_some_and(|order| order.refund(&refund.no).is_none())
     }
 
-    fn guard(&self, rows: &Rows) -> Option<Committed> {
+    fn guard(&self, rows: &ChangeRows) -> Option<Committed> {
         let order = &rows.order;
         let known = self.orders.get(&order.no);
         let Some(before) = rows.before else {
             let (merchant, no) = (&order.terms.merchant, &order.terms.merchant_order_no);
-            let theirs = OrderKey::Theirs(merchant.clone(), no.clone());
+            let theirs = OrderKey::MerchantOrderNo(merchant.clone(), no.clone());
             let taken = known.is_some() || self.find(&theirs).is_some();
             return taken.then_some(Committed::KeyTaken);
         };
@@ -218,22 +226,22 @@ impl Durable {
         (!fits).then_some(Committed::Stale)
     }
 
-    fn write_rows(&mut self, rows: &Rows, at: Timestamp) {
+    fn write_rows(&mut self, rows: &ChangeRows, at: Timestamp) {
         let fence = self
             .orders
             .get(&rows.order.no)
             .map_or(0, |row| row.lease.fence + 1);
         // A change releases the lease: what is due is due anew.
-        let row = OrderRow {
+        let row = MemoryOrderRow {
             order: rows.order.clone(),
             due: rows.due,
-            lease: Taken {
+            lease: MemoryLease {
                 fence,
-                ..Taken::default()
+                ..MemoryLease::default()
             },
         };
         let before = self.orders.insert(rows.order.no.clone(), row);
-        self.history.push(Step {
+        self.history.push(RecordedTransition {
             before: before.map(|row| row.order),
             after: rows.order.clone(),
         });
@@ -247,15 +255,15 @@ impl Durable {
             }
         }
         self.entries.extend(rows.entries.iter().cloned());
-        self.deeds.push((rows.deed.clone(), at));
+        self.audit_entries.push((rows.audit_entry.clone(), at));
         for event in &rows.events {
-            let row = EventRow {
+            let row = MemoryEventRow {
                 event: event.clone(),
                 sequence: self.next_sequence(&event.merchant),
                 born: at,
-                fate: EventFate::Pending,
+                fate: MemoryEventState::Pending,
                 due: at,
-                lease: Taken::default(),
+                lease: MemoryLease::default(),
             };
             if self.events.insert(event.id.clone(), row).is_some() {
                 self.faults.push(format!("N4: {event:?} was born twice"));
@@ -263,107 +271,73 @@ impl Durable {
         }
     }
 
-    pub(super) fn is_leftover(&self, order: &Order) -> bool {
+    pub(super) fn is_orphaned(&self, order: &Order) -> bool {
         let mut attempts = order.attempts.iter();
         let mut refunds = order.refunds.iter();
         attempts.any(|one| one.state == AttemptState::Intent && one.epoch != Epoch(self.epoch))
             || refunds.any(|one| {
                 one.state == RefundState::Reserved
-                    && matches!(one.sending, Sending::Left(_))
+                    && matches!(one.sending, SendStatus::Left(_))
                     && one.epoch != Epoch(self.epoch)
             })
     }
 
-    fn has_leftovers(&self) -> bool {
+    fn has_orphaned(&self) -> bool {
         let mut rows = self.orders.values();
-        rows.any(|row| self.is_leftover(&row.order))
+        rows.any(|row| self.is_orphaned(&row.order))
     }
 
-    fn settle(&mut self, lease: &Lease, fate: Fate) -> Settled {
+    fn settle(&mut self, lease: &Lease, fate: DeliveryOutcome) -> LeaseCompletion {
         match &lease.of {
-            Leased::Order(_) => Settled::LeaseLost,
-            Leased::Event(event, _) => match self.events.get_mut(&event.id) {
-                Some(row) if holds(&row.lease, lease) && row.fate == EventFate::Pending => {
+            LeasedWork::Order(_) => LeaseCompletion::LeaseLost,
+            LeasedWork::Event(event, _) => match self.events.get_mut(&event.id) {
+                Some(row) if holds(&row.lease, lease) && row.fate == MemoryEventState::Pending => {
                     match fate {
-                        Fate::Again(at) | Fate::NotTried(at) => row.due = at,
-                        Fate::Delivered(_) => row.fate = EventFate::Delivered,
-                        Fate::Dead => row.fate = EventFate::Dead,
+                        DeliveryOutcome::Again(at) | DeliveryOutcome::NotAttempted(at) => {
+                            row.due = at;
+                        }
+                        DeliveryOutcome::Delivered(_) => row.fate = MemoryEventState::Delivered,
+                        DeliveryOutcome::Dead => row.fate = MemoryEventState::Dead,
                     }
                     row.lease.until = None;
-                    row.lease.tries += u32::from(!matches!(fate, Fate::NotTried(_)));
-                    Settled::Done
+                    row.lease.tries += u32::from(!matches!(fate, DeliveryOutcome::NotAttempted(_)));
+                    LeaseCompletion::Done
                 }
-                _ => Settled::LeaseLost,
+                _ => LeaseCompletion::LeaseLost,
             },
         }
     }
 
-    /// Takes an old lease for the newest: what a fencing number is there to prevent.
-    pub(crate) fn believe(&mut self, lease: &Lease) {
-        let taken = match &lease.of {
-            Leased::Order(order) => self.orders.get_mut(&order.no).map(|row| &mut row.lease),
-            Leased::Event(event, _) => self.events.get_mut(&event.id).map(|row| {
-                row.fate = EventFate::Pending;
-                &mut row.lease
-            }),
-        };
-        if let Some(taken) = taken {
-            taken.fence = lease.fence;
-            taken.until = taken.until.or(Some(Timestamp::from_ms(0)));
-        }
-    }
-
-    /// The same of an order that goes back.
-    pub(crate) fn believe_order(&mut self, order: &Order, fence: u64) {
-        if let Some(row) = self.orders.get_mut(&order.no) {
-            row.lease.fence = fence;
-        }
-    }
-
-    /// Gives the events of an order a second birth under other ids.
-    pub(crate) fn double_event(&mut self, order: &Order) {
-        let theirs: Vec<EventRow> = self
-            .events
-            .values()
-            .filter(|row| row.event.order == order.no)
-            .cloned()
-            .collect();
-        for mut row in theirs {
-            row.event.id = EventId::parse(&row.event.id.as_str().replace('E', "F")).unwrap();
-            self.events.insert(row.event.id.clone(), row);
-        }
-    }
-
-    fn keep(&mut self, message: &Message) -> Kept {
+    fn keep(&mut self, message: &InboxMessage) -> ArchiveOutcome {
         let mut rows = self.inbox.iter_mut();
-        let same = |row: &&mut MessageRow| {
+        let same = |row: &&mut MemoryMessageRow| {
             row.institution == message.institution && row.raw == message.raw
         };
         if let Some(row) = rows.find(same) {
             // A verdict on the same bytes only hardens.
-            if message.verdict == Verdict::Quarantined {
-                row.verdict = Verdict::Quarantined;
+            if message.status == InboxStatus::Quarantined {
+                row.status = InboxStatus::Quarantined;
             }
-            return Kept::Seen;
+            return ArchiveOutcome::Seen;
         }
-        let forged = |row: &&MessageRow| {
-            row.institution == message.institution && row.verdict == Verdict::Forged
+        let forged = |row: &&MemoryMessageRow| {
+            row.institution == message.institution && row.status == InboxStatus::Forged
         };
-        let full =
-            self.inbox.iter().filter(forged).count() >= usize::try_from(FORGED_KEPT_MAX).unwrap();
-        if message.verdict == Verdict::Forged && full {
-            return Kept::Dropped;
+        let full = self.inbox.iter().filter(forged).count()
+            >= usize::try_from(FORGED_ARCHIVED_MAX).unwrap();
+        if message.status == InboxStatus::Forged && full {
+            return ArchiveOutcome::Dropped;
         }
-        self.inbox.push(MessageRow {
+        self.inbox.push(MemoryMessageRow {
             institution: message.institution.clone(),
-            verdict: message.verdict,
+            status: message.status,
             raw: message.raw.clone(),
         });
-        Kept::New
+        ArchiveOutcome::New
     }
 }
 
-fn holds(taken: &Taken, lease: &Lease) -> bool {
+fn holds(taken: &MemoryLease, lease: &Lease) -> bool {
     taken.fence == lease.fence && taken.until.is_some()
 }
 
@@ -379,18 +353,18 @@ fn has_attempt(order: &Order, institution: &InstitutionId, id: &AttemptId) -> bo
 }
 
 /// One process's hold on what is durable.
-pub(crate) struct Memory {
-    durable: Arc<Mutex<Durable>>,
+pub(crate) struct MemoryStore {
+    durable: Arc<Mutex<DurableState>>,
     epoch: Epoch,
 }
 
-impl Memory {
+impl MemoryStore {
     pub(crate) fn new() -> Self {
-        let durable = Durable {
+        let durable = DurableState {
             orders: BTreeMap::new(),
             events: BTreeMap::new(),
             entries: Vec::new(),
-            deeds: Vec::new(),
+            audit_entries: Vec::new(),
             nonces: BTreeMap::new(),
             inbox: Vec::new(),
             forgotten: Arc::default(),
@@ -412,7 +386,7 @@ impl Memory {
     pub(crate) fn restarted(&self) -> Self {
         let mut durable = self.durable.lock().unwrap();
         durable.epoch += 1;
-        durable.hand_back();
+        durable.requeue_in_flight();
         Self {
             durable: Arc::clone(&self.durable),
             epoch: Epoch(durable.epoch),
@@ -420,13 +394,13 @@ impl Memory {
     }
 
     /// What is durable, to look into.
-    pub(crate) fn durable(&self) -> MutexGuard<'_, Durable> {
+    pub(crate) fn durable(&self) -> MutexGuard<'_, DurableState> {
         self.durable.lock().unwrap()
     }
 }
 
 #[async_trait]
-impl Store for Memory {
+impl Store for MemoryStore {
     async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
         Ok(self.durable().find(key).map(|row| row.order.clone()))
     }
@@ -435,7 +409,7 @@ impl Store for Memory {
         Ok(self.durable().write(change))
     }
 
-    async fn keep(&self, message: &Message) -> Result<Kept, StoreError> {
+    async fn keep(&self, message: &InboxMessage) -> Result<ArchiveOutcome, StoreError> {
         Ok(self.durable().keep(message))
     }
 
@@ -448,7 +422,7 @@ impl Store for Memory {
         let paid = durable.orders.values().filter_map(|row| {
             let terms = &row.order.terms;
             let theirs = terms.merchant == *merchant && terms.mobile == *payer;
-            let attempt = row.order.settling_attempt().filter(|_| theirs)?;
+            let attempt = row.order.paying_attempt().filter(|_| theirs)?;
             let at = attempt.receipt.as_ref()?.paid_at;
             Some((at, attempt.institution.clone()))
         });
@@ -457,16 +431,16 @@ impl Store for Memory {
 
     async fn lease(
         &self,
-        work: Work,
+        work: LeaseKind,
         now: Timestamp,
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
         let mut durable = self.durable();
         let count = usize::try_from(count).unwrap();
         Ok(match work {
-            Work::Orders => durable.lease_orders(&|_| u32::MAX, now, count),
-            Work::Leftovers => durable.lease_leftovers(now, count),
-            Work::Events => durable.lease_events(&|_| DESTINATION_SHARE, now, count),
+            LeaseKind::Orders => durable.lease_orders(&|_| u32::MAX, now, count),
+            LeaseKind::OrphanedCalls => durable.lease_orphaned(now, count),
+            LeaseKind::Events => durable.lease_events(&|_| DESTINATION_SHARE, now, count),
         })
     }
 
@@ -492,13 +466,13 @@ impl Store for Memory {
         Ok(self.durable().lease_named(orders, now))
     }
 
-    async fn reschedule(&self, order: &Order, fence: u64) -> Result<Settled, StoreError> {
+    async fn reschedule(&self, order: &Order, fence: u64) -> Result<LeaseCompletion, StoreError> {
         Ok(self.durable().reschedule(order, fence))
     }
 
     async fn lease_events(
         &self,
-        shares: &Shares,
+        shares: &DeliveryShares,
         now: Timestamp,
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
@@ -506,7 +480,7 @@ impl Store for Memory {
         Ok(self.durable().lease_events(shares, now, count))
     }
 
-    async fn next_event(&self, shares: &Shares) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_event(&self, shares: &DeliveryShares) -> Result<Option<Timestamp>, StoreError> {
         Ok(self.durable().next_event(shares))
     }
 
@@ -514,20 +488,29 @@ impl Store for Memory {
         &self,
         merchant: &MerchantId,
         after: u64,
-        room: Room,
-    ) -> Result<Vec<Numbered>, StoreError> {
+        room: EventPageLimit,
+    ) -> Result<Vec<NumberedEvent>, StoreError> {
         Ok(self.durable().events_after(merchant, after, room))
     }
 
-    async fn dead(&self, which: &Which, shown: u32) -> Result<Dead, StoreError> {
+    async fn dead(&self, which: &DeadEventFilter, shown: u32) -> Result<DeadEvents, StoreError> {
         Ok(self.durable().dead(which, usize::try_from(shown).unwrap()))
     }
 
-    async fn resend(&self, which: &Which, by: &str, now: Timestamp) -> Result<u64, StoreError> {
+    async fn resend(
+        &self,
+        which: &DeadEventFilter,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         Ok(self.durable().resend(which, by, now))
     }
 
-    async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError> {
+    async fn settle(
+        &self,
+        lease: &Lease,
+        fate: DeliveryOutcome,
+    ) -> Result<LeaseCompletion, StoreError> {
         Ok(self.durable().settle(lease, fate))
     }
 
@@ -552,38 +535,38 @@ impl Store for Memory {
         Arc::clone(&self.durable().forgotten)
     }
 
-    async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_due(&self, work: LeaseKind) -> Result<Option<Timestamp>, StoreError> {
         let durable = self.durable();
         Ok(match work {
-            Work::Orders => durable.next_order(&|_| u32::MAX),
-            Work::Leftovers => durable
-                .has_leftovers()
+            LeaseKind::Orders => durable.next_order(&|_| u32::MAX),
+            LeaseKind::OrphanedCalls => durable
+                .has_orphaned()
                 .then_some(Timestamp::from_ms(i64::MIN)),
-            Work::Events => durable.next_event(&|_| DESTINATION_SHARE),
+            LeaseKind::Events => durable.next_event(&|_| DESTINATION_SHARE),
         })
     }
 
-    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError> {
+    async fn dependents(&self, since: Timestamp) -> Result<RemovalGuard, StoreError> {
         let durable = self.durable();
-        let mut bindings = Bindings {
+        let mut dependents = RemovalGuard {
             version: durable.configuration,
             endpoints: durable.endpoints.clone(),
-            ..Bindings::default()
+            ..RemovalGuard::default()
         };
         for row in durable.orders.values() {
             for id in unfinished(&row.order) {
-                bindings.held.entry(id).or_default().unfinished += 1;
+                dependents.held.entry(id).or_default().unfinished += 1;
             }
             for attempt in &row.order.attempts {
                 let ended = durable.ended.get(&attempt.id);
                 if ended.is_some_and(|ended| *ended >= since) {
-                    let held = bindings.held.entry(attempt.institution.clone());
+                    let held = dependents.held.entry(attempt.institution.clone());
                     let held = held.or_default();
                     held.ended = ENDED_COUNTED_MAX.min(held.ended + 1);
                 }
             }
         }
-        Ok(bindings)
+        Ok(dependents)
     }
 }
 

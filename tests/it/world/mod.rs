@@ -1,17 +1,17 @@
 //! The world of the tests: a clock with hands, chance from a seed, a network as a list of
 //! exchanges, institutions and merchants with books of their own, and a store in memory.
 
-pub(crate) mod books;
-pub(crate) mod chance;
 pub(crate) mod clock;
 pub(crate) mod dialect;
+pub(crate) mod differential_store;
 pub(crate) mod enrolment;
 pub(crate) mod exchange_log;
-pub(crate) mod frail;
-pub(crate) mod inbox;
+pub(crate) mod fake_institution;
+pub(crate) mod fake_merchant;
+pub(crate) mod fake_refunds;
+pub(crate) mod fault_injector;
 pub(crate) mod memory;
 pub(crate) mod network;
 pub(crate) mod queues;
-pub(crate) mod returns;
-pub(crate) mod town;
-pub(crate) mod twin;
+pub(crate) mod random;
+pub(crate) mod test_gateway;

@@ -11,16 +11,16 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use paymux::domain::identifiers::{InstitutionId, MerchantId};
 use paymux::domain::merchant::origin;
-use paymux::world::sends::InFlight;
-use paymux::world::{Outbound, Party, Patience, SendError, TooMany, Turn};
+use paymux::world::sends::InFlightSend;
+use paymux::world::{CallTimeouts, Outbound, OutboundParty, Permit, PermitUnavailable, SendError};
 
-use super::books::{Books, FLIGHT_MS_MAX};
-use super::clock::Hands;
-use super::inbox::Inbox;
+use super::clock::ManualClock;
+use super::fake_institution::{FLIGHT_MS_MAX, FakeInstitution};
+use super::fake_merchant::FakeMerchant;
 
 /// How an exchange ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum ScriptedOutcome {
     /// Arrived, answered.
     Answered,
     /// No byte left.
@@ -43,18 +43,18 @@ pub(crate) enum Ending {
     Garbled,
 }
 
-type Outcome = Result<Response<Bytes>, SendError>;
+type TestSendResult = Result<Response<Bytes>, SendError>;
 
 /// Where an answer is put for whoever waits for it.
 #[derive(Default)]
-struct Slot {
-    outcome: Option<Outcome>,
+struct ReplySlot {
+    outcome: Option<TestSendResult>,
     waker: Option<Waker>,
 }
 
 /// A request that left the gateway.
-pub(crate) struct Exchange {
-    pub(crate) party: Party,
+pub(crate) struct PendingExchange {
+    pub(crate) party: OutboundParty,
     pub(crate) request: Request<Bytes>,
     /// When it left, by the true time. Unit: milliseconds.
     pub(crate) sent: i64,
@@ -63,49 +63,54 @@ pub(crate) struct Exchange {
     /// Acted upon already; the answer is still on its way.
     reply: Option<Response<Bytes>>,
     /// Until it has ended here.
-    _in_flight: Option<InFlight>,
-    slot: Arc<Mutex<Slot>>,
+    _in_flight: Option<InFlightSend>,
+    slot: Arc<Mutex<ReplySlot>>,
 }
 
-impl Exchange {
+impl PendingExchange {
     /// Acted upon; only the answer is still on its way.
     pub(crate) fn has_arrived(&self) -> bool {
         self.reply.is_some()
     }
 
     /// Still in the hands of the process that sends it. What a dead one sent has left, or never will.
-    pub(crate) fn is_in_hand(&self) -> bool {
+    pub(crate) fn is_awaited(&self) -> bool {
         Arc::strong_count(&self.slot) > 1
     }
 }
 
 #[derive(Default)]
 pub(crate) struct Parties {
-    pub(crate) institutions: BTreeMap<InstitutionId, Books>,
+    pub(crate) institutions: BTreeMap<InstitutionId, FakeInstitution>,
     /// By origin.
-    pub(crate) merchants: BTreeMap<String, Inbox>,
+    pub(crate) merchants: BTreeMap<String, FakeMerchant>,
     /// Sent, and waiting to be answered.
-    pub(crate) waiting: Vec<Exchange>,
+    pub(crate) waiting: Vec<PendingExchange>,
     /// Given up by the gateway and still on its way, with the moment it left.
-    pub(crate) late: Vec<(i64, Party, Request<Bytes>)>,
+    pub(crate) late: Vec<(i64, OutboundParty, Request<Bytes>)>,
     /// Endings of the next exchanges where answers are given at once; then all are answered.
-    pub(crate) script: VecDeque<Ending>,
+    pub(crate) script: VecDeque<ScriptedOutcome>,
     /// Exchanges wait to be released.
     pub(crate) held: bool,
     /// Every request that left, in order.
-    pub(crate) sent: Vec<(Party, Request<Bytes>)>,
+    pub(crate) sent: Vec<(OutboundParty, Request<Bytes>)>,
     /// Of these, what never left (E1).
     pub(crate) unsent: Vec<Request<Bytes>>,
 }
 
 impl Parties {
-    fn deliver(&mut self, party: &Party, request: &Request<Bytes>, truth: i64) -> Outcome {
+    fn deliver(
+        &mut self,
+        party: &OutboundParty,
+        request: &Request<Bytes>,
+        truth: i64,
+    ) -> TestSendResult {
         match party {
-            Party::Institution(id) => match self.institutions.get_mut(id) {
+            OutboundParty::Institution(id) => match self.institutions.get_mut(id) {
                 Some(books) => Ok(books.answer(request, truth)),
                 None => Err(SendError::NotSent("no such host".into())),
             },
-            Party::Merchant => {
+            OutboundParty::Merchant => {
                 let at = origin(&request.uri().to_string()).unwrap_or_default();
                 match self.merchants.get_mut(&at) {
                     Some(inbox) => Ok(inbox.answer(request)),
@@ -115,36 +120,43 @@ impl Parties {
         }
     }
 
-    fn end(&mut self, exchange: &mut Exchange, ending: Ending, truth: i64) -> Outcome {
+    fn end(
+        &mut self,
+        exchange: &mut PendingExchange,
+        ending: ScriptedOutcome,
+        truth: i64,
+    ) -> TestSendResult {
         let mut act = |parties: &mut Self| match exchange.reply.take() {
             Some(reply) => Ok(reply),
             None => parties.deliver(&exchange.party, &exchange.request, truth),
         };
         let lost = || Err(SendError::Unknown("nobody answered in time".into()));
         match ending {
-            Ending::Answered => act(self),
-            Ending::NotSent => {
+            ScriptedOutcome::Answered => act(self),
+            ScriptedOutcome::NotSent => {
                 self.unsent.push(exchange.request.clone());
                 Err(SendError::NotSent("connection refused".into()))
             }
-            Ending::Shortage => {
+            ScriptedOutcome::Shortage => {
                 self.unsent.push(exchange.request.clone());
-                Err(SendError::OurShortage("too many open files".into()))
+                Err(SendError::LocalShortage("too many open files".into()))
             }
-            Ending::LostBefore => lost(),
-            Ending::LostAfter => act(self).and_then(|_| lost()),
-            Ending::Late => {
+            ScriptedOutcome::LostBefore => lost(),
+            ScriptedOutcome::LostAfter => act(self).and_then(|_| lost()),
+            ScriptedOutcome::Late => {
                 let request = exchange.request.clone();
                 self.late
                     .push((exchange.sent, exchange.party.clone(), request));
                 lost()
             }
-            Ending::Twice => {
+            ScriptedOutcome::Twice => {
                 act(self).and_then(|_| self.deliver(&exchange.party, &exchange.request, truth))
             }
-            Ending::FaultAfter => act(self).map(|_| fault(StatusCode::INTERNAL_SERVER_ERROR)),
-            Ending::FaultBefore => Ok(fault(StatusCode::BAD_GATEWAY)),
-            Ending::Garbled => act(self).map(garbled),
+            ScriptedOutcome::FaultAfter => {
+                act(self).map(|_| fault(StatusCode::INTERNAL_SERVER_ERROR))
+            }
+            ScriptedOutcome::FaultBefore => Ok(fault(StatusCode::BAD_GATEWAY)),
+            ScriptedOutcome::Garbled => act(self).map(garbled),
         }
     }
 }
@@ -164,13 +176,13 @@ fn garbled(reply: Response<Bytes>) -> Response<Bytes> {
     Response::from_parts(head, Bytes::from(bytes))
 }
 
-pub(crate) struct Network {
+pub(crate) struct TestNetwork {
     parties: Mutex<Parties>,
-    clock: Arc<Hands>,
+    clock: Arc<ManualClock>,
 }
 
-impl Network {
-    pub(crate) fn new(clock: Arc<Hands>) -> Self {
+impl TestNetwork {
+    pub(crate) fn new(clock: Arc<ManualClock>) -> Self {
         Self {
             parties: Mutex::default(),
             clock,
@@ -183,7 +195,7 @@ impl Network {
     }
 
     /// Ends one waiting exchange.
-    pub(crate) fn release(&self, at: usize, ending: Ending) {
+    pub(crate) fn release(&self, at: usize, ending: ScriptedOutcome) {
         let truth = self.clock.truth();
         let mut parties = self.parties();
         let mut exchange = parties.waiting.remove(at);
@@ -233,30 +245,33 @@ impl Network {
 }
 
 #[async_trait]
-impl Outbound for Network {
+impl Outbound for TestNetwork {
     async fn send(
         &self,
-        party: &Party,
+        party: &OutboundParty,
         mut request: Request<Bytes>,
-        patience: Patience,
+        timeouts: CallTimeouts,
     ) -> Result<Response<Bytes>, SendError> {
-        let in_flight = request.extensions_mut().remove::<InFlight>();
+        let in_flight = request.extensions_mut().remove::<InFlightSend>();
         let truth = self.clock.truth();
-        let slot: Arc<Mutex<Slot>> = Arc::default();
+        let slot: Arc<Mutex<ReplySlot>> = Arc::default();
         {
             let mut parties = self.parties();
             parties.sent.push((party.clone(), request.clone()));
-            let mut exchange = Exchange {
+            let mut exchange = PendingExchange {
                 party: party.clone(),
                 request,
                 sent: truth,
-                until: truth + i64::try_from(patience.whole.as_millis()).unwrap(),
+                until: truth + i64::try_from(timeouts.whole.as_millis()).unwrap(),
                 reply: None,
                 _in_flight: in_flight,
                 slot: Arc::clone(&slot),
             };
             if !parties.held {
-                let ending = parties.script.pop_front().unwrap_or(Ending::Answered);
+                let ending = parties
+                    .script
+                    .pop_front()
+                    .unwrap_or(ScriptedOutcome::Answered);
                 return parties.end(&mut exchange, ending, truth);
             }
             parties.waiting.push(exchange);
@@ -272,7 +287,7 @@ impl Outbound for Network {
         .await
     }
 
-    async fn turn(&self, _: &InstitutionId, _: &MerchantId) -> Result<Turn, TooMany> {
-        Ok(Turn::free())
+    async fn permit(&self, _: &InstitutionId, _: &MerchantId) -> Result<Permit, PermitUnavailable> {
+        Ok(Permit::free())
     }
 }

@@ -2,33 +2,35 @@
 
 use std::collections::BTreeMap;
 
-use paymux::domain::audit::Deed;
+use paymux::domain::audit::AuditEntry;
 use paymux::domain::identifiers::{EventId, MerchantId, Timestamp};
 use paymux::domain::merchant::origin;
-use paymux::store::owed::{Dead, DeadEvent, Numbered, Room, Shares, Which};
-use paymux::store::{Lease, Leased};
+use paymux::store::outbox::{
+    DeadEvent, DeadEventFilter, DeadEvents, DeliveryShares, EventPageLimit, NumberedEvent,
+};
+use paymux::store::{Lease, LeasedWork};
 
-use super::memory::{Durable, EventFate, EventRow, Taken};
+use super::memory::{DurableState, MemoryEventRow, MemoryEventState, MemoryLease};
 
 /// Leases of a queue, their ends, and when what waits is due.
-type Standing = (u32, Vec<Timestamp>, Vec<Timestamp>);
+type MemoryQueueState = (u32, Vec<Timestamp>, Vec<Timestamp>);
 
 fn queue(destination: &str) -> String {
     origin(destination).unwrap_or_default()
 }
 
-fn is_meant(row: &EventRow, which: &Which) -> bool {
+fn is_addressed_here(row: &MemoryEventRow, which: &DeadEventFilter) -> bool {
     let (merchant, event) = (&which.merchant, &which.event);
-    row.fate == EventFate::Dead
+    row.fate == MemoryEventState::Dead
         && merchant.as_ref().is_none_or(|id| *id == row.event.merchant)
         && event.as_ref().is_none_or(|id| *id == row.event.id)
 }
 
-impl Durable {
+impl DurableState {
     /// What a process that is gone was telling merchants is due at once.
-    pub(super) fn hand_back(&mut self) {
+    pub(super) fn requeue_in_flight(&mut self) {
         for row in self.events.values_mut() {
-            if row.lease.until.take().is_some() && row.fate == EventFate::Pending {
+            if row.lease.until.take().is_some() && row.fate == MemoryEventState::Pending {
                 row.lease.fence += 1;
                 row.due = Timestamp::from_ms(0);
             }
@@ -36,10 +38,11 @@ impl Durable {
     }
 
     /// Of a destination whose share is taken, the next moment is that of a lease's end.
-    pub(super) fn next_event(&self, shares: &Shares) -> Option<Timestamp> {
-        let mut queues: BTreeMap<String, Standing> = BTreeMap::new();
+    pub(super) fn next_event(&self, shares: &DeliveryShares) -> Option<Timestamp> {
+        let mut queues: BTreeMap<String, MemoryQueueState> = BTreeMap::new();
         for row in self.events.values() {
-            let (EventFate::Pending, Some(to)) = (row.fate, row.event.destination.as_deref())
+            let (MemoryEventState::Pending, Some(to)) =
+                (row.fate, row.event.destination.as_deref())
             else {
                 continue;
             };
@@ -69,13 +72,13 @@ impl Durable {
 
     pub(super) fn lease_events(
         &mut self,
-        shares: &Shares,
+        shares: &DeliveryShares,
         now: Timestamp,
         count: usize,
     ) -> Vec<Lease> {
         let mut running: BTreeMap<String, u32> = BTreeMap::new();
         for row in self.events.values() {
-            let taken = row.fate == EventFate::Pending && !row.lease.is_free(now);
+            let taken = row.fate == MemoryEventState::Pending && !row.lease.is_free(now);
             if let (true, Some(to)) = (taken, row.event.destination.as_deref()) {
                 *running.entry(queue(to)).or_default() += 1;
             }
@@ -83,7 +86,7 @@ impl Durable {
         let mut due: Vec<(Timestamp, EventId)> = self
             .events
             .iter()
-            .filter(|(_, row)| row.fate == EventFate::Pending && row.due <= now)
+            .filter(|(_, row)| row.fate == MemoryEventState::Pending && row.due <= now)
             .filter(|(_, row)| row.lease.is_free(now) && row.event.destination.is_some())
             .map(|(id, row)| (row.due, id.clone()))
             .collect();
@@ -107,7 +110,7 @@ impl Durable {
             .map(|(_, _, id)| {
                 let row = self.events.get_mut(&id).unwrap();
                 let (fence, tries) = row.lease.take(now);
-                let of = Leased::Event(Box::new(row.event.clone()), row.born);
+                let of = LeasedWork::Event(Box::new(row.event.clone()), row.born);
                 Lease { of, fence, tries }
             })
             .collect()
@@ -125,15 +128,15 @@ impl Durable {
         &self,
         merchant: &MerchantId,
         after: u64,
-        room: Room,
-    ) -> Vec<Numbered> {
+        room: EventPageLimit,
+    ) -> Vec<NumberedEvent> {
         let theirs = self
             .events
             .values()
             .filter(|row| row.event.merchant == *merchant);
-        let mut wanted: Vec<Numbered> = theirs
+        let mut wanted: Vec<NumberedEvent> = theirs
             .filter(|row| row.sequence > after)
-            .map(|row| Numbered {
+            .map(|row| NumberedEvent {
                 sequence: row.sequence,
                 body: row.event.body.clone(),
             })
@@ -153,8 +156,11 @@ impl Durable {
         wanted
     }
 
-    pub(super) fn dead(&self, which: &Which, shown: usize) -> Dead {
-        let dead = self.events.values().filter(|row| is_meant(row, which));
+    pub(super) fn dead(&self, which: &DeadEventFilter, shown: usize) -> DeadEvents {
+        let dead = self
+            .events
+            .values()
+            .filter(|row| is_addressed_here(row, which));
         let mut all: Vec<DeadEvent> = dead
             .map(|row| DeadEvent {
                 id: row.event.id.clone(),
@@ -170,27 +176,31 @@ impl Durable {
         });
         let count = all.len().try_into().unwrap();
         all.truncate(shown);
-        Dead { count, shown: all }
+        DeadEvents { count, shown: all }
     }
 
-    pub(super) fn resend(&mut self, which: &Which, by: &str, now: Timestamp) -> u64 {
+    pub(super) fn resend(&mut self, which: &DeadEventFilter, by: &str, now: Timestamp) -> u64 {
         let mut resent = 0;
-        for row in self.events.values_mut().filter(|row| is_meant(row, which)) {
-            row.fate = EventFate::Pending;
+        for row in self
+            .events
+            .values_mut()
+            .filter(|row| is_addressed_here(row, which))
+        {
+            row.fate = MemoryEventState::Pending;
             row.due = now;
-            row.lease = Taken {
+            row.lease = MemoryLease {
                 fence: row.lease.fence + 1,
-                ..Taken::default()
+                ..MemoryLease::default()
             };
             resent += 1;
         }
-        let deed = Deed {
+        let audit_entry = AuditEntry {
             actor: by.to_owned(),
             action: "events.resend".into(),
             object: "events".to_owned(),
             result: format!("resent={resent}"),
         };
-        self.deeds.push((deed, now));
+        self.audit_entries.push((audit_entry, now));
         resent
     }
 }

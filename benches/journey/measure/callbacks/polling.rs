@@ -13,13 +13,13 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::load::Caller;
+use crate::load::BenchCaller;
 use crate::load::closed::{percentile_ms, shown_ms};
 use crate::load::metronome::{self, Phase};
 use crate::load::work::{ACCEPTED, SUCCESS};
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::stand::{Stand, Wanted};
+use crate::plan::BenchPlan;
+use crate::progress::ProgressLog;
+use crate::setup::{BenchSetup, SetupOptions};
 
 /// Orders that come, whatever becomes of those before them.
 const PER_SECOND: f64 = 500.0;
@@ -32,12 +32,12 @@ const LOST_ONE_IN: usize = 100;
 /// Of payers whose callback is lost, one in so many comes back to the page; of the others as well.
 const BACK_ONE_IN: usize = 2;
 /// A lost callback that is not told by then never is.
-const TOLD_WITHIN: Duration = Duration::from_secs(150);
+const NOTIFIED_WITHIN: Duration = Duration::from_secs(150);
 /// Connections among which those who come find a free one.
 const CONNECTIONS: usize = 128;
 
 /// What was found.
-pub(crate) struct Polling {
+pub(crate) struct PollingMeasurement {
     pub(crate) orders: usize,
     pub(crate) offered_per_second: f64,
     /// Of the gateway, from the first order until everything is told: for one order.
@@ -57,7 +57,7 @@ pub(crate) struct Polling {
 }
 
 /// One payer's order, whole.
-struct Order {
+struct PolledOrder {
     number: String,
     place: Bytes,
     select: Bytes,
@@ -67,26 +67,26 @@ struct Order {
 }
 
 /// How it went.
-struct Went {
+struct OrderTimings {
     latencies_us: Vec<u32>,
     /// Of a lost callback.
     told: Option<(bool, Duration)>,
 }
 
-struct Crowd {
-    free: Mutex<VecDeque<Caller>>,
+struct PollingCallerPool {
+    free: Mutex<VecDeque<BenchCaller>>,
     permits: Semaphore,
-    stand: Stand,
+    stand: BenchSetup,
 }
 
 /// On a gateway of its own, as it is delivered.
-pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Polling> {
-    let stand = Stand::start(&Wanted {
-        sheds: true,
-        ..Wanted::default()
+pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<PollingMeasurement> {
+    let stand = BenchSetup::start(&SetupOptions {
+        rejections: true,
+        ..SetupOptions::default()
     })
     .await?;
-    stand.institution.keep_books();
+    stand.institution.record_payments();
     let phase = Phase {
         per_second: PER_SECOND,
         lasting: plan.lasting(LASTING_S),
@@ -94,7 +94,7 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Polling> {
     let count = (phase.lasting.as_secs_f64() * PER_SECOND) as usize;
     let orders = orders(plan, &stand, count)?;
     let callers = stand.callers(CONNECTIONS, true).await?;
-    let crowd = Arc::new(Crowd {
+    let crowd = Arc::new(PollingCallerPool {
         permits: Semaphore::new(callers.len()),
         free: Mutex::new(callers.into()),
         stand,
@@ -112,14 +112,14 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Polling> {
     let wall_s = begin.elapsed().as_secs_f64();
     let while_they_came = crowd.stand.gateway.spent().since(&before).total_ns();
     let asked = crowd.asked().await?;
-    let All {
+    let PollingTotals {
         latencies_us,
         told_ms,
         odd,
         oddity,
     } = all(going).await?;
     let ended = crowd.stand.settled().await?;
-    let found = Polling {
+    let found = PollingMeasurement {
         orders: count,
         offered_per_second: PER_SECOND,
         cpu_us: ended.since(&before).total_ns() as f64 / 1e3 / count as f64,
@@ -141,7 +141,7 @@ pub(crate) async fn measure(plan: &Plan, log: &Progress) -> Result<Polling> {
 }
 
 /// All payments, sorted.
-struct All {
+struct PollingTotals {
     latencies_us: Vec<u32>,
     told_ms: [Vec<u32>; 2],
     odd: usize,
@@ -149,7 +149,7 @@ struct All {
 }
 
 /// Waits until the last merchant is told.
-async fn all(mut going: JoinSet<Result<Went>>) -> Result<All> {
+async fn all(mut going: JoinSet<Result<OrderTimings>>) -> Result<PollingTotals> {
     let (mut latencies_us, mut told_ms) = (Vec::new(), [Vec::new(), Vec::new()]);
     let (mut odd, mut oddity) = (0, None);
     while let Some(went) = going.join_next().await {
@@ -170,7 +170,7 @@ async fn all(mut going: JoinSet<Result<Went>>) -> Result<All> {
     for told in &mut told_ms {
         told.sort_unstable();
     }
-    Ok(All {
+    Ok(PollingTotals {
         latencies_us,
         told_ms,
         odd,
@@ -179,7 +179,7 @@ async fn all(mut going: JoinSet<Result<Went>>) -> Result<All> {
 }
 
 /// Orders with everything that is drawn for them: evenly spread, the same in each run.
-fn orders(plan: &Plan, stand: &Stand, count: usize) -> Result<Vec<Order>> {
+fn orders(plan: &BenchPlan, stand: &BenchSetup, count: usize) -> Result<Vec<PolledOrder>> {
     let numbers = stand.merchant.numbers(count);
     let (place, select) = (
         stand.merchant.place(&numbers)?,
@@ -189,7 +189,7 @@ fn orders(plan: &Plan, stand: &Stand, count: usize) -> Result<Vec<Order>> {
     let most = if plan.quick { most / 4 } else { most };
     let made = numbers.into_iter().enumerate().map(|(at, number)| {
         let drawn = (at as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        Order {
+        PolledOrder {
             place: place[at].clone(),
             select: select[at].clone(),
             number,
@@ -201,7 +201,7 @@ fn orders(plan: &Plan, stand: &Stand, count: usize) -> Result<Vec<Order>> {
     Ok(made.collect())
 }
 
-impl Crowd {
+impl PollingCallerPool {
     /// Sends one request by whoever is free; its answer's body, and how long it took from a moment on.
     async fn ask(
         &self,
@@ -230,7 +230,7 @@ impl Crowd {
         }
     }
 
-    async fn pay(self: Arc<Self>, order: Order, moment: Instant) -> Result<Went> {
+    async fn pay(self: Arc<Self>, order: PolledOrder, moment: Instant) -> Result<OrderTimings> {
         let (placed, first) = self.ask(&order.place, (moment, ACCEPTED), false).await?;
         let now = Instant::now();
         let (selected, second) = self.ask(&order.select, (now, ACCEPTED), false).await?;
@@ -259,17 +259,17 @@ impl Crowd {
             let (_, fourth) = self.ask(&callback, (now, SUCCESS), true).await?;
             latencies_us.push(fourth);
         }
-        let told = tokio::time::timeout(TOLD_WITHIN, hearing).await;
+        let told = tokio::time::timeout(NOTIFIED_WITHIN, hearing).await;
         let told = told.context("the merchant was never told")??;
         let told = told.saturating_duration_since(paid);
-        Ok(Went {
+        Ok(OrderTimings {
             latencies_us,
             told: order.is_lost.then_some((order.comes_back, told)),
         })
     }
 
     /// What the gateway says of its questions.
-    async fn asked(&self) -> Result<Asked> {
+    async fn asked(&self) -> Result<PollingCost> {
         let mut page = TcpStream::connect(("127.0.0.1", self.stand.operations)).await?;
         let request = "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
         page.write_all(request.as_bytes()).await?;
@@ -280,14 +280,14 @@ impl Crowd {
             let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
             values.sum()
         };
-        Ok(Asked {
+        Ok(PollingCost {
             cpu_s: sum("paymux_polling_cpu_seconds_total{"),
             questions: sum("paymux_polled_orders_total{"),
         })
     }
 }
 
-struct Asked {
+struct PollingCost {
     cpu_s: f64,
     questions: f64,
 }

@@ -5,17 +5,17 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use crate::command::demo::enrolment::Cast;
+use crate::command::demo::enrolment::DemoInstitutionProfile;
+use crate::command::demo::environment::{DemoEnvironment, DemoMerchant, payment_of};
 use crate::command::demo::printing::{milliseconds, same};
-use crate::command::demo::stage::{Shop, Stage, payment_of};
 use crate::domain::amount::{Amount, CNY};
-use crate::sandbox::{Answer, Notice, State};
+use crate::sandbox::{ClientResponse, PaymentState, SandboxNotification};
 
 /// Queries in doubt until the institution's word is there; each of them asks it.
 const QUERIES_MAX: u32 = 5;
 
 /// The answer is the gateway's own, proven, and says this.
-pub(super) fn answered(answer: &Answer, status: u16, result: &str) -> anyhow::Result<()> {
+pub(super) fn answered(answer: &ClientResponse, status: u16, result: &str) -> anyhow::Result<()> {
     let (found, said) = (answer.status, answer.text("result"));
     let (code, detail) = (answer.text("code"), answer.text("detail"));
     anyhow::ensure!(
@@ -49,19 +49,19 @@ pub(super) fn field<'a>(value: &'a Value, name: &str) -> &'a str {
 }
 
 /// Each institution of an answer, with the reason where it is withheld.
-pub(super) fn listed(answer: &Answer) -> Vec<(&str, &str)> {
+pub(super) fn listed(answer: &ClientResponse) -> Vec<(&str, &str)> {
     institutions(answer)
         .map(|it| (field(it, "institutionId"), field(it, "reason")))
         .collect()
 }
 
-fn institutions(answer: &Answer) -> impl Iterator<Item = &Value> {
+fn institutions(answer: &ClientResponse) -> impl Iterator<Item = &Value> {
     let all = answer.json.get("institutions").and_then(Value::as_array);
     all.into_iter().flatten()
 }
 
 /// The same for people.
-pub(super) fn offers(answer: &Answer) -> String {
+pub(super) fn offers(answer: &ClientResponse) -> String {
     let of = |is_withheld: bool| {
         let names: Vec<String> = institutions(answer)
             .filter(|it| field(it, "reason").is_empty() != is_withheld)
@@ -72,22 +72,26 @@ pub(super) fn offers(answer: &Answer) -> String {
             .collect();
         names.join(", ")
     };
-    let withheld = of(true);
-    if withheld.is_empty() {
+    let ineligible = of(true);
+    if ineligible.is_empty() {
         return format!("open: {}", of(false));
     }
-    format!("open: {}; withheld: {withheld}", of(false))
+    format!("open: {}; withheld: {ineligible}", of(false))
 }
 
 /// The merchant takes the payer's choice to the gateway.
-pub(super) async fn choose(shop: &Shop, number: &str, cast: Cast) -> anyhow::Result<Answer> {
+pub(super) async fn choose(
+    shop: &DemoMerchant,
+    number: &str,
+    cast: DemoInstitutionProfile,
+) -> anyhow::Result<ClientResponse> {
     let choice = json!({ "institutionId": cast.id, "mode": "WEBVIEW" });
     shop.ask("/v1/orders/select", number, choice).await
 }
 
 /// How an attempt in doubt stands: each query asks the institution, within the little time that a
 /// merchant waits.
-pub(super) async fn known(shop: &Shop, number: &str) -> anyhow::Result<String> {
+pub(super) async fn known(shop: &DemoMerchant, number: &str) -> anyhow::Result<String> {
     let mut status = String::new();
     for _ in 0..QUERIES_MAX {
         let answer = shop.ask("/v1/orders/query", number, json!({})).await?;
@@ -101,9 +105,13 @@ pub(super) async fn known(shop: &Shop, number: &str) -> anyhow::Result<String> {
 
 /// The merchant was told once, the money is in this institution's book once, the gateway says the
 /// same; how long the news took.
-pub(super) async fn settled(stage: &Stage, number: &str, through: Cast) -> anyhow::Result<String> {
+pub(super) async fn expect_notified_once(
+    stage: &DemoEnvironment,
+    number: &str,
+    through: DemoInstitutionProfile,
+) -> anyhow::Result<String> {
     let shop = &stage.tea;
-    let notice = shop.told("ORDER_PAID", number).await?;
+    let notice = shop.wait_for_notification("ORDER_PAID", number).await?;
     let sum = once(stage, number, through)?;
     same(
         "sum of the notification",
@@ -123,7 +131,11 @@ pub(super) async fn settled(stage: &Stage, number: &str, through: Cast) -> anyho
 }
 
 /// Paid exactly once, by the books of all institutions; the sum. Unit: cents.
-pub(super) fn once(stage: &Stage, number: &str, through: Cast) -> anyhow::Result<i64> {
+pub(super) fn once(
+    stage: &DemoEnvironment,
+    number: &str,
+    through: DemoInstitutionProfile,
+) -> anyhow::Result<i64> {
     let mut found = Vec::new();
     for (cast, institution) in stage.institutions() {
         let book = institution.books();
@@ -131,7 +143,7 @@ pub(super) fn once(stage: &Stage, number: &str, through: Cast) -> anyhow::Result
         let of_order = payments.filter(|it| it.terms.goods_no.as_deref() == Some(number));
         found.extend(
             of_order
-                .filter(|it| it.taken_cents != 0 || it.state == State::Paid)
+                .filter(|it| it.taken_cents != 0 || it.state == PaymentState::Paid)
                 .map(|it| (cast.id, it.terms.sum_cents, it.taken_cents)),
         );
     }
@@ -143,7 +155,10 @@ pub(super) fn once(stage: &Stage, number: &str, through: Cast) -> anyhow::Result
 }
 
 /// From the institution's booking to the arrival at the merchant. Unit: milliseconds.
-pub(super) fn delay_ms(stage: &Stage, notice: &Notice) -> anyhow::Result<u64> {
+pub(super) fn delay_ms(
+    stage: &DemoEnvironment,
+    notice: &SandboxNotification,
+) -> anyhow::Result<u64> {
     let number = field(&notice.fields, "merchantOrderNo");
     let booked = stage
         .institutions()

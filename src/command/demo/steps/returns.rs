@@ -4,33 +4,36 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::command::demo::enrolment::{BLUE, GREEN, RED};
-use crate::command::demo::printing::{Early, same};
-use crate::command::demo::stage::{PATIENCE, Shop, payment_of};
+use crate::command::demo::environment::{DemoMerchant, WAIT_MAX, payment_of};
+use crate::command::demo::printing::{StepError, same};
 use crate::command::demo::steps::claims::{answered, choose, field, with};
-use crate::command::demo::steps::{ALICE, Play};
+use crate::command::demo::steps::{ALICE, DemoRun};
 use crate::command::explain::{ExplainArgs, explain};
 use crate::config;
 use crate::run::control;
-use crate::run::reconcile::{Question, Told, ask};
-use crate::sandbox::{Answer, Book, Call, Fault, Inbox, Institution, RefundStanding, State};
+use crate::run::reconcile::{ReconcileMessage, ReconcileRequest, ask};
+use crate::sandbox::{
+    ClientResponse, InstitutionFault, InstitutionLedger, NotificationInbox, PaymentState,
+    SandboxCall, SandboxInstitution, SandboxRefundState,
+};
 use crate::world::{Clock, SystemClock};
 
 /// What of an order's payment is back, by an institution's book. Unit: cents.
-fn back(book: &Book, number: &str) -> i64 {
+fn back(book: &InstitutionLedger, number: &str) -> i64 {
     let Some(payment) = payment_of(book, number) else {
         return 0;
     };
     let theirs = book
         .refunds()
         .filter(|refund| refund.institution_no == payment.institution_no);
-    let back = theirs.filter(|refund| refund.standing == RefundStanding::Succeeded);
+    let back = theirs.filter(|refund| refund.standing == SandboxRefundState::Succeeded);
     back.fold(0, |sum, refund| sum.saturating_add(refund.terms.sum_cents))
 }
 
-impl Play<'_> {
+impl DemoRun<'_> {
     /// A3.4, R-6.1.5-2: whole, in parts, and never more than was paid.
-    pub async fn refunded(&mut self) -> Result<(), Early> {
-        self.told
+    pub async fn refunded(&mut self) -> Result<(), StepError> {
+        self.printer
             .head("REFUND  the merchant gives back, in two parts")?;
         let stage = self.stage;
         let order = with(
@@ -39,7 +42,7 @@ impl Play<'_> {
         );
         let placed = self.place(order, |_| " at bluebank".to_owned()).await?;
         self.pay(placed.text("payUrl")).await?;
-        self.settle("TEA-8", BLUE).await?;
+        self.expect_paid_once("TEA-8", BLUE).await?;
         self.part("5.00", "BACK-1", "PARTIAL").await?;
         self.part("15.00", "BACK-2", "FULL").await?;
         let doing = async {
@@ -56,10 +59,10 @@ impl Play<'_> {
             let said = "one fen more is refused (409); the same number again is the same refund";
             Ok(((), said.to_owned()))
         };
-        self.told.step("nothing goes back twice", doing).await
+        self.printer.step("nothing goes back twice", doing).await
     }
 
-    async fn part(&mut self, sum: &str, number: &str, view: &str) -> Result<(), Early> {
+    async fn part(&mut self, sum: &str, number: &str, view: &str) -> Result<(), StepError> {
         let stage = self.stage;
         let doing = async {
             let answer = refund(&stage.tea, "TEA-8", sum, number).await?;
@@ -69,8 +72,9 @@ impl Play<'_> {
                 &view,
                 &answer.text("orderRefundStatus"),
             )?;
-            let heard = |inbox: &Inbox| inbox.refund_event("REFUND_SUCCEEDED", number).cloned();
-            let notice = stage.tea.merchant.wait_for(heard, PATIENCE).await;
+            let heard =
+                |inbox: &NotificationInbox| inbox.refund_event("REFUND_SUCCEEDED", number).cloned();
+            let notice = stage.tea.merchant.wait_for(heard, WAIT_MAX).await;
             let notice = notice.context("expected REFUND_SUCCEEDED, the inbox has none")?;
             same("its sum", &sum, &field(&notice.fields, "refundAmount"))?;
             Ok((
@@ -79,12 +83,12 @@ impl Play<'_> {
             ))
         };
         let what = format!("the merchant gives back ¥{sum}");
-        self.told.step(&what, doing).await
+        self.printer.step(&what, doing).await
     }
 
     /// E5, R4: a refund whose answer is lost; the gateway finds out instead of sending it twice.
-    pub async fn lost_refund(&mut self) -> Result<(), Early> {
-        self.told
+    pub async fn lost_refund(&mut self) -> Result<(), StepError> {
+        self.printer
             .head("LOST REFUND  the institution gave it back, its answer never came")?;
         let stage = self.stage;
         let order = with(
@@ -93,15 +97,17 @@ impl Play<'_> {
         );
         let placed = self.place(order, |_| " at greencard".to_owned()).await?;
         self.pay(placed.text("payUrl")).await?;
-        self.settle("TEA-9", GREEN).await?;
+        self.expect_paid_once("TEA-9", GREEN).await?;
         // Its callback is lost as well: nobody but the gateway can find out.
         let control = stage.green.control();
-        control.next_at(Call::Refund, Fault::LostCallback, 1);
+        control.next_at(SandboxCall::Refund, InstitutionFault::LostCallback, 1);
         let doing = async {
             let answer = refund(&stage.tea, "TEA-9", "30.63", "BACK-9").await?;
             answered(&answer, 202, "PENDING")?;
-            let heard = |inbox: &Inbox| inbox.refund_event("REFUND_SUCCEEDED", "BACK-9").cloned();
-            let notice = stage.tea.merchant.wait_for(heard, PATIENCE).await;
+            let heard = |inbox: &NotificationInbox| {
+                inbox.refund_event("REFUND_SUCCEEDED", "BACK-9").cloned()
+            };
+            let notice = stage.tea.merchant.wait_for(heard, WAIT_MAX).await;
             notice.context("expected REFUND_SUCCEEDED, the inbox has none")?;
             same(
                 "back, by its book",
@@ -112,12 +118,12 @@ impl Play<'_> {
             Ok(((), said.to_owned()))
         };
         let what = "the merchant gives back ¥30.63, its institution hangs up";
-        self.told.step(what, doing).await
+        self.printer.step(what, doing).await
     }
 
     /// V4, A4, A8: money that came after the close was confirmed.
-    pub async fn late_money(&mut self) -> Result<(), Early> {
-        self.told
+    pub async fn payment_after_close(&mut self) -> Result<(), StepError> {
+        self.printer
             .head("LATE MONEY  the institution took it after it had confirmed the close")?;
         let stage = self.stage;
         let order = stage.tea.order("TEA-10", "AGGREGATED", "33.72", ALICE);
@@ -132,17 +138,20 @@ impl Play<'_> {
             answered(&answer, 200, "CLOSED")?;
             Ok(((), "closed in Red Pay's book first, then here".to_owned()))
         };
-        self.told.step("the merchant closes it", doing).await?;
+        self.printer.step("the merchant closes it", doing).await?;
         let doing = async {
-            let taken = |book: &Book| {
+            let taken = |book: &InstitutionLedger| {
                 payment_of(book, "TEA-10")
-                    .filter(|payment| payment.state == State::Paid)
+                    .filter(|payment| payment.state == PaymentState::Paid)
                     .map(drop)
             };
-            let taken = stage.red.wait_for(taken, PATIENCE).await;
+            let taken = stage.red.wait_for(taken, WAIT_MAX).await;
             taken.context("expected the money in its book, found none")?;
-            returned(&stage.red, "TEA-10", 3_372).await?;
-            let notice = stage.tea.told("REFUND_SUCCEEDED", "TEA-10").await?;
+            wait_for_return(&stage.red, "TEA-10", 3_372).await?;
+            let notice = stage
+                .tea
+                .wait_for_notification("REFUND_SUCCEEDED", "TEA-10")
+                .await?;
             let cause = field(&notice.fields, "refundCause");
             same("its cause", &"AFTER_CLOSE", &cause)?;
             let asked = stage
@@ -154,14 +163,14 @@ impl Play<'_> {
             Ok(((), said.to_owned()))
         };
         let what = "Red Pay takes ¥33.72 all the same";
-        self.told.step(what, doing).await
+        self.printer.step(what, doing).await
     }
 }
 
-impl Play<'_> {
+impl DemoRun<'_> {
     /// What became of the order that was refunded, as an operator is told.
-    pub async fn explained(&mut self) -> Result<(), Early> {
-        self.told.head("EXPLAIN  paymux explain M1001/TEA-8")?;
+    pub async fn explained(&mut self) -> Result<(), StepError> {
+        self.printer.head("EXPLAIN  paymux explain M1001/TEA-8")?;
         let args = ExplainArgs {
             order: format!("{}/TEA-8", self.stage.tea.role.id),
             config: self.stage.config.clone(),
@@ -183,35 +192,35 @@ impl Play<'_> {
             ))
         };
         let what = "read beside the running gateway";
-        let text = self.told.step(what, doing).await?;
+        let text = self.printer.step(what, doing).await?;
         let mut said = 0_usize;
         for line in text.lines() {
             // What was said fills screens; the first exchange shows what there is.
-            if line.starts_with(SAID) {
+            if line.starts_with(EXCHANGE_INDENT) {
                 said = said.saturating_add(1);
-                if said > SAID_SHOWN {
+                if said > EXCHANGE_LINES_SHOWN {
                     continue;
                 }
             }
             let shown: String = line.chars().take(110).collect();
-            self.told.line(&format!("      {shown}"))?;
+            self.printer.line(&format!("      {shown}"))?;
         }
-        let more = said.saturating_sub(SAID_SHOWN);
-        self.told.line(&format!(
+        let more = said.saturating_sub(EXCHANGE_LINES_SHOWN);
+        self.printer.line(&format!(
             "      and {more} lines of what was said and signed"
         ))?;
         Ok(())
     }
 
     /// M7: each institution's statement of the day against our books.
-    pub async fn reconciled(&mut self) -> Result<(), Early> {
-        self.told
+    pub async fn reconcile_day(&mut self) -> Result<(), StepError> {
+        self.printer
             .head("RECONCILE  each institution's statement of the day against our books")?;
         let stage = self.stage;
         for (cast, _) in stage.institutions() {
             let doing = async {
                 let socket = control::socket(&config::store_url(&stage.config)?);
-                let question = Question {
+                let question = ReconcileRequest {
                     institution: cast.id.to_owned(),
                     date: SystemClock::start().now().date(),
                     statement: None,
@@ -221,7 +230,7 @@ impl Play<'_> {
                     ask(&socket, &question, |line| told.push(line)).map(|()| told)
                 });
                 let told = asked.await??;
-                let Some(Told::Reconciled {
+                let Some(ReconcileMessage::Reconciled {
                     lines,
                     ours,
                     repaired: 0,
@@ -234,25 +243,30 @@ impl Play<'_> {
                 let said = format!("{lines} lines, {ours} movements of ours; nothing differs");
                 Ok(((), said))
             };
-            self.told.step(cast.name_en, doing).await?;
+            self.printer.step(cast.name_en, doing).await?;
         }
         Ok(())
     }
 }
 
 /// How a line of what was said begins.
-const SAID: &str = "              ";
+const EXCHANGE_INDENT: &str = "              ";
 /// So many of them are shown: the request and the answer of one exchange.
-const SAID_SHOWN: usize = 14;
+const EXCHANGE_LINES_SHOWN: usize = 14;
 
-async fn returned(at: &Institution, number: &str, cents: i64) -> anyhow::Result<()> {
-    let all = |book: &Book| (back(book, number) == cents).then_some(());
-    let found = at.wait_for(all, PATIENCE).await;
+async fn wait_for_return(at: &SandboxInstitution, number: &str, cents: i64) -> anyhow::Result<()> {
+    let all = |book: &InstitutionLedger| (back(book, number) == cents).then_some(());
+    let found = at.wait_for(all, WAIT_MAX).await;
     found.context("expected the money back in its book, found it missing")
 }
 
 /// The five fields of A3.4, and the merchant's number.
-async fn refund(shop: &Shop, number: &str, sum: &str, refund_no: &str) -> anyhow::Result<Answer> {
+async fn refund(
+    shop: &DemoMerchant,
+    number: &str,
+    sum: &str,
+    refund_no: &str,
+) -> anyhow::Result<ClientResponse> {
     let order = shop.order(number, "AGGREGATED", sum, ALICE);
     let body: Value = json!({
         "merchantOrderNo": number,

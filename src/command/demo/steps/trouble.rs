@@ -4,16 +4,16 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::command::demo::enrolment::{BLUE, RED};
-use crate::command::demo::printing::{Early, same};
-use crate::command::demo::stage::{PATIENCE, payment_of};
+use crate::command::demo::environment::{WAIT_MAX, payment_of};
+use crate::command::demo::printing::{StepError, same};
 use crate::command::demo::steps::claims::{answered, choose, field, known, once, with};
-use crate::command::demo::steps::{ALICE, Play};
-use crate::sandbox::{Notice, Payment, State};
+use crate::command::demo::steps::{ALICE, DemoRun};
+use crate::sandbox::{PaymentState, SandboxNotification, SandboxPayment};
 
-impl Play<'_> {
+impl DemoRun<'_> {
     /// E5, V1: an answer is lost; the gateway finds out instead of guessing.
-    pub async fn lost_answer(&mut self) -> Result<(), Early> {
-        self.told
+    pub async fn lost_answer(&mut self) -> Result<(), StepError> {
+        self.printer
             .head("LOST ANSWER  the institution acted, its answer never came")?;
         let stage = self.stage;
         let order = stage.tea.order("TEA-4", "AGGREGATED", "66.63", ALICE);
@@ -24,12 +24,12 @@ impl Play<'_> {
             let told = answer.headers.contains_key("retry-after");
             anyhow::ensure!(told, "expected Retry-After, found none");
             let there = payment_of(&stage.red.books(), "TEA-4").map(|payment| payment.state);
-            same("its book", &Some(State::Open), &there)?;
+            same("its book", &Some(PaymentState::Open), &there)?;
             let said = "202 PENDING, nobody knows yet; the order is in its book";
             Ok(((), said.to_owned()))
         };
         let what = "the payer chooses Red Pay, which hangs up";
-        self.told.step(what, doing).await?;
+        self.printer.step(what, doing).await?;
         let doing = async {
             let asked = stage
                 .red
@@ -39,7 +39,7 @@ impl Play<'_> {
                             .filter(|it| it.queries > 0)
                             .map(drop)
                     },
-                    PATIENCE,
+                    WAIT_MAX,
                 )
                 .await;
             asked.context("expected a query in its book, found none")?;
@@ -50,15 +50,15 @@ impl Play<'_> {
                 "it asked, and sent nothing twice: the order is there".to_owned(),
             ))
         };
-        self.told.step("the gateway finds out", doing).await?;
+        self.printer.step("the gateway finds out", doing).await?;
         let link = self.select("TEA-4", RED, &stage.red).await?;
         self.pay(&link).await?;
-        self.settle("TEA-4", RED).await
+        self.expect_paid_once("TEA-4", RED).await
     }
 
     /// C5: the same news twice.
-    pub async fn duplicate_callback(&mut self) -> Result<(), Early> {
-        self.told
+    pub async fn duplicate_callback(&mut self) -> Result<(), StepError> {
+        self.printer
             .head("TWICE  the institution calls back two times")?;
         let stage = self.stage;
         let order = with(
@@ -67,19 +67,20 @@ impl Play<'_> {
         );
         let placed = self.place(order, |_| " at bluebank".to_owned()).await?;
         self.pay(placed.text("payUrl")).await?;
-        self.settle("TEA-5", BLUE).await?;
+        self.expect_paid_once("TEA-5", BLUE).await?;
         let doing = async {
-            let heard = |payment: &&Payment| payment.acknowledged >= 2;
+            let heard = |payment: &&SandboxPayment| payment.acknowledged >= 2;
             let twice = stage
                 .blue
                 .wait_for(
                     |book| payment_of(book, "TEA-5").filter(heard).map(drop),
-                    PATIENCE,
+                    WAIT_MAX,
                 )
                 .await;
             twice.context("expected two acknowledged callbacks in its book, found fewer")?;
             let inbox = stage.tea.merchant.inbox();
-            let of_order = |it: &&Notice| field(&it.fields, "merchantOrderNo") == "TEA-5";
+            let of_order =
+                |it: &&SandboxNotification| field(&it.fields, "merchantOrderNo") == "TEA-5";
             let (events, deliveries) = (
                 inbox.events.iter().filter(of_order).count(),
                 inbox.deliveries.iter().filter(of_order).count(),
@@ -97,14 +98,14 @@ impl Play<'_> {
                 "both acknowledged; one event, one notification".to_owned(),
             ))
         };
-        self.told
+        self.printer
             .step("the second one changes nothing", doing)
             .await
     }
 
     /// the merchant gives up.
-    pub async fn closed(&mut self) -> Result<(), Early> {
-        self.told.head("CLOSED  the merchant gives up")?;
+    pub async fn closed(&mut self) -> Result<(), StepError> {
+        self.printer.head("CLOSED  the merchant gives up")?;
         let stage = self.stage;
         let order = with(
             stage.tea.order("TEA-6", "WEBVIEW", "25.00", ALICE),
@@ -118,12 +119,15 @@ impl Play<'_> {
                 .await?;
             answered(&answer, 200, "CLOSED")?;
             let found = payment_of(&stage.red.books(), "TEA-6").map(|payment| payment.state);
-            same("its book", &Some(State::Closed), &found)?;
+            same("its book", &Some(PaymentState::Closed), &found)?;
             Ok(((), "closed in Red Pay's book first, then here".to_owned()))
         };
-        self.told.step("the merchant closes it", doing).await?;
+        self.printer.step("the merchant closes it", doing).await?;
         let doing = async {
-            stage.tea.told("ORDER_CLOSED", "TEA-6").await?;
+            stage
+                .tea
+                .wait_for_notification("ORDER_CLOSED", "TEA-6")
+                .await?;
             let tried = stage.payer.pay(placed.text("payUrl")).await;
             anyhow::ensure!(tried.is_err(), "expected no way to pay, found {tried:?}");
             let taken = payment_of(&stage.red.books(), "TEA-6").map(|payment| payment.taken_cents);
@@ -134,12 +138,12 @@ impl Play<'_> {
             ))
         };
         let what = "the merchant is told, and the payer can pay no more";
-        self.told.step(what, doing).await
+        self.printer.step(what, doing).await
     }
 
     /// Q7, R-6.1.1-2: asking again.
-    pub async fn repeats(&mut self) -> Result<(), Early> {
-        self.told.head("AGAIN  a merchant that asks twice")?;
+    pub async fn repeats(&mut self) -> Result<(), StepError> {
+        self.printer.head("AGAIN  a merchant that asks twice")?;
         let stage = self.stage;
         let order = with(
             stage.tea.order("TEA-7", "WEBVIEW", "9.90", ALICE),
@@ -168,9 +172,9 @@ impl Play<'_> {
                 "the same order; another sum is refused (409)".to_owned(),
             ))
         };
-        self.told.step("the same request again", doing).await?;
+        self.printer.step("the same request again", doing).await?;
         self.pay(first.text("payUrl")).await?;
-        self.settle("TEA-7", BLUE).await?;
+        self.expect_paid_once("TEA-7", BLUE).await?;
         let doing = async {
             let placed = stage.tea.place(&order).await?;
             answered(&placed, 200, "ALREADY_PAID")?;
@@ -182,7 +186,7 @@ impl Play<'_> {
                 "ALREADY_PAID, and nobody is asked to pay again".to_owned(),
             ))
         };
-        self.told
+        self.printer
             .step("and again, now that it is paid", doing)
             .await
     }

@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::sandbox::institution::book::Key;
+use crate::sandbox::institution::ledger::PaymentKey;
 use crate::sandbox::institution::terms::{
     all_digits, digits, is_number, is_text, read_cents, text_or_number,
 };
-use crate::sandbox::refusal::Refusal;
+use crate::sandbox::refusal::SandboxRefusal;
 
 /// Numbers that begin so are made here, for refunds that came without one.
 pub(super) const OWN_NUMBERS: &str = "AUTO-";
@@ -47,7 +47,7 @@ impl fmt::Debug for RefundTerms {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Wire {
+struct RefundRequestBody {
     merchant_id: String,
     merchant_order_no: String,
     order_date: String,
@@ -65,9 +65,9 @@ struct Wire {
 
 impl RefundTerms {
     /// Reads and judges a refund call's body.
-    pub(super) fn read(body: &[u8]) -> Result<Self, Refusal> {
-        let wire: Wire =
-            serde_json::from_slice(body).map_err(|fault| Refusal::unreadable(&fault))?;
+    pub(super) fn read(body: &[u8]) -> Result<Self, SandboxRefusal> {
+        let wire: RefundRequestBody =
+            serde_json::from_slice(body).map_err(|fault| SandboxRefusal::unreadable(&fault))?;
         let refund_no = wire.merchant_refund_no.as_deref();
         let reason = wire.refund_reason.as_deref();
         let notice_url = wire.notice_url.as_deref();
@@ -94,7 +94,9 @@ impl RefundTerms {
         ];
         for (field, right) in checks {
             if !right {
-                return Err(Refusal::of(400, "field_malformed", "see the interface").at(field));
+                return Err(
+                    SandboxRefusal::of(400, "field_malformed", "see the interface").at(field),
+                );
             }
         }
         Ok(Self {
@@ -110,14 +112,15 @@ impl RefundTerms {
     }
 
     /// Under what the payment stands in the book.
-    pub(super) fn payment_key(&self) -> Key {
+    pub(super) fn payment_key(&self) -> PaymentKey {
         (self.merchant_id.clone(), self.merchant_order_no.clone())
     }
 }
 
 /// A sum above zero, without loss, or which of three things is wrong with it.
-fn read_sum(text: &str) -> Result<i64, Refusal> {
-    let refused = |status, code, detail| Refusal::of(status, code, detail).at("refundAmount");
+fn read_sum(text: &str) -> Result<i64, SandboxRefusal> {
+    let refused =
+        |status, code, detail| SandboxRefusal::of(status, code, detail).at("refundAmount");
     let (yuan, fen) = text.split_once('.').unwrap_or((text, "0"));
     let padded = yuan.len() > 1 && yuan.starts_with('0');
     if yuan.is_empty() || fen.is_empty() || padded || !all_digits(yuan) || !all_digits(fen) {
@@ -145,12 +148,12 @@ pub(super) struct RefundReference {
 }
 
 impl RefundReference {
-    pub(super) fn read(body: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn read(body: &[u8]) -> Result<Self, SandboxRefusal> {
         let reference: Self =
-            serde_json::from_slice(body).map_err(|fault| Refusal::unreadable(&fault))?;
+            serde_json::from_slice(body).map_err(|fault| SandboxRefusal::unreadable(&fault))?;
         if reference.merchant_refund_no.is_none() && reference.refund_order_no.is_none() {
             let detail = "merchantRefundNo or refundOrderNo";
-            return Err(Refusal::of(400, "field_missing", detail).at("merchantRefundNo"));
+            return Err(SandboxRefusal::of(400, "field_missing", detail).at("merchantRefundNo"));
         }
         Ok(reference)
     }

@@ -11,11 +11,11 @@ use zstd::bulk::Compressor;
 
 use crate::domain::identifiers::{Timestamp, hex};
 use crate::domain::verification::{BlockHead, block_hash, chained};
-use crate::seal::Place;
+use crate::seal::SealBinding;
 use crate::store::StoreError;
 use crate::store::exchange_log::{BLOCKS_REMOVED_AT_ONCE, Block, ExchangeLog, Removed, digest};
 use crate::store::sqlite::sealed::not_sealed;
-use crate::store::sqlite::{Fault, Sqlite};
+use crate::store::sqlite::{Sqlite, SqliteFault};
 
 /// The next one makes blocks hardly smaller, for a third more of work.
 const EFFORT: i32 = 1;
@@ -76,8 +76,8 @@ impl ExchangeLog for Sqlite {
 }
 
 /// Bound to what else stands in its row.
-fn place(head: &str) -> Place<'_> {
-    Place {
+fn place(head: &str) -> SealBinding<'_> {
+    SealBinding {
         table: "exchange_log",
         row: head,
         column: "sealed",
@@ -117,7 +117,7 @@ impl Sqlite {
 
 impl Row {
     /// Chained here, because only here the order of commits is known.
-    fn insert(&self, connection: &Connection) -> Result<(), Fault> {
+    fn insert(&self, connection: &Connection) -> Result<(), SqliteFault> {
         let sql = "SELECT hash, upto FROM exchange_log ORDER BY block DESC LIMIT 1";
         let mut newest = connection.prepare_cached(sql)?;
         let newest = newest.query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
@@ -147,7 +147,7 @@ fn oldest(
     connection: &Connection,
     before: Option<Timestamp>,
     bytes_max: u64,
-) -> Result<(Removed, Option<i64>), Fault> {
+) -> Result<(Removed, Option<i64>), SqliteFault> {
     let size = |bytes: i64| u64::try_from(bytes).unwrap_or_default();
     let sql = "SELECT upto FROM exchange_log ORDER BY block DESC LIMIT 1";
     let mut newest = connection.prepare_cached(sql)?;

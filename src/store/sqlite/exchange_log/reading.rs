@@ -12,7 +12,7 @@ use crate::store::exchange_log::{
     BLOCK_BYTES_MAX, Dropped, ENTRIES_READ_MAX, Exchanges, OrderDigest, UNPROVEN_READ_MAX,
     count_dropped, digests,
 };
-use crate::store::sqlite::Fault;
+use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::exchange_log::place;
 
 /// What of an entry decides whether it is read where there are too many.
@@ -30,7 +30,7 @@ pub(in crate::store::sqlite) fn read(
     seal: &Seal,
     order: &Order,
     (from, until): (Timestamp, Timestamp),
-) -> Result<Exchanges, Fault> {
+) -> Result<Exchanges, SqliteFault> {
     let mut found = Exchanges::until(until);
     // A gateway of an earlier release, which still runs, has no such table.
     let is_there = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'exchange_log')";
@@ -66,7 +66,7 @@ pub(in crate::store::sqlite) fn read(
         let lines = text.lines().zip(each);
         for (line, _) in lines.filter(|(_, one)| names.contains(one)) {
             let marks: Marks = serde_json::from_str(line)
-                .map_err(|_| Fault::Corrupt("an entry is malformed".into()))?;
+                .map_err(|_| SqliteFault::Corrupt("an entry is malformed".into()))?;
             unproven = unproven.saturating_add(usize::from(marks.unproven));
             let is_too_many = found.lines.len() >= ENTRIES_READ_MAX
                 || marks.unproven && unproven > UNPROVEN_READ_MAX;
@@ -87,13 +87,13 @@ fn opened(seal: &Seal, head: &BlockHead<'_>, sealed: &[u8]) -> Option<String> {
     String::from_utf8(plain).ok()
 }
 
-fn add(sum: &mut Dropped, spelled: &str) -> Result<(), Fault> {
+fn add(sum: &mut Dropped, spelled: &str) -> Result<(), SqliteFault> {
     // Hardly a block has any.
     if spelled == "{}" {
         return Ok(());
     }
     let more: Dropped = serde_json::from_str(spelled)
-        .map_err(|_| Fault::Corrupt("counts of dropped entries are malformed".into()))?;
+        .map_err(|_| SqliteFault::Corrupt("counts of dropped entries are malformed".into()))?;
     for (kind, count) in more {
         count_dropped(sum, &kind, count);
     }

@@ -4,13 +4,13 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::domain::identifiers::{InstitutionId, PayOrderNo, Timestamp};
-use crate::domain::order::{Lane, Order, Urgency};
-use crate::store::owed::LaneShares;
-use crate::store::sqlite::Fault;
-use crate::store::sqlite::lease::Taken;
+use crate::domain::order::{Order, PollLane, Urgency};
+use crate::store::outbox::LaneShares;
+use crate::store::sqlite::SqliteFault;
+use crate::store::sqlite::lease::LeasedRow;
 use crate::store::sqlite::loading::read;
-use crate::store::sqlite::writer::Writing;
-use crate::store::{LEASE, Settled};
+use crate::store::sqlite::writer::WriteTransaction;
+use crate::store::{LEASE, LeaseCompletion};
 
 /// The longest due ones of one lane.
 const DUE_OF_LANE: &str = "SELECT due_at, pay_order_no FROM orders
@@ -41,8 +41,8 @@ pub(in crate::store::sqlite) fn urgency(urgency: Urgency) -> i64 {
 /// Visits every lane that something waits in.
 fn for_each_lane(
     connection: &Connection,
-    mut visit: impl FnMut(Lane<'_>, (&str, i64)) -> Result<(), Fault>,
-) -> Result<(), Fault> {
+    mut visit: impl FnMut(PollLane<'_>, (&str, i64)) -> Result<(), SqliteFault>,
+) -> Result<(), SqliteFault> {
     let mut beside = connection.prepare_cached(NEXT_URGENCY)?;
     let mut after = connection.prepare_cached(NEXT_INSTITUTION)?;
     let mut at = (String::new(), -1_i64);
@@ -61,7 +61,7 @@ fn for_each_lane(
         };
         let urgency = usize::try_from(found.1).ok();
         let urgency = urgency.and_then(|place| Urgency::ALL.get(place));
-        let lane = Lane {
+        let lane = PollLane {
             institution: institution.as_ref(),
             urgency: *read(urgency.ok_or(()))?,
         };
@@ -78,7 +78,7 @@ pub(in crate::store::sqlite) fn due(
     shares: &LaneShares<'_>,
     now: Timestamp,
     count: u32,
-) -> Result<Vec<String>, Fault> {
+) -> Result<Vec<String>, SqliteFault> {
     let mut due: Vec<(u32, i64, i64, String)> = Vec::new();
     for_each_lane(connection, |lane, (institution, urgency)| {
         let share = shares(lane).min(count);
@@ -103,7 +103,7 @@ pub(in crate::store::sqlite) fn due(
 pub(in crate::store::sqlite) fn next_due(
     connection: &Connection,
     shares: &LaneShares<'_>,
-) -> Result<Option<Timestamp>, Fault> {
+) -> Result<Option<Timestamp>, SqliteFault> {
     let mut next: Option<i64> = None;
     for_each_lane(connection, |lane, (institution, urgency)| {
         if shares(lane) == 0 {
@@ -125,7 +125,7 @@ pub(in crate::store::sqlite) fn free(
     connection: &Connection,
     orders: &[PayOrderNo],
     now: Timestamp,
-) -> Result<Vec<String>, Fault> {
+) -> Result<Vec<String>, SqliteFault> {
     let sql = format!("SELECT pay_order_no FROM orders WHERE {IS_FREE}");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut free = Vec::new();
@@ -138,13 +138,13 @@ pub(in crate::store::sqlite) fn free(
 
 /// Leases these orders, if they are still due or, of those named, still nobody's.
 pub(in crate::store::sqlite) fn take(
-    writing: &mut Writing<'_>,
+    writing: &mut WriteTransaction<'_>,
     orders: &[String],
-    (now, which): (Timestamp, Which),
-) -> Result<Vec<Taken>, Fault> {
+    (now, which): (Timestamp, LeaseReason),
+) -> Result<Vec<LeasedRow>, SqliteFault> {
     let which = match which {
-        Which::Due => "pay_order_no = ?1 AND due_at <= ?2",
-        Which::Named => IS_FREE,
+        LeaseReason::Due => "pay_order_no = ?1 AND due_at <= ?2",
+        LeaseReason::Named => IS_FREE,
     };
     let sql = format!(
         "UPDATE orders SET due_at = ?3, leased_until = ?3, fence = fence + 1 WHERE {which}
@@ -158,7 +158,7 @@ pub(in crate::store::sqlite) fn take(
         let fence = statement
             .query_row(values, |found| found.get(0))
             .optional()?;
-        taken.extend(fence.map(|fence| Taken {
+        taken.extend(fence.map(|fence| LeasedRow {
             row: row.clone(),
             fence,
             tries: 0,
@@ -169,7 +169,7 @@ pub(in crate::store::sqlite) fn take(
 
 /// Why orders are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store::sqlite) enum Which {
+pub(in crate::store::sqlite) enum LeaseReason {
     /// They are due.
     Due,
     /// Something was seen of them.
@@ -177,7 +177,7 @@ pub(in crate::store::sqlite) enum Which {
 }
 
 /// An order that goes back as it is, spelled out.
-pub(in crate::store::sqlite) struct Rescheduled {
+pub(in crate::store::sqlite) struct OrderReschedule {
     order: String,
     fence: i64,
     due: Option<i64>,
@@ -186,7 +186,7 @@ pub(in crate::store::sqlite) struct Rescheduled {
     refunds: Vec<(String, u32, i64)>,
 }
 
-impl Rescheduled {
+impl OrderReschedule {
     pub(in crate::store::sqlite) fn of(order: &Order, fence: u64) -> Self {
         let lane = order.lane();
         let institution = lane.institution.map_or("", InstitutionId::as_str);
@@ -212,14 +212,14 @@ impl Rescheduled {
 
     pub(in crate::store::sqlite) fn apply(
         &self,
-        writing: &mut Writing<'_>,
-    ) -> Result<Settled, Fault> {
+        writing: &mut WriteTransaction<'_>,
+    ) -> Result<LeaseCompletion, SqliteFault> {
         let sql = "UPDATE orders SET due_at = ?3, due_institution = ?4, due_urgency = ?5,
             leased_until = NULL, fence = fence + 1 WHERE pay_order_no = ?1 AND fence = ?2";
         let (institution, urgency) = &self.lane;
         let values = params![self.order, self.fence, self.due, institution, urgency];
         if writing.connection.prepare_cached(sql)?.execute(values)? == 0 {
-            return Ok(Settled::LeaseLost);
+            return Ok(LeaseCompletion::LeaseLost);
         }
         let sql = "UPDATE attempts SET asked = ?3, next_at = ?4 WHERE pay_order_no = ?1
             AND seq = ?2 AND (asked <> ?3 OR next_at <> ?4)";
@@ -233,7 +233,7 @@ impl Rescheduled {
         for (no, asked, next) in &self.refunds {
             statement.execute(params![no, asked, next])?;
         }
-        Ok(Settled::Done)
+        Ok(LeaseCompletion::Done)
     }
 }
 

@@ -8,16 +8,16 @@ use rusqlite::{Connection, params};
 
 use crate::crypto::digest::sha256;
 use crate::domain::identifiers::{FreshNonce, Timestamp};
-use crate::store::sqlite::Fault;
+use crate::store::sqlite::SqliteFault;
 
 /// A nonce under its key, short: of two that differ no two are taken for one by chance.
-type Mark = [u8; 16];
+type NonceMark = [u8; 16];
 
 /// A nonce to be spent.
 pub(in crate::store::sqlite) struct Nonce {
     key: String,
     value: String,
-    mark: Mark,
+    mark: NonceMark,
     pub(in crate::store::sqlite) created: Timestamp,
 }
 
@@ -34,21 +34,21 @@ impl Nonce {
 }
 
 /// No key's name holds a space.
-fn mark(key: &str, value: &str) -> Mark {
+fn mark(key: &str, value: &str) -> NonceMark {
     let digest = sha256(format!("{key} {value}").as_bytes());
     digest.first_chunk().copied().unwrap_or_default()
 }
 
 /// All that are spent and not forgotten.
 #[derive(Debug, Default)]
-pub(in crate::store::sqlite) struct Nonces {
-    spent: HashSet<Mark>,
+pub(in crate::store::sqlite) struct SpentNonces {
+    spent: HashSet<NonceMark>,
     /// What the transaction that is open spent and forgot.
-    spending: Vec<Mark>,
-    forgetting: Vec<Mark>,
+    spending: Vec<NonceMark>,
+    forgetting: Vec<NonceMark>,
 }
 
-impl Nonces {
+impl SpentNonces {
     /// What earlier processes spent.
     pub(in crate::store::sqlite) fn load(connection: &Connection) -> Result<Self, rusqlite::Error> {
         let mut statement = connection.prepare("SELECT key_id, nonce FROM nonces")?;
@@ -69,7 +69,7 @@ impl Nonces {
         &mut self,
         connection: &Connection,
         nonce: &Nonce,
-    ) -> Result<Option<i64>, Fault> {
+    ) -> Result<Option<i64>, SqliteFault> {
         if !self.spent.insert(nonce.mark) {
             return Ok(None);
         }
@@ -85,7 +85,7 @@ impl Nonces {
         &mut self,
         connection: &Connection,
         (nonce, row): (&Nonce, i64),
-    ) -> Result<(), Fault> {
+    ) -> Result<(), SqliteFault> {
         let sql = "DELETE FROM nonces WHERE nonce_no = ?1";
         connection.prepare_cached(sql)?.execute(params![row])?;
         self.spent.remove(&nonce.mark);
@@ -99,7 +99,7 @@ impl Nonces {
         connection: &Connection,
         until: Timestamp,
         at_once: i64,
-    ) -> Result<Vec<Timestamp>, Fault> {
+    ) -> Result<Vec<Timestamp>, SqliteFault> {
         let sql = "DELETE FROM nonces WHERE nonce_no IN
             (SELECT nonce_no FROM nonces WHERE created <= ?1 ORDER BY created LIMIT ?2)
             RETURNING key_id, nonce, created";
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn memory_and_file_agree_on_what_is_spent() {
         let file = file();
-        let mut nonces = Nonces::default();
+        let mut nonces = SpentNonces::default();
         for (value, created) in [("one", 1), ("two", 2)] {
             let spent = nonces.spend(&file, &nonce(value, created)).unwrap();
             assert!(spent.is_some());
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(nonces.forget(&file, first, 10).unwrap(), [first]);
         file.execute_batch("ROLLBACK").unwrap();
         nonces.rolled_back();
-        for mut known in [nonces, Nonces::load(&file).unwrap()] {
+        for mut known in [nonces, SpentNonces::load(&file).unwrap()] {
             for (value, is_new) in [("one", false), ("two", false), ("three", true)] {
                 file.execute_batch("BEGIN").unwrap();
                 let spent = known.spend(&file, &nonce(value, 9)).unwrap();

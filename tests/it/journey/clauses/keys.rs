@@ -1,13 +1,13 @@
 //! Clause 6.3.1: our own keys have a validity, and one that has ended signs nothing more.
 
 use paymux::command::demo::enrolment::{BLUE, RED};
-use paymux::command::demo::stage::Stage;
+use paymux::command::demo::environment::DemoEnvironment;
 
 use super::super::{open, operations, order, placed};
 use super::{changed, checked};
 
 /// Red Pay's key of ours as the stage enrols it.
-fn own_key(stage: &Stage) -> (String, String) {
+fn own_key(stage: &DemoEnvironment) -> (String, String) {
     let text = std::fs::read_to_string(&stage.config).unwrap();
     let (_, after) = text
         .split_once("key = \"file:certs/paymux-redpay.key\"\n")
@@ -21,7 +21,9 @@ fn own_key(stage: &Stage) -> (String, String) {
 /// it and nothing new is taken there; the others go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn own_key_that_is_over_is_a_finding() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let (valid, bare) = own_key(&stage);
     let ended = format!("{bare}key_not_before = 2020-01-01\nkey_not_after = 2020-12-31\n");
     let (served, said) = checked(&stage, &[(&valid, &ended)]);
@@ -43,13 +45,15 @@ async fn own_key_that_is_over_is_a_finding() {
     assert_eq!(stage.red.books().calls, 0);
     let other = placed(shop, &order(shop, "T2", "12.30", BLUE.id)).await;
     stage.payer.pay(other.text("payUrl")).await.unwrap();
-    shop.told("ORDER_PAID", "T2").await.unwrap();
+    shop.wait_for_notification("ORDER_PAID", "T2")
+        .await
+        .unwrap();
 }
 
 /// R-6.3.1-1c: the end of our key towards an institution is measured, so that an alarm can be raised;
 /// one whose end nobody wrote down is warned of.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_our_key_is_told_in_advance() {
+async fn the_expiry_of_our_key_is_announced_in_advance() {
     let (stage, _open) = open().await;
     let page = operations(&stage, "/metrics").await;
     let line = "paymux_key_expiry_timestamp_seconds{class=\"towards_institution\"}";

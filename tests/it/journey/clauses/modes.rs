@@ -1,15 +1,15 @@
 //! Clauses 5.1, A1, A2 and A3.2: the modes, each from the order to the news.
 
 use paymux::command::demo::enrolment::{BLUE, GREEN, RED};
-use paymux::command::demo::stage::payment_of;
+use paymux::command::demo::environment::payment_of;
 use serde_json::json;
 
 use super::super::{PAYER, attempt, open, order, placed, queried, standing};
-use super::{Way, chosen, read};
+use super::{ClauseMode, chosen, read};
 
 /// A payer who cannot prove who he is has not paid; once the institution has verified him, the
 /// payment is completed, once and in full.
-async fn completes(way: Way) {
+async fn completes(way: ClauseMode) {
     let (stage, _open) = open().await;
     let ready = way.ready(&stage, "T1", "12.30").await;
     way.does(&stage, &ready, "fail").await;
@@ -17,19 +17,27 @@ async fn completes(way: Way) {
     assert_eq!(standing(&stage.tea, "T1").await, waiting, "{way:?}");
     assert_eq!(way.institution(&stage).books().taken_cents(), 0);
     way.does(&stage, &ready, "pay").await;
-    stage.tea.told("ORDER_PAID", "T1").await.unwrap();
+    stage
+        .tea
+        .wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     let paid = ("PAID".to_owned(), "PAID".to_owned());
     assert_eq!(standing(&stage.tea, "T1").await, paid, "{way:?}");
     assert_eq!(way.institution(&stage).books().taken_cents(), 1_230);
 }
 
 /// The merchant hears the result at its address, unasked, and finds the same when it asks.
-async fn is_told(way: Way) {
+async fn is_notified(way: ClauseMode) {
     let (stage, _open) = open().await;
     let ready = way.ready(&stage, "T1", "12.30").await;
     assert!(stage.tea.merchant.inbox().deliveries.is_empty());
     way.does(&stage, &ready, "pay").await;
-    let notice = stage.tea.told("ORDER_PAID", "T1").await.unwrap();
+    let notice = stage
+        .tea
+        .wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     let found = queried(&stage.tea, "T1").await;
     for field in [
         "merchantOrderNo",
@@ -48,37 +56,37 @@ async fn is_told(way: Way) {
 /// R-5.1.1-4
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webview_payment_completes_when_the_payer_is_verified() {
-    completes(Way::Webview).await;
+    completes(ClauseMode::Webview).await;
 }
 
 /// R-5.1.1-5, R-A2.1-6b
 #[tokio::test(flavor = "multi_thread")]
-async fn the_merchant_hears_of_a_webview_payment() {
-    is_told(Way::Webview).await;
+async fn the_merchant_is_notified_of_a_webview_payment() {
+    is_notified(ClauseMode::Webview).await;
 }
 
 /// R-5.1.3-3
 #[tokio::test(flavor = "multi_thread")]
 async fn a_native_payment_completes_when_the_payer_is_verified() {
-    completes(Way::Native).await;
+    completes(ClauseMode::Native).await;
 }
 
 /// R-5.1.3-4, R-A2.3-5a
 #[tokio::test(flavor = "multi_thread")]
-async fn the_merchant_hears_of_a_native_payment() {
-    is_told(Way::Native).await;
+async fn the_merchant_is_notified_of_a_native_payment() {
+    is_notified(ClauseMode::Native).await;
 }
 
 /// R-A2.4.3-7a
 #[tokio::test(flavor = "multi_thread")]
-async fn the_merchant_hears_of_a_payment_in_the_chosen_sdk() {
-    completes(Way::AggregatedNative).await;
-    is_told(Way::AggregatedNative).await;
+async fn the_merchant_is_notified_of_a_payment_in_the_chosen_sdk() {
+    completes(ClauseMode::AggregatedNative).await;
+    is_notified(ClauseMode::AggregatedNative).await;
 }
 
 /// What an SDK reads at the address that came with its start parameters, without a key of anybody's:
 /// first that the order is open, then that it is paid.
-async fn shows_the_result(way: Way) {
+async fn shows_the_result(way: ClauseMode) {
     let (stage, _open) = open().await;
     let ready = way.ready(&stage, "T1", "12.30").await;
     let address = ready.0.text("statusUrl").to_owned();
@@ -86,7 +94,11 @@ async fn shows_the_result(way: Way) {
     let before = stage.payer.open(&address).await.unwrap();
     assert_eq!(read(&before)["orderStatus"], "OPEN", "{way:?}");
     way.does(&stage, &ready, "pay").await;
-    stage.tea.told("ORDER_PAID", "T1").await.unwrap();
+    stage
+        .tea
+        .wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     let after = stage.payer.open(&address).await.unwrap();
     let shown = read(&after);
     let result = (&shown["orderStatus"], &shown["orderAmount"]);
@@ -99,13 +111,13 @@ async fn shows_the_result(way: Way) {
 /// R-A2.3-5b, X-6
 #[tokio::test(flavor = "multi_thread")]
 async fn an_sdk_shows_the_result_of_a_native_order() {
-    shows_the_result(Way::Native).await;
+    shows_the_result(ClauseMode::Native).await;
 }
 
 /// R-A2.4.3-7b, X-6
 #[tokio::test(flavor = "multi_thread")]
 async fn an_sdk_shows_the_result_of_the_chosen_institution() {
-    shows_the_result(Way::AggregatedNative).await;
+    shows_the_result(ClauseMode::AggregatedNative).await;
 }
 
 /// R-5.1.4-5: the button of a chosen institution opens its page in the webview, with the order on it.
@@ -127,7 +139,9 @@ async fn the_button_opens_the_page_of_the_chosen_institution() {
     assert_eq!(page.status, 200);
     assert!(page.html.contains("12.30"), "{}", page.html);
     stage.payer.pay(address).await.unwrap();
-    shop.told("ORDER_PAID", "T1").await.unwrap();
+    shop.wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
 }
 
 /// R-3-1: the same request, but for the institution's name and the mode, pays in every way there is,
@@ -155,7 +169,10 @@ async fn one_interface_serves_every_way_to_pay() {
         } else {
             stage.payer.pay(answer.text("payUrl")).await.unwrap();
         }
-        let notice = shop.told("ORDER_PAID", number).await.unwrap();
+        let notice = shop
+            .wait_for_notification("ORDER_PAID", number)
+            .await
+            .unwrap();
         let told: Vec<_> = notice.fields.as_object().unwrap().keys().cloned().collect();
         seen.push((fields, told));
     }
@@ -177,7 +194,9 @@ async fn no_institution_needs_a_messaging_platform() {
     for (number, cast) in [("T1", BLUE), ("T2", RED), ("T3", GREEN)] {
         let answer = placed(shop, &order(shop, number, "12.30", cast.id)).await;
         stage.payer.pay(answer.text("payUrl")).await.unwrap();
-        shop.told("ORDER_PAID", number).await.unwrap();
+        shop.wait_for_notification("ORDER_PAID", number)
+            .await
+            .unwrap();
     }
 }
 
@@ -211,7 +230,9 @@ async fn an_order_is_paid_with_a_password() {
     stage.payer.fail(answer.text("payUrl")).await.unwrap();
     assert_eq!(standing(shop, "T1").await.0, "OPEN");
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
-    shop.told("ORDER_PAID", "T1").await.unwrap();
+    shop.wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     assert_eq!(standing(shop, "T1").await.0, "PAID");
 }
 

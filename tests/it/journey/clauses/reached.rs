@@ -2,8 +2,8 @@
 //! clear.
 
 use paymux::command::demo::enrolment::{BLUE, RED};
-use paymux::command::demo::stage::{PATIENCE, Stage};
-use paymux::sandbox::{Call, Fault, MerchantFault};
+use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX};
+use paymux::sandbox::{InstitutionFault, MerchantFault, SandboxCall};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -12,14 +12,17 @@ use super::{changed, checked};
 
 /// R-6.1.1-4: a merchant that could not hear at first hears all the same, and once.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_merchant_that_was_away_hears_the_result() {
+async fn a_merchant_that_was_unreachable_is_notified_of_the_result() {
     let (stage, _open) = open().await;
     let shop = &stage.tea;
     shop.merchant.next(MerchantFault::Dead, 1);
     shop.merchant.next(MerchantFault::Refuses, 1);
     let answer = placed(shop, &order(shop, "T1", "12.30", BLUE.id)).await;
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
-    let heard = shop.told("ORDER_PAID", "T1").await.unwrap();
+    let heard = shop
+        .wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     let inbox = shop.merchant.inbox();
     assert_eq!((inbox.events.len(), inbox.deliveries.len()), (1, 2));
     assert_eq!(inbox.deliveries[0].body, heard.body, "the same bytes");
@@ -28,13 +31,13 @@ async fn a_merchant_that_was_away_hears_the_result() {
 /// R-6.4-1a: an institution that says nothing holds no answer back: the merchant is answered while the
 /// institution still keeps the call.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_institution_that_says_nothing_holds_no_answer_back() {
+async fn a_silent_institution_holds_no_answer_back() {
     let (stage, _open) = open().await;
     let shop = &stage.tea;
     let control = stage.blue.control();
-    control.next_at(Call::Create, Fault::NoAnswer, 1);
+    control.next_at(SandboxCall::Create, InstitutionFault::NoAnswer, 1);
     let wanted = order(shop, "T1", "12.30", BLUE.id);
-    let answer = tokio::time::timeout(PATIENCE, shop.place(&wanted)).await;
+    let answer = tokio::time::timeout(WAIT_MAX, shop.place(&wanted)).await;
     let answer = answer.expect("the institution keeps it longer").unwrap();
     let found = (answer.status, answer.text("result"));
     assert_eq!(found, (202, "PENDING"), "{}", answer.json);
@@ -45,8 +48,10 @@ async fn an_institution_that_says_nothing_holds_no_answer_back() {
 /// R-A3.3-3: news of an order goes to the address given with it and nowhere else; an address that is
 /// not under the merchant's origins is refused with the order.
 #[tokio::test(flavor = "multi_thread")]
-async fn news_goes_to_the_address_of_the_order() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+async fn notifications_go_to_the_address_of_the_order() {
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let (own, other) = (stage.tea.merchant.origin(), stage.books.merchant.origin());
     let origins = format!("notify_origins = [\"{own}\"]");
     changed(
@@ -62,7 +67,11 @@ async fn news_goes_to_the_address_of_the_order() {
     there["bankReturnUrl"] = json!(stage.books.merchant.notice_url());
     let answer = placed(shop, &there).await;
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
-    stage.books.told("ORDER_PAID", "T1").await.unwrap();
+    stage
+        .books
+        .wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     assert!(shop.merchant.inbox().deliveries.is_empty());
     for foreign in [
         "https://localhost:1/notices",
@@ -79,8 +88,10 @@ async fn news_goes_to_the_address_of_the_order() {
 /// R-6.3.1-2c: who speaks without TLS gets no word of HTTP; an institution or merchant whose
 /// certificate is not vouched for is not called; no plain address can be configured.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_said_in_the_clear() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+async fn nothing_is_sent_unencrypted() {
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(stage.certs().join("other.pem"), other.cert.pem()).unwrap();
     let own_key = "paymux-redpay.key\"\n";
@@ -103,7 +114,7 @@ async fn nothing_is_said_in_the_clear() {
     let asked = b"GET /openapi.yaml HTTP/1.1\r\nhost: localhost\r\n\r\n";
     plain.write_all(asked).await.unwrap();
     let mut said = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, plain.read_to_end(&mut said)).await;
+    let read = tokio::time::timeout(WAIT_MAX, plain.read_to_end(&mut said)).await;
     let _ = read.expect("the connection is ended");
     assert!(!said.windows(4).any(|part| part == b"HTTP"), "{said:?}");
 
@@ -117,7 +128,7 @@ async fn nothing_is_said_in_the_clear() {
         let line = "paymux_notifications_total{result=\"again\"}";
         while !operations(&stage, "/metrics").await.contains(line) {}
     };
-    let tried = tokio::time::timeout(PATIENCE, tried).await;
+    let tried = tokio::time::timeout(WAIT_MAX, tried).await;
     tried.expect("telling the merchant is tried");
     assert_eq!(standing(shop, "T2").await.0, "PAID");
     assert!(shop.merchant.inbox().deliveries.is_empty());

@@ -1,15 +1,15 @@
 //! Clauses 6.1.5, 6.2 and A2.7: what every mode must offer, and money that goes back.
 
 use paymux::command::demo::enrolment::BLUE;
-use paymux::command::demo::stage::{PATIENCE, Stage};
-use paymux::sandbox::Notice;
+use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX};
+use paymux::sandbox::SandboxNotification;
 use serde_json::{Value, json};
 
 use super::super::{PAYER, open, order, placed, standing};
-use super::{Way, checked};
+use super::{ClauseMode, checked};
 
 /// The fields of a refund of an order of today.
-fn refund(stage: &Stage, sum: &str, number: &str) -> Value {
+fn refund(stage: &DemoEnvironment, sum: &str, number: &str) -> Value {
     let of = stage.tea.order("T1", "WEBVIEW", sum, PAYER);
     json!({
         "merchantId": stage.tea.role.id, "merchantOrderNo": "T1", "orderDate": of["orderDate"],
@@ -17,26 +17,30 @@ fn refund(stage: &Stage, sum: &str, number: &str) -> Value {
     })
 }
 
-async fn told_of_refund(stage: &Stage, number: &str) -> Notice {
+async fn notified_of_refund(stage: &DemoEnvironment, number: &str) -> SandboxNotification {
     let event = stage.tea.merchant.wait_for(
         |inbox| inbox.refund_event("REFUND_SUCCEEDED", number).cloned(),
-        PATIENCE,
+        WAIT_MAX,
     );
     event.await.expect("the merchant is told of its refund")
 }
 
 /// Pays in this way, then gives a part back, and then the rest: through the institution that was
 /// paid, and no other.
-async fn gives_back(way: Way) {
+async fn gives_back(way: ClauseMode) {
     let (stage, _open) = open().await;
     let ready = way.ready(&stage, "T1", "12.30").await;
     way.does(&stage, &ready, "pay").await;
-    stage.tea.told("ORDER_PAID", "T1").await.unwrap();
+    stage
+        .tea
+        .wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     for (sum, number) in [("2.30", "R1"), ("10.00", "R2")] {
         let asked = refund(&stage, sum, number);
         let answer = stage.tea.client.post("/v1/refunds", &asked).await.unwrap();
         assert_eq!(answer.status, 200, "{way:?}: {}", answer.json);
-        told_of_refund(&stage, number).await;
+        notified_of_refund(&stage, number).await;
     }
     let paid = way.institution(&stage);
     assert_eq!(paid.books().returned_cents(), 1_230, "{way:?}");
@@ -49,20 +53,20 @@ async fn gives_back(way: Way) {
 /// R-6.2.1-2, R-6.1.5-1, R-A1-12
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webview_payment_is_given_back() {
-    gives_back(Way::Webview).await;
+    gives_back(ClauseMode::Webview).await;
 }
 
 /// R-6.2.3-2
 #[tokio::test(flavor = "multi_thread")]
 async fn a_native_payment_is_given_back() {
-    gives_back(Way::Native).await;
+    gives_back(ClauseMode::Native).await;
 }
 
 /// R-6.2.4-2
 #[tokio::test(flavor = "multi_thread")]
 async fn an_aggregated_payment_is_given_back_by_whom_it_was_paid_through() {
-    gives_back(Way::AggregatedWebview).await;
-    gives_back(Way::AggregatedNative).await;
+    gives_back(ClauseMode::AggregatedWebview).await;
+    gives_back(ClauseMode::AggregatedNative).await;
 }
 
 /// R-6.2.1-1: a mode without payment is not served; with password payment it pays.
@@ -72,7 +76,9 @@ async fn every_page_offers_payment() {
     let shop = &stage.tea;
     let answer = placed(shop, &order(shop, "T1", "12.30", BLUE.id)).await;
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
-    shop.told("ORDER_PAID", "T1").await.unwrap();
+    shop.wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     let (served, said) = checked(&stage, &[("\"password_pay\", ", "")]);
     assert!(!served && said.contains("R-6.2.1-1"), "{said}");
 }
@@ -80,7 +86,9 @@ async fn every_page_offers_payment() {
 /// R-6.2.1-2, R-6.2.3-2, R-6.2.4-2: an institution without refunds is served in no mode.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_institution_without_refunds_is_not_served() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let refunds = "\"full_refund\", \"partial_refund\", \"repeated_refund\", ";
     let (served, said) = checked(&stage, &[(refunds, "")]);
     assert!(!served);
@@ -94,9 +102,13 @@ async fn an_institution_without_refunds_is_not_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_merchant_of_an_order_gives_it_back() {
     let (stage, _open) = open().await;
-    let ready = Way::Webview.ready(&stage, "T1", "12.30").await;
-    Way::Webview.does(&stage, &ready, "pay").await;
-    stage.tea.told("ORDER_PAID", "T1").await.unwrap();
+    let ready = ClauseMode::Webview.ready(&stage, "T1", "12.30").await;
+    ClauseMode::Webview.does(&stage, &ready, "pay").await;
+    stage
+        .tea
+        .wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     let theirs = refund(&stage, "12.30", "R1");
     let mut own = theirs.clone();
     own["merchantId"] = json!(stage.books.role.id);
@@ -109,5 +121,5 @@ async fn only_the_merchant_of_an_order_gives_it_back() {
     assert_eq!(standing(&stage.tea, "T1").await.0, "PAID");
     let answer = stage.tea.client.post("/v1/refunds", &theirs).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.json);
-    told_of_refund(&stage, "R1").await;
+    notified_of_refund(&stage, "R1").await;
 }

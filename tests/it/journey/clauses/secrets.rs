@@ -5,11 +5,11 @@ use std::process::{Command, Stdio};
 
 use http::header::{CONTENT_SECURITY_POLICY, X_FRAME_OPTIONS};
 use paymux::command::demo::enrolment::BLUE;
-use paymux::command::demo::stage::{PATIENCE, Stage};
+use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX};
 use serde_json::{Value, json};
 
 use super::super::{PAYER, open, operations, order, placed};
-use super::Way;
+use super::ClauseMode;
 
 /// Every interface that a merchant has.
 const INTERFACES: [&str; 8] = [
@@ -25,7 +25,7 @@ const INTERFACES: [&str; 8] = [
 
 /// Whatever the merchant sends beside what the interface has is refused by its name, at every
 /// interface, and reaches no institution.
-async fn refused_everywhere(stage: &Stage, names: &[&str]) {
+async fn refused_everywhere(stage: &DemoEnvironment, names: &[&str]) {
     let shop = &stage.tea;
     for path in INTERFACES {
         for name in names {
@@ -70,9 +70,13 @@ async fn no_merchant_can_collect_a_password() {
 async fn no_merchant_can_collect_card_data() {
     let (stage, _open) = open().await;
     refused_everywhere(&stage, &["cardNo", "bankCardNo", "cvv2", "expiryDate"]).await;
-    let ready = Way::Webview.ready(&stage, "T2", "12.30").await;
-    Way::Webview.does(&stage, &ready, "pay").await;
-    let notice = stage.tea.told("ORDER_PAID", "T2").await.unwrap();
+    let ready = ClauseMode::Webview.ready(&stage, "T2", "12.30").await;
+    ClauseMode::Webview.does(&stage, &ready, "pay").await;
+    let notice = stage
+        .tea
+        .wait_for_notification("ORDER_PAID", "T2")
+        .await
+        .unwrap();
     let found = super::super::queried(&stage.tea, "T2").await;
     for told in [&ready.0.json, &notice.fields, &found.json] {
         let names = told.as_object().unwrap().keys();
@@ -82,7 +86,7 @@ async fn no_merchant_can_collect_card_data() {
 }
 
 /// `paymux explain` of the order, as JSON, once it tells this.
-async fn explained(stage: &Stage, part: &str) -> String {
+async fn explained(stage: &DemoEnvironment, part: &str) -> String {
     let telling = async {
         loop {
             let mut command = Command::new(env!("CARGO_BIN_EXE_paymux"));
@@ -96,7 +100,7 @@ async fn explained(stage: &Stage, part: &str) -> String {
             }
         }
     };
-    let told = tokio::time::timeout(PATIENCE, telling).await;
+    let told = tokio::time::timeout(WAIT_MAX, telling).await;
     told.expect("it is told")
 }
 
@@ -105,7 +109,9 @@ async fn explained(stage: &Stage, part: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payers_number_is_masked_wherever_it_is_shown() {
     let masked = format!("{}****{}", &PAYER[..3], &PAYER[7..]);
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let mut served = Command::new(env!("CARGO_BIN_EXE_paymux"))
         .args(["serve", "--config"])
         .arg(&stage.config)
@@ -126,12 +132,16 @@ async fn a_payers_number_is_masked_wherever_it_is_shown() {
             tokio::task::yield_now().await;
         }
     };
-    let listens = tokio::time::timeout(PATIENCE, listens).await;
+    let listens = tokio::time::timeout(WAIT_MAX, listens).await;
     listens.expect("it listens");
-    let ready = Way::Webview.ready(&stage, "T1", "12.30").await;
+    let ready = ClauseMode::Webview.ready(&stage, "T1", "12.30").await;
     let page = stage.payer.open(ready.0.text("payUrl")).await.unwrap();
-    Way::Webview.does(&stage, &ready, "pay").await;
-    stage.tea.told("ORDER_PAID", "T1").await.unwrap();
+    ClauseMode::Webview.does(&stage, &ready, "pay").await;
+    stage
+        .tea
+        .wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     let screen = explained(&stage, "mobileNo").await;
     let id = served.id().to_string();
     assert!(Command::new("kill").arg(id).status().unwrap().success());
@@ -156,7 +166,10 @@ async fn nothing_public_names_a_payment() {
     wanted["mobileNo"] = json!(payer);
     let answer = placed(shop, &wanted).await;
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
-    let notice = shop.told("ORDER_PAID", "ZQ7731X").await.unwrap();
+    let notice = shop
+        .wait_for_notification("ORDER_PAID", "ZQ7731X")
+        .await
+        .unwrap();
     let mut read = Vec::new();
     for path in [
         "/openapi.yaml",

@@ -36,7 +36,10 @@ async fn the_use_of_every_interface_is_counted() {
     ask("/v1/orders/select", choice).await;
     ask("/v1/orders/query", json!({})).await;
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
-    let notice = shop.told("ORDER_PAID", "T1").await.unwrap();
+    let notice = shop
+        .wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     ask("/v1/orders/close", json!({})).await;
     let date = &notice.fields["orderDate"];
     let refund = json!({ "orderDate": date, "refundAmount": "1.00", "mobileNo": PAYER, "merchantRefundNo": "R1" });

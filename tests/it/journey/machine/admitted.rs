@@ -1,7 +1,7 @@
 //! What `paymux check` admits, the gateway serves.
 
 use paymux::command::demo::enrolment::RED;
-use paymux::command::demo::stage::Stage;
+use paymux::command::demo::environment::DemoEnvironment;
 use paymux::domain::institutions::{Mode, TransactionType};
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use super::{paymux, ran, text};
 use crate::journey::{PAYER, open, placed};
 
 /// What check says of the words that it holds back.
-async fn held_back(stage: &Stage) -> String {
+async fn held_back(stage: &DemoEnvironment) -> String {
     let said = text(&ran(paymux(&["check"], &stage.config)).await.stdout);
     let lines = said.lines().filter(|line| line.contains("does not serve"));
     lines.collect::<Vec<_>>().join("\n")

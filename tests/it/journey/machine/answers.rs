@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use paymux::command::demo::enrolment::BLUE;
-use paymux::command::demo::stage::{PATIENCE, identity};
+use paymux::command::demo::environment::{WAIT_MAX, identity};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -75,7 +75,7 @@ async fn an_answer_that_just_closes_is_heard_if_it_is_whole() {
     let mut told = server((&certs, port), vec![cut, format!("{head}{body}")]).await;
     stage.payer.pay(&link).await.unwrap();
     for number in ["1", "2"] {
-        let number_told = tokio::time::timeout(PATIENCE, told.recv()).await;
+        let number_told = tokio::time::timeout(WAIT_MAX, told.recv()).await;
         assert_eq!(number_told.expect("it is told").as_deref(), Some(number));
     }
     let explaining = async {
@@ -88,7 +88,7 @@ async fn an_answer_that_just_closes_is_heard_if_it_is_whole() {
             }
         }
     };
-    let said = tokio::time::timeout(PATIENCE, explaining).await;
+    let said = tokio::time::timeout(WAIT_MAX, explaining).await;
     said.expect("it is heard, and explained");
     open.close().await.unwrap();
 }

@@ -3,14 +3,14 @@
 use std::process::{Command, Output};
 
 use paymux::command::demo::enrolment::BLUE;
-use paymux::command::demo::stage::Stage;
-use paymux::sandbox::{Call, Fault};
+use paymux::command::demo::environment::DemoEnvironment;
+use paymux::sandbox::{InstitutionFault, SandboxCall};
 
 use crate::journey::process::ran;
 use crate::journey::{PAYER, open};
 
 /// The client in the box, as the first merchant of this stage.
-fn call(stage: &Stage, words: &[&str]) -> Command {
+fn call(stage: &DemoEnvironment, words: &[&str]) -> Command {
     let config = std::fs::read_to_string(&stage.config).unwrap();
     let origin = config.split_once("public_origin = \"").unwrap().1;
     let origin = origin.split_once('"').unwrap().0;
@@ -77,7 +77,7 @@ async fn a_refused_call_is_not_done() {
     let (output, said) = ran(call(&stage, &place(&url, "T1"))).await;
     assert!(output.status.success(), "{said}");
     let control = stage.blue.control();
-    control.next_at(Call::Create, Fault::RefusesPayment, 1);
+    control.next_at(SandboxCall::Create, InstitutionFault::RefusesPayment, 1);
     let select = ["select", "--order-no", "T1", "--institution", BLUE.id];
     let select = [&select[..], &["--mode", "WEBVIEW"]].concat();
     let (output, said) = ran(call(&stage, &select)).await;

@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use paymux::command::demo::enrolment::BLUE;
-use paymux::command::demo::stage::{PATIENCE, Stage};
+use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX};
 
-use super::{Served, paymux, ran, text};
+use super::{MachineGateway, paymux, ran, text};
 use crate::journey::{operations, order};
 
 /// A machine whose wall clock can be set.
-struct Machine {
+struct ShiftedMachine {
     folder: PathBuf,
 }
 
-impl Machine {
-    fn new(stage: &Stage) -> Self {
+impl ShiftedMachine {
+    fn new(stage: &DemoEnvironment) -> Self {
         let folder = stage.config.parent().unwrap().to_owned();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/journey/machine/wall.c");
         let built = Command::new("cc")
@@ -34,16 +34,16 @@ impl Machine {
         std::fs::rename(next, self.folder.join("ahead")).unwrap();
     }
 
-    fn serve(&self, stage: &Stage) -> Served {
+    fn serve(&self, stage: &DemoEnvironment) -> MachineGateway {
         let mut command = paymux(&["serve"], &stage.config);
         command.env("LD_PRELOAD", self.folder.join("wall.so"));
         command.env("WALL_AHEAD", self.folder.join("ahead"));
-        Served(command.stderr(Stdio::null()).spawn().unwrap())
+        MachineGateway(command.stderr(Stdio::null()).spawn().unwrap())
     }
 }
 
 /// Places orders, signed by a right clock, until one has this result.
-async fn placed_with(stage: &Stage, result: &str, tag: &str) {
+async fn placed_with(stage: &DemoEnvironment, result: &str, tag: &str) {
     let placing = async {
         for number in 0.. {
             let wanted = order(&stage.tea, &format!("{tag}-{number}"), "12.30", BLUE.id);
@@ -58,7 +58,7 @@ async fn placed_with(stage: &Stage, result: &str, tag: &str) {
             }
         }
     };
-    let placed = tokio::time::timeout(PATIENCE, placing).await;
+    let placed = tokio::time::timeout(WAIT_MAX, placing).await;
     assert!(placed.is_ok(), "{tag}: never {result}");
 }
 
@@ -67,8 +67,10 @@ async fn placed_with(stage: &Stage, result: &str, tag: &str) {
 /// audit log.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_was_wrong_is_over_when_it_is_right() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
-    let machine = Machine::new(&stage);
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
+    let machine = ShiftedMachine::new(&stage);
     machine.set(-3_600);
     let mut served = machine.serve(&stage);
     assert!(served.is_open(&stage).await);
@@ -109,8 +111,10 @@ async fn a_clock_that_was_wrong_is_over_when_it_is_right() {
 /// and keys and certificates are judged by the clock that is followed, not read again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_was_set_releases_no_edit() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
-    let machine = Machine::new(&stage);
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
+    let machine = ShiftedMachine::new(&stage);
     machine.set(0);
     let mut served = machine.serve(&stage);
     assert!(served.is_open(&stage).await);
@@ -138,8 +142,10 @@ async fn a_clock_that_was_set_releases_no_edit() {
 /// recorded once.
 #[tokio::test(flavor = "multi_thread")]
 async fn reconciling_alone_hides_no_clock() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
-    let machine = Machine::new(&stage);
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
+    let machine = ShiftedMachine::new(&stage);
     machine.set(86_400);
     let mut served = machine.serve(&stage);
     assert!(served.is_open(&stage).await);
@@ -155,7 +161,7 @@ async fn reconciling_alone_hides_no_clock() {
     ];
     let said = text(&ran(paymux(&words, &stage.config)).await.stderr);
     assert!(said.contains("records lie in the future"), "{said}");
-    let mut served = Served::start(&stage, Stdio::piped(), "info");
+    let mut served = MachineGateway::start(&stage, Stdio::piped(), "info");
     assert!(served.is_open(&stage).await);
     served.signal("-TERM");
     assert!(served.ended().await.success());

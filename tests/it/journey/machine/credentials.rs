@@ -3,7 +3,7 @@
 use std::fs;
 
 use paymux::command::demo::enrolment::{BLUE, RED};
-use paymux::command::demo::stage::{PATIENCE, Stage};
+use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX};
 use paymux::domain::identifiers::Timestamp;
 use paymux::world::{Clock, SystemClock};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
@@ -24,24 +24,24 @@ fn over() -> String {
 }
 
 /// What is spoiled, and whose it is.
-struct Spoiled {
+struct CredentialFault {
     party: &'static str,
     /// Findings: where one of several is over, and where none is left.
     count: u8,
-    spoil: fn(&Stage),
+    spoil: fn(&DemoEnvironment),
     /// What an order of the second merchant, and one through the red institution, are refused with.
     books: Option<(u16, &'static str)>,
     red: Option<(u16, &'static str)>,
 }
 
-fn replace(stage: &Stage, from: &str, to: &str) {
+fn replace(stage: &DemoEnvironment, from: &str, to: &str) {
     let text = fs::read_to_string(&stage.config).unwrap();
     assert!(text.contains(from), "{from}");
     fs::write(&stage.config, text.replace(from, to)).unwrap();
 }
 
 /// In the table of the red institution only.
-fn replace_of_red(stage: &Stage, from: &str, to: &str) {
+fn replace_of_red(stage: &DemoEnvironment, from: &str, to: &str) {
     let text = fs::read_to_string(&stage.config).unwrap();
     let (before, red) = text.split_once("id = \"redpay\"\n").unwrap();
     let red = red.replacen(from, to, 1);
@@ -50,8 +50,8 @@ fn replace_of_red(stage: &Stage, from: &str, to: &str) {
 
 const SHUT: Option<(u16, &str)> = Some((422, "institution_unavailable"));
 
-const SPOILED: [Spoiled; 7] = [
-    Spoiled {
+const SPOILED: [CredentialFault; 7] = [
+    CredentialFault {
         party: "merchant",
         count: 1,
         spoil: |stage| {
@@ -62,21 +62,21 @@ const SPOILED: [Spoiled; 7] = [
         books: None,
         red: None,
     },
-    Spoiled {
+    CredentialFault {
         party: "merchant",
         count: 1,
         spoil: |stage| fs::write(stage.certs().join("M2002.pem"), "no certificate").unwrap(),
         books: Some((403, "certificate_foreign")),
         red: None,
     },
-    Spoiled {
+    CredentialFault {
         party: "merchant",
         count: 1,
         spoil: |stage| fs::remove_file(stage.certs().join("M2002-1.pub")).unwrap(),
         books: Some((401, "key_unknown")),
         red: None,
     },
-    Spoiled {
+    CredentialFault {
         party: "institution",
         count: 1,
         spoil: |stage| {
@@ -87,7 +87,7 @@ const SPOILED: [Spoiled; 7] = [
         books: None,
         red: None,
     },
-    Spoiled {
+    CredentialFault {
         party: "institution",
         count: 2,
         spoil: |stage| {
@@ -97,14 +97,14 @@ const SPOILED: [Spoiled; 7] = [
         books: None,
         red: SHUT,
     },
-    Spoiled {
+    CredentialFault {
         party: "institution",
         count: 1,
         spoil: |stage| fs::write(stage.certs().join("paymux-redpay.key"), "").unwrap(),
         books: None,
         red: SHUT,
     },
-    Spoiled {
+    CredentialFault {
         party: "institution",
         count: 1,
         spoil: |stage| fs::write(stage.certs().join("redpay-1.pub"), "rubbish").unwrap(),
@@ -113,8 +113,8 @@ const SPOILED: [Spoiled; 7] = [
     },
 ];
 
-async fn holds(stage: &Stage, spoiled: &Spoiled, turn: &str) {
-    let number = |who: &str| format!("{turn}-{who}");
+async fn holds(stage: &DemoEnvironment, spoiled: &CredentialFault, permit: &str) {
+    let number = |who: &str| format!("{permit}-{who}");
     placed(
         &stage.tea,
         &order(&stage.tea, &number("blue"), "12.30", BLUE.id),
@@ -151,7 +151,9 @@ async fn holds(stage: &Stage, spoiled: &Spoiled, turn: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_partys_key_or_certificate_concerns_that_party() {
     for spoiled in &SPOILED {
-        let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+        let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+            .await
+            .unwrap();
         let open = stage.open().await.unwrap();
         (spoiled.spoil)(&stage);
         let reload = ran(paymux(&["reload"], &stage.config)).await;
@@ -177,7 +179,9 @@ async fn one_partys_key_or_certificate_concerns_that_party() {
 /// F3: without a key that the gateway itself signs with nobody could be served: that stops a start.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gateways_own_key_is_everybodys() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     fs::remove_file(stage.certs().join("platform-1.key")).unwrap();
     assert!(stage.open().await.is_err());
     let check = ran(paymux(&["check"], &stage.config)).await;
@@ -190,7 +194,7 @@ fn rfc3339(second: i64) -> String {
     Timestamp::from_s(second).rfc3339()
 }
 
-async fn reloaded(stage: &Stage) -> String {
+async fn reloaded(stage: &DemoEnvironment) -> String {
     let reload = ran(paymux(&["reload"], &stage.config)).await;
     let said = text(&reload.stdout);
     assert!(reload.status.success(), "{said}");
@@ -198,7 +202,7 @@ async fn reloaded(stage: &Stage) -> String {
 }
 
 /// What an order through the red institution is answered.
-async fn through_red(stage: &Stage, number: &str) -> (u16, String) {
+async fn through_red(stage: &DemoEnvironment, number: &str) -> (u16, String) {
     let wanted = order(&stage.tea, number, "12.30", RED.id);
     let answer = stage.tea.place(&wanted).await.unwrap();
     (answer.status, answer.text("reason").to_owned())
@@ -212,7 +216,9 @@ fn down() -> (u16, String) {
 /// institution takes nothing new.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_institution_whose_key_begins_tomorrow_takes_nothing_new() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let now_s = SystemClock::start().now().seconds();
     let file = "file = \"certs/redpay-1.pub\"\n";
     let days = |from, until| {
@@ -242,7 +248,9 @@ async fn an_institution_whose_key_begins_tomorrow_takes_nothing_new() {
 /// new is taken there; nobody has to reload for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_ends_while_running_stops_new_orders() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let open = stage.open().await.unwrap();
     assert_eq!(through_red(&stage, "before").await.0, 200);
     let text = fs::read_to_string(&stage.config).unwrap();
@@ -267,7 +275,7 @@ async fn a_key_that_ends_while_running_stops_new_orders() {
         unreachable!()
     };
     assert_eq!(
-        tokio::time::timeout(PATIENCE, ending).await.unwrap(),
+        tokio::time::timeout(WAIT_MAX, ending).await.unwrap(),
         down()
     );
     let page = operations(&stage, "/metrics").await;

@@ -5,14 +5,14 @@ use std::io::Write;
 use std::process::Stdio;
 
 use paymux::command::demo::enrolment::BLUE;
-use paymux::command::demo::stage::Stage;
+use paymux::command::demo::environment::DemoEnvironment;
 use rustix::fs::{OFlags, fcntl_setfl};
 
-use super::{Served, paymux, ran, text};
+use super::{MachineGateway, paymux, ran, text};
 use crate::journey::{operations, order, placed};
 
 /// Whether the gateway takes orders and reloads, and how many lines of its log were dropped.
-async fn serves(served: &mut Served, stage: &Stage) -> u64 {
+async fn serves(served: &mut MachineGateway, stage: &DemoEnvironment) -> u64 {
     assert!(served.is_open(stage).await, "it starts");
     for number in ["T1", "T2"] {
         placed(&stage.tea, &order(&stage.tea, number, "12.30", BLUE.id)).await;
@@ -32,13 +32,17 @@ async fn serves(served: &mut Served, stage: &Stage) -> u64 {
 /// reloads and ends as ever, and counts the lines.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_cannot_be_written_stops_nothing() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let mut served = Served::start(&stage, full.into(), "info");
+    let mut served = MachineGateway::start(&stage, full.into(), "info");
     assert!(serves(&mut served, &stage).await > 0, "a full disk");
 
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
-    let mut served = Served::start(&stage, Stdio::piped(), "info");
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
+    let mut served = MachineGateway::start(&stage, Stdio::piped(), "info");
     drop(served.0.stderr.take());
     assert!(
         serves(&mut served, &stage).await > 0,
@@ -50,8 +54,10 @@ async fn a_log_that_cannot_be_written_stops_nothing() {
 /// dropped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_nobody_reads_holds_nobody_up() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
-    let mut served = Served::start(&stage, Stdio::piped(), "trace");
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
+    let mut served = MachineGateway::start(&stage, Stdio::piped(), "trace");
     serves(&mut served, &stage).await;
 }
 
@@ -59,13 +65,13 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
 /// reads.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_fails_ends_though_nobody_reads() {
-    let stage = Stage::set_anywhere("").await.unwrap();
+    let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let right = std::fs::read_to_string(&stage.config).unwrap();
     std::fs::write(&stage.config, right + "\n[nonsense]\n").unwrap();
     let (_reader, mut full) = std::io::pipe().unwrap();
     fcntl_setfl(&full, OFlags::NONBLOCK).unwrap();
     while full.write(&[b'.'; 512]).is_ok() {}
     fcntl_setfl(&full, OFlags::empty()).unwrap();
-    let mut served = Served::start(&stage, full.into(), "trace");
+    let mut served = MachineGateway::start(&stage, full.into(), "trace");
     assert_eq!(served.ended().await.code(), Some(1));
 }

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use paymux::command::demo::enrolment::BLUE;
-use paymux::command::demo::stage::{PATIENCE, Stage};
+use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX};
 use paymux::signature::SigningKey;
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use crate::journey::{client, open, order, placed};
 /// own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_whose_reader_is_gone_ends_quietly() {
-    let stage = Stage::set_anywhere("").await.unwrap();
+    let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     for words in [&["check"][..], &["keys", "list"], &["keys", "show"]] {
         // The reader is gone before the command begins: one that goes away later can be too late.
         let (reader, writer) = std::io::pipe().unwrap();
@@ -34,7 +34,7 @@ async fn a_command_whose_reader_is_gone_ends_quietly() {
 /// backtrace, whatever the environment asks for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commands_error_is_a_line_or_two() {
-    let stage = Stage::set_anywhere("").await.unwrap();
+    let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let faulty = stage.config.with_file_name("faulty.toml");
     let right = std::fs::read_to_string(&stage.config).unwrap();
     std::fs::write(&faulty, right.replace("[store]", "[stroe]")).unwrap();
@@ -102,7 +102,7 @@ async fn a_choice_that_was_not_made_is_not_understood() {
 /// Faults that a command found have an exit status of their own.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_found_has_an_exit_status_of_its_own() {
-    let stage = Stage::set_anywhere("").await.unwrap();
+    let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let output = ran(paymux(&["check"], &stage.config)).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
     let right = std::fs::read_to_string(&stage.config).unwrap();
@@ -127,7 +127,7 @@ async fn what_was_found_has_an_exit_status_of_its_own() {
 /// F1: a path that is written in another way and means the same file is no difference.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_path_is_compared_by_what_it_means() {
-    let stage = Stage::set_anywhere("").await.unwrap();
+    let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let folder = stage.config.parent().unwrap();
     let text_of = std::fs::read_to_string(&stage.config).unwrap();
     std::fs::create_dir(folder.join("beside")).unwrap();
@@ -165,17 +165,17 @@ async fn a_path_is_compared_by_what_it_means() {
 /// What a stranger wrote about an order reaches a person's terminal as text, never as something that
 /// the terminal obeys or shows as another.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_strangers_wrote_is_never_obeyed() {
+async fn text_from_unauthenticated_callers_is_never_obeyed() {
     let (stage, open) = open().await;
     placed(&stage.tea, &order(&stage.tea, "T1", "12.30", BLUE.id)).await;
     let (pem, _) = SigningKey::generate_ed25519().unwrap();
-    let stranger = SigningKey::from_pkcs8_pem("M1001-1", &pem).unwrap();
-    let stranger = client(&stage, stranger, None);
+    let unauthenticated = SigningKey::from_pkcs8_pem("M1001-1", &pem).unwrap();
+    let unauthenticated = client(&stage, unauthenticated, None);
     let odd = "harmless\u{9b}31m\u{9b}2J\u{85}\u{7f}\u{202e}\u{200b}\u{feff}";
     let about = json!({
-        "merchantId": "M1001", "merchantOrderNo": "T1", "code": odd, "title": odd, "reason": [odd],
+    "merchantId": "M1001", "merchantOrderNo": "T1", "code": odd, "title": odd, "reason": [odd],
     });
-    let refused = stranger.post("/v1/orders", &about).await.unwrap();
+    let refused = unauthenticated.post("/v1/orders", &about).await.unwrap();
     assert!((400..500).contains(&refused.status));
     let explaining = async {
         loop {
@@ -189,11 +189,11 @@ async fn what_strangers_wrote_is_never_obeyed() {
             }
         }
     };
-    let said = tokio::time::timeout(PATIENCE, explaining)
+    let said = tokio::time::timeout(WAIT_MAX, explaining)
         .await
         .expect("it is noted");
-    let obeyed = |letter: &char| {
-        *letter != '\n' && (letter.is_control() || "\u{202e}\u{200b}\u{feff}".contains(*letter))
+    let obeyed = |message: &char| {
+        *message != '\n' && (message.is_control() || "\u{202e}\u{200b}\u{feff}".contains(*message))
     };
     let found: Vec<char> = said.chars().filter(obeyed).collect();
     assert_eq!(found, [], "{said:?}");

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use paymux::command::demo::stage::Stage;
+use paymux::command::demo::environment::DemoEnvironment;
 
 use super::text;
 
@@ -22,7 +22,7 @@ fn ended(words: &[&str]) -> (Option<i32>, String) {
 /// H1: a pipe, into which nobody may ever write, keeps no command: it is refused with its name.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_take_plain_files_only() {
-    let stage = Stage::set_anywhere("").await.unwrap();
+    let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let folder = stage.config.parent().unwrap();
     let pipe = folder.join("pipe");
     let made = Command::new("mkfifo").arg(&pipe).status();

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use paymux::command::demo::enrolment::BLUE;
-use paymux::command::demo::stage::Stage;
+use paymux::command::demo::environment::DemoEnvironment;
 use paymux::run::machine;
 use rustix::process::{
     DumpableBehavior, Pid, Resource, Rlimit, dumpable_behavior, getrlimit, prlimit,
@@ -11,7 +11,7 @@ use rustix::process::{
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::journey::process::{Served, paymux, ran};
+use crate::journey::process::{GatewayProcess, paymux, ran};
 use crate::journey::{PAYER, operations, placed};
 
 /// The program under these limits of open files, as a shell sets them.
@@ -23,7 +23,7 @@ fn limited(limits: &str) -> Command {
 }
 
 /// A line of `/proc/PID/limits`: the soft and the hard one.
-fn limit(served: &Served, name: &str) -> (String, String) {
+fn limit(served: &GatewayProcess, name: &str) -> (String, String) {
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", served.id())).unwrap();
     let line = limits
         .lines()
@@ -39,8 +39,8 @@ fn limit(served: &Served, name: &str) -> (String, String) {
 /// H1: a gateway raises the soft limit of open files by itself, and leaves no image of its memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_raised_and_no_memory_is_left_behind() {
-    let stage = Stage::set_anywhere("").await.unwrap();
-    let served = Served::under(limited("-Sn 256"), &stage);
+    let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
+    let served = GatewayProcess::under(limited("-Sn 256"), &stage);
     let (soft, hard) = limit(&served, "Max open files");
     assert_eq!(soft, hard);
     let none = || "0".to_owned();
@@ -54,7 +54,7 @@ async fn files_are_raised_and_no_memory_is_left_behind() {
 /// said by whoever checks the file on that machine.
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_that_do_not_fit_the_machine_are_refused() {
-    let stage = Stage::set_anywhere("\n[limits]\nconnections_max = 3_000\n")
+    let stage = DemoEnvironment::start_on_free_ports("\n[limits]\nconnections_max = 3_000\n")
         .await
         .unwrap();
     for (command, status) in [("check", 3), ("serve", 1)] {
@@ -78,7 +78,7 @@ async fn limits_that_do_not_fit_the_machine_are_refused() {
     );
 }
 
-async fn chosen(stage: &Stage, number: &str) -> Value {
+async fn chosen(stage: &DemoEnvironment, number: &str) -> Value {
     let choice = json!({ "institutionId": BLUE.id, "mode": "WEBVIEW" });
     let answer = stage
         .tea
@@ -92,8 +92,8 @@ async fn chosen(stage: &Stage, number: &str) -> Value {
 /// proven something is served, and an institution is reached.
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_callers_take_no_file_from_a_call() {
-    let stage = Stage::set_anywhere("").await.unwrap();
-    let served = Served::under(limited("-n 256"), &stage);
+    let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
+    let served = GatewayProcess::under(limited("-n 256"), &stage);
     let shop = &stage.tea;
     placed(shop, &shop.order("T1", "AGGREGATED", "12.30", PAYER)).await;
     let mut idle = Vec::new();
@@ -113,7 +113,7 @@ async fn idle_callers_take_no_file_from_a_call() {
 }
 
 /// The number that the next file which is opened has.
-fn first_free(served: &Served) -> u64 {
+fn first_free(served: &GatewayProcess) -> u64 {
     let open = std::fs::read_dir(format!("/proc/{}/fd", served.id())).unwrap();
     let open: std::collections::BTreeSet<u64> = open
         .map(|file| file.unwrap().file_name().to_str().unwrap().parse().unwrap())
@@ -132,7 +132,7 @@ fn has_callers(port: u16) -> bool {
 }
 
 /// Lets a process that runs open so many files, or as many as this one.
-fn allow(served: &Served, files: Option<u64>) {
+fn allow(served: &GatewayProcess, files: Option<u64>) {
     let pid = Pid::from_raw(i32::try_from(served.id()).unwrap());
     let maximum = getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit {
@@ -147,8 +147,8 @@ fn allow(served: &Served, files: Option<u64>) {
 /// shortage is taken there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shortage_of_ours_is_no_institutions_failure() {
-    let stage = Stage::set_anywhere("").await.unwrap();
-    let served = Served::start(&stage);
+    let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
+    let served = GatewayProcess::start(&stage);
     let shop = &stage.tea;
     for number in 0..9 {
         let order = shop.order(&format!("T{number}"), "AGGREGATED", "12.30", PAYER);

@@ -4,15 +4,15 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
 use paymux::command::demo::enrolment::BLUE;
-use paymux::command::demo::stage::Stage;
+use paymux::command::demo::environment::DemoEnvironment;
 
-use super::Served;
+use super::MachineGateway;
 use crate::journey::{order, placed};
 
 /// A process that stands still in the middle of its start: it hears signals and serves nothing yet.
-async fn starting(stage: &Stage) -> Served {
+async fn starting(stage: &DemoEnvironment) -> MachineGateway {
     for _ in 0..50 {
-        let served = Served::start(stage, Stdio::null(), "info");
+        let served = MachineGateway::start(stage, Stdio::null(), "info");
         while ![1, 2, 15].iter().all(|signal| hears(&served, *signal)) {}
         served.signal("-STOP");
         let address = ("127.0.0.1", stage.ports.operations);
@@ -27,7 +27,9 @@ async fn starting(stage: &Stage) -> Served {
 /// is served, and the exit status is 0.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_in_the_middle_of_a_start_is_a_stop() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
     for signals in [
         &["-TERM"][..],
         &["-HUP", "-INT"],
@@ -47,8 +49,10 @@ async fn a_stop_in_the_middle_of_a_start_is_a_stop() {
 /// A hangup that comes during the start ends nothing, and the gateway serves.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hangup_in_the_middle_of_a_start_ends_nothing() {
-    let stage = Stage::set(crate::socket::ports::free(), "").await.unwrap();
-    let mut served = Served::start(&stage, Stdio::null(), "info");
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
+        .await
+        .unwrap();
+    let mut served = MachineGateway::start(&stage, Stdio::null(), "info");
     // As early as can be, and until it is open: none of them may be the last.
     while tokio::net::TcpStream::connect(("127.0.0.1", stage.ports.operations))
         .await
@@ -68,7 +72,7 @@ async fn a_hangup_in_the_middle_of_a_start_ends_nothing() {
 }
 
 /// Whether it handles this signal.
-fn hears(served: &Served, signal: u32) -> bool {
+fn hears(served: &MachineGateway, signal: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{}/status", served.0.id()));
     let status = status.unwrap_or_default();
     let mut lines = status.lines();

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use paymux::command::demo::enrolment::BLUE;
-use paymux::sandbox::{Call, Fault};
+use paymux::sandbox::{InstitutionFault, SandboxCall};
 
-use super::{Kept, accepted, tea, written};
+use super::{KeptConnection, accepted, tea, written};
 use crate::journey::{PAYER, open, order, placed};
 
 /// Q1, Q8, F1: other limits hold from the reload on: of the edge and of merchants. The file from
@@ -38,7 +38,7 @@ async fn other_limits_hold_from_the_reload_on() {
         (first.clone(), 400),
     ] {
         accepted(&stage, &text).await;
-        let mut fresh = Kept::connect(&stage, &tea(&stage)).await;
+        let mut fresh = KeptConnection::connect(&stage, &tea(&stage)).await;
         let (answer, json) = fresh.send(large()).await;
         assert_eq!(answer.status(), status, "{json}");
     }
@@ -64,7 +64,7 @@ async fn other_permits_and_measures_hold_from_the_reload_on() {
     let strict = "\n[health]\ncalls_min = 2\nfailures_percent = 1\nopen_ms = 60_000\n";
     accepted(&stage, &format!("{first}{strict}")).await;
     let control = stage.blue.control();
-    control.next_at(Call::Create, Fault::AnswerLost, 2);
+    control.next_at(SandboxCall::Create, InstitutionFault::AnswerLost, 2);
     for number in ["LOST-1", "LOST-2"] {
         let wanted = order(shop, number, "1.00", BLUE.id);
         shop.place(&wanted).await.unwrap();

@@ -58,7 +58,9 @@ async fn the_route_of_a_live_payment_does_not_move_unseen() {
     let back = at(&first, &old, &format!("moved_from = \"{wrong}\""));
     accepted(&stage, &back).await;
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
-    shop.told("ORDER_PAID", "T1").await.unwrap();
+    shop.wait_for_notification("ORDER_PAID", "T1")
+        .await
+        .unwrap();
     accepted(&stage, &shut).await;
     accepted(&stage, &at(&shut, wrong, "")).await;
     running.close().await.unwrap();

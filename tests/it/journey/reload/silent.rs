@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use paymux::config;
-use paymux::run::control::{self, Reply};
+use paymux::run::control::{self, ControlReply};
 
 use super::asked;
 use crate::journey::open;
@@ -19,7 +19,10 @@ async fn silent_callers_of_the_control_socket_delay_nobody() {
     let callers = (0..40).map(|_| UnixStream::connect(&socket).unwrap());
     let silent: Vec<UnixStream> = callers.collect();
     let reply = tokio::time::timeout(SOON, asked(&stage, control::RELOAD)).await;
-    assert!(matches!(reply, Ok(Reply::Accepted { .. })), "{reply:?}");
+    assert!(
+        matches!(reply, Ok(ControlReply::Accepted { .. })),
+        "{reply:?}"
+    );
     drop(silent);
     open.close().await.unwrap();
 }

@@ -11,19 +11,22 @@ use paymux::domain::identifiers::forgotten::Forgotten;
 use paymux::domain::identifiers::{InstitutionId, MerchantId, PayOrderNo, Timestamp};
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
-use paymux::store::owed::{Dead, LaneShares, Numbered, Room, Shares, Which};
+use paymux::store::outbox::{
+    DeadEventFilter, DeadEvents, DeliveryShares, EventPageLimit, LaneShares, NumberedEvent,
+};
 use paymux::store::{
-    Bindings, Committed, Fate, Kept, Lease, Message, OrderKey, Settled, Store, StoreError, Work,
+    ArchiveOutcome, Committed, DeliveryOutcome, InboxMessage, Lease, LeaseCompletion, LeaseKind,
+    OrderKey, RemovalGuard, Store, StoreError,
 };
 
 /// Counts what it is asked to commit.
-pub(super) struct Counted {
+pub(super) struct CountingStore {
     pub(super) store: Arc<dyn Store>,
     pub(super) commits: AtomicU32,
 }
 
 #[async_trait]
-impl Store for Counted {
+impl Store for CountingStore {
     async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.store.commit(change).await
@@ -33,7 +36,7 @@ impl Store for Counted {
         self.store.order(key).await
     }
 
-    async fn keep(&self, message: &Message) -> Result<Kept, StoreError> {
+    async fn keep(&self, message: &InboxMessage) -> Result<ArchiveOutcome, StoreError> {
         self.store.keep(message).await
     }
 
@@ -47,14 +50,18 @@ impl Store for Counted {
 
     async fn lease(
         &self,
-        work: Work,
+        work: LeaseKind,
         now: Timestamp,
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
         self.store.lease(work, now, count).await
     }
 
-    async fn settle(&self, lease: &Lease, fate: Fate) -> Result<Settled, StoreError> {
+    async fn settle(
+        &self,
+        lease: &Lease,
+        fate: DeliveryOutcome,
+    ) -> Result<LeaseCompletion, StoreError> {
         self.store.settle(lease, fate).await
     }
 
@@ -79,20 +86,20 @@ impl Store for Counted {
         self.store.lease_named(orders, now).await
     }
 
-    async fn reschedule(&self, order: &Order, fence: u64) -> Result<Settled, StoreError> {
+    async fn reschedule(&self, order: &Order, fence: u64) -> Result<LeaseCompletion, StoreError> {
         self.store.reschedule(order, fence).await
     }
 
     async fn lease_events(
         &self,
-        shares: &Shares,
+        shares: &DeliveryShares,
         now: Timestamp,
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
         self.store.lease_events(shares, now, count).await
     }
 
-    async fn next_event(&self, shares: &Shares) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_event(&self, shares: &DeliveryShares) -> Result<Option<Timestamp>, StoreError> {
         self.store.next_event(shares).await
     }
 
@@ -100,16 +107,21 @@ impl Store for Counted {
         &self,
         merchant: &MerchantId,
         after: u64,
-        room: Room,
-    ) -> Result<Vec<Numbered>, StoreError> {
+        room: EventPageLimit,
+    ) -> Result<Vec<NumberedEvent>, StoreError> {
         self.store.events_after(merchant, after, room).await
     }
 
-    async fn dead(&self, which: &Which, shown: u32) -> Result<Dead, StoreError> {
+    async fn dead(&self, which: &DeadEventFilter, shown: u32) -> Result<DeadEvents, StoreError> {
         self.store.dead(which, shown).await
     }
 
-    async fn resend(&self, which: &Which, by: &str, now: Timestamp) -> Result<u64, StoreError> {
+    async fn resend(
+        &self,
+        which: &DeadEventFilter,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         self.store.resend(which, by, now).await
     }
 
@@ -133,11 +145,11 @@ impl Store for Counted {
         self.store.forgotten()
     }
 
-    async fn next_due(&self, work: Work) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_due(&self, work: LeaseKind) -> Result<Option<Timestamp>, StoreError> {
         self.store.next_due(work).await
     }
 
-    async fn bindings(&self, since: Timestamp) -> Result<Bindings, StoreError> {
-        self.store.bindings(since).await
+    async fn dependents(&self, since: Timestamp) -> Result<RemovalGuard, StoreError> {
+        self.store.dependents(since).await
     }
 }

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use paymux::domain::audit::Deed;
+use paymux::domain::audit::AuditEntry;
 use paymux::domain::identifiers::Timestamp;
-use paymux::domain::refund::Sending;
+use paymux::domain::refund::SendStatus;
 use paymux::store::CLOCKS_APART;
 
-use super::Durable;
+use super::DurableState;
 
-impl Durable {
+impl DurableState {
     /// What is due later than now is due so much earlier.
     pub(in crate::world) fn bring_forward(
         &mut self,
@@ -43,7 +43,7 @@ impl Durable {
             let refunds = row.order.refunds.iter_mut();
             for refund in refunds.filter(|one| !one.state.is_over()) {
                 sooner(&mut refund.schedule.next);
-                if let Sending::Waits(until) = &mut refund.sending {
+                if let SendStatus::Waits(until) = &mut refund.sending {
                     sooner(until);
                 }
             }
@@ -53,15 +53,15 @@ impl Durable {
             sooner(&mut row.due);
             row.lease.until.iter_mut().for_each(sooner);
         }
-        self.deeds.push((Deed::clock_set(-by), now));
+        self.audit_entries.push((AuditEntry::clock_set(-by), now));
         span
     }
 
     fn recorded_ahead(&self, now: Timestamp) -> Duration {
         let mut ahead = Duration::ZERO;
-        for (deed, at) in self.deeds.iter().rev() {
+        for (audit_entry, at) in self.audit_entries.iter().rev() {
             ahead = ahead.max(at.since(now));
-            if Deed::is_clock_set_back(&deed.action, &deed.result) {
+            if AuditEntry::is_clock_set_back(&audit_entry.action, &audit_entry.result) {
                 break;
             }
         }

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use paymux::domain::identifiers::{PayOrderNo, Timestamp};
-use paymux::domain::order::{Lane, Object, Order, OrderState};
-use paymux::store::owed::LaneShares;
-use paymux::store::{Lease, Leased, Settled};
+use paymux::domain::order::{Order, OrderState, PollLane, PollTarget};
+use paymux::store::outbox::LaneShares;
+use paymux::store::{Lease, LeaseCompletion, LeasedWork};
 
-use super::Durable;
+use super::DurableState;
 
-impl Durable {
-    pub(in crate::world) fn lease_leftovers(&mut self, now: Timestamp, count: usize) -> Vec<Lease> {
+impl DurableState {
+    pub(in crate::world) fn lease_orphaned(&mut self, now: Timestamp, count: usize) -> Vec<Lease> {
         let rows = self.orders.values();
         // What a dead process held is nobody's, whatever the clock showed when it took it.
-        let left = rows.filter(|row| self.is_leftover(&row.order));
+        let left = rows.filter(|row| self.is_orphaned(&row.order));
         let left = left.map(|row| row.order.no.clone()).take(count);
         let left: Vec<_> = left.collect();
         self.take_orders(left, now)
@@ -23,7 +23,7 @@ impl Durable {
         let take = |no: PayOrderNo| {
             let row = self.orders.get_mut(&no).unwrap();
             let (fence, tries) = row.lease.take(now);
-            let of = Leased::Order(Box::new(row.order.clone()));
+            let of = LeasedWork::Order(Box::new(row.order.clone()));
             Lease { of, fence, tries }
         };
         orders.into_iter().map(take).collect()
@@ -43,7 +43,7 @@ impl Durable {
             .map(|(no, row)| (row.due.unwrap(), no.clone()))
             .collect();
         due.sort();
-        let mut counts: BTreeMap<Lane<'_>, u32> = BTreeMap::new();
+        let mut counts: BTreeMap<PollLane<'_>, u32> = BTreeMap::new();
         let mut placed = Vec::new();
         for (at, no) in due {
             let lane = self.orders[&no].order.lane();
@@ -82,23 +82,23 @@ impl Durable {
         self.take_orders(free, now)
     }
 
-    pub(in crate::world) fn reschedule(&mut self, order: &Order, fence: u64) -> Settled {
+    pub(in crate::world) fn reschedule(&mut self, order: &Order, fence: u64) -> LeaseCompletion {
         match self.orders.get_mut(&order.no) {
             Some(row) if row.lease.fence == fence => {
                 for attempt in order.attempts.iter().filter(|one| one.state.is_live()) {
-                    let object = Object::Attempt(attempt.id.clone());
+                    let object = PollTarget::Attempt(attempt.id.clone());
                     row.order.reschedule(&object, attempt.schedule);
                 }
                 for refund in order.refunds.iter().filter(|one| !one.state.is_over()) {
-                    let object = Object::Refund(refund.no.clone());
+                    let object = PollTarget::Refund(refund.no.clone());
                     row.order.reschedule(&object, refund.schedule);
                 }
                 row.due = order.due();
                 row.lease.until = None;
                 row.lease.fence += 1;
-                Settled::Done
+                LeaseCompletion::Done
             }
-            _ => Settled::LeaseLost,
+            _ => LeaseCompletion::LeaseLost,
         }
     }
 }

@@ -1,0 +1,193 @@
+//! A pretend institution of the `standard` dialect, as cheap as one can be: it believes every
+//! request, answers at once and signs what the gateway will check. It runs on the load's core, so
+//! nothing of it is counted; it keeps no books.
+
+use std::collections::HashSet;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Request, Response};
+use paymux::domain::identifiers::Timestamp;
+use paymux::signature::{Covering, Question, SigningKey, sign_request, sign_response};
+use rustls::ServerConfig;
+use serde_json::{Value, json};
+
+use crate::load::wire::{RawMessage, lines, written};
+use crate::setup::https::{BenchReply, BenchResponder, serve};
+use crate::setup::requests::now_s;
+
+/// How long a callback's signature may be believed. Unit: seconds.
+const SIGNED_FOR_S: i64 = 120;
+
+/// One of them.
+pub(crate) struct BenchInstitution {
+    pub(crate) id: &'static str,
+    pub(crate) key: SigningKey,
+    /// How the gateway addresses it.
+    pub(crate) origin: String,
+    /// How it addresses the gateway.
+    pub(crate) gateway: u16,
+    /// Asked about an order, says that it is open still. Otherwise that it is over, so that the
+    /// gateway asks once and no more.
+    pub(crate) timeouts: AtomicBool,
+    pub(crate) callbacks: AtomicU64,
+    /// Questions to which it answered that the payment is over: the gateway asks no more.
+    pub(crate) ended: AtomicU64,
+    /// Attempts that were paid, once it keeps books.
+    pub(crate) paid: Mutex<Option<HashSet<String>>>,
+}
+
+impl BenchInstitution {
+    /// Serves on the load's core.
+    pub(crate) fn serve(
+        self: &Arc<Self>,
+        listener: TcpListener,
+        tls: Arc<ServerConfig>,
+    ) -> Result<()> {
+        serve(listener, Some(tls), Arc::clone(self))
+    }
+
+    /// From now on it knows what was paid, and says of everything else that it is open.
+    pub(crate) fn record_payments(&self) {
+        self.timeouts.store(true, Ordering::Relaxed);
+        *self.books() = Some(HashSet::new());
+    }
+
+    /// A payer pays.
+    pub(crate) fn pay(&self, attempt: &str) {
+        if let Some(paid) = self.books().as_mut() {
+            paid.insert(attempt.to_owned());
+        }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Option<HashSet<String>>> {
+        self.paid.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The news that an attempt was paid (A3.3), signed; to be sent as it is.
+    pub(crate) fn callback(&self, attempt: &str) -> Result<Bytes> {
+        let number = self.callbacks.fetch_add(1, Ordering::Relaxed);
+        let now = Timestamp::from_s(now_s());
+        let body = json!({
+            "merchantOrderNo": attempt,
+            "merchantName": "Harbour Tea",
+            "orderDate": "20260701",
+            "orderAmount": "25.80",
+            "merchantId": format!("account-{}", self.id),
+            "mobileNo": "13812345678",
+            "paymentDate": now.date(),
+            "paymentTime": now.time_of_day(),
+            "payOrderNo": institution_no(attempt),
+            "orderStatus": "PAID",
+            "eventId": format!("E{number:020}"),
+            "eventType": "ORDER_PAID",
+            "currency": "CNY",
+            "fee": "0.05",
+        });
+        let path = format!("/v1/callbacks/{}", self.id);
+        let authority = format!("localhost:{}", self.gateway);
+        let target = format!("https://{authority}{path}");
+        let mut request = Request::post(target.as_str())
+            .header(HOST, authority)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Bytes::from(body.to_string()))?;
+        let created_s = now_s();
+        let nonce = format!("callback-{number:016}");
+        let covering = Covering {
+            created_s,
+            expires_s: Some(created_s + SIGNED_FOR_S),
+            nonce: Some(&nonce),
+        };
+        sign_request(&mut request, &target, &self.key, &covering)?;
+        let line = format!("POST {path} HTTP/1.1");
+        Ok(written(&line, request.headers(), request.body()))
+    }
+}
+
+impl BenchResponder for BenchInstitution {
+    fn answer(&self, asked: &RawMessage<'_>) -> Result<BenchReply> {
+        let request = request(asked)?;
+        let target = format!("{}{}", self.origin, request.uri());
+        let fields: Value = serde_json::from_slice(request.body())?;
+        let open = fields.get("orderAmount").is_some() || self.timeouts.load(Ordering::Relaxed);
+        if !open {
+            self.ended.fetch_add(1, Ordering::Relaxed);
+        }
+        let attempt = fields.get("merchantOrderNo").and_then(Value::as_str);
+        let attempt = attempt.context("no merchantOrderNo")?;
+        let is_paid = self
+            .books()
+            .as_ref()
+            .is_some_and(|paid| paid.contains(attempt));
+        let body = match fields.get("refundAmount") {
+            Some(sum) => refunded(&fields, attempt, sum),
+            None if is_paid => paid(&fields, attempt),
+            None => json!({
+            "payOrderNo": institution_no(attempt),
+            "merchantId": fields.get("merchantId"),
+            "merchantOrderNo": attempt,
+            "orderAmount": fields.get("orderAmount").unwrap_or(&json!("25.80")),
+            "currency": "CNY",
+            "result": "ACCEPTED",
+            "orderStatus": if open { "OPEN" } else { "CLOSED" },
+            "payUrl": format!("{}/pay/{attempt}", self.origin),
+            }),
+        };
+        let mut response = Response::builder()
+            .header(CONTENT_TYPE, "application/json")
+            .body(Bytes::from(body.to_string()))?;
+        let question = Question::of(&request, &target);
+        sign_response(&mut response, question.as_ref(), &self.key, now_s())?;
+        let answer = written("HTTP/1.1 200 OK", response.headers(), response.body());
+        Ok(answer.into())
+    }
+}
+
+/// What was paid, to who asks (A3.2).
+fn paid(fields: &Value, attempt: &str) -> Value {
+    let now = Timestamp::from_s(now_s());
+    json!({
+        "payOrderNo": institution_no(attempt),
+        "merchantId": fields.get("merchantId"),
+        "merchantOrderNo": attempt,
+        "orderAmount": "25.80",
+        "currency": "CNY",
+        "orderStatus": "PAID",
+        "paymentDate": now.date(),
+        "paymentTime": now.time_of_day(),
+        "fee": "0.05",
+    })
+}
+
+/// What it calls a payment of its own, whoever asks.
+fn institution_no(attempt: &str) -> String {
+    format!("P{attempt}")
+}
+
+/// The money went back, at once (A3.4); so nobody asks about it.
+fn refunded(fields: &Value, attempt: &str, sum: &Value) -> Value {
+    json!({
+        "merchantId": fields.get("merchantId"),
+        "merchantOrderNo": attempt,
+        "merchantRefundNo": fields.get("merchantRefundNo"),
+        "refundOrderNo": "R20260701000000000001",
+        "refundAmount": sum,
+        "currency": "CNY",
+        "refundStatus": "SUCCEEDED",
+        "result": "ACCEPTED",
+    })
+}
+
+fn request(asked: &RawMessage<'_>) -> Result<Request<Bytes>> {
+    let head = std::str::from_utf8(asked.head)?;
+    let path = head.split(' ').nth(1).context("no request line")?;
+    let mut request = Request::post(path);
+    for (name, value) in lines(asked.head) {
+        request = request.header(name, value);
+    }
+    Ok(request.body(Bytes::copy_from_slice(asked.body))?)
+}

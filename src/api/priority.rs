@@ -1,0 +1,92 @@
+//! What is given up first when there is more to do than can be done (R-6.4-1c).
+
+use http::Method;
+
+/// How much it costs the world if a request is refused for now. Ascending: whoever is refused
+/// first comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// What helps no payment along: what is at no path of ours, or asked with a wrong method, and the
+    /// description of the interface.
+    Unrouted,
+    /// A new order (A3.1): nothing has happened yet; it can come again in a second.
+    NewOrder,
+    /// A payer's choice (X-2, and on our page): there is an order, and no money yet.
+    Selection,
+    /// Results, questions, endings, and what is read on the way to them, each by its path: refusing
+    /// these makes the overload longer.
+    Other,
+}
+
+impl Priority {
+    /// Every rank, first refused first.
+    pub const ALL: [Self; 4] = [Self::Unrouted, Self::NewOrder, Self::Selection, Self::Other];
+
+    /// The rank of a request, from its first line alone, so that refusing costs nothing but reading
+    /// that line.
+    pub fn of(method: &[u8], path: &[u8]) -> Self {
+        let posted = method == Method::POST.as_str().as_bytes();
+        let [get, head] = [Method::GET, Method::HEAD];
+        let read = [get.as_str().as_bytes(), head.as_str().as_bytes()].contains(&method);
+        match path {
+            b"/v1/orders" if posted => Self::NewOrder,
+            b"/v1/orders/select" if posted => Self::Selection,
+            b"/v1/orders/institutions" | b"/v1/orders/query" | b"/v1/orders/close" if posted => {
+                Self::Other
+            }
+            b"/v1/refunds" | b"/v1/refunds/query" | b"/v1/events" if posted => Self::Other,
+            b"/.well-known/jwks.json" if read => Self::Other,
+            _ if posted && path.starts_with(b"/v1/callbacks/") => Self::Other,
+            _ if posted && path.starts_with(b"/pay/") => Self::Selection,
+            _ if read && path.starts_with(b"/pay/") => Self::Other,
+            _ => Self::Unrouted,
+        }
+    }
+
+    /// The word in the metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unrouted => "unknown",
+            Self::NewOrder => "new_order",
+            Self::Selection => "selection",
+            Self::Other => "other",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// R-6.4-1c: new orders go before choices, and both before whatever ends something; what is at no
+    /// path of ours goes before all of them.
+    #[test]
+    fn new_orders_are_rejected_before_selections_and_both_before_results() {
+        for (method, path, priority) in [
+            ("POST", "/v1/orders", Priority::NewOrder),
+            ("POST", "/v1/orders/select", Priority::Selection),
+            ("POST", "/pay/abc", Priority::Selection),
+            ("GET", "/pay/abc", Priority::Other),
+            ("POST", "/v1/orders/query", Priority::Other),
+            ("POST", "/v1/orders/close", Priority::Other),
+            ("POST", "/v1/refunds", Priority::Other),
+            ("POST", "/v1/refunds/query", Priority::Other),
+            ("POST", "/v1/orders/institutions", Priority::Other),
+            ("POST", "/v1/events", Priority::Other),
+            ("POST", "/v1/callbacks/bluebank", Priority::Other),
+            ("GET", "/.well-known/jwks.json", Priority::Other),
+            ("HEAD", "/pay/abc/status", Priority::Other),
+            ("POST", "/v1/orders/", Priority::Unrouted),
+            ("GET", "/v1/orders", Priority::Unrouted),
+            ("GET", "/v1/orders/query", Priority::Unrouted),
+            ("PUT", "/pay/abc", Priority::Unrouted),
+            ("GET", "/openapi.yaml", Priority::Unrouted),
+            ("GET", "/", Priority::Unrouted),
+            ("GET", "/favicon.ico", Priority::Unrouted),
+        ] {
+            let found = Priority::of(method.as_bytes(), path.as_bytes());
+            assert_eq!(found, priority, "{method} {path}");
+        }
+        assert!(Priority::ALL.is_sorted_by(|one, next| one < next));
+    }
+}

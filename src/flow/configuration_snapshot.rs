@@ -1,0 +1,134 @@
+//! Who may ask and through whom: one version of the enrolment, swapped whole (F1).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::domain::institutions::RoutingTable;
+use crate::domain::merchant::CertificateDigest;
+use crate::institution::Institution;
+use crate::signature::{KeyRing, SigningKey};
+
+/// Everything about merchants and institutions that a request is judged by.
+pub struct ConfigurationSnapshot {
+    /// Merchants, institutions, routes, contracts.
+    pub routing: RoutingTable,
+    /// The merchants' keys; the owner of a key is a `merchantId`.
+    pub keys: KeyRing,
+    /// The institutions' dialects.
+    pub adapters: HashMap<InstitutionId, Arc<dyn Institution>>,
+    /// The operators' keys; the owner of a key is an operator's id.
+    pub operators: KeyRing,
+    /// How this gateway is known.
+    pub platform: PlatformIdentity,
+    /// Every client certificate that is enrolled, whosever: each request asks for one.
+    certificates: HashSet<CertificateDigest>,
+}
+
+/// How this gateway is known to merchants.
+pub struct PlatformIdentity {
+    /// `https://host[:port]` that merchants sign for and pages are served under.
+    pub origin: String,
+    /// Sign answers and notifications, each in its time.
+    pub signing: SigningKeys,
+    /// `/.well-known/jwks.json`: current and next keys with validity.
+    pub jwks: bytes::Bytes,
+}
+
+/// The platform's own keys, chosen by the time of each signature: the next one signs from its first
+/// second on, whether or not anything is reloaded then.
+pub struct SigningKeys(Vec<DatedKey>);
+
+/// A key and when it signs.
+pub struct DatedKey {
+    /// First second. Unit: Unix seconds.
+    pub from_s: i64,
+    /// Last second. Unit: Unix seconds.
+    pub until_s: i64,
+    /// The key.
+    pub key: Arc<SigningKey>,
+}
+
+impl SigningKeys {
+    /// One key for all times.
+    pub fn always(key: SigningKey) -> Self {
+        Self(vec![DatedKey {
+            from_s: i64::MIN,
+            until_s: i64::MAX,
+            key: Arc::new(key),
+        }])
+    }
+
+    /// Those that are or will be in force; `None` if none is at this moment. Unit: Unix seconds.
+    pub fn of(mut dated: Vec<DatedKey>, now_s: i64) -> Option<Self> {
+        dated.sort_by_key(|one| one.from_s);
+        let signing = Self(dated);
+        signing.at(now_s).is_some().then_some(signing)
+    }
+
+    /// The newest in force; none when all have ended, for a key that has ended signs nothing more
+    /// (R-6.3.1-1c). An alarm was raised weeks before. Unit: Unix seconds.
+    pub fn at(&self, now_s: i64) -> Option<&Arc<SigningKey>> {
+        let mut newest_first = self.0.iter().rev();
+        newest_first
+            .find(|one| (one.from_s..=one.until_s).contains(&now_s))
+            .map(|one| &one.key)
+    }
+}
+
+impl ConfigurationSnapshot {
+    /// Everybody enrolled, with the keys and dialects that go with them.
+    pub fn new(
+        routing: RoutingTable,
+        keys: KeyRing,
+        adapters: HashMap<InstitutionId, Arc<dyn Institution>>,
+        platform: PlatformIdentity,
+    ) -> Self {
+        let merchants = routing.merchants.values();
+        let certificates = merchants.flat_map(|merchant| merchant.certificates.iter().copied());
+        Self {
+            certificates: certificates.collect(),
+            routing,
+            keys,
+            adapters,
+            platform,
+            operators: KeyRing::default(),
+        }
+    }
+
+    /// The same, with these operators' keys.
+    #[must_use]
+    pub fn with_staff(mut self, operators: KeyRing) -> Self {
+        self.operators = operators;
+        self
+    }
+
+    /// The dialect of an institution while its credentials can be used: without them nothing is begun
+    /// there, and what was begun waits.
+    pub fn usable_adapter(
+        &self,
+        id: &InstitutionId,
+        now: Timestamp,
+    ) -> Option<&Arc<dyn Institution>> {
+        let enrolled = self.routing.institutions.get(id);
+        let is_usable = enrolled.is_none_or(|one| one.credentials.are_usable(now));
+        self.adapters.get(id).filter(|_| is_usable)
+    }
+
+    /// The dialect of an institution while its word can be judged: what it tells us counts though we may be
+    /// unable to call it.
+    pub fn verifying_adapter(
+        &self,
+        id: &InstitutionId,
+        now: Timestamp,
+    ) -> Option<&Arc<dyn Institution>> {
+        let enrolled = self.routing.institutions.get(id);
+        let is_judged = enrolled.is_none_or(|one| one.credentials.can_prove(now));
+        self.adapters.get(id).filter(|_| is_judged)
+    }
+
+    /// Whether a client certificate is enrolled for anybody.
+    pub fn knows_certificate(&self, digest: &CertificateDigest) -> bool {
+        self.certificates.contains(digest)
+    }
+}

@@ -1,0 +1,226 @@
+//! A statement that is asked for: account by account, page by page.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::Response;
+
+use crate::domain::attempt::Stamp;
+use crate::domain::evidence::EvidenceSubject;
+use crate::domain::identifiers::{AccountId, CalendarDay, MerchantId, OrderKey};
+use crate::domain::institutions::{CallEnd, CallPurpose};
+use crate::domain::statement::{StatementLine, StatementTotals, UnusableStatement};
+use crate::flow::call_institution::executor::{Conversation, Start, execute, with_slow_key};
+use crate::flow::reconcile_statement::{NotReconciled, ReconciliationScope, StatementSource};
+use crate::institution::{CallState, Institution, StatementPage, StatementQuery, Step, Unmade};
+use crate::store::ledger::Reconciliation;
+use crate::world::{CallTimeouts, World};
+
+/// Lines asked for at once: a page of them stays below [`PAGE_BYTES_MAX`].
+const PAGE_LINES_MAX: u32 = 4_000;
+
+/// Bytes of a page that are read; a longer answer is none.
+const PAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long a page may take.
+const PAGE_TIMEOUTS: CallTimeouts = CallTimeouts {
+    head: Duration::from_secs(20),
+    whole: Duration::from_secs(30),
+    body_bytes_max: PAGE_BYTES_MAX,
+};
+
+/// Tries of one page: reading a statement changes nothing.
+const TRIES: u32 = 3;
+
+/// The institution's own answers.
+pub struct FromInstitution<'a> {
+    world: &'a World,
+    adapter: Arc<dyn Institution>,
+    date: CalendarDay,
+    accounts: std::collections::btree_set::IntoIter<AccountId>,
+    now: Option<AccountCursor>,
+}
+
+/// Where an account's statement stands.
+struct AccountCursor {
+    account: AccountId,
+    counted: StatementTotals,
+    claimed: Option<StatementTotals>,
+}
+
+impl<'a> FromInstitution<'a> {
+    /// Of every account under contract, and of every other one over which money moved that day.
+    ///
+    /// # Errors
+    /// The institution is not configured, or gives no statements over a call.
+    pub async fn new(
+        books: &'a ReconciliationScope<'_>,
+        of: &Reconciliation,
+    ) -> Result<Self, NotReconciled> {
+        let adapter = books.snapshot.adapters.get(&of.institution);
+        let adapter = adapter.ok_or_else(|| {
+            let detail = format!(
+                "expected a configured institution, found {}",
+                of.institution
+            );
+            UnusableStatement::new("institution_unknown", detail)
+        })?;
+        if adapter.statements().is_none() {
+            let detail = "its dialect has no call for statements; give its file with --statement";
+            return Err(UnusableStatement::new("no_statement", detail).into());
+        }
+        let moved = books.ledger.accounts(&of.institution, &of.day).await?;
+        let contracts = books.snapshot.routing.contracts.values();
+        let agreed = contracts
+            .filter(|contract| contract.institution == of.institution)
+            .map(|contract| contract.account.clone());
+        let accounts: BTreeSet<AccountId> = agreed.chain(moved).collect();
+        Ok(Self {
+            world: books.world,
+            adapter: Arc::clone(adapter),
+            date: of.day.date.clone(),
+            accounts: accounts.into_iter(),
+            now: None,
+        })
+    }
+
+    async fn page(&self, query: &StatementQuery) -> Result<StatementPage, UnusableStatement> {
+        let mut said = UnusableStatement::new("no_answer", "the institution was not asked");
+        for _ in 0..TRIES {
+            let call = PageCall {
+                adapter: self.adapter.as_ref(),
+                query,
+            };
+            let start = Start {
+                stamp: Stamp {
+                    now: self.world.clock.now(),
+                    nonce: self.world.entropy.draw(),
+                },
+                timeouts: PAGE_TIMEOUTS,
+                permit: None,
+                in_flight: None,
+            };
+            said = match execute(self.world, self.adapter.as_ref(), &call, start).await {
+                Ok((Err(fault), _)) if fault.reason == "no_answer" => fault,
+                Ok((page, _)) => return page,
+                Err(failure) => UnusableStatement::new("no_answer", failure.why()),
+            };
+        }
+        Err(said)
+    }
+}
+
+/// The call for one page.
+struct PageCall<'a> {
+    adapter: &'a dyn Institution,
+    query: &'a StatementQuery,
+}
+
+impl Conversation for PageCall<'_> {
+    type Outcome = Result<StatementPage, UnusableStatement>;
+
+    async fn begin(&self, stamp: Stamp) -> Step<Self::Outcome> {
+        let Some(slow) = self.adapter.slow() else {
+            let statements = self.adapter.statements();
+            return statements.map_or(Step::Unmade(Unmade::Malformed), |statements| {
+                statements.begin_page(self.query, &stamp)
+            });
+        };
+        let query = self.query.clone();
+        let signed = with_slow_key(slow, move |adapter| {
+            let statements = adapter.statements();
+            statements.map(|statements| statements.begin_page(&query, &stamp))
+        });
+        signed
+            .await
+            .flatten()
+            .unwrap_or(Step::Unmade(Unmade::Unsigned))
+    }
+
+    fn next(
+        &self,
+        state: &CallState,
+        reply: &Response<Bytes>,
+        stamp: &Stamp,
+    ) -> Step<Self::Outcome> {
+        let statements = self.adapter.statements();
+        statements.map_or(Step::Unmade(Unmade::Malformed), |statements| {
+            statements.next_page(self.query, state, reply, stamp)
+        })
+    }
+
+    fn label(&self) -> &'static str {
+        "statement"
+    }
+
+    /// Whether an institution gives statements says nothing about whether it takes payments.
+    fn purpose(&self) -> Option<CallPurpose> {
+        None
+    }
+
+    fn about(&self) -> Option<(EvidenceSubject, &MerchantId)> {
+        None
+    }
+
+    fn order(&self) -> Option<OrderKey> {
+        None
+    }
+
+    fn judge(&self, outcome: &Self::Outcome) -> (CallEnd, String) {
+        let reason = outcome.as_ref().err().map_or("page", |fault| fault.reason);
+        (CallEnd::Answered, reason.to_owned())
+    }
+}
+
+#[async_trait]
+impl StatementSource for FromInstitution<'_> {
+    async fn next(&mut self) -> Result<Option<Vec<StatementLine>>, UnusableStatement> {
+        loop {
+            let begun = self.now.take().or_else(|| {
+                self.accounts.next().map(|account| AccountCursor {
+                    account,
+                    counted: StatementTotals::default(),
+                    claimed: None,
+                })
+            });
+            let Some(mut reading) = begun else {
+                return Ok(None);
+            };
+            let query = StatementQuery {
+                account: reading.account.clone(),
+                date: self.date.clone(),
+                after: reading.counted.lines,
+                limit: PAGE_LINES_MAX,
+            };
+            let page = self.page(&query).await?;
+            page.lines.iter().for_each(|line| reading.counted.add(line));
+            reading.follow(&page)?;
+            if page.more {
+                self.now = Some(reading);
+            }
+            if !page.lines.is_empty() {
+                return Ok(Some(page.lines));
+            }
+        }
+    }
+}
+
+impl AccountCursor {
+    fn follow(&mut self, page: &StatementPage) -> Result<(), UnusableStatement> {
+        let claimed = self.claimed.get_or_insert_with(|| page.totals.clone());
+        if *claimed != page.totals {
+            let detail = "expected the sums of the first page, found others: the institution booked \
+                          something meanwhile; ask again";
+            return Err(UnusableStatement::new("changed_meanwhile", detail));
+        }
+        if !page.more && *claimed != self.counted {
+            let (said, found) = (claimed.text(), self.counted.text());
+            let detail = format!("account {}: expected {said}, found {found}", self.account);
+            return Err(UnusableStatement::new("cut_off", detail));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! What the front door counts: who was let in, who was kept out, and why.
+
+use prometheus::{Histogram, IntCounterVec, IntGauge, IntGaugeVec};
+
+use super::{MetricRegistration, SECONDS};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Metrics of connections, limits and overload. Every label is a word of the program, but
+/// institutions', which are configured.
+pub struct EdgeMetrics {
+    connections: IntGauge,
+    connections_refused: IntCounterVec,
+    connections_cut: IntCounterVec,
+    handshakes: IntGauge,
+    load_shed: IntCounterVec,
+    limited: IntCounterVec,
+    scheduling_delay_seconds: Histogram,
+    last_delay_us: AtomicU64,
+    permits_waiting: IntGaugeVec,
+    institution_calls_in_flight: IntGaugeVec,
+}
+
+impl EdgeMetrics {
+    pub(super) fn new(page: &MetricRegistration<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            connections: page.gauge(
+                "connections",
+                "Connections that stand, handshakes included, on all listeners.",
+            )?,
+            connections_refused: page.counters(
+                "connections_refused_total",
+                "Connections closed before their handshake, by which bound they were over: \
+                 connections (all together), address (one address or IPv6 network), or shortage \
+                 (the system could give none away).",
+                &["cause"],
+            )?,
+            connections_cut: page.counters(
+                "connections_cut_total",
+                "Connections ended by us because their client was too slow or not understood, or had \
+                 proven nothing and made room, by where: unproven, handshake_slow, handshake_failed, head_slow, body_slow, reader_slow.",
+                &["cause"],
+            )?,
+            handshakes: page.gauge(
+                "handshakes_in_progress",
+                "TLS handshakes begun and not ended.",
+            )?,
+            load_shed: page.counters(
+                "load_shed_total",
+                "Requests rejected with 503 before anybody saw them, by priority (unknown, new_order, \
+                 selection, other) and reason: in_flight (as many are under way as this priority may \
+                 fill), delay (the wait for a permit or the processor stands), unauthenticated (too many \
+                 come who have proven nothing), late (it waited past its time).",
+                &["priority", "reason"],
+            )?,
+            limited: page.counters(
+                "limited_total",
+                "Refusals because somebody came too often, by what was counted: certificate, \
+                 address, merchant, institution.",
+                &["kind"],
+            )?,
+            last_delay_us: AtomicU64::new(0),
+            scheduling_delay_seconds: page.histogram(
+                "scheduling_delay_seconds",
+                "How late a clock tick was served: the time that anything that is ready waits for \
+                 the processor. New orders are rejected when it stays high.",
+                &SECONDS,
+            )?,
+            permits_waiting: page.gauges(
+                "institution_permits_waiting",
+                "Creates that wait for their permit at an institution.",
+                &["institution"],
+            )?,
+            institution_calls_in_flight: page.gauges(
+                "institution_calls_in_flight",
+                "Calls to an institution that are under way.",
+                &["institution"],
+            )?,
+        })
+    }
+
+    /// As [`super::Metrics`] begins.
+    pub(super) fn begin(&self) {
+        self.connections_refused.with_label_values(&["shortage"]);
+    }
+
+    /// Counts a connection until the returned value is dropped.
+    pub fn connection(&self) -> ConnectionGuard {
+        ConnectionGuard::up(&self.connections)
+    }
+
+    /// Counts a handshake until the returned value is dropped.
+    pub fn handshake(&self) -> ConnectionGuard {
+        ConnectionGuard::up(&self.handshakes)
+    }
+
+    /// A connection was closed before its handshake.
+    pub fn connection_refused(&self, cause: &'static str) {
+        self.connections_refused.with_label_values(&[cause]).inc();
+    }
+
+    /// A connection was ended because of its client.
+    pub fn connection_cut(&self, cause: &'static str) {
+        self.connections_cut.with_label_values(&[cause]).inc();
+    }
+
+    /// A request was rejected under load.
+    pub fn load_shed(&self, priority: &'static str, reason: &'static str) {
+        self.load_shed.with_label_values(&[priority, reason]).inc();
+    }
+
+    /// Somebody came too often.
+    pub fn limited(&self, kind: &'static str) {
+        self.limited.with_label_values(&[kind]).inc();
+    }
+
+    /// A clock tick was served this late.
+    pub fn scheduling_delay(&self, late_by: Duration) {
+        self.scheduling_delay_seconds.observe(late_by.as_secs_f64());
+        let late_us = u64::try_from(late_by.as_micros()).unwrap_or(u64::MAX);
+        self.last_delay_us.store(late_us, Ordering::Relaxed);
+    }
+
+    /// How late the last clock tick was served.
+    pub fn last_delay(&self) -> Duration {
+        Duration::from_micros(self.last_delay_us.load(Ordering::Relaxed))
+    }
+
+    /// How many wait for their permit at an institution, and how many calls to it are under way.
+    pub fn permits(&self, institution: &str, waiting: u32, in_flight: u32) {
+        self.permits_waiting
+            .with_label_values(&[institution])
+            .set(i64::from(waiting));
+        self.institution_calls_in_flight
+            .with_label_values(&[institution])
+            .set(i64::from(in_flight));
+    }
+}
+
+/// Something that is there; counts itself out when dropped.
+#[derive(Debug)]
+pub struct ConnectionGuard(IntGauge);
+
+impl ConnectionGuard {
+    fn up(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,392 @@
+//! What only people can end, as the gateway's owner asks about it: refunds that no institution answers
+//! for (section 5 of the invariants), and incidents (M7, R9).
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, header};
+use serde::{Deserialize, Serialize};
+
+use super::reload::{ReloadScope, audit_entry, recorded};
+use crate::domain::change::ConfigurationChange;
+use crate::domain::refund::{DecisionIneffective, RefundState};
+use crate::files;
+use crate::flow::refunds::decide_refund::{
+    DecisionOutcome, DecisionRefused, TARGET, decide_refund,
+};
+use crate::store::StoreError;
+use crate::store::ledger::{
+    ManualReviewRefund, ReconciliationBreak, ReconciliationLedger, StaffAct,
+};
+
+/// Begins a question of the control socket; the rest of its line is a [`Wish`] in JSON.
+pub(super) const REQUEST_PREFIX: &str = "people ";
+
+/// Rows in one answer at most; all are counted.
+const SHOWN_MAX: u32 = 100;
+
+/// The longest statement that is attached to a verdict. Unit: bytes.
+pub const STATEMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// The longest name of an owner, and reason for an end. Unit: characters.
+pub const WORDS_MAX: usize = 200;
+
+/// What is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum ManualReviewRequest {
+    /// The refunds in MANUAL.
+    Manual,
+    /// That a verdict be kept or carried out.
+    Decide {
+        /// As its operator signed it.
+        decision: SignedDecision,
+        /// The institution's statement, whole path.
+        statement: PathBuf,
+    },
+    /// The incidents that are open.
+    Breaks,
+    /// That an incident be somebody's.
+    HandOver {
+        /// Which.
+        id: i64,
+        /// Whose from now on.
+        to: String,
+    },
+    /// That an incident be over.
+    Resolve {
+        /// Which.
+        id: i64,
+        /// Why.
+        because: String,
+    },
+}
+
+/// A verdict and the three fields that prove whose it is (RFC 9421, RFC 9530); good for five minutes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignedDecision {
+    /// A [`RefundDecisionBody`](crate::flow::refunds::decide_refund::RefundDecisionBody) in JSON, the very bytes.
+    pub body: String,
+    /// `Content-Digest`.
+    pub content_digest: String,
+    /// `Signature-Input`.
+    pub signature_input: String,
+    /// `Signature`.
+    pub signature: String,
+}
+
+impl SignedDecision {
+    /// A request for [`TARGET`] with this body, still to be signed.
+    ///
+    /// # Errors
+    /// The body cannot be carried.
+    pub fn unsigned(body: Vec<u8>) -> http::Result<Request<Bytes>> {
+        Request::post(TARGET)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body.into())
+    }
+
+    /// Takes it from a request that was signed; `None` if it was not.
+    pub fn of(signed: &Request<Bytes>) -> Option<Self> {
+        let field = |headers: &HeaderMap, name: &str| {
+            let value = headers.get(name)?.to_str().ok()?;
+            Some(value.to_owned())
+        };
+        Some(Self {
+            body: String::from_utf8(signed.body().to_vec()).ok()?,
+            content_digest: field(signed.headers(), "content-digest")?,
+            signature_input: field(signed.headers(), "signature-input")?,
+            signature: field(signed.headers(), "signature")?,
+        })
+    }
+
+    fn request(self) -> http::Result<Request<Bytes>> {
+        Request::post(TARGET)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("content-digest", self.content_digest)
+            .header("signature-input", self.signature_input)
+            .header("signature", self.signature)
+            .body(self.body.into())
+    }
+}
+
+/// What the gateway answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "camelCase")]
+pub enum ManualReviewReply {
+    /// Refunds in MANUAL.
+    Manual {
+        /// How many.
+        count: u64,
+        /// The oldest of them.
+        shown: Vec<ManualRefund>,
+    },
+    /// The verdict is kept; another operator must find the same.
+    Kept,
+    /// Two operators found the same, and the refund is over.
+    Ended {
+        /// `SUCCEEDED` or `FAILED`.
+        state: String,
+    },
+    /// Breaks that are open.
+    Breaks {
+        /// How many.
+        count: u64,
+        /// The oldest of them.
+        shown: Vec<OpenBreak>,
+    },
+    /// What was wished about an incident is so.
+    Done,
+    /// There is nothing by that name, so nothing moved.
+    Unknown {
+        /// What was expected, what was found.
+        why: String,
+    },
+    /// Nothing moved.
+    Refused {
+        /// What was expected, what was found.
+        why: String,
+    },
+    /// The store did not do it.
+    Failed {
+        /// What is wrong with it.
+        fault: String,
+    },
+}
+
+/// A refund in MANUAL. Nothing personal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManualRefund {
+    /// Our number of it, which the institution knows as well.
+    pub refund_order_no: String,
+    /// The order.
+    pub pay_order_no: String,
+    /// Whose order.
+    pub merchant_id: String,
+    /// Who was asked.
+    pub institution_id: String,
+    /// Yuan and the like, with its currency.
+    pub amount: String,
+    /// Since when, RFC 3339.
+    pub asked: String,
+    /// Whether it is surplus money.
+    pub is_surplus: bool,
+    /// Who found what on which statement, if anybody did yet.
+    pub found: Option<String>,
+}
+
+/// An open incident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenBreak {
+    /// Its number.
+    pub id: i64,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// At which institution.
+    pub institution_id: String,
+    /// Of which day, `yyyyMMdd`.
+    pub day: String,
+    /// What differs, as a stable word.
+    pub kind: String,
+    /// `PAYMENT` or `REFUND`.
+    pub movement: String,
+    /// The number of the movement.
+    pub number: String,
+    /// What we have.
+    pub expected: String,
+    /// What the institution has.
+    pub found: String,
+    /// Whose it is.
+    pub owner: String,
+}
+
+/// Asks the gateway on this socket.
+///
+/// # Errors
+/// Nobody listens there, it belongs to somebody else, or what came back is no answer.
+pub fn ask(socket: &Path, request: &ManualReviewRequest) -> io::Result<ManualReviewReply> {
+    let request = serde_json::to_string(request).map_err(io::Error::other)?;
+    super::control::ask(socket, &format!("{REQUEST_PREFIX}{request}"))
+}
+
+/// Answers a line of the control socket.
+pub(super) async fn answer(reloading: &ReloadScope, asked: &str, by: String) -> ManualReviewReply {
+    let request = match serde_json::from_str(asked) {
+        Ok(request) => request,
+        Err(error) => {
+            let why = format!("the question cannot be read: {error}");
+            return ManualReviewReply::Refused { why };
+        }
+    };
+    let by = StaffAct {
+        who: by,
+        at: reloading.clock.now(),
+    };
+    let ledger = &*reloading.reconciler.ledger;
+    let answered = match request {
+        ManualReviewRequest::Manual => manual(ledger).await,
+        ManualReviewRequest::Breaks => breaks(ledger).await,
+        ManualReviewRequest::HandOver { id, to } => match check_text(&to) {
+            Ok(()) => ledger.hand_over(id, &to, &by).await.map(done),
+            Err(refused) => Ok(refused),
+        },
+        ManualReviewRequest::Resolve { id, because } => match check_text(&because) {
+            Ok(()) => ledger.resolve(id, &because, &by).await.map(done),
+            Err(refused) => Ok(refused),
+        },
+        ManualReviewRequest::Decide {
+            decision,
+            statement,
+        } => {
+            let decided = decide(reloading, decision, &statement).await;
+            if let Ok(ManualReviewReply::Refused { .. } | ManualReviewReply::Unknown { .. }) =
+                &decided
+            {
+                record_refused(reloading, &by).await;
+            }
+            decided
+        }
+    };
+    answered.unwrap_or_else(|fault| ManualReviewReply::Failed {
+        fault: fault.to_string(),
+    })
+}
+
+/// L5: a decision that was refused, for its signature, its operator or the refund's state.
+async fn record_refused(reloading: &ReloadScope, by: &StaffAct) {
+    let refused = ConfigurationChange {
+        version: None,
+        endpoints: Vec::new(),
+        audit_entry: audit_entry(&by.who, "refund.decide", "refused"),
+    };
+    if let Err(fault) = recorded(&*reloading.store, refused, by.at).await {
+        tracing::error!(%fault, "a refused decision could not be recorded");
+    }
+}
+
+/// Goes into the audit log, which is read on terminals.
+fn check_text(text: &str) -> Result<(), ManualReviewReply> {
+    let length = text.chars().count();
+    let is_good = (1..=WORDS_MAX).contains(&length) && !text.chars().any(char::is_control);
+    is_good
+        .then_some(())
+        .ok_or_else(|| ManualReviewReply::Refused {
+            why: format!("expected 1 to {WORDS_MAX} characters in one line, found {length}"),
+        })
+}
+
+fn done(is_done: bool) -> ManualReviewReply {
+    if is_done {
+        ManualReviewReply::Done
+    } else {
+        ManualReviewReply::Unknown {
+            why: "expected the number of an open break; paymux breaks list shows them".into(),
+        }
+    }
+}
+
+async fn manual(ledger: &dyn ReconciliationLedger) -> Result<ManualReviewReply, StoreError> {
+    let (count, left) = ledger.awaiting_manual_review(SHOWN_MAX).await?;
+    let shown = left.iter().map(of_refund).collect();
+    Ok(ManualReviewReply::Manual { count, shown })
+}
+
+fn of_refund(left: &ManualReviewRefund) -> ManualRefund {
+    let found = left.found.as_ref().map(|found| {
+        let decision = if found.succeeded {
+            RefundState::Succeeded
+        } else {
+            RefundState::Failed
+        };
+        let statement = crate::domain::identifiers::hex(&found.statement);
+        let (operator, decision) = (&found.operator, decision.name());
+        let number = found.institution_no.as_ref();
+        let number = number.map_or_else(String::new, |no| format!(" as {no}"));
+        let moved = found.moved_at.map(|at| format!(" at {}", at.rfc3339()));
+        let moved = moved.unwrap_or_default();
+        format!("{operator} found {decision}{number}{moved} on the statement {statement}")
+    });
+    ManualRefund {
+        refund_order_no: left.refund.to_string(),
+        pay_order_no: left.order.to_string(),
+        merchant_id: left.merchant.to_string(),
+        institution_id: left.institution.to_string(),
+        amount: format!("{} {}", left.amount, left.amount.currency().code()),
+        asked: left.asked.rfc3339(),
+        is_surplus: left.is_surplus,
+        found,
+    }
+}
+
+async fn breaks(ledger: &dyn ReconciliationLedger) -> Result<ManualReviewReply, StoreError> {
+    let (count, open) = ledger.open_breaks(SHOWN_MAX).await?;
+    let shown = open.into_iter().map(open_break).collect();
+    Ok(ManualReviewReply::Breaks { count, shown })
+}
+
+fn open_break(open_break: ReconciliationBreak) -> OpenBreak {
+    let difference = open_break.difference;
+    OpenBreak {
+        id: open_break.id,
+        since: open_break.at.rfc3339(),
+        institution_id: open_break.institution.to_string(),
+        day: open_break.day.into(),
+        kind: difference.kind.word().to_owned(),
+        movement: difference.movement.name().to_owned(),
+        number: difference.number.into(),
+        expected: difference.expected.into(),
+        found: difference.found.into(),
+        owner: open_break.owner,
+    }
+}
+
+async fn decide(
+    reloading: &ReloadScope,
+    decision: SignedDecision,
+    statement: &Path,
+) -> Result<ManualReviewReply, StoreError> {
+    let refused = |why: String| Ok(ManualReviewReply::Refused { why });
+    let path = statement.to_owned();
+    let read = tokio::task::spawn_blocking(move || read(&path)).await;
+    let statement = match read.unwrap_or_else(|_| Err(io::Error::other("it could not be read"))) {
+        Ok(statement) => statement,
+        Err(error) => return refused(format!("{}: {error}", statement.display())),
+    };
+    let Ok(signed) = decision.request() else {
+        return refused("expected what paymux refunds sign printed, as it is".into());
+    };
+    let in_force = reloading.in_force.load_full();
+    let (world, snapshot) = (&in_force.api.world, &in_force.api.snapshot);
+    match decide_refund(&*reloading.store, world, snapshot, &signed, statement).await {
+        Ok(DecisionOutcome::First) => Ok(ManualReviewReply::Kept),
+        Ok(DecisionOutcome::Ended(state)) => Ok(ManualReviewReply::Ended {
+            state: state.name().to_owned(),
+        }),
+        Err(DecisionRefused::Store(fault)) => Err(fault),
+        Err(why @ DecisionRefused::Ineffective(DecisionIneffective::Unknown)) => {
+            Ok(ManualReviewReply::Unknown {
+                why: why.to_string(),
+            })
+        }
+        Err(why) => refused(why.to_string()),
+    }
+}
+
+/// A file of a bounded size.
+fn read(path: &Path) -> io::Result<Bytes> {
+    let file = files::open(path)?;
+    let mut bytes = Vec::new();
+    let mut limited = file.take(STATEMENT_BYTES_MAX.saturating_add(1));
+    limited.read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > STATEMENT_BYTES_MAX {
+        let why = format!(
+            "expected {STATEMENT_BYTES_MAX} bytes at most; attach the part that is about this refund"
+        );
+        return Err(io::Error::other(why));
+    }
+    Ok(bytes.into())
+}

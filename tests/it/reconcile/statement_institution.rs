@@ -1,0 +1,293 @@
+//! An institution of the `standard` dialect that says what a test has it say, signed as it should be
+//! or not; and the embedded store beside it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+use paymux::domain::identifiers::{AccountId, InstitutionId, MerchantId};
+use paymux::domain::institutions::RoutingTable;
+use paymux::domain::statement::SettlementDay;
+use paymux::flow::configuration_snapshot::{ConfigurationSnapshot, PlatformIdentity, SigningKeys};
+use paymux::flow::reconcile_statement::{
+    FromFile, FromInstitution, NotReconciled, ReconciliationResult, ReconciliationScope,
+    StatementSource, reconcile_statement,
+};
+use paymux::institution::{ALWAYS, Settings, kind};
+use paymux::seal::Seal;
+use paymux::signature::{EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey, sign_response};
+use paymux::store::ledger::{Reconciliation, ReconciliationBreak, ReconciliationLedger};
+use paymux::store::{Store, open_with_ledger};
+use paymux::world::exchange_log::NoRecorder;
+use paymux::world::{
+    CallTimeouts, Clock, Outbound, OutboundParty, Permit, PermitUnavailable, SendError, World,
+};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::store::builders::at;
+use crate::world::clock::{ManualClock, START_MS};
+use crate::world::random::SeededEntropy;
+use crate::world::test_gateway::sends;
+
+/// The day of every movement here.
+pub(super) const DAY: &str = "20270115";
+
+/// What the institution says.
+#[derive(Default)]
+pub(super) struct StatementAnswers {
+    /// To a query, by our number; unknown otherwise.
+    pub(super) known: HashMap<String, Value>,
+    /// The lines of its statement, of one account.
+    pub(super) lines: Vec<Value>,
+    /// Sums it says they have.
+    pub(super) payments: String,
+    pub(super) refunds: String,
+    /// Lines of a page.
+    pub(super) page: usize,
+    /// Changes a page before it is signed.
+    pub(super) spoil: Option<fn(u64, &mut Value)>,
+    /// Signs with a stranger's key.
+    pub(super) forges: bool,
+    /// What was asked: path, and our number or the first line.
+    pub(super) asked: Vec<(String, String)>,
+}
+
+pub(super) struct StatementInstitution {
+    clock: Arc<ManualClock>,
+    key: SigningKey,
+    unauthenticated: SigningKey,
+    says: Mutex<StatementAnswers>,
+}
+
+impl StatementInstitution {
+    fn answer(&self, path: &str, body: &Value) -> (u16, Value) {
+        let mut says = self.says.lock().unwrap();
+        let number = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
+        let asked = match path {
+            "/v1/statements" => body["afterLine"].to_string(),
+            "/v1/refunds/query" => number("merchantRefundNo"),
+            _ => number("merchantOrderNo"),
+        };
+        says.asked.push((path.to_owned(), asked.clone()));
+        if path != "/v1/statements" {
+            let unknown = match path {
+                "/v1/orders/query" => "order_unknown",
+                _ => "refund_unknown",
+            };
+            let known = says.known.get(&asked).cloned();
+            return known.map_or((404, json!({ "code": unknown })), |known| (200, known));
+        }
+        let after = body["afterLine"].as_u64().unwrap();
+        let from = usize::try_from(after).unwrap().min(says.lines.len());
+        let until = (from + says.page).min(says.lines.len());
+        let mut page = json!({
+            "merchantId": body["merchantId"], "date": body["date"], "firstLine": after + 1,
+            "lines": says.lines[from..until], "totalLines": says.lines.len(),
+            "totalPayments": { "CNY": says.payments }, "totalRefunds": { "CNY": says.refunds },
+        });
+        if until < says.lines.len() {
+            page["nextLine"] = json!(until + 1);
+        }
+        if let Some(spoil) = says.spoil {
+            spoil(after, &mut page);
+        }
+        match page.get("code") {
+            Some(_) => (409, page),
+            None => (200, page),
+        }
+    }
+}
+
+#[async_trait]
+impl Outbound for StatementInstitution {
+    async fn send(
+        &self,
+        _: &OutboundParty,
+        request: Request<Bytes>,
+        timeouts: CallTimeouts,
+    ) -> Result<Response<Bytes>, SendError> {
+        let body = serde_json::from_slice(request.body()).unwrap();
+        let (status, said) = self.answer(request.uri().path(), &body);
+        let mut reply = Response::builder()
+            .status(status)
+            .header("content-type", "application/json")
+            .body(Bytes::from(said.to_string()))
+            .unwrap();
+        assert!(reply.body().len() <= timeouts.body_bytes_max);
+        let question = Question::of(&request, &request.uri().to_string()).unwrap();
+        let forges = self.says.lock().unwrap().forges;
+        let key = if forges {
+            &self.unauthenticated
+        } else {
+            &self.key
+        };
+        sign_response(&mut reply, Some(&question), key, self.clock.now().seconds()).unwrap();
+        Ok(reply)
+    }
+
+    async fn permit(&self, _: &InstitutionId, _: &MerchantId) -> Result<Permit, PermitUnavailable> {
+        Ok(Permit::free())
+    }
+}
+
+/// A gateway's store and its one institution.
+pub(super) struct ReconciliationTestbed {
+    folder: TempDir,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) ledger: Arc<dyn ReconciliationLedger>,
+    clock: Arc<ManualClock>,
+    desk: Arc<StatementInstitution>,
+    world: World,
+    snapshot: ConfigurationSnapshot,
+}
+
+fn key(id: &str) -> SigningKey {
+    let (private, _) = SigningKey::generate_ed25519().unwrap();
+    SigningKey::from_pkcs8_pem(id, &private).unwrap()
+}
+
+fn harbour() -> InstitutionId {
+    InstitutionId::parse("harbour").unwrap()
+}
+
+fn snapshot(institution: &SigningKey) -> ConfigurationSnapshot {
+    let enrolled = EnrolledKey {
+        id: institution.id().to_owned(),
+        owner: "harbour".to_owned(),
+        key: VerifyingKey::from_spki_pem(&institution.public_pem()).unwrap(),
+        not_before_s: 0,
+        not_after_s: i64::MAX,
+    };
+    let settings = Settings {
+        id: harbour(),
+        origin: "https://harbour.example".to_owned(),
+        callback_origin: "https://pay.example".to_owned(),
+        merchant_name: None,
+        signing: Arc::new(key("paymux-1")),
+        signs_within: ALWAYS,
+        keys: KeyRing::new(vec![enrolled]).unwrap(),
+        facts: kind("standard").unwrap().facts.clone(),
+    };
+    let adapter = (kind("standard").unwrap().build)(settings).unwrap();
+    let platform = PlatformIdentity {
+        origin: "https://pay.example".to_owned(),
+        signing: SigningKeys::always(key("platform")),
+        jwks: Bytes::new(),
+    };
+    let adapters = HashMap::from([(harbour(), adapter)]);
+    ConfigurationSnapshot::new(
+        RoutingTable::default(),
+        KeyRing::default(),
+        adapters,
+        platform,
+    )
+}
+
+impl ReconciliationTestbed {
+    /// The day after [`DAY`].
+    pub(super) fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let seal = Seal::new("1", [("1".to_owned(), [1; 32])].into(), [2; 32]).unwrap();
+        let fatal = Box::new(|why: &str| panic!("{why}"));
+        let file = folder.path().join("paymux.db");
+        let opened = open_with_ledger(&file, Arc::new(seal), fatal, Box::new(|_, _| ()));
+        let (store, ledger) = opened.unwrap();
+        let clock = Arc::new(ManualClock::new());
+        clock.pass(at(100_000).ms() - START_MS);
+        let desk = Arc::new(StatementInstitution {
+            clock: Arc::clone(&clock),
+            key: key("harbour-1"),
+            unauthenticated: key("harbour-1"),
+            says: Mutex::new(StatementAnswers {
+                page: 2,
+                payments: "0.00".to_owned(),
+                refunds: "0.00".to_owned(),
+                ..StatementAnswers::default()
+            }),
+        });
+        let world = World {
+            clock: Arc::<ManualClock>::clone(&clock),
+            entropy: Arc::new(SeededEntropy::new(7)),
+            outbound: Arc::<StatementInstitution>::clone(&desk),
+            health: Arc::default(),
+            sends: sends(&clock),
+            signals: Arc::default(),
+            exchange_log: Arc::new(NoRecorder),
+            disk: Arc::default(),
+        };
+        Self {
+            snapshot: snapshot(&desk.key),
+            folder,
+            store,
+            ledger,
+            clock,
+            desk,
+            world,
+        }
+    }
+
+    pub(super) fn says(&self) -> MutexGuard<'_, StatementAnswers> {
+        self.desk.says.lock().unwrap()
+    }
+
+    /// A look past the store, as an auditor would have it.
+    pub(super) fn count(&self, rows: &str) -> u32 {
+        let file = Connection::open(self.folder.path().join("paymux.db")).unwrap();
+        let sql = format!("SELECT COUNT(*) FROM {rows}");
+        file.query_row(&sql, [], |row| row.get(0)).unwrap()
+    }
+
+    pub(super) fn books(&self) -> ReconciliationScope<'_> {
+        ReconciliationScope {
+            store: &*self.store,
+            ledger: &*self.ledger,
+            world: &self.world,
+            snapshot: &self.snapshot,
+        }
+    }
+
+    /// Each reconciliation has a moment of its own.
+    pub(super) fn of(&self, day: &str) -> Reconciliation {
+        self.clock.pass(1_000);
+        Reconciliation {
+            institution: harbour(),
+            day: SettlementDay::parse(day).unwrap(),
+            by: "operator:uid=7".to_owned(),
+            at: self.clock.now(),
+        }
+    }
+
+    pub(super) async fn by_file(&self, text: &str) -> Result<ReconciliationResult, NotReconciled> {
+        let of = self.of(DAY);
+        let mut source = FromFile::new(text.as_bytes(), &of);
+        self.with(&of, &mut source).await
+    }
+
+    pub(super) async fn by_call(&self) -> Result<ReconciliationResult, NotReconciled> {
+        let (of, books) = (self.of(DAY), self.books());
+        let mut source = FromInstitution::new(&books, &of).await?;
+        self.with(&of, &mut source).await
+    }
+
+    pub(super) async fn with(
+        &self,
+        of: &Reconciliation,
+        source: &mut dyn StatementSource,
+    ) -> Result<ReconciliationResult, NotReconciled> {
+        reconcile_statement(&self.books(), of, source, &|_| ()).await
+    }
+
+    pub(super) async fn breaks(&self) -> Vec<ReconciliationBreak> {
+        let day = SettlementDay::parse(DAY).unwrap();
+        self.ledger.breaks(&harbour(), &day).await.unwrap()
+    }
+
+    pub(super) async fn accounts(&self) -> Vec<AccountId> {
+        let day = SettlementDay::parse(DAY).unwrap();
+        self.ledger.accounts(&harbour(), &day).await.unwrap()
+    }
+}

@@ -1,0 +1,529 @@
+//! One life of a gateway, drawn from a seed: merchants, payers and institutions do what they like,
+//! the network and the machine fail, and somebody forges and repeats. After every step the checks
+//! look; at the end faults stop and everything must come to rest.
+
+mod rest;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use paymux::api::Api;
+use paymux::domain::identifiers::{InstitutionId, Timestamp};
+use paymux::flow::notify_merchant::notify_merchant;
+use paymux::flow::poll_unresolved::{poll_order, recover_orphaned};
+use paymux::store::verify::verify;
+use paymux::store::{LeaseKind, Store};
+use paymux::world::exchange_log::NoRecorder;
+use paymux::world::sends::{SendLog, Sends};
+use paymux::world::{Clock, Outbound, World};
+use tempfile::TempDir;
+
+use super::actors::{
+    AdapterFlaw, FlawedAdapter, MisdatedSends, MisdatingFlaw, SilenceAsUnsentNetwork,
+    SimulatedTask, WallUptimeClock, WorkerGate,
+};
+use super::checks::{InvariantChecks, InvariantResult, end, hold};
+use super::listing::{EventListing, EventListings};
+use super::requests::{SimulatedMerchants, SimulatedRequest};
+use crate::world::clock::ManualClock;
+use crate::world::differential_store::DifferentialStore;
+use crate::world::enrolment::{MERCHANTS, snapshot};
+use crate::world::fake_institution::{FakeInstitution, FakeInstitutionAbility};
+use crate::world::fake_merchant::{FakeMerchant, FakeMerchantBehaviour};
+use crate::world::fault_injector::{FaultInjector, InjectedFault, MissingProtection};
+use crate::world::memory::MemoryStore;
+use crate::world::network::{ScriptedOutcome, TestNetwork};
+use crate::world::random::{SeededEntropy, SeededRandom};
+use crate::world::test_gateway::{PEER, api, showing};
+
+/// The embedded store's.
+const FILE: &str = "paymux.db";
+
+/// Steps of a life before faults stop.
+const STEPS: usize = 160;
+
+/// Steps between two looks of a merchant into its list of events.
+const LIST_EVERY: usize = 16;
+
+/// Rounds in which everything must come to rest once they have.
+const REST_ROUNDS_MAX: usize = 400;
+
+/// Things the gateway does at once at most.
+const TASKS_MAX: usize = 12;
+
+pub(super) const INSTITUTIONS: [&str; 3] = ["bank", "purse", "other"];
+
+/// A protection that is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PlantedFlaw {
+    Store(MissingProtection),
+    Adapter(AdapterFlaw),
+    /// Silence counts as "not sent" (E1).
+    SilenceAsUnsent,
+    /// Sends or news are dated wrongly (A5, V5).
+    Misdated(MisdatingFlaw),
+    /// What passed is read off the wall clock (T1, T2).
+    WallUptime,
+}
+
+/// How something the gateway did came to its end.
+enum TaskOutcome {
+    Answered(SimulatedRequest, Response<Bytes>, &'static str),
+    Called(InstitutionId, String, Response<Bytes>),
+    Listed(EventListing, Response<Bytes>),
+    Worked,
+}
+
+/// What a life runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreSetup {
+    /// Memory.
+    Memory,
+    /// Memory and the embedded store, asked the same.
+    Embedded,
+    /// Memory, with a protection missing somewhere.
+    Planted(PlantedFlaw),
+}
+
+pub(crate) struct SimulationRun {
+    pub(super) dice: SeededRandom,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) outside: SimulatedMerchants,
+    pub(super) lists: EventListings,
+    pub(super) network: Arc<TestNetwork>,
+    pub(super) memory: Arc<MemoryStore>,
+    trace: Vec<String>,
+    tasks: Vec<SimulatedTask<TaskOutcome>>,
+    /// None while no process runs.
+    process: Option<(Arc<FaultInjector>, Arc<Api>)>,
+    gates: Vec<Arc<WorkerGate>>,
+    checks: InvariantChecks,
+    ground: StoreSetup,
+    /// Where the embedded store has its file, and what it was asked and has not answered yet.
+    folder: TempDir,
+    asked: Arc<AtomicUsize>,
+    abilities: Vec<(&'static str, FakeInstitutionAbility)>,
+    seed: u64,
+    runs: u64,
+}
+
+/// Lives one life; what broke, if something did.
+pub(crate) fn live(seed: u64, ground: StoreSetup) -> InvariantResult {
+    let mut life = SimulationRun::new(seed, ground);
+    let finished = life.run_steps().and_then(|()| life.store_verifies());
+    finished.map_err(|broken| {
+        let last = life.trace.len().saturating_sub(60);
+        format!("seed {seed}: {broken}\n{}", life.trace[last..].join("\n"))
+    })
+}
+
+impl SimulationRun {
+    pub(crate) fn new(seed: u64, ground: StoreSetup) -> Self {
+        let mut dice = SeededRandom::new(seed);
+        let clock = Arc::new(ManualClock::new());
+        let network = Arc::new(TestNetwork::new(Arc::clone(&clock)));
+        let abilities: Vec<_> = INSTITUTIONS
+            .into_iter()
+            .map(|name| (name, ability(&mut dice)))
+            .collect();
+        {
+            let mut parties = network.parties();
+            parties.held = true;
+            for (name, ability) in &abilities {
+                let books = FakeInstitution::new(name, *ability);
+                parties.institutions.insert(books.id.clone(), books);
+            }
+            for name in MERCHANTS {
+                let origin = format!("https://{}.shop.example", name.to_ascii_lowercase());
+                parties.merchants.insert(origin, FakeMerchant::default());
+            }
+        }
+        let mut life = Self {
+            dice,
+            clock,
+            outside: SimulatedMerchants::default(),
+            lists: EventListings::default(),
+            network,
+            memory: Arc::new(MemoryStore::new()),
+            trace: Vec::new(),
+            tasks: Vec::new(),
+            process: None,
+            gates: Vec::new(),
+            checks: InvariantChecks::default(),
+            ground,
+            folder: TempDir::new().unwrap(),
+            asked: Arc::default(),
+            abilities,
+            seed,
+            runs: 0,
+        };
+        life.start_again();
+        life
+    }
+
+    fn api(&self) -> Arc<Api> {
+        Arc::clone(&self.process.as_ref().unwrap().1)
+    }
+
+    pub(super) fn fault_injector(&self) -> &FaultInjector {
+        &self.process.as_ref().unwrap().0
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.fault_injector().is_stopped()
+    }
+
+    /// What the embedded store wrote must hold for operators as well.
+    fn store_verifies(&self) -> InvariantResult {
+        if self.ground != StoreSetup::Embedded {
+            return Ok(());
+        }
+        let mut breaches = Vec::new();
+        let file = self.folder.path().join(FILE);
+        verify(&file, &mut |breach| breaches.push(breach)).map_err(|error| error.to_string())?;
+        hold!(breaches.is_empty(), "the file does not hold: {breaches:?}");
+        Ok(())
+    }
+
+    fn run_steps(&mut self) -> InvariantResult {
+        for step in 1..=STEPS {
+            self.step()?;
+            if step % LIST_EVERY == 0 {
+                self.list_events();
+                self.go_on()?;
+            }
+        }
+        self.rest()
+    }
+
+    pub(super) fn note(&mut self, what: impl FnOnce() -> String) {
+        let at = self.clock.truth() % 10_000_000;
+        self.trace.push(format!("{at:>8} {}", what()));
+    }
+
+    /// One thing happens.
+    fn step(&mut self) -> InvariantResult {
+        match self.dice.below(122) {
+            0..=6 => self.place_order(),
+            7..=9 => self.repeat_order(),
+            10..=19 => self.select_institution(),
+            20..=23 => self.query_order(),
+            24..=26 => self.close_order(),
+            27..=28 => self.replay(),
+            29..=35 => self.payer_pays(),
+            36..=43 => self.institution_calls_back(),
+            44..=46 => self.forged_message_arrives(),
+            47..=66 => self.network_ends_one(),
+            67..=69 => self.something_late_arrives(),
+            70..=74 => self.work(LeaseKind::Orders),
+            75..=79 => self.work(LeaseKind::Events),
+            80 => self.somebody_goes_on(),
+            81..=90 => self.time_passes()?,
+            91..=92 => self.clock_jumps(),
+            93..=94 => self.behaviour_changes(),
+            95..=97 => self.fault_is_planned(),
+            98 => self.nonces_are_forgotten(),
+            99 => self.fault_injector().stop(),
+            100..=106 => self.request_refund(),
+            107 => self.query_refund(),
+            108..=111 => self.refund_ends(),
+            112..=115 => self.refund_callback_arrives(),
+            116..=118 => self.process_stands_still(),
+            119 => self.clock_is_wrong(),
+            _ => self.payment_is_hidden(),
+        }
+        self.go_on()
+    }
+
+    /// Lets everything go on that can, looks, and starts again where the process stopped.
+    fn go_on(&mut self) -> InvariantResult {
+        loop {
+            let ready = self.tasks.iter().position(SimulatedTask::is_ready);
+            let Some(at) = ready.filter(|_| !self.is_stopped()) else {
+                if self.is_stopped() || self.asked.load(Ordering::SeqCst) == 0 {
+                    break;
+                }
+                // The embedded store answers from a thread of its own, and wakes this one.
+                std::thread::park();
+                continue;
+            };
+            if let Some(done) = self.tasks[at].go_on() {
+                drop(self.tasks.remove(at));
+                self.end_of(done)?;
+            }
+            self.look()?;
+        }
+        if self.is_stopped() {
+            self.start_again();
+            return self.go_on();
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) -> InvariantResult {
+        let durable = self.memory.durable();
+        let parties = self.network.parties();
+        self.checks.look(&durable, &parties, self.clock.truth())?;
+        self.outside.look(&durable)
+    }
+
+    fn end_of(&mut self, done: TaskOutcome) -> InvariantResult {
+        match done {
+            TaskOutcome::Answered(asked, response, result) => {
+                self.note(|| format!("  {asked:?} -> {} {result}", response.status()));
+                let durable = self.memory.durable();
+                self.outside.hear(&asked, &response, &durable)
+            }
+            TaskOutcome::Called(id, payment, response) => {
+                self.note(|| format!("  {id} is answered {} about {payment}", response.status()));
+                let mut parties = self.network.parties();
+                let books = parties.institutions.get_mut(&id).unwrap();
+                if books.payments.contains_key(&payment) {
+                    books.acknowledge(&payment, &response);
+                }
+                if books.returns.contains_key(&payment) {
+                    books.acknowledge_refund(&payment, &response);
+                }
+                Ok(())
+            }
+            TaskOutcome::Listed(listing, response) => {
+                let durable = self.memory.durable();
+                self.lists.hear(&listing, &response, &durable)
+            }
+            TaskOutcome::Worked => Ok(()),
+        }
+    }
+
+    /// A merchant's question about its events reaches the gateway.
+    pub(super) fn list(&mut self, listing: EventListing, request: Request<Bytes>) {
+        let (api, peer) = (self.api(), showing(listing.merchant));
+        self.tasks.push(SimulatedTask::new(async move {
+            let answer = api.answer(request, peer).await;
+            TaskOutcome::Listed(listing, answer.response)
+        }));
+    }
+
+    /// The process is gone with all it was doing; the next one starts on what is durable.
+    fn start_again(&mut self) {
+        self.runs += 1;
+        let runs = self.runs;
+        self.note(|| format!("process {runs} starts"));
+        self.tasks.clear();
+        self.gates.clear();
+        self.process = None;
+        self.memory = Arc::new(self.memory.restarted());
+        self.process = Some(self.process_on_what_is_durable());
+        let (api, now) = (self.api(), self.clock.now());
+        self.tasks.push(SimulatedTask::new(async move {
+            let _ = api.store.bring_forward(None, now).await;
+            let _ = recover_orphaned(&*api.store, now).await;
+            TaskOutcome::Worked
+        }));
+    }
+
+    fn process_on_what_is_durable(&self) -> (Arc<FaultInjector>, Arc<Api>) {
+        let (memory, network) = (&self.memory, &self.network);
+        let fault_injector = match self.ground {
+            StoreSetup::Planted(PlantedFlaw::Store(lack)) => {
+                FaultInjector::unmet_requirements(memory, lack)
+            }
+            StoreSetup::Planted(
+                PlantedFlaw::Adapter(_)
+                | PlantedFlaw::SilenceAsUnsent
+                | PlantedFlaw::Misdated(_)
+                | PlantedFlaw::WallUptime,
+            )
+            | StoreSetup::Memory => FaultInjector::new(Arc::<MemoryStore>::clone(memory)),
+            StoreSetup::Embedded => {
+                let file = self.folder.path().join(FILE);
+                let asked = Arc::clone(&self.asked);
+                FaultInjector::new(Arc::new(DifferentialStore::open(
+                    Arc::clone(memory),
+                    &file,
+                    asked,
+                )))
+            }
+        };
+        let outbound: Arc<dyn Outbound> =
+            if self.ground == StoreSetup::Planted(PlantedFlaw::SilenceAsUnsent) {
+                Arc::new(SilenceAsUnsentNetwork(Arc::clone(network)))
+            } else {
+                Arc::<TestNetwork>::clone(network)
+            };
+        let mut snapshot = snapshot(&self.abilities);
+        if let StoreSetup::Planted(PlantedFlaw::Adapter(flaw)) = self.ground {
+            for (id, adapter) in &mut snapshot.adapters {
+                let facts = adapter.facts().clone();
+                *adapter = Arc::new(FlawedAdapter::new(id.clone(), facts, flaw));
+            }
+        }
+        let draws = self.seed ^ ((self.runs - 1) << 32);
+        let clock: Arc<dyn Clock> = if self.ground == StoreSetup::Planted(PlantedFlaw::WallUptime) {
+            Arc::new(WallUptimeClock(Arc::clone(&self.clock)))
+        } else {
+            Arc::<ManualClock>::clone(&self.clock)
+        };
+        let sends: Arc<dyn Sends> = match self.ground {
+            StoreSetup::Planted(PlantedFlaw::Misdated(how)) => {
+                Arc::new(MisdatedSends::start(how, &clock))
+            }
+            StoreSetup::Memory | StoreSetup::Embedded | StoreSetup::Planted(_) => {
+                Arc::new(SendLog::start(Arc::clone(&clock)))
+            }
+        };
+        let world = World {
+            clock,
+            entropy: Arc::new(SeededEntropy::new(draws)),
+            outbound,
+            health: Arc::default(),
+            sends,
+            signals: Arc::default(),
+            exchange_log: Arc::new(NoRecorder),
+            disk: Arc::default(),
+        };
+        let fault_injector = Arc::new(fault_injector);
+        let api = api(
+            Arc::<FaultInjector>::clone(&fault_injector),
+            world,
+            snapshot,
+        );
+        (fault_injector, Arc::new(api))
+    }
+
+    fn is_busy(&self) -> bool {
+        self.tasks.len() >= TASKS_MAX
+    }
+
+    /// A merchant's request reaches the gateway.
+    pub(super) fn ask(&mut self, asked: SimulatedRequest) {
+        if self.is_busy() {
+            return;
+        }
+        self.note(|| format!("{asked:?}"));
+        let request = self.outside.request(&asked);
+        let (api, peer) = (self.api(), showing(self.outside.merchant(&asked)));
+        self.tasks.push(SimulatedTask::new(async move {
+            let answer = api.answer(request, peer).await;
+            TaskOutcome::Answered(asked, answer.response, answer.result)
+        }));
+    }
+
+    /// A callback reaches the gateway.
+    pub(super) fn call(&mut self, id: InstitutionId, payment: String, callback: Request<Bytes>) {
+        if self.is_busy() {
+            return;
+        }
+        let api = self.api();
+        self.tasks.push(SimulatedTask::new(async move {
+            let answer = api.answer(callback, PEER).await;
+            TaskOutcome::Called(id, payment, answer.response)
+        }));
+    }
+
+    fn work(&mut self, work: LeaseKind) {
+        if self.is_busy() {
+            return;
+        }
+        let count = u32::try_from(self.dice.between(1, 3)).unwrap();
+        let admission = Arc::new(WorkerGate::default());
+        if self.dice.one_in(5) {
+            self.note(|| format!("a worker leases {work:?} and stands still"));
+            self.gates.push(Arc::clone(&admission));
+        } else {
+            admission.open();
+        }
+        self.worker(work, count, admission);
+    }
+
+    /// Whoever stood still goes on with what it knew.
+    fn somebody_goes_on(&mut self) {
+        let many = self.gates.len();
+        if many > 0 {
+            let at = self.dice.below(many);
+            self.note(|| "a worker goes on".to_owned());
+            self.gates.remove(at).open();
+        }
+    }
+
+    /// A worker leases and does what is due.
+    fn worker(&mut self, work: LeaseKind, count: u32, admission: Arc<WorkerGate>) {
+        let api = self.api();
+        self.tasks.push(SimulatedTask::new(async move {
+            let now = api.world.clock.now();
+            let leases = api.store.lease(work, now, count).await.unwrap_or_default();
+            let snapshot = Arc::clone(&api.snapshot);
+            admission.pass().await;
+            for lease in &leases {
+                let (store, world) = (&*api.store, &api.world);
+                let _ = match work {
+                    LeaseKind::Events => notify_merchant(store, world, &snapshot.platform, lease)
+                        .await
+                        .map(|_| ()),
+                    LeaseKind::Orders | LeaseKind::OrphanedCalls => {
+                        poll_order(store, world, &snapshot, lease).await
+                    }
+                };
+            }
+            TaskOutcome::Worked
+        }));
+    }
+
+    /// Time passes; nothing on its way outlives its moment.
+    pub(super) fn pass(&mut self, ms: i64) -> InvariantResult {
+        let until = self.clock.truth() + ms;
+        while let Some(deadline) = self.network.deadline().filter(|one| *one <= until) {
+            let wait = deadline - self.clock.truth();
+            self.clock.pass(wait.max(0));
+            self.network_gives_up();
+            self.go_on()?;
+        }
+        self.clock.pass(until - self.clock.truth());
+        Ok(())
+    }
+
+    /// What is due by now ends: the gateway stops waiting, and what was late arrives.
+    fn network_gives_up(&mut self) {
+        let truth = self.clock.truth();
+        let overdue = {
+            let parties = self.network.parties();
+            let at = parties.waiting.iter().position(|one| one.until <= truth);
+            at.map(|at| (at, parties.waiting[at].has_arrived()))
+        };
+        match overdue {
+            Some((at, true)) => self.network.release(at, ScriptedOutcome::LostAfter),
+            Some((at, false)) => {
+                let ends = [
+                    ScriptedOutcome::LostBefore,
+                    ScriptedOutcome::LostAfter,
+                    ScriptedOutcome::Late,
+                ];
+                let ending = *self.dice.pick(&ends);
+                self.network.release(at, ending);
+            }
+            None => self.network.arrive_late(0),
+        }
+    }
+
+    /// Q6: as the worker that forgets nonces does it.
+    fn nonces_are_forgotten(&mut self) {
+        let until =
+            paymux::domain::identifiers::Timestamp::from_ms(self.clock.now().ms() - 480_000);
+        let api = self.api();
+        self.tasks.push(SimulatedTask::new(async move {
+            let _ = api.store.forget_nonces(until).await;
+            TaskOutcome::Worked
+        }));
+    }
+}
+
+fn ability(dice: &mut SeededRandom) -> FakeInstitutionAbility {
+    let can_close = !dice.one_in(4);
+    FakeInstitutionAbility {
+        can_close,
+        remembers_close: can_close && dice.one_in(2),
+        repeatable_create: dice.one_in(2),
+        repeatable_refund: dice.one_in(2),
+    }
+}

@@ -1,0 +1,287 @@
+//! Two stores asked the same: the one in memory, which checks can look into, and the embedded one.
+//! Whatever they answer differently is a fault of one of them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use paymux::domain::attempt::Epoch;
+use paymux::domain::change::Change;
+use paymux::domain::identifiers::forgotten::Forgotten;
+use paymux::domain::identifiers::{InstitutionId, MerchantId, PayOrderNo, Timestamp};
+use paymux::domain::order::Order;
+use paymux::domain::personal::MobileNo;
+use paymux::seal::Seal;
+use paymux::store::outbox::{
+    DeadEventFilter, DeadEvents, DeliveryShares, EventPageLimit, LaneShares, NumberedEvent,
+};
+use paymux::store::{
+    ArchiveOutcome, Committed, DeliveryOutcome, InboxMessage, Lease, LeaseCompletion, LeaseKind,
+    LeasedWork, OrderKey, RemovalGuard, Store, StoreError, open,
+};
+
+use super::memory::MemoryStore;
+
+/// As many as there are: which of several are taken first is nobody's promise.
+const ALL: u32 = 1_000;
+
+pub(crate) struct DifferentialStore {
+    memory: Arc<MemoryStore>,
+    embedded: Arc<dyn Store>,
+    /// The embedded store's lease to each of the memory's.
+    leases: Mutex<BTreeMap<(String, u64), Lease>>,
+    /// Questions that the embedded store has not answered yet.
+    asked: Arc<AtomicUsize>,
+}
+
+impl DifferentialStore {
+    /// Opens the file beside a memory that has lived as long.
+    pub(crate) fn open(memory: Arc<MemoryStore>, file: &Path, asked: Arc<AtomicUsize>) -> Self {
+        let keys = BTreeMap::from([("2026".to_owned(), [3; 32])]);
+        let seal = Seal::new("2026", keys, [4; 32]).unwrap();
+        let fatal = Box::new(|why: &str| panic!("{why}"));
+        let embedded = open(file, Arc::new(seal), fatal, Box::new(|_, _| ())).unwrap();
+        assert_eq!(embedded.epoch(), memory.epoch());
+        assert_eq!(embedded.forgotten(), memory.forgotten());
+        asked.store(0, Ordering::SeqCst);
+        Self {
+            memory,
+            embedded,
+            leases: Mutex::default(),
+            asked,
+        }
+    }
+
+    async fn same<T: PartialEq + std::fmt::Debug>(
+        &self,
+        one: impl Future<Output = Result<T, StoreError>>,
+        other: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let one = one.await?;
+        let other = self.wait(other).await?;
+        if one != other {
+            let fault = format!("the stores differ: {one:?} in memory, {other:?} embedded");
+            self.memory.durable().faults.push(fault);
+        }
+        Ok(one)
+    }
+
+    async fn wait<T>(&self, other: impl Future<Output = T>) -> T {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let other = other.await;
+        self.asked.fetch_sub(1, Ordering::SeqCst);
+        other
+    }
+}
+
+fn name(lease: &Lease) -> String {
+    match &lease.of {
+        LeasedWork::Order(order) => order.no.as_str().to_owned(),
+        LeasedWork::Event(event, _) => event.id.as_str().to_owned(),
+    }
+}
+
+#[async_trait]
+impl Store for DifferentialStore {
+    async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
+        self.same(self.memory.order(key), self.embedded.order(key))
+            .await
+    }
+
+    async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
+        self.same(self.memory.commit(change), self.embedded.commit(change))
+            .await
+    }
+
+    async fn keep(&self, message: &InboxMessage) -> Result<ArchiveOutcome, StoreError> {
+        self.same(self.memory.keep(message), self.embedded.keep(message))
+            .await
+    }
+
+    async fn last_used(
+        &self,
+        merchant: &MerchantId,
+        payer: &MobileNo,
+    ) -> Result<Option<InstitutionId>, StoreError> {
+        self.same(
+            self.memory.last_used(merchant, payer),
+            self.embedded.last_used(merchant, payer),
+        )
+        .await
+    }
+
+    async fn lease(
+        &self,
+        work: LeaseKind,
+        now: Timestamp,
+        _: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let mut one = self.memory.lease(work, now, ALL).await?;
+        let mut other = self.wait(self.embedded.lease(work, now, ALL)).await?;
+        one.sort_by_key(name);
+        other.sort_by_key(name);
+        let plain = |leases: &[Lease]| -> Vec<(LeasedWork, u32)> {
+            let plain = leases.iter().map(|lease| (lease.of.clone(), lease.tries));
+            plain.collect()
+        };
+        if plain(&one) != plain(&other) {
+            let fault = format!("leases differ: {one:?} in memory, {other:?} embedded");
+            self.memory.durable().faults.push(fault);
+        }
+        let mut leases = self.leases.lock().unwrap();
+        for (ours, theirs) in one.iter().zip(other) {
+            leases.insert((name(ours), ours.fence), theirs);
+        }
+        Ok(one)
+    }
+
+    async fn settle(
+        &self,
+        lease: &Lease,
+        fate: DeliveryOutcome,
+    ) -> Result<LeaseCompletion, StoreError> {
+        let key = (name(lease), lease.fence);
+        let theirs = self.leases.lock().unwrap().get(&key).cloned();
+        let theirs = theirs.ok_or(StoreError::Corrupt("a lease nobody gave".into()))?;
+        self.same(
+            self.memory.settle(lease, fate),
+            self.embedded.settle(&theirs, fate),
+        )
+        .await
+    }
+
+    async fn lease_orders(
+        &self,
+        _: &LaneShares<'_>,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        // Lives lease whatever is due.
+        self.lease(LeaseKind::Orders, now, count).await
+    }
+
+    async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
+        self.same(
+            self.memory.next_order(shares),
+            self.embedded.next_order(shares),
+        )
+        .await
+    }
+
+    async fn lease_named(
+        &self,
+        orders: &[PayOrderNo],
+        now: Timestamp,
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.same(
+            self.memory.lease_named(orders, now),
+            self.embedded.lease_named(orders, now),
+        )
+        .await
+    }
+
+    /// The fences of orders are the same in both.
+    async fn reschedule(&self, order: &Order, fence: u64) -> Result<LeaseCompletion, StoreError> {
+        self.same(
+            self.memory.reschedule(order, fence),
+            self.embedded.reschedule(order, fence),
+        )
+        .await
+    }
+
+    async fn lease_events(
+        &self,
+        _: &DeliveryShares,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        // Lives lease by the fixed share.
+        self.lease(LeaseKind::Events, now, count).await
+    }
+
+    async fn next_event(&self, shares: &DeliveryShares) -> Result<Option<Timestamp>, StoreError> {
+        self.same(
+            self.memory.next_event(shares),
+            self.embedded.next_event(shares),
+        )
+        .await
+    }
+
+    async fn events_after(
+        &self,
+        merchant: &MerchantId,
+        after: u64,
+        room: EventPageLimit,
+    ) -> Result<Vec<NumberedEvent>, StoreError> {
+        self.same(
+            self.memory.events_after(merchant, after, room),
+            self.embedded.events_after(merchant, after, room),
+        )
+        .await
+    }
+
+    async fn dead(&self, which: &DeadEventFilter, shown: u32) -> Result<DeadEvents, StoreError> {
+        self.same(
+            self.memory.dead(which, shown),
+            self.embedded.dead(which, shown),
+        )
+        .await
+    }
+
+    async fn resend(
+        &self,
+        which: &DeadEventFilter,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.same(
+            self.memory.resend(which, by, now),
+            self.embedded.resend(which, by, now),
+        )
+        .await
+    }
+
+    async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError> {
+        self.same(
+            self.memory.forget_nonces(until),
+            self.embedded.forget_nonces(until),
+        )
+        .await
+    }
+
+    async fn bring_forward(
+        &self,
+        by: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<Duration, StoreError> {
+        self.same(
+            self.memory.bring_forward(by, now),
+            self.embedded.bring_forward(by, now),
+        )
+        .await
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.memory.epoch()
+    }
+
+    fn forgotten(&self) -> Arc<Forgotten> {
+        self.memory.forgotten()
+    }
+
+    async fn next_due(&self, work: LeaseKind) -> Result<Option<Timestamp>, StoreError> {
+        self.same(self.memory.next_due(work), self.embedded.next_due(work))
+            .await
+    }
+
+    async fn dependents(&self, since: Timestamp) -> Result<RemovalGuard, StoreError> {
+        self.same(
+            self.memory.dependents(since),
+            self.embedded.dependents(since),
+        )
+        .await
+    }
+}

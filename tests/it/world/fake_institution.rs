@@ -1,0 +1,395 @@
+//! A pretend institution: keeps its own books of what it was asked and what money it took, lives
+//! by the true time, and owes a callback for every payment until that is acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use paymux::domain::identifiers::InstitutionId;
+use paymux::domain::institutions::Facts;
+use serde_json::{Value, json};
+
+use super::dialect::{LINK_LIFE_MS, PROOF, proof, proven};
+use super::fake_refunds::FakeRefunds;
+
+/// The longest that anything sent is on its way; every institution's visibility limit is longer.
+pub(crate) const FLIGHT_MS_MAX: i64 = 20_000;
+
+/// What an institution's dialect can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not by itself")]
+pub(crate) struct FakeInstitutionAbility {
+    pub(crate) can_close: bool,
+    pub(crate) remembers_close: bool,
+    pub(crate) repeatable_create: bool,
+    pub(crate) repeatable_refund: bool,
+}
+
+impl FakeInstitutionAbility {
+    /// Can do everything.
+    pub(crate) const ALL: Self = Self {
+        can_close: true,
+        remembers_close: true,
+        repeatable_create: true,
+        repeatable_refund: true,
+    };
+
+    /// Can do nothing that is not required.
+    pub(crate) const NONE: Self = Self {
+        can_close: false,
+        remembers_close: false,
+        repeatable_create: false,
+        repeatable_refund: false,
+    };
+
+    pub(crate) fn facts(self) -> Facts {
+        Facts {
+            visibility_ms: u64::try_from(FLIGHT_MS_MAX).unwrap() + 10_000,
+            can_close: self.can_close,
+            remembers_close: self.remembers_close,
+            repeatable_create: self.repeatable_create,
+            repeatable_refund: self.repeatable_refund,
+            calls_per_second: 100,
+        }
+    }
+}
+
+/// How an institution behaves beyond its dialect. Tests and lives change it as they go.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is on or off by itself")]
+pub(crate) struct FakeInstitutionBehaviour {
+    /// Refuses new payments, finally.
+    pub(crate) refuses: bool,
+    /// Takes money although it confirmed a close or refused: the fault that A8 allows for.
+    pub(crate) takes_after_end: bool,
+    /// Will not close what is waiting: the payer is just typing.
+    pub(crate) keeps_open: bool,
+    /// Lets payers pay less than was asked.
+    pub(crate) takes_less: bool,
+    /// Refuses refunds, finally.
+    pub(crate) refuses_refunds: bool,
+    /// Works on refunds for a while.
+    pub(crate) takes_its_time: bool,
+    /// Uses a word its adapter does not list.
+    pub(crate) uses_unlisted_word: bool,
+    /// Answers a close as if it had never heard of the payment.
+    pub(crate) denies_closes: bool,
+    /// Answers a question as if it had never heard of the payment.
+    pub(crate) denies_queries: bool,
+    /// Says of a refund that another sum went back.
+    pub(crate) misstates: bool,
+    /// Names sums without their currency.
+    pub(crate) names_no_currency: bool,
+    /// Takes what is sent and answers nothing until the gateway gives up.
+    pub(crate) is_silent: bool,
+}
+
+/// Where a payment stands in the institution's own books.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FakePaymentState {
+    Waiting,
+    Paid,
+    Closed,
+    Refused,
+}
+
+/// One payment in the institution's own books.
+#[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is true or not by itself"
+)]
+pub(crate) struct FakePayment {
+    pub(crate) account: String,
+    pub(crate) minor: i64,
+    pub(crate) currency: String,
+    pub(crate) standing: FakePaymentState,
+    /// It told somebody that this can no longer be paid.
+    pub(crate) said_closed: bool,
+    /// It told somebody that it refused this.
+    pub(crate) said_refused: bool,
+    /// The gateway acknowledged the callback.
+    pub(crate) acknowledged: bool,
+    pub(crate) creates: u32,
+    /// The payer paid less than was asked.
+    pub(crate) is_short: bool,
+    /// Whoever answers questions does not see it at present.
+    pub(crate) is_hidden: bool,
+    paid_at: i64,
+    until: i64,
+    sdk: bool,
+}
+
+impl FakePayment {
+    /// Its time ran out.
+    pub(crate) fn is_over(&self, truth: i64) -> bool {
+        truth >= self.until
+    }
+}
+
+pub(crate) struct FakeInstitution {
+    pub(crate) id: InstitutionId,
+    pub(crate) ability: FakeInstitutionAbility,
+    pub(crate) manners: FakeInstitutionBehaviour,
+    pub(crate) payments: BTreeMap<String, FakePayment>,
+    pub(crate) returns: FakeRefunds,
+    /// Every call that arrived: its kind and the attempt or refund it named.
+    pub(crate) calls: Vec<(String, String)>,
+    never: BTreeSet<String>,
+}
+
+impl FakeInstitution {
+    pub(crate) fn new(id: &str, ability: FakeInstitutionAbility) -> Self {
+        Self {
+            id: InstitutionId::parse(id).unwrap(),
+            ability,
+            manners: FakeInstitutionBehaviour::default(),
+            payments: BTreeMap::new(),
+            returns: FakeRefunds::new(),
+            calls: Vec::new(),
+            never: BTreeSet::new(),
+        }
+    }
+
+    /// Acts on a call and answers it.
+    pub(crate) fn answer(&mut self, call: &Request<Bytes>, truth: i64) -> Response<Bytes> {
+        let asked: Value = serde_json::from_slice(call.body()).unwrap();
+        let word = asked["call"].as_str().unwrap().to_owned();
+        let id = asked["id"].as_str().unwrap().to_owned();
+        let refund = asked["refund"].as_str().map(str::to_owned);
+        let about = refund.clone().unwrap_or_else(|| id.clone());
+        self.calls.push((word.clone(), about));
+        self.expire(truth);
+        let said = match word.as_str() {
+            "refund" => self.give_back(&asked, truth),
+            "refund_query" => self.refund_state_word(refund.as_deref().unwrap()),
+            "create" => self.create(&id, &asked, truth),
+            _ if self.payments.get(&id).is_some_and(|one| one.is_hidden) => "NOT_FOUND",
+            "close" if self.manners.denies_closes => "NOT_FOUND",
+            "query" if self.manners.denies_queries => "NOT_FOUND",
+            "close" => self.close(&id),
+            _ => self.word(&id),
+        };
+        let said = if self.manners.uses_unlisted_word {
+            "PONDERING"
+        } else {
+            said
+        };
+        let body = match &refund {
+            Some(no) => self.refund_body(no, said),
+            None => self.body(&id, said, truth),
+        };
+        let (body, proof) = proven(self.id.as_str(), &body);
+        Response::builder().header(PROOF, proof).body(body).unwrap()
+    }
+
+    fn create(&mut self, id: &str, asked: &Value, truth: i64) -> &'static str {
+        if self.never.contains(id) {
+            return "REFUSED";
+        }
+        let refuses = self.manners.refuses;
+        let repeatable = self.ability.repeatable_create;
+        if let Some(known) = self.payments.get_mut(id) {
+            known.creates += 1;
+            return match known.standing {
+                _ if !repeatable => "DUPLICATE",
+                FakePaymentState::Waiting => "WAITING",
+                FakePaymentState::Paid => "PAID",
+                // It can no longer be paid, and its page is not shown again.
+                FakePaymentState::Closed => "ENDED",
+                FakePaymentState::Refused => "REFUSED",
+            };
+        }
+        let minutes = asked["minutes"].as_i64().unwrap();
+        let standing = if refuses {
+            FakePaymentState::Refused
+        } else {
+            FakePaymentState::Waiting
+        };
+        let payment = FakePayment {
+            account: asked["account"].as_str().unwrap().to_owned(),
+            minor: asked["minor"].as_i64().unwrap(),
+            currency: asked["currency"].as_str().unwrap().to_owned(),
+            standing,
+            said_closed: false,
+            said_refused: refuses,
+            acknowledged: false,
+            creates: 1,
+            is_short: false,
+            is_hidden: false,
+            paid_at: 0,
+            until: truth + minutes * 60_000,
+            sdk: asked["sdk"].as_bool().unwrap(),
+        };
+        self.payments.insert(id.to_owned(), payment);
+        if refuses { "REFUSED" } else { "WAITING" }
+    }
+
+    fn close(&mut self, id: &str) -> &'static str {
+        if !self.ability.can_close {
+            return "NO_SUCH_CALL";
+        }
+        let keeps_open = self.manners.keeps_open;
+        let Some(payment) = self.payments.get_mut(id) else {
+            if self.ability.remembers_close {
+                self.never.insert(id.to_owned());
+                return "CLOSED";
+            }
+            return "NOT_FOUND";
+        };
+        if payment.standing == FakePaymentState::Waiting && !keeps_open {
+            payment.standing = FakePaymentState::Closed;
+        }
+        self.word(id)
+    }
+
+    /// The word for where a payment stands; what was said is remembered.
+    fn word(&mut self, id: &str) -> &'static str {
+        let closed_unseen = self.never.contains(id);
+        let Some(payment) = self.payments.get_mut(id) else {
+            return if closed_unseen { "CLOSED" } else { "NOT_FOUND" };
+        };
+        match payment.standing {
+            FakePaymentState::Waiting => "WAITING",
+            FakePaymentState::Paid => "PAID",
+            FakePaymentState::Closed => {
+                payment.said_closed = true;
+                "CLOSED"
+            }
+            FakePaymentState::Refused => {
+                payment.said_refused = true;
+                "REFUSED"
+            }
+        }
+    }
+
+    /// What the payer did not pay in time can no longer be paid.
+    fn expire(&mut self, truth: i64) {
+        for payment in self.payments.values_mut() {
+            if payment.standing == FakePaymentState::Waiting && payment.is_over(truth) {
+                payment.standing = FakePaymentState::Closed;
+            }
+        }
+    }
+
+    fn body(&self, id: &str, word: &str, truth: i64) -> Value {
+        let mut body = json!({ "id": id, "word": word });
+        let known = self.payments.get(id);
+        let Some(payment) = known.filter(|_| word != "NOT_FOUND") else {
+            return body;
+        };
+        body["account"] = payment.account.as_str().into();
+        body["minor"] = payment.minor.into();
+        if !self.manners.names_no_currency {
+            body["currency"] = payment.currency.as_str().into();
+        }
+        if word == "WAITING" {
+            body["linkUntil"] = (truth + LINK_LIFE_MS).into();
+            if payment.sdk {
+                body["sdk"] = json!({ "prepay": id, "order": 1 });
+            } else {
+                body["link"] = format!("https://{}.example/pay/{id}", self.id).into();
+            }
+        }
+        if word == "PAID" {
+            body["paidAt"] = payment.paid_at.into();
+            body["number"] = format!("{}-{id}", self.id).into();
+            body["fee"] = "0.0125".into();
+        }
+        body
+    }
+
+    /// Whoever answers questions sees everything again.
+    pub(crate) fn show_all(&mut self) {
+        for payment in self.payments.values_mut() {
+            payment.is_hidden = false;
+        }
+    }
+
+    /// Whether a create of this attempt would be refused: it was closed unseen.
+    pub(crate) fn will_refuse(&self, id: &str) -> bool {
+        self.never.contains(id)
+    }
+
+    /// The payments that a payer can pay now.
+    pub(crate) fn payable(&mut self, truth: i64) -> Vec<String> {
+        self.expire(truth);
+        let bad = self.manners.takes_after_end;
+        self.payments
+            .iter()
+            .filter(|(_, payment)| match payment.standing {
+                FakePaymentState::Waiting => true,
+                FakePaymentState::Paid => false,
+                FakePaymentState::Closed => bad && payment.said_closed,
+                FakePaymentState::Refused => bad && payment.said_refused,
+            })
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// The payer pays.
+    pub(crate) fn pay(&mut self, id: &str, truth: i64) {
+        let payment = self.payments.get_mut(id).unwrap();
+        payment.standing = FakePaymentState::Paid;
+        payment.paid_at = truth;
+        if self.manners.takes_less {
+            payment.is_short = true;
+            payment.minor -= 1;
+        }
+    }
+
+    /// Payments whose callback nobody has acknowledged.
+    pub(crate) fn owed(&self) -> Vec<String> {
+        self.payments
+            .iter()
+            .filter(|(_, payment)| {
+                payment.standing == FakePaymentState::Paid && !payment.acknowledged
+            })
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// The message about a payment, as it goes to the gateway.
+    pub(crate) fn callback(&self, id: &str, truth: i64) -> Request<Bytes> {
+        let word = match self.payments[id].standing {
+            FakePaymentState::Waiting => "WAITING",
+            FakePaymentState::Paid => "PAID",
+            FakePaymentState::Closed => "CLOSED",
+            FakePaymentState::Refused => "REFUSED",
+        };
+        self.message(&self.body(id, word, truth))
+    }
+
+    /// Any message of this institution, well proven.
+    pub(crate) fn message(&self, body: &Value) -> Request<Bytes> {
+        let (body, proof) = proven(self.id.as_str(), body);
+        Request::post(format!("/v1/callbacks/{}", self.id))
+            .header(PROOF, proof)
+            .body(body)
+            .unwrap()
+    }
+
+    /// A message that says it is this institution's, and is not.
+    pub(crate) fn forgery(&self, body: &Value) -> Request<Bytes> {
+        let body = Bytes::from(serde_json::to_vec(body).unwrap());
+        let proof = proof("somebody else", &body);
+        Request::post(format!("/v1/callbacks/{}", self.id))
+            .header(PROOF, proof)
+            .body(body)
+            .unwrap()
+    }
+
+    /// The body of a success of a payment.
+    pub(crate) fn success(&self, id: &str, truth: i64) -> Value {
+        let mut body = self.body(id, "PAID", truth);
+        body["paidAt"] = truth.into();
+        body
+    }
+
+    /// What the gateway's answer to a callback means to this institution.
+    pub(crate) fn acknowledge(&mut self, id: &str, answer: &Response<Bytes>) {
+        if answer.status() == StatusCode::OK {
+            self.payments.get_mut(id).unwrap().acknowledged = true;
+        }
+    }
+}

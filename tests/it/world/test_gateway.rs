@@ -1,0 +1,361 @@
+//! One gateway and everybody around it, for journeys: what is asked is answered at once.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use paymux::api::{Api, Peer};
+use paymux::domain::identifiers::{InstitutionId, MerchantId, MerchantOrderNo};
+use paymux::domain::order::Order;
+use paymux::flow::admit_request::refused_callers::RefusedCallers;
+use paymux::flow::admit_request::{AdmissionPolicy, ReadNonces, SignatureWindow};
+use paymux::flow::configuration_snapshot::ConfigurationSnapshot;
+use paymux::flow::notify_merchant::{Delivery, notify_merchant};
+use paymux::flow::poll_unresolved::poll_order;
+use paymux::limits::{CallerLimits, ExplanationLimits, LimitSettings, Rate};
+use paymux::store::{LeaseKind, LeasedWork, OrderKey, Store};
+use paymux::world::exchange_log::NoRecorder;
+use paymux::world::sends::{SendLog, Sends};
+use paymux::world::{Clock, World};
+use serde_json::{Value, json};
+
+use super::clock::ManualClock;
+use super::enrolment::{MERCHANTS, order_fields, shown, sign, snapshot, unsigned};
+use super::fake_institution::{FakeInstitution, FakeInstitutionAbility};
+use super::fake_merchant::FakeMerchant;
+use super::memory::{DurableState, MemoryStore};
+use super::network::TestNetwork;
+use super::random::SeededEntropy;
+
+/// Runs what waits for nothing but answers that are given at once.
+pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let mut task = Context::from_waker(Waker::noop());
+    match future.as_mut().poll(&mut task) {
+        Poll::Ready(done) => done,
+        Poll::Pending => panic!("it waits for somebody who will not come"),
+    }
+}
+
+/// An answer as a merchant reads it.
+#[derive(Debug)]
+pub(crate) struct TestReply {
+    pub(crate) status: u16,
+    pub(crate) json: Value,
+    pub(crate) result: &'static str,
+    pub(crate) response: Response<Bytes>,
+}
+
+impl TestReply {
+    pub(crate) fn text(&self, field: &str) -> &str {
+        self.json[field].as_str().unwrap_or("")
+    }
+}
+
+pub(crate) struct TestGateway {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) network: Arc<TestNetwork>,
+    pub(crate) memory: Arc<MemoryStore>,
+    pub(crate) api: Api,
+    nonces: AtomicU64,
+}
+
+/// A connection without a client certificate.
+pub(crate) const PEER: Peer = Peer {
+    address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    certificate: None,
+};
+
+/// A connection with the certificate of this merchant.
+pub(crate) fn showing(merchant: &str) -> Peer {
+    Peer {
+        certificate: Some(shown(merchant, i64::MAX)),
+        ..PEER
+    }
+}
+
+impl TestGateway {
+    /// Two merchants and two institutions that can do everything.
+    pub(crate) fn new() -> Self {
+        Self::with(&[
+            ("bank", FakeInstitutionAbility::ALL),
+            ("purse", FakeInstitutionAbility::ALL),
+        ])
+    }
+
+    /// Two merchants and these institutions.
+    pub(crate) fn with(institutions: &[(&str, FakeInstitutionAbility)]) -> Self {
+        Self::enrolled(institutions, snapshot(institutions))
+    }
+
+    /// These institutions, under this enrolment.
+    pub(crate) fn enrolled(
+        institutions: &[(&str, FakeInstitutionAbility)],
+        snapshot: ConfigurationSnapshot,
+    ) -> Self {
+        let clock = Arc::new(ManualClock::new());
+        let network = Arc::new(TestNetwork::new(Arc::clone(&clock)));
+        for (name, ability) in institutions {
+            let books = FakeInstitution::new(name, *ability);
+            let id = books.id.clone();
+            network.parties().institutions.insert(id, books);
+        }
+        for name in MERCHANTS {
+            let origin = format!("https://{}.shop.example", name.to_ascii_lowercase());
+            let inbox = FakeMerchant::default();
+            network.parties().merchants.insert(origin, inbox);
+        }
+        let memory = Arc::new(MemoryStore::new());
+        let world = World {
+            clock: Arc::<ManualClock>::clone(&clock),
+            entropy: Arc::new(SeededEntropy::new(1)),
+            outbound: Arc::<TestNetwork>::clone(&network),
+            health: Arc::default(),
+            sends: sends(&clock),
+            signals: Arc::default(),
+            exchange_log: Arc::new(NoRecorder),
+            disk: Arc::default(),
+        };
+        let api = api(Arc::<MemoryStore>::clone(&memory), world, snapshot);
+        Self {
+            clock,
+            network,
+            memory,
+            api,
+            nonces: AtomicU64::new(0),
+        }
+    }
+
+    /// The gateway stops and starts again.
+    pub(crate) fn restart(&mut self) {
+        self.api.world.sends = sends(&self.clock);
+        self.memory = Arc::new(self.memory.restarted());
+        self.api.store = Arc::<MemoryStore>::clone(&self.memory);
+        self.api.reads = Arc::new(ReadNonces::new(1_000));
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<ConfigurationSnapshot> {
+        Arc::clone(&self.api.snapshot)
+    }
+
+    pub(crate) fn now_s(&self) -> i64 {
+        self.clock.now().seconds()
+    }
+
+    /// Time passes.
+    pub(crate) fn advance_s(&self, seconds: i64) {
+        self.clock.pass(seconds * 1_000);
+    }
+
+    /// A nonce nobody used.
+    pub(crate) fn nonce(&self) -> String {
+        format!("nonce-{:020}", self.nonces.fetch_add(1, Ordering::SeqCst))
+    }
+
+    /// A request of a merchant, signed as it should be.
+    pub(crate) fn signed(&self, merchant: &str, path: &str, body: &Value) -> Request<Bytes> {
+        let mut request = unsigned(path, serde_json::to_vec(body).unwrap());
+        let key = format!("{merchant}-key");
+        sign(&mut request, &key, self.now_s(), &self.nonce());
+        request
+    }
+
+    /// Hands a request to the gateway.
+    pub(crate) fn send(&self, request: Request<Bytes>) -> TestReply {
+        self.send_from(request, PEER)
+    }
+
+    pub(crate) fn send_from(&self, request: Request<Bytes>, peer: Peer) -> TestReply {
+        let answer = now(self.api.answer(request, peer));
+        let json = serde_json::from_slice(answer.response.body()).unwrap_or(Value::Null);
+        TestReply {
+            status: answer.response.status().as_u16(),
+            json,
+            result: answer.result,
+            response: answer.response,
+        }
+    }
+
+    /// Asks, signed.
+    pub(crate) fn ask(&self, merchant: &str, path: &str, body: &Value) -> TestReply {
+        self.send(self.signed(merchant, path, body))
+    }
+
+    /// Places an order of M1 with these fields changed or added; `null` takes one away.
+    pub(crate) fn place(&self, no: &str, changes: Value) -> TestReply {
+        self.ask(
+            "M1",
+            "/v1/orders",
+            &changed(order_fields("M1", no), changes),
+        )
+    }
+
+    /// M1's payer chose.
+    pub(crate) fn select(&self, no: &str, institution: &str) -> TestReply {
+        let mut body = naming(no);
+        body["institutionId"] = institution.into();
+        self.ask("M1", "/v1/orders/select", &body)
+    }
+
+    pub(crate) fn query(&self, no: &str) -> TestReply {
+        self.ask("M1", "/v1/orders/query", &naming(no))
+    }
+
+    pub(crate) fn close(&self, no: &str) -> TestReply {
+        self.ask("M1", "/v1/orders/close", &naming(no))
+    }
+
+    /// M1's order as it is stored.
+    pub(crate) fn order(&self, no: &str) -> Order {
+        let merchant = MerchantId::parse("M1").unwrap();
+        let key = OrderKey::MerchantOrderNo(merchant, MerchantOrderNo::parse(no).unwrap());
+        now(self.memory.order(&key)).unwrap().unwrap()
+    }
+
+    /// Everything durable, to compare.
+    pub(crate) fn durable_state(&self) -> DurableState {
+        self.memory.durable().clone()
+    }
+
+    /// Looks into, or changes, an institution.
+    pub(crate) fn at<T>(
+        &self,
+        institution: &str,
+        look: impl FnOnce(&mut FakeInstitution) -> T,
+    ) -> T {
+        let id = InstitutionId::parse(institution).unwrap();
+        look(self.network.parties().institutions.get_mut(&id).unwrap())
+    }
+
+    /// Looks into M1's inbox.
+    pub(crate) fn inbox<T>(&self, look: impl FnOnce(&mut FakeMerchant) -> T) -> T {
+        let mut parties = self.network.parties();
+        look(
+            parties
+                .merchants
+                .get_mut("https://m1.shop.example")
+                .unwrap(),
+        )
+    }
+
+    /// The payer pays what is waiting for M1's order at an institution; nobody is told yet.
+    pub(crate) fn pay(&self, no: &str, institution: &str) -> String {
+        let id = self.attempt(no, institution);
+        let truth = self.clock.truth();
+        self.at(institution, |books| books.pay(&id, truth));
+        id
+    }
+
+    /// The latest attempt of M1's order through an institution.
+    pub(crate) fn attempt(&self, no: &str, institution: &str) -> String {
+        let order = self.order(no);
+        let mut through = order
+            .attempts
+            .iter()
+            .filter(|attempt| attempt.institution.as_str() == institution);
+        through.next_back().unwrap().id.as_str().to_owned()
+    }
+
+    /// The institution tells the gateway how a payment stands.
+    pub(crate) fn call_back(&self, institution: &str, id: &str) -> TestReply {
+        let truth = self.clock.truth();
+        let callback = self.at(institution, |books| books.callback(id, truth));
+        let told = self.send(callback);
+        self.at(institution, |books| books.acknowledge(id, &told.response));
+        told
+    }
+
+    /// What the worker does for orders that are due now, one object after the other; how many orders
+    /// there were.
+    pub(crate) fn poll_unresolved(&self) -> usize {
+        let snapshot = self.snapshot();
+        let (store, world) = (&*self.api.store, &self.api.world);
+        let mut chased = BTreeSet::new();
+        loop {
+            let leases = now(store.lease(LeaseKind::Orders, world.clock.now(), 100)).unwrap();
+            if leases.is_empty() {
+                return chased.len();
+            }
+            for lease in &leases {
+                if let LeasedWork::Order(order) = &lease.of {
+                    chased.insert(order.no.clone());
+                }
+                now(poll_order(store, world, &snapshot, lease)).unwrap();
+            }
+        }
+    }
+
+    /// What the worker does for events that are due.
+    pub(crate) fn deliver(&self) -> Vec<Delivery> {
+        let snapshot = self.snapshot();
+        let (store, world) = (&*self.api.store, &self.api.world);
+        let leases = now(store.lease(LeaseKind::Events, world.clock.now(), 100)).unwrap();
+        let delivered = leases
+            .iter()
+            .map(|lease| now(notify_merchant(store, world, &snapshot.platform, lease)).unwrap())
+            .collect();
+        for inbox in self.network.parties().merchants.values() {
+            assert!(inbox.faults.is_empty(), "{:?}", inbox.faults);
+        }
+        delivered
+    }
+}
+
+/// The account of sends of a process that begins now.
+pub(crate) fn sends(clock: &Arc<ManualClock>) -> Arc<dyn Sends> {
+    Arc::new(SendLog::start(Arc::<ManualClock>::clone(clock)))
+}
+
+/// The parts that answering takes, together; nobody knocks too often.
+pub(crate) fn api(store: Arc<dyn Store>, world: World, snapshot: ConfigurationSnapshot) -> Api {
+    let often = Rate {
+        per_second: NonZeroU32::MAX,
+        burst: NonZeroU32::MAX,
+    };
+    let settings = LimitSettings {
+        certificate: often,
+        address: often,
+        merchant: often,
+    };
+    let admission = AdmissionPolicy {
+        limits: Arc::new(CallerLimits::new(&settings, Arc::clone(&world.clock))),
+        window: SignatureWindow::default(),
+        explained: ExplanationLimits::new(often, often, Arc::clone(&world.clock)),
+    };
+    Api {
+        store,
+        world,
+        snapshot: Arc::new(snapshot),
+        admission,
+        reads: Arc::new(ReadNonces::new(1_000)),
+        refused_callers: Arc::new(RefusedCallers::new(Box::new(|_| [7; 32]))),
+    }
+}
+
+/// How M1 names its order.
+pub(crate) fn naming(no: &str) -> Value {
+    json!({ "merchantId": "M1", "merchantOrderNo": no })
+}
+
+/// Fields with some changed or added; `null` takes one away.
+pub(crate) fn changed(mut fields: Value, changes: Value) -> Value {
+    let all = fields.as_object_mut().unwrap();
+    let Value::Object(changes) = changes else {
+        return fields;
+    };
+    for (name, value) in changes {
+        if value.is_null() {
+            all.remove(&name);
+        } else {
+            all.insert(name, value);
+        }
+    }
+    fields
+}
