@@ -201,9 +201,7 @@ impl<C: Conversation> Run<'_, C> {
         if self.steps > STEPS_MAX {
             return Err(self.interrupted("a call of more steps than are made"));
         }
-        if effect == Effect::MayMoveMoney && !self.is_fresh() {
-            return Err(self.interrupted("its intent is too old to leave"));
-        }
+        let intended = self.in_flight.as_ref().map(InFlightSend::begun);
         if self.steps > 1
             && let Some((about, merchant)) = self.call.about()
         {
@@ -221,6 +219,10 @@ impl<C: Conversation> Run<'_, C> {
                     Some(permit.map_err(|_| self.interrupted("no permit for a further step"))?);
             }
         }
+        // After the wait for a permit, in which a process may stand still as anywhere else.
+        if effect == Effect::MayMoveMoney && !self.is_fresh(intended) {
+            return Err(self.interrupted("its intent is too old to leave"));
+        }
         let spent = if self.steps > 1 {
             self.world.clock.uptime().since(self.begun)
         } else {
@@ -236,13 +238,12 @@ impl<C: Conversation> Run<'_, C> {
         Ok(timeouts)
     }
 
-    /// Whether what may move money was begun so lately that it may still leave.
-    fn is_fresh(&self) -> bool {
+    /// Whether what may move money was intended so lately that it may still leave. Of a further step
+    /// that moves money the call's beginning counts; a first one without an intent never leaves.
+    fn is_fresh(&self, intended: Option<Uptime>) -> bool {
+        let intended = intended.or((self.steps > 1).then_some(self.begun));
         let uptime = self.world.clock.uptime();
-        match &self.in_flight {
-            Some(one) => uptime.since(one.begun()) < INTENT_TIMEOUT,
-            None => self.steps > 1 && uptime.since(self.begun) < INTENT_TIMEOUT,
-        }
+        intended.is_some_and(|intended| uptime.since(intended) < INTENT_TIMEOUT)
     }
 
     /// How a send that brought no reply ends the call, and what it says about the institution.

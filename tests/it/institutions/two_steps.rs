@@ -261,6 +261,7 @@ struct ScriptedOutbound {
     endings: Mutex<VecDeque<Result<Response<Bytes>, SendError>>>,
     sent: Mutex<Vec<Request<Bytes>>>,
     while_away: Option<Box<dyn Fn() + Send + Sync>>,
+    while_waiting: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 #[async_trait]
@@ -279,6 +280,9 @@ impl Outbound for ScriptedOutbound {
     }
 
     async fn permit(&self, _: &InstitutionId, _: &MerchantId) -> Result<Permit, PermitUnavailable> {
+        if let Some(pass) = &self.while_waiting {
+            pass();
+        }
         Ok(Permit::free())
     }
 }
@@ -335,7 +339,8 @@ impl StepsTestbed {
             ..self.gateway.api.world.clone()
         };
         let found = if call.is_send() {
-            let leave = SendOptions::at_once(None, world.sends.begin(&call.about()));
+            let leave =
+                SendOptions::at_once(Some(Permit::free()), world.sends.begin(&call.about()));
             send_once(&world, &self.tiny, call, leave).await
         } else {
             call_institution(&world, &self.tiny, call, CREATE_TIMEOUTS).await
@@ -447,6 +452,22 @@ async fn an_intent_that_grew_old_between_two_steps_does_not_leave() {
     let script = ScriptedOutbound {
         endings: Mutex::new([Ok(bed.token())].into()),
         while_away: Some(Box::new(move || clock.pass(16_000))),
+        ..ScriptedOutbound::default()
+    };
+    let (found, sent) = bed.call_over(&call, script).await;
+    assert_eq!((found, sent.len()), (Finding::NotSent, 1));
+}
+
+/// Q9: nor does one that grew old while the further step waited for its permit.
+#[tokio::test]
+async fn an_intent_that_grew_old_before_a_permit_does_not_leave() {
+    let bed = StepsTestbed::new(TinyQuirk::No);
+    let order = order_with(AttemptState::Intent, Mode::Native);
+    let call = Call::Create(&order.attempts[0], &order.terms);
+    let clock = Arc::clone(&bed.gateway.clock);
+    let script = ScriptedOutbound {
+        endings: Mutex::new([Ok(bed.token())].into()),
+        while_waiting: Some(Box::new(move || clock.pass(16_000))),
         ..ScriptedOutbound::default()
     };
     let (found, sent) = bed.call_over(&call, script).await;
