@@ -12,7 +12,7 @@ use crate::domain::refund::{DecisionIneffective, RefundDecision, RefundState};
 use crate::domain::statement::is_number;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::signature::verify_request;
-use crate::store::{Committed, InboxMessage, InboxStatus as Thought, OrderKey, Store, StoreError};
+use crate::store::{Committed, InboxMessage, InboxStatus, OrderKey, Store, StoreError};
 use crate::world::World;
 
 /// What an operator signs for: the address of no host, so that it is good for nothing else.
@@ -117,7 +117,7 @@ pub async fn decide_refund(
         if let Some((attempt, raw)) = of.zip(attached.take()) {
             let message = InboxMessage {
                 institution: attempt.institution.clone(),
-                status: Thought::Genuine,
+                status: InboxStatus::Genuine,
                 raw: raw.into(),
                 at: now,
             };
