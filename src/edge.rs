@@ -34,6 +34,7 @@ use crate::domain::refusal::Refusal;
 use crate::limits::bound::Bound;
 use crate::metrics::Metrics;
 
+use bounds::OpenConnections;
 use connection::ListenerConnections;
 use handshakes::Handshakes;
 use known_addresses::KnownAddresses;
@@ -166,6 +167,12 @@ impl Edge {
         let handshakes = Arc::new(Handshakes::new(bounds));
         self.live.overloads.push(Arc::clone(&overload));
         self.live.handshakes.push(Arc::clone(&handshakes));
+        let is_public = acceptor.is_some();
+        let open = Bound::new(bounds.open_max(is_public));
+        self.live.open.push(OpenConnections {
+            is_public,
+            bound: Arc::clone(&open),
+        });
         Ok(ListenerConnections {
             rejections: Rejections::new(refuse, acceptor.is_some()),
             acceptor,
@@ -175,7 +182,7 @@ impl Edge {
             metrics: Arc::clone(&self.metrics),
             places: Places::default(),
             overload,
-            open: Bound::new(u32::MAX),
+            open,
             handshakes,
             known: KnownAddresses::default(),
             enrolled: listener.enrolled,
@@ -204,17 +211,16 @@ impl Edge {
     pub async fn serve(self) -> DrainOutcome {
         let mut accepting = tokio::task::JoinSet::new();
         let overloads = &self.live.overloads;
-        let mut open = Vec::new();
+        let open = &self.live.open;
         for (socket, door) in self.doors {
-            open.push(Arc::clone(&door.open));
             accepting.spawn(door.accept(socket, self.stopped.clone()));
         }
         let drained = async {
             accepting.join_all().await;
             let leaving = async {
                 // First the connections, then what clients that have gone had handed over.
-                for connections in &open {
-                    connections.all_back().await;
+                for connections in open {
+                    connections.bound.all_back().await;
                 }
                 for overload in overloads {
                     overload.drain().await;

@@ -22,8 +22,13 @@ impl ListenerConnections {
     pub(super) async fn accept(self: Arc<Self>, listener: TcpListener, mut stopped: StopReceiver) {
         let mut failures = 0_u64;
         loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+            // Before it is accepted: a connection that was ended must have closed its file by then.
+            let accepting = async {
+                let open = self.open.take(1).await;
+                (open, listener.accept().await)
+            };
+            let (open, accepted) = tokio::select! {
+                accepted = accepting => accepted,
                 _ = stopped.wait_for(|stop| *stop) => return,
             };
             match accepted {
@@ -35,7 +40,7 @@ impl ListenerConnections {
                     // A connection that has ended already needs no short packets.
                     let _ = tcp.set_nodelay(true);
                     let address = from.ip().to_canonical();
-                    let (door, open) = (Arc::clone(&self), self.open.take_now(1));
+                    let door = Arc::clone(&self);
                     let receiving = door.receive(tcp.into(), address, stopped.clone());
                     tokio::spawn(async move {
                         let _open = open;

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 
 use super::handshakes::Handshakes;
 use super::overload::Overload;
+use crate::limits::bound::Bound;
 
 /// What one caller, and all together, may take (interface.md, Details; Q1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,12 +98,40 @@ impl Default for Bounds {
     }
 }
 
+/// Connections of a listener that were ended and whose files are still open, at most.
+const CLOSING_MAX: u32 = 16;
+
+impl Bounds {
+    /// How many connections a listener may hold.
+    pub(super) fn held_max(&self, is_public: bool) -> u32 {
+        if is_public {
+            self.connections_max
+        } else {
+            self.operations_connections_max
+        }
+    }
+
+    /// How many files of connections it may have open: those it holds, and a few that are closing.
+    /// Nothing is accepted past that, or callers could take the file of a call (H1).
+    pub(super) fn open_max(&self, is_public: bool) -> u32 {
+        self.held_max(is_public).saturating_add(CLOSING_MAX)
+    }
+}
+
+/// The connections of one listener that are open.
+#[derive(Clone)]
+pub(super) struct OpenConnections {
+    pub(super) is_public: bool,
+    pub(super) bound: Arc<Bound>,
+}
+
 /// The bounds in force; can be cloned and kept, to replace them while the edge serves (F1).
 #[derive(Clone)]
 pub struct LiveBounds {
     pub(super) bounds: Arc<ArcSwap<Bounds>>,
     pub(super) handshakes: Vec<Arc<Handshakes>>,
     pub(super) overloads: Vec<Arc<Overload>>,
+    pub(super) open: Vec<OpenConnections>,
 }
 
 impl LiveBounds {
@@ -111,6 +140,7 @@ impl LiveBounds {
             bounds: Arc::new(ArcSwap::from_pointee(bounds)),
             handshakes: Vec::new(),
             overloads: Vec::new(),
+            open: Vec::new(),
         }
     }
 
@@ -123,6 +153,12 @@ impl LiveBounds {
         }
         for overload in &self.overloads {
             overload.resize(&next);
+        }
+        for open in &self.open {
+            // Those that stay beyond smaller bounds must not keep new ones, for which they are ended, out.
+            let standing = open.bound.taken().saturating_add(CLOSING_MAX);
+            open.bound
+                .resize(next.open_max(open.is_public).max(standing));
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct ListenerConnections {
     pub(super) metrics: Arc<Metrics>,
     pub(super) places: Places,
     pub(super) overload: Arc<Overload>,
-    /// The connections that stand.
+    /// The connections that are open.
     pub(super) open: Arc<Bound>,
     pub(super) handshakes: Arc<Handshakes>,
     pub(super) known: KnownAddresses,
@@ -81,9 +81,7 @@ impl ListenerConnections {
     /// The bounds in force. Copied, so that none is held while something is waited for.
     pub(super) fn bounds(&self) -> Bounds {
         let mut bounds = **self.bounds.load();
-        if self.acceptor.is_none() {
-            bounds.connections_max = bounds.operations_connections_max;
-        }
+        bounds.connections_max = bounds.held_max(self.acceptor.is_some());
         bounds
     }
 
