@@ -10,7 +10,7 @@ use crate::api::reading::{AuthenticatedFields, ORDER_KEY_FIELDS};
 use crate::api::{Api, ApiEndpoint, ApiResponse, Peer, events, order, query, refund};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::RefundOrderNo;
-use crate::domain::institutions::{BusinessType, Offer};
+use crate::domain::institutions::BusinessType;
 use crate::domain::order::OrderState;
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::refused_callers::RefusedCaller;
@@ -26,7 +26,8 @@ use crate::flow::list_institutions::list_institutions;
 use crate::flow::place_order::place_order;
 use crate::flow::read_order::{read_order, refresh};
 use crate::flow::refunds::refund_order::{read_refund, refund_order};
-use crate::flow::select_institution::{OrderOutcome, OrderReply, select_institution};
+use crate::flow::select_institution::select_institution;
+use crate::flow::start_attempt::{OrderOutcome, OrderReply};
 use crate::world::signals::Signal;
 
 /// What a merchant's request may have for its effect.
@@ -177,12 +178,12 @@ impl Api {
     ) -> MerchantResult {
         let read = order::placing(fields, caller.merchant(), &snapshot.routing);
         let (caller, (terms, wanted)) = caller.with(&*self.store, read).await?;
-        let placed = place_order(&*self.store, &self.world, snapshot, caller, terms).await?;
+        let placed = place_order(self.context(snapshot), caller, terms).await?;
         let (answered, spent) = placed;
         let listed = answered.order.terms.business_type == BusinessType::Aggregated
             && answered.order.state == OrderState::Open;
         let offers = if listed {
-            Some(self.offers(snapshot, &answered).await?)
+            Some(list_institutions(self.context(snapshot), &answered.order).await)
         } else {
             None
         };
@@ -213,18 +214,9 @@ impl Api {
         let answered = OrderReply {
             order: found,
             outcome,
-            fresh: false,
         };
-        let offers = Some(self.offers(snapshot, &answered).await?);
+        let offers = Some(list_institutions(self.context(snapshot), &answered.order).await);
         Ok(listing(snapshot, &answered, &wanted.with(offers), spent))
-    }
-
-    async fn offers<'a>(
-        &self,
-        snapshot: &'a ConfigurationSnapshot,
-        answered: &OrderReply,
-    ) -> Result<Vec<Offer<'a>>, Refused> {
-        Ok(list_institutions(&*self.store, &self.world, snapshot, &answered.order).await?)
     }
 
     async fn select(
@@ -235,8 +227,9 @@ impl Api {
     ) -> MerchantResult {
         let read = order::choosing(fields, caller.merchant());
         let (caller, (named, choice, wanted)) = caller.with(&*self.store, read).await?;
-        let by = (&named, caller.into_cause());
-        let selected = select_institution(&*self.store, &self.world, snapshot, by, choice).await?;
+        let (context, cause) = (self.context(snapshot), caller.into_cause());
+        let (institution, mode) = choice;
+        let selected = select_institution(context, &named, cause, institution, mode).await?;
         let (answered, spent) = selected;
         Ok(listing(snapshot, &answered, &wanted.with(None), spent))
     }
@@ -282,7 +275,6 @@ impl Api {
         let answered = OrderReply {
             order: found,
             outcome,
-            fresh: false,
         };
         Ok(listing(
             snapshot,

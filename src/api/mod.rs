@@ -24,6 +24,7 @@ use crate::api::refusal::no_store;
 use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
 use crate::domain::merchant::ShownCertificate;
 use crate::domain::refusal::Refusal;
+use crate::flow::FlowContext;
 use crate::flow::admit_request::refused_callers::{RefusedCaller, RefusedCallers};
 use crate::flow::admit_request::{AdmissionPolicy, ReadNonces, check_rate};
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
@@ -257,6 +258,15 @@ impl Api {
     fn count_refused(&self, peer: Peer, interface: &'static str, code: &'static str) {
         let caller = RefusedCaller::Connection(peer.address, peer.certificate.as_ref());
         self.refused_callers.count(caller, interface, code);
+    }
+
+    /// What a flow works with, under one version of the configuration.
+    fn context<'a>(&'a self, snapshot: &'a ConfigurationSnapshot) -> FlowContext<'a> {
+        FlowContext {
+            store: &*self.store,
+            world: &self.world,
+            snapshot,
+        }
     }
 
     /// The moment, for whoever holds the api and no world.

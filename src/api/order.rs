@@ -19,7 +19,7 @@ use crate::domain::order::{Order, OrderState, OrderTerms};
 use crate::domain::refusal::Refusal;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::read_order::OrderReference;
-use crate::flow::select_institution::{OrderOutcome, OrderReply};
+use crate::flow::start_attempt::{OrderOutcome, OrderReply};
 
 /// Every field of a request to place an order: the standard's thirteen and ours.
 pub const FIELDS: [&str; 19] = [

@@ -28,7 +28,8 @@ use crate::flow::apply_evidence::payment_signals::signal_look;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::list_institutions::list_institutions;
 use crate::flow::read_order::{OrderReference, read_order};
-use crate::flow::select_institution::{OrderOutcome, select_institution};
+use crate::flow::select_institution::select_institution;
+use crate::flow::start_attempt::OrderOutcome;
 use crate::store::OrderKey;
 use crate::world::signals::Signal;
 
@@ -124,7 +125,7 @@ async fn page_of(
     order: &Order,
 ) -> Result<Response<Bytes>, Refusal> {
     let now = api.now();
-    let open = institutions_with_page(api, snapshot, order).await?;
+    let open = institutions_with_page(api, snapshot, order).await;
     let text = view::page(order, &open, &snapshot.routing, now);
     let mut response = Response::new(Bytes::new());
     html(&mut response, text);
@@ -133,28 +134,28 @@ async fn page_of(
 
 /// The institutions whose own page this payer may be sent to (R-5.1.1-3).
 async fn institutions_with_page<'a>(
-    api: &Api,
+    api: &'a Api,
     snapshot: &'a ConfigurationSnapshot,
     order: &Order,
-) -> Result<Vec<&'a InstitutionProfile>, Refusal> {
+) -> Vec<&'a InstitutionProfile> {
     match order.terms.business_type {
-        _ if order.state != OrderState::Open => return Ok(Vec::new()),
-        BusinessType::Single(Mode::Chatbot | Mode::Native) => return Ok(Vec::new()),
+        _ if order.state != OrderState::Open => return Vec::new(),
+        BusinessType::Single(Mode::Chatbot | Mode::Native) => return Vec::new(),
         BusinessType::Single(Mode::Webview) | BusinessType::Aggregated => (),
     }
-    let offers = list_institutions(&*api.store, &api.world, snapshot, order).await?;
+    let offers = list_institutions(api.context(snapshot), order).await;
     let has_page = |institution: &&InstitutionProfile| {
         let modes = snapshot
             .routing
             .available_modes(&order.terms.merchant, institution);
         modes.contains(&Mode::Webview)
     };
-    Ok(offers
+    offers
         .into_iter()
         .filter(|offer| offer.ineligible.is_none())
         .map(|offer| offer.institution)
         .filter(has_page)
-        .collect())
+        .collect()
 }
 
 /// The payer chose. Where that changes what the page says, the browser fetches it again, so that
@@ -166,9 +167,9 @@ async fn choose(
     request: &Request<Bytes>,
 ) -> PageResult {
     let institution = chosen(request)?;
-    let choice = (institution, Some(Mode::Webview));
-    let by = (named, ChangeCause::Page);
-    let answered = match select_institution(&*api.store, &api.world, snapshot, by, choice).await {
+    let (context, mode) = (api.context(snapshot), Some(Mode::Webview));
+    let selected = select_institution(context, named, ChangeCause::Page, institution, mode);
+    let answered = match selected.await {
         Ok((answered, _)) => answered,
         Err(refused) => {
             let refusal = refused.into_refusal();

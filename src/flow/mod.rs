@@ -1,15 +1,15 @@
-//! What the gateway does, a file for each thing; each is read from its first line to its last.
+//! What the gateway does, a file for each journey; each is read from its first line to its last.
 //!
-//! Flows hold no state and never wait for time: workers tell them what time it is.
+//! Flows hold no state and never wait for time: workers call them when something is due.
 
 pub mod admit_request;
 pub mod answer;
 pub mod apply_evidence;
-mod begin;
 pub mod call_institution;
 pub mod close_order;
 pub mod configuration_snapshot;
 pub mod exchange_log;
+pub mod judge;
 pub mod list_institutions;
 pub mod notify_merchant;
 pub mod place_order;
@@ -19,11 +19,25 @@ pub mod receive_callback;
 pub mod reconcile_statement;
 pub mod refunds;
 pub mod select_institution;
+pub mod start_attempt;
 
 use crate::domain::refusal::Refusal;
-use crate::store::StoreError;
+use crate::flow::configuration_snapshot::ConfigurationSnapshot;
+use crate::store::{Store, StoreError};
+use crate::world::World;
 
-/// A question the store did not answer, as the merchant hears it (Q8).
+/// What a flow works with. Whatever else it needs is named beside it.
+#[derive(Clone, Copy)]
+pub struct FlowContext<'a> {
+    /// What outlives the process.
+    pub store: &'a dyn Store,
+    /// Time, randomness, network.
+    pub world: &'a World,
+    /// One version of the configuration.
+    pub snapshot: &'a ConfigurationSnapshot,
+}
+
+/// What a merchant is answered when the store did not answer (Q8).
 impl From<StoreError> for Refusal {
     fn from(fault: StoreError) -> Self {
         match fault {

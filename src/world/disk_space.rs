@@ -1,5 +1,5 @@
 //! Whether there is room on the store's disk to begin something. Said by whoever looks at the disk,
-//! asked in one place, by `flow/begin.rs`.
+//! asked in one place, by `begin` in `flow/start_attempt.rs`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,0 +1,136 @@
+//! Who may use what: one judgement for the list of institutions, the payer's page, the choice
+//! and an order that names its institution (R-A2.4.1-3a).
+
+use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::domain::institutions::{IneligibleReason, Mode, Offer, OfferQuery};
+use crate::domain::order::OrderTerms;
+use crate::domain::refusal::Refusal;
+use crate::flow::FlowContext;
+use crate::flow::configuration_snapshot::ConfigurationSnapshot;
+use crate::health::ProbePermit;
+use crate::world::World;
+
+/// An institution, and how the payer pays through it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Which.
+    pub institution: InstitutionId,
+    /// How.
+    pub mode: Mode,
+}
+
+/// Who may use what, by one configuration and at one moment.
+pub(in crate::flow) struct EligibilityCheck<'a> {
+    pub(in crate::flow) snapshot: &'a ConfigurationSnapshot,
+    pub(in crate::flow) now: Timestamp,
+    world: &'a World,
+}
+
+impl<'a> EligibilityCheck<'a> {
+    pub(in crate::flow) fn new(context: FlowContext<'a>) -> Self {
+        Self {
+            snapshot: context.snapshot,
+            now: context.world.clock.now(),
+            world: context.world,
+        }
+    }
+
+    /// Every routed institution, in the order of the list.
+    pub(in crate::flow) fn offers(
+        &self,
+        query: &OfferQuery<'_>,
+        last_paid: Option<&InstitutionId>,
+    ) -> Vec<Offer<'a>> {
+        let health = |id: &InstitutionId| self.world.health.standing(id, self.now);
+        self.snapshot.routing.offers(query, last_paid, health)
+    }
+
+    /// Whether this institution is eligible for this payment, and in which mode.
+    ///
+    /// # Errors
+    /// It is unknown, not contracted, or ineligible for a reason that the refusal names.
+    pub(in crate::flow) fn check(
+        &self,
+        terms: &OrderTerms,
+        institution: &InstitutionId,
+        mode: Option<Mode>,
+    ) -> Result<Choice, Refusal> {
+        let routing = &self.snapshot.routing;
+        let profile = routing
+            .institutions
+            .get(institution)
+            .ok_or(Refusal::InstitutionUnknown)?;
+        let health = self.world.health.standing(institution, self.now);
+        let query = offer_query(terms, mode, self.now);
+        if let Some(reason) = routing.ineligible(profile, &query, health) {
+            return Err(refusal(reason));
+        }
+        // Where no mode is asked for, the first that is eligible: the webview where it is offered.
+        let is_eligible = |mode: &Mode| {
+            let mode = Some(*mode);
+            let query = OfferQuery { mode, ..query };
+            routing.ineligible(profile, &query, health).is_none()
+        };
+        let mode = mode
+            .or_else(|| Mode::ALL.into_iter().find(is_eligible))
+            .ok_or(Refusal::InstitutionUnavailable(
+                IneligibleReason::ModeNotOffered,
+            ))?;
+        Ok(Choice {
+            institution: institution.clone(),
+            mode,
+        })
+    }
+
+    /// The same, with a probe permit: an institution that failed lately takes only a few orders at a
+    /// time.
+    ///
+    /// # Errors
+    /// Those of [`EligibilityCheck::check`].
+    pub(in crate::flow) fn admit(
+        &self,
+        terms: &OrderTerms,
+        choice: &Choice,
+    ) -> Result<ProbePermit, Refusal> {
+        self.check(terms, &choice.institution, Some(choice.mode))?;
+        let probe = self.world.health.enter(&choice.institution, self.now);
+        probe.ok_or_else(|| refusal(IneligibleReason::InstitutionUnhealthy))
+    }
+}
+
+/// What these terms ask of the routing table.
+pub(in crate::flow) fn offer_query(
+    terms: &OrderTerms,
+    mode: Option<Mode>,
+    now: Timestamp,
+) -> OfferQuery<'_> {
+    OfferQuery {
+        merchant: &terms.merchant,
+        payer: &terms.mobile,
+        amount: terms.amount,
+        transaction_type: terms.transaction_type,
+        mode,
+        now,
+    }
+}
+
+/// A reason as a refusal. Two of them are a matter between merchant and platform, not of the
+/// institution.
+fn refusal(reason: IneligibleReason) -> Refusal {
+    match reason {
+        IneligibleReason::NotContracted => Refusal::InstitutionNotContracted,
+        IneligibleReason::MerchantNotAdmitted => Refusal::MerchantNotAdmitted,
+        IneligibleReason::InstitutionNotAdmitted
+        | IneligibleReason::ModeNotOffered
+        | IneligibleReason::TransactionTypeNotOffered
+        | IneligibleReason::CurrencyNotOffered
+        | IneligibleReason::PayerNotServed
+        | IneligibleReason::AmountBelowLimit
+        | IneligibleReason::AmountAboveLimit
+        | IneligibleReason::ContractStopped
+        | IneligibleReason::RouteStopped
+        | IneligibleReason::InstitutionDown
+        | IneligibleReason::OutsideHours
+        | IneligibleReason::InstitutionUnhealthy => Refusal::InstitutionUnavailable(reason),
+    }
+}

@@ -1,0 +1,107 @@
+//! An attempt from its intent to the institution's reply: the intent is committed, then the call leaves,
+//! then what came back is applied. Orders that name their institution and choices both go this way.
+
+mod order_reply;
+
+use crate::domain::attempt::Stamp;
+use crate::domain::change::Change;
+use crate::domain::identifiers::{AttemptId, MerchantId};
+use crate::domain::order::{NewAttempt, Order};
+use crate::domain::refusal::Refusal;
+use crate::flow::FlowContext;
+use crate::flow::answer::commit_once::{CommitOutcome, Refused, commit, refuse};
+use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
+use crate::flow::call_institution::{SendOptions, send_once};
+use crate::flow::judge::Choice;
+use crate::health::ProbePermit;
+use crate::institution::Call;
+pub(in crate::flow) use order_reply::is_usable;
+pub use order_reply::{OrderOutcome, OrderReply};
+
+/// What a new attempt through this choice is made of; `None` without a contract.
+pub(in crate::flow) fn new_attempt(
+    context: FlowContext<'_>,
+    merchant: &MerchantId,
+    choice: &Choice,
+) -> Option<NewAttempt> {
+    let FlowContext {
+        store,
+        world,
+        snapshot,
+    } = context;
+    let now = world.clock.now();
+    Some(NewAttempt {
+        id: AttemptId::mint(now, world.entropy.draw()),
+        institution: choice.institution.clone(),
+        account: snapshot
+            .routing
+            .account(merchant, &choice.institution)?
+            .clone(),
+        mode: choice.mode,
+        stamp: Stamp {
+            now,
+            nonce: world.entropy.draw(),
+        },
+        configuration: snapshot.routing.version,
+        epoch: store.epoch(),
+    })
+}
+
+/// Commits whatever begins something: a new order, or a step towards paying one (a new attempt, its
+/// create once more, the close of another that is in its way). While the disk is nearly full nothing
+/// new is begun, so that the results of what was begun can still be written (Q8, S3).
+///
+/// # Errors
+/// The disk is nearly full, and nothing was written; the nonce was spent before; the store did not
+/// answer.
+pub(in crate::flow) async fn begin(
+    context: FlowContext<'_>,
+    change: Change,
+) -> Result<CommitOutcome, Refused> {
+    if context.world.disk.is_short() {
+        let now = context.world.clock.now();
+        let refused = (Refusal::Unavailable, change.into_cause());
+        return Err(refuse(context.store, refused, now).await);
+    }
+    commit(context.store, change).await
+}
+
+/// Calls the institution for the live attempt of a committed order and applies what comes back. The
+/// probe permit is free again only then.
+pub(in crate::flow) async fn create(
+    context: FlowContext<'_>,
+    order: Order,
+    _probe: ProbePermit,
+    send: SendOptions,
+) -> OrderReply {
+    let FlowContext {
+        store,
+        world,
+        snapshot,
+    } = context;
+    let Some(attempt) = order.live_attempt() else {
+        return OrderReply::current(order, world.clock.now());
+    };
+    let Some(adapter) = snapshot.adapters.get(&attempt.institution) else {
+        return OrderReply::pending(order);
+    };
+    let call = Call::Create(attempt, &order.terms);
+    let evidence = send_once(world, adapter.as_ref(), &call, send).await;
+    let committed = order.clone();
+    let applied = apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
+    match applied {
+        Ok(
+            EvidenceOutcome::Moved(order)
+            | EvidenceOutcome::Known(order)
+            | EvidenceOutcome::Unconfirmed(order),
+        ) => OrderReply::current(order, world.clock.now()),
+        // The intent stands whatever became of the reply: the answer is never "nothing was recorded"
+        // (Q8). The worker that polls unresolved attempts goes on from here.
+        Ok(
+            EvidenceOutcome::Quarantined(_)
+            | EvidenceOutcome::Stranger
+            | EvidenceOutcome::Contended,
+        )
+        | Err(_) => OrderReply::pending(committed),
+    }
+}

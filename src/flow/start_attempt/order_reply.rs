@@ -1,0 +1,112 @@
+//! What a request that placed an order or chose an institution is answered.
+
+use crate::domain::attempt::{Attempt, AttemptState};
+use crate::domain::evidence::Reason;
+use crate::domain::identifiers::Timestamp;
+use crate::domain::order::{Order, OrderState};
+
+/// An order as it stands, and what that means for the caller.
+#[derive(Debug)]
+pub struct OrderReply {
+    /// The order, committed (O5).
+    pub order: Order,
+    /// `result` of the answer.
+    pub outcome: OrderOutcome,
+}
+
+/// What `result` an answer has (`interface.md`, Values).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderOutcome {
+    /// Taken.
+    Accepted,
+    /// Paid before; nothing was started (R-6.1.1-2).
+    AlreadyPaid,
+    /// The institution was called and its reply is not known yet: 202.
+    Pending,
+    /// The order is closed.
+    Closed,
+    /// The institution definitely refused; the order stays open.
+    Refused(Reason),
+}
+
+impl OrderOutcome {
+    /// The word on the wire (`result`).
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Accepted => "ACCEPTED",
+            Self::AlreadyPaid => "ALREADY_PAID",
+            Self::Pending => "PENDING",
+            Self::Closed => "CLOSED",
+            Self::Refused(_) => "REFUSED",
+        }
+    }
+}
+
+impl OrderReply {
+    /// An order for which no institution had to be called.
+    pub(in crate::flow) fn accepted(order: Order) -> Self {
+        Self {
+            order,
+            outcome: OrderOutcome::Accepted,
+        }
+    }
+
+    /// An order whose institution's answer is not known yet.
+    pub(in crate::flow) fn pending(order: Order) -> Self {
+        Self {
+            order,
+            outcome: OrderOutcome::Pending,
+        }
+    }
+
+    /// A paid order.
+    pub(in crate::flow) fn paid(order: Order) -> Self {
+        Self {
+            order,
+            outcome: OrderOutcome::AlreadyPaid,
+        }
+    }
+
+    /// An order as it stands: its latest attempt decides what is answered.
+    pub(in crate::flow) fn current(order: Order, now: Timestamp) -> Self {
+        let outcome = match order.state {
+            OrderState::Paid => OrderOutcome::AlreadyPaid,
+            OrderState::Closed => OrderOutcome::Closed,
+            OrderState::Open => match order.attempts.last() {
+                None => OrderOutcome::Accepted,
+                Some(attempt) if attempt.state.is_live() && order.ending.is_some() => {
+                    OrderOutcome::Pending
+                }
+                Some(attempt) => attempt_outcome(attempt, now),
+            },
+        };
+        Self { order, outcome }
+    }
+}
+
+fn attempt_outcome(attempt: &Attempt, now: Timestamp) -> OrderOutcome {
+    match attempt.state {
+        AttemptState::Accepted if is_usable(attempt, now) => OrderOutcome::Accepted,
+        AttemptState::Paid => OrderOutcome::AlreadyPaid,
+        AttemptState::Failed => OrderOutcome::Refused(
+            attempt
+                .reason
+                .clone()
+                .unwrap_or_else(|| Reason::from_code("REFUSED")),
+        ),
+        AttemptState::Intent
+        | AttemptState::Unknown
+        | AttemptState::Accepted
+        | AttemptState::Closing => OrderOutcome::Pending,
+        // The payer may choose again.
+        AttemptState::Closed => OrderOutcome::Accepted,
+    }
+}
+
+/// Whether the stored payment action can still be used.
+pub(in crate::flow) fn is_usable(attempt: &Attempt, now: Timestamp) -> bool {
+    attempt
+        .payment_action
+        .as_ref()
+        .is_some_and(|payment_action| payment_action.expires.is_none_or(|expires| now < expires))
+}
