@@ -82,6 +82,7 @@ bench: setup ## measures everything, optimised, beside nginx; PART="place full" 
 	$(call install,nginx:nginx taskset:util-linux)
 	cargo bench --bench journey -- $(PART) $(if $(QUICK),--quick)
 	$(if $(PART),,cargo bench --bench statement $(if $(QUICK),-- 50000))
+	$(if $(PART),,cargo bench --bench exchange_log $(if $(QUICK),-- 5000))
 
 bench-large: setup ## asks and selects among five million orders; makes a file of 17 GB below target/tmp, once
 	$(call install,nginx:nginx taskset:util-linux)

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Request, Response};
 use paymux::domain::fields::Fields;
-use paymux::domain::identifiers::{MerchantId, MerchantOrderNo, OrderKey, Timestamp};
-use paymux::flow::exchange_log::block::MaskedEntry;
+use paymux::domain::identifiers::{MerchantId, MerchantOrderNo, OrderKey, Timestamp, Uptime};
+use paymux::flow::exchange_log::block::OpenBlock;
 use paymux::seal::{Seal, SealBinding};
 use paymux::signature::{
     Covering, EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey, sign_request,
@@ -69,6 +69,7 @@ pub(crate) fn measure(request_body: &Bytes, answer_body: &Bytes) -> Result<Vec<P
     );
     let mut answer = Response::new(answer_body.clone());
     sign_response(&mut answer, Some(&question), &key, now)?;
+    let mut open = OpenBlock::default();
     let logged = timed(|| {
         let entry = ExchangeEntry {
             about: about.clone(),
@@ -82,7 +83,7 @@ pub(crate) fn measure(request_body: &Bytes, answer_body: &Bytes) -> Result<Vec<P
             request: RequestCopy::of(&request, TARGET.to_owned()),
             reply: Some(ReplyCopy::of(&answer)),
         };
-        MaskedEntry::of(entry).is_ok()
+        open.append(&entry, Uptime::from_ms(0)).is_ok()
     });
     let sealed = timed(|| seal.seal(place, b"13812345678").is_ok());
     Ok(vec![
