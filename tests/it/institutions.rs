@@ -114,16 +114,16 @@ fn read_as(
         }
         return evidence_of(rig, &callback, now);
     };
-    let (_, asked) = sent(rig, &call, &stamp(NOW_S));
+    let (_, state) = sent(rig, &call, &stamp(NOW_S));
     let mut reply = Response::builder()
         .status(recording.status)
         .header("content-type", "application/json")
         .body(body)
         .unwrap();
     if let Some(signer) = as_whom {
-        rig.sign_reply(&mut reply, &asked, signer);
+        rig.sign_reply(&mut reply, &state, signer);
     }
-    Ok(read(rig, &call, &asked, &reply))
+    Ok(read(rig, &call, &state, &reply))
 }
 
 /// What a callback proves about an order in yuan.
@@ -132,8 +132,8 @@ fn evidence_of(
     callback: &Request<Bytes>,
     now: Timestamp,
 ) -> Result<Evidence, Unverified> {
-    let evidence_of = rig.adapter().read_callback(callback, now);
-    evidence_of.map(|evidence_of| evidence_of.evidence(CNY))
+    let message = rig.adapter().read_callback(callback, now);
+    message.map(|message| message.evidence(CNY))
 }
 
 fn proves_nothing(read: &Result<Evidence, Unverified>) -> bool {
@@ -243,16 +243,16 @@ fn one_changed_byte_is_noticed() {
         };
         let bytes = 0..recording.body().len();
         if let Some(call) = recording.call(&order) {
-            let (_, asked) = sent(rig, &call, &stamp(NOW_S));
+            let (_, state) = sent(rig, &call, &stamp(NOW_S));
             let mut reply = Response::builder()
                 .status(recording.status)
                 .header("content-type", "application/json")
                 .body(Bytes::copy_from_slice(recording.body()))
                 .unwrap();
-            rig.sign_reply(&mut reply, &asked, SignedBy::Institution);
+            rig.sign_reply(&mut reply, &state, SignedBy::Institution);
             for at in bytes {
                 *reply.body_mut() = changed(at);
-                let evidence = read(rig, &call, &asked, &reply);
+                let evidence = read(rig, &call, &state, &reply);
                 assert!(proves_nothing(&Ok(evidence)), "{} {at}", recording.file);
             }
         } else {
@@ -281,19 +281,19 @@ fn an_answer_to_another_question_proves_nothing() {
         let Some(call) = recording.call(&order) else {
             return;
         };
-        let (_, asked) = sent(rig, &call, &stamp(NOW_S));
-        let (_, find_repeated_request) = sent(rig, &call, &stamp(NOW_S - 1));
+        let (_, state) = sent(rig, &call, &stamp(NOW_S));
+        let (_, earlier) = sent(rig, &call, &stamp(NOW_S - 1));
         let mut reply = Response::new(Bytes::copy_from_slice(recording.body()));
         *reply.status_mut() = recording.status.try_into().unwrap();
         let json = HeaderValue::from_static("application/json");
         reply.headers_mut().insert("content-type", json);
-        rig.sign_reply(&mut reply, &find_repeated_request, SignedBy::Institution);
+        rig.sign_reply(&mut reply, &earlier, SignedBy::Institution);
         let read = |reply: &Response<Bytes>, state: &CallState| Ok(read(rig, &call, state, reply));
-        assert!(proves_nothing(&read(&reply, &asked)), "{}", recording.file);
+        assert!(proves_nothing(&read(&reply, &state)), "{}", recording.file);
         assert!(proves_nothing(&read(&reply, &CallState::default())));
         *reply.status_mut() = http::StatusCode::ACCEPTED;
         if recording.status != 202 {
-            assert!(proves_nothing(&read(&reply, &find_repeated_request)));
+            assert!(proves_nothing(&read(&reply, &earlier)));
         }
     });
 }
@@ -355,7 +355,7 @@ fn only_what_may_succeed_later_is_asked_for_again() {
             return;
         }
         let callback = rig.callback(Bytes::copy_from_slice(recording.body()));
-        for (heard, status) in [
+        for (acknowledgement, status) in [
             (Acknowledgement::TryAgain, 503),
             (Acknowledgement::UnknownReference, 404),
             (Acknowledgement::Quarantined, 422),
@@ -364,12 +364,12 @@ fn only_what_may_succeed_later_is_asked_for_again() {
         ] {
             let answer = rig
                 .adapter()
-                .acknowledge(&callback, heard, "ab12", &stamp(NOW_S));
-            assert_eq!(answer.status(), status, "{heard:?}");
+                .acknowledge(&callback, acknowledgement, "ab12", &stamp(NOW_S));
+            assert_eq!(answer.status(), status, "{acknowledgement:?}");
             assert_eq!(answer.headers().contains_key("retry-after"), status == 503);
-            let said: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+            let fields: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
             assert_eq!(
-                (&said["requestId"], &said["result"]),
+                (&fields["requestId"], &fields["result"]),
                 (&"ab12".into(), &"REFUSED".into())
             );
         }
@@ -387,7 +387,7 @@ fn only_what_is_recorded_is_acknowledged() {
         rig.sign_callback(&mut callback, SignedBy::Institution, NOW_S);
         let mut other = rig.callback(Bytes::copy_from_slice(recording.body()));
         rig.sign_callback(&mut other, SignedBy::Institution, NOW_S - 1);
-        for (heard, acknowledged) in [
+        for (acknowledgement, acknowledged) in [
             (Acknowledgement::Recorded, true),
             (Acknowledgement::TryAgain, false),
             (Acknowledgement::UnknownReference, false),
@@ -396,7 +396,7 @@ fn only_what_is_recorded_is_acknowledged() {
         ] {
             let answer = rig
                 .adapter()
-                .acknowledge(&callback, heard, "1", &stamp(NOW_S));
+                .acknowledge(&callback, acknowledgement, "1", &stamp(NOW_S));
             assert!(rig.is_ours(&answer, &callback));
             assert!(!rig.is_ours(&answer, &other));
             assert_eq!(answer.status().is_success(), acknowledged);

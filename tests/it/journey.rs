@@ -247,15 +247,15 @@ async fn false_callbacks_change_nothing() {
     let (unauthenticated, _) = SigningKey::generate_ed25519().unwrap();
     let unauthenticated = SigningKey::from_pkcs8_pem("bluebank-1", &unauthenticated).unwrap();
     for (who, key, sum) in [
-        ("a stranger", unauthenticated, "12.30"),
+        ("an unauthenticated caller", unauthenticated, "12.30"),
         ("another institution", key(&stage, "redpay-1"), "12.30"),
-        ("another sum", key(&stage, "bluebank-1"), "12.31"),
+        ("another amount", key(&stage, "bluebank-1"), "12.31"),
     ] {
         let client = client(&stage, key, None);
-        let said = client.post("/v1/callbacks/bluebank", &callback(sum)).await;
-        let said = said.unwrap();
-        let refused = who == "another sum" || said.text("noticeResult") != "SUCCESS";
-        assert!(refused, "{who}: {} {}", said.status, said.json);
+        let reply = client.post("/v1/callbacks/bluebank", &callback(sum)).await;
+        let reply = reply.unwrap();
+        let refused = who == "another amount" || reply.text("noticeResult") != "SUCCESS";
+        assert!(refused, "{who}: {} {}", reply.status, reply.json);
         assert_eq!(queried(shop, "T1").await.json, before, "{who}");
         assert!(shop.merchant.inbox().deliveries.is_empty(), "{who}");
     }

@@ -47,14 +47,14 @@ fn judge() -> Command {
     command
 }
 
-fn printed(output: &Output) -> String {
+fn replies(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// The document, validated and parsed.
 fn document() -> Value {
     let output = judge().output().unwrap();
-    assert!(output.status.success(), "{DOCUMENT}: {}", printed(&output));
+    assert!(output.status.success(), "{DOCUMENT}: {}", replies(&output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -69,7 +69,7 @@ fn fit(schema: &str, values: &[Value]) {
     }
     drop(lines);
     let output = judging.wait_with_output().unwrap();
-    assert!(output.status.success(), "{schema}: {}", printed(&output));
+    assert!(output.status.success(), "{schema}: {}", replies(&output));
 }
 
 /// One refusal of each kind.
@@ -325,7 +325,7 @@ async fn what_is_said_of_refunds_is_as_documented() {
     assert_eq!(shop.place(&late).await.unwrap().status, 200);
     shop.ask("/v1/orders/close", "T2", json!({})).await.unwrap();
 
-    let mut printed = Vec::new();
+    let mut replies = Vec::new();
     for (sum, more, status, result) in [
         ("5.00", json!({ "merchantRefundNo": "B1" }), 200, "ACCEPTED"),
         ("1.92", json!({ "merchantRefundNo": "B2" }), 200, "REFUSED"),
@@ -340,12 +340,12 @@ async fn what_is_said_of_refunds_is_as_documented() {
         }
         let answer = refund(shop, sum, more).await;
         assert_eq!((answer.status, answer.text("result")), (status, result));
-        printed.push(answer.json);
+        replies.push(answer.json);
     }
-    assert_ne!(printed[4]["hint"], Value::Null);
+    assert_ne!(replies[4]["hint"], Value::Null);
     let own = json!({ "merchantId": shop.role.id, "merchantRefundNo": "B1" });
     let one = shop.client.post("/v1/refunds/query", &own).await.unwrap();
-    printed.push(one.json);
+    replies.push(one.json);
 
     let heard = async |event: &str, number: &str| {
         let find = |inbox: &NotificationInbox| inbox.refund_event(event, number).cloned();
@@ -374,7 +374,7 @@ async fn what_is_said_of_refunds_is_as_documented() {
     assert_eq!((refunds(0), refunds(1)), (4, 1));
     open.close().await.unwrap();
 
-    documented("Refund", &printed);
+    documented("Refund", &replies);
     documented("Notification", &told);
     documented("OrderReport", &listed);
 }
