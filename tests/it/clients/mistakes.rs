@@ -1,4 +1,4 @@
-//! The table of common mistakes in `docs/clients.md`, made one by one.
+//! The table of common mistakes in `docs/clients.md`, each of them made.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ fn documented() -> BTreeSet<(u16, String)> {
     rows.collect()
 }
 
-/// A request that is right until something is done to it.
+/// A valid request, to be spoiled.
 struct SpoilableRequest<'a> {
     scene: &'a ClientTestbed,
     key: SigningKey,
@@ -79,14 +79,14 @@ impl SpoilableRequest<'_> {
         *request.uri_mut() = path.parse().unwrap();
         let stage = &self.scene.stage;
         let answer = send(&stage.certs(), shown, stage.ports.public, request).await;
-        let said: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
-        let code = said["code"].as_str().unwrap_or_default().to_owned();
+        let fields: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
+        let code = fields["code"].as_str().unwrap_or_default().to_owned();
         (answer.status().as_u16(), code)
     }
 }
 
 impl ClientTestbed {
-    /// A private key of the stage under some name.
+    /// A private key of the environment under a given name.
     fn key(&self, file: &str, id: &str) -> SigningKey {
         let pem = std::fs::read_to_string(self.stage.certs().join(file)).unwrap();
         SigningKey::from_pkcs8_pem(id, &pem).unwrap()
@@ -98,7 +98,7 @@ fn nonce(number: usize) -> String {
     format!("AAAAAAAAAAAAAAAA{number:06}")
 }
 
-/// Each mistake once, of a merchant whose first order was `first`.
+/// Each mistake once, by a merchant whose first order was `first`.
 fn mistaken(asking: &SpoilableRequest<'_>, first: Request<Bytes>) -> Vec<Request<Bytes>> {
     let right = asking.order(&json!({}));
     let good = |number| asking.signed(&right, 0, &nonce(number));
@@ -148,8 +148,8 @@ fn mistaken(asking: &SpoilableRequest<'_>, first: Request<Bytes>) -> Vec<Request
     ]
 }
 
-/// Q1, Q2, Q4, Q5, Q7, R-6.3.1-1a: every mistake in the document's table is answered as it says
-/// there, and none has an effect.
+/// Q1, Q2, Q4, Q5, Q7, R-6.3.1-1a: every mistake in the document's table gets the documented reply,
+/// and none has an effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_common_mistake_is_answered_as_documented() {
     let scene = ClientTestbed::set(ED25519).await;
