@@ -47,14 +47,14 @@ fn judge() -> Command {
     command
 }
 
-fn replies(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// The document, validated and parsed.
 fn document() -> Value {
     let output = judge().output().unwrap();
-    assert!(output.status.success(), "{DOCUMENT}: {}", replies(&output));
+    assert!(output.status.success(), "{DOCUMENT}: {}", printed(&output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -69,7 +69,7 @@ fn fit(schema: &str, values: &[Value]) {
     }
     drop(lines);
     let output = judging.wait_with_output().unwrap();
-    assert!(output.status.success(), "{schema}: {}", replies(&output));
+    assert!(output.status.success(), "{schema}: {}", printed(&output));
 }
 
 /// One refusal of each kind.

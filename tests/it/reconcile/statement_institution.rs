@@ -1,5 +1,5 @@
-//! An institution of the `standard` dialect that says what a test has it say, signed as it should be
-//! or not; and the embedded store beside it.
+//! An institution of the `standard` dialect whose replies a test sets, correctly signed or not; and
+//! the embedded store beside it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -33,26 +33,26 @@ use crate::world::clock::{ManualClock, START_MS};
 use crate::world::random::SeededEntropy;
 use crate::world::test_gateway::sends;
 
-/// The day of every movement here.
+/// The day of every payment and refund here.
 pub(super) const DAY: &str = "20270115";
 
-/// What the institution says.
+/// The institution's replies.
 #[derive(Default)]
 pub(super) struct StatementAnswers {
     /// To a query, by our number; unknown otherwise.
     pub(super) known: HashMap<String, Value>,
-    /// The lines of its statement, of one account.
+    /// The lines of its statement, for one account.
     pub(super) lines: Vec<Value>,
-    /// Sums it says they have.
+    /// The stated totals of these lines.
     pub(super) payments: String,
     pub(super) refunds: String,
     /// Lines of a page.
     pub(super) page: usize,
     /// Changes a page before it is signed.
     pub(super) spoil: Option<fn(u64, &mut Value)>,
-    /// Signs with a stranger's key.
+    /// Signs with an unknown key.
     pub(super) forges: bool,
-    /// What was asked: path, and our number or the first line.
+    /// The requests so far: path, and our number or the first line.
     pub(super) asked: Vec<(String, String)>,
 }
 
@@ -111,11 +111,11 @@ impl Outbound for StatementInstitution {
         timeouts: CallTimeouts,
     ) -> Result<Response<Bytes>, SendError> {
         let body = serde_json::from_slice(request.body()).unwrap();
-        let (status, said) = self.answer(request.uri().path(), &body);
+        let (status, reply_body) = self.answer(request.uri().path(), &body);
         let mut reply = Response::builder()
             .status(status)
             .header("content-type", "application/json")
-            .body(Bytes::from(said.to_string()))
+            .body(Bytes::from(reply_body.to_string()))
             .unwrap();
         assert!(reply.body().len() <= timeouts.body_bytes_max);
         let question = Question::of(&request, &request.uri().to_string()).unwrap();
@@ -234,7 +234,7 @@ impl ReconciliationTestbed {
         self.desk.says.lock().unwrap()
     }
 
-    /// A look past the store, as an auditor would have it.
+    /// Counts rows in the database directly, without the store.
     pub(super) fn count(&self, rows: &str) -> u32 {
         let file = Connection::open(self.folder.path().join("paymux.db")).unwrap();
         let sql = format!("SELECT COUNT(*) FROM {rows}");
@@ -250,7 +250,7 @@ impl ReconciliationTestbed {
         }
     }
 
-    /// Each reconciliation has a moment of its own.
+    /// Each reconciliation has its own time.
     pub(super) fn of(&self, day: &str) -> Reconciliation {
         self.clock.pass(1_000);
         Reconciliation {
