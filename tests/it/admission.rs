@@ -115,7 +115,7 @@ fn other_media_types_are_refused() {
 /// M4, R-A3.1-1: an amount is digits with at most one point and no more decimals than the currency
 /// has; anything else is refused.
 #[test]
-fn sums_that_are_none_are_refused() {
+fn malformed_amounts_are_refused() {
     let gateway = TestGateway::new();
     for (sum, status, code) in [
         (json!("1e3"), 400, "amount_unreadable"),
@@ -154,7 +154,7 @@ fn sums_that_are_none_are_refused() {
 
 /// M4, G-1: trailing zeros are not precision, in a JSON number as in a string.
 #[test]
-fn trailing_zeros_are_no_precision() {
+fn trailing_zeros_are_not_precision() {
     for written in ["12.300", "\"12.300\"", "12.3", "12.30000000"] {
         let gateway = TestGateway::new();
         let fields = serde_json::to_string(&order_fields("M1", "T1")).unwrap();
@@ -168,7 +168,7 @@ fn trailing_zeros_are_no_precision() {
 /// R-A3.1-1, R-6.1.1-3a, R-6.1.3-1, R-6.1.4-1: a refusal names the missing field, or the unknown
 /// one: no field takes a password or a card number.
 #[test]
-fn fields_are_those_of_the_table() {
+fn only_documented_fields_are_accepted() {
     let gateway = TestGateway::new();
     for missing in [
         "transactionType",
@@ -300,7 +300,7 @@ fn impossible_orders_are_refused() {
 /// R-6.3.1-1a, R-6.3.1-2a, Q2, Q3: unsigned, signed over too few components, signed by an unknown
 /// key or by another merchant's, or changed in transit: refused on every endpoint.
 #[test]
-fn nothing_unproven_is_answered() {
+fn unauthenticated_requests_are_refused() {
     let gateway = TestGateway::new();
     for path in [
         "/v1/orders",
@@ -340,7 +340,8 @@ fn nothing_unproven_is_answered() {
     *elsewhere.uri_mut() = "/v1/orders/close".parse().unwrap();
     let reply = refused(&gateway, elsewhere, 401, "signature_mismatch");
     assert!(
-        reply.text("detail")
+        reply
+            .text("detail")
             .contains("\"@target-uri\": https://pay.example/v1/orders/close")
     );
 
@@ -430,7 +431,7 @@ fn requests_outside_the_window_are_refused() {
 
 /// Q4, R-6.3.1-1b: certificate, key and `merchantId` must belong to the same merchant.
 #[test]
-fn a_certificate_is_its_merchants_own() {
+fn a_certificate_of_another_merchant_is_refused() {
     let mut enrolled = snapshot(&ONE);
     let m1 = MerchantId::parse("M1").unwrap();
     let merchant = enrolled.routing.merchants.get_mut(&m1).unwrap();
@@ -452,7 +453,7 @@ fn a_certificate_is_its_merchants_own() {
 /// Q4, R-6.3.1-1c: a certificate that expires while the connection is open is refused from the
 /// second after its end, and so is one that is not valid yet; nothing is recorded.
 #[test]
-fn a_certificate_that_ends_meanwhile_is_refused() {
+fn a_certificate_that_expires_meanwhile_is_refused() {
     let gateway = TestGateway::new();
     let peer = Peer {
         certificate: Some(shown("M1", gateway.now_s() + 60)),
@@ -509,7 +510,7 @@ fn a_suspended_merchant_starts_nothing() {
 /// R-6.3.1-1b, R-6.3.1-2b, R-6.5-1b: replies and refusals to an authenticated caller are signed,
 /// bound to their request and not cacheable.
 #[test]
-fn answers_are_signed_for_their_question() {
+fn replies_are_signed_for_their_request() {
     let gateway = TestGateway::new();
     let target = format!("{ORIGIN}{PLACE}");
     let ring = platform_ring();
@@ -530,7 +531,7 @@ fn answers_are_signed_for_their_question() {
 
 /// K3: another merchant's order is answered as unknown on every endpoint.
 #[test]
-fn somebody_elses_order_is_no_order() {
+fn another_merchants_order_is_unknown() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
     for path in ["select", "query", "close", "institutions"] {

@@ -301,7 +301,7 @@ async fn a_payer_chooses_and_pays_on_a_phone() {
 /// V1, R-6.5-1a: while the outcome is unknown the page says so, and refreshes itself without a
 /// script.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_of_an_unresolved_payment_goes_on_by_itself() {
+async fn the_page_of_an_unresolved_payment_refreshes_itself() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();

@@ -51,7 +51,7 @@ fn without_inbox(mut durable: DurableState) -> DurableState {
 /// R-A2.4.1-7a, R-5.1.4-7: an authenticated callback completes the order and is acknowledged with
 /// SUCCESS.
 #[test]
-fn a_payment_is_believed_when_it_is_proven() {
+fn an_authenticated_callback_pays_the_order() {
     let (gateway, id) = waiting();
     gateway.pay("T1", "bank");
     let reply = gateway.call_back("bank", &id);
@@ -147,7 +147,7 @@ fn a_callback_may_be_faster_than_the_reply() {
 /// an unlisted status, or an unknown reference, changes nothing.
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
-fn what_is_not_so_changes_nothing() {
+fn a_wrong_callback_changes_nothing() {
     let (gateway, id) = waiting();
     let truth = gateway.clock.truth();
     let elsewhere = gateway.at("purse", |books| books.id.clone());
@@ -232,7 +232,7 @@ fn what_is_not_so_changes_nothing() {
 /// C2, K3: an authentic callback of one institution about another's attempt is an unknown
 /// reference.
 #[test]
-fn one_institution_cannot_speak_for_another() {
+fn an_institution_cannot_report_anothers_payment() {
     let (gateway, id) = waiting();
     let truth = gateway.clock.truth();
     let success = gateway.at("bank", |books| books.success(&id, truth));
@@ -264,7 +264,7 @@ fn forgeries_do_not_fill_the_store() {
 /// C4: while the commit fails the institution is answered so that it sends again, and what it then
 /// sends is recorded.
 #[test]
-fn success_is_answered_after_the_commit_only() {
+fn a_callback_is_acknowledged_only_after_the_commit() {
     let (mut gateway, id) = waiting();
     gateway.pay("T1", "bank");
     for trouble in [InjectedFault::Unavailable, InjectedFault::LostUnwritten] {
@@ -327,7 +327,7 @@ fn a_late_payment_that_is_not_confirmed_is_not_acknowledged() {
 
 /// V4: a callback reports a payment that the institution, queried, reports as closed: not applied.
 #[test]
-fn a_callback_alone_does_not_undo_an_end() {
+fn a_callback_alone_does_not_undo_a_close() {
     let (gateway, id) = waiting();
     gateway.close("T1");
     let truth = gateway.clock.truth();
@@ -389,7 +389,7 @@ fn a_payment_counts_from_when_it_can_have_been() {
 /// V3, C5: a second payment under the same attempt number with another number of the institution's
 /// is no repeat: it goes to manual review and moves nothing.
 #[test]
-fn a_second_payment_under_one_number_is_set_aside() {
+fn a_second_payment_under_one_number_goes_to_manual_review() {
     let (gateway, id) = waiting();
     gateway.pay("T1", "bank");
     gateway.call_back("bank", &id);

@@ -49,7 +49,11 @@ fn a_live_order_closes_when_the_institution_confirms() {
     assert_eq!(states(&gateway, "T1"), waiting);
     let chosen = gateway.select("T1", "purse");
     assert_eq!((chosen.status, chosen.result), (409, "order_closed"), "O4");
-    assert_eq!(gateway.close("T1").status, 202, "the close request is recorded already");
+    assert_eq!(
+        gateway.close("T1").status,
+        202,
+        "the close request is recorded already"
+    );
 
     gateway.poll_unresolved();
     let ended = (OrderState::Closed, vec![AttemptState::Closed]);
@@ -154,7 +158,7 @@ fn a_refused_close_ends_nothing() {
 /// A5: at an institution that cannot close, the order ends when the institution reports that its
 /// payment has ended.
 #[test]
-fn what_cannot_be_closed_ends_by_itself() {
+fn an_attempt_that_cannot_be_closed_ends_by_itself() {
     let gateway = TestGateway::with(&[("bank", FakeInstitutionAbility::NONE)]);
     gateway.place("T1", json!({ "expireMinutes": 2 }));
     gateway.select("T1", "bank");

@@ -98,7 +98,7 @@ fn line_of(text: &str, part: &str) -> usize {
 
 /// F1: the committed configuration is valid with the keys that `paymux keys dev` makes.
 #[test]
-fn the_committed_configuration_stands_with_fresh_keys() {
+fn the_committed_configuration_is_valid_with_fresh_keys() {
     let config = ConfigFolder::fresh()
         .read()
         .map_err(|f| f.to_string())
@@ -129,7 +129,7 @@ fn the_committed_configuration_stands_with_fresh_keys() {
 
 /// F2: a later read has a higher version; the same text has the same digest.
 #[test]
-fn a_later_reading_has_a_greater_version() {
+fn a_later_read_has_a_higher_version() {
     let site = ConfigFolder::fresh();
     let first = site.read().map_err(|f| f.to_string()).unwrap();
     let later = now().plus(std::time::Duration::from_secs(1));
@@ -202,7 +202,7 @@ fn a_secret_in_plain_is_refused_and_not_quoted() {
 
 /// F1: a TOML syntax error is reported with its line.
 #[test]
-fn a_text_that_is_not_toml_is_told_by_its_line() {
+fn a_toml_error_is_reported_with_its_line() {
     let site = ConfigFolder::with("mtls = \"optional\" ", "mtls = optional\" ");
     let line = line_of(COMMITTED, "mtls = ");
     let place = format!("routes.toml:{line}: syntax");
@@ -211,7 +211,7 @@ fn a_text_that_is_not_toml_is_told_by_its_line() {
 
 /// F1: an unknown name is a fault that suggests the nearest known name.
 #[test]
-fn an_unknown_name_is_answered_with_the_nearest() {
+fn an_unknown_name_suggests_the_nearest() {
     let fault = ConfigFolder::with("notice_url =", "notice_ulr =").only_fault();
     assert!(
         fault.contains("unknown name \"notice_ulr\"; did you mean notice_url?"),
@@ -312,7 +312,7 @@ const ALL_REFUNDS: &str = "\"full_refund\", \"partial_refund\", \"repeated_refun
 /// requirement's id, unless staff record a waiver with reason, name and day; then it is a warning
 /// and the waiver is stored, so that such a refund can be refused with the reason.
 #[test]
-fn a_waiver_is_recorded_by_a_person_and_kept() {
+fn a_waiver_is_recorded_by_staff_and_stored() {
     let without = "\"full_refund\", \"partial_refund\"";
     let faults = ConfigFolder::with(ALL_REFUNDS, without).faults();
     assert_eq!(faults.len(), 2, "both institutions: {faults:#?}");
@@ -424,7 +424,7 @@ fn conditions_of_a_payment_are_read_and_checked() {
 
 /// F1: invalid health thresholds are refused, each by its name.
 #[test]
-fn absurd_measures_of_health_are_refused() {
+fn invalid_health_thresholds_are_refused() {
     for (from, to) in [
         ("window_s = 60", "window_s = 0"),
         ("calls_min = 8", "calls_min = 65"),
@@ -532,7 +532,7 @@ fn no_key_is_made_outside_the_folder_of_development() {
 
 /// F1: `paymux check` prints what would be served, or lists every fault and exits with 3.
 #[test]
-fn check_says_what_would_be_served_or_what_is_wrong() {
+fn check_prints_what_would_be_served_or_the_faults() {
     let site = ConfigFolder::with("stopped = false", "stopped = true ");
     let checked = || {
         let mut out = Vec::new();

@@ -365,7 +365,7 @@ fn quoting(text: &str) -> TestsByIdentifier {
 }
 
 #[test]
-fn identifiers_are_told_from_other_words() {
+fn identifiers_are_distinguished_from_other_words() {
     let found =
         identifiers("R-6.4-1b, C5 (N8): in A3.1 and X-2, unlike `Q10`/v1, A4. SHA-256 R-… K1");
     let expected = ["A4", "C5", "K1", "N8", "Q10", "R-6.4-1b"];
@@ -397,7 +397,7 @@ fn only_tests_show_anything() {
 }
 
 #[test]
-fn an_identifier_nobody_lists_is_found() {
+fn an_unlisted_identifier_is_found() {
     let page = sample("C5", "C5").unwrap();
     assert!(faults(&page, &quoting("/// C5 R-1-1\n#[test]\nfn a() {}")).is_empty());
     assert_eq!(
@@ -411,7 +411,7 @@ fn an_identifier_nobody_lists_is_found() {
 }
 
 #[test]
-fn what_is_called_met_and_not_shown_is_found() {
+fn a_requirement_called_met_without_a_test_is_found() {
     for status in ["met", "partly: refunds"] {
         let page = sample("| met |", &format!("| {status} |")).unwrap();
         assert_eq!(
@@ -429,7 +429,7 @@ fn what_is_called_met_and_not_shown_is_found() {
 }
 
 #[test]
-fn a_promise_that_is_not_built_is_quoted_by_nobody() {
+fn a_promise_that_is_not_implemented_is_not_quoted() {
     let page = sample("| met |", "| not ours |").unwrap();
     assert_eq!(
         faults(&page, &quoting("/// C6\n#[test]\nfn a() {}")).len(),
@@ -457,7 +457,7 @@ fn a_page_that_contradicts_itself_is_found() {
 }
 
 #[test]
-fn the_page_says_what_each_demand_stands_on() {
+fn the_page_lists_the_tests_of_each_demand() {
     let page = sample("C5", "C5").unwrap();
     let quoted = quoting("/// R-1-1 R-1-2 R-6.4-1b C5\n#[test]\nfn t() {}");
     let text = render(&page, &quoted);

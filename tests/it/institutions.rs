@@ -181,7 +181,7 @@ fn an_unlisted_word_proves_nothing() {
 
 /// V3, C2, E3, R3: evidence for another amount, currency, account, attempt or refund moves nothing.
 #[test]
-fn what_is_said_of_something_else_moves_nothing() {
+fn evidence_for_another_object_moves_nothing() {
     on_all(|rig, recording| {
         for (name, other) in &recording.others {
             let body = recording.body_with(name, other);
@@ -221,7 +221,7 @@ fn a_cut_off_or_oversized_body_proves_nothing() {
 
 /// E5, C1: a message not signed by a key of this institution proves nothing.
 #[test]
-fn the_word_of_anybody_else_proves_nothing() {
+fn a_message_by_another_key_proves_nothing() {
     on_all(|rig, recording| {
         for signer in [None, Some(SignedBy::Other), Some(SignedBy::Stranger)] {
             let read = read_as(rig, recording, recording.body(), signer);
@@ -232,7 +232,7 @@ fn the_word_of_anybody_else_proves_nothing() {
 
 /// C1, E5: one changed byte in the body of a callback or reply invalidates it.
 #[test]
-fn one_changed_byte_is_noticed() {
+fn one_changed_byte_is_detected() {
     on_all(|rig, recording| {
         let order = recording.order();
         let now = Timestamp::from_s(NOW_S);
@@ -275,7 +275,7 @@ fn one_changed_byte_is_noticed() {
 /// E5: an authentic reply to another request, or with another status, proves nothing about this
 /// one.
 #[test]
-fn an_answer_to_another_question_proves_nothing() {
+fn a_reply_to_another_request_proves_nothing() {
     on_all(|rig, recording| {
         let order = recording.order();
         let Some(call) = recording.call(&order) else {
@@ -300,7 +300,7 @@ fn an_answer_to_another_question_proves_nothing() {
 
 /// C5: a callback is accepted only while its signature is recent, not before or after.
 #[test]
-fn an_old_callback_is_not_believed() {
+fn an_old_callback_is_not_accepted() {
     on_all(|rig, recording| {
         if recording.call != "callback" {
             return;
@@ -349,7 +349,7 @@ fn a_repeated_create_is_the_same_create() {
 /// C4, V3: the acknowledgement says whether to send again: only what may succeed later is answered
 /// 503, and each carries the number under which it is logged.
 #[test]
-fn only_what_may_succeed_later_is_asked_for_again() {
+fn only_what_may_succeed_later_is_answered_503() {
     on_all(|rig, recording| {
         if recording.call != "callback" {
             return;
@@ -362,9 +362,9 @@ fn only_what_may_succeed_later_is_asked_for_again() {
             (Acknowledgement::Unreadable, 400),
             (Acknowledgement::Unverified, 401),
         ] {
-            let answer = rig
-                .adapter()
-                .acknowledge(&callback, acknowledgement, "ab12", &stamp(NOW_S));
+            let answer =
+                rig.adapter()
+                    .acknowledge(&callback, acknowledgement, "ab12", &stamp(NOW_S));
             assert_eq!(answer.status(), status, "{acknowledgement:?}");
             assert_eq!(answer.headers().contains_key("retry-after"), status == 503);
             let fields: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();

@@ -95,7 +95,7 @@ async fn operations(stage: &DemoEnvironment, path: &str) -> String {
 /// R-6.3.1-4a: requests are counted by interface, result and duration, and no metric or publication
 /// names a payer or an order.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_asked_is_counted_without_naming_anybody() {
+async fn requests_are_counted_without_personal_data() {
     let (stage, open) = open().await;
     // Longer than any run of letters that a key published in base64 holds by chance.
     let number = "counted-and-not-named";
@@ -268,7 +268,7 @@ async fn false_callbacks_change_nothing() {
 
 /// N7: a merchant that does not answer delays no other, and is notified in the end.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_merchant_delays_nobody() {
+async fn a_slow_merchant_delays_no_other() {
     let (stage, _open) = open().await;
     stage.tea.merchant.next(MerchantFault::Slow, 1);
     for (shop, number) in [(&stage.tea, "T1"), (&stage.books, "B1")] {
@@ -303,7 +303,10 @@ async fn a_stop_finishes_what_is_in_flight() {
     let (answer, drained) = tokio::join!(placed(&stage.tea, &wanted), stopping);
     assert!(answer.text("payUrl").starts_with(&stage.blue.origin()));
     assert_eq!(drained, DrainOutcome::Whole);
-    assert!(stage.tea.place(&wanted).await.is_err(), "the listener is closed");
+    assert!(
+        stage.tea.place(&wanted).await.is_err(),
+        "the listener is closed"
+    );
 
     let _open = stage.open().await.unwrap();
     let again = placed(&stage.tea, &wanted).await;

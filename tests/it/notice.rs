@@ -86,7 +86,7 @@ fn the_merchant_is_notified_of_its_payment() {
 /// R-6.3.1-1c: an expired platform key signs nothing: the merchant is notified under the next key
 /// only, and replies are not signed.
 #[test]
-fn an_expired_key_notifies_nobody() {
+fn an_expired_key_signs_no_notification() {
     let institutions = [
         ("bank", FakeInstitutionAbility::ALL),
         ("purse", FakeInstitutionAbility::ALL),
@@ -143,7 +143,7 @@ fn an_address_without_a_path_is_signed_as_it_is_called() {
 /// H1: a shortage of ours is not the merchant's failure: it counts as no delivery attempt, however
 /// long it lasts, and dead-letters nothing.
 #[test]
-fn a_shortage_of_ours_counts_as_no_try() {
+fn a_shortage_of_ours_counts_as_no_attempt() {
     let gateway = paid();
     for _ in 0..40 {
         gateway
@@ -230,7 +230,7 @@ fn deliveries_follow_the_published_schedule() {
 /// N2, T2: a clock that jumps thirty days ahead for one delivery, late in the schedule,
 /// dead-letters nothing: the number of attempts decides.
 #[test]
-fn a_clock_ahead_gives_no_event_up() {
+fn a_clock_ahead_dead_letters_no_event() {
     let gateway = paid();
     gateway.inbox(|inbox| inbox.behaviour = FakeMerchantBehaviour::ServerError);
     for wait in WAITS_S {
@@ -252,7 +252,7 @@ fn a_clock_ahead_gives_no_event_up() {
 
 /// N6: a lost lease completes nothing; the event is delivered twice rather than never.
 #[test]
-fn a_lost_lease_can_repeat_and_not_lose() {
+fn a_lost_lease_repeats_and_does_not_lose() {
     let gateway = paid();
     let (store, world) = (&*gateway.api.store, &gateway.api.world);
     let snapshot = gateway.snapshot();
@@ -271,7 +271,7 @@ fn a_lost_lease_can_repeat_and_not_lose() {
 
 /// N7: a merchant that never acknowledges delays no other.
 #[test]
-fn a_merchant_that_never_acknowledges_delays_nobody() {
+fn a_merchant_that_never_acknowledges_delays_no_other() {
     let gateway = TestGateway::new();
     for n in 0..40 {
         gateway.place(&format!("D{n}"), json!({}));
@@ -330,7 +330,7 @@ fn a_close_is_notified_to_its_own_address() {
 
 /// N9: a later transition never changes the body of an earlier event.
 #[test]
-fn an_event_says_what_was_committed() {
+fn an_event_has_what_was_committed() {
     let gateway = paid();
     let before: Vec<_> = gateway
         .durable_state()

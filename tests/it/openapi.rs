@@ -170,7 +170,7 @@ fn texts(list: &Value) -> BTreeSet<String> {
 /// G-12: every public code is documented under the status it is answered with, and no other code
 /// is.
 #[test]
-fn the_document_and_the_program_know_the_same_codes() {
+fn the_document_and_the_program_have_the_same_codes() {
     let document = document();
     let schemas = &document["components"]["schemas"];
     let all = texts(&schemas["Problem"]["properties"]["code"]["enum"]);
@@ -215,7 +215,7 @@ fn the_document_and_the_program_know_the_same_codes() {
 /// R-A2.4.1-3a, R-6.1.5-2: every reason for which an institution is ineligible, or does not make a
 /// refund, is documented and explained.
 #[test]
-fn the_document_and_the_program_know_the_same_reasons() {
+fn the_document_and_the_program_have_the_same_reasons() {
     let schemas = &document()["components"]["schemas"];
     for kind in ["IneligibleReason", "RefundLack"] {
         let reasons = texts(&schemas[kind]["enum"]);
@@ -307,7 +307,7 @@ async fn refund(shop: &DemoMerchant, sum: &str, more: Value) -> ClientResponse {
 /// R-A3.4-2, A8: replies and notifications about refunds have the documented shape: for a
 /// refund that was made, one of unknown outcome, one refused, one without a number, and one that
 /// nobody requested.
-async fn what_is_said_of_refunds_is_as_documented() {
+async fn replies_about_refunds_are_as_documented() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
@@ -420,7 +420,7 @@ async fn the_document_is_served() {
 /// R-6.3.1-1c: keys may be cached, also by shared caches, for as long as the clients' document
 /// says, with the documented header; a refusal at that path may not be.
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_may_be_kept_for_ten_minutes() {
+async fn keys_may_be_cached_for_ten_minutes() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();

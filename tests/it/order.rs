@@ -92,7 +92,8 @@ fn a_named_institution_is_called_at_once() {
     let reply = gateway.place("T1", wanted);
     assert_eq!(reply.status, 200);
     assert!(
-        reply.text("payUrl")
+        reply
+            .text("payUrl")
             .starts_with("https://bank.example/pay/A")
     );
     assert_eq!(reply.text("attemptStatus"), "ACCEPTED");
@@ -263,7 +264,7 @@ fn a_query_answers_every_field() {
 /// R-A3.2-1, K3: every field of the query must match; another merchant's order is answered as
 /// unknown.
 #[test]
-fn an_order_is_found_by_what_fits_only() {
+fn an_order_is_found_by_matching_fields_only() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
     let no = gateway.order("T1").no.as_str().to_owned();

@@ -41,7 +41,7 @@ fn states(gateway: &TestGateway, no: &str) -> Vec<AttemptState> {
 /// R-5.1.4-4, R-A2.4.1-4a, R-A2.4.1-4b, R-A2.4.1-5a, R-5.1.1-0a: the choice goes to that
 /// institution and its link is returned unchanged.
 #[test]
-fn a_choice_is_answered_with_the_institutions_link() {
+fn a_choice_returns_the_institutions_link() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
     let reply = gateway.select("T1", "purse");
@@ -104,7 +104,10 @@ fn an_expired_link_is_made_again_under_the_same_attempt() {
     gateway.select("T1", "bank");
     gateway.advance_s(121);
     let reply = gateway.select("T1", "bank");
-    assert_eq!((reply.status, reply.text("attemptStatus")), (200, "ACCEPTED"));
+    assert_eq!(
+        (reply.status, reply.text("attemptStatus")),
+        (200, "ACCEPTED")
+    );
     assert_eq!(states(&gateway, "T1"), [AttemptState::Accepted]);
     let id = gateway.attempt("T1", "bank");
     assert_eq!(gateway.at("bank", |books| books.payments[&id].creates), 2);
@@ -137,7 +140,7 @@ fn an_expired_link_elsewhere_means_a_new_attempt_after_the_close() {
 /// A6: querying an attempt that waits for its payer changes nothing, however the institution dates
 /// its replies, so the queries become rarer.
 #[test]
-fn a_question_does_not_renew_the_link() {
+fn a_query_does_not_renew_the_link() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
     gateway.select("T1", "bank");
@@ -221,7 +224,7 @@ fn a_refusal_leaves_the_order_open() {
 
 /// E1: a call that was never sent may go elsewhere at once.
 #[test]
-fn what_was_not_sent_has_failed() {
+fn an_attempt_that_was_not_sent_has_failed() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
     gateway
@@ -240,7 +243,7 @@ fn what_was_not_sent_has_failed() {
 /// E5, V1, A3: no reply, a server error, a damaged or unlisted reply decide nothing: 202, queried
 /// and never sent again.
 #[test]
-fn what_is_unresolved_is_asked_about_and_not_sent_again() {
+fn an_unresolved_attempt_is_queried_and_not_sent_again() {
     for ending in [
         ScriptedOutcome::LostBefore,
         ScriptedOutcome::LostAfter,

@@ -54,7 +54,7 @@ fn wait_s(reply: &TestReply) -> u64 {
 /// Q1, Q8: limited by address or certificate before the signature, by merchant after it; a limited
 /// caller may send the same bytes again, because the nonce was not spent.
 #[test]
-fn who_comes_too_often_loses_nothing_but_time() {
+fn a_limited_caller_can_repeat_its_request() {
     let with_certificate = Peer {
         certificate: Some(shown("M1", i64::MAX)),
         ..PEER
@@ -117,7 +117,7 @@ impl Outbound for RateLimitedNetwork {
 /// Q8, A1: while an institution has no permit, placing through it and selecting it are refused
 /// before anything is written; the same requests succeed when it has one. A query needs no permit.
 #[test]
-fn an_institution_that_takes_no_more_is_not_written_down() {
+fn nothing_is_written_without_a_permit() {
     let mut gateway = TestGateway::new();
     let busy = Arc::new(RateLimitedNetwork(
         Arc::clone(&gateway.network),
@@ -139,14 +139,23 @@ fn an_institution_that_takes_no_more_is_not_written_down() {
     busy.1.store(false, Ordering::SeqCst);
     for request in [choose, place] {
         let reply = gateway.send(request);
-        assert_eq!((reply.status, reply.text("attemptStatus")), (200, "ACCEPTED"));
+        assert_eq!(
+            (reply.status, reply.text("attemptStatus")),
+            (200, "ACCEPTED")
+        );
     }
     busy.1.store(true, Ordering::SeqCst);
     let reply = gateway.select("T1", "bank");
-    assert_eq!(reply.status, 200, "the stored payment action needs no permit");
+    assert_eq!(
+        reply.status, 200,
+        "the stored payment action needs no permit"
+    );
     let named = json!({ "merchantOrderNo": "T2", "institutionId": "bank" });
     let reply = gateway.send(with(&gateway, named));
-    assert_eq!((reply.status, reply.text("attemptStatus")), (200, "ACCEPTED"));
+    assert_eq!(
+        (reply.status, reply.text("attemptStatus")),
+        (200, "ACCEPTED")
+    );
     let other = json!({ "merchantOrderNo": "T2", "institutionId": "bank", "orderAmount": "7.00" });
     let reply = gateway.send(with(&gateway, other));
     assert_eq!((reply.status, reply.result), (409, "order_conflict"));
@@ -184,13 +193,16 @@ impl Outbound for FailingNetwork {
 /// An order that waited for its permit is judged after the wait: where the institution has failed
 /// meanwhile, nothing is sent there and no order is placed.
 #[test]
-fn what_waited_for_its_permit_is_judged_after_the_wait() {
+fn an_order_that_waited_for_its_permit_is_judged_after_the_wait() {
     let mut gateway = TestGateway::new();
     let network = Arc::clone(&gateway.network);
     let World { health, clock, .. } = gateway.api.world.clone();
     gateway.api.world.outbound = Arc::new(FailingNetwork(network, health, clock));
     let reply = gateway.place("T1", json!({ "institutionId": "bank" }));
-    assert_eq!((reply.status, reply.result), (422, "institution_unavailable"));
+    assert_eq!(
+        (reply.status, reply.result),
+        (422, "institution_unavailable")
+    );
     assert_eq!(reply.text("reason"), "INSTITUTION_UNHEALTHY");
     assert!(gateway.network.parties().sent.is_empty());
     let reply = gateway.place("T1", json!({}));

@@ -435,7 +435,7 @@ fn twice(case: Case, code: &str) -> (TestReply, TestReply) {
 /// get `nonce_spent` afterwards, also when the cause is gone; except for 429, 500 and 503, with
 /// which nothing was recorded.
 #[test]
-fn every_refusal_of_a_proven_request_spends_its_nonce() {
+fn every_refusal_of_an_authenticated_request_spends_its_nonce() {
     let codes: BTreeSet<&str> = refusals().iter().map(Refusal::code).collect();
     let of = [of_fields, of_institutions, of_orders, of_refunds];
     for code in codes {
@@ -481,7 +481,7 @@ fn a_refused_refund_moves_no_money_later() {
 
 /// Q5, Q6: a nonce spent by a refusal stays spent after a restart.
 #[test]
-fn what_a_refusal_spent_is_durable() {
+fn a_nonce_spent_by_a_refusal_is_durable() {
     let mut gateway = TestGateway::new();
     let request = with(&gateway, json!({ "zzz": 1 }));
     assert_eq!(gateway.send(request.clone()).result, "field_unknown");

@@ -45,7 +45,7 @@ fn check_rate(gateway: &TestGateway, peer: Peer) {
 /// L4, L5: failed authentication is recorded once for each caller and minute with its count, and
 /// identifies the caller only by a digest; all beyond the bound share a row.
 #[test]
-fn refused_proofs_are_recorded_within_a_bound() {
+fn failed_authentication_is_recorded_within_a_bound() {
     let gateway = TestGateway::new();
     check_rate(&gateway, from(Ipv4Addr::new(203, 0, 113, 9)));
     check_rate(&gateway, from(Ipv4Addr::new(203, 0, 113, 9)));

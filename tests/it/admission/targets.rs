@@ -34,7 +34,7 @@ const VARIANTS: [&str; 20] = [
 /// Q2: a path is compared byte for byte: another spelling is another path, whether it was signed as
 /// it was sent or as it should have been.
 #[test]
-fn another_way_to_write_the_path_is_another_path() {
+fn another_spelling_of_the_path_is_another_path() {
     let gateway = TestGateway::new();
     for variant in VARIANTS {
         let mut moved = good(&gateway);
@@ -78,7 +78,11 @@ fn a_query_is_refused_and_not_quoted() {
             *added.uri_mut() = target.parse().unwrap();
             for request in [signed, added] {
                 let reply = refused(&gateway, request, 400, "query_unexpected");
-                assert!(!reply.json.to_string().contains("1381234"), "{}", reply.json);
+                assert!(
+                    !reply.json.to_string().contains("1381234"),
+                    "{}",
+                    reply.json
+                );
             }
         }
     }
@@ -133,7 +137,7 @@ fn another_authority_is_refused() {
 /// Q2, Q10: a duplicate of a header that decides something, with the same or another value, before
 /// or after the right one, is refused.
 #[test]
-fn a_header_that_stands_twice_is_refused() {
+fn a_duplicate_header_is_refused() {
     let gateway = TestGateway::new();
     for (name, other, status, code) in [
         ("content-type", "text/plain", 415, "media_type_wrong"),

@@ -54,7 +54,7 @@ fn the_document_shows_the_programs_that_are_run() {
 
 /// The documented versions are the tested ones.
 #[test]
-fn merchants_are_told_the_versions_that_are_tested() {
+fn the_documented_versions_are_the_tested_ones() {
     let tested = tree::read("tests/python/requirements.txt");
     let documented = tree::read("docs/clients/python/requirements.txt");
     for version in documented.lines().filter(|line| !line.starts_with('#')) {

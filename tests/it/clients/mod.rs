@@ -253,7 +253,7 @@ fn event_states(folder: &Path) -> Vec<(String, String)> {
 }
 
 /// A tampered reply is refused.
-async fn refuses_tampered_answers(program: Program) {
+async fn refuses_tampered_replies(program: Program) {
     let scene = ClientTestbed::tampered().await;
     let relay = scene.relay();
     // After a lost reply the request is repeated: the same order, signed anew, placed once.
@@ -353,24 +353,24 @@ async fn the_java_client_signs_with_ecdsa() {
 /// Q2, Q3, R-6.3.2-2a: a reply is accepted only whole, signed by the platform's key, and bound to
 /// its request.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_python_client_believes_no_tampered_answer() {
-    refuses_tampered_answers(Program::Python).await;
+async fn the_python_client_refuses_tampered_replies() {
+    refuses_tampered_replies(Program::Python).await;
 }
 
 /// Q2, Q3: the same in Node, whose library leaves a part of it to the program.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_node_client_believes_no_tampered_answer() {
-    refuses_tampered_answers(Program::Node).await;
+async fn the_node_client_refuses_tampered_replies() {
+    refuses_tampered_replies(Program::Node).await;
 }
 
 /// Q2, Q3: the same with curl and openssl.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_curl_client_believes_no_tampered_answer() {
-    refuses_tampered_answers(Program::Curl).await;
+async fn the_curl_client_refuses_tampered_replies() {
+    refuses_tampered_replies(Program::Curl).await;
 }
 
 /// Q2, Q3: the same in Java.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_java_client_believes_no_tampered_answer() {
-    refuses_tampered_answers(Program::Compiled).await;
+async fn the_java_client_refuses_tampered_replies() {
+    refuses_tampered_replies(Program::Compiled).await;
 }

@@ -110,16 +110,31 @@ impl Program {
             let certs = around.folder.join("certs");
             let around = around.clone();
             ListenerProcess::Handed(
-                TestServer::open(&certs, port, Arc::new(ShellServer { around, line_sender })).await,
+                TestServer::open(
+                    &certs,
+                    port,
+                    Arc::new(ShellServer {
+                        around,
+                        line_sender,
+                    }),
+                )
+                .await,
             )
         } else {
             let mut command = self.command(around);
             ListenerProcess::Process(self.listening(command.arg("listen"), line_sender).await)
         };
-        NotificationListener { received_lines, ears }
+        NotificationListener {
+            received_lines,
+            ears,
+        }
     }
 
-    async fn listening(self, command: &mut Command, line_sender: UnboundedSender<String>) -> KillOnDrop {
+    async fn listening(
+        self,
+        command: &mut Command,
+        line_sender: UnboundedSender<String>,
+    ) -> KillOnDrop {
         let mut child = KillOnDrop(self.spawn(command));
         let out = child.0.stdout.take().unwrap();
         let err = child.0.stderr.take().unwrap();

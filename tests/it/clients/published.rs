@@ -42,14 +42,27 @@ async fn fetches_keys_once(program: Program) {
     let notifications = SpoilableNotification::of(&scene);
     let around = aged(&scene, "600", "600");
     let forged = async || {
-        let answers = tokio::join!(notifications.unknown(), notifications.unknown(), notifications.unknown());
-        let answers = [answers.0, answers.1, answers.2, notifications.unknown().await];
+        let answers = tokio::join!(
+            notifications.unknown(),
+            notifications.unknown(),
+            notifications.unknown()
+        );
+        let answers = [
+            answers.0,
+            answers.1,
+            answers.2,
+            notifications.unknown().await,
+        ];
         assert!(answers.iter().all(|answer| answer.status == 401));
     };
     scene.relay().publish(KeyPublication::Broken);
     let listening = program.listen(&around, scene.notices).await;
     forged().await;
-    assert_eq!(scene.relay().key_fetches(), 1, "{program:?}: a failure counts");
+    assert_eq!(
+        scene.relay().key_fetches(),
+        1,
+        "{program:?}: a failure counts"
+    );
     listening.ended().await;
 
     // As if the keys had never been fetched.
@@ -64,53 +77,57 @@ async fn fetches_keys_once(program: Program) {
     assert_eq!(notifications.honest().await.status, 200);
     forged().await;
     assert_eq!(notifications.honest().await.status, 200);
-    assert_eq!(scene.relay().key_fetches(), 2, "{program:?}: the cached set serves");
+    assert_eq!(
+        scene.relay().key_fetches(),
+        2,
+        "{program:?}: the cached set serves"
+    );
 }
 
 /// Q2, N2: a key that the gateway withdrew is accepted only until the cached set is old.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_python_client_believes_no_withdrawn_key() {
+async fn the_python_client_refuses_a_withdrawn_key() {
     refuses_a_withdrawn_key(Program::Python).await;
 }
 
 /// Q2, N2: the same in Node.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_node_client_believes_no_withdrawn_key() {
+async fn the_node_client_refuses_a_withdrawn_key() {
     refuses_a_withdrawn_key(Program::Node).await;
 }
 
 /// Q2, N2: the same with curl and openssl.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_curl_client_believes_no_withdrawn_key() {
+async fn the_curl_client_refuses_a_withdrawn_key() {
     refuses_a_withdrawn_key(Program::Curl).await;
 }
 
 /// Q2, N2: the same in Java.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_java_client_believes_no_withdrawn_key() {
+async fn the_java_client_refuses_a_withdrawn_key() {
     refuses_a_withdrawn_key(Program::Compiled).await;
 }
 
 /// Q2: a message cannot make a program fetch the keys each time.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_python_client_fetches_keys_for_nobody() {
+async fn the_python_client_fetches_keys_once() {
     fetches_keys_once(Program::Python).await;
 }
 
 /// Q2: the same in Node.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_node_client_fetches_keys_for_nobody() {
+async fn the_node_client_fetches_keys_once() {
     fetches_keys_once(Program::Node).await;
 }
 
 /// Q2: the same with curl and openssl, a process for each message.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_curl_client_fetches_keys_for_nobody() {
+async fn the_curl_client_fetches_keys_once() {
     fetches_keys_once(Program::Curl).await;
 }
 
 /// Q2: the same in Java.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_java_client_fetches_keys_for_nobody() {
+async fn the_java_client_fetches_keys_once() {
     fetches_keys_once(Program::Compiled).await;
 }

@@ -29,7 +29,10 @@ async fn reports_refusals(program: Program) {
 
     for mobile in SAYING_MORE {
         let printed = scene.run(program, &["place", "T2", "12.30", mobile]).await;
-        assert_eq!((printed.status, &printed.out["field"]), (1, &"mobileNo".into()));
+        assert_eq!(
+            (printed.status, &printed.out["field"]),
+            (1, &"mobileNo".into())
+        );
     }
     let text = scene.run(program, &["query", r#"T1","version":"1"#]).await;
     assert_eq!(
@@ -50,32 +53,32 @@ async fn reports_refusals(program: Program) {
 
 /// R-6.3.1-1a: a refusal is no success, and nothing a payer writes becomes a field of an order.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_python_client_says_what_was_refused() {
+async fn the_python_client_reports_refusals() {
     reports_refusals(Program::Python).await;
 }
 
 /// R-6.3.1-1a: the same in Node.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_node_client_says_what_was_refused() {
+async fn the_node_client_reports_refusals() {
     reports_refusals(Program::Node).await;
 }
 
 /// R-6.3.1-1a: the same in a shell, which knows no JSON.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_curl_client_says_what_was_refused() {
+async fn the_curl_client_reports_refusals() {
     reports_refusals(Program::Curl).await;
 }
 
 /// R-6.3.1-1a: the same in Java.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_java_client_says_what_was_refused() {
+async fn the_java_client_reports_refusals() {
     reports_refusals(Program::Compiled).await;
 }
 
 /// Q2: if the named authorities cannot be read, no others are trusted instead, not even those that
 /// would do.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_other_authorities_are_believed() {
+async fn no_other_authorities_are_trusted() {
     let mut scene = ClientTestbed::set(ED25519).await;
     for (name, value) in [
         ("PAYMUX_ROOTS", "certs/mistyped.pem"),
@@ -93,7 +96,11 @@ async fn no_other_authorities_are_believed() {
         Program::Compiled,
     ] {
         let printed = scene.run(program, &["query", "T1"]).await;
-        assert_eq!(printed.status, 3, "{program:?}: {} {}", printed.out, printed.err);
+        assert_eq!(
+            printed.status, 3,
+            "{program:?}: {} {}",
+            printed.out, printed.err
+        );
         assert!(printed.err.contains("mistyped.pem"), "{}", printed.err);
     }
 }
@@ -119,6 +126,9 @@ fn a_tool_that_is_too_old_is_named() {
         let made = made.unwrap();
         let printed = String::from_utf8_lossy(&made.stderr);
         let expected = format!("too old: {found}, expected {least} or later");
-        assert!(!made.status.success() && printed.contains(&expected), "{printed}");
+        assert!(
+            !made.status.success() && printed.contains(&expected),
+            "{printed}"
+        );
     }
 }

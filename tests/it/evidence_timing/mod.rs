@@ -103,7 +103,7 @@ fn created(ability: FakeInstitutionAbility, ending: ScriptedOutcome) -> TestGate
 /// V5, R3: "not found" about a refund, from before a pause in which the refund arrived, does not
 /// fail it; its amount is still reserved, and later evidence ends it.
 #[test]
-fn a_refund_asked_about_before_a_pause_has_not_failed() {
+fn a_refund_queried_before_a_pause_has_not_failed() {
     let gateway = gateway(FakeInstitutionAbility {
         repeatable_refund: false,
         ..FakeInstitutionAbility::ALL
@@ -138,7 +138,7 @@ fn a_refund_asked_about_before_a_pause_has_not_failed() {
 /// V5, A5, A2: "not found" about a payment, from before a pause in which the payment arrived, does
 /// not fail it: no other institution may be chosen, and it can still be paid.
 #[test]
-fn a_payment_asked_about_before_a_pause_has_not_failed() {
+fn a_payment_queried_before_a_pause_has_not_failed() {
     for ability in [FORGETFUL, CANNOT_CLOSE] {
         let gateway = created(ability, ScriptedOutcome::Late);
         gateway.advance_s(1);
@@ -147,7 +147,11 @@ fn a_payment_asked_about_before_a_pause_has_not_failed() {
         answered_before_a_pause(&gateway, 345);
         gateway.network.arrive_late(0);
         gateway.network.release(0, ScriptedOutcome::Answered);
-        assert_eq!(asking.go_on(), Some(1), "that reply leads to no further query");
+        assert_eq!(
+            asking.go_on(),
+            Some(1),
+            "that reply leads to no further query"
+        );
         drop(asking);
         gateway.network.parties().held = false;
         assert_eq!(attempt(&gateway).state, AttemptState::Unknown);
@@ -250,7 +254,7 @@ fn an_intent_dated_ahead_is_unresolved() {
 /// T1, T2, A5: a wall clock that is set, ahead or back, ends nothing while the process runs;
 /// elapsed time does.
 #[test]
-fn a_clock_that_is_set_is_no_waiting() {
+fn setting_the_clock_is_not_elapsed_time() {
     let gateway = created(CANNOT_CLOSE, ScriptedOutcome::LostBefore);
     for off_ms in [7_200_000, 14_400_000] {
         gateway.clock.set_off(off_ms);
@@ -374,7 +378,7 @@ fn what_a_false_callback_named_is_not_ended_by_not_found() {
 /// V5, A5: the later evidence counts: a close answered "not found" by an institution that says
 /// "open" right after ends nothing.
 #[test]
-fn open_said_after_not_found_counts() {
+fn open_reported_after_not_found_counts() {
     let gateway = created(FORGETFUL, ScriptedOutcome::LostAfter);
     gateway.at("bank", |books| books.manners.denies_closes = true);
     assert_eq!(gateway.close("T1").status, 202);
@@ -404,7 +408,7 @@ fn not_found_alone_ends_nothing() {
 
 /// E1: a query that was not sent is no evidence about the create before it.
 #[test]
-fn a_question_that_was_not_sent_ends_nothing() {
+fn a_query_that_was_not_sent_ends_nothing() {
     let gateway = gateway(FORGETFUL);
     gateway.place("T1", json!({}));
     gateway.network.parties().held = true;
@@ -444,7 +448,7 @@ fn a_question_that_was_not_sent_ends_nothing() {
 /// V3, E3: a reply with another amount is quarantined, whatever the call was: the call is
 /// unresolved at once, and nothing says that it succeeded.
 #[test]
-fn an_answer_of_another_sum_is_unresolved_at_once() {
+fn a_reply_with_another_amount_is_unresolved_at_once() {
     let gateway = gateway(FakeInstitutionAbility::ALL);
     gateway.place("T1", json!({}));
     gateway.select("T1", "bank");
@@ -465,7 +469,7 @@ fn an_answer_of_another_sum_is_unresolved_at_once() {
 
 /// M6: an amount without a currency in a callback or reply is in the order's currency.
 #[test]
-fn a_sum_without_a_currency_is_the_orders() {
+fn an_amount_without_a_currency_is_in_the_orders() {
     let abilities = [("bank", FakeInstitutionAbility::ALL)];
     let snapshot = crate::world::enrolment::in_dollars(&abilities);
     let gateway = TestGateway::enrolled(&abilities, snapshot);

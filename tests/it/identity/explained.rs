@@ -52,7 +52,7 @@ fn shown(gateway: &TestGateway, key: &TestSigningKey, peer: Peer) -> Option<Stri
 
 /// R-6.3.1-2a, L4: the owner of a known key sees the base we computed, whole, and never a secret.
 #[test]
-fn a_misfit_is_shown_the_base_and_no_secret() {
+fn a_mismatch_shows_the_base_and_no_secret() {
     for algorithm in ALGORITHMS {
         let gateway = gateway();
         let base = shown(&gateway, key_of(algorithm), showing("M1")).unwrap();
@@ -71,7 +71,12 @@ fn an_unauthenticated_caller_is_shown_nothing() {
     let (gateway, key) = (gateway(), key_of("ed25519"));
     let mut draft = draft(&gateway, key);
     draft.key_id = "M1-ed25520".to_owned();
-    let reply = refused(&gateway, draft.by(key), (401, "key_unknown"), "an unauthenticated caller");
+    let reply = refused(
+        &gateway,
+        draft.by(key),
+        (401, "key_unknown"),
+        "an unauthenticated caller",
+    );
     assert!(!reply.text("detail").contains("@method"));
 }
 

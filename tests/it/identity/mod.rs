@@ -107,7 +107,7 @@ const OUTSIDE: (u16, &str) = (401, "outside_window");
 /// R-6.3.1-1a, R-6.3.1-2a, R-6.3.2-2b, Q3: each algorithm authenticates the caller; its name may be
 /// in the message and must match the key's.
 #[test]
-fn each_algorithm_lets_its_owner_in() {
+fn each_algorithm_authenticates_its_owner() {
     for algorithm in ALGORITHMS {
         for alg in [None, Some(algorithm.to_owned())] {
             let gateway = gateway();
@@ -117,7 +117,11 @@ fn each_algorithm_lets_its_owner_in() {
                 ..draft(&gateway, key)
             };
             let reply = gateway.send_from(draft.by(key), showing("M1"));
-            assert_eq!((reply.status, reply.result), (200, "ACCEPTED"), "{algorithm}");
+            assert_eq!(
+                (reply.status, reply.result),
+                (200, "ACCEPTED"),
+                "{algorithm}"
+            );
             assert_eq!(gateway.durable_state().orders.len(), 1);
         }
     }
@@ -125,7 +129,7 @@ fn each_algorithm_lets_its_owner_in() {
 
 /// R-6.3.1-2a, Q2: unsigned, signed over too few components, changed in transit, sent elsewhere.
 #[test]
-fn nothing_is_believed_that_was_not_signed_whole() {
+fn a_request_not_signed_whole_is_refused() {
     for algorithm in ALGORITHMS {
         let (gateway, key) = (gateway(), key_of(algorithm));
         let what = |case: &str| format!("{algorithm}, {case}");
@@ -158,7 +162,7 @@ fn nothing_is_believed_that_was_not_signed_whole() {
 
 /// R-6.3.1-1c, R-6.3.2-2a, Q5: keys and signatures are valid in their period only.
 #[test]
-fn nothing_is_believed_outside_its_time() {
+fn a_request_outside_its_time_is_refused() {
     for algorithm in ALGORITHMS {
         let (gateway, key) = (gateway(), key_of(algorithm));
         let what = |case: &str| format!("{algorithm}, {case}");
@@ -202,7 +206,7 @@ fn nothing_is_believed_outside_its_time() {
 
 /// R-6.3.2-2a, Q5: a nonce is accepted once.
 #[test]
-fn nothing_is_believed_twice() {
+fn a_nonce_is_accepted_once() {
     for algorithm in ALGORITHMS {
         let (mut gateway, key) = (gateway(), key_of(algorithm));
         let request = draft(&gateway, key).by(key);
@@ -226,7 +230,7 @@ fn nothing_is_believed_twice() {
 /// Q3: the key decides the algorithm, and nothing in the message can: each key is named with the
 /// signature of every other algorithm, with and without its name.
 #[test]
-fn no_algorithm_passes_for_another() {
+fn no_algorithm_is_accepted_as_another() {
     for algorithm in ALGORITHMS {
         let (gateway, key) = (gateway(), key_of(algorithm));
         for other in ALGORITHMS.into_iter().filter(|other| *other != algorithm) {
@@ -254,7 +258,7 @@ fn no_algorithm_passes_for_another() {
 
 /// Q3: public values are no secret: MACs made with the bytes of public keys are refused.
 #[test]
-fn a_public_key_is_no_secret() {
+fn a_public_key_is_not_a_secret() {
     for algorithm in ALGORITHMS.into_iter().filter(|it| *it != "hmac-sha256") {
         let (gateway, key) = (gateway(), key_of(algorithm));
         for secret in key.public_forms() {
@@ -372,7 +376,11 @@ fn exactly_one_signature_by_a_known_key_counts() {
             let gateway = gateway();
             let request = beside(&gateway, "a-proxy-of-theirs", first);
             let reply = gateway.send_from(request, showing("M1"));
-            assert_eq!((reply.status, reply.result), (200, "ACCEPTED"), "{algorithm}");
+            assert_eq!(
+                (reply.status, reply.result),
+                (200, "ACCEPTED"),
+                "{algorithm}"
+            );
         }
     }
 }
@@ -380,7 +388,7 @@ fn exactly_one_signature_by_a_known_key_counts() {
 /// Q4, R-4-3: key, certificate and `merchantId` must belong to one merchant, and one that is
 /// admitted.
 #[test]
-fn nobody_speaks_for_another_merchant() {
+fn no_caller_acts_for_another_merchant() {
     for algorithm in ALGORITHMS {
         let (mut gateway, key) = (gateway(), key_of(algorithm));
         let what = |case: &str| format!("{algorithm}, {case}");
@@ -478,7 +486,11 @@ fn a_shared_secret_counts_only_beside_a_certificate() {
             refused_from(&gateway, from, (403, "certificate_foreign"), shown);
         }
         let reply = gateway.send_from(draft(&gateway, key).by(key), showing("M1"));
-        assert_eq!((reply.status, reply.result), (200, "ACCEPTED"), "{wanted:?}");
+        assert_eq!(
+            (reply.status, reply.result),
+            (200, "ACCEPTED"),
+            "{wanted:?}"
+        );
     }
     let gateway = gateway();
     let key = key_of("ecdsa-p256-sha256");

@@ -197,7 +197,7 @@ async fn two_caches_let_one_copy_through() {
 
 /// Q5: a cache that loses its content at any moment, or is missing, costs time and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_lost_cache_lets_nothing_through() {
+async fn a_lost_cache_accepts_no_replay() {
     let site = ReplayTestbed::new();
     let store = site.open();
     let (bare, full) = (
@@ -270,7 +270,7 @@ async fn a_spent_nonce_outlives_the_process() {
 /// Q8: 429 and 503 mean that nothing was recorded, not even the nonce: the same request succeeds
 /// once the gateway can take it.
 #[tokio::test]
-async fn what_was_not_recorded_spent_nothing() {
+async fn a_request_not_recorded_spends_no_nonce() {
     let site = ReplayTestbed::new();
     let store = site.open();
     let fault_injector = Arc::new(FaultInjector::new(Arc::clone(&store)));
@@ -317,7 +317,7 @@ async fn what_was_not_recorded_spent_nothing() {
 /// dropped is refused whatever the clock reads. Under a corrected clock every new request is
 /// accepted.
 #[tokio::test]
-async fn a_clock_that_jumps_lets_nothing_through_twice() {
+async fn a_clock_that_jumps_accepts_no_replay() {
     const HOUR_MS: i64 = 3_600_000;
     /// How far behind the clock the workers drop nonces.
     const BEHIND_MS: i64 = 400_000;
@@ -417,7 +417,7 @@ async fn nonces_planted_ahead_survive_a_jump() {
 
 /// Q5: nonces of reads are in memory only: accepted once in a process, and again after a restart.
 #[tokio::test]
-async fn a_reading_is_repeated_after_a_restart_alone() {
+async fn a_read_is_repeated_only_after_a_restart() {
     let site = ReplayTestbed::new();
     let store = site.open();
     let gateway = site.gateway_with_nonce_cache(&store);

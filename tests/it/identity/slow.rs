@@ -48,7 +48,7 @@ fn platform(signing: SigningKey) -> PlatformIdentity {
 
 /// R-6.3.1-1b: whatever key signs, the reply is authentic and bound to its request.
 #[tokio::test]
-async fn an_answer_is_signed_with_any_key() {
+async fn a_reply_is_signed_with_any_key() {
     let (gateway, merchant) = (gateway(), key_of("ed25519"));
     let request = draft(&gateway, merchant).by(merchant);
     let target = format!("{ORIGIN}{PLACE}");
@@ -61,7 +61,13 @@ async fn an_answer_is_signed_with_any_key() {
             .body(Bytes::from_static(b"{}"))
             .unwrap();
         let signed_request = (&request, "sig");
-        sign_answer(&platform(key), signed_request, &mut answer, gateway.api.now()).await;
+        sign_answer(
+            &platform(key),
+            signed_request,
+            &mut answer,
+            gateway.api.now(),
+        )
+        .await;
         let proven = verify_response(&answer, &question, &ring, gateway.now_s()).unwrap();
         assert_eq!(proven.algorithm.name(), algorithm);
         assert_eq!(
@@ -105,7 +111,7 @@ async fn a_key_signs_in_its_time() {
 
 /// A fast key signs in place, without a runtime, a task or a permit.
 #[test]
-fn a_quick_key_waits_for_nobody() {
+fn a_fast_key_needs_no_permit() {
     let (gateway, merchant) = (gateway(), key_of("ed25519"));
     let request = draft(&gateway, merchant).by(merchant);
     for algorithm in ["ed25519", "ecdsa-p256-sha256"] {
@@ -128,7 +134,7 @@ fn a_quick_key_waits_for_nobody() {
 /// A slow key signs with a permit, on another thread: while none is free the reply waits, and other
 /// tasks on its thread do not.
 #[tokio::test]
-async fn a_slow_key_signs_in_its_turn() {
+async fn a_slow_key_signs_with_a_permit() {
     let (gateway, merchant) = (gateway(), key_of("ed25519"));
     let request = draft(&gateway, merchant).by(merchant);
     let (key, _) = pair("platform", "rsa-pss-sha512");
@@ -178,7 +184,10 @@ async fn a_slow_key_signs_notifications() {
     let (key, ring) = pair("platform", "rsa-pss-sha512");
     let lease = &leases.unwrap()[0];
     let delivery = notify_merchant(store, world, &platform(key), lease).await;
-    assert!(matches!(delivery, Ok(Delivery::Delivered(_))), "{delivery:?}");
+    assert!(
+        matches!(delivery, Ok(Delivery::Delivered(_))),
+        "{delivery:?}"
+    );
     let request = gateway.inbox(|inbox| inbox.requests[0].clone());
     let target = "https://m1.shop.example/paid";
     let proven = verify_request(&request, target, &ring, gateway.now_s()).unwrap();

@@ -170,7 +170,7 @@ fn each_call_has_a_nonce_of_its_own() {
 /// M6: an amount without a currency in a reply is in the call's currency, in a callback in that of
 /// its object; a named currency counts as named.
 #[test]
-fn a_sum_without_a_currency_is_in_that_of_its_question() {
+fn an_amount_without_a_currency_is_in_the_calls() {
     let rig = rig();
     let yen = Currency::parse("JPY").unwrap();
     let mut order = order_with(AttemptState::Unknown, Mode::Webview);
@@ -218,7 +218,7 @@ fn a_sum_without_a_currency_is_in_that_of_its_question() {
 
 /// M6: the same for refunds.
 #[test]
-fn a_refunded_sum_without_a_currency_is_in_that_of_its_question() {
+fn a_refunded_amount_without_a_currency_is_in_the_calls() {
     let rig = rig();
     let yen = Currency::parse("JPY").unwrap();
     let mut order = order_with_refund("UNKNOWN", Mode::Webview);
@@ -253,7 +253,7 @@ fn a_refunded_sum_without_a_currency_is_in_that_of_its_question() {
 /// V5: the institution names what it has, whatever its status; what it does not have, or gives no
 /// answer about, it does not name.
 #[test]
-fn what_an_institution_has_it_names() {
+fn an_institution_names_what_it_has() {
     super::on_all(|rig, recording| {
         let Ok(read) = super::reading(rig, recording, recording.body()) else {
             return;
@@ -262,10 +262,13 @@ fn what_an_institution_has_it_names() {
         let has = match recording.call.as_str() {
             "callback" => true,
             "create" | "refund" => {
-                expected.starts_with("accepted") || expected.starts_with("paid") || expected == "closed"
+                expected.starts_with("accepted")
+                    || expected.starts_with("paid")
+                    || expected == "closed"
             }
             _ => {
-                let is_other = expected == "ambiguous mismatch" && recording.file.contains("account");
+                let is_other =
+                    expected == "ambiguous mismatch" && recording.file.contains("account");
                 let knows = recording.file.contains("close_refused")
                     || recording.file.contains("close_of_paid_refused");
                 (matches!(recording.status, 200 | 202) && !is_other) || knows

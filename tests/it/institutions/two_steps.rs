@@ -223,8 +223,8 @@ impl Institution for TinyDialect {
                 }
                 None => self.evidence(call, Finding::Ambiguous(Ambiguity::Unreadable)),
             },
-            (Some(TinyState::Query), _) if form_field("state").as_deref() == Some("已退款") => self
-                .evidence(
+            (Some(TinyState::Query), _) if form_field("state").as_deref() == Some("已退款") => {
+                self.evidence(
                     call,
                     Finding::Succeeded(Receipt {
                         amount: call.refund().unwrap().amount,
@@ -232,7 +232,8 @@ impl Institution for TinyDialect {
                         paid_at: stamp.now,
                         fee: None,
                     }),
-                ),
+                )
+            }
             _ => self.evidence(call, Finding::Ambiguous(Ambiguity::UnlistedWord)),
         }
     }
@@ -384,7 +385,7 @@ async fn a_create_of_two_steps_ends_in_a_signed_payment_action() {
 
 /// E1: before the step that may move money, a failure to send is proof of not sent.
 #[tokio::test]
-async fn before_money_may_move_not_sent_is_proof() {
+async fn not_sent_is_proof_before_money_may_move() {
     let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with(AttemptState::Intent, Mode::Native);
     let call = Call::Create(&order.attempts[0], &order.terms);
@@ -424,7 +425,7 @@ async fn after_money_may_have_moved_nothing_is_called_unsent() {
 
 /// A dialect with endless steps is cut off.
 #[tokio::test]
-async fn a_call_of_endless_steps_is_broken_off() {
+async fn a_call_of_endless_steps_is_cut_off() {
     let bed = StepsTestbed::new(TinyQuirk::Endless);
     let order = order_with(AttemptState::Unknown, Mode::Native);
     let call = Call::Query(&order.attempts[0], &order.terms);
@@ -435,7 +436,7 @@ async fn a_call_of_endless_steps_is_broken_off() {
 
 /// A1: no request is sent to a host other than the institution's own.
 #[tokio::test]
-async fn a_request_to_another_host_does_not_leave() {
+async fn a_request_to_another_host_is_not_sent() {
     let bed = StepsTestbed::new(TinyQuirk::Elsewhere);
     let order = order_with(AttemptState::Intent, Mode::Native);
     let call = Call::Create(&order.attempts[0], &order.terms);
@@ -445,7 +446,7 @@ async fn a_request_to_another_host_does_not_leave() {
 
 /// Q9: an intent that grew too old while a token was fetched is not sent any more.
 #[tokio::test]
-async fn an_intent_that_grew_old_between_two_steps_does_not_leave() {
+async fn an_intent_that_grew_old_between_two_steps_is_not_sent() {
     let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with(AttemptState::Intent, Mode::Native);
     let call = Call::Create(&order.attempts[0], &order.terms);
@@ -461,7 +462,7 @@ async fn an_intent_that_grew_old_between_two_steps_does_not_leave() {
 
 /// Q9: the same for one that grew too old while the further step waited for its permit.
 #[tokio::test]
-async fn an_intent_that_grew_old_before_a_permit_does_not_leave() {
+async fn an_intent_that_grew_old_before_a_permit_is_not_sent() {
     let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with(AttemptState::Intent, Mode::Native);
     let call = Call::Create(&order.attempts[0], &order.terms);

@@ -43,10 +43,11 @@ async fn timeline(stage: &DemoEnvironment, all: &[&str]) -> Value {
 
 /// The one exchange of this kind whose result contains this.
 fn one<'a>(timeline: &'a Value, what: &str, result: &str) -> &'a Value {
-    let mut lines =
-        timeline["timeline"].as_array().unwrap().iter().filter(|line| {
-            line["what"] == what && line["result"].as_str().unwrap().contains(result)
-        });
+    let mut lines = timeline["timeline"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|line| line["what"] == what && line["result"].as_str().unwrap().contains(result));
     let found = lines.next();
     found.unwrap_or_else(|| panic!("no {what} with {result} in {timeline:#}"))
 }
@@ -133,7 +134,11 @@ async fn an_order_that_went_through_a_lot_is_explained_completely() {
     let is_marked = forged["result"].as_str().unwrap().contains("not proven");
     assert!(is_marked, "{forged:#}");
     one(&timeline, "callback", "GENUINE: E3 succeeded");
-    let lied = one(&timeline, "notify ORDER_PAID, delivery 1", "not acknowledged");
+    let lied = one(
+        &timeline,
+        "notify ORDER_PAID, delivery 1",
+        "not acknowledged",
+    );
     assert_eq!(lied["answered"]["line"], "200");
     one(&timeline, "notify ORDER_PAID, delivery 2", "acknowledged");
     let refused = one(&timeline, "A3.2", "signature_mismatch");
@@ -211,10 +216,12 @@ async fn a_payers_choice_is_explained_without_the_pages_address() {
 /// D1, D2, D5: the exchange log shows and stores no personal value in plain text, and nothing that
 /// authorises a payment.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_exchange_log_gives_nothing_away() {
+async fn the_exchange_log_discloses_nothing() {
     let (stage, open) = open().await;
     let link = goes_through_a_lot(&stage).await;
-    let timeline = timeline(&stage, &["ORDER_PAID, delivery 2"]).await.to_string();
+    let timeline = timeline(&stage, &["ORDER_PAID, delivery 2"])
+        .await
+        .to_string();
     let text = explain(&stage, &[]).await;
     open.close().await.unwrap();
     let store = file(&stage);
@@ -232,10 +239,12 @@ async fn the_exchange_log_gives_nothing_away() {
 /// D1, D5: a masked number cannot be found by trying numbers: neither a digest of its message nor a
 /// signature over one is shown beside it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_masked_number_cannot_be_tried_out() {
+async fn a_masked_number_cannot_be_guessed() {
     let (stage, open) = open().await;
     goes_through_a_lot(&stage).await;
-    let timeline = timeline(&stage, &["ORDER_PAID, delivery 2"]).await.to_string();
+    let timeline = timeline(&stage, &["ORDER_PAID, delivery 2"])
+        .await
+        .to_string();
     let text = explain(&stage, &[]).await;
     open.close().await.unwrap();
     for shown in [timeline, text] {
@@ -254,7 +263,7 @@ fn blocks(store: &Connection) -> u32 {
 /// A stop writes the entries in memory, among them the callback that paid; with `exchange_log_days
 /// = 0` nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_writes_what_is_there() {
+async fn a_stop_flushes_the_exchange_log() {
     for (more, is_recorded) in [("", true), ("\n[limits]\nexchange_log_days = 0\n", false)] {
         let stage = DemoEnvironment::set(crate::socket::ports::free(), more)
             .await
@@ -274,7 +283,11 @@ async fn a_stop_writes_what_is_there() {
             !is_recorded,
             "{text}"
         );
-        assert_eq!(text.contains("GENUINE: E3 succeeded"), is_recorded, "{text}");
+        assert_eq!(
+            text.contains("GENUINE: E3 succeeded"),
+            is_recorded,
+            "{text}"
+        );
         assert!(text.contains("none dropped in this time"), "{text}");
     }
 }

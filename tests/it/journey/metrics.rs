@@ -65,7 +65,10 @@ const QUIET: [(&str, &str); 28] = [
     ("paymux_refunds_manual", "institutions answer"),
     ("paymux_events_dead", "every merchant acknowledges"),
     ("paymux_config_reloads_total", "there is no reload"),
-    ("paymux_connections_refused_total", "no connection limit is reached"),
+    (
+        "paymux_connections_refused_total",
+        "no connection limit is reached",
+    ),
     ("paymux_connections_cut_total", "no peer is slow"),
     ("paymux_handshakes_in_progress", "they are ended"),
     ("paymux_load_shed_total", "nothing is rejected"),
@@ -83,7 +86,10 @@ const QUIET: [(&str, &str); 28] = [
         "paymux_work_lag_seconds",
         "work is started as soon as it is due",
     ),
-    ("paymux_work_in_hand", "it is complete when the page is read"),
+    (
+        "paymux_work_in_hand",
+        "it is complete when the page is read",
+    ),
     ("paymux_runtime_queue_tasks", "every task has a thread"),
     (
         "paymux_connections",
@@ -164,7 +170,7 @@ fn the_document_and_the_code_have_the_same_metrics() {
 
 /// R-6.3.1-4a: names give the quantity in base units, by Prometheus' conventions.
 #[test]
-fn names_say_kind_and_unit() {
+fn names_have_kind_and_unit() {
     for (name, (kind, _)) in registered() {
         assert_eq!(
             kind == "counter",

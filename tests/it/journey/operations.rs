@@ -17,7 +17,7 @@ async fn response_to(stage: &DemoEnvironment, request: &str) -> String {
 /// R-6.3.1-3a: a web page in a browser cannot read metrics under a host name of its own, and only
 /// reads are accepted; an old health check, which names no host, is answered.
 #[tokio::test(flavor = "multi_thread")]
-async fn operations_answer_whoever_reads_by_a_known_name() {
+async fn operations_answer_reads_under_a_known_host_name() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let written = std::fs::read_to_string(&stage.config).unwrap();
     let hosts = "[listen]\noperations_hosts = [\"paymux.internal\"]\n";

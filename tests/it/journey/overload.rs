@@ -105,7 +105,7 @@ async fn overload_sheds_orders_first_and_results_never() {
 
 /// R-6.3.1-3a: connections that send too little, too much or nothing do not block a merchant.
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_at_the_door_keep_nobody_out() {
+async fn unauthenticated_connections_do_not_block_merchants() {
     let stage = DemoEnvironment::start_on_free_ports(
         "\n[limits]\nhandshakes_max = 8\nhandshake_ms = 300\n",
     )

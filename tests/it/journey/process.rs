@@ -107,7 +107,11 @@ async fn a_crash_loses_no_order_and_what_was_unresolved_is_resolved() {
     let is_queried = |book: &paymux::sandbox::InstitutionLedger| {
         payment_of(book, "T2").filter(|it| it.queries > 0).map(drop)
     };
-    stage.blue.wait_for(is_queried, WAIT_MAX).await.expect("it is queried");
+    stage
+        .blue
+        .wait_for(is_queried, WAIT_MAX)
+        .await
+        .expect("it is queried");
     let known = ("OPEN".to_owned(), "ACCEPTED".to_owned());
     assert_eq!(states(shop, "T2").await, known);
     let answer = placed(shop, &lost).await;
@@ -162,7 +166,7 @@ fn check(config: &Path) -> Command {
 
 /// F1: every fault is listed at once, and the exit status says that there are any.
 #[tokio::test(flavor = "multi_thread")]
-async fn check_says_every_fault_at_once() {
+async fn check_lists_every_fault_at_once() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
@@ -198,7 +202,7 @@ fn of(command: &str, config: &Path, more: &[&str]) -> Command {
 /// F1: reloading from a terminal shows first what would change and then the result, and has an exit
 /// status for scripts; of two gateways, the one that uses this store replies.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_reloads_and_is_told() {
+async fn a_reload_reports_its_result() {
     let (stage, other) = (
         DemoEnvironment::start_on_free_ports("").await.unwrap(),
         DemoEnvironment::start_on_free_ports("").await.unwrap(),
@@ -206,7 +210,10 @@ async fn a_person_reloads_and_is_told() {
     let none = ran(of("reload", &stage.config, &[])).await.0;
     let printed = String::from_utf8_lossy(&none.stderr).into_owned();
     assert_eq!(none.status.code(), Some(1), "{printed}");
-    assert!(printed.contains("expected a running gateway at"), "{printed}");
+    assert!(
+        printed.contains("expected a running gateway at"),
+        "{printed}"
+    );
 
     let (served, _second) = (GatewayProcess::start(&stage), GatewayProcess::start(&other));
     let first = std::fs::read_to_string(&stage.config).unwrap();

@@ -267,7 +267,9 @@ async fn a_payment_survives_a_close_and_a_query_at_the_same_moment() {
         let order = arena.order(&no).await;
         assert_eq!(order.state, OrderState::Paid, "{no}: {replies:?}");
         assert!(order.refunds.is_empty(), "A8: {no}");
-        let closed = replies.iter().any(|(_, body)| body["orderStatus"] == "CLOSED");
+        let closed = replies
+            .iter()
+            .any(|(_, body)| body["orderStatus"] == "CLOSED");
         assert!(!closed, "O5: {no}: {replies:?}");
     }
 }

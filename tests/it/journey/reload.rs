@@ -290,28 +290,38 @@ async fn a_reload_under_load_drops_nothing_and_mixes_nothing() {
 /// F1, Q4, R-6.3.1-1c: from the reload on a new key is accepted and the old one refused, on the
 /// connection that was open before; and so is a certificate that is no longer enrolled.
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_and_certificates_are_swapped_on_standing_connections() {
+async fn keys_and_certificates_are_swapped_on_open_connections() {
     let (stage, _open) = open().await;
     let first = written(&stage);
     let mut persistent = KeptConnection::connect(&stage, &tea(&stage)).await;
     assert_eq!(
-        persistent.places(&stage, key(&stage, "M1001-1"), "T1").await.0,
+        persistent
+            .places(&stage, key(&stage, "M1001-1"), "T1")
+            .await
+            .0,
         200
     );
 
     make_key(&stage, "M1001-2");
     let rolled = first.replace("M1001-1", "M1001-2");
     accepted(&stage, &rolled).await;
-    let old = persistent.places(&stage, key(&stage, "M1001-1"), "T2").await;
+    let old = persistent
+        .places(&stage, key(&stage, "M1001-1"), "T2")
+        .await;
     assert_eq!(old, (401, "key_unknown".to_owned()));
     assert_eq!(
-        persistent.places(&stage, key(&stage, "M1001-2"), "T3").await.0,
+        persistent
+            .places(&stage, key(&stage, "M1001-2"), "T3")
+            .await
+            .0,
         200
     );
 
     let other = first.replace("\"certs/M1001.pem\"", "\"certs/M2002.pem\"");
     accepted(&stage, &other).await;
-    let shown = persistent.places(&stage, key(&stage, "M1001-1"), "T4").await;
+    let shown = persistent
+        .places(&stage, key(&stage, "M1001-1"), "T4")
+        .await;
     assert_eq!(shown, (403, "certificate_foreign".to_owned()));
     for (number, status) in [("T1", 200), ("T2", 404), ("T3", 200), ("T4", 404)] {
         accepted(&stage, &first).await;
@@ -335,7 +345,10 @@ async fn another_server_certificate_is_shown_after_a_reload() {
     let changed = changes.join("\n");
     assert!(changed.contains("listen: certificate shown: "), "{changed}");
     assert_eq!(
-        persistent.places(&stage, key(&stage, "M1001-1"), "T1").await.0,
+        persistent
+            .places(&stage, key(&stage, "M1001-1"), "T1")
+            .await
+            .0,
         200
     );
     let fresh = KeptConnection::connect(&stage, &tea(&stage)).await;
@@ -372,7 +385,7 @@ fn long_ago(stage: &DemoEnvironment, days: i64) {
 /// unfinished there, and while ended attempts can still move money; each attempt keeps the version
 /// it was made under.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_institution_is_taken_out_when_nothing_needs_it() {
+async fn an_institution_is_removed_when_nothing_depends_on_it() {
     let (stage, _open) = open().await;
     let (shop, first) = (&stage.tea, written(&stage));
     let (version, ..) = accepted(&stage, &first).await;
@@ -500,7 +513,7 @@ async fn no_start_loses_an_institution_that_payments_need() {
 /// F1, D3: sockets and the store stay; a reload that would move them, or remove a key that sealed
 /// something, is refused with the line, and a seal key that is added and made current is accepted.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_needs_a_restart_is_refused_with_its_line() {
+async fn a_setting_that_needs_a_restart_is_refused_with_its_line() {
     let (stage, _open) = open().await;
     let first = written(&stage);
     let public = format!("127.0.0.1:{}", stage.ports.public);

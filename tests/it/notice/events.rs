@@ -81,7 +81,7 @@ fn a_merchant_reads_what_it_missed() {
 
 /// Q10: numbers are whole, in range, and JSON numbers; anything else is refused.
 #[test]
-fn what_is_asked_of_events_is_read_strictly() {
+fn event_queries_are_parsed_strictly() {
     let gateway = gateway(1);
     for (more, code) in [
         (json!({ "limit": 0 }), "field_malformed"),

@@ -7,7 +7,7 @@ use std::process::Command;
 use paymux::command::demo::environment::DemoEnvironment;
 use paymux::edge::DrainOutcome;
 
-use super::{DOCUMENT, document, python, printed};
+use super::{DOCUMENT, document, printed, python};
 use crate::tidy::tree;
 
 /// Of the fuzzer and of the hooks' random generator: the same requests each time, as far as the
@@ -140,7 +140,13 @@ async fn a_fuzzer_that_knows_the_document_finds_nothing() {
         );
     }
     for how in [
-        "well", "unsigned", "changed", "garbled", "unknown_key", "other", "stale",
+        "well",
+        "unsigned",
+        "changed",
+        "garbled",
+        "unknown_key",
+        "other",
+        "stale",
     ] {
         let merchants = ["/v1/orders", "/v1/refunds", "/v1/events"];
         let sides = [

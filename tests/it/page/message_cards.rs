@@ -74,7 +74,7 @@ fn institutions_become_cards_to_choose_from() {
 /// R-5.1.1-2, R-A2.1-4: a payment address becomes one card whose button opens it in the webview; it
 /// shows no phone number; an ended order has no card.
 #[test]
-fn an_address_to_pay_at_becomes_one_card() {
+fn a_payment_address_becomes_one_card() {
     let order = tried(link(LINK));
     let made = cards(&order, None, Some(LINK.into()));
     assert_eq!(made.len(), 1);

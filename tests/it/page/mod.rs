@@ -61,7 +61,7 @@ async fn only_institutions_with_a_page_are_offered() {
 /// R-6.1.1-3a, R-6.3.1-2e, R-6.5-1b: the page runs no script, cannot be framed or cached, and its
 /// address is not sent to the institution.
 #[tokio::test]
-async fn the_page_is_closed_to_everybody_else() {
+async fn the_page_cannot_be_framed_or_cached() {
     let order = open(terms(webview()), None);
     let api = api(&order, lost());
     let (sent_on, _) = posted(&api, &path(&order), "institutionId=harbour").await;
@@ -200,7 +200,7 @@ async fn choosing_another_waits_for_the_first_to_end() {
 
 /// V1: no reply means unresolved, not failed; the payer may still cancel what was never confirmed.
 #[tokio::test]
-async fn silence_is_shown_as_unresolved() {
+async fn no_reply_is_shown_as_unresolved() {
     let order = open(terms(webview()), None);
     let api = api(&order, lost());
     let (answer, result) = posted(&api, &path(&order), "institutionId=lake").await;
@@ -248,7 +248,7 @@ fn time_alone_ends_nothing_on_the_page() {
 
 /// K3: a malformed, an unknown and a wrong token get the same page.
 #[tokio::test]
-async fn every_wrong_token_is_answered_alike() {
+async fn every_wrong_token_gets_the_same_page() {
     let order = open(terms(webview()), None);
     let api = api(&order, lost());
     let wrong = format!("/pay/{}.{}", order.no, "0".repeat(32));
@@ -313,7 +313,7 @@ fn text_from_outside_is_never_markup() {
 
 /// page and SDK read the state as JSON; HEAD works; it has nothing personal.
 #[tokio::test]
-async fn the_state_is_told_as_json() {
+async fn the_state_is_returned_as_json() {
     let order = paid();
     let api = api(&order, lost());
     let answer = fetched(&api, &format!("{}/status", path(&order))).await;
@@ -340,7 +340,7 @@ async fn the_state_is_told_as_json() {
 /// O4, R-6.1.1-2: an order that is closing, or is paid, links to no page where it could be paid,
 /// though the institution's reply still brings one.
 #[tokio::test]
-async fn an_order_that_is_ending_hands_out_no_link() {
+async fn an_order_that_is_closing_has_no_link() {
     let order = open(terms(webview()), Some(start("harbour", Mode::Webview)));
     let order = order
         .end(CloseReason::Merchant, ChangeCause::Clock, NOW)

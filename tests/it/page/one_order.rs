@@ -536,7 +536,10 @@ pub(super) fn path(order: &Order) -> String {
     format!("/pay/{}", order.page_token().expose())
 }
 
-pub(super) async fn responded(api: &Api, request: Request<Bytes>) -> (Response<Bytes>, &'static str) {
+pub(super) async fn responded(
+    api: &Api,
+    request: Request<Bytes>,
+) -> (Response<Bytes>, &'static str) {
     let peer = Peer {
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         certificate: None,

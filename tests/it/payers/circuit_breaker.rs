@@ -112,7 +112,7 @@ fn answered_questions_do_not_hide_creates_that_fail() {
 
 /// The window is bounded in time and in number.
 #[test]
-fn what_is_long_ago_counts_no_more() {
+fn calls_outside_the_window_do_not_count() {
     let mut bed = BreakerTestbed::new();
     bed.calls(7, Create, Failed);
     bed.pass(60_000);
@@ -195,7 +195,7 @@ fn a_failed_probe_renews_a_longer_pause() {
 /// Only a create shows whether payers are served; but where nothing could be sent, any reply closes
 /// the breaker, before the open interval ends.
 #[test]
-fn a_query_ends_what_a_query_can_judge() {
+fn a_reply_to_a_query_closes_an_unreachable_breaker() {
     let mut bed = BreakerTestbed::new();
     bed.calls(8, Create, Failed);
     bed.calls(20, Query, Answered);
@@ -212,7 +212,7 @@ fn a_query_ends_what_a_query_can_judge() {
 
 /// The result of a call from before it opened or closed decides nothing afterwards.
 #[test]
-fn a_late_result_of_an_earlier_time_decides_nothing() {
+fn a_result_from_before_a_transition_decides_nothing() {
     let mut bed = BreakerTestbed::new();
     let before = bed.breaker.begin(bed.now());
     bed.calls(3, Create, Unreachable);
@@ -235,7 +235,7 @@ fn a_late_result_of_an_earlier_time_decides_nothing() {
 /// The median of the last creates decides whether an institution is slow: neither one slow reply
 /// nor slow queries do, and it is dropped with time.
 #[test]
-fn slow_is_what_is_mostly_slow() {
+fn the_median_decides_what_is_slow() {
     let mut bed = BreakerTestbed::new();
     bed.calls(2, Create, Answered);
     bed.call_of(9_000, Create, Answered);
@@ -278,7 +278,7 @@ fn a_clock_that_jumps_does_no_harm() {
 
 /// Other thresholds apply from the next call on, and the window is preserved.
 #[test]
-fn other_measures_forget_nothing() {
+fn new_thresholds_preserve_the_window() {
     let mut bed = BreakerTestbed::new();
     bed.calls(7, Create, Failed);
     bed.settings.calls_min = 4;

@@ -39,7 +39,7 @@ fn create(gateway: &TestGateway, no: usize, ending: ScriptedOutcome) -> TestRepl
 /// Each way a call can end counts: no reply, faults, damaged replies and no connection against the
 /// institution, refusals for it.
 #[test]
-fn endings_count_as_what_they_are() {
+fn each_way_a_call_ends_counts() {
     for (ending, calls, expected) in [
         (ScriptedOutcome::NotSent, 3, Health::Open),
         (ScriptedOutcome::LostBefore, 8, Health::Open),
@@ -75,7 +75,7 @@ fn endings_count_as_what_they_are() {
 
 /// A merchant's query with a short timeout counts no silence; a worker's with a long one does.
 #[test]
-fn only_a_timeout_that_was_waited_out_counts_as_silence() {
+fn only_a_full_timeout_counts_as_no_reply() {
     let gateway = TestGateway::with(&THREE);
     gateway.place("T1", json!({ "institutionId": "bank" }));
     let doubted = |no: &str| {
@@ -92,7 +92,7 @@ fn only_a_timeout_that_was_waited_out_counts_as_silence() {
 
 /// A call that we hold back ourselves does not count against the institution.
 #[test]
-fn what_we_do_not_send_is_not_counted_against_it() {
+fn a_call_held_back_is_not_counted_against_it() {
     struct ShortageNetwork;
     #[async_trait]
     impl Outbound for ShortageNetwork {
@@ -139,7 +139,10 @@ fn an_institution_that_fails_disappears_and_comes_back() {
     let (name, reason) = listed(&reply).pop().unwrap();
     assert_eq!((&*name, &*reason), ("bank", "INSTITUTION_UNHEALTHY"));
     let reply = gateway.select("T1", "bank");
-    assert_eq!((reply.status, reply.result), (422, "institution_unavailable"));
+    assert_eq!(
+        (reply.status, reply.result),
+        (422, "institution_unavailable")
+    );
     assert_eq!(reply.text("reason"), "INSTITUTION_UNHEALTHY");
     gateway.advance_s(5);
     assert_eq!(bank_health(&gateway), Health::HalfOpen);
@@ -150,7 +153,7 @@ fn an_institution_that_fails_disappears_and_comes_back() {
 /// A worker's ordinary query may be a health probe: where nothing could be sent, its reply is
 /// enough, and no payer has to try.
 #[test]
-fn a_workers_question_shows_that_somebody_is_there_again() {
+fn a_workers_query_is_a_health_probe() {
     let gateway = TestGateway::with(&THREE);
     create(&gateway, 1, ScriptedOutcome::LostAfter);
     cut_off(&gateway.api.world.health, "bank", gateway.clock.now());
@@ -162,7 +165,9 @@ fn a_workers_question_shows_that_somebody_is_there_again() {
 type PendingAnswer<'a> = Pin<Box<dyn Future<Output = ApiResponse> + 'a>>;
 
 fn poll(pending: &mut PendingAnswer<'_>) -> Poll<ApiResponse> {
-    pending.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    pending
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
 }
 
 /// Of sixty-four choices at once as many are sent as there are probe permits; the others are

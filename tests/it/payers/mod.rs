@@ -99,7 +99,7 @@ fn health_if(reasons: &[IneligibleReason]) -> Health {
 
 /// R-4-3, R-A2.4.1-3a: each reason is found, and of two that apply the first in the list.
 #[test]
-fn of_two_reasons_the_first_is_given() {
+fn of_two_reasons_the_first_is_returned() {
     let (m1, payer) = (
         MerchantId::parse("M1").unwrap(),
         MobileNo::parse("13812345678").unwrap(),
@@ -140,7 +140,7 @@ fn every_reason_is_documented_in_its_order() {
 
 /// Prefixes: only payers that are included, never those excluded, and an exclusion wins.
 #[test]
-fn payers_are_told_apart_by_the_first_digits() {
+fn payers_are_matched_by_their_first_digits() {
     let payer = |text: &str| MobileNo::parse(text).unwrap();
     let list = |prefixes: &[&str]| prefixes.iter().map(|it| (*it).to_owned()).collect();
     let payers = |only: &[&str], except: &[&str]| Payers {
@@ -199,7 +199,7 @@ fn opening_hours_may_pass_midnight() {
 /// Limits are those of the payment's currency, ends included; one matching route is enough, and of
 /// routes that do not match, the nearest gives the reason.
 #[test]
-fn sums_are_those_of_the_currency_and_of_one_route() {
+fn limits_are_those_of_the_currency_and_of_one_route() {
     let (m1, payer) = (
         MerchantId::parse("M1").unwrap(),
         MobileNo::parse("13812345678").unwrap(),
@@ -409,7 +409,7 @@ fn slowly(gateway: &TestGateway, name: &str) {
 /// F2: a stop of contract, route or institution, and ill health, affect new orders; what was begun
 /// is queried, closed, applied and its payment action returned again.
 #[test]
-fn what_was_begun_goes_on_where_nothing_new_may() {
+fn begun_payments_go_on_where_new_ones_may_not() {
     for reason in [
         IneligibleReason::ContractStopped,
         IneligibleReason::RouteStopped,

@@ -90,7 +90,7 @@ fn asking(no: &str, sum: &str) -> Value {
 /// A6: a payment that waits for its payer is queried 20 and 60 s after it was accepted, then each
 /// minute, each time up to a fifth later; this finds a lost callback.
 #[test]
-fn a_payment_that_waits_is_seldom_asked_about() {
+fn a_payment_that_waits_is_seldom_queried() {
     let gateway = waiting();
     let queries = moments(&gateway, "query", 400);
     let waits: Vec<i64> = queries.windows(2).map(|two| two[1] - two[0]).collect();
@@ -108,7 +108,7 @@ fn a_payment_that_waits_is_seldom_asked_about() {
 /// A payer who is back on the page has the institution queried at once; so do a read of the status
 /// and the merchant's query, three seconds apart.
 #[test]
-fn signals_have_it_asked_about_at_once() {
+fn signals_have_it_queried_at_once() {
     let gateway = waiting();
     gateway.advance_s(2);
     assert_eq!(follow(&gateway), 0, "nothing was seen");
@@ -141,7 +141,7 @@ fn signals_have_it_asked_about_at_once() {
 /// An institution whose callbacks go missing has its payments queried 3, 5, 10, 20 and 30 s after
 /// they were accepted.
 #[test]
-fn payments_are_asked_about_more_often_where_callbacks_go_missing() {
+fn payments_are_queried_more_often_where_callbacks_go_missing() {
     let gateway = TestGateway::new();
     let bank = InstitutionId::parse("bank").unwrap();
     let clock = &gateway.api.world.clock;
@@ -170,7 +170,7 @@ fn payments_are_asked_about_more_often_where_callbacks_go_missing() {
 /// R4, A6: a refund that the institution does not know is sent again by its schedule, which no
 /// other change of its order restarts.
 #[test]
-fn a_refund_that_is_not_seen_is_sent_again_by_its_schedule() {
+fn a_refund_that_is_not_found_is_sent_again_by_its_schedule() {
     let gateway = waiting();
     let id = gateway.pay("T1", "bank");
     gateway.call_back("bank", &id);
@@ -200,7 +200,7 @@ fn a_refund_that_is_not_seen_is_sent_again_by_its_schedule() {
 
 /// R4: a refund under manual review is queried daily, and not before.
 #[test]
-fn what_awaits_manual_review_is_asked_about_daily() {
+fn a_refund_under_manual_review_is_queried_daily() {
     let gateway = waiting();
     let id = gateway.pay("T1", "bank");
     gateway.call_back("bank", &id);
@@ -227,7 +227,7 @@ fn what_awaits_manual_review_is_asked_about_daily() {
 /// N10: one lease, one object: however many refunds of an order are unresolved, each is queried
 /// within a lease of its own.
 #[test]
-fn many_unresolved_refunds_are_asked_about_one_by_one() {
+fn many_unresolved_refunds_are_queried_one_by_one() {
     let gateway = waiting();
     let id = gateway.pay("T1", "bank");
     gateway.call_back("bank", &id);
@@ -311,7 +311,7 @@ fn a_query_that_we_did_not_send_does_not_count() {
 /// H1: a query that could not be sent for a shortage of our own, a file or a signature, does not
 /// count; it is retried at its own pace, and not each second for as long as the shortage lasts.
 #[test]
-fn a_lack_of_our_own_counts_as_no_question() {
+fn a_shortage_of_ours_counts_as_no_query() {
     let gateway = waiting();
     let id = gateway.pay("T1", "bank");
     gateway.call_back("bank", &id);

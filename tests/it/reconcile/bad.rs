@@ -48,7 +48,7 @@ async fn untouched(house: &ReconciliationTestbed, refusals: u32) {
 
 /// M7: a truncated file, wherever it ends, is refused as a whole.
 #[tokio::test]
-async fn a_file_that_is_cut_off_touches_nothing() {
+async fn a_truncated_file_changes_nothing() {
     let (house, lines) = house().await;
     let whole = file(&lines);
     let mut refusals = 0;
@@ -70,7 +70,7 @@ async fn a_file_that_is_cut_off_touches_nothing() {
 /// M7: a file of another institution or day, of a future day, or that cannot be parsed is refused
 /// as a whole, with its reason.
 #[tokio::test]
-async fn a_file_of_something_else_touches_nothing() {
+async fn a_file_of_something_else_changes_nothing() {
     let (house, lines) = house().await;
     let whole = file(&lines);
     let long = format!("{COLUMNS}\n{}\n", "9".repeat(2_000));
@@ -117,7 +117,7 @@ type PageEdit = fn(u64, &mut Value);
 /// M7, V3: a page that is not the institution's, not the requested one, or does not fit the others
 /// is refused with the whole statement.
 #[tokio::test]
-async fn a_bad_page_touches_nothing() {
+async fn a_bad_page_changes_nothing() {
     let (house, lines) = house().await;
     has(&house, &lines);
     let cases: [(PageEdit, &str); 11] = [

@@ -66,7 +66,7 @@ async fn pay(stage: &DemoEnvironment, number: &str) {
 /// An invalid date is a usage error; an unknown institution has another exit status than a refused
 /// statement.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_and_when_are_seen_to_first() {
+async fn date_and_institution_are_checked_first() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let (status, printed) = reconcile(&stage, "2026-13-24", &[]).await;
     assert_eq!(status, 2, "{printed}");
@@ -82,7 +82,7 @@ async fn who_and_when_are_seen_to_first() {
 /// repaired by the running gateway, and the merchant is notified; then nothing differs, with or
 /// without a gateway; differences have the exit status 3, a refused statement 1.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_reconciles_with_a_gateway_and_without() {
+async fn staff_reconcile_with_a_gateway_and_without() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
@@ -151,7 +151,7 @@ async fn an_operator_reconciles_with_a_gateway_and_without() {
 /// A statement that is a pipe, a directory or the gateway's own store blocks nothing: it is refused
 /// at once, and the gateway goes on.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_statement_that_is_no_plain_file_keeps_nobody() {
+async fn a_statement_that_is_no_plain_file_blocks_nothing() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();

@@ -127,7 +127,7 @@ async fn wait(house: &ReconciliationTestbed, n: u32) -> Order {
 
 /// A refund of 5.00 of an order, with an unknown outcome.
 async fn refund_unresolved(house: &ReconciliationTestbed, order: &Order, n: u32) -> Order {
-    let request = RefundRequest {
+    let refund_request = RefundRequest {
         no: RefundOrderNo::mint(at(30), draw(n)),
         number: Some(RefundRequestNo::parse(&format!("B{n}")).unwrap()),
         amount: Amount::from_minor(500, CNY).unwrap(),
@@ -140,7 +140,9 @@ async fn refund_unresolved(house: &ReconciliationTestbed, order: &Order, n: u32)
         window: std::time::Duration::from_hours(24),
     };
     let cause = request(&format!("refunding-{n}-......"));
-    let reserved = order.reserve_refund(request, &rules, cause, at(30)).unwrap();
+    let reserved = order
+        .reserve_refund(refund_request, &rules, cause, at(30))
+        .unwrap();
     let order = done(&*house.store, reserved).await;
     learn(house, &order, Finding::Ambiguous(Ambiguity::NoAnswer)).await
 }
@@ -185,7 +187,9 @@ fn paid_there(line: &TestStatementLine) -> Value {
 
 fn kinds(outcome: &ReconciliationResult) -> Vec<(Kind, DifferenceOutcome)> {
     let differences = outcome.noted.iter();
-    differences.map(|(one, outcome)| (one.kind, *outcome)).collect()
+    differences
+        .map(|(one, outcome)| (one.kind, *outcome))
+        .collect()
 }
 
 async fn find(house: &ReconciliationTestbed, line: &TestStatementLine) -> Order {
@@ -197,7 +201,7 @@ async fn find(house: &ReconciliationTestbed, line: &TestStatementLine) -> Order 
 /// M7, L5: equal books have no differences, as a file and page by page over a call, and the
 /// reconciliation is in the audit log.
 #[tokio::test]
-async fn equal_books_differ_in_nothing() {
+async fn equal_books_have_no_differences() {
     let house = ReconciliationTestbed::new();
     for n in 1..=5 {
         pay(&house, n).await;
@@ -284,10 +288,7 @@ async fn each_difference_is_one_break() {
     let worse = house.by_file(&file(&right[1..])).await.unwrap();
     assert_eq!(kinds(&worse), [(Kind::Missing, DifferenceOutcome::Break)]);
     assert_eq!(worse.raised, 1);
-    assert!(
-        house.says().asked.is_empty(),
-        "there is nothing to query"
-    );
+    assert!(house.says().asked.is_empty(), "there is nothing to query");
     assert_eq!(house.count("audit WHERE action = 'break.open'"), 2);
 }
 
@@ -319,10 +320,7 @@ async fn what_the_institution_confirms_is_repaired() {
     "currency": "CNY", "result": "ACCEPTED", "refundStatus": "SUCCEEDED",
     "refundOrderNo": "H-R-1", "refundTime": "2027-01-15T16:00:40+08:00",
     });
-    house
-        .says()
-        .known
-        .insert(lines[3].number.clone(), refunded);
+    house.says().known.insert(lines[3].number.clone(), refunded);
 
     let outcome = house.by_file(&file(&lines)).await.unwrap();
     let repaired = (Kind::NotDone, DifferenceOutcome::Repaired);

@@ -14,7 +14,7 @@ use crate::world::test_gateway::TestGateway;
 /// E5, V1, R3, R4: after a lost reply the refund is unresolved: 202, the amount stays reserved, and
 /// the institution's evidence ends it.
 #[test]
-fn a_lost_answer_is_unresolved_and_is_asked_about() {
+fn a_lost_reply_is_unresolved_and_is_queried() {
     for ending in [
         ScriptedOutcome::LostAfter,
         ScriptedOutcome::FaultAfter,
@@ -42,7 +42,7 @@ fn a_lost_answer_is_unresolved_and_is_asked_about() {
 /// E1, R3: a refund that was never sent has failed; its amount is free again, and the merchant is
 /// notified.
 #[test]
-fn what_never_left_frees_its_sum() {
+fn a_refund_that_was_not_sent_frees_its_amount() {
     let gateway = paid();
     gateway
         .network
@@ -274,7 +274,7 @@ fn a_refund_counts_once_and_from_when_it_can_have_been() {
 
 /// Z1, section 5: a refund that the institution reports as in progress needs no decision.
 #[test]
-fn what_is_on_its_way_needs_no_manual_review() {
+fn a_refund_in_progress_needs_no_manual_review() {
     let gateway = paid();
     gateway.at("bank", |books| books.manners.takes_its_time = true);
     refund(&gateway, "T1", "5", json!({}));
@@ -298,7 +298,7 @@ fn what_is_on_its_way_needs_no_manual_review() {
 /// answer about or does not know, goes to manual review as well. It is not sent again, its amount
 /// stays reserved, and the institution's evidence can still end it.
 #[test]
-fn what_was_taken_and_forgotten_awaits_manual_review() {
+fn an_accepted_and_forgotten_refund_awaits_manual_review() {
     for (is_forgotten, fails) in [(true, true), (true, false), (false, true), (false, false)] {
         let gateway = paid();
         gateway.at("bank", |books| books.manners.takes_its_time = true);
@@ -394,7 +394,7 @@ fn a_loss_is_covered_as_other_refunds_fail() {
 /// Z1: a refund whose whole query schedule brought no reply goes to manual review, its amount still
 /// reserved; the institution is still queried, and its evidence ends it.
 #[test]
-fn what_nobody_answers_awaits_manual_review() {
+fn an_unanswered_refund_awaits_manual_review() {
     let gateway = paid();
     gateway.at("bank", |books| books.manners.uses_unlisted_word = true);
     assert_eq!(

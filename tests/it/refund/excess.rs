@@ -264,6 +264,9 @@ fn an_excess_payment_refunded_twice_blocks_no_refund_of_the_merchant() {
         "it went back twice"
     );
     let reply = super::refund(&gateway, "T1", "12.30", json!({}));
-    assert_eq!((reply.status, reply.text("refundStatus")), (200, "SUCCEEDED"));
+    assert_eq!(
+        (reply.status, reply.text("refundStatus")),
+        (200, "SUCCEEDED")
+    );
     assert_eq!(reply.text("orderRefundStatus"), "FULL");
 }

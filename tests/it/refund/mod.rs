@@ -95,7 +95,7 @@ fn untouched(gateway: &TestGateway) -> (Vec<Order>, usize, usize, usize) {
 /// enough; the money goes back through the institution that was paid, and the merchant is notified
 /// at once.
 #[test]
-fn five_fields_give_everything_back() {
+fn five_fields_refund_everything() {
     let gateway = paid();
     let reply = refund(&gateway, "T1", "12.30", json!({}));
     assert_eq!((reply.status, reply.text("result")), (200, "ACCEPTED"));
@@ -132,7 +132,7 @@ fn five_fields_give_everything_back() {
 /// R-6.1.5-2, R1, R2, O6: partial refunds are accepted until nothing is left; one fen more is
 /// refused, and the refusal says how much is left.
 #[test]
-fn parts_go_back_until_nothing_is_left() {
+fn parts_are_refunded_until_nothing_is_left() {
     let gateway = paid();
     let first = refund(&gateway, "T1", "5", json!({ "merchantRefundNo": "B1" }));
     assert_eq!(first.text("orderRefundStatus"), "PARTIAL");
@@ -310,7 +310,7 @@ fn what_cannot_be_refunded_is_refused_and_nothing_moves() {
 /// R-6.1.5-2: what an institution does not offer by a recorded waiver is refused with the reason,
 /// and nothing moves.
 #[test]
-fn what_the_institution_lacks_is_refused_with_its_reason() {
+fn a_kind_the_institution_lacks_is_refused_with_its_reason() {
     let institutions = [("bank", FakeInstitutionAbility::ALL)];
     let unmet_requirements = |change: fn(&mut paymux::domain::institutions::RefundKinds)| {
         let mut snapshot = snapshot(&institutions);
@@ -397,7 +397,7 @@ fn a_refund_is_found_by_either_number() {
 /// Section 5, R3: refunds that definitely failed do not count towards an order's maximum number of
 /// refunds; all requests together have a maximum as well.
 #[test]
-fn refunds_that_failed_use_up_none_of_their_number() {
+fn failed_refunds_do_not_count_towards_the_maximum() {
     let gateway = paid();
     let ask = |n: usize| {
         let number = json!({ "merchantRefundNo": format!("B{n}") });
@@ -409,7 +409,10 @@ fn refunds_that_failed_use_up_none_of_their_number() {
     }
     gateway.at("bank", |books| books.manners.refuses_refunds = false);
     let reply = ask(REFUNDS_REQUESTED_MAX);
-    assert_eq!((reply.status, reply.text("refundStatus")), (200, "SUCCEEDED"));
+    assert_eq!(
+        (reply.status, reply.text("refundStatus")),
+        (200, "SUCCEEDED")
+    );
     let reply = ask(REFUNDS_REQUESTED_MAX + 1);
     assert_eq!(
         (reply.status, reply.result),
@@ -419,7 +422,7 @@ fn refunds_that_failed_use_up_none_of_their_number() {
 
 /// Section 5: an order's number of refunds is limited.
 #[test]
-fn an_order_has_so_many_refunds_and_no_more() {
+fn an_order_has_a_maximum_number_of_refunds() {
     let gateway = paid();
     for n in 0..REFUNDS_MAX {
         let number = json!({ "merchantRefundNo": format!("B{n}") });

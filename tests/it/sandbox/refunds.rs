@@ -44,7 +44,10 @@ impl SandboxTestbed {
         let acknowledged =
             |book: &InstitutionLedger| (book.refund(number)?.acknowledged >= times).then_some(());
         let acknowledged = self.institution.wait_for(acknowledged, TIMEOUT).await;
-        assert!(acknowledged.is_some(), "no callback of {number} was acknowledged");
+        assert!(
+            acknowledged.is_some(),
+            "no callback of {number} was acknowledged"
+        );
     }
 
     /// Authentic callbacks of one refund, in order.
@@ -414,7 +417,7 @@ async fn refunds_take_time_and_fail_when_ordered() {
 
 /// V4
 #[tokio::test]
-async fn a_refund_that_was_said_to_have_failed_succeeds_when_ordered() {
+async fn a_refund_reported_as_failed_succeeds_when_ordered() {
     let gateway = SandboxTestbed::build().await;
     gateway.pay("A1", "12.00").await;
     let answer = gateway.refund("A1", "F94", "2.94").await;
@@ -468,7 +471,7 @@ async fn refund_callbacks_repeat_lie_and_vanish_when_ordered() {
 
 /// R-A2.7-5
 #[tokio::test]
-async fn a_merchant_keeps_refund_events() {
+async fn a_merchant_stores_refund_events() {
     let (merchant, gateway) = shop().await;
     let mut events = Vec::new();
     for (id, event_type, number) in [

@@ -36,7 +36,7 @@ async fn only_tls_1_2_and_1_3_are_spoken() {
 /// Q4: the responder gets the digest of a certificate whose key was proven, on every request and on
 /// resumed sessions; without a certificate it gets none.
 #[tokio::test]
-async fn the_client_certificate_is_told_by_its_digest() {
+async fn the_responder_gets_the_client_certificates_digest() {
     let edge = RunningEdge::echo(Bounds::default());
     let merchant = TestIdentity::new();
     for version in [&TLS12, &TLS13] {
@@ -194,7 +194,7 @@ async fn a_request_arrives_whole() {
 
 /// A request that ends in a panic has an unknown outcome, and the reply says so; others go on.
 #[tokio::test]
-async fn a_panic_is_answered_as_unknown() {
+async fn a_panic_is_answered_as_unknown_outcome() {
     let responder: Responder = Arc::new(|request, _| {
         assert!(request.uri().path() != "/a", "as the test wants");
         Box::pin(async { echo(request) })
@@ -210,7 +210,7 @@ async fn a_panic_is_answered_as_unknown() {
 /// Stopping: new connections are refused, idle ones closed, and requests in flight are finished,
 /// whether the client still waits or has gone; a second stop changes nothing.
 #[tokio::test]
-async fn a_stop_finishes_what_was_handed_over() {
+async fn a_stop_finishes_requests_in_flight() {
     let (release, arrived) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
     let ended = Arc::new(Mutex::new(0));
     let (wait, arrive, count) = (

@@ -254,7 +254,7 @@ async fn redirected(see: mpsc::UnboundedSender<ObservedQuery>) -> RedirectedNetw
 /// workers as it has permits, and fewer once it has been silent for a while; an unresolved order at
 /// another institution is queried before any further one of theirs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_silent_institution_delays_nobody_elses_questions() {
+async fn a_silent_institution_delays_no_other_queries() {
     let mut testbed = PollingTestbed::start(UNFINISHED).await;
     // As many as it may hold are in flight there before the other institution is queried.
     for _ in 0..SLOTS {
@@ -273,11 +273,11 @@ async fn a_silent_institution_delays_nobody_elses_questions() {
                     assert!(waiting <= SLOTS, "{waiting} wait at the silent one");
                     between += 1;
                 }
-            "round {round}: {between} queries went before it"
+            }
         }
         assert!(
             between <= SLOTS,
-            "round {round}: {between} questions went before it"
+            "round {round}: {between} queries went before it"
         );
     }
     // Once it has been silent for a while, only a few are in flight.

@@ -66,7 +66,7 @@ fn is_rejected(answer: &SocketMessage) {
 /// Q8: past the limit the reply is 503 at once, with `Retry-After`, and the request goes no
 /// further.
 #[tokio::test]
-async fn too_many_at_once_are_refused_at_once() {
+async fn too_many_concurrent_requests_are_rejected_at_once() {
     let bounds = Bounds {
         in_flight_max: 1,
         ..Bounds::default()
@@ -91,7 +91,7 @@ async fn too_many_at_once_are_refused_at_once() {
 /// the payer's page, and all others last; each may be repeated on the same connection, and is
 /// answered when there is a permit. A rejected request does not get past the edge.
 #[tokio::test]
-async fn orders_are_refused_before_choices_and_both_before_the_rest() {
+async fn orders_are_rejected_before_selections_and_both_before_the_rest() {
     let held = HeldEdge::start(Bounds {
         in_flight_orders_max: 1,
         in_flight_selections_max: 2,
@@ -129,7 +129,7 @@ async fn orders_are_refused_before_choices_and_both_before_the_rest() {
 /// A rejected request is read to its end, however it is sent: in pieces, in chunks, or after
 /// `100-continue`. What follows on the connection is the next request, or the connection ends.
 #[tokio::test]
-async fn what_is_refused_is_read_away() {
+async fn a_rejected_request_is_read_to_its_end() {
     let held = HeldEdge::start(Bounds {
         in_flight_orders_max: 0,
         ..Bounds::default()
@@ -158,7 +158,7 @@ async fn what_is_refused_is_read_away() {
 
 /// Q9: a request that waited past its deadline is dropped before it has an effect, never after.
 #[tokio::test]
-async fn what_waited_too_long_is_not_begun() {
+async fn a_request_past_its_deadline_is_not_begun() {
     let bounds = Bounds {
         start_within: Duration::ZERO,
         ..Bounds::default()
@@ -177,7 +177,7 @@ async fn what_waited_too_long_is_not_begun() {
 /// R-6.4-1c: an unauthenticated request for an unknown path takes no permit of an order, and is
 /// rejected before an order is.
 #[tokio::test]
-async fn junk_is_refused_before_orders() {
+async fn unknown_paths_are_rejected_before_orders() {
     let held = HeldEdge::start(Bounds {
         in_flight_orders_max: 2,
         ..Bounds::default()
@@ -199,7 +199,7 @@ async fn junk_is_refused_before_orders() {
 /// A rejected `HEAD` has no body, which would be taken for the next reply; and no rejection has a
 /// stale date.
 #[tokio::test]
-async fn a_refused_head_leaves_no_body_behind() {
+async fn a_rejected_head_request_has_no_body() {
     let held = HeldEdge::start(Bounds {
         in_flight_max: 0,
         rejection_pause: Duration::ZERO,
@@ -304,7 +304,7 @@ async fn a_recently_authenticated_caller_counts_as_authenticated() {
 
 /// R-6.4-1c: the pause after a rejected order delays orders, and nothing else on its connection.
 #[tokio::test]
-async fn a_query_does_not_wait_for_a_refused_order() {
+async fn a_query_does_not_wait_for_a_rejected_order() {
     let held = HeldEdge::start(Bounds {
         in_flight_orders_max: 0,
         rejection_pause: TIMEOUT * 9,

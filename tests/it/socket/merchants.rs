@@ -297,7 +297,7 @@ async fn enqueue_notifications(store: &Arc<dyn Store>, urls: Vec<Box<str>>, each
 /// worker slots and each with several events, delay no other: a healthy merchant is notified of
 /// each payment within three seconds, from the first on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_dead_merchants_delay_nobody_else() {
+async fn many_dead_merchants_delay_no_other() {
     let mut merchants = SocketMerchants::start().await;
     let folder = TempDir::new().unwrap();
     let (store, worker_signals) = DeliveryTestbed::opened(&folder.path().join("paymux.db"));

@@ -152,8 +152,11 @@ fn is_unknown(sent: &Result<Response<Bytes>, SendError>) -> bool {
 /// connection is reused.
 #[tokio::test]
 async fn a_request_goes_out_and_its_answer_comes_back() {
-    let mut other =
-        ScriptedServer::start(vec![vec![replying("one"), replying("two")], vec![replying("three")]]).await;
+    let mut other = ScriptedServer::start(vec![
+        vec![replying("one"), replying("two")],
+        vec![replying("three")],
+    ])
+    .await;
     let network = other.network();
     for (host, answer, connection) in [
         ("localhost", "one", 0),
@@ -202,7 +205,7 @@ async fn a_private_address_is_not_called() {
 
 /// E1: a call that fails before its first byte was not sent.
 #[tokio::test]
-async fn a_connection_that_never_stood_sent_nothing() {
+async fn a_connection_that_was_never_established_sent_nothing() {
     let mut other = ScriptedServer::start(vec![vec![replying("one")]]).await;
     let unauthenticated = network(&TestIdentity::new(), &["127.0.0.0/8"]);
     let sent = other.ask(&unauthenticated).await;
@@ -260,8 +263,11 @@ async fn a_failure_after_the_request_leaves_it_unresolved() {
 /// After the request was read, a failure on a reused connection leaves it unresolved too: it is not
 /// sent again on a new connection.
 #[tokio::test]
-async fn a_kept_connection_that_breaks_leaves_its_request_unresolved() {
-    let steps = vec![vec![replying("one"), ScriptStep::HangUp], vec![replying("again")]];
+async fn a_reused_connection_that_breaks_leaves_its_request_unresolved() {
+    let steps = vec![
+        vec![replying("one"), ScriptStep::HangUp],
+        vec![replying("again")],
+    ];
     let mut other = ScriptedServer::start(steps).await;
     let network = other.network();
     other.ask(&network).await.unwrap();
@@ -351,7 +357,7 @@ async fn an_institution_has_its_own_connection_limit() {
 /// E1, F1: an institution has a configured number of calls in flight, and a new number applies once
 /// it is set. A call past it was held back by us: not sent, and not the institution's failure.
 #[tokio::test]
-async fn an_institution_has_as_many_calls_at_once_as_were_set() {
+async fn an_institution_has_a_configured_number_of_calls_in_flight() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let (sender, mut arrived) = mpsc::unbounded_channel();
@@ -440,14 +446,18 @@ async fn a_call_is_marked_sent_when_its_connection_is_established() {
     assert_eq!(through(&open).await.unwrap().body(), "one");
     assert_eq!(through(&open).await.unwrap().body(), "two");
     assert_eq!(open.1.load(Ordering::SeqCst), 2);
-    assert_eq!(other.received().await.0, 0, "on the connection that was open");
+    assert_eq!(
+        other.received().await.0,
+        0,
+        "on the connection that was open"
+    );
     assert_eq!(Arc::strong_count(&open), 1, "no turn is left anywhere");
 }
 
 /// N7, H1: connections to merchants have a common limit; an idle one is closed for the next call,
 /// one in use is not.
 #[tokio::test]
-async fn kept_connections_make_room_for_others() {
+async fn idle_connections_are_closed_for_others() {
     let mut one = ScriptedServer::start(vec![vec![replying("one"), ScriptStep::Wait]]).await;
     let mut two = ScriptedServer::start(vec![vec![replying("two")]]).await;
     let mut roots = one.identity.chain();

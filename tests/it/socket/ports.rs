@@ -36,7 +36,7 @@ pub(crate) fn free() -> Ports {
 
 /// Among so many random ones some would be equal.
 #[test]
-fn no_port_is_given_out_twice() {
+fn no_port_is_handed_out_twice() {
     let drawn: Vec<_> = (0..100).flat_map(|_| each(&free())).collect();
     let different: HashSet<_> = drawn.iter().collect();
     assert_eq!(different.len(), drawn.len());

@@ -67,7 +67,7 @@ async fn a_slow_handshake_is_cut_off() {
 /// A connection without a TLS handshake is counted and takes up a handshake, not a connection
 /// permit.
 #[tokio::test]
-async fn what_is_no_handshake_is_refused() {
+async fn a_connection_without_a_handshake_is_refused() {
     let edge = RunningEdge::echo(Bounds::default());
     let mut stream = TcpStream::connect(edge.address).await.unwrap();
     stream.write_all(GET).await.unwrap();
@@ -82,7 +82,7 @@ async fn what_is_no_handshake_is_refused() {
 /// R-6.3.1-3a: a connection that sends nothing, or only part of a ClientHello, takes no handshake
 /// permit; one that stalls after our reply to it has returned its permit.
 #[tokio::test]
-async fn handshakes_that_stand_still_keep_nobody_out() {
+async fn stalled_handshakes_block_no_other() {
     let bounds = Bounds {
         handshakes_max: 1,
         handshakes_per_address_max: 1,
@@ -113,7 +113,7 @@ async fn handshakes_that_stand_still_keep_nobody_out() {
 
 /// R-6.3.1-3a: an endless ClientHello is cut off by its size.
 #[tokio::test]
-async fn a_hello_without_end_is_cut_off() {
+async fn an_endless_client_hello_is_cut_off() {
     let bounds = Bounds {
         handshake_within: TIMEOUT,
         ..Bounds::default()
@@ -260,10 +260,7 @@ async fn bounds_are_replaced_while_it_serves() {
     let edge = RunningEdge::proving(Bounds::default());
     let mut open = edge.connect().await;
     assert_eq!(
-        ask(&mut open, post("0123456789"))
-            .await
-            .unwrap()
-            .status(),
+        ask(&mut open, post("0123456789")).await.unwrap().status(),
         200
     );
     edge.bounds.replace(Bounds {
@@ -273,14 +270,8 @@ async fn bounds_are_replaced_while_it_serves() {
         ..Bounds::default()
     });
     assert!(connect(&edge.client(None), edge.address).await.is_err());
-    assert_eq!(
-        ask(&mut open, post("0123")).await.unwrap().status(),
-        200
-    );
-    assert_eq!(
-        ask(&mut open, post("01234")).await.unwrap().status(),
-        413
-    );
+    assert_eq!(ask(&mut open, post("0123")).await.unwrap().status(), 200);
+    assert_eq!(ask(&mut open, post("01234")).await.unwrap().status(), 413);
     edge.bounds.replace(Bounds::default());
     while connect(&edge.client(None), edge.address).await.is_err() {
         tokio::task::yield_now().await;

@@ -21,7 +21,7 @@ async fn refused(edge: &RunningEdge, status: u16, all: &[&str]) {
 
 /// Q1: a request over a limit is refused before the responder sees it, and the refusal arrives.
 #[tokio::test]
-async fn what_is_over_a_bound_is_refused() {
+async fn a_request_over_a_limit_is_refused() {
     let edge = RunningEdge::echo(small());
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
                    a\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n";
@@ -211,7 +211,7 @@ async fn http_2_is_not_spoken() {
 
 /// Q2: a path arrives byte for byte: it is not decoded, normalised or shortened.
 #[tokio::test]
-async fn a_path_is_not_touched() {
+async fn a_path_is_not_normalised() {
     let edge = RunningEdge::echo(Bounds::default());
     let paths = [
         "/v1/%6frders",

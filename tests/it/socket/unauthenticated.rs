@@ -41,7 +41,7 @@ async fn is_ended(stream: &mut (impl AsyncRead + Unpin)) {
 /// R-6.3.1-3a: when all connections are taken, the oldest unauthenticated one is closed for a new
 /// one, however far its handshake has come; authenticated ones stay.
 #[tokio::test]
-async fn unauthenticated_connections_make_room_for_new_ones() {
+async fn unauthenticated_connections_are_closed_for_new_ones() {
     let edge = RunningEdge::proving(few(2));
     let mut merchant = edge.connect().await;
     assert_eq!(ask(&mut merchant, GET).await.unwrap().status(), 200);
@@ -60,7 +60,7 @@ async fn unauthenticated_connections_make_room_for_new_ones() {
 
 /// R-6.3.1-3a: a connection with an enrolled certificate stays open without a request.
 #[tokio::test]
-async fn an_enrolled_certificate_holds_its_place() {
+async fn an_enrolled_certificate_keeps_its_connection() {
     let edge = RunningEdge::echo(few(2));
     let shown = TestIdentity::new();
     let mut merchant = connect(&edge.client(Some(&shown)), edge.address)
@@ -75,7 +75,7 @@ async fn an_enrolled_certificate_holds_its_place() {
 
 /// A connection whose request is in flight is not closed for another, authenticated or not.
 #[tokio::test]
-async fn an_answer_is_not_cut_off() {
+async fn a_request_in_flight_is_not_cut_off() {
     let release = Arc::new(tokio::sync::Notify::new());
     let wait = Arc::clone(&release);
     let edge = RunningEdge::start(
@@ -101,7 +101,7 @@ async fn an_answer_is_not_cut_off() {
 /// R-6.3.1-3a: a connection whose client does not read the reply can be closed for a new one, also
 /// while the reply is being written and before its write timeout.
 #[tokio::test]
-async fn who_does_not_read_makes_room() {
+async fn a_connection_that_is_not_read_is_closed_for_others() {
     let large = Bytes::from(vec![b'x'; 64 << 20]);
     let bounds = Bounds {
         write_within: TIMEOUT * 9,
@@ -123,7 +123,10 @@ async fn who_does_not_read_makes_room() {
         crowd.push(unauthenticated);
     }
     let (shown, mut came_in) = (TestIdentity::new(), Vec::new());
-    for (who, shown) in [("an unauthenticated caller", None), ("a merchant", Some(&shown))] {
+    for (who, shown) in [
+        ("an unauthenticated caller", None),
+        ("a merchant", Some(&shown)),
+    ] {
         let client = edge.client(shown);
         let outcome = tokio::time::timeout(TIMEOUT, connect(&client, edge.address)).await;
         came_in.push(outcome.unwrap().expect(who));
@@ -180,7 +183,7 @@ fn is_explained(outcome: &Result<u16, String>) -> bool {
 /// R-6.3.1-3a: any certificate of an unauthenticated caller is refused by an alert or accepted: one
 /// that only one of two parsers can read causes no panic. Some are chosen, most are random.
 #[tokio::test]
-async fn no_unknown_certificate_ends_in_a_panic() {
+async fn no_unknown_certificate_causes_a_panic() {
     let edge = RunningEdge::echo(Bounds::default());
     let identity = TestIdentity::new();
     let der = identity.certificate.to_vec();

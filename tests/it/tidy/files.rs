@@ -3,7 +3,7 @@
 //! first.
 
 use super::tree::{SourceFile, code};
-use super::{none, ours, occurrences};
+use super::{none, occurrences, ours};
 
 /// Functions that open a file.
 const OPENS: [&str; 8] = [

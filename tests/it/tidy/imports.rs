@@ -2,7 +2,7 @@
 //! data.
 
 use super::tree::{SourceFile, code};
-use super::{is_name, module, none, ours, occurrences};
+use super::{is_name, module, none, occurrences, ours};
 
 /// By the first name of a path under `src/`. A module may always name itself.
 const IMPORTS: &str = "
@@ -130,7 +130,10 @@ fn import_faults(file: &SourceFile) -> Vec<String> {
         .map(|to| format!("{}: {from} may not import {to:?}", file.path))
         .collect();
     let depth = file.path.matches('/').count() - usize::from(file.path.ends_with("/mod.rs"));
-    if occurrences(&code, &"super::".repeat(depth)).next().is_some() {
+    if occurrences(&code, &"super::".repeat(depth))
+        .next()
+        .is_some()
+    {
         faults.push(format!(
             "{}: paths across modules start with crate::",
             file.path

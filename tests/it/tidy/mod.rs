@@ -154,7 +154,9 @@ fn word_faults(file: &SourceFile) -> Vec<String> {
         }
     }
     if module(&file.path).is_some_and(|name| PURE.contains(&name))
-        && occurrences(&code(file.production()), "async").next().is_some()
+        && occurrences(&code(file.production()), "async")
+            .next()
+            .is_some()
     {
         fault("async in a pure module: the waiting belongs in a flow".to_owned());
     }
@@ -305,12 +307,12 @@ fn what_grew_too_large_is_found() {
 }
 
 #[test]
-fn words_that_must_not_appear_do_not() {
+fn forbidden_words_do_not_appear() {
     none(&ours().iter().flat_map(word_faults).collect::<Vec<_>>());
 }
 
 #[test]
-fn a_word_that_must_not_appear_is_found() {
+fn a_forbidden_word_is_found() {
     for (path, text) in [
         ("src/a.rs", "struct OrderManager;".to_owned()),
         ("src/a.rs", "pub enum Context { A }".to_owned()),

@@ -8,7 +8,7 @@ const MUTANTS: &str = "tests/mutants/mutants.toml";
 
 /// A mutant whose text is gone would remove nothing, and prove nothing.
 #[test]
-fn every_mutant_finds_what_it_takes_out() {
+fn every_mutant_finds_what_it_removes() {
     let table: Table = toml::from_str(&tree::read(MUTANTS)).unwrap();
     let mutants = table["mutant"].as_array().unwrap();
     assert!(mutants.len() >= 3);

@@ -2,7 +2,7 @@
 //! characters.
 
 use super::tree::{SourceFile, code};
-use super::{none, ours, occurrences};
+use super::{none, occurrences, ours};
 
 /// Every way to standard output or standard error.
 const PRINTS: [&str; 7] = [

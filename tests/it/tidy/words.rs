@@ -88,7 +88,7 @@ fn every_step_of_a_walkthrough_exists() {
 }
 
 #[test]
-fn a_step_that_is_gone_is_found() {
+fn a_missing_step_is_found() {
     let document = "`open` in `a.rs` makes it; `close` in\n`a.rs` ends it.";
     let missing = missing_steps(document, |_| "pub fn open(order: Order) {}".to_owned());
     assert_eq!(missing.len(), 1, "{missing:?}");

@@ -20,7 +20,7 @@ fn own_key(stage: &DemoEnvironment) -> (String, String) {
 /// F3, R-6.3.1-1c: an expired key of ours is a finding of `paymux check`; nothing is called with it
 /// and nothing new is taken there; the others go on.
 #[tokio::test(flavor = "multi_thread")]
-async fn own_key_that_is_over_is_a_finding() {
+async fn an_expired_key_of_ours_is_a_finding() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();

@@ -240,7 +240,7 @@ async fn an_order_is_paid_with_a_password() {
 /// R-A3.2-1, G-1, G-34: five fields, the payer's number as string or as JSON number; all given
 /// fields must match one order of the caller, and one of the two order numbers is required.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_takes_the_payers_number_as_text_or_as_a_number() {
+async fn a_query_accepts_the_payers_number_as_text_or_as_a_number() {
     let (stage, _open) = open().await;
     let shop = &stage.tea;
     let placed = placed(shop, &shop.order("T1", "AGGREGATED", "12.30", PAYER)).await;

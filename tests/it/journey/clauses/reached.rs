@@ -25,20 +25,25 @@ async fn a_merchant_that_was_unreachable_is_notified_of_the_result() {
         .unwrap();
     let inbox = shop.merchant.inbox();
     assert_eq!((inbox.events.len(), inbox.deliveries.len()), (1, 2));
-    assert_eq!(inbox.deliveries[0].body, notification.body, "the same bytes");
+    assert_eq!(
+        inbox.deliveries[0].body, notification.body,
+        "the same bytes"
+    );
 }
 
 /// R-6.4-1a: a silent institution delays no reply: the merchant is answered while the call is still
 /// open.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_institution_holds_no_answer_back() {
+async fn a_silent_institution_delays_no_reply() {
     let (stage, _open) = open().await;
     let shop = &stage.tea;
     let control = stage.blue.control();
     control.next_at(SandboxCall::Create, InstitutionFault::NoAnswer, 1);
     let wanted = order(shop, "T1", "12.30", BLUE.id);
     let answer = tokio::time::timeout(WAIT_MAX, shop.place(&wanted)).await;
-    let answer = answer.expect("the institution's call takes longer").unwrap();
+    let answer = answer
+        .expect("the institution's call takes longer")
+        .unwrap();
     let found = (answer.status, answer.text("result"));
     assert_eq!(found, (202, "PENDING"), "{}", answer.json);
     assert!(answer.headers.contains_key("retry-after"));
@@ -116,7 +121,10 @@ async fn nothing_is_sent_unencrypted() {
     let mut received = Vec::new();
     let read = tokio::time::timeout(WAIT_MAX, plain.read_to_end(&mut received)).await;
     let _ = read.expect("the connection is ended");
-    assert!(!received.windows(4).any(|part| part == b"HTTP"), "{received:?}");
+    assert!(
+        !received.windows(4).any(|part| part == b"HTTP"),
+        "{received:?}"
+    );
 
     let shop = &stage.tea;
     let refused = placed(shop, &order(shop, "T1", "12.30", RED.id)).await;

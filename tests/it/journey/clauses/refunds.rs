@@ -38,7 +38,12 @@ async fn is_refunded(way: ClauseMode) {
         .unwrap();
     for (sum, number) in [("2.30", "R1"), ("10.00", "R2")] {
         let request = refund(&stage, sum, number);
-        let answer = stage.tea.client.post("/v1/refunds", &request).await.unwrap();
+        let answer = stage
+            .tea
+            .client
+            .post("/v1/refunds", &request)
+            .await
+            .unwrap();
         assert_eq!(answer.status, 200, "{way:?}: {}", answer.json);
         notified_of_refund(&stage, number).await;
     }
@@ -52,19 +57,19 @@ async fn is_refunded(way: ClauseMode) {
 
 /// R-6.2.1-2, R-6.1.5-1, R-A1-12
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webview_payment_is_given_back() {
+async fn a_webview_payment_is_refunded() {
     is_refunded(ClauseMode::Webview).await;
 }
 
 /// R-6.2.3-2
 #[tokio::test(flavor = "multi_thread")]
-async fn a_native_payment_is_given_back() {
+async fn a_native_payment_is_refunded() {
     is_refunded(ClauseMode::Native).await;
 }
 
 /// R-6.2.4-2
 #[tokio::test(flavor = "multi_thread")]
-async fn an_aggregated_payment_is_given_back_by_whom_it_was_paid_through() {
+async fn an_aggregated_payment_is_refunded_through_its_institution() {
     is_refunded(ClauseMode::AggregatedWebview).await;
     is_refunded(ClauseMode::AggregatedNative).await;
 }
@@ -100,7 +105,7 @@ async fn an_institution_without_refunds_is_not_served() {
 /// R-A2.7-4a, K3: only the merchant of an order can refund it, whoever else knows its number, day
 /// and payer.
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_merchant_of_an_order_gives_it_back() {
+async fn only_the_merchant_of_an_order_refunds_it() {
     let (stage, _open) = open().await;
     let ready = ClauseMode::Webview.ready(&stage, "T1", "12.30").await;
     ClauseMode::Webview.does(&stage, &ready, "pay").await;

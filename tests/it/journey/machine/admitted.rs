@@ -11,13 +11,15 @@ use crate::journey::{PAYER, open, placed};
 /// The lines of `check` about configured values that are not served.
 async fn not_served(stage: &DemoEnvironment) -> String {
     let printed = text(&ran(paymux(&["check"], &stage.config)).await.stdout);
-    let lines = printed.lines().filter(|line| line.contains("does not serve"));
+    let lines = printed
+        .lines()
+        .filter(|line| line.contains("does not serve"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Every type and mode that the file can name is either served or reported as not served.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_check_admits_is_served() {
+async fn what_check_accepts_is_served() {
     let (stage, open) = open().await;
     let right = std::fs::read_to_string(&stage.config).unwrap();
     for (number, kind) in TransactionType::ALL.into_iter().enumerate() {
@@ -63,7 +65,7 @@ async fn what_check_admits_is_served() {
 
 /// What a refusal lists as expected is accepted, and only mandatory fields are called required.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_refusal_asks_for_is_taken() {
+async fn what_a_refusal_expects_is_accepted() {
     let (stage, open) = open().await;
     for (field, expected) in [
         ("businessType", "expected one of WEBVIEW NATIVE AGGREGATED"),
@@ -101,7 +103,7 @@ async fn what_a_refusal_asks_for_is_taken() {
 
 /// The merchant's default institution comes first on our page for a payer without a last one.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_merchants_default_stands_first_on_the_page() {
+async fn the_merchants_default_comes_first_on_the_page() {
     let (stage, open) = open().await;
     let right = std::fs::read_to_string(&stage.config).unwrap();
     let table = "[merchant.default_institution]\n";

@@ -62,7 +62,7 @@ async fn server(
 /// R-A3.3-2: a reply with a byte order mark, and one that ends with the connection and is complete,
 /// acknowledge at once; a truncated one does not, and `explain` and the log say why.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_just_closes_is_heard_if_it_is_whole() {
+async fn a_reply_without_close_notify_counts_if_complete() {
     let (stage, open) = open().await;
     let body = "\u{feff}{\"noticeResult\":\"SUCCESS\"}\r\n";
     let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n";
@@ -76,7 +76,10 @@ async fn an_answer_that_just_closes_is_heard_if_it_is_whole() {
     stage.payer.pay(&link).await.unwrap();
     for number in ["1", "2"] {
         let number_sent = tokio::time::timeout(WAIT_MAX, deliveries.recv()).await;
-        assert_eq!(number_sent.expect("it is notified").as_deref(), Some(number));
+        assert_eq!(
+            number_sent.expect("it is notified").as_deref(),
+            Some(number)
+        );
     }
     let explaining = async {
         loop {

@@ -70,7 +70,7 @@ async fn the_printed_curl_line_works_once() {
 
 /// An institution's refusal is a failure, and standard error says so.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_call_is_not_done() {
+async fn a_refused_call_is_a_failure() {
     let (stage, open) = open().await;
     let url = stage.tea.merchant.notice_url();
     let (output, printed) = ran(call(&stage, &place(&url, "T1"))).await;

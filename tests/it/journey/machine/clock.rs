@@ -65,7 +65,7 @@ async fn placed_with(stage: &DemoEnvironment, result: &str, tag: &str) {
 /// H2, T2: whatever the clock was, before a start or after, callers with a right clock are served
 /// again within 15 seconds after it is corrected; the step is measured and in the audit log.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_was_wrong_is_over_when_it_is_right() {
+async fn a_corrected_clock_serves_again() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
@@ -109,7 +109,7 @@ async fn a_clock_that_was_wrong_is_over_when_it_is_right() {
 /// F1, T2: a clock step applies no configuration: an edited file waits for its reload, and keys and
 /// certificates are judged by the followed clock, not read again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_was_set_releases_no_edit() {
+async fn a_clock_step_applies_no_edit() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
@@ -140,7 +140,7 @@ async fn a_clock_that_was_set_releases_no_edit() {
 /// runs before the gateway starts again: what the clock had put off is still brought forward, and
 /// is recorded once.
 #[tokio::test(flavor = "multi_thread")]
-async fn reconciling_alone_hides_no_clock() {
+async fn reconciling_does_not_hide_a_clock_step() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();

@@ -149,7 +149,7 @@ async fn holds(stage: &DemoEnvironment, spoiled: &CredentialFault, permit: &str)
 /// and a start go on for all others, its requests are refused with the reason, a metric counts it,
 /// and `paymux check` finds it.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_partys_key_or_certificate_concerns_that_party() {
+async fn an_unusable_credential_affects_only_its_party() {
     for spoiled in &SPOILED {
         let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
             .await
@@ -170,7 +170,8 @@ async fn one_partys_key_or_certificate_concerns_that_party() {
         assert_eq!(check.status.code(), Some(3), "{printed}");
         let found = format!("cannot be used, of one {}: ", spoiled.party);
         assert!(
-            printed.contains(&found) && printed.contains(&format!("{} cannot be used", spoiled.count)),
+            printed.contains(&found)
+                && printed.contains(&format!("{} cannot be used", spoiled.count)),
             "{printed}"
         );
     }
@@ -178,7 +179,7 @@ async fn one_partys_key_or_certificate_concerns_that_party() {
 
 /// F3: without a usable platform key nothing could be signed: that stops a start.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_gateways_own_key_is_everybodys() {
+async fn an_unusable_platform_key_stops_the_start() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
@@ -233,7 +234,10 @@ async fn an_institution_whose_key_begins_tomorrow_takes_nothing_new() {
     let check = ran(paymux(&["check"], &stage.config)).await;
     let printed = text(&check.stdout);
     assert_eq!(check.status.code(), Some(3), "{printed}");
-    assert!(printed.contains("the first day of the next one on"), "{printed}");
+    assert!(
+        printed.contains("the first day of the next one on"),
+        "{printed}"
+    );
     assert!(
         printed.contains("redpay (no usable key or certificate)"),
         "{printed}"

@@ -44,16 +44,13 @@ async fn a_log_that_cannot_be_written_stops_nothing() {
         .unwrap();
     let mut served = MachineGateway::start(&stage, Stdio::piped(), "info");
     drop(served.0.stderr.take());
-    assert!(
-        serves(&mut served, &stage).await > 0,
-        "a closed reader"
-    );
+    assert!(serves(&mut served, &stage).await > 0, "a closed reader");
 }
 
 /// A log reader that stops reading blocks nothing: what does not fit into the pipe waits and is
 /// then dropped.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_nobody_reads_holds_nobody_up() {
+async fn an_unread_log_blocks_nothing() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
@@ -63,7 +60,7 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
 
 /// H1: a start that fails exits with its status although its log is a full pipe that nothing reads.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_fails_ends_though_nobody_reads() {
+async fn a_failing_start_exits_with_an_unread_log() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let right = std::fs::read_to_string(&stage.config).unwrap();
     std::fs::write(&stage.config, right + "\n[nonsense]\n").unwrap();

@@ -13,7 +13,7 @@ use crate::journey::{client, open, order, placed};
 /// With standard output closed a command exits at once, prints nothing, and has its own exit
 /// status.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_whose_reader_is_gone_ends_quietly() {
+async fn a_command_with_a_closed_pipe_exits_quietly() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     for words in [&["check"][..], &["keys", "list"], &["keys", "show"]] {
         // The reader is closed before the command begins: one that closes later may be too late.
@@ -67,7 +67,10 @@ async fn a_commands_error_is_a_line_or_two() {
             let output = ran(command).await;
             let printed = text(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{words:?}: {printed}");
-            assert!((1..=2).contains(&printed.lines().count()), "{words:?}: {printed}");
+            assert!(
+                (1..=2).contains(&printed.lines().count()),
+                "{words:?}: {printed}"
+            );
             assert!(
                 !printed.contains("backtrace") && !printed.contains("Caused by"),
                 "{printed}"
@@ -78,7 +81,7 @@ async fn a_commands_error_is_a_line_or_two() {
 
 /// A required choice that was not made is an error that lists every choice; none is the default.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_choice_that_was_not_made_is_not_understood() {
+async fn a_missing_choice_is_a_usage_error() {
     let sign = "refunds sign --merchant M1001 --refund R00000000000000000000000000 --statement s --key k --key-id k-1";
     for (words, named) in [
         (sign, "<--succeeded|--failed>"),
@@ -101,7 +104,7 @@ async fn a_choice_that_was_not_made_is_not_understood() {
 
 /// Faults that a command found have their own exit status.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_found_has_an_exit_status_of_its_own() {
+async fn faults_found_have_their_own_exit_status() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let output = ran(paymux(&["check"], &stage.config)).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
@@ -165,7 +168,7 @@ async fn a_path_is_compared_by_what_it_means() {
 /// Text from unauthenticated callers about an order reaches a terminal as plain text, never as
 /// control sequences or as characters that change how other text is shown.
 #[tokio::test(flavor = "multi_thread")]
-async fn text_from_unauthenticated_callers_is_never_obeyed() {
+async fn text_from_unauthenticated_callers_controls_no_terminal() {
     let (stage, open) = open().await;
     placed(&stage.tea, &order(&stage.tea, "T1", "12.30", BLUE.id)).await;
     let (pem, _) = SigningKey::generate_ed25519().unwrap();

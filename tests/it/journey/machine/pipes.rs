@@ -21,7 +21,7 @@ fn ended(words: &[&str]) -> (Option<i32>, String) {
 
 /// H1: a pipe that may never be written to blocks no command: it is refused by its name.
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_take_plain_files_only() {
+async fn commands_accept_plain_files_only() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let folder = stage.config.parent().unwrap();
     let pipe = folder.join("pipe");

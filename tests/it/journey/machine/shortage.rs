@@ -39,7 +39,7 @@ fn limit(served: &GatewayProcess, name: &str) -> (String, String) {
 
 /// H1: a gateway raises its soft limit of open files, and leaves no core dump.
 #[tokio::test(flavor = "multi_thread")]
-async fn files_are_raised_and_no_memory_is_left_behind() {
+async fn the_file_limit_is_raised_and_no_core_is_dumped() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let served = GatewayProcess::under(limited("-Sn 256"), &stage);
     let (soft, hard) = limit(&served, "Max open files");
@@ -92,7 +92,7 @@ async fn chosen(stage: &DemoEnvironment, number: &str) -> Value {
 /// H1, R-6.3.1-3a: on a machine with few files idle connections take none that a call needs: an
 /// authenticated caller is served, and an institution is reached.
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_callers_take_no_file_from_a_call() {
+async fn idle_connections_take_no_file_from_a_call() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let served = GatewayProcess::under(limited("-n 256"), &stage);
     let shop = &stage.tea;

@@ -37,7 +37,10 @@ async fn reloads_are_recorded() {
         .iter()
         .map(|(_, what, how)| format!("{what} {how}"))
         .collect();
-    assert!(entries[0].starts_with("gateway.start version="), "{entries:?}");
+    assert!(
+        entries[0].starts_with("gateway.start version="),
+        "{entries:?}"
+    );
     for (line, what) in entries[1..].iter().zip(["prepared", "accepted"]) {
         let expected = format!("configuration.reload {what} version={version} sha256=");
         assert!(line.starts_with(&expected), "{entries:?}");

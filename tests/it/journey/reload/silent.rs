@@ -12,7 +12,7 @@ use crate::journey::open;
 /// F1: silent connections to the control socket delay nothing, however many they are: a reload is
 /// answered long before the first of them times out.
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_callers_of_the_control_socket_delay_nobody() {
+async fn silent_control_connections_delay_nothing() {
     const SOON: Duration = Duration::from_secs(4);
     let (stage, open) = open().await;
     let socket = control::socket(&config::store_url(&stage.config).unwrap());
