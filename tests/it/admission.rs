@@ -181,11 +181,11 @@ fn only_documented_fields_are_accepted() {
         "merchantId",
         "mobileNo",
     ] {
-        for gone in [Value::Null, json!("absent")] {
+        for absent in [Value::Null, json!("absent")] {
             let mut changes = json!({});
             changes[missing] = Value::Null;
             let mut fields = changed(order_fields("M1", "T1"), changes);
-            if gone.is_null() {
+            if absent.is_null() {
                 // Null counts as absent.
                 fields[missing] = Value::Null;
             }

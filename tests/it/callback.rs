@@ -254,11 +254,11 @@ fn forgeries_do_not_fill_the_store() {
         let callback = gateway.at("bank", |books| books.forgery(&books.success(&id, n)));
         assert_eq!(gateway.send(callback).result, "FORGED");
     }
-    let kept = usize::try_from(FORGED_ARCHIVED_MAX).unwrap();
-    assert_eq!(decisions(&gateway).len(), kept);
-    let mut nobody = gateway.at("bank", |books| books.message(&json!({})));
-    *nobody.uri_mut() = "/v1/callbacks/nobody".parse().unwrap();
-    assert_eq!(gateway.send(nobody).status, 404);
+    let archived = usize::try_from(FORGED_ARCHIVED_MAX).unwrap();
+    assert_eq!(decisions(&gateway).len(), archived);
+    let mut unknown = gateway.at("bank", |books| books.message(&json!({})));
+    *unknown.uri_mut() = "/v1/callbacks/nobody".parse().unwrap();
+    assert_eq!(gateway.send(unknown).status, 404);
 }
 
 /// C4: while the commit fails the institution is answered so that it sends again, and what it then

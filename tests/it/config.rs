@@ -447,10 +447,7 @@ fn invalid_health_thresholds_are_refused() {
         .read()
         .map_err(|f| f.to_string())
         .unwrap();
-    assert_eq!(
-        config.health, default,
-        "the file says what is meant without it"
-    );
+    assert_eq!(config.health, default, "the file states the defaults");
 }
 
 /// R-4-3: enrolment requires evidence and a date.

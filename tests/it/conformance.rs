@@ -319,7 +319,10 @@ fn conformance_page_is_current() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 
     let computed = render(&page, &shown);
-    #[expect(clippy::disallowed_methods, reason = "asked by a person at a terminal")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "set by a developer at a terminal"
+    )]
     let rewrite = std::env::var("UPDATE_CONFORMANCE").is_ok();
     if rewrite {
         fs::write(tree::root().join(CONFORMANCE), &computed).unwrap();

@@ -347,7 +347,7 @@ async fn replies_about_refunds_are_as_documented() {
     let one = shop.client.post("/v1/refunds/query", &own).await.unwrap();
     replies.push(one.json);
 
-    let heard = async |event: &str, number: &str| {
+    let notified = async |event: &str, number: &str| {
         let find = |inbox: &NotificationInbox| inbox.refund_event(event, number).cloned();
         let found = shop.merchant.wait_for(find, WAIT_MAX).await;
         found
@@ -360,9 +360,9 @@ async fn replies_about_refunds_are_as_documented() {
         .unwrap()
         .fields;
     assert_eq!(excess["refundCause"], "AFTER_CLOSE");
-    let told = [
-        heard("REFUND_SUCCEEDED", "B1").await,
-        heard("REFUND_FAILED", "B2").await,
+    let notifications = [
+        notified("REFUND_SUCCEEDED", "B1").await,
+        notified("REFUND_FAILED", "B2").await,
         excess,
     ];
     let mut listed = Vec::new();
@@ -375,7 +375,7 @@ async fn replies_about_refunds_are_as_documented() {
     open.close().await.unwrap();
 
     documented("Refund", &replies);
-    documented("Notification", &told);
+    documented("Notification", &notifications);
     documented("OrderReport", &listed);
 }
 

@@ -94,7 +94,7 @@ impl Outbound for RateLimitedNetwork {
     ) -> Result<Response<Bytes>, SendError> {
         assert!(
             !self.1.load(Ordering::SeqCst),
-            "nothing leaves without a turn"
+            "nothing is sent without a permit"
         );
         self.0.send(party, request, timeouts).await
     }

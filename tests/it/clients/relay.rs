@@ -72,7 +72,7 @@ struct RelayServer {
 struct RelayState {
     tampering: Tampering,
     earlier: Option<Response<Bytes>>,
-    asked: Vec<Request<Bytes>>,
+    requests: Vec<Request<Bytes>>,
     publishing: KeyPublication,
     looks: usize,
 }
@@ -101,7 +101,7 @@ impl Relay {
             state: Mutex::new(RelayState {
                 tampering: Tampering::None,
                 earlier: None,
-                asked: Vec::new(),
+                requests: Vec::new(),
                 publishing: KeyPublication::Honest,
                 looks: 0,
             }),
@@ -128,16 +128,16 @@ impl Relay {
 
     /// Every request so far.
     pub(super) fn requests(&self) -> Vec<Request<Bytes>> {
-        self.between.state.lock().unwrap().asked.clone()
+        self.between.state.lock().unwrap().requests.clone()
     }
 }
 
 impl HttpAnswerer for RelayServer {
     async fn answer(self: Arc<Self>, request: Request<Bytes>) -> Option<Response<Bytes>> {
-        let asked = request.clone();
+        let received = request.clone();
         let answer = send(&self.certs, Some(&self.merchant), self.gateway, request).await;
-        if asked.method() == Method::GET {
-            return Some(self.published(asked.uri().query(), answer));
+        if received.method() == Method::GET {
+            return Some(self.published(received.uri().query(), answer));
         }
         let mut state = self.state.lock().unwrap();
         let earlier = state.earlier.replace(answer.clone());
@@ -145,9 +145,9 @@ impl HttpAnswerer for RelayServer {
         if tampering == Tampering::Lost {
             state.tampering = Tampering::None;
         }
-        state.asked.push(asked.clone());
+        state.requests.push(received.clone());
         drop(state);
-        self.tampered(tampering, &asked, answer, earlier)
+        self.tampered(tampering, &received, answer, earlier)
     }
 }
 
@@ -175,12 +175,12 @@ impl RelayServer {
     fn tampered(
         &self,
         tampering: Tampering,
-        asked: &Request<Bytes>,
+        received: &Request<Bytes>,
         mut answer: Response<Bytes>,
         earlier: Option<Response<Bytes>>,
     ) -> Option<Response<Bytes>> {
-        let target = format!("{}{}", self.origin, asked.uri());
-        let question = Question::of(asked, &target).unwrap();
+        let target = format!("{}{}", self.origin, received.uri());
+        let question = Question::of(received, &target).unwrap();
         let now = SystemClock::start().now().seconds();
         let mut sign = |question, key: &SigningKey, created| {
             *answer.body_mut() = paid(answer.body());

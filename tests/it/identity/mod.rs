@@ -137,8 +137,8 @@ fn a_request_not_signed_whole_is_refused() {
         refused(&gateway, good.bare(), UNUSABLE, &what("unsigned"));
         for at in 0..good.covered.len() {
             let mut little = good.clone();
-            let gone = little.covered.remove(at);
-            refused(&gateway, little.by(key), UNUSABLE, &what(gone));
+            let removed = little.covered.remove(at);
+            refused(&gateway, little.by(key), UNUSABLE, &what(removed));
         }
         let other = order_fields("M1", "T2").to_string();
         let mut body = good.by(key);

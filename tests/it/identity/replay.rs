@@ -229,8 +229,8 @@ async fn a_spent_nonce_outlives_the_process() {
     let conflict = odd(json!({ "orderAmount": "1" }), "conflict-00000001");
     let elsewhere = json!({ "bankReturnUrl": "https://evil.example/", "merchantOrderNo": "T2" });
     let elsewhere = odd(elsewhere, "elsewhere-0000001");
-    let nobody = json!({ "institutionId": "nobody", "merchantOrderNo": "T3" });
-    let nobody = odd(nobody, "nobody-0000000001");
+    let unknown = json!({ "institutionId": "nobody", "merchantOrderNo": "T3" });
+    let unknown = odd(unknown, "nobody-0000000001");
     let close = site.signed("/v1/orders/close", &named("T1"), "close-T1-00000001");
     let again = site.signed("/v1/orders/close", &named("T1"), "close-T1-00000002");
     let body = changed(named("T1"), json!({ "institutionId": "bank" }));
@@ -240,7 +240,7 @@ async fn a_spent_nonce_outlives_the_process() {
         (repeat, 200),
         (conflict, 409),
         (elsewhere, 422),
-        (nobody, 422),
+        (unknown, 422),
         (close, 200),
         (again, 200),
         (late, 409),

@@ -156,7 +156,7 @@ async fn a_slow_key_signs_with_a_permit() {
     for _ in 0..100 {
         // On this single thread: other tasks go on while it waits.
         let waits = still_waits(signing.as_mut()).await;
-        assert!(waits, "it did not wait for its turn");
+        assert!(waits, "it did not wait for its permit");
         tokio::task::yield_now().await;
     }
     drop(held);

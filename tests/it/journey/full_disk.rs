@@ -113,12 +113,12 @@ impl FullDiskGateway {
             }
         });
         let served = Self { child, log };
-        served.says("listening");
+        served.wait_for_log("listening");
         served
     }
 
     /// Waits until it logs this.
-    fn says(&self, words: &str) {
+    fn wait_for_log(&self, words: &str) {
         let mut before = Vec::new();
         while !before
             .last()
@@ -180,7 +180,7 @@ async fn a_full_disk_ends_nothing() {
     };
     assert_eq!(refused.status, 503, "{}", refused.json);
     assert_eq!(queried(shop, "T1").await.status, 200);
-    served.says("the log cannot be carried over");
+    served.wait_for_log("the log cannot be carried over");
     served.kill();
 
     let served = FullDiskGateway::start(&disk, &stage);

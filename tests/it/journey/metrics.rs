@@ -48,7 +48,7 @@ const QUIET: [(&str, &str); 28] = [
     ("paymux_wal_restarts_total", "the log is short"),
     ("paymux_log_lines_dropped_total", "every line is written"),
     ("paymux_credentials_unusable", "every key counts"),
-    ("paymux_clock_offset_seconds", "nobody sets the clock"),
+    ("paymux_clock_offset_seconds", "the clock is not set"),
     (
         "paymux_exchange_log_bytes",
         "a block is written some time later",

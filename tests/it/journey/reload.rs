@@ -485,11 +485,11 @@ async fn no_start_loses_an_institution_that_payments_need() {
         assert!(why.contains(expected), "{expected} is not in {why}");
     }
 
-    let mut gone = without(&stopped(&first, RED.id), "merchant", "id = \"M1001\"");
+    let mut reduced = without(&stopped(&first, RED.id), "merchant", "id = \"M1001\"");
     for id in ["bluebank", "redpay", "greencard"] {
-        gone = without(&gone, "contract", &format!("account = \"M1001-{id}\""));
+        reduced = without(&reduced, "contract", &format!("account = \"M1001-{id}\""));
     }
-    let open = start(&gone).await.unwrap();
+    let open = start(&reduced).await.unwrap();
     assert_eq!(queried(shop, "T1").await.text("code"), "key_unknown");
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
     shop.wait_for_notification("ORDER_PAID", "T1")

@@ -21,7 +21,7 @@ async fn house() -> (ReconciliationTestbed, Vec<TestStatementLine>) {
     wait(&house, 2).await;
     let lines = vec![payment(1), payment(2), payment(9), refund(8)];
     let known = (lines[1].number.clone(), paid_there(&lines[1]));
-    house.says().known.extend([known]);
+    house.answers().known.extend([known]);
     (house, lines)
 }
 
@@ -35,7 +35,7 @@ fn reason(outcome: Result<ReconciliationResult, NotReconciled>) -> &'static str 
 /// There was no query about a payment or refund and no break, and the audit log has this many
 /// refusals.
 async fn untouched(house: &ReconciliationTestbed, refusals: u32) {
-    let requests = house.says().asked.clone();
+    let requests = house.answers().requests.clone();
     assert!(
         requests.iter().all(|(path, _)| path == "/v1/statements"),
         "{requests:?}"
@@ -149,14 +149,14 @@ async fn a_bad_page_changes_nothing() {
         ),
     ];
     for (spoil, expected) in cases {
-        house.says().spoil = Some(spoil);
+        house.answers().spoil = Some(spoil);
         assert_eq!(reason(house.by_call().await), expected);
     }
-    house.says().spoil = None;
-    house.says().forges = true;
+    house.answers().spoil = None;
+    house.answers().forges = true;
     assert_eq!(reason(house.by_call().await), "unproven");
     untouched(&house, 12).await;
-    house.says().forges = false;
+    house.answers().forges = false;
     assert_eq!(house.by_call().await.unwrap().noted.len(), 3);
 }
 

@@ -108,9 +108,9 @@ fn file(lines: &[TestStatementLine]) -> String {
 
 /// The institution's statement has these lines.
 fn has(house: &ReconciliationTestbed, lines: &[TestStatementLine]) {
-    let mut says = house.says();
-    says.lines = lines.iter().map(TestStatementLine::json).collect();
-    [says.payments, says.refunds] = sums(lines);
+    let mut answers = house.answers();
+    answers.lines = lines.iter().map(TestStatementLine::json).collect();
+    [answers.payments, answers.refunds] = sums(lines);
 }
 
 async fn pay(house: &ReconciliationTestbed, n: u32) -> Order {
@@ -222,14 +222,18 @@ async fn equal_books_have_no_differences() {
         assert_eq!(outcome.totals.text(), text);
     }
     let pages = ["0", "2", "4"].map(|after| ("/v1/statements".to_owned(), after.to_owned()));
-    assert_eq!(house.says().asked, pages, "page by page, and nothing else");
+    assert_eq!(
+        house.answers().requests,
+        pages,
+        "page by page, and nothing else"
+    );
     let record = "audit WHERE action = 'statement.reconcile' AND actor = 'operator:uid=7'
         AND object = 'harbour 20270115' AND result LIKE 'done lines=6 differences=0%'";
     assert_eq!(house.count(record), 2);
 }
 
 /// M7: each difference is listed with its kind and becomes one break with an owner, however often
-/// the day is reconciled; a difference that is gone is resolved, one that comes back is open again.
+/// the day is reconciled; one that disappears is resolved, one that comes back is open again.
 #[tokio::test]
 async fn each_difference_is_one_break() {
     let house = ReconciliationTestbed::new();
@@ -288,7 +292,10 @@ async fn each_difference_is_one_break() {
     let worse = house.by_file(&file(&right[1..])).await.unwrap();
     assert_eq!(kinds(&worse), [(Kind::Missing, DifferenceOutcome::Break)]);
     assert_eq!(worse.raised, 1);
-    assert!(house.says().asked.is_empty(), "there is nothing to query");
+    assert!(
+        house.answers().requests.is_empty(),
+        "there is nothing to query"
+    );
     assert_eq!(house.count("audit WHERE action = 'break.open'"), 2);
 }
 
@@ -311,7 +318,7 @@ async fn what_the_institution_confirms_is_repaired() {
     let lines = [payment(1), payment(2), payment(3), refund(4)];
     for line in &lines[..2] {
         house
-            .says()
+            .answers()
             .known
             .insert(line.number.clone(), paid_there(line));
     }
@@ -320,7 +327,10 @@ async fn what_the_institution_confirms_is_repaired() {
     "currency": "CNY", "result": "ACCEPTED", "refundStatus": "SUCCEEDED",
     "refundOrderNo": "H-R-1", "refundTime": "2027-01-15T16:00:40+08:00",
     });
-    house.says().known.insert(lines[3].number.clone(), refunded);
+    house
+        .answers()
+        .known
+        .insert(lines[3].number.clone(), refunded);
 
     let outcome = house.by_file(&file(&lines)).await.unwrap();
     let repaired = (Kind::NotDone, DifferenceOutcome::Repaired);
@@ -361,7 +371,7 @@ async fn a_statement_alone_moves_nothing() {
         (Some(paid_there(&line)), true),
     ] {
         let known = reply.into_iter().map(|reply| (line.number.clone(), reply));
-        *house.says() = StatementAnswers {
+        *house.answers() = StatementAnswers {
             known: known.collect(),
             forges,
             ..StatementAnswers::default()
@@ -372,7 +382,7 @@ async fn a_statement_alone_moves_nothing() {
             .unwrap();
         assert_eq!(kinds(&outcome), [(Kind::NotDone, DifferenceOutcome::Break)]);
         let query = ("/v1/orders/query".to_owned(), line.number.clone());
-        assert_eq!(house.says().asked, [query]);
+        assert_eq!(house.answers().requests, [query]);
         let after = find(&house, &line).await;
         assert_eq!(after.attempts[0].state, AttemptState::Accepted);
         assert_eq!(after.version, before.version);
@@ -388,7 +398,7 @@ async fn a_repair_hides_no_other_difference() {
     let mut line = payment(1);
     line.fen = 1_231;
     house
-        .says()
+        .answers()
         .known
         .insert(line.number.clone(), paid_there(&line));
     let outcome = house.by_file(&file(&[line])).await.unwrap();

@@ -53,46 +53,46 @@ pub(super) struct StatementAnswers {
     /// Signs with an unknown key.
     pub(super) forges: bool,
     /// The requests so far: path, and our number or the first line.
-    pub(super) asked: Vec<(String, String)>,
+    pub(super) requests: Vec<(String, String)>,
 }
 
 pub(super) struct StatementInstitution {
     clock: Arc<ManualClock>,
     key: SigningKey,
     unauthenticated: SigningKey,
-    says: Mutex<StatementAnswers>,
+    answers: Mutex<StatementAnswers>,
 }
 
 impl StatementInstitution {
     fn answer(&self, path: &str, body: &Value) -> (u16, Value) {
-        let mut says = self.says.lock().unwrap();
+        let mut answers = self.answers.lock().unwrap();
         let number = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
-        let asked = match path {
+        let subject = match path {
             "/v1/statements" => body["afterLine"].to_string(),
             "/v1/refunds/query" => number("merchantRefundNo"),
             _ => number("merchantOrderNo"),
         };
-        says.asked.push((path.to_owned(), asked.clone()));
+        answers.requests.push((path.to_owned(), subject.clone()));
         if path != "/v1/statements" {
             let unknown = match path {
                 "/v1/orders/query" => "order_unknown",
                 _ => "refund_unknown",
             };
-            let known = says.known.get(&asked).cloned();
+            let known = answers.known.get(&subject).cloned();
             return known.map_or((404, json!({ "code": unknown })), |known| (200, known));
         }
         let after = body["afterLine"].as_u64().unwrap();
-        let from = usize::try_from(after).unwrap().min(says.lines.len());
-        let until = (from + says.page).min(says.lines.len());
+        let from = usize::try_from(after).unwrap().min(answers.lines.len());
+        let until = (from + answers.page).min(answers.lines.len());
         let mut page = json!({
             "merchantId": body["merchantId"], "date": body["date"], "firstLine": after + 1,
-            "lines": says.lines[from..until], "totalLines": says.lines.len(),
-            "totalPayments": { "CNY": says.payments }, "totalRefunds": { "CNY": says.refunds },
+            "lines": answers.lines[from..until], "totalLines": answers.lines.len(),
+            "totalPayments": { "CNY": answers.payments }, "totalRefunds": { "CNY": answers.refunds },
         });
-        if until < says.lines.len() {
+        if until < answers.lines.len() {
             page["nextLine"] = json!(until + 1);
         }
-        if let Some(spoil) = says.spoil {
+        if let Some(spoil) = answers.spoil {
             spoil(after, &mut page);
         }
         match page.get("code") {
@@ -119,7 +119,7 @@ impl Outbound for StatementInstitution {
             .unwrap();
         assert!(reply.body().len() <= timeouts.body_bytes_max);
         let question = Question::of(&request, &request.uri().to_string()).unwrap();
-        let forges = self.says.lock().unwrap().forges;
+        let forges = self.answers.lock().unwrap().forges;
         let key = if forges {
             &self.unauthenticated
         } else {
@@ -202,7 +202,7 @@ impl ReconciliationTestbed {
             clock: Arc::clone(&clock),
             key: key("harbour-1"),
             unauthenticated: key("harbour-1"),
-            says: Mutex::new(StatementAnswers {
+            answers: Mutex::new(StatementAnswers {
                 page: 2,
                 payments: "0.00".to_owned(),
                 refunds: "0.00".to_owned(),
@@ -230,8 +230,8 @@ impl ReconciliationTestbed {
         }
     }
 
-    pub(super) fn says(&self) -> MutexGuard<'_, StatementAnswers> {
-        self.desk.says.lock().unwrap()
+    pub(super) fn answers(&self) -> MutexGuard<'_, StatementAnswers> {
+        self.desk.answers.lock().unwrap()
     }
 
     /// Counts rows in the database directly, without the store.

@@ -32,7 +32,7 @@ struct CallbackServer {
     origin: String,
     key: SigningKey,
     senders: KeyRing,
-    heard: Mutex<Vec<Value>>,
+    received: Mutex<Vec<Value>>,
     forged: Mutex<u32>,
 }
 
@@ -53,7 +53,7 @@ impl CallbackListener {
             origin: format!("https://{}", socket.local_addr().unwrap()),
             key,
             senders,
-            heard: Mutex::default(),
+            received: Mutex::default(),
             forged: Mutex::default(),
         });
         let listening = Arc::clone(&ear);
@@ -64,7 +64,7 @@ impl CallbackListener {
                     let Ok(stream) = acceptor.accept(stream).await else {
                         return;
                     };
-                    let answer = service_fn(|request| ear.hear(request));
+                    let answer = service_fn(|request| ear.receive(request));
                     let served =
                         http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
                     // A caller that hangs up early is no fault of the listener.
@@ -81,7 +81,7 @@ impl CallbackListener {
 
     /// The body of every authentic callback.
     pub(super) fn bodies(&self) -> Vec<Value> {
-        self.ear.heard.lock().unwrap().clone()
+        self.ear.received.lock().unwrap().clone()
     }
 
     /// The number of callbacks that were not authentic.
@@ -91,14 +91,17 @@ impl CallbackListener {
 }
 
 impl CallbackServer {
-    async fn hear(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    async fn receive(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
         let (head, body) = request.into_parts();
         let request = Request::from_parts(head, body.collect().await.unwrap().to_bytes());
         let target = format!("{}{}", self.origin, request.uri());
         let question = Question::of(&request, &target);
         let acknowledgement = if verify_request(&request, &target, &self.senders, NOW_S).is_ok() {
             let body = serde_json::from_slice(request.body()).unwrap();
-            self.heard.lock().unwrap().push(body);
+            self.received.lock().unwrap().push(body);
             r#"{"noticeResult":"SUCCESS"}"#
         } else {
             *self.forged.lock().unwrap() += 1;

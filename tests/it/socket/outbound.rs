@@ -230,9 +230,9 @@ async fn a_connection_that_was_never_established_sent_nothing() {
         was_not_sent(&sent) || matches!(sent, Err(SendError::LocalShortage(_))),
         "{sent:?}"
     );
-    let nobody = OutboundParty::Institution(InstitutionId::parse("nobody").unwrap());
+    let unconfigured = OutboundParty::Institution(InstitutionId::parse("nobody").unwrap());
     let url = other.url("localhost");
-    let sent = network.send(&nobody, request(&url), PLENTY).await;
+    let sent = network.send(&unconfigured, request(&url), PLENTY).await;
     assert!(
         was_not_sent(&sent),
         "an institution that is not configured: {sent:?}"
@@ -451,7 +451,7 @@ async fn a_call_is_marked_sent_when_its_connection_is_established() {
         0,
         "on the connection that was open"
     );
-    assert_eq!(Arc::strong_count(&open), 1, "no turn is left anywhere");
+    assert_eq!(Arc::strong_count(&open), 1, "every permit is returned");
 }
 
 /// N7, H1: connections to merchants have a common limit; an idle one is closed for the next call,

@@ -100,8 +100,8 @@ async fn explained(stage: &DemoEnvironment, part: &str) -> String {
             }
         }
     };
-    let told = tokio::time::timeout(WAIT_MAX, waiting).await;
-    told.expect("it is shown")
+    let found = tokio::time::timeout(WAIT_MAX, waiting).await;
+    found.expect("it is shown")
 }
 
 /// R-6.3.2-3b, D5: most digits of the payer's number are masked by the same character on our page
