@@ -35,14 +35,14 @@ enum SignedBy {
     /// A key on the ring that belongs to another institution.
     Other,
     /// An unknown key under the institution's key id.
-    Stranger,
+    UnknownKey,
 }
 
 fn rigs() -> Vec<(&'static str, Box<dyn DialectRig>)> {
     let rig = |name: &str| -> Box<dyn DialectRig> {
         match name {
             "standard" => Box::new(standard::rig()),
-            other => panic!("the kind {other} has no rig here, so it is held to no contract"),
+            other => panic!("the kind {other} has no rig here, so no contract tests it"),
         }
     };
     KINDS
@@ -55,7 +55,7 @@ fn rigs() -> Vec<(&'static str, Box<dyn DialectRig>)> {
 fn on_all(check: impl Fn(&dyn DialectRig, &Recording)) {
     for (name, rig) in rigs() {
         let recordings = recordings(name);
-        assert!(recordings.len() > 10, "{name} has hardly any recordings");
+        assert!(recordings.len() > 10, "{name} has too few recordings");
         for recording in recordings {
             check(rig.as_ref(), &recording);
         }
@@ -223,7 +223,7 @@ fn a_cut_off_or_oversized_body_proves_nothing() {
 #[test]
 fn a_message_by_another_key_proves_nothing() {
     on_all(|rig, recording| {
-        for signer in [None, Some(SignedBy::Other), Some(SignedBy::Stranger)] {
+        for signer in [None, Some(SignedBy::Other), Some(SignedBy::UnknownKey)] {
             let read = read_as(rig, recording, recording.body(), signer);
             assert!(proves_nothing(&read), "{}", recording.file);
         }

@@ -7,7 +7,7 @@
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     clippy::print_stderr,
-    reason = "a test stops at the first surprise and may say its seed; lints exempt only #[test] functions"
+    reason = "a test panics at the first failure and may print its seed; lints exempt only #[test] functions"
 )]
 
 /// The program's own allocator: thousands of simulation runs make and drop small allocations.

@@ -294,7 +294,7 @@ fn an_order_is_found_by_matching_fields_only() {
     );
     let bare = |reply: &TestReply| changed(reply.json.clone(), json!({ "requestId": Value::Null }));
     assert_eq!(foreign.status, 404);
-    assert_eq!(bare(&foreign), bare(&missing), "no difference to be seen");
+    assert_eq!(bare(&foreign), bare(&missing), "the replies are equal");
     assert_eq!(gateway.durable_state(), before);
 }
 

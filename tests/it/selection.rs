@@ -157,7 +157,7 @@ fn a_query_does_not_renew_the_link() {
     );
     assert_eq!(after.attempts[0].schedule.asked, 6);
     gateway.advance_s(59);
-    assert_eq!(gateway.poll_unresolved(), 0, "a minute between questions");
+    assert_eq!(gateway.poll_unresolved(), 0, "a minute between queries");
 }
 
 /// A2: another institution waits until evidence has ended the live attempt: 202 and `Retry-After`.

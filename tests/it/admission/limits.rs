@@ -104,7 +104,7 @@ impl Outbound for RateLimitedNetwork {
         _: &InstitutionId,
         merchant: &MerchantId,
     ) -> Result<Permit, PermitUnavailable> {
-        assert_eq!(merchant.as_str(), "M1", "turns are by merchant");
+        assert_eq!(merchant.as_str(), "M1", "permits are by merchant");
         if self.1.load(Ordering::SeqCst) {
             return Err(PermitUnavailable {
                 wait: Duration::from_millis(1_001),
@@ -242,6 +242,6 @@ fn a_nearly_full_disk_takes_no_orders_and_loses_no_result() {
     assert_eq!(
         gateway.send(again).status,
         200,
-        "the refused request was not spent"
+        "the refused request's nonce was not spent"
     );
 }

@@ -55,7 +55,7 @@ struct Case {
     gateway: TestGateway,
     request: Request<Bytes>,
     peer: Peer,
-    mend: Box<dyn FnOnce(&mut TestGateway)>,
+    repair: Box<dyn FnOnce(&mut TestGateway)>,
     /// The peer that sends it again.
     again: Peer,
 }
@@ -64,13 +64,13 @@ impl Case {
     fn new(
         gateway: TestGateway,
         request: Request<Bytes>,
-        mend: impl FnOnce(&mut TestGateway) + 'static,
+        repair: impl FnOnce(&mut TestGateway) + 'static,
     ) -> Self {
         Self {
             gateway,
             request,
             peer: PEER,
-            mend: Box::new(mend),
+            repair: Box::new(repair),
             again: PEER,
         }
     }
@@ -119,7 +119,7 @@ fn bank() -> InstitutionId {
     InstitutionId::parse("bank").unwrap()
 }
 
-fn asking(sum: &str, changes: Value) -> Value {
+fn refund_fields(sum: &str, changes: Value) -> Value {
     let fields = json!({
         "merchantOrderNo": "T1",
         "orderDate": "20260925",
@@ -145,7 +145,7 @@ fn paid() -> TestGateway {
 }
 
 fn refunding(gateway: &TestGateway, sum: &str, changes: Value) -> Request<Bytes> {
-    gateway.signed("M1", "/v1/refunds", &asking(sum, changes))
+    gateway.signed("M1", "/v1/refunds", &refund_fields(sum, changes))
 }
 
 fn closing(gateway: &TestGateway, no: &str) -> Request<Bytes> {
@@ -421,12 +421,12 @@ fn twice(case: Case, code: &str) -> (TestReply, TestReply) {
         mut gateway,
         request,
         peer,
-        mend,
+        repair,
         again,
     } = case;
     let first = gateway.send_from(request.clone(), peer);
     assert_eq!(first.result, code, "{}", first.json);
-    mend(&mut gateway);
+    repair(&mut gateway);
     let second = gateway.send_from(request, again);
     (first, second)
 }
@@ -466,14 +466,14 @@ fn a_refused_refund_moves_no_money_later() {
     let Case {
         mut gateway,
         request,
-        mend,
+        repair,
         ..
     } = case;
     assert_eq!(
         gateway.send(request.clone()).result,
         "notice_url_unregistered"
     );
-    mend(&mut gateway);
+    repair(&mut gateway);
     assert_eq!(gateway.send(request).result, "nonce_spent");
     assert!(gateway.order("T1").refunds.is_empty());
     gateway.at("bank", |books| assert!(books.returns.is_empty()));

@@ -58,7 +58,7 @@ fn failed_authentication_is_recorded_within_a_bound() {
     assert_eq!(
         written(&gateway).len(),
         1,
-        "what is written is not written again"
+        "written entries are not written again"
     );
 
     let peer = Peer {

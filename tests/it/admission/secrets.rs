@@ -21,12 +21,12 @@ fn payers_secrets_in_free_text_are_refused() {
     }
     let numbers = json!({ "goodsNo": "4111111111111111", "attach": "4111111111111111" });
     assert_eq!(gateway.send(with(&gateway, numbers)).status, 200);
-    let asking = json!({ "orderDate": "20260925", "refundAmount": "1", "mobileNo": "13812345678",
+    let refund_fields = json!({ "orderDate": "20260925", "refundAmount": "1", "mobileNo": "13812345678",
         "refundReason": "my card is 5105105105105100" });
     let mut body = naming("T1");
     body.as_object_mut()
         .unwrap()
-        .extend(asking.as_object().unwrap().clone());
+        .extend(refund_fields.as_object().unwrap().clone());
     let request = gateway.signed("M1", "/v1/refunds", &body);
     let reply = refused(&gateway, request, 422, "secret_in_text");
     assert_eq!(reply.text("field"), "refundReason");

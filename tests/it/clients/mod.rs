@@ -276,7 +276,7 @@ async fn refuses_tampered_replies(program: Program) {
     let resigned = scene.done(program, &["query", "T1"]).await;
     assert_eq!(
         resigned["orderStatus"], "PAID",
-        "the platform's own key would be believed"
+        "the platform's own key is accepted"
     );
     for tampering in ALL {
         relay.next(tampering);

@@ -98,12 +98,12 @@ fn spoilt(
         spoil(&mut request);
         request
     };
-    let dearer = Bytes::from(notifications.body.to_string().replace("12.30", "99.30"));
-    let another = spoil(&|it| *it.body_mut() = dearer.clone());
+    let other_amount = Bytes::from(notifications.body.to_string().replace("12.30", "99.30"));
+    let another = spoil(&|it| *it.body_mut() = other_amount.clone());
     let with_its_digest = spoil(&|it| {
-        *it.body_mut() = dearer.clone();
+        *it.body_mut() = other_amount.clone();
         it.headers_mut()
-            .insert("content-digest", content_digest(&dearer));
+            .insert("content-digest", content_digest(&other_amount));
     });
     let unsigned = spoil(&|it| {
         it.headers_mut().remove("signature");
@@ -122,7 +122,7 @@ fn spoilt(
         ("another body", another),
         ("another body with its digest", with_its_digest),
         ("no signature", unsigned),
-        ("a signature over too little", little),
+        ("a signature over too few components", little),
         (
             "signed by an unenrolled key",
             notifications.request(&unauthenticated(), url, 0),
@@ -145,13 +145,13 @@ fn spoilt(
             notifications.request(&key, url, -1_000),
         ),
         (
-            "another query's",
+            "for another query",
             notifications.request(&key, &url.replace("shop=7", "shop=8"), 0),
         ),
         // These with a signature of the gateway's own key.
         ("another merchant", saying("merchantId", "M1001")),
         ("another order", saying("merchantOrderNo", "T8")),
-        ("another sum", saying("orderAmount", "12.31")),
+        ("another amount", saying("orderAmount", "12.31")),
         ("another currency", saying("currency", "MOP")),
     ]
 }

@@ -39,7 +39,7 @@ pub(super) enum Tampering {
     /// The same, with an old date.
     Old,
     /// The same, signed by an unknown key under the id of the platform's key.
-    Stranger,
+    UnknownKey,
 }
 
 /// Everything that must be detected.
@@ -51,7 +51,7 @@ pub(super) const ALL: [Tampering; 8] = [
     Tampering::Earlier,
     Tampering::Unbound,
     Tampering::Old,
-    Tampering::Stranger,
+    Tampering::UnknownKey,
 ];
 
 /// The relay's state.
@@ -204,7 +204,7 @@ impl RelayServer {
             Tampering::Resigned => sign(Some(&question), &platform(&self.certs), now),
             Tampering::Unbound => sign(None, &platform(&self.certs), now),
             Tampering::Old => sign(Some(&question), &platform(&self.certs), now - 1_000),
-            Tampering::Stranger => sign(Some(&question), &unauthenticated(), now),
+            Tampering::UnknownKey => sign(Some(&question), &unauthenticated(), now),
         }
         Some(answer)
     }

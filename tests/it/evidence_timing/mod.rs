@@ -117,13 +117,13 @@ fn a_refund_queried_before_a_pause_has_not_failed() {
         "mobileNo": "13812345678", "refundAmount": "12.30", "merchantRefundNo": "B1" });
     assert_eq!(gateway.ask("M1", "/v1/refunds", &fields).status, 202);
     gateway.advance_s(1);
-    let mut asking = polling(&gateway);
-    assert!(asking.go_on().is_none());
+    let mut worker = polling(&gateway);
+    assert!(worker.go_on().is_none());
     answered_before_a_pause(&gateway, LONG_S);
     gateway.network.arrive_late(0);
     gateway.network.release(0, ScriptedOutcome::Answered);
-    assert_eq!(asking.go_on(), Some(1));
-    drop(asking);
+    assert_eq!(worker.go_on(), Some(1));
+    drop(worker);
     gateway.network.parties().held = false;
     assert_eq!(gateway.order("T1").refunds[0].state, RefundState::Unknown);
     let mut again = fields;
@@ -142,17 +142,17 @@ fn a_payment_queried_before_a_pause_has_not_failed() {
     for ability in [FORGETFUL, CANNOT_CLOSE] {
         let gateway = created(ability, ScriptedOutcome::Late);
         gateway.advance_s(1);
-        let mut asking = polling(&gateway);
-        assert!(asking.go_on().is_none());
+        let mut worker = polling(&gateway);
+        assert!(worker.go_on().is_none());
         answered_before_a_pause(&gateway, 345);
         gateway.network.arrive_late(0);
         gateway.network.release(0, ScriptedOutcome::Answered);
         assert_eq!(
-            asking.go_on(),
+            worker.go_on(),
             Some(1),
             "that reply leads to no further query"
         );
-        drop(asking);
+        drop(worker);
         gateway.network.parties().held = false;
         assert_eq!(attempt(&gateway).state, AttemptState::Unknown);
         gateway.advance_s(60);
@@ -200,10 +200,10 @@ fn a_send_is_as_late_as_its_end() {
     assert!(selecting.go_on().is_none());
     gateway.advance_s(LONG_S);
     let poll_until_released = |outcome: ScriptedOutcome| {
-        let mut asking = polling(&gateway);
-        if asking.go_on().is_none() {
+        let mut worker = polling(&gateway);
+        if worker.go_on().is_none() {
             gateway.network.release(1, outcome);
-            assert!(asking.go_on().is_some());
+            assert!(worker.go_on().is_some());
         }
     };
     poll_until_released(ScriptedOutcome::Answered);
@@ -213,7 +213,7 @@ fn a_send_is_as_late_as_its_end() {
     assert_eq!(
         attempt(&gateway).state,
         AttemptState::Unknown,
-        "still leaving"
+        "still being sent"
     );
     gateway.network.parties().waiting[0].sent = gateway.clock.truth();
     gateway.network.release(0, ScriptedOutcome::Late);

@@ -365,7 +365,7 @@ async fn a_clock_that_jumps_accepts_no_replay() {
     }
     assert_eq!(
         accepted, count,
-        "no moment was shut out but those that were spent"
+        "only times whose nonces were spent are closed"
     );
     let store = site.open();
     for no in 1..=count {

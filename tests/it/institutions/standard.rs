@@ -77,7 +77,7 @@ impl StandardRig {
         match as_whom {
             SignedBy::Institution => &self.institution,
             SignedBy::Other => &self.other,
-            SignedBy::Stranger => &self.unauthenticated,
+            SignedBy::UnknownKey => &self.unauthenticated,
         }
     }
 }

@@ -38,7 +38,7 @@ async fn until(store: &Connection, condition: &str) {
         }
     };
     let waited = tokio::time::timeout(WAIT_MAX, waiting).await;
-    assert!(waited.is_ok(), "no event ever is {condition}");
+    assert!(waited.is_ok(), "no event met {condition}");
 }
 
 /// The audit entries of resends: who requested them, and how many events.

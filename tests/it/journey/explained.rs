@@ -78,7 +78,7 @@ async fn accepted(stage: &DemoEnvironment) {
     };
     tokio::time::timeout(WAIT_MAX, known)
         .await
-        .expect("it is found out");
+        .expect("the payment is accepted");
 }
 
 /// The story: a create whose reply is lost, a signature that is refused, a forged callback before

@@ -78,7 +78,7 @@ async fn an_institution_that_hangs_up_disappears_and_comes_back() {
     let back = async { while !is_open(shop, BLUE.id).await {} };
     tokio::time::timeout(WAIT_MAX, back)
         .await
-        .expect("on trial");
+        .expect("half-open");
     let chosen = select(shop, "WATCH", BLUE.id).await;
     assert_eq!(chosen.text("attemptStatus"), "ACCEPTED", "{}", chosen.json);
     let page = operations(&stage, "/metrics").await;

@@ -46,13 +46,13 @@ async fn paymux(words: &[&str], input: &str) -> (i32, String) {
     command.args(words).stdin(Stdio::piped());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let input = input.to_owned();
-    let asking = tokio::task::spawn_blocking(move || {
+    let run = tokio::task::spawn_blocking(move || {
         let mut child = command.spawn().unwrap();
         // A program that refuses need not read.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap()
     });
-    let output = asking.await.unwrap();
+    let output = run.await.unwrap();
     let printed = [output.stdout, output.stderr].concat();
     (
         output.status.code().unwrap(),

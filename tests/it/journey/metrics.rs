@@ -34,7 +34,7 @@ const UNITS: [&str; 4] = ["_seconds", "_bytes", "_changes", "_info"];
 
 /// Metrics that a journey does not move, and why not.
 const QUIET: [(&str, &str); 28] = [
-    ("paymux_institution_callbacks_missing", "they come"),
+    ("paymux_institution_callbacks_missing", "callbacks arrive"),
     (
         "paymux_polled_orders_total",
         "a notified result need not be queried",

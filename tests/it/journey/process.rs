@@ -96,7 +96,7 @@ async fn a_crash_loses_no_order_and_what_was_unresolved_is_resolved() {
         served.ended().await
     };
     let (answer, _) = tokio::join!(shop.place(&lost), crash);
-    assert!(answer.is_err(), "the answer died with the process");
+    assert!(answer.is_err(), "the reply was lost with the process");
 
     let _open = stage.open().await.unwrap();
     let found = queried(shop, "T1").await;

@@ -83,7 +83,11 @@ impl BreakerTestbed {
 fn a_share_of_failures_opens_it() {
     let mut bed = BreakerTestbed::new();
     bed.calls(7, Create, Failed);
-    assert_eq!(bed.health(), Health::Healthy, "seven are no share");
+    assert_eq!(
+        bed.health(),
+        Health::Healthy,
+        "seven calls are too few for a share"
+    );
     bed.call(Create, Failed);
     assert_eq!(bed.health(), Health::Open);
     assert_eq!(bed.breaker.openings(), 1);
@@ -105,7 +109,7 @@ fn answered_questions_do_not_hide_creates_that_fail() {
         bed.call(Create, Failed);
         bed.calls(5, Query, Answered);
     }
-    assert_eq!(bed.state(), BreakerState::Closed, "opened by no question");
+    assert_eq!(bed.state(), BreakerState::Closed, "queries did not open it");
     bed.call(Create, Failed);
     assert_eq!(bed.state(), BreakerState::Open);
 }
@@ -151,7 +155,7 @@ fn a_bounded_number_of_probes_is_permitted() {
         assert_eq!(bed.health(), Health::HalfOpen);
     }
     let BreakerDecision::Probe(first) = bed.enter() else {
-        panic!("a place is free");
+        panic!("a permit is free");
     };
     assert!(matches!(bed.enter(), BreakerDecision::Probe(_)));
     assert_eq!(bed.enter(), BreakerDecision::Refused);
@@ -166,7 +170,7 @@ fn a_bounded_number_of_probes_is_permitted() {
     assert_eq!(
         bed.enter(),
         BreakerDecision::Allowed,
-        "an old place means nothing now"
+        "an old permit has no effect"
     );
 }
 
@@ -247,7 +251,11 @@ fn the_median_decides_what_is_slow() {
     for _ in 0..2 {
         bed.call_of(2_000, Create, Answered);
     }
-    assert_eq!(bed.health(), Health::Healthy, "two are chance");
+    assert_eq!(
+        bed.health(),
+        Health::Healthy,
+        "two slow creates are too few"
+    );
     bed.call_of(2_000, Create, Answered);
     assert_eq!(bed.health(), Health::Slow);
     assert_eq!(bed.enter(), BreakerDecision::Allowed, "slow is open");

@@ -69,7 +69,7 @@ fn each_way_a_call_ends_counts() {
     assert_eq!(
         bank_health(&gateway),
         Health::Healthy,
-        "a refusal is an answer"
+        "a refusal is a reply"
     );
 }
 

@@ -377,7 +377,7 @@ fn the_last_that_was_paid_comes_first_then_the_healthier() {
     cut_off(&gateway.api.world.health, "purse", gateway.clock.now());
     assert_eq!(order(), ["other", "bank"]);
     gateway.advance_s(5);
-    assert_eq!(order(), ["other", "bank", "purse"], "on trial");
+    assert_eq!(order(), ["other", "bank", "purse"], "half-open");
     gateway.place("T2", json!({}));
     gateway.select("T2", "other");
     assert_eq!(order(), ["other", "bank", "purse"], "chosen is not paid");

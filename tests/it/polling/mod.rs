@@ -77,7 +77,7 @@ fn waiting() -> TestGateway {
 }
 
 /// M1 refunds this much of its order, under a number of its own.
-fn asking(no: &str, sum: &str) -> Value {
+fn refund_fields(no: &str, sum: &str) -> Value {
     let changes = json!({
         "orderDate": "20260925",
         "refundAmount": sum,
@@ -117,7 +117,7 @@ fn signals_have_it_queried_at_once() {
     assert_eq!(
         gateway.order("T1").attempts[0].schedule.asked,
         0,
-        "counts in no schedule"
+        "does not count in the schedule"
     );
     gateway.pay("T1", "bank");
     gateway.advance_s(2);
@@ -179,7 +179,9 @@ fn a_refund_that_is_not_found_is_sent_again_by_its_schedule() {
         .cycle();
     gateway.network.parties().script.extend(lost.take(400));
     assert_eq!(
-        gateway.ask("M1", "/v1/refunds", &asking("T1", "5")).status,
+        gateway
+            .ask("M1", "/v1/refunds", &refund_fields("T1", "5"))
+            .status,
         202
     );
     let again = moments(&gateway, "refund", 60);
@@ -190,7 +192,9 @@ fn a_refund_that_is_not_found_is_sent_again_by_its_schedule() {
     // The next refund goes through at once, and moves the order.
     gateway.network.parties().script.clear();
     assert_eq!(
-        gateway.ask("M1", "/v1/refunds", &asking("T1", "1")).status,
+        gateway
+            .ask("M1", "/v1/refunds", &refund_fields("T1", "1"))
+            .status,
         200
     );
     let refunds = gateway.order("T1").refunds;
@@ -206,7 +210,9 @@ fn a_refund_under_manual_review_is_queried_daily() {
     gateway.call_back("bank", &id);
     gateway.at("bank", |books| books.manners.uses_unlisted_word = true);
     assert_eq!(
-        gateway.ask("M1", "/v1/refunds", &asking("T1", "5")).status,
+        gateway
+            .ask("M1", "/v1/refunds", &refund_fields("T1", "5"))
+            .status,
         202
     );
     while gateway.order("T1").refunds[0].state != RefundState::Manual {
@@ -235,7 +241,9 @@ fn many_unresolved_refunds_are_queried_one_by_one() {
     for n in 1..=9 {
         let sum = format!("0.0{n}");
         assert_eq!(
-            gateway.ask("M1", "/v1/refunds", &asking("T1", &sum)).status,
+            gateway
+                .ask("M1", "/v1/refunds", &refund_fields("T1", &sum))
+                .status,
             202
         );
     }
@@ -291,7 +299,9 @@ fn a_query_that_we_did_not_send_does_not_count() {
         .script
         .push_back(ScriptedOutcome::FaultAfter);
     assert_eq!(
-        gateway.ask("M1", "/v1/refunds", &asking("T1", "5")).status,
+        gateway
+            .ask("M1", "/v1/refunds", &refund_fields("T1", "5"))
+            .status,
         202
     );
     let free = Arc::clone(&gateway.api.world.outbound);
@@ -321,7 +331,9 @@ fn a_shortage_of_ours_counts_as_no_query() {
         .script
         .push_back(ScriptedOutcome::FaultAfter);
     assert_eq!(
-        gateway.ask("M1", "/v1/refunds", &asking("T1", "5")).status,
+        gateway
+            .ask("M1", "/v1/refunds", &refund_fields("T1", "5"))
+            .status,
         202
     );
     gateway

@@ -261,7 +261,7 @@ fn an_excess_payment_refunded_twice_blocks_no_refund_of_the_merchant() {
     assert_eq!(states(&order), [RefundState::Succeeded; 2]);
     assert!(
         order.refunds[0].over_refunded_minor > 0,
-        "it went back twice"
+        "it was refunded twice"
     );
     let reply = super::refund(&gateway, "T1", "12.30", json!({}));
     assert_eq!(

@@ -22,7 +22,7 @@ use crate::world::fake_refunds::FakeRefundState;
 use crate::world::test_gateway::{TestGateway, TestReply, changed};
 
 /// The five fields of A3.4 for M1's order.
-fn asking(no: &str, sum: &str) -> Value {
+fn refund_fields(no: &str, sum: &str) -> Value {
     json!({
         "merchantOrderNo": no,
         "orderDate": "20260925",
@@ -34,7 +34,11 @@ fn asking(no: &str, sum: &str) -> Value {
 
 /// M1 refunds its order, with these fields changed or added.
 fn refund(gateway: &TestGateway, no: &str, sum: &str, changes: Value) -> TestReply {
-    gateway.ask("M1", "/v1/refunds", &changed(asking(no, sum), changes))
+    gateway.ask(
+        "M1",
+        "/v1/refunds",
+        &changed(refund_fields(no, sum), changes),
+    )
 }
 
 fn query(gateway: &TestGateway, naming: Value) -> TestReply {
@@ -300,7 +304,7 @@ fn what_cannot_be_refunded_is_refused_and_nothing_moves() {
         let reply = refund(&gateway, no, sum, changes);
         assert_eq!((reply.status, reply.result), (status, code), "{no} {sum}");
     }
-    let mut foreign = asking("T1", "1");
+    let mut foreign = refund_fields("T1", "1");
     foreign["merchantId"] = "M2".into();
     let reply = gateway.ask("M2", "/v1/refunds", &foreign);
     assert_eq!((reply.status, reply.result), (404, "order_unknown"));

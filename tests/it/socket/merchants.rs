@@ -307,7 +307,9 @@ async fn many_dead_merchants_delay_no_other() {
     for round in 0..10 {
         for _ in 0..50 {
             let check_rate = timeout(TIMEOUT, merchants.connected.recv()).await;
-            check_rate.expect("the dead are called").unwrap();
+            check_rate
+                .expect("the unresponsive merchants are called")
+                .unwrap();
         }
         let number = testbed.pay(merchants.url("127.0.0.1")).await;
         let within = Duration::from_secs(NOTIFIED_WITHIN_S);

@@ -125,7 +125,7 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let byte = tokio::time::timeout(TIMEOUT, stream.read_u8()).await;
-        match byte.expect("something comes or the connection ends") {
+        match byte.expect("data arrives or the connection ends") {
             Ok(byte) => head.push(byte),
             Err(_) => break,
         }

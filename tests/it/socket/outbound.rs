@@ -209,7 +209,7 @@ async fn a_connection_that_was_never_established_sent_nothing() {
     let mut other = ScriptedServer::start(vec![vec![replying("one")]]).await;
     let unauthenticated = network(&TestIdentity::new(), &["127.0.0.0/8"]);
     let sent = other.ask(&unauthenticated).await;
-    assert!(was_not_sent(&sent), "an authority not believed: {sent:?}");
+    assert!(was_not_sent(&sent), "an untrusted authority: {sent:?}");
 
     let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = format!("https://{}/", unused.local_addr().unwrap());

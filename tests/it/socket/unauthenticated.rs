@@ -88,14 +88,14 @@ async fn a_request_in_flight_is_not_cut_off() {
             })
         }),
     );
-    let mut asking = edge.connect().await;
-    asking.write_all(post("whole").as_bytes()).await.unwrap();
+    let mut in_flight = edge.connect().await;
+    in_flight.write_all(post("whole").as_bytes()).await.unwrap();
     edge.counts("paymux_requests_in_flight 1").await;
     assert!(connect(&edge.client(None), edge.address).await.is_err());
     release.notify_one();
-    assert_eq!(read_message(&mut asking).await.unwrap().body, b"whole");
+    assert_eq!(read_message(&mut in_flight).await.unwrap().body, b"whole");
     let _next = edge.connect().await;
-    is_ended(&mut asking).await;
+    is_ended(&mut in_flight).await;
 }
 
 /// R-6.3.1-3a: a connection whose client does not read the reply can be closed for a new one, also

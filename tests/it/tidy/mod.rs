@@ -56,7 +56,7 @@ const NEVER: &[(&str, &str)] = &[
     (concat!("todo", "!"), "is unfinished"),
     (concat!("unimplemented", "!"), "is unfinished"),
     (concat!("#[ig", "nore"), "switches a test off"),
-    ("fn test_", "says nothing: name the promise"),
+    ("fn test_", "names nothing: name the promise"),
 ];
 /// In tests: they wait for events, not for time.
 const NEVER_IN_TESTS: &[(&str, &str)] = &[
@@ -165,7 +165,7 @@ fn word_faults(file: &SourceFile) -> Vec<String> {
             .next()
             .is_some()
     {
-        fault("draws at random: what it needs is handed to it".to_owned());
+        fault("draws random numbers: it gets them as an argument".to_owned());
     }
     let mut last = "";
     for word in all
@@ -178,7 +178,7 @@ fn word_faults(file: &SourceFile) -> Vec<String> {
                 .iter()
                 .any(|suffix| word.ends_with(suffix))
         {
-            fault(format!("{word} is no noun of the trade"));
+            fault(format!("{word} does not name a thing"));
         }
         if last == "mod" && NAMELESS_MODULES.contains(&word) {
             fault(format!("a module called {word} names no idea"));

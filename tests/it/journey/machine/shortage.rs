@@ -169,7 +169,7 @@ async fn a_shortage_of_ours_is_no_institutions_failure() {
     assert_eq!(
         chosen(&stage, "T0").await["result"],
         "ACCEPTED",
-        "nothing had left"
+        "nothing was sent"
     );
     let page = operations(&stage, "/metrics").await;
     for line in [
