@@ -372,6 +372,7 @@ reason = \"annex 2\", by = \"head of payments\", since = 2026-01-01 }]\ncapabili
 
 /// M6, F2: currencies, payers and stops of contracts and routes are read; a currency without limits
 /// of its own, one the institution does not support, and limits of no currency are faults.
+#[test]
 fn conditions_of_a_payment_are_read_and_checked() {
     let there = "amount_max = \"50000.00\"\n";
     let hkd = "currencies = [\"CNY\", \"HKD\"]\n";

@@ -307,6 +307,7 @@ async fn refund(shop: &DemoMerchant, sum: &str, more: Value) -> ClientResponse {
 /// R-A3.4-2, A8: replies and notifications about refunds have the documented shape: for a
 /// refund that was made, one of unknown outcome, one refused, one without a number, and one that
 /// nobody requested.
+#[tokio::test(flavor = "multi_thread")]
 async fn replies_about_refunds_are_as_documented() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await

@@ -23,8 +23,8 @@ async fn starting(stage: &DemoEnvironment) -> MachineGateway {
     panic!("it was never caught in the middle");
 }
 
-/// A stop signal during a start, alone or with SIGHUP and another stop signal, ends it as a stop does:
-/// nothing is served, and the exit status is 0.
+/// A stop signal during a start, alone or with SIGHUP and another stop signal, ends it as a stop
+/// does: nothing is served, and the exit status is 0.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_in_the_middle_of_a_start_is_a_stop() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
