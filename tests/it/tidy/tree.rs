@@ -34,7 +34,7 @@ impl SourceFile {
         &self.text
     }
 
-    /// What [`Source::production`] leaves out.
+    /// What [`SourceFile::production`] leaves out.
     pub(crate) fn tests(&self) -> &str {
         &self.text[self.production().len()..]
     }
