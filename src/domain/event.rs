@@ -39,7 +39,7 @@ impl EventType {
         }
     }
 
-    pub(in crate::domain) fn message(self) -> char {
+    pub(in crate::domain) fn letter(self) -> char {
         match self {
             Self::OrderPaid => 'P',
             Self::OrderClosed => 'C',
@@ -177,7 +177,7 @@ impl Event {
         destination: Option<Box<str>>,
         refund: Option<NotificationRefund<'_>>,
     ) -> Self {
-        let id = EventId::of(&order.no, kind.message(), order.version);
+        let id = EventId::of(&order.no, kind.letter(), order.version);
         let terms = &order.terms;
         let paid_at = order.receipt().map(|receipt| receipt.paid_at);
         let fields = NotificationBody {

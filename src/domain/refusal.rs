@@ -64,8 +64,8 @@ pub enum Refusal {
     #[error("use the method {0}")]
     MethodWrong(&'static str),
     /// The signature or the request names another authority.
-    #[error("this gateway answers for {expected}; sign and send to that origin")]
     #[error("this gateway serves {expected}; sign and send requests for that origin")]
+    AuthorityWrong {
         /// Our public origin.
         expected: Box<str>,
     },
@@ -114,7 +114,7 @@ pub enum Refusal {
     #[error("the client certificate is not enrolled for the merchant of this key")]
     CertificateForeign,
     /// The merchant may not transact (R-4-3).
-    #[error("this merchant is currently not admitted; contact the operator of the gateway")]
+    #[error("this merchant is currently not admitted; contact the gateway's operator")]
     MerchantNotAdmitted,
     /// `merchantId` is not the caller's (Q4).
     #[error("merchantId is not the merchant that signed the request")]
@@ -198,8 +198,8 @@ pub enum Refusal {
     )]
     InstitutionRequired,
     /// The merchant has no contract with the institution.
-    #[error("this merchant has no contract with the institution; ask the operator")]
-    #[error("this merchant has no contract with the institution; contact the operator of the gateway")]
+    #[error("this merchant has no contract with the institution; contact the gateway's operator")]
+    InstitutionNotContracted,
     /// The institution is not available for this payment.
     #[error("the institution is not available for this payment ({})", .0.word())]
     InstitutionUnavailable(IneligibleReason),

@@ -167,7 +167,7 @@ impl StoredOrder {
                 report(self.breach("R9", "an over-refund only where a refund succeeded late", found));
             }
         }
-        let (paid, held, done) = (paid_minor(self), reserved_minor(self), refunded_minor(self));
+        let (paid, reserved, refunded) = (paid_minor(self), reserved_minor(self), refunded_minor(self));
         if !(0 <= refunded && refunded <= reserved && reserved <= paid) {
             let found = format!("refunded {refunded}, reserved {reserved}, paid {paid}");
             report(self.breach("R1", "0 <= refunded <= reserved <= paid", found));
@@ -213,7 +213,7 @@ impl StoredOrder {
             report(self.breach("N1", &expected, format!("[{}]", found.join(", "))));
         }
         for event in &self.events {
-            let id = EventId::of(&self.order.no, event.kind.message(), event.version);
+            let id = EventId::of(&self.order.no, event.kind.letter(), event.version);
             let is_ours = event.order == self.order.no.as_str()
                 && event.merchant == self.order.merchant
                 && id.as_str() == event.id;
