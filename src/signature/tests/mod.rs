@@ -1,4 +1,5 @@
-//! What is signed is proven, as the standard prints it; and the makers of messages the other tests use.
+//! What is signed verifies, as printed in the standard; and builders of messages for the other
+//! tests.
 
 mod algorithms;
 mod answered;
@@ -70,7 +71,7 @@ fn signed(key: &SigningKey) -> Request<Bytes> {
     request
 }
 
-/// Signs by hand what `sign_request` would not: any component list, any parameters.
+/// Signs what `sign_request` would not: any component list, any parameters.
 fn signed_over(key: &SigningKey, request: &mut Request<Bytes>, label: &str, member: &str) {
     let digest = digest::of(request.body());
     request
@@ -181,7 +182,7 @@ fn the_published_example_of_ed25519_is_proven_and_reproduced() {
         "JrQLj5P_89iXES9-vFgrIy29clF9CC_oPPsw3c5D0bs"
     );
 
-    // Only the caller demands more than the example covers.
+    // Only the caller requires more than the example covers.
     let outcome = verify_request(&request, uri, &keys, NOW_S);
     assert!(matches!(
         outcome,

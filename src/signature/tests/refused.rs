@@ -1,4 +1,4 @@
-//! What must never be believed, and that the refusal says why.
+//! Messages that must be refused, with the reason.
 
 use super::*;
 
