@@ -192,7 +192,9 @@ impl HealthTracker {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let reliability = callback_reliability.get(institution);
-        reliability.map_or(CallbackDelivery::Arriving, |reliability| reliability.callbacks(now))
+        reliability.map_or(CallbackDelivery::Arriving, |reliability| {
+            reliability.callbacks(now)
+        })
     }
 
     /// Number of calls an institution has answered since this process started.

@@ -285,7 +285,7 @@ mod tests {
 
     /// D2
     #[test]
-    fn what_was_sealed_opens_in_its_place() {
+    fn a_sealed_field_opens_in_its_place() {
         let seal = seal("2026-11", &[("2026-11", 1)]);
         for plain in [&b"13800000000"[..], b""] {
             let sealed = seal.seal(PHONE, plain).unwrap();
@@ -359,7 +359,7 @@ mod tests {
 
     /// D2
     #[test]
-    fn one_flipped_bit_is_noticed_wherever_it_is() {
+    fn one_flipped_bit_is_detected_wherever_it_is() {
         let seal = seal("k", &[("k", 1)]);
         let sealed = seal.seal(PHONE, b"13800000000").unwrap().into_bytes();
         for place in 0..sealed.len() {
@@ -376,7 +376,7 @@ mod tests {
 
     /// D2
     #[test]
-    fn what_is_cut_off_does_not_open() {
+    fn a_truncated_field_does_not_open() {
         let seal = seal("k", &[("k", 1)]);
         let sealed = seal.seal(PHONE, b"13800000000").unwrap().into_bytes();
         for length in 0..sealed.len() {
@@ -390,7 +390,7 @@ mod tests {
 
     /// D3
     #[test]
-    fn without_its_key_a_field_stays_closed() {
+    fn a_field_does_not_open_without_its_key() {
         let sealed = seal("old", &[("old", 1)]).seal(PHONE, b"1").unwrap();
         let after = seal("new", &[("new", 2), ("old", 1)]);
         assert_eq!(after.open(PHONE, sealed.as_bytes()), Ok(b"1".to_vec()));
@@ -448,7 +448,7 @@ mod tests {
 
     /// D1
     #[test]
-    fn nothing_of_a_seal_can_be_printed() {
+    fn a_seal_cannot_be_printed() {
         let seal = seal("k", &[("k", 1)]);
         assert_eq!(format!("{seal:?}"), "Seal");
         let sealed = seal.seal(PHONE, b"1").unwrap();

@@ -299,7 +299,7 @@ mod tests {
     /// M4: every short text that denotes an amount is parsed to its value and printed back; every
     /// other one is refused.
     #[test]
-    fn every_short_text_is_read_as_what_it_means_or_not_at_all() {
+    fn every_short_text_is_parsed_exactly_or_refused() {
         const ALPHABET: [char; 9] = ['0', '1', '9', '.', '-', '+', 'e', '_', ' '];
         let mut texts = vec![String::new()];
         let mut read = 0;
@@ -332,7 +332,7 @@ mod tests {
 
     /// M4: printing and parsing are inverse for any number of decimals.
     #[test]
-    fn what_is_printed_reads_back() {
+    fn printing_and_parsing_amounts_are_inverse() {
         for currency in [CNY, yen()] {
             for minor in [1, 9, 10, 99, 100, 101, 123_456, MINOR_UNITS_MAX] {
                 let sum = Amount::from_minor(minor, currency).unwrap();
@@ -354,7 +354,7 @@ mod tests {
 
     /// M4: a fee keeps every decimal place it was parsed with, and at least the currency's.
     #[test]
-    fn a_fee_is_kept_to_its_last_place() {
+    fn a_fee_keeps_every_decimal_place() {
         for (text, expected) in [
             ("0.0125", "0.0125"),
             ("0.04", "0.04"),

@@ -349,7 +349,8 @@ fn breaks(
         let (amount, code) = (refund.amount, refund.amount.currency().code());
         let excess = Amount::from_minor(refund.over_refunded_minor, amount.currency());
         let beyond = excess.map_or_else(|_| "0".into(), |excess| excess.to_string());
-        let found = format!("SUCCEEDED {amount} {code}, exceeding the refundable amount by {beyond}");
+        let found =
+            format!("SUCCEEDED {amount} {code}, exceeding the refundable amount by {beyond}");
         let difference = StatementDifference {
             kind: DifferenceKind::LateRefund,
             movement: Movement::Refund,

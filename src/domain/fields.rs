@@ -69,7 +69,9 @@ impl From<FieldsFault> for Refusal {
             FieldsFault::NotAnObject => Self::BodyUnreadable("it is not an object"),
             FieldsFault::TooDeep => Self::BodyUnreadable("it is nested too deeply"),
             FieldsFault::TooMany => Self::BodyUnreadable("it has too many fields"),
-            FieldsFault::BadName => Self::BodyUnreadable("a field name is too long or contains control characters"),
+            FieldsFault::BadName => {
+                Self::BodyUnreadable("a field name is too long or contains control characters")
+            }
             FieldsFault::Twice(name) => Self::FieldTwice(name),
         }
     }
@@ -373,7 +375,7 @@ mod tests {
 
     /// Q10: anything other than a single JSON object is refused, with the reason.
     #[test]
-    fn what_is_not_one_object_is_refused() {
+    fn anything_but_one_object_is_refused() {
         for body in [
             "",
             " ",
@@ -409,7 +411,7 @@ mod tests {
 
     /// Q10: depth, number of names and size are limited before anything is built from them.
     #[test]
-    fn what_is_too_much_is_refused() {
+    fn oversized_bodies_are_refused() {
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
             for nested in [10_000, DEPTH_MAX] {
                 let body = format!("{{\"a\":{}1{}}}", open.repeat(nested), close.repeat(nested));

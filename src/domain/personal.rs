@@ -88,7 +88,7 @@ mod tests {
 
     /// D1, D5: a code is shown; any other text from an institution is masked.
     #[test]
-    fn only_codes_are_shown_of_an_institutions_words() {
+    fn only_codes_from_an_institution_are_shown_unmasked() {
         for code in ["NO_FUNDS", "refund_over_rest", "ACQ.TRADE-2", "40004", ""] {
             assert_eq!(code_or_masked(code), code);
         }

@@ -179,9 +179,7 @@ pub enum Refusal {
         settled: Box<str>,
     },
     /// A text contains data that merchants must neither collect nor pass on (R-6.1.4-1).
-    #[error(
-        "the text appears to contain a card number, a security code or a password; remove it"
-    )]
+    #[error("the text appears to contain a card number, a security code or a password; remove it")]
     SecretInText(&'static str),
     /// `merchantName` is not the enrolled one.
     #[error("merchantName is not this merchant's enrolled name")]
@@ -327,7 +325,9 @@ impl Refusal {
 fn remaining_text(rest: Option<&Amount>) -> String {
     match rest {
         Some(rest) => {
-            format!("the refundable amount is {rest}, after deducting all refunds, including pending ones")
+            format!(
+                "the refundable amount is {rest}, after deducting all refunds, including pending ones"
+            )
         }
         None => "the order has no refundable amount left, including pending refunds".into(),
     }

@@ -25,7 +25,9 @@ pub enum KeyFault {
     #[error("a shared secret must be 32 to 256 random bytes")]
     SecretUnfit,
     /// A key id is sent as a quoted string in a header.
-    #[error("a key id must be 1 to 64 characters of printable ASCII without quotes and backslashes")]
+    #[error(
+        "a key id must be 1 to 64 characters of printable ASCII without quotes and backslashes"
+    )]
     BadId,
     /// A key id must be unique, or a signature could belong to two owners.
     #[error("the key id '{id}' is enrolled twice")]

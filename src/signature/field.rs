@@ -18,7 +18,8 @@ const MEMBERS_MAX: usize = 8;
 
 const INPUT_FAULT: &str = "Signature-Input is not a dictionary of component lists";
 const DUPLICATE: &str = "duplicate signature parameter";
-const WRONG_TYPE: &str = "created and expires must be integers; keyid, alg and nonce must be strings";
+const WRONG_TYPE: &str =
+    "created and expires must be integers; keyid, alg and nonce must be strings";
 
 /// The value of a field according to RFC 9421, section 2.1: lines trimmed and joined.
 ///

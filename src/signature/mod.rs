@@ -101,15 +101,18 @@ impl Question {
         Self::find(request, target_uri, Some(label))
     }
 
-    fn find(request: &Request<Bytes>, target_uri: &str, required_label: Option<&str>) -> Option<Self> {
+    fn find(
+        request: &Request<Bytes>,
+        target_uri: &str,
+        required_label: Option<&str>,
+    ) -> Option<Self> {
         let content_digest = field::value(request.headers(), &CONTENT_DIGEST)
             .ok()??
             .into_owned();
         let field = field::value(request.headers(), &SIGNATURE).ok()??;
-        let (label, bytes) = signatures(&field)
-            .ok()?
-            .into_iter()
-            .find(|(label, _)| required_label.is_none_or(|required_label| required_label == &**label))?;
+        let (label, bytes) = signatures(&field).ok()?.into_iter().find(|(label, _)| {
+            required_label.is_none_or(|required_label| required_label == &**label)
+        })?;
         Some(Self {
             method: request.method().clone(),
             target_uri: target_uri.to_owned(),

@@ -177,7 +177,7 @@ mod tests {
 
     /// G-11: dates are those of Asia/Shanghai and must exist.
     #[test]
-    fn days_are_read_in_shanghai() {
+    fn days_are_parsed_in_shanghai() {
         let moment = Timestamp::parse_local("20261122", "003000").unwrap();
         assert_eq!(moment.seconds(), 1_795_278_600);
         assert_eq!(moment.date(), "20261122");

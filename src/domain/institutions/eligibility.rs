@@ -147,7 +147,7 @@ impl RoutingTable {
                 ineligible: self.ineligible(institution, query, health),
             };
             let elsewhere = last_paid != Some(&institution.id);
-            offers.push(((elsewhere, fares, route.order), offer));
+            offers.push(((elsewhere, health, route.order), offer));
         }
         offers.sort_by_key(|(place, _)| *place);
         offers.into_iter().map(|(_, offer)| offer).collect()
@@ -239,10 +239,7 @@ fn not_supported_reason(
         institution.currencies.contains(&currency) && of(&contract.sums, currency).is_some();
     if !in_mode {
         Some(IneligibleReason::ModeNotOffered)
-    } else if !contract
-        .transaction_types
-        .contains(&query.transaction_type)
-    {
+    } else if !contract.transaction_types.contains(&query.transaction_type) {
         Some(IneligibleReason::TransactionTypeNotOffered)
     } else if !in_currency {
         Some(IneligibleReason::CurrencyNotOffered)
@@ -283,7 +280,7 @@ fn temporary_reason(
     let is_closed = |hours| !is_open(hours, query.now);
     if contract.stopped {
         Some(IneligibleReason::ContractStopped)
-    } else if institution.is_down(wanted.now) {
+    } else if institution.is_down(query.now) {
         Some(IneligibleReason::InstitutionDown)
     } else if contract.hours.is_some_and(is_closed) {
         Some(IneligibleReason::OutsideHours)

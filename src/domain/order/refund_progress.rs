@@ -142,7 +142,8 @@ impl Order {
         facts: &Facts,
         now: Timestamp,
     ) -> Option<Change> {
-        let (RefundState::Reserved, SendStatus::Left(sent_at)) = (refund.state, refund.sending) else {
+        let (RefundState::Reserved, SendStatus::Left(sent_at)) = (refund.state, refund.sending)
+        else {
             return None;
         };
         let evidence = Evidence {
@@ -295,7 +296,10 @@ impl Order {
         now: Timestamp,
     ) {
         let mut earlier = self.refunds.iter().filter(|one| one.attempt == attempt.id);
-        let failed = earlier.by_ref().filter(|one| one.excess().is_some()).count();
+        let failed = earlier
+            .by_ref()
+            .filter(|one| one.excess().is_some())
+            .count();
         let wait = match failed {
             0 => now,
             failed => now.plus(schedule::excess_wait(failed)),

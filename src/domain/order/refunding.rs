@@ -106,7 +106,10 @@ impl Order {
     ///
     /// # Errors
     /// The number was used for a different amount.
-    pub fn find_repeated_request(&self, request: &RefundRequest) -> Result<Option<&Refund>, Refusal> {
+    pub fn find_repeated_request(
+        &self,
+        request: &RefundRequest,
+    ) -> Result<Option<&Refund>, Refusal> {
         let Some(number) = &request.number else {
             let mut same = self
                 .requested_refunds()

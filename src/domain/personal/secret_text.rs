@@ -51,7 +51,10 @@ fn contains_card(chars: &[char]) -> bool {
         } else if !c.is_some_and(is_between) || digits.is_empty() {
             // Digits that are part of a longer identifier are not a card number.
             let behind = last.filter(char::is_ascii_digit).and(c);
-            let is_separate = ![before, behind].into_iter().flatten().any(is_identifier_char);
+            let is_separate = ![before, behind]
+                .into_iter()
+                .flatten()
+                .any(is_identifier_char);
             if is_separate && is_card(&digits) {
                 return true;
             }
@@ -115,9 +118,7 @@ fn begins_with_code(chars: &[char]) -> bool {
     };
     let length = |at: usize| {
         let behind = chars.iter().skip(at);
-        behind
-            .take_while(|c| c.is_ascii_digit())
-            .count()
+        behind.take_while(|c| c.is_ascii_digit()).count()
     };
     let mut places = (0..=APART_MAX).filter(begins);
     places.any(|at| CODE_DIGITS.contains(&length(at)))

@@ -242,7 +242,7 @@ mod tests {
 
     /// M7: equal lines have no difference, and each difference is named.
     #[test]
-    fn each_thing_that_differs_is_named() {
+    fn each_difference_is_named() {
         use DifferenceKind as Kind;
         assert_eq!(kinds(&line(), Some(&ours())), []);
         assert_eq!(kinds(&line(), None), [Kind::UnknownLine]);

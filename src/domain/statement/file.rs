@@ -78,7 +78,7 @@ mod tests {
 
     /// M7, M4: a line is parsed exactly or refused.
     #[test]
-    fn a_line_reads_exactly_or_not_at_all() {
+    fn a_line_is_parsed_exactly_or_refused() {
         let good = "PAYMENT,ACC-1,A1,H-1,12.30,CNY,2026-11-24T09:30:00+08:00";
         let Ok(StatementRow::Line(line)) = read_row(good) else {
             panic!("{:?}", read_row(good))

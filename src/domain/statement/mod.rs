@@ -264,7 +264,7 @@ mod tests {
 
     /// M7: a day is one in Asia/Shanghai, including its last millisecond and excluding the next.
     #[test]
-    fn a_day_is_a_day_of_shanghai() {
+    fn a_settlement_day_is_a_day_in_shanghai() {
         let day = SettlementDay::parse("2026-11-24").unwrap();
         assert_eq!(SettlementDay::parse("20261124"), Ok(day.clone()));
         assert_eq!(day.from.rfc3339(), "2026-11-24T00:00:00+08:00");

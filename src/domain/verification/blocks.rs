@@ -99,10 +99,7 @@ impl Blocks {
             report(Breach::of(
                 "L1",
                 &object,
-                format!(
-                    "content that hashes to {}",
-                    hex(&row.hash)
-                ),
+                format!("content that hashes to {}", hex(&row.hash)),
                 format!("content that hashes to {}", hex(&written)),
             ));
         }

@@ -74,10 +74,7 @@ impl Chain {
             report(Breach::of(
                 "L1",
                 &object,
-                format!(
-                    "content that hashes to {}",
-                    hex(&record.hash)
-                ),
+                format!("content that hashes to {}", hex(&record.hash)),
                 format!(
                     "{} {} {}: content that hashes to {}",
                     record.audit_entry.actor,

@@ -10,7 +10,13 @@ pub struct EventNumberCheck {
 
 impl EventNumberCheck {
     /// Checks the next event.
-    pub fn follow(&mut self, merchant: &str, number: u64, event: &str, report: &mut BreachSink<'_>) {
+    pub fn follow(
+        &mut self,
+        merchant: &str,
+        number: u64,
+        event: &str,
+        report: &mut BreachSink<'_>,
+    ) {
         let last = match &self.of {
             Some((before, last)) if before == merchant => *last,
             Some(_) | None => 0,

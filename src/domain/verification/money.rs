@@ -78,7 +78,10 @@ fn late_sums(of: &StoredOrder, covered: i64, report: &mut BreachSink<'_>) {
         let sum: &mut i64 = open.entry((happening, debit, credit)).or_default();
         *sum = sum.saturating_add(minor);
     };
-    for entry in required(of).iter().filter(|one| LATE.contains(&one.happening)) {
+    for entry in required(of)
+        .iter()
+        .filter(|one| LATE.contains(&one.happening))
+    {
         let (debit, credit) = (entry.debit.name(), entry.credit.name());
         add(entry.happening, debit, credit, entry.amount.minor());
     }
@@ -207,7 +210,10 @@ fn balances(of: &StoredOrder, report: &mut BreachSink<'_>) {
         let of_credit = credits.entry(credit).or_default();
         *of_credit = of_credit.saturating_add(minor);
     }
-    for (account, minor) in credits.iter().filter(|(account, _)| !is_debit_side(account)) {
+    for (account, minor) in credits
+        .iter()
+        .filter(|(account, _)| !is_debit_side(account))
+    {
         if *minor < 0 {
             report(Breach::of(
                 "M3",

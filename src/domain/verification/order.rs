@@ -114,7 +114,8 @@ impl StoredOrder {
                 .filter(|one| one.state != RefundState::Succeeded)
                 .count();
             if on_its_way > 1 {
-                let expected = format!("one pending refund of the excess payment of {}", attempt.id);
+                let expected =
+                    format!("one pending refund of the excess payment of {}", attempt.id);
                 report(self.breach("A4", &expected, format!("{on_its_way}")));
             }
             let unbooked = going
@@ -164,10 +165,15 @@ impl StoredOrder {
             }
             if refund.over_refunded_minor > 0 && !refund.is_late && !refund.is_surplus {
                 let found = format!("{} with {}", refund.no, refund.over_refunded_minor);
-                report(self.breach("R9", "an over-refund only where a refund succeeded late", found));
+                report(self.breach(
+                    "R9",
+                    "an over-refund only where a refund succeeded late",
+                    found,
+                ));
             }
         }
-        let (paid, reserved, refunded) = (paid_minor(self), reserved_minor(self), refunded_minor(self));
+        let (paid, reserved, refunded) =
+            (paid_minor(self), reserved_minor(self), refunded_minor(self));
         if !(0 <= refunded && refunded <= reserved && reserved <= paid) {
             let found = format!("refunded {refunded}, reserved {reserved}, paid {paid}");
             report(self.breach("R1", "0 <= refunded <= reserved <= paid", found));
@@ -262,10 +268,7 @@ impl StoredOrder {
                 })
         });
         if !agrees {
-            let expected = format!(
-                "the states of the last audit record: {}",
-                recorded.last
-            );
+            let expected = format!("the states of the last audit record: {}", recorded.last);
             for refund in &self.refunds {
                 stored.push(' ');
                 stored.push_str(refund.no.as_str());
