@@ -178,7 +178,8 @@ impl HealthTracker {
                     "callbacks of the institution are missing; its payments are polled more often");
             }
             (CallbackDelivery::Missing, CallbackDelivery::Arriving) => {
-                tracing::warn!(institution.id = %institution, "callbacks of the institution arrive again");
+                tracing::warn!(institution.id = %institution,
+                    "callbacks of the institution arrive again");
             }
             (CallbackDelivery::Arriving, CallbackDelivery::Arriving)
             | (CallbackDelivery::Missing, CallbackDelivery::Missing) => (),

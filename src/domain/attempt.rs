@@ -174,10 +174,10 @@ impl Contradiction {
 
 /// Effect of a success reported for something that has already succeeded: no change, or evidence
 /// that money moved a second time under the same number, which needs manual review.
-pub(in crate::domain) fn again<T>(known: Option<&Receipt>, said: &Receipt) -> Transition<T> {
+pub(in crate::domain) fn again<T>(known: Option<&Receipt>, reported: &Receipt) -> Transition<T> {
     let known = known.and_then(|known| known.institution_no.as_ref());
-    match (known, &said.institution_no) {
-        (Some(known), Some(said)) if known != said => {
+    match (known, &reported.institution_no) {
+        (Some(known), Some(reported)) if known != reported => {
             Transition::Impossible(Contradiction::SecondMovement)
         }
         (Some(_) | None, Some(_) | None) => Transition::Unchanged,
@@ -197,7 +197,7 @@ impl Attempt {
         }
         match &evidence.account {
             Some(account) if *account != self.account => Err(Contradiction::Account),
-            Some(_) | None if evidence.sum.is_some_and(|said| said != sum) => {
+            Some(_) | None if evidence.sum.is_some_and(|reported| reported != sum) => {
                 Err(Contradiction::Amount)
             }
             Some(_) | None if !evidence.along.is_of(&self.id, self.amount, sum) => {

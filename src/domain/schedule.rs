@@ -56,19 +56,19 @@ pub enum PollFrequency {
 
 impl PollFrequency {
     /// The wait before the next poll, after this many polls.
-    pub fn wait(self, asked: u32) -> Duration {
+    pub fn wait(self, polls: u32) -> Duration {
         match self {
-            Self::Unresolved => unresolved_wait(asked),
-            Self::Payer => of_table(&PAYER_WAITS_S, asked),
-            Self::CallbacksMissing => of_table(&CALLBACKS_MISSING_WAITS_S, asked),
+            Self::Unresolved => unresolved_wait(polls),
+            Self::Payer => of_table(&PAYER_WAITS_S, polls),
+            Self::CallbacksMissing => of_table(&CALLBACKS_MISSING_WAITS_S, polls),
             Self::ManualReview => Duration::from_hours(24),
         }
     }
 }
 
 /// The entry for this many polls; the last entry for all further ones.
-fn of_table(waits_s: &[u64], asked: u32) -> Duration {
-    let at = usize::try_from(asked).unwrap_or(usize::MAX);
+fn of_table(waits_s: &[u64], polls: u32) -> Duration {
+    let at = usize::try_from(polls).unwrap_or(usize::MAX);
     let wait = waits_s.get(at).or(waits_s.last());
     Duration::from_secs(wait.copied().unwrap_or(60))
 }
@@ -125,14 +125,14 @@ impl Schedule {
 
 /// Adds up to a fifth to a wait, so that objects created together are not polled together. The
 /// jitter is derived from the random id and the number of polls. Daily waits are not changed.
-fn spread(wait: Duration, id: &str, asked: u32) -> Duration {
+fn spread(wait: Duration, id: &str, polls: u32) -> Duration {
     if wait >= Duration::from_hours(24) {
         return wait;
     }
     let mix = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(16_777_619);
-    let drawn = id.bytes().chain(asked.to_be_bytes());
-    let drawn = drawn.fold(2_166_136_261, mix);
-    let permille = drawn.checked_rem(SPREAD_PERMILLE.saturating_add(1));
+    let hash = id.bytes().chain(polls.to_be_bytes());
+    let hash = hash.fold(2_166_136_261, mix);
+    let permille = hash.checked_rem(SPREAD_PERMILLE.saturating_add(1));
     let more = wait
         .saturating_mul(permille.unwrap_or(0))
         .checked_div(1_000);
@@ -151,8 +151,8 @@ pub fn notice_wait(attempts: u32) -> Option<Duration> {
 }
 
 /// The wait before the next poll of an unresolved object, after this many polls.
-fn unresolved_wait(asked: u32) -> Duration {
-    let at = usize::try_from(asked).unwrap_or(usize::MAX);
+fn unresolved_wait(polls: u32) -> Duration {
+    let at = usize::try_from(polls).unwrap_or(usize::MAX);
     let later = at.saturating_sub(UNRESOLVED_WAITS_MS.len());
     match (
         UNRESOLVED_WAITS_MS.get(at),
@@ -160,7 +160,7 @@ fn unresolved_wait(asked: u32) -> Duration {
     ) {
         (Some(ms), _) => Duration::from_millis(*ms),
         (None, Some(s)) => Duration::from_secs(*s),
-        (None, None) if !awaits_manual_review(asked) => Duration::from_hours(1),
+        (None, None) if !awaits_manual_review(polls) => Duration::from_hours(1),
         (None, None) => Duration::from_hours(24),
     }
 }
@@ -175,8 +175,8 @@ pub fn excess_wait(failed: usize) -> Duration {
 }
 
 /// Whether the schedule is exhausted, so that manual review is needed (Z1).
-pub fn awaits_manual_review(asked: u32) -> bool {
-    asked > UNRESOLVED_HOURLY_MAX.saturating_add(UNRESOLVED_QUICK_POLLS)
+pub fn awaits_manual_review(polls: u32) -> bool {
+    polls > UNRESOLVED_HOURLY_MAX.saturating_add(UNRESOLVED_QUICK_POLLS)
 }
 
 #[cfg(test)]
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn unresolved_attempts_are_polled_without_end() {
         let waits: Vec<_> = (0..6)
-            .map(|asked| unresolved_wait(asked).as_millis())
+            .map(|polls| unresolved_wait(polls).as_millis())
             .collect();
         assert_eq!(waits[..4], [500, 1_000, 2_000, 4_000]);
         assert!((0..200).map(unresolved_wait).is_sorted());
@@ -213,8 +213,8 @@ mod tests {
     /// When the first polls of an object are due after it entered its state, without jitter.
     fn due_s(pace: PollFrequency, many: u32) -> Vec<u64> {
         let mut due = 0;
-        let due = (0..many).map(|asked| {
-            due = pace.wait(asked).as_secs().saturating_add(due);
+        let due = (0..many).map(|polls| {
+            due = pace.wait(polls).as_secs().saturating_add(due);
             due
         });
         due.collect()

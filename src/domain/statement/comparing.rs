@@ -277,12 +277,12 @@ mod tests {
         for (line, kind) in cases {
             assert_eq!(kinds(&line, Some(&ours())), [kind]);
         }
-        let standing = |standing| OurMovement { standing, ..ours() };
-        let earlier = standing(MovementStatus::Moved(yesterday, Some("H1".into())));
+        let with_status = |standing| OurMovement { standing, ..ours() };
+        let earlier = with_status(MovementStatus::Moved(yesterday, Some("H1".into())));
         assert_eq!(kinds(&line(), Some(&earlier)), [Kind::Day]);
-        let unnumbered = standing(MovementStatus::Moved(noon(), None));
+        let unnumbered = with_status(MovementStatus::Moved(noon(), None));
         assert_eq!(kinds(&line(), Some(&unnumbered)), [], "nothing to compare");
-        let open = standing(MovementStatus::Not("UNKNOWN".into()));
+        let open = with_status(MovementStatus::Not("UNKNOWN".into()));
         assert_eq!(kinds(&line(), Some(&open)), [Kind::NotDone]);
     }
 }
