@@ -177,7 +177,7 @@ fn read_decision(decision: &Path, statement: &Path) -> anyhow::Result<ManualRevi
     read.with_context(|| format!("{}", decision.display()))?;
     let decision = serde_json::from_str(&text).with_context(|| {
         format!(
-            "{}: expected the unchanged output of paymux refunds sign",
+            "{}: expected what paymux refunds sign printed, unchanged",
             decision.display()
         )
     })?;

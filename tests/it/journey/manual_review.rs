@@ -190,7 +190,7 @@ async fn two_staff_members_end_a_refund_with_the_program() {
     let anna = signed(&stage, "anna", &no, ("--succeeded", &message)).await;
     let (status, said) = decide(&stage, &anna, &message).await;
     assert_eq!(status, 0);
-    assert!(said.starts_with("kept; another operator"), "{said}");
+    assert!(said.starts_with("stored; a second staff member"), "{said}");
     let digest = hex(&sha256(&std::fs::read(&message).unwrap()));
     let found = format!("anna found SUCCEEDED on the statement {digest}\n");
     let listed = manual(&stage).await;

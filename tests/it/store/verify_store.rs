@@ -230,11 +230,7 @@ async fn the_command_says_what_holds() {
     };
     let (exit, text) = told(&args);
     assert_eq!(exit, ExitCode::SUCCESS, "{text}");
-    for part in [
-        "4 orders",
-        "head of chain main",
-        "all checks passed",
-    ] {
+    for part in ["4 orders", "head of chain main", "all checks passed"] {
         assert!(text.contains(part), "{text}");
     }
     stores.look().execute_batch("DELETE FROM journal").unwrap();
