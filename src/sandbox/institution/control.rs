@@ -1,5 +1,5 @@
-//! The control interface of a pretend institution: which faults there are, what should go wrong
-//! next, what stands in the book. Answers this machine only.
+//! The control interface of a simulated institution: lists faults, injects them, shows the ledger.
+//! Answers only callers on this machine.
 
 use std::net::SocketAddr;
 
@@ -41,14 +41,16 @@ pub(super) fn answer(
     match (request.method(), what) {
         (&Method::GET, "faults") => answered(&table()),
         (&Method::GET, "books") => answered(&book(desk)),
-        (&Method::POST, "next") => order(desk, request.body())
-            .map_or_else(SandboxRefusal::into_response, |ordered| answered(&ordered)),
+        (&Method::POST, "next") => inject(desk, request.body())
+            .map_or_else(SandboxRefusal::into_response, |injected| {
+                answered(&injected)
+            }),
         _ => SandboxRefusal::of(404, "path_unknown", "GET faults, GET books, POST next")
             .into_response(),
     }
 }
 
-fn order(desk: &SandboxInstitutionState, body: &[u8]) -> Result<Value, SandboxRefusal> {
+fn inject(desk: &SandboxInstitutionState, body: &[u8]) -> Result<Value, SandboxRefusal> {
     let next: FaultOrder =
         serde_json::from_slice(body).map_err(|fault| SandboxRefusal::unreadable(&fault))?;
     let malformed = |field, detail| SandboxRefusal::of(400, "field_malformed", detail).at(field);

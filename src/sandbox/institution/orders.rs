@@ -1,5 +1,5 @@
-//! The calls of the dialect at a pretend institution: who asks, whether it is new, what is done, and
-//! an answer signed and bound to its question. Everything done is in the book before it is answered.
+//! The dialect's calls at a simulated institution: verifies signature and nonce, carries out the call,
+//! and signs the response, bound to the request. Effects are in the ledger before the response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +21,12 @@ use crate::sandbox::refusal::{SandboxRefusal, answered};
 use crate::sandbox::server::SandboxReply;
 use crate::signature::{Proven, Question, sign_response, verify_request};
 
-/// `created` may lie this far in the past, and `expires` this far after it. Unit: seconds.
+/// How far `created` may be in the past, and `expires` after it. Unit: seconds.
 const WINDOW_S: i64 = 300;
-/// `created` may lie this far ahead. Unit: seconds.
+/// How far `created` may be in the future. Unit: seconds.
 const AHEAD_S: i64 = 30;
 
-/// What was done, and what goes wrong with saying so.
+/// The outcome of a call, and the fault to apply to its response.
 pub(super) type CallResult = (Result<Value, SandboxRefusal>, Option<InstitutionFault>);
 
 pub(super) async fn answer(
@@ -52,15 +52,15 @@ pub(super) async fn answer(
             SandboxCall::Create => create(desk, request.body()).await,
             SandboxCall::Query => query(desk, request.body()),
             SandboxCall::Close => close(desk, request.body()),
-            SandboxCall::Refund => refunds::ask(desk, request.body()),
+            SandboxCall::Refund => refunds::create(desk, request.body()),
             SandboxCall::RefundQuery => refunds::query(desk, request.body()),
             SandboxCall::Statement => statements::page(desk, request.body()),
         },
     };
-    say(desk, outcome, fault, Question::of(request, &target)).await
+    respond(desk, outcome, fault, Question::of(request, &target)).await
 }
 
-/// New, recent, and JSON.
+/// Checks validity period, nonce and media type.
 fn admit(
     desk: &SandboxInstitutionState,
     request: &Request<Bytes>,
@@ -111,12 +111,12 @@ fn admit(
     Ok(())
 }
 
-/// Accounts of others are refused before anything is looked up (K3).
+/// Refuses unknown accounts before anything is looked up (K3).
 pub(super) fn check_account(
     desk: &SandboxInstitutionState,
     account: &str,
 ) -> Result<(), SandboxRefusal> {
-    if desk.settings.accounts.iter().any(|ours| ours == account) {
+    if desk.settings.accounts.iter().any(|known| known == account) {
         return Ok(());
     }
     Err(SandboxRefusal::of(403, "merchant_foreign", "no such account of yours").at("merchantId"))
@@ -136,10 +136,10 @@ async fn create(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult 
         return (Err(refusal), None);
     }
     let is_new = desk.book.look(|book| book.is_new(&key));
-    let spoiling = is_new.then_some(terms.sum_cents);
+    let faulting_sum = is_new.then_some(terms.sum_cents);
     let fault = desk
         .faults
-        .take(FaultTrigger::Call(SandboxCall::Create), spoiling);
+        .take(FaultTrigger::Call(SandboxCall::Create), faulting_sum);
     match fault {
         Some(InstitutionFault::ServerError) => return (Err(broken()), fault),
         Some(InstitutionFault::RefusesPayment) => {
@@ -160,8 +160,8 @@ async fn create(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult 
             {
                 callback::call_back_now(desk, &key).await;
             }
-            // As it stood when it was booked: the answer a race would bring.
-            Ok(handed_over(desk, &payment))
+            // The state at booking, as a response that races with the callback would show.
+            Ok(created(desk, &payment))
         }
         CreateOutcome::Conflict => Err(SandboxRefusal::of(
             409,
@@ -177,8 +177,8 @@ async fn create(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult 
     (outcome, fault)
 }
 
-/// A3.1's answer, with what the payer needs.
-fn handed_over(desk: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
+/// A3.1's response, with the payment action.
+fn created(desk: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
     let terms = &payment.terms;
     let mut answer = json!({
         "payOrderNo": payment.institution_no,
@@ -206,7 +206,7 @@ fn handed_over(desk: &SandboxInstitutionState, payment: &SandboxPayment) -> Valu
     answer
 }
 
-/// What a real institution's SDK wants is opaque to everybody else; so is this.
+/// SDK parameters are opaque to everybody but the institution, as real ones are.
 fn sdk_parameters(desk: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
     json!({
         "sdk": { "name": format!("{}-pay-sdk", desk.settings.id), "version": "3.2.1" },
@@ -230,7 +230,7 @@ fn query(desk: &SandboxInstitutionState, body: &[u8]) -> CallResult {
         .change(|book| book.query(&reference.key(), now_s()));
     let outcome = found
         .filter(|payment| agrees(&reference, payment))
-        .map(|payment| standing(&payment))
+        .map(|payment| queried(&payment))
         .ok_or_else(unknown);
     (outcome, fault)
 }
@@ -253,16 +253,16 @@ fn read_reference(
     Ok((reference, desk.faults.take(FaultTrigger::Call(call), sum)))
 }
 
-/// Whatever else of A3.2's fields was given has to match (K3).
+/// Every other field of A3.2 that was given must match (K3).
 fn agrees(reference: &PaymentReference, payment: &SandboxPayment) -> bool {
-    let same = |given: &Option<String>, ours: &str| given.as_deref().is_none_or(|it| it == ours);
+    let same = |given: &Option<String>, known: &str| given.as_deref().is_none_or(|it| it == known);
     same(&reference.pay_order_no, &payment.institution_no)
         && same(&reference.create_date, &shanghai(payment.created_s).0)
         && same(&reference.mobile_no, &payment.terms.mobile_no)
 }
 
-/// A3.2's answer.
-fn standing(payment: &SandboxPayment) -> Value {
+/// A3.2's response.
+fn queried(payment: &SandboxPayment) -> Value {
     let terms = &payment.terms;
     let (paid_date, paid_time) = payment.paid_s.map(shanghai).unwrap_or_default();
     let mut answer = json!({
@@ -357,7 +357,7 @@ async fn pay_late(desk: Arc<SandboxInstitutionState>, key: PaymentKey) {
     }
 }
 
-async fn say(
+async fn respond(
     desk: &SandboxInstitutionState,
     outcome: Result<Value, SandboxRefusal>,
     fault: Option<InstitutionFault>,
@@ -384,7 +384,7 @@ async fn say(
     };
     let settings = &desk.settings;
     let key = match fault {
-        Some(InstitutionFault::ForgedAnswer) => &desk.strangers_key,
+        Some(InstitutionFault::ForgedAnswer) => &desk.forging_key,
         _ => &settings.key,
     };
     if let Err(fault) = sign_response(&mut answer, question.as_ref(), key, now_s()) {

@@ -1,5 +1,5 @@
-//! Refunds at a pretend institution (A3.4, X-5): what is answered, and what becomes of a refund
-//! that does not end at once.
+//! Refunds at a simulated institution (A3.4, X-5): responses, and the later completion of pending
+//! refunds.
 
 mod ledger;
 mod terms;
@@ -26,7 +26,7 @@ use crate::sandbox::institution::terms::yuan_text;
 use crate::sandbox::refusal::SandboxRefusal;
 
 /// A3.4.
-pub(super) fn ask(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
+pub(super) fn create(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
     let terms = match RefundTerms::read(body) {
         Ok(terms) => terms,
         Err(refusal) => return (Err(refusal), None),
@@ -35,10 +35,10 @@ pub(super) fn ask(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResul
         return (Err(refusal), None);
     }
     let is_new = desk.book.look(|book| book.is_new_refund(&terms));
-    let spoiling = is_new.then_some(terms.sum_cents);
+    let faulting_sum = is_new.then_some(terms.sum_cents);
     let fault = desk
         .faults
-        .take(FaultTrigger::Call(SandboxCall::Refund), spoiling);
+        .take(FaultTrigger::Call(SandboxCall::Refund), faulting_sum);
     if fault == Some(InstitutionFault::ServerError) {
         return (Err(orders::broken()), fault);
     }
@@ -49,14 +49,14 @@ pub(super) fn ask(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResul
     let offered = desk.settings.refunding;
     let sum = Some(terms.sum_cents);
     let draw = || desk.faults.take(FaultTrigger::RefundBooked, sum);
-    let asked = desk
+    let booked = desk
         .book
-        .change(|book| book.ask_refund(&terms, fresh, offered, draw));
-    let outcome = match asked {
-        Ok(RefundBooking::Known(told)) => Ok(standing(&told)),
-        Ok(RefundBooking::Created(told, course)) => {
-            follow(desk, told.refund.key(), course);
-            Ok(standing(&told))
+        .change(|book| book.create_refund(&terms, fresh, offered, draw));
+    let outcome = match booked {
+        Ok(RefundBooking::Known(found)) => Ok(response(&found)),
+        Ok(RefundBooking::Created(found, fault)) => {
+            complete(desk, found.refund.key(), fault);
+            Ok(response(&found))
         }
         Err(refused) => Err(refusal(&refused)),
     };
@@ -80,13 +80,13 @@ pub(super) fn query(desk: &SandboxInstitutionState, body: &[u8]) -> CallResult {
     }
     let found = desk.book.change(|book| book.query_refund(&reference));
     let unknown = || SandboxRefusal::of(404, "refund_unknown", "no such refund of yours");
-    let outcome = found.map(|told| standing(&told)).ok_or_else(unknown);
+    let outcome = found.map(|found| response(&found)).ok_or_else(unknown);
     (outcome, fault)
 }
 
-/// What has ended is told now, what has not ends later.
-fn follow(desk: &Arc<SandboxInstitutionState>, key: PaymentKey, course: Option<InstitutionFault>) {
-    let ending = match course {
+/// Calls back for a completed refund now; completes a pending one later.
+fn complete(desk: &Arc<SandboxInstitutionState>, key: PaymentKey, fault: Option<InstitutionFault>) {
+    let ending = match fault {
         Some(InstitutionFault::RefundTakesTime | InstitutionFault::RefundAfterFailure) => {
             DelayedRefundOutcome::Succeeds
         }
@@ -122,13 +122,13 @@ fn refusal(refused: &RefundRejection) -> SandboxRefusal {
     }
 }
 
-/// A3.4's answer, and X-5's.
-fn standing(told: &RefundWithPayment) -> Value {
+/// The response of A3.4 and X-5.
+fn response(found: &RefundWithPayment) -> Value {
     let RefundWithPayment {
         refund,
         payment,
         returned_cents,
-    } = told;
+    } = found;
     let mut answer = json!({
         "result": match refund.standing {
             SandboxRefundState::Processing | SandboxRefundState::Succeeded => "ACCEPTED",
@@ -155,7 +155,7 @@ fn standing(told: &RefundWithPayment) -> Value {
     answer
 }
 
-/// How it ended: when the money went back, or why it did not.
+/// The field of a completed refund: when it was paid, or why it failed.
 pub(super) fn end(refund: &SandboxRefund) -> Option<(&'static str, String)> {
     let ended_s = refund.ended_s?;
     Some(match refund.reason {
