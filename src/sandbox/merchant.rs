@@ -253,7 +253,7 @@ impl SandboxMerchantState {
         let text = |name: &str| {
             let value = fields.get(name).and_then(Value::as_str);
             let missing =
-                || SandboxRefusal::of(400, "field_missing", "a notification has it").at(name);
+                || SandboxRefusal::of(400, "field_missing", "required in a notification").at(name);
             value.map(str::to_owned).ok_or_else(missing)
         };
         let event_type = text("eventType")?;

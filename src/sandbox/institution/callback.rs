@@ -37,71 +37,71 @@ enum CallbackSubject {
 }
 
 /// Sends the callback of a payment, unless a fault says otherwise.
-pub(super) fn call_back_payment(desk: &Arc<SandboxInstitutionState>, key: &PaymentKey) {
-    let Some(payment) = desk.book.look(|book| book.look(key).cloned()) else {
+pub(super) fn call_back_payment(shared: &Arc<SandboxInstitutionState>, key: &PaymentKey) {
+    let Some(payment) = shared.book.look(|book| book.look(key).cloned()) else {
         return;
     };
     let sum = Some(payment.terms.sum_cents);
-    let fault = desk.faults.take(FaultTrigger::Payment, sum);
-    post(desk, payment_message(&payment), fault);
+    let fault = shared.faults.take(FaultTrigger::Payment, sum);
+    post(shared, payment_message(&payment), fault);
 }
 
 /// Sends the callback of a completed refund, if one was requested and no fault says otherwise.
-pub(super) fn call_back_refund(desk: &Arc<SandboxInstitutionState>, key: &PaymentKey) {
-    let found = desk.book.look(|book| book.refund_with_payment(key));
+pub(super) fn call_back_refund(shared: &Arc<SandboxInstitutionState>, key: &PaymentKey) {
+    let found = shared.book.look(|book| book.refund_with_payment(key));
     let Some((sum, message)) = found.and_then(|found| {
         let message = refund_message(&found)?;
         Some((found.refund.terms.sum_cents, message))
     }) else {
         return;
     };
-    let fault = desk.faults.take(FaultTrigger::RefundEnded, Some(sum));
-    post(desk, message, fault);
+    let fault = shared.faults.take(FaultTrigger::RefundEnded, Some(sum));
+    post(shared, message, fault);
 }
 
 /// Sends the first callback now; if it is not acknowledged, retries in the background.
-pub(super) async fn call_back_now(desk: &Arc<SandboxInstitutionState>, key: &PaymentKey) {
-    let Some(payment) = desk.book.look(|book| book.look(key).cloned()) else {
+pub(super) async fn call_back_now(shared: &Arc<SandboxInstitutionState>, key: &PaymentKey) {
+    let Some(payment) = shared.book.look(|book| book.look(key).cloned()) else {
         return;
     };
     let message = payment_message(&payment);
-    let reply = attempt(desk, &message, &message.right, &desk.settings.key).await;
+    let reply = attempt(shared, &message, &message.right, &shared.settings.key).await;
     if reply == CallbackReply::Again {
-        post(desk, message, None);
+        post(shared, message, None);
     }
 }
 
 fn post(
-    desk: &Arc<SandboxInstitutionState>,
+    shared: &Arc<SandboxInstitutionState>,
     message: CallbackMessage,
     fault: Option<InstitutionFault>,
 ) {
     if fault != Some(InstitutionFault::LostCallback) {
-        let desk_then = Arc::clone(desk);
-        desk.spawn_background(deliver(desk_then, message, fault));
+        let background = Arc::clone(shared);
+        shared.spawn_background(deliver(background, message, fault));
     }
 }
 
 async fn deliver(
-    desk: Arc<SandboxInstitutionState>,
+    shared: Arc<SandboxInstitutionState>,
     message: CallbackMessage,
     fault: Option<InstitutionFault>,
 ) {
-    let settings = &desk.settings;
+    let settings = &shared.settings;
     match fault {
         Some(InstitutionFault::LateCallback) => wait(settings.waits.late).await,
         Some(InstitutionFault::WrongSumCallback) => {
-            attempt(&desk, &message, &message.wrong, &settings.key).await;
+            attempt(&shared, &message, &message.wrong, &settings.key).await;
         }
         Some(InstitutionFault::ForgedCallback) => {
-            attempt(&desk, &message, &message.right, &desk.forging_key).await;
+            attempt(&shared, &message, &message.right, &shared.forging_key).await;
         }
         _ => (),
     }
     let mut waits = settings.waits.again.iter().copied();
     let mut pause = Duration::from_secs(1);
     for _ in 0..CALLBACKS_MAX {
-        match attempt(&desk, &message, &message.right, &settings.key).await {
+        match attempt(&shared, &message, &message.right, &settings.key).await {
             CallbackReply::Acknowledged | CallbackReply::Refused => break,
             CallbackReply::Again => (),
         }
@@ -109,7 +109,7 @@ async fn deliver(
         wait(pause).await;
     }
     if fault == Some(InstitutionFault::DuplicateCallback) {
-        attempt(&desk, &message, &message.right, &settings.key).await;
+        attempt(&shared, &message, &message.right, &settings.key).await;
     }
 }
 
@@ -200,13 +200,13 @@ enum CallbackReply {
 
 /// Sends the callback once, and records the outcome.
 async fn attempt(
-    desk: &SandboxInstitutionState,
+    shared: &SandboxInstitutionState,
     message: &CallbackMessage,
     body: &Bytes,
     key: &SigningKey,
 ) -> CallbackReply {
-    let institution = &desk.settings.id;
-    let reply = match send(desk, &message.to, body, key).await {
+    let institution = &shared.settings.id;
+    let reply = match send(shared, &message.to, body, key).await {
         Ok(reply) => reply,
         Err(why) => {
             tracing::info!(institution.id = %institution, why, "a callback was not acknowledged");
@@ -217,7 +217,7 @@ async fn attempt(
         tracing::warn!(institution.id = %institution, "a callback was refused permanently");
     }
     let acknowledged = reply == CallbackReply::Acknowledged;
-    desk.book.change(|book| match &message.of {
+    shared.book.change(|book| match &message.of {
         CallbackSubject::Payment(key) => book.count_payment_callback(key, acknowledged),
         CallbackSubject::Refund(key) => book.count_refund_callback(key, acknowledged),
     });
@@ -225,7 +225,7 @@ async fn attempt(
 }
 
 async fn send(
-    desk: &SandboxInstitutionState,
+    shared: &SandboxInstitutionState,
     target: &str,
     body: &Bytes,
     key: &SigningKey,
@@ -247,16 +247,16 @@ async fn send(
     let target = request.uri().to_string();
     sign_request(&mut request, &target, key, &with).map_err(|fault| fault.to_string())?;
     let question = Question::of(&request, &target).ok_or("the request is not signed")?;
-    let answer = desk
+    let answer = shared
         .caller
         .send(request)
         .await
         .map_err(|fault| fault.to_string())?;
-    check(desk, &question, &answer)
+    check(shared, &question, &answer)
 }
 
 fn check(
-    desk: &SandboxInstitutionState,
+    shared: &SandboxInstitutionState,
     question: &Question,
     answer: &Response<Bytes>,
 ) -> Result<CallbackReply, String> {
@@ -264,7 +264,7 @@ fn check(
     if !answer.status().is_success() && !is_final {
         return Err(format!("answered {}", answer.status()));
     }
-    verify_response(answer, question, &desk.settings.callers, now_s())
+    verify_response(answer, question, &shared.settings.callers, now_s())
         .map_err(|fault| fault.to_string())?;
     if is_final {
         return Ok(CallbackReply::Refused);

@@ -68,7 +68,7 @@ pub struct InstitutionSettings {
 
 /// A running institution. Dropping it stops it at once, and discards its ledger.
 pub struct SandboxInstitution {
-    desk: Arc<SandboxInstitutionState>,
+    shared: Arc<SandboxInstitutionState>,
     address: SocketAddr,
     serving: Option<RunningServer>,
 }
@@ -84,7 +84,7 @@ impl SandboxInstitution {
         // Forged signatures use the id of the institution's key with another private key.
         let (private, _) = SigningKey::generate_ed25519()?;
         let forging_key = SigningKey::from_pkcs8_pem(settings.key.id(), &private)?;
-        let desk = Arc::new(SandboxInstitutionState {
+        let shared = Arc::new(SandboxInstitutionState {
             authority: format!("{}:{}", settings.host, address.port()),
             caller: SandboxCaller::new(&settings.roots_pem, None)?,
             book: Watched::default(),
@@ -93,10 +93,10 @@ impl SandboxInstitution {
             forging_key,
             settings,
         });
-        let site: Arc<dyn SandboxParty> = desk.clone();
+        let site: Arc<dyn SandboxParty> = shared.clone();
         let serving = listener.serve(site);
         Ok(Self {
-            desk,
+            shared,
             address,
             serving: Some(serving),
         })
@@ -109,19 +109,19 @@ impl SandboxInstitution {
 
     /// Its origin, which calls to it sign: `https://host:port`.
     pub fn origin(&self) -> String {
-        self.desk.origin()
+        self.shared.origin()
     }
 
     /// A copy of its ledger.
     pub fn books(&self) -> InstitutionLedger {
-        self.desk.book.look(Clone::clone)
+        self.shared.book.look(Clone::clone)
     }
 
     /// The URL of a payment's page, in any mode.
     pub fn page_url(&self, number: &str) -> Option<String> {
         let token = |book: &InstitutionLedger| Some(book.payment(number)?.token.clone());
-        let token = self.desk.book.look(token)?;
-        Some(self.desk.page_url(&token))
+        let token = self.shared.book.look(token)?;
+        Some(self.shared.page_url(&token))
     }
 
     /// Waits until `look` finds something in the ledger, for at most `at_most`.
@@ -130,12 +130,12 @@ impl SandboxInstitution {
         look: impl Fn(&InstitutionLedger) -> Option<R>,
         at_most: Duration,
     ) -> Option<R> {
-        self.desk.book.wait_for(look, at_most).await
+        self.shared.book.wait_for(look, at_most).await
     }
 
     /// Injects faults.
     pub fn control(&self) -> FaultControl {
-        FaultControl(Arc::clone(&self.desk))
+        FaultControl(Arc::clone(&self.shared))
     }
 
     /// Stops it; its address is free afterwards.
@@ -208,7 +208,7 @@ impl SandboxInstitutionState {
 
 impl Drop for SandboxInstitution {
     fn drop(&mut self) {
-        self.desk.abort_background();
+        self.shared.abort_background();
     }
 }
 
@@ -238,7 +238,7 @@ impl SandboxParty for SandboxInstitutionState {
             (Some("sdk"), Some("pay"), None, None) => {
                 return SandboxReply::Answer(page::pay_by_sdk(&self, &request));
             }
-            _ => return refused(SandboxRefusal::of(404, "path_unknown", "no such address")),
+            _ => return refused(SandboxRefusal::of(404, "path_unknown", "no such path")),
         };
         if request.method() != Method::POST {
             return refused(SandboxRefusal::of(405, "method_wrong", "POST"));

@@ -30,7 +30,7 @@ const AHEAD_S: i64 = 30;
 pub(super) type CallResult = (Result<Value, SandboxRefusal>, Option<InstitutionFault>);
 
 pub(super) async fn answer(
-    desk: &Arc<SandboxInstitutionState>,
+    shared: &Arc<SandboxInstitutionState>,
     call: SandboxCall,
     request: &Request<Bytes>,
 ) -> SandboxReply {
@@ -38,31 +38,31 @@ pub(super) async fn answer(
         .uri()
         .path_and_query()
         .map_or("/", |path| path.as_str());
-    let target = format!("{}{path}", desk.origin());
-    let proven = match verify_request(request, &target, &desk.settings.callers, now_s()) {
+    let target = format!("{}{path}", shared.origin());
+    let proven = match verify_request(request, &target, &shared.settings.callers, now_s()) {
         Ok(proven) => proven,
         Err(fault) => {
             let refusal = SandboxRefusal::of(401, "signature_unusable", fault.to_string());
             return SandboxReply::Answer(refusal.into_response());
         }
     };
-    let (outcome, fault) = match admit(desk, request, &proven) {
+    let (outcome, fault) = match admit(shared, request, &proven) {
         Err(refusal) => (Err(refusal), None),
         Ok(()) => match call {
-            SandboxCall::Create => create(desk, request.body()).await,
-            SandboxCall::Query => query(desk, request.body()),
-            SandboxCall::Close => close(desk, request.body()),
-            SandboxCall::Refund => refunds::create(desk, request.body()),
-            SandboxCall::RefundQuery => refunds::query(desk, request.body()),
-            SandboxCall::Statement => statements::page(desk, request.body()),
+            SandboxCall::Create => create(shared, request.body()).await,
+            SandboxCall::Query => query(shared, request.body()),
+            SandboxCall::Close => close(shared, request.body()),
+            SandboxCall::Refund => refunds::create(shared, request.body()),
+            SandboxCall::RefundQuery => refunds::query(shared, request.body()),
+            SandboxCall::Statement => statements::page(shared, request.body()),
         },
     };
-    respond(desk, outcome, fault, Question::of(request, &target)).await
+    respond(shared, outcome, fault, Question::of(request, &target)).await
 }
 
 /// Checks validity period, nonce and media type.
 fn admit(
-    desk: &SandboxInstitutionState,
+    shared: &SandboxInstitutionState,
     request: &Request<Bytes>,
     proven: &Proven,
 ) -> Result<(), SandboxRefusal> {
@@ -87,7 +87,7 @@ fn admit(
         return Err(SandboxRefusal::of(401, "nonce_malformed", detail));
     }
     let spent = format!("{}/{nonce}", proven.key_id);
-    if !desk
+    if !shared
         .book
         .change(|book| book.spend_nonce(&spent, expires, now))
     {
@@ -113,37 +113,43 @@ fn admit(
 
 /// Refuses unknown accounts before anything is looked up (K3).
 pub(super) fn check_account(
-    desk: &SandboxInstitutionState,
+    shared: &SandboxInstitutionState,
     account: &str,
 ) -> Result<(), SandboxRefusal> {
-    if desk.settings.accounts.iter().any(|known| known == account) {
+    if shared
+        .settings
+        .accounts
+        .iter()
+        .any(|known| known == account)
+    {
         return Ok(());
     }
-    Err(SandboxRefusal::of(403, "merchant_foreign", "no such account of yours").at("merchantId"))
+    Err(SandboxRefusal::of(403, "merchant_foreign", "no such account").at("merchantId"))
 }
 
 pub(super) fn broken() -> SandboxRefusal {
     SandboxRefusal::of(503, "unavailable", "try again later")
 }
 
-async fn create(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
+async fn create(shared: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
     let terms = match PaymentTerms::read(body) {
         Ok(terms) => terms,
         Err(refusal) => return (Err(refusal), None),
     };
     let key = terms.key();
-    if let Err(refusal) = check_account(desk, &key.0) {
+    if let Err(refusal) = check_account(shared, &key.0) {
         return (Err(refusal), None);
     }
-    let is_new = desk.book.look(|book| book.is_new(&key));
+    let is_new = shared.book.look(|book| book.is_new(&key));
     let faulting_sum = is_new.then_some(terms.sum_cents);
-    let fault = desk
+    let fault = shared
         .faults
         .take(FaultTrigger::Call(SandboxCall::Create), faulting_sum);
     match fault {
         Some(InstitutionFault::ServerError) => return (Err(broken()), fault),
         Some(InstitutionFault::RefusesPayment) => {
-            let refusal = SandboxRefusal::of(422, "payment_refused", "not from this payer");
+            let refusal =
+                SandboxRefusal::of(422, "payment_refused", "not accepted from this payer");
             return (Err(refusal), fault);
         }
         _ => (),
@@ -153,32 +159,32 @@ async fn create(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult 
         token: draw_token(),
         now_s: now_s(),
     };
-    let outcome = match desk.book.change(|book| book.create(&terms, fresh)) {
+    let outcome = match shared.book.change(|book| book.create(&terms, fresh)) {
         CreateOutcome::Stands(payment) => {
             if fault == Some(InstitutionFault::EarlyCallback)
-                && desk.book.change(|book| book.pay(&key, now_ms())) == PayOutcome::Taken
+                && shared.book.change(|book| book.pay(&key, now_ms())) == PayOutcome::Taken
             {
-                callback::call_back_now(desk, &key).await;
+                callback::call_back_now(shared, &key).await;
             }
             // The state at booking, as a response that races with the callback would show.
-            Ok(created(desk, &payment))
+            Ok(created(shared, &payment))
         }
         CreateOutcome::Conflict => Err(SandboxRefusal::of(
             409,
             "order_conflict",
-            "same number, other content",
+            "same number, different content",
         )),
         CreateOutcome::ClosedBefore => Err(SandboxRefusal::of(
             422,
             "order_closed",
-            "closed before it came",
+            "closed before it was created",
         )),
     };
     (outcome, fault)
 }
 
 /// A3.1's response, with the payment action.
-fn created(desk: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
+fn created(shared: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
     let terms = &payment.terms;
     let mut answer = json!({
         "payOrderNo": payment.institution_no,
@@ -197,8 +203,8 @@ fn created(desk: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
     });
     if let (PaymentState::Open, Some(members)) = (payment.state, answer.as_object_mut()) {
         let (field, value) = match terms.business_type.as_str() {
-            "WEBVIEW" => ("payUrl", desk.page_url(&payment.token).into()),
-            "NATIVE" => ("sdkParameters", sdk_parameters(desk, payment)),
+            "WEBVIEW" => ("payUrl", shared.page_url(&payment.token).into()),
+            "NATIVE" => ("sdkParameters", sdk_parameters(shared, payment)),
             _ => ("messageSent", true.into()),
         };
         members.insert(field.to_owned(), value);
@@ -207,25 +213,25 @@ fn created(desk: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
 }
 
 /// SDK parameters are opaque to everybody but the institution, as real ones are.
-fn sdk_parameters(desk: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
+fn sdk_parameters(shared: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
     json!({
-        "sdk": { "name": format!("{}-pay-sdk", desk.settings.id), "version": "3.2.1" },
-        "institution": desk.settings.id,
+        "sdk": { "name": format!("{}-pay-sdk", shared.settings.id), "version": "3.2.1" },
+        "institution": shared.settings.id,
         "prepayNo": payment.institution_no,
         "timestamp": payment.created_s.to_string(),
         "token": payment.token,
     })
 }
 
-fn query(desk: &SandboxInstitutionState, body: &[u8]) -> CallResult {
-    let (reference, fault) = match read_reference(desk, SandboxCall::Query, body) {
+fn query(shared: &SandboxInstitutionState, body: &[u8]) -> CallResult {
+    let (reference, fault) = match read_reference(shared, SandboxCall::Query, body) {
         Ok(found) => found,
         Err(refusal) => return (Err(refusal), None),
     };
     if fault == Some(InstitutionFault::ServerError) {
         return (Err(broken()), fault);
     }
-    let found = desk
+    let found = shared
         .book
         .change(|book| book.query(&reference.key(), now_s()));
     let outcome = found
@@ -236,21 +242,21 @@ fn query(desk: &SandboxInstitutionState, body: &[u8]) -> CallResult {
 }
 
 pub(super) fn unknown() -> SandboxRefusal {
-    SandboxRefusal::of(404, "order_unknown", "no such order of yours")
+    SandboxRefusal::of(404, "order_unknown", "no such order")
 }
 
 fn read_reference(
-    desk: &SandboxInstitutionState,
+    shared: &SandboxInstitutionState,
     call: SandboxCall,
     body: &[u8],
 ) -> Result<(PaymentReference, Option<InstitutionFault>), SandboxRefusal> {
     let reference = PaymentReference::read(body)?;
     let key = reference.key();
-    check_account(desk, &key.0)?;
-    let sum = desk
+    check_account(shared, &key.0)?;
+    let sum = shared
         .book
         .look(|book| Some(book.look(&key)?.terms.sum_cents));
-    Ok((reference, desk.faults.take(FaultTrigger::Call(call), sum)))
+    Ok((reference, shared.faults.take(FaultTrigger::Call(call), sum)))
 }
 
 /// Every other field of A3.2 that was given must match (K3).
@@ -298,33 +304,37 @@ fn queried(payment: &SandboxPayment) -> Value {
     answer
 }
 
-fn close(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
-    if !desk.settings.can_close {
-        let refusal = SandboxRefusal::of(422, "not_offered", "this institution closes nothing");
+fn close(shared: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
+    if !shared.settings.can_close {
+        let refusal = SandboxRefusal::of(
+            422,
+            "not_offered",
+            "this institution does not support close",
+        );
         return (Err(refusal), None);
     }
-    let (reference, fault) = match read_reference(desk, SandboxCall::Close, body) {
+    let (reference, fault) = match read_reference(shared, SandboxCall::Close, body) {
         Ok(found) => found,
         Err(refusal) => return (Err(refusal), None),
     };
     match fault {
         Some(InstitutionFault::ServerError) => return (Err(broken()), fault),
         Some(InstitutionFault::RefusesClose) => {
-            let refusal = SandboxRefusal::of(409, "close_refused", "it stays open");
+            let refusal = SandboxRefusal::of(409, "close_refused", "the payment stays open");
             return (Err(refusal), fault);
         }
         _ => (),
     }
     let key = reference.key();
-    let known = desk.book.look(|book| book.look(&key).cloned());
+    let known = shared.book.look(|book| book.look(&key).cloned());
     if known
         .as_ref()
         .is_some_and(|payment| !agrees(&reference, payment))
     {
         return (Err(unknown()), fault);
     }
-    let remembers = desk.settings.remembers_close;
-    let outcome = match desk
+    let remembers = shared.settings.remembers_close;
+    let outcome = match shared
         .book
         .change(|book| book.close(&key, now_s(), remembers))
     {
@@ -332,8 +342,8 @@ fn close(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
         CloseOutcome::Unknown => Err(unknown()),
         CloseOutcome::Closed => {
             if fault == Some(InstitutionFault::PaysAfterClose) && known.is_some() {
-                let desk_then = Arc::clone(desk);
-                desk.spawn_background(pay_late(desk_then, key));
+                let background = Arc::clone(shared);
+                shared.spawn_background(pay_late(background, key));
             }
             Ok(json!({
                 "merchantOrderNo": reference.merchant_order_no,
@@ -346,19 +356,19 @@ fn close(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
     (outcome, fault)
 }
 
-async fn pay_late(desk: Arc<SandboxInstitutionState>, key: PaymentKey) {
-    wait(desk.settings.waits.late).await;
-    if desk
+async fn pay_late(shared: Arc<SandboxInstitutionState>, key: PaymentKey) {
+    wait(shared.settings.waits.late).await;
+    if shared
         .book
         .change(|book| book.pay_after_close(&key, now_ms()))
         == PayOutcome::Taken
     {
-        callback::call_back_payment(&desk, &key);
+        callback::call_back_payment(&shared, &key);
     }
 }
 
 async fn respond(
-    desk: &SandboxInstitutionState,
+    shared: &SandboxInstitutionState,
     outcome: Result<Value, SandboxRefusal>,
     fault: Option<InstitutionFault>,
     question: Option<Question>,
@@ -382,9 +392,9 @@ async fn respond(
         (Ok(body), _) => answered(&body),
         (Err(refusal), _) => refusal.into_response(),
     };
-    let settings = &desk.settings;
+    let settings = &shared.settings;
     let key = match fault {
-        Some(InstitutionFault::ForgedAnswer) => &desk.forging_key,
+        Some(InstitutionFault::ForgedAnswer) => &shared.forging_key,
         _ => &settings.key,
     };
     if let Err(fault) = sign_response(&mut answer, question.as_ref(), key, now_s()) {

@@ -49,17 +49,17 @@ impl PayerAction {
 
 /// `GET` shows the page, `POST` submits the form.
 pub(super) fn answer(
-    desk: &Arc<SandboxInstitutionState>,
+    shared: &Arc<SandboxInstitutionState>,
     request: &Request<Bytes>,
     token: &str,
 ) -> Response<Bytes> {
-    let found = desk.book.change(|book| book.of_token(token, now_s()));
+    let found = shared.book.change(|book| book.of_token(token, now_s()));
     let Some((key, payment)) = found else {
         let text = message("找不到这笔支付", "There is no such payment.", None);
-        return html(StatusCode::NOT_FOUND, desk, &text);
+        return html(StatusCode::NOT_FOUND, shared, &text);
     };
     match *request.method() {
-        Method::GET => html(StatusCode::OK, desk, &payment_page(&payment)),
+        Method::GET => html(StatusCode::OK, shared, &payment_page(&payment)),
         Method::POST => {
             let form = std::str::from_utf8(request.body()).unwrap_or_default();
             let word = form
@@ -67,12 +67,12 @@ pub(super) fn answer(
                 .find_map(|pair| pair.strip_prefix("outcome="));
             let Some(outcome) = word.and_then(PayerAction::from_word) else {
                 let text = message("请选择一个操作", "Please choose a button.", Some(token));
-                return html(StatusCode::BAD_REQUEST, desk, &text);
+                return html(StatusCode::BAD_REQUEST, shared, &text);
             };
             html(
                 StatusCode::OK,
-                desk,
-                &result_page(act(desk, &key, outcome), outcome, token),
+                shared,
+                &result_page(act(shared, &key, outcome), outcome, token),
             )
         }
         _ => SandboxRefusal::of(405, "method_wrong", "GET, POST").into_response(),
@@ -88,7 +88,7 @@ struct SdkCall {
 
 /// The call that the institution's SDK makes after the payer confirmed on the phone.
 pub(super) fn pay_by_sdk(
-    desk: &Arc<SandboxInstitutionState>,
+    shared: &Arc<SandboxInstitutionState>,
     request: &Request<Bytes>,
 ) -> Response<Bytes> {
     let call: SdkCall = match serde_json::from_slice(request.body()) {
@@ -99,28 +99,34 @@ pub(super) fn pay_by_sdk(
         let refusal = SandboxRefusal::of(400, "field_malformed", "pay, fail or nothing");
         return refusal.at("outcome").into_response();
     };
-    let found = desk.book.change(|book| book.of_token(&call.token, now_s()));
+    let found = shared
+        .book
+        .change(|book| book.of_token(&call.token, now_s()));
     let Some((key, _)) = found else {
         return SandboxRefusal::of(404, "order_unknown", "no such token").into_response();
     };
-    act(desk, &key, outcome);
-    let state = desk
+    act(shared, &key, outcome);
+    let state = shared
         .book
         .look(|book| book.look(&key).map(|payment| payment.state));
     answered(&json!({ "orderStatus": state.map(PaymentState::word) }))
 }
 
-fn act(desk: &Arc<SandboxInstitutionState>, key: &PaymentKey, outcome: PayerAction) -> PayOutcome {
+fn act(
+    shared: &Arc<SandboxInstitutionState>,
+    key: &PaymentKey,
+    outcome: PayerAction,
+) -> PayOutcome {
     match outcome {
         PayerAction::Nothing => PayOutcome::Not(PaymentState::Open),
         PayerAction::Fail => {
-            desk.book.change(|book| book.fail(key));
+            shared.book.change(|book| book.fail(key));
             PayOutcome::Not(PaymentState::Open)
         }
         PayerAction::Pay => {
-            let paying = desk.book.change(|book| book.pay(key, now_ms()));
+            let paying = shared.book.change(|book| book.pay(key, now_ms()));
             if paying == PayOutcome::Taken {
-                callback::call_back_payment(desk, key);
+                callback::call_back_payment(shared, key);
             }
             paying
         }
@@ -186,8 +192,8 @@ pub(super) fn style() -> Response<Bytes> {
     written(StatusCode::OK, "text/css; charset=utf-8", STYLE.to_owned())
 }
 
-fn html(status: StatusCode, desk: &SandboxInstitutionState, main: &str) -> Response<Bytes> {
-    let name = escaped(&desk.settings.name);
+fn html(status: StatusCode, shared: &SandboxInstitutionState, main: &str) -> Response<Bytes> {
+    let name = escaped(&shared.settings.name);
     let page = format!(
         "<!doctype html><html lang=\"zh-CN\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\

@@ -26,17 +26,17 @@ use crate::sandbox::institution::terms::yuan_text;
 use crate::sandbox::refusal::SandboxRefusal;
 
 /// A3.4.
-pub(super) fn create(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
+pub(super) fn create(shared: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
     let terms = match RefundTerms::read(body) {
         Ok(terms) => terms,
         Err(refusal) => return (Err(refusal), None),
     };
-    if let Err(refusal) = orders::check_account(desk, &terms.merchant_id) {
+    if let Err(refusal) = orders::check_account(shared, &terms.merchant_id) {
         return (Err(refusal), None);
     }
-    let is_new = desk.book.look(|book| book.is_new_refund(&terms));
+    let is_new = shared.book.look(|book| book.is_new_refund(&terms));
     let faulting_sum = is_new.then_some(terms.sum_cents);
-    let fault = desk
+    let fault = shared
         .faults
         .take(FaultTrigger::Call(SandboxCall::Refund), faulting_sum);
     if fault == Some(InstitutionFault::ServerError) {
@@ -46,16 +46,16 @@ pub(super) fn create(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallRe
         refund_no: draw_number('R'),
         now_s: now_s(),
     };
-    let offered = desk.settings.refunding;
+    let offered = shared.settings.refunding;
     let sum = Some(terms.sum_cents);
-    let draw = || desk.faults.take(FaultTrigger::RefundBooked, sum);
-    let booked = desk
+    let draw = || shared.faults.take(FaultTrigger::RefundBooked, sum);
+    let booked = shared
         .book
         .change(|book| book.create_refund(&terms, fresh, offered, draw));
     let outcome = match booked {
         Ok(RefundBooking::Known(found)) => Ok(response(&found)),
         Ok(RefundBooking::Created(found, fault)) => {
-            complete(desk, found.refund.key(), fault);
+            complete(shared, found.refund.key(), fault);
             Ok(response(&found))
         }
         Err(refused) => Err(refusal(&refused)),
@@ -64,41 +64,45 @@ pub(super) fn create(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallRe
 }
 
 ///
-pub(super) fn query(desk: &SandboxInstitutionState, body: &[u8]) -> CallResult {
+pub(super) fn query(shared: &SandboxInstitutionState, body: &[u8]) -> CallResult {
     let reference = match RefundReference::read(body) {
         Ok(reference) => reference,
         Err(refusal) => return (Err(refusal), None),
     };
-    if let Err(refusal) = orders::check_account(desk, &reference.merchant_id) {
+    if let Err(refusal) = orders::check_account(shared, &reference.merchant_id) {
         return (Err(refusal), None);
     }
-    let fault = desk
+    let fault = shared
         .faults
         .take(FaultTrigger::Call(SandboxCall::RefundQuery), None);
     if fault == Some(InstitutionFault::ServerError) {
         return (Err(orders::broken()), fault);
     }
-    let found = desk.book.change(|book| book.query_refund(&reference));
-    let unknown = || SandboxRefusal::of(404, "refund_unknown", "no such refund of yours");
+    let found = shared.book.change(|book| book.query_refund(&reference));
+    let unknown = || SandboxRefusal::of(404, "refund_unknown", "no such refund");
     let outcome = found.map(|found| response(&found)).ok_or_else(unknown);
     (outcome, fault)
 }
 
 /// Calls back for a completed refund now; completes a pending one later.
-fn complete(desk: &Arc<SandboxInstitutionState>, key: PaymentKey, fault: Option<InstitutionFault>) {
+fn complete(
+    shared: &Arc<SandboxInstitutionState>,
+    key: PaymentKey,
+    fault: Option<InstitutionFault>,
+) {
     let ending = match fault {
         Some(InstitutionFault::RefundTakesTime | InstitutionFault::RefundAfterFailure) => {
             DelayedRefundOutcome::Succeeds
         }
         Some(InstitutionFault::RefundFailsLate) => DelayedRefundOutcome::Fails,
-        _ => return callback::call_back_refund(desk, &key),
+        _ => return callback::call_back_refund(shared, &key),
     };
-    let desk_then = Arc::clone(desk);
-    desk.spawn_background(async move {
-        wait(desk_then.settings.waits.late).await;
+    let background = Arc::clone(shared);
+    shared.spawn_background(async move {
+        wait(background.settings.waits.late).await;
         let ended = |book: &mut InstitutionLedger| book.end_refund(&key, ending, now_s());
-        if desk_then.book.change(ended) {
-            callback::call_back_refund(&desk_then, &key);
+        if background.book.change(ended) {
+            callback::call_back_refund(&background, &key);
         }
     });
 }
@@ -106,7 +110,7 @@ fn complete(desk: &Arc<SandboxInstitutionState>, key: PaymentKey, fault: Option<
 fn refusal(refused: &RefundRejection) -> SandboxRefusal {
     match refused {
         RefundRejection::Conflict => {
-            let detail = "same number, other content; two equal refunds need numbers";
+            let detail = "same number, different content; equal refunds need different numbers";
             SandboxRefusal::of(409, "refund_conflict", detail)
         }
         RefundRejection::OrderUnknown => orders::unknown(),
@@ -116,7 +120,7 @@ fn refusal(refused: &RefundRejection) -> SandboxRefusal {
             SandboxRefusal::of(409, "refund_over_rest", detail).at("refundAmount")
         }
         RefundRejection::NotOffered(reason) => {
-            let detail = "this institution does no refunds of that kind";
+            let detail = "this institution does not support this kind of refund";
             SandboxRefusal::of(422, "refund_not_supported", detail).because(reason)
         }
     }

@@ -34,7 +34,7 @@ struct StatementMovement {
     cents: i64,
 }
 
-pub(super) fn page(desk: &SandboxInstitutionState, body: &[u8]) -> CallResult {
+pub(super) fn page(shared: &SandboxInstitutionState, body: &[u8]) -> CallResult {
     let request: StatementRequestBody = match serde_json::from_slice(body) {
         Ok(request) => request,
         Err(fault) => {
@@ -49,16 +49,16 @@ pub(super) fn page(desk: &SandboxInstitutionState, body: &[u8]) -> CallResult {
             None,
         );
     }
-    if let Err(refusal) = orders::check_account(desk, &request.merchant_id) {
+    if let Err(refusal) = orders::check_account(shared, &request.merchant_id) {
         return (Err(refusal), None);
     }
-    let fault = desk
+    let fault = shared
         .faults
         .take(FaultTrigger::Call(SandboxCall::Statement), None);
     if fault == Some(InstitutionFault::ServerError) {
         return (Err(orders::broken()), fault);
     }
-    let moved = desk.book.look(|book| moved(book, &request));
+    let moved = shared.book.look(|book| moved(book, &request));
     (Ok(response(&request, &moved)), fault)
 }
 

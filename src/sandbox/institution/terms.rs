@@ -113,7 +113,7 @@ impl PaymentTerms {
         // A password-free payment without an agreement gets the password page.
         let offered = ["PASSWORD_PAY", "PASSWORD_FREE_PAY", "SCAN_PAY"];
         if !offered.contains(&self.transaction_type.as_str()) {
-            return impossible("not_offered", "no such transaction type here");
+            return impossible("not_offered", "this transaction type is not supported");
         }
         if !matches!(
             self.business_type.as_str(),
