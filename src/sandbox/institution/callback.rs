@@ -194,7 +194,7 @@ enum CallbackReply {
     Acknowledged,
     /// Permanently refused: a retry would be refused as well.
     Refused,
-    /// Anything else, including an unknown number, which a merchant restored from backup may know later.
+    /// Anything else, also an unknown number: a merchant restored from backup may know it later.
     Again,
 }
 
