@@ -1,8 +1,8 @@
 //! Log output: written to standard error by a background thread.
 //!
-//! A log that cannot be written blocks nothing. If the reader is gone, the disk full or the pipe not
-//! read, lines are queued up to a limit; when the queue is full or a write fails, the line is dropped
-//! and counted. No function here panics, and only [`flush`] waits, for a limited time.
+//! A log that cannot be written blocks nothing. If the reader is gone, the disk full or the pipe
+//! not read, lines are queued up to a limit; when the queue is full or a write fails, the line is
+//! dropped and counted. No function here panics, and only [`flush`] waits, for a limited time.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -175,7 +175,8 @@ fn write() {
     }
 }
 
-/// Writes one line, first ending the previous one if that was torn. Returns whether this one is torn.
+/// Writes one line, first ending the previous one if that was torn. Returns whether this one is
+/// torn.
 fn put(out: &mut dyn Write, line: &[u8], is_torn: bool) -> bool {
     if is_torn && !matches!(whole(out, b"\n"), Ok(())) {
         DROPPED.fetch_add(1, Ordering::Relaxed);
@@ -231,8 +232,8 @@ mod tests {
         }
     }
 
-    /// D1: a name in a certificate, which the TLS library quotes verbatim, cannot move the cursor or
-    /// start a new line; terminal colours are kept.
+    /// D1: a name in a certificate, which the TLS library quotes verbatim, cannot move the cursor
+    /// or start a new line; terminal colours are kept.
     #[test]
     fn control_characters_of_a_certificates_name_are_escaped_in_the_log() {
         let name = "DnsName(\"a\u{1b}[2J\u{1b}]0;x\u{7}\r\nERROR paid\u{202e}\")";

@@ -23,8 +23,9 @@ pub struct AuditArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum AuditCommand {
-    /// Verify the store's file: its pages and the audit log's hash chain, and orders, refunds, events
-    /// and journal against each other. Read-only; exits with 0 if every check passes, with 3 if not
+    /// Verify the store's file: its pages and the audit log's hash chain, and orders, refunds,
+    /// events and journal against each other. Read-only; exits with 0 if every check passes, with
+    /// 3 if not
     Verify(VerifyArgs),
 }
 

@@ -31,8 +31,8 @@ pub struct CheckArgs {
     pub json: bool,
 }
 
-/// Prints every fault, one per line, and exits with 3. Without faults, prints a summary and exits with
-/// 0, or with 3 if keys or certificates of single parties are unusable.
+/// Prints every fault, one per line, and exits with 3. Without faults, prints a summary and exits
+/// with 0, or with 3 if keys or certificates of single parties are unusable.
 ///
 /// # Errors
 /// The output cannot be written.

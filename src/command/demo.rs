@@ -1,6 +1,7 @@
-//! `paymux demo`: runs a gateway, institutions and merchants on this machine over real TLS, with new
-//! keys and a new database. Runs real orders through every payment flow, and checks each step against
-//! the institutions' ledgers and the merchants' inboxes. Its temporary folder is deleted at the end.
+//! `paymux demo`: runs a gateway, institutions and merchants on this machine over real TLS, with
+//! new keys and a new database. Runs real orders through every payment flow, and checks each step
+//! against the institutions' ledgers and the merchants' inboxes. Its temporary folder is deleted
+//! at the end.
 
 pub mod enrolment;
 pub mod environment;

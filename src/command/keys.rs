@@ -56,8 +56,8 @@ pub struct MakeArgs {
     /// The key's id (keyid of its signatures)
     #[arg(long)]
     pub id: String,
-    /// ed25519 (fastest), ecdsa-p256-sha256, rsa-pss-sha512 (slow to sign), or hmac-sha256: a shared
-    /// secret, accepted only together with a client certificate
+    /// ed25519 (fastest), ecdsa-p256-sha256, rsa-pss-sha512 (slow to sign), or hmac-sha256: a
+    /// shared secret, accepted only together with a client certificate
     #[arg(long, default_value = "ed25519", value_parser = algorithm)]
     pub algorithm: Algorithm,
     /// The folder for `ID.key` and `ID.pub`, or for `ID.secret`
@@ -167,7 +167,8 @@ pub fn make(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fails if any of the files exists: none is replaced, and no half is made for an existing other half.
+/// Fails if any of the files exists: none is replaced, and no half is made for an existing other
+/// half.
 fn check_absent(files: &[&Path]) -> anyhow::Result<()> {
     if let Some(file) = files.iter().find(|file| file.exists()) {
         let file = file.display();

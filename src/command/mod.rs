@@ -32,7 +32,8 @@ pub const FINDINGS: u8 = 3;
 /// Nothing with that name or number exists.
 pub const UNKNOWN: u8 = 4;
 
-/// The reader closed the output pipe early: the status a shell shows for a program ended by SIGPIPE.
+/// The reader closed the output pipe early: the status a shell shows for a program ended by
+/// SIGPIPE.
 pub const BROKEN_PIPE: u8 = 141;
 
 /// The section on exit statuses in every command's help.

@@ -46,8 +46,8 @@ fn day(text: &str) -> Result<String, String> {
 }
 
 /// Exits with 0 if no differences remain, with 3 if some do, with 1 if the statement was refused or
-/// reconciliation failed, with 4 if no institution has that id. A running gateway reconciles; without
-/// one, this process opens the store and does it.
+/// reconciliation failed, with 4 if no institution has that id. A running gateway reconciles;
+/// without one, this process opens the store and does it.
 ///
 /// # Errors
 /// Neither a gateway nor its store can be reached, or the output cannot be written.

@@ -42,9 +42,9 @@ enum RefundsCommand {
     Sign(Box<SignArgs>),
     /// Submit a signed decision, from a file or standard input, to the gateway on this machine
     ///
-    /// The first decision is stored; a second one by another staff member, with the same outcome and
-    /// the same statement, completes the refund. Each is recorded in the audit log, and the statement
-    /// is archived, encrypted.
+    /// The first decision is stored; a second one by another staff member, with the same outcome
+    /// and the same statement, completes the refund. Each is recorded in the audit log, and the
+    /// statement is archived, encrypted.
     Decide {
         /// The institution's statement: the same file that was signed
         #[arg(long)]
@@ -85,8 +85,8 @@ struct SignArgs {
     /// The institution's number for the refund, from the statement
     #[arg(long, requires = "succeeded")]
     institution_no: Option<String>,
-    /// When the refund was paid, from the statement: 2026-11-24T09:30:00+08:00. Without it, the day of
-    /// the second decision counts
+    /// When the refund was paid, from the statement: 2026-11-24T09:30:00+08:00. Without it, the
+    /// day of the second decision counts
     #[arg(long, requires = "succeeded", value_parser = moment)]
     moved_at: Option<Timestamp>,
     /// The staff member's private key (PKCS#8 PEM)

@@ -1,6 +1,6 @@
-//! `paymux sandbox`: runs three simulated institutions and a merchant on this machine, with the keys
-//! and certificates of one folder. For development: creates missing signing keys there, replaces
-//! none, and keeps its ledgers in memory only.
+//! `paymux sandbox`: runs three simulated institutions and a merchant on this machine, with the
+//! keys and certificates of one folder. For development: creates missing signing keys there,
+//! replaces none, and keeps its ledgers in memory only.
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;

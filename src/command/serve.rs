@@ -30,7 +30,8 @@ pub struct ServeArgs {
     pub config: PathBuf,
 }
 
-/// Reads the configuration, serves, and drains on SIGTERM or SIGINT, also if received during startup.
+/// Reads the configuration, serves, and drains on SIGTERM or SIGINT, also if received during
+/// startup.
 ///
 /// # Errors
 /// The configuration has faults, or the gateway cannot be built from it.

@@ -1,5 +1,5 @@
-//! A throwaway certificate authority for simulated parties and tests. Its key is in memory only; never
-//! trust it outside a sandbox.
+//! A throwaway certificate authority for simulated parties and tests. Its key is in memory only;
+//! never trust it outside a sandbox.
 
 use std::fmt;
 use std::sync::Arc;
@@ -48,7 +48,8 @@ impl PemIdentity {
         Ok((chain.map_err(fault)?, key))
     }
 
-    /// A TLS 1.2 and 1.3 server configuration with this certificate; requests no client certificate.
+    /// A TLS 1.2 and 1.3 server configuration with this certificate; requests no client
+    /// certificate.
     pub(super) fn server_side(&self) -> Result<Arc<ServerConfig>, CertificateFault> {
         let (chain, key) = self.read()?;
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))

@@ -1,5 +1,5 @@
-//! A simulated merchant: a real HTTPS server that receives the gateway's notifications at `/notices`
-//! and records each one, with faults on demand. Its API client is `client.rs`.
+//! A simulated merchant: a real HTTPS server that receives the gateway's notifications at
+//! `/notices` and records each one, with faults on demand. Its API client is `client.rs`.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

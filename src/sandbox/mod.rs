@@ -1,12 +1,13 @@
-//! Simulated institutions of the `standard` dialect and a simulated merchant: real HTTPS servers with
-//! their own ledgers, for demonstrations and tests. Written from the wire formats, and as strict as
-//! real parties; shares only `signature` with the gateway. State is in memory; no money moves.
+//! Simulated institutions of the `standard` dialect and a simulated merchant: real HTTPS servers
+//! with their own ledgers, for demonstrations and tests. Written from the wire formats, and as
+//! strict as real parties; shares only `signature` with the gateway. State is in memory; no money
+//! moves.
 //!
 //! Faults on demand are listed in [`FAULTS`]. The last two digits of the amount trigger one, or
 //! `POST /control/next {"fault": "no_answer", "times": 1, "call": "create"}` at the institution.
-//! A response fault triggered by an amount shows at the first create or refund call only, so that the
-//! outcome can be queried; at refunds the refund's amount counts. `GET /control/faults` publishes the
-//! same table, `GET /control/books` the ledger.
+//! A response fault triggered by an amount shows at the first create or refund call only, so that
+//! the outcome can be queried; at refunds the refund's amount counts. `GET /control/faults`
+//! publishes the same table, `GET /control/books` the ledger.
 //!
 //! | Amount ends in | Fault |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! A simulated payer with a minimal browser: opens a page, submits a form, reads one redirect. Runs no
-//! scripts, keeps no cookies.
+//! A simulated payer with a minimal browser: opens a page, submits a form, reads one redirect.
+//! Runs no scripts, keeps no cookies.
 
 use std::fmt::Write as _;
 
@@ -130,8 +130,8 @@ impl PretendPayer {
         self.exchange(Method::POST, &action, form).await
     }
 
-    /// Pays in the simulated SDK, with the parameters it was started with. `outcome`: `pay`, `fail`,
-    /// `nothing`. Returns the SDK's response.
+    /// Pays in the simulated SDK, with the parameters it was started with. `outcome`: `pay`,
+    /// `fail`, `nothing`. Returns the SDK's response.
     ///
     /// # Errors
     /// [`PayerFault`] of any step.

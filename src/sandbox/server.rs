@@ -1,4 +1,5 @@
-//! HTTPS server for simulated parties: TLS, HTTP/1.1, buffered bodies. Nothing specific to payments.
+//! HTTPS server for simulated parties: TLS, HTTP/1.1, buffered bodies. Nothing specific to
+//! payments.
 
 use std::io;
 use std::net::SocketAddr;

@@ -165,8 +165,8 @@ pub struct DemoEnvironment {
 }
 
 impl DemoEnvironment {
-    /// Writes `routes.toml`, creates keys and certificates, starts institutions and merchants. `more`
-    /// is appended to `routes.toml`.
+    /// Writes `routes.toml`, creates keys and certificates, starts institutions and merchants.
+    /// `more` is appended to `routes.toml`.
     ///
     /// # Errors
     /// A port is in use, or a file cannot be written.

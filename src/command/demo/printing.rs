@@ -1,5 +1,5 @@
-//! The demonstration's output: one line per step, with the time since the start and the time it took.
-//! Colours only on a terminal.
+//! The demonstration's output: one line per step, with the time since the start and the time it
+//! took. Colours only on a terminal.
 
 use std::io::{self, Write};
 use std::time::Duration;

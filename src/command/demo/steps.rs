@@ -1,5 +1,5 @@
-//! The scenarios of the demonstration. Every result is checked against the institutions' ledgers and
-//! the merchants' inboxes; steps wait for events, they never sleep.
+//! The scenarios of the demonstration. Every result is checked against the institutions' ledgers
+//! and the merchants' inboxes; steps wait for events, they never sleep.
 
 mod claims;
 mod payers;

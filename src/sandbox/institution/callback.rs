@@ -1,5 +1,5 @@
-//! Callbacks of a simulated institution: a payment (A3.3) or a completed refund, retried until
-//! the merchant acknowledges with a signed `SUCCESS`.
+//! Callbacks of a simulated institution: a payment (A3.3) or a completed refund, retried
+//! until the merchant acknowledges with a signed `SUCCESS`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -81,8 +81,8 @@ impl FaultTrigger {
 pub enum InstitutionFault {
     /// Carries out the call, responds after [`InstitutionDelays::slow`].
     SlowAnswer,
-    /// Carries out the call, holds the connection open for [`InstitutionDelays::hold`], and closes it
-    /// without a response.
+    /// Carries out the call, holds the connection open for [`InstitutionDelays::hold`], and closes
+    /// it without a response.
     NoAnswer,
     /// Carries out the call, closes the connection at once.
     AnswerLost,
@@ -92,8 +92,8 @@ pub enum InstitutionFault {
     ActsThenServerError,
     /// Carries out the call; the response is signed with another key.
     ForgedAnswer,
-    /// Carries out the call; the response's `orderStatus` (`refundStatus` at refund calls) is not in
-    /// the documented list.
+    /// Carries out the call; the response's `orderStatus` (`refundStatus` at refund calls) is not
+    /// in the documented list.
     UnlistedWord,
     /// Refuses a create permanently: 422 `payment_refused`; nothing is booked.
     RefusesPayment,
@@ -119,13 +119,13 @@ pub enum InstitutionFault {
     RefundRefused,
     /// Answers a refund with `PROCESSING`; it fails [`InstitutionDelays::late`] later.
     RefundFailsLate,
-    /// Answers a refund with `FAILED`, but pays it [`InstitutionDelays::late`] later, if enough of the
-    /// payment is left. Calls back for the success only.
+    /// Answers a refund with `FAILED`, but pays it [`InstitutionDelays::late`] later, if enough of
+    /// the payment is left. Calls back for the success only.
     RefundAfterFailure,
 }
 
-/// The published table of faults: fault, word of the control interface, last two digits of the amount
-/// that trigger it, effect.
+/// The published table of faults: fault, word of the control interface, last two digits of the
+/// amount that trigger it, effect.
 pub const FAULTS: [(InstitutionFault, &str, i64, &str); 20] = [
     (
         InstitutionFault::SlowAnswer,
@@ -294,8 +294,8 @@ impl InstitutionFault {
         }
     }
 
-    /// The fault triggered by the amount. Response faults occur at the create and the refund call only,
-    /// so that the outcome can be queried afterwards.
+    /// The fault triggered by the amount. Response faults occur at the create and the refund call
+    /// only, so that the outcome can be queried afterwards.
     fn of_sum(sum_cents: i64, trigger: FaultTrigger) -> Option<Self> {
         let digits = sum_cents.rem_euclid(100);
         FAULTS
@@ -319,7 +319,8 @@ pub struct InstitutionDelays {
     pub slow: Duration,
     /// Before a connection without a response is closed.
     pub hold: Duration,
-    /// Before a late callback, before a payment after a close, and before a pending refund completes.
+    /// Before a late callback, before a payment after a close, and before a pending refund
+    /// completes.
     pub late: Duration,
     /// Between callbacks until one is acknowledged; the last delay repeats.
     pub again: Vec<Duration>,

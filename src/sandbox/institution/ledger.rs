@@ -1,5 +1,5 @@
-//! A simulated institution's ledger, in memory: payments requested and taken, and callbacks sent. All
-//! rules for payments are here; no waiting, I/O or HTTP.
+//! A simulated institution's ledger, in memory: payments requested and taken, and callbacks sent.
+//! All rules for payments are here; no waiting, I/O or HTTP.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -182,7 +182,8 @@ impl InstitutionLedger {
         !self.payments.contains_key(key)
     }
 
-    /// One business effect per number (K2): repeating the same content returns the existing payment.
+    /// One business effect per number (K2): repeating the same content returns the existing
+    /// payment.
     pub(super) fn create(&mut self, terms: &PaymentTerms, fresh: NewPayment) -> CreateOutcome {
         let key = terms.key();
         if self.closed_unseen.contains(&key) {

@@ -1,5 +1,6 @@
-//! A simulated institution of the `standard` dialect: a real HTTPS server with its own ledger, payment
-//! page, SDK, callbacks and faults. Written from the wire formats; shares no code with the adapter.
+//! A simulated institution of the `standard` dialect: a real HTTPS server with its own ledger,
+//! payment page, SDK, callbacks and faults. Written from the wire formats; shares no code with the
+//! adapter.
 
 mod callback;
 mod control;

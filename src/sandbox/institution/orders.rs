@@ -1,5 +1,6 @@
-//! The dialect's calls at a simulated institution: verifies signature and nonce, carries out the call,
-//! and signs the response, bound to the request. Effects are in the ledger before the response.
+//! The dialect's calls at a simulated institution: verifies signature and nonce, carries out the
+//! call, and signs the response, bound to the request. Effects are in the ledger before the
+//! response.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A simulated institution's payment page, without scripts, and its SDK's backend. The password field
-//! is masked; its value is neither read nor stored.
+//! A simulated institution's payment page, without scripts, and its SDK's backend. The password
+//! field is masked; its value is neither read nor stored.
 
 use std::sync::Arc;
 

@@ -130,8 +130,8 @@ pub(super) async fn expect_notified_once(
     )?)))
 }
 
-/// Checks in all institutions' ledgers that the order was paid exactly once; returns the amount. Unit:
-/// cents.
+/// Checks in all institutions' ledgers that the order was paid exactly once; returns the amount.
+/// Unit: cents.
 pub(super) fn once(
     stage: &DemoEnvironment,
     number: &str,

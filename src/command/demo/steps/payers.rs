@@ -98,7 +98,8 @@ impl DemoRun<'_> {
         Ok(())
     }
 
-    /// An ineligible institution can be had neither by selection, nor in the order, nor on the page.
+    /// An ineligible institution can be had neither by selection, nor in the order, nor on the
+    /// page.
     async fn refused_alike(&mut self) -> Result<(), StepError> {
         let stage = self.stage;
         let action = async {

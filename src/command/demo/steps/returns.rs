@@ -87,7 +87,8 @@ impl DemoRun<'_> {
         self.printer.step(&what, action).await
     }
 
-    /// E5, R4: a refund's response is lost; the gateway queries the outcome instead of resending it.
+    /// E5, R4: a refund's response is lost; the gateway queries the outcome instead of resending
+    /// it.
     pub async fn lost_refund(&mut self) -> Result<(), StepError> {
         self.printer
             .head("LOST REFUND RESPONSE  the institution refunds, but its response is lost")?;

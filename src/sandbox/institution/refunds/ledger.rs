@@ -168,8 +168,8 @@ impl InstitutionLedger {
         self.known_refund(terms).is_none()
     }
 
-    /// One effect per number (K2), looked up before the remaining amount is checked. `draw` takes the
-    /// fault of a new refund only when it is certain to be booked.
+    /// One effect per number (K2), looked up before the remaining amount is checked. `draw` takes
+    /// the fault of a new refund only when it is certain to be booked.
     pub(super) fn create_refund(
         &mut self,
         terms: &RefundTerms,
@@ -267,8 +267,8 @@ impl InstitutionLedger {
         self.refund_with_payment(&key)
     }
 
-    /// Completes the refund; returns whether that changed it. A failed one succeeds only if enough of
-    /// the payment is left.
+    /// Completes the refund; returns whether that changed it. A failed one succeeds only if enough
+    /// of the payment is left.
     pub(super) fn end_refund(
         &mut self,
         key: &PaymentKey,
