@@ -183,14 +183,14 @@ async fn two_staff_members_end_a_refund_with_the_program() {
     let listed = manual(&stage).await;
     let line = format!("{no} 5.00 CNY institution=bluebank merchant=M1001");
     assert!(listed.starts_with(&line), "{listed}");
-    let end = "no verdict yet\nrefunds left to people: 1\n";
+    let end = "no decision yet\nrefunds left to people: 1\n";
     assert!(listed.ends_with(end), "{listed}");
 
     let message = statement(&stage, "letter", "5.00 returned on request");
     let anna = signed(&stage, "anna", &no, ("--succeeded", &message)).await;
     let (status, printed) = decide(&stage, &anna, &message).await;
     assert_eq!(status, 0);
-    assert!(printed.starts_with("kept; another operator"), "{printed}");
+    assert!(printed.starts_with("stored; a second staff member"), "{printed}");
     let digest = hex(&sha256(&std::fs::read(&message).unwrap()));
     let found = format!("anna found SUCCEEDED on the statement {digest}\n");
     let listed = manual(&stage).await;
@@ -240,10 +240,10 @@ async fn a_decision_that_does_not_count_is_refused_by_the_program() {
         assert!(status == 1 && printed.contains(why), "{printed}");
     }
     let listed = manual(&stage).await;
-    assert!(listed.contains("no verdict yet"), "{listed}");
+    assert!(listed.contains("no decision yet"), "{listed}");
     assert_eq!(decide(&stage, &anna, &message).await.0, 0);
     let (status, printed) = decide(&stage, &anna, &message).await;
-    let is_refused = printed.starts_with("refused, nothing moved: ");
+    let is_refused = printed.starts_with("refused: ");
     assert!(status == 1 && is_refused, "{printed}");
     let left = text(&file(&stage), "SELECT state FROM refunds");
     assert_eq!(left, "MANUAL");
@@ -299,7 +299,7 @@ async fn a_break_has_an_owner_and_an_end() {
 
     assert_eq!(
         ask(&["hand-over", "1", "night desk"]).await,
-        (0, "done, and recorded\n".to_owned())
+        (0, "done; recorded in the audit log\n".to_owned())
     );
     assert!(ask(&["list"]).await.1.contains(" owner=night desk "));
     for (expected, wrong) in [
@@ -309,7 +309,7 @@ async fn a_break_has_an_owner_and_an_end() {
     ] {
         let (status, printed) = ask(&wrong).await;
         assert!(
-            status == expected && printed.starts_with("refused, nothing moved: expected "),
+            status == expected && printed.starts_with("refused: expected "),
             "{printed}"
         );
     }
