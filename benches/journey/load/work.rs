@@ -131,7 +131,9 @@ impl Payments {
         let attempt = match selected.await? {
             CheckedAnswer::Good(Some(attempt)) => attempt,
             CheckedAnswer::Good(None) => {
-                return Ok(WorkOutcome::Odd("a selection's answer has no payUrl".to_owned()));
+                return Ok(WorkOutcome::Odd(
+                    "a selection's answer has no payUrl".to_owned(),
+                ));
             }
             CheckedAnswer::Rejected => return Ok(WorkOutcome::Rejected { spent: true }),
             CheckedAnswer::Odd(answer) => return Ok(WorkOutcome::Odd(answer)),

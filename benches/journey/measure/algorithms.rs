@@ -21,7 +21,7 @@ pub(crate) struct AlgorithmComparison {
     pub(crate) rounds: Vec<Round>,
 }
 
-/// By turns of whole gateways: the algorithms stand in the configuration.
+/// One gateway per pair, in alternating rounds: the algorithms are in the configuration.
 pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Vec<AlgorithmComparison> {
     let mut pairs = SignerAlgorithm::ALL
         .map(|asked| (asked, SignerAlgorithm::Ed25519))
