@@ -161,7 +161,7 @@ impl PaymentSignals {
     }
 
     /// An order was polled, for whatever reason.
-    pub fn polled(&self, order: &PayOrderNo, institution: &InstitutionId, now: Timestamp) {
+    pub fn asked(&self, order: &PayOrderNo, institution: &InstitutionId, now: Timestamp) {
         let mut state = self.state();
         state.forget(now);
         if state.orders.len() >= POLLED_KNOWN_MAX && !state.orders.contains_key(order) {

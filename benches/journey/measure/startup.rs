@@ -80,7 +80,7 @@ async fn is_ready(port: u16) -> bool {
     let check = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
         let request = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-        stream.write_all(question).await?;
+        stream.write_all(request).await?;
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).await?;
         Ok::<_, std::io::Error>(answer)

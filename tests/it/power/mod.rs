@@ -21,7 +21,7 @@ use paymux::domain::verification::Breach;
 use paymux::store::verify::verify;
 use tempfile::TempDir;
 
-use crate::simulation::env_number;
+use crate::simulation::said;
 use crate::store::builders::private;
 use crate::world::random::SeededRandom;
 use acknowledged::{AcknowledgedState, TOLD};
@@ -51,7 +51,7 @@ const INDEX: &str = "-shm";
 /// run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_run_that_is_recorded_ends_whole() {
-    if let Some(process) = env_number(PROCESS_NAME) {
+    if let Some(process) = said(PROCESS_NAME) {
         let process = i64::try_from(process).unwrap();
         let arena = run_process(&std::env::current_dir().unwrap(), process).await;
         if process + 1 < PROCESSES {
@@ -78,7 +78,7 @@ async fn the_run_that_is_recorded_ends_whole() {
 /// the last writes, acknowledged data is there, and nothing is there in part.
 #[test]
 fn a_power_loss_takes_back_nothing_acknowledged() {
-    let images = env_number(IMAGES_NAME).unwrap_or(IMAGES);
+    let images = said(IMAGES_NAME).unwrap_or(IMAGES);
     match lose_power(&RECORDED, None, images) {
         Ok(summary) => eprintln!("{summary}"),
         Err(broken) => panic!("{broken}"),

@@ -43,8 +43,8 @@ const SEEDS_TO_FIND: u64 = 10_000;
 fn thousands_of_runs_keep_every_promise() {
     #[expect(clippy::disallowed_methods, reason = "only reports the speed")]
     let start = Instant::now();
-    let seeds = env_number(SEEDS_NAME).unwrap_or(SEEDS);
-    let first = env_number(FIRST_NAME).unwrap_or(0);
+    let seeds = said(SEEDS_NAME).unwrap_or(SEEDS);
+    let first = said(FIRST_NAME).unwrap_or(0);
     let next = AtomicU64::new(0);
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let one_after_another = || -> InvariantResult {
@@ -75,7 +75,7 @@ fn thousands_of_runs_keep_every_promise() {
 
 /// A number from an environment variable of the test run.
 #[expect(clippy::disallowed_methods, reason = "only the length of a run")]
-pub(crate) fn env_number(name: &str) -> Option<u64> {
+pub(crate) fn said(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(
         text.parse()

@@ -18,7 +18,7 @@ use paymux::command::demo::environment::DemoEnvironment;
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use crate::simulation::env_number;
+use crate::simulation::said;
 use crate::world::random::SeededRandom;
 use kill_points::{KILL_POINTS, KillPoint};
 use load::BuyerLoad;
@@ -94,8 +94,8 @@ impl fmt::Display for KillReport {
 /// the inboxes are complete.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn killing_it_loses_nothing_and_charges_nobody_twice() {
-    let kills = env_number(KILLS_NAME).map_or(KILLS, |many| usize::try_from(many).unwrap());
-    let seed = env_number(SEED_NAME).unwrap_or(SEED);
+    let kills = said(KILLS_NAME).map_or(KILLS, |many| usize::try_from(many).unwrap());
+    let seed = said(SEED_NAME).unwrap_or(SEED);
     let begun = tokio::time::Instant::now();
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
