@@ -152,7 +152,7 @@ impl Gateway {
             bounds: edge.bounds(),
             reconciler: Arc::new(reconciler),
             in_force,
-            standing: Mutex::new(loaded),
+            loaded: Mutex::new(loaded),
         });
         Ok(Self {
             edge,

@@ -113,20 +113,20 @@ pub fn share_out(config: &Config, allowed: u64) -> Result<ConnectionBudget, Conf
     let besides = besides
         .iter()
         .fold(0_u64, |sum, one| sum.saturating_add(*one));
-    let said = config.limits.connections_max;
-    let wanted = u64::from(said.unwrap_or(CONNECTIONS_MAX));
+    let configured = config.limits.connections_max;
+    let requested = u64::from(configured.unwrap_or(CONNECTIONS_MAX));
     let left = allowed.saturating_sub(besides);
     let files = ConnectionBudget {
-        connections_max: narrow(wanted.min(left)),
+        connections_max: narrow(requested.min(left)),
         operations_connections_max: narrow(OPERATIONS_CONNECTIONS),
         institution_connections_max: usize::MAX,
         merchant_connections_max: MERCHANT_CONNECTIONS_TOTAL_MAX,
     };
-    if wanted <= left || (said.is_none() && left >= CONNECTIONS_MIN) {
+    if requested <= left || (configured.is_none() && left >= CONNECTIONS_MIN) {
         return Ok(files);
     }
-    let needed = besides.saturating_add(wanted);
-    if said.is_some() {
+    let needed = besides.saturating_add(requested);
+    if configured.is_some() {
         return Err(too_few(config, (needed, allowed)));
     }
     few(wide(institutions.len()), allowed).ok_or_else(|| too_few(config, (needed, allowed)))

@@ -42,7 +42,7 @@ pub(super) struct ReloadScope {
     /// Reconciles on request over the same socket.
     pub(super) reconciler: Arc<Reconciler>,
     /// One reload at a time.
-    pub(super) standing: Mutex<LoadedConfiguration>,
+    pub(super) loaded: Mutex<LoadedConfiguration>,
 }
 
 /// What the version in force was loaded from.
@@ -96,7 +96,7 @@ struct PreparedReload {
     seal: Arc<Seal>,
     identity: Arc<rustls::sign::CertifiedKey>,
     expiries: Vec<config::Expiry>,
-    standing: LoadedConfiguration,
+    loaded: LoadedConfiguration,
     endpoints: Vec<(InstitutionId, InstitutionEndpoint)>,
     warnings: Vec<String>,
 }
@@ -104,13 +104,13 @@ struct PreparedReload {
 impl ReloadScope {
     /// Reads the file again and activates it, or returns why not. `by` is who requested it.
     pub(super) async fn reload(&self, by: &str) -> ControlReply {
-        let mut standing = self.standing.lock().await;
-        let file = standing.file.display().to_string();
-        let faults = match self.prepare(&standing).await {
+        let mut loaded = self.loaded.lock().await;
+        let file = loaded.file.display().to_string();
+        let faults = match self.prepare(&loaded).await {
             Ok(ready) => match self.record(by, &ready).await {
                 Ok(()) => {
-                    let reply = self.swap(ready, &mut standing, file);
-                    self.note(by, &result("accepted", &standing)).await;
+                    let reply = self.swap(ready, &mut loaded, file);
+                    self.record_outcome(by, &result("accepted", &loaded)).await;
                     self.record_changes(by, &reply).await;
                     return reply;
                 }
@@ -122,7 +122,7 @@ impl ReloadScope {
             tracing::error!(%fault, "reload refused; nothing was changed");
         }
         self.metrics.configuration.refused();
-        self.note(by, &format!("refused faults={}", faults.len()))
+        self.record_outcome(by, &format!("refused faults={}", faults.len()))
             .await;
         let faults = faults.iter().map(ToString::to_string).collect();
         ControlReply::Refused { file, faults }
@@ -130,14 +130,14 @@ impl ReloadScope {
 
     /// The configuration in force, without secrets.
     pub(super) async fn shown(&self) -> ControlReply {
-        let standing = self.standing.lock().await;
-        let since = removal_guard::since(standing.removal_guard_days, self.clock.now());
+        let loaded = self.loaded.lock().await;
+        let since = removal_guard::since(loaded.removal_guard_days, self.clock.now());
         let dependents = self.store.dependents(since).await.unwrap_or_default();
         ControlReply::Shown {
-            file: standing.file.display().to_string(),
-            version: standing.version,
-            digest: standing.digest.clone(),
-            outline: standing.outline.clone(),
+            file: loaded.file.display().to_string(),
+            version: loaded.version,
+            digest: loaded.digest.clone(),
+            outline: loaded.outline.clone(),
             held: dependents
                 .held
                 .into_iter()
@@ -147,11 +147,8 @@ impl ReloadScope {
     }
 
     /// Everything that can fail, before anything is changed.
-    async fn prepare(
-        &self,
-        standing: &LoadedConfiguration,
-    ) -> Result<PreparedReload, ConfigFaults> {
-        let (file, now) = (standing.file.clone(), self.clock.now());
+    async fn prepare(&self, loaded: &LoadedConfiguration) -> Result<PreparedReload, ConfigFaults> {
+        let (file, now) = (loaded.file.clone(), self.clock.now());
         let name = file.display().to_string();
         // Reads files and checks keys, so not on a thread that serves.
         let read = move || config::read(&file, now, &config::environment);
@@ -159,7 +156,7 @@ impl ReloadScope {
             Ok(read) => read?,
             Err(fault) => return Err(ConfigFaults(vec![broken(&name, &fault.to_string())])),
         };
-        let faults = needing_restart(&standing.outline, &next);
+        let faults = needing_restart(&loaded.outline, &next);
         if !faults.is_empty() {
             return Err(ConfigFaults(faults));
         }
@@ -173,7 +170,7 @@ impl ReloadScope {
         let before = self.in_force.load_full();
         // Before the store is queried: whatever ended in between has written its records.
         let mut faults =
-            removal_guard::removed_while_in_service(&before.api.snapshot, &next, &standing.earlier);
+            removal_guard::removed_while_in_service(&before.api.snapshot, &next, &loaded.earlier);
         let since = removal_guard::since(next.limits.removal_guard_days, now);
         let dependents = self.store.dependents(since).await;
         let dependents =
@@ -183,21 +180,21 @@ impl ReloadScope {
         faults.extend(removal_guard::moved_while_in_service(
             &before.api.snapshot,
             (&next, &dependents),
-            &standing.earlier,
+            &loaded.earlier,
         ));
         if !faults.is_empty() {
             return Err(ConfigFaults(faults));
         }
-        let version = next_version(now, &dependents, standing.version);
+        let version = next_version(now, &dependents, loaded.version);
         let endpoints = removal_guard::endpoints(&next);
         next.snapshot.routing.version = version;
         let cannot = |it: &config::UnusableCredential| format!("cannot be used: {}", it.note);
         let warnings = next.warnings.iter().map(ToString::to_string);
         let warnings = warnings.chain(next.unusable.iter().map(cannot)).collect();
-        let mut earlier = standing.earlier.clone();
+        let mut earlier = loaded.earlier.clone();
         earlier.retain(|version| version.strong_count() > 0);
         earlier.push(Arc::downgrade(&before));
-        let standing = LoadedConfiguration {
+        let loaded = LoadedConfiguration {
             earlier,
             ..LoadedConfiguration::of(&next)
         };
@@ -215,7 +212,7 @@ impl ReloadScope {
             seal,
             identity,
             expiries,
-            standing,
+            loaded,
             endpoints,
             warnings,
         })
@@ -232,7 +229,7 @@ impl ReloadScope {
     fn swap(
         &self,
         ready: PreparedReload,
-        standing: &mut LoadedConfiguration,
+        loaded: &mut LoadedConfiguration,
         file: String,
     ) -> ControlReply {
         if let Err(fault) = self.seal.renew(&ready.seal) {
@@ -243,12 +240,12 @@ impl ReloadScope {
         self.bounds.replace(ready.numbers.bounds);
         ready.next.apply_settings(&ready.numbers);
         self.in_force.store(ready.next);
-        let changes = differences(&standing.outline, &ready.standing.outline);
-        let is_same_text = standing.digest == ready.standing.digest;
-        *standing = ready.standing;
+        let changes = differences(&loaded.outline, &ready.loaded.outline);
+        let is_same_text = loaded.digest == ready.loaded.digest;
+        *loaded = ready.loaded;
         let metrics = &self.metrics.configuration;
         let now_s = self.clock.now().seconds();
-        metrics.in_force(standing.version, &standing.digest, now_s);
+        metrics.in_force(loaded.version, &loaded.digest, now_s);
         metrics.accepted();
         record_expiries(&self.metrics, &ready.expiries);
         for warning in &ready.warnings {
@@ -258,15 +255,15 @@ impl ReloadScope {
             tracing::info!(%change, "reloaded");
         }
         tracing::info!(
-            version = standing.version,
-            digest = standing.digest,
+            version = loaded.version,
+            digest = loaded.digest,
             changes = changes.len(),
             "a new configuration is in force"
         );
         ControlReply::Accepted {
             file,
-            version: standing.version,
-            digest: standing.digest.clone(),
+            version: loaded.version,
+            digest: loaded.digest.clone(),
             is_same_text,
             changes,
             warnings: ready.warnings,

@@ -27,14 +27,14 @@ pub struct AsyncSignals {
 
 /// SIGTERM or SIGINT.
 pub struct StopSignal {
-    noted: Arc<AtomicBool>,
+    received: Arc<AtomicBool>,
     terminate: Signal,
     interrupt: Signal,
 }
 
 /// SIGHUP.
 pub struct HangupSignal {
-    noted: Arc<AtomicBool>,
+    received: Arc<AtomicBool>,
     signal: Signal,
 }
 
@@ -69,11 +69,11 @@ impl ProcessSignals {
             stop: StopSignal {
                 terminate: signal(terminate)?,
                 interrupt: signal(interrupt)?,
-                noted: self.stop,
+                received: self.stop,
             },
             hangups: HangupSignal {
                 signal: signal(SignalKind::hangup())?,
-                noted: self.hangup,
+                received: self.hangup,
             },
         })
     }
@@ -83,7 +83,7 @@ impl StopSignal {
     /// Returns when the process is told to stop, at once if it was told earlier. Later signals have
     /// no effect, so a second one does not cut the drain short.
     pub async fn wait(&mut self) {
-        if self.noted.load(Ordering::SeqCst) {
+        if self.received.load(Ordering::SeqCst) {
             return;
         }
         tokio::select! {
@@ -96,11 +96,11 @@ impl StopSignal {
 impl HangupSignal {
     /// Returns at the next signal, or at once if one came earlier; `None` if no more can come.
     pub async fn next(&mut self) -> Option<()> {
-        if self.noted.swap(false, Ordering::SeqCst) {
+        if self.received.swap(false, Ordering::SeqCst) {
             return Some(());
         }
         self.signal.recv().await?;
-        self.noted.store(false, Ordering::SeqCst);
+        self.received.store(false, Ordering::SeqCst);
         Some(())
     }
 }

@@ -31,9 +31,9 @@ impl ReceiveBuffer {
                     head: &self.0[..head],
                     body: &self.0[head..whole],
                 };
-                let seen = read(message);
+                let result = read(message);
                 self.0.drain(..whole);
-                return Ok(Some(seen));
+                return Ok(Some(result));
             }
             if self.0.len() > MESSAGE_BYTES_MAX {
                 bail!("the message is too long");

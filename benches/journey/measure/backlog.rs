@@ -69,11 +69,11 @@ pub(crate) struct OtherPayments {
 
 /// Runs on a gateway of its own.
 pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Backlog> {
-    let wanted = SetupOptions {
+    let options = SetupOptions {
         notify_closed: true,
         ..SetupOptions::default()
     };
-    let stand = BenchSetup::start(&wanted).await?;
+    let stand = BenchSetup::start(&options).await?;
     let second = stand.second_shop.clone().context("no second shop")?;
     let payments_per_second = most(plan, &stand, MeasuredJourney::Full).await? * SHARE;
     let phase = |lasting| Phase {

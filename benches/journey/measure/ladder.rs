@@ -55,8 +55,8 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Vec<LatencyB
         MeasuredJourney::Full,
     ] {
         let name = format!("{} by schedule", journey.name());
-        let wanted = SetupOptions::default();
-        let stand = log.step(&name, STEP_WITHIN_S, BenchSetup::start(&wanted));
+        let options = SetupOptions::default();
+        let stand = log.step(&name, STEP_WITHIN_S, BenchSetup::start(&options));
         let Some(stand) = stand.await else {
             continue;
         };

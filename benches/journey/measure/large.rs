@@ -36,7 +36,7 @@ pub(crate) struct LargeDatabase {
     pub(crate) orders: u32,
     pub(crate) file_bytes: u64,
     pub(crate) ready_ms: f64,
-    pub(crate) beside: Vec<LargeComparison>,
+    pub(crate) compared: Vec<LargeComparison>,
 }
 
 /// One kind of request with one number of callers.
@@ -99,17 +99,17 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Large
         file: reader(&path)?,
         taken: BTreeSet::new(),
     };
-    let mut beside = Vec::new();
-    for ask in [LargeRequest::Query, LargeRequest::Select] {
+    let mut compared = Vec::new();
+    for request in [LargeRequest::Query, LargeRequest::Select] {
         for callers in CALLERS {
-            beside.push(pair.beside(plan, log, ask, callers).await);
+            compared.push(pair.compared(plan, log, request, callers).await);
         }
     }
     Ok(LargeDatabase {
         orders,
         file_bytes: fs::metadata(&path)?.len(),
         ready_ms,
-        beside,
+        compared,
     })
 }
 
@@ -119,29 +119,29 @@ fn reader(path: &Path) -> Result<Connection> {
 }
 
 impl GatewayPair {
-    async fn beside(
+    async fn compared(
         &mut self,
         plan: &BenchPlan,
         log: &ProgressLog,
-        ask: LargeRequest,
+        request: LargeRequest,
         callers: usize,
     ) -> LargeComparison {
-        let mut beside = LargeComparison {
-            journey: ask.name(),
+        let mut compared = LargeComparison {
+            journey: request.name(),
             callers,
             empty: Vec::new(),
             large: Vec::new(),
             from_disk: Vec::new(),
         };
         for round_no in 1..=plan.rounds {
-            let name = ask.name();
+            let name = request.name();
             let step = format!("{name} among many, {callers} callers, round {round_no}");
-            let measured = self.alternate(plan, ask, &mut beside);
+            let measured = self.alternate(plan, request, &mut compared);
             if log
                 .step(&step, 2 * ROUND_WITHIN_S, measured)
                 .await
                 .is_some()
-                && let (Some(empty), Some(large)) = (beside.empty.last(), beside.large.last())
+                && let (Some(empty), Some(large)) = (compared.empty.last(), compared.large.last())
             {
                 log.say(&format!(
                     "{step}: p50 {:.2} ms, {:.1} µs of CPU; empty {:.2} ms, {:.1} µs",
@@ -152,37 +152,41 @@ impl GatewayPair {
                 ));
             }
         }
-        beside
+        compared
     }
 
     /// One round of the empty store, then of the large one.
     async fn alternate(
         &mut self,
         plan: &BenchPlan,
-        ask: LargeRequest,
-        beside: &mut LargeComparison,
+        request: LargeRequest,
+        compared: &mut LargeComparison,
     ) -> Result<()> {
-        let most = match ask {
+        let most = match request {
             LargeRequest::Query => QUERIED,
             LargeRequest::Select => SELECTED,
         };
         // A single caller takes longer for the same number.
-        let count = plan.sized(if beside.callers == 1 { most / 4 } else { most });
+        let count = plan.sized(if compared.callers == 1 {
+            most / 4
+        } else {
+            most
+        });
         let warm = WARMING.min(count / 4);
-        let among_few = self.among_few(ask, count + warm).await?;
-        let (empty, _) = measured(&self.empty, &among_few, beside.callers, warm).await?;
-        let among_many = self.among_many(ask, count + warm)?;
-        let (large, read) = measured(&self.large, &among_many, beside.callers, warm).await?;
-        beside.empty.push(empty);
-        beside.large.push(large);
-        beside.from_disk.push(read as f64 / count as f64);
+        let among_few = self.among_few(request, count + warm).await?;
+        let (empty, _) = measured(&self.empty, &among_few, compared.callers, warm).await?;
+        let among_many = self.among_many(request, count + warm)?;
+        let (large, read) = measured(&self.large, &among_many, compared.callers, warm).await?;
+        compared.empty.push(empty);
+        compared.large.push(large);
+        compared.from_disk.push(read as f64 / count as f64);
         Ok(())
     }
 
-    async fn among_few(&self, ask: LargeRequest, count: usize) -> Result<Arc<LoadWork>> {
+    async fn among_few(&self, request: LargeRequest, count: usize) -> Result<Arc<LoadWork>> {
         let stand = &self.empty;
         let merchant = &stand.merchant;
-        Ok(match ask {
+        Ok(match request {
             LargeRequest::Query => {
                 let numbers: Vec<String> = self.few.iter().cycle().take(count).cloned().collect();
                 Requests::of(merchant.query(&numbers)?, PAID)
@@ -195,18 +199,18 @@ impl GatewayPair {
         })
     }
 
-    fn among_many(&mut self, ask: LargeRequest, count: usize) -> Result<Arc<LoadWork>> {
+    fn among_many(&mut self, request: LargeRequest, count: usize) -> Result<Arc<LoadWork>> {
         let mut numbers = Vec::with_capacity(count);
         while numbers.len() < count {
             let copy = 1 + drawn()? % self.orders;
-            match ask {
+            match request {
                 LargeRequest::Query if copy.is_multiple_of(OPEN_EVERY) => (),
                 LargeRequest::Query => numbers.push(copies::number(copy)),
                 LargeRequest::Select => numbers.push(copies::number(self.open(copy)?)),
             }
         }
         let merchant = &self.large.merchant;
-        Ok(match ask {
+        Ok(match request {
             LargeRequest::Query => Requests::of(merchant.query(&numbers)?, PAID),
             LargeRequest::Select => Requests::of(merchant.select(&numbers)?, ACCEPTED),
         })

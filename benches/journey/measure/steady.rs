@@ -321,28 +321,28 @@ impl SteadySetup<'_> {
         let (work, mut open) = self.prepared(count).await?;
         open.truncate(self.callers);
         let stand = self.stand;
-        let (asked, before) = (self.asked(), stand.gateway.spent());
+        let (polled, before) = (self.polled(), stand.gateway.spent());
         let came = sustained(&stand.gateway, &mut open, &work, 0..count, span).await?;
         Ok(PointMeasurement {
             before,
-            asked,
+            polled,
             came,
         })
     }
 
     async fn by_schedule(&self, per_second: f64) -> Result<PointMeasurement> {
         let (work, open) = self.prepared(self.span().comes(per_second)).await?;
-        let (asked, before) = (self.asked(), self.stand.gateway.spent());
+        let (polled, before) = (self.polled(), self.stand.gateway.spent());
         let came = scheduled(&self.stand.gateway, open, work, per_second, self.span()).await?;
         Ok(PointMeasurement {
             before,
-            asked,
+            polled,
             came,
         })
     }
 
     /// How many polls ended with a final state so far.
-    fn asked(&self) -> u64 {
+    fn polled(&self) -> u64 {
         self.stand.institution.ended.load(Ordering::Relaxed)
     }
 
@@ -350,15 +350,15 @@ impl SteadySetup<'_> {
     /// idle. Returns the processor time by then.
     async fn drained(&self, done: &PointMeasurement) -> Result<CpuTime> {
         if self.journey == MeasuredJourney::Select {
-            let all = done.asked + u64::try_from(done.came.answered)?;
-            let asked = async {
+            let all = done.polled + u64::try_from(done.came.answered)?;
+            let polled = async {
                 let mut looks = tokio::time::interval(LOOK_EVERY);
-                while self.asked() < all {
+                while self.polled() < all {
                     looks.tick().await;
                 }
             };
-            let asked = tokio::time::timeout(QUERIED_WITHIN, asked).await;
-            asked.context("not everything was asked about in time")?;
+            let polled = tokio::time::timeout(QUERIED_WITHIN, polled).await;
+            polled.context("not every payment was polled in time")?;
         }
         self.stand.settled().await
     }
@@ -404,6 +404,6 @@ impl SteadySetup<'_> {
 /// Processor time and polls before a point, and its result.
 struct PointMeasurement {
     before: CpuTime,
-    asked: u64,
+    polled: u64,
     came: Sustained,
 }

@@ -270,7 +270,7 @@ fn size(found: &Findings, tables: &[&str]) -> GoalResult {
 /// each number of callers.
 pub(crate) fn among_many(out: &mut String, large: &LargeDatabase) -> Result<()> {
     out.push_str("\n| Work | goal | found | |\n|---|---|---|---|\n");
-    for each in &large.beside {
+    for each in &large.compared {
         let times = |figure: &dyn Fn(&Round) -> f64| {
             Some(median(&each.large, figure)? / median(&each.empty, figure)?)
         };

@@ -100,7 +100,7 @@ pub(crate) fn large(out: &mut String, large: &LargeDatabase) -> Result<()> {
         large.file_bytes as f64 / 1e9,
         large.ready_ms,
     )?;
-    for each in &large.beside {
+    for each in &large.compared {
         let sizes = [("few", &each.empty), ("many", &each.large)];
         for (which, rounds) in sizes {
             let Some(us) = median(rounds, Round::cpu_us) else {

@@ -102,7 +102,7 @@ pub(crate) fn signed(out: &mut String, signed: &[AlgorithmComparison]) -> Result
          |---|---|---|---|---|\n",
     );
     for each in signed {
-        let (request, answer) = (each.asked.name(), each.answered.name());
+        let (request, answer) = (each.request.name(), each.response.name());
         let rounds = &each.rounds;
         let Some(us) = median(rounds, Round::cpu_us) else {
             writeln!(out, "| `{request}` | `{answer}` | not measured | | |")?;

@@ -109,8 +109,8 @@ impl BenchInstitution {
 }
 
 impl BenchResponder for BenchInstitution {
-    fn answer(&self, asked: &RawMessage<'_>) -> Result<BenchReply> {
-        let request = request(asked)?;
+    fn answer(&self, message: &RawMessage<'_>) -> Result<BenchReply> {
+        let request = request(message)?;
         let target = format!("{}{}", self.origin, request.uri());
         let fields: Value = serde_json::from_slice(request.body())?;
         let open = fields.get("orderAmount").is_some() || self.answers_open.load(Ordering::Relaxed);
@@ -182,12 +182,12 @@ fn refunded(fields: &Value, attempt: &str, sum: &Value) -> Value {
     })
 }
 
-fn request(asked: &RawMessage<'_>) -> Result<Request<Bytes>> {
-    let head = std::str::from_utf8(asked.head)?;
+fn request(message: &RawMessage<'_>) -> Result<Request<Bytes>> {
+    let head = std::str::from_utf8(message.head)?;
     let path = head.split(' ').nth(1).context("no request line")?;
     let mut request = Request::post(path);
-    for (name, value) in lines(asked.head) {
+    for (name, value) in lines(message.head) {
         request = request.header(name, value);
     }
-    Ok(request.body(Bytes::copy_from_slice(asked.body))?)
+    Ok(request.body(Bytes::copy_from_slice(message.body))?)
 }

@@ -227,8 +227,8 @@ impl Queue {
             return 0;
         }
         let payments_wait = self.waiting.taken() > 0;
-        let room = |limit: &Limit| limit.background_room(share, payments_wait);
-        room(&self.in_a_second).min(room(&self.at_once))
+        let capacity = |limit: &Limit| limit.background_room(share, payments_wait);
+        capacity(&self.in_a_second).min(capacity(&self.at_once))
     }
 
     /// How many queries about unresolved outcomes may begin now.
@@ -334,6 +334,6 @@ fn unkept(max: u32) -> u32 {
     if max < 2 {
         return max;
     }
-    let kept = max.checked_div(KEPT_ONE_IN).unwrap_or(0).max(1);
-    max.saturating_sub(kept)
+    let reserved = max.checked_div(KEPT_ONE_IN).unwrap_or(0).max(1);
+    max.saturating_sub(reserved)
 }

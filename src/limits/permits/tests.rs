@@ -80,8 +80,8 @@ fn query_permit(permits: &Permits) -> Option<Permit> {
 
 /// All background queries' permits that are granted at once.
 fn background_permits(permits: &Permits, urgency: Urgency) -> Vec<Permit> {
-    let asking = || now(permits.behind(&bank(), (urgency, Duration::ZERO)));
-    std::iter::from_fn(asking).collect()
+    let query = || now(permits.behind(&bank(), (urgency, Duration::ZERO)));
+    std::iter::from_fn(query).collect()
 }
 
 fn send(permit: &Permit) {
@@ -171,10 +171,10 @@ async fn a_question_has_the_next_permit_where_there_is_only_one() {
         assert!(poll(first.as_mut()).is_none());
         drop(permit);
         assert!(poll(payment.as_mut()).is_none());
-        let asking = first.await.unwrap();
+        let query = first.await.unwrap();
         let mut second = pin!(permits.soon(&bank, TEST_TIMEOUT));
         assert!(poll(second.as_mut()).is_none());
-        drop(asking);
+        drop(query);
         assert!(poll(second.as_mut()).is_none());
         drop(payment.await.unwrap());
         drop(second.await.unwrap());
@@ -271,9 +271,9 @@ async fn calls_at_once_are_bounded() {
     let (bank, one) = (bank(), merchant("M1"));
     let permit = payment_permit(&permits).unwrap();
     let mut second = queue_payment(&permits, (&bank, &one));
-    let asking = query_permit(&permits).expect("one is reserved for queries");
+    let query = query_permit(&permits).expect("one is reserved for queries");
     assert!(query_permit(&permits).is_none());
-    drop(asking);
+    drop(query);
     assert!(poll(second.as_mut()).is_none());
     drop(permit);
     assert!(poll(second.as_mut()).is_some());

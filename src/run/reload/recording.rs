@@ -18,15 +18,15 @@ impl ReloadScope {
     /// process may end before the swap.
     pub(super) async fn record(&self, by: &str, ready: &PreparedReload) -> Result<(), StoreError> {
         let prepared = ConfigurationChange {
-            version: Some(ready.standing.version),
+            version: Some(ready.loaded.version),
             endpoints: ready.endpoints.clone(),
-            audit_entry: audit_entry(by, RELOAD, &result("prepared", &ready.standing)),
+            audit_entry: audit_entry(by, RELOAD, &result("prepared", &ready.loaded)),
         };
         recorded(&*self.store, prepared, self.clock.now()).await
     }
 
     /// L5: the outcome of a reload.
-    pub(super) async fn note(&self, by: &str, outcome: &str) {
+    pub(super) async fn record_outcome(&self, by: &str, outcome: &str) {
         let outcome = ConfigurationChange {
             version: None,
             endpoints: Vec::new(),
@@ -92,10 +92,10 @@ pub(in crate::run) async fn recorded(
 }
 
 /// The outcome for this version, for the audit log.
-pub(super) fn result(what: &str, standing: &LoadedConfiguration) -> String {
+pub(super) fn result(what: &str, loaded: &LoadedConfiguration) -> String {
     let LoadedConfiguration {
         version, digest, ..
-    } = standing;
+    } = loaded;
     format!("{what} version={version} sha256={digest}")
 }
 

@@ -215,12 +215,15 @@ fn transition(step: &RecordedTransition) -> InvariantResult {
         "O4, A2: an attempt was started on {no}"
     );
     for (was, is) in before.attempts.iter().zip(&after.attempts) {
-        let kept = was.id == is.id
+        let is_same = was.id == is.id
             && was.institution == is.institution
             && was.account == is.account
             && was.amount == is.amount
             && was.configuration == is.configuration;
-        hold!(kept, "section 1: an attempt of {no} changed its identity");
+        hold!(
+            is_same,
+            "section 1: an attempt of {no} changed its identity"
+        );
         let legal = was.state == is.state || may_become(was.state, is.state);
         hold!(
             legal,
@@ -486,10 +489,13 @@ fn money(durable: &DurableState) -> InvariantResult {
         refunds::book(order, &mut book);
     }
     expected.retain(|_, balance| *balance != 0);
-    let mut owed = posted
+    let mut open_balances = posted
         .iter()
         .filter(|(account, _)| !matches!(account, JournalAccount::InstitutionReceivable(_)));
-    hold!(owed.all(|(_, balance)| *balance > 0), "M3: {posted:?}");
+    hold!(
+        open_balances.all(|(_, balance)| *balance > 0),
+        "M3: {posted:?}"
+    );
     hold!(
         posted == expected,
         "M2, M3: posted {posted:?}, expected {expected:?}"
@@ -513,9 +519,9 @@ fn notices(durable: &DurableState, parties: &Parties) -> InvariantResult {
                 row.event.body == notice.raw,
                 "N3: {id} was delivered with other content"
             );
-            let told = notice.json();
-            let no = told["payOrderNo"].as_str().unwrap().to_owned();
-            let version = told["version"].as_u64().unwrap();
+            let body = notice.json();
+            let no = body["payOrderNo"].as_str().unwrap().to_owned();
+            let version = body["version"].as_u64().unwrap();
             let twice = versions.insert((no.clone(), version), id);
             hold!(
                 twice.is_none(),
@@ -523,7 +529,7 @@ fn notices(durable: &DurableState, parties: &Parties) -> InvariantResult {
             );
             let order = &durable.orders[&PayOrderNo::parse(&no).unwrap()].order;
             hold!(
-                told["orderStatus"] == order.state.name(),
+                body["orderStatus"] == order.state.name(),
                 "O5: {no} was notified in another state"
             );
         }
@@ -551,13 +557,14 @@ pub(crate) fn end(durable: &DurableState, parties: &Parties) -> InvariantResult 
         );
     }
     for row in durable.events.values() {
-        let owed = row.event.destination.is_some() && row.fate == MemoryEventState::Pending;
-        hold!(!owed, "Z2: {:?} was never delivered", row.event);
+        let is_due = row.event.destination.is_some() && row.fate == MemoryEventState::Pending;
+        hold!(!is_due, "Z2: {:?} was never delivered", row.event);
         let id = row.event.id.as_str();
         let mut inboxes = parties.merchants.values();
-        let heard = inboxes.any(|inbox| inbox.notices.get(id).is_some_and(|one| one.acknowledged));
+        let is_acknowledged =
+            inboxes.any(|inbox| inbox.notices.get(id).is_some_and(|one| one.acknowledged));
         hold!(
-            heard || row.fate == MemoryEventState::Dead,
+            is_acknowledged || row.fate == MemoryEventState::Dead,
             "Z2: nobody acknowledged {:?}",
             row.event
         );

@@ -129,15 +129,15 @@ impl CrashRun {
             }
             CrashGoal::Paid(institution) => {
                 let truth = self.gateway.clock.truth();
-                let owed = self.gateway.at(institution, |books| {
+                let callbacks = self.gateway.at(institution, |books| {
                     for id in books.payable(truth) {
                         books.pay(&id, truth);
                     }
-                    let owed = books.owed().into_iter();
-                    let messages = owed.map(|id| (books.callback(&id, truth), id));
+                    let due = books.owed().into_iter();
+                    let messages = due.map(|id| (books.callback(&id, truth), id));
                     messages.collect::<Vec<_>>()
                 });
-                for (callback, id) in owed {
+                for (callback, id) in callbacks {
                     let answer = once(self.gateway.api.answer(callback, PEER))?;
                     self.gateway.at(institution, |books| {
                         books.acknowledge(&id, &answer.response);

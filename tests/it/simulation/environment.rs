@@ -62,11 +62,11 @@ impl SimulationRun {
         let (id, payment) = self.dice.pick(&messages).clone();
         let books = &parties.institutions[&id];
         let callback = books.callback(&payment, self.clock.truth());
-        let is_owed = books.owed().contains(&payment);
+        let is_due = books.owed().contains(&payment);
         drop(parties);
         self.log(|| format!("{id} calls back about {payment}"));
         // Only a payment needs an acknowledgement.
-        let payment = if is_owed { payment } else { String::new() };
+        let payment = if is_due { payment } else { String::new() };
         self.call(id, payment, callback);
     }
 

@@ -33,12 +33,12 @@ pub(super) fn transition(step: &RecordedTransition) -> InvariantResult {
         before.refunded_minor()
     );
     for (was, is) in before.refunds.iter().zip(&after.refunds) {
-        let kept = was.no == is.no
+        let is_same = was.no == is.no
             && was.attempt == is.attempt
             && was.amount == is.amount
             && was.why == is.why
             && was.created == is.created;
-        hold!(kept, "section 1: a refund of {no} changed its identity");
+        hold!(is_same, "section 1: a refund of {no} changed its identity");
         let legal = was.state == is.state || may_become(was, is);
         hold!(
             legal,
@@ -129,12 +129,12 @@ pub(super) fn refunds_match_institutions(order: &Order, parties: &Parties) -> In
         let theirs = parties.institutions[through]
             .returns
             .get(refund.no.as_str());
-        let standing = theirs.map(|one| one.standing);
+        let their_state = theirs.map(|one| one.standing);
         match refund.state {
             RefundState::Succeeded => {
                 hold!(
-                    standing == Some(FakeRefundState::Succeeded),
-                    "E3: {} was refunded here and is {standing:?} there",
+                    their_state == Some(FakeRefundState::Succeeded),
+                    "E3: {} was refunded here and is {their_state:?} there",
                     refund.no
                 );
                 hold!(
@@ -147,7 +147,7 @@ pub(super) fn refunds_match_institutions(order: &Order, parties: &Parties) -> In
                 let ended = theirs.is_none_or(|one| one.said_refused);
                 hold!(
                     ended,
-                    "R3: {} failed here and is {standing:?} there",
+                    "R3: {} failed here and is {their_state:?} there",
                     refund.no
                 );
                 hold!(
@@ -342,7 +342,7 @@ impl SimulationRun {
     pub(super) fn refund_callback_arrives(&mut self) {
         let network = std::sync::Arc::clone(&self.network);
         let mut parties = network.parties();
-        let owed: Vec<_> = parties
+        let due: Vec<_> = parties
             .institutions
             .iter()
             .flat_map(|(id, books)| {
@@ -352,10 +352,10 @@ impl SimulationRun {
                     .map(|no| (id.clone(), no))
             })
             .collect();
-        if owed.is_empty() {
+        if due.is_empty() {
             return;
         }
-        let (id, no) = self.dice.pick(&owed).clone();
+        let (id, no) = self.dice.pick(&due).clone();
         let callback = parties
             .institutions
             .get_mut(&id)
