@@ -93,10 +93,11 @@ impl Metrics {
         let system = Registry::new();
         let page = MetricRegistration(&registry);
         let built = page.gauges(
-"build_info",
-"Always 1; the version of the program, and whether it is optimised (release) or not (debug).",
-&["version", "profile"],
-)?;
+            "build_info",
+            "Always 1; the version of the program, and whether it is optimised (release) or \
+             not (debug).",
+            &["version", "profile"],
+        )?;
         let profile = if cfg!(debug_assertions) {
             "debug"
         } else {
@@ -118,14 +119,11 @@ impl Metrics {
             )?,
             request_seconds: page.histograms(
                 "request_duration_seconds",
-                "From the complete request to its response, by interface, class of caller and whether it \
-                                 was answered or refused.",
+                "From the complete request to its response, by interface, class of caller and \
+                 whether it was answered or refused.",
                 &["interface", "caller_class", "outcome"],
             )?,
-            requests_in_flight: page.gauge(
-                "requests_in_flight",
-                "Requests in progress.",
-            )?,
+            requests_in_flight: page.gauge("requests_in_flight", "Requests in progress.")?,
             refusals: page.counters("refusals_total", "Refusals, by public code.", &["code"])?,
             notifications: page.counters(
                 "notifications_total",

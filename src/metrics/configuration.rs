@@ -27,12 +27,12 @@ impl ConfigurationMetrics {
             )?,
             clock_offset: page.moment(
                 "clock_offset_seconds",
-                "How far the machine's clock was set since the start: its reading less its reading then \
-                                 and the elapsed time.",
+                "How far the machine's clock was set since the start: its reading less its \
+                 reading then and the elapsed time.",
             )?,
             info: page.gauges(
                 "configuration_info",
-                "Always 1; the version of the configuration in force (F2), and the SHA-256 of its file.",
+                "Always 1; the version of the configuration in force (F2), and its file's SHA-256.",
                 &["version", "digest"],
             )?,
             reloads: page.counters(
@@ -47,14 +47,14 @@ impl ConfigurationMetrics {
             key_expiry: page.gauges(
                 "key_expiry_timestamp_seconds",
                 "When the first key or certificate of a class expires without a successor: \
-                                 platform, towards_institution, merchant, institution, staff, server_certificate, \
-                                 client_certificate, authority.",
+                 platform, towards_institution, merchant, institution, staff, server_certificate, \
+                 client_certificate, authority.",
                 &["class"],
             )?,
             unusable: page.gauges(
                 "credentials_unusable",
                 "Keys, secrets and certificates that the configuration in force names and that \
-                                 cannot be used, by owner: merchant, institution, staff, gateway.",
+                 cannot be used, by owner: merchant, institution, staff, gateway.",
                 &["party"],
             )?,
         })

@@ -31,40 +31,37 @@ impl EdgeMetrics {
             connections_refused: page.counters(
                 "connections_refused_total",
                 "Connections closed before their handshake, by the limit that was reached: \
-                                 connections (in total), address (per address or IPv6 network), or shortage \
-                                 (the system could not accept one).",
+                 connections (in total), address (per address or IPv6 network), or shortage \
+                 (the system could not accept one).",
                 &["cause"],
             )?,
             connections_cut: page.counters(
                 "connections_cut_total",
-                "Connections closed by us, by cause: unproven (closed to free capacity, because the \
-                                 client had proven nothing), or a client that was too slow or violated the protocol: \
-                                 handshake_slow, handshake_failed, head_slow, body_slow, reader_slow.",
+                "Connections closed by us, by cause: unproven (closed to free capacity, because \
+                 the client had proven nothing), or a slow client or protocol violation: \
+                 handshake_slow, handshake_failed, head_slow, body_slow, reader_slow.",
                 &["cause"],
             )?,
-            handshakes: page.gauge(
-                "handshakes_in_progress",
-                "TLS handshakes in progress.",
-            )?,
+            handshakes: page.gauge("handshakes_in_progress", "TLS handshakes in progress.")?,
             load_shed: page.counters(
                 "load_shed_total",
                 "Requests rejected with 503 before they were processed, by priority (unknown, \
-                                 new_order, selection, other) and reason: in_flight (this priority's limit of \
-                                 requests in progress), delay (the wait for a permit or the processor is too long), \
-                                 unauthenticated (too many unauthenticated callers), late (it waited too long).",
+                 new_order, selection, other) and reason: in_flight (this priority's limit of \
+                 requests in progress), delay (too long a wait for a permit or the processor), \
+                 unauthenticated (too many unauthenticated callers), late (it waited too long).",
                 &["priority", "reason"],
             )?,
             limited: page.counters(
                 "limited_total",
                 "Requests rejected by a rate limit, by what was counted: certificate, address, \
-                                 merchant, institution.",
+                 merchant, institution.",
                 &["kind"],
             )?,
             last_delay_us: AtomicU64::new(0),
             scheduling_delay_seconds: page.histogram(
                 "scheduling_delay_seconds",
                 "How late a clock tick was served: how long a ready task waits for the processor. \
-                                 New orders are rejected while it stays high.",
+                 New orders are rejected while it stays high.",
                 &SECONDS,
             )?,
             permits_waiting: page.gauges(

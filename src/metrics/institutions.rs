@@ -39,7 +39,7 @@ impl InstitutionMetrics {
             )?,
             breakers: page.gauges(
                 "institution_breaker",
-                "1 for the current state of an institution's circuit breaker: closed, half_open or open.",
+                "1 for the state of an institution's circuit breaker: closed, half_open or open.",
                 &["institution", "state"],
             )?,
             breaker_openings: page.counters(
@@ -50,7 +50,7 @@ impl InstitutionMetrics {
             callbacks_missing: page.gauges(
                 "institution_callbacks_missing",
                 "1 while callbacks within 30 s reported fewer than 95 of an institution's last 100 \
-                                 payments; payments pending there are polled more often.",
+                 payments; payments pending there are polled more often.",
                 &["institution"],
             )?,
         })

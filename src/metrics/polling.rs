@@ -17,8 +17,9 @@ impl PollingMetrics {
         Ok(Self {
             questions: page.counters(
                 "polled_orders_total",
-                "Orders polled in the background, by urgency: doubt (an unresolved outcome), signal \
-                                 (the payer is back or somebody reads the order), refund, payer (waits for its payer).",
+                "Orders polled in the background, by urgency: doubt (an unresolved outcome), \
+                 signal (the payer is back or the order is read), refund, payer (waits for its \
+                 payer).",
                 &["urgency"],
             )?,
             cpu_seconds: page.sums(

@@ -31,70 +31,70 @@ pub struct StoreMetrics {
 impl StoreMetrics {
     pub(super) fn new(page: &MetricRegistration<'_>) -> Result<Self, prometheus::Error> {
         Ok(Self {
-store_commit_changes: page.histogram(
-"store_commit_changes",
-"Changes written by one commit.",
-&BATCH,
-)?,
-store_commit_seconds: page.histogram(
-"store_commit_duration_seconds",
-"One commit: the transaction of a batch, synchronised.",
-&SECONDS,
-)?,
-nonce_cache_lookups: page.counters(
-"nonce_cache_lookups_total",
-"Lookups in a nonce cache, by cache (effects, reads) and result: hit (the nonce is spent) \
-                 or miss.",
-&["cache", "result"],
-)?,
-nonce_cache_entries: page.gauges(
-"nonce_cache_entries",
-"Nonces in the cache, approximately.",
-&["cache"],
-)?,
-work_lag_seconds: page.moments(
-"work_lag_seconds",
-"How long the oldest due work that no worker has leased has been due; 0 if there is none.",
-&["work"],
-)?,
-work_in_progress: page.gauges(
-"work_in_hand",
-"Work leased by this process and not completed.",
-&["work"],
-)?,
-events_dead_lettered: page.gauge(
-"events_dead",
-"Dead-lettered notifications that were not resent.",
-)?,
-refunds_manual: page.gauge(
-"refunds_manual",
-"Refunds in manual review: no institution resolves them, only two signed decisions do.",
-)?,
-exchange_log_bytes: page.gauge("exchange_log_bytes", "Size of the exchange log on disk, approximately.")?,
-exchange_log_blocks_removed: page.counters(
-"exchange_log_blocks_removed_total",
-"Blocks removed from the exchange log, by reason: age or size.",
-&["reason"],
-)?,
-exchange_log_entries_dropped: page.counter(
-"exchange_log_entries_dropped_total",
-"Entries of the exchange log, for `paymux explain`, dropped because the queue was full or \
-                 they could not be written.",
-)?,
-breaks_open: page.gauge("reconciliation_breaks_open", "Open reconciliation breaks.")?,
-wal_size_bytes: page.gauge(
-"wal_size_bytes",
-"Size of the store's write-ahead log since its last restart.",
-)?,
-wal_checkpointed_bytes: page.gauge(
-"wal_checkpointed_bytes",
-"The part of the write-ahead log that is checkpointed into the store's file.",
-)?,
-wal_restarts: page.counter(
-"wal_restarts_total",
-"Restarts of the write-ahead log.",
-)?,
-})
+            store_commit_changes: page.histogram(
+                "store_commit_changes",
+                "Changes written by one commit.",
+                &BATCH,
+            )?,
+            store_commit_seconds: page.histogram(
+                "store_commit_duration_seconds",
+                "One commit: the transaction of a batch, synchronised.",
+                &SECONDS,
+            )?,
+            nonce_cache_lookups: page.counters(
+                "nonce_cache_lookups_total",
+                "Lookups in a nonce cache, by cache (effects, reads) and result: hit (the nonce \
+                 is spent) or miss.",
+                &["cache", "result"],
+            )?,
+            nonce_cache_entries: page.gauges(
+                "nonce_cache_entries",
+                "Nonces in the cache, approximately.",
+                &["cache"],
+            )?,
+            work_lag_seconds: page.moments(
+                "work_lag_seconds",
+                "How long the oldest due work without a lease has been due; 0 if there is none.",
+                &["work"],
+            )?,
+            work_in_progress: page.gauges(
+                "work_in_hand",
+                "Work leased by this process and not completed.",
+                &["work"],
+            )?,
+            events_dead_lettered: page.gauge(
+                "events_dead",
+                "Dead-lettered notifications that were not resent.",
+            )?,
+            refunds_manual: page.gauge(
+                "refunds_manual",
+                "Refunds in manual review, which only two signed decisions end.",
+            )?,
+            exchange_log_bytes: page.gauge(
+                "exchange_log_bytes",
+                "Size of the exchange log on disk, approximately.",
+            )?,
+            exchange_log_blocks_removed: page.counters(
+                "exchange_log_blocks_removed_total",
+                "Blocks removed from the exchange log, by reason: age or size.",
+                &["reason"],
+            )?,
+            exchange_log_entries_dropped: page.counter(
+                "exchange_log_entries_dropped_total",
+                "Entries of the exchange log, for `paymux explain`, dropped because the queue was \
+                 full or they could not be written.",
+            )?,
+            breaks_open: page.gauge("reconciliation_breaks_open", "Open reconciliation breaks.")?,
+            wal_size_bytes: page.gauge(
+                "wal_size_bytes",
+                "Size of the store's write-ahead log since its last restart.",
+            )?,
+            wal_checkpointed_bytes: page.gauge(
+                "wal_checkpointed_bytes",
+                "The part of the write-ahead log that is checkpointed into the store's file.",
+            )?,
+            wal_restarts: page.counter("wal_restarts_total", "Restarts of the write-ahead log.")?,
+        })
     }
 
     /// The store committed this many changes at once.

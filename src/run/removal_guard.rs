@@ -53,23 +53,24 @@ pub(super) fn moved(config: &Config, dependents: &RemovalGuard) -> Vec<ConfigFau
     let moving = moving(config, dependents);
     let moved = moving.filter(|(id, ..)| held(id).unfinished > 0);
     moved
-.map(|(id, was, is)| ConfigFault {
-subject: format!("institution {id}"),
-expected: format!(
-"kind {:?} and url {:?}, where {} payments and refunds are unfinished",
-was.kind,
-was.url,
-held(id).unfinished
-),
-found: format!("kind {:?} and url {:?}", is.kind, is.url),
-advice: format!(
-                 "change it back; set stopped = true and move it when nothing is unfinished; or, if the \
-                 same institution answers there for existing payments, set moved_from = {:?}",
-was.url
-),
-..of(config)
-})
-.collect()
+        .map(|(id, was, is)| ConfigFault {
+            subject: format!("institution {id}"),
+            expected: format!(
+                "kind {:?} and url {:?}, where {} payments and refunds are unfinished",
+                was.kind,
+                was.url,
+                held(id).unfinished
+            ),
+            found: format!("kind {:?} and url {:?}", is.kind, is.url),
+            advice: format!(
+                "change it back; set stopped = true and move it when nothing is unfinished; or, \
+                 if the same institution answers there for existing payments, set \
+                 moved_from = {:?}",
+                was.url
+            ),
+            ..of(config)
+        })
+        .collect()
 }
 
 /// Institutions that a reload would move although a payment could have begun there a moment ago.
@@ -87,18 +88,21 @@ pub(super) fn moved_while_in_service<T>(
     let moving = moving(next, dependents);
     let moved = moving.filter(|(id, ..)| held(id).unfinished == 0 && !is_stopped(id));
     moved
-.map(|(id, was, is)| ConfigFault {
-subject: format!("institution {id}"),
-expected: format!("kind {:?} and url {:?} while it is in service", was.kind, was.url),
-found: format!("kind {:?} and url {:?}", is.kind, is.url),
-advice: format!(
-                 "set stopped = true, reload, and move it with a later reload; or, if the same institution \
-                 answers there for existing payments, set moved_from = {:?}",
-was.url
-),
-..of(next)
-})
-.collect()
+        .map(|(id, was, is)| ConfigFault {
+            subject: format!("institution {id}"),
+            expected: format!(
+                "kind {:?} and url {:?} while it is in service",
+                was.kind, was.url
+            ),
+            found: format!("kind {:?} and url {:?}", is.kind, is.url),
+            advice: format!(
+                "set stopped = true, reload, and move it with a later reload; or, if the same \
+                 institution answers there for existing payments, set moved_from = {:?}",
+                was.url
+            ),
+            ..of(next)
+        })
+        .collect()
 }
 
 /// Each institution whose endpoint changes without a `moved_from` that declares it the same one,

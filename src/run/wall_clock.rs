@@ -32,8 +32,8 @@ pub(super) async fn watch_clock(
         if look.followed_ms != 0 {
             tracing::error!(
                 by_ms = look.followed_ms,
-                "the machine's clock was set, and is followed; find out why it was wrong, and reload \
-                                 if certificates of authorities were rejected because of it"
+                "the machine's clock was set, and is followed; find out why it was wrong, and \
+                 reload if certificates of authorities were skipped because of it"
             );
             steps.push_back(look.followed_ms);
         }
@@ -76,8 +76,8 @@ pub(super) async fn at_start(store: &dyn Store, clock: &SystemClock) -> anyhow::
         clock.unresolved();
         tracing::error!(
             ?by,
-            "records lie in the future: the clock was ahead, or is behind now; due times that it had \
-                         postponed are brought forward"
+            "records lie in the future: the clock was ahead, or is behind now; due times that it \
+             had postponed are brought forward"
         );
     }
     Ok(())

@@ -22,8 +22,8 @@ pub trait Sends: Send + Sync {
     /// send can leave unrecorded; hold the value until the send is over.
     fn begin(&self, about: &EvidenceSubject) -> InFlightSend;
 
-    /// The time between the end of the last send about this and a query sent at `queried_at`; `None`
-    /// while a send is in flight.
+    /// The time between the end of the last send about this and a query sent at `queried_at`;
+    /// `None` while a send is in flight.
     fn quiet(&self, about: &EvidenceSubject, queried_at: Uptime) -> Option<Duration>;
 
     /// The outcome of this is durable: it needs no entry any more.

@@ -83,7 +83,7 @@ impl fmt::Display for KillReport {
         write!(
             to,
             "{orders} orders and {refunds} refunds acknowledged, {events} events delivered, at rest {} s \
-                         after the last start",
+             after the last start",
             rest.as_secs()
         )
     }
