@@ -1,4 +1,5 @@
-//! What answers on each listener: the public surface, counted; metrics and health for operations.
+//! The responders of both listeners: the public API with its metrics; metrics and health for
+//! operations.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -25,13 +26,13 @@ use crate::store::outbox::DeadEventFilter;
 use crate::store::{InboxStatus, LeaseKind};
 use crate::world::{Entropy, SystemEntropy};
 
-/// What answers on the public listener, counted.
+/// The responder of the public listener, with metrics.
 pub(super) fn public(
     in_force: Arc<ArcSwap<ActiveConfiguration>>,
     metrics: Arc<Metrics>,
 ) -> Responder {
     Arc::new(move |request: Request<Bytes>, peer: Peer| -> Responding {
-        // One version for all of this request.
+        // One configuration version for the whole request.
         let (served, metrics) = (in_force.load_full(), Arc::clone(&metrics));
         Box::pin(async move {
             let began = now();
@@ -47,10 +48,10 @@ pub(super) fn public(
             if let Some(proven) = proven(caller, page, response.status()) {
                 response.extensions_mut().insert(proven);
             }
-            let (asked, took) = (RequestLabels { interface, caller }, began.elapsed());
+            let (labels, took) = (RequestLabels { interface, caller }, began.elapsed());
             let refused =
                 response.status().is_client_error() || response.status().is_server_error();
-            metrics.request(asked, refused, result, took);
+            metrics.request(labels, refused, result, took);
             if let Some(institution) = called_back.filter(|_| is_callback_result(result)) {
                 metrics.institutions.callback(&institution, result);
             } else if refused {
@@ -61,7 +62,7 @@ pub(super) fn public(
     })
 }
 
-/// Whether a result is what became of a callback: then its path named a configured institution.
+/// Whether a result is an inbox status of a callback, so its path named a configured institution.
 fn is_callback_result(result: &str) -> bool {
     [
         InboxStatus::Genuine,
@@ -72,8 +73,8 @@ fn is_callback_result(result: &str) -> bool {
     .any(|decision| decision.name() == result)
 }
 
-/// What kind of caller was answered, as far as he proved it: merchants' answers are signed exactly
-/// when they did.
+/// The kind of caller, as far as it authenticated: responses to merchants are signed exactly when
+/// the merchant did.
 fn caller_class(interface: &str, result: &str, response: &Response<Bytes>) -> CallerClass {
     match interface {
         "X-11" if is_callback_result(result) && result != InboxStatus::Forged.name() => {
@@ -87,7 +88,7 @@ fn caller_class(interface: &str, result: &str, response: &Response<Bytes>) -> Ca
     }
 }
 
-/// Whether that is enough to keep a connection when there are no more.
+/// Whether that is enough to keep a connection when no more can be opened.
 fn proven(caller: CallerClass, page: Option<u64>, status: StatusCode) -> Option<ConnectionProof> {
     match caller {
         CallerClass::Merchant if may_be_a_replay(status) => None,
@@ -97,8 +98,8 @@ fn proven(caller: CallerClass, page: Option<u64>, status: StatusCode) -> Option<
     }
 }
 
-/// Whether such an answer can be had with a request that somebody else signed, long ago: it is refused
-/// before its nonce is spent, or because it was.
+/// Whether a replay of a request that somebody else signed could get such a response: it is
+/// rejected before its nonce is spent, or because the nonce is spent.
 fn may_be_a_replay(status: StatusCode) -> bool {
     let refused = [
         StatusCode::UNAUTHORIZED,
@@ -108,7 +109,7 @@ fn may_be_a_replay(status: StatusCode) -> bool {
     refused.contains(&status) || status.is_server_error()
 }
 
-/// The number of the order whose page has this path, the same for the page and its status.
+/// The number of the order whose page has this path; the same for the page and its status.
 fn page(path: &str) -> Option<u64> {
     let token = path.strip_prefix("/pay/")?;
     let token = token.strip_suffix("/status").unwrap_or(token);
@@ -118,7 +119,7 @@ fn page(path: &str) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// What the operations listener shows.
+/// The state that the operations listener shows.
 pub(super) struct OperationsState {
     pub(super) metrics: Arc<Metrics>,
     pub(super) in_force: Arc<ArcSwap<ActiveConfiguration>>,
@@ -128,7 +129,7 @@ pub(super) struct OperationsState {
 }
 
 impl OperationsState {
-    /// What nobody counts by the way is looked at when somebody asks.
+    /// Reads values that are not counted as they change, then renders the page.
     async fn page(&self) -> String {
         let memory = &self.metrics.memory;
         let served = self.in_force.load_full();
@@ -144,7 +145,7 @@ impl OperationsState {
             } = stats;
             memory.nonces(cache, hits, misses, entries);
         }
-        // What waits for payers waits for requests as well: it is not late.
+        // Work that waits for payers' requests is not late.
         let unresolved = |lane: PollLane<'_>| u32::from(lane.urgency == Urgency::Unresolved);
         let orders = api.store.next_order(&unresolved).await;
         let events = api.store.next_due(LeaseKind::Events).await;
@@ -157,8 +158,8 @@ impl OperationsState {
         if let Ok(dead) = api.store.dead(&DeadEventFilter::default(), 0).await {
             memory.dead(dead.count);
         }
-        let people = self.ledger.awaiting_manual_review(0).await;
-        if let (Ok((refunds, _)), Ok((breaks, _))) = (people, self.ledger.open_breaks(0).await) {
+        let review = self.ledger.awaiting_manual_review(0).await;
+        if let (Ok((refunds, _)), Ok((breaks, _))) = (review, self.ledger.open_breaks(0).await) {
             memory.awaiting_manual_review(refunds, breaks);
         }
         let log = self.ledger.wal_size();
@@ -186,7 +187,7 @@ impl OperationsState {
     }
 }
 
-/// Whose certificates are enrolled at the moment of the question.
+/// Whose certificates are enrolled, checked against the configuration in force at that moment.
 pub(super) fn enrolled(in_force: Arc<ArcSwap<ActiveConfiguration>>) -> EnrolmentCheck {
     Arc::new(move |shown| {
         let served = in_force.load();
@@ -195,9 +196,10 @@ pub(super) fn enrolled(in_force: Arc<ArcSwap<ActiveConfiguration>>) -> Enrolment
     })
 }
 
-/// Why the operations listener does not answer: it answers whoever asks to read, by a name it is
-/// known by. A page in an operator's browser can ask too, but only under its own name, which its
-/// owner points here (DNS rebinding); without a name, as health checks of old do, no browser asks.
+/// Why the operations listener rejects a request: it answers only reads, under one of its own
+/// names. A page in an operator's browser can send requests too, but only under its own host name,
+/// which its owner points here (DNS rebinding). A request without a name, as old health checks
+/// send, comes from no browser.
 fn misdirected(request: &Request<Bytes>, hosts: &[String]) -> Option<(StatusCode, &'static str)> {
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         return Some((StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n"));
@@ -250,7 +252,7 @@ pub(super) fn operations(operations: Arc<OperationsState>) -> Responder {
     })
 }
 
-/// How the edge refuses what never became a request.
+/// The response of the edge to what never became a request.
 pub(super) fn refuse() -> Refuse {
     Arc::new(|refusal| {
         let entropy: &dyn Entropy = &SystemEntropy;
@@ -263,7 +265,8 @@ mod tests {
     use super::*;
     use crate::domain::identifiers::{PayOrderNo, Timestamp};
 
-    /// R-6.3.1-3a: who repeats what somebody else signed, and is refused for it, holds no place by it.
+    /// R-6.3.1-3a: repeating what somebody else signed, and being rejected for it, keeps no
+    /// connection.
     #[test]
     fn a_replayed_request_proves_no_caller() {
         let merchant = |status: u16| {
@@ -285,8 +288,8 @@ mod tests {
         }
     }
 
-    /// R-6.3.1-3a: an order's page and its status are one page, however the address is spelled; another
-    /// order's is another, and what is no address of a page is none.
+    /// R-6.3.1-3a: an order's page and its status count as one page, however the address is
+    /// spelled; another order's page is different, and a path that is no page address has none.
     #[test]
     fn one_order_is_one_page() {
         let token = |draw| {

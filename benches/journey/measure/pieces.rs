@@ -1,5 +1,5 @@
-//! What the parts of a request cost alone, on the load's core: the same functions that the gateway
-//! calls, on the same messages. Says where to look, not what a request costs.
+//! The cost of the parts of a request, on the load's core: the gateway's functions on real
+//! messages. It shows where to optimise, not the cost of a request.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use crate::setup::requests::now_s;
 const TIMES: u32 = 5_000;
 const TARGET: &str = "https://localhost:8443/v1/orders";
 
-/// A name, and microseconds for one.
+/// A name, and microseconds per call.
 pub(crate) type Piece = (&'static str, f64);
 
 /// Measures each part.
@@ -101,6 +101,6 @@ fn timed(mut work: impl FnMut() -> bool) -> Result<f64> {
     for _ in 0..TIMES {
         good &= std::hint::black_box(work());
     }
-    anyhow::ensure!(good, "a part that is measured failed");
+    anyhow::ensure!(good, "a measured part failed");
     Ok(start.elapsed().as_secs_f64() * 1_000_000.0 / f64::from(TIMES))
 }

@@ -190,7 +190,10 @@ async fn two_staff_members_end_a_refund_with_the_program() {
     let anna = signed(&stage, "anna", &no, ("--succeeded", &message)).await;
     let (status, printed) = decide(&stage, &anna, &message).await;
     assert_eq!(status, 0);
-    assert!(printed.starts_with("stored; a second staff member"), "{printed}");
+    assert!(
+        printed.starts_with("stored; a second staff member"),
+        "{printed}"
+    );
     let digest = hex(&sha256(&std::fs::read(&message).unwrap()));
     let found = format!("anna found SUCCEEDED on the statement {digest}\n");
     let listed = manual(&stage).await;

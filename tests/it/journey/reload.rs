@@ -403,7 +403,7 @@ async fn an_institution_is_removed_when_nothing_depends_on_it() {
     let without = taken_out(&first, RED.id);
     let why = refused(&stage, &without).await;
     for expected in [
-        "institution redpay: expected to take out only what was stopped before",
+        "institution redpay: expected to remove only what was stopped before",
         "found none, with 2 unfinished payments and refunds, and 0 payments that ended",
         "put it back with stopped = true",
     ] {
