@@ -107,8 +107,7 @@ impl Gateway {
         begin(&mut config, &*store, &*clock, &metrics).await?;
         let loaded = LoadedConfiguration::of(&config);
         let disk_space = disk_space_monitor(&config);
-        let files = machine::share_out(&config, machine::files_allowed())?;
-        log_connections_max(&files);
+        let files = connection_budget(&config)?;
         let (listen, limits) = (config.listen.clone(), config.limits.clone());
         let socket = control::socket(&config.store.url);
         let seal = Arc::clone(&config.store.seal);
@@ -329,8 +328,9 @@ fn wrap_store(
     (nonce_cache, Arc::new(notifying))
 }
 
-/// Logs the connection limit where the machine, not the configuration, sets it.
-fn log_connections_max(files: &machine::ConnectionBudget) {
+/// Shares the open files out, and logs the limit where the machine, not the configuration, sets it.
+fn connection_budget(config: &Config) -> Result<machine::ConnectionBudget, ConfigFaults> {
+    let files = machine::share_out(config, machine::files_allowed())?;
     let connections = files.connections_max;
     if connections < CONNECTIONS_MAX {
         tracing::info!(
@@ -338,6 +338,7 @@ fn log_connections_max(files: &machine::ConnectionBudget) {
             "limit of public connections, set by the open files this process may have"
         );
     }
+    Ok(files)
 }
 
 /// S1: the outcome of calls that a dead process left is unknown from now on.

@@ -141,8 +141,8 @@ impl Payments {
         let acknowledgement = self.shop.expect(&self.numbers[at]);
         let callback = self.institution.callback(&attempt)?;
         let start = Instant::now();
-        let called = institution.ask(&callback, |answer| check(answer, SUCCESS));
-        match called.await? {
+        let receipt = institution.ask(&callback, |answer| check(answer, SUCCESS));
+        match receipt.await? {
             CheckedAnswer::Good(_) => (),
             CheckedAnswer::Rejected => return Ok(WorkOutcome::Rejected { spent: true }),
             CheckedAnswer::Odd(answer) => return Ok(WorkOutcome::Odd(answer)),

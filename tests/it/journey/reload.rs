@@ -342,8 +342,8 @@ async fn another_server_certificate_is_shown_after_a_reload() {
     let now = paymux::world::Clock::now(&paymux::world::SystemClock::start());
     paymux::command::keys::dev(&mut Vec::new(), &stage.config, &stage.certs(), now).unwrap();
     let (_, changes, _) = accepted(&stage, &next).await;
-    let changed = changes.join("\n");
-    assert!(changed.contains("listen: certificate shown: "), "{changed}");
+    let listed = changes.join("\n");
+    assert!(listed.contains("listen: certificate shown: "), "{listed}");
     assert_eq!(
         persistent
             .places(&stage, key(&stage, "M1001-1"), "T1")

@@ -79,7 +79,7 @@ async fn a_connection_without_a_handshake_is_refused() {
     edge.counts("paymux_connections 0").await;
 }
 
-/// R-6.3.1-3a: a connection that sends nothing, or only part of a ClientHello, takes no handshake
+/// R-6.3.1-3a: a connection that sends nothing, or only part of a `ClientHello`, takes no handshake
 /// permit; one that stalls after our reply to it has returned its permit.
 #[tokio::test]
 async fn stalled_handshakes_block_no_other() {
@@ -111,7 +111,7 @@ async fn stalled_handshakes_block_no_other() {
     edge.counts("paymux_connections 4").await;
 }
 
-/// R-6.3.1-3a: an endless ClientHello is cut off by its size.
+/// R-6.3.1-3a: an endless `ClientHello` is cut off by its size.
 #[tokio::test]
 async fn an_endless_client_hello_is_cut_off() {
     let bounds = Bounds {

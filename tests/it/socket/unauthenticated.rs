@@ -14,7 +14,7 @@ use super::*;
 
 const UNPROVEN: &str = r#"paymux_connections_cut_total{cause="unproven"} 1"#;
 
-/// The ClientHello of a real client.
+/// The `ClientHello` of a real client.
 pub(super) fn hello(edge: &RunningEdge) -> Vec<u8> {
     let name = ServerName::try_from("localhost").unwrap();
     let config = Arc::clone(edge.client(None).config());

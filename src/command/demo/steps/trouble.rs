@@ -23,8 +23,8 @@ impl DemoRun<'_> {
             answered(&answer, 202, "PENDING")?;
             let has_retry_after = answer.headers.contains_key("retry-after");
             anyhow::ensure!(has_retry_after, "expected Retry-After, found none");
-            let state = payment_of(&stage.red.books(), "TEA-4").map(|payment| payment.state);
-            same("its ledger", &Some(PaymentState::Open), &state)?;
+            let found = payment_of(&stage.red.books(), "TEA-4").map(|payment| payment.state);
+            same("its ledger", &Some(PaymentState::Open), &found)?;
             let detail = "202 PENDING: the outcome is unknown; the payment is in Red Pay's ledger";
             Ok(((), detail.to_owned()))
         };

@@ -17,7 +17,7 @@ use super::{paymux, ran};
 use crate::journey::{open, order, placed};
 
 /// A merchant's server that answers each request with the next of these bytes and closes without
-/// TLS close_notify; it sends the delivery's number to the channel.
+/// TLS `close_notify`; it sends the delivery's number to the channel.
 async fn server(
     (certs, port): (&Path, u16),
     answers: Vec<String>,
