@@ -15,7 +15,7 @@ use crate::limits::permits::Permits;
 use crate::metrics::Metrics;
 use crate::outbound::HyperOutbound;
 use crate::world::{
-    CallLabel, CallTimeouts, Outbound, OutboundParty, Permit, PermitUnavailable, SendError,
+    Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError,
 };
 
 /// How long a question that nobody waits for may wait for its permit.
@@ -33,34 +33,29 @@ impl Outbound for RateLimited {
     async fn send(
         &self,
         party: &OutboundParty,
-        mut request: Request<Bytes>,
-        mut timeouts: CallTimeouts,
+        request: Request<Bytes>,
+        mut options: OutboundOptions,
     ) -> Result<Response<Bytes>, SendError> {
         let OutboundParty::Institution(institution) = party else {
-            return self.hyper.send(party, request, timeouts).await;
+            return self.hyper.send(party, request, options).await;
         };
-        let call_label = request.extensions().get::<CallLabel>();
-        let (call_label, given) = call_label.map_or(("other", None), |call_label| {
-            (call_label.0, call_label.1.clone())
-        });
+        let label = options.label;
         // A create waited for its permit before its intent was written; what asks about something is
         // asked again later, so it waits so long only that its answer's head still has all its time.
         // Held until the call has ended, and counted when the request leaves.
-        let permit = if let Some(permit) = given {
-            permit
-        } else {
+        if options.permit.is_none() {
+            let timeouts = &mut options.timeouts;
             let (asked, spare) = (now(), timeouts.whole.saturating_sub(timeouts.head));
             let permit = self.permits.soon(institution, spare).await;
             let permit = permit.map_err(|Wait(_)| {
                 SendError::Throttled("it takes no more calls at present".into())
             })?;
             timeouts.whole = timeouts.whole.saturating_sub(asked.elapsed());
-            permit
-        };
-        let travelling = CallLabel(call_label, Some(permit.clone()));
-        request.extensions_mut().insert(travelling);
+            options.permit = Some(permit);
+        }
+        let permit = options.permit.clone();
         let began = now();
-        let reply = self.hyper.send(party, request, timeouts).await;
+        let reply = self.hyper.send(party, request, options).await;
         drop(permit);
         let outcome = match &reply {
             Ok(reply) if reply.status().is_server_error() => "server_fault",
@@ -71,7 +66,7 @@ impl Outbound for RateLimited {
         };
         self.metrics
             .institutions
-            .call(institution.as_str(), call_label, outcome, began.elapsed());
+            .call(institution.as_str(), label, outcome, began.elapsed());
         reply
     }
     async fn permit(
