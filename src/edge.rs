@@ -28,7 +28,7 @@ use pingora_core::listeners::tls::Acceptor;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::api::Peer;
+use crate::api::{EndpointMatch, Peer};
 use crate::domain::merchant::ShownCertificate;
 use crate::domain::refusal::Refusal;
 use crate::limits::bound::Bound;
@@ -45,17 +45,33 @@ use rejection::Rejections;
 pub use bounds::{Bounds, LiveBounds};
 pub use identity::TlsIdentity;
 
-/// What answers: from a whole request to a whole answer.
-pub type Responder = Arc<dyn Fn(Request<Bytes>, Peer) -> Responding + Send + Sync>;
+/// What answers: from a whole request to a whole answer. Its endpoint was matched in the head, for its
+/// priority.
+pub type Responder = Arc<dyn Fn(Request<Bytes>, Peer, EndpointMatch) -> Responding + Send + Sync>;
 /// An answer in the making.
-pub type Responding = Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;
+pub type Responding = Pin<Box<dyn Future<Output = EdgeResponse> + Send>>;
 /// Writes the answer to a request that never became one.
 pub type Refuse = Arc<dyn Fn(&Refusal) -> Response<Bytes> + Send + Sync>;
 /// Whether a certificate that a client has shown is one of somebody enrolled.
 pub type EnrolmentCheck = Arc<dyn Fn(&ShownCertificate) -> bool + Send + Sync>;
 
-/// An answer's extension: who asked has proven who it is. Such a connection keeps its place when
-/// there are no more.
+/// An answer, and what its request proved of the caller.
+pub struct EdgeResponse {
+    /// What goes back.
+    pub response: Response<Bytes>,
+    /// Nothing, unless the caller proved who it is.
+    pub proof: Option<ConnectionProof>,
+}
+
+impl From<Response<Bytes>> for EdgeResponse {
+    /// An answer that proves nothing.
+    fn from(response: Response<Bytes>) -> Self {
+        let proof = None;
+        Self { response, proof }
+    }
+}
+
+/// The caller has proven who it is. Such a connection keeps its place when there are no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionProof {
     /// A merchant or an institution.

@@ -5,8 +5,8 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::order::json;
 use crate::api::reading::AuthenticatedFields;
+use crate::api::response::json;
 use crate::domain::refusal::Refusal;
 use crate::store::outbox::{EventPageLimit, NumberedEvent};
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::Request;
 
+use crate::api::endpoint::Endpoint;
 use crate::api::{Api, ApiResponse};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::{MerchantId, OrderKey, PageToken, Timestamp};
@@ -13,16 +14,16 @@ use crate::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
 impl Api {
     /// Appends it. Who names another merchant's order counts as not proven, as does whoever was not
     /// known (`known`: who is) and whoever says again what was said before, which anybody could who
-    /// heard it. A question that was answered is not worth an entry: merchants ask every second.
+    /// heard it.
     pub(in crate::api) fn log_exchange(
         &self,
+        endpoint: &Endpoint,
         fields: &Fields<'_>,
         known: Option<&MerchantId>,
         (request, origin): (&Request<Bytes>, &str),
         (at, answer): (Timestamp, &ApiResponse),
     ) {
-        let is_question = ["X-1", "X-5", "A3.2", "events"].contains(&answer.interface);
-        if is_question && !answer.response.status().is_client_error() {
+        if !endpoint.exchange_log.includes(answer.response.status()) {
             return;
         }
         let Some(about) = named(fields) else {
@@ -50,21 +51,24 @@ impl Api {
     /// nothing else: that address is not written down.
     pub(in crate::api) fn log_choice(
         &self,
-        token: PageToken,
-        request: &Request<Bytes>,
-        origin: &str,
+        endpoint: &Endpoint,
+        token: &PageToken,
+        (request, origin): (&Request<Bytes>, &str),
         (at, answer): (Timestamp, &ApiResponse),
     ) {
+        if !endpoint.exchange_log.includes(answer.response.status()) {
+            return;
+        }
         self.world.exchange_log.append(ExchangeEntry {
-            about: OrderKey::Page(token),
+            about: OrderKey::Page(token.clone()),
             at,
             took: self.world.clock.now().since(at),
             with: "payer".to_owned(),
-            what: "page".to_owned(),
+            what: answer.interface.to_owned(),
             result: answer.result.to_owned(),
             is_unproven: true,
             is_paying: false,
-            request: RequestCopy::of(request, format!("{origin}/pay/***")),
+            request: RequestCopy::of(request, endpoint.path.address(origin, "***")),
             reply: Some(ReplyCopy::of(&answer.response)),
         });
     }

@@ -5,9 +5,14 @@
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 
-use crate::api::order::ResponseExtras;
+use crate::api::endpoint::Endpoint;
+use crate::api::endpoint::MerchantFunction::{
+    self, CloseOrder, ListEvents, ListInstitutions, PlaceOrder, QueryOrder, QueryRefund,
+    RefundOrder, SelectInstitution,
+};
+use crate::api::order::reply::{self, ResponseExtras};
 use crate::api::reading::{AuthenticatedFields, ORDER_KEY_FIELDS};
-use crate::api::{Api, ApiEndpoint, ApiResponse, Peer, events, order, query, refund};
+use crate::api::{AnsweredCaller, Api, ApiResponse, Peer, events, order, query, refund};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::RefundOrderNo;
 use crate::domain::institutions::BusinessType;
@@ -30,34 +35,17 @@ use crate::flow::select_institution::select_institution;
 use crate::flow::start_attempt::{OrderOutcome, OrderReply};
 use crate::world::signals::Signal;
 
-/// What a merchant's request may have for its effect.
-fn purpose(endpoint: ApiEndpoint<'_>) -> RequestPurpose {
-    match endpoint {
-        ApiEndpoint::Place | ApiEndpoint::Select => RequestPurpose::Start,
-        ApiEndpoint::Close | ApiEndpoint::Refund => RequestPurpose::Continue,
-        ApiEndpoint::Institutions
-        | ApiEndpoint::Query
-        | ApiEndpoint::RefundQuery
-        | ApiEndpoint::Events
-        | ApiEndpoint::Callback(_)
-        | ApiEndpoint::Keys
-        | ApiEndpoint::Interface
-        | ApiEndpoint::Page(_)
-        | ApiEndpoint::PageStatus(_) => RequestPurpose::Read,
-    }
-}
-
 impl Api {
     /// A merchant's request: syntax, then identity, then fields, then the journey; what leaves is
     /// signed once the caller is known (`interface.md`, Order of judgement).
     pub(in crate::api) async fn merchant(
         &self,
-        snapshot: &ConfigurationSnapshot,
-        endpoint: ApiEndpoint<'_>,
-        interface: &'static str,
+        endpoint: &'static Endpoint,
+        (purpose, function): (RequestPurpose, MerchantFunction),
         request: &Request<Bytes>,
         peer: Peer,
     ) -> ApiResponse {
+        let (interface, snapshot) = (endpoint.interface, &*self.snapshot);
         let now = self.world.clock.now();
         if !is_json(request.headers()) {
             return self.refused(interface, &Refusal::MediaTypeWrong);
@@ -73,7 +61,7 @@ impl Api {
         let check_rate = AdmissionRequest {
             address: peer.address,
             certificate: peer.certificate,
-            purpose: purpose(endpoint),
+            purpose,
         };
         let admitted = admit_request(
             &self.admission,
@@ -95,12 +83,13 @@ impl Api {
                 let label: Box<str> = caller.label().into();
                 let key = caller.key().clone();
                 let key = key.as_str();
-                let done = self.journey(snapshot, endpoint, &fields, caller).await;
+                let done = self.journey(snapshot, function, &fields, caller).await;
                 let answer = match done {
                     Ok((response, result, SpentNonce { .. })) => ApiResponse {
                         response,
                         interface,
                         result,
+                        caller: AnsweredCaller::Merchant,
                     },
                     Err(refused) => self.refused_authenticated(interface, &refused.into_refusal()),
                 };
@@ -112,12 +101,13 @@ impl Api {
             }
         };
         if let Some(label) = proven {
+            answer.caller = AnsweredCaller::Merchant;
             let question = (request, &*label);
             sign_answer(&snapshot.platform, question, &mut answer.response, now).await;
         }
         if self.world.exchange_log.is_on() {
             let asked = (request, &*snapshot.platform.origin);
-            self.log_exchange(&fields, known.as_ref(), asked, (now, &answer));
+            self.log_exchange(endpoint, &fields, known.as_ref(), asked, (now, &answer));
         }
         answer
     }
@@ -146,31 +136,23 @@ impl Api {
     async fn journey(
         &self,
         snapshot: &ConfigurationSnapshot,
-        endpoint: ApiEndpoint<'_>,
+        function: MerchantFunction,
         fields: &Fields<'_>,
         caller: Admitted,
     ) -> MerchantResult {
-        match endpoint {
-            ApiEndpoint::Place => self.place(snapshot, fields, caller).await,
-            ApiEndpoint::Institutions => self.institutions(snapshot, fields, caller).await,
-            ApiEndpoint::Select => self.select(snapshot, fields, caller).await,
-            ApiEndpoint::Query => self.query(snapshot, fields, caller).await,
-            ApiEndpoint::Close => self.close(snapshot, fields, caller).await,
-            ApiEndpoint::Refund => self.refund(snapshot, fields, caller).await,
-            ApiEndpoint::RefundQuery => self.refund_query(snapshot, fields, caller).await,
-            ApiEndpoint::Events => self.events(fields, caller).await,
-            ApiEndpoint::Callback(_)
-            | ApiEndpoint::Keys
-            | ApiEndpoint::Interface
-            | ApiEndpoint::Page(_)
-            | ApiEndpoint::PageStatus(_) => {
-                let (_, spent) = caller.into_reader(&self.reads)?;
-                Err(spent.refuse(Refusal::PathUnknown))
-            }
+        match function {
+            PlaceOrder => self.place_order(snapshot, fields, caller).await,
+            ListInstitutions => self.list_institutions(snapshot, fields, caller).await,
+            SelectInstitution => self.select_institution(snapshot, fields, caller).await,
+            QueryOrder => self.query_order(snapshot, fields, caller).await,
+            CloseOrder => self.close_order(snapshot, fields, caller).await,
+            RefundOrder => self.refund_order(snapshot, fields, caller).await,
+            QueryRefund => self.query_refund(snapshot, fields, caller).await,
+            ListEvents => self.list_events(fields, caller).await,
         }
     }
 
-    async fn place(
+    async fn place_order(
         &self,
         snapshot: &ConfigurationSnapshot,
         fields: &Fields<'_>,
@@ -191,7 +173,7 @@ impl Api {
     }
 
     /// Reads only: the nonce is spent in memory (Q5).
-    async fn institutions(
+    async fn list_institutions(
         &self,
         snapshot: &ConfigurationSnapshot,
         fields: &Fields<'_>,
@@ -219,7 +201,7 @@ impl Api {
         Ok(listing(snapshot, &answered, &wanted.with(offers), spent))
     }
 
-    async fn select(
+    async fn select_institution(
         &self,
         snapshot: &ConfigurationSnapshot,
         fields: &Fields<'_>,
@@ -235,7 +217,7 @@ impl Api {
     }
 
     /// Reads only: the nonce is spent in memory (Q5).
-    async fn query(
+    async fn query_order(
         &self,
         snapshot: &ConfigurationSnapshot,
         fields: &Fields<'_>,
@@ -256,7 +238,7 @@ impl Api {
         }
     }
 
-    async fn close(
+    async fn close_order(
         &self,
         snapshot: &ConfigurationSnapshot,
         fields: &Fields<'_>,
@@ -284,7 +266,7 @@ impl Api {
         ))
     }
 
-    async fn refund(
+    async fn refund_order(
         &self,
         snapshot: &ConfigurationSnapshot,
         fields: &Fields<'_>,
@@ -308,7 +290,7 @@ impl Api {
     }
 
     /// Reads only: the nonce is spent in memory (Q5).
-    async fn refund_query(
+    async fn query_refund(
         &self,
         snapshot: &ConfigurationSnapshot,
         fields: &Fields<'_>,
@@ -325,7 +307,7 @@ impl Api {
     }
 
     /// What a merchant that was down missed. Reads only: the nonce is spent in memory (Q5).
-    async fn events(&self, fields: &Fields<'_>, caller: Admitted) -> MerchantResult {
+    async fn list_events(&self, fields: &Fields<'_>, caller: Admitted) -> MerchantResult {
         let (merchant, spent) = caller.into_reader(&self.reads)?;
         let asked = async {
             let asked = AuthenticatedFields::of(fields, &merchant, &events::FIELDS)?;
@@ -358,7 +340,7 @@ fn listing(
     extras: &ResponseExtras<'_>,
     spent: SpentNonce,
 ) -> (Response<Bytes>, &'static str, SpentNonce) {
-    let response = order::answer(snapshot, answered, extras);
+    let response = reply::answer(snapshot, answered, extras);
     (response, answered.outcome.word(), spent)
 }
 

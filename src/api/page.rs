@@ -11,11 +11,12 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use serde::Serialize;
 
-use crate::api::order::json;
-use crate::api::{Api, ApiResponse};
+use crate::api::endpoint::{Endpoint, PayerFunction};
+use crate::api::response::{json, no_store, with_body};
+use crate::api::{AnsweredCaller, Api, ApiResponse};
 use crate::crypto::digest::sha256;
 use crate::domain::attempt::AttemptState;
 use crate::domain::change::ChangeCause;
@@ -36,6 +37,9 @@ use crate::world::signals::Signal;
 /// The form has one short field.
 const FORM_BYTES_MAX: usize = 256;
 
+/// The media type of the page.
+const HTML: &str = "text/html; charset=utf-8";
+
 /// Nothing but our own style, no frame around us (R-6.1.1-3a). A form may be sent on to any https
 /// page, because the answer to a choice is the institution's page and browsers hold redirects to
 /// the same rule.
@@ -53,57 +57,46 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 type PageResult = Result<(Response<Bytes>, &'static str), Refusal>;
 
 /// Answers the page, its form and its status.
-pub async fn answer(
+pub(super) async fn answer(
     api: &Api,
-    snapshot: &ConfigurationSnapshot,
-    token: &str,
-    asks_status: bool,
+    endpoint: &Endpoint,
+    function: PayerFunction,
     request: &Request<Bytes>,
 ) -> ApiResponse {
+    let (began, snapshot) = (api.now(), &*api.snapshot);
     // What cannot be a token is looked for like one, so that both are answered alike.
-    let token = PageToken::parse(token).unwrap_or_else(|_| nobodys());
+    let token = PageToken::parse(endpoint.path.parameter(request.uri().path()));
+    let token = token.unwrap_or_else(|_| nobodys());
     let named = OrderReference::by(OrderKey::Page(token.clone()));
-    if asks_status {
-        let interface = "X-6";
-        return match read_order(&*api.store, &named).await {
-            Ok(order) => {
-                signal_look(&api.world, &order, Signal::Looked);
-                ApiResponse {
-                    response: state(&order),
-                    interface,
-                    result: "SHOWN",
-                }
-            }
-            Err(refusal) => api.refused(interface, &refusal),
-        };
-    }
-    let interface = "page";
-    let began = api.now();
-    let is_choice = request.method() == Method::POST;
-    let done = if is_choice {
-        choose(api, snapshot, &named, request).await
-    } else {
-        show(api, snapshot, &named).await
+    let done = match function {
+        PayerFunction::ShowPage => show(api, snapshot, &named).await,
+        PayerFunction::Select => choose(api, snapshot, &named, request).await,
+        PayerFunction::ShowStatus => show_status(api, &named).await,
     };
     let mut answer = match done {
         Ok((response, result)) => ApiResponse {
             response,
-            interface,
+            interface: endpoint.interface,
             result,
+            caller: AnsweredCaller::Unknown,
         },
         Err(refusal) => {
-            let mut answer = api.refused(interface, &refusal);
-            let status = answer.response.status();
-            html(&mut answer.response, refused(&refusal, status));
+            let mut answer = api.refused(endpoint.interface, &refusal);
+            if function != PayerFunction::ShowStatus {
+                say_in_html(&mut answer.response, &refusal);
+            }
             answer
         }
     };
-    protect(answer.response.headers_mut());
-    // Whoever knows a number but not the secret beside it must not write about that order.
-    if is_choice && answer.result != Refusal::OrderUnknown.code() {
-        let origin = &snapshot.platform.origin;
-        api.log_choice(token, request, origin, (began, &answer));
+    if function != PayerFunction::ShowStatus {
+        protect(answer.response.headers_mut());
     }
+    // Whoever knows a number but not the secret beside it must not write about that order.
+    if answer.result != Refusal::OrderUnknown.code() {
+        let origin = &snapshot.platform.origin;
+        api.log_choice(endpoint, &token, (request, origin), (began, &answer));
+    }
+    answer.caller = AnsweredCaller::Payer(token.order().clone());
     answer
 }
 
@@ -119,6 +112,12 @@ async fn show(api: &Api, snapshot: &ConfigurationSnapshot, named: &OrderReferenc
     Ok((page_of(api, snapshot, &order).await?, "SHOWN"))
 }
 
+async fn show_status(api: &Api, named: &OrderReference) -> PageResult {
+    let order = read_order(&*api.store, named).await?;
+    signal_look(&api.world, &order, Signal::Looked);
+    Ok((state(&order), "SHOWN"))
+}
+
 async fn page_of(
     api: &Api,
     snapshot: &ConfigurationSnapshot,
@@ -127,9 +126,7 @@ async fn page_of(
     let now = api.now();
     let open = institutions_with_page(api, snapshot, order).await;
     let text = view::page(order, &open, &snapshot.routing, now);
-    let mut response = Response::new(Bytes::new());
-    html(&mut response, text);
-    Ok(response)
+    Ok(with_body(StatusCode::OK, HTML, text))
 }
 
 /// The institutions whose own page this payer may be sent to (R-5.1.1-3).
@@ -239,14 +236,10 @@ fn back(request: &Request<Bytes>) -> Response<Bytes> {
 fn see_other(location: HeaderValue) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::SEE_OTHER;
-    response.headers_mut().insert(header::LOCATION, location);
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, location);
+    no_store(headers);
     response
-}
-
-fn html(response: &mut Response<Bytes>, text: String) {
-    let html = HeaderValue::from_static("text/html; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, html);
-    *response.body_mut() = Bytes::from(text);
 }
 
 /// `no-referrer` keeps the page's address from the institution the payer is sent to. There is no
@@ -262,10 +255,13 @@ fn protect(headers: &mut HeaderMap) {
     }
 }
 
-/// A refusal in the payer's words.
-fn refused(refusal: &Refusal, status: StatusCode) -> String {
-    let (title, line) = texts::refused(status);
-    view::refusal(title, line, *refusal != Refusal::OrderUnknown)
+/// A refusal in the payer's words, in place of the problem document.
+fn say_in_html(response: &mut Response<Bytes>, refusal: &Refusal) {
+    let (title, line) = texts::refused(response.status());
+    let text = view::refusal(title, line, *refusal != Refusal::OrderUnknown);
+    *response.body_mut() = Bytes::from(text);
+    let html = HeaderValue::from_static(HTML);
+    response.headers_mut().insert(header::CONTENT_TYPE, html);
 }
 
 #[derive(Serialize)]

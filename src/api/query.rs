@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::api::order::json;
 use crate::api::refund;
+use crate::api::response::json;
 use crate::domain::order::Order;
 
 /// A3.2's seventeen fields (R-A3.2-2), and ours behind them.

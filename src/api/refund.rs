@@ -4,9 +4,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
-use crate::api::order::json;
 use crate::api::reading::{AuthenticatedFields, text};
 use crate::api::refusal::RETRY_AFTER_S;
+use crate::api::response::json;
 use crate::domain::amount::Amount;
 use crate::domain::attempt::Epoch;
 use crate::domain::evidence::Reason;

@@ -20,9 +20,9 @@ use super::known_addresses::KnownAddresses;
 use super::overload::{self, InFlight, Overload};
 use super::places::{ConnectionPlace, Places};
 use super::rejection::{Asked, Rejections};
-use super::{Bounds, ConnectionProof, EnrolmentCheck, Refuse, Responder};
-use crate::api::Peer;
+use super::{Bounds, ConnectionProof, EdgeResponse, EnrolmentCheck, Refuse, Responder};
 use crate::api::priority::Priority;
+use crate::api::{EndpointMatch, Peer};
 use crate::domain::refusal::Refusal;
 use crate::limits::bound::Bound;
 use crate::metrics::Metrics;
@@ -153,7 +153,8 @@ impl ListenerConnections {
             || caller.ahead > bounds.pipelined_max;
         let method = sight.method(&caller.read);
         let head_only = method == Method::HEAD.as_str().as_bytes();
-        let priority = Priority::of(method, sight.path(&caller.read));
+        let matched = EndpointMatch::find(method, sight.path(&caller.read));
+        let priority = matched.priority();
         let asked = Asked {
             priority,
             last,
@@ -175,7 +176,7 @@ impl ListenerConnections {
             Ok(permit) => permit,
             Err(why) => return self.come_again(caller, (asked, why), stopped).await,
         };
-        let response = self.hand_over(request, caller, (priority, permit)).await;
+        let response = self.hand_over((request, matched), caller, permit).await;
         let manner = WriteOptions {
             secure: self.acceptor.is_some(),
             keep: !last && !*stopped.borrow(),
@@ -284,9 +285,9 @@ impl ListenerConnections {
     /// nor the end of its connection cuts an order in progress off.
     async fn hand_over(
         &self,
-        request: Request<Bytes>,
+        (request, matched): (Request<Bytes>, EndpointMatch),
         caller: &mut ClientConnection<'_>,
-        (priority, permit): (Priority, InFlight),
+        permit: InFlight,
     ) -> Response<Bytes> {
         if !caller.is_proven {
             caller.place.is_answered(&self.bounds());
@@ -299,15 +300,15 @@ impl ListenerConnections {
             let _permit = permit;
             // Dropped before it has an effect, never after (Q9).
             if began.elapsed() > start_within {
-                metrics.front.load_shed(priority.word(), "late");
+                metrics.front.load_shed(matched.priority().word(), "late");
                 return None;
             }
             let _counted = metrics.in_flight();
-            Some(responder(request, peer).await)
+            Some(responder(request, peer, matched).await)
         });
         match answered.await {
-            Ok(Some(response)) => {
-                self.learn(caller, response.extensions().get());
+            Ok(Some(EdgeResponse { response, proof })) => {
+                self.learn(caller, proof);
                 response
             }
             Ok(None) => self.refuse(&Refusal::Unavailable),
@@ -318,13 +319,13 @@ impl ListenerConnections {
         }
     }
 
-    /// What its answer says of who asked.
-    fn learn(&self, caller: &mut ClientConnection<'_>, proven: Option<&ConnectionProof>) {
+    /// What the request proved of its caller.
+    fn learn(&self, caller: &mut ClientConnection<'_>, proven: Option<ConnectionProof>) {
         let Some(proven) = proven else {
             return;
         };
         if !caller.is_proven {
-            caller.is_proven = caller.place.has_proven(*proven, &self.bounds());
+            caller.is_proven = caller.place.has_proven(proven, &self.bounds());
         } else if !caller
             .requests
             .saturating_sub(1)
