@@ -18,9 +18,9 @@ use crate::domain::identifiers::RefundOrderNo;
 use crate::domain::institutions::BusinessType;
 use crate::domain::order::OrderState;
 use crate::domain::refusal::Refusal;
-use crate::flow::admit_request::refused_callers::RefusedCaller;
 use crate::flow::admit_request::{
-    AdmissionRequest, Admitted, NonceSpending, NotAdmitted, RequestPurpose, admit_request,
+    AdmissionRequest, Admitted, NonceSpending, NotAdmitted, ProvenCaller, RequestPurpose,
+    admit_request,
 };
 use crate::flow::answer::commit_once::{Refused, SpentNonce};
 use crate::flow::answer::sign_answer;
@@ -72,19 +72,21 @@ impl Api {
             now,
         )
         .await;
-        let mut known = None;
-        let (mut answer, proven) = match admitted {
-            Err(refused) => (
-                self.refuse_not_admitted((interface, peer), &refused),
-                refused.proven.map(|proven| proven.label),
-            ),
+        let (mut answer, merchant, proven) = match admitted {
+            Err(NotAdmitted { refusal, proven }) => {
+                let answer = match proven {
+                    Some(_) => self.refused_authenticated(interface, &refusal),
+                    None => self.refused(interface, &refusal),
+                };
+                (answer, None, proven)
+            }
             Ok(caller) => {
-                known = Some(caller.merchant().clone());
-                let label: Box<str> = caller.label().into();
-                let key = caller.key().clone();
-                let key = key.as_str();
-                let done = self.journey(snapshot, function, &fields, caller).await;
-                let answer = match done {
+                let merchant = caller.merchant().clone();
+                let proven = ProvenCaller {
+                    label: caller.label().into(),
+                    key: caller.key().as_str().into(),
+                };
+                let answer = match self.journey(snapshot, function, &fields, caller).await {
                     Ok((response, result, SpentNonce { .. })) => ApiResponse {
                         response,
                         interface,
@@ -93,42 +95,21 @@ impl Api {
                     },
                     Err(refused) => self.refused_authenticated(interface, &refused.into_refusal()),
                 };
-                if is_unauthorized_or_forbidden(&answer.response) {
-                    let caller = RefusedCaller::Key(key);
-                    self.refused_callers.count(caller, interface, answer.result);
-                }
-                (answer, Some(label))
+                (answer, Some(merchant), Some(proven))
             }
         };
-        if let Some(label) = proven {
+        if is_unauthorized_or_forbidden(&answer.response) {
+            let key = proven.as_ref().map(|proven| &*proven.key);
+            self.count_refused((peer, key), interface, answer.result);
+        }
+        if let Some(proven) = proven {
             answer.caller = AnsweredCaller::Merchant;
-            let question = (request, &*label);
+            let question = (request, &*proven.label);
             sign_answer(&snapshot.platform, question, &mut answer.response, now).await;
         }
         if self.world.exchange_log.is_on() {
-            let asked = (request, &*snapshot.platform.origin);
-            self.log_exchange(endpoint, &fields, known.as_ref(), asked, (now, &answer));
-        }
-        answer
-    }
-
-    /// L5: whoever was refused is counted for the audit log, by key where one was proven.
-    fn refuse_not_admitted(
-        &self,
-        (interface, peer): (&'static str, Peer),
-        refused: &NotAdmitted,
-    ) -> ApiResponse {
-        let Some(proven) = &refused.proven else {
-            let answer = self.refused(interface, &refused.refusal);
-            if is_unauthorized_or_forbidden(&answer.response) {
-                self.count_refused(peer, interface, answer.result);
-            }
-            return answer;
-        };
-        let answer = self.refused_authenticated(interface, &refused.refusal);
-        if is_unauthorized_or_forbidden(&answer.response) {
-            let caller = RefusedCaller::Key(&proven.key);
-            self.refused_callers.count(caller, interface, answer.result);
+            let sent = (request, &*snapshot.platform.origin);
+            self.log_exchange(endpoint, &fields, merchant.as_ref(), sent, (now, &answer));
         }
         answer
     }

@@ -190,7 +190,7 @@ impl Api {
             Some(received) => {
                 let (status, result) = (received.status, received.status.name());
                 if status == InboxStatus::Forged {
-                    self.count_refused(peer, interface, result);
+                    self.count_refused((peer, None), interface, result);
                     if self.refused_callers.may_log(self.now()) {
                         tracing::warn!(institution.id = %institution, why = received.why,
                             request.id = received.request_id, "callback not proven");
@@ -241,9 +241,16 @@ impl Api {
         }
     }
 
-    /// L5: whoever was refused for want of proof, by what the connection shows.
-    fn count_refused(&self, peer: Peer, interface: &'static str, code: &'static str) {
-        let caller = RefusedCaller::Connection(peer.address, peer.certificate.as_ref());
+    /// L5: counts a refused caller for the audit log: by the key that proved it, else by what its
+    /// connection shows.
+    fn count_refused(
+        &self,
+        (peer, key): (Peer, Option<&str>),
+        interface: &'static str,
+        code: &'static str,
+    ) {
+        let connection = RefusedCaller::Connection(peer.address, peer.certificate.as_ref());
+        let caller = key.map_or(connection, RefusedCaller::Key);
         self.refused_callers.count(caller, interface, code);
     }
 
