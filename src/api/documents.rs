@@ -15,8 +15,8 @@ const OPENAPI: &str = include_str!("../../docs/openapi.yaml");
 /// How long it may be cached: it changes with a release and holds nothing of anybody.
 const OPENAPI_CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 
-/// How long the platform's keys may be cached: as long as merchants are told to trust them, so that a
-/// withdrawn key is soon trusted no more.
+/// How long the platform's keys may be cached: as long as the document tells merchants to trust
+/// them, so that a withdrawn key is soon trusted no more.
 const KEYS_CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=600");
 
 /// Answers a document.

@@ -1,6 +1,5 @@
-//! What merchants ask (A3.1, A3.2, A3.4, X-1 to ), and
-//! the events it is owed: syntax, then identity, then fields, then the
-//! journey; what leaves is signed once the caller is known.
+//! Merchants' requests (A3.1, A3.2, A3.4, X-1 to) and their events: syntax, then identity, then
+//! fields, then the flow; the response is signed once the caller is authenticated.
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
@@ -36,8 +35,8 @@ use crate::flow::start_attempt::{OrderOutcome, OrderReply};
 use crate::world::signals::Signal;
 
 impl Api {
-    /// A merchant's request: syntax, then identity, then fields, then the journey; what leaves is
-    /// signed once the caller is known (`interface.md`, Order of judgement).
+    /// Answers a merchant's request: syntax, then identity, then fields, then the flow; the response is
+    /// signed once the caller is authenticated (`interface.md`, Order of judgement).
     pub(in crate::api) async fn merchant(
         &self,
         endpoint: &'static Endpoint,
@@ -58,7 +57,7 @@ impl Api {
             store: &*self.store,
             reads: &self.reads,
         };
-        let check_rate = AdmissionRequest {
+        let admission = AdmissionRequest {
             address: peer.address,
             certificate: peer.certificate,
             purpose,
@@ -68,7 +67,7 @@ impl Api {
             snapshot,
             spending,
             request,
-            &check_rate,
+            &admission,
             now,
         )
         .await;
@@ -86,7 +85,7 @@ impl Api {
                     label: caller.label().into(),
                     key: caller.key().as_str().into(),
                 };
-                let answer = match self.journey(snapshot, function, &fields, caller).await {
+                let answer = match self.perform(snapshot, function, &fields, caller).await {
                     Ok((response, result, SpentNonce { .. })) => ApiResponse {
                         response,
                         interface,
@@ -114,7 +113,8 @@ impl Api {
         answer
     }
 
-    async fn journey(
+    /// Runs the flow of an admitted request.
+    async fn perform(
         &self,
         snapshot: &ConfigurationSnapshot,
         function: MerchantFunction,
@@ -140,17 +140,22 @@ impl Api {
         caller: Admitted,
     ) -> MerchantResult {
         let read = order::placing(fields, caller.merchant(), &snapshot.routing);
-        let (caller, (terms, wanted)) = caller.with(&*self.store, read).await?;
+        let (caller, (terms, options)) = caller.with(&*self.store, read).await?;
         let placed = place_order(self.context(snapshot), caller, terms).await?;
-        let (answered, spent) = placed;
-        let listed = answered.order.terms.business_type == BusinessType::Aggregated
-            && answered.order.state == OrderState::Open;
+        let (order_reply, spent) = placed;
+        let listed = order_reply.order.terms.business_type == BusinessType::Aggregated
+            && order_reply.order.state == OrderState::Open;
         let offers = if listed {
-            Some(list_institutions(self.context(snapshot), &answered.order).await)
+            Some(list_institutions(self.context(snapshot), &order_reply.order).await)
         } else {
             None
         };
-        Ok(listing(snapshot, &answered, &wanted.with(offers), spent))
+        Ok(listing(
+            snapshot,
+            &order_reply,
+            &options.with(offers),
+            spent,
+        ))
     }
 
     /// Reads only: the nonce is spent in memory (Q5).
@@ -161,8 +166,8 @@ impl Api {
         caller: Admitted,
     ) -> MerchantResult {
         let (merchant, spent) = caller.into_reader(&self.reads)?;
-        let (named, wanted) = match order::listing(fields, &merchant) {
-            Ok(asked) => asked,
+        let (named, options) = match order::listing(fields, &merchant) {
+            Ok(read) => read,
             Err(refusal) => return Err(spent.refuse(refusal)),
         };
         let found = match read_order(&*self.store, &named).await {
@@ -174,12 +179,17 @@ impl Api {
             OrderState::Paid => OrderOutcome::AlreadyPaid,
             OrderState::Closed => OrderOutcome::Closed,
         };
-        let answered = OrderReply {
+        let order_reply = OrderReply {
             order: found,
             outcome,
         };
-        let offers = Some(list_institutions(self.context(snapshot), &answered.order).await);
-        Ok(listing(snapshot, &answered, &wanted.with(offers), spent))
+        let offers = Some(list_institutions(self.context(snapshot), &order_reply.order).await);
+        Ok(listing(
+            snapshot,
+            &order_reply,
+            &options.with(offers),
+            spent,
+        ))
     }
 
     async fn select_institution(
@@ -189,12 +199,12 @@ impl Api {
         caller: Admitted,
     ) -> MerchantResult {
         let read = order::choosing(fields, caller.merchant());
-        let (caller, (named, choice, wanted)) = caller.with(&*self.store, read).await?;
+        let (caller, (named, choice, options)) = caller.with(&*self.store, read).await?;
         let (context, cause) = (self.context(snapshot), caller.into_cause());
         let (institution, mode) = choice;
         let selected = select_institution(context, &named, cause, institution, mode).await?;
-        let (answered, spent) = selected;
-        Ok(listing(snapshot, &answered, &wanted.with(None), spent))
+        let (order_reply, spent) = selected;
+        Ok(listing(snapshot, &order_reply, &options.with(None), spent))
     }
 
     /// Reads only: the nonce is spent in memory (Q5).
@@ -205,12 +215,12 @@ impl Api {
         caller: Admitted,
     ) -> MerchantResult {
         let (merchant, spent) = caller.into_reader(&self.reads)?;
-        let asked = async {
-            let asked = AuthenticatedFields::of(fields, &merchant, &ORDER_KEY_FIELDS)?;
-            let found = read_order(&*self.store, &asked.order()?).await?;
+        let reply = async {
+            let request = AuthenticatedFields::of(fields, &merchant, &ORDER_KEY_FIELDS)?;
+            let found = read_order(&*self.store, &request.order()?).await?;
             refresh(&*self.store, &self.world, snapshot, found).await
         };
-        match asked.await {
+        match reply.await {
             Ok(found) => {
                 signal_look(&self.world, &found, Signal::Looked);
                 Ok((query::answer(&found), "ACCEPTED", spent))
@@ -226,7 +236,7 @@ impl Api {
         caller: Admitted,
     ) -> MerchantResult {
         let read = AuthenticatedFields::of(fields, caller.merchant(), &ORDER_KEY_FIELDS)
-            .and_then(|asked| asked.order());
+            .and_then(|request| request.order());
         let (caller, named) = caller.with(&*self.store, read).await?;
         let closed = close_order(&*self.store, &self.world, snapshot, caller, &named).await?;
         let (found, spent) = closed;
@@ -235,13 +245,13 @@ impl Api {
             OrderState::Paid => OrderOutcome::AlreadyPaid,
             OrderState::Open => OrderOutcome::Pending,
         };
-        let answered = OrderReply {
+        let order_reply = OrderReply {
             order: found,
             outcome,
         };
         Ok(listing(
             snapshot,
-            &answered,
+            &order_reply,
             &ResponseExtras::default(),
             spent,
         ))
@@ -261,11 +271,11 @@ impl Api {
         let merchant = caller.merchant().clone();
         let enrolled = snapshot.routing.merchants.get(&merchant);
         let read = async {
-            let asked = AuthenticatedFields::of(fields, &merchant, &refund::FIELDS)?;
-            refund::read_refund_request(&asked, store, enrolled, made).await
+            let request = AuthenticatedFields::of(fields, &merchant, &refund::FIELDS)?;
+            refund::read_refund_request(&request, store, enrolled, made).await
         };
-        let (caller, (paid, asked)) = caller.with(store, read.await).await?;
-        let refunded = refund_order(store, &self.world, snapshot, caller, (&paid, asked)).await?;
+        let (caller, (paid, request)) = caller.with(store, read.await).await?;
+        let refunded = refund_order(store, &self.world, snapshot, caller, (&paid, request)).await?;
         let (refunded, spent) = refunded;
         spent_result(refund::answer(&refunded), spent)
     }
@@ -278,33 +288,33 @@ impl Api {
         caller: Admitted,
     ) -> MerchantResult {
         let (merchant, spent) = caller.into_reader(&self.reads)?;
-        let asked = async {
-            let asked = AuthenticatedFields::of(fields, &merchant, &refund::QUERY_FIELDS)?;
-            let key = refund::key(&asked)?;
+        let reply = async {
+            let request = AuthenticatedFields::of(fields, &merchant, &refund::QUERY_FIELDS)?;
+            let key = refund::key(&request)?;
             let refunded = read_refund(&*self.store, &self.world, snapshot, &key).await?;
             refund::answer(&refunded)
         };
-        spent_result(asked.await, spent)
+        spent_result(reply.await, spent)
     }
 
-    /// What a merchant that was down missed. Reads only: the nonce is spent in memory (Q5).
+    /// The events that a merchant missed while it was down. Reads only: the nonce is spent in memory (Q5).
     async fn list_events(&self, fields: &Fields<'_>, caller: Admitted) -> MerchantResult {
         let (merchant, spent) = caller.into_reader(&self.reads)?;
-        let asked = async {
-            let asked = AuthenticatedFields::of(fields, &merchant, &events::FIELDS)?;
-            let (after, room) = events::read_fields(&asked)?;
-            let found = self.store.events_after(&merchant, after, room).await?;
+        let reply = async {
+            let request = AuthenticatedFields::of(fields, &merchant, &events::FIELDS)?;
+            let (after, page) = events::read_fields(&request)?;
+            let found = self.store.events_after(&merchant, after, page).await?;
             Ok((events::answer(&found, after)?, "ACCEPTED"))
         };
-        spent_result(asked.await, spent)
+        spent_result(reply.await, spent)
     }
 }
 
-/// An answer with its word for the metrics, and the proof that nobody can ask for it again (Q5); or a
-/// refusal of which the same is true.
+/// A response with its word for the metrics, and the proof that its nonce is spent (Q5); or a refusal of
+/// which the same is true.
 type MerchantResult = Result<(Response<Bytes>, &'static str, SpentNonce), Refused>;
 
-/// What was answered to a request whose nonce is spent.
+/// The result of a request whose nonce is spent.
 fn spent_result(
     answer: Result<(Response<Bytes>, &'static str), Refusal>,
     spent: SpentNonce,
@@ -317,15 +327,15 @@ fn spent_result(
 
 fn listing(
     snapshot: &ConfigurationSnapshot,
-    answered: &OrderReply,
+    order_reply: &OrderReply,
     extras: &ResponseExtras<'_>,
     spent: SpentNonce,
 ) -> (Response<Bytes>, &'static str, SpentNonce) {
-    let response = reply::answer(snapshot, answered, extras);
-    (response, answered.outcome.word(), spent)
+    let response = reply::answer(snapshot, order_reply, extras);
+    (response, order_reply.outcome.word(), spent)
 }
 
-/// Whether an answer says that its caller is not who it should be, or may not.
+/// Whether the caller was not authenticated or not authorised.
 fn is_unauthorized_or_forbidden(response: &Response<Bytes>) -> bool {
     matches!(
         response.status(),

@@ -1,5 +1,5 @@
-//! The public surface: `http::Request<Bytes>` to `http::Response<Bytes>`, every endpoint on one
-//! screen. Knows nothing of sockets; what it answers is always from committed state.
+//! The public surface: `http::Request<Bytes>` to `http::Response<Bytes>`, every endpoint on one screen.
+//! Knows nothing of sockets; every response is from committed state.
 
 pub mod cards;
 mod documents;
@@ -49,36 +49,35 @@ use crate::world::World;
 
 pub use crate::api::endpoint::EndpointMatch;
 
-/// Who is at the other end of the connection, as far as TLS and TCP know.
+/// The other end of the connection, as far as TLS and TCP know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
     /// The address of the connection.
     pub address: IpAddr,
-    /// The client certificate, whose handshake proved its key; unchecked otherwise.
+    /// The client certificate, whose key the handshake proved; nothing else of it is checked.
     pub certificate: Option<ShownCertificate>,
 }
 
-/// The parts that answering takes, under one version of the configuration; each flow is handed
-/// what it uses. Another version is another one of these, so that no request sees half of a swap
-/// (F1).
+/// What answering needs, under one version of the configuration; each flow is passed what it uses. There
+/// is one `Api` for each version, so that no request sees half of a reload (F1).
 pub struct Api {
-    /// What outlives the process.
+    /// The store.
     pub store: Arc<dyn Store>,
-    /// Time, chance, network.
+    /// Clock, randomness, network.
     pub world: World,
-    /// The enrolment in force.
+    /// The configuration in force.
     pub snapshot: Arc<ConfigurationSnapshot>,
-    /// What every merchant's request passes.
+    /// The checks that every merchant's request passes.
     pub admission: AdmissionPolicy,
-    /// Nonces of requests that read only.
+    /// Nonces of read-only requests.
     pub reads: Arc<ReadNonces>,
-    /// Who was refused for want of proof or standing, on its way to the audit log.
+    /// Callers refused for lack of authentication or authorisation, to be written to the audit log.
     pub refused_callers: Arc<RefusedCallers>,
 }
 
-/// An answer, and what there is to count about it. Words only, each from a bounded set.
+/// A response, and what is counted of it: words of a bounded set.
 pub struct ApiResponse {
-    /// What goes back.
+    /// The response.
     pub response: Response<Bytes>,
     /// Which interface: `A3.1`, `X-2`, `page` …
     pub interface: &'static str,
@@ -126,19 +125,19 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row(GetOrHead, "/openapi.yaml",               "openapi", Unrouted,  AnyQuery, Never,   Anybody(OpenApi)),
 ];
 
-/// The interface of what leads to no row.
+/// The interface of a request that matches no row.
 const NO_INTERFACE: &str = "unknown";
 
 impl Api {
-    /// Answers one request, by the table.
+    /// Matches a request with the table and answers it.
     pub async fn answer(&self, request: Request<Bytes>, peer: Peer) -> ApiResponse {
         let method = request.method().as_str().as_bytes();
         let matched = EndpointMatch::find(method, request.uri().path().as_bytes());
         self.answer_matched(matched, request, peer).await
     }
 
-    /// Answers one request that was matched with the table before. Never fails: what cannot be done is a refusal. HEAD is
-    /// answered like GET: the edge counts the body (RFC 9110, 8.6) and does not send it.
+    /// Answers a request that was matched with the table before. Never fails: what cannot be done is a
+    /// refusal. HEAD is answered like GET: the edge counts the body (RFC 9110, 8.6) and does not send it.
     pub async fn answer_matched(
         &self,
         matched: EndpointMatch,
@@ -205,7 +204,7 @@ impl Api {
                     caller: AnsweredCaller::Institution(institution, status),
                 }
             }
-            // Enrolled, and none of its keys is in force: it may say so again later.
+            // Enrolled, and none of its keys is in force: the institution may repeat it later.
             None if snapshot.routing.institutions.contains_key(&institution) => {
                 self.refused(interface, &Refusal::Unavailable)
             }
@@ -213,14 +212,14 @@ impl Api {
         }
     }
 
-    /// A refusal of somebody unknown, with a number that the log knows it by if there was room for a line.
+    /// A refusal to an unauthenticated caller; its request id is in the log if a line could be spared.
     pub fn refused(&self, interface: &'static str, refusal: &Refusal) -> ApiResponse {
-        // A line costs its reader nothing to cause: only so many of them.
+        // A caller can cause any number of lines for free, so they are limited.
         let is_logged = !is_overload_refusal(refusal) && self.refused_callers.may_log(self.now());
         self.refuse(interface, refusal, is_logged)
     }
 
-    /// A refusal of somebody who is known, and whose requests have their bound.
+    /// A refusal to an authenticated caller, whose requests are rate-limited.
     fn refused_authenticated(&self, interface: &'static str, refusal: &Refusal) -> ApiResponse {
         self.refuse(interface, refusal, !is_overload_refusal(refusal))
     }
@@ -263,13 +262,13 @@ impl Api {
         }
     }
 
-    /// The moment, for whoever holds the api and no world.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         self.world.clock.now()
     }
 }
 
-/// Counted by what sheds load; a line for each would be a flood of its own.
+/// Counted by load shedding and rate limits; a log line for each would be a flood of its own.
 fn is_overload_refusal(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::TooOften { .. } | Refusal::Unavailable)
 }

@@ -38,26 +38,26 @@ pub const FIELDS: [&str; 19] = [
     "withCards",
 ];
 
-/// Minutes an order lives where the merchant does not say (G-21).
+/// Minutes until an order expires where the merchant does not say (G-21).
 const EXPIRE_MINUTES_DEFAULT: u16 = 15;
 
-/// Minutes an order may live.
+/// Minutes until an order expires at most.
 const EXPIRE_MINUTES_MAX: u16 = 1_440;
 
-/// What is read of a request to place an order: its terms, and what is wanted beside them.
+/// Reads a request to place an order: its terms, and the options of the response.
 ///
 /// # Errors
-/// Those of [`terms`]; a field that is not its own.
+/// Those of [`terms`]; a field that this interface does not have.
 pub fn placing(
     fields: &Fields<'_>,
     merchant: &MerchantId,
     routing: &RoutingTable,
 ) -> Result<(OrderTerms, ResponseOptions), Refusal> {
-    let asked = AuthenticatedFields::of(fields, merchant, &FIELDS)?;
-    Ok((terms(&asked, routing)?, ResponseOptions::of(&asked)?))
+    let request = AuthenticatedFields::of(fields, merchant, &FIELDS)?;
+    Ok((terms(&request, routing)?, ResponseOptions::of(&request)?))
 }
 
-/// What is read of a request for the list of institutions: which order, and what is wanted.
+/// Reads a request for the list of institutions: the order, and the options of the response.
 ///
 /// # Errors
 /// The first field that is missing, malformed or impossible.
@@ -67,33 +67,33 @@ pub fn listing(
 ) -> Result<(OrderReference, ResponseOptions), Refusal> {
     let mut allowed = ORDER_KEY_FIELDS.to_vec();
     allowed.extend(["explainInstitutions", "withCards"]);
-    let asked = AuthenticatedFields::of(fields, merchant, &allowed)?;
-    let wanted = ResponseOptions::of(&asked)?;
-    Ok((asked.order()?, wanted))
+    let request = AuthenticatedFields::of(fields, merchant, &allowed)?;
+    let options = ResponseOptions::of(&request)?;
+    Ok((request.order()?, options))
 }
 
-/// Which order goes where, and what is wanted beside that.
+/// The order, the selected institution, and the options of the response.
 pub type SelectionFields = (
     OrderReference,
     (InstitutionId, Option<Mode>),
     ResponseOptions,
 );
 
-/// What is read of the payer's choice.
+/// Reads a selection.
 ///
 /// # Errors
 /// The first field that is missing, malformed or impossible.
 pub fn choosing(fields: &Fields<'_>, merchant: &MerchantId) -> Result<SelectionFields, Refusal> {
     let mut allowed = ORDER_KEY_FIELDS.to_vec();
     allowed.extend(["institutionId", "mode", "withCards"]);
-    let asked = AuthenticatedFields::of(fields, merchant, &allowed)?;
-    let (institution, mode) = asked.institution()?;
+    let request = AuthenticatedFields::of(fields, merchant, &allowed)?;
+    let (institution, mode) = request.institution()?;
     let institution = institution.ok_or(Refusal::FieldMissing("institutionId"))?;
-    let named = asked.order()?;
-    Ok((named, (institution, mode), ResponseOptions::of(&asked)?))
+    let named = request.order()?;
+    Ok((named, (institution, mode), ResponseOptions::of(&request)?))
 }
 
-/// What a merchant wants beside an order.
+/// What the response has beside the order.
 #[derive(Debug, Clone, Copy)]
 pub struct ResponseOptions {
     explain: bool,
@@ -101,14 +101,14 @@ pub struct ResponseOptions {
 }
 
 impl ResponseOptions {
-    fn of(asked: &AuthenticatedFields<'_>) -> Result<Self, Refusal> {
+    fn of(request: &AuthenticatedFields<'_>) -> Result<Self, Refusal> {
         Ok(Self {
-            explain: asked.flag("explainInstitutions")?,
-            cards: asked.flag("withCards")?,
+            explain: request.flag("explainInstitutions")?,
+            cards: request.flag("withCards")?,
         })
     }
 
-    /// The same, with these institutions.
+    /// These options, with these institutions.
     pub fn with(self, offers: Option<Vec<Offer<'_>>>) -> ResponseExtras<'_> {
         ResponseExtras {
             offers,
@@ -123,48 +123,48 @@ impl ResponseOptions {
 /// # Errors
 /// The first field that is missing, malformed or impossible.
 pub fn terms(
-    asked: &AuthenticatedFields<'_>,
+    request: &AuthenticatedFields<'_>,
     routing: &RoutingTable,
 ) -> Result<OrderTerms, Refusal> {
-    let business_type = asked.required("businessType", |name| {
+    let business_type = request.required("businessType", |name| {
         let expected = "one of WEBVIEW NATIVE AGGREGATED";
         BusinessType::parse(name).ok_or(Malformed { expected })
     })?;
-    let transaction_type = asked.required("transactionType", |name| {
+    let transaction_type = request.required("transactionType", |name| {
         let expected = "PASSWORD_PAY";
         let mut all = TransactionType::ALL.into_iter();
         all.find(|known| known.name() == name)
             .ok_or(Malformed { expected })
     })?;
-    let (institution, mode) = asked.institution()?;
+    let (institution, mode) = request.institution()?;
     let named = named(business_type, institution, mode)?;
-    let currency = match asked.optional("currency", |code| Ok::<Box<str>, _>(code.into()))? {
+    let currency = match request.optional("currency", |code| Ok::<Box<str>, _>(code.into()))? {
         Some(code) => Currency::parse(&code).map_err(|_| Refusal::CurrencyUnknown {
             settled: routing.settled().join(" ").into(),
         })?,
         None => CNY,
     };
-    let amount = asked
+    let amount = request
         .scalar("orderAmount")?
         .ok_or(Refusal::FieldMissing("orderAmount"))?;
     let terms = OrderTerms {
-        merchant: asked.merchant().clone(),
-        merchant_order_no: asked.required("merchantOrderNo", MerchantOrderNo::parse)?,
-        merchant_name: asked.required("merchantName", text(128))?,
-        order_date: asked.required("orderDate", CalendarDay::parse)?,
+        merchant: request.merchant().clone(),
+        merchant_order_no: request.required("merchantOrderNo", MerchantOrderNo::parse)?,
+        merchant_name: request.required("merchantName", text(128))?,
+        order_date: request.required("orderDate", CalendarDay::parse)?,
         amount: Amount::parse(amount, currency)?,
         business_type,
         transaction_type,
-        return_url: asked.required("bankReturnUrl", text(512))?,
-        mobile: asked.mobile()?.ok_or(Refusal::FieldMissing("mobileNo"))?,
-        goods_no: asked.optional("goodsNo", text(64))?,
-        goods_name: asked.free_text("goodsName", 128)?,
-        goods_description: asked.free_text("goodsDescription", 512)?,
-        attach: asked.optional("attach", text(512))?,
-        expire_minutes: expire_minutes(asked)?,
+        return_url: request.required("bankReturnUrl", text(512))?,
+        mobile: request.mobile()?.ok_or(Refusal::FieldMissing("mobileNo"))?,
+        goods_no: request.optional("goodsNo", text(64))?,
+        goods_name: request.free_text("goodsName", 128)?,
+        goods_description: request.free_text("goodsDescription", 512)?,
+        attach: request.optional("attach", text(512))?,
+        expire_minutes: expire_minutes(request)?,
         named,
     };
-    // Understood, and not to be had here yet: said after everything else was found sound.
+    // Understood and not offered yet: refused only after everything else was found valid.
     if transaction_type != TransactionType::PasswordPay {
         return Err(Refusal::NotOffered(
             "transactionType other than PASSWORD_PAY",
@@ -199,8 +199,8 @@ fn named(
     }
 }
 
-fn expire_minutes(asked: &AuthenticatedFields<'_>) -> Result<u16, Refusal> {
-    let Some(text) = asked.scalar("expireMinutes")? else {
+fn expire_minutes(request: &AuthenticatedFields<'_>) -> Result<u16, Refusal> {
+    let Some(text) = request.scalar("expireMinutes")? else {
         return Ok(EXPIRE_MINUTES_DEFAULT);
     };
     let minutes = text

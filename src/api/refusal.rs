@@ -1,4 +1,4 @@
-//! Refusal to HTTP: status, problem document (RFC 9457), headers; once.
+//! Maps a refusal to HTTP: status, problem document (RFC 9457), headers; only here.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -9,7 +9,7 @@ use crate::domain::amount::AmountFault;
 use crate::domain::institutions::IneligibleReason;
 use crate::domain::refusal::Refusal;
 
-/// How long a caller waits before asking again, where nothing better is known. Unit: seconds.
+/// How long a caller waits before retrying, where nothing better is known. Unit: seconds.
 pub const RETRY_AFTER_S: u64 = 1;
 
 #[derive(Serialize)]
@@ -56,7 +56,7 @@ pub fn problem(refusal: &Refusal, request_id: &str) -> Response<Bytes> {
 
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "few refusals have one; a new one has none until said"
+    reason = "few refusals have one; a new one has none until it is added here"
 )]
 fn reason(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
@@ -69,7 +69,7 @@ fn reason(refusal: &Refusal) -> Option<&'static str> {
 
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "few refusals have one; a new one has none until said"
+    reason = "few refusals have one; a new one has none until it is added here"
 )]
 fn retry_after_s(refusal: &Refusal) -> Option<u64> {
     match refusal {

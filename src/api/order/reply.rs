@@ -1,4 +1,4 @@
-//! The answer of A3.1, X-1, X-2 and X-3: an order, where to pay it, and the institutions to choose from.
+//! The response of A3.1, X-1, X-2 and X-3: an order, where to pay it, and the institutions to select from.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -65,31 +65,31 @@ struct ListedInstitution<'a> {
     reason: Option<&'static str>,
 }
 
-/// Password-free payment is not offered yet, and says so.
+/// Password-free payment, which is not offered yet.
 #[derive(Serialize)]
 struct PasswordFree {
     available: bool,
     enabled: bool,
 }
 
-/// What goes with an order in its answer.
+/// What the response has beside the order.
 #[derive(Default)]
 pub struct ResponseExtras<'a> {
-    /// Institutions for this payer, where they were asked for.
+    /// Institutions for this payer, where the response lists them.
     pub offers: Option<Vec<Offer<'a>>>,
-    /// Withheld ones are listed as well, with their reasons.
+    /// Ineligible ones are listed as well, with their reasons.
     pub explain: bool,
-    /// Ready message cards are wanted.
+    /// The response has ready message cards.
     pub cards: bool,
 }
 
-/// The answer of A3.1, X-1 and X-2 (R-A3.1-2).
+/// The response of A3.1, X-1, X-2 and X-3 (R-A3.1-2).
 pub fn answer(
     snapshot: &ConfigurationSnapshot,
-    answered: &OrderReply,
+    reply: &OrderReply,
     extras: &ResponseExtras<'_>,
 ) -> Response<Bytes> {
-    let order = &answered.order;
+    let order = &reply.order;
     let terms = &order.terms;
     let attempt = order.reported_attempt();
     let payment_action = usable_payment_action(order);
@@ -97,7 +97,7 @@ pub fn answer(
         Some(PaymentActionKind::SdkParameters(json)) => serde_json::from_str(json).ok(),
         Some(PaymentActionKind::Redirect(_)) | None => None,
     };
-    let (status, reason) = match &answered.outcome {
+    let (status, reason) = match &reply.outcome {
         OrderOutcome::Accepted | OrderOutcome::AlreadyPaid | OrderOutcome::Closed => {
             (StatusCode::OK, None)
         }
@@ -113,7 +113,7 @@ pub fn answer(
         merchant_order_no: terms.merchant_order_no.as_str(),
         merchant_name: &terms.merchant_name,
         order_amount: terms.amount.to_string(),
-        result: answered.outcome.word(),
+        result: reply.outcome.word(),
         pay_url: pay_url(snapshot, order),
         status_url: status_url(snapshot, order),
         order_status: order.state.name(),
@@ -164,8 +164,8 @@ fn listed<'a>(
     }
 }
 
-/// Where the payer pays (R-A3.1-3): the institution's page once it is known, until then, in
-/// webview mode, our own, where the payer chooses.
+/// Where the payer pays (R-A3.1-3): the institution's page once it is known; until then, in webview mode,
+/// our own, where the payer selects an institution.
 pub fn pay_url(snapshot: &ConfigurationSnapshot, order: &Order) -> Option<String> {
     match usable_payment_action(order).map(|payment_action| &payment_action.way) {
         Some(PaymentActionKind::Redirect(link)) => Some(link.to_string()),
@@ -175,8 +175,8 @@ pub fn pay_url(snapshot: &ConfigurationSnapshot, order: &Order) -> Option<String
     }
 }
 
-/// The hand-over that leads to paying: of an order that may still be paid, and of no other, or our
-/// own answer would cause a second payment.
+/// The payment action of an order that may still be paid, and of no other: otherwise our own response
+/// would cause a second payment.
 fn usable_payment_action(order: &Order) -> Option<&PaymentAction> {
     if order.state != OrderState::Open || order.ending.is_some() {
         return None;
@@ -192,8 +192,8 @@ pub fn page_url(snapshot: &ConfigurationSnapshot, order: &Order) -> String {
     address(PAGE, snapshot, order)
 }
 
-/// Where a payment SDK, or the merchant's application, reads how an order stands: a public address
-/// that holds a random token and answers nothing personal (R-A2.3-5b, R-A2.4.3-7b, X-6).
+/// Where a payment SDK, or the merchant's application, reads the state of an order: a public address that
+/// holds a random token and returns nothing personal (R-A2.3-5b, R-A2.4.3-7b, X-6).
 fn status_url(snapshot: &ConfigurationSnapshot, order: &Order) -> String {
     address(PAGE_STATUS, snapshot, order)
 }
